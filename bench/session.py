@@ -35,7 +35,7 @@ class Watch:
         if name == "receiving":
             raise BuiltError
 
-    def step_alone(self, name: str) -> None: ...
+    def single_step(self, name: str) -> None: ...
 
     def log(self, data: bytes) -> None: ...
 
@@ -107,8 +107,8 @@ class Bench:
             self._request,
             store=rooms.sources,
             images=rooms.library.images,
-            suppliers=InputFetcher(rooms, self._progress),
-            errands=self._vm.errands,
+            fetchers=InputFetcher(rooms, self._progress),
+            workers=self._vm.workers,
             progress=self._progress,
             parts=self._stock.parts,
         )

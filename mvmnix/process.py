@@ -208,7 +208,7 @@ def first_bytes(argv: Sequence[str], *, env: Mapping[str, str], limit: int, time
         raise RuntimeError("a child without its pipe")
     pidfd = os.pidfd_open(child.pid)
     try:
-        data, in_time = _heard(child.stdout.fileno(), pidfd, limit, time.monotonic() + timeout)
+        data, in_time = _read_output(child.stdout.fileno(), pidfd, limit, time.monotonic() + timeout)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)  # it is not reaped yet, so the number is still its own
@@ -258,7 +258,7 @@ def _is_representable(text: str) -> bool:
         return False
 
 
-def _heard(output: int, pidfd: int, limit: int, end: float) -> tuple[bytes, bool]:
+def _read_output(output: int, pidfd: int, limit: int, end: float) -> tuple[bytes, bool]:
     """What came from a pipe until `limit` bytes or the child's end, and whether one of these came in time.
 
     Other holders of the pipe are not waited for.

@@ -284,7 +284,7 @@ class AtOnce:
 
 @dataclass
 class Market:
-    """Suppliers who have what they were given, and nothing else; `asked` is what they were asked for."""
+    """Fetchers that have what they were given, and nothing else; `asked` is what they were asked for."""
 
     store: Store
     files: Mapping[Digest, bytes] = field(default_factory=dict)

@@ -37,7 +37,7 @@ class Quiet:
 
     def step(self, name: str) -> None: ...
 
-    def step_alone(self, name: str) -> None: ...
+    def single_step(self, name: str) -> None: ...
 
     def log(self, data: bytes) -> None:
         self.said += data
@@ -106,8 +106,8 @@ class Workbench:
             request,
             store=self.rooms.sources,
             images=images,
-            suppliers=InputFetcher(self.rooms, self.progress),
-            errands=self._vm.errands,
+            fetchers=InputFetcher(self.rooms, self.progress),
+            workers=self._vm.workers,
             progress=self.progress,
             from_derivation=self.from_derivation,
         )

@@ -48,7 +48,7 @@ __getattr__, __dir__, __all__ = face(
         "verify": "verify_artifacts verify_image",
         "mvmnix.builder": "Template",
         "mvmnix.builder.lockfile": "InputPath LockChange LockRequest",
-        "mvmnix.builder.pins": "Reach",
+        "mvmnix.builder.pins": "DependencyDepth",
         "mvmnix.images": "BUNDLE_NAME Need PruneResult STATEMENT_LIMIT users_of VerifiedImage",
         "mvmnix.launch": "Loop",
         "mvmnix.launch.agent": "End ExitStatus FdSink MOST_ROWS",

@@ -55,7 +55,7 @@ from mvmnix.api.verified_ends import with_verified_ends
 from mvmnix.api.verify import verify_artifacts, verify_image
 from mvmnix.builder import Template
 from mvmnix.builder.lockfile import InputPath, LockChange, LockRequest
-from mvmnix.builder.pins import Reach
+from mvmnix.builder.pins import DependencyDepth
 from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Need, PruneResult, VerifiedImage, users_of
 from mvmnix.launch import Loop
 from mvmnix.launch.agent import MOST_ROWS, End, ExitStatus, FdSink
@@ -135,6 +135,7 @@ __all__ = [
     "Context",
     "CopyOptions",
     "DataDisk",
+    "DependencyDepth",
     "End",
     "Exec",
     "ExitStatus",
@@ -163,7 +164,6 @@ __all__ = [
     "PlanOptions",
     "Progress",
     "PruneResult",
-    "Reach",
     "Resume",
     "RunResult",
     "SecretReference",

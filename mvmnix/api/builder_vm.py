@@ -64,17 +64,17 @@ def limits_of(plan: plans.Plan) -> BuilderLimits:
 
 
 class BuilderVm:
-    """One session: a host whose loop answers the VM, and errands beside it. Made before the VM starts."""
+    """One session: a host whose loop answers the VM, and worker threads. Made before the VM starts."""
 
     def __init__(self, context: Context, progress: Progress, builder: VerifiedImage, plan: plans.Plan) -> None:
         self._context = context
         self._builder = builder
         self._plan = plan
-        progress.step_alone("starting the builder VM")
+        progress.single_step("starting the builder VM")
         self._host: Host = open_host(context, progress.notice)
         self._host.loop.listen()
         self._threads = Threads(self._host.loop.post)
-        self.errands: WorkerPool = self._threads
+        self.workers: WorkerPool = self._threads
 
     @contextmanager
     def running(self, connect: Connect) -> Iterator[Machine]:

@@ -114,7 +114,7 @@ class Context:
             self.network.rest()
 
     @cached_property
-    def part_book(self) -> "PartIndex":
+    def part_index(self) -> "PartIndex":
         """Parts that are kept for later builds."""
         from mvmnix.images import PartIndex  # noqa: PLC0415 - builds alone pay for it
 

@@ -101,11 +101,11 @@ def _name(path: str) -> bytes:
 def _send_all(machines: Directory, machine: str, asked: Copy, pack: Pack, chunks: Iterable[bytes]) -> list[str]:
     with (
         _pipe(writes=True) as data,
-        _Complaint() as complaint,
+        _GuestErrors() as complaint,
         call(machines, machine, asked, (data.theirs, complaint.theirs)) as it,
     ):
-        data.let_go()
-        complaint.let_go()
+        data.release()
+        complaint.release()
         _send(it, data, chunks)
         _judge(it.wait(), complaint)
     return pack.skipped
@@ -115,11 +115,11 @@ def _receive(machines: Directory, machine: str, path: str, reader: Reader) -> No
     asked = Copy(CopyDirection.OUT, path, streams=_OUT)
     with (
         _pipe() as data,
-        _Complaint() as complaint,
+        _GuestErrors() as complaint,
         call(machines, machine, asked, (data.theirs, complaint.theirs)) as it,
     ):
-        data.let_go()
-        complaint.let_go()
+        data.release()
+        complaint.release()
         while chunk := os.read(data.ours, _CHUNK):
             reader.write(chunk)
         _judge(it.wait(), complaint)
@@ -148,7 +148,7 @@ def _write(fd: int, chunk: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def _judge(status: ExitStatus, complaint: "_Complaint") -> None:
+def _judge(status: ExitStatus, complaint: "_GuestErrors") -> None:
     if status.exit_code == 0:
         return
     why = complaint.words() if status.end is End.EXITED else f"it {status}"
@@ -165,7 +165,7 @@ class _Pipe:
     ours: int
     theirs: int
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """The machine has it."""
         os.close(self.theirs)
         self.theirs = -1
@@ -189,7 +189,7 @@ def _pipe(*, writes: bool = False) -> Iterator[_Pipe]:
 
 
 @dataclass
-class _Complaint:
+class _GuestErrors:
     """What the guest says on standard error: read to its end, so that it holds up nothing; the beginning is kept."""
 
     _said: bytearray = field(default_factory=bytearray)
@@ -201,7 +201,7 @@ class _Complaint:
         self._thread.start()
         return self
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """The machine has it."""
         if self.theirs >= 0:
             os.close(self.theirs)
@@ -218,4 +218,4 @@ class _Complaint:
         os.close(reading)
 
     def __exit__(self, *_: object) -> None:
-        self.let_go()
+        self.release()

@@ -15,7 +15,7 @@ from mvmnix.model import FlakeRef
 
 
 def lock_flake(
-    context: Context, flake: str, wish: LockRequest, progress: Progress = SILENT_PROGRESS
+    context: Context, flake: str, request: LockRequest, progress: Progress = SILENT_PROGRESS
 ) -> tuple[NewLock, Path]:
     """Lock the inputs of the flake at this reference; returns what changed, and the lock's path, written if it did.
 
@@ -26,18 +26,18 @@ def lock_flake(
     with draft:
         context.initialize()
         with context.working():
-            made = _locked(context, draft, wish, progress)
+            made = _locked(context, draft, request, progress)
         return made, (draft.lock_path if made.data is None else draft.write(made.data))
 
 
-def _locked(context: Context, draft: Draft, wish: LockRequest, progress: Progress) -> NewLock:
+def _locked(context: Context, draft: Draft, request: LockRequest, progress: Progress) -> NewLock:
     with open_image_builder(context, progress) as images:
         builder = images.builder_image()
         vm = BuilderVm(context, images.progress, builder, builder_plan(context, builder))
         trees = InputFetcher(context, images.progress)
         work = LockSession(draft.source, store=context.sources, trees=trees, progress=images.progress)
         with vm.running(work.connection) as machine:
-            return work.run(machine, wish)
+            return work.run(machine, request)
 
 
 def _flake(text: str) -> FlakeRef:

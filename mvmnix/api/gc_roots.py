@@ -15,7 +15,7 @@ def image_roots(context: Context) -> tuple[Need, ...]:
 
 def part_roots(context: Context) -> frozenset[StoredFile]:
     """The statements of kept parts: they are among the bundles, and no image names them."""
-    return frozenset(StoredFile(StoreDirectory.BUNDLES, part.bundle) for part in context.part_book.needed())
+    return frozenset(StoredFile(StoreDirectory.BUNDLES, part.bundle) for part in context.part_index.needed())
 
 
 def _machines(context: Context) -> tuple[Need, ...]:

@@ -1,4 +1,4 @@
-"""Fetches what a builder VM asks for into the source store: the suppliers of a session."""
+"""Fetches what a builder VM asks for into the source store: the fetchers of a session."""
 
 from collections.abc import Sequence
 
@@ -12,13 +12,13 @@ from mvmnix.model import Digest, Source
 
 
 class InputFetcher:
-    """The suppliers of a session (builder/session/substituter.py)."""
+    """The fetchers of a session (builder/session/substituter.py)."""
 
     def __init__(self, context: Context, progress: Progress) -> None:
         self._progress = progress
-        # opened here, in the caller's own thread; errands share them
+        # opened here, in the caller's own thread; tasks share them
         self._store, self._policy, network = context.sources, context.policy, context.network
-        self._downloader, self._outside = network.downloader, network.outside
+        self._downloader, self._fetching = network.downloader, network.fetching
         self._downloader.meter = progress
         self._registries = network.registries
         self.caches: Caches | None = network.caches(self._policy)
@@ -34,9 +34,9 @@ class InputFetcher:
             why = f"evaluation needs {node.uri}, which the trust policy does not admit"
             hint = "take another input, or extend inputs in trust.toml, [sources], if you mean to"
             raise refuse(ReasonCode.INPUT_NOT_ADMITTED, node.name, why, hint)
-        bring_tree(node, self._store, self._outside)
+        bring_tree(node, self._store, self._fetching)
 
     def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
         """What a reference means now, for `mvm lock` (builder/lockfile/session.py): its tree is in the store then."""
-        found = resolve_reference(original, self._store, self._outside)
+        found = resolve_reference(original, self._store, self._fetching)
         return found.locked, found.nar

@@ -14,7 +14,7 @@ def read_events(context: Context, machine: str, *, last: int, follow: bool) -> I
     """
     wanted = registry.find_machine(context.machines, machine).status.machine if machine else None
     log, key = context.audit, context.log_key
-    before = events.happenings(log, key, last=last, machine=wanted)
+    before = events.log_events(log, key, last=last, machine=wanted)
     since = before[-1].index + 1 if before else events.end(log, key)
     yield from before
     if follow:

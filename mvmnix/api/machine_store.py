@@ -29,7 +29,7 @@ def open_machine_store(frontend: "Frontend") -> Iterator[Directory]:
 
 def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> None:
     """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down."""
-    found = cleanup.survey(machines)
+    found = cleanup.scan_machines(machines)
     for line in found.broken:
         frontend.notice(line)
     if found.is_tidy and _are_cells_swept(roots):
@@ -43,7 +43,7 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
     with Context(roots, frontend) as context:
         if not found.is_tidy:
             journal = context.journal if context.keys.exists(key_file(Role.HOST)) else None
-            cleanup.tidy(machines, journal, now, frontend.notice)
+            cleanup.clean_up(machines, journal, now, frontend.notice)
         open_jail(context).sweep()
 
 

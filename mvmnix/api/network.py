@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 
-from mvmnix.builder.fetch import Allowlist, Caches, Credentials, Downloader, DownloadLimits, Fetched, Outside
+from mvmnix.builder.fetch import Allowlist, Caches, Credentials, Downloader, DownloadLimits, Fetched, FetchEnvironment
 from mvmnix.builder.oci import Registries
 from mvmnix.config import Config
 from mvmnix.private_dirs import Directory
@@ -33,10 +33,10 @@ class Network:
         return downloader
 
     @cached_property
-    def outside(self) -> Outside:
+    def fetching(self) -> FetchEnvironment:
         """What fetching the trees of lock nodes needs: the downloader, credentials, and what was fetched from where."""
         credentials = Credentials(self._rules.credentials, os.environ)
-        return Outside(self.downloader, Fetched(self._trees), credentials, environment=os.environ)
+        return FetchEnvironment(self.downloader, Fetched(self._trees), credentials, environment=os.environ)
 
     @cached_property
     def registries(self) -> Registries:

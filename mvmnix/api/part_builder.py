@@ -34,7 +34,7 @@ class PartBuilder:
 
     def stock(self) -> KeptParts:
         """What is kept and verifies. Where something doesn't, all of it is forgotten, and built again when wanted."""
-        book = self._context.part_book
+        book = self._context.part_index
         try:
             return book.stock(self.domain, policy=self._context.policy, now=now())
         except MvmnixError as error:
@@ -62,8 +62,8 @@ class PartBuilder:
         work = PartsBuild(
             self._request,
             store=self._context.sources,
-            suppliers=InputFetcher(self._context, self._progress),
-            errands=vm.errands,
+            fetchers=InputFetcher(self._context, self._progress),
+            workers=vm.workers,
             progress=self._progress,
         )
         with vm.running(work.connection) as machine:
@@ -72,9 +72,9 @@ class PartBuilder:
             claim = make_provenance.of_parts(record, mvm=__version__, builder=self._builder, limits=limits_of(plan))
             self._keep(record, claim)
         else:
-            self._context.part_book.add(self.domain, record.known, (), None)
+            self._context.part_index.add(self.domain, record.known, (), None)
 
     def _keep(self, record: PartsRecord, claim: claims.Parts) -> None:
         bundle = self._context.sign(Role.BUILDER, claims.to_statement(claim).to_bytes())
         parts = tuple(KeptPath(it.path, it.nar, Digest.of(bundle)) for it in record.built)
-        self._context.part_book.add(self.domain, record.known, parts, bundle)
+        self._context.part_index.add(self.domain, record.known, parts, bundle)

@@ -12,9 +12,9 @@ from mvmnix.builder.fetch import Progress
 from mvmnix.builder.nix import HostNix, add_to_nix
 from mvmnix.builder.pins import (
     DebianLock,
+    DependencyDepth,
     PinChange,
     PythonLock,
-    Reach,
     fetch_all,
     make,
     parse_debian,
@@ -98,46 +98,46 @@ def _within(top: Path, lock_file: Path) -> bool:
 
 
 def add_packages(
-    names: Sequence[str], suite: str, reach: Reach, directory: Path | None, progress: Progress
+    names: Sequence[str], suite: str, reach: DependencyDepth, directory: Path | None, progress: Progress
 ) -> PinnedLock:
     """Add Debian packages to a lock, or make one. Raises UsageError for names that the suite doesn't have."""
-    with _world(progress) as world:
+    with _world(progress) as context:
         path = (directory or own_lock_directory()) / _DEBIAN
         before = parse_debian(path.read_bytes(), where=str(path)) if path.exists() else None
-        after = make.add(before, names, reach, suite, world)
+        after = make.add(before, names, reach, suite, context)
         return _written(path, after.serialise(), make.changes(before.packages if before else {}, after.packages))
 
 
 def update_packages(names: Sequence[str], directory: Path | None, progress: Progress) -> PinnedLock:
     """Refresh pinned Debian packages: all, or these and what was built from the same sources."""
-    with _world(progress) as world:
+    with _world(progress) as context:
         path = (directory or own_lock_directory()) / _DEBIAN
         before = parse_debian(path.read_bytes(), where=str(path))
-        after = make.update(before, names, world)
+        after = make.update(before, names, context)
         return _written(path, after.serialise(), make.changes(before.packages, after.packages))
 
 
 def pin_wheels(directory: Path | None, progress: Progress) -> PinnedLock:
     """Pin the wheels that mvm itself needs, as its pyproject.toml asks for. Raises UsageError without one."""
-    with _world(progress) as world:
+    with _world(progress) as context:
         directory = directory or own_lock_directory()
         path = directory / _PYTHON
         before = parse_python(path.read_bytes(), where=str(path)) if path.exists() else None
         project = directory.parent / "pyproject.toml"
         if not project.is_file():
             raise UsageError(f"{project} is not there, which names the wheels", hint="go to mvmnix's checkout")
-        after = make.python(project.read_bytes(), world)
+        after = make.python(project.read_bytes(), context)
         return _written(path, after.serialise(), make.changes(before.packages if before else {}, after.packages))
 
 
 def fetch_pins(directory: Path | None, progress: Progress, *, store_only: bool) -> FetchedPins:
     """Fetch every pin by its hash, and make it valid in the host's Nix store, unless that is left alone."""
-    with _world(progress) as world, Roots.from_environment(os.environ) as roots:
+    with _world(progress) as context, Roots.from_environment(os.environ) as roots:
         host = None if store_only else HostNix.find(roots)  # what is missing is told before minutes were spent
-        sources = fetch_all(_locks(directory or lock_directory()), world.store, world.progress)
+        sources = fetch_all(_locks(directory or lock_directory()), context.store, context.progress)
         if host is None:
             return FetchedPins(len(sources), None, "")
-        return FetchedPins(len(sources), len(add_to_nix(host, sources, world.store)), host.store.where)
+        return FetchedPins(len(sources), len(add_to_nix(host, sources, context.store)), host.store.where)
 
 
 def _locks(directory: Path) -> list[DebianLock | PythonLock]:
@@ -149,14 +149,14 @@ def _locks(directory: Path) -> list[DebianLock | PythonLock]:
 
 
 @contextmanager
-def _world(progress: Progress) -> Iterator[make.World]:
+def _world(progress: Progress) -> Iterator[make.LockContext]:
     """What apt fetched, and the user's source store."""
     with (
         Roots.from_environment(os.environ) as roots,
         roots.cache.share(SOURCES_LOCK),
         roots.cache.child("sources") as sources,
     ):
-        yield make.the_world(Cache(sources), progress)
+        yield make.lock_context(Cache(sources), progress)
 
 
 def _written(path: Path, data: bytes, changes: Sequence[PinChange]) -> PinnedLock:

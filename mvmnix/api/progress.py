@@ -12,7 +12,7 @@ class Progress(Protocol):
     def step(self, name: str) -> None:
         """A step has begun; the one before is done."""
 
-    def step_alone(self, name: str) -> None:
+    def single_step(self, name: str) -> None:
         """The same for a step that forks: the callee may start no thread until the next step."""
 
     def log(self, data: bytes) -> None:
@@ -37,7 +37,7 @@ class SilentProgress:
     def step(self, name: str) -> None:
         """Show nothing."""
 
-    def step_alone(self, name: str) -> None:
+    def single_step(self, name: str) -> None:
         """Show nothing."""
 
     def log(self, data: bytes) -> None:
@@ -63,7 +63,7 @@ class LoggedProgress:
     """Hands everything on to another progress, and writes what builders say to a file of bounded size."""
 
     def __init__(self, shown: Progress, log: BinaryIO) -> None:
-        self.step, self.step_alone = shown.step, shown.step_alone
+        self.step, self.single_step = shown.step, shown.single_step
         self.total, self.advance, self.received = shown.total, shown.advance, shown.received
         self.notice = shown.notice
         self._shown = shown

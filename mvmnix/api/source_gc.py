@@ -20,7 +20,7 @@ def collect_sources(context: Context, *, remove: bool) -> SourceGcResult:
     """
     with context.clearing():
         needed = {*sources_of(_claims(context)), *(source.digest for source in installation.pins())}
-        needed |= {part.nar for part in context.part_book.needed()}
+        needed |= {part.nar for part in context.part_index.needed()}
         return collect_garbage(context.sources, needed, remove=remove)
 
 

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from mvmnix import lock, nar, own_flake
 from mvmnix.builder.flakes import FlakeSource, source_of
 from mvmnix.builder.nix import HostNix, add_to_nix, nix_commands
-from mvmnix.builder.session import OUTPUTS, BuildRecord, BuildRequest, Progress, Reception, graph
+from mvmnix.builder.session import OUTPUTS, BuildRecord, BuildRequest, OutputImport, Progress, graph
 from mvmnix.errors import MvmnixError
 from mvmnix.fs_tree import tree_of_directory
 from mvmnix.model import HashMode, Image, Source, StorePath
@@ -133,14 +133,14 @@ class Bootstrap:
             raise MvmnixError(why, hint=self._host.store.check)
 
     def _receive(self, output: Path) -> Image:
-        with Reception(self._images) as reception:
+        with OutputImport(self._images) as imported:
             for name in OUTPUTS:
-                incoming = reception.open(name)
+                incoming = imported.open(name)
                 with _opened(output / name) as file:
                     while chunk := file.read(_CHUNK):
                         incoming.write(chunk)
                 incoming.close()
-            return reception.settle()
+            return imported.settle()
 
 
 def _derivation(said: bytes) -> StorePath:

@@ -117,9 +117,9 @@ def guest_name(text: str) -> str:
     return _NAME.sub("-", text).strip("-._")[:64].rstrip("-._") or "guest"
 
 
-def lock_of(house: bytes) -> bytes:
+def lock_of(own_lock: bytes) -> bytes:
     """The lock of a flake whose one input is a copy of the flake with this lock, as Nix would write it."""
-    value = json.loads(house)
+    value = json.loads(own_lock)
     nodes: dict[str, Any] = {name: _moved(node) for name, node in value["nodes"].items() if name != value["root"]}
     if HOUSE in nodes or "root" in nodes:
         raise MvmnixError("this installation's flake.lock has nodes of unexpected names", hint="install mvm anew")

@@ -40,7 +40,7 @@ class Steps:
         self._status.start()
         self._announce()
 
-    def step_alone(self, name: str) -> None:
+    def single_step(self, name: str) -> None:
         """A new step that forks: no thread of ours may draw meanwhile."""
         self._done()
         self._name, self._begun = name, time.monotonic()

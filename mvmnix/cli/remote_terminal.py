@@ -7,7 +7,7 @@ from typing import Final
 from mvmnix.api import Call, End, Shell, Stream, call, open_machine_store
 from mvmnix.cli.local_terminal import NOTICE, HangUpKeys, kind, raw_terminal, refuse_none, size
 from mvmnix.cli.output import TERMINAL, notice
-from mvmnix.cli.stdio import handed_over
+from mvmnix.cli.stdio import bridged_streams
 from mvmnix.errors import MvmnixError
 
 _STREAMS: Final = (Stream.STDIN, Stream.STDOUT)
@@ -23,13 +23,13 @@ def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[s
     ending = _Ending()
     with (
         open_machine_store(TERMINAL) as here,
-        handed_over(_STREAMS, raw=True, typed=ending.typed) as hands,
-        call(here, machine, asked, hands.descriptors) as it,
+        bridged_streams(_STREAMS, raw=True, typed=ending.typed) as bridge,
+        call(here, machine, asked, bridge.descriptors) as it,
     ):
         ending.call = it
         notice(NOTICE)
         with raw_terminal(it.resize) as attend:
-            hands.begin()
+            bridge.begin()
             attend(it.fileno())
             try:
                 status = it.wait()
@@ -37,7 +37,7 @@ def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[s
                 if not ending.happened:
                     raise
                 status = None
-            hands.finish()
+            bridge.finish()
     if status is None:
         notice("hung up")
         return 128 + signal.SIGHUP

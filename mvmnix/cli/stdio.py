@@ -23,21 +23,21 @@ def _ignore(data: bytes) -> None:
 
 
 @dataclass
-class Hands:
+class StreamBridge:
     """Descriptors for a command's streams, and the threads that stand between those and terminals."""
 
     descriptors: tuple[int, ...]
     _theirs: list[int] = field(default_factory=list)
     _pumps: list[threading.Thread] = field(default_factory=list)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close the ends that are the command's."""
         while self._theirs:
             os.close(self._theirs.pop())
 
     def begin(self) -> None:
         """The descriptors were sent: let the bytes flow."""
-        self.let_go()
+        self.release()
         for pump in self._pumps:
             pump.start()
 
@@ -49,7 +49,9 @@ class Hands:
 
 
 @contextmanager
-def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[bytes], None] = _ignore) -> Iterator[Hands]:
+def bridged_streams(
+    streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[bytes], None] = _ignore
+) -> Iterator[StreamBridge]:
     """Descriptors for a command, whose `begin` is to be called once they were sent; `typed` sees what is typed.
 
     A pipe or file goes as it is, and the guest's bytes don't pass through this process. Between the guest and a
@@ -70,10 +72,10 @@ def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[byte
             target = partial(_pump_in, typed=typed) if stream is Stream.STDIN else partial(_pump_out, raw=raw)
             # a thread that reads a terminal may wait for input that never comes
             pumps.append(threading.Thread(target=target, args=(mine, number), daemon=stream is Stream.STDIN))
-        hands = Hands(tuple(descriptors), theirs, pumps)
-        ours.callback(hands.let_go)
-        yield hands
-    hands.finish()
+        bridge = StreamBridge(tuple(descriptors), theirs, pumps)
+        ours.callback(bridge.release)
+        yield bridge
+    bridge.finish()
 
 
 def _is_openable(number: int, stream: Stream) -> bool:

@@ -12,7 +12,7 @@ from mvmnix.errors import Reason
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.provenance.identity import Inclusion
-from mvmnix.provenance.verify import Attested, Authentic, CountedBundle, Passed, signer_of
+from mvmnix.provenance.verify import AcceptedArtifact, Attested, Authentic, CountedBundle, signer_of
 
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"
@@ -46,7 +46,7 @@ def show(verdicts: Iterable[ArtifactVerdict], *, statements: bool) -> None:
 
 def show_json(verdicts: Iterable[ArtifactVerdict], *, statements: bool) -> None:
     """Everything, in the one envelope: a verdict for each file, and whether all passed."""
-    told = [_told(verdict, statements=statements) for verdict in verdicts]
+    told = [_record(verdict, statements=statements) for verdict in verdicts]
     reasons = [reason for each in verdicts if isinstance(each, FailedArtifact) for reason in each.refused.reasons]
     result: dict[str, object] = {"verified": not reasons, "artifacts": told}
     answer("verdict", result | ({"reasons": [reason.record for reason in reasons]} if reasons else {}))
@@ -66,7 +66,7 @@ def _unseen(it: Attested | Authentic) -> str:
     return NO_WITNESS if it.inclusion is Inclusion.NONE else NO_TIME
 
 
-def told_witness(it: Attested | Authentic) -> Mapping[str, object]:
+def signing_facts(it: Attested | Authentic) -> Mapping[str, object]:
     """Who was certified and when the signature was seen, for machines; `witness` says what is missing."""
     told: dict[str, object] = {
         "identity": None if it.identity is None else {"subject": it.identity[0], "issuer": it.identity[1]},
@@ -81,8 +81,8 @@ def _text(it: CountedBundle) -> str:
     return json.dumps(json.loads(it.payload), sort_keys=True, ensure_ascii=True)
 
 
-def _told(verdict: ArtifactVerdict, *, statements: bool) -> Mapping[str, object]:
-    told = {"artifact": verdict.name, "digest": str(verdict.blob), "verified": isinstance(verdict, Passed)}
+def _record(verdict: ArtifactVerdict, *, statements: bool) -> Mapping[str, object]:
+    told = {"artifact": verdict.name, "digest": str(verdict.blob), "verified": isinstance(verdict, AcceptedArtifact)}
     if isinstance(verdict, FailedArtifact):
         return told | {"reasons": [reason.record for reason in verdict.refused.reasons]}
     return told | {
@@ -99,6 +99,6 @@ def _counted(it: CountedBundle, *, statements: bool) -> Mapping[str, object]:
         "type": None if it.statement is None else it.statement.predicate_type,
         "signer": it.attested.signer.name,
         "fingerprint": str(it.attested.signer.fingerprint),
-        **told_witness(it.attested),
+        **signing_facts(it.attested),
     }
     return told | ({"statement": json.loads(it.payload)} if statements and it.statement is not None else {})

@@ -8,8 +8,8 @@ from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.check import Checked, check
 from mvmnix.evidence.graph import (
     Draft,
+    EdgeKind,
     Kind,
-    Meaning,
     Node,
     Verdict,
     refused,
@@ -18,8 +18,8 @@ from mvmnix.evidence.graph import (
     verified,
     whole,
 )
-from mvmnix.evidence.held import Held
 from mvmnix.evidence.origin import add_origin, flake_name, stands
+from mvmnix.evidence.stored_build import StoredBuild
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.images import VerifiedImage
 from mvmnix.model import Artifact, Image
@@ -30,10 +30,10 @@ from mvmnix.provenance.verify import REBUILD, Verified, differences
 from mvmnix.strict import show_time
 
 #: What rebuilds testify of an image that verified: each bundle's digest in hexadecimal, and what came of verifying it.
-type Testimony = Callable[[VerifiedImage], Iterable[tuple[str, Verified[Provenance] | RefusedError]]]
+type RebuildEvidence = Callable[[VerifiedImage], Iterable[tuple[str, Verified[Provenance] | RefusedError]]]
 
 
-def no_testimony(_: VerifiedImage) -> Iterable[tuple[str, Verified[Provenance] | RefusedError]]:
+def no_rebuild_evidence(_: VerifiedImage) -> Iterable[tuple[str, Verified[Provenance] | RefusedError]]:
     """It was not rebuilt."""
     return ()
 
@@ -44,24 +44,29 @@ class Judge:
 
     policy: TrustPolicy
     now: datetime
-    testimony: Testimony = no_testimony
+    rebuild_evidence: RebuildEvidence = no_rebuild_evidence
 
 
-def add_build(draft: Draft, held: Held, judge: Judge, *, at: str = "") -> str:
+def add_build(draft: Draft, stored: StoredBuild, judge: Judge, *, at: str = "") -> str:
     """Add an image with all its evidence; returns the image's key. `at` stands before the keys of this build alone."""
-    it = check(held, policy=judge.policy, now=judge.now)
+    it = check(stored, policy=judge.policy, now=judge.now)
     image = draft.add(_image(it))
     _add_files(draft, it, image)
     provenance = draft.add(_provenance(it, at))
-    draft.say(image, Meaning.ATTESTED_BY, provenance)
-    draft.say(image, Meaning.BUILT_BY, f"{at}derivation")
-    draft.say(provenance, Meaning.VERIFIED_UNDER, POLICY)
-    if held.sbom is not None:
+    draft.add_edges(image, EdgeKind.ATTESTED_BY, provenance)
+    draft.add_edges(image, EdgeKind.BUILT_BY, f"{at}derivation")
+    draft.add_edges(provenance, EdgeKind.VERIFIED_UNDER, POLICY)
+    if stored.sbom is not None:
         what = "it is the one that the signed provenance names (step 21)"
         sbom = Node(
-            f"{at}sbom", Kind.SBOM, "CycloneDX", it.paper(Kind.SBOM, held.sbom, what), str(held.sbom.digest), it.signer
+            f"{at}sbom",
+            Kind.SBOM,
+            "CycloneDX",
+            it.document(Kind.SBOM, stored.sbom, what),
+            str(stored.sbom.digest),
+            it.signer,
         )
-        draft.say(image, Meaning.CONTENTS_IN, draft.add(sbom))
+        draft.add_edges(image, EdgeKind.CONTENTS_IN, draft.add(sbom))
     add_origin(draft, it, policy=judge.policy, now=judge.now, at=at)
     _add_builder(draft, it, judge, at)
     _add_rebuilds(draft, it, judge, image, at)
@@ -69,7 +74,7 @@ def add_build(draft: Draft, held: Held, judge: Judge, *, at: str = "") -> str:
 
 
 def _image(it: Checked) -> Node:
-    digest, key = str(it.held.manifest.digest), "image"
+    digest, key = str(it.stored.manifest.digest), "image"
     if isinstance(it.image, MvmnixError):
         return Node(key, Kind.IMAGE, "manifest.json", verdict_of(it.image), digest)
     image, what = it.image, "its manifest is a subject of the signed provenance (steps 9, 10)"
@@ -101,7 +106,7 @@ def _add_files(draft: Draft, it: Checked, image: str) -> None:
         size = (("size", f"{artifact.size} bytes"),)
         verdict = _file_verdict(it, artifact)
         node = Node(f"file/{artifact.name}", Kind.FILE, artifact.name, verdict, str(artifact.digest), it.signer, size)
-        draft.say(image, Meaning.CONSISTS_OF, draft.add(node))
+        draft.add_edges(image, EdgeKind.CONSISTS_OF, draft.add(node))
     tree = it.image.verity
     facts = (
         ("salt", tree.salt.hex() or "none"),
@@ -109,12 +114,12 @@ def _add_files(draft: Draft, it: Checked, image: str) -> None:
         ("data blocks", f"{tree.data_blocks} of {tree.BLOCK} bytes"),
     )
     node = Node("verity", Kind.VERITY, "dm-verity", _verity_verdict(it), str(tree.root), it.signer, facts)
-    draft.say("file/rootfs", Meaning.GUARDED_BY, draft.add(node))
+    draft.add_edges("file/rootfs", EdgeKind.GUARDED_BY, draft.add(node))
 
 
 def _file_verdict(it: Checked, artifact: Artifact) -> Verdict:
     """A file has the bytes of the manifest, and a signer vouches for the manifest."""
-    found = it.held.files.get(artifact.name)
+    found = it.stored.files.get(artifact.name)
     match found:
         case None:
             return unverified("it was not looked at")
@@ -129,7 +134,7 @@ def _file_verdict(it: Checked, artifact: Artifact) -> Verdict:
 
 
 def _verity_verdict(it: Checked) -> Verdict:
-    found = it.held.verity
+    found = it.stored.verity
     if isinstance(found, MvmnixError):
         return verdict_of(found)
     what = "size, superblock and top hash block of the rootfs are those of this root, which the manifest signs"
@@ -137,9 +142,9 @@ def _verity_verdict(it: Checked) -> Verdict:
 
 
 def _provenance(it: Checked, at: str) -> Node:
-    digest, name = str(it.held.bundle.digest), "SLSA v1"
-    if it.held.bundle.problem is not None:
-        return Node(f"{at}provenance", Kind.PROVENANCE, name, verdict_of(it.held.bundle.problem), digest)
+    digest, name = str(it.stored.bundle.digest), "SLSA v1"
+    if it.stored.bundle.problem is not None:
+        return Node(f"{at}provenance", Kind.PROVENANCE, name, verdict_of(it.stored.bundle.problem), digest)
     verdict = it.verdict(Kind.PROVENANCE, "signature, role and every step of docs/verification.md passed")
     facts = [*signing(it.authentic)] if it.authentic else []
     if it.evidence is not None:
@@ -169,8 +174,8 @@ def _add_builder(draft: Draft, it: Checked, judge: Judge, at: str) -> None:
         processors, seconds = counted(limits.vcpus, "processor"), counted(limits.seconds, "second")
         facts.append(("means", f"{processors}, {limits.memory_mib} MiB, {seconds}"))
     members: tuple[Node, ...] = ()
-    if it.held.builder is not None and not at.endswith("builder/"):
-        members = _own_evidence(it, it.held.builder, judge, f"{at}builder/")
+    if it.stored.builder is not None and not at.endswith("builder/"):
+        members = _own_evidence(it, it.stored.builder, judge, f"{at}builder/")
     elif claim.builder_image:
         facts.append(("its own evidence", "its image isn't kept here"))
     node = Node(
@@ -183,10 +188,10 @@ def _add_builder(draft: Draft, it: Checked, judge: Judge, at: str) -> None:
         tuple(facts),
         members,
     )
-    draft.say(f"{at}derivation", Meaning.BUILT_BY, draft.add(node))
+    draft.add_edges(f"{at}derivation", EdgeKind.BUILT_BY, draft.add(node))
 
 
-def _own_evidence(it: Checked, builder: Held, judge: Judge, at: str) -> tuple[Node, ...]:
+def _own_evidence(it: Checked, builder: StoredBuild, judge: Judge, at: str) -> tuple[Node, ...]:
     """The evidence of the builder's image as one node beneath it, that holds all the others."""
     inner = Draft()
     add_build(inner, builder, Judge(judge.policy, judge.now), at=at)
@@ -197,18 +202,18 @@ def _own_evidence(it: Checked, builder: Held, judge: Judge, at: str) -> tuple[No
         what = "the builder's image"
         reasons = tuple(differences(it.claim.builder_image, image.artifacts, what=what, hint=hint))
     nodes = tuple(_renamed(node, at) for node in inner.nodes.values())
-    held = [node for node in nodes if not all(stands(each.verdict) for each in whole(node))]
+    stored = [node for node in nodes if not all(stands(each.verdict) for each in whole(node))]
     if reasons:
         verdict = refused(reasons)
-    elif held:
-        verdict = unverified(f"not all of it holds: {', '.join(f'{n.kind} {n.name}' for n in held)[:400]}")
+    elif stored:
+        verdict = unverified(f"not all of it holds: {', '.join(f'{n.kind} {n.name}' for n in stored)[:400]}")
     else:
         verdict = verified("it was taken through all steps, like the image's own")
     name = flake_name(it_claim) if (it_claim := _claim_of(builder, judge)) else "a kept build"
     return (Node(f"{at}evidence", Kind.EVIDENCE, name, verdict, str(builder.bundle.digest), "", (), nodes),)
 
 
-def _claim_of(builder: Held, judge: Judge) -> Provenance | None:
+def _claim_of(builder: StoredBuild, judge: Judge) -> Provenance | None:
     return check(builder, policy=judge.policy, now=judge.now).claim
 
 
@@ -219,9 +224,9 @@ def _renamed(node: Node, at: str) -> Node:
 
 
 def _add_rebuilds(draft: Draft, it: Checked, judge: Judge, image: str, at: str) -> None:
-    if it.evidence is None or isinstance(it.image, MvmnixError) or it.held.bundle.data is None:
+    if it.evidence is None or isinstance(it.image, MvmnixError) or it.stored.bundle.data is None:
         return
-    for bundle, found in judge.testimony(VerifiedImage(it.image, it.held.evidence, it.evidence)):
+    for bundle, found in judge.rebuild_evidence(VerifiedImage(it.image, it.stored.evidence, it.evidence)):
         key, name, digest = f"{at}rebuild/{bundle}", "a second build", f"sha256:{bundle}"
         if isinstance(found, MvmnixError):
             node = Node(key, Kind.REBUILD, name, verdict_of(found), digest)
@@ -231,5 +236,5 @@ def _add_rebuilds(draft: Draft, it: Checked, judge: Judge, image: str, at: str) 
             if varied is not None:
                 facts.append(("made to see", f"host name {varied.hostname}, clock {varied.clock_offset:+} seconds"))
             node = Node(key, Kind.REBUILD, name, verified(what), digest, found.signer.name, tuple(facts))
-        draft.say(image, Meaning.BUILT_AGAIN, draft.add(node))
-        draft.say(key, Meaning.VERIFIED_UNDER, POLICY)
+        draft.add_edges(image, EdgeKind.BUILT_AGAIN, draft.add(node))
+        draft.add_edges(key, EdgeKind.VERIFIED_UNDER, POLICY)

@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, StepResult
 from mvmnix.evidence.graph import Kind, Verdict, refused, unverified, verdict_of, verified
-from mvmnix.evidence.held import Held, Paper
+from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.model import Image
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Parts, Provenance
@@ -42,7 +42,7 @@ class Checked:
     the reasons by the node that they speak of; `doubt` says why nothing of the claim is called verified.
     """
 
-    held: Held
+    stored: StoredBuild
     image: Image | MvmnixError
     authentic: Authentic | None = None
     claim: Provenance | None = None
@@ -56,9 +56,9 @@ class Checked:
             return refused(reasons)
         return verified(what) if self.evidence is not None else unverified(self.doubt)
 
-    def paper(self, kind: Kind, paper: Paper, what: str) -> Verdict:
+    def document(self, kind: Kind, document: StoredDocument, what: str) -> Verdict:
         """The same for a file of the evidence: before all else it has to be there, with the bytes of its name."""
-        return verdict_of(paper.problem) if paper.problem is not None else self.verdict(kind, what)
+        return verdict_of(document.problem) if document.problem is not None else self.verdict(kind, what)
 
     @property
     def signer(self) -> str:
@@ -66,36 +66,36 @@ class Checked:
         return self.evidence.signer.name if self.evidence is not None else ""
 
 
-def check(held: Held, *, policy: TrustPolicy, now: datetime) -> Checked:
+def check(stored: StoredBuild, *, policy: TrustPolicy, now: datetime) -> Checked:
     """Verify a held build, as far as its pieces are there.
 
     The four files are those of the manifest, as at a launch: whether the kept ones are these is said of each by itself.
     """
-    image = held.image
-    if held.bundle.data is None:
-        return Checked(held, image, doubt="the provenance could not be read")
+    image = stored.image
+    if stored.bundle.data is None:
+        return Checked(stored, image, doubt="the provenance could not be read")
     try:
-        claimed = read_claim(held.bundle.data, policy)
+        claimed = read_claim(stored.bundle.data, policy)
     except RefusedError as error:
-        return _refused(Checked(held, image), error)
-    checked = Checked(held, image, claimed.authentic, claimed.provenance)
+        return _refused(Checked(stored, image), error)
+    checked = Checked(stored, image, claimed.authentic, claimed.provenance)
     if isinstance(image, MvmnixError):
         return replace(checked, doubt="the image's manifest could not be read")
-    if held.unread:
-        return replace(checked, doubt=f"{' and '.join(dict.fromkeys(held.unread))} could not be read")
+    if stored.unread:
+        return replace(checked, doubt=f"{' and '.join(dict.fromkeys(stored.unread))} could not be read")
     try:
-        evidence = verify_claim(claimed, held.evidence, artifacts=image.artifacts, image=image, now=now)
+        evidence = verify_claim(claimed, stored.evidence, artifacts=image.artifacts, image=image, now=now)
     except RefusedError as error:
         return _refused(checked, error)
     return replace(checked, evidence=evidence)
 
 
-def check_parts(paper: Paper, *, policy: TrustPolicy, now: datetime) -> Verified[Parts] | MvmnixError:
+def check_parts(document: StoredDocument, *, policy: TrustPolicy, now: datetime) -> Verified[Parts] | MvmnixError:
     """Verify a parts statement by itself, or say why it doesn't."""
-    if isinstance(paper.found, MvmnixError):
-        return paper.found
+    if isinstance(document.found, MvmnixError):
+        return document.found
     try:
-        return verify_parts(paper.found, policy=policy, now=now)
+        return verify_parts(document.found, policy=policy, now=now)
     except RefusedError as error:
         return error
 

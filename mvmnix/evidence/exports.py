@@ -8,8 +8,8 @@ from typing import Final
 from mvmnix.api import files
 from mvmnix.api.verify import open_exported
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.evidence.build import Testimony
-from mvmnix.evidence.held import Held, Paper
+from mvmnix.evidence.build import RebuildEvidence
+from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, IndexEntry, VerifiedImage
 from mvmnix.launch.vmm import verity_reasons
 from mvmnix.model import Artifact, Digest
@@ -24,25 +24,25 @@ MANIFEST: Final = "manifest.json"
 _HINT: Final = "name a directory of `mvm build --out`"
 
 
-def held_in(directory: Path) -> Held:
+def exported_build(directory: Path) -> StoredBuild:
     """An exported build, every file of it hashed. Raises UsageError for a file that is missing or is none."""
-    bundle = _paper(_canonical(files.read(str(directory / BUNDLE_NAME), STATEMENT_LIMIT, _HINT)))
+    bundle = _document(_canonical(files.read(str(directory / BUNDLE_NAME), STATEMENT_LIMIT, _HINT)))
     with open_exported(directory) as it:
-        manifest, parts = _paper(it.manifest), tuple(map(_paper, it.parts))
-        lock, sbom = (None if data is None else _paper(data) for data in (it.lock, it.sbom))
+        manifest, parts = _document(it.manifest), tuple(map(_document, it.parts))
+        lock, sbom = (None if data is None else _document(data) for data in (it.lock, it.sbom))
         fds = {"kernel": it.files.kernel, "initrd": it.files.initrd, "rootfs": it.files.rootfs}
         hashed = {name: Artifact(name, *digest_of(fd)) for name, fd in fds.items()}
         entry = IndexEntry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
-        held = Held(entry, manifest, bundle, lock, sbom, parts, hashed, rebuilds=it.rebuilds)
-        image = held.image
+        stored = StoredBuild(entry, manifest, bundle, lock, sbom, parts, hashed, rebuilds=it.rebuilds)
+        image = stored.image
         if isinstance(image, MvmnixError):
-            return held
+            return stored
         reasons = tuple(verity_reasons(it.files.rootfs, image.verity))
-        return Held(entry, manifest, bundle, lock, sbom, parts, hashed, reasons, rebuilds=it.rebuilds)
+        return StoredBuild(entry, manifest, bundle, lock, sbom, parts, hashed, reasons, rebuilds=it.rebuilds)
 
 
-def _paper(data: bytes) -> Paper:
-    return Paper(Digest.of(data), data)
+def _document(data: bytes) -> StoredDocument:
+    return StoredDocument(Digest.of(data), data)
 
 
 def _canonical(bundle: bytes) -> bytes:
@@ -53,11 +53,11 @@ def _canonical(bundle: bytes) -> bytes:
         return bundle  # its verification says why it is none
 
 
-def testimony_of(held: Held, *, policy: TrustPolicy, now: datetime) -> Testimony:
+def rebuild_evidence_of(stored: StoredBuild, *, policy: TrustPolicy, now: datetime) -> RebuildEvidence:
     """What the rebuilds beside an exported image testify."""
 
-    def told(first: VerifiedImage) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
-        for bundle in held.rebuilds:
+    def provenances(first: VerifiedImage) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
+        for bundle in stored.rebuilds:
             try:
                 evidence = first.evidence.of_rebuild(bundle)
                 found: Verified[Provenance] | RefusedError = verify_alone(
@@ -67,4 +67,4 @@ def testimony_of(held: Held, *, policy: TrustPolicy, now: datetime) -> Testimony
                 found = error
             yield Digest.of(bundle).hex, found
 
-    return told
+    return provenances

@@ -8,9 +8,9 @@ from datetime import datetime
 from mvmnix.api import Context, hold_log, submit_kept
 from mvmnix.audit import RecordKind, SealedRecord, records_backwards, verify_log
 from mvmnix.errors import MvmnixError, Reason, RefusedError
-from mvmnix.evidence.held import Held, Paper
-from mvmnix.evidence.planned import Gate
-from mvmnix.evidence.running import Ran, Sealed
+from mvmnix.evidence.machine_nodes import Sealed, StoredMachine
+from mvmnix.evidence.plan_nodes import Gate
+from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.images import ImageStore, IndexEntry, RebuildStore
 from mvmnix.launch.gate import HostClock, looked_at
 from mvmnix.launch.gate import verify as gates
@@ -24,40 +24,40 @@ from mvmnix.provenance.verify import only_refusals
 from mvmnix.store import digest_of
 
 
-def held(context: Context, entry: IndexEntry) -> Held:
+def stored_build(context: Context, entry: IndexEntry) -> StoredBuild:
     """A kept build with every file of it hashed, and the build of its builder's image, if that is kept as well."""
     library, rebuilds = context.library, RebuildStore(context.roots.state)
-    found = _held(library, entry)
+    found = _stored_build(library, entry)
     return with_builder(context, replace(found, rebuilds=rebuilds.bundles(entry.manifest)))
 
 
-def with_builder(context: Context, found: Held) -> Held:
+def with_builder(context: Context, found: StoredBuild) -> StoredBuild:
     """The same with the build of its builder's image, if that is kept here."""
     builder = _builder_of(context.library, found)
-    return found if builder is None else replace(found, builder=_held(context.library, builder))
+    return found if builder is None else replace(found, builder=_stored_build(context.library, builder))
 
 
-def _held(library: ImageStore, entry: IndexEntry) -> Held:
-    papers = Held(
+def _stored_build(library: ImageStore, entry: IndexEntry) -> StoredBuild:
+    documents = StoredBuild(
         entry,
-        _paper(entry.manifest, library.manifest),
-        _paper(entry.bundle, library.bundle),
-        None if entry.lock is None else _paper(entry.lock, library.lock),
-        None if entry.sbom is None else _paper(entry.sbom, library.sbom),
-        tuple(_paper(digest, library.bundle) for digest in entry.parts),
+        _document(entry.manifest, library.manifest),
+        _document(entry.bundle, library.bundle),
+        None if entry.lock is None else _document(entry.lock, library.lock),
+        None if entry.sbom is None else _document(entry.sbom, library.sbom),
+        tuple(_document(digest, library.bundle) for digest in entry.parts),
     )
-    image = papers.image
+    image = documents.image
     if isinstance(image, MvmnixError):
-        return papers
+        return documents
     files = {it.name: _hashed(library, it) for it in (image.kernel, image.initrd, image.rootfs)}
-    return replace(papers, files=files, verity=_verity(library, image))
+    return replace(documents, files=files, verity=_verity(library, image))
 
 
-def _paper(digest: Digest, read: Callable[[Digest], bytes]) -> Paper:
+def _document(digest: Digest, read: Callable[[Digest], bytes]) -> StoredDocument:
     try:
-        return Paper(digest, read(digest))
+        return StoredDocument(digest, read(digest))
     except MvmnixError as error:
-        return Paper(digest, error)
+        return StoredDocument(digest, error)
 
 
 def _hashed(library: ImageStore, artifact: Artifact) -> Artifact | MvmnixError:
@@ -82,7 +82,7 @@ def _verity(library: ImageStore, image: Image) -> tuple[Reason, ...] | MvmnixErr
         os.close(fd)
 
 
-def _builder_of(library: ImageStore, found: Held) -> IndexEntry | None:
+def _builder_of(library: ImageStore, found: StoredBuild) -> IndexEntry | None:
     """Where to look for the builder's image, by what an unverified claim says; what is found is verified by itself."""
     if found.bundle.data is None:
         return None
@@ -114,9 +114,9 @@ def plan_of_machine(context: Context, machine: Machine) -> bytes | MvmnixError |
     return _kept_by(context, machine, PLAN)
 
 
-def ran(context: Context, machine: Machine) -> Ran:
+def stored_machine(context: Context, machine: Machine) -> StoredMachine:
     """A machine with its records and its receipt."""
-    return Ran(machine, _sealed(context, machine), _kept_by(context, machine, RECEIPT))
+    return StoredMachine(machine, _sealed(context, machine), _kept_by(context, machine, RECEIPT))
 
 
 def _kept_by(context: Context, machine: Machine, name: str) -> bytes | MvmnixError | None:

@@ -97,7 +97,7 @@ class Kind(StrEnum):
     LOG = "audit log"
 
 
-class Meaning(Enum):
+class EdgeKind(Enum):
     """How one node speaks of another: `A words B`, `B inverse A`; `flows` when B comes after A, from source to machine.
 
     Evidence comes after what it is about: a provenance after its image, a plan after both.
@@ -151,7 +151,7 @@ class Edge:
     """`subject` means `object`, both by key: the tree is locked by the lock."""
 
     subject: str
-    meaning: Meaning
+    meaning: EdgeKind
     object: str
 
     @property
@@ -242,7 +242,7 @@ class Draft:
         self.nodes.setdefault(node.key, node)
         return node.key
 
-    def say(self, subject: str, meaning: Meaning, *objects: str) -> None:
+    def add_edges(self, subject: str, meaning: EdgeKind, *objects: str) -> None:
         """Take in edges from one node to others."""
         self.edges += (Edge(subject, meaning, each) for each in objects)
 

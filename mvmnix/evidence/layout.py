@@ -2,8 +2,8 @@
 
 The steps are those of K. Sugiyama, S. Tagawa and M. Toda, "Methods for Visual Understanding of Hierarchical System
 Structures" (1981): layers by longest path, a waypoint in each layer that an edge crosses, an order by barycentres, then
-coordinates that pull neighbours above each other. All lengths are in the units of the picture. The same graph has the
-same picture.
+coordinates that pull neighbours above each other. All lengths are in the units of the diagram. The same graph has the
+same diagram.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ type Rows = list[list[Key]]
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Point:
     """Where something is: the middle of its upper side."""
 
     x: float
@@ -44,8 +44,8 @@ class Layout:
 
     width: float
     height: float
-    spots: Mapping[str, Spot]
-    paths: Mapping[Link, tuple[Spot, ...]]
+    spots: Mapping[str, Point]
+    paths: Mapping[Link, tuple[Point, ...]]
 
 
 def place(keys: Iterable[str], links: Iterable[Link]) -> Layout:
@@ -60,7 +60,7 @@ def place(keys: Iterable[str], links: Iterable[Link]) -> Layout:
     left = min((x - _breadth(key) / 2 for key, x in xs.items()), default=0.0) - MARGIN
     right = max((x + _breadth(key) / 2 for key, x in xs.items()), default=0.0) + MARGIN
     at = {
-        key: Spot(xs[key] - left, MARGIN + number * (HEIGHT + RISE)) for number, row in enumerate(rows) for key in row
+        key: Point(xs[key] - left, MARGIN + number * (HEIGHT + RISE)) for number, row in enumerate(rows) for key in row
     }
     height = 2 * MARGIN + len(rows) * HEIGHT + max(0, len(rows) - 1) * RISE
     spots = {key: spot for key, spot in at.items() if isinstance(key, str)}
@@ -184,7 +184,7 @@ def _spread(row: list[Key], wanted: Mapping[Key, float]) -> dict[Key, float]:
     return {key: mean + offsets[key] for key, mean in zip(row, means, strict=True)}
 
 
-def _paths(chains: Mapping[Link, tuple[Key, ...]], at: Mapping[Key, Spot]) -> dict[Link, tuple[Spot, ...]]:
+def _paths(chains: Mapping[Link, tuple[Key, ...]], at: Mapping[Key, Point]) -> dict[Link, tuple[Point, ...]]:
     """The points of each line; lines that meet at a node begin and end beside each other."""
     leaving, arriving = (
         defaultdict[str, list[tuple[float, Link]]](list),
@@ -196,14 +196,14 @@ def _paths(chains: Mapping[Link, tuple[Key, ...]], at: Mapping[Key, Spot]) -> di
     out, into = _ports(leaving, at), _ports(arriving, at)
     paths = {}
     for link, chain in chains.items():
-        points = [Spot(out[link], at[chain[0]].y + HEIGHT)]
+        points = [Point(out[link], at[chain[0]].y + HEIGHT)]
         for key in chain[1:-1]:
-            points += (at[key], Spot(at[key].x, at[key].y + HEIGHT))
-        paths[link] = (*points, Spot(into[link], at[chain[-1]].y))
+            points += (at[key], Point(at[key].x, at[key].y + HEIGHT))
+        paths[link] = (*points, Point(into[link], at[chain[-1]].y))
     return paths
 
 
-def _ports(ends: Mapping[str, list[tuple[float, Link]]], at: Mapping[Key, Spot]) -> dict[Link, float]:
+def _ports(ends: Mapping[str, list[tuple[float, Link]]], at: Mapping[Key, Point]) -> dict[Link, float]:
     """Where on a side of its node each line ends, in the order of where they lead."""
     found = {}
     for name, lines in ends.items():

@@ -44,7 +44,7 @@ def joined(content: Iterable["Markup | str"]) -> Markup:
 
 
 def mark(standing: NodeStatus, **place: str) -> Markup:
-    """The sign of a standing, which stands beside its word and never alone; `place` says where in a picture."""
+    """The sign of a standing, which stands beside its word and never alone; `place` says where in a diagram."""
     use = element("use", href=f"#{_MARKS[standing]}")
     return element("svg", use, class_="mark", viewBox="0 0 16 16", aria_hidden="true", **place)
 

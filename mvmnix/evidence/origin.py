@@ -7,8 +7,8 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.evidence.check import Checked, check_parts
-from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, NodeStatus, Verdict, unverified, verdict_of, verified
-from mvmnix.evidence.held import Paper
+from mvmnix.evidence.graph import Draft, EdgeKind, Kind, Node, NodeStatus, Verdict, unverified, verdict_of, verified
+from mvmnix.evidence.stored_build import StoredDocument
 from mvmnix.model import Digest, Source
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import KeptPath, Provenance
@@ -19,26 +19,26 @@ _LISTED: Final = "the signed provenance lists it by this digest"
 
 def add_origin(draft: Draft, it: Checked, *, policy: TrustPolicy, now: datetime, at: str) -> None:
     """Add all that came into a build; `at` stands before each key."""
-    if it.held.lock is not None:
-        draft.add(_lock(it, it.held.lock, at))
-    statements = [draft.add(_statement(paper, policy, now, at)) for paper in it.held.parts]
+    if it.stored.lock is not None:
+        draft.add(_lock(it, it.stored.lock, at))
+    statements = [draft.add(_statement(document, policy, now, at)) for document in it.stored.parts]
     if it.claim is None:
         draft.add(Node(f"{at}tree", Kind.TREE, "unknown: no trusted provenance names it", unverified(_unknown(it))))
         return
     derivation = draft.add(_derivation(it, it.claim, at))
     tree = draft.add(_tree(it, it.claim, at))
-    draft.say(derivation, Meaning.BUILT_FROM, tree)
-    if it.held.lock is None and it.claim.lock is not None:
+    draft.add_edges(derivation, EdgeKind.BUILT_FROM, tree)
+    if it.stored.lock is None and it.claim.lock is not None:
         draft.add(_missing_lock(it, it.claim.lock, at))
-    draft.say(tree, Meaning.LOCKED_BY, f"{at}lock")
+    draft.add_edges(tree, EdgeKind.LOCKED_BY, f"{at}lock")
     for group in _lock_nodes(it, it.claim, at):
-        draft.say(f"{at}lock", Meaning.NAMES, draft.add(group))
+        draft.add_edges(f"{at}lock", EdgeKind.NAMES, draft.add(group))
         if group.kind is Kind.INPUTS:
-            draft.say(derivation, Meaning.BUILT_FROM, group.key)
+            draft.add_edges(derivation, EdgeKind.BUILT_FROM, group.key)
     for group in _arrivals(it, it.claim, at):
-        draft.say(derivation, Meaning.BUILT_FROM, draft.add(group))
+        draft.add_edges(derivation, EdgeKind.BUILT_FROM, draft.add(group))
         if group.kind is Kind.KEPT:
-            draft.say(group.key, Meaning.LISTED_IN, *statements)
+            draft.add_edges(group.key, EdgeKind.LISTED_IN, *statements)
 
 
 def _unknown(it: Checked) -> str:
@@ -59,10 +59,10 @@ def _tree(it: Checked, claim: Provenance, at: str) -> Node:
     return Node(f"{at}tree", Kind.TREE, flake_name(claim), verdict, str(claim.root.nar), it.signer, facts)
 
 
-def _lock(it: Checked, paper: Paper, at: str) -> Node:
+def _lock(it: Checked, document: StoredDocument, at: str) -> Node:
     what = "its bytes are those that were built from, and each node is accounted for (steps 12, 13, 22)"
-    verdict = it.paper(Kind.LOCK, paper, what)
-    return Node(f"{at}lock", Kind.LOCK, "flake.lock", verdict, str(paper.digest), it.signer)
+    verdict = it.document(Kind.LOCK, document, what)
+    return Node(f"{at}lock", Kind.LOCK, "flake.lock", verdict, str(document.digest), it.signer)
 
 
 def _missing_lock(it: Checked, digest: Digest, at: str) -> Node:
@@ -135,9 +135,9 @@ def _part(it: Checked, part: KeptPath) -> Node:
     return Node("", Kind.PART, part.path.name, verdict, str(part.nar), it.signer, facts)
 
 
-def _statement(paper: Paper, policy: TrustPolicy, now: datetime, at: str) -> Node:
-    key, name, digest = f"{at}parts/{paper.digest.hex}", "mvm's own modules", str(paper.digest)
-    found = check_parts(paper, policy=policy, now=now)
+def _statement(document: StoredDocument, policy: TrustPolicy, now: datetime, at: str) -> Node:
+    key, name, digest = f"{at}parts/{document.digest.hex}", "mvm's own modules", str(document.digest)
+    found = check_parts(document, policy=policy, now=now)
     if isinstance(found, MvmnixError):
         return Node(key, Kind.PARTS_STATEMENT, name, verdict_of(found), digest)
     build, signer = found.claim.provenance, found.signer.name

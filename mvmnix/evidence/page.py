@@ -11,10 +11,10 @@ from typing import Final
 
 from mvmnix import __version__
 from mvmnix.evidence import style
-from mvmnix.evidence.cards import card
+from mvmnix.evidence.diagram import diagram
 from mvmnix.evidence.graph import Graph, Kind, Node, NodeStatus
 from mvmnix.evidence.markup import CLASSES, Markup, element, mark, marks, raw
-from mvmnix.evidence.picture import picture
+from mvmnix.evidence.node_details import node_details
 from mvmnix.plural import counted
 from mvmnix.strict import show_time
 
@@ -125,7 +125,7 @@ def _graph(graph: Graph, ids: Mapping[str, str]) -> Markup:
     return element(
         "section",
         element("h2", "From source to machine", id="graph"),
-        element("div", picture(graph, ids), class_="scroll", tabindex="0", role="region", aria_labelledby="graph"),
+        element("div", diagram(graph, ids), class_="scroll", tabindex="0", role="region", aria_labelledby="graph"),
         element("p", told, class_="key"),
         aria_labelledby="graph",
     )
@@ -136,7 +136,7 @@ def _stages(graph: Graph, ids: Mapping[str, str]) -> Iterator[Markup]:
         nodes = [node for kind in kinds for node in graph.nodes if node.kind is kind]
         if nodes:
             heading = f"stage-{number}"
-            cards = (card(node, graph, ids) for node in nodes)
+            cards = (node_details(node, graph, ids) for node in nodes)
             yield element("section", element("h2", name, id=heading), *cards, aria_labelledby=heading)
 
 

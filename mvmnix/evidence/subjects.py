@@ -10,12 +10,13 @@ from mvmnix.api import KEPT_SCHEME, Context, file_bytes, latest_serials, open_re
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, UsageError
 from mvmnix.evidence import gather
 from mvmnix.evidence.build import Judge, add_build
-from mvmnix.evidence.exports import MANIFEST, held_in, testimony_of
+from mvmnix.evidence.exports import MANIFEST, exported_build, rebuild_evidence_of
 from mvmnix.evidence.graph import Draft, Graph, refused, verdict_of
-from mvmnix.evidence.planned import (
+from mvmnix.evidence.machine_nodes import StoredMachine, add_machine
+from mvmnix.evidence.plan_nodes import (
+    CheckedPlan,
     Gate,
-    Past,
-    Shown,
+    PreviousUse,
     add_plan,
     check_plan,
     missing_image,
@@ -23,7 +24,6 @@ from mvmnix.evidence.planned import (
     undated,
     with_replay,
 )
-from mvmnix.evidence.running import Ran, add_machine
 from mvmnix.evidence.trust import policy_node
 from mvmnix.images import SHORTEST, STATEMENT_LIMIT, IndexEntry, KeptImages, RebuildStore
 from mvmnix.launch.machines import MachineEntry as Machine
@@ -109,14 +109,14 @@ def graph_of(context: Context, found: Named, now: datetime) -> Graph:
 def _image(draft: Draft, context: Context, entries: Iterable[IndexEntry], judge: Judge) -> str:
     subject = ""
     for number, entry in enumerate(entries):
-        subject = add_build(draft, gather.held(context, entry), judge, at=f"{number + 1}/" if number else "")
+        subject = add_build(draft, gather.stored_build(context, entry), judge, at=f"{number + 1}/" if number else "")
     return subject
 
 
 def _export(draft: Draft, context: Context, directory: Path, judge: Judge) -> str:
-    held = gather.with_builder(context, held_in(directory))
-    testimony = testimony_of(held, policy=judge.policy, now=judge.now)
-    return add_build(draft, held, Judge(judge.policy, judge.now, testimony))
+    stored = gather.with_builder(context, exported_build(directory))
+    rebuild_evidence = rebuild_evidence_of(stored, policy=judge.policy, now=judge.now)
+    return add_build(draft, stored, Judge(judge.policy, judge.now, rebuild_evidence))
 
 
 def _plan(draft: Draft, context: Context, bundle: bytes, judge: Judge) -> str:
@@ -128,7 +128,7 @@ def _plan(draft: Draft, context: Context, bundle: bytes, judge: Judge) -> str:
     if entry is None:
         image = missing_image(draft, shown.plan.image, manifest)
     else:
-        image = add_build(draft, gather.held(context, entry), judge)
+        image = add_build(draft, gather.stored_build(context, entry), judge)
         shown = check_plan(bundle, judge, gather.gate(context, entry))
     shown = with_replay(shown, open_replay(context, _silent).judge)
     return add_plan(draft, Digest.of(bundle), shown, image=image, provenance="provenance")
@@ -139,33 +139,33 @@ def _silent(_: str) -> None:
 
 
 def _machine(draft: Draft, context: Context, machine: Machine, judge: Judge) -> str:
-    ran = gather.ran(context, machine)
-    manifest, provenance = ran.build
+    stored = gather.stored_machine(context, machine)
+    manifest, provenance = stored.build
     entry = _find(context, manifest, provenance)
     if entry is None:
         image = missing_image(draft, machine.status.image, manifest)
     else:
-        image = add_build(draft, gather.held(context, entry), judge)
+        image = add_build(draft, gather.stored_build(context, entry), judge)
     bundle = gather.plan_of_machine(context, machine)
     if bundle is None:
-        missing_plan(draft, ran.plan)
+        missing_plan(draft, stored.plan)
     else:
         gate = None if entry is None else gather.gate(context, entry)
-        shown = _used(bundle, ran, judge, gate)
-        add_plan(draft, ran.plan, shown, image=image, provenance="provenance")
-    return add_machine(draft, ran, judge)
+        shown = _used(bundle, stored, judge, gate)
+        add_plan(draft, stored.plan, shown, image=image, provenance="provenance")
+    return add_machine(draft, stored, judge)
 
 
-def _used(bundle: bytes | MvmnixError, ran: Ran, judge: Judge, gate: Gate | None) -> Shown:
+def _used(bundle: bytes | MvmnixError, stored: StoredMachine, judge: Judge, gate: Gate | None) -> CheckedPlan:
     """The plan that a machine keeps: of the digest that the log says, and verified as of its logged start."""
     if isinstance(bundle, MvmnixError):
-        return Shown((), None, verdict_of(bundle))
-    if (found := Digest.of(bundle)) != ran.plan:
-        why, hint = f"the machine was started from {ran.plan}, its plan here is {found}", "it was changed"
-        return Shown((), None, refused([Reason(ReasonCode.PLAN_MISMATCH, "the plan", why, hint)]))
-    if ran.start is None:
+        return CheckedPlan((), None, verdict_of(bundle))
+    if (found := Digest.of(bundle)) != stored.plan:
+        why, hint = f"the machine was started from {stored.plan}, its plan here is {found}", "it was changed"
+        return CheckedPlan((), None, refused([Reason(ReasonCode.PLAN_MISMATCH, "the plan", why, hint)]))
+    if stored.start is None:
         return undated(check_plan(bundle, judge, gate))
-    return check_plan(bundle, judge, gate, Past(ran.start.record.time))
+    return check_plan(bundle, judge, gate, PreviousUse(stored.start.record.time))
 
 
 def _find(context: Context, manifest: Digest | None, provenance: Digest | None) -> IndexEntry | None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from mvmnix.builder.session import BLOCK, ArchiveReader, Receiver, Reception, import_outputs
+from mvmnix.builder.session import BLOCK, ArchiveReader, OutputImport, Receiver, import_outputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, bundles_of
 from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, VerifiedImage
@@ -59,13 +59,13 @@ def _begin(name: str, size: int, write: Callable[[bytes], object]) -> None:
 
 def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy, now: datetime) -> VerifiedImage:
     """Take an image in. Raises RefusedError, and nothing of it stays."""
-    with Reception(library.images) as reception:
+    with OutputImport(library.images) as imported:
         evidence: dict[str, _Bytes] = {}
 
         def begin(name: str) -> Receiver:
             if name in _EVIDENCE:
                 return evidence.setdefault(name, _Bytes())
-            return reception.open(name)
+            return imported.open(name)
 
         limits = dict.fromkeys(_EVIDENCE, STATEMENT_LIMIT) | import_outputs.LIMITS
         reader = ArchiveReader(limits, begin, optional=_OPTIONAL, refused=_refused)  # 1
@@ -76,14 +76,14 @@ def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy
                 raise _refused(f"it is larger than {most} bytes")
             reader.write(chunk)
         reader.close()
-        image = reception.agreed()  # 2
-        it = _evidence(reception.manifest, {name: bytes(file.data) for name, file in evidence.items()})
+        image = imported.agreed()  # 2
+        it = _evidence(imported.manifest, {name: bytes(file.data) for name, file in evidence.items()})
         provenance = verify_alone(it, policy=policy, artifacts=image.artifacts, image=image, now=now)  # 3
         if provenance.claim.sbom is not None and it.sbom is None:
             raise _refused(f"its provenance names the SBOM {provenance.claim.sbom}, which it lacks")
         named = {part.bundle for part in provenance.claim.kept}
         it = replace(it, parts=tuple(part for part in it.parts if Digest.of(part) in named))
-        reception.keep()  # 4
+        imported.keep()  # 4
     entry = library.take_in(it)
     library.note(_name(entry), entry)
     return VerifiedImage(image, it, provenance)

@@ -56,7 +56,7 @@ class Loop:
         self._timers: list[Timer] = []
         self._serial = itertools.count()
         self._posted: deque[Callback] = deque()
-        self._bell = -1
+        self._wakeup_fd = -1
         self._ringing = threading.Lock()
 
     def watch(self, fd: int, *, read: Callback | None = None, write: Callback | None = None) -> None:
@@ -90,18 +90,18 @@ class Loop:
         `listen` has to come before, in the loop's own thread.
         """
         with self._ringing:  # its number may be another descriptor's once it is closed
-            if self._bell >= 0:
+            if self._wakeup_fd >= 0:
                 self._posted.append(callback)
-                os.eventfd_write(self._bell, 1)
+                os.eventfd_write(self._wakeup_fd, 1)
 
     def listen(self) -> None:
         """Be ready for `post`."""
-        if self._bell < 0:
-            self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self.watch(self._bell, read=self._hear)
+        if self._wakeup_fd < 0:
+            self._wakeup_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self.watch(self._wakeup_fd, read=self._run_posted)
 
-    def _hear(self) -> None:
-        os.eventfd_read(self._bell)
+    def _run_posted(self) -> None:
+        os.eventfd_read(self._wakeup_fd)
         while self._posted:
             self._posted.popleft()()
 
@@ -132,6 +132,6 @@ class Loop:
         """Give the selector's own descriptor and the bell's back; what is posted later is never run."""
         self._selector.close()
         with self._ringing:
-            if self._bell >= 0:
-                os.close(self._bell)
-                self._bell = -1
+            if self._wakeup_fd >= 0:
+                os.close(self._wakeup_fd)
+                self._wakeup_fd = -1

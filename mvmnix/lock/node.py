@@ -40,7 +40,7 @@ _KNOWN: Final[Mapping[NodeKind, frozenset[str]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class OriginalInput:
     """What flake.nix asked for: a place, and a directory in the tree that is there."""
 
     place: Place
@@ -64,7 +64,7 @@ class LockedNode:
     nar: Digest
     directory: str
     flake: bool
-    asked: Asked
+    asked: OriginalInput
 
     @property
     def uri(self) -> str:
@@ -94,7 +94,7 @@ class RelativeNode:
     name: str
     path: str
     parent: tuple[str, ...]
-    asked: Asked
+    asked: OriginalInput
     directory: str = ""
 
     @property
@@ -173,8 +173,8 @@ def original(name: str, attributes: Attributes) -> Forge | Git | Web:
     return where
 
 
-def _asked(node: RawNode) -> Asked:
-    return Asked(place(node.original), str(node.original.get("dir", "")))
+def _asked(node: RawNode) -> OriginalInput:
+    return OriginalInput(place(node.original), str(node.original.get("dir", "")))
 
 
 def reasons(node: RawNode) -> Iterator[Reason]:

@@ -95,10 +95,10 @@ def _tree(it: Record, descriptors: list[int], rights: Rights) -> Callable[[], _D
 
 
 def _parents(_it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
-    def told(parent: Parent) -> dict[str, object]:
+    def record(parent: Parent) -> dict[str, object]:
         return {"path": parent.path, "version": parent.version, "controllers": list(parent.controllers)}
 
-    return lambda: ([told(parent) for parent in rights.parents()], ())
+    return lambda: ([record(parent) for parent in rights.parents()], ())
 
 
 def _make_group(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:

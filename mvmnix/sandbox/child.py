@@ -87,7 +87,7 @@ class Pipes:
     """A child's pipes; a context manager.
 
     With `talks`, the caller writes to standard input and reads standard output itself, by descriptors of its own, once
-    `let_in` is set; otherwise `Attendant` does.
+    `let_in` is set; otherwise `ChildSupervisor` does.
     """
 
     def __init__(self, *, talks: bool = False) -> None:
@@ -111,7 +111,7 @@ class Pipes:
             pipe.close()
 
 
-class Attendant:
+class ChildSupervisor:
     """One child, from its start to its end."""
 
     def __init__(
@@ -141,7 +141,7 @@ class Attendant:
         for fd in (*self._heard, *cancelled, self._outer):
             self._poll.register(fd, select.POLLIN)
 
-    def attend(self, seconds: float) -> Ended:
+    def supervise(self, seconds: float) -> Ended:
         """Let it run to its end, or kill all of its processes after `seconds`. Raises MvmnixError when they stay."""
         stop: Stop | None = Stop.CANCELLED
         try:
@@ -174,7 +174,7 @@ class Attendant:
                 return None
             for fd in ready:
                 if fd in self._heard:
-                    self._hear(fd)
+                    self._read(fd)
                 else:
                     self._feed()
             if self._wrote_too_much():
@@ -193,7 +193,7 @@ class Attendant:
         self._poll.unregister(stdin.writing)
         stdin.close(stdin.writing)
 
-    def _hear(self, fd: int) -> None:
+    def _read(self, fd: int) -> None:
         data = os.read(fd, _CHUNK)
         if not data:
             self._poll.unregister(fd)
@@ -237,15 +237,15 @@ class Attendant:
             raise MvmnixError("a sandboxed program does not end after SIGKILL", hint="look at it: ps -ef")
         status = self._child.wait()
         for fd in tuple(self._heard):
-            self._hear_rest(fd)
+            self._read_rest(fd)
         return status, self._inner is not None
 
-    def _hear_rest(self, fd: int) -> None:
+    def _read_rest(self, fd: int) -> None:
         """What is still in the pipe of a child that has ended."""
         os.set_blocking(fd, False)
         with suppress(BlockingIOError):
             while fd in self._heard and not self._wrote_too_much():
-                self._hear(fd)
+                self._read(fd)
 
 
 def _lowest(process: int) -> Iterator[int]:

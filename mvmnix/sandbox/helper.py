@@ -31,7 +31,7 @@ from mvmnix import process
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import GroupLimits
 from mvmnix.sandbox import bind_mount, seccomp, session_keyring, uid_pool
-from mvmnix.sandbox.child import Attendant, Ended, Pipe, Pipes, Stop
+from mvmnix.sandbox.child import ChildSupervisor, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
 from mvmnix.sandbox.helper_group import own_group
 from mvmnix.sandbox.profiles import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
@@ -207,8 +207,8 @@ class _Run:
                 before_exec=None if bound.entry is None else bound.entry.enter_or_exit,
             )
             pipes.started()
-            attendant = Attendant(child, pipes, self.cancelled, input_=input_, limit=bounds.output, group=group)
-            return attendant.attend(bounds.seconds)
+            attendant = ChildSupervisor(child, pipes, self.cancelled, input_=input_, limit=bounds.output, group=group)
+            return attendant.supervise(bounds.seconds)
 
 
 def _stopped(argv: tuple[str, ...], status: int, stderr: bytes, why: str) -> process.Completed:

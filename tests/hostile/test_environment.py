@@ -296,7 +296,7 @@ def shared(path: Path, _: Traps) -> Iterator[Act]:
     def act() -> None:
         built = jail(path)
         made = image.make(built, service(image.MKFS))
-        made.let_go()
+        made.release()
         serving = server.Server(built, service(server.VIRTIOFSD))
         try:
             serving.start()

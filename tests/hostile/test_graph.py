@@ -230,8 +230,8 @@ def attempt(tmp_path: Any) -> Callable[..., Machine]:
             request,
             store=stores[0],
             images=stores[1],
-            suppliers=Market(stores[0]),
-            errands=AtOnce(),
+            fetchers=Market(stores[0]),
+            workers=AtOnce(),
             progress=Silent(),
         )
         work.run(machine, jobs=1)

@@ -18,7 +18,7 @@ from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.process import ProcessError
 from mvmnix.sandbox import helper_group
-from mvmnix.sandbox.child import Attendant
+from mvmnix.sandbox.child import ChildSupervisor
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.conftest import PATIENCE
@@ -198,7 +198,7 @@ SMALL = Bounds(room=64 << 20, memory=256 << 20, output=64 << 20)
 @pytest.mark.parametrize("early", [True, False], ids=["moved early", "moved at the gate"])
 def test_memory_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, early: bool) -> None:
     if not early:
-        monkeypatch.setattr(Attendant, "_warm_up", lambda _: None)
+        monkeypatch.setattr(ChildSupervisor, "_warm_up", lambda _: None)
     (tmp_path / "fills.py").write_text(FILLS)
     with pytest.raises(ProcessError, match="it took more than 320 MiB of memory") as caught:
         Sandbox({"/fills.py": tmp_path / "fills.py"}, bounds=SMALL).run(PYTHON, "-I", "/fills.py")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.session.import_outputs import LIMITS, OUTPUTS, Reception
+from mvmnix.builder.session.import_outputs import LIMITS, OUTPUTS, OutputImport
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, Image, Verity
@@ -36,9 +36,9 @@ def sent(it: World) -> bytes:
 
 
 def take(store: Store, archive: bytes) -> Image:
-    with Reception(store) as reception:
-        reception.write(archive)
-        return reception.image()
+    with OutputImport(store) as imported:
+        imported.write(archive)
+        return imported.image()
 
 
 def test_an_image_is_taken(store: Store, image: World, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.kernel_command_line import LONGEST
 from mvmnix.model import Digest, Posture
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted
+from mvmnix.provenance.slsa.provenance import HOST_NIX, LockAccount
 from tests.hostile.claims import (
     PREDICATE,
     STRANGER,
@@ -117,7 +117,7 @@ ROWS: dict[str, tuple[Move, Code]] = {
     "sources of another lock": (provenance_of_that_lock, Code.DEPENDENCY_MISMATCH),
     "a node that nobody accounts for": (nodes(untouched=()), Code.DEPENDENCY_MISMATCH),
     "a relative node that nobody accounts for": (nodes(relative=()), Code.DEPENDENCY_MISMATCH),
-    "no nodes at all": (provenance(nodes=Accounted((), (), ())), Code.DEPENDENCY_MISMATCH),
+    "no nodes at all": (provenance(nodes=LockAccount((), (), ())), Code.DEPENDENCY_MISMATCH),
     "no sources": (provenance(sources=()), Code.DEPENDENCY_MISMATCH),
     "a source less": (with_other_sources(lambda _: ()), Code.DEPENDENCY_MISMATCH),
     "a source twice": (with_other_sources(lambda it: (it, it)), Code.DEPENDENCY_MISMATCH),

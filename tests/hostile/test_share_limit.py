@@ -160,7 +160,7 @@ def test_a_guest_that_runs_away_is_ended_and_its_neighbour_is_not(tmp_path: Path
 
         def end() -> None:
             reached.append("runaway")
-            shares.strike()
+            shares.kill_soon()
 
         watches = [
             WriteQuota(loop, shares.written, 8 * MIB, end),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.fetch import narinfo
-from mvmnix.builder.fetch.caches import Asked, Caches, Outcome
+from mvmnix.builder.fetch.caches import CacheQuery, Caches, Outcome
 from mvmnix.builder.fetch.https import DownloadLimits
 from mvmnix.builder.fetch.worker import documents
 from mvmnix.config import CacheKey, CacheRule
@@ -143,7 +143,7 @@ def test_a_signed_path_is_found_and_brought(world: World, store: Store, name: st
     ).stdout
     assert nar_hash([archive]) == (found.nar, found.size)
     assert store.read(found.nar, limit=1 << 20) == archive
-    assert caches.asked == (Asked(world.needing.hash, f"{world.origin}/{name}", Outcome.FOUND),)
+    assert caches.asked == (CacheQuery(world.needing.hash, f"{world.origin}/{name}", Outcome.FOUND),)
 
 
 def test_a_miss_is_final_and_recorded(world: World) -> None:

@@ -31,7 +31,7 @@ def data(tmp_path: Path) -> Iterator[DataAttachment]:
         prepared = PreparedDisk.ready(DataDisk(16, "/tmp/data"), directory)
     assert prepared.attachment is not None
     yield prepared.attachment
-    prepared.let_go()
+    prepared.release()
 
 
 def unlocked(tmp_path: Path, header: bytes, passphrase: bytes) -> int:

@@ -17,8 +17,8 @@ from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.debian import Apt, read_index
-from mvmnix.builder.pins.locks import Reach
-from mvmnix.builder.pins.make import add, the_world
+from mvmnix.builder.pins.locks import DependencyDepth
+from mvmnix.builder.pins.make import add, lock_context
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.pypi import resolve
 from mvmnix.builder.pins.seed import seed_nar
@@ -50,7 +50,7 @@ def test_versions_are_ordered_as_dpkg_orders_them() -> None:
 
 
 def test_busybox_is_pinned_and_fetched_through_apt(store: Store) -> None:
-    lock = add(None, ["busybox-static"], Reach.CLOSURE, "", the_world(store, Silent()))
+    lock = add(None, ["busybox-static"], DependencyDepth.CLOSURE, "", lock_context(store, Silent()))
     assert list(lock.packages) == ["busybox-static"]
     assert store.has(lock.packages["busybox-static"].digest)
     fetch_sources(lock.sources(), store, Silent())
@@ -157,7 +157,7 @@ def test_the_commands_write_locks_that_stay_the_same(tmp_path: Path, monkeypatch
     run = CliRunner().invoke(pin, ["debian", "--no-depends", "--json", *directory, "musl-dev"], catch_exceptions=False)
     assert {change["name"] for change in json.loads(run.stdout)["result"]} == {"busybox-static", "musl-dev"}
     lock = parse_debian(path.read_bytes())
-    assert lock.requested["musl-dev"] is Reach.ALONE
+    assert lock.requested["musl-dev"] is DependencyDepth.ALONE
     first = path.stat()
     run = CliRunner().invoke(pin, ["update", *directory], catch_exceptions=False)
     assert (run.exit_code, run.stdout) == (0, "")

@@ -16,7 +16,7 @@ import pytest
 from mvmnix import lock
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.credentials import Credentials
-from mvmnix.builder.fetch.flake_inputs import Fetched, Outside, bring_tree
+from mvmnix.builder.fetch.flake_inputs import Fetched, FetchEnvironment, bring_tree
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.resolve import resolve_reference
 from mvmnix.config import CredentialRule, TokenPlace
@@ -42,13 +42,13 @@ class World:
     server: TreeServer
     repository: Repository
     store: Store
-    outside: Outside
+    fetching: FetchEnvironment
 
     @property
-    def fresh(self) -> Outside:
+    def fresh(self) -> FetchEnvironment:
         """As if nothing had been fetched yet."""
         directory = Directory.create(str(self.path / f"fetched-{len(self.server.asked)}"))
-        return replace(self.outside, fetched=Fetched(directory))
+        return replace(self.fetching, fetched=Fetched(directory))
 
     def publish(self) -> None:
         """Let the server have what the repository has."""
@@ -87,7 +87,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     with serve(tmp_path / "repositories") as server:
         store, fetched = (Directory.create(str(tmp_path / name)) for name in ("store", "fetched"))
         with Downloader(Allowlist(frozenset(), frozenset({server.origin})), environment={}) as downloads:
-            made = World(tmp_path, server, repository, Store(store), Outside(downloads, Fetched(fetched)))
+            made = World(tmp_path, server, repository, Store(store), FetchEnvironment(downloads, Fetched(fetched)))
             made.publish()
             yield made
 
@@ -139,7 +139,7 @@ def refused(act: Callable[[], object]) -> tuple[ReasonCode, ...]:
 
 
 def locked(world: World, attributes: Attributes) -> lock.LockedNode:
-    return lock.tree("n", resolve_reference(attributes, world.store, world.outside).locked)
+    return lock.tree("n", resolve_reference(attributes, world.store, world.fetching).locked)
 
 
 KINDS = ("git", "git, branch", "git, commit", "git, all", "git, shallow", "dumb git", "tarball", "xz", "file")
@@ -149,7 +149,7 @@ KINDS = ("git", "git, branch", "git, commit", "git, all", "git, shallow", "dumb 
 def test_a_reference_is_locked_as_nix_locks_it_and_then_brought(world: World, kind: str) -> None:
     populate(world)
     attributes, text = references(world.server, world.repository.git("rev-parse", "HEAD"))[kind]
-    found = resolve_reference(attributes, world.store, world.outside)
+    found = resolve_reference(attributes, world.store, world.fetching)
     assert found.locked == world.nix(text)
     node = lock.tree("n", found.locked)
     assert node.nar == found.nar
@@ -160,7 +160,7 @@ def test_a_reference_is_locked_as_nix_locks_it_and_then_brought(world: World, ki
 
 def test_the_tree_is_the_commits_whatever_its_attributes_say(world: World) -> None:
     """No filter, no line ending, no export-ignore: what Nix hashes is what git keeps."""
-    found = resolve_reference({"type": "git", "url": f"{world.server.origin}/git/r.git"}, world.store, world.outside)
+    found = resolve_reference({"type": "git", "url": f"{world.server.origin}/git/r.git"}, world.store, world.fetching)
     archive = world.store.read(found.nar, limit=_MIB)
     assert b"one\ntwo\n" in archive
     assert archive.count(b"entry") == 9  # a, a/b, d, d/flake.nix, .gitattributes, flake.nix, link, run, t.txt
@@ -169,7 +169,7 @@ def test_the_tree_is_the_commits_whatever_its_attributes_say(world: World) -> No
 def test_a_tree_is_fetched_once_from_each_uri(world: World) -> None:
     populate(world)
     node = locked(world, {"type": "tarball", "url": f"{world.server.origin}/t.tar.gz"})
-    assert world.asked(lambda: bring_tree(node, world.store, world.outside)) == []
+    assert world.asked(lambda: bring_tree(node, world.store, world.fetching)) == []
     assert world.asked(lambda: bring_tree(node, world.store, world.fresh)) == ["/t.tar.gz"]
 
 
@@ -182,10 +182,10 @@ def test_another_uri_that_claims_a_cached_hash_is_asked_itself(world: World) -> 
         replace(node, place=lock.Web(lock.NodeKind.TARBALL, f"{world.server.origin}/{name}"))
         for name in ("copy", "other", "none")
     )
-    assert world.asked(lambda: bring_tree(copy, world.store, world.outside)) == ["/copy"]
-    assert refused(lambda: bring_tree(other, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
+    assert world.asked(lambda: bring_tree(copy, world.store, world.fetching)) == ["/copy"]
+    assert refused(lambda: bring_tree(other, world.store, world.fetching)) == (ReasonCode.SOURCE_MISMATCH,)
     with pytest.raises(MvmnixError, match="404"):
-        bring_tree(none, world.store, world.outside)
+        bring_tree(none, world.store, world.fetching)
     assert world.store.has(node.nar)
 
 
@@ -194,9 +194,9 @@ def test_a_wrong_hash_is_refused_and_nothing_kept(world: World, kind: str) -> No
     populate(world)
     rev = world.repository.git("rev-parse", "HEAD")
     node = replace(locked(world, references(world.server, rev)[kind][0]), nar=Digest.of(b"other"))
-    assert refused(lambda: bring_tree(node, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
+    assert refused(lambda: bring_tree(node, world.store, world.fetching)) == (ReasonCode.SOURCE_MISMATCH,)
     assert not world.store.has(node.nar)
-    assert refused(lambda: bring_tree(node, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
+    assert refused(lambda: bring_tree(node, world.store, world.fetching)) == (ReasonCode.SOURCE_MISMATCH,)
 
 
 @pytest.mark.parametrize("kind", ["git", "dumb git"])
@@ -226,7 +226,7 @@ def test_an_immutable_link_is_what_is_locked(world: World) -> None:
     link = f"{world.server.origin}/fixed?x=1&rev={rev}&revCount=7"
     world.server.moved["/latest"] = "/t.tar.gz"
     world.server.headers["/t.tar.gz"] = {"Link": f'<{link}>; rel="immutable"'}
-    found = resolve_reference({"type": "tarball", "url": f"{world.server.origin}/latest"}, world.store, world.outside)
+    found = resolve_reference({"type": "tarball", "url": f"{world.server.origin}/latest"}, world.store, world.fetching)
     assert found.locked == world.nix(f"tarball+{world.server.origin}/latest")
     assert found.locked["url"] == f"{world.server.origin}/fixed?x=1"
 
@@ -239,7 +239,7 @@ def test_hosts_that_are_not_listed_are_not_asked(world: World) -> None:
         {"type": "github", "owner": "o", "repo": "r"},
         {"type": "git", "url": "ssh://git@h.test/r.git"},
     ):
-        codes = refused(lambda: resolve_reference(attributes, world.store, world.outside))  # noqa: B023 - called at once
+        codes = refused(lambda: resolve_reference(attributes, world.store, world.fetching))  # noqa: B023 - called at once
         assert set(codes) <= {ReasonCode.FETCH_NOT_ALLOWED, ReasonCode.LOCK_NODE_UNSUPPORTED}
     assert world.server.asked == []
 
@@ -253,7 +253,7 @@ def test_git_over_tls_believes_named_certificates_alone(world: World, tmp_path: 
         allowed = Allowlist(frozenset(), frozenset({server.origin}))
         downloads = opened.enter_context(Downloader(allowed, environment={}))
         trusting, other = (
-            replace(world.outside, downloads=downloads, environment={"SSL_CERT_FILE": str(one.bundle)})
+            replace(world.fetching, downloads=downloads, environment={"SSL_CERT_FILE": str(one.bundle)})
             for one in (authority, stranger)
         )
         attributes: Attributes = {"type": "git", "url": f"{server.origin}/git/r.git"}
@@ -267,7 +267,7 @@ def test_git_is_not_led_elsewhere(world: World, tmp_path: Path) -> None:
         target = f"{other.origin}/git/r.git/info/refs?service=git-upload-pack"
         world.server.moved["/moved/r.git/info/refs?service=git-upload-pack"] = target
         with pytest.raises(MvmnixError, match="is not http://127"):
-            resolve_reference({"type": "git", "url": f"{world.server.origin}/moved/r.git"}, world.store, world.outside)
+            resolve_reference({"type": "git", "url": f"{world.server.origin}/moved/r.git"}, world.store, world.fetching)
         assert other.asked == []
 
 
@@ -300,10 +300,10 @@ def test_a_hostile_archive_gives_a_plain_tree_or_none(world: World, name: str) -
     """Nothing leaves the jail but a NAR, and that has no name but its hash."""
     world.server.files["/t"] = HOSTILE[name]
     before = sorted(path for path in world.path.rglob("*") if "fetched" not in str(path))
-    outside = replace(world.outside, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=60))
+    fetching = replace(world.fetching, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=60))
     attributes: Attributes = {"type": "tarball", "url": f"{world.server.origin}/t"}
     try:
-        found = resolve_reference(attributes, world.store, outside)
+        found = resolve_reference(attributes, world.store, fetching)
     except RefusedError as error:
         assert error.codes == (ReasonCode.SOURCE_UNUSABLE,)
         assert sorted(path for path in world.path.rglob("*") if "fetched" not in str(path)) == before
@@ -316,9 +316,9 @@ def test_a_hostile_archive_gives_a_plain_tree_or_none(world: World, name: str) -
 @pytest.mark.parametrize("name", ["bomb", "many", "no archive", "cut short"])
 def test_these_give_none(world: World, name: str) -> None:
     world.server.files["/t"] = HOSTILE[name]
-    outside = replace(world.outside, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=60))
+    fetching = replace(world.fetching, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=60))
     attributes: Attributes = {"type": "tarball", "url": f"{world.server.origin}/t"}
-    assert refused(lambda: resolve_reference(attributes, world.store, outside)) == (ReasonCode.SOURCE_UNUSABLE,)
+    assert refused(lambda: resolve_reference(attributes, world.store, fetching)) == (ReasonCode.SOURCE_UNUSABLE,)
 
 
 def test_a_credential_goes_to_the_node_that_it_is_for(world: World, tmp_path: Path) -> None:
@@ -331,13 +331,13 @@ def test_a_credential_goes_to_the_node_that_it_is_for(world: World, tmp_path: Pa
         CredentialRule(f"git+{origin}/git/*", TokenPlace.ENVIRONMENT, "TOKEN"),
         CredentialRule(f"{origin}/private/*", TokenPlace.FILE, str(token)),
     )
-    outside = replace(world.outside, credentials=Credentials(rules, {"TOKEN": "Basic xyz"}))
+    fetching = replace(world.fetching, credentials=Credentials(rules, {"TOKEN": "Basic xyz"}))
     world.server.files["/private/t"] = GOOD
     with serve(tmp_path) as other:
         other.files["/t"] = GOOD
         listed = frozenset({origin, other.origin})
         with Downloader(Allowlist(frozenset(), listed), environment={}) as downloads:
-            outside = replace(outside, downloads=downloads)
+            fetching = replace(fetching, downloads=downloads)
             world.server.moved["/private/moved"] = f"{other.origin}/t"
             for attributes in (
                 {"type": "tarball", "url": f"{origin}/t.tar.gz"},
@@ -346,8 +346,8 @@ def test_a_credential_goes_to_the_node_that_it_is_for(world: World, tmp_path: Pa
                 {"type": "git", "url": f"{origin}/dumb/r.git"},
                 {"type": "git", "url": f"{origin}/git/r.git"},
             ):
-                found = resolve_reference(attributes, world.store, outside)
-                bring_tree(lock.tree("n", found.locked), world.store, replace(outside, fetched=world.fresh.fetched))
+                found = resolve_reference(attributes, world.store, fetching)
+                bring_tree(lock.tree("n", found.locked), world.store, replace(fetching, fetched=world.fresh.fetched))
         said = {(one.path.split("/")[1], one.authorization) for one in world.server.asked}
         assert said == {("t.tar.gz", ""), ("private", "Bearer abc"), ("dumb", ""), ("git", "Basic xyz")}
         assert {one.authorization for one in other.asked} == {""}
@@ -356,14 +356,14 @@ def test_a_credential_goes_to_the_node_that_it_is_for(world: World, tmp_path: Pa
 def test_a_secret_is_in_no_message(world: World) -> None:
     world.server.secret = "Bearer right"
     rules = (CredentialRule("*", TokenPlace.ENVIRONMENT, "TOKEN"),)
-    outside = replace(world.outside, credentials=Credentials(rules, {"TOKEN": "wrong-secret"}))
+    fetching = replace(world.fetching, credentials=Credentials(rules, {"TOKEN": "wrong-secret"}))
     for attributes in (
         {"type": "git", "url": f"{world.server.origin}/git/r.git"},
         {"type": "file", "url": f"{world.server.origin}/f"},
     ):
         with pytest.raises(MvmnixError) as caught:
-            resolve_reference(attributes, world.store, outside)
-        assert "wrong-secret" not in f"{caught.value} {caught.value.hint} {outside!r}"
+            resolve_reference(attributes, world.store, fetching)
+        assert "wrong-secret" not in f"{caught.value} {caught.value.hint} {fetching!r}"
         assert "wrong-secret" not in repr(caught.value.__cause__)
     assert {one.authorization for one in world.server.asked} >= {"Bearer wrong-secret"}
 
@@ -385,7 +385,7 @@ def test_a_forge_by_a_stand_in_for_its_interface(world: World, forge: str) -> No
     commits, archive, answer = FORGES[forge]
     world.server.files |= {commits: json.dumps(answer(rev)).encode(), archive.format(rev): GOOD}
     asked = {"type": forge, "owner": "o", "repo": "r", "host": world.server.host}
-    found = resolve_reference(asked, world.store, world.outside)
+    found = resolve_reference(asked, world.store, world.fetching)
     assert found.locked == {**asked, "rev": rev, "narHash": found.nar.sri, "lastModified": 1_700_000_000}
     paths = world.asked(lambda: bring_tree(lock.tree("n", found.locked), world.store, world.fresh))
     assert paths == [archive.format(rev)]
@@ -399,12 +399,12 @@ def test_sourcehut_by_a_stand_in(world: World) -> None:
         f"/~o/r/archive/{rev}.tar.gz": GOOD,
     }
     asked = {"type": "sourcehut", "owner": "~o", "repo": "r", "host": world.server.host, "ref": "main"}
-    assert resolve_reference(asked, world.store, world.outside).locked["rev"] == rev
+    assert resolve_reference(asked, world.store, world.fetching).locked["rev"] == rev
     with pytest.raises(MvmnixError, match="it has no absent"):
-        resolve_reference(asked | {"ref": "absent"}, world.store, world.outside)
+        resolve_reference(asked | {"ref": "absent"}, world.store, world.fetching)
 
 
 def test_a_promised_hash_is_held_against_the_tree(world: World) -> None:
     populate(world)
     attributes = {"type": "file", "url": f"{world.server.origin}/f", "narHash": Digest.of(b"").sri}
-    assert refused(lambda: resolve_reference(attributes, world.store, world.outside)) == (ReasonCode.SOURCE_MISMATCH,)
+    assert refused(lambda: resolve_reference(attributes, world.store, world.fetching)) == (ReasonCode.SOURCE_MISMATCH,)

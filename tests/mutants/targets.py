@@ -13,7 +13,7 @@ from tests.repository import ROOT, tracked
 TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("audit", ("unit/audit",)),
     ("builder/fetch/allowlist.py", ("unit/builder/fetch/test_allowlist.py",)),
-    ("builder/fetch/asking.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
+    ("builder/fetch/http_requests.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
     ("builder/fetch/caches.py", ("unit/builder/fetch", "integration/test_caches.py")),
     ("builder/fetch/dial.py", ("unit/builder/fetch/test_dial.py",)),
     ("builder/fetch/https.py", ("unit/builder/fetch",)),

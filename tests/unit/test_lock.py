@@ -52,7 +52,7 @@ def test_a_github_node() -> None:
     parsed = lock.parse(node(GITHUB))
     (found,) = parsed.locked
     place = lock.Forge(lock.NodeKind.GITHUB, "NixOS", "nixpkgs", rev=REV)
-    asked = lock.Asked(lock.Forge(lock.NodeKind.GITHUB, "", ""))
+    asked = lock.OriginalInput(lock.Forge(lock.NodeKind.GITHUB, "", ""))
     assert found == lock.LockedNode("n", place, Digest.from_sri(NAR), "", flake=True, asked=asked)
     assert found.uri == f"github:NixOS/nixpkgs/{REV}"
     assert found.store_path == StorePath.recursive("source", Digest.from_sri(NAR))
@@ -89,8 +89,8 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
     parsed = lock.parse(data)
     assert parsed.locked == ()
     assert parsed.relative == (
-        lock.RelativeNode("a", "../tree", ("mvm",), lock.Asked(lock.Local(""))),
-        lock.RelativeNode("mvm", "../../sub", (), lock.Asked(lock.Unknown("", ""))),
+        lock.RelativeNode("a", "../tree", ("mvm",), lock.OriginalInput(lock.Local(""))),
+        lock.RelativeNode("mvm", "../../sub", (), lock.OriginalInput(lock.Unknown("", ""))),
     )
 
 

@@ -30,7 +30,7 @@ class Account:
     not_compared: str = ""
 
     @property
-    def told(self) -> Mapping[str, object]:
+    def record(self) -> Mapping[str, object]:
         """All of it, for machines."""
         it = self.policy
         return {

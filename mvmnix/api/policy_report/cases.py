@@ -70,7 +70,7 @@ class Outcome:
     problem: str
 
     @property
-    def told(self) -> Mapping[str, object]:
+    def record(self) -> Mapping[str, object]:
         """The same for machines."""
         return {"name": self.name, "asExpected": not self.problem, "problem": self.problem}
 

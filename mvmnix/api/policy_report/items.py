@@ -9,7 +9,7 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.verify import read_image_claim, verify_image
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, UsageError
 from mvmnix.images import STATEMENT_LIMIT
-from mvmnix.launch.gate import checks, read_plan, signatures, verify_sheet
+from mvmnix.launch.gate import checks, read_plan, signatures, verify_plan_without_image
 from mvmnix.launch.plan import PREDICATE_TYPE as PLAN
 from mvmnix.launch.plan import Plan
 from mvmnix.provenance.bundle import statement
@@ -40,7 +40,7 @@ class Judged:
         return not self.reasons
 
     @property
-    def told(self) -> Mapping[str, object]:
+    def record(self) -> Mapping[str, object]:
         """The same for machines."""
         return {
             "name": self.name,
@@ -126,7 +126,7 @@ class Judge:
             return Judged(path, "plan", (), error.reasons, steps=error.steps)
         findings = (*(explain.of_signer(each.signer) for each in it.signed), *self._of_plan(it.plan, len(it.signed)))
         try:
-            return Judged(path, "plan", findings, (), steps=verify_sheet(it, it.named, self.now).results)
+            return Judged(path, "plan", findings, (), steps=verify_plan_without_image(it, it.named, self.now).results)
         except RefusedError as error:
             return Judged(path, "plan", findings, error.reasons, steps=error.steps)
 

@@ -7,7 +7,7 @@ from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.provenance.bundle import Blob
-from mvmnix.provenance.verify import Passed, Standard, judge_artifact
+from mvmnix.provenance.verify import AcceptedArtifact, VerificationCriteria, judge_artifact
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +19,12 @@ class FailedArtifact:
     refused: RefusedError
 
 
-type ArtifactVerdict = Passed | FailedArtifact
+type ArtifactVerdict = AcceptedArtifact | FailedArtifact
 
 
-def verify_artifacts(artifacts: Sequence[str], bundle: str, standard: Standard) -> tuple[ArtifactVerdict, ...]:
+def verify_artifacts(
+    artifacts: Sequence[str], bundle: str, criteria: VerificationCriteria
+) -> tuple[ArtifactVerdict, ...]:
     """A verdict for each, whatever the others are. Raises UsageError, UnreadableError before the first."""
     if not bundle and any(files.digest_in(artifact) for artifact in artifacts):
         raise UsageError("a digest has no bundle beside it", hint="name one: --bundle BUNDLE")
@@ -31,7 +33,7 @@ def verify_artifacts(artifacts: Sequence[str], bundle: str, standard: Standard) 
     verdicts = list[ArtifactVerdict]()
     for name, blob, handed_in in found:
         try:
-            verdicts.append(judge_artifact(name, blob, handed_in, standard))
+            verdicts.append(judge_artifact(name, blob, handed_in, criteria))
         except RefusedError as refused:
             verdicts.append(FailedArtifact(name, blob, refused))
     return tuple(verdicts)

@@ -14,7 +14,16 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle import Statement, Subject, distinct
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance, parts, predicate, subjects_of
-from mvmnix.provenance.verify import Passed, ReadBuild, ReleasePolicy, Result, SummaryInput, Vsa, vsa, vsa_inputs
+from mvmnix.provenance.verify import (
+    AcceptedArtifact,
+    ReadBuild,
+    ReleasePolicy,
+    Result,
+    SummaryInput,
+    Vsa,
+    vsa,
+    vsa_inputs,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ def _of_parts(it: Statement) -> Provenance:
     return parts.from_statement(it).provenance
 
 
-def finding_of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str) -> Finding:
+def finding_of_files(files: Sequence[AcceptedArtifact], policy: TrustPolicy, resource: str) -> Finding:
     """The finding about files, each of which passed under the policy; the level is the lowest of theirs.
 
     Raises UsageError for two files of one name, which could not be told apart.
@@ -66,13 +75,13 @@ def finding_of_files(files: Sequence[Passed], policy: TrustPolicy, resource: str
     return Finding(resource, policy.digest, looked_at, min(levels), subjects)
 
 
-def _sha256(it: Passed) -> Digest:
+def _sha256(it: AcceptedArtifact) -> Digest:
     if it.digest is None:
         raise ValueError(f"{it.name} is known by another digest than SHA-256")
     return it.digest
 
 
-def _levels(it: Passed, rules: ReleasePolicy) -> Iterable[int]:
+def _levels(it: AcceptedArtifact, rules: ReleasePolicy) -> Iterable[int]:
     for each in it.counted:
         if each.statement is not None:
             yield rules.level(each.statement, each.attested.signer) or 0

@@ -11,7 +11,7 @@ from mvmnix.errors import RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity import Identity, Pattern, Signer, Trust, trusted_root
-from mvmnix.provenance.verify import Requirements, Standard
+from mvmnix.provenance.verify import Requirements, VerificationCriteria
 
 if TYPE_CHECKING:
     from mvmnix.provenance.policy import TrustPolicy
@@ -43,7 +43,7 @@ class TrustChoice:
         """Whether anything other than a policy is chosen."""
         return bool(self.key) or self.certified or bool(self.trusted_root)
 
-    def standard(self, wanted: Requirements) -> "tuple[Standard, TrustPolicy | None]":
+    def criteria(self, wanted: Requirements) -> "tuple[VerificationCriteria, TrustPolicy | None]":
         """What bundles are held against, and the policy where one was named.
 
         Raises UsageError, and UnreadableError for what can't be read: without it nothing can be verified.
@@ -59,8 +59,8 @@ class TrustChoice:
 
             policy = named_policy(self.policy)
             further = ReleasePolicy(policy, now()).further
-            return Standard(policy.trust, wanted, Role.BUILDER, further, policy.thresholds.rebuilds), policy
-        return Standard(self._trust_of_key() if self.key else self._trust_of_identity(), wanted), None
+            return VerificationCriteria(policy.trust, wanted, Role.BUILDER, further, policy.thresholds.rebuilds), policy
+        return VerificationCriteria(self._trust_of_key() if self.key else self._trust_of_identity(), wanted), None
 
     def _trust_of_key(self) -> Trust:
         named = {Digest.of(data): data for data in [self._root()] if data is not None}

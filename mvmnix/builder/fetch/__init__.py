@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = face(
         "caches": "CachedPath Caches",
         "credentials": "Credentials",
         "downloads": "downloaded",
-        "flake_inputs": "bring_tree Fetched Outside",
+        "flake_inputs": "bring_tree Fetched FetchEnvironment",
         "https": "Downloader",
         "https_sources": "is_web Web",
         "parsing": "document_texts json_value",

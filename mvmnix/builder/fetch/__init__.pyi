@@ -3,7 +3,7 @@ from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.caches import CachedPath, Caches
 from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.downloads import downloaded
-from mvmnix.builder.fetch.flake_inputs import Fetched, Outside, bring_tree
+from mvmnix.builder.fetch.flake_inputs import Fetched, FetchEnvironment, bring_tree
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.https_sources import Web, is_web
 from mvmnix.builder.fetch.parsing import document_texts, json_value
@@ -39,9 +39,9 @@ __all__ = [
     "Endpoint",
     "Failure",
     "FailureKind",
+    "FetchEnvironment",
     "Fetched",
     "Mirror",
-    "Outside",
     "Progress",
     "Proxy",
     "Registry",

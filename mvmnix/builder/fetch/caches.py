@@ -44,7 +44,7 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class CacheQuery:
     """One question to one cache, for the record; `why` is said when nothing came of it."""
 
     hash: str
@@ -81,7 +81,7 @@ class Caches:
             for rule in self._rules
         }
         self._lock = threading.Lock()
-        self._asked: list[Asked] = []
+        self._asked: list[CacheQuery] = []
         self._answers: dict[str, CachedPath | MvmnixError | None] = {}
         self._down: dict[str, DownloadError] = {}
 
@@ -103,7 +103,7 @@ class Caches:
             downloader.lanes.rest()
 
     @property
-    def asked(self) -> tuple[Asked, ...]:
+    def asked(self) -> tuple[CacheQuery, ...]:
         """Every question so far."""
         with self._lock:
             return tuple(self._asked)
@@ -153,7 +153,7 @@ class Caches:
 
     def _record(self, hash_part: str, rule: CacheRule, outcome: Outcome, why: str = "") -> None:
         with self._lock:
-            self._asked.append(Asked(hash_part, rule.url, outcome, why))
+            self._asked.append(CacheQuery(hash_part, rule.url, outcome, why))
 
     def _ask_one(self, rule: CacheRule, hash_part: str) -> CachedPath | None:
         # 1. the question

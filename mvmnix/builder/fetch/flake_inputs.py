@@ -64,7 +64,7 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class FetchEnvironment:
     """What fetching trees needs of the world: `environment` is looked at for certificates."""
 
     downloads: Downloads
@@ -74,41 +74,41 @@ class Outside:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-def bring_tree(node: LockedNode, store: Store, outside: Outside) -> None:
+def bring_tree(node: LockedNode, store: Store, fetching: FetchEnvironment) -> None:
     """The archive of a locked tree into the store, under its digest.
 
     Raises RefusedError [fetch-not-allowed, fetch-limit, source-mismatch, source-unusable], and MvmnixError when it
     can't be had.
     """
     # 2. what was fetched from there
-    if outside.fetched.has(node.uri, node.nar) and store.has(node.nar):
+    if fetching.fetched.has(node.uri, node.nar) and store.has(node.nar):
         return
     # 1. the address; 3. the credential
-    authorization = outside.credentials.authorization(node.uri)
+    authorization = fetching.credentials.authorization(node.uri)
     match node.place:
         case Git() as place:
             checkout = Checkout(
-                outside.downloads.allowed.admit(place.url),
+                fetching.downloads.allowed.admit(place.url),
                 place.rev,
                 qualified(place.ref),
                 authorization=authorization,
-                certificates=certificates(outside.environment),
+                certificates=certificates(fetching.environment),
             )
-            with unpacked_commit(node.uri, checkout, outside.bounds) as tree:
+            with unpacked_commit(node.uri, checkout, fetching.bounds) as tree:
                 keep(node.uri, tree.archive(), node.nar, store)
         case Web(kind=NodeKind.FILE) as place:
-            with downloaded(place.url, outside, authorization) as (file, _):
+            with downloaded(place.url, fetching, authorization) as (file, _):
                 keep(node.uri, file_archive(file), node.nar, store)
         case Web() as place:
-            with archive(node.uri, place.url, outside, authorization) as (tree, _):
+            with archive(node.uri, place.url, fetching, authorization) as (tree, _):
                 keep(node.uri, tree.archive(), node.nar, store)
         case Forge() as place:
-            url = archive_url(place, outside.downloads.allowed, private=bool(authorization))
-            with archive(node.uri, url, outside, authorization) as (tree, _):
+            url = archive_url(place, fetching.downloads.allowed, private=bool(authorization))
+            with archive(node.uri, url, fetching, authorization) as (tree, _):
                 keep(node.uri, tree.archive(), node.nar, store)
         case _:
             assert_never(node.place)
-    outside.fetched.add(node.uri, node.nar)
+    fetching.fetched.add(node.uri, node.nar)
 
 
 def keep(uri: str, content: Iterable[bytes], expected: Digest, store: Store) -> None:
@@ -123,22 +123,22 @@ def keep(uri: str, content: Iterable[bytes], expected: Digest, store: Store) -> 
 
 
 @contextmanager
-def downloaded(url: str, outside: Outside, authorization: str) -> Iterator[tuple[Path, Response]]:
+def downloaded(url: str, fetching: FetchEnvironment, authorization: str) -> Iterator[tuple[Path, Response]]:
     """A file, as long as it is looked at."""
     headers = {"Authorization": authorization} if authorization else {}
     with tempfile.TemporaryDirectory(prefix="mvmnix-tree-") as directory:
         path = Path(directory, "file")
         with path.open("wb") as file:
-            response = outside.downloads.get(url, file.write, headers=headers, limit=outside.bounds.output)
+            response = fetching.downloads.get(url, file.write, headers=headers, limit=fetching.bounds.output)
         yield path, response
 
 
 @contextmanager
-def archive(uri: str, url: str, outside: Outside, authorization: str) -> Iterator[tuple[Unpacked, Response]]:
+def archive(uri: str, url: str, fetching: FetchEnvironment, authorization: str) -> Iterator[tuple[Unpacked, Response]]:
     """The tree in an archive that lies at a URL."""
     with (
-        downloaded(url, outside, authorization) as (file, response),
-        unpacked_archive(uri, file, outside.bounds) as tree,
+        downloaded(url, fetching, authorization) as (file, response),
+        unpacked_archive(uri, file, fetching.bounds) as tree,
     ):
         yield tree, response
 

@@ -1,6 +1,6 @@
 """Downloads files by https, so many at a time, and looks at every address it is sent to; what it brings, others check.
 
-TLS and HTTP are spoken by the download worker, in the sandbox (lanes.py, asking.py). What is decided is decided here:
+The download worker speaks TLS and HTTP, in the sandbox (lanes.py, http_requests.py). What is decided is decided here:
 
 1. The address is on the allowlist; each redirect is looked at like the first one, and credentials don't follow it.
 2. A connection leads to a public address, or to a listed origin on the loopback (dial.py).
@@ -21,8 +21,8 @@ from types import MappingProxyType, TracebackType
 from typing import Final, Protocol, Self
 
 from mvmnix.builder.fetch.allowlist import Allowlist, Url
-from mvmnix.builder.fetch.asking import Answer, CertificateError, ask, take
 from mvmnix.builder.fetch.dial import Dialled, dial
+from mvmnix.builder.fetch.http_requests import Answer, CertificateError, ask, take
 from mvmnix.builder.fetch.lanes import Deadline, Lanes
 from mvmnix.builder.fetch.resumable import BrokenError, ChangedError, DownloadError, Transfer
 from mvmnix.builder.fetch.retry import TRANSIENT, DownloadLimits, pause

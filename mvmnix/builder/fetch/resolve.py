@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from mvmnix import lock
-from mvmnix.builder.fetch.flake_inputs import Outside, archive, downloaded, file_archive, keep, qualified
+from mvmnix.builder.fetch.flake_inputs import FetchEnvironment, archive, downloaded, file_archive, keep, qualified
 from mvmnix.builder.fetch.forges import ANSWER_LIMIT, archive_url, commit, commit_url, document, no_commit
 from mvmnix.builder.fetch.https import Response
 from mvmnix.builder.fetch.parsing import document_texts
@@ -41,67 +41,69 @@ class _Both:
     own: Attributes
 
 
-def resolve_reference(attributes: Attributes, store: Store, outside: Outside) -> Resolved:
+def resolve_reference(attributes: Attributes, store: Store, fetching: FetchEnvironment) -> Resolved:
     """What these attributes of a reference mean now. Raises as `bring` does, and RefusedError [lock-node-unsupported].
 
     A `narHash` among them is held against the tree: RefusedError [source-mismatch].
     """
     where = lock.original(lock.place(attributes).uri, attributes)
-    authorization = outside.credentials.authorization(where.uri)
+    authorization = fetching.credentials.authorization(where.uri)
     match where:
         case Git() as place:
-            found = _git(place, attributes, store, outside, authorization)
+            found = _git(place, attributes, store, fetching, authorization)
         case Web(kind=NodeKind.FILE) as place:
-            with downloaded(place.url, outside, authorization) as (file, _):
+            with downloaded(place.url, fetching, authorization) as (file, _):
                 digest, _ = nar_hash(file_archive(file))
                 found = _kept(place, _Both(attributes, {"url": place.url}), digest, file_archive(file), store)
         case Web() as place:
-            with archive(place.uri, place.url, outside, authorization) as (tree, response):
-                own = _immutable(place, response, outside)
+            with archive(place.uri, place.url, fetching, authorization) as (tree, response):
+                own = _immutable(place, response, fetching)
                 times = {} if "lastModified" in own else _times(tree)
                 found = _kept(place, _Both(attributes, {**own, **times}), tree.nar, tree.archive(), store)
         case Forge() as place:
-            found = _forge(place, attributes, store, outside, authorization)
+            found = _forge(place, attributes, store, fetching, authorization)
         case _:
             assert_never(where)
-    outside.fetched.add(lock.place(found.locked).uri, found.nar)
+    fetching.fetched.add(lock.place(found.locked).uri, found.nar)
     return found
 
 
-def _git(place: Git, attributes: Attributes, store: Store, outside: Outside, authorization: str) -> Resolved:
+def _git(place: Git, attributes: Attributes, store: Store, fetching: FetchEnvironment, authorization: str) -> Resolved:
     flags = {name: True for name in ("shallow", "allRefs") if attributes.get(name)}
     checkout = Checkout(
-        outside.downloads.allowed.admit(place.url),
+        fetching.downloads.allowed.admit(place.url),
         place.rev,
         qualified(place.ref),
         Depth.NEWEST if "shallow" in flags else Depth.HISTORY,
         everywhere="allRefs" in flags,
         authorization=authorization,
-        certificates=certificates(outside.environment),
+        certificates=certificates(fetching.environment),
     )
-    with unpacked_commit(place.uri, checkout, outside.bounds) as tree:
+    with unpacked_commit(place.uri, checkout, fetching.bounds) as tree:
         counted = {"revCount": tree.revisions} if tree.revisions else {}
         own = {"url": place.url, "ref": place.ref or tree.ref, "rev": tree.rev, **counted, **flags, **_times(tree)}
         return _kept(place, _Both(attributes, own), tree.nar, tree.archive(), store)
 
 
-def _forge(place: Forge, attributes: Attributes, store: Store, outside: Outside, authorization: str) -> Resolved:
-    rev = place.rev or _commit(place, outside, authorization)
+def _forge(
+    place: Forge, attributes: Attributes, store: Store, fetching: FetchEnvironment, authorization: str
+) -> Resolved:
+    rev = place.rev or _commit(place, fetching, authorization)
     host = {"host": place.host} if place.host else {}
     own = {"owner": place.owner, "repo": place.repo, "rev": rev, **host}
     fixed = Forge(place.kind, place.owner, place.repo, place.host, rev)
-    url = archive_url(fixed, outside.downloads.allowed, private=bool(authorization))
-    with archive(fixed.uri, url, outside, authorization) as (tree, _):
+    url = archive_url(fixed, fetching.downloads.allowed, private=bool(authorization))
+    with archive(fixed.uri, url, fetching, authorization) as (tree, _):
         return _kept(place, _Both(attributes, {**own, **_times(tree)}), tree.nar, tree.archive(), store)
 
 
-def _commit(place: Forge, outside: Outside, authorization: str) -> str:
+def _commit(place: Forge, fetching: FetchEnvironment, authorization: str) -> str:
     answer = bytearray()
     headers = {"Authorization": authorization} if authorization else {}
-    url = commit_url(place, outside.downloads.allowed)
-    outside.downloads.get(url, answer.extend, headers=headers, limit=ANSWER_LIMIT)
+    url = commit_url(place, fetching.downloads.allowed)
+    fetching.downloads.get(url, answer.extend, headers=headers, limit=ANSWER_LIMIT)
     try:
-        said = document_texts(outside.downloads.lanes, document(place), bytes(answer))
+        said = document_texts(fetching.downloads.lanes, document(place), bytes(answer))
     except MalformedError as error:
         raise no_commit(place, str(error)) from error
     return commit(place, said)
@@ -111,13 +113,13 @@ def _times(tree: Unpacked) -> dict[str, str | int | bool]:
     return {"lastModified": tree.modified}
 
 
-def _immutable(place: Web, response: Response, outside: Outside) -> dict[str, str | int | bool]:
+def _immutable(place: Web, response: Response, fetching: FetchEnvironment) -> dict[str, str | int | bool]:
     """The URL that the server calls immutable, or the one that was asked; its query may hold attributes for Nix."""
     link = response.headers.get("link", "")
-    found = document_texts(outside.downloads.lanes, Document.IMMUTABLE, link.encode("latin-1")) if link else ()
+    found = document_texts(fetching.downloads.lanes, Document.IMMUTABLE, link.encode("latin-1")) if link else ()
     if not found:
         return {"url": place.url}
-    parts = urlsplit(str(outside.downloads.allowed.admit(found[0])))
+    parts = urlsplit(str(fetching.downloads.allowed.admit(found[0])))
     query = parse_qsl(parts.query, keep_blank_values=True)
     rest = urlencode([(name, value) for name, value in query if name not in {*_TEXTS, *_NUMBERS}])
     own: dict[str, str | int | bool] = {"url": parts._replace(query=rest).geturl()}

@@ -42,7 +42,7 @@ class Place:
     directory: str
 
 
-class Questions(Protocol):
+class InputResolver(Protocol):
     """Who answers what a lock depends on. Each method raises MvmnixError."""
 
     def flake(self, place: Place) -> Flake:
@@ -86,14 +86,14 @@ class _At:
 
 
 def compute(
-    questions: Questions, root: Place, old: Inputs, *, updates: Iterable[InputPath] = (), everything: bool = False
+    resolver: InputResolver, root: Place, old: Inputs, *, updates: Iterable[InputPath] = (), everything: bool = False
 ) -> Inputs:
     """The root's inputs, locked. Inputs in `updates` are resolved anew; with `everything`, all are.
 
     Raises RefusedError with every input that can't be locked, or whatever the questions raise.
     """
-    work = _Locking(questions, frozenset(updates))
-    flake = questions.flake(root)
+    work = _Locking(resolver, frozenset(updates))
+    flake = resolver.flake(root)
     made = work.inputs(_wanted(flake.inputs, ()), _At((), {} if everything else old, (), root))
     work.finish()
     return made
@@ -115,8 +115,8 @@ def checked(made: Inputs) -> bytes:
 class _Locking:
     """One computation; knows the overrides that were met on the way down."""
 
-    def __init__(self, questions: Questions, updates: frozenset[InputPath]) -> None:
-        self._questions = questions
+    def __init__(self, resolver: InputResolver, updates: frozenset[InputPath]) -> None:
+        self._resolver = resolver
         self._updates = updates
         self._met: set[InputPath] = set()
         self._overrides: dict[InputPath, _Override] = {}
@@ -183,7 +183,7 @@ class _Locking:
         wanted = None if self._is_above_update(path) else self._still(old, path, at)
         if wanted is None:
             place = self._place(old.locked, here)
-            wanted = _wanted(self._questions.flake(place).inputs, path)
+            wanted = _wanted(self._resolver.flake(place).inputs, path)
             below = self.inputs(wanted, _At(path, old.inputs, at.follows, place))
         else:
             below = self.inputs(wanted, _At(path, old.inputs, at.follows, at.here, trusted=True))
@@ -216,12 +216,12 @@ class _Locking:
         if _is_relative(asked):
             new, place = replace(new, locked=asked), self._place(asked, here)
         else:
-            tree = self._questions.resolve(_without_directory(asked))
+            tree = self._resolver.resolve(_without_directory(asked))
             directory = {"dir": asked["dir"]} if "dir" in asked else {}
             new, place = replace(new, locked={**tree.locked, **directory}), Place(tree, _directory(asked, path))
         if not new.flake:
             return new
-        flake = self._questions.flake(place)
+        flake = self._resolver.flake(place)
         self._parents.append(asked)
         if old is None or at is None:
             below = _At(path, document.read(flake.lock, f"flake.lock of input {_text(path)!r}"), path, place)
@@ -234,7 +234,7 @@ class _Locking:
     def _place(self, attributes: Attributes, here: Place) -> Place:
         """Where a relative path leads, or a locked tree, which is brought."""
         if not _is_relative(attributes):
-            tree = self._questions.bring(_without_directory(attributes))
+            tree = self._resolver.bring(_without_directory(attributes))
             return Place(tree, _directory(attributes, ()))
         directory = posixpath.normpath(posixpath.join(here.directory, str(attributes["path"])))
         directory = posixpath.normpath(posixpath.join(directory, str(attributes.get("dir", ""))))

@@ -38,7 +38,7 @@ _KILLED = 137
 _METADATA_LIMIT = 16 * 2**20
 
 
-class Trees(Protocol):
+class TreeFetcher(Protocol):
     """Who fetches trees into the source store, and evaluates nothing. Both raise MvmnixError."""
 
     def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
@@ -68,7 +68,7 @@ class LockSession:
     """One lock. `connection` answers the VM's questions; `run` does the rest."""
 
     def __init__(
-        self, draft: Callable[[bytes | None], FlakeSource], *, store: Store, trees: Trees, progress: Progress
+        self, draft: Callable[[bytes | None], FlakeSource], *, store: Store, trees: TreeFetcher, progress: Progress
     ) -> None:
         """`draft` gives the root tree, with another flake.lock if it is given one."""
         self._draft = draft
@@ -83,14 +83,14 @@ class LockSession:
         """A connection from the VM to its cache: what the channel's service on `nix.CACHE_PORT` makes of each."""
         return Connection(self._ledger, wake)
 
-    def run(self, machine: BuilderMachine, wish: LockRequest) -> NewLock:
+    def run(self, machine: BuilderMachine, request: LockRequest) -> NewLock:
         """Make the lock. Raises RefusedError for what can't be locked, MvmnixError for what can't be fetched."""
         source = self._draft(None)
         old = document.read(source.lock)
         self._offer(source)
-        questions = _Questions(self, machine)
+        resolver = _SessionResolver(self, machine)
         root = Place(Tree({}, source.nar), source.directory)
-        made = graph.compute(questions, root, old, updates=wish.inputs, everything=wish.everything)
+        made = graph.compute(resolver, root, old, updates=request.inputs, everything=request.everything)
         data = graph.checked(made)
         self._progress.step("checking the lock")
         if made == old:  # as Nix has it: not written again because it is spelled otherwise
@@ -163,7 +163,7 @@ class LockSession:
             )
 
 
-class _Questions:
+class _SessionResolver:
     """A session and its machine as the port of graph.py."""
 
     def __init__(self, session: LockSession, machine: BuilderMachine) -> None:

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "debian": "APT_GET",
-        "locks": "DebianLock PythonLock Reach",
+        "locks": "DebianLock PythonLock DependencyDepth",
         "make": "PinChange",
         "parse": "parse_debian parse_python",
         "sources": "fetch_all fetch_sources",

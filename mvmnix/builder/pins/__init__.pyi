@@ -1,6 +1,6 @@
 from mvmnix.builder.pins import make
 from mvmnix.builder.pins.debian import APT_GET
-from mvmnix.builder.pins.locks import DebianLock, PythonLock, Reach
+from mvmnix.builder.pins.locks import DebianLock, DependencyDepth, PythonLock
 from mvmnix.builder.pins.make import PinChange
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_all, fetch_sources
@@ -8,9 +8,9 @@ from mvmnix.builder.pins.sources import fetch_all, fetch_sources
 __all__ = [
     "APT_GET",
     "DebianLock",
+    "DependencyDepth",
     "PinChange",
     "PythonLock",
-    "Reach",
     "fetch_all",
     "fetch_sources",
     "make",

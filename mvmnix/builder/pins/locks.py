@@ -33,7 +33,7 @@ WHEEL_FILE = re.compile(r"[A-Za-z0-9_.]+-[A-Za-z0-9_.!+]+(-[0-9][A-Za-z0-9_.]*)?
 _PYTHON = re.compile(r"3\.[0-9]+")
 
 
-class Reach(StrEnum):
+class DependencyDepth(StrEnum):
     """How much of a requested package's dependencies is pinned with it: all, the first step, or none."""
 
     CLOSURE = "closure"
@@ -43,7 +43,7 @@ class Reach(StrEnum):
     @property
     def depth(self) -> int:
         """Steps along dependency edges."""
-        return {Reach.CLOSURE: sys.maxsize, Reach.DIRECT: 1, Reach.ALONE: 0}[self]
+        return {DependencyDepth.CLOSURE: sys.maxsize, DependencyDepth.DIRECT: 1, DependencyDepth.ALONE: 0}[self]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class DebianLock:
     suite: str
     architecture: str
     seed: Seed
-    requested: Mapping[str, Reach]
+    requested: Mapping[str, DependencyDepth]
     packages: Mapping[str, DebianPin]
 
     def __post_init__(self) -> None:

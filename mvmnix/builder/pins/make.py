@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from mvmnix.builder.fetch import Progress
 from mvmnix.builder.pins import debian, pypi
 from mvmnix.builder.pins.index import Index
-from mvmnix.builder.pins.locks import DebianLock, DebianPin, PythonLock, Reach, WheelPin
-from mvmnix.builder.pins.resolve import Demand, resolve, without
+from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, PythonLock, WheelPin
+from mvmnix.builder.pins.resolve import LockRequirements, resolve, without
 from mvmnix.builder.pins.seed import seed_of
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import UsageError
@@ -22,7 +22,7 @@ _Pin = DebianPin | WheelPin
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class LockContext:
     """What lock making needs: a suite's index by name, and a store that fetches what it lacks."""
 
     index: Callable[[str], Index]
@@ -30,12 +30,14 @@ class World:
     progress: Progress
 
 
-def the_world(store: Store, progress: Progress) -> World:
+def lock_context(store: Store, progress: Progress) -> LockContext:
     """This machine: the lists that apt fetched, and its registries."""
-    return World(lambda suite: debian.read_index(suite, ARCHITECTURE), store, progress)
+    return LockContext(lambda suite: debian.read_index(suite, ARCHITECTURE), store, progress)
 
 
-def add(lock: DebianLock | None, names: Iterable[str], reach: Reach, suite: str, world: World) -> DebianLock:
+def add(
+    lock: DebianLock | None, names: Iterable[str], reach: DependencyDepth, suite: str, context: LockContext
+) -> DebianLock:
     """A lock that holds these packages too; present pins stay while they fit. An empty `suite` is the lock's own.
 
     Without a lock, a new one for the release suite is made. Raises UsageError for names that the suite doesn't have.
@@ -44,12 +46,12 @@ def add(lock: DebianLock | None, names: Iterable[str], reach: Reach, suite: str,
     release = lock.suite if lock else SUITE
     present = lock.packages if lock else {}
     kept = without(present, asked) if suite else present
-    requested = {**(lock.requested if lock else {SEED_PACKAGE: Reach.CLOSURE}), **asked}
+    requested = {**(lock.requested if lock else {SEED_PACKAGE: DependencyDepth.CLOSURE}), **asked}
     suites = {**_suites(present), **(dict.fromkeys(asked, suite) if suite else {})}
-    return _make(lock, Demand(requested, kept, frozenset(present), suites), release, world)
+    return _make(lock, LockRequirements(requested, kept, frozenset(present), suites), release, context)
 
 
-def update(lock: DebianLock, names: Iterable[str], world: World) -> DebianLock:
+def update(lock: DebianLock, names: Iterable[str], context: LockContext) -> DebianLock:
     """A lock with these pins refreshed, or all without names, and what came from the same sources; orphans go.
 
     Raises UsageError for names that aren't pinned, or that no suite has any more.
@@ -59,17 +61,17 @@ def update(lock: DebianLock, names: Iterable[str], world: World) -> DebianLock:
     if unknown:
         raise UsageError(f"not pinned: {', '.join(unknown)}", hint=f"mvm pin debian {' '.join(unknown)}")
     kept = without(lock.packages, chosen) if chosen else {}
-    demand = Demand(lock.requested, kept, frozenset(lock.packages), _suites(lock.packages))
-    return _make(lock, demand, lock.suite, world)
+    wanted = LockRequirements(lock.requested, kept, frozenset(lock.packages), _suites(lock.packages))
+    return _make(lock, wanted, lock.suite, context)
 
 
-def python(pyproject: bytes, world: World) -> PythonLock:
+def python(pyproject: bytes, context: LockContext) -> PythonLock:
     """A lock of the wheels that the run-time dependencies in a pyproject.toml need today."""
     wheels = pypi.resolve(pypi.requirements(pyproject))
-    fetch_sources([wheel.source for wheel in wheels], world.store, world.progress)
+    fetch_sources([wheel.source for wheel in wheels], context.store, context.progress)
     pins = {
         wheel.name: WheelPin(
-            wheel.name, wheel.version, wheel.filename, world.store.size(wheel.digest), wheel.digest, wheel.depends
+            wheel.name, wheel.version, wheel.filename, context.store.size(wheel.digest), wheel.digest, wheel.depends
         )
         for wheel in wheels
     }
@@ -80,18 +82,18 @@ def _suites(pins: Mapping[str, DebianPin]) -> dict[str, str]:
     return {pin.name: pin.suite for pin in pins.values() if pin.suite}
 
 
-def _make(lock: DebianLock | None, demand: Demand, release: str, world: World) -> DebianLock:
-    suites = dict.fromkeys((release, *sorted(demand.suites.values())))
-    packages = resolve(demand, [world.index(suite) for suite in suites])
+def _make(lock: DebianLock | None, wanted: LockRequirements, release: str, context: LockContext) -> DebianLock:
+    suites = dict.fromkeys((release, *sorted(wanted.suites.values())))
+    packages = resolve(wanted, [context.index(suite) for suite in suites])
     package, path = (lock.seed.package, lock.seed.path) if lock else (SEED_PACKAGE, SEED_PATH)
     pin = packages[package]
     if lock is None or lock.packages[package].digest != pin.digest:
-        fetch_sources([pin.source], world.store, world.progress)
-        seed = seed_of(pin, path, world.store.read(pin.digest, limit=_DEB_LIMIT))
+        fetch_sources([pin.source], context.store, context.progress)
+        seed = seed_of(pin, path, context.store.read(pin.digest, limit=_DEB_LIMIT))
     else:
         seed = lock.seed
     architecture = lock.architecture if lock else ARCHITECTURE
-    return DebianLock(release, architecture, seed, demand.requested, packages)
+    return DebianLock(release, architecture, seed, wanted.requested, packages)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from mvmnix.builder.pins.locks import VERSION, DebianLock, DebianPin, PythonLock, Reach, Seed, WheelPin
+from mvmnix.builder.pins.locks import VERSION, DebianLock, DebianPin, DependencyDepth, PythonLock, Seed, WheelPin
 from mvmnix.errors import ReasonCode
 from mvmnix.model import Digest
 from mvmnix.strict import MAX_INTEGER, MalformedError, Record, parse_json, read
@@ -59,8 +59,8 @@ def _by_name[T](record: Record, parse: Callable[[Record, str], T]) -> dict[str, 
     return result
 
 
-def _reach(record: Record, name: str) -> Reach:
-    return record.choice(name, Reach)
+def _reach(record: Record, name: str) -> DependencyDepth:
+    return record.choice(name, DependencyDepth)
 
 
 def _seed(record: Record) -> Seed:

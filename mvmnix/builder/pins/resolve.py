@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mvmnix.builder.pins.index import Index, Stanza
-from mvmnix.builder.pins.locks import DebianPin, Reach
+from mvmnix.builder.pins.locks import DebianPin, DependencyDepth
 from mvmnix.builder.pins.version import Relation, version_key
 from mvmnix.errors import UsageError
 
@@ -17,13 +17,13 @@ _Candidate = DebianPin | Stanza
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class LockRequirements:
     """What the lock shall hold: `requested` names, present pins to keep, names that were `pinned` before.
 
     `suites` names another suite than the first for some packages: they come from there while it has a newer version.
     """
 
-    requested: Mapping[str, Reach]
+    requested: Mapping[str, DependencyDepth]
     kept: Mapping[str, DebianPin]
     pinned: frozenset[str] = frozenset()
     suites: Mapping[str, str] = field(default_factory=dict)
@@ -35,12 +35,12 @@ def without(pins: Mapping[str, DebianPin], names: Iterable[str]) -> dict[str, De
     return {name: pin for name, pin in pins.items() if pin.pool not in pools}
 
 
-def resolve(demand: Demand, indexes: Sequence[Index]) -> dict[str, DebianPin]:
+def resolve(wanted: LockRequirements, indexes: Sequence[Index]) -> dict[str, DebianPin]:
     """The pins of everything that was demanded. `indexes[0]` is the lock's own suite.
 
     Raises UsageError that names every package and dependency that no suite has.
     """
-    resolver = _Resolver(demand, indexes)
+    resolver = _Resolver(wanted, indexes)
     while not resolver.walk():
         pass
     if resolver.problems:
@@ -53,11 +53,11 @@ def resolve(demand: Demand, indexes: Sequence[Index]) -> dict[str, DebianPin]:
 class _Resolver:
     """One resolution. `walk` is repeated until no candidate had to be changed; none is settled twice, so it ends."""
 
-    def __init__(self, demand: Demand, indexes: Sequence[Index]) -> None:
-        self._demand = demand
+    def __init__(self, wanted: LockRequirements, indexes: Sequence[Index]) -> None:
+        self._wanted = wanted
         self._indexes = indexes
-        self._kept = dict(demand.kept)
-        self._preferred = demand.pinned | demand.requested.keys() | demand.kept.keys()
+        self._kept = dict(wanted.kept)
+        self._preferred = wanted.pinned | wanted.requested.keys() | wanted.kept.keys()
         self._forced: dict[str, str] = {}
         self._settled: set[tuple[str, str]] = set()
         self._changed = False
@@ -69,7 +69,7 @@ class _Resolver:
         self._changed = False
         self.pins, self.problems = {}, set()
         reached: dict[str, int] = {}
-        todo = [(name, reach.depth) for name, reach in sorted(self._demand.requested.items(), reverse=True)]
+        todo = [(name, reach.depth) for name, reach in sorted(self._wanted.requested.items(), reverse=True)]
         while todo:
             name, depth = todo.pop()
             if depth <= reached.get(name, -1):
@@ -129,7 +129,7 @@ class _Resolver:
     def _candidates(self, name: str) -> list[_Candidate]:
         """A present pin, what was settled on, the package in the suite asked for if it is newer there, the others."""
         found = [stanza for index in self._indexes if (stanza := index.package(name))]
-        asked = [stanza for stanza in found if stanza.suite == self._demand.suites.get(name)]
+        asked = [stanza for stanza in found if stanza.suite == self._wanted.suites.get(name)]
         if asked and version_key(asked[0].version) > version_key(found[0].version):
             found.sort(key=lambda stanza: stanza is not asked[0])
         found.sort(key=lambda stanza: stanza.suite != self._forced.get(name))

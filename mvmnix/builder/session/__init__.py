@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = face(
         "build_errors": "last_lines",
         "cache": "Connection",
         "exec": "BuilderMachine CommandResult KEPT_OUTPUT Progress run_command",
-        "import_outputs": "OUTPUTS Reception",
+        "import_outputs": "OUTPUTS OutputImport",
         "ledger": "Offer OfferLedger",
         "parts": "ATTRIBUTE PartsBuild PartsRecord",
         "session": "BuildInputs BuildRequest",

@@ -4,7 +4,7 @@ from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.build_errors import last_lines
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
-from mvmnix.builder.session.import_outputs import OUTPUTS, Reception
+from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
 from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
 from mvmnix.builder.session.session import BuildInputs, BuildRequest
@@ -25,12 +25,12 @@ __all__ = [
     "Connection",
     "Offer",
     "OfferLedger",
+    "OutputImport",
     "PartsBuild",
     "PartsRecord",
     "PartsWantedError",
     "Progress",
     "Receiver",
-    "Reception",
     "Threads",
     "WorkerPool",
     "graph",

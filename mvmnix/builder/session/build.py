@@ -19,9 +19,9 @@ from mvmnix import strict
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
 from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, one_path, run
-from mvmnix.builder.session.import_outputs import OUTPUTS, Reception
+from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
 from mvmnix.builder.session.session import BuildRequest, Session
-from mvmnix.builder.session.substituter import Suppliers
+from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, Image, Source, StorePath
@@ -75,8 +75,8 @@ class Build:
         *,
         store: Store,
         images: Store,
-        suppliers: Suppliers,
-        errands: WorkerPool,
+        fetchers: SourceFetchers,
+        workers: WorkerPool,
         progress: Progress,
         parts: Sequence[KeptPath] = (),
         lacks: Callable[[Collection[str]], bool] = lambda _: False,
@@ -84,7 +84,7 @@ class Build:
         variation: Variation | None = None,
     ) -> None:
         self._session = Session(
-            request, store=store, suppliers=suppliers, errands=errands, progress=progress, parts=parts
+            request, store=store, fetchers=fetchers, workers=workers, progress=progress, parts=parts
         )
         self._images = images
         self._parts = {part.path for part in parts}
@@ -132,16 +132,16 @@ class Build:
             said = session.call(machine, argv)
             if said.status == 0:
                 return one_path(said.output)
-            if session.supply.failure is not None or not (self._from_derivation and self._import(machine)):
+            if session.finder.failure is not None or not (self._from_derivation and self._import(machine)):
                 break
         else:
             raise _endless(session.where)
-        failure = session.supply.failure or session.pressed(machine, said)  # what the kernel killed had no last words
+        failure = session.finder.failure or session.pressed(machine, said)  # what the kernel killed had no last words
         if failure is None and build_errors.is_attribute_missing(said.log):
             raise build_errors.of_attribute(session.where, session.request.attribute, self._attributes(machine, url))
         unlocked = "it has inputs, and no flake.lock" if session.request.lock.digest is None else ""
         raise failure or build_errors.of_evaluation(
-            session.where, said.log, unlocked=unlocked, doubt=session.supply.doubt
+            session.where, said.log, unlocked=unlocked, doubt=session.finder.doubt
         )
 
     def _attributes(self, machine: BuilderMachine, url: nix_commands.FlakeUrl) -> tuple[str, ...]:
@@ -159,8 +159,8 @@ class Build:
             self._looked_for.update(names)
             if new := self._missed(machine, names):
                 graph.check_adaptive(new)
-                self._session.supply.know(new)
-                ledger.forgive(source.store_path.hash for source in new)
+                self._session.finder.know(new)
+                ledger.forget_misses(source.store_path.hash for source in new)
                 return True
         return False
 
@@ -180,18 +180,18 @@ class Build:
         session = self._session
         if self._lacks(found.derivations):
             raise PartsWantedError(tuple(found.derivations))
-        if session.suppliers.caches is None:  # a cache may have what they are for
+        if session.fetchers.caches is None:  # a cache may have what they are for
             needed = found.needed(derivation, have=self._parts)
             session.progress.step("fetching sources")
-            session.suppliers.sources(needed)
-        session.supply.know(found.sources)
+            session.fetchers.sources(needed)
+        session.finder.know(found.sources)
 
     def _receive(self, machine: BuilderMachine, output: StorePath) -> Image:
         log = Tail(self._session.progress.log)
-        with Reception(self._images) as reception:
-            if run(machine, nix_commands.archive(output, OUTPUTS), reception.write, log) != 0:
+        with OutputImport(self._images) as imported:
+            if run(machine, nix_commands.archive(output, OUTPUTS), imported.write, log) != 0:
                 raise build_errors.of_output(self._session.where, log.text)
-            return reception.image()
+            return imported.image()
 
 
 def _endless(where: str) -> MvmnixError:

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from mvmnix.builder.session.ledger import OfferLedger, Pursuit
+from mvmnix.builder.session.ledger import OfferLedger, PathSearch
 from mvmnix.model import STORE_DIR
 
 #: Bounds on what a guest may send: bytes of a request's head, requests that wait for an answer.
@@ -27,7 +27,7 @@ type _Body = tuple[int, Iterable[bytes]]
 class _Answer:
     """One answer in the order of the questions: bytes, once what they wait for is over."""
 
-    def __init__(self, make: Callable[[], Iterator[bytes]], awaited: Pursuit | None = None) -> None:
+    def __init__(self, make: Callable[[], Iterator[bytes]], awaited: PathSearch | None = None) -> None:
         self._make = make
         self._awaited = awaited
         self._parts: Iterator[bytes] | None = None
@@ -100,7 +100,7 @@ class Connection:
             return
         bodiless, path = match[1] == b"HEAD", match[2].decode()
         wanted = _NARINFO.fullmatch(path)
-        awaited = self._ledger.pursue(wanted[1]) if wanted else None
+        awaited = self._ledger.search(wanted[1]) if wanted else None
         self._answers.append(_Answer(lambda: self._answer(path, bodiless=bodiless), awaited))
         if awaited is not None:
             awaited.tell(self._wake_up)

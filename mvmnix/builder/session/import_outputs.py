@@ -17,7 +17,7 @@ LIMITS = {"kernel": 1 << 28, "initrd": 1 << 28, "rootfs": 1 << 34, "manifest.jso
 _HINT = "the builder's output is not what its manifest says; build it again, and look at the build log"
 
 
-class Reception:
+class OutputImport:
     """Four files on their way into the store of images; what is not complete at the end leaves nothing behind."""
 
     def __init__(self, images: Store) -> None:

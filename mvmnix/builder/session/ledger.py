@@ -1,6 +1,6 @@
 """Holds what the builder VM may have, what it was given, and what it asked for in vain; answers by hash.
 
-A path is offered at once, or sought when the VM asks for it: a seeker brings it meanwhile, in a thread of its own, and
+A path is offered at once, or sought when the VM asks for it: a finder brings it meanwhile, in a thread of its own, and
 the answer waits. A second question for the same path waits for the same search. A miss is final.
 """
 
@@ -61,7 +61,7 @@ def content_address(digest: Digest, mode: HashMode) -> str:
     return f"fixed:{'r:' if mode is HashMode.NAR else ''}sha256:{digest.nix32}"
 
 
-class Pursuit:
+class PathSearch:
     """A search that is under way; `over` once it has ended, found or not."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class Pursuit:
             wake()
 
 
-class Seeker(Protocol):
+class PathFinder(Protocol):
     """Looks for paths that were not offered yet. Called in the thread that answers the VM; never blocks it."""
 
     def seek(self, name: str, offer: Callable[[Offer | None], None]) -> bool:
@@ -97,28 +97,28 @@ class Seeker(Protocol):
 class OfferLedger:
     """What the builder was offered, what it was given, and what it asked for in vain; one for a session."""
 
-    seeker: Seeker | None = None
+    finder: PathFinder | None = None
     offers: dict[str, Offer] = field(default_factory=dict)
     given: dict[str, Offer] = field(default_factory=dict)
     missed: set[str] = field(default_factory=set)
     _told: set[str] = field(default_factory=set)
-    _pursuits: dict[str, Pursuit] = field(default_factory=dict)
+    _searches: dict[str, PathSearch] = field(default_factory=dict)
 
     def offer(self, offers: Iterable[Offer]) -> None:
         """Let these paths be asked for."""
         self.offers.update((offer.path.hash, offer) for offer in offers)
 
-    def pursue(self, name: str) -> Pursuit | None:
+    def search(self, name: str) -> PathSearch | None:
         """The search for a path that isn't offered, begun now or before; None when there is nothing to wait for."""
-        if name in self.offers or name in self.missed or self.seeker is None:
+        if name in self.offers or name in self.missed or self.finder is None:
             return None
-        if name not in self._pursuits:
-            pursuit = self._pursuits[name] = Pursuit()
-            if not self.seeker.seek(name, lambda found: self._found(name, found)):
-                del self._pursuits[name]
+        if name not in self._searches:
+            searching = self._searches[name] = PathSearch()
+            if not self.finder.seek(name, lambda found: self._found(name, found)):
+                del self._searches[name]
                 return None
-            return pursuit
-        return self._pursuits[name]
+            return searching
+        return self._searches[name]
 
     def narinfo(self, name: str) -> bytes | None:
         """The narinfo of an offer; None for a miss."""
@@ -138,12 +138,12 @@ class OfferLedger:
         self.given[name] = offer
         return offer.size, offer.archive()
 
-    def forgive(self, names: Iterable[str]) -> None:
+    def forget_misses(self, names: Iterable[str]) -> None:
         """Let paths that were missed be asked for anew: it is known now where they come from."""
         self.missed.difference_update(names)
 
     def _found(self, name: str, found: Offer | None) -> None:
-        pursuit = self._pursuits.pop(name)
+        searching = self._searches.pop(name)
         if found is not None and found.path.hash == name:
             self.offers[name] = found
-        pursuit.end()
+        searching.end()

@@ -19,7 +19,7 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
 from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, run
 from mvmnix.builder.session.session import BuildInputs, BuildRequest, Session
-from mvmnix.builder.session.substituter import Suppliers
+from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, StorePath
@@ -57,9 +57,9 @@ class PartsBuild:
     """One session. `connection` answers the VM's questions; `run` does the rest."""
 
     def __init__(
-        self, request: BuildRequest, *, store: Store, suppliers: Suppliers, errands: WorkerPool, progress: Progress
+        self, request: BuildRequest, *, store: Store, fetchers: SourceFetchers, workers: WorkerPool, progress: Progress
     ) -> None:
-        self._session = Session(request, store=store, suppliers=suppliers, errands=errands, progress=progress)
+        self._session = Session(request, store=store, fetchers=fetchers, workers=workers, progress=progress)
         self._store = store
         self.connection = self._session.connection
 
@@ -80,8 +80,8 @@ class PartsBuild:
         found = graph.parse(session.ask(machine, nix_commands.show_all(derivations), limit=graph.LIMIT))
         needed = {source for one in derivations for source in found.needed(one, have=())}
         session.progress.step("fetching sources of the parts")
-        session.suppliers.sources(tuple(sorted(needed)))
-        session.supply.know(found.sources)
+        session.fetchers.sources(tuple(sorted(needed)))
+        session.finder.know(found.sources)
         session.progress.step(f"building {counted(len(derivations), 'part')}")
         session.ask(machine, nix_commands.build(derivations, jobs=jobs), limit=_MOST_SAID)
         session.progress.step("receiving the parts")

@@ -9,7 +9,7 @@ from mvmnix.builder.session import build_errors, exhaustion
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
 from mvmnix.builder.session.ledger import Offer, OfferLedger
-from mvmnix.builder.session.substituter import Suppliers, Supply
+from mvmnix.builder.session.substituter import SourceFetchers, SourceFinder
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError
 from mvmnix.lock import LockedFlake, LockedNode
@@ -45,19 +45,19 @@ class Session:
         request: BuildRequest,
         *,
         store: Store,
-        suppliers: Suppliers,
-        errands: WorkerPool,
+        fetchers: SourceFetchers,
+        workers: WorkerPool,
         progress: Progress,
         parts: Sequence[KeptPath] = (),
     ) -> None:
         flake = request.flake
         self.request = request
         self.progress = progress
-        self.suppliers = suppliers
-        self.supply = Supply(suppliers, store, errands, self._asked, self._doubted)
-        self.supply.know(request.lock.locked)
-        self.supply.know(parts)
-        self.ledger = OfferLedger(self.supply)
+        self.fetchers = fetchers
+        self.finder = SourceFinder(fetchers, store, workers, self._asked, self._doubted)
+        self.finder.know(request.lock.locked)
+        self.finder.know(parts)
+        self.ledger = OfferLedger(self.finder)
         self.ledger.offer([Offer.by_content(flake.store_path, flake.nar, HashMode.NAR, lambda: (flake.archive,))])
 
     def connection(self, wake: Callable[[], None]) -> Connection:
@@ -72,7 +72,7 @@ class Session:
         """What a command prints that has to succeed. Raises MvmnixError saying why it failed."""
         said = self.call(machine, argv, limit=limit)
         if said.status != 0:
-            raise self.supply.failure or self._failure(machine, said)
+            raise self.finder.failure or self._failure(machine, said)
         return said.output
 
     def bring_in(self, machine: BuilderMachine) -> nix_commands.FlakeUrl:
@@ -103,7 +103,7 @@ class Session:
 
     def _failure(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError:
         """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""
-        return self.pressed(machine, said) or build_errors.of_build(self.where, said.log, self.supply.doubt)
+        return self.pressed(machine, said) or build_errors.of_build(self.where, said.log, self.finder.doubt)
 
     def _asked(self, what: str) -> None:
         """A question to others is on record before it is asked, whatever becomes of it."""

@@ -32,7 +32,7 @@ class Caches(Protocol):
         """Its archive, under its digest, into the store. Raises MvmnixError."""
 
 
-class Suppliers(Protocol):
+class SourceFetchers(Protocol):
     """Who brings things from outside into the source store; called from several threads."""
 
     def sources(self, sources: Sequence[Source]) -> None:
@@ -49,7 +49,7 @@ class Suppliers(Protocol):
 type Known = Source | LockedNode | KeptPath
 
 
-class Supply:
+class SourceFinder:
     """The seeker of one session (ledger.py). `asked` hears of each question to others before it is asked.
 
     What a cache can't give, or gives without a trusted signature, the VM builds: `doubted` hears why it did not count.
@@ -57,15 +57,15 @@ class Supply:
 
     def __init__(
         self,
-        suppliers: Suppliers,
+        fetchers: SourceFetchers,
         store: Store,
-        errands: WorkerPool,
+        workers: WorkerPool,
         asked: Callable[[str], None],
         doubted: Callable[[MvmnixError], None],
     ) -> None:
-        self._suppliers = suppliers
+        self._fetchers = fetchers
         self._store = store
-        self._errands = errands
+        self._workers = workers
         self._asked = asked
         self._doubted = doubted
         self._known: dict[str, Known] = {}
@@ -92,13 +92,13 @@ class Supply:
         return str(self._doubts[0]) if self._doubts else ""
 
     def seek(self, name: str, offer: Callable[[Offer | None], None]) -> bool:
-        """Begin to bring the path with this hash (ledger.py: Seeker)."""
+        """Begin to bring the path with this hash (ledger.py: PathFinder)."""
         known = self._known.get(name)
         if known is not None:
-            self._errands.start(partial(self._bring, known), partial(self._brought, offer))
+            self._workers.start(partial(self._bring, known), partial(self._brought, offer))
             return True
-        if self._suppliers.caches is not None:
-            self._errands.start(partial(self._substitute, self._suppliers.caches, name), partial(self._found, offer))
+        if self._fetchers.caches is not None:
+            self._workers.start(partial(self._substitute, self._fetchers.caches, name), partial(self._found, offer))
             return True
         return False
 
@@ -122,11 +122,11 @@ class Supply:
             case Source():
                 if not self._store.has(known.digest):
                     self._asked(f"{known.uri} ({known.digest})")
-                    self._suppliers.sources((known,))
+                    self._fetchers.sources((known,))
                 return self._by_content(known, known)
             case LockedNode():
                 self._asked(f"{known.uri} (lock node {known.name})")
-                self._suppliers.tree(known)
+                self._fetchers.tree(known)
                 return self._by_content(known.source, known)
             case KeptPath():
                 return self._named(known.path, known.nar, (), known)

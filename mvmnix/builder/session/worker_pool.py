@@ -16,7 +16,7 @@ type Outcome[T] = T | MvmnixError
 
 
 class WorkerPool(Protocol):
-    """Who runs errands."""
+    """What runs tasks in threads."""
 
     def start[T](self, work: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:
         """Run `work`, and then `done` with its result or its failure, in the thread that answers the VM."""
@@ -34,13 +34,13 @@ class Threads:
         self._threads: list[threading.Thread] = []
 
     def start[T](self, work: Callable[[], T], done: Callable[[Outcome[T]], None]) -> None:
-        """Run `work` in one of the threads, which begin with the first errands."""
+        """Run `work` in one of the threads, which begin with the first tasks."""
 
-        def errand() -> None:
+        def task() -> None:
             ended = outcome(work)
             self._post(lambda: done(ended))
 
-        self._queue.put(errand)
+        self._queue.put(task)
         if len(self._threads) < THREADS:
             thread = threading.Thread(target=self._work, daemon=True, name="mvm-errand")
             self._threads.append(thread)
@@ -55,8 +55,8 @@ class Threads:
         self._threads.clear()
 
     def _work(self) -> None:
-        while (errand := self._queue.get()) is not None:
-            errand()
+        while (task := self._queue.get()) is not None:
+            task()
 
 
 def outcome[T](work: Callable[[], T]) -> Outcome[T]:

@@ -56,12 +56,12 @@ audit.add_command(verify)
 @DIRECTORY
 def tail(lines: int, key_path: str, directory: Path | None) -> int:
     """Print the last records, verified, one line of JSON each."""
-    with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as verdict_code:
         place = AuditSource.of(context, key_path, directory)
         most = min(lines, MAX_INTEGER)  # more than any log holds is all of it
         for listed in last_records(place.log, place.note_key, last=most):
             click.echo(json.dumps(_shown(listed)))
-    return told.code
+    return verdict_code.code
 
 
 @audit.command()
@@ -71,16 +71,19 @@ def tail(lines: int, key_path: str, directory: Path | None) -> int:
 @DIRECTORY
 def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> int:
     """Print one record by its index, or all records about a machine, by its id or name; verified."""
-    with open_context(TERMINAL) as context, audit_verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+    with (
+        open_context(TERMINAL) as context,
+        audit_verdicts(as_json=as_json, elsewhere=directory is not None) as verdict_code,
+    ):
         place = AuditSource.of(context, key_path, directory)
         found = _found(place, which if _is_index(which) else _machine(context, which, directory))
         if not found:
-            return told.not_found(f"the log has no record {which}", as_json=as_json)
+            return verdict_code.not_found(f"the log has no record {which}", as_json=as_json)
         if as_json:
             answer("records", [_shown(listed) for listed in found])
         for listed in () if as_json else found:
             click.echo(json.dumps(_shown(listed)))
-    return told.code
+    return verdict_code.code
 
 
 @audit.command()
@@ -89,14 +92,14 @@ def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> in
 @DIRECTORY
 def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
     """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
-    with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as verdict_code:
         place = AuditSource.of(context, key_path, directory)
         if not is_begun(place.log):
             raise no_log(place.log)
         with hold_writers(place.log):
             note = read_head(place.log, place.note_key).checkpoint.note
         _write(out, note)
-    return told.code
+    return verdict_code.code
 
 
 @audit.command()
@@ -112,7 +115,7 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
     """
     if (index is None) == (not pinned):
         raise UsageError("one of INDEX and --pinned is needed, and not both", hint="mvm audit prove 0")
-    with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as told:
+    with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as verdict_code:
         place = AuditSource.of(context, key_path, directory)
         if not is_begun(place.log):
             raise no_log(place.log)
@@ -128,8 +131,8 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
         elif found := _found(place, str(index)):
             _write(out, InclusionProof.make(leaves, index, found[0].record.line, note).text)
         else:
-            return told.not_found(f"the log has no record {index}")
-    return told.code
+            return verdict_code.not_found(f"the log has no record {index}")
+    return verdict_code.code
 
 
 @audit.command()
@@ -140,14 +143,14 @@ def export(target: Path, machine: str) -> int:
 
     `mvm audit verify --directory DIRECTORY` checks it anywhere.
     """
-    with open_context(TERMINAL) as context, audit_verdicts() as told:
+    with open_context(TERMINAL) as context, audit_verdicts() as verdict_code:
         if target.exists():
             raise UsageError(f"{target} is there already", hint="name a directory that is not there yet")
         name = _machine(context, machine, None) if machine else ""
         if name and not any(
             listed.record.machine == name for listed in records_backwards(context.audit, context.log_key)
         ):
-            return told.not_found(f"the log has no record about a machine {machine}")
+            return verdict_code.not_found(f"the log has no record about a machine {machine}")
         with Directory.create(str(target.resolve())) as place:
             found = write_export(
                 place, context.audit, context.key(Role.HOST).public, StatementFinder(context).find, name
@@ -156,7 +159,7 @@ def export(target: Path, machine: str) -> int:
         counts = f"{counted(len(found.records), 'record')} and {counted(found.receipts, 'receipt')}"
         said = f"wrote {counts}, checked, to {target}{lacking}"
         click.echo(said, err=True)
-    return told.code
+    return verdict_code.code
 
 
 @audit.command("new-log")

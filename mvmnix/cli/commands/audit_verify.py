@@ -61,27 +61,30 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
     """
     if proof and directory is not None:
         raise UsageError("--proof and --directory exclude each other", hint="a proof is checked with the key alone")
-    with open_context(TERMINAL) as context, audit_verdicts(as_json=as_json, elsewhere=directory is not None) as told:
+    with (
+        open_context(TERMINAL) as context,
+        audit_verdicts(as_json=as_json, elsewhere=directory is not None) as verdict_code,
+    ):
         note = _pinned(context, pinned) if pinned else None
         if proof:
             key = NoteKey.of_log(public_key(context, key_path, elsewhere=True).raw)
             _proof(file_bytes(proof, MAX_PROOF), key, note, as_json=as_json)
-            return told.code
+            return verdict_code.code
         exported = None if directory is None else open_named(context, directory)
         if exported is not None and is_export(exported):
             key_of_it = archive_key(context, key_path, exported, EXPORT_KEY)
             if note is not None:
                 raise UsageError("--pinned goes with a log", hint="name the directory `log` of the export, with --key")
             _archive(check_export(exported, key_of_it), as_json=as_json)
-            return told.code
+            return verdict_code.code
         place = AuditSource.of(context, key_path, directory)
         if directory is None:
             evidence, unended = check_own_log(context, place.note_key, note)
         else:
             evidence = verify_log(place.log, place.note_key, note)
             unended = evidence.unended
-        told.code = _log(evidence, unended, as_json=as_json)
-    return told.code
+        verdict_code.code = _log(evidence, unended, as_json=as_json)
+    return verdict_code.code
 
 
 def _pinned(context: Context, text: str) -> bytes:

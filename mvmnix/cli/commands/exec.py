@@ -13,7 +13,7 @@ from mvmnix.cli.options import env_option
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.raw import raw_option
 from mvmnix.cli.remote_terminal import run_in_terminal
-from mvmnix.cli.stdio import attentive, handed_over
+from mvmnix.cli.stdio import attentive, bridged_streams
 from mvmnix.errors import UsageError
 
 
@@ -53,10 +53,10 @@ def exec_(
     asked = Exec(command, variables, directory, timeout, streams)
     with (
         open_machine_store(TERMINAL) as here,
-        handed_over(streams, raw=raw) as hands,
-        call(here, machine, asked, hands.descriptors) as it,
+        bridged_streams(streams, raw=raw) as bridge,
+        call(here, machine, asked, bridge.descriptors) as it,
     ):
-        hands.begin()
+        bridge.begin()
         status = _waited(it)
     if status.end is not End.EXITED:
         notice(f"the command {command[0]!r} did not end by itself: it {status}")

@@ -25,9 +25,9 @@ def lock(flake: str, updates: tuple[str, ...], update_all: bool, as_json: bool) 
         raise UsageError("a flake is locked as a whole", hint="name it without #ATTRIBUTE")
     if updates and update_all:
         raise UsageError("--update and --update-all exclude each other", hint="give one of them")
-    wish = LockRequest(tuple(_path(text) for text in updates), update_all)
+    request = LockRequest(tuple(_path(text) for text in updates), update_all)
     with open_context(TERMINAL) as context, steps() as progress:
-        made, where = lock_flake(context, flake, wish, progress)
+        made, where = lock_flake(context, flake, request, progress)
     for change in made.changes:
         click.echo(escape(_line(change)), err=True)
     if as_json:

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from mvmnix.api import PinnedLock, Reach, add_packages, fetch_pins, pin_wheels, update_packages
+from mvmnix.api import DependencyDepth, PinnedLock, add_packages, fetch_pins, pin_wheels, update_packages
 from mvmnix.cli.output import answer
 from mvmnix.cli.verbosity import is_quiet
 from mvmnix.plural import counted
@@ -70,17 +70,17 @@ def pin() -> None:
 @click.option("--suite", default="", help="Take NAME from this suite, e.g. trixie-security. Default: the release.")
 @click.option(
     "--reach",
-    type=click.Choice([each.value for each in Reach]),
-    default=Reach.CLOSURE.value,
+    type=click.Choice([each.value for each in DependencyDepth]),
+    default=DependencyDepth.CLOSURE.value,
     help="Which dependencies to pin with it.",
 )
-@click.option("--no-depends", "reach", flag_value=Reach.ALONE.value, help="Pin NAME alone: --reach alone.")
+@click.option("--no-depends", "reach", flag_value=DependencyDepth.ALONE.value, help="Pin NAME alone: --reach alone.")
 @_LOCK_DIR
 @_JSON
-def debian(names: tuple[str, ...], suite: str, reach: Reach, lock_dir: Path | None, as_json: bool) -> None:
+def debian(names: tuple[str, ...], suite: str, reach: DependencyDepth, lock_dir: Path | None, as_json: bool) -> None:
     """Add Debian packages, with everything they depend on, from apt's lists."""
     with fetch_bar() as bar:
-        _show(add_packages(names, suite, Reach(reach), lock_dir, bar), as_json)
+        _show(add_packages(names, suite, DependencyDepth(reach), lock_dir, bar), as_json)
 
 
 @pin.command()

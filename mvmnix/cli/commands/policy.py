@@ -52,7 +52,7 @@ def check(items: tuple[str, ...], named: str, as_json: bool) -> int:
         judge = Judge(account.policy, account.now, older)
         judged = [judge.item(item) for item in items]
         if as_json:
-            answer("policy check", [each.told for each in judged])
+            answer("policy check", [each.record for each in judged])
         else:
             for each in judged:
                 _show(each)
@@ -72,7 +72,7 @@ def test(directory: Path, named: str, as_json: bool) -> int:
         outcomes = list(cases.run(directory, _account(named).policy))
         wrong = [outcome for outcome in outcomes if outcome.problem]
         if as_json:
-            answer("policy test", {"cases": [outcome.told for outcome in outcomes], "failed": len(wrong)})
+            answer("policy test", {"cases": [outcome.record for outcome in outcomes], "failed": len(wrong)})
             return int(bool(wrong))
         for outcome in outcomes:
             said = f"FAILED {outcome.name}: {outcome.problem}" if outcome.problem else f"ok {outcome.name}"
@@ -83,7 +83,7 @@ def test(directory: Path, named: str, as_json: bool) -> int:
 
 def _tell(account: Account, *, as_json: bool) -> int:
     if as_json:
-        answer("policy", account.told)
+        answer("policy", account.record)
     else:
         table(("ABOUT", "WHAT IT SAYS"), account_lines(account))
     return int(account.now >= account.policy.expires or bool(account.rolled_back))

@@ -12,10 +12,10 @@ import click
 from mvmnix.api import BUNDLE_NAME, digest_in
 from mvmnix.api.verify import SUFFIX, TrustChoice, verify_artifacts
 from mvmnix.cli.completers import file
-from mvmnix.cli.options import VerifyOptions, wanted_options, whom_options
+from mvmnix.cli.options import VerifyOptions, trust_options, wanted_options
 from mvmnix.cli.verdicts import show, show_json
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
-from mvmnix.provenance.verify import Passed, Requirements
+from mvmnix.provenance.verify import AcceptedArtifact, Requirements
 
 
 @click.command()
@@ -27,7 +27,7 @@ from mvmnix.provenance.verify import Passed, Requirements
     default="",
     help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{SUFFIX}, DIRECTORY/{BUNDLE_NAME}.",
 )
-@whom_options
+@trust_options
 @wanted_options
 @click.option("--print-provenance", "statements", is_flag=True, help="Print the statements that count, as JSON.")
 @click.option("--plan", default="", help="With DIRECTORY: a signed plan, to be verified together with the image.")
@@ -56,39 +56,39 @@ def verify(
     """
     if verifier_id and not vsa:
         raise UsageError("--verifier-id goes with --vsa", hint="say where to write the summary")
-    wish = VerifyOptions(bundle, plan, as_json, statements, vsa, verifier_id, resource_uri)
+    options = VerifyOptions(bundle, plan, as_json, statements, vsa, verifier_id, resource_uri)
     with could_not_verify():
         if any(Path(artifact).is_dir() for artifact in artifacts):
             from mvmnix.cli.commands.verify_image import verify_one_image  # noqa: PLC0415 - files don't pay for it
 
-            return verify_one_image(artifacts, whom, wanted, wish)
-        return _files(artifacts, whom, wanted, wish)
+            return verify_one_image(artifacts, whom, wanted, options)
+        return _files(artifacts, whom, wanted, options)
 
 
-def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, wish: VerifyOptions) -> int:
-    if wish.plan:
+def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, options: VerifyOptions) -> int:
+    if options.plan:
         raise UsageError("--plan goes with a directory", hint="name the directory of `mvm build --out`")
-    if bool(wish.vsa) != bool(wish.resource_uri):
+    if bool(options.vsa) != bool(options.resource_uri):
         raise UsageError("--vsa and --resource-uri go together", hint="say what the files are, by a URI")
     for artifact in () if whom.named or whom.policy else artifacts:
         if not (Path(artifact).exists() or digest_in(artifact)):
             hint = "check the path: it is a file, the directory of an image (`mvm build --out`), or sha256:DIGEST"
             raise UsageError(f"{artifact} can't be read: there is no such file", hint=hint)
-    standard, policy = whom.standard(wanted)
+    criteria, policy = whom.criteria(wanted)
     for artifact in artifacts if policy is not None else ():
         if digest_in(artifact).keys() - {"sha256"}:
             hint = "name the file, or its sha256: revocations.toml names files by that alone"
             raise UsageError(f"{artifact[:24]}… can't be held against a policy", hint=hint)
-    if wish.vsa and policy is None:
+    if options.vsa and policy is None:
         raise UsageError("a summary is about a policy", hint="name one: --policy P")
-    verdicts = verify_artifacts(artifacts, wish.bundle, standard)
-    passed = [verdict for verdict in verdicts if isinstance(verdict, Passed)]
-    if policy is not None and wish.vsa and len(passed) == len(verdicts):
+    verdicts = verify_artifacts(artifacts, options.bundle, criteria)
+    passed = [verdict for verdict in verdicts if isinstance(verdict, AcceptedArtifact)]
+    if policy is not None and options.vsa and len(passed) == len(verdicts):
         from mvmnix.api.verify import finding_of_files  # noqa: PLC0415 - nor do those without a summary
         from mvmnix.cli.commands.verify_image import write_finding  # noqa: PLC0415
 
-        write_finding(finding_of_files(passed, policy, wish.resource_uri), wish)
-    (show_json if wish.as_json else show)(verdicts, statements=wish.statements)
+        write_finding(finding_of_files(passed, policy, options.resource_uri), options)
+    (show_json if options.as_json else show)(verdicts, statements=options.statements)
     return int(len(passed) != len(verdicts))
 
 

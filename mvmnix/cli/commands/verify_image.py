@@ -17,7 +17,7 @@ from mvmnix.api.verify import (
 )
 from mvmnix.cli.options import VerifyOptions
 from mvmnix.cli.output import TERMINAL, answer
-from mvmnix.cli.verdicts import seen, tell_reasons, told_witness
+from mvmnix.cli.verdicts import seen, signing_facts, tell_reasons
 from mvmnix.errors import Reason, RefusedError, UsageError
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
@@ -26,9 +26,11 @@ from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.verify import Requirements, signer_of
 
 
-def verify_one_image(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, wish: VerifyOptions) -> int:
+def verify_one_image(
+    artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, options: VerifyOptions
+) -> int:
     """Hold an image's directory against a policy; returns the exit code. Raises UsageError, UnreadableError."""
-    if wish.resource_uri:
+    if options.resource_uri:
         raise UsageError("an image has a resource URI of its own", hint="leave --resource-uri out")
     if len(artifacts) != 1:
         raise UsageError("an image is verified alone", hint="name one directory, or files only")
@@ -39,28 +41,28 @@ def verify_one_image(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requ
     try:
         policy, older = (named_policy(whom.policy), ()) if whom.policy else _policy_in_force()
     except RefusedError as refused:
-        return _told(refused, 2, wish)  # without a policy nothing can be verified
+        return _report_refusal(refused, 2, options)  # without a policy nothing can be verified
     if older:
-        return _told(RefusedError(*older), 1, wish)
+        return _report_refusal(RefusedError(*older), 1, options)
     try:
-        found = verify_image(policy, directory, wish.bundle, wish.plan)
+        found = verify_image(policy, directory, options.bundle, options.plan)
     except RefusedError as refused:
-        return _told(refused, 1, wish)
-    if wish.vsa:
-        write_finding(finding_of_image(found, policy), wish)
-    if wish.as_json:
-        answer("verdict", {**_image_record(found), **({"statement": found.statement} if wish.statements else {})})
+        return _report_refusal(refused, 1, options)
+    if options.vsa:
+        write_finding(finding_of_image(found, policy), options)
+    if options.as_json:
+        answer("verdict", {**_image_record(found), **({"statement": found.statement} if options.statements else {})})
     else:
-        if wish.statements:
+        if options.statements:
             click.echo(json.dumps(found.statement, sort_keys=True))
-        click.echo(escape_line(f"{directory}: {_image_line(found)}"), err=wish.statements)
+        click.echo(escape_line(f"{directory}: {_image_line(found)}"), err=options.statements)
     return 0
 
 
-def write_finding(finding: Finding, wish: VerifyOptions) -> None:
+def write_finding(finding: Finding, options: VerifyOptions) -> None:
     """Sign a summary of it, and write it where that was asked for."""
     with open_context(TERMINAL) as context:
-        write_summary(context, finding, wish.vsa, wish.verifier_id)
+        write_summary(context, finding, options.vsa, options.verifier_id)
 
 
 def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
@@ -69,8 +71,8 @@ def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:
         return context.policy, policy_history.not_older(context, context.policy)
 
 
-def _told(refused: RefusedError, status: int, wish: VerifyOptions) -> int:
-    if wish.as_json:
+def _report_refusal(refused: RefusedError, status: int, options: VerifyOptions) -> int:
+    if options.as_json:
         answer("verdict", _refusal_record(refused))
     else:
         tell_reasons(refused.reasons)
@@ -97,7 +99,7 @@ def _image_record(it: VerifiedImage) -> Mapping[str, object]:
         "bundle": str(evidence.bundle),
         "payload": str(Digest.of(envelope.parse_bundle(it.evidence.provenance).payload)),
         "policy": str(evidence.policy),
-        **told_witness(evidence.authentic),
+        **signing_facts(evidence.authentic),
         "steps": [step.record for step in evidence.steps],
     }
 

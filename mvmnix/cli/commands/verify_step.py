@@ -100,7 +100,7 @@ def main() -> int:
     env, here = environment(INHERITED_BY_USERS_PROGRAMS, path), str(Path.cwd())
     done = run([*python, *arguments(os.environ)], env=env, cwd=here, check=False)
     words = done.stderr.decode(errors="replace")
-    verdict = told(done.stdout)
+    verdict = read_verdict(done.stdout)
     status = 2 if verdict is None or done.status not in _TITLES else done.status
     for line in annotations(verdict, words) if status else ():
         print(line)
@@ -116,7 +116,7 @@ def main() -> int:
     return status
 
 
-def told(answer: bytes) -> Mapping[str, Any] | None:
+def read_verdict(answer: bytes) -> Mapping[str, Any] | None:
     """The verdict in what `mvm verify --json` printed; None where there is none, as after a crash."""
     try:
         result = json.loads(answer)["result"]

@@ -14,6 +14,6 @@ __getattr__, __dir__, __all__ = face(
         "secrets": "secret_lines",
         "shares": "share_lines",
         "signing": "signing_options",
-        "trust": "VerifyOptions wanted_options whom_options",
+        "trust": "VerifyOptions wanted_options trust_options",
     },
 )

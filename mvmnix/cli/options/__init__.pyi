@@ -17,7 +17,7 @@ from mvmnix.cli.options.plan import plan_option_names, plan_options
 from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.shares import share_lines
 from mvmnix.cli.options.signing import signing_options
-from mvmnix.cli.options.trust import VerifyOptions, wanted_options, whom_options
+from mvmnix.cli.options.trust import VerifyOptions, trust_options, wanted_options
 
 __all__ = [
     "DIRECTORY",
@@ -39,6 +39,6 @@ __all__ = [
     "secret_ref",
     "share_lines",
     "signing_options",
+    "trust_options",
     "wanted_options",
-    "whom_options",
 ]

@@ -43,7 +43,7 @@ class AuditVerdict(StrEnum):
 
 
 @dataclass(slots=True)
-class Told:
+class VerdictCode:
     """The exit code so far."""
 
     code: int = 0
@@ -58,23 +58,23 @@ class Told:
 
 
 @contextmanager
-def audit_verdicts(*, as_json: bool = False, elsewhere: bool = False) -> Iterator[Told]:
+def audit_verdicts(*, as_json: bool = False, elsewhere: bool = False) -> Iterator[VerdictCode]:
     """Tell what is refused, and turn it into the exit code of a mismatch.
 
     `elsewhere`: it is about a log or an export that is not this host's own, whose hints would be about that.
     """
-    told = Told()
+    verdict_code = VerdictCode()
     try:
-        yield told
+        yield verdict_code
     except RefusedError as error:
         refused = _of_a_copy(error) if elsewhere else error
         if as_json:
             reasons = [{"code": reason.code, "why": reason.why} for reason in refused.reasons]
             answer("log", {"verdict": AuditVerdict.MISMATCH, "reasons": reasons})
         tell(refused)
-        told.code = AuditVerdict.MISMATCH.exit_code
+        verdict_code.code = AuditVerdict.MISMATCH.exit_code
     except NoLogError as error:
-        told.not_found(error.message, as_json=as_json, hint=error.hint)
+        verdict_code.not_found(error.message, as_json=as_json, hint=error.hint)
     except (UnreadableError, UsageError):
         raise
     except MvmnixError as error:  # such as a key that is not there

@@ -47,7 +47,7 @@ _WANTED = (
 )
 
 
-def whom_options(function: Callable[..., int]) -> Callable[..., int]:
+def trust_options(function: Callable[..., int]) -> Callable[..., int]:
     """The options that name whom to trust; the function gets them as `whom`."""
 
     @wraps(function)

@@ -169,7 +169,7 @@ class Channel:
         """This stream may have a frame with bytes."""
         if stream in self._streams:
             self._wanting[stream] = None
-            self._transport.poke()
+            self._transport.want_write()
 
     # what the transport asks of the channel
 

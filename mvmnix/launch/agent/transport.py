@@ -51,9 +51,9 @@ class Transport:
         if len(self._out) > _HIGH_WATER:
             self._end(ChannelProtocolError("it makes us answer and doesn't read the answers"))
             return
-        self.poke()
+        self.want_write()
 
-    def poke(self) -> None:
+    def want_write(self) -> None:
         """There is something to send: ask for it when the socket takes bytes."""
         if self._open and not self._deaf and not self._writing:
             self._writing = True

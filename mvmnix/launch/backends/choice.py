@@ -22,14 +22,14 @@ _ONLY_ROOT: Final = "its users are a range of the host's that only root can give
 
 
 @dataclass(frozen=True, slots=True)
-class Lack:
+class BackendProblem:
     """What stands against a backend, and what to do about it."""
 
     why: str
     hint: str
 
 
-def lacks(backend: Backend) -> tuple[Lack, ...]:
+def lacks(backend: Backend) -> tuple[BackendProblem, ...]:
     """All that keeps a backend from starting a machine here; nothing does, when it is usable.
 
     What is installed and could be changed by others is lacking too.
@@ -38,7 +38,7 @@ def lacks(backend: Backend) -> tuple[Lack, ...]:
         case Backend.QEMU:
             return tuple(_of(Qemu.find))
         case Backend.FIRECRACKER | Backend.CLOUD_HYPERVISOR:
-            return (Lack(_NO_VSOCK, _OTHERWISE),)
+            return (BackendProblem(_NO_VSOCK, _OTHERWISE),)
         case Backend.CONTAINER:
             return _container()
         case _:
@@ -61,15 +61,15 @@ def find(backend: Backend) -> Hypervisor:
     )
 
 
-def _of(look: Callable[[], object]) -> Iterator[Lack]:
+def _of(look: Callable[[], object]) -> Iterator[BackendProblem]:
     try:
         look()
     except MvmnixError as error:
-        yield Lack(error.message, error.hint)
+        yield BackendProblem(error.message, error.hint)
 
 
-def _container() -> tuple[Lack, ...]:
+def _container() -> tuple[BackendProblem, ...]:
     missing = [lack for program in crun.PROGRAMS for lack in _of(partial(locate, program))]
     if caller.uid() != 0:
-        missing.append(Lack(_ONLY_ROOT, f"run mvm as root, or {_OTHERWISE}"))
+        missing.append(BackendProblem(_ONLY_ROOT, f"run mvm as root, or {_OTHERWISE}"))
     return tuple(missing)

@@ -70,9 +70,9 @@ def run_container(
         pipes = _Pipes(stack)
         given = Descriptors(image, config, filter_, pipes.marker[1], pipes.stdin[0], pipes.stdout[1], pipes.stderr[1])
         invocation = runtime.container(given, plan.image.rootfs.size)
-        course = RunObservations(plan, host, home, invocation, Acceleration.NONE)
-        begin_start(course)
-        running = _Running(course, runtime, _spawned(course, given), pipes)
+        observations = RunObservations(plan, host, home, invocation, Acceleration.NONE)
+        begin_start(observations)
+        running = _Running(observations, runtime, _spawned(observations, given), pipes)
         return running.finish(stdin, stdout, stderr)
 
 
@@ -99,12 +99,12 @@ def _runtime(plan: VerifiedPlan, host: Host) -> Crun:
     return runtime
 
 
-def _spawned(course: RunObservations, given: Descriptors) -> HypervisorProcess:
+def _spawned(observations: RunObservations, given: Descriptors) -> HypervisorProcess:
     try:
-        course.open_console()
-        return HypervisorProcess.spawn(course.invocation, given.all, ContainerSandbox())
+        observations.open_console()
+        return HypervisorProcess.spawn(observations.invocation, given.all, ContainerSandbox())
     except BaseException:
-        never_ran(course, EndReason.HYPERVISOR_DIED)
+        never_ran(observations, EndReason.HYPERVISOR_DIED)
         raise
 
 
@@ -139,48 +139,48 @@ class _Pipes:
 class _Running:
     """A container on its way to whatever end it takes."""
 
-    def __init__(self, course: RunObservations, runtime: Crun, process: HypervisorProcess, pipes: _Pipes) -> None:
+    def __init__(self, observations: RunObservations, runtime: Crun, process: HypervisorProcess, pipes: _Pipes) -> None:
         self._runtime = runtime
-        self._course = course
+        self._observations = observations
         self._process = process
         self._pipes = pipes
         self._action = HostAction.NOTHING
-        self._loop = course.host.loop
+        self._loop = observations.host.loop
 
     def finish(self, stdin: Stdin, stdout: Sink, stderr: Sink) -> SupervisedEnd:
         """See it to its end, and conclude it."""
         stopped = 0
         try:
             self._look()
-            self._converse(stdin, *self._course.keep_outputs(stdout, stderr))
+            self._converse(stdin, *self._observations.keep_outputs(stdout, stderr))
         except StopRequestedError as request:
             stopped, self._action = 128 + request.number, HostAction.KILLED_ON_STOP
         finally:
             ended = self._conclude()
         if stopped:
             return SupervisedEnd(stopped, ended)
-        if ended.status is None or not ended.reason.orderly:
-            raise end_failure(ended, self._course, "it shares this host's kernel")
+        if ended.status is None or not ended.reason.is_clean:
+            raise end_failure(ended, self._observations, "it shares this host's kernel")
         return SupervisedEnd(ended.status.exit_code, ended)
 
     def _look(self) -> None:
         """Take the digests of what takes part."""
         program, *others = (self._runtime.executable, *self._runtime.firmware)
-        self._course.confinement = self._process.layers
-        self._course.program = HostFile(program, trusted_executables.digest(program))
-        self._course.firmware = tuple(HostFile(path, trusted_executables.digest(path)) for path in others)
+        self._observations.confinement = self._process.layers
+        self._observations.program = HostFile(program, trusted_executables.digest(program))
+        self._observations.firmware = tuple(HostFile(path, trusted_executables.digest(path)) for path in others)
 
     def _converse(self, stdin: Stdin, stdout: Sink, stderr: Sink) -> None:
         """Carry its streams, until it has ended and all that it said is out."""
         loop, pipes, process = self._loop, self._pipes, self._process
         pipes.close(pipes.stdin[0], pipes.stdout[1], pipes.stderr[1], pipes.marker[1])
-        limit = loop.after(self._course.plan.plan.timeouts.wall_seconds, self._time_is_up)
+        limit = loop.after(self._observations.plan.plan.timeouts.wall_seconds, self._time_is_up)
         feed = Feed(loop, stdin, pipes.given(pipes.stdin[1]))
         drains = (Drain(loop, pipes.given(pipes.stdout[0]), stdout), Drain(loop, pipes.given(pipes.stderr[0]), stderr))
         loop.watch(process.fileno(), read=lambda: loop.forget(process.fileno()))
         loop.watch(process.words, read=self._words)
-        self._course.home.advance(MachineState.RUNNING)
-        self._course.ready = self._course.host.clock()
+        self._observations.home.advance(MachineState.RUNNING)
+        self._observations.ready = self._observations.host.clock()
         try:
             while not process.ended:
                 loop.turn()
@@ -216,20 +216,20 @@ class _Running:
         if not complaint:
             return ExitStatus(End.EXITED, code=code)
         words = printable(complaint.strip())
-        self._course.last_words = (*self._course.last_words, words)
+        self._observations.last_words = (*self._observations.last_words, words)
         if not words.startswith(_NOT_FOUND):
             return None
-        self._course.host.notice(f"crun: {words}")
+        self._observations.host.notice(f"crun: {words}")
         return ExitStatus(End.NOT_STARTED, Step.EXECUTE, errno.ENOENT)
 
     def _conclude(self) -> Ended:
         """Its end, by what the host saw itself: whether it was unpacked, and with which status it ended."""
         self._process.close()
-        course, code = self._course, self._process.status
-        course.last_words, course.usage = self._process.last_words, self._process.usage
-        course.status = None if self._action is not HostAction.NOTHING or code is None else self._status(code)
-        if course.status is not None:
+        observations, code = self._observations, self._process.status
+        observations.last_words, observations.usage = self._process.last_words, self._process.usage
+        observations.status = None if self._action is not HostAction.NOTHING or code is None else self._status(code)
+        if observations.status is not None:
             ending = Ending(self._action, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_SHUTDOWN,))
         else:
             ending = Ending(self._action, ChannelEnd.NONE, ())
-        return conclude(course, ending)
+        return conclude(observations, ending)

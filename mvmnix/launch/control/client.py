@@ -60,7 +60,7 @@ class Call:
 
     def wait(self) -> ExitStatus:
         """How the command ended. Raises what the supervisor answered, MvmnixError when it answered nothing."""
-        match _heard(self._connection):
+        match _read_answer(self._connection):
             case Exited(status):
                 return status
             case Done():
@@ -89,7 +89,7 @@ def change(machines: Directory, text: str, asked: Pause | Resume) -> None:
     Raises UsageError when it does already, or there is no such machine, or it doesn't run; MvmnixError.
     """
     with _asked(machines, text, asked, ()) as connection:
-        _heard(connection)
+        _read_answer(connection)
 
 
 def _received(connection: socket.socket) -> tuple[bytes, tuple[int, ...]]:
@@ -99,7 +99,7 @@ def _received(connection: socket.socket) -> tuple[bytes, tuple[int, ...]]:
         return seqpacket.receive(connection)
 
 
-def _heard(connection: socket.socket) -> Exited | Done:
+def _read_answer(connection: socket.socket) -> Exited | Done:
     """The answer. Raises what the supervisor answered, MvmnixError when it answered nothing."""
     try:
         data, descriptors = _received(connection)

@@ -59,7 +59,7 @@ class Served(Protocol):
     def loop(self) -> Loop:
         """The loop that serves it."""
 
-    def open_door(self) -> socket.socket:
+    def open_control_socket(self) -> socket.socket:
         """Its listening socket."""
 
     def start_verb(self, asked: Start, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
@@ -74,7 +74,7 @@ class Control:
 
     def __init__(self, machine: Served) -> None:
         self.machine = machine
-        self._listening = machine.open_door()
+        self._listening = machine.open_control_socket()
         self._callers: set[_Caller] = set()
 
     def __enter__(self) -> Self:

@@ -22,7 +22,7 @@ _NO_NAME: Final = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 
 
 class PreparedDisk:
-    """The descriptors of a data disk, until `let_go`."""
+    """The descriptors of a data disk, until `release`."""
 
     def __init__(self, attachment: DataAttachment) -> None:
         """Take them over; made by `ready`."""
@@ -45,7 +45,7 @@ class PreparedDisk:
             os.close(file)
             raise
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close what is the hypervisor's, once it has it or will never have it. A second call does nothing."""
         if self.attachment is not None:
             for fd in self.attachment.descriptors:

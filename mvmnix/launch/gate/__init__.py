@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = face(
         "nonces": "Nonces",
         "replay": "LoggedStarts NONCE Replay",
         "unkept_nonces": "UnkeptStarts",
-        "verify": "read_plan SignedPlan Submission VerifiedPlan verify_plan verify_sheet",
+        "verify": "read_plan SignedPlan Submission VerifiedPlan verify_plan verify_plan_without_image",
     },
     modules=["checks", "signatures", "verify"],
 )

@@ -6,7 +6,14 @@ from mvmnix.launch.gate.clock import HostClock, looked_at
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import NONCE, LoggedStarts, Replay
 from mvmnix.launch.gate.unkept_nonces import UnkeptStarts
-from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan, read_plan, verify_plan, verify_sheet
+from mvmnix.launch.gate.verify import (
+    SignedPlan,
+    Submission,
+    VerifiedPlan,
+    read_plan,
+    verify_plan,
+    verify_plan_without_image,
+)
 
 __all__ = [
     "NONCE",
@@ -29,5 +36,5 @@ __all__ = [
     "signatures",
     "verify",
     "verify_plan",
-    "verify_sheet",
+    "verify_plan_without_image",
 ]

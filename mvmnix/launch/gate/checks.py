@@ -32,7 +32,7 @@ _REPLAN: Final = "make and sign a plan anew: `mvm plan create`, `mvm plan sign`"
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
+class InputDigests:
     """The digests of the bytes that were handed in: the plan's bundles as one, manifest.json, the provenance bundle.
 
     `provenance` is None where a summary was handed in instead: step 23 then holds it against what the plan names.
@@ -44,13 +44,13 @@ class Handed:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class AuthenticPlan:
     """A plan, each of its bundles authentic, and what it is held against before anything of the image is read."""
 
     plan: Plan
     signed: tuple[Authentic, ...]
     policy: TrustPolicy
-    handed: Handed
+    handed: InputDigests
     now: datetime
 
 
@@ -63,7 +63,7 @@ class SummarizedImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class PlanWithImage:
     """The plan and the image, whose manifest is the one that the plan names, with what the last steps look at."""
 
     plan: Plan
@@ -97,7 +97,7 @@ def plan_of(it: Statement) -> Plan:
     return step_8_plan(it)
 
 
-def step_9_window(it: Sheet) -> Iterator[Reason]:
+def step_9_window(it: AuthenticPlan) -> Iterator[Reason]:
     """9. Neither too early nor too late."""
     window = it.plan.window
     if it.now < window.not_before:
@@ -108,14 +108,14 @@ def step_9_window(it: Sheet) -> Iterator[Reason]:
         yield Reason(ReasonCode.PLAN_EXPIRED, _WHAT, why, _REPLAN)
 
 
-def step_10_policy(it: Sheet) -> Iterator[Reason]:
+def step_10_policy(it: AuthenticPlan) -> Iterator[Reason]:
     """10. The very bytes of the policy in force."""
     if it.plan.policy != it.policy.digest:
         why = f"it was made under policy {it.plan.policy}; the current policy is {it.policy.digest}"
         yield Reason(ReasonCode.POLICY_MISMATCH, _WHAT, why, f"look at trust.toml, then {_REPLAN}")
 
 
-def step_11_isolation(it: Sheet) -> Iterator[Reason]:
+def step_11_isolation(it: AuthenticPlan) -> Iterator[Reason]:
     """11. At least what the policy requires between workload and host, as far as a plan can say it."""
     yield from isolation_reasons(it.plan, it.policy)
 
@@ -132,27 +132,27 @@ def isolation_reasons(plan: Plan, policy: TrustPolicy) -> Iterator[Reason]:
         yield Reason(ReasonCode.ISOLATION_UNAVAILABLE, _WHAT, why, _REPLAN)
 
 
-def step_12_command_line(it: Sheet) -> Iterator[Reason]:
+def step_12_command_line(it: AuthenticPlan) -> Iterator[Reason]:
     """12. One reading, and room for what a backend adds."""
     for why in kernel_command_line.problems(it.plan.command_line):
         yield Reason(ReasonCode.COMMAND_LINE, "the kernel command line", why, "change the image's kernel options")
 
 
-def step_13_manifest(it: Sheet) -> Iterator[Reason]:
+def step_13_manifest(it: AuthenticPlan) -> Iterator[Reason]:
     """13. This image and no other."""
     if it.plan.manifest != it.handed.manifest:
         why = f"it expects the manifest {it.plan.manifest}, got {it.handed.manifest}"
         yield Reason(ReasonCode.PLAN_MISMATCH, _WHAT, why, f"name the image it was made for, or {_REPLAN}")
 
 
-def step_14_provenance(it: Sheet) -> Iterator[Reason]:
+def step_14_provenance(it: AuthenticPlan) -> Iterator[Reason]:
     """14. This evidence and no other."""
     if it.handed.provenance not in {None, it.plan.provenance}:
         why = f"it expects the provenance bundle {it.plan.provenance}, got {it.handed.provenance}"
         yield Reason(ReasonCode.PROVENANCE_MISMATCH, _WHAT, why, f"hand in the bundle it was made with, or {_REPLAN}")
 
 
-def step_15_signers(it: Sheet) -> Iterator[Reason]:
+def step_15_signers(it: AuthenticPlan) -> Iterator[Reason]:
     """15. The first bundle's bytes are those that were read; a signer counts once, by key or identity, a key once."""
     hint = "have another planner sign it too: `mvm plan sign`; instead of `mvm run`, begin with `mvm plan create`"
     first, *others = it.signed
@@ -169,12 +169,12 @@ def step_15_signers(it: Sheet) -> Iterator[Reason]:
         yield Reason(ReasonCode.PLAN_THRESHOLD, _WHAT, why, hint)
 
 
-def step_16_policy_expiry(it: Sheet) -> Iterator[Reason]:
+def step_16_policy_expiry(it: AuthenticPlan) -> Iterator[Reason]:
     """16. An expired policy, one that was not reviewed in time, decides nothing."""
     yield from it.policy.expired(it.now)
 
 
-def step_17_fresh(it: Sheet) -> Iterator[Reason]:
+def step_17_fresh(it: AuthenticPlan) -> Iterator[Reason]:
     """17. A signer may not decide for how long the plan is trusted."""
     window, bounds = it.plan.window, it.policy.freshness
     for what, found, bound in (
@@ -186,7 +186,7 @@ def step_17_fresh(it: Sheet) -> Iterator[Reason]:
             yield Reason(ReasonCode.PLAN_STALE, _WHAT, why, f"{_REPLAN}, with a shorter --valid-for")
 
 
-def step_18_not_revoked(it: Sheet) -> Iterator[Reason]:
+def step_18_not_revoked(it: AuthenticPlan) -> Iterator[Reason]:
     """18. As the bundles that were handed in, as one of them, or as the statement in them; and the image."""
     revoked, hint = it.policy.trust.revocations.digests, "look into revocations.toml: `mvm policy check` lists it"
     ours = {it.handed.plan, *(digest for each in it.signed for digest in (each.digest, Digest.of(each.payload)))}
@@ -194,17 +194,17 @@ def step_18_not_revoked(it: Sheet) -> Iterator[Reason]:
         yield Reason(ReasonCode.PLAN_REVOKED, _WHAT, f"{digest} is revoked", hint)
     for subject in it.plan.subjects:
         if subject.digest in revoked:
-            told = it.policy.trust.revocations.told(subject.digest)
+            told = it.policy.trust.revocations.words(subject.digest)
             why = f"the {subject.name} that it starts ({subject.digest}) {told}"
             yield Reason(ReasonCode.IMAGE_REVOKED, _WHAT, why, hint)
 
 
-def step_19_subjects(it: Candidate) -> Iterator[Reason]:
+def step_19_subjects(it: PlanWithImage) -> Iterator[Reason]:
     """19. The files of one build, not of two."""
     yield from differences(it.plan.subjects, it.image.artifacts, what=_WHAT, hint=_REPLAN)
 
 
-def step_20_agreement(it: Candidate) -> Iterator[Reason]:
+def step_20_agreement(it: PlanWithImage) -> Iterator[Reason]:
     """20. What plan and manifest both say, they say alike; the plan may grant less than the image offers."""
     plan, image = it.plan, it.image
     for name, ours, theirs in (
@@ -225,7 +225,7 @@ def step_20_agreement(it: Candidate) -> Iterator[Reason]:
         yield Reason(ReasonCode.VERB_NOT_GRANTED, _WHAT, why, f"add it to the image's verbs, or {_REPLAN}")
 
 
-def step_21_boot_files(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
+def step_21_boot_files(it: PlanWithImage, boot: BootFiles) -> Iterator[Reason]:
     """21. The bytes that are hashed are those that boot."""
     kernel, initrd = (it.files.kernel, it.image.kernel), (it.files.initrd, it.image.initrd)
     for (fd, artifact), copy in ((kernel, releasable_copy), (initrd, sealed_copy)):
@@ -235,7 +235,7 @@ def step_21_boot_files(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
             yield from error.reasons
 
 
-def step_22_rootfs(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
+def step_22_rootfs(it: PlanWithImage, boot: BootFiles) -> Iterator[Reason]:
     """22. The disk that the verity root stands for, as far as its header tells."""
     try:
         boot.keep("rootfs", read_only(it.files.rootfs, it.image.rootfs))
@@ -245,7 +245,7 @@ def step_22_rootfs(it: Candidate, boot: BootFiles) -> Iterator[Reason]:
     yield from verity_reasons(boot["rootfs"], it.plan.verity)
 
 
-def step_23_provenance(it: Candidate) -> Verified[Provenance] | VerifiedSummary:
+def step_23_provenance(it: PlanWithImage) -> Verified[Provenance] | VerifiedSummary:
     """23. How the image came to be, or the word of a verifier that the policy names for it.
 
     The files are the manifest's: step 21 refuses others, step 22 an other rootfs. An SBOM is for users to read: none is
@@ -264,7 +264,7 @@ def step_23_provenance(it: Candidate) -> Verified[Provenance] | VerifiedSummary:
     return verify_provenance(evidence, policy=it.policy, artifacts=it.image.artifacts, image=it.image, now=it.now)
 
 
-SHEET_STEPS: tuple[Callable[[Sheet], Iterator[Reason]], ...] = (
+SHEET_STEPS: tuple[Callable[[AuthenticPlan], Iterator[Reason]], ...] = (
     step_9_window,
     step_10_policy,
     step_11_isolation,
@@ -276,8 +276,8 @@ SHEET_STEPS: tuple[Callable[[Sheet], Iterator[Reason]], ...] = (
     step_17_fresh,
     step_18_not_revoked,
 )
-IMAGE_STEPS: tuple[Callable[[Candidate], Iterator[Reason]], ...] = (step_19_subjects, step_20_agreement)
-FILE_STEPS: tuple[Callable[[Candidate, BootFiles], Iterator[Reason]], ...] = (
+IMAGE_STEPS: tuple[Callable[[PlanWithImage], Iterator[Reason]], ...] = (step_19_subjects, step_20_agreement)
+FILE_STEPS: tuple[Callable[[PlanWithImage, BootFiles], Iterator[Reason]], ...] = (
     step_21_boot_files,
     step_22_rootfs,
 )

@@ -179,7 +179,7 @@ class HostClock:
         kept, mark = self._marked(reading)
         jump = _NOTHING if kept is None else kept.jump(reading)
         if abs(jump) > NOTICED:  # 5
-            self._notice(_told(jump))
+            self._notice(_jump_words(jump))
         if kept is not None and not _is_due(kept, reading):
             return Moment(reading.wall, kept.least)
         self._directory.write_atomic(CLOCK, mark.to_bytes())
@@ -214,7 +214,7 @@ def _is_due(kept: Mark, reading: Reading) -> bool:
     return old or abs(kept.jump(reading)) > NOTICED
 
 
-def _told(jump: timedelta) -> str:
+def _jump_words(jump: timedelta) -> str:
     way = "forward" if jump > _NOTHING else "back"
     seconds = timedelta(seconds=round(abs(jump).total_seconds()))
     return f"the host's clock was set {way} by {seconds} since a machine was last started"

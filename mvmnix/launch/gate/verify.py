@@ -45,7 +45,7 @@ from typing import Final, NoReturn, Self, final, override
 from mvmnix import manifest as manifest_file
 from mvmnix.errors import MvmnixError, StepResult
 from mvmnix.launch.gate import checks, signatures
-from mvmnix.launch.gate.checks import Candidate, Handed, Sheet, SummarizedImage
+from mvmnix.launch.gate.checks import AuthenticPlan, InputDigests, PlanWithImage, SummarizedImage
 from mvmnix.launch.plan import Plan
 from mvmnix.launch.vmm import BootFiles, OpenFiles
 from mvmnix.model import Digest, Image
@@ -157,9 +157,9 @@ class SignedPlan:
     seal: InitVar[_Seal]
 
     @property
-    def named(self) -> Handed:
+    def named(self) -> InputDigests:
         """The digests of what it names, for steps 13 and 14 where nothing was handed in but the plan."""
-        return Handed(self.digest, self.plan.manifest or Digest.of(b""), self.plan.provenance)
+        return InputDigests(self.digest, self.plan.manifest or Digest.of(b""), self.plan.provenance)
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
@@ -182,10 +182,10 @@ def read_plan(data: bytes, policy: TrustPolicy) -> SignedPlan:
         return SignedPlan(data, Digest.of(data), signed, plan, policy, taken.results, _SEAL)
 
 
-def verify_sheet(it: SignedPlan, handed: Handed, now: datetime) -> Steps:
+def verify_plan_without_image(it: SignedPlan, handed: InputDigests, now: datetime) -> Steps:
     """Take a plan through steps 9 to 18; returns what was found so far. Raises RefusedError."""
     with only_refusals(_WHAT):
-        taken, sheet = Steps("plan", it.steps), Sheet(it.plan, it.signed, it.policy, handed, now)
+        taken, sheet = Steps("plan", it.steps), AuthenticPlan(it.plan, it.signed, it.policy, handed, now)
         taken.take_each(checks.SHEET_STEPS, sheet)
         taken.require()
         return taken
@@ -219,11 +219,13 @@ def verify_plan(it: Submission, *, policy: TrustPolicy, now: datetime) -> Verifi
         if claim.policy != policy:
             raise ValueError("the plan was read under another policy")
         evidence = None if isinstance(it.image, SummarizedImage) else Digest.of(it.image.provenance)
-        taken = verify_sheet(claim, Handed(claim.digest, Digest.of(it.image.manifest), evidence), now)
+        taken = verify_plan_without_image(
+            claim, InputDigests(claim.digest, Digest.of(it.image.manifest), evidence), now
+        )
         image = manifest_file.parse(it.image.manifest)
         boot = BootFiles()
         try:
-            candidate = Candidate(claim.plan, image, it.files, it.image, policy, now)
+            candidate = PlanWithImage(claim.plan, image, it.files, it.image, policy, now)
             found, signers = _look(candidate, boot, taken), tuple(each.signer for each in claim.signed)
             by = (policy.digest, policy.isolation, claim.digest)
             return VerifiedPlan(claim.plan, image, found, signers, *by, claim.data, boot, taken.results, _SEAL)
@@ -232,7 +234,7 @@ def verify_plan(it: Submission, *, policy: TrustPolicy, now: datetime) -> Verifi
             raise
 
 
-def _look(it: Candidate, boot: BootFiles, taken: Steps) -> Verified[Provenance] | VerifiedSummary:
+def _look(it: PlanWithImage, boot: BootFiles, taken: Steps) -> Verified[Provenance] | VerifiedSummary:
     """Steps 19 to 23; all of them are taken, whatever the others say."""
     taken.take_each(checks.IMAGE_STEPS, it)
     taken.take_each(checks.FILE_STEPS, it, boot)

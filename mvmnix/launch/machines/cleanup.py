@@ -28,10 +28,10 @@ from mvmnix.private_dirs import Directory
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
+class ScanResult:
     """What a look at the machines' directories found.
 
-    `is_tidy`: `tidy` would find nothing to do; a machine that is being made just now may look as if it did. `broken`
+    `is_tidy`: `clean_up` would find nothing to do; a machine that is being made just now may look so. `broken`
     are messages about entries that every command leaves out.
     """
 
@@ -39,7 +39,7 @@ class Survey:
     broken: tuple[str, ...]
 
 
-def survey(machines: Directory) -> Survey:
+def scan_machines(machines: Directory) -> ScanResult:
     """Look at all entries, and again with the lock if one is broken: so looks what is being removed just now."""
     found = _look(machines)
     if not found.broken:
@@ -48,7 +48,7 @@ def survey(machines: Directory) -> Survey:
         return _look(machines)
 
 
-def _look(machines: Directory) -> Survey:
+def _look(machines: Directory) -> ScanResult:
     ids = machine_ids(machines)
     strangers = [name for name in machines.names() if name not in {*ids, REGISTER}]
     broken, tidy_ones = [f"{machines.where(name)} is no machine's directory" for name in strangers], []
@@ -62,14 +62,14 @@ def _look(machines: Directory) -> Survey:
         except OSError as error:
             where = f"{machines.where(machine)}/{error.filename or ''}"  # which was looked for by its name alone
             broken.append(f"{where}: {error.strerror}{_living(machines, machine)}")
-    return Survey(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
+    return ScanResult(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
 
 
 def _unsaid(_line: str) -> None:
     """For callers that look at the directories themselves."""
 
 
-def tidy(
+def clean_up(
     machines: Directory,
     journal: ReadableJournal | None,
     clock: Callable[[], datetime],

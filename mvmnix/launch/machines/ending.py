@@ -29,7 +29,7 @@ class EndReason(StrEnum):
     NOT_STARTED = "not-started"
 
     @property
-    def orderly(self) -> bool:
+    def is_clean(self) -> bool:
         """Whether it is an intended end."""
         return self in {EndReason.GUEST_EXIT, EndReason.STOPPED}
 
@@ -103,7 +103,7 @@ def with_disk(reason: EndReason, corrupted: tuple[int, ...]) -> EndReason:
     >>> with_disk(EndReason.GUEST_PANIC, (17,))
     <EndReason.VERITY_CORRUPTION: 'verity-corruption'>
     """
-    return EndReason.VERITY_CORRUPTION if corrupted and not reason.orderly else reason
+    return EndReason.VERITY_CORRUPTION if corrupted and not reason.is_clean else reason
 
 
 def end_words(reason: EndReason) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from mvmnix.private_dirs import Directory
 _LOOK: Final = 0.2
 
 
-def happenings(log: Directory, key: NoteKey, *, last: int, machine: str | None = None) -> list[SealedRecord]:
+def log_events(log: Directory, key: NoteKey, *, last: int, machine: str | None = None) -> list[SealedRecord]:
     """The last so many verified records about machines, or about this one, the oldest first.
 
     Raises RefusedError [log-mismatch].

@@ -48,7 +48,7 @@ def _end(receipt: Receipt, record: Record) -> Iterator[str]:
 
 def _reason(record: Record, told: EndReason) -> str:
     """Why the machine ended, by its record; an older one that says nothing allows for either end that was meant."""
-    return told if told.orderly and not record.reasons else end_reason(record)
+    return told if told.is_clean and not record.reasons else end_reason(record)
 
 
 def _start(receipt: Receipt, start: SealedRecord | None) -> Iterator[str]:

@@ -52,7 +52,7 @@ def prune(machines: Directory, kind: Kind, notice: Callable[[str], None]) -> Non
 
 
 def _remove(machines: Directory, machine: str) -> None:
-    """Remove its directory. Killed meanwhile, mvm leaves an ended machine or what `tidy` takes away, nothing broken.
+    """Remove its directory. Killed meanwhile, mvm leaves an ended machine or what `clean_up` removes.
 
     Its mark goes late, so that the next time it is removed to the end, and its status last of all.
     """

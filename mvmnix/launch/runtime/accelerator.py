@@ -43,7 +43,7 @@ class KvmVerdict:
     recalled: bool = False
 
     @property
-    def told(self) -> str:
+    def words(self) -> str:
         """What was seen, for a notice; only a reminder where the user was told before."""
         return "found earlier, see `mvm doctor`" if self.recalled else self.seen
 
@@ -63,7 +63,7 @@ def choose(
         return Acceleration.TCG
     verdict = kvm()
     if verdict.usable:
-        notice(accelerator_line(Acceleration.KVM, f"; {verdict.told}"))
+        notice(accelerator_line(Acceleration.KVM, f"; {verdict.words}"))
         return Acceleration.KVM
     if required is Isolation.HARDWARE:
         raise _no_hardware(f"KVM doesn't work on this host: {verdict.seen}")
@@ -71,7 +71,7 @@ def choose(
         hint = "run it on a host with hardware virtualization, or sign a plan with accelerator any or tcg"
         why = f"the plan demands KVM, which doesn't work on this host: {verdict.seen}"
         raise refuse(ReasonCode.ACCELERATOR_UNAVAILABLE, "the plan's accelerator", why, hint)
-    notice(accelerator_line(Acceleration.TCG, f"; {verdict.told}"))
+    notice(accelerator_line(Acceleration.TCG, f"; {verdict.words}"))
     return Acceleration.TCG
 
 
@@ -165,7 +165,7 @@ class KvmProbe:
     def _boot(self, spec: LaunchSpec) -> KvmVerdict:
         """Boot kernel and initrd under KVM, without a disk, until the agent reports or it is plain that it won't."""
         loop = Loop()
-        sketch = replace(
+        partial_spec = replace(
             spec,
             rootfs=None,
             vcpus=1,
@@ -173,7 +173,7 @@ class KvmProbe:
             acceleration=Acceleration.KVM,
         )
         try:
-            preparation = Preparation(self._hypervisor, self._jail, replace(sketch, kvm=self.open()))
+            preparation = Preparation(self._hypervisor, self._jail, replace(partial_spec, kvm=self.open()))
             guest = preparation.spawn(loop, console=lambda _: None, services={})
         except (MvmnixError, OSError) as error:
             loop.close()

@@ -32,7 +32,7 @@ class Boot:
 
     def __init__(
         self,
-        course: RunObservations,
+        observations: RunObservations,
         guest: Guest,
         number: int,
         end: Callable[[HostAction], None],
@@ -40,7 +40,7 @@ class Boot:
     ) -> None:
         """Made by `begin` only; `number` counts from 1."""
         self._watches = watches
-        self._course = course
+        self._observations = observations
         self._guest = guest
         self._number = number
         self._end = end
@@ -49,13 +49,13 @@ class Boot:
         self._scheduling = Scheduling(guest.process.pid)
         #: Why it was given up, once it was.
         self.verdict: StallReason | None = None
-        budget = course.plan.plan.timeouts.boot_seconds
-        self._watchdog = BootWatchdog(course.host.loop, self._look, budget, self._examine, stalls=True)
+        budget = observations.plan.plan.timeouts.boot_seconds
+        self._watchdog = BootWatchdog(observations.host.loop, self._look, budget, self._examine, stalls=True)
 
     @classmethod
     def begin(
         cls,
-        course: RunObservations,
+        observations: RunObservations,
         guest: Guest,
         end: Callable[[HostAction], None],
         watches: list[Cancellable],
@@ -63,17 +63,17 @@ class Boot:
         number: int = 1,
     ) -> Self:
         """See to it that the guest is watched from now on, by what is added to `watches`, and take its digests."""
-        course.look_at(guest)  # waits until the process has become the hypervisor, whose threads are watched
-        boot = cls(course, guest, number, end, watches)
+        observations.look_at(guest)  # waits until the process has become the hypervisor, whose threads are watched
+        boot = cls(observations, guest, number, end, watches)
         watches.append(boot)
-        if most := course.plan.plan.limits.shared_bytes:
+        if most := observations.plan.plan.limits.shared_bytes:
             reached = partial(end, HostAction.KILLED_ON_SHARE_LIMIT)
-            watches.append(WriteQuota(course.host.loop, guest.shares.written, most, reached))
+            watches.append(WriteQuota(observations.host.loop, guest.shares.written, most, reached))
         return boot
 
     def again(self, guest: Guest) -> Self:
         """The next try, with this guest."""
-        return type(self).begin(self._course, guest, self._end, self._watches, number=self._number + 1)
+        return type(self).begin(self._observations, guest, self._end, self._watches, number=self._number + 1)
 
     @property
     def may_begin_again(self) -> bool:
@@ -83,13 +83,13 @@ class Boot:
         word: one that talks and takes too long would do so again.
         """
         untold = not self._configuring  # 1
-        silent = self.verdict is StallReason.STALLED or self._guest.bytes_heard == 0  # 3
+        silent = self.verdict is StallReason.STALLED or self._guest.bytes_received == 0  # 3
         return self.verdict is not None and untold and self._number < diagnosis.MOST_BOOTS and silent  # 2
 
     def reports(self) -> bool:
         """Wait until the guest's agent reports; False when the boot `may_begin_again`. Raises ChannelError."""
         try:
-            self._course.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
+            self._observations.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
         except ChannelError:
             if not self.may_begin_again:
                 raise
@@ -97,8 +97,8 @@ class Boot:
             return True
         if not self.may_begin_again:
             raise ChannelClosedError("the guest reported after it had been given up")
-        notice = f"the machine {self._course.home.status.machine} {_WORDS[self.verdict]} while it boots"
-        self._course.host.notice(f"{notice}; it is started once more")
+        notice = f"the machine {self._observations.home.status.machine} {_WORDS[self.verdict]} while it boots"
+        self._observations.host.notice(f"{notice}; it is started once more")
         return False
 
     def configure(self, config: GuestConfig) -> None:
@@ -140,7 +140,7 @@ class Boot:
             return
         self.verdict = verdict
         facts = {
-            "machine": self._course.home.status.machine,
+            "machine": self._observations.home.status.machine,
             "boot": self._number,
             "seconds since it began": f"{time.monotonic() - self._began:.1f}",
             "seconds of CPU": f"{seen.cpu:.2f}",
@@ -149,10 +149,10 @@ class Boot:
             "HELLO came": self._guest.channel.hello is not None,
             "CONFIG was sent": self._configuring,
             "throttled": counted(seen.schedule.throttled, "time"),
-            "accelerator": self._course.acceleration,
+            "accelerator": self._observations.acceleration,
         }
-        console = () if self._course.console is None else self._course.console.last_lines(40)
+        console = () if self._observations.console is None else self._observations.console.last_lines(40)
         groups = self._scheduling.groups()
         data = diagnosis.write(verdict, seen, facts=facts, answers=answers, groups=groups, console=console)
-        self._course.keep_diagnosis(self._number, verdict, data)
+        self._observations.keep_diagnosis(self._number, verdict, data)
         self._end(_ACTIONS[verdict])

@@ -193,50 +193,55 @@ class RunObservations:
         self.home.close()
 
 
-def conclude(course: RunObservations, ending: Ending) -> Ended:
+def conclude(observations: RunObservations, ending: Ending) -> Ended:
     """Judge the end, look for its cause on the disk, sign the receipt, log it; the hypervisor is gone already.
 
     Raises MvmnixError when the receipt or the log can't be written. The machine has ended all the same.
     """
     try:
-        reason = _reason(course, ending)
-        corrupted = () if reason.orderly else verity.find_corruption(course.plan.rootfs, course.plan.plan.verity)
+        reason = _reason(observations, ending)
+        corrupted = (
+            () if reason.is_clean else verity.find_corruption(observations.plan.rootfs, observations.plan.plan.verity)
+        )
         reason = with_disk(reason, corrupted)
-        finished = course.host.clock()
-        looked = None if reason.orderly else Corruption.of(corrupted)
-        bundle = course.host.sign(_receipt(course, reason, looked, finished))
-        ended = Ended(reason, course.status, corrupted, Digest.of(bundle), course.home.keep_receipt(bundle))
-        course.record_end(reason, {"receipt": ended.receipt}, finished)
+        finished = observations.host.clock()
+        looked = None if reason.is_clean else Corruption.of(corrupted)
+        bundle = observations.host.sign(_receipt(observations, reason, looked, finished))
+        ended = Ended(reason, observations.status, corrupted, Digest.of(bundle), observations.home.keep_receipt(bundle))
+        observations.record_end(reason, {"receipt": ended.receipt}, finished)
     finally:
-        course.close()
+        observations.close()
     return ended
 
 
-def never_ran(course: RunObservations, reason: EndReason) -> None:
+def never_ran(observations: RunObservations, reason: EndReason) -> None:
     """Log the end of a machine whose hypervisor wasn't started: the log says already that it would be."""
     try:
-        course.record_end(reason, {}, course.host.clock())
+        observations.record_end(reason, {}, observations.host.clock())
     finally:
-        course.close()
+        observations.close()
 
 
-def end_failure(ended: Ended, course: RunObservations, words: str) -> MvmnixError:
+def end_failure(ended: Ended, observations: RunObservations, words: str) -> MvmnixError:
     """What a caller who waited for the guest is told; `words` are the channel's about its end."""
-    where = f"its console is in {course.home.where}"
+    where = f"its console is in {observations.home.where}"
     match ended.reason:
         case EndReason.TIMEOUT:
-            message = f"the machine {course.home.status.machine} took too long and was ended"
+            message = f"the machine {observations.home.status.machine} took too long and was ended"
             return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's timeouts")
         case EndReason.BOOT_STALLED:
-            message = f"the machine {course.home.status.machine} took too long to boot, since it stalled, and was ended"
-            return GuestTimeoutError(message, hint=f"{where}, beside {', '.join(it.file for it in course.diagnoses)}")
-        case EndReason.IDLE:
             message = (
-                f"the machine {course.home.status.machine} did nothing for as long as its plan allows and was ended"
+                f"the machine {observations.home.status.machine} took too long to boot, since it stalled, and was ended"
             )
+            return GuestTimeoutError(
+                message, hint=f"{where}, beside {', '.join(it.file for it in observations.diagnoses)}"
+            )
+        case EndReason.IDLE:
+            machine = observations.home.status.machine
+            message = f"the machine {machine} did nothing for as long as its plan allows and was ended"
             return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's limits: --idle")
         case EndReason.SHARE_LIMIT:
-            message = f"the machine {course.home.status.machine} wrote more to its shares than its plan allows"
+            message = f"the machine {observations.home.status.machine} wrote more to its shares than its plan allows"
             hint = f"{where}; let it write more by the plan's limits: --share-limit"
             return MachineFailedError(f"{message}, and was ended", hint=hint, ended=ended)
         case EndReason.VERITY_CORRUPTION:
@@ -245,48 +250,48 @@ def end_failure(ended: Ended, course: RunObservations, words: str) -> MvmnixErro
             hint = f"build or fetch the image again; the receipt {ended.receipt_path} names the blocks"
             return refuse(ReasonCode.VERITY_MISMATCH, "the root filesystem", why, hint)
         case _:
-            console = course.console.last_lines() if course.console is not None else ()
-            last = "\n".join(f"  {line}" for line in (*course.last_words, *console)[-10:])
-            message = f"the machine {course.home.status.machine} ended: {ended.reason} ({words})"
+            console = observations.console.last_lines() if observations.console is not None else ()
+            last = "\n".join(f"  {line}" for line in (*observations.last_words, *console)[-10:])
+            message = f"the machine {observations.home.status.machine} ended: {ended.reason} ({words})"
             return MachineFailedError(f"{message}\n{last}" if last else message, hint=where, ended=ended)
 
 
-def _reason(course: RunObservations, ending: Ending) -> EndReason:
+def _reason(observations: RunObservations, ending: Ending) -> EndReason:
     """A command that the guest itself ended for its time is a timeout, however orderly the machine ended then."""
     reason = judge_end(ending)
-    late = course.status is not None and course.status.end is End.TIMED_OUT
-    return EndReason.TIMEOUT if late and reason.orderly else reason
+    late = observations.status is not None and observations.status.end is End.TIMED_OUT
+    return EndReason.TIMEOUT if late and reason.is_clean else reason
 
 
-def _receipt(course: RunObservations, reason: EndReason, corruption: Corruption | None, ended: datetime) -> bytes:
-    if course.program is None:
+def _receipt(observations: RunObservations, reason: EndReason, corruption: Corruption | None, ended: datetime) -> bytes:
+    if observations.program is None:
         raise ValueError("a machine whose hypervisor never ran has no receipt")
-    status = course.home.status
+    status = observations.home.status
     observed = Observed(
         machine=status.machine,
         started=status.began,
-        ready=course.ready,
+        ready=observations.ready,
         ended=ended,
-        accelerator=course.acceleration,
-        hypervisor=course.program,
-        firmware=course.firmware,
-        confinement=course.confinement,
-        additions=course.invocation.additions,
+        accelerator=observations.acceleration,
+        hypervisor=observations.program,
+        firmware=observations.firmware,
+        confinement=observations.confinement,
+        additions=observations.invocation.additions,
         reason=reason,
         corruption=corruption,
-        start_record=course.start_record,
-        usage=course.usage,
-        console_bytes=0 if course.console is None else course.console.seen,
-        backend=course.plan.plan.backend,
-        shares=course.shares,
-        diagnoses=course.diagnoses,
+        start_record=observations.start_record,
+        usage=observations.usage,
+        console_bytes=0 if observations.console is None else observations.console.seen,
+        backend=observations.plan.plan.backend,
+        shares=observations.shares,
+        diagnoses=observations.diagnoses,
     )
     receipt = Receipt(
-        subjects=course.plan.plan.subjects,
-        plan=course.plan.digest,
-        provenance=course.plan.provenance.bundle,
-        policy=course.plan.policy,
+        subjects=observations.plan.plan.subjects,
+        plan=observations.plan.digest,
+        provenance=observations.plan.provenance.bundle,
+        policy=observations.plan.policy,
         observed=observed,
-        reported=Reported(course.status),
+        reported=Reported(observations.status),
     )
     return receipt_statement(receipt).to_bytes()

@@ -48,16 +48,16 @@ class Machine:
     the call raises what `conclusion.failure` makes of it; so does every later call.
     """
 
-    def __init__(self, course: RunObservations, guest: Guest, config: GuestConfig) -> None:
+    def __init__(self, observations: RunObservations, guest: Guest, config: GuestConfig) -> None:
         """Made by `start.start` only."""
-        self._course = course
+        self._observations = observations
         self._guest = guest
         self._config = config
         self._action = HostAction.NOTHING
         self._last_word = ChannelEnd.NONE
         self._done = False
         self._timers: list[Cancellable] = []
-        self._pausing = Pausing(course, guest)
+        self._pausing = Pausing(observations, guest)
         self._ended: Ended | None = None
         #: Why its end could not be written down; there is no second try, since its directory is let go of.
         self._lost: MvmnixError | OSError | None = None
@@ -65,22 +65,22 @@ class Machine:
     @property
     def id(self) -> str:
         """Its id: 12 hexadecimal digits."""
-        return self._course.home.status.machine
+        return self._observations.home.status.machine
 
     @property
     def name(self) -> str:
         """The user's name for it, or an empty string."""
-        return self._course.home.status.name
+        return self._observations.home.status.name
 
     @property
     def acceleration(self) -> Acceleration:
         """What executes the guest's instructions."""
-        return self._course.acceleration
+        return self._observations.acceleration
 
     @property
     def where(self) -> str:
         """The path of its directory, for messages."""
-        return self._course.home.where
+        return self._observations.home.where
 
     @property
     def ended(self) -> Ended | None:
@@ -90,16 +90,16 @@ class Machine:
     def boot(self, another: Another) -> None:
         """Wait until the guest is ready; called by `start.start`, once. `another` starts that of a second try."""
         with self._talking():
-            boot = Boot.begin(self._course, self._guest, self._break_off, self._timers)
+            boot = Boot.begin(self._observations, self._guest, self._break_off, self._timers)
             while not boot.reports():
                 self._replace(another)
                 boot = boot.again(self._guest)
             boot.configure(self._config)
             self._config = self._config.without_secrets()
-        self._course.ready = self._course.host.clock()
-        self._course.home.advance(MachineState.RUNNING)
-        self._limit(self._course.plan.plan.timeouts.wall_seconds + _GRACE)
-        if idle := self._course.plan.plan.limits.idle_seconds:
+        self._observations.ready = self._observations.host.clock()
+        self._observations.home.advance(MachineState.RUNNING)
+        self._limit(self._observations.plan.plan.timeouts.wall_seconds + _GRACE)
+        if idle := self._observations.plan.plan.limits.idle_seconds:
             too_long = partial(self._break_off, HostAction.KILLED_ON_IDLE)
             self._timers.append(IdleWatch(self.loop, self._signs, idle, too_long))
 
@@ -112,7 +112,7 @@ class Machine:
             self._conclude()
             raise
         self._action = HostAction.NOTHING
-        self._pausing = Pausing(self._course, self._guest)
+        self._pausing = Pausing(self._observations, self._guest)
 
     def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, attached: bool = True) -> ExitStatus:
         """Run the plan's command to its end, and keep its output: see `Course.keep_outputs`.
@@ -122,14 +122,14 @@ class Machine:
         if self._config.workload is None:
             raise UsageError("the plan has no command to run", hint="use exec, or give the plan a command")
         with self._talking():
-            stdout, stderr = self._course.keep_outputs(stdout, stderr, attached=attached)
+            stdout, stderr = self._observations.keep_outputs(stdout, stderr, attached=attached)
             command = self._guest.channel.start_run(stdout=stdout, stderr=stderr, stdin=stdin)
         return self.finish(command)
 
     def finish(self, command: Command) -> ExitStatus:
         """Wait for the end of what stands for the plan's command: the receipt has it as the workload's."""
         with self._talking():
-            self._course.status = status = self._guest.channel.wait(command)
+            self._observations.status = status = self._guest.channel.wait(command)
             self._done = True
         return status
 
@@ -150,7 +150,7 @@ class Machine:
         The guest ends a command that takes longer; a guest that doesn't is ended itself. Raises RefusedError
         [verb-not-granted], UsageError for what can't be passed on.
         """
-        workload = Workload(tuple(argv), environment, directory, user or self._course.plan.plan.workload.user)
+        workload = Workload(tuple(argv), environment, directory, user or self._observations.plan.plan.workload.user)
         try:
             request = ExecRequest(workload, 0 if timeout is None else max(1, int(timeout * 1000)))
         except ValueError as error:
@@ -165,11 +165,11 @@ class Machine:
     @property
     def loop(self) -> Loop:
         """The loop that serves it."""
-        return self._course.host.loop
+        return self._observations.host.loop
 
-    def open_door(self) -> socket.socket:
+    def open_control_socket(self) -> socket.socket:
         """The listening socket in its directory."""
-        return self._course.home.open_door()
+        return self._observations.home.open_control_socket()
 
     def start_verb(self, asked: Start, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
         """Start something for another process and return at once; the loop serves it.
@@ -177,18 +177,18 @@ class Machine:
         Raises RefusedError [verb-not-granted], which is logged; what the log raises, which has the command by its
         digest before the guest does; UsageError for what can't be passed on, or not now; MvmnixError when it has ended.
         """
-        plan = self._course.plan.plan
+        plan = self._observations.plan.plan
         try:
             require_verb(plan, needed_verb(asked))
         except RefusedError as refused:
-            self._course.record(RecordKind.REFUSAL, reasons=refused.codes)
+            self._observations.record(RecordKind.REFUSAL, reasons=refused.codes)
             raise
         if self._ended is not None or self._guest.channel.failure is not None:
             raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
         self._pausing.refuse_if_paused()
         try:
             request, record = guest_request(asked, plan), call_record(asked)
-            self._course.record(record.kind, digests=record.digests)
+            self._observations.record(record.kind, digests=record.digests)
             return self._guest.channel.start_exec(request, stdout=stdout, stderr=stderr, stdin=stdin)
         except ValueError as error:
             raise UsageError(f"this can't be run: {error}") from error
@@ -208,7 +208,7 @@ class Machine:
     def wait(self) -> Ended:
         """Serve the guest until it ends by itself."""
         while self._ended is None and self._guest.channel.failure is None:
-            self._course.host.loop.turn()
+            self._observations.host.loop.turn()
         return self._ended or self._conclude_after(self._guest.channel.failure)
 
     def stop(self, *, grace: float = 5.0) -> Ended:
@@ -217,10 +217,10 @@ class Machine:
             return self._ended
         if not self._done:
             self._action = HostAction.ASKED_TO_STOP
-        if self._course.home.status.state.may_become(MachineState.STOPPING):
-            self._pausing.let_go()  # a guest that stands still can't end in order
-            self._course.home.advance(MachineState.STOPPING)
-        loop, channel = self._course.host.loop, self._guest.channel
+        if self._observations.home.status.state.may_become(MachineState.STOPPING):
+            self._pausing.resume_to_end()  # a guest that stands still can't end in order
+            self._observations.home.advance(MachineState.STOPPING)
+        loop, channel = self._observations.host.loop, self._guest.channel
         self._timers.append(loop.after(grace + _AFTERMATH, partial(self._break_off, HostAction.KILLED_ON_STOP)))
         try:
             channel.shutdown(grace_ms=int(grace * 1000), idle=_NO_LIMIT)
@@ -249,15 +249,15 @@ class Machine:
     def _talking(self) -> Iterator[None]:
         """Turn the end of the conversation into the end of the machine."""
         if self._ended is not None:
-            raise end_failure(self._ended, self._course, "the machine has ended")
+            raise end_failure(self._ended, self._observations, "the machine has ended")
         try:
             yield
         except ChannelError as error:
-            raise end_failure(self._conclude_after(error), self._course, error.message) from error
+            raise end_failure(self._conclude_after(error), self._observations, error.message) from error
 
     def _limit(self, seconds: float) -> Timer:
         """End the guest when so many seconds have passed."""
-        timer = self._course.host.loop.after(seconds, partial(self._break_off, HostAction.KILLED_ON_TIMEOUT))
+        timer = self._observations.host.loop.after(seconds, partial(self._break_off, HostAction.KILLED_ON_TIMEOUT))
         self._timers.append(timer)
         return timer
 
@@ -265,7 +265,7 @@ class Machine:
         """End the guest now, for this reason; the call that waits for it concludes the machine."""
         self._action = action
         if action is HostAction.KILLED_ON_SHARE_LIMIT:
-            self._guest.shares.strike()
+            self._guest.shares.kill_soon()
         self._guest.kill()
 
     def _signs(self) -> int:
@@ -291,12 +291,12 @@ class Machine:
 
     def _conclude(self) -> Ended:
         self._let_go()
-        self._course.last_words = (*self._guest.process.last_words, *self._guest.shares.last_words)
-        self._course.usage = self._guest.process.usage
+        self._observations.last_words = (*self._guest.process.last_words, *self._guest.shares.last_words)
+        self._observations.usage = self._guest.process.usage
         if self._lost is not None:
             raise self._lost
         try:
-            self._ended = conclude(self._course, Ending(self._action, self._last_word, tuple(self._guest.events)))
+            self._ended = conclude(self._observations, Ending(self._action, self._last_word, tuple(self._guest.events)))
         except (MvmnixError, OSError) as error:
             self._lost = error
             raise

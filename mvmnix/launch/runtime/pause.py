@@ -27,17 +27,17 @@ _PAUSED: Final = "let it go on first: mvm resume"
 class Pausing:
     """One machine's. It is the state in `machine.json` that says whether the guest stands still."""
 
-    def __init__(self, course: RunObservations, guest: Guest) -> None:
-        self._course = course
+    def __init__(self, observations: RunObservations, guest: Guest) -> None:
+        self._observations = observations
         self._guest = guest
         self._awaited: tuple[MonitorEvent, Done] | None = None
         self._timer: Timer | None = None
-        guest.heard = self._heard
+        guest.on_event = self._on_event
 
     @property
     def paused(self) -> bool:
         """Whether the guest stands still."""
-        return self._course.home.status.state is MachineState.PAUSED
+        return self._observations.home.status.state is MachineState.PAUSED
 
     def refuse_if_paused(self) -> None:
         """Raises UsageError when the guest stands still."""
@@ -51,21 +51,21 @@ class Pausing:
         raises, OSError when the state can't be written down, MvmnixError when the hypervisor can't be told: then
         nothing has changed.
         """
-        old = self._course.home.status.state
+        old = self._observations.home.status.state
         if self._awaited is not None:
             raise UsageError("another caller is pausing or resuming the machine", hint="mvm ps says how it is")
         kind, event, tell = self._ways[state]
         if old is state or MachineState.PAUSED not in {old, state} or not old.may_become(state):
             raise UsageError(f"the machine is {old}", hint="mvm pause takes running machines, mvm resume paused ones")
-        self._course.record(kind)
-        self._course.home.advance(state)
+        self._observations.record(kind)
+        self._observations.home.advance(state)
         try:
             tell()
         except MvmnixError:
-            self._course.home.advance(old)
+            self._observations.home.advance(old)
             raise
         self._awaited = event, done
-        self._timer = self._course.host.loop.after(_PATIENCE, self._unanswered)
+        self._timer = self._observations.host.loop.after(_PATIENCE, self._unanswered)
 
     @property
     def _ways(self) -> Mapping[MachineState, tuple[RecordKind, MonitorEvent, Callable[[], None]]]:
@@ -75,13 +75,13 @@ class Pausing:
             MachineState.RUNNING: (RecordKind.RESUME, MonitorEvent.READY, self._guest.resume),
         }
 
-    def let_go(self) -> None:
+    def resume_to_end(self) -> None:
         """Have a guest that stands still go on, so that it can end in order; no caller waits for an answer."""
         if self.paused:
             with suppress(MvmnixError):  # then it is ended otherwise
                 self._guest.resume()
 
-    def _heard(self, event: MonitorEvent) -> None:
+    def _on_event(self, event: MonitorEvent) -> None:
         if self._awaited is not None and self._awaited[0] is event:
             self._answer(None)
 

@@ -77,32 +77,32 @@ def start_machine(
     try:
         with refusals_logged(plan, host):
             home = take(plan, host, created) if created else start_home(plan, host.machines, host.clock(), name)  # 2
-        course = RunObservations(plan, host, home, preparation.invocation, preparation.acceleration)
-        begin_start(course)  # 3, 4
+        observations = RunObservations(plan, host, home, preparation.invocation, preparation.acceleration)
+        begin_start(observations)  # 3, 4
     except BaseException:
         preparation.discard()
         raise
-    machine = _spawned(course, preparation, services, _named(config, plan, home))  # 5
+    machine = _spawned(observations, preparation, services, _named(config, plan, home))  # 5
     try:
-        machine.boot(partial(_another, course, services))  # 6
+        machine.boot(partial(_another, observations, services))  # 6
     except BaseException:
         machine.kill()
         raise
     return machine
 
 
-def begin_start(course: RunObservations) -> None:
+def begin_start(observations: RunObservations) -> None:
     """Steps 3 and 4. What fails here leaves nothing of it, or an end beside the start that is in the log."""
     try:
-        started = None if course.home.status.origin is None else course.host.clock()
-        course.home.advance(MachineState.STARTING, acceleration=course.acceleration, started=started)
-        with _spent(course.plan, course.host, course.home) as nonce:  # 3
-            course.record_start(nonce)  # 4
+        started = None if observations.home.status.origin is None else observations.host.clock()
+        observations.home.advance(MachineState.STARTING, acceleration=observations.acceleration, started=started)
+        with _spent(observations.plan, observations.host, observations.home) as nonce:  # 3
+            observations.record_start(nonce)  # 4
     except BaseException:
-        if course.start_is_logged:
-            never_ran(course, EndReason.NOT_STARTED)
+        if observations.start_is_logged:
+            never_ran(observations, EndReason.NOT_STARTED)
         else:
-            course.home.discard(course.host.machines)
+            observations.home.discard(observations.host.machines)
         raise
 
 
@@ -183,7 +183,7 @@ def _prepared(
     except BaseException:
         shares.close()
         if disk is not None:
-            disk.let_go()
+            disk.release()
         raise
 
 
@@ -227,40 +227,42 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
 
 
 def _spawned(
-    course: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory], config: GuestConfig
+    observations: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory], config: GuestConfig
 ) -> Machine:
     """Start the hypervisor; a start that fails is concluded like any machine, since the log says that it began."""
     try:
-        guest = _guest(course, preparation, services)
+        guest = _guest(observations, preparation, services)
     except BaseException as error:
         refused = isinstance(error, RefusedError)
-        never_ran(course, EndReason.NOT_STARTED if refused else EndReason.HYPERVISOR_DIED)
+        never_ran(observations, EndReason.NOT_STARTED if refused else EndReason.HYPERVISOR_DIED)
         raise
-    return Machine(course, guest, config)
+    return Machine(observations, guest, config)
 
 
-def _guest(course: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory]) -> Guest:
+def _guest(observations: RunObservations, preparation: Preparation, services: Mapping[int, ServiceFactory]) -> Guest:
     """What is prepared, started.
 
     RefusedError [limit-unavailable], which is logged, where it turns out only now that a limit can't be kept.
     """
     try:
-        answering = counted_services(services, course.tally)
-        with refusals_logged(course.plan, course.host):
-            return preparation.spawn(course.host.loop, console=course.open_console().write, services=answering)
+        answering = counted_services(services, observations.tally)
+        with refusals_logged(observations.plan, observations.host):
+            return preparation.spawn(
+                observations.host.loop, console=observations.open_console().write, services=answering
+            )
     except BaseException:
         preparation.discard()
         raise
 
 
-def _another(course: RunObservations, services: Mapping[int, ServiceFactory]) -> tuple[Guest, GuestConfig]:
+def _another(observations: RunObservations, services: Mapping[int, ServiceFactory]) -> tuple[Guest, GuestConfig]:
     """Steps 1, 4 and 5 again, for a guest that was told nothing yet: the machine, its directory and its nonce stay."""
-    plan, host, tsc = course.plan, course.host, TscClock.start()
+    plan, host, tsc = observations.plan, observations.host, TscClock.start()
     with refusals_logged(plan, host):
         config, preparation = _prepared(plan, host, services, tsc)  # 1
     try:
-        course.record_restart(preparation.invocation, preparation.acceleration)  # 4
+        observations.record_restart(preparation.invocation, preparation.acceleration)  # 4
     except BaseException:
         preparation.discard()
         raise
-    return _guest(course, preparation, services), _named(config, plan, course.home)  # 5
+    return _guest(observations, preparation, services), _named(config, plan, observations.home)  # 5

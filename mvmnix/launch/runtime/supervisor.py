@@ -158,15 +158,17 @@ def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "",
         return read_start_notification(ours)
 
 
-def _leave(news: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str) -> NoReturn:
+def _leave(
+    notification: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str
+) -> NoReturn:
     """Fork once more, so that no caller has to reap the supervisor; then be it."""
     status = 125
     try:
         os.setsid()
         if os.fork() == 0:
-            _let_go(news.fileno())
+            _let_go(notification.fileno())
             os.chdir("/")
-            status = _supervise(StartNotification(news), plan, make_host, name, created)
+            status = _supervise(StartNotification(notification), plan, make_host, name, created)
         else:
             status = 0
     finally:
@@ -191,15 +193,15 @@ def _unwatched(_data: bytes) -> None:
 
 
 def _supervise(
-    news: StartNotification, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str
+    notification: StartNotification, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str
 ) -> int:
     def work(machine: Machine) -> ExitStatus:
-        if not news.say(Ready(machine.id)):
+        if not notification.say(Ready(machine.id)):
             raise StopRequestedError(signal.SIGHUP)  # the caller that asked for the machine is gone, without its id
         return machine.run(stdout=_unwatched, stderr=_unwatched, attached=False)
 
     try:
         return supervise(plan, make_host(), work, name=name, created=created).exit_code
     except Exception as error:  # noqa: BLE001 - the caller is told, and raises it
-        news.say(Failure.of(error))
+        notification.say(Failure.of(error))
         return 125

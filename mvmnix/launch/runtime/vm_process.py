@@ -64,11 +64,11 @@ class Preparation:
         self,
         hypervisor: Hypervisor,
         jail: Jail,
-        sketch: LaunchSpec,
+        partial_spec: LaunchSpec,
         shares: Shares | None = None,
         disk: PreparedDisk | None = None,
     ) -> None:
-        """`sketch` is complete but for the three sockets, which are made here; its `kvm` is taken over, and the others.
+        """`partial_spec` lacks the three sockets, which are made here; its `kvm` is taken over, and the others.
 
         Raises MvmnixError where the host has no sandbox for it.
         """
@@ -77,7 +77,7 @@ class Preparation:
         self._disk = disk
         self._sockets = _Sockets.make()
         self._spec = replace(
-            sketch,
+            partial_spec,
             channel=self._sockets.channel[1].fileno(),
             console=self._sockets.console[1].fileno(),
             monitor=self._sockets.monitor[1].fileno(),
@@ -123,9 +123,9 @@ class Preparation:
     def _let_go(self) -> None:
         """Close what is the hypervisor's."""
         self._sockets.close(1)
-        self.shares.let_go()
+        self.shares.release()
         if self._disk is not None:
-            self._disk.let_go()
+            self._disk.release()
         if self._spec.kvm is not None:
             os.close(self._spec.kvm)
             self._spec = replace(self._spec, kvm=None)
@@ -152,7 +152,7 @@ class Guest:
         self.channel = Channel(sockets.channel[0], loop, services=services)
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.
-        self.heard: Callable[[MonitorEvent], None] = _ignored
+        self.on_event: Callable[[MonitorEvent], None] = _ignored
         self._loop = loop
         self._monitor = monitor
         self._console = console
@@ -173,7 +173,7 @@ class Guest:
         return self.console_bytes + self.channel.bytes_received + len(self.events)
 
     @property
-    def bytes_heard(self) -> int:
+    def bytes_received(self) -> int:
         """How many bytes the guest said, on its console and to the agent's channel."""
         return self.console_bytes + self.channel.bytes_received
 
@@ -278,7 +278,7 @@ class Guest:
             events = (MonitorEvent.INTERNAL_ERROR,)
         self.events.extend(events)
         for event in events:
-            self.heard(event)
+            self.on_event(event)
         if self._examined is not None and self._monitor.answered:
             self._examined.fire()
         if MonitorEvent.INTERNAL_ERROR in events:

@@ -38,7 +38,7 @@ _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fc
 
 @dataclass(slots=True)
 class ShareImage:
-    """An image in memory: a descriptor, which `let_go` closes, the digest of its bytes, and what made it."""
+    """An image in memory: a descriptor, which `release` closes, the digest of its bytes, and what made it."""
 
     fd: int
     program: str
@@ -48,7 +48,7 @@ class ShareImage:
         """Of the program's file."""
         return trusted_executables.digest(self.program)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close it. A second call does nothing."""
         if self.fd >= 0:
             os.close(self.fd)

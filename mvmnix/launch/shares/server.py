@@ -102,12 +102,12 @@ class Server:
         """The last lines that it complained with, escaped."""
         return () if self._process is None else self._process.last_words
 
-    def strike(self) -> None:
+    def kill_soon(self) -> None:
         """End it, without waiting for that."""
         if self._process is not None:
-            self._process.strike()
+            self._process.kill_soon()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close the hypervisor's end."""
         self.connection.close()
 

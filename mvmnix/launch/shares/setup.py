@@ -157,20 +157,20 @@ class Shares:
     def _counted(self) -> tuple[tuple[Share, Server], ...]:
         return tuple((share, server) for share, server in self._servers if self._limited and share.writable)
 
-    def strike(self) -> None:
+    def kill_soon(self) -> None:
         """End the servers, without waiting for that: what the guest still asks of them isn't done any more."""
         for _, server in self._servers:
-            server.strike()
+            server.kill_soon()
 
     def watch(self, loop: Loop, ended: Callable[[], None]) -> None:
         """Have `ended` called when a server ends by itself: what the guest has of it is gone."""
         for _, server in self._servers:
             server.watch(loop, ended)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close what is the hypervisor's, once it has it or will never have it."""
         for it in self._ready:
-            it.source.let_go()
+            it.source.release()
         if self.memory is not None:
             os.close(self.memory)
             self.memory = None
@@ -192,7 +192,7 @@ class Shares:
 
     def close(self, loop: Loop | None = None) -> None:
         """End the servers, and let go of everything; `loop` watched them. A second call does nothing."""
-        self.let_go()
+        self.release()
         for _, server in self._servers:
             server.close(loop)
         self._ready = []

@@ -1,6 +1,6 @@
 """Says when a boot makes no progress: two rules, which read no clock, and what looks at a booting guest now and then.
 
-A boot is hung by its plan's `bootSeconds` (`Patience`). It is stalled when its guest has nothing to do any more and
+A boot is hung by its plan's `bootSeconds` (`BootBudget`). It is stalled when its guest has nothing to do any more and
 never will, which is seen much sooner (`StallRule`).
 """
 
@@ -53,13 +53,13 @@ class Sample:
 
 
 @dataclass(slots=True)
-class Patience:
+class BootBudget:
     """How long a boot may still take. `budget` in seconds; `began` on the clock that `exhausted` is told.
 
     It ends when, since the last sign of life, the guest has used up `budget` seconds of CPU (it spins) or twice as many
     have passed on the wall (it sleeps, or the host is busy); and in any case after five times as many.
 
-    >>> patience = Patience(10.0, began=0.0)
+    >>> patience = BootBudget(10.0, began=0.0)
     >>> patience.exhausted(now=9.0, cpu=9.0, progress=0), patience.exhausted(now=15.0, cpu=3.0, progress=0)
     (False, False)
     >>> patience.exhausted(now=16.0, cpu=11.0, progress=0)
@@ -133,7 +133,7 @@ def _goes_on(before: Sample, after: Sample) -> bool:
 class BootWatchdog:
     """Looks until it is cancelled, or has told a verdict; `look_on` has it look for another.
 
-    `budget` in seconds, see `Patience`. `stalls`: whether it looks for a stall too.
+    `budget` in seconds, see `BootBudget`. `stalls`: whether it looks for a stall too.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class BootWatchdog:
         self._look = look
         self._told = told
         self._pause = min(_LOOK, budget / 10)
-        self._patience = Patience(budget, began=look().now)
+        self._patience = BootBudget(budget, began=look().now)
         self._rule = StallRule() if stalls else None
         self._timer = loop.after(self._pause, self._judge)
 

@@ -182,7 +182,7 @@ class HypervisorProcess:
         found = None if self.ended else stat(self.pid)  # its number may be another process's by then
         return 0.0 if found is None else found.cpu_ms / 1000
 
-    def strike(self) -> None:
+    def kill_soon(self) -> None:
         """End it, without waiting for that."""
         if self._pidfd >= 0:
             found = self._found()
@@ -197,7 +197,7 @@ class HypervisorProcess:
         """
         if self._pidfd < 0:
             return
-        self.strike()
+        self.kill_soon()
         if not is_readable(self._pidfd, _REAP_SECONDS):
             self._end(self._pidfd, _REAP_SECONDS)
         with _adopting():

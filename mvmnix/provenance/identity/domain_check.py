@@ -14,7 +14,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle import Bundle, MessageBundle
 from mvmnix.provenance.identity import transparency, trusted_root
 from mvmnix.provenance.identity.rekor import Inclusion
-from mvmnix.provenance.identity.transparency import Hearing
+from mvmnix.provenance.identity.transparency import DomainEvidence
 from mvmnix.provenance.identity.trust import Identity, Signer, Trust
 
 
@@ -54,7 +54,7 @@ class DomainCase:
     proof: bool
 
 
-def hear(case: DomainCase) -> IdentityFindings:
+def check_identity(case: DomainCase) -> IdentityFindings:
     """Take the case before the domains that must hear it. Raises RefusedError for a trust root that can't be read."""
     if case.bundle.material.certificate:
         return _certificate(case)
@@ -77,7 +77,7 @@ def _key(case: DomainCase, signer: Signer) -> IdentityFindings:
         return NOTHING
     steps = transparency.STEPS if domain is not None else (transparency.step_3_5_time,)
     root = None if domain is None else _root(domain, case.trust)
-    it = Hearing(
+    it = DomainEvidence(
         case.what,
         case.bundle,
         domain,
@@ -109,7 +109,7 @@ def _root(domain: Digest, trust: Trust) -> bytes | None:
 
 def _certificate(case: DomainCase) -> IdentityFindings:
     domains = sorted({one.credential.domain for one in case.trust.signers if isinstance(one.credential, Identity)})
-    heard = [(domain, *_heard(case, domain)) for domain in domains]
+    heard = [(domain, *_checked(case, domain)) for domain in domains]
     passed = {domain: it for domain, it, reasons in heard if not reasons}
     if passed:
         certified = {domain: names for domain, it in passed.items() for names in _certified(it)}
@@ -121,7 +121,7 @@ def _certificate(case: DomainCase) -> IdentityFindings:
     return IdentityFindings({}, None, tuple(reason for reasons in concerned for reason in reasons))
 
 
-def _certified(it: Hearing) -> Iterator[tuple[str, str]]:
+def _certified(it: DomainEvidence) -> Iterator[tuple[str, str]]:
     """Subject and issuer of the certificate, where it names exactly one of each."""
     from mvmnix.provenance.identity import certificate_facts  # noqa: PLC0415 - as below
 
@@ -136,13 +136,13 @@ def _is_strange(reasons: tuple[Reason, ...]) -> bool:
     return any(reason.code is ReasonCode.CERTIFICATE_INVALID for reason in reasons)
 
 
-def _heard(case: DomainCase, domain: Digest) -> tuple[Hearing, tuple[Reason, ...]]:
+def _checked(case: DomainCase, domain: Digest) -> tuple[DomainEvidence, tuple[Reason, ...]]:
     from mvmnix.provenance.identity import certificate_facts  # noqa: PLC0415 - loads X.509, which keys don't need
 
     root = _root(domain, case.trust)
     parsed = None if root is None else trusted_root.parse(root)
     facts = None if parsed is None else certificate_facts.gather(case.bundle, parsed, case.file)
-    it = Hearing(case.what, case.bundle, domain, parsed, None, case.file, facts, case.proof)
+    it = DomainEvidence(case.what, case.bundle, domain, parsed, None, case.file, facts, case.proof)
     reasons = [reason for step in transparency.STEPS for reason in step(it)]
     forged = transparency.forged(it)
     if forged is not None:

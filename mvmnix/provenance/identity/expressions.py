@@ -16,12 +16,12 @@ _GROUP: Final = re.compile(r"\((\?(P?<[A-Za-z_]\w*>|P=\w+|#(\\.|[^\\)])*|<?[=!]|
 _VERBOSE: Final = re.compile(r"\(\?[a-zA-Z]*x")
 
 
-def takes_for_ever(text: str) -> bool:
+def may_backtrack(text: str) -> bool:
     """Whether a repeat stands around what matches in several ways itself, or it can't be told (verbose mode).
 
     The text is a valid expression.
 
-    >>> takes_for_ever("(a+)+@b"), takes_for_ever("a+(b|c)d*")
+    >>> may_backtrack("(a+)+@b"), may_backtrack("a+(b|c)d*")
     (True, False)
     """
     if _VERBOSE.search(text):

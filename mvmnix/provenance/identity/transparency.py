@@ -43,7 +43,7 @@ _AGAIN: Final = "get an unchanged copy of the bundle, or have it signed again"
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class DomainEvidence:
     """A signature before one trust domain. `root` is None where its file is not at hand; `file` is for bare signatures.
 
     `domain` is None for a key that needs no log, `key` for a certificate, `facts` for a key, and without a root.
@@ -89,10 +89,10 @@ class Hearing:
         return Reason(code, self.what, why, _AGAIN)
 
 
-type Step = Callable[[Hearing], Iterator[Reason]]
+type Step = Callable[[DomainEvidence], Iterator[Reason]]
 
 
-def step_3_1_root(it: Hearing) -> Iterator[Reason]:
+def step_3_1_root(it: DomainEvidence) -> Iterator[Reason]:
     """3.1 The pinned file is there."""
     if it.root is None:
         hint = "put it into roots/ beside trust.toml, or pin the root that is there"
@@ -100,13 +100,13 @@ def step_3_1_root(it: Hearing) -> Iterator[Reason]:
         yield Reason(ReasonCode.ROOT_MISMATCH, it.what, why, hint)
 
 
-def step_3_2_one_entry(it: Hearing) -> Iterator[Reason]:
+def step_3_2_one_entry(it: DomainEvidence) -> Iterator[Reason]:
     """3.2 Neither none nor several, of which the wrong one could be looked at."""
     if it.entry is None and not it.is_without_log:
         yield it.reason(ReasonCode.LOG_ENTRIES, f"it has {len(it.material.entries)} log entries, not exactly one")
 
 
-def step_3_3_log(it: Hearing) -> Iterator[Reason]:
+def step_3_3_log(it: DomainEvidence) -> Iterator[Reason]:
     """3.3 The log signed for it, and what no signature covers fits."""
     if it.entry is None or it.root is None:
         return
@@ -119,7 +119,7 @@ def step_3_3_log(it: Hearing) -> Iterator[Reason]:
         yield Reason(ReasonCode.LOG_INCLUSION, it.what, why, hint)
 
 
-def step_3_4_body(it: Hearing) -> Iterator[Reason]:
+def step_3_4_body(it: DomainEvidence) -> Iterator[Reason]:
     """3.4 The body names signature, payload or file, and key or certificate."""
     if it.entry is None:
         return
@@ -133,7 +133,7 @@ def step_3_4_body(it: Hearing) -> Iterator[Reason]:
         yield it.reason(ReasonCode.LOG_ENTRY_MISMATCH, f"its log entry is about another {', '.join(differences)}")
 
 
-def expected(it: Hearing, found: Recorded) -> Expected:
+def expected(it: DomainEvidence, found: Recorded) -> Expected:
     """What the log's entry has to be about; the envelope is put into other forms only for an entry that names one."""
     verifier = it.material.certificate if it.key is None else it.key.spki
     match it.bundle:
@@ -146,7 +146,7 @@ def expected(it: Hearing, found: Recorded) -> Expected:
             return Expected(verifier, bundle.signature, None, it.file)
 
 
-def step_3_5_time(it: Hearing) -> Iterator[Reason]:
+def step_3_5_time(it: DomainEvidence) -> Iterator[Reason]:
     """3.5 At least one time, and none that is wrong."""
     if it.key is not None:
         if it.material.timestamps:
@@ -169,7 +169,7 @@ def step_3_5_time(it: Hearing) -> Iterator[Reason]:
             yield it.reason(ReasonCode.SIGNING_TIME, why)
 
 
-def step_3_6_windows(it: Hearing) -> Iterator[Reason]:
+def step_3_6_windows(it: DomainEvidence) -> Iterator[Reason]:
     """3.6 Both ends of each `validFor`, at each time at which the signature was seen."""
     for who, windows, moment in _windows(it):
         if windows and not any(window.holds(moment) for window in windows):
@@ -183,7 +183,7 @@ def step_3_6_windows(it: Hearing) -> Iterator[Reason]:
         yield it.reason(ReasonCode.AUTHORITY_WINDOW, why)
 
 
-def _windows(it: Hearing) -> Iterator[tuple[str, list[Window], datetime]]:
+def _windows(it: DomainEvidence) -> Iterator[tuple[str, list[Window], datetime]]:
     """Who was relied on at which time, and when they were trusted; several windows where several entries would do."""
     log = None if it.entry is None or it.root is None else it.root.log(it.entry.log_id)
     if log is not None:
@@ -197,7 +197,7 @@ def _windows(it: Hearing) -> Iterator[tuple[str, list[Window], datetime]]:
         yield "the timestamp authority", [each.window for each in stamp.authorities], stamp.time
 
 
-def step_3_7_certificate(it: Hearing) -> Iterator[Reason]:
+def step_3_7_certificate(it: DomainEvidence) -> Iterator[Reason]:
     """3.7 There is a path to it from an authority, it is for signing code, and its SCT holds."""
     if it.facts is None:
         return
@@ -209,7 +209,7 @@ def step_3_7_certificate(it: Hearing) -> Iterator[Reason]:
                 yield it.reason(ReasonCode.CERTIFICATE_INVALID, why)
 
 
-def step_3_8_names(it: Hearing) -> Iterator[Reason]:
+def step_3_8_names(it: DomainEvidence) -> Iterator[Reason]:
     """3.8 One subject, one issuer; the names of a certificate that doesn't hold are not checked."""
     if it.facts is not None and it.facts.is_issued and not it.facts.unusable and isinstance(it.facts.names, str):
         yield it.reason(ReasonCode.IDENTITY_MALFORMED, it.facts.names)
@@ -226,7 +226,7 @@ _OTHERS: Final[tuple[Step, ...]] = (
 STEPS: tuple[Step, ...] = (step_3_1_root, *_OTHERS[:5], step_3_7_certificate, step_3_8_names)
 
 
-def forged(it: Hearing) -> str | None:
+def forged(it: DomainEvidence) -> str | None:
     """Why the signature is not the certified key's; None where it is, and for a plain key's, which step 3 checks."""
     return None if it.facts is None else it.facts.forged
 

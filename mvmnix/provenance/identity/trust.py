@@ -10,7 +10,7 @@ from mvmnix import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import FINGERPRINT
-from mvmnix.provenance.identity.expressions import takes_for_ever
+from mvmnix.provenance.identity.expressions import may_backtrack
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
 _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
@@ -34,7 +34,7 @@ class Pattern:
                 re.compile(self.text)
             except re.error as error:
                 raise ValueError(f"not a regular expression: {self.text!r}: {error}") from error
-            if takes_for_ever(self.text):
+            if may_backtrack(self.text):
                 why = "a repeat around a repeat or an alternative could take for ever on some name"
                 raise ValueError(f"{why}: {self.text!r}")
 
@@ -129,10 +129,10 @@ class Revocations:
         identities, reasons = (*self.identities, *other.identities), {**other.reasons, **self.reasons}
         return Revocations(self.keys | other.keys, identities, self.digests | other.digests, reasons)
 
-    def told(self, digest: Digest) -> str:
+    def words(self, digest: Digest) -> str:
         """That a digest is revoked, and why if the file says so: one line, in printable characters.
 
-        >>> Revocations(reasons={Digest("0" * 64): "it leaked"}).told(Digest("0" * 64))
+        >>> Revocations(reasons={Digest("0" * 64): "it leaked"}).words(Digest("0" * 64))
         "is revoked: 'it leaked'"
         """
         reason = self.reasons.get(digest)

@@ -24,7 +24,7 @@ _ASK: Final = "take it out of your trust.toml, or have the machine's owner add i
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class PolicyInputs:
     """What a policy needs besides its files: both revocations.toml, and trusted_root.json files by their SHA-256."""
 
     revoked: tuple[RevocationFile | None, RevocationFile | None] = (None, None)
@@ -40,7 +40,7 @@ class Surroundings:
 
 
 def combine(
-    floor: PolicyFile | None, user: PolicyFile | None, digest: Digest, around: Surroundings | None = None
+    floor: PolicyFile | None, user: PolicyFile | None, digest: Digest, around: PolicyInputs | None = None
 ) -> TrustPolicy:
     """The policy of one file, or of a user's file within the floor.
 
@@ -48,7 +48,7 @@ def combine(
     the floor, ROOT_MISMATCH for pinned roots that are not there, POLICY_EMPTY when nothing is left that could be
     trusted.
     """
-    around = around or Surroundings()
+    around = around or PolicyInputs()
     only = user or floor
     if only is None:
         hint = (

@@ -10,7 +10,7 @@ from mvmnix.errors import ReasonCode, UnreadableError, refuse
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.identity import RevocationFile, revocations
-from mvmnix.provenance.policy.merge import Surroundings, combine
+from mvmnix.provenance.policy.merge import PolicyInputs, combine
 from mvmnix.provenance.policy.policy import PolicyFile, RootPin, TrustPolicy, digest_of
 from mvmnix.provenance.policy.trust_text import FILE_NAME, parse
 from mvmnix.provenance.trust_toml import LIMIT
@@ -86,7 +86,7 @@ class Files:
 def in_force(floor: Files, user: Files) -> TrustPolicy:
     """The policy that is in force where these are the machine's files and the user's. Raises RefusedError."""
     found = Roots(floor.roots | user.roots, floor.shipped | user.shipped)
-    around = Surroundings((floor.revoked, user.revoked), found)
+    around = PolicyInputs((floor.revoked, user.revoked), found)
     return combine(floor.policy, user.policy, digest_of(floor.text, user.text), around)
 
 

@@ -12,7 +12,7 @@ from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity import Identity, Signer, read_pattern
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy.merge import Surroundings, combine
+from mvmnix.provenance.policy.merge import PolicyInputs, combine
 from mvmnix.provenance.policy.policy import PolicyFile, RootPin, TrustPolicy, digest_of
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, VerifierRule
 from mvmnix.provenance.slsa import HOST_NIX
@@ -29,7 +29,7 @@ MOST_VOICES: Final = 16
 _STAND_IN: Final = PublicKey(bytes.fromhex("302a300506032b6570032100") + bytes(32))
 
 
-def effective(floor: bytes | None, user: bytes | None, around: Surroundings | None = None) -> TrustPolicy:
+def effective(floor: bytes | None, user: bytes | None, around: PolicyInputs | None = None) -> TrustPolicy:
     """The policy in force, from the bytes of the machine's file and of the user's, where they exist.
 
     `around` is what else it needs; left out: no revocations and no trust roots. Raises RefusedError: POLICY_MISSING,

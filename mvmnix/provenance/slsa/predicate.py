@@ -13,10 +13,10 @@ from mvmnix.provenance.slsa import dependencies
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE
 from mvmnix.provenance.slsa.dependencies import NODE, STORE_SCHEME
 from mvmnix.provenance.slsa.provenance import (
-    Accounted,
     BuilderLimits,
     Cached,
     KeptPath,
+    LockAccount,
     LockedInput,
     Provenance,
     RootTree,
@@ -244,7 +244,7 @@ def _run(record: strict.Record, it: _Definition) -> Provenance:
         it.flake[1],
         it.flake[2],
         it.lock,
-        Accounted(it.inputs, it.internal.untouched, it.internal.relative),
+        LockAccount(it.inputs, it.internal.untouched, it.internal.relative),
         it.sources,
         builder.builder_id,
         builder.image,

@@ -64,7 +64,7 @@ class UntouchedNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Accounted:
+class LockAccount:
     """Every node of a lock file: handed in, never touched, or a relative path, which the root tree covers."""
 
     inputs: tuple[LockedInput, ...]
@@ -152,7 +152,7 @@ class Provenance:
     directory: str
     attribute: str
     lock: Digest | None
-    nodes: Accounted
+    nodes: LockAccount
     sources: tuple[Source, ...]
     builder_id: str
     builder_image: tuple[Subject, ...]
@@ -175,9 +175,9 @@ class Provenance:
             raise ValueError("the builder VM's image is named exactly when a builder VM built")
 
 
-def lock_account(lock: LockedFlake, touched: Collection[Digest]) -> Accounted:
+def lock_account(lock: LockedFlake, touched: Collection[Digest]) -> LockAccount:
     """Sort the nodes of a lock file by whether their tree was handed in; `touched` has the NAR digests that were."""
-    return Accounted(
+    return LockAccount(
         tuple(LockedInput(node.name, node.source) for node in lock.locked if node.nar in touched),
         tuple(UntouchedNode(node.name, node.nar) for node in lock.locked if node.nar not in touched),
         tuple(node.name for node in lock.relative),

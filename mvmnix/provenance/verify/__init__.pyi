@@ -1,5 +1,11 @@
 from mvmnix.provenance.verify import explain, vsa, vsa_inputs
-from mvmnix.provenance.verify.artifact_verifier import CountedBundle, Passed, Standard, judge_artifact, signer_of
+from mvmnix.provenance.verify.artifact_verifier import (
+    AcceptedArtifact,
+    CountedBundle,
+    VerificationCriteria,
+    judge_artifact,
+    signer_of,
+)
 from mvmnix.provenance.verify.authentication import Attested, Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import REBUILD, differences
 from mvmnix.provenance.verify.explain import RuleFinding, rule_owners
@@ -23,22 +29,22 @@ from mvmnix.provenance.verify.vsa_inputs import ReadBuild, SummaryInput
 
 __all__ = [
     "REBUILD",
+    "AcceptedArtifact",
     "Attested",
     "Authentic",
     "Claimed",
     "CountedBundle",
     "ImageEvidence",
-    "Passed",
     "Quorum",
     "ReadBuild",
     "ReleasePolicy",
     "Requirements",
     "Result",
     "RuleFinding",
-    "Standard",
     "Steps",
     "Summary",
     "SummaryInput",
+    "VerificationCriteria",
     "Verified",
     "VerifiedSummary",
     "Vsa",

@@ -28,21 +28,21 @@ from mvmnix.provenance.verify import registry_responses
 from mvmnix.provenance.verify.authentication import Attested, Authentic, Claim, authenticate_foreign, only_refusals
 from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.registry_responses import Packed
-from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
+from mvmnix.provenance.verify.requirements import Requirements, StatementPosition, unmet
 
 _HAND_IN: Final = "hand in the file's bundle: `mvm verify --bundle BUNDLE …`"
 
 #: More that has to hold of an authentic statement about the file; yields the reasons why it does not.
-type Further = Callable[[ForeignStatement, Attested, Place], Iterator[Reason]]
+type Further = Callable[[ForeignStatement, Attested, StatementPosition], Iterator[Reason]]
 
 
-def nothing_further(claim: ForeignStatement, attested: Attested, place: Place) -> Iterator[Reason]:  # noqa: ARG001
+def nothing_further(claim: ForeignStatement, attested: Attested, place: StatementPosition) -> Iterator[Reason]:  # noqa: ARG001
     """For callers whose requirements say everything."""
     yield from ()
 
 
 @dataclass(frozen=True, slots=True)
-class Standard:
+class VerificationCriteria:
     """What bundles are held against: who may have signed, in which role, what they have to say, how many have to."""
 
     trust: Trust
@@ -63,7 +63,7 @@ class CountedBundle:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class AcceptedArtifact:
     """A file for which enough counts; `others` are the reasons why other bundles do not."""
 
     name: str
@@ -77,27 +77,27 @@ class Passed:
         return self.blob.digest
 
 
-def judge_artifact(name: str, blob: Blob, bundles: Sequence[bytes], standard: Standard) -> Passed:
+def judge_artifact(name: str, blob: Blob, bundles: Sequence[bytes], criteria: VerificationCriteria) -> AcceptedArtifact:
     """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
     counted, reasons = list[CountedBundle](), list[Reason]()
     unpacked = registry_responses.unpack_all(bundles)
     for number, packed in enumerate(unpacked, 1):
         try:
             with only_refusals(name):
-                counted.append(_alone(Place(name, number, len(unpacked)), blob, packed, standard))
+                counted.append(_alone(StatementPosition(name, number, len(unpacked)), blob, packed, criteria))
         except RefusedError as error:
             reasons.extend(error.reasons)
-    reasons += _revoked(name, blob, standard)
+    reasons += _revoked(name, blob, criteria)
     voices = _voices(counted)
     if not bundles:
         why = "no bundle was handed in that could say anything about it"
         reasons.append(Reason(ReasonCode.ATTESTATION_MISSING, name, why, _HAND_IN))
-    elif counted and voices < standard.signers:
-        why = f"{voices} of {standard.signers} builders that the policy asks for have built it"
+    elif counted and voices < criteria.signers:
+        why = f"{voices} of {criteria.signers} builders that the policy asks for have built it"
         reasons.append(Reason(ReasonCode.REBUILDS_MISSING, name, why, "hand in the bundles of other builders as well"))
-    if voices < standard.signers or blob.digest in standard.trust.revocations.digests:
+    if voices < criteria.signers or blob.digest in criteria.trust.revocations.digests:
         raise RefusedError(*reasons)
-    return Passed(name, blob, tuple(counted), bounded(reasons))
+    return AcceptedArtifact(name, blob, tuple(counted), bounded(reasons))
 
 
 def _voices(counted: Sequence[CountedBundle]) -> int:
@@ -113,39 +113,39 @@ def _voices(counted: Sequence[CountedBundle]) -> int:
     return len(quorum)
 
 
-def _revoked(name: str, blob: Blob, standard: Standard) -> Iterator[Reason]:
-    if blob.digest in standard.trust.revocations.digests:
-        told = standard.trust.revocations.told(blob.digest)
+def _revoked(name: str, blob: Blob, criteria: VerificationCriteria) -> Iterator[Reason]:
+    if blob.digest in criteria.trust.revocations.digests:
+        told = criteria.trust.revocations.words(blob.digest)
         why, hint = f"{blob.digest} {told}", "take a file that is not; revocations.toml says what is"
         yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
 
 
-def _alone(place: Place, blob: Blob, packed: Packed, standard: Standard) -> CountedBundle:
+def _alone(place: StatementPosition, blob: Blob, packed: Packed, criteria: VerificationCriteria) -> CountedBundle:
     data = packed.data
     if packed.problem:
         raise RefusedError(place.reason(ReasonCode.BUNDLE_MALFORMED, f"{place.name}: {packed.problem}", _HAND_IN))
     try:
-        attested = authenticate_foreign(data, trust=standard.trust, role=standard.role, what=place.name, blob=blob)  # 1
+        attested = authenticate_foreign(data, trust=criteria.trust, role=criteria.role, what=place.name, blob=blob)  # 1
     except RefusedError as error:
         raise RefusedError(
             *(Reason(it.code, place.artifact, _said(it, place), it.hint) for it in error.reasons)
         ) from error
-    signed = Place(place.artifact, place.number, place.total, signer_of(attested))
+    signed = StatementPosition(place.artifact, place.number, place.total, signer_of(attested))
     match attested.content:
         case Claim():
-            claim = _statement(attested, attested.content, blob, standard.wanted, signed)  # 2, 3
+            claim = _statement(attested, attested.content, blob, criteria.wanted, signed)  # 2, 3
             _as_packed(packed, claim, blob, signed)  # 3
-            further = tuple(standard.further(claim, attested, signed))  # 4
+            further = tuple(criteria.further(claim, attested, signed))  # 4
             if further:
                 raise RefusedError(*further)
             return CountedBundle(place.number, attested, claim, attested.content.payload)
         case Digest():
-            return _signature(attested, packed, standard, signed)  # 2, 3
+            return _signature(attested, packed, criteria, signed)  # 2, 3
         case _:
             assert_never(attested.content)
 
 
-def _said(it: Reason, place: Place) -> str:
+def _said(it: Reason, place: StatementPosition) -> str:
     about = "" if it.what == place.name else f"{it.what}: "
     return f"{place.name}: {about}{it.why}"
 
@@ -155,7 +155,9 @@ def signer_of(it: Attested | Authentic) -> str:
     return it.signer.name if it.identity is None else f"{it.identity[0]}, certified by {it.identity[1]}"
 
 
-def _statement(attested: Attested, content: Claim, blob: Blob, wanted: Requirements, place: Place) -> ForeignStatement:
+def _statement(
+    attested: Attested, content: Claim, blob: Blob, wanted: Requirements, place: StatementPosition
+) -> ForeignStatement:
     if content.payload_type != PAYLOAD_TYPE:
         raise RefusedError(
             place.mismatch(ReasonCode.BUNDLE_MALFORMED, PAYLOAD_TYPE, content.payload_type, "sign an in-toto statement")
@@ -166,7 +168,7 @@ def _statement(attested: Attested, content: Claim, blob: Blob, wanted: Requireme
     return in_toto.parse(content.payload)
 
 
-def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: Place) -> None:
+def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: StatementPosition) -> None:
     reasons = list[Reason]()
     if why := registry_responses.contradicts(packed, claim):
         hint = "get the answer from the registry again; what it says around a bundle has to be what is signed"
@@ -181,10 +183,12 @@ def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: Place
         raise RefusedError(*reasons)
 
 
-def _signature(attested: Attested, packed: Packed, standard: Standard, place: Place) -> CountedBundle:
+def _signature(
+    attested: Attested, packed: Packed, criteria: VerificationCriteria, place: StatementPosition
+) -> CountedBundle:
     """A signature over the file itself, which authenticate_foreign was given and has compared."""
     promised_statement = packed.predicate_type is not None
-    if standard.wanted.about_content or standard.further is not nothing_further or promised_statement:
+    if criteria.wanted.about_content or criteria.further is not nothing_further or promised_statement:
         hint = "hand in a statement about the file, or ask for nothing but its signature"
         said = "nothing: it is a bare signature over the file"
         raise RefusedError(place.mismatch(ReasonCode.PREDICATE_TYPE, "a statement", said, hint))

@@ -274,7 +274,7 @@ def _submitted(
     proof: bool,
 ) -> Submission:
     file = None if blob is None else blob.digest
-    findings = domain_check.hear(DomainCase(what, bundle, trust, file, proof))
+    findings = domain_check.check_identity(DomainCase(what, bundle, trust, file, proof))
     signer = _signer(bundle.material.hint, findings, trust, role)
     return Submission(what, data, bundle, canonical, trust, role, blob, findings, signer)
 

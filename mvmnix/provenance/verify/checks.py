@@ -244,7 +244,7 @@ def revoked(artifacts: Iterable[Artifact], policy: TrustPolicy, name: str) -> It
     revocations = policy.trust.revocations
     for artifact in artifacts:
         if artifact.digest in revocations.digests:
-            why = f"its {artifact.name} ({artifact.digest}) {revocations.told(artifact.digest)}"
+            why = f"its {artifact.name} ({artifact.digest}) {revocations.words(artifact.digest)}"
             yield Reason(ReasonCode.IMAGE_REVOKED, f"the image {name!r}", why, _LOOK)
 
 
@@ -253,8 +253,8 @@ def revoked_builder(it: Provenance, policy: TrustPolicy, what: str) -> Iterator[
     revocations = policy.trust.revocations
     for subject in it.builder_image:
         if subject.digest in revocations.digests:
-            told = revocations.told(subject.digest)
-            why = f"the {subject.name} of the image that built it ({subject.digest}) {told}"
+            said = revocations.words(subject.digest)
+            why = f"the {subject.name} of the image that built it ({subject.digest}) {said}"
             yield Reason(ReasonCode.IMAGE_REVOKED, what, why, _LOOK)
 
 
@@ -264,11 +264,11 @@ def step_25_policy(it: Evidence) -> Iterator[Reason]:
 
 
 #: A provenance that verified, and what was established of its signature.
-type Told = tuple[Provenance, Authentic]
+type ReadProvenance = tuple[Provenance, Authentic]
 
 
 def disagreement(
-    first: Told, others: Iterable[bytes], *, wanted: int, alone: Callable[[bytes], Told]
+    first: ReadProvenance, others: Iterable[bytes], *, wanted: int, alone: Callable[[bytes], ReadProvenance]
 ) -> Iterator[Reason]:
     """Why fewer than `wanted` builders have built this alike; each counts once, by its key or identity.
 

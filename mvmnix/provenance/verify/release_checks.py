@@ -16,7 +16,7 @@ from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import BUILD_TYPE, PREDICATE_TYPE, ForeignStatement, Provenance, foreign_builds, predicate
 from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.authentication import Attested
-from mvmnix.provenance.verify.requirements import Place, certified_reasons
+from mvmnix.provenance.verify.requirements import StatementPosition, certified_reasons
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class ReleasePolicy:
     policy: TrustPolicy
     now: datetime
 
-    def further(self, claim: ForeignStatement, attested: Attested, place: Place) -> Iterator[Reason]:
+    def further(self, claim: ForeignStatement, attested: Attested, place: StatementPosition) -> Iterator[Reason]:
         """Why the policy does not admit what this statement says."""
         yield from self.policy.expired(self.now)
         if not foreign_builds.is_provenance(claim):
@@ -54,7 +54,7 @@ class ReleasePolicy:
         rules = (it for it in self.policy.builders if (it.builder_id, it.signer) == (said, who))
         return max((it.level for it in rules if not it.images and not it.builder_images), default=None)
 
-    def _own(self, it: Provenance, signer: Signer, place: Place) -> Iterator[Reason]:
+    def _own(self, it: Provenance, signer: Signer, place: StatementPosition) -> Iterator[Reason]:
         if self.policy.level(it, signer=signer, image="") is None:
             yield _strange_builder(it.builder_id, signer, place)
         for rule in self.policy.sources:
@@ -67,7 +67,7 @@ class ReleasePolicy:
         ):
             yield place.reason(reason.code, f"{place.name}: {reason.why}", reason.hint)
 
-    def _foreign(self, claim: ForeignStatement, signer: Signer, place: Place) -> Iterator[Reason]:
+    def _foreign(self, claim: ForeignStatement, signer: Signer, place: StatementPosition) -> Iterator[Reason]:
         if self.level(claim, signer) is None:
             yield _strange_builder(foreign_builds.builder_id(claim), signer, place)
         if self.policy.freshness.provenance is not None:
@@ -96,12 +96,12 @@ def _provenance(claim: ForeignStatement) -> Provenance:
     return predicate.read_provenance(Statement((), claim.predicate_type, claim.predicate))
 
 
-def _strange_builder(builder_id: str, signer: Signer, place: Place) -> Reason:
+def _strange_builder(builder_id: str, signer: Signer, place: StatementPosition) -> Reason:
     why = f"{place.name}: builder {builder_id!r}, named by {signer.name!r}, is not admitted for every file"
     hint = "have it built by an admitted builder, or add a [[builders]] entry without images if you mean to"
     return place.reason(ReasonCode.BUILDER_NOT_ADMITTED, why, hint)
 
 
-def _strange_source(why: str, place: Place) -> Reason:
+def _strange_source(why: str, place: StatementPosition) -> Reason:
     hint = "take what was built from an admitted source, or add a pattern to [sources] if you mean to"
     return place.reason(ReasonCode.SOURCE_NOT_ADMITTED, f"{place.name}: {why}", hint)

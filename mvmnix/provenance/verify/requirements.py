@@ -47,7 +47,7 @@ class Requirements:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StatementPosition:
     """Which statement of how many it is, of the file that is called `artifact`, and who signed it, for people."""
 
     artifact: str
@@ -74,28 +74,30 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ParsedStatement:
     """A statement that could be read, beside the file and what is required; `certificate` is its signer's, in DER."""
 
     claim: ForeignStatement
     artifact: Blob
     wanted: Requirements
-    place: Place
+    place: StatementPosition
     certificate: bytes
 
 
 def unmet(
-    payload: bytes, artifact: Blob, wanted: Requirements, place: Place, certificate: bytes = b""
+    payload: bytes, artifact: Blob, wanted: Requirements, place: StatementPosition, certificate: bytes = b""
 ) -> tuple[Reason, ...]:
     """Why this statement does not count for that file; nothing when it does. `certificate` is b"" for a key."""
     try:
         claim = in_toto.parse(payload)
     except RefusedError as error:
         return place.refused(error)
-    return tuple(reason for check in CHECKS for reason in check(Held(claim, artifact, wanted, place, certificate)))
+    return tuple(
+        reason for check in CHECKS for reason in check(ParsedStatement(claim, artifact, wanted, place, certificate))
+    )
 
 
-def about_file(it: Held) -> Iterator[Reason]:
+def about_file(it: ParsedStatement) -> Iterator[Reason]:
     """It names the file: a subject whose digests are all the file's."""
     try:
         if any(it.artifact.is_named(each.digests) for each in it.claim.subjects):
@@ -109,14 +111,14 @@ def about_file(it: Held) -> Iterator[Reason]:
     yield it.place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(it.artifact), said, _OTHER)
 
 
-def of_type(it: Held) -> Iterator[Reason]:
+def of_type(it: ParsedStatement) -> Iterator[Reason]:
     """It makes the kind of claim that is asked for."""
     if it.wanted.predicate_type is not None and it.claim.predicate_type != it.wanted.predicate_type:
         said, hint = it.claim.predicate_type, "ask for that type, or hand in a statement of the type that is needed"
         yield it.place.mismatch(ReasonCode.PREDICATE_TYPE, it.wanted.predicate_type, said, hint)
 
 
-def by_builder(it: Held) -> Iterator[Reason]:
+def by_builder(it: ParsedStatement) -> Iterator[Reason]:
     """It names the builder that is asked for."""
     if it.wanted.builder_id is None:
         return
@@ -130,7 +132,7 @@ def by_builder(it: Held) -> Iterator[Reason]:
         yield it.place.mismatch(ReasonCode.BUILDER_MISMATCH, it.wanted.builder_id, said, hint)
 
 
-def from_source(it: Held) -> Iterator[Reason]:
+def from_source(it: ParsedStatement) -> Iterator[Reason]:
     """It names the repository, tag and commit that are asked for."""
     if not it.wanted.about_source:
         return
@@ -151,13 +153,13 @@ def from_source(it: Held) -> Iterator[Reason]:
         yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"commit {wanted.source_digest}", found, hint)
 
 
-def as_certified(it: Held) -> Iterator[Reason]:
+def as_certified(it: ParsedStatement) -> Iterator[Reason]:
     """Where its source or builder matters, it names those that the certificate of its signer names."""
     if it.wanted.about_source or it.wanted.builder_id is not None:
         yield from certified_reasons(it.claim, it.certificate, it.place)
 
 
-def certified_reasons(claim: ForeignStatement, certificate: bytes, place: Place) -> Iterator[Reason]:
+def certified_reasons(claim: ForeignStatement, certificate: bytes, place: StatementPosition) -> Iterator[Reason]:
     """Where a provenance and the certificate of its signer disagree."""
     hint = "get the artifact's own provenance: this one was not written by the build that its signer was certified for"
     try:
@@ -178,6 +180,6 @@ def _what_would_match(said: BuildSource) -> str:
     return f"{_SOURCE}; this one would match {options}{own}"
 
 
-type Check = Callable[[Held], Iterator[Reason]]
+type Check = Callable[[ParsedStatement], Iterator[Reason]]
 
 CHECKS: Final[tuple[Check, ...]] = (about_file, of_type, by_builder, from_source, as_certified)

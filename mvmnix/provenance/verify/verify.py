@@ -216,11 +216,11 @@ def step_26_rebuilds(
 ) -> Iterator[Reason]:
     """26. One builder can be broken into; several that agree are harder to."""
 
-    def told(it: Verified[Provenance]) -> checks.Told:
+    def read(it: Verified[Provenance]) -> checks.ReadProvenance:
         return it.claim, it.authentic
 
     wanted = policy.thresholds.rebuilds
-    yield from checks.disagreement(told(first), rebuilds, wanted=wanted, alone=lambda data: told(alone(data)))
+    yield from checks.disagreement(read(first), rebuilds, wanted=wanted, alone=lambda data: read(alone(data)))
 
 
 def verify_alone(

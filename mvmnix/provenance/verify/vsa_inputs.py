@@ -135,7 +135,7 @@ def revoked(it: SummaryInput, revocations: Revocations) -> Iterator[Reason]:
     """Why this bundle is no longer trusted: as revocation_check.py and checks.py say it of a bundle at hand."""
     for what, digest in (("bundle", it.bundle), ("mirrored bundle", it.mirrored), ("statement", it.statement)):
         if digest in revocations.digests:
-            why = f"the {what} {digest} ({it.name}), at which the verifier looked, {revocations.told(digest)}"
+            why = f"the {what} {digest} ({it.name}), at which the verifier looked, {revocations.words(digest)}"
             yield Reason(ReasonCode.BUNDLE_REVOKED, _WHAT, why, _REBUILD)
     if it.key in revocations.keys:
         why = f"the key {it.key}, which signed {it.name}, is revoked"
@@ -145,6 +145,6 @@ def revoked(it: SummaryInput, revocations: Revocations) -> Iterator[Reason]:
         yield Reason(ReasonCode.SIGNER_REVOKED, _WHAT, why, _REBUILD)
     for subject in it.builder_image:
         if subject.digest in revocations.digests:
-            told = revocations.told(subject.digest)
+            told = revocations.words(subject.digest)
             why = f"the {subject.name} of the image that built it ({subject.digest}, of {it.name}) {told}"
             yield Reason(ReasonCode.IMAGE_REVOKED, _WHAT, why, _REBUILD)

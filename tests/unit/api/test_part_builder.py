@@ -38,7 +38,7 @@ class Shown(Progress):
         self.notices.append(text)
         self.heard()
 
-    def step_alone(self, name: str) -> None: ...
+    def single_step(self, name: str) -> None: ...
 
     def total(self, files: int) -> None: ...
 
@@ -63,7 +63,7 @@ class Site:
     def vm(self, *_: Any) -> "Site":
         return self
 
-    errands = AtOnce()
+    workers = AtOnce()
 
     @contextmanager
     def running(self, connect: Any) -> Iterator[PartsVm]:
@@ -144,7 +144,7 @@ def test_what_is_made_of_no_part_is_remembered_so(site: Site) -> None:
 
 
 def change_bundle(site: Site) -> None:
-    (part, *_) = site.rooms.part_book.needed()
+    (part, *_) = site.rooms.part_index.needed()
     where = site.path / "bundles" / part.bundle.hex
     where.write_bytes(where.read_bytes()[:-1] + b" ")
 
@@ -188,4 +188,4 @@ def test_without_a_key_nothing_is_kept(site: Site) -> None:
     site.rooms.keys.remove("builder.pem")
     with pytest.raises(MvmnixError, match="there is no builder key"):
         builder.fill(WANTED)
-    assert (list(site.rooms.part_book.needed()), site.started) == ([], 0)
+    assert (list(site.rooms.part_index.needed()), site.started) == ([], 0)

@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix import process
 from mvmnix.cli.commands import verify_step
-from mvmnix.cli.commands.verify_step import OPTIONS, annotations, arguments, rows, summary, told
+from mvmnix.cli.commands.verify_step import OPTIONS, annotations, arguments, read_verdict, rows, summary
 
 REASON = {"code": "source-mismatch", "what": "app.img", "why": "expected x", "next": "look"}
 
@@ -61,8 +61,8 @@ def test_no_verdict_is_no_refusal() -> None:
     """Python ends with 1 as well when it can't so much as start."""
     assert summary(1, None, "Traceback").startswith("### mvm verify: could not verify\n")
     for text in (b"", b"\n", b"no json", b"[]", b"{}", b'{"result": 1}', b"\xff"):
-        assert told(text) is None
-    assert told(b'{"result": {"verified": true}}') == {"verified": True}
+        assert read_verdict(text) is None
+    assert read_verdict(b'{"result": {"verified": true}}') == {"verified": True}
 
 
 def test_a_crash_is_no_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from mvmnix.errors import RefusedError
 from mvmnix.evidence.build import Judge, add_build
 from mvmnix.evidence.graph import Draft, Graph, Node
-from mvmnix.evidence.held import Held, Paper
+from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.evidence.trust import policy_node
 from mvmnix.images.store import IndexEntry, VerifiedImage
 from mvmnix.keys import PrivateKey
@@ -42,7 +42,7 @@ class Exhibit:
         }
         self.world.sign_provenance(*changes, key=key, **said | fields)
 
-    def held(self) -> Held:
+    def stored(self) -> StoredBuild:
         """Everything, as it would be read if all of it were well."""
         return replace(held_of(self.world), builder=held_of(self.builder))
 
@@ -64,10 +64,10 @@ class Exhibit:
                 found = error
             yield Digest.of(bundle).hex, found
 
-    def graph(self, held: Held | None = None) -> Graph:
+    def graph(self, stored: StoredBuild | None = None) -> Graph:
         """The graph of the image."""
         draft = Draft()
-        image = add_build(draft, held or self.held(), self.judge())
+        image = add_build(draft, stored or self.stored(), self.judge())
         draft.add(policy_node(self.world.policy, NOW, None))
         return draft.done(image)
 
@@ -88,18 +88,18 @@ def exhibit(directory: Path) -> Exhibit:
     return made
 
 
-def held_of(world: World) -> Held:
+def held_of(world: World) -> StoredBuild:
     """What the library would have of this world."""
-    image, parts = world.image, tuple(paper(data) for data in world.parts)
-    manifest, bundle = paper(world.manifest), paper(world.provenance_bundle)
-    lock, sbom = (None if data is None else paper(data) for data in (world.lock, world.sbom))
+    image, parts = world.image, tuple(document(data) for data in world.parts)
+    manifest, bundle = document(world.manifest), document(world.provenance_bundle)
+    lock, sbom = (None if data is None else document(data) for data in (world.lock, world.sbom))
     entry = IndexEntry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
     files = {artifact.name: artifact for artifact in (image.kernel, image.initrd, image.rootfs)}
-    return Held(entry, manifest, bundle, lock, sbom, parts, files)
+    return StoredBuild(entry, manifest, bundle, lock, sbom, parts, files)
 
 
-def paper(data: bytes) -> Paper:
-    return Paper(Digest.of(data), data)
+def document(data: bytes) -> StoredDocument:
+    return StoredDocument(Digest.of(data), data)
 
 
 def node(graph: Graph, key: str) -> Node:

@@ -11,12 +11,12 @@ import pytest
 from mvmnix.errors import MvmnixError, Reason, refuse
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.evidence.build import add_build
-from mvmnix.evidence.graph import Draft, Edge, Kind, Meaning, NodeStatus
-from mvmnix.evidence.held import Held, Paper
+from mvmnix.evidence.graph import Draft, Edge, EdgeKind, Kind, NodeStatus
+from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa.provenance import RootTree, UntouchedNode
-from tests.unit.evidence.exhibits import POLICY, SBOM, Exhibit, exhibit, node, paper
+from tests.unit.evidence.exhibits import POLICY, SBOM, Exhibit, document, exhibit, node
 from tests.unit.provenance.world import CACHED, NOW, STRANGER, drop, put, trust
 
 
@@ -50,18 +50,18 @@ def test_digests_and_signers_are_those_of_the_evidence(shown: Exhibit) -> None:
 def test_edges_say_how_it_came_to_be(shown: Exhibit) -> None:
     said = set(shown.graph().edges)
     assert said >= {
-        Edge("tree", Meaning.LOCKED_BY, "lock"),
-        Edge("lock", Meaning.NAMES, "untouched"),
-        Edge("derivation", Meaning.BUILT_FROM, "tree"),
-        Edge("derivation", Meaning.BUILT_FROM, "inputs"),
-        Edge("derivation", Meaning.BUILT_FROM, "sources"),
-        Edge("derivation", Meaning.BUILT_BY, "builder"),
-        Edge("image", Meaning.BUILT_BY, "derivation"),
-        Edge("image", Meaning.ATTESTED_BY, "provenance"),
-        Edge("provenance", Meaning.VERIFIED_UNDER, "policy"),
-        Edge("file/rootfs", Meaning.GUARDED_BY, "verity"),
+        Edge("tree", EdgeKind.LOCKED_BY, "lock"),
+        Edge("lock", EdgeKind.NAMES, "untouched"),
+        Edge("derivation", EdgeKind.BUILT_FROM, "tree"),
+        Edge("derivation", EdgeKind.BUILT_FROM, "inputs"),
+        Edge("derivation", EdgeKind.BUILT_FROM, "sources"),
+        Edge("derivation", EdgeKind.BUILT_BY, "builder"),
+        Edge("image", EdgeKind.BUILT_BY, "derivation"),
+        Edge("image", EdgeKind.ATTESTED_BY, "provenance"),
+        Edge("provenance", EdgeKind.VERIFIED_UNDER, "policy"),
+        Edge("file/rootfs", EdgeKind.GUARDED_BY, "verity"),
     }
-    assert Edge("derivation", Meaning.BUILT_FROM, "untouched") not in said
+    assert Edge("derivation", EdgeKind.BUILT_FROM, "untouched") not in said
 
 
 @dataclass(frozen=True)
@@ -69,26 +69,26 @@ class Row:
     """What is broken, at which node that shows, and how; `claim` is whether the claim can still be read."""
 
     name: str
-    break_: Callable[[Exhibit], Held | None]
+    break_: Callable[[Exhibit], StoredBuild | None]
     where: str
     verdict: str
     claim: bool = True
 
 
-def lost(digest: Digest) -> Paper:
-    return Paper(digest, MvmnixError("it is missing"))
+def lost(digest: Digest) -> StoredDocument:
+    return StoredDocument(digest, MvmnixError("it is missing"))
 
 
-def flipped(digest: Digest) -> Paper:
+def flipped(digest: Digest) -> StoredDocument:
     """What the store says of other bytes."""
-    return Paper(digest, refuse(Code.SOURCE_MISMATCH, "a file", "it has other bytes", "look at it"))
+    return StoredDocument(digest, refuse(Code.SOURCE_MISMATCH, "a file", "it has other bytes", "look at it"))
 
 
-def changed(**papers: Callable[[Held], Any]) -> Callable[[Exhibit], Held]:
-    return lambda it: replace(it.held(), **{name: change(it.held()) for name, change in papers.items()})
+def changed(**documents: Callable[[StoredBuild], Any]) -> Callable[[Exhibit], StoredBuild]:
+    return lambda it: replace(it.stored(), **{name: change(it.stored()) for name, change in documents.items()})
 
 
-def file(name: str, found: Artifact | MvmnixError) -> Callable[[Held], Any]:
+def file(name: str, found: Artifact | MvmnixError) -> Callable[[StoredBuild], Any]:
     return lambda it: {**it.files, name: found}
 
 
@@ -110,10 +110,10 @@ def other_parts(it: Exhibit) -> None:
     it.sign()
 
 
-def other_builder(it: Exhibit) -> Held:
+def other_builder(it: Exhibit) -> StoredBuild:
     it.builder.change_manifest(lambda value: value.update({"memoryMiB": 256}))
     it.builder.sign_provenance(key=STRANGER)
-    return it.held()
+    return it.stored()
 
 
 ROWS = (
@@ -168,7 +168,7 @@ ROWS = (
     Row("a flipped byte in the lock", changed(lock=lambda it: flipped(OTHER)), "lock", "refused [source-mismatch]"),
     Row(
         "another lock",
-        changed(lock=lambda it: paper(b'{"nodes": {"root": {}}, "root": "root", "version": 7}')),
+        changed(lock=lambda it: document(b'{"nodes": {"root": {}}, "root": "root", "version": 7}')),
         "lock",
         "refused [lock-mismatch]",
     ),
@@ -190,8 +190,8 @@ ROWS = (
     Row(
         "a lost manifest", changed(manifest=lambda it: lost(it.manifest.digest)), "image", "not verified: it is missing"
     ),
-    Row("no manifest", changed(manifest=lambda it: paper(b"{}")), "image", "refused [manifest-malformed]"),
-    Row("another SBOM", changed(sbom=lambda it: paper(SBOM + b"\n")), "sbom", "refused [sbom-mismatch]"),
+    Row("no manifest", changed(manifest=lambda it: document(b"{}")), "image", "refused [manifest-malformed]"),
+    Row("another SBOM", changed(sbom=lambda it: document(SBOM + b"\n")), "sbom", "refused [sbom-mismatch]"),
     Row("a lost SBOM", changed(sbom=lambda it: lost(OTHER)), "sbom", "not verified: it is missing"),
     Row(
         "a lost parts statement",
@@ -217,8 +217,8 @@ def test_a_broken_link_shows_where_it_broke(shown: Exhibit, row: Row) -> None:
     whole = {each.key for each in shown.graph().nodes}
     if row.name == "a local copy":
         shown.sign(root=LOCAL)
-    held = row.break_(shown)
-    graph = shown.graph(held)
+    stored = row.break_(shown)
+    graph = shown.graph(stored)
     (broken,) = [each for each in graph.all() if each.key == row.where or each.key.startswith(f"{row.where}/")][:1]
     assert str(broken.verdict) == row.verdict
     assert graph.exit_code == (1 if broken.verdict.standing is NodeStatus.REFUSED else 2)
@@ -253,10 +253,10 @@ def test_nothing_of_a_claim_that_does_not_verify_is_ticked(shown: Exhibit, row: 
 
 
 def test_a_broken_builder_leaves_the_image_s_own_evidence(shown: Exhibit) -> None:
-    held = shown.held()
-    assert held.builder is not None
-    held = replace(held, builder=replace(held.builder, files={"kernel": UNREADABLE}))
-    graph = shown.graph(held)
+    stored = shown.stored()
+    assert stored.builder is not None
+    stored = replace(stored, builder=replace(stored.builder, files={"kernel": UNREADABLE}))
+    graph = shown.graph(stored)
     assert graph.exit_code == 2
     assert graph["image"].verdict.standing is NodeStatus.VERIFIED
     assert node(graph, "builder/evidence").verdict.standing is NodeStatus.UNVERIFIED
@@ -264,7 +264,7 @@ def test_a_broken_builder_leaves_the_image_s_own_evidence(shown: Exhibit) -> Non
 
 
 def test_a_builder_that_is_not_kept(shown: Exhibit) -> None:
-    graph = shown.graph(replace(shown.held(), builder=None))
+    graph = shown.graph(replace(shown.stored(), builder=None))
     assert (graph.exit_code, graph["builder"].members) == (0, ())
     assert ("its own evidence", "its image isn't kept here") in graph["builder"].facts
 
@@ -279,11 +279,11 @@ def test_a_rebuild_that_does_not_agree(shown: Exhibit) -> None:
 
 def test_two_builds_of_one_image(shown: Exhibit) -> None:
     draft = Draft()
-    add_build(draft, shown.held(), shown.judge())
+    add_build(draft, shown.stored(), shown.judge())
     shown.sign(invocation="later")
-    add_build(draft, shown.held(), shown.judge(), at="2/")
+    add_build(draft, shown.stored(), shown.judge(), at="2/")
     graph = draft.done("image")
-    assert {each.object for each in graph.edges if each.meaning is Meaning.ATTESTED_BY} == {
+    assert {each.object for each in graph.edges if each.meaning is EdgeKind.ATTESTED_BY} == {
         "provenance",
         "2/provenance",
     }

@@ -6,9 +6,9 @@ from mvmnix.errors import MvmnixError, Reason, ReasonCode, refuse
 from mvmnix.evidence.graph import (
     Draft,
     Edge,
+    EdgeKind,
     Graph,
     Kind,
-    Meaning,
     Node,
     NodeStatus,
     Verdict,
@@ -72,8 +72,8 @@ def test_the_worst_counts() -> None:
         (("a", "a"), (), "a"),
         (("a", "inner"), (), "a"),
         (("a",), (), "b"),
-        (("a",), (Edge("a", Meaning.NAMES, "b"),), "a"),
-        (("a",), (Edge("b", Meaning.NAMES, "a"),), "a"),
+        (("a",), (Edge("a", EdgeKind.NAMES, "b"),), "a"),
+        (("a",), (Edge("b", EdgeKind.NAMES, "a"),), "a"),
     ],
 )
 def test_a_graph_that_does_not_hang_together(nodes: tuple[str, ...], edges: tuple[Edge, ...], subject: str) -> None:
@@ -82,7 +82,7 @@ def test_a_graph_that_does_not_hang_together(nodes: tuple[str, ...], edges: tupl
 
 
 def test_which_end_of_an_edge_comes_first() -> None:
-    forth, back = Edge("tree", Meaning.LOCKED_BY, "lock"), Edge("derivation", Meaning.BUILT_FROM, "tree")
+    forth, back = Edge("tree", EdgeKind.LOCKED_BY, "lock"), Edge("derivation", EdgeKind.BUILT_FROM, "tree")
     assert (forth.earlier, forth.later) == ("tree", "lock")
     assert (back.earlier, back.later) == ("tree", "derivation")
 
@@ -92,10 +92,10 @@ def test_a_draft_keeps_what_came_first_and_drops_edges_to_nothing() -> None:
     draft.add(node("a", unverified("first")))
     draft.add(node("a"))
     draft.add(node("b"))
-    draft.say("a", Meaning.NAMES, "b", "c")
-    draft.say("a", Meaning.NAMES, "b")
+    draft.add_edges("a", EdgeKind.NAMES, "b", "c")
+    draft.add_edges("a", EdgeKind.NAMES, "b")
     graph = draft.done("a")
     assert graph["a"].verdict == unverified("first")
-    assert graph.edges == (Edge("a", Meaning.NAMES, "b"),)
+    assert graph.edges == (Edge("a", EdgeKind.NAMES, "b"),)
     with pytest.raises(KeyError):
         graph["c"]

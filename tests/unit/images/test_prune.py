@@ -195,11 +195,11 @@ def test_an_image_that_another_build_has_still_was_not_removed(shelf: Shelf) -> 
 KILLED = """
 import sys
 from mvmnix.images.store import ImageStore
-from mvmnix.builder.session.import_outputs import Reception
+from mvmnix.builder.session.import_outputs import OutputImport
 from mvmnix.private_dirs import Directory
-with Reception(ImageStore(Directory.open(sys.argv[1])).images) as reception:
+with OutputImport(ImageStore(Directory.open(sys.argv[1])).images) as imported:
     for name in ("kernel", "initrd"):
-        reception.open(name).write(b"half of it")
+        imported.open(name).write(b"half of it")
     print("receiving", flush=True)
     sys.stdin.read()
 """

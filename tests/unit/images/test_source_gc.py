@@ -8,7 +8,7 @@ import pytest
 from mvmnix.images.source_gc import SourceGcResult, collect_garbage, sources_of
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.slsa.provenance import Accounted, Cached, LockedInput
+from mvmnix.provenance.slsa.provenance import Cached, LockAccount, LockedInput
 from mvmnix.store import Cache, Store
 from tests.unit.provenance.world import DEB, SEED, TOOL, new_world
 
@@ -32,7 +32,7 @@ def test_what_a_build_was_made_from(tmp_path: Path) -> None:
         Digest.of(b"nar of hello"),
         f"cache-1:{'A' * 43}=",
     )
-    claim = new_world(tmp_path).provenance(nodes=Accounted((LockedInput("r", tree),), (), ()), cached=(path,))
+    claim = new_world(tmp_path).provenance(nodes=LockAccount((LockedInput("r", tree),), (), ()), cached=(path,))
     digests = {DEB.digest, TOOL.digest, SEED.digest, tree.digest, path.nar}
     assert set(sources_of([claim])) == digests
 

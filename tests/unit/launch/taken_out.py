@@ -28,14 +28,14 @@ def step_23_believed(_: object) -> Trusted:
     return Trusted()
 
 
-def step_21_copied(it: checks.Candidate, boot: BootFiles) -> Iterator[Any]:
+def step_21_copied(it: checks.PlanWithImage, boot: BootFiles) -> Iterator[Any]:
     """Step 21 without its looks: whatever lies there is booted."""
     for fd, name in ((it.files.kernel, "kernel"), (it.files.initrd, "initrd")):
         boot.keep(name, os.dup(fd))
     yield from ()
 
 
-def step_22_kept(it: checks.Candidate, boot: BootFiles) -> Iterator[Any]:
+def step_22_kept(it: checks.PlanWithImage, boot: BootFiles) -> Iterator[Any]:
     boot.keep("rootfs", os.dup(it.files.rootfs))
     yield from ()
 

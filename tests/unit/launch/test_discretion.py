@@ -68,7 +68,7 @@ def test_nor_after_a_refusal(here: House, planted: dict[str, str]) -> None:
 
 def test_what_stands_for_the_arguments_is_their_digest(here: House) -> None:
     with here.plan() as plan, start_machine(plan, here.host()) as machine:
-        argv = machine._course.invocation.argv
+        argv = machine._observations.invocation.argv
         machine.run(stdout=lambda _: None, stderr=lambda _: None)
     digests = here.log()[0].digests
     listed = "[" + ",".join(f'"{word}"' for word in argv) + "]"

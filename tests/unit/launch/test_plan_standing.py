@@ -19,7 +19,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
-from mvmnix.provenance.policy.merge import Surroundings
+from mvmnix.provenance.policy.merge import PolicyInputs
 from tests.private_sigstore import Hooks
 from tests.unit.launch.gate.test_verify import Row, check, refusal
 from tests.unit.launch.taken_out import step_23_believed, take_out
@@ -87,7 +87,7 @@ def beside(key: PrivateKey, change: Callable[[Plan], Plan]) -> Callable[[World],
 def revoke(which: Callable[[World], Digest]) -> Callable[[World], None]:
     def apply(it: World) -> None:
         text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{which(it).hex}"\n'
-        around = Surroundings((None, RevocationFile.parse(text.encode())))
+        around = PolicyInputs((None, RevocationFile.parse(text.encode())))
         it.policy = trust_text.effective(None, worlds.trust(), around)
 
     return apply
@@ -232,7 +232,7 @@ def test_a_key_counts_once_also_under_a_certificate(world: World, tmp_path: Path
     key, other = (PrivateKey.generate(Algorithm.ECDSA_P256) for _ in range(2))
     certified = key if same else other
     text = TWO_WAYS.format(key=key.public.pem, subject=SUBJECT, issuer=ISSUER, root=OURS.domain.hex)
-    around = Surroundings(roots={OURS.domain: OURS.trusted_root})
+    around = PolicyInputs(roots={OURS.domain: OURS.trusted_root})
     trust = worlds.trust().replace(b"[launch]", text.encode())
     world.policy = trust_text.effective(None, trust, around)
     world.sign_plan()

@@ -26,10 +26,10 @@ from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.parts import Part, Parts
 from mvmnix.provenance.slsa.provenance import (
     MICROVM,
-    Accounted,
     BuilderLimits,
     Cached,
     KeptPath,
+    LockAccount,
     Provenance,
     RootTree,
     Versions,
@@ -179,7 +179,7 @@ class World:
 
     def own_parts(self, **fields: Any) -> Parts:
         own = {"root": RootTree(parts.OWN_TREE, Digest.of(b"mvm"), None), "directory": "", "attribute": "parts"}
-        build = self.provenance(**own | {"lock": None, "nodes": Accounted((), (), ())} | fields)
+        build = self.provenance(**own | {"lock": None, "nodes": LockAccount((), (), ())} | fields)
         return Parts((KERNEL, TOOLS), build)
 
     def plan(self, **changes: Any) -> Plan:

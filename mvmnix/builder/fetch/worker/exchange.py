@@ -59,7 +59,7 @@ class Fetching:
         self._lane, self._host, self._trust, self._stall = lane, host, trust, stall
         self._socket: socket.socket | None = None
         self._stream: Stream | None = None
-        self._told = 0.0
+        self._head_texts = 0.0
 
     def serve(self) -> None:
         """Answer one request after the other, until mvm hangs up."""
@@ -80,12 +80,12 @@ class Fetching:
                 self._broken(_BROKEN, error.strerror or str(error))
 
     def _answer(self, request: bytes) -> None:
-        self._told = time.monotonic()
+        self._head_texts = time.monotonic()
         stream = self._connected()
         stream.sendall(request)
         answer = Answer(stream)
         length = b"" if answer.length is None else b"%d" % answer.length
-        head = pack(b"%d" % answer.status, length, *_told(answer))
+        head = pack(b"%d" % answer.status, length, *_head_texts(answer))
         if answer.length is not None and len(head) + len(pack(b"")) + answer.length <= MOST:
             self._pass_on_whole(answer, head)
         else:
@@ -94,7 +94,7 @@ class Fetching:
             for piece in answer.body():
                 left = None if left is None else left - len(piece)
                 send(self._lane, Kind.LAST if left == 0 else Kind.DATA, piece)
-                self._told = time.monotonic()
+                self._head_texts = time.monotonic()
             if left != 0:
                 send(self._lane, Kind.END)
         if not answer.is_reusable:
@@ -124,7 +124,7 @@ class Fetching:
         self._socket = socket.socket(fileno=fds[0])
         self._socket.settimeout(self._stall)
         tunnelled, proxy, request = unpack(data[1:])
-        stream: Stream = _Heard(self._socket, self._tell)
+        stream: Stream = _WatchedStream(self._socket, self._tell)
         if proxy:
             stream = _Secured(stream, self._trust.context(), proxy.decode())
         if tunnelled:
@@ -134,8 +134,8 @@ class Fetching:
 
     def _tell(self) -> None:
         """Bytes came; mvm hears of it where it has heard nothing for a while."""
-        if time.monotonic() - self._told > _QUIET:
-            self._told = time.monotonic()
+        if time.monotonic() - self._head_texts > _QUIET:
+            self._head_texts = time.monotonic()
             send(self._lane, Kind.ALIVE)
 
     def _hang_up(self) -> None:
@@ -150,7 +150,7 @@ class Fetching:
         send(self._lane, Kind.BROKEN, pack(what, words(why)))
 
 
-class _Heard:
+class _WatchedStream:
     """A stream; `tell` is called whenever bytes come."""
 
     def __init__(self, stream: Stream, tell: Callable[[], None]) -> None:
@@ -238,7 +238,7 @@ def _open_tunnel(stream: Stream, request: bytes) -> None:
         raise EOFError(f"the proxy answers {(status or [b'?'])[0].decode(errors='replace')[:16]}")
 
 
-def _told(answer: Answer) -> list[bytes]:
+def _head_texts(answer: Answer) -> list[bytes]:
     """The fields that mvm is told of, names and values in turns."""
     told: list[bytes] = []
     for name in FIELDS:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.fetch import caches as room
-from mvmnix.builder.fetch.caches import Asked, CachedPath, Caches, Outcome
+from mvmnix.builder.fetch.caches import CachedPath, CacheQuery, Caches, Outcome
 from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.fetch.retry import DownloadLimits
 from mvmnix.config import CacheRule
@@ -40,7 +40,7 @@ def test_so_many_questions_and_no_more(server: Server, monkeypatch: pytest.Monke
 
 def test_how_many_questions_a_build_may_ask(server: Server) -> None:
     with Caches([CacheRule(server.origin, ())], LIMITS, environment={}) as caches:
-        caches._asked += [Asked(HASHES[0], server.origin, Outcome.MISSED)] * 19_999
+        caches._asked += [CacheQuery(HASHES[0], server.origin, Outcome.MISSED)] * 19_999
         assert caches.find(HASHES[1]) is None
         with pytest.raises(RefusedError, match="has asked the caches 20000 times"):
             caches.find(HASHES[2])

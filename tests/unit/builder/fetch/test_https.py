@@ -357,15 +357,15 @@ def test_a_body_that_is_not_wanted_may_break_off(world: World) -> None:
 
 def test_so_many_at_once_and_no_more(world: World) -> None:
     """The third waits until one of the first two is done."""
-    running, most, lock, let_go = set[int](), [0], threading.Lock(), threading.Event()
+    running, most, lock, release = set[int](), [0], threading.Lock(), threading.Event()
 
     def handle(it: Asked) -> None:
         with lock:
             running.add(it.nth)
             most[0] = max(most[0], len(running))
             if len(world.server.asked) >= 2:
-                let_go.set()
-        let_go.wait(20)
+                release.set()
+        release.wait(20)
         with lock:
             running.remove(it.nth)
         it.answer(BODY)

@@ -14,7 +14,7 @@ import pytest
 
 from mvmnix.builder.fetch import lanes
 from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.fetch.asking import request
+from mvmnix.builder.fetch.http_requests import request
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.lanes import Deadline, Lane, Lanes
 from mvmnix.builder.fetch.parsing import document_texts
@@ -77,10 +77,10 @@ def test_lanes_that_are_idle_are_bounded() -> None:
 def test_nothing_holds_a_lane_that_was_dropped() -> None:
     """A build asks thousands of questions, each by a lane of its own."""
     opened = Lanes("", stall=5, idle=0)
-    for let_go in (opened.drop, opened.give_back):
+    for release in (opened.drop, opened.give_back):
         lane = opened.take(None, Work.FETCH, b"", b"5")
         still = weakref.ref(lane)
-        let_go(lane)
+        release(lane)
         opened.rest()
         del lane
         assert still() is None

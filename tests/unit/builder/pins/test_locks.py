@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.builder.pins.locks import DebianLock, DebianPin, Reach, Seed
+from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, Seed
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode
@@ -77,7 +77,7 @@ def changed(document: dict[str, Any], where: str, value: object) -> bytes:
 
 def test_debian_lock_says_what_its_sources_are() -> None:
     lock = parse_debian(json.dumps(DEBIAN).encode())
-    assert lock.requested == {"bash": Reach.ALONE, "busybox-static": Reach.CLOSURE}
+    assert lock.requested == {"bash": DependencyDepth.ALONE, "busybox-static": DependencyDepth.CLOSURE}
     bash, busybox, seed = lock.sources()
     assert (bash.uri, bash.name) == (
         "mirror://debian/pool/main/b/bash/bash_5.2.37-2+b10_amd64.deb",
@@ -194,4 +194,6 @@ def test_all_problems_are_told_at_once() -> None:
 def test_a_lock_cannot_be_made_with_a_seed_that_is_not_pinned() -> None:
     pin = DebianPin("bash", "1", "amd64", "pool/b/bash_1_amd64.deb", 1, NAR, ())
     with pytest.raises(ValueError, match="busybox-static"):
-        DebianLock("trixie", "amd64", Seed("busybox-static", "bin/x", NAR), {"bash": Reach.ALONE}, {"bash": pin})
+        DebianLock(
+            "trixie", "amd64", Seed("busybox-static", "bin/x", NAR), {"bash": DependencyDepth.ALONE}, {"bash": pin}
+        )

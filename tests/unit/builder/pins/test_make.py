@@ -7,8 +7,8 @@ import pytest
 
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.pins.index import Index
-from mvmnix.builder.pins.locks import DebianLock, Reach
-from mvmnix.builder.pins.make import PinChange, World, add, changes, update
+from mvmnix.builder.pins.locks import DebianLock, DependencyDepth
+from mvmnix.builder.pins.make import LockContext, PinChange, add, changes, update
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
@@ -62,8 +62,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield store
 
 
-def world(store: Store, *suites: Index) -> World:
-    return World({suite.suite: suite for suite in suites}.__getitem__, store, Silent())
+def context(store: Store, *suites: Index) -> LockContext:
+    return LockContext({suite.suite: suite for suite in suites}.__getitem__, store, Silent())
 
 
 def versions(lock: DebianLock) -> dict[str, str]:
@@ -72,10 +72,10 @@ def versions(lock: DebianLock) -> dict[str, str]:
 
 @pytest.fixture
 def lock(store: Store) -> DebianLock:
-    old = world(store, OLD)
-    lock = add(None, ["bash"], Reach.CLOSURE, "", old)
-    lock = add(lock, ["musl-dev"], Reach.ALONE, "", old)
-    return add(lock, ["linux"], Reach.DIRECT, "", old)
+    old = context(store, OLD)
+    lock = add(None, ["bash"], DependencyDepth.CLOSURE, "", old)
+    lock = add(lock, ["musl-dev"], DependencyDepth.ALONE, "", old)
+    return add(lock, ["linux"], DependencyDepth.DIRECT, "", old)
 
 
 def test_a_new_lock_has_the_seed(lock: DebianLock) -> None:
@@ -84,33 +84,33 @@ def test_a_new_lock_has_the_seed(lock: DebianLock) -> None:
     assert versions(lock) == dict.fromkeys(["bash", "busybox-static", "libc6", "linux", "linux-6.1", "musl-dev"], "1")
     assert lock.packages["musl-dev"].depends == ("gcc",)
     assert dict(lock.requested) == {
-        "bash": Reach.CLOSURE,
-        "busybox-static": Reach.CLOSURE,
-        "linux": Reach.DIRECT,
-        "musl-dev": Reach.ALONE,
+        "bash": DependencyDepth.CLOSURE,
+        "busybox-static": DependencyDepth.CLOSURE,
+        "linux": DependencyDepth.DIRECT,
+        "musl-dev": DependencyDepth.ALONE,
     }
 
 
 def test_adding_leaves_present_pins_alone(lock: DebianLock, store: Store) -> None:
-    after = add(lock, ["kmod"], Reach.CLOSURE, "", world(store, NEW))
+    after = add(lock, ["kmod"], DependencyDepth.CLOSURE, "", context(store, NEW))
     assert changes(lock.packages, after.packages) == (PinChange("kmod", "", "2"),)
-    assert add(after, ["kmod"], Reach.CLOSURE, "", world(store, NEW)) == after
+    assert add(after, ["kmod"], DependencyDepth.CLOSURE, "", context(store, NEW)) == after
 
 
 def test_updating_all_refreshes_the_seed_adds_what_is_new_and_drops_orphans(lock: DebianLock, store: Store) -> None:
-    after = update(lock, [], world(store, NEW))
+    after = update(lock, [], context(store, NEW))
     assert after.seed.nar == seed_digest("2")
     assert versions(after) == dict.fromkeys(
         ["bash", "busybox-static", "libc6", "libtinfo6", "linux", "linux-6.2", "musl-dev"], "2"
     )
     assert after.requested == lock.requested
-    assert update(after, [], world(store, NEW)) == after
+    assert update(after, [], context(store, NEW)) == after
 
 
 def test_updating_one_refreshes_it_and_its_source_only(lock: DebianLock, store: Store) -> None:
-    after = update(lock, ["bash"], world(store, NEW))
+    after = update(lock, ["bash"], context(store, NEW))
     assert changes(lock.packages, after.packages) == (PinChange("bash", "1", "2"), PinChange("libtinfo6", "", "2"))
-    after = update(lock, ["linux-6.1"], world(store, NEW))
+    after = update(lock, ["linux-6.1"], context(store, NEW))
     assert changes(lock.packages, after.packages) == (
         PinChange("linux", "1", "2"),
         PinChange("linux-6.1", "1", ""),
@@ -120,18 +120,18 @@ def test_updating_one_refreshes_it_and_its_source_only(lock: DebianLock, store: 
 
 def test_updating_what_is_not_pinned_names_the_command(lock: DebianLock, store: Store) -> None:
     with pytest.raises(UsageError, match="not pinned: gcc, typo") as error:
-        update(lock, ["typo", "bash", "gcc"], world(store, NEW))
+        update(lock, ["typo", "bash", "gcc"], context(store, NEW))
     assert error.value.hint == "mvm pin debian gcc typo"
 
 
 def test_a_pin_from_another_suite_stays_in_it(lock: DebianLock, store: Store) -> None:
     security = index("trixie-security", stanza("bash", "3", Depends="libc6"))
-    both = world(store, NEW, security)
-    after = add(lock, ["bash"], Reach.CLOSURE, "trixie-security", both)
+    both = context(store, NEW, security)
+    after = add(lock, ["bash"], DependencyDepth.CLOSURE, "trixie-security", both)
     assert (after.packages["bash"].version, after.packages["bash"].suite) == ("3", "trixie-security")
     assert after.packages["libc6"].version == "1"
     assert versions(update(after, [], both))["bash"] == "3"
-    gone = world(store, NEW, index("trixie-security", stanza("other")))
+    gone = context(store, NEW, index("trixie-security", stanza("other")))
     back = update(after, [], gone)
     assert (back.packages["bash"].version, back.packages["bash"].suite) == ("2", "")
 

@@ -3,15 +3,15 @@
 import pytest
 
 from mvmnix.builder.pins.index import Index
-from mvmnix.builder.pins.locks import DebianPin, Reach
-from mvmnix.builder.pins.resolve import Demand, resolve, without
+from mvmnix.builder.pins.locks import DebianPin, DependencyDepth
+from mvmnix.builder.pins.resolve import LockRequirements, resolve, without
 from mvmnix.errors import UsageError
 from tests.unit.builder.pins.small_index import index, stanza
 
 
 def closure(suite: Index, *names: str, **kept: DebianPin) -> dict[str, DebianPin]:
     pins = {pin.name: pin for pin in kept.values()}
-    return resolve(Demand(dict.fromkeys(names, Reach.CLOSURE), pins, frozenset(pins)), [suite])
+    return resolve(LockRequirements(dict.fromkeys(names, DependencyDepth.CLOSURE), pins, frozenset(pins)), [suite])
 
 
 def edges(pins: dict[str, DebianPin]) -> dict[str, tuple[str, ...]]:
@@ -68,8 +68,12 @@ def test_alternatives(depends: str, requested: tuple[str, ...], chosen: str) -> 
 
 def test_reach_limits_what_is_pinned_and_keeps_the_edges() -> None:
     suite = index("trixie", stanza("aa", Depends="bb"), stanza("bb", Depends="cc"), stanza("cc"))
-    for reach, names in ((Reach.ALONE, {"aa"}), (Reach.DIRECT, {"aa", "bb"}), (Reach.CLOSURE, {"aa", "bb", "cc"})):
-        pins = resolve(Demand({"aa": reach}, {}), [suite])
+    for reach, names in (
+        (DependencyDepth.ALONE, {"aa"}),
+        (DependencyDepth.DIRECT, {"aa", "bb"}),
+        (DependencyDepth.CLOSURE, {"aa", "bb", "cc"}),
+    ):
+        pins = resolve(LockRequirements({"aa": reach}, {}), [suite])
         assert pins.keys() == names
         assert pins["aa"].depends == ("bb",)
 
@@ -78,7 +82,12 @@ def test_the_widest_reach_wins() -> None:
     suite = index(
         "trixie", stanza("aa", Depends="bb"), stanza("bb", Depends="cc"), stanza("cc"), stanza("zz", Depends="bb")
     )
-    pins = resolve(Demand({"aa": Reach.DIRECT, "zz": Reach.CLOSURE, "bb": Reach.ALONE}, {}), [suite])
+    pins = resolve(
+        LockRequirements(
+            {"aa": DependencyDepth.DIRECT, "zz": DependencyDepth.CLOSURE, "bb": DependencyDepth.ALONE}, {}
+        ),
+        [suite],
+    )
     assert pins.keys() == {"aa", "bb", "cc", "zz"}
 
 
@@ -123,7 +132,7 @@ def test_a_present_choice_among_alternatives_stays() -> None:
     old = index("trixie", stanza("root", Depends="bb"), stanza("bb"))
     new = index("trixie", stanza("root", "2", Depends="aa | bb"), stanza("aa"), stanza("bb"))
     present = closure(old, "root")
-    pins = resolve(Demand({"root": Reach.CLOSURE}, {}, frozenset(present)), [new])
+    pins = resolve(LockRequirements({"root": DependencyDepth.CLOSURE}, {}, frozenset(present)), [new])
     assert pins["root"].depends == ("bb",)
 
 
@@ -132,7 +141,9 @@ def test_another_suite_gives_what_was_asked_of_it_and_what_only_it_satisfies() -
     security = index(
         "trixie-security", stanza("aa", "2", Depends="bb (>= 2), cc"), stanza("bb", "2"), stanza("cc", "2")
     )
-    pins = resolve(Demand({"aa": Reach.CLOSURE}, {}, suites={"aa": "trixie-security"}), [release, security])
+    pins = resolve(
+        LockRequirements({"aa": DependencyDepth.CLOSURE}, {}, suites={"aa": "trixie-security"}), [release, security]
+    )
     assert {name: (pin.version, pin.suite) for name, pin in pins.items()} == {
         "aa": ("2", "trixie-security"),
         "bb": ("2", "trixie-security"),
@@ -143,7 +154,7 @@ def test_another_suite_gives_what_was_asked_of_it_and_what_only_it_satisfies() -
 @pytest.mark.parametrize(("version", "suite"), [("0.9", ""), ("1.0", ""), ("1.1", "trixie-security")])
 def test_another_suite_is_left_when_the_release_has_caught_up(version: str, suite: str) -> None:
     indexes = [index("trixie", stanza("aa", "1.0")), index("trixie-security", stanza("aa", version))]
-    pins = resolve(Demand({"aa": Reach.CLOSURE}, {}, suites={"aa": "trixie-security"}), indexes)
+    pins = resolve(LockRequirements({"aa": DependencyDepth.CLOSURE}, {}, suites={"aa": "trixie-security"}), indexes)
     assert pins["aa"].suite == suite
     assert pins["aa"].version == max("1.0", version)
 
@@ -152,4 +163,6 @@ def test_contradicting_dependencies_end_in_an_error() -> None:
     release = index("trixie", stanza("xx", "1"), stanza("aa", Depends="xx (= 1)"), stanza("bb", Depends="xx (= 2)"))
     security = index("trixie-security", stanza("xx", "2"))
     with pytest.raises(UsageError, match="no single version of xx"):
-        resolve(Demand({"aa": Reach.CLOSURE, "bb": Reach.CLOSURE}, {}), [release, security])
+        resolve(
+            LockRequirements({"aa": DependencyDepth.CLOSURE, "bb": DependencyDepth.CLOSURE}, {}), [release, security]
+        )

@@ -68,8 +68,8 @@ class Site:
             self.request,
             store=self.store,
             images=self.images,
-            suppliers=self.market,
-            errands=AtOnce(),
+            fetchers=self.market,
+            workers=AtOnce(),
             progress=self.progress,
             **options,
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import strict
-from mvmnix.builder.session.import_outputs import OUTPUTS, Reception
+from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
@@ -40,22 +40,22 @@ def described(world: World, change: Callable[[Json], object]) -> bytes:
 
 
 def test_a_complete_image_is_kept_under_its_digests(world: World, store: Store, tmp_path: Path) -> None:
-    with Reception(store) as reception:
-        reception.write(ustar(files_of(world)))
-        assert reception.image() == world.image
+    with OutputImport(store) as imported:
+        imported.write(ustar(files_of(world)))
+        assert imported.image() == world.image
     assert kept(tmp_path) == sorted(Digest.of(data).hex for data in files_of(world).values())
-    with Reception(store) as again:
+    with OutputImport(store) as again:
         again.write(ustar(files_of(world)))
         assert again.image() == world.image, "what is there already is kept once more"
 
 
 def test_files_that_come_one_by_one(world: World, store: Store, tmp_path: Path) -> None:
-    with Reception(store) as reception:
+    with OutputImport(store) as imported:
         for name in OUTPUTS:
-            incoming = reception.open(name)
+            incoming = imported.open(name)
             incoming.write(files_of(world)[name])
             incoming.close()
-        assert reception.settle() == world.image
+        assert imported.settle() == world.image
     assert len(kept(tmp_path)) == 4
 
 
@@ -94,9 +94,9 @@ def test_a_manifest_that_says_something_else(
     world: World, store: Store, tmp_path: Path, change: Callable[[Json], object], codes: list[Code]
 ) -> None:
     files = files_of(world) | {"manifest.json": described(world, change)}
-    with pytest.raises(RefusedError) as refusal, Reception(store) as reception:
-        reception.write(ustar(files))
-        reception.image()
+    with pytest.raises(RefusedError) as refusal, OutputImport(store) as imported:
+        imported.write(ustar(files))
+        imported.image()
     assert list(refusal.value.codes) == codes
     assert kept(tmp_path) == []
 
@@ -112,9 +112,9 @@ def test_a_flipped_byte_anywhere_in_the_root_file_system(world: World, store: St
         value["artifacts"]["rootfs"]["sha256"] = Digest.of(world.rootfs).hex
 
     files = files_of(world) | {"manifest.json": described(world, agree)}
-    with pytest.raises(RefusedError) as refusal, Reception(store) as reception:
-        reception.write(ustar(files))
-        reception.image()
+    with pytest.raises(RefusedError) as refusal, OutputImport(store) as imported:
+        imported.write(ustar(files))
+        imported.image()
     assert set(refusal.value.codes) == {Code.VERITY_MISMATCH}
     assert kept(tmp_path) == []
 
@@ -122,20 +122,20 @@ def test_a_flipped_byte_anywhere_in_the_root_file_system(world: World, store: St
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_missing_file_leaves_nothing(world: World, store: Store, tmp_path: Path, name: str) -> None:
     files = {other: data for other, data in files_of(world).items() if other != name}
-    with pytest.raises(RefusedError) as refusal, Reception(store) as reception:
-        reception.write(ustar(files))
-        reception.image()
+    with pytest.raises(RefusedError) as refusal, OutputImport(store) as imported:
+        imported.write(ustar(files))
+        imported.image()
     assert refusal.value.codes == (Code.OUTPUT_MALFORMED,)
     assert name in refusal.value.reasons[0].why
     assert kept(tmp_path) == []
 
 
 def test_an_interruption_leaves_nothing(world: World, store: Store, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), Reception(store) as reception:
-        reception.write(ustar(files_of(world))[:100_000])
+    with pytest.raises(KeyboardInterrupt), OutputImport(store) as imported:
+        imported.write(ustar(files_of(world))[:100_000])
         raise KeyboardInterrupt
     assert kept(tmp_path) == []
     before = len(list(Path("/proc/self/fd").iterdir()))
-    with Reception(store) as reception:
-        reception.write(ustar(files_of(world))[:100_000])
+    with OutputImport(store) as imported:
+        imported.write(ustar(files_of(world))[:100_000])
     assert len(list(Path("/proc/self/fd").iterdir())) == before

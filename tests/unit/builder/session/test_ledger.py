@@ -97,7 +97,7 @@ def test_a_miss_may_be_forgiven(slow: Slow) -> None:
     guest.connection.data(GET)
     slow.searches[PATH.hash](None)
     guest.heard()
-    ledger.forgive([PATH.hash])
+    ledger.forget_misses([PATH.hash])
     guest.connection.data(GET)
     assert slow.begun == [PATH.hash] * 2
 

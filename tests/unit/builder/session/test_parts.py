@@ -88,7 +88,7 @@ class Site:
 
     def build(self, wanted: Collection[str] = WANTED) -> PartsRecord:
         work = PartsBuild(
-            self.request, store=self.store, suppliers=self.market, errands=AtOnce(), progress=self.progress
+            self.request, store=self.store, fetchers=self.market, workers=AtOnce(), progress=self.progress
         )
         self.vm.connect = work.connection
         return work.run(self.vm, wanted=wanted, jobs=2)

@@ -12,7 +12,7 @@ from mvmnix import lock
 from mvmnix.builder.fetch.caches import CachedPath
 from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.session.ledger import Offer
-from mvmnix.builder.session.substituter import Supply
+from mvmnix.builder.session.substituter import SourceFinder
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, HashMode, StorePath
 from mvmnix.private_dirs import Directory
@@ -76,7 +76,7 @@ class Counter:
     def __post_init__(self) -> None:
         self.store = Cache(until_the_end(Directory.create(str(self.path / "sources"))))
         self.market = Noting(self.store, {TOOL.digest: b"tool", TREE.digest: nar_of(b"seed")}, journal=self.journal)
-        self.supply = Supply(
+        self.finder = SourceFinder(
             self.market,
             self.store,
             AtOnce(),
@@ -87,7 +87,7 @@ class Counter:
     def seek(self, name: str) -> tuple[bool, Offer | None]:
         """Whether it was looked for, and what was found."""
         found: list[Offer | None] = []
-        begun = self.supply.seek(name, found.append)
+        begun = self.finder.seek(name, found.append)
         assert len(found) == begun, "whoever waits is told, once"
         return begun, found[0] if found else None
 
@@ -113,7 +113,7 @@ def counter(tmp_path: Path) -> Counter:
 
 
 def test_a_source_is_recorded_before_it_is_asked_for(counter: Counter) -> None:
-    counter.supply.know([TOOL, TREE])
+    counter.finder.know([TOOL, TREE])
     for it in (TOOL, TREE):
         offer = counter.offered(it.store_path.hash)
         assert (offer.path, offer.origin, offer.references) == (it.store_path, it, ())
@@ -136,7 +136,7 @@ def test_a_locked_tree_is_recorded_before_it_is_asked_for(counter: Counter) -> N
     text = json.dumps({"nodes": nodes, "root": "root", "version": 7})
     (node,) = lock.parse(text.encode()).locked
     counter.market.files = {node.nar: archive}
-    counter.supply.know([node])
+    counter.finder.know([node])
     offer = counter.offered(node.store_path.hash)
     assert (offer.origin, offer.nar) == (node, node.nar)
     assert counter.journal == [f"record {node.uri} (lock node {node.name})", f"market asked {node.uri}"]
@@ -144,7 +144,7 @@ def test_a_locked_tree_is_recorded_before_it_is_asked_for(counter: Counter) -> N
 
 def test_a_part_is_given_under_its_statement_and_asked_of_nobody(counter: Counter) -> None:
     counter.keep()
-    counter.supply.know([PART])
+    counter.finder.know([PART])
     offer = counter.offered(PART.path.hash)
     assert (offer.path, offer.nar, offer.origin) == (PART.path, PART.nar, PART)
     assert (offer.references, offer.address) == ((), None)
@@ -153,22 +153,22 @@ def test_a_part_is_given_under_its_statement_and_asked_of_nobody(counter: Counte
 
 def test_a_part_that_was_changed_is_not_given_and_makes_room(counter: Counter) -> None:
     where = counter.keep(nar_of(b"poison"))
-    counter.supply.know([PART])
+    counter.finder.know([PART])
     assert counter.seek(PART.path.hash) == (True, None)
-    assert isinstance(counter.supply.failure, RefusedError)
-    assert counter.supply.failure.codes == (ReasonCode.SOURCE_MISMATCH,)
+    assert isinstance(counter.finder.failure, RefusedError)
+    assert counter.finder.failure.codes == (ReasonCode.SOURCE_MISMATCH,)
     assert not where.exists()
 
 
 def test_a_part_whose_archive_is_gone_is_a_miss(counter: Counter) -> None:
-    counter.supply.know([PART])
+    counter.finder.know([PART])
     assert counter.seek(PART.path.hash) == (True, None)
-    assert counter.supply.failure is not None
+    assert counter.finder.failure is not None
 
 
 def test_caches_are_asked_for_what_nobody_knows_and_for_nothing_else(counter: Counter) -> None:
     counter.market.caches = Shelf(counter.journal)
-    counter.supply.know([TOOL])
+    counter.finder.know([TOOL])
     counter.offered(TOOL.store_path.hash)
     assert not [line for line in counter.journal if "cache" in line]
     counter.journal.clear()
@@ -184,7 +184,7 @@ def test_caches_are_asked_for_what_nobody_knows_and_for_nothing_else(counter: Co
         f"record {'0' * 32}.narinfo, of the binary caches",
         f"cache asked {'0' * 32}",
     ]
-    assert counter.supply.failure is None, "a miss is no failure"
+    assert counter.finder.failure is None, "a miss is no failure"
 
 
 def test_without_caches_what_nobody_knows_is_a_miss_at_once(counter: Counter) -> None:
@@ -197,30 +197,30 @@ def test_what_was_known_of_a_path_stays(counter: Counter) -> None:
     counter.keep()
     path = TREE.store_path
     first = KeptPath(path, PART.nar, PART.bundle)
-    counter.supply.know([first])
-    counter.supply.know([TREE])
+    counter.finder.know([first])
+    counter.finder.know([TREE])
     assert counter.offered(path.hash).origin == first
 
 
 def test_all_refusals_are_told_at_once_and_each_once(counter: Counter) -> None:
     counter.market.files = {}
-    counter.supply.know([TOOL, LIBRARY])
+    counter.finder.know([TOOL, LIBRARY])
     for it in (TOOL, LIBRARY, TOOL):
         assert counter.seek(it.store_path.hash) == (True, None)
-    failure = counter.supply.failure
+    failure = counter.finder.failure
     assert isinstance(failure, RefusedError)
     assert [reason.what for reason in failure.reasons] == [TOOL.uri, LIBRARY.uri]
 
 
 def test_a_refusal_comes_before_a_failure(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
-    counter.supply.know([TOOL, LIBRARY])
+    counter.finder.know([TOOL, LIBRARY])
     counter.market.files = {}
     with monkeypatch.context() as patch:
         patch.setattr(counter.market, "sources", lambda _: broken()())
         counter.seek(TOOL.store_path.hash)
-    assert "OSError" in str(counter.supply.failure)
+    assert "OSError" in str(counter.finder.failure)
     counter.seek(LIBRARY.store_path.hash)
-    assert isinstance(counter.supply.failure, RefusedError)
+    assert isinstance(counter.finder.failure, RefusedError)
     assert [line for line in counter.journal if line.startswith("record")], "what fails is on record too"
 
 
@@ -230,8 +230,8 @@ def test_a_cache_s_answer_that_does_not_count_is_a_miss_and_on_record(counter: C
     assert counter.seek("0" * 32) == (True, None)
     shelf.broken = refuse(ReasonCode.CACHE_SIGNATURE, "a narinfo", "nobody trusted signed it", "look at it")
     assert counter.seek("1" * 32) == (True, None)
-    assert counter.supply.failure is None
-    assert counter.supply.doubt == "the cache is down"
+    assert counter.finder.failure is None
+    assert counter.finder.doubt == "the cache is down"
     assert [line for line in counter.journal if line.startswith("doubt")] == [
         "doubt the cache is down",
         f"doubt {shelf.broken}",
@@ -247,6 +247,6 @@ def broken() -> Callable[[], None]:
 
 def test_an_error_of_the_machine_s_is_a_failure_and_a_miss(counter: Counter, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counter.market, "sources", lambda _: broken()())
-    counter.supply.know([TOOL])
+    counter.finder.know([TOOL])
     assert counter.seek(TOOL.store_path.hash) == (True, None)
-    assert "OSError" in str(counter.supply.failure)
+    assert "OSError" in str(counter.finder.failure)

@@ -384,7 +384,7 @@ def test_kept_parts_stay(settled: Station) -> None:
     part = KeptPath(StorePath("5" * 32, "initrd"), Digest.of(archive), Digest.of(statement))
     with settled.roots() as roots, Context(roots) as rooms:
         rooms.sources.put(archive, part.nar)
-        rooms.part_book.add(PartDomain(Digest.of(b"tree"), ()), {}, (part,), statement)
+        rooms.part_index.add(PartDomain(Digest.of(b"tree"), ()), {}, (part,), statement)
     for command in (("image", "prune", "--all"), ("store", "gc")):
         assert settled.mvm(*command).code == 0
     assert (settled.state / "bundles" / part.bundle.hex).read_bytes() == statement

@@ -211,7 +211,7 @@ def test_a_killed_supervisor_says_nothing_and_its_socket_goes(here: House) -> No
         with pytest.raises(MvmnixError, match=r"without an answer|can't be heard"):
             it.wait()
     wait_until(lambda: registry.find_machine(machines, "web").state == "dead")
-    cleanup.tidy(machines, here.ledger(), host.clock)
+    cleanup.clean_up(machines, here.ledger(), host.clock)
     assert not (here.path / "machines" / entry.status.machine / control_socket.NAME).exists()
 
 

@@ -58,8 +58,8 @@ def test_a_file_of_that_size_without_a_name(directory: Directory) -> None:
     assert os.listdir(directory.fd) == []  # noqa: PTH208 - a descriptor
     with pytest.raises(FileNotFoundError):  # nor is it given one (open(2), O_EXCL)
         os.link(f"/proc/self/fd/{data.file}", "named", dst_dir_fd=directory.fd, follow_symlinks=True)
-    prepared.let_go()
-    prepared.let_go()
+    prepared.release()
+    prepared.release()
     assert ours() == []
 
 
@@ -72,7 +72,7 @@ def test_each_has_a_key_of_its_own(directory: Directory) -> None:
     for _, data in both:
         assert os.pread(data.file, SIZE, 0).count(0) == SIZE, "nothing of either is in the file"
     for prepared, _ in both:
-        prepared.let_go()
+        prepared.release()
 
 
 def test_where_there_is_no_room(directory: Directory) -> None:

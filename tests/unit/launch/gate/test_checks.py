@@ -11,7 +11,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey
-from mvmnix.launch.gate.checks import Candidate, SummarizedImage, plan_of, step_20_agreement, step_23_provenance
+from mvmnix.launch.gate.checks import PlanWithImage, SummarizedImage, plan_of, step_20_agreement, step_23_provenance
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.model import Digest
@@ -37,9 +37,9 @@ def candidate(world: World, tmp_path: Path) -> Iterator[Any]:
     """Makes a candidate of the world as it is now, with something else in it."""
     files = world.open(tmp_path)
 
-    def make(**changes: Any) -> Candidate:
+    def make(**changes: Any) -> PlanWithImage:
         evidence = replace(world.evidence, **{name: changes.pop(name) for name in FILES if name in changes})
-        made = Candidate(world.plan(), world.image, files, evidence, world.policy, world.now)
+        made = PlanWithImage(world.plan(), world.image, files, evidence, world.policy, world.now)
         return replace(made, **changes)
 
     yield make
@@ -47,7 +47,7 @@ def candidate(world: World, tmp_path: Path) -> Iterator[Any]:
         os.close(fd)
 
 
-def refused(it: Candidate) -> set[ReasonCode]:
+def refused(it: PlanWithImage) -> set[ReasonCode]:
     with pytest.raises(RefusedError) as caught:
         step_23_provenance(it)
     return set(caught.value.codes)

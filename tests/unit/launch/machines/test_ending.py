@@ -37,5 +37,5 @@ def test_judge(action: HostAction, last_word: ChannelEnd, events: tuple[MonitorE
 
 @pytest.mark.parametrize("reason", EndReason)
 def test_a_corrupted_disk_explains_every_end_that_nobody_meant(reason: EndReason) -> None:
-    assert with_disk(reason, (3,)) is (reason if reason.orderly else EndReason.VERITY_CORRUPTION)
+    assert with_disk(reason, (3,)) is (reason if reason.is_clean else EndReason.VERITY_CORRUPTION)
     assert with_disk(reason, ()) is reason

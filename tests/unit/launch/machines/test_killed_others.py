@@ -85,7 +85,7 @@ def test_its_supervisor_puts_the_end_down_by_itself(tmp_path: Path, state: Machi
 
 def assert_ended(here: House, reason: EndReason) -> None:
     machines = here.directory("machines")
-    assert cleanup.survey(machines).is_tidy, "nothing is left for the next call"
+    assert cleanup.scan_machines(machines).is_tidy, "nothing is left for the next call"
     (entry,) = registry.list_entries(machines)
     assert (entry.state, entry.status.reason) == ("ended", reason)
     assert [record.kind for record in here.log() if record.kind is not RecordKind.PAUSE] == [

@@ -262,8 +262,8 @@ def test_a_supervisor_that_is_killed_between_two_boots(here: House, logged: bool
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
         machines = here.directory("machines")
-        cleanup.tidy(machines, here.ledger(), host.clock)
-        assert cleanup.survey(machines).is_tidy
+        cleanup.clean_up(machines, here.ledger(), host.clock)
+        assert cleanup.scan_machines(machines).is_tidy
         with pytest.raises(RefusedError, match="may start once"):
             start_machine(plan, here.host())
     restart = [(RecordKind.RESTART, (STALLED,))] if logged else []

@@ -117,7 +117,7 @@ def test_a_killed_supervisor_takes_a_paused_machine_along(here: House) -> None:
     wait_until(lambda: gone(hypervisor))
     machines = here.directory("machines")
     wait_until(lambda: registry.find_machine(machines, "web").state == "dead")
-    cleanup.tidy(machines, here.ledger(), here.host().clock)
+    cleanup.clean_up(machines, here.ledger(), here.host().clock)
     assert ended(here) == (MachineState.ENDED, EndReason.SUPERVISOR_DIED)
 
 

@@ -458,7 +458,7 @@ def test_a_machine_ends_even_when_its_end_cannot_be_logged(here: House) -> None:
         pid = machine._guest.process.pid
     assert not Path(f"/proc/{pid}").exists()
     assert only_entry(here).state == "dead"
-    (dead,) = cleanup.tidy(here.directory("machines"), here.ledger(), host.clock)
+    (dead,) = cleanup.clean_up(here.directory("machines"), here.ledger(), host.clock)
     assert dead.machine == machine.id
     assert kinds(here) == [RecordKind.START, RecordKind.END]
 
@@ -581,7 +581,7 @@ def test_a_guest_that_provokes_refusals_does_not_flood_the_log(here: House) -> N
             assert exec_(machine, "knock", port, "40") == (0, b"")
             for _ in range(1000):  # each turn of the guest opens one connection
                 machine.ping()
-                if sum(machine._course.tally.counts.values()) == 40 * times:
+                if sum(machine._observations.tally.counts.values()) == 40 * times:
                     break
     *_, first, second, end = here.log()
     assert [(it.kind, it.reasons, it.count) for it in (first, second)] == [

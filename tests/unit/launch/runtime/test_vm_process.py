@@ -25,7 +25,7 @@ USER = User(1000, 1000)
 IDLE = 20.0
 
 
-def sketch(path: Path) -> LaunchSpec:
+def partial_spec(path: Path) -> LaunchSpec:
     disk = os.open(path, os.O_RDONLY)
     return LaunchSpec(disk, disk, disk, 0, 0, 0, 1, 64, "quiet", Acceleration.TCG, 2_000_000)
 
@@ -35,7 +35,7 @@ def running(
     path: Path, scenario: Scenario = Scenario.BOOTS, console: Callable[[bytes], None] = lambda _: None
 ) -> Iterator[Guest]:
     (path / "disk").write_bytes(b"the disk")
-    spec, loop = sketch(path / "disk"), Loop()
+    spec, loop = partial_spec(path / "disk"), Loop()
     guest = Preparation(FakeHypervisor(scenario), NullJail(), spec).spawn(loop, console=console, services={})
     os.close(spec.kernel)
     try:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Patience, Sample, StallReason, StallRule
+from mvmnix.launch.vmm.boot_watchdog import BootBudget, BootWatchdog, Sample, StallReason, StallRule
 from mvmnix.launch.vmm.scheduling import Schedule, Thread
 
 type Look = tuple[float, float, int]
@@ -33,7 +33,7 @@ PROCESSOR = Thread(8, "CPU 0/TCG", "S", 900, 0)
     ],
 )
 def test_patience(looks: list[Look], verdict: bool) -> None:
-    patience = Patience(10.0, began=0.0)
+    patience = BootBudget(10.0, began=0.0)
     found = [patience.exhausted(now=now, cpu=cpu, progress=progress) for now, cpu, progress in looks]
     assert found == [False] * (len(looks) - 1) + [verdict]
 

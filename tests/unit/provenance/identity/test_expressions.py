@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.provenance.identity.expressions import takes_for_ever
+from mvmnix.provenance.identity.expressions import may_backtrack
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.identity.trust import Pattern
 
@@ -30,7 +30,7 @@ TAKEN = (
 @pytest.mark.parametrize("text", FOR_EVER)
 def test_for_ever(text: str) -> None:
     re.compile(text)
-    assert takes_for_ever(text)
+    assert may_backtrack(text)
     with pytest.raises(ValueError, match="for ever"):
         Pattern(text, regexp=True)
     assert Pattern(text).matches(text), "as a text it is one"
@@ -60,5 +60,5 @@ def test_whatever_is_an_expression_can_be_read(text: str) -> None:
             re.compile(text)
     except (re.error, OverflowError):
         assume(False)
-    found = takes_for_ever(text)
-    assert takes_for_ever(f"(?:{text})@[)(+]") is found, "it is the same within a group"
+    found = may_backtrack(text)
+    assert may_backtrack(f"(?:{text})@[)(+]") is found, "it is the same within a group"

@@ -8,7 +8,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile, Revoked
 from mvmnix.provenance.identity.trust import Pattern
-from mvmnix.provenance.policy.merge import Surroundings
+from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.policy.policy import SERIAL_FILES
 from mvmnix.provenance.policy.trust_text import effective
 from tests.unit.provenance import world as worlds
@@ -29,9 +29,9 @@ sha256 = "{FILE.hex}"
 """
 
 
-def around(*files: str | None) -> Surroundings:
+def around(*files: str | None) -> PolicyInputs:
     floor, user = (None if text is None else RevocationFile.parse(text.encode()) for text in files)
-    return Surroundings((floor, user))
+    return PolicyInputs((floor, user))
 
 
 def test_what_a_file_says() -> None:
@@ -46,7 +46,7 @@ def test_what_a_file_says() -> None:
     assert not found.revocations.revokes("me@left.example", "https://other.example")
     assert not found.revocations.revokes("me@here.example", "https://issuer.example")
     assert found.entries[0] == Revoked(f"key {KEY}", "the laptop was stolen", datetime(2026, 11, 25, tzinfo=UTC))
-    assert found.revocations.told(FILE) == "is revoked"
+    assert found.revocations.words(FILE) == "is revoked"
     assert [entry.reason for entry in found.entries] == ["the laptop was stolen", "", ""]
 
 
@@ -63,7 +63,7 @@ def test_both_files_count_and_the_policy_s_digest_stays() -> None:
 def test_the_machine_s_reason_is_told_first() -> None:
     ours, theirs = (f'{TEXT}reason = "{why}"\n' for why in ("a hole", "a whim"))
     for floor, user, told in ((ours, theirs, "a hole"), (TEXT, theirs, "a whim"), (ours, None, "a hole")):
-        assert around(floor, user).revocations.told(FILE) == f"is revoked: {told!r}"
+        assert around(floor, user).revocations.words(FILE) == f"is revoked: {told!r}"
 
 
 def test_a_file_that_revokes_nothing_yet() -> None:

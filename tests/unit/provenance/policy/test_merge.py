@@ -14,7 +14,7 @@ from mvmnix.provenance.identity.trust import Identity, Pattern
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.default import default_policy
-from mvmnix.provenance.policy.merge import Surroundings
+from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, Thresholds, VerifierRule
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM
@@ -82,7 +82,7 @@ def two(*who: str) -> str:
 
 def read(floor: str | None, user: str | None) -> TrustPolicy:
     one, two = (None if text is None else text.encode() for text in (floor, user))
-    return trust_text.effective(one, two, Surroundings(roots=ROOTS))
+    return trust_text.effective(one, two, PolicyInputs(roots=ROOTS))
 
 
 def codes(floor: str | None, user: str | None) -> set[ReasonCode]:
@@ -379,7 +379,7 @@ def test_times_are_told_as_everywhere() -> None:
 def test_a_root_that_is_not_there() -> None:
     pinned = table(PINS).encode()
     with pytest.raises(RefusedError, match=r"roots/other[.]json") as caught:
-        trust_text.effective(None, pinned, Surroundings(roots={Digest.of(ROOT): ROOT}))
+        trust_text.effective(None, pinned, PolicyInputs(roots={Digest.of(ROOT): ROOT}))
     assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
     with pytest.raises(RefusedError) as caught:
         trust_text.effective(None, pinned)

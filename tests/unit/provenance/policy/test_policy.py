@@ -21,7 +21,7 @@ from mvmnix.provenance.policy.default import default_policy
 from mvmnix.provenance.policy.policy import digest_of
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, Thresholds
 from mvmnix.provenance.policy.trust_text import effective
-from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Accounted, Provenance, RootTree, Versions
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, LockAccount, Provenance, RootTree, Versions
 
 KEYS = {role: PrivateKey.generate(kind).public for role, kind in zip(Role, (*Algorithm, *Algorithm), strict=True)}
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
@@ -46,7 +46,7 @@ def by(builder_id: str) -> Provenance:
         directory="",
         attribute="default",
         lock=None,
-        nodes=Accounted((), (), ()),
+        nodes=LockAccount((), (), ()),
         sources=(),
         builder_id=builder_id,
         builder_image=files,

@@ -17,8 +17,8 @@ from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.slsa import build_types, foreign_builds
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.verify import requirements
-from mvmnix.provenance.verify.artifact_verifier import Standard, judge_artifact
-from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
+from mvmnix.provenance.verify.artifact_verifier import VerificationCriteria, judge_artifact
+from mvmnix.provenance.verify.requirements import Requirements, StatementPosition, unmet
 from tests.private_sigstore import Hooks, der
 from tests.unit.provenance.foreign_world import (
     ARTIFACT,
@@ -40,7 +40,7 @@ from tests.unit.provenance.forgeries import ISSUER, KEY, NOW, OURS, SUBJECT, dro
 
 HOME = "https://github.com/slsa-framework/slsa-github-generator"
 RUNNER = "https://gitlab.com/gitlab-org/gitlab-runner/-/blob/v17.0.0/PROVENANCE.md"
-PLACE = Place("app.img", 1, 1)
+PLACE = StatementPosition("app.img", 1, 1)
 SOURCE = {"uri": f"git+{REPOSITORY}@{REF}", "digest": {"sha1": COMMIT}}
 TRUST = Trust(
     (Signer("ci", identity(), frozenset(Role)), Signer("key", KEY.public, frozenset(Role), OURS.domain)),
@@ -189,7 +189,9 @@ def judged(
         to_bytes(statement(kind, predicate)), at=NOW, subject=SUBJECT, issuer=ISSUER, hooks=hooks, key=key
     )
     try:
-        assert judge_artifact("app.img", Blob(DIGEST, lambda: ARTIFACT), [data], Standard(TRUST, wanted)).counted
+        assert judge_artifact(
+            "app.img", Blob(DIGEST, lambda: ARTIFACT), [data], VerificationCriteria(TRUST, wanted)
+        ).counted
     except RefusedError as error:
         return list(error.codes)
     return []

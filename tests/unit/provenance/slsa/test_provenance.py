@@ -12,7 +12,7 @@ from mvmnix.model import Digest, HashMode, StorePath
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, LockedInput, RootTree, UntouchedNode, lock_account
+from mvmnix.provenance.slsa.provenance import HOST_NIX, LockAccount, LockedInput, RootTree, UntouchedNode, lock_account
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import LOCK, TOUCHED, World, drop, put
 
@@ -28,17 +28,17 @@ def world(tmp_path: Path) -> World:
 def test_every_lock_node_is_accounted_for() -> None:
     locked = lock.parse(LOCK)
     nixpkgs, used = locked.locked
-    assert lock_account(locked, {TOUCHED}) == Accounted(
+    assert lock_account(locked, {TOUCHED}) == LockAccount(
         (LockedInput("used", used.source),), (UntouchedNode("nixpkgs", nixpkgs.nar),), ("mvm",)
     )
-    assert lock_account(lock.parse(None), set()) == Accounted((), (), ())
+    assert lock_account(lock.parse(None), set()) == LockAccount((), (), ())
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {},
-        {"lock": None, "nodes": Accounted((), (), ())},
+        {"lock": None, "nodes": LockAccount((), (), ())},
         {"builder_id": HOST_NIX, "builder_image": ()},
         {"limits": None, "derivation": DERIVATION},
         {"directory": "", "attribute": "packages.x86_64-linux.hello"},
@@ -91,7 +91,7 @@ def test_what_slsa_readers_find(world: World) -> None:
     assert worlds.SEED.mode is HashMode.NAR
     assert definition["externalParameters"]["lock"] == {"digest": {"sha256": Digest.of(LOCK).hex}}
     assert [name["name"] for name in definition["internalParameters"]["lockNodes"]["untouched"]] == ["nixpkgs"]
-    without = predicate.provenance_statement(world.provenance(lock=None, nodes=Accounted((), (), ())), ()).predicate
+    without = predicate.provenance_statement(world.provenance(lock=None, nodes=LockAccount((), (), ())), ()).predicate
     bare: Any = without["buildDefinition"]
     assert bare["externalParameters"]["lock"] == {"inputs": "none"}
 

@@ -20,7 +20,7 @@ from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.verify import requirements
-from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge_artifact
+from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, VerificationCriteria, judge_artifact
 from mvmnix.provenance.verify.release_checks import is_own
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.unit.provenance import foreign_world as foreign
@@ -42,8 +42,8 @@ def bundle(statement: Any) -> bytes:
     return envelope.sign(payload, KEY).to_bytes()
 
 
-def judged(*bundles: bytes, wanted: Requirements = ALL, trust: Trust = TRUST) -> Passed:
-    return judge_artifact("app.img", Blob(DIGEST), bundles, Standard(trust, wanted))
+def judged(*bundles: bytes, wanted: Requirements = ALL, trust: Trust = TRUST) -> AcceptedArtifact:
+    return judge_artifact("app.img", Blob(DIGEST), bundles, VerificationCriteria(trust, wanted))
 
 
 def test_evidence() -> None:
@@ -98,7 +98,7 @@ def test_anything_as_bundle_or_statement(data: bytes) -> None:
 
 
 def test_what_was_not_expected_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: requirements.Held) -> Any:
+    def broken(_: requirements.ParsedStatement) -> Any:
         raise ZeroDivisionError("no check")
 
     monkeypatch.setattr(requirements, "CHECKS", (broken,))
@@ -160,11 +160,11 @@ def bare(key: PrivateKey = KEY, content: bytes = ARTIFACT) -> bytes:
     return MessageBundle(key.sign(content), Digest.of(content), Material(key.public.hint)).to_bytes()
 
 
-def under(standard: Standard, *bundles: bytes, blob: Blob = BLOB) -> Passed:
+def under(standard: VerificationCriteria, *bundles: bytes, blob: Blob = BLOB) -> AcceptedArtifact:
     return judge_artifact("app.img", blob, bundles, standard)
 
 
-def codes(standard: Standard, *bundles: bytes, blob: Blob = BLOB) -> set[Code]:
+def codes(standard: VerificationCriteria, *bundles: bytes, blob: Blob = BLOB) -> set[Code]:
     with pytest.raises(RefusedError) as caught:
         under(standard, *bundles, blob=blob)
     assert all(reason.what == "app.img" for reason in caught.value.reasons)
@@ -172,9 +172,9 @@ def codes(standard: Standard, *bundles: bytes, blob: Blob = BLOB) -> set[Code]:
 
 
 def test_the_role_that_is_asked_for_is_needed() -> None:
-    assert codes(Standard(BUILDERS, ALL, Role.HOST), run("1")) == {Code.SIGNER_ROLE}
+    assert codes(VerificationCriteria(BUILDERS, ALL, Role.HOST), run("1")) == {Code.SIGNER_ROLE}
     for role in (None, Role.BUILDER):
-        assert under(Standard(BUILDERS, ALL, role), run("1")).counted
+        assert under(VerificationCriteria(BUILDERS, ALL, role), run("1")).counted
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,10 @@ def test_the_role_that_is_asked_for_is_needed() -> None:
 )
 def test_each_signer_counts_once_and_for_a_run_of_its_own(bundles: tuple[bytes, ...], voices: int) -> None:
     """One run that two signed was built once, and so was what nobody tells apart: the same bytes without a run."""
-    assert len(under(Standard(BUILDERS, Requirements(), signers=voices), *bundles).counted) == len(bundles)
-    assert codes(Standard(BUILDERS, Requirements(), signers=voices + 1), *bundles) == {Code.REBUILDS_MISSING}
+    assert len(under(VerificationCriteria(BUILDERS, Requirements(), signers=voices), *bundles).counted) == len(bundles)
+    assert codes(VerificationCriteria(BUILDERS, Requirements(), signers=voices + 1), *bundles) == {
+        Code.REBUILDS_MISSING
+    }
 
 
 @pytest.mark.parametrize(
@@ -229,8 +231,8 @@ def test_whether_mvm_s_own_build_type_is_claimed(kind: str, predicate: dict[str,
 )
 def test_a_bare_signature_meets_no_requirement(wanted: Requirements) -> None:
     assert wanted.about_content
-    assert codes(Standard(TRUST, wanted), bare()) == {Code.PREDICATE_TYPE}
-    assert under(Standard(TRUST, Requirements()), bare()).counted[0].statement is None
+    assert codes(VerificationCriteria(TRUST, wanted), bare()) == {Code.PREDICATE_TYPE}
+    assert under(VerificationCriteria(TRUST, Requirements()), bare()).counted[0].statement is None
 
 
 def test_a_bare_signature_meets_nothing_that_a_policy_says_of_builds() -> None:
@@ -240,9 +242,9 @@ def test_a_bare_signature_meets_nothing_that_a_policy_says_of_builds() -> None:
         asked.append(told)
         yield from ()
 
-    assert codes(Standard(TRUST, Requirements(), further=further), bare()) == {Code.PREDICATE_TYPE}
+    assert codes(VerificationCriteria(TRUST, Requirements(), further=further), bare()) == {Code.PREDICATE_TYPE}
     assert not asked, "there is no statement to ask about"
-    assert under(Standard(TRUST, Requirements(), further=further), run("1")).counted
+    assert under(VerificationCriteria(TRUST, Requirements(), further=further), run("1")).counted
     assert len(asked) == 1
 
 
@@ -250,18 +252,18 @@ def test_what_a_policy_says_further_is_a_reason() -> None:
     def further(*_: object) -> Iterator[Reason]:
         yield Reason(Code.SOURCE_NOT_ADMITTED, "app.img", "it is not ours", "take ours")
 
-    assert codes(Standard(TRUST, ALL, further=further), run("1")) == {Code.SOURCE_NOT_ADMITTED}
+    assert codes(VerificationCriteria(TRUST, ALL, further=further), run("1")) == {Code.SOURCE_NOT_ADMITTED}
 
 
 def test_a_bare_signature_over_another_file() -> None:
     other = b"another file"
     blob = Blob(Digest.of(other), lambda: other)
-    assert Code.SUBJECT_MISMATCH in codes(Standard(TRUST, Requirements()), bare(), blob=blob)
+    assert Code.SUBJECT_MISMATCH in codes(VerificationCriteria(TRUST, Requirements()), bare(), blob=blob)
 
 
 def test_a_statement_of_another_payload_type() -> None:
     odd = Bundle(b"{}", "text/plain", KEY.sign(pae("text/plain", b"{}")), Material(KEY.public.hint)).to_bytes()
-    assert codes(Standard(TRUST, Requirements()), odd) == {Code.BUNDLE_MALFORMED}
+    assert codes(VerificationCriteria(TRUST, Requirements()), odd) == {Code.BUNDLE_MALFORMED}
 
 
 @pytest.mark.parametrize(
@@ -273,17 +275,17 @@ def test_a_statement_of_another_payload_type() -> None:
 )
 def test_a_reason_says_what_it_is_about_once(data: bytes, words: str) -> None:
     with pytest.raises(RefusedError) as caught:
-        under(Standard(BUILDERS, ALL), data)
+        under(VerificationCriteria(BUILDERS, ALL), data)
     (reason,) = caught.value.reasons
     assert reason.why.startswith(words)
 
 
 def test_nothing_at_all() -> None:
-    assert codes(Standard(TRUST, ALL)) == {Code.ATTESTATION_MISSING}
+    assert codes(VerificationCriteria(TRUST, ALL)) == {Code.ATTESTATION_MISSING}
 
 
 def test_a_revoked_file_is_refused_whatever_counts_for_it() -> None:
     revoked = Revocations(digests=frozenset({DIGEST}), reasons={DIGEST: "it is broken"})
     with pytest.raises(RefusedError, match="is revoked: 'it is broken'") as caught:
-        under(Standard(Trust(TRUST.signers, {}, revoked), ALL), run("1"))
+        under(VerificationCriteria(Trust(TRUST.signers, {}, revoked), ALL), run("1"))
     assert caught.value.codes == (Code.IMAGE_REVOKED,)

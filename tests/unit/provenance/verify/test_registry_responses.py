@@ -11,7 +11,7 @@ from mvmnix.keys import Role
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity.trust import Signer, Trust
-from mvmnix.provenance.verify.artifact_verifier import Passed, Standard, judge_artifact
+from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, VerificationCriteria, judge_artifact
 from mvmnix.provenance.verify.registry_responses import PUBLISH, Form, unpack
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.private_sigstore import Hooks, answers
@@ -33,9 +33,9 @@ def attested(kind: str = V1, *, name: str = WHEEL, hooks: Hooks | None = None, *
     return OURS.attest(foreign.to_bytes(value | more), at=NOW, subject=SUBJECT, issuer=ISSUER, hooks=hooks or Hooks())
 
 
-def judged(*data: Json | bytes, name: str = f"dist/{WHEEL}", blob: Blob = BLOB, **wanted: Any) -> Passed:
+def judged(*data: Json | bytes, name: str = f"dist/{WHEEL}", blob: Blob = BLOB, **wanted: Any) -> AcceptedArtifact:
     read = [each if isinstance(each, bytes) else json.dumps(each, indent=1).encode() for each in data]
-    return judge_artifact(name, blob, read, Standard(TRUST, Requirements(**wanted)))
+    return judge_artifact(name, blob, read, VerificationCriteria(TRUST, Requirements(**wanted)))
 
 
 def refused(*data: Json | bytes, name: str = f"dist/{WHEEL}", blob: Blob = BLOB, **wanted: Any) -> list[Code]:
@@ -308,7 +308,7 @@ def test_the_hint_of_a_key(hint: str, others: tuple[Signer, ...], codes: list[Co
         read = envelope.parse_foreign(json.dumps(value).encode()).material.hint
         assert read == (f"{hint.removeprefix('SHA256:')}=" if hint.startswith("SHA256:") else hint)
     trust = Trust((Signer("key", KEY.public, frozenset(Role), OURS.domain), *others), {OURS.domain: OURS.trusted_root})
-    standard = Standard(trust, Requirements())
+    standard = VerificationCriteria(trust, Requirements())
     if codes:
         with pytest.raises(RefusedError) as caught:
             judge_artifact("app", BLOB, [json.dumps(value).encode()], standard)

@@ -16,7 +16,7 @@ from mvmnix.provenance.slsa import foreign_builds, in_toto, predicate
 from mvmnix.provenance.slsa.foreign_builds import BuildSource
 from mvmnix.provenance.slsa.provenance import RootTree
 from mvmnix.provenance.verify import requirements
-from mvmnix.provenance.verify.requirements import Place, Requirements, unmet
+from mvmnix.provenance.verify.requirements import Requirements, StatementPosition, unmet
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.foreign_world import (
     ARTIFACT,
@@ -34,7 +34,7 @@ from tests.unit.provenance.foreign_world import (
     workflow,
 )
 
-PLACE = Place("app.img", 2, 3, "the release key")
+PLACE = StatementPosition("app.img", 2, 3, "the release key")
 ALL = Requirements(V1, REPOSITORY, TAG, COMMIT, GENERATOR)
 OTHER = Digest.of(b"another")
 
@@ -387,7 +387,7 @@ def test_when_the_certificate_has_to_agree(
 ) -> None:
     reason = PLACE.reason(Code.SOURCE_MISMATCH, "it differs", "look")
     monkeypatch.setattr(requirements, "certified_reasons", lambda *_: iter((reason,)))
-    held = requirements.Held(
+    held = requirements.ParsedStatement(
         in_toto.parse(to_bytes(statement(V1, workflow()))), Blob(DIGEST), Requirements(**wanted), PLACE, b"x"
     )
     assert list(requirements.as_certified(held)) == [reason] * asked

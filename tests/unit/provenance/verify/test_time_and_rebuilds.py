@@ -13,7 +13,7 @@ from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
-from mvmnix.provenance.policy.merge import Surroundings
+from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance
 from mvmnix.provenance.verify import checks, verify
@@ -56,7 +56,7 @@ def revoke(which: Callable[[World], Digest], more: str = "") -> Callable[[World]
     def apply(it: World) -> None:
         text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{which(it).hex}"\n{more}'
         revoked = RevocationFile.parse(text.encode())
-        it.policy = trust_text.effective(None, worlds.trust(), Surroundings((None, revoked)))
+        it.policy = trust_text.effective(None, worlds.trust(), PolicyInputs((None, revoked)))
 
     return apply
 
@@ -278,7 +278,7 @@ def test_statements_that_do_not_count(world: World, make: Callable[[World], byte
 
 
 def test_of_those_that_are_more_than_enough_none_is_read(world: World) -> None:
-    def alone(_: bytes) -> checks.Told:
+    def alone(_: bytes) -> checks.ReadProvenance:
         raise AssertionError("another one is read")
 
     first = check(world)

@@ -19,7 +19,7 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Accounted, LockedInput, Provenance, RootTree, UntouchedNode
+from mvmnix.provenance.slsa.provenance import HOST_NIX, LockAccount, LockedInput, Provenance, RootTree, UntouchedNode
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
@@ -55,7 +55,7 @@ def test_evidence(world: World) -> None:
 
 def test_a_flake_without_a_lock(world: World) -> None:
     world.lock = None
-    world.sign_provenance(nodes=Accounted((), (), ()))
+    world.sign_provenance(nodes=LockAccount((), (), ()))
     assert check(world).claim.lock is None
 
 
@@ -122,7 +122,7 @@ def both(*changes: Callable[[World], object]) -> Callable[[World], object]:
     return lambda it: [change(it) for change in changes]
 
 
-def with_nodes(change: Callable[[Accounted], Accounted]) -> Callable[[World], object]:
+def with_nodes(change: Callable[[LockAccount], LockAccount]) -> Callable[[World], object]:
     return lambda it: it.sign_provenance(nodes=change(it.provenance().nodes))
 
 

@@ -134,7 +134,7 @@ def test_each_way_to_read_tells_of_bytes() -> None:
     told = list[int]()
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        heard = exchange._Heard(ours, lambda: told.append(1))
+        heard = exchange._WatchedStream(ours, lambda: told.append(1))
         theirs.sendall(b"ab")
         assert heard.recv(1) == b"a"
         assert heard.recv_into(memoryview(bytearray(1))) == 1

@@ -7,9 +7,9 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, StepResult
 from mvmnix.evidence.build import Judge
-from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
+from mvmnix.evidence.graph import Draft, EdgeKind, Kind, Node, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.trust import POLICY, signing
-from mvmnix.launch.gate import SignedPlan, read_plan, verify_sheet
+from mvmnix.launch.gate import SignedPlan, read_plan, verify_plan_without_image
 from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest
 from mvmnix.plural import counted
@@ -29,7 +29,7 @@ type Gate = Callable[[SignedPlan, datetime], MvmnixError | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CheckedPlan:
     """A plan as it was checked: who signed it, what they all say, and the verdict on it."""
 
     signed: tuple[Authentic, ...]
@@ -38,37 +38,37 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PreviousUse:
     """A plan that was used already: at that moment, by the sealed record of the start."""
 
     moment: datetime
 
 
-def check_plan(bundle: bytes, judge: Judge, gate: Gate | None, past: Past | None = None) -> Shown:
+def check_plan(bundle: bytes, judge: Judge, gate: Gate | None, past: PreviousUse | None = None) -> CheckedPlan:
     """Verify a plan, now or as of a moment in the past; `gate` is None where its image is not kept here."""
     try:
         it = read_plan(bundle, judge.policy)
     except RefusedError as error:
-        return Shown((), None, refused(error.reasons))
+        return CheckedPlan((), None, refused(error.reasons))
     moment = judge.now if past is None else past.moment
     problem = _NOT_KEPT if gate is None else gate(it, moment)
     if problem is None:
         when = "now" if past is None else "as of the start that the audit log seals"
-        return Shown(it.signed, it.plan, verified(f"every step of the gate passed, {when}; nothing was started"))
+        return CheckedPlan(it.signed, it.plan, verified(f"every step of the gate passed, {when}; nothing was started"))
     steps = problem.steps if isinstance(problem, RefusedError) and problem.steps else _alone(it, moment)
     refusing = [step for step in steps if step.reasons and step.number not in _OF_THE_IMAGE]
-    return Shown(it.signed, it.plan, _verdict(it.plan, refusing, problem, past))
+    return CheckedPlan(it.signed, it.plan, _verdict(it.plan, refusing, problem, past))
 
 
 def _alone(it: SignedPlan, moment: datetime) -> tuple[StepResult, ...]:
     """The steps that need nothing but the plan."""
     try:
-        return verify_sheet(it, it.named, moment).results
+        return verify_plan_without_image(it, it.named, moment).results
     except RefusedError as error:
         return error.steps
 
 
-def _verdict(plan: Plan, refusing: Sequence[StepResult], problem: MvmnixError, past: Past | None) -> Verdict:
+def _verdict(plan: Plan, refusing: Sequence[StepResult], problem: MvmnixError, past: PreviousUse | None) -> Verdict:
     if past is not None and [step.number for step in refusing] == [_POLICY_STEP]:
         return unverified(
             f"it was admitted under the trust policy {plan.policy}, which is not the one in force any more"
@@ -81,7 +81,7 @@ def _verdict(plan: Plan, refusing: Sequence[StepResult], problem: MvmnixError, p
     return unverified(f"what it rests on is refused [{codes}]")
 
 
-def undated(shown: Shown) -> Shown:
+def undated(shown: CheckedPlan) -> CheckedPlan:
     """A plan that was used at an unknown time: what was judged by the time, or by the policy of today, says nothing."""
     if any(reason.code not in _OF_THEIR_TIME for reason in shown.verdict.reasons):
         return shown
@@ -89,7 +89,7 @@ def undated(shown: Shown) -> Shown:
     return replace(shown, verdict=unverified(why))
 
 
-def with_replay(shown: Shown, judge: Callable[[Plan], None]) -> Shown:
+def with_replay(shown: CheckedPlan, judge: Callable[[Plan], None]) -> CheckedPlan:
     """The same plan with what a start would say of it (launch/gate/replay.py, steps 1 to 5); nothing is spent here."""
     if shown.plan is None:
         return shown
@@ -105,7 +105,7 @@ def with_replay(shown: Shown, judge: Callable[[Plan], None]) -> Shown:
     return shown
 
 
-def add_plan(draft: Draft, digest: Digest, shown: Shown, *, image: str, provenance: str) -> str:
+def add_plan(draft: Draft, digest: Digest, shown: CheckedPlan, *, image: str, provenance: str) -> str:
     """Add a plan, above the image and the provenance with these keys; returns its own."""
     facts: list[tuple[str, str]] = [fact for each in shown.signed for fact in signing(each)]
     name = "not trusted"
@@ -130,9 +130,9 @@ def add_plan(draft: Draft, digest: Digest, shown: Shown, *, image: str, provenan
         ]
     signer = ", ".join(each.signer.name for each in shown.signed)
     draft.add(Node(PLAN, Kind.PLAN, name, shown.verdict, str(digest), signer, tuple(facts)))
-    draft.say(PLAN, Meaning.RUNS, image)
-    draft.say(PLAN, Meaning.RESTS_ON, provenance)
-    draft.say(PLAN, Meaning.VERIFIED_UNDER, POLICY)
+    draft.add_edges(PLAN, EdgeKind.RUNS, image)
+    draft.add_edges(PLAN, EdgeKind.RESTS_ON, provenance)
+    draft.add_edges(PLAN, EdgeKind.VERIFIED_UNDER, POLICY)
     return PLAN
 
 

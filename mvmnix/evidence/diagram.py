@@ -6,11 +6,11 @@ from itertools import pairwise
 from typing import Final
 
 from mvmnix.escaping import escape
-from mvmnix.evidence.graph import Edge, Graph, Meaning, Node, NodeStatus, worst
-from mvmnix.evidence.layout import HEIGHT, WIDTH, Spot, place
+from mvmnix.evidence.graph import Edge, EdgeKind, Graph, Node, NodeStatus, worst
+from mvmnix.evidence.layout import HEIGHT, WIDTH, Point, place
 from mvmnix.evidence.markup import CLASSES, Markup, element, mark
 
-#: How wide letters are at most in common fonts, bold ones, in parts of the size; a picture knows nothing of its font.
+#: How wide letters are at most in common fonts, bold ones, in parts of the size; a diagram knows nothing of its font.
 _NARROW: Final = 0.42
 _PLAIN: Final = 0.7
 _BROAD: Final = 0.82
@@ -18,14 +18,14 @@ _SQUARE: Final = 1.1
 _ROOM: Final = 12.4
 _TAIL: Final = 6
 _DIGEST: Final = len("sha256:") + 12
-#: How much has room in the page's column, and how small a wider picture may be drawn; what is wider then is scrolled.
+#: How much has room in the page's column, and how small a wider diagram may be drawn; what is wider then is scrolled.
 _COLUMN: Final = 1008.0
 _SMALLEST: Final = 0.84
 _TIP: Final = 7.0
 _PAD: Final = 18.0
 
 
-def picture(graph: Graph, ids: Mapping[str, str]) -> Markup:
+def diagram(graph: Graph, ids: Mapping[str, str]) -> Markup:
     """The whole graph; `ids` has the ids of the page's elements by the keys of nodes."""
     links = {(edge.earlier, edge.later): edge for edge in graph.edges}
     layout = place((node.key for node in graph.nodes), links)
@@ -48,18 +48,18 @@ def picture(graph: Graph, ids: Mapping[str, str]) -> Markup:
     )
 
 
-def _wire(edge: Edge, graph: Graph, points: tuple[Spot, ...]) -> Markup:
+def _wire(edge: Edge, graph: Graph, points: tuple[Point, ...]) -> Markup:
     """A smooth line downwards, and a tip at its end."""
     start, end = points[0], points[-1]
     commands = [f"M{_n(start.x)} {_n(start.y)}"]
-    for here, there in pairwise((*points[:-1], Spot(end.x, end.y - _TIP))):
+    for here, there in pairwise((*points[:-1], Point(end.x, end.y - _TIP))):
         if here.x == there.x:
             commands.append(f"V{_n(there.y)}")
             continue
         middle = (here.y + there.y) / 2
         commands.append(f"C{_n(here.x)} {_n(middle)} {_n(there.x)} {_n(middle)} {_n(there.x)} {_n(there.y)}")
     tip = f"M{_n(end.x)} {_n(end.y - 1)}l-4 -{_n(_TIP)}h8z"
-    law = " law" if edge.meaning is Meaning.VERIFIED_UNDER else ""
+    law = " law" if edge.meaning is EdgeKind.VERIFIED_UNDER else ""
     standing = CLASSES[_standing(edge, graph)]
     told = f"{graph[edge.subject].kind} {edge.meaning.words} {graph[edge.object].kind}"
     return element(
@@ -75,7 +75,7 @@ def _standing(edge: Edge, graph: Graph) -> NodeStatus:
     return worst(graph[key].verdict.standing for key in (edge.subject, edge.object))
 
 
-def _box(node: Node, spot: Spot, id_: str, asked: bool) -> Markup:
+def _box(node: Node, spot: Point, id_: str, asked: bool) -> Markup:
     left, standing = spot.x - WIDTH / 2, node.verdict.standing
     inner = (
         element("title", f"{node.kind} {node.name}: {standing}"),
@@ -126,5 +126,5 @@ def _beginning(digest: str) -> str:
 
 
 def _n(number: float) -> str:
-    """A number of the picture, short."""
+    """A number in the diagram, short."""
     return f"{number:.1f}".removesuffix(".0")

@@ -11,7 +11,7 @@ from mvmnix.provenance.verify import ImageEvidence
 
 
 @dataclass(frozen=True, slots=True)
-class Paper:
+class StoredDocument:
     """A small file that is kept by its digest: its bytes, which have that digest, or why they could not be had."""
 
     digest: Digest
@@ -29,8 +29,8 @@ class Paper:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A build as it lies in the library.
+class StoredBuild:
+    """A build as the image store has it.
 
     `files` has kernel, initrd and rootfs as they were hashed, or why they could not be; `verity` what is wrong with the
     header of the rootfs; `builder` the kept build whose image the builder VM ran, where there is one; `rebuilds` the
@@ -38,14 +38,14 @@ class Held:
     """
 
     entry: IndexEntry
-    manifest: Paper
-    bundle: Paper
-    lock: Paper | None = None
-    sbom: Paper | None = None
-    parts: tuple[Paper, ...] = ()
+    manifest: StoredDocument
+    bundle: StoredDocument
+    lock: StoredDocument | None = None
+    sbom: StoredDocument | None = None
+    parts: tuple[StoredDocument, ...] = ()
     files: Mapping[str, Artifact | MvmnixError] = field(default_factory=dict)
     verity: tuple[Reason, ...] | MvmnixError = ()
-    builder: "Held | None" = None
+    builder: "StoredBuild | None" = None
     rebuilds: tuple[bytes, ...] = ()
 
     @property
@@ -61,18 +61,22 @@ class Held:
     @property
     def evidence(self) -> ImageEvidence:
         """Those of its bytes that could be had."""
-        lock, sbom = (None if paper is None else paper.data for paper in (self.lock, self.sbom))
+        lock, sbom = (None if document is None else document.data for document in (self.lock, self.sbom))
         return ImageEvidence(
             manifest=self.manifest.data or b"",
             provenance=self.bundle.data or b"",
             lock=lock,
             sbom=sbom,
-            parts=tuple(paper.data for paper in self.parts if paper.data is not None),
+            parts=tuple(document.data for document in self.parts if document.data is not None),
             rebuilds=self.rebuilds,
         )
 
     @property
     def unread(self) -> tuple[str, ...]:
         """What of the evidence beside manifest and bundle could not be read, so that its steps can't be taken."""
-        papers = (("flake.lock", self.lock), ("the SBOM", self.sbom), *(("a parts statement", it) for it in self.parts))
-        return tuple(name for name, paper in papers if paper is not None and paper.data is None)
+        documents = (
+            ("flake.lock", self.lock),
+            ("the SBOM", self.sbom),
+            *(("a parts statement", it) for it in self.parts),
+        )
+        return tuple(name for name, document in documents if document is not None and document.data is None)

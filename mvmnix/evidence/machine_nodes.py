@@ -7,8 +7,8 @@ from typing import Final
 from mvmnix.audit import Checkpoint, NoteKey, Record, RecordKind, SealedRecord, leaf_hash
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge
-from mvmnix.evidence.graph import Draft, Kind, Meaning, Node, Verdict, refused, unverified, verdict_of, verified
-from mvmnix.evidence.planned import PLAN
+from mvmnix.evidence.graph import Draft, EdgeKind, Kind, Node, Verdict, refused, unverified, verdict_of, verified
+from mvmnix.evidence.plan_nodes import PLAN
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.keys import Role
 from mvmnix.launch.machines import MachineEntry, Receipt, end_reason
@@ -52,7 +52,7 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
+class StoredMachine:
     """A machine as it lies there: its status, the log or why it can't be trusted, its receipt's bytes, if any."""
 
     entry: MachineEntry
@@ -77,58 +77,61 @@ class Ran:
         return said.get("manifest", status.manifest), said.get("provenance", status.provenance)
 
 
-def add_machine(draft: Draft, ran: Ran, judge: Judge) -> str:
+def add_machine(draft: Draft, stored: StoredMachine, judge: Judge) -> str:
     """Add a machine with its records and its receipt; returns its key."""
-    draft.add(_machine(ran))
-    draft.say(PLAN, Meaning.RAN_AS, MACHINE)
-    if isinstance(ran.log, MvmnixError):
-        draft.add(Node(_LOG, Kind.LOG, "the host's audit log", verdict_of(ran.log)))
+    draft.add(_machine(stored))
+    draft.add_edges(PLAN, EdgeKind.RAN_AS, MACHINE)
+    if isinstance(stored.log, MvmnixError):
+        draft.add(Node(_LOG, Kind.LOG, "the host's audit log", verdict_of(stored.log)))
     else:
-        _add_records(draft, ran.log)
-    if ran.receipt is not None or not (ran.entry.alive or ran.entry.status.waits):
-        draft.add(_receipt(ran, judge))
-        draft.say(MACHINE, Meaning.ATTESTED_BY, "receipt")
-        draft.say("receipt", Meaning.VERIFIED_UNDER, POLICY)
+        _add_records(draft, stored.log)
+    if stored.receipt is not None or not (stored.entry.alive or stored.entry.status.waits):
+        draft.add(_receipt(stored, judge))
+        draft.add_edges(MACHINE, EdgeKind.ATTESTED_BY, "receipt")
+        draft.add_edges("receipt", EdgeKind.VERIFIED_UNDER, POLICY)
     return MACHINE
 
 
-def _machine(ran: Ran) -> Node:
-    status = ran.entry.status
+def _machine(stored: StoredMachine) -> Node:
+    status = stored.entry.status
     name = f"{status.machine} ({status.name})" if status.name else status.machine
-    if not isinstance(ran.log, Sealed) or ran.start is None:
-        facts = [("state", ran.entry.state), ("created", show_time(status.created))]
-        return Node(MACHINE, Kind.MACHINE, name, _machine_verdict(ran), facts=tuple(facts))
-    end = None if ran.entry.alive else ran.log.end
-    facts = [("state", ran.entry.state if end is None else "ended"), ("started", show_time(ran.start.record.time))]
+    if not isinstance(stored.log, Sealed) or stored.start is None:
+        facts = [("state", stored.entry.state), ("created", show_time(status.created))]
+        return Node(MACHINE, Kind.MACHINE, name, _machine_verdict(stored), facts=tuple(facts))
+    end = None if stored.entry.alive else stored.log.end
+    facts = [
+        ("state", stored.entry.state if end is None else "ended"),
+        ("started", show_time(stored.start.record.time)),
+    ]
     if end is not None:
         facts.append(("ended", f"{show_time(end.time)}, {', '.join(end.reasons) or 'in order'}"))
     if end is not None and end.exit_code is not None:
         facts.append(("exit code", f"{end.exit_code}, as the guest reported it"))
-    return Node(MACHINE, Kind.MACHINE, name, _machine_verdict(ran), "", ran.log.key.name, tuple(facts))
+    return Node(MACHINE, Kind.MACHINE, name, _machine_verdict(stored), "", stored.log.key.name, tuple(facts))
 
 
-def _machine_verdict(ran: Ran) -> Verdict:
+def _machine_verdict(stored: StoredMachine) -> Verdict:
     """Nothing vouches for a machine's directory; the host vouches for the log."""
-    if isinstance(ran.log, MvmnixError):
+    if isinstance(stored.log, MvmnixError):
         return unverified("the audit log, which would vouch for it, does not verify")
-    if ran.start is None:
+    if stored.start is None:
         return unverified("the audit log has no start of it")
-    if reasons := [*_against_the_log(ran, ran.start.record, ran.log.end)]:
+    if reasons := [*_against_the_log(stored, stored.start.record, stored.log.end)]:
         return refused(reasons)
-    if not ran.entry.alive and ran.log.end is None:
+    if not stored.entry.alive and stored.log.end is None:
         return unverified("it has ended, and the audit log has no end of it; `mvm ps` writes down lost ends")
     return verified("the sealed audit log has its start, from this plan and image, and its end if it has ended")
 
 
-def _against_the_log(ran: Ran, start: Record, end: Record | None) -> Iterator[Reason]:
+def _against_the_log(stored: StoredMachine, start: Record, end: Record | None) -> Iterator[Reason]:
     """What its directory says otherwise than the log."""
-    status = ran.entry.status
+    status = stored.entry.status
     pairs: Pairs = [("plan", status.plan, start.plan), ("policy", status.policy, start.policy)]
     pairs += [("image", status.manifest, start.digests.get("manifest"))] if status.manifest else []
     pairs += [("provenance", status.provenance, start.digests.get("provenance"))] if status.provenance else []
     pairs.append(("start", show_time(status.began), show_time(start.time)))
     if end is not None and status.reason is not None:
-        if end.reasons or not status.reason.orderly:  # an older record says nothing of an end that was meant
+        if end.reasons or not status.reason.is_clean:  # an older record says nothing of an end that was meant
             pairs.append(("end", status.reason, end_reason(end)))
         ours, theirs = (None if code is None else str(code) for code in (status.exit_code, end.exit_code))
         pairs.append(("exit code", ours, theirs))
@@ -153,16 +156,16 @@ def _add_records(draft: Draft, log: Sealed) -> None:
     draft.add(Node(_LOG, Kind.LOG, counted(size, "record"), verdict, root, log.key.name, facts))
     for listed in log.records:
         key = draft.add(_record(listed, log))
-        draft.say(key, Meaning.SEALED_BY, _LOG)
+        draft.add_edges(key, EdgeKind.SEALED_BY, _LOG)
         match listed.record.kind:
             case RecordKind.START:
-                draft.say(MACHINE, Meaning.STARTED_IN, key)
+                draft.add_edges(MACHINE, EdgeKind.STARTED_IN, key)
             case RecordKind.END:
-                draft.say(MACHINE, Meaning.ENDED_IN, key)
+                draft.add_edges(MACHINE, EdgeKind.ENDED_IN, key)
             case RecordKind.ADMISSION:
-                draft.say(PLAN, Meaning.ADMITTED_IN, key)
+                draft.add_edges(PLAN, EdgeKind.ADMITTED_IN, key)
             case _:
-                draft.say(MACHINE, Meaning.LOGGED_IN, key)
+                draft.add_edges(MACHINE, EdgeKind.LOGGED_IN, key)
 
 
 def _record(listed: SealedRecord, log: Sealed) -> Node:
@@ -178,22 +181,22 @@ def _record(listed: SealedRecord, log: Sealed) -> Node:
     return Node(f"record/{index}", Kind.RECORD, name, verdict, digest, log.key.name, tuple(facts))
 
 
-def _receipt(ran: Ran, judge: Judge) -> Node:
-    if ran.receipt is None:
-        end = ran.log.end if isinstance(ran.log, Sealed) else None
+def _receipt(stored: StoredMachine, judge: Judge) -> Node:
+    if stored.receipt is None:
+        end = stored.log.end if isinstance(stored.log, Sealed) else None
         reason = "its supervisor was lost" if end is None else end_reason(end)
         why = unverified(f"there is none: {reason}")
         return Node("receipt", Kind.RECEIPT, "missing", why)
-    if isinstance(ran.receipt, MvmnixError):
-        return Node("receipt", Kind.RECEIPT, "unreadable", verdict_of(ran.receipt))
-    digest = Digest.of(ran.receipt)
+    if isinstance(stored.receipt, MvmnixError):
+        return Node("receipt", Kind.RECEIPT, "unreadable", verdict_of(stored.receipt))
+    digest = Digest.of(stored.receipt)
     try:
-        authentic, found = _read(ran.receipt, judge)
+        authentic, found = _read(stored.receipt, judge)
     except RefusedError as error:
-        verdict = _unknown_host(ran, error) or refused(error.reasons)
+        verdict = _unknown_host(stored, error) or refused(error.reasons)
         return Node("receipt", Kind.RECEIPT, "not trusted", verdict, str(digest))
     facts = (*signing(authentic), *_observed(found))
-    verdict = _receipt_verdict(ran, found, digest)
+    verdict = _receipt_verdict(stored, found, digest)
     name = f"of {found.observed.machine}"
     return Node("receipt", Kind.RECEIPT, name, verdict, str(digest), authentic.signer.name, facts)
 
@@ -207,38 +210,42 @@ def _read(bundle: bytes, judge: Judge) -> tuple[Authentic, Receipt]:
     return authentic, receipts.from_statement(said)
 
 
-def _unknown_host(ran: Ran, error: RefusedError) -> Verdict | None:
+def _unknown_host(stored: StoredMachine, error: RefusedError) -> Verdict | None:
     """A receipt that the log vouches for, by a key that the policy doesn't know: strange, and not broken."""
-    if set(error.codes) != {ReasonCode.SIGNER_UNKNOWN} or not isinstance(ran.log, Sealed):
+    if set(error.codes) != {ReasonCode.SIGNER_UNKNOWN} or not isinstance(stored.log, Sealed):
         return None
-    end = ran.log.first(RecordKind.END)
-    if end is None or not isinstance(ran.receipt, bytes) or end.record.digests.get("receipt") != Digest.of(ran.receipt):
+    end = stored.log.first(RecordKind.END)
+    if (
+        end is None
+        or not isinstance(stored.receipt, bytes)
+        or end.record.digests.get("receipt") != Digest.of(stored.receipt)
+    ):
         return None
     return unverified("the host's key is not in the trust policy; the audit log has the receipt's digest")
 
 
-def _receipt_verdict(ran: Ran, found: Receipt, digest: Digest) -> Verdict:
-    if reasons := [*_disagreements(ran, found, digest)]:
+def _receipt_verdict(stored: StoredMachine, found: Receipt, digest: Digest) -> Verdict:
+    if reasons := [*_disagreements(stored, found, digest)]:
         return refused(reasons)
-    if isinstance(ran.log, MvmnixError):
+    if isinstance(stored.log, MvmnixError):
         return unverified("a host of the policy signed it; the audit log, which would have its digest, does not verify")
-    if not any("receipt" in listed.record.digests for listed in ran.log.records):
+    if not any("receipt" in listed.record.digests for listed in stored.log.records):
         return unverified("a host of the policy signed it; the audit log has no digest of it")
     return verified("signed by a host of the policy, and of one mind with the log")
 
 
-def _disagreements(ran: Ran, found: Receipt, digest: Digest) -> Iterator[Reason]:
-    status, start = ran.entry.status, ran.start
+def _disagreements(stored: StoredMachine, found: Receipt, digest: Digest) -> Iterator[Reason]:
+    status, start = stored.entry.status, stored.start
     if found.observed.machine != status.machine:
         why = f"it is of the machine {found.observed.machine}, not of {status.machine}"
         yield Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT)
     by, policy = ("the machine's status", status.policy) if start is None else ("the log", start.record.policy)
-    pairs: Pairs = [("plan", found.plan, ran.plan), ("policy", found.policy, policy)]
-    provenance = ran.build[1]
+    pairs: Pairs = [("plan", found.plan, stored.plan), ("policy", found.policy, policy)]
+    provenance = stored.build[1]
     pairs += [("provenance", found.provenance, provenance)] if provenance else []
     yield from _contradictions(_WHAT, by, pairs)
-    if isinstance(ran.log, Sealed):
-        ends = (it.record.digests.get("receipt") for it in ran.log.records if it.record.kind is RecordKind.END)
+    if isinstance(stored.log, Sealed):
+        ends = (it.record.digests.get("receipt") for it in stored.log.records if it.record.kind is RecordKind.END)
         if (logged := next(filter(None, ends), None)) is not None:
             yield from _contradictions(_WHAT, "the log", [("digest", digest, logged)])
     if start is not None and start.index != found.observed.start_record:

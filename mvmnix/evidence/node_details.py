@@ -11,7 +11,7 @@ _NONE: Final = "none"
 _EXACT: Final = ("sha256:", "sha256-", "/nix/store/")
 
 
-def card(node: Node, graph: Graph, ids: Mapping[str, str]) -> Markup:
+def node_details(node: Node, graph: Graph, ids: Mapping[str, str]) -> Markup:
     """A node of the graph: kind, name, verdict, digest and signer at a glance, facts, edges and members below."""
     standing, id_ = node.verdict.standing, ids[node.key]
     heading = element("h3", element("span", f"{node.kind} ", class_="kind"), node.name, id=f"{id_}-name")
