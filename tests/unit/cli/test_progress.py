@@ -43,7 +43,7 @@ def test_without_a_terminal_no_line_is_wrapped() -> None:
     assert [LONG in line for line in said.getvalue().splitlines()] == [True, True, True]
 
 
-@pytest.mark.parametrize("begin", [Steps.step, Steps.])
+@pytest.mark.parametrize("begin", [Steps.step, Steps.single_step])
 def test_without_a_terminal_a_line_says_what_has_begun(begin: Callable[[Steps, str], None]) -> None:
     steps, said = shown()
     begin(steps, "building 47 parts")
