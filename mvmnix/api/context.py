@@ -71,8 +71,12 @@ class Context:
 
     @cached_property
     def policy(self) -> TrustPolicy:
-        """The trust policy in force. Raises RefusedError."""
+        """The trust policy in force, as its files were when it was first asked for. Raises RefusedError."""
         return in_force(*self.policy_files)
+
+    def read_policy_again(self) -> None:
+        """Have `policy` be what its files say now: what is revoked meanwhile doesn't start. Raises RefusedError."""
+        self.policy = in_force(*self.policy_files)
 
     @property
     def policy_files(self) -> tuple[Files, Files]:

@@ -14,9 +14,12 @@ from mvmnix.launch.vmm import OpenFiles
 
 
 def admit_submission(context: Context, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:
-    """Take what was handed in through the gate, at the time of a clock that may be relied on."""
+    """Take what was handed in through the gate, at the time of a clock that may be relied on, under today's policy."""
     with context.recorded(plan=it.digest):
         moment = HostClock(context.nonces, notice).now()
+        context.read_policy_again()
+    if isinstance(it.plan, SignedPlan) and it.plan.policy != context.policy:
+        it = replace(it, plan=it.plan.data)
     log.info("gate", "verifying the plan %s", it.digest)
     return admit(it, policy=context.policy, journal=context.journal, clock=lambda: moment)
 

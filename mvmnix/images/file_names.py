@@ -9,7 +9,7 @@ LOCK_NAME: Final = "flake.lock"
 PARTS_NAME: Final = "parts.sigstore.jsonl"
 #: What other builders testified of the same files, in the same way; in an export only, an archive carries none.
 REBUILDS_NAME: Final = "rebuilds.sigstore.jsonl"
-#: Bundles of either kind. Each may have to be verified, and a stranger who hands in an image chooses how many there are.
+#: Bundles of either kind. Each may have to be verified, and how many there are is a stranger's choice.
 MOST_BUNDLES: Final = 64
 
 

@@ -2,20 +2,41 @@
 
 from unittest.mock import patch
 
+import pytest
+
 from mvmnix.api import Context, admit_plan
+from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate import signatures
 from tests.unit.cli.station import Station
 
 
+def planned(station: Station) -> bytes:
+    """A signed plan for a kept image."""
+    plan, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
+    assert station.mvm("plan", "create", "--out", plan, station.flake()).code == 0
+    assert station.mvm("plan", "sign", plan, "--out", bundle).code == 0
+    return bundle.read_bytes()
+
+
 def test_the_signatures_of_a_plan_for_a_kept_image_are_verified_once(settled: Station) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    assert settled.mvm("plan", "create", "--out", plan, settled.flake()).code == 0
-    assert settled.mvm("plan", "sign", plan, "--out", bundle).code == 0
+    plan = planned(settled)
     with (
         settled.roots() as roots,
         Context(roots) as context,
         patch.object(signatures, "gather", wraps=signatures.gather) as gather,
-        admit_plan(context, bundle.read_bytes()) as verified,
+        admit_plan(context, plan) as verified,
     ):
         assert verified.image.name == "hello"
     assert gather.call_count == 1
+
+
+def test_what_was_revoked_since_the_context_was_opened_does_not_start(settled: Station) -> None:
+    plan = planned(settled)
+    with settled.roots() as roots, Context(roots) as context:
+        with admit_plan(context, plan) as verified:
+            kernel = verified.image.kernel.digest
+        text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{kernel.hex}"\n'
+        (settled.config / "revocations.toml").write_text(text)
+        with pytest.raises(RefusedError) as refused, admit_plan(context, plan):
+            pass
+    assert refused.value.codes == (ReasonCode.IMAGE_REVOKED,)
