@@ -158,7 +158,7 @@ class Reason:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one numbered step of a verification found: no reasons if it passed.
+    """What one numbered step of a verification found: no reasons if it passed, or if it could not be taken.
 
     `verifier` says in whose list the number and the name stand: `signature` (provenance/verify/authentication.py),
     `provenance` and `plan` (each room's verify.py), `summary` (provenance/verify/summary.py). `within` are the steps of
@@ -170,13 +170,23 @@ class StepResult:
     name: str
     reasons: tuple[Reason, ...] = ()
     within: tuple["StepResult", ...] = ()
+    taken: bool = True
 
     @property
     def record(self) -> dict[str, object]:
-        """The same for machines; `codes` are those of its reasons, which an answer has in full beside it."""
-        said = {"verifier": self.verifier, "step": self.number, "name": self.name, "passed": not self.reasons}
+        """The same for machines; `codes` are those of its reasons, which an answer has in full beside it.
+
+        A step that could not be taken, since another one found nothing to look at, has `"taken": false`.
+        """
+        said = {
+            "verifier": self.verifier,
+            "step": self.number,
+            "name": self.name,
+            "passed": self.taken and not self.reasons,
+        }
         codes = list(dict.fromkeys(reason.code for reason in self.reasons))
         within = [result.record for result in self.within]
+        said |= {} if self.taken else {"taken": False}
         return said | ({"codes": codes} if codes else {}) | ({"within": within} if within else {})
 
 

@@ -42,7 +42,7 @@ from mvmnix.provenance.identity import (
     identity_words,
     revocation_check,
 )
-from mvmnix.provenance.verify.step_results import Steps
+from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
 
 
 class _Seal:
@@ -156,7 +156,7 @@ class Submission:
         return next(iter(self.findings.certified.values()), None)
 
 
-type Step = Callable[[Submission], Iterator[Reason]]
+type Step = Callable[[Submission], Findings]
 _AGAIN: Final = "get an unchanged copy, or have it signed again"
 _ADD: Final = "have it signed by a trusted one, or add this one to trust.toml or `mvm verify`, if you mean to"
 
@@ -184,7 +184,7 @@ def _fingerprint(hint: str) -> str:
     return f" (sha256 {base64.b64decode(hint).hex()})" if re.fullmatch(FINGERPRINT, hint) else ""
 
 
-def step_3_signature(it: Submission) -> Iterator[Reason]:
+def step_3_signature(it: Submission) -> Findings:
     """3. The signer made the signature, over these very bytes, before witnesses. Without a key, step 2 has refused."""
     yield from it.findings.reasons
     if isinstance(it.bundle, MessageBundle) and it.blob is not None and it.bundle.digest not in {None, it.blob.digest}:
@@ -192,6 +192,7 @@ def step_3_signature(it: Submission) -> Iterator[Reason]:
         yield Reason(ReasonCode.SUBJECT_MISMATCH, it.what, why, "hand in the file that it is about")
     key = None if it.signer is None else it.signer.key
     if key is None:
+        yield NOT_TAKEN
         return
     try:
         _signed(it, key)
@@ -210,9 +211,11 @@ def _signed(it: Submission, key: PublicKey) -> None:
             assert_never(it.bundle)
 
 
-def step_4_role(it: Submission) -> Iterator[Reason]:
+def step_4_role(it: Submission) -> Findings:
     """4. The signer may make such claims."""
-    if it.signer is not None and it.role is not None and it.role not in it.signer.roles:
+    if it.signer is None:
+        yield NOT_TAKEN
+    elif it.role is not None and it.role not in it.signer.roles:
         has = ", ".join(sorted(it.signer.roles))
         why = f"it needs a {it.role}'s signature, and {it.signer.name!r} is {has}"
         yield Reason(ReasonCode.SIGNER_ROLE, it.what, why, f"have it signed with a {it.role} key")

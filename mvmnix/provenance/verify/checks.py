@@ -18,6 +18,7 @@ from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import LockedInput, Provenance, RootTree, UntouchedNode, subjects_of
 from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.provenance.verify.quorum import Quorum
+from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings
 from mvmnix.strict import show_time
 
 #: How far two honest clocks, or one that was set in between, may be apart.
@@ -54,7 +55,7 @@ class Evidence:
         return self.policy.level(self.provenance, signer=self.signer, image=self.image.name)
 
 
-type Step = Callable[[Evidence], Iterator[Reason]]
+type Step = Callable[[Evidence], Findings]
 
 
 def step_9_subjects(it: Evidence) -> Iterator[Reason]:
@@ -118,7 +119,7 @@ def _unaccounted(names: Iterable[str], listed: Iterable[str]) -> Iterator[str]:
             yield f"lock node {name!r} is accounted for {counts[name]} times"
 
 
-def step_14_sources(it: Evidence) -> Iterator[Reason]:
+def step_14_sources(it: Evidence) -> Findings:
     """14. What the manifest says is in the image came in under that URI and digest, or in a part that was kept."""
     known = {(source.uri, source.digest) for source in (*it.provenance.sources, *(it.inherited or ()))}
     # where a kept part's statement can't be read, step 19 refuses for that: what it accounts for isn't known
@@ -130,6 +131,8 @@ def step_14_sources(it: Evidence) -> Iterator[Reason]:
         if count > 1:
             why = f"{source.uri} stands there {count} times"
             yield Reason(ReasonCode.DEPENDENCY_MISMATCH, WHAT, why, REBUILD)
+    if it.inherited is None:
+        yield NOT_TAKEN
 
 
 def step_15_root(it: Evidence) -> Iterator[Reason]:
@@ -210,11 +213,12 @@ def step_21_sbom(it: Evidence) -> Iterator[Reason]:
         yield Reason(ReasonCode.SBOM_MISMATCH, WHAT, why, REBUILD)
 
 
-def step_22_originals(it: Evidence) -> Iterator[Reason]:
+def step_22_originals(it: Evidence) -> Findings:
     """22. Nix trusts a lock file, whatever flake.nix asked for. One that can't be read was refused by step 13."""
     try:
         locked = flake_lock.parse(it.lock)
     except RefusedError:
+        yield NOT_TAKEN
         return
     yield from flake_lock.mismatches(locked, it.policy.pairs)
 

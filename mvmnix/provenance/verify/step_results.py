@@ -6,11 +6,23 @@ A step is a function `step_NUMBER_NAME`, whose number is the one in its verifier
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from enum import Enum, auto
 from typing import Final
 
 from mvmnix.errors import Reason, RefusedError, StepResult, bounded
 
 _NAME: Final = re.compile(r"step_(\d+)_(\w+)")
+
+
+class NotTaken(Enum):
+    """What a step yields for want of something that another step has refused already."""
+
+    NOT_TAKEN = auto()
+
+
+NOT_TAKEN: Final = NotTaken.NOT_TAKEN
+#: What a step yields.
+type Findings = Iterator[Reason | NotTaken]
 
 
 class Steps:
@@ -25,11 +37,13 @@ class Steps:
         """What each found, in the order in which they were taken."""
         return tuple(self._results)
 
-    def take[**P](self, step: Callable[P, Iterator[Reason]], *args: P.args, **kwargs: P.kwargs) -> None:
+    def take[**P](self, step: Callable[P, Findings], *args: P.args, **kwargs: P.kwargs) -> None:
         """Take a step after which the next one is taken, whatever this one found."""
-        self._add(step, tuple(step(*args, **kwargs)))
+        found = tuple(step(*args, **kwargs))
+        reasons = tuple(it for it in found if isinstance(it, Reason))
+        self._add(step, reasons, taken=bool(reasons) or NOT_TAKEN not in found)
 
-    def take_each[**P](self, steps: Iterable[Callable[P, Iterator[Reason]]], *args: P.args, **kwargs: P.kwargs) -> None:
+    def take_each[**P](self, steps: Iterable[Callable[P, Findings]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Take several of them, all of them with the same."""
         for step in steps:
             self.take(step, *args, **kwargs)
@@ -49,13 +63,19 @@ class Steps:
         self._results[-1] = replace(self._results[-1], within=steps)
 
     def _add(
-        self, step: Callable[..., object], reasons: tuple[Reason, ...], within: tuple[StepResult, ...] = ()
+        self,
+        step: Callable[..., object],
+        reasons: tuple[Reason, ...],
+        within: tuple[StepResult, ...] = (),
+        *,
+        taken: bool = True,
     ) -> None:
         found = _NAME.fullmatch(step.__name__)
         if found is None:
             raise ValueError(f"{step.__name__} is no numbered step")
         kept = bounded(reasons) if reasons else ()
-        self._results.append(StepResult(self._verifier, int(found[1]), found[2].replace("_", " "), kept, within))
+        name = found[2].replace("_", " ")
+        self._results.append(StepResult(self._verifier, int(found[1]), name, kept, within, taken))
 
     def require(self) -> None:
         """Raise RefusedError with every reason that was found, if there is one."""

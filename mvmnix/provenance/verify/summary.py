@@ -39,7 +39,7 @@ from mvmnix.provenance.policy import TrustPolicy, VerifierRule
 from mvmnix.provenance.verify import checks, vsa, vsa_inputs
 from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import SKEW, differences
-from mvmnix.provenance.verify.step_results import Steps
+from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
 from mvmnix.provenance.verify.vsa import Result, Vsa
 from mvmnix.strict import show_time
 
@@ -142,7 +142,7 @@ def _old(it: Evidence, rule: VerifierRule) -> Iterator[Reason]:
         yield Reason(ReasonCode.SUMMARY_STALE, _WHAT, why, _AGAIN)
 
 
-type Step = Callable[[Evidence], Iterator[Reason]]
+type Step = Callable[[Evidence], Findings]
 
 
 def step_6_statement(authentic: Authentic) -> Statement:
@@ -198,18 +198,22 @@ def step_13_passed(it: Evidence) -> Iterator[Reason]:
         yield Reason(ReasonCode.VERIFICATION_FAILED, _WHAT, f"its result is {it.claim.result}", "build it again")
 
 
-def step_14_level(it: Evidence) -> Iterator[Reason]:
+def step_14_level(it: Evidence) -> Findings:
     """14. The level that is asked of this verifier."""
-    if it.rule is not None:
+    if it.rule is None:
+        yield NOT_TAKEN
+    else:
         yield from _low(it, it.rule)
 
 
-def step_15_age(it: Evidence) -> Iterator[Reason]:
+def step_15_age(it: Evidence) -> Findings:
     """15. Neither from the future nor older than this verifier's word holds."""
     if it.claim.time > it.now + SKEW:
         why = f"it was verified at {show_time(it.claim.time)}, and now it is {show_time(it.now)}"
         yield Reason(ReasonCode.SUMMARY_STALE, _WHAT, why, f"look at both clocks, and {_AGAIN}")
-    if it.rule is not None:
+    if it.rule is None:
+        yield NOT_TAKEN
+    else:
         yield from _old(it, it.rule)
 
 

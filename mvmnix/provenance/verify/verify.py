@@ -52,7 +52,7 @@ from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import WHAT, Evidence
 from mvmnix.provenance.verify.image_evidence import ImageEvidence
-from mvmnix.provenance.verify.step_results import Steps
+from mvmnix.provenance.verify.step_results import Findings, Steps
 
 _PARTS: Final = "a parts statement"
 
@@ -123,7 +123,7 @@ class Claimed:
         raise TypeError("evidence stays in the process that verified it")
 
 
-type Step = Callable[[Evidence], Iterator[Reason]]
+type Step = Callable[[Evidence], Findings]
 
 
 def step_6_statement(authentic: Authentic) -> Statement:

@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.errors import MOST_REASONS, Reason, ReasonCode, RefusedError
 from mvmnix.provenance.verify import verify
-from mvmnix.provenance.verify.step_results import Steps
+from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.verify.test_verify import check
 from tests.unit.provenance.world import PLANNER, World, put
@@ -38,6 +38,27 @@ def step_5_needed(inner: RefusedError | None = None) -> str:
     if inner is not None:
         raise inner
     return "found"
+
+
+def step_6_for_want_of_a_key(why: str) -> Findings:
+    if why:
+        yield reason(why)
+    yield NOT_TAKEN
+
+
+@pytest.mark.parametrize(
+    ("why", "record"),
+    [
+        ("", {"passed": False, "taken": False}),
+        ("a reason", {"passed": False, "codes": [ReasonCode.LOCK_MISMATCH]}),
+    ],
+)
+def test_a_step_that_could_not_be_taken_is_no_reason(why: str, record: dict[str, object]) -> None:
+    taken = Steps("plan")
+    taken.take(step_6_for_want_of_a_key, why)
+    (found,) = taken.results
+    assert found.record == {"verifier": "plan", "step": 6, "name": "for want of a key"} | record
+    assert bool(found.reasons) == bool(why)
 
 
 def test_what_passes_and_what_refuses() -> None:
