@@ -17,7 +17,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.images.file_names import MOST_BUNDLES
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle import parse_bundle
+from mvmnix.provenance.bundle import Subject, parse_bundle, statement
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import HOST_NIX, Provenance
 from mvmnix.provenance.verify import ImageEvidence, Verified, read_claim, verify_alone
@@ -78,9 +78,23 @@ class StoredImage:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedImage(StoredImage):
-    """An image whose provenance passed every step just now, over the bytes of all four files; and its evidence."""
+    """An image whose provenance passed every step just now, over the bytes of all four files; and its evidence.
+
+    Raises ValueError for parts that don't belong together: another image than the evidence's, another bundle than the
+    one that was verified, or one for another manifest.
+    """
 
     provenance: Verified[Provenance]
+
+    def __post_init__(self) -> None:
+        evidence, described = self.evidence, Digest.of(self.evidence.manifest)
+        if self.image != manifest.parse(evidence.manifest) or described not in {it.digest for it in self._subjects()}:
+            raise ValueError("the provenance that was verified is of another image")
+
+    def _subjects(self) -> tuple[Subject, ...]:
+        if self.provenance.bundle != Digest.of(self.evidence.provenance):
+            raise ValueError("another provenance was verified")
+        return statement.parse(parse_bundle(self.evidence.provenance).payload).subjects
 
     @property
     def statement(self) -> object:

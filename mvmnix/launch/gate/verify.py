@@ -227,6 +227,7 @@ def verify_plan(it: Submission, *, policy: TrustPolicy, now: datetime) -> Verifi
         try:
             candidate = PlanWithImage(claim.plan, image, it.files, it.image, policy, now)
             found, signers = _look(candidate, boot, taken), tuple(each.signer for each in claim.signed)
+            boot.complete()
             by = (policy.digest, policy.isolation, claim.digest)
             return VerifiedPlan(claim.plan, image, found, signers, *by, claim.data, boot, taken.results, _SEAL)
         except BaseException:

@@ -37,15 +37,22 @@ class OpenFiles:
 class BootFiles:
     """What a machine boots from: sealed copies of kernel and initrd, the rootfs for reading. Owns its descriptors."""
 
-    __slots__ = ("_fds",)
+    __slots__ = ("_fds", "_is_complete")
 
     def __init__(self) -> None:
         """Nothing is open yet."""
         self._fds: dict[str, int] = {}
+        self._is_complete = False
 
     def keep(self, name: str, fd: int) -> None:
-        """Take over a descriptor."""
+        """Take over a descriptor. Raises ValueError once they were verified."""
+        if self._is_complete:
+            raise ValueError(f"the verified {name} can't be replaced")
         self._fds[name] = fd
+
+    def complete(self) -> None:
+        """Take no other descriptor from here on: these were verified."""
+        self._is_complete = True
 
     def __getitem__(self, name: str) -> int:
         """The descriptor of `kernel`, `initrd` or `rootfs`. Raises KeyError when it was closed."""

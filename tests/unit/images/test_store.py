@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -184,3 +185,21 @@ def test_entries_lists_all(shelf: Shelf) -> None:
     shelf.keep()
     (entry,) = shelf.library.entries()
     assert shelf.library.open(entry, policy=shelf.world.policy, now=shelf.world.now) == shelf.find()
+
+
+def test_a_verified_image_can_not_be_put_together(shelf: Shelf, tmp_path: Path) -> None:
+    """A caller who mixes two up has neither."""
+    other = other_world(tmp_path)
+    shelf.hold(other)
+    found, another = shelf.keep(), shelf.keep(replace(KEY, directory="examples/other"), other)
+    mixtures: tuple[dict[str, Any], ...] = (
+        {"image": another.image},
+        {"image": replace(found.image, name="else")},
+        {"evidence": another.evidence},
+        {"provenance": another.provenance},
+        {"image": another.image, "evidence": replace(found.evidence, manifest=another.evidence.manifest)},
+    )
+    for mixed in mixtures:
+        with pytest.raises(ValueError, match="provenance"):
+            replace(found, **mixed)
+    assert replace(found) == found

@@ -101,6 +101,13 @@ def test_the_kernel_can_be_given_back_but_not_changed(world: World, tmp_path: Pa
     os.close(writable)
 
 
+def test_what_was_verified_can_not_be_replaced(world: World, tmp_path: Path) -> None:
+    with check(world, tmp_path) as found, (tmp_path / "evil").open("wb+") as evil:
+        with pytest.raises(ValueError, match="the verified kernel can't be replaced"):
+            found.files.keep("kernel", evil.fileno())
+        assert os.pread(found.kernel, 10**6, 0) == world.kernel
+
+
 def test_it_owns_its_descriptors(world: World, tmp_path: Path) -> None:
     before = descriptors()
     found = check(world, tmp_path)
