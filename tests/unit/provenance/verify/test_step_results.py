@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MOST_REASONS, Reason, ReasonCode, RefusedError
+from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.verify.test_verify import check
-from tests.unit.provenance.world import PLANNER, World, put
+from tests.unit.provenance.world import PLANNER, STRANGER, World, put
 
 
 @pytest.fixture
@@ -148,3 +149,24 @@ def test_what_was_read_is_sealed(world: World) -> None:
         verify.Claimed(*values, object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="seal"):
         replace(it, provenance=world.provenance())  # type: ignore[call-arg]
+
+
+def test_what_could_not_be_looked_at_did_not_pass(world: World) -> None:
+    """Nobody said that it holds, and nobody that it doesn't."""
+    payload = envelope.parse_bundle(world.provenance_bundle).payload
+    world.provenance_bundle = envelope.sign(payload, STRANGER).to_bytes()
+    with pytest.raises(RefusedError) as refused:
+        check(world)
+    records = {step.number: step.record for step in refused.value.steps}
+    assert records[2]["passed"] is False
+    assert "taken" not in records[2]
+    for number in (3, 4):
+        assert (records[number]["passed"], records[number]["taken"]) == (False, False)
+    assert refused.value.codes == (ReasonCode.SIGNER_UNKNOWN,)
+
+
+def test_a_lock_that_is_none_says_nothing_of_its_originals(world: World) -> None:
+    world.lock = b"{"
+    with pytest.raises(RefusedError) as refused:
+        check(world)
+    assert [step.number for step in refused.value.steps if not step.taken] == [22]

@@ -480,27 +480,6 @@ def test_a_stranger_is_named_as_revocations_and_mvm_key_show_name_keys(world: Wo
     assert f"(sha256 {STRANGER.public.fingerprint.hex})" in str(caught.value)
 
 
-def test_what_could_not_be_looked_at_did_not_pass(world: World) -> None:
-    """Nobody said that it holds, and nobody that it doesn't."""
-    payload = envelope.parse_bundle(world.provenance_bundle).payload
-    world.provenance_bundle = envelope.sign(payload, STRANGER).to_bytes()
-    with pytest.raises(RefusedError) as refused:
-        check(world)
-    records = {step.number: step.record for step in refused.value.steps}
-    assert records[2]["passed"] is False
-    assert "taken" not in records[2]
-    for number in (3, 4):
-        assert (records[number]["passed"], records[number]["taken"]) == (False, False)
-    assert refused.value.codes == (ReasonCode.SIGNER_UNKNOWN,)
-
-
-def test_a_lock_that_is_none_says_nothing_of_its_originals(world: World) -> None:
-    world.lock = b"{"
-    with pytest.raises(RefusedError) as refused:
-        check(world)
-    assert [step.number for step in refused.value.steps if not step.taken] == [22]
-
-
 def test_without_step_2_a_stranger_still_gets_nowhere(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.sign_provenance(key=STRANGER)
     take_out(2, monkeypatch)
