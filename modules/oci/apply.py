@@ -50,7 +50,7 @@ class Wanted:
 
 
 def read(data: bytes) -> Wanted:
-    """What mvm itself wrote (mvmnix/builder/oci/tree.py) and mkOciGuest completed."""
+    """What mvm itself wrote (mvmnix/builder/oci/image.py) and mkOciGuest completed."""
     value = json.loads(data)
     layers = tuple(Layer(each["gzip"], each["size"], each["diffId"]) for each in value["layers"])
     return Wanted(layers, value["user"], value["directory"], tuple(value["volumes"]), tuple(value["writable"]))

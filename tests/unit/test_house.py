@@ -125,6 +125,18 @@ def test_texts_say_who() -> None:
     ]
 
 
+def test_modules_that_a_text_names_are_there() -> None:
+    """By the path from the root or the end of it, as in `launch/runtime/start.py`."""
+    named = {
+        (str(path), module)
+        for path in TRACKED
+        if path.parts[0] in {"mvmnix", "modules"} and path.suffix in {".py", ".c", ".h"}
+        for module in re.findall(r"(?<![\w/.])(?:\w+/)+\w+\.py\b", text(path))
+    }
+    assert len(named) > 50
+    assert not [pair for pair in named if not any(f"/{path}".endswith(f"/{pair[1]}") for path in TRACKED)]
+
+
 def test_files_are_short() -> None:
     """Documents and data are as long as they are."""
     code = [path for path in TRACKED if path.suffix in {".py", ".c", ".h", ".nix"}]

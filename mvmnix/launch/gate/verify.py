@@ -90,7 +90,7 @@ class VerifiedPlan:
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
-            raise TypeError("only launch.verify.verify() says that a plan is verified")
+            raise TypeError("only launch.gate.verify.verify_plan() says that a plan is verified")
 
     @property
     def signer(self) -> Signer:
@@ -163,7 +163,7 @@ class SignedPlan:
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
-            raise TypeError("only launch.verify.read_plan() says that a plan is signed")
+            raise TypeError("only launch.gate.verify.read_plan() says that a plan is signed")
 
     @override
     def __reduce__(self) -> NoReturn:

@@ -69,7 +69,7 @@ def start_machine(
     Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required, verb-not-granted,
     creation-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is
     made, the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when
-    nonce or log can't be written; and what `conclusion.failure` says when the boot fails.
+    nonce or log can't be written; and what `finalize.end_failure` returns when the boot fails.
     """
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
