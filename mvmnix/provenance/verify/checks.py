@@ -227,7 +227,7 @@ def stale(it: Provenance, policy: TrustPolicy, now: datetime, what: str) -> Iter
     bound = policy.freshness.provenance
     if bound is not None and now - it.finished > bound:
         ended, here = show_time(it.finished), show_time(now)
-        why = f"the build ended at {ended}, and now it is {here}; the policy takes it for {bound}"
+        why = f"the build ended at {ended}, and now it is {here}; the policy accepts at most {bound}"
         yield Reason(ReasonCode.PROVENANCE_STALE, what, why, REBUILD)
 
 

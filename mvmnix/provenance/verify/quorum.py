@@ -68,7 +68,7 @@ def disagreement(
             doubts.append(f"{authentic.digest}: {why}")
     if len(quorum) < wanted:
         rest = f"; what does not count: {'; '.join(doubts)}" if doubts else ""
-        why = f"{len(quorum)} of {wanted} builders that the policy asks for have built it alike{rest}"
+        why = f"only {len(quorum)} of the {wanted} required builders produced the same image{rest}"
         hint = "have it built by another builder, and hand in its provenance: `mvm image testify`"
         yield Reason(ReasonCode.REBUILDS_MISSING, WHAT, why, hint)
 
