@@ -67,7 +67,7 @@ def uncompressed(file: BinaryIO, *, gzip: bool) -> Iterator[bytes]:
         try:
             piece = member.decompress(data, _CHUNK)
         except zlib.error as error:
-            raise LayerError(f"it is no gzip file: {error}") from None
+            raise LayerError(f"it is not a gzip file: {error}") from None
         if piece:
             yield piece
         if member.eof:

@@ -203,7 +203,7 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
         hint = "name this backend in a plan: `mvm plan create --backend`"
         raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
     if wanted.backend is Backend.CONTAINER:
-        why, hint = "a container is no machine", "run it in the foreground: `mvm launch` without --detach"
+        why, hint = "a container is not a machine", "run it in the foreground: `mvm launch` without --detach"
         raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
     spec = LaunchSpec(
         kernel=plan.kernel,

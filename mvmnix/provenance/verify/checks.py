@@ -100,7 +100,7 @@ def step_13_lock_nodes(it: Evidence) -> Iterator[Reason]:
         *(f"lock node {node.node!r} is not the tree that was handed in" for node in set(nodes.inputs) - inputs),
         *(f"lock node {node.node!r} is not the tree listed as untouched" for node in set(nodes.untouched) - untouched),
         *(f"relative node {name!r} is not accounted for" for name in relative - set(nodes.relative)),
-        *(f"{name!r} is no relative node of the lock" for name in set(nodes.relative) - relative),
+        *(f"{name!r} is not a relative node of the lock" for name in set(nodes.relative) - relative),
         *_unaccounted(
             {node.name for node in locked.locked},
             (*(node.node for node in nodes.inputs), *(node.node for node in nodes.untouched)),
