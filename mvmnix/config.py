@@ -190,7 +190,7 @@ def _file(record: strict.Record) -> Config:
     caches = record.each("caches", _cache, 16) if record.has("caches") else ()
     credentials = record.each("credentials", _credential, 256) if record.has("credentials") else ()
     if len({cache.url for cache in caches}) != len(caches):
-        raise ValueError("a cache stands there twice")
+        raise ValueError("a cache is listed twice")
     if len({rule.node for rule in credentials}) != len(credentials):
         raise ValueError("two credentials are for the same node")
     anchors = record.each("anchors", _anchor, 8) if record.has("anchors") else ()

@@ -274,7 +274,7 @@ def _decrypted(
 
 
 def _malformed(where: str) -> RefusedError:
-    why = "it is no PKCS#8 key (ECDSA P-256 or Ed25519) in PEM"
+    why = "it is not a PKCS#8 key (ECDSA P-256 or Ed25519) in PEM"
     return refuse(
         ReasonCode.KEY_MALFORMED, where, why, "restore it from a backup, or move it away and run `mvm key create`"
     )

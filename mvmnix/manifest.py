@@ -60,7 +60,7 @@ def _workload(record: Record) -> Workload:
     environment = record.child("environment", _environment)
     for name in environment:
         if not name.isascii() or not name.isidentifier():
-            raise MalformedError(f"environment: {name!r} is no variable's name")
+            raise MalformedError(f"environment: {name!r} is not a variable's name")
     return Workload(
         argv=record.texts("command", limit=1024),
         environment=environment,
@@ -80,7 +80,7 @@ def _system_calls(record: Record) -> SystemCalls:
 
 def _distinct[T](name: str, values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) != len(values):
-        raise MalformedError(f"{name}: a value stands there twice")
+        raise MalformedError(f"{name}: a value is listed twice")
     return values
 
 

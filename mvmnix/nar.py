@@ -203,7 +203,7 @@ class _Reader:
     def expect(self, token: bytes) -> None:
         """Raises MalformedError where another one follows."""
         if not self._took(token):
-            raise MalformedError(f"it is no archive at byte {self._at}")
+            raise MalformedError(f"it is not an archive at byte {self._at}")
 
     def expect_end(self) -> None:
         """Raises MalformedError where it goes on."""

@@ -246,7 +246,7 @@ def _checked(argv: Sequence[str], env: Mapping[str, str] | None, cwd: str) -> tu
             raise unsafe(text, "it holds what no argument or path can")
     for name, value in variables.items():  # whose values may be secret
         if not name or "=" in name or not _is_representable(name) or not _is_representable(value):
-            raise unsafe(name, "it is no name of a variable, or its value holds what none can")
+            raise unsafe(name, "it is not the name of a variable, or its value holds what none can")
     log.debug("process", "starting %s", argv[0])
     return list(argv), variables
 

@@ -35,7 +35,7 @@ class Roots:
             if not base.startswith("/"):
                 named = f"{variable}={value!r}" if value else f"HOME={home!r}"
                 hint = "set HOME, or the XDG_… variables, to absolute paths"
-                raise UsageError(f"{named} is no absolute path", hint=hint)
+                raise UsageError(f"{named} is not an absolute path", hint=hint)
             return f"{os.path.normpath(base)}/mvmnix"
 
         return cls(

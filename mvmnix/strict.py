@@ -54,7 +54,7 @@ def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
         names = Counter(name for name, _ in pairs)
-        raise MalformedError(*(f"the key {name!r} stands there twice" for name in sorted(names) if names[name] > 1))
+        raise MalformedError(*(f"the key {name!r} is listed twice" for name in sorted(names) if names[name] > 1))
     return result
 
 

@@ -38,7 +38,7 @@ int parse_copy(const uint8_t *payload, size_t length, struct request *request)
     uint64_t options = get_number(&reader, 1);
     uint64_t zero = get_number(&reader, 2);
     if ((way != COPY_OUT && way != COPY_IN) || (options & ~(uint64_t)COPY_REPLACES) != 0 || zero != 0)
-        return error_set("a copy of no kind");
+        return error_set("unknown copy direction or option");
     request->copy = (enum copy_direction)way;
     request->replaces = options != 0;
     if (parse_command(reader, request) != 0)

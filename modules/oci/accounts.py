@@ -27,7 +27,7 @@ def account(spec: str, read: Read) -> tuple[int, int]:
     """
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise LayerError(f"the image's user is no name or number: {spec[:80]!r}")
+        raise LayerError(f"the image's user is neither a name nor a number: {spec[:80]!r}")
     uid, gid = _user(match[1] or "0", read)
     if match[2]:
         gid = _group(match[2], read)

@@ -50,7 +50,7 @@ class Wanted:
 
 
 def read(data: bytes) -> Wanted:
-    """What mvm itself wrote (mvmnix/builder/oci/tree.py) and mkOciGuest completed."""
+    """What mvm itself wrote (mvmnix/builder/oci/image.py) and mkOciGuest completed."""
     value = json.loads(data)
     layers = tuple(Layer(each["gzip"], each["size"], each["diffId"]) for each in value["layers"])
     return Wanted(layers, value["user"], value["directory"], tuple(value["volumes"]), tuple(value["writable"]))
@@ -67,7 +67,7 @@ def uncompressed(file: BinaryIO, *, gzip: bool) -> Iterator[bytes]:
         try:
             piece = member.decompress(data, _CHUNK)
         except zlib.error as error:
-            raise LayerError(f"it is no gzip file: {error}") from None
+            raise LayerError(f"it is not a gzip file: {error}") from None
         if piece:
             yield piece
         if member.eof:

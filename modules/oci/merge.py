@@ -175,7 +175,7 @@ class Merge:
             if path[:1] == (b"dev",) and len(path) > 1:
                 continue
             if path in seen and {seen[path], entry.kind} != {Kind.DIRECTORY}:
-                raise LayerError(f"{show(path)}: stands there twice in one layer")
+                raise LayerError(f"{show(path)}: listed twice in one layer")
             seen[path] = entry.kind
             if any(part.startswith(_WHITEOUT) for part in path):
                 _check_whiteout(path, entry)
@@ -210,7 +210,7 @@ class Merge:
     def _add(self, path: Path, entry: Entry, spool: int) -> None:
         if not path:
             if entry.kind is not Kind.DIRECTORY:
-                raise LayerError("the root is no directory")
+                raise LayerError("the root is not a directory")
             _dress(self.root, entry)
             return
         # 1. names
@@ -241,7 +241,7 @@ class Merge:
         parent = self.walk(target[:-1], create=False) if target else None
         found = parent.children.get(target[-1]) if parent is not None else None
         if not isinstance(found, File):
-            raise LayerError(f"{show(path)}: a hard link to {show(target)}, which is no regular file of the image")
+            raise LayerError(f"{show(path)}: a hard link to {show(target)}, which is not a regular file of the image")
         return found
 
 

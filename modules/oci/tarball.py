@@ -201,7 +201,7 @@ def _must_be_plain(shown: str, kind: Kind, name: bytes, link: bytes, size: int) 
     if b"\0" in name or b"\0" in link or len(name) > MAX_PATH or len(link) > MAX_PATH or not name:
         raise LayerError(f"{shown}: a name or target that is empty, too long or holds a zero byte")
     if size and kind is not Kind.FILE:
-        raise LayerError(f"{shown}: has contents, and is no file")
+        raise LayerError(f"{shown}: has contents, and is not a file")
     if kind in {Kind.SYMLINK, Kind.HARD_LINK} and not link:
         raise LayerError(f"{shown}: links to nothing")
     if kind is not Kind.DIRECTORY and name.endswith(b"/"):

@@ -43,7 +43,7 @@ def _refuse_what_could_not_start(context: Context, verified: VerifiedPlan) -> No
     """A container, and a plan that was spent. Raises RefusedError, which is in the log."""
     with context.recorded(plan=verified.digest):
         if verified.plan.backend is Backend.CONTAINER:
-            why, hint = "a container is no machine, and runs in the foreground alone", "run it: `mvm launch`"
+            why, hint = "a container is not a machine, and runs in the foreground alone", "run it: `mvm launch`"
             raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
         open_replay(context, context.frontend.notice).judge(verified.plan)
 

@@ -31,7 +31,7 @@ def regular(path: str, hint: str) -> Iterator[int]:
         raise _unreadable(path, error, hint) from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise UsageError(f"{path} is no regular file", hint=hint)
+            raise UsageError(f"{path} is not a regular file", hint=hint)
         yield fd
     finally:
         os.close(fd)

@@ -70,7 +70,7 @@ def _where(rule: SigningRule) -> "Instance | bytes":
     except (OSError, ValueError) as error:
         told = error.strerror if isinstance(error, OSError) else error
         hint = "name a ClientTrustConfig: --trust-config FILE, or `sigstore` under [signing] in config.toml"
-        raise UsageError(f"{rule.sigstore} is no trust configuration: {told}", hint=hint) from error
+        raise UsageError(f"{rule.sigstore} is not a trust configuration: {told}", hint=hint) from error
     return data
 
 

@@ -165,7 +165,7 @@ def _signed_before(data: bytes, what: str) -> tuple[tuple[bytes, ...], bytes]:
     """The bundles of a signed plan, none of them verified, and its statement; no bundle for a statement alone."""
     if not data.startswith(signatures.BEGIN):
         if not signatures.is_statement(data):
-            why = "this is no plan: neither a statement of `mvm plan create` nor a bundle of `mvm plan sign`"
+            why = "this is not a plan: neither a statement of `mvm plan create` nor a bundle of `mvm plan sign`"
             hint = "make one: `mvm plan create FLAKE --out FILE`"
             raise refuse(ReasonCode.STATEMENT_MALFORMED, what, why, hint)
         return (), data
@@ -184,7 +184,7 @@ def _for_image(context: Context, image: Image, finished: VerifiedImage, options:
             verbs=verbs,
         )
     except ValueError as error:
-        raise UsageError(f"this is no plan: {error}", hint="name a command after --") from error
+        raise UsageError(f"this is not a plan: {error}", hint="name a command after --") from error
     made = _with(made, "give each secret a name of its own", secrets=options.secrets)
     return _with(made, SHARE_HINT, shares=options.shares)
 

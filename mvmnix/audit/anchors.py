@@ -219,7 +219,7 @@ def _is_later(note: bytes | None, checkpoint: Checkpoint, key: NoteKey) -> bool:
         kept = Checkpoint.verified(note, key)
     except NoteError as error:
         hint = "give each log an anchor of its own; after a change of the host's key, move the old checkpoint away"
-        raise MvmnixError(f"what it keeps is no checkpoint of this log: {error}", hint=hint) from error
+        raise MvmnixError(f"what it keeps is not a checkpoint of this log: {error}", hint=hint) from error
     if kept.size == checkpoint.size and kept.root != checkpoint.root:
         raise MvmnixError(
             f"it has seen another record {kept.size - 1}: the log was forked", hint="keep both as evidence"

@@ -151,7 +151,7 @@ def _base64(text: str) -> bytes:
     try:
         raw = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise NoteError("it holds something that is no base64") from error
+        raise NoteError("it holds something that is not base64") from error
     if base64.b64encode(raw).decode() != text:
         raise NoteError("it holds base64 in an unusual spelling")
     return raw
@@ -175,6 +175,6 @@ def _split(note: bytes) -> tuple[bytes, list[tuple[str, bytes]]]:
         name, _, encoded = line.removeprefix(_DASH).partition(" ")
         raw = _base64(encoded)
         if not line.startswith(_DASH) or not _NAME.fullmatch(name) or len(raw) < 5:
-            raise NoteError("a line under it is no signature")
+            raise NoteError("a line under it is not a signature")
         signatures.append((name, raw))
     return body.encode() + b"\n", signatures

@@ -92,7 +92,7 @@ class InclusionProof:
         try:
             return Proven(SealedRecord(self.index, Record.parse(self.line)), checkpoint)  # 3
         except MalformedError as error:
-            raise _refused(f"what it proves is no record: {error}") from error
+            raise _refused(f"what it proves is not a record: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

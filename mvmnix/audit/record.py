@@ -214,7 +214,7 @@ def _check_text(said: re.Match[str]) -> None:
         strict.parse_time(time)
     names, codes = _named(said["digests"])[0], _codes(said["reasons"])
     if names != sorted(set(names)) or len(set(codes)) != len(codes):
-        raise ValueError("its digests are not in order, or something stands there twice")
+        raise ValueError("its digests are not in order, or something is listed twice")
     _check(
         said["kind"],
         [name for name in _REQUIRED[said["kind"]] if said[name] is None],

@@ -182,7 +182,7 @@ class _Walk:
             try:
                 said = spelled(line)  # 4
             except MalformedError as error:
-                self.problem(f"record {index} is none: {error}")
+                self.problem(f"record {index} is malformed: {error}")
                 continue
             if said["kind"] == RecordKind.NEW_LOG:
                 self._begun_anew = index, said["time"]

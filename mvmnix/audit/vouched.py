@@ -23,5 +23,5 @@ def vouched_record(note: bytes, key: NoteKey) -> Record:
     """The record in a note of the log whose key this is. Raises ValueError: NoteError, MalformedError."""
     magic, _, line = key.verified(note).partition(b"\n")
     if magic != MAGIC:
-        raise NoteError("it is no record of a log")
+        raise NoteError("it is not a record of a log")
     return Record.parse(line.removesuffix(b"\n"))

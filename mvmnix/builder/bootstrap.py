@@ -162,5 +162,5 @@ def _opened(path: Path) -> BinaryIO:
     try:
         return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     except OSError as error:
-        hint = "the output is no image: look at profiles/builder.nix"
+        hint = "the output is not an image: look at profiles/builder.nix"
         raise MvmnixError(f"{path} can't be read: {error.strerror}", hint=hint) from error

@@ -94,7 +94,7 @@ def template_tree(template: Template, name: str, *, image: bytes | None = None) 
     own = bootstrap.parts(*bootstrap.FILES)
     lock = own[b"flake.lock"]
     if not isinstance(lock, nar.File):
-        raise MvmnixError("this installation's flake.lock is no file", hint="install mvm with its flake")
+        raise MvmnixError("this installation's flake.lock is not a file", hint="install mvm with its flake")
     text = _FLAKE.replace("@description@", _DESCRIPTION[template]).replace("@guest@", _GUEST[template])
     entries: dict[bytes, nar.Node] = {
         b"flake.nix": nar.File.of(text.replace("@name@", guest_name(name)).encode()),

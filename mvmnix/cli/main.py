@@ -62,7 +62,11 @@ COMMANDS = {
     "ps": ("mvmnix.cli.commands.ps", "ps", "List machines."),
     "resume": ("mvmnix.cli.commands.pause", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.commands.stop", "rm", "Remove a machine that has ended."),
-    "run": ("mvmnix.cli.commands.run", "run", "Build, sign, plan, verify and launch, and exit as the guest did."),
+    "run": (
+        "mvmnix.cli.commands.run",
+        "run",
+        "Build, sign, plan, verify and launch, and exit with the guest's exit code.",
+    ),
     "schema": (
         "mvmnix.cli.commands.schema",
         "schema",

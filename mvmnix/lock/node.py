@@ -153,7 +153,7 @@ def tree(name: str, attributes: Attributes) -> LockedNode:
     node = RawNode(name, attributes, attributes, flake=True, parent=())
     found = list(reasons(node))
     if node.kind == "path" and not found:
-        why, hint = "it is no tree of its own", "take it out of the tree that it lies in"
+        why, hint = "it is not a tree of its own", "take it out of the tree that it lies in"
         found = [Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, f"{FILE_NAME}: node {name!r}", why, hint)]
     if found:
         raise RefusedError(*found)
@@ -165,7 +165,7 @@ def original(name: str, attributes: Attributes) -> Forge | Git | Web:
     what = f"input {name}"
     found, where = list(_text_reasons(what, attributes, {})), place(attributes)
     if not isinstance(where, Forge | Git | Web):
-        why, hint = f"{where.uri} is no fixed source", f"use one of {', '.join(NodeKind)}, or a relative path"
+        why, hint = f"{where.uri} is not a fixed source", f"use one of {', '.join(NodeKind)}, or a relative path"
         raise RefusedError(*found, Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, why, hint))
     found += _attribute_reasons(what, NodeKind(str(attributes["type"])), attributes)
     if found:
@@ -187,7 +187,7 @@ def reasons(node: RawNode) -> Iterator[Reason]:
     if "indirect" in {node.original.get("type"), node.kind}:
         hint = "write the input's whole URL into flake.nix, and lock it again"
         yield Reason(
-            ReasonCode.LOCK_NODE_UNSUPPORTED, what, "it names a registry entry, which is no fixed source", hint
+            ReasonCode.LOCK_NODE_UNSUPPORTED, what, "it names a registry entry, which is not a fixed source", hint
         )
     if not _DIRTY.isdisjoint(locked):
         yield Reason(ReasonCode.FLAKE_DIRTY, what, "it was locked from a dirty tree", "commit there, and lock again")
@@ -231,14 +231,14 @@ def _tree_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Rea
     if "narHash" not in locked:
         yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it has no narHash", "run `mvm lock`")
     elif _nar(locked) is None:
-        why = f"its narHash is no SHA-256 in SRI form: {str(locked['narHash'])[:80]!r}"
+        why = f"its narHash is not a SHA-256 in SRI form: {str(locked['narHash'])[:80]!r}"
         yield Reason(ReasonCode.LOCK_MALFORMED, what, why, HINT)
     if kind in {*FORGES, NodeKind.GIT}:
         rev = str(locked.get("rev", ""))
         if not rev:
             yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it names no commit", "run `mvm lock`")
         elif not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", rev):
-            yield Reason(ReasonCode.LOCK_MALFORMED, what, f"{rev[:80]!r} is no commit", HINT)
+            yield Reason(ReasonCode.LOCK_MALFORMED, what, f"{rev[:80]!r} is not a commit", HINT)
     yield from _attribute_reasons(what, kind, locked)
 
 
@@ -253,7 +253,7 @@ def _attribute_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterato
 
 def _place_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Reason]:
     if (ref := str(locked.get("ref", ""))) and (problem := GitRef.problem(ref)):
-        yield Reason(ReasonCode.LOCK_MALFORMED, what, f"its ref is none: {ref[:80]!r}: {problem}", HINT)
+        yield Reason(ReasonCode.LOCK_MALFORMED, what, f"its ref is invalid: {ref[:80]!r}: {problem}", HINT)
     if kind in FORGES:
         for name in ("owner", "repo"):
             if not re.fullmatch(r"[A-Za-z0-9._~%+-]{1,255}", str(locked.get(name, ""))):

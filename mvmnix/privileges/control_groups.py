@@ -43,7 +43,7 @@ class Controller(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GroupLimits:
-    """`memory` in bytes, `tasks` processes and threads, `processors` how many of them at once; None is no limit.
+    """`memory` in bytes, `tasks` processes and threads, `processors` how many of them at once; None is without limit.
 
     `weight` is the part where processors are short, as cgroup v2 counts (1 to 10000); None is that of other groups.
     """

@@ -47,7 +47,7 @@ class Rights:
 
     def _checked(self, uid: int) -> int:
         if self.grants is not None and not ids.FIRST_OF_POOL <= uid < ids.FIRST_OF_POOL + ids.POOL_COUNT:
-            raise PermissionError(errno.EPERM, "it is no uid of the pool", str(uid))
+            raise PermissionError(errno.EPERM, "it is not a uid of the pool", str(uid))
         return uid
 
     def parents(self) -> tuple[Parent, ...]:
@@ -77,7 +77,7 @@ class Rights:
         """What a process of mvm's has read and written (proc_pid_io(5)), which its own uid alone may read."""
         with open(f"/proc/{process}/io", encoding="ascii") as file:  # noqa: PTH123
             if not procfs.uids(process) <= _OURS:
-                raise PermissionError(errno.EPERM, "it is no process of mvm's", str(process))
+                raise PermissionError(errno.EPERM, "it is not a process of mvm's", str(process))
             return file.read()  # of the process that was opened, or of none any more
 
     def add_to_group(self, path: str, process: int) -> None:
@@ -85,7 +85,7 @@ class Rights:
         group, pidfd = self._own_group(path), os.pidfd_open(process)
         try:
             if not procfs.uids(process) <= _OURS or is_readable(pidfd, 0):
-                raise PermissionError(errno.EPERM, "it is no process of mvm's", str(process))
+                raise PermissionError(errno.EPERM, "it is not a process of mvm's", str(process))
             with open(f"{group}/cgroup.procs", "w", encoding="ascii") as file:  # noqa: PTH123
                 file.write(str(process))
         finally:
@@ -102,7 +102,7 @@ class Rights:
         except FileNotFoundError:
             return True  # one of another boot
         if owner not in {0, ids.MVM} or not control_groups.is_group(parent):
-            raise PermissionError(errno.EPERM, "it is no control group of mvm's", path)
+            raise PermissionError(errno.EPERM, "it is not a control group of mvm's", path)
         return control_groups.remove(f"{parent}/{_own_name(name)}")
 
     def _own_group(self, path: str) -> str:
@@ -116,5 +116,5 @@ class Rights:
 
 def _own_name(name: str) -> str:
     if not GROUP.fullmatch(name):
-        raise PermissionError(errno.EPERM, "it is no name of a control group of mvm's", name)
+        raise PermissionError(errno.EPERM, "it is not the name of a control group of mvm's", name)
     return name

@@ -133,7 +133,7 @@ def test_what_tar_in_the_guest_writes(tmp_path: Path) -> None:
         pytest.param(GOOD + b"\1", "follows its end", id="something behind the end"),
         pytest.param(GOOD + GOOD, "follows its end", id="another archive behind it"),
         pytest.param(instead_of_kernel(header(b"kernel2")), "not expected", id="an unknown name"),
-        pytest.param(member(header(), FILES["kernel"]) + GOOD, "stands there twice", id="a name twice"),
+        pytest.param(member(header(), FILES["kernel"]) + GOOD, "is listed twice", id="a name twice"),
         pytest.param(instead_of_kernel(header(b"/kernel")), "not expected", id="an absolute name"),
         pytest.param(instead_of_kernel(header(b"../kernel")), "not expected", id="a name upwards"),
         pytest.param(instead_of_kernel(header(b"./kernel")), "not expected", id="another spelling"),

@@ -21,6 +21,8 @@ README = (ROOT / "README.md").read_text()
 TRACKED = tracked()
 DOCUMENTS = [ROOT / path for path in TRACKED if path.suffix == ".md" and path.parts[0] in {path.name, "docs"}]
 RECORDS = [path for path in DOCUMENTS if path.parent == ROOT / "docs/adr"]
+#: These name modules as they were called.
+FORMER = {ROOT / "docs/names.md", ROOT / "CHANGELOG.md", *RECORDS}
 #: Promises that nobody can keep (docs/threat-model.md, rule 6); that page itself and the rule are about them.
 BROAD = re.compile(
     r"impossible to|instant(ly)? boot|unbreakable|unhackable|100 ?% (safe|secure)|bulletproof|military", re.IGNORECASE
@@ -96,6 +98,14 @@ def test_witnesses_exist(path: Path) -> None:
         assert not test or f"def {test}(" in found[0].read_text(), f"{file}::{test}"
     for file in re.findall(r"`((?:mvmnix|modules|profiles|examples|docs)/[\w/.*-]+)`", text):
         assert list(ROOT.glob(file.rstrip("/"))), file
+    assert not re.findall(r"`test_\w+\.py\b[^`]*`", text), "name a test by its whole path"
+    if path not in FORMER:
+        assert not [file for file in re.findall(r"`([\w/]+\.py)[`:]", text) if not is_there(file)]
+
+
+def is_there(file: str) -> bool:
+    """Whether a module is tracked, by its path or by the end of it."""
+    return any(f"/{path}".endswith(f"/{file}") for path in TRACKED)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name)

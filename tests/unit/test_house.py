@@ -125,6 +125,55 @@ def test_texts_say_who() -> None:
     ]
 
 
+#: Turns of phrase that a message or a document had: "is no plan" is "is not a plan", "stands there twice" "listed twice".
+RIDDLES = re.compile(
+    r"stands? there twice|by chance|of no kind|built it alike|hung up on\b|\btakes it for\b|reddens"
+    r"|(?<!there )\b(is|are|was) no (?!longer|more|other|larger|older|sooner|earlier|such\b)\w",
+    re.IGNORECASE,
+)
+#: These name an old text on purpose, or keep the words of a decision or a version.
+QUOTING = {Path("CHANGELOG.md"), Path("docs/names.md")}
+
+
+def docstrings(module: ast.Module) -> set[int]:
+    """The docstrings in a module, by the identity of their nodes."""
+    bodies = (node for node in ast.walk(module) if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef))
+    first = (node.body[0] for node in bodies if node.body)
+    return {id(it.value) for it in first if isinstance(it, ast.Expr) and isinstance(it.value, ast.Constant)}
+
+
+def messages(path: Path) -> Iterator[tuple[int, str]]:
+    """The string constants in a module but for docstrings, with their lines."""
+    module = parsed(path)
+    apart = docstrings(module)
+    for node in ast.walk(module):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in apart:
+            yield node.lineno, node.value
+
+
+def test_messages_and_documents_are_no_riddles() -> None:
+    """Of docstrings only those that a page has: help texts of commands, and the glossary's types."""
+    code = [path for path in PYTHON if path.parts[0] in {"mvmnix", "modules"}]
+    found = [f"{path}:{line}" for path in code for line, said in messages(path) if RIDDLES.search(said)]
+    for path in TRACKED:
+        if path.suffix == ".md" and path not in QUOTING and path.parts[:2] != ("docs", "adr"):
+            said = re.sub(r"\s+", " ", text(path))
+            found += [f"{path}: {said[max(0, it.start() - 20) : it.end() + 20]}" for it in RIDDLES.finditer(said)]
+    assert not found
+
+
+def test_modules_that_a_text_names_are_there() -> None:
+    """By the path from the root or the end of it, as in `launch/runtime/start.py`."""
+    named = {
+        (str(path), module)
+        for path in TRACKED
+        if path.parts[0] in {"mvmnix", "modules"} and path.suffix in {".py", ".c", ".h"}
+        for module in re.findall(r"(?<![\w/.])(?:\w+/)+\w+\.py\b", text(path))
+    }
+    assert len(named) > 50
+    assert not [pair for pair in named if not any(f"/{path}".endswith(f"/{pair[1]}") for path in TRACKED)]
+
+
 def test_files_are_short() -> None:
     """Documents and data are as long as they are."""
     code = [path for path in TRACKED if path.suffix in {".py", ".c", ".h", ".nix"}]

@@ -302,7 +302,7 @@ def test_what_an_input_asks_for(attributes: dict[str, Any], codes: set[ReasonCod
 def test_what_is_no_place_to_fetch_from_is_shown(attributes: dict[str, Any], shown: str) -> None:
     with pytest.raises(RefusedError) as refused:
         original("a", attributes)
-    assert f"{shown} is no fixed source" in [reason.why for reason in refused.value.reasons]
+    assert f"{shown} is not a fixed source" in [reason.why for reason in refused.value.reasons]
 
 
 def test_how_many_inputs_a_path_may_have() -> None:

@@ -172,7 +172,7 @@ def test_what_is_read(good: Json) -> None:
     [
         (lambda text: text[:-1], "not JSON"),
         (lambda text: text.replace(b'"vcpus": 1', b'"vcpus": 1.0'), "not an integer"),
-        (lambda text: text.replace(b'"vcpus": 1', b'"vcpus": 1, "vcpus": 1'), "'vcpus' stands there twice"),
+        (lambda text: text.replace(b'"vcpus": 1', b'"vcpus": 1, "vcpus": 1'), "'vcpus' is listed twice"),
         (lambda text: text.replace(b'"hello"', b'"\\ud800"'), "not JSON in UTF-8"),
         (lambda text: text.replace(b'"hello"', b'"\xff"'), "not JSON in UTF-8"),
         (lambda text: b" " * (4 << 20) + text, "larger than 4194304 bytes"),

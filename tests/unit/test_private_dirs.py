@@ -308,7 +308,7 @@ def test_what_was_refused_once_is_refused_for_the_same_reason(home: Path, monkey
     [{}, {"HOME": ""}, {"HOME": "x"}, {"HOME": "/root", "XDG_STATE_HOME": "state"}, {"XDG_STATE_HOME": "/x"}],
 )
 def test_roots_need_absolute_paths(environment: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="no absolute path"):
+    with pytest.raises(UsageError, match="not an absolute path"):
         Roots.from_environment(environment)
 
 

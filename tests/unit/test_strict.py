@@ -23,9 +23,9 @@ class Colour(StrEnum):
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (b'{"a":1,"a":1}', "stands there twice"),
-        (b'{"b":{"a":1,"a":1}}', "stands there twice"),
-        (b'{"\\u0061":1,"a":1}', "stands there twice"),
+        (b'{"a":1,"a":1}', "is listed twice"),
+        (b'{"b":{"a":1,"a":1}}', "is listed twice"),
+        (b'{"\\u0061":1,"a":1}', "is listed twice"),
         (b"1.0", "not an integer"),
         (b"1e3", "not an integer"),
         (b"NaN", "not an integer"),
@@ -94,7 +94,7 @@ def test_largest_and_smallest_integer() -> None:
 def test_only_the_keys_that_stand_there_twice_are_named() -> None:
     with pytest.raises(MalformedError) as caught:
         strict.parse_json(b'{"b":1,"a":2,"b":3}')
-    assert caught.value.problems == ("the key 'b' stands there twice",)
+    assert caught.value.problems == ("the key 'b' is listed twice",)
 
 
 def test_a_limit_comes_before_the_parser() -> None:

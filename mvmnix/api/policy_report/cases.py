@@ -108,7 +108,7 @@ def _case(record: strict.Record) -> Case:
 
 def _code(text: str) -> ReasonCode:
     if text not in set(ReasonCode):
-        raise ValueError(f"{text!r} is no reason code; docs/refusals.md lists them")
+        raise ValueError(f"{text!r} is not a reason code; docs/refusals.md lists them")
     return ReasonCode(text)
 
 

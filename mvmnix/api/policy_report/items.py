@@ -79,7 +79,7 @@ class Judge:
     def source(self, uri: str) -> Judged:
         """A flake by its URI: as the root of a build; beside it, as a lock node's tree. Raises UsageError."""
         if not uri.isascii() or not uri.isprintable() or " " in uri:
-            raise UsageError(f"{uri!r} is no URI", hint="name it as provenance does: path:NAME, git+URL?rev=COMMIT")
+            raise UsageError(f"{uri!r} is not a URI", hint="name it as provenance does: path:NAME, git+URL?rev=COMMIT")
         found = tuple(explain.of_source(uri, self.policy))
         reasons = [
             Reason(ReasonCode.SOURCE_NOT_ADMITTED, uri, it.text, _SOURCE_HINT) for it in found if it.admits is False

@@ -88,7 +88,9 @@ class TrustChoice:
             trusted_root.parse(data)
         except RefusedError as error:
             hint = "name a trusted_root.json, as `mvm trusted-root export` writes it"
-            raise UnreadableError(f"{self.trusted_root} is no trust root: {error.reasons[0].why}", hint=hint) from error
+            raise UnreadableError(
+                f"{self.trusted_root} is not a trust root: {error.reasons[0].why}", hint=hint
+            ) from error
         return data
 
 

@@ -30,7 +30,7 @@ class Credentials:
             if fnmatchcase(uri, rule.node):
                 value = self._value(rule).strip()
                 if not re.fullmatch(r"[!-~]+( [!-~]+)?", value):
-                    raise _unusable(rule, "it is no token: one line of printable ASCII")
+                    raise _unusable(rule, "it is not a token: one line of printable ASCII")
                 return value if " " in value else f"Bearer {value}"
         return ""
 

@@ -46,7 +46,7 @@ def archive_url(place: Forge, allowed: Allowlist, *, private: bool) -> str:
         case NodeKind.SOURCEHUT:
             return f"{base}/{place.owner}/{place.repo}/archive/{rev}.tar.gz"
         case _:
-            raise ValueError(f"{place.kind} is no forge")
+            raise ValueError(f"{place.kind} is not a forge")
 
 
 def commit_url(place: Forge, allowed: Allowlist) -> str:
@@ -61,7 +61,7 @@ def commit_url(place: Forge, allowed: Allowlist) -> str:
         case NodeKind.SOURCEHUT:
             return f"{base}/{place.owner}/{place.repo}/info/refs"
         case _:
-            raise ValueError(f"{place.kind} is no forge")
+            raise ValueError(f"{place.kind} is not a forge")
 
 
 def document(place: Forge) -> Document:

@@ -114,7 +114,7 @@ def _fields(texts: Sequence[str]) -> dict[str, list[str]]:
     for name, value in batched(texts, 2, strict=True):
         fields.setdefault(name, []).append(value)
     problems = [f"{name} is missing" for name in _NEEDED if name not in fields]
-    problems += [f"{name} stands there twice" for name in fields if len(fields[name]) > 1 and name != "Sig"]
+    problems += [f"{name} is listed twice" for name in fields if len(fields[name]) > 1 and name != "Sig"]
     if len(fields.get("Sig", ())) > MAX_SIGNATURES:
         problems.append(f"more than {MAX_SIGNATURES} signatures")
     if problems:

@@ -33,7 +33,7 @@ class Proxy:
             parts, endpoint = urlsplit(""), Endpoint("", 0)
         if parts.scheme not in _CARRIED or not endpoint.host:
             known = " or ".join(_CARRIED)
-            raise MvmnixError(f"a configured proxy is no {known} proxy", hint="configure one of these")
+            raise MvmnixError(f"a configured proxy is not an {known} proxy", hint="configure one of these")
         return cls(parts.scheme, endpoint, parts.netloc.rpartition("@")[0])
 
     def at(self, endpoint: Endpoint) -> str:

@@ -223,7 +223,7 @@ def _host(client: socket.socket, kind: int) -> str:
         case 4:
             return socket.inet_ntop(socket.AF_INET6, _exactly(client, 16))
         case _:
-            raise EOFError("an address of no kind")
+            raise EOFError("an unknown address type")
 
 
 def _refuse(client: socket.socket, code: int | None) -> None:

@@ -115,7 +115,7 @@ def tracked(where: Path) -> tuple[Path, tuple[bytes, ...]]:
         _must_be_at(repository, elsewhere, where)
     names = tuple(sorted({name for name in listed.split(b"\0") if name}))
     if (bad := next((name for name in names if _NO_FILES & {*name.lower().split(b"/")}), None)) is not None:
-        why = f"its index lists {_text(bad)}, which is no file of a work tree"
+        why = f"its index lists {_text(bad)}, which is not a file of a work tree"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "make the index anew: git read-tree HEAD")
     return repository.top, names
 

@@ -195,7 +195,7 @@ class ObjectReader:
                 raise self._unsupported(f"{_text(entry)} lies in a file", "git fsck")
             here = inner
         if entry.path[-1] in here:
-            raise self._unsupported(f"{_text(entry)} stands there twice", "git fsck")
+            raise self._unsupported(f"{_text(entry)} is listed twice", "git fsck")
         here[entry.path[-1]] = node
 
     def _directory(self, entries: _Entries) -> nar.Dir:

@@ -106,7 +106,7 @@ def _check_replaceable(where: Path) -> None:
     """Refuses what is no plain file. A link that takes the place later would itself be replaced, and not followed."""
     if where.is_symlink() or (where.exists() and not where.is_file()):
         hint = f"take it away, and lock the flake again: rm {where}"
-        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), "it is no plain file, and is not replaced", hint)
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), "it is not a plain file, and is not replaced", hint)
 
 
 def _remove(fd: int, name: str) -> None:
@@ -124,6 +124,6 @@ def _with(tree: nar.Dir, path: list[bytes], data: bytes) -> nar.Dir:
     else:
         inner = entries[path[0]]
         if not isinstance(inner, nar.Dir):
-            raise refuse(ReasonCode.FLAKE_UNSUPPORTED, os.fsdecode(path[0]), "it is no directory", "keep it still")
+            raise refuse(ReasonCode.FLAKE_UNSUPPORTED, os.fsdecode(path[0]), "it is not a directory", "keep it still")
         entries[path[0]] = _with(inner, path[1:], data)
     return nar.Dir(entries)

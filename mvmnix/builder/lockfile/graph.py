@@ -246,7 +246,7 @@ class _Locking:
         return Place(here.tree, directory)
 
     def _indirect(self, path: InputPath, name: str) -> None:
-        why = f"{name!r} is an entry of a registry, which is no fixed source"
+        why = f"{name!r} is an entry of a registry, which is not a fixed source"
         hint = f'write its whole URL into flake.nix: inputs.{".inputs.".join(path)}.url = "…"'
         self._refuse(path, ReasonCode.LOCK_NODE_UNSUPPORTED, why, hint)
 
@@ -277,7 +277,7 @@ def _without_directory(attributes: Attributes) -> Attributes:
 def _directory(attributes: Attributes, path: InputPath) -> str:
     directory = str(attributes.get("dir", ""))
     if not is_subdirectory(directory):
-        why = f"its dir {directory[:80]!r} is no plain path downwards"
+        why = f"its dir {directory[:80]!r} is not a plain path downwards"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, f"input {_text(path)!r}", why, _FIX_INPUT)
     return directory
 

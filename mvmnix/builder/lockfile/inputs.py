@@ -54,7 +54,7 @@ let
     else builtins.unsafeDiscardStringContext value;
   flag = where: value: if builtins.isBool value then value else fail where "neither true nor false";
   scalar = where: value: if builtins.isInt value || builtins.isBool value then value else text where value;
-  # a file that is no archive has a type of its own, which only a flake's parser would take for a tarball
+  # a file that is not an archive has a type of its own, which only a flake's parser would take for a tarball
   isFile = url: builtins.match "https?://.*" url != null
     && builtins.match "[^?#]*[.](zip|tar|tgz|tar[.]gz|tar[.]xz|tar[.]bz2|tar[.]zst)([?#].*)?" url == null;
   parsed = isFlake: url: builtins.parseFlakeRef (

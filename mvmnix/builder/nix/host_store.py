@@ -85,7 +85,7 @@ def _tree(source: Source, archive: bytes) -> nar.Tree:
     try:
         return nar.tree_of_nar(archive)
     except MalformedError as error:
-        why = f"it is no archive that Nix would write: {error}"
+        why = f"it is not an archive that Nix would write: {error}"
         raise refuse(ReasonCode.SOURCE_UNUSABLE, source.uri, why, "find out who wrote it") from error
 
 

@@ -52,7 +52,7 @@ class FlakeUrl(Operand):
     @override
     def problem(cls, text: str) -> str:
         """Whatever has another form."""
-        return "" if cls._FORM.fullmatch(text) else "it is no reference of a stored flake"
+        return "" if cls._FORM.fullmatch(text) else "it is not a reference of a stored flake"
 
 
 def version() -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def flake_url(tree: StorePath, nar: Digest, directory: str) -> FlakeUrl:
     Raises RefusedError [argument-unsafe] for a directory that isn't one beneath the tree.
     """
     if not is_subdirectory(directory):
-        raise unsafe(directory, "it is no directory of a flake")
+        raise unsafe(directory, "it is not a directory of a flake")
     where = f"&dir={directory}" if directory else ""
     nar_hash = nar.sri.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
     # a store path's name may have a question mark, which would begin the query
@@ -145,7 +145,7 @@ def derivations_with(hashes: Iterable[str]) -> tuple[str, ...]:
     wanted = tuple(hashes)
     for text in wanted:
         if not re.fullmatch(rf"[{NIX32}]{{32}}", text):
-            raise unsafe(text, "it is no hash of a store path")
+            raise unsafe(text, "it is not a hash of a store path")
     script = f'printf "{STORE_DIR}/%s-\\n" "$@" | grep -l -F -f - {STORE_DIR}/*.drv; true'
     return ("/bin/busybox", "sh", "-c", script, "derivations", *wanted)
 
@@ -226,7 +226,7 @@ def host_add(nix_store: str, mode: HashMode, *paths: str) -> tuple[str, ...]:
 def _absolute(path: str) -> str:
     """Raises RefusedError [argument-unsafe] for a path that isn't absolute, or has `..` in it."""
     if not path.startswith("/") or ".." in path.split("/"):
-        raise unsafe(path, "it is no absolute path")
+        raise unsafe(path, "it is not an absolute path")
     return Operand(path)
 
 

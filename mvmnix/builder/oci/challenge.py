@@ -24,7 +24,7 @@ def token_url(texts: Sequence[str], name: str) -> str:
     What is asked for is what is needed, not what the registry suggests. Raises MvmnixError.
     """
     if len(texts) != 2:
-        raise unknown("it is no challenge for a bearer token")
+        raise unknown("it is not a challenge for a bearer token")
     realm, service = texts
     asked = {"scope": f"repository:{name}:pull"} | ({"service": service} if service else {})
     return f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"

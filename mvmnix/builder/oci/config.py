@@ -93,9 +93,9 @@ def _environment(variables: tuple[str, ...]) -> dict[str, str]:
     for text in variables:
         match = _VARIABLE.fullmatch(text)
         if match is None:
-            raise ValueError(f"Env: {text[:80]!r} is no variable NAME=VALUE with a name that shells take")
+            raise ValueError(f"Env: {text[:80]!r} is not a variable NAME=VALUE with a name that shells take")
         if match[1] in result:
-            raise ValueError(f"Env: {match[1]} stands there twice")
+            raise ValueError(f"Env: {match[1]} is listed twice")
         result[match[1]] = match[2]
     return result
 

@@ -146,7 +146,7 @@ def _digest(text: str) -> Digest:
 def _manifest(record: Record, unsupported: list[str]) -> Manifest:
     config = record.child("config", _descriptor)
     if config.media_type not in _CONFIGS:
-        unsupported.append(f"its configuration is of type {config.media_type}, so it is no image")
+        unsupported.append(f"its configuration is of type {config.media_type}, so it is not an image")
     elif config.size > LIMIT:
         unsupported.append(f"its configuration is larger than {LIMIT} bytes")
     layers = record.each("layers", lambda each: _layer(each, unsupported), MAX_LAYERS)

@@ -117,7 +117,7 @@ def _place(value: str, files: dict[str, Path], urls: list[str]) -> str:
         urls.append(value)
         return value
     if "://" in value and not value.startswith("file://"):
-        why = "pip's configuration names an address that is no http, https or file URL"
+        why = "pip's configuration names an address that is not an http, https or file URL"
         raise MvmnixError(why, hint="pip config debug")
     path = unquote(urlsplit(value).path) if value.startswith("file://") else value
     return _file("links", path, files)
@@ -140,7 +140,7 @@ def _ways(option: str, urls: Sequence[str], environment: Mapping[str, str]) -> t
     try:
         places = {url: Endpoint.of(url) for url in urls}
     except ValueError as error:
-        why = "pip's configuration names an index that is no http or https URL"
+        why = "pip's configuration names an index that is not an http or https URL"
         raise MvmnixError(why, hint="pip config debug") from error
     schemes = [(urlsplit(url).scheme, place) for url, place in places.items()]
     chosen = [option or proxies.from_environment(scheme, place, environment) for scheme, place in schemes]

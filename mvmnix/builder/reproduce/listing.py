@@ -36,7 +36,7 @@ def read(entries: bytes, hashes: bytes) -> dict[str, str]:
 def _hashed(line: bytes) -> tuple[bytes, str]:
     digest, found, path = line.partition(b"  ")
     if not found or len(digest) != 64:
-        raise ValueError("a line of digests is none")
+        raise ValueError("malformed digest line")
     return path, digest.decode("ascii")
 
 

@@ -102,7 +102,7 @@ class ArchiveReader:
         if head[257:263] != b"ustar\0" or any(head[345:500]) or head[156:157] != b"0":
             raise self._refused(f"{name!r} is not a plain file in ustar format")
         if name not in self._limits:
-            raise self._refused(f"{name!r} is not expected, or stands there twice")
+            raise self._refused(f"{name!r} is not expected, or is listed twice")
         size = self._octal(head[124:136], "a size")
         if size > self._limits.pop(name):
             raise self._refused(f"{name!r} is larger than allowed: {size} bytes")

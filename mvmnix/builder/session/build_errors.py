@@ -61,7 +61,7 @@ def of_build(where: str, log: str, doubt: str = "") -> MvmnixError:
 
 def of_output(where: str, log: str) -> MvmnixError:
     """What was built could not be put into an archive, for it hasn't an image's files; `log` is tar's."""
-    why = f"the package is no image:\n{last_lines(log, 5)}"
+    why = f"the package is not an image:\n{last_lines(log, 5)}"
     return refuse(ReasonCode.OUTPUT_MALFORMED, where, why, "name a package that mkGuest makes")
 
 

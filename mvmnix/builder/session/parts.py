@@ -116,7 +116,7 @@ def _object(said: bytes) -> dict[str, object]:
     except strict.MalformedError as error:
         raise _malformed(f"what it says of the parts can't be read: {error}") from error
     if not isinstance(found, dict):
-        raise _malformed("what it says of the parts is no object")
+        raise _malformed("what it says of the parts is not an object")
     return cast("dict[str, object]", found)
 
 

@@ -43,7 +43,10 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
 @click.argument("flake", metavar="FLAKE[#ATTR]", shell_complete=directory)
 @click.option("--again", is_flag=True, help="Build it even if a finished build is kept.")
 @click.option(
-    "--rebuild", "twice", is_flag=True, help="Build it once more, in a machine that looks otherwise, and compare."
+    "--rebuild",
+    "twice",
+    is_flag=True,
+    help="Build it once more, with another host name, clock and directory order, and compare.",
 )
 @click.option(
     "--out", type=click.Path(path_type=Path), help="Write the files and their evidence to this new directory."

@@ -14,7 +14,7 @@ from mvmnix.cli.output import TERMINAL
 @click.command(cls=SignedPlanCommand)
 @click.argument("plan", metavar="PLAN|plan:DIGEST", shell_complete=file)
 @attach_options
-@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
+@click.option("--name", default="", help="A name for the machine. Default: two random words.")
 @click.option(
     "--image", default="", metavar="DIRECTORY", help="Take the image from here, as `mvm build --out` wrote it."
 )

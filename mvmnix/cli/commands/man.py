@@ -36,7 +36,7 @@ def commands(root: click.Command) -> Iterator[tuple[str, ...]]:
 
 
 def page(root: click.Command, words: Sequence[str]) -> str:
-    """A manual page in roff, the same for the same version. Raises UsageError for words that are no command's."""
+    """A manual page in roff, the same for the same version. Raises UsageError for words that are not a command's."""
     context = click.Context(root, info_name=_PROGRAM)
     for word in words:
         group = context.command

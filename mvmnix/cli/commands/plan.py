@@ -73,7 +73,7 @@ def create(*, flake: str, valid_for: int, single_use: bool, options: PlanOptions
 @_OUT
 @signing_options
 def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
-    """Sign a plan, with the planner's key or keyless; prints or writes the bundle. What is no plan is not signed.
+    """Sign a plan, with the planner's key or keyless; prints or writes the bundle. What is not a plan is not signed.
 
     Nor is one that looks as if it held a credential. A plan that others have signed gets one signature more: their
     bundles and the new one, a line each.

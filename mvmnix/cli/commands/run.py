@@ -1,4 +1,4 @@
-"""`mvm run`: build or reuse, sign, plan, verify, launch, stream, and exit as the guest did."""
+"""`mvm run`: build or reuse, sign, plan, verify, launch, stream, and exit with the guest's exit code."""
 
 from contextlib import ExitStack
 from dataclasses import replace
@@ -33,7 +33,7 @@ from mvmnix.model import Verb
 @click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @attach_options
-@click.option("--name", default="", help="A name for the machine. Default: two words by chance.")
+@click.option("--name", default="", help="A name for the machine. Default: two random words.")
 @plan_options
 @click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
 def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, evidence: bool) -> int:

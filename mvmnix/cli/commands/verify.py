@@ -94,7 +94,7 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
 
 @contextmanager
 def could_not_verify() -> Iterator[None]:
-    """Make of every failure that is no verdict one that exits with 2, the system's and a reader's that left too."""
+    """Make of every failure that is not a verdict one that exits with 2, the system's and a reader's that left too."""
     try:
         yield
     except (UnreadableError, UsageError, click.ClickException, click.exceptions.Exit, click.Abort):

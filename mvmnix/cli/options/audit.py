@@ -157,6 +157,8 @@ def archive_key(context: Context, key_path: str, export: Directory, name: str) -
         key = log_key(export.read(name, KEY_LIMIT))
     except (FileNotFoundError, ValueError) as error:
         where = export.where(name)
-        raise UnreadableError(f"{where} is no key of a log: {error}", hint="name the host's key with --key") from error
+        raise UnreadableError(
+            f"{where} is not a key of a log: {error}", hint="name the host's key with --key"
+        ) from error
     click.echo(f"the key came with the export; compare it with the host's: {key.fingerprint}", err=True)
     return key

@@ -27,7 +27,7 @@ _NUMBERS: Final = (
     ),
     (
         *("--cpu-weight", "cpu_weight", 1, MOST_WEIGHT, "WEIGHT"),
-        "Its part where processors are short. Default: 100, as everybody's.",
+        "Relative CPU share under contention (cgroup cpu.weight). Default: 100.",
     ),
     ("--console-log", "console_kib", 1, MOST_KIB, "KIB", "What is kept of its console. Default: 4096."),
     (
@@ -36,11 +36,11 @@ _NUMBERS: Final = (
     ),
     (
         *("--idle", "idle_seconds", 1, MOST_SECONDS, "SECONDS"),
-        "End it when for so long nothing went in or came out. Default: never.",
+        "End the machine after SECONDS without input or output. Default: never.",
     ),
     (
         *("--share-limit", "shared_kib", 1, MOST_SHARED_KIB, "KIB"),
-        "End it when it has written so much to its shares. Default: never.",
+        "End the machine once it has written KIB to its shares. Default: never.",
     ),
 )
 _OPTIONS: Final = (

@@ -35,7 +35,10 @@ _WHOM = (
     click.option("--certificate-oidc-issuer-regexp", default="", help=_REGEXP),
     click.option("--trusted-root", default="", metavar="FILE", help="Whose certificates count. Default: public-good."),
     click.option(
-        "--policy", default="", metavar="FILE", help="Trust the signers of this trust.toml. An image's: yours."
+        "--policy",
+        default="",
+        metavar="FILE",
+        help="Trust the signers of this trust.toml. Default for an image: your own policy.",
     ),
 )
 _WANTED = (
@@ -43,7 +46,7 @@ _WANTED = (
     click.option("--source-uri", help="The repository that it has to be built from."),
     click.option("--source-tag", help="… at this tag."),
     click.option("--source-digest", help="… at this commit."),
-    click.option("--builder-id", help="The builder that has to have built it."),
+    click.option("--builder-id", help="Required builder ID."),
 )
 
 

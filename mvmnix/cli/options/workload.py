@@ -28,7 +28,7 @@ class MemorySize(click.ParamType[int]):
         found = re.fullmatch(r"([0-9]{1,7})([mg]?)", str(value).lower(), re.ASCII)
         size = int(found[1]) * _SUFFIXES[found[2]] if found else 0
         if not _LEAST_MIB <= size <= _MOST_MIB:
-            self.fail(f"{value!r} is no size from 96m to 1024g: write MiB, or 512m, or 2g.", param, ctx)
+            self.fail(f"{value!r} is not a size from 96m to 1024g: write MiB, or 512m, or 2g.", param, ctx)
         return size
 
 

@@ -159,7 +159,7 @@ class Channel:
         if self.failure is None:
             self._ended(ChannelClosedError("the channel was closed"))
 
-    # what streams ask of the channel (flow.Outlet)
+    # what streams ask of the channel (flow_control.Outlet)
 
     def send(self, frame: Frame) -> None:
         """Queue a frame that needs no credit."""
@@ -171,7 +171,7 @@ class Channel:
             self._wanting[stream] = None
             self._transport.want_write()
 
-    # what the transport asks of the channel
+    # commands, and waiting
 
     def _start(self, frame: CommandFrame, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
         if self.failure is not None:
@@ -200,6 +200,8 @@ class Channel:
                 hint = "look at the console log; a loaded machine may need a longer idle limit"
                 raise ChannelTimeoutError(f"no sign of life for {idle:g} s while waiting for {what}", hint=hint)
             self._loop.turn(None if idle is None else last + idle - now)
+
+    # what the transport asks of the channel
 
     def _produce(self) -> Frame | None:
         """The next frame with bytes; streams take turns."""
@@ -232,6 +234,8 @@ class Channel:
             self._opened(frame)
         else:
             self._of_stream(frame)
+
+    # frames that were received
 
     def _control(self, frame: ControlFrame) -> None:
         match frame:

@@ -49,7 +49,7 @@ class Transport:
             return
         self._out += encode(frame)
         if len(self._out) > _HIGH_WATER:
-            self._end(ChannelProtocolError("it makes us answer and doesn't read the answers"))
+            self._end(ChannelProtocolError(f"it does not read replies; {_HIGH_WATER >> 20} MiB are pending"))
             return
         self.want_write()
 

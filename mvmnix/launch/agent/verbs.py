@@ -112,7 +112,7 @@ class CopyRequest(ExecRequest):
         if any(not is_name(name.encode("utf-8", "surrogateescape")) for name in argv[1:]):
             raise ValueError(f"not the name of a file: {argv[1]!r}")
         if self.options not in {0, _REPLACES}:
-            raise ValueError("a copy of no kind")
+            raise ValueError("unknown copy direction or option")
 
     @override
     def encode(self) -> bytes:
@@ -124,7 +124,7 @@ class CopyRequest(ExecRequest):
         reader = Reader(payload)
         way, options, zero = reader.number("B"), reader.number("B"), reader.number("H")
         if zero:
-            raise ChannelProtocolError("a copy of no kind")
+            raise ChannelProtocolError("unknown copy direction or option")
         return cls._read(reader, way=way, options=options)
 
 

@@ -87,11 +87,11 @@ class Crun(Hypervisor):
 
     @override
     def monitor(self) -> Monitor:
-        raise MvmnixError("a container has no monitor, as it is no machine")
+        raise MvmnixError("a container has no monitor, as it is not a machine")
 
     @override
     def invocation(self, spec: LaunchSpec) -> Invocation:
-        raise MvmnixError("a container isn't booted, as it is no machine")
+        raise MvmnixError("a container isn't booted, as it is not a machine")
 
     def container(self, given: Descriptors, size: int) -> Invocation:
         """How a container is started whose image has `size` bytes."""

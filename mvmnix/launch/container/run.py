@@ -51,7 +51,7 @@ def run_container(
     """Run the plan's command in a container, to its end; a stopping signal ends it at once.
 
     Raises RefusedError [backend-unavailable, plan-mismatch, artifact-mismatch] before anything is made, and otherwise
-    as `start.start` does.
+    as `start_machine` does.
     """
     with stopping_signals(host.loop), ExitStack() as stack:
         with refusals_logged(plan, host):

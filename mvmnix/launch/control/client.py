@@ -104,7 +104,7 @@ def _read_answer(connection: socket.socket) -> Exited | Done:
     try:
         data, descriptors = _received(connection)
     except (OSError, PacketError) as error:
-        raise MvmnixError(f"the machine's supervisor can't be heard: {error}", hint=_LOST) from error
+        raise MvmnixError(f"cannot read from the machine's supervisor: {error}", hint=_LOST) from error
     seqpacket.close(descriptors)
     if not data:
         raise MvmnixError("the machine's supervisor ended without an answer", hint=_LOST)
@@ -129,5 +129,5 @@ def _asked(machines: Directory, text: str, asked: Asked, descriptors: tuple[int,
         seqpacket.send(connection, data, descriptors)
     except OSError as error:
         connection.close()
-        raise MvmnixError(f"the machine's supervisor can't be asked: {error.strerror}", hint=_LOST) from error
+        raise MvmnixError(f"cannot write to the machine's supervisor: {error.strerror}", hint=_LOST) from error
     return connection

@@ -215,7 +215,7 @@ def _argv(record: Record) -> tuple[str, ...]:
 def _streams(record: Record) -> tuple[Stream, ...]:
     streams = tuple(Stream(name) for name in record.texts("streams", "|".join(Stream), len(Stream)))
     if list(streams) != [stream for stream in Stream if stream in streams]:
-        raise ValueError("the streams are out of order, or one stands there twice")
+        raise ValueError("the streams are out of order, or one is listed twice")
     return streams
 
 

@@ -138,10 +138,10 @@ class Reader:
         named = kind in {Kind.FILE, Kind.DIRECTORY, Kind.LEFT_OUT} and self._depth > 0
         begins = kind in {Kind.FILE, Kind.DIRECTORY} and self._records == 1
         problems = (
-            (kind not in set(Kind) or zero != 0, "a record of no kind"),
+            (kind not in set(Kind) or zero != 0, "a record of an unknown kind"),
             (self._records > self._limits.records, f"more than {self._limits.records} files and directories"),
             (self._size > self._limits.size, f"more than {self._limits.size} bytes"),
-            (size > 0 and kind != Kind.FILE, "a size of something that is no file"),
+            (size > 0 and kind != Kind.FILE, "a size of something that is not a file"),
             (not self._mode_fits(kind, mode), f"a mode of {mode:#o}"),
             (bool(name) != named or (named and not is_name(name)), f"a record with the name {name!r}"),
             (self._depth == 0 and not begins and not (kind == Kind.END and self._records > 1), "a record out of order"),

@@ -182,7 +182,7 @@ def step_17_fresh(it: AuthenticPlan) -> Iterator[Reason]:
         ("has been valid for", it.now - window.not_before, bounds.plan_age),
     ):
         if bound is not None and found > bound:
-            why = f"it {what} {found}, and the policy takes it for {bound}"
+            why = f"it {what} {found}, and the policy accepts at most {bound}"
             yield Reason(ReasonCode.PLAN_STALE, _WHAT, why, f"{_REPLAN}, with a shorter --valid-for")
 
 

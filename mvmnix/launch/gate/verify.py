@@ -19,7 +19,7 @@ Then it is held against time, policy and the other bytes that were handed in; no
 14. it was made with this provenance bundle, by the digest of its bytes (or see step 23);
 15. as many signers as the policy asks for have signed it, these very bytes, and none of them, nor any key, twice;
 16. the policy has not expired;
-17. it is valid for no longer, and has been for no longer, than the policy takes it;
+17. it is valid for no longer, and has been for no longer, than the policy accepts;
 18. neither it nor a file that it is about is revoked.
 
 Then the manifest is read, and the image's files are looked at:
@@ -90,7 +90,7 @@ class VerifiedPlan:
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
-            raise TypeError("only launch.verify.verify() says that a plan is verified")
+            raise TypeError("only launch.gate.verify.verify_plan() says that a plan is verified")
 
     @property
     def signer(self) -> Signer:
@@ -163,7 +163,7 @@ class SignedPlan:
 
     def __post_init__(self, seal: _Seal) -> None:
         if seal is not _SEAL:
-            raise TypeError("only launch.verify.read_plan() says that a plan is signed")
+            raise TypeError("only launch.gate.verify.read_plan() says that a plan is signed")
 
     @override
     def __reduce__(self) -> NoReturn:

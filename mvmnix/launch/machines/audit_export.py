@@ -189,7 +189,7 @@ def _proven(directory: Directory, key: NoteKey, checkpoint: Checkpoint) -> Itera
 def _index(proofs: Directory, name: str) -> int:
     match = _PROOF.fullmatch(name)
     if match is None:
-        raise _mismatch(proofs.where(name), "it is no proof of a record")
+        raise _mismatch(proofs.where(name), "it is not a proof of a record")
     return int(match[1])
 
 

@@ -51,7 +51,7 @@ def scan_machines(machines: Directory) -> ScanResult:
 def _look(machines: Directory) -> ScanResult:
     ids = machine_ids(machines)
     strangers = [name for name in machines.names() if name not in {*ids, REGISTER}]
-    broken, tidy_ones = [f"{machines.where(name)} is no machine's directory" for name in strangers], []
+    broken, tidy_ones = [f"{machines.where(name)} is not a machine's directory" for name in strangers], []
     for machine in ids:
         try:
             tidy_ones.append(_is_tidy(machines, machine))

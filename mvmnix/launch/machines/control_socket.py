@@ -60,7 +60,7 @@ def peer(connection: socket.socket) -> tuple[int, int]:
 
 def _deaf() -> UsageError:
     hint = "mvm ps lists the running ones; a builder VM serves its build alone"
-    return UsageError("the machine takes nothing from other processes", hint=hint)
+    return UsageError("the machine does not accept control connections", hint=hint)
 
 
 def _address(directory: Directory) -> str:

@@ -43,9 +43,9 @@ class Filter:
         """
         key, equals, value = text.partition("=")
         if key not in _KEYS or not equals or not value:
-            raise ValueError(f"{text!r} is no filter: one of {', '.join(_KEYS)}, an equals sign, and a value")
+            raise ValueError(f"{text!r} is not a filter: one of {', '.join(_KEYS)}, an equals sign, and a value")
         if key == "state" and value not in _STATES:
-            raise ValueError(f"{value!r} is no state: {', '.join(_STATES)}")
+            raise ValueError(f"{value!r} is not a state: {', '.join(_STATES)}")
         return cls(key, value)
 
     def holds(self, entry: MachineEntry) -> bool:

@@ -73,7 +73,7 @@ class MachineEntry:
 def list_entries(machines: Directory) -> tuple[MachineEntry, ...]:
     """All machines, the oldest first.
 
-    Those that are being made or removed at this moment are left out, and what is broken (`tidying.scan_machines`).
+    Those that are being made or removed at this moment are left out, and what is broken (`cleanup.scan_machines`).
     """
     found = (_legible(machines, machine) for machine in machine_ids(machines))
     return tuple(sorted((entry for entry in found if entry is not None), key=_age))

@@ -72,6 +72,6 @@ def access(record: strict.Record) -> tuple[Posture, frozenset[Verb], tuple[int, 
     """Posture, verbs and ports. Raises ValueError."""
     verbs = record.texts("verbs", "|".join(Verb), len(Verb))
     if list(verbs) != sorted(set(verbs)):
-        raise ValueError("the verbs are not sorted, or one stands there twice")
+        raise ValueError("the verbs are not sorted, or one is listed twice")
     ports = record.integers("ports", 1, 65_535, 64)
     return record.choice("posture", Posture), frozenset(Verb(verb) for verb in verbs), ports

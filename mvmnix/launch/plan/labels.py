@@ -19,7 +19,7 @@ def check(labels: Labels) -> None:
     problems = [f"more than {MOST} labels"] if len(labels) > MOST else []
     for name, value in labels.items():
         if not _NAME.fullmatch(name):
-            problems.append(f"{name[:80]!r} is no label's name: 1 to 63 of a-z, 0-9 and ._/-, no sign at either end")
+            problems.append(f"{name[:80]!r} is not a label's name: 1 to 63 of a-z, 0-9 and ._/-, no sign at either end")
         elif not _VALUE.fullmatch(value):
             problems.append(f"the label {name} has more than 128 characters, or control characters among them")
     if problems:
@@ -36,7 +36,7 @@ def parse_labels(texts: Iterable[str]) -> Labels:
     for text in texts:
         name, _, value = text.partition("=")
         if name in labels:
-            raise ValueError(f"the label {name} stands there twice")
+            raise ValueError(f"the label {name} is listed twice")
         labels[name] = value
     check(labels)
     return labels

@@ -103,7 +103,7 @@ class Plan:
         sharing.check(self.shares, self.backend)
         disks.check(self.data, self.shares, self.backend)
         if len(set(self.ports)) != len(self.ports):
-            raise ValueError("a port stands there twice")
+            raise ValueError("a port is listed twice")
         if bool(self.ports) != (Verb.STREAM in self.verbs):
             raise ValueError("ports are named exactly when the verb stream is granted")
         if self.posture is Posture.SEALED and self.verbs:

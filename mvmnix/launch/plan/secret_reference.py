@@ -142,7 +142,7 @@ def check(references: Sequence[SecretReference], environment: Mapping[str, str])
     """Raises ValueError where two have a name in common, or one that of a variable of the plan; or for too many."""
     names = Counter((it.target, it.name) for it in references)
     if twice := sorted(name for (_, name), count in names.items() if count > 1):
-        raise ValueError(f"secrets stand there twice: {', '.join(twice)}")
+        raise ValueError(f"secrets are listed twice: {', '.join(twice)}")
     if taken := sorted(it.name for it in references if it.target is SecretTarget.VARIABLE and it.name in environment):
         raise ValueError(f"secrets have the names of variables that the plan sets: {', '.join(taken)}")
     if len(references) > MOST_SECRETS:

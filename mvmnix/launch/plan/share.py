@@ -71,7 +71,7 @@ class Share:
         if self.follow and self.access is Access.READ_WRITE:
             raise ValueError(f"{self.guest}: what may be written always shows what the host changes: leave out follow")
         if list(self.acknowledged) != sorted(set(self.acknowledged)):
-            raise ValueError(f"{self.guest}: what is acknowledged is not sorted, or stands there twice")
+            raise ValueError(f"{self.guest}: what is acknowledged is not sorted, or is listed twice")
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -89,7 +89,7 @@ class Share:
         access, follow, acknowledged = Access.READ_ONLY, False, set[Danger]()
         said = [word for word in words.split(",") if word]
         if len(set(said)) != len(said) or _ACCESS.keys() <= set(said):
-            raise ValueError(f"a word stands there twice, or both ro and rw do: {words[:80]!r}")
+            raise ValueError(f"a word is listed twice, or both ro and rw are: {words[:80]!r}")
         for word in said:
             danger = word.removeprefix(_ACKNOWLEDGE)
             if word in _ACCESS:

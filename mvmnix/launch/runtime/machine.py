@@ -1,4 +1,4 @@
-"""A running machine: what can be asked of it, and its way to whatever end it takes; it is started by `start` only."""
+"""A running machine: what can be asked of it, and its way to whatever end it takes; only `start_machine` starts it."""
 
 import socket
 import time
@@ -45,11 +45,11 @@ class Machine:
     """A running machine; a context manager that leaves nothing running.
 
     When the guest ends, breaks the protocol or takes too long during a call, the machine is concluded first, and then
-    the call raises what `conclusion.failure` makes of it; so does every later call.
+    the call raises what `finalize.end_failure` returns; so does every later call.
     """
 
     def __init__(self, observations: RunObservations, guest: Guest, config: GuestConfig) -> None:
-        """Made by `start.start` only."""
+        """Made by `start_machine` only."""
         self._observations = observations
         self._guest = guest
         self._config = config
@@ -88,7 +88,7 @@ class Machine:
         return self._ended
 
     def boot(self, another: Another) -> None:
-        """Wait until the guest is ready; called by `start.start`, once. `another` starts that of a second try."""
+        """Wait until the guest is ready; called by `start_machine`, once. `another` starts that of a second try."""
         with self._talking():
             boot = Boot.begin(self._observations, self._guest, self._break_off, self._timers)
             while not boot.reports():
@@ -115,7 +115,7 @@ class Machine:
         self._pausing = Pausing(self._observations, self._guest)
 
     def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, attached: bool = True) -> ExitStatus:
-        """Run the plan's command to its end, and keep its output: see `Course.keep_outputs`.
+        """Run the plan's command to its end, and keep its output: see `RunObservations.keep_outputs`.
 
         Once; raises UsageError when the plan has none.
         """

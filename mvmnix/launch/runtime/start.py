@@ -69,7 +69,7 @@ def start_machine(
     Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required, verb-not-granted,
     creation-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is
     made, the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when
-    nonce or log can't be written; and what `conclusion.failure` says when the boot fails.
+    nonce or log can't be written; and what `finalize.end_failure` returns when the boot fails.
     """
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
@@ -203,7 +203,7 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
         hint = "name this backend in a plan: `mvm plan create --backend`"
         raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
     if wanted.backend is Backend.CONTAINER:
-        why, hint = "a container is no machine", "run it in the foreground: `mvm launch` without --detach"
+        why, hint = "a container is not a machine", "run it in the foreground: `mvm launch` without --detach"
         raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
     spec = LaunchSpec(
         kernel=plan.kernel,

@@ -214,9 +214,9 @@ class Guest:
         try:
             told = self._sockets[1].send(data)
         except OSError as error:
-            raise MvmnixError(f"the hypervisor can't be told: {error.strerror}", hint=_DEAF) from error
+            raise MvmnixError(f"cannot write to the hypervisor's monitor: {error.strerror}", hint=_DEAF) from error
         if told < len(data):
-            raise MvmnixError("the hypervisor doesn't listen", hint=_DEAF)
+            raise MvmnixError("the hypervisor's monitor accepts no data", hint=_DEAF)
 
     def kill(self) -> None:
         """End the hypervisor now."""

@@ -118,7 +118,7 @@ def _file(words: Sequence[str]) -> bytes:
         with os.fdopen(opened, "rb", closefd=False) as file:  # which takes no directory, and would leave it open
             status = os.fstat(opened)
             if not stat.S_ISREG(status.st_mode):
-                raise ValueError("it is no regular file")
+                raise ValueError("it is not a regular file")
             if status.st_uid not in {os.geteuid(), 0}:
                 raise ValueError(f"it belongs to uid {status.st_uid}")
             if status.st_mode & 0o077:

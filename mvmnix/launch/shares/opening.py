@@ -46,10 +46,10 @@ def open_share(share: Share) -> int:
         if error.errno in {errno.ELOOP, errno.ENOTDIR}:
             real = os.path.realpath(share.host)
             if not Path(real).is_dir():
-                why = "it is no directory, and single files are not shared"
+                why = "it is not a directory, and single files are not shared"
                 hint = "put it into a directory of its own, and share that; or copy it into the machine: mvm cp"
                 raise unavailable(share, why, hint) from error
-            why = "it is no directory, or there is a symbolic link on the way to it"
+            why = "it is not a directory, or there is a symbolic link on the way to it"
             raise unavailable(share, why, f"name the real directory: --share {real}:{share.guest}") from error
         hint = "make it, let yourself in, or leave the share out of the plan"
         if caller.uid() == 0:  # mvm has no rights of root's, nor of another user's

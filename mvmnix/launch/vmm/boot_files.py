@@ -117,4 +117,4 @@ def verity_reasons(fd: int, parameters: Verity) -> Iterator[Reason]:
 
 def _check_regular(fd: int, name: str) -> None:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise RefusedError(Reason(ReasonCode.ARTIFACT_MISMATCH, name, "it is no regular file", _REBUILD))
+        raise RefusedError(Reason(ReasonCode.ARTIFACT_MISMATCH, name, "it is not a regular file", _REBUILD))

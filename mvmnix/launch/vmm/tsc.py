@@ -41,7 +41,7 @@ def frequency(first: Reading, second: Reading) -> int:
     elapsed = second.nanoseconds - first.nanoseconds
     khz = (second.counter - first.counter) * 1_000_000 // elapsed if elapsed > 0 else 0
     if khz not in PLAUSIBLE:
-        raise ValueError(f"{khz} kHz is no frequency of a time stamp counter")
+        raise ValueError(f"{khz} kHz is not a frequency of a time stamp counter")
     return khz
 
 

@@ -184,7 +184,7 @@ def _read[T: Bundle | MessageBundle](
 def _quick(payload: bytes, rest: bytes) -> Bundle | None:
     """A keyless bundle as mvm writes it; None for all others, and where something is wrong, which is not said here.
 
-    It is read without strict's help: since it has to give these very bytes again, no key stands there twice, none that
+    It is read without strict's help: since it has to give these very bytes again, no key is listed twice, none that
     is not read here, and nothing stands there in another form.
     """
     try:

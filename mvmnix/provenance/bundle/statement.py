@@ -72,7 +72,7 @@ def parse_subject(record: strict.Record) -> Subject:
 
 
 def distinct(subjects: Iterable[Subject]) -> tuple[Subject, ...]:
-    """The same subjects. Raises ValueError when a name stands there twice, so no reader can choose between two."""
+    """The same subjects. Raises ValueError when a name is listed twice, so no reader can choose between two."""
     found = tuple(subjects)
     if len({subject.name for subject in found}) != len(found):
         raise ValueError("two subjects have the same name")

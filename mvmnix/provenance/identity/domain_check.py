@@ -1,6 +1,6 @@
-"""Chooses which trust domain has to witness a signature, and hears it: for step 3 of authentication.py; pure.
+"""Chooses which trust domain has to witness a signature, and asks it: for step 3 of authentication.py; pure.
 
-A certificate is heard before each domain that the policy has identities of, before each by itself; a key before the one
+A certificate is evaluated against each domain that the policy has identities of, separately; a key against the one
 whose log its signer needs, or the one whose log an entry names.
 """
 

@@ -49,11 +49,11 @@ class Checkpoint:
         if not block.endswith("\n") or len(lines) < 3 or not lines[0]:
             raise ValueError("not a signed note with origin, size and root")
         if not _SIZE.fullmatch(lines[1]):
-            raise ValueError("its size is no number")
+            raise ValueError("its size is not a number")
         found = [_SIGNATURE.fullmatch(line) for line in block.removesuffix("\n").split("\n")]
         signatures = [(one[1], decode_base64(one[2])) for one in found if one is not None]
         if len(signatures) != len(found) or any(len(raw) < 5 for _, raw in signatures):
-            raise ValueError("a line under it is no signature")
+            raise ValueError("a line under it is not a signature")
         parts = tuple((name, raw[:4], raw[4:]) for name, raw in signatures)
         return cls(f"{text}\n".encode(), lines[0], int(lines[1]), decode_base64(lines[2]), parts)
 
@@ -79,7 +79,7 @@ def root_of(body: bytes, proof: Proof) -> bytes:
     index, last, found = proof.index, proof.size - 1, leaf_hash(body)
     for sibling in proof.hashes:
         if len(sibling) != _HASH_SIZE or not last:
-            raise ValueError("its path is too long, or holds something that is no hash")
+            raise ValueError("its path is too long, or holds something that is not a hash")
         if index & 1 or index == last:
             found = node_hash(sibling, found)
             # it ends: the index is odd, or it is the last one, which is not 0 here
@@ -139,7 +139,7 @@ def _unproven(body: bytes, proof: Proof, log: Log) -> Iterator[str]:
         if root_of(body, proof) != proof.root:
             yield "its proof does not lead to the root of the log's tree"
     except ValueError as error:
-        yield f"its proof is none: {error}"
+        yield f"its proof is malformed: {error}"
     try:
         checkpoint = Checkpoint.parse(proof.checkpoint)
         log.key.verified(checkpoint.text, checkpoint.signature_of(log)[1])

@@ -238,7 +238,7 @@ def _run(record: strict.Record, it: _Definition) -> Provenance:
     derivations = [it for it in byproducts if isinstance(it, StorePath)]
     boms = [it for it in byproducts if isinstance(it, Digest)]
     if len(derivations) > 1 or len(boms) > 1:
-        raise ValueError("a byproduct stands there twice")
+        raise ValueError("a byproduct is listed twice")
     return Provenance(
         it.root,
         it.flake[1],

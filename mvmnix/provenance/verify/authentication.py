@@ -175,7 +175,7 @@ def step_2_signer(it: Submission) -> Iterator[Reason]:
     if it.signer is None and not it.findings.reasons:
         certified = "the certified identity" if it.identity is None else identity_words(it.identity)
         who = f"the key with the hint {hint}{_fingerprint(hint)}" if hint else certified
-        yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is no trusted signer", _ADD)
+        yield Reason(ReasonCode.SIGNER_UNKNOWN, it.what, f"{who} is not a trusted signer", _ADD)
     suspect = RevocationSubject(it.what, it.data, it.canonical, it.bundle, it.signer, it.identity, it.role)
     yield from revocation_check.reasons(suspect, it.trust.revocations)
 

@@ -103,7 +103,7 @@ def step_13_lock_nodes(it: Evidence) -> Iterator[Reason]:
         *(f"lock node {node.node!r} is not the tree that was handed in" for node in set(nodes.inputs) - inputs),
         *(f"lock node {node.node!r} is not the tree listed as untouched" for node in set(nodes.untouched) - untouched),
         *(f"relative node {name!r} is not accounted for" for name in relative - set(nodes.relative)),
-        *(f"{name!r} is no relative node of the lock" for name in set(nodes.relative) - relative),
+        *(f"{name!r} is not a relative node of the lock" for name in set(nodes.relative) - relative),
         *_unaccounted(
             {node.name for node in locked.locked},
             (*(node.node for node in nodes.inputs), *(node.node for node in nodes.untouched)),
@@ -233,7 +233,7 @@ def stale(it: Provenance, policy: TrustPolicy, now: datetime, what: str) -> Iter
     bound = policy.freshness.provenance
     if bound is not None and now - it.finished > bound:
         ended, here = show_time(it.finished), show_time(now)
-        why = f"the build ended at {ended}, and now it is {here}; the policy takes it for {bound}"
+        why = f"the build ended at {ended}, and now it is {here}; the policy accepts at most {bound}"
         yield Reason(ReasonCode.PROVENANCE_STALE, what, why, REBUILD)
 
 
@@ -296,7 +296,7 @@ def disagreement(
             doubts.append(f"{authentic.digest}: {why}")
     if len(quorum) < wanted:
         rest = f"; what does not count: {'; '.join(doubts)}" if doubts else ""
-        why = f"{len(quorum)} of {wanted} builders that the policy asks for have built it alike{rest}"
+        why = f"only {len(quorum)} of the {wanted} required builders produced the same image{rest}"
         hint = "have it built by another builder, and hand in its provenance: `mvm image testify`"
         yield Reason(ReasonCode.REBUILDS_MISSING, WHAT, why, hint)
 

@@ -74,7 +74,7 @@ def of_build(it: Provenance, signer: Signer, policy: TrustPolicy, *, image: str 
     if it.from_derivation:
         yield RuleFinding("evaluation", policy.import_from_derivation, "evaluation was allowed to build")
     bound = policy.freshness.provenance
-    said = "any age will do" if bound is None else f"the policy takes it for {show_duration(bound)}"
+    said = "any age will do" if bound is None else f"the policy accepts at most {show_duration(bound)}"
     yield RuleFinding("freshness", None, f"built at {show_time(it.finished)}; {said}")
     if policy.thresholds.rebuilds > 1:
         yield RuleFinding("thresholds", None, f"{policy.thresholds.rebuilds} builders have to agree, this one counts")

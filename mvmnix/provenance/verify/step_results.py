@@ -72,7 +72,7 @@ class Steps:
     ) -> None:
         found = _NAME.fullmatch(step.__name__)
         if found is None:
-            raise ValueError(f"{step.__name__} is no numbered step")
+            raise ValueError(f"{step.__name__} is not a numbered step")
         kept = bounded(reasons) if reasons else ()
         name = found[2].replace("_", " ")
         self._results.append(StepResult(self._verifier, int(found[1]), name, kept, within, taken))

@@ -15,7 +15,7 @@ Then it is held against what is known apart from it; all of these steps are take
 12. it was verified under the policy in force, by the digest of the policy's bytes;
 13. the verification passed;
 14. the level is at least the one that the policy asks of this verifier;
-15. it was verified before now, and no longer ago than the policy takes this verifier's word;
+15. it was verified before now, and no longer ago than the policy accepts from this verifier;
 16. the verifier has looked at the provenance that is named here, by the digest of its bundle's bytes;
 17. neither a file of the image is revoked nor a bundle that was looked at, by its digest or its statement's, by its
     signer, or by a file of the image that built it; a summary that doesn't say these holds where nothing is revoked;
@@ -138,7 +138,7 @@ def _low(it: Evidence, rule: VerifierRule) -> Iterator[Reason]:
 def _old(it: Evidence, rule: VerifierRule) -> Iterator[Reason]:
     if it.now - it.claim.time > rule.max_age:
         made, here = show_time(it.claim.time), show_time(it.now)
-        why = f"it was verified at {made}, and now it is {here}; the policy takes it for {rule.max_age}"
+        why = f"it was verified at {made}, and now it is {here}; the policy accepts at most {rule.max_age}"
         yield Reason(ReasonCode.SUMMARY_STALE, _WHAT, why, _AGAIN)
 
 

@@ -23,7 +23,7 @@ The claim is then held against what is known apart from it; all of these steps a
 20. evaluation built nothing, unless the policy lets it;
 21. an SBOM that was handed in is the one that the provenance names;
 22. each node of the lock is locked to the place that it asks for, unless the policy pairs the two;
-23. the build ended no longer ago than the policy takes it;
+23. the build ended no longer ago than the policy accepts;
 24. neither the image nor the one that built it is revoked, by any of their files;
 25. the policy has not expired.
 

@@ -65,7 +65,7 @@ class Vsa:
         if not 0 <= self.level <= 3:
             raise ValueError(f"there is no SLSA Build level {self.level}")
         if not self.inputs:
-            raise ValueError("a verification without evidence is none")
+            raise ValueError("a summary needs at least one evidence digest")
 
 
 def resource_of(image: Image) -> str:

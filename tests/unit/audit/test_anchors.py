@@ -75,7 +75,7 @@ def test_a_fork_is_noticed(keeper: Anchor) -> None:
 
 def test_another_log_is_noticed(keeper: Anchor) -> None:
     keeper.take(checkpoint(3, seed=2), new_signer(2).key)
-    with pytest.raises(MvmnixError, match="no checkpoint of this log"):
+    with pytest.raises(MvmnixError, match="not a checkpoint of this log"):
         keeper.take(checkpoint(9), KEY)
     assert keeper.latest() == checkpoint(3, seed=2).note
 

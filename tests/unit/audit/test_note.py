@@ -132,7 +132,7 @@ def test_each_line_under_it_is_a_signature(line: str) -> None:
     """A name, and a key ID of four bytes with something signed: c2sp.org/signed-note."""
     good = CHECKPOINT.note + "\u2014 witness.invalid/w1 a2V5aWQ=\n".encode()
     assert Checkpoint.verified(good, SIGNER.key).root == CHECKPOINT.root
-    with pytest.raises(NoteError, match="a line under it is no signature"):
+    with pytest.raises(NoteError, match="a line under it is not a signature"):
         Checkpoint.verified(CHECKPOINT.note + f"{line}\n".encode(), SIGNER.key)
 
 

@@ -457,7 +457,7 @@ def test_what_is_sealed_but_no_record_is_refused(world: World, line: bytes) -> N
     tree = CompactRange().extend([record(0).line, line])
     seal = Seal.of(Checkpoint.sign(2, tree.root(), world.signer))
     world.directory.write_atomic(FIRST, Segment(CompactRange(), (record(0).line,)).sealed(line, seal).data)
-    assert "record 1 is none" in refusal(world)
+    assert "record 1 is malformed" in refusal(world)
     with pytest.raises(RefusedError) as caught:
         list(last_records(world.directory, world.key, last=1))
     assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
@@ -471,7 +471,7 @@ def test_of_many_problems_the_first_are_named(world: World) -> None:
     world.directory.write_atomic(FIRST, segment.data)
     with pytest.raises(RefusedError) as caught:
         verify_log(world.directory, world.key)
-    assert [it.why.partition(" is none")[0] for it in caught.value.reasons] == [f"record {it}" for it in range(20)]
+    assert [it.why.partition(" is malformed")[0] for it in caught.value.reasons] == [f"record {it}" for it in range(20)]
 
 
 # -- no log at all

@@ -52,7 +52,7 @@ def test_another_text_under_the_same_signature_is_none(text: bytes) -> None:
 def test_neither_is_taken_for_the_other() -> None:
     """With either, a log could be cut off, or an end be told that never was."""
     checkpoint = Checkpoint.sign(1, b"\0" * 32, SIGNER)
-    with pytest.raises(NoteError, match="no record"):
+    with pytest.raises(NoteError, match="not a record"):
         vouched_record(checkpoint.note, SIGNER.key)
     with pytest.raises(NoteError, match="it speaks of the log"):
         Checkpoint.verified(NOTE, SIGNER.key)

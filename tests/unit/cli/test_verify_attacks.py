@@ -121,7 +121,7 @@ def test_a_fifo_beside_a_file_is_no_bundle(it: Release) -> None:
     it.bundle.unlink()
     os.mkfifo(it.bundle)
     said = it.verify(it.artifact)
-    assert (said.code, "no regular file" in said.err) == (2, True)
+    assert (said.code, "not a regular file" in said.err) == (2, True)
 
 
 def test_a_bundle_that_is_missing_is_not_a_verdict(it: Release) -> None:

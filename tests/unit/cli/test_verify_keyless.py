@@ -95,7 +95,7 @@ def test_the_public_good_root_is_there_without_a_network(it: Release) -> None:
 def test_a_root_that_is_none(it: Release, text: str) -> None:
     (it.path / "broken.json").write_text(text)
     said = verify(it, *WHOM, root="broken.json")
-    assert (said.code, said.out, "is no trust root" in said.err) == (2, "", True)
+    assert (said.code, said.out, "is not a trust root" in said.err) == (2, "", True)
 
 
 def test_a_key_is_nobody_who_is_certified(it: Release) -> None:

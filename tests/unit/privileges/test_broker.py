@@ -180,9 +180,9 @@ GRANTED = Rights(Grants((), {}))
     "uid", [0, 1, 1000, 65534, ids.MVM, ids.FIRST_OF_POOL + ids.POOL_COUNT, ids.FIRST_OF_CONTAINER, 2**32 - 1]
 )
 def test_a_uid_beyond_the_pool_is_refused(uid: int) -> None:
-    with pytest.raises(PermissionError, match="no uid of the pool"):
+    with pytest.raises(PermissionError, match="not a uid of the pool"):
         GRANTED.namespace_of(uid)
-    with Path("/dev/null").open("rb") as file, pytest.raises(PermissionError, match="no uid of the pool"):
+    with Path("/dev/null").open("rb") as file, pytest.raises(PermissionError, match="not a uid of the pool"):
         GRANTED.tree(file.fileno(), uid, None)
 
 
@@ -190,7 +190,7 @@ def test_a_uid_beyond_the_pool_is_refused(uid: int) -> None:
     "name", ["", ".", "..", "a", "mvmnix-1-0123456", "mvmnix-1-01234567\n", "mvmnix-1-0123456G", "x/mvmnix-1-01234567"]
 )
 def test_a_name_of_another_s_is_refused(name: str) -> None:
-    with pytest.raises(PermissionError, match="no name of a control group"):
+    with pytest.raises(PermissionError, match="not the name of a control group"):
         GRANTED.make_group(name, LIMITS, frozenset())
 
 
@@ -215,7 +215,7 @@ def test_a_group_of_another_command_is_removed() -> None:
             assert not theirs.exists()
             theirs.mkdir()
             os.chown(theirs, 1000, 1000)
-            with pytest.raises(PermissionError, match="no control group of mvm's"):
+            with pytest.raises(PermissionError, match="not a control group of mvm's"):
                 GRANTED.remove_group(str(theirs))
         finally:
             theirs.rmdir()
@@ -225,7 +225,7 @@ def test_a_group_of_another_command_is_removed() -> None:
 def test_what_only_looks_like_a_group_stays(tmp_path: Path) -> None:
     """Root removes none, and kills nothing that its file names, whatever a lease file says: mvm's uid writes these."""
     (tmp_path / "mvmnix-1-0123abcd").mkdir()
-    with pytest.raises(PermissionError, match="no control group of mvm's"):
+    with pytest.raises(PermissionError, match="not a control group of mvm's"):
         Rights().remove_group(str(tmp_path / "mvmnix-1-0123abcd"))
     assert (tmp_path / "mvmnix-1-0123abcd").exists()
 

@@ -57,7 +57,7 @@ def challenge(data: bytes) -> tuple[str, ...]:
         parameters.setdefault(match[1].lower(), match[2])
         rest = rest[match.end() :]
     if scheme.lower() != "bearer" or rest or not parameters.get("realm"):
-        raise BadDocumentError("it is no challenge for a bearer token")
+        raise BadDocumentError("it is not a challenge for a bearer token")
     return parameters["realm"], parameters.get("service", "")
 
 
@@ -98,7 +98,7 @@ def _flatten(value: object, texts: list[str], depth: int) -> None:
                 texts.append(name)
                 _flatten(inner, texts, depth - 1)
         case _:
-            raise BadDocumentError("a number that is no integer, or too large")
+            raise BadDocumentError("a number that is not an integer, or too large")
 
 
 def github(data: bytes) -> tuple[str, ...]:
@@ -145,7 +145,7 @@ def _json(data: bytes) -> object:
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise BadDocumentError("a key stands there twice")
+        raise BadDocumentError("a key is listed twice")
     return result
 
 

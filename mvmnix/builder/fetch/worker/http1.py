@@ -104,7 +104,7 @@ class Answer:
             return None
         values = {value.strip() for value in self.fields[b"content-length"].split(b",")}
         if len(values) != 1 or not _LENGTH.fullmatch(value := values.pop()):
-            raise MalformedAnswerError("its Content-Length is no size")
+            raise MalformedAnswerError("its Content-Length is not a size")
         return int(value)
 
     def _final_head(self) -> tuple[int, int, dict[bytes, bytes]]:
@@ -128,7 +128,7 @@ class Answer:
         for line in lines:
             field = _FIELD.fullmatch(line)
             if field is None:
-                raise MalformedAnswerError("a line of its head is no field")
+                raise MalformedAnswerError("a line of its head is not a field")
             name = field[1].lower()
             value = field[2].strip(_WHITE)
             fields[name] = fields[name] + b", " + value if name in fields else value

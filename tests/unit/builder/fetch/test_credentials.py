@@ -52,7 +52,7 @@ def test_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
     with pytest.raises(MvmnixError, match="No such file"):
         credentials.authorization(URI)
     os.mkfifo(file, 0o600)
-    with pytest.raises(MvmnixError, match="no token"):
+    with pytest.raises(MvmnixError, match="not a token"):
         credentials.authorization(URI)
 
 

@@ -174,7 +174,7 @@ def test_a_submodule_is_never_entered(repository: Repository, tmp_path: Path, wi
         ("100644", b".", "malformed"),
         ("100644", b"", "malformed"),
         ("100644", b"a/b", "malformed"),
-        ("100644", b"flake.nix", "flake.nix stands there twice"),
+        ("100644", b"flake.nix", "flake.nix is listed twice"),
         ("160000", b"module", "module is a submodule"),
         ("060000", b"device", "unusual git mode 060000"),
         ("000644", b"nothing", "unusual git mode 000644"),

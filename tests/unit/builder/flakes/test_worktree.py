@@ -102,9 +102,9 @@ def test_what_is_no_plain_file_is_not_replaced(repository: Repository, tmp_path:
                 lock.mkdir()
             case _:
                 os.mkfifo(lock)
-        with pytest.raises(RefusedError, match="no plain file"):
+        with pytest.raises(RefusedError, match="not a plain file"):
             draft.write(b"x")
-    assert "no plain file" in refused(repository.path)
+    assert "not a plain file" in refused(repository.path)
     assert elsewhere.read_text() == "mine"
     assert not [it for it in repository.path.iterdir() if it.name.endswith(".tmp")]
 

@@ -8,7 +8,7 @@ from mvmnix.errors import MvmnixError
 
 @pytest.mark.parametrize("texts", [(), ("https://auth.example/token",), ("a", "b", "c")])
 def test_what_is_no_challenge_for_a_bearer_token(texts: tuple[str, ...]) -> None:
-    with pytest.raises(MvmnixError, match="no challenge for a bearer token"):
+    with pytest.raises(MvmnixError, match="not a challenge for a bearer token"):
         token_url(texts, "team/app")
 
 

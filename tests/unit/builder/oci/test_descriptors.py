@@ -165,7 +165,7 @@ UNSUPPORTED: dict[str, tuple[bytes, str]] = {
     "an artifact": (manifest(artifactType="application/vnd.example+json"), "artifact"),
     "a chart": (
         manifest(config=IMAGE.manifest["config"] | {"mediaType": "application/vnd.example.chart+json"}),
-        "no image",
+        "not an image",
     ),
     "a large configuration": (
         manifest(config=IMAGE.manifest["config"] | {"size": (4 << 20) + 1}),

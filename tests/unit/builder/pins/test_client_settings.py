@@ -114,15 +114,15 @@ def test_a_proxy_for_others_is_no_proxy(environment: dict[str, str]) -> None:
         ({"cert": "here.pem"}, {}, "relative path"),
         ({"find-links": "."}, {}, "relative path"),
         ({"cert": "/nowhere/ca.pem"}, {}, "not there"),
-        ({"index-url": "ftp://index.test/"}, {}, "no http, https or file URL"),
+        ({"index-url": "ftp://index.test/"}, {}, "not an http, https or file URL"),
         (
             {"extra-index-url": "https://direct.test"},
             {"https_proxy": "http://p.test", "no_proxy": "direct.test"},
             "some",
         ),
-        ({"proxy": "https://proxy.test"}, {}, "no http or socks5h proxy"),
-        ({"proxy": "http://me:hush@"}, {}, "no http or socks5h proxy"),
-        ({"proxy": "http://me:hush@proxy.test:port"}, {}, "no http or socks5h proxy"),
+        ({"proxy": "https://proxy.test"}, {}, "not an http or socks5h proxy"),
+        ({"proxy": "http://me:hush@"}, {}, "not an http or socks5h proxy"),
+        ({"proxy": "http://me:hush@proxy.test:port"}, {}, "not an http or socks5h proxy"),
     ],
 )
 def test_what_is_not_supported_is_refused(configured: dict[str, str], environment: dict[str, str], why: str) -> None:

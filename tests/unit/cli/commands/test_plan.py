@@ -174,7 +174,7 @@ def test_that_a_file_is_no_plan_is_said_in_one_line(settled: Station, data: byte
     said = settled.mvm("plan", "sign", path)
     assert (said.code, said.out) == (126, "")
     assert [line for line in said.err.splitlines() if "why:" in line] == [
-        "  why:  this is no plan: neither a statement of `mvm plan create` nor a bundle of `mvm plan sign`"
+        "  why:  this is not a plan: neither a statement of `mvm plan create` nor a bundle of `mvm plan sign`"
     ]
 
 
@@ -287,7 +287,7 @@ def test_secrets_stand_in_a_plan_by_reference_and_are_shown_as_visible_to_the_gu
 def test_secrets_that_do_not_go_together(settled: Station) -> None:
     said = settled.mvm("plan", "create", "--secret", "A=env:X", "--secret", "A=env:Y", settled.flake())
     assert said.code == 2
-    assert "stand there twice: A" in said.err
+    assert "are listed twice: A" in said.err
 
 
 def test_a_plan_that_somebody_put_a_credential_into_is_not_signed(settled: Station) -> None:

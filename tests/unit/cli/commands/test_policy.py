@@ -257,7 +257,7 @@ def test_a_fifo_in_the_place_of_a_bundle(settled: Station, exported: Path) -> No
     for command in (("policy", "check"), ("verify",), ("launch", "--image", exported, exported / "manifest.json")):
         words = command if command[0] == "launch" else (*command, exported)
         said = settled.mvm(*words)
-        assert (said.code, "no regular file" in said.err) == (2, True), said.err
+        assert (said.code, "not a regular file" in said.err) == (2, True), said.err
 
 
 def test_another_policy_by_its_path(settled: Station, exported: Path) -> None:

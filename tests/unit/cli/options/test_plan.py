@@ -80,11 +80,11 @@ def test_a_volume_is_a_share(settled: Station, option: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (("-m", "95"), "is no size from 96m to 1024g"),
-        (("-m", "1025g"), "is no size"),
-        (("-m", "64k"), "is no size"),
-        (("-m", "-1"), "is no size"),
-        (("-m", "٣٠٠"), "is no size"),
+        (("-m", "95"), "is not a size from 96m to 1024g"),
+        (("-m", "1025g"), "is not a size"),
+        (("-m", "64k"), "is not a size"),
+        (("-m", "-1"), "is not a size"),
+        (("-m", "٣٠٠"), "is not a size"),
         (("-c", "0"), "0 is not in the range"),
         (("--timeout", "9999999999"), "is not in the range"),
         (("-e", "HOME"), "the variable 'HOME' has no value"),
@@ -96,11 +96,11 @@ def test_a_volume_is_a_share(settled: Station, option: tuple[str, ...]) -> None:
         (("-u", "1000:0"), "an unprivileged user, not as 1000:0"),
         (("-u", "4294967295"), "an unprivileged user"),
         (("-u", ""), "not a numeric user"),
-        (("-l", "Tier=web"), "'Tier' is no label's name"),
+        (("-l", "Tier=web"), "'Tier' is not a label's name"),
         (("-v", "/srv/x"), "not a share"),
         (("-v", "/srv:/data:rw,ro"), "both ro and rw"),
         (("-v", "/srv:/data:z"), "is none of ro, rw, follow"),
-        (("-v", "/srv:/data:rw,rw"), "stands there twice"),
+        (("-v", "/srv:/data:rw,rw"), "is listed twice"),
     ],
 )
 def test_what_can_not_be_meant(settled: Station, command: tuple[str, ...], options: tuple[str, ...], why: str) -> None:

@@ -122,8 +122,8 @@ def test_each_role_for_itself(trusting: Station, services: Services) -> None:
     [
         (("--identity-token", "eyJhbGciOi"), "takes a reference"),
         (("--identity-token", "env:NOT_SET_ANYWHERE"), "there is nothing"),
-        (("--trust-config", "/nonexistent/config.json"), "config.json is no trust configuration: No such file"),
-        (("--trust-config", "/"), "/ is no trust configuration: Is a directory"),
+        (("--trust-config", "/nonexistent/config.json"), "config.json is not a trust configuration: No such file"),
+        (("--trust-config", "/"), "/ is not a trust configuration: Is a directory"),
         (("--trust-config", "x", "--sigstore", "staging"), "two answers"),
     ],
 )
@@ -157,7 +157,7 @@ def test_what_is_no_trust_configuration(
     argv = ("build", trusting.flake()) if building else ("plan", "sign", made_plan(trusting))
     said = trusting.mvm(*argv, "--trust-config", path, "--identity-token", "env:TOKEN")
     assert (said.code, said.out) == (2, "")
-    assert f"{path} is no trust configuration: " in said.err
+    assert f"{path} is not a trust configuration: " in said.err
     assert told in said.err
     assert len(said.err.splitlines()) == 2
     assert services.asked == []

@@ -154,7 +154,7 @@ def test_a_guest_that_never_listens_is_cut_off(hostile: Hostile, monkeypatch: py
         )
         hostile.loop.turn(0)
         assert stream < 200_000
-    assert "doesn't read the answers" in str(hostile.channel.failure)
+    assert "does not read replies" in str(hostile.channel.failure)
 
 
 class EnoughError(Exception):

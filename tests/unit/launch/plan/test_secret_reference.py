@@ -157,7 +157,7 @@ def test_what_a_plan_may_not_say(plan: Plan, value: object) -> None:
 def test_names_are_taken_once(plan: Plan) -> None:
     once = SecretReference.parse("A=env:X", SecretTarget.VARIABLE)
     replace(plan, secrets=(once, SecretReference.parse("A=env:X", SecretTarget.FILE)))
-    with pytest.raises(ValueError, match="stand there twice: A"):
+    with pytest.raises(ValueError, match="are listed twice: A"):
         replace(plan, secrets=(once, once))
     taken = replace(plan.workload, environment={"A": "1"})
     replace(plan, workload=taken, secrets=(replace(once, target=SecretTarget.FILE),))

@@ -121,7 +121,7 @@ def test_a_file_that_somebody_could_exchange(file: Path, tmp_path: Path) -> None
 def test_what_is_no_file(tmp_path: Path, file: Path) -> None:
     os.mkfifo(tmp_path / "fifo", 0o600)
     (tmp_path / "dir").mkdir(mode=0o700)
-    assert "no regular file" in refusal(f"A=file:{tmp_path}/fifo")
+    assert "not a regular file" in refusal(f"A=file:{tmp_path}/fifo")
     assert "Is a directory" in refusal(f"A=file:{tmp_path}/dir")
     assert "No such file" in refusal(f"A=file:{tmp_path}/none")
     file.write_bytes(b"")

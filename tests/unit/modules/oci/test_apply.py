@@ -61,9 +61,9 @@ REFUSED = {
     "another size": (lie(SMALL, size=7), "another size"),
     "another archive": (lie(SMALL, diff_id="0" * 64), "diff_ids"),
     "nothing at all": (Sent(replace(sent(b"").layer, gzip=True), b""), "cut off"),
-    "a plain archive as gzip": (replace(sent(SMALL), layer=replace(sent(SMALL).layer, gzip=True)), "no gzip file"),
+    "a plain archive as gzip": (replace(sent(SMALL), layer=replace(sent(SMALL).layer, gzip=True)), "not a gzip file"),
     "cut off": (cut(SMALL), "cut off"),
-    "something behind it": (tailed(b"hello"), "no gzip file"),
+    "something behind it": (tailed(b"hello"), "not a gzip file"),
     "half a member behind it": (tailed(squeeze(b"x")[:9]), "cut off"),
     "a bomb": (sent(bytes(50 << 20), squeeze), "larger than"),
 }

@@ -279,7 +279,7 @@ def test_neither_a_root_nor_an_entry() -> None:
 def test_a_signer_that_is_not_trusted_is_named(it: Case, who: str) -> None:
     with pytest.raises(RefusedError) as caught:
         check(it)
-    assert [reason.why for reason in caught.value.reasons] == [f"{who} is no trusted signer"]
+    assert [reason.why for reason in caught.value.reasons] == [f"{who} is not a trusted signer"]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_many_reasons_are_bounded() -> None:
 
 
 def test_what_has_no_number_is_no_step() -> None:
-    with pytest.raises(ValueError, match="no numbered step"):
+    with pytest.raises(ValueError, match="not a numbered step"):
         Steps("plan").take(lambda: iter(()))
 
 

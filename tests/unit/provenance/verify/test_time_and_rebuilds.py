@@ -239,7 +239,7 @@ def test_builders_that_agree(world: World) -> None:
     two, three = rebuilt(world, SECOND), rebuilt(world, THIRD, invocation="urn:uuid:3")
     assert check(world, (two, three)).signer.key == BUILDER.public
     assert check(world, (b"{}", three, b"", two)).level == 1
-    with pytest.raises(RefusedError, match="2 of 3 builders"):
+    with pytest.raises(RefusedError, match="only 2 of the 3 required builders"):
         check(world, (two,))
 
 
@@ -289,7 +289,7 @@ def test_of_those_that_are_more_than_enough_none_is_read(world: World) -> None:
 def test_the_same_rebuild_twice_counts_once(world: World) -> None:
     world.policy = agreed(3, SECOND, THIRD)
     two = rebuilt(world, SECOND)
-    with pytest.raises(RefusedError, match="2 of 3"):
+    with pytest.raises(RefusedError, match="only 2 of the 3 required builders"):
         check(world, (two, two, rebuilt(world, SECOND, invocation="urn:uuid:4")))
 
 

@@ -223,6 +223,6 @@ def test_when_to_ask_again(said: str, seconds: int | None) -> None:
 def test_white_space_costs_no_more_than_its_length(white: bytes) -> None:
     """A lane would be busy for hours with a line of 64 KiB, where this took cubic time."""
     begun = time.process_time()
-    with pytest.raises(MalformedAnswerError, match="no field"):
+    with pytest.raises(MalformedAnswerError, match="not a field"):
         read([OK + b"X:" + white + b"\0\r\n\r\n"])
     assert time.process_time() - begun < 1
