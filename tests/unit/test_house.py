@@ -125,7 +125,7 @@ def test_texts_say_who() -> None:
     ]
 
 
-#: Turns of phrase that a message or a document had: "is no plan" is "is not a plan", "stands there twice" "listed twice".
+#: Turns of phrase that messages and documents had; plain are "is not a plan", "is listed twice", "two random words".
 RIDDLES = re.compile(
     r"stands? there twice|by chance|of no kind|built it alike|hung up on\b|\btakes it for\b|reddens"
     r"|(?<!there )\b(is|are|was) no (?!longer|more|other|larger|older|sooner|earlier|such\b)\w",
