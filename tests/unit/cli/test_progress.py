@@ -47,7 +47,9 @@ def test_without_a_terminal_no_line_is_wrapped() -> None:
 def test_without_a_terminal_a_line_says_what_has_begun(begin: Callable[[Steps, str], None]) -> None:
     steps, said = shown()
     begin(steps, "building 47 parts")
-    assert said.getvalue() == "… building 47 parts\n"
+    heard = said.getvalue()
+    steps.stop()
+    assert heard == "… building 47 parts\n"
 
 
 def test_a_command_shows_a_notice_once(capsys: pytest.CaptureFixture[str]) -> None:
