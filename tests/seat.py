@@ -34,13 +34,14 @@ class Seat:
         """Press keys."""
         os.write(self.screen, data)
 
-    def until(self, words: bytes) -> None:
-        """Wait until they are on the screen."""
+    def until(self, words: bytes) -> bytes:
+        """Wait until they are on the screen; returns what came before them."""
         limit = time.monotonic() + PATIENCE
         while words not in self.shown:
             assert time.monotonic() < limit, self.shown
             assert self._look(1000) or self.child.poll() is None, self.shown
-        self.shown = self.shown.partition(words)[2]
+        before, _, self.shown = self.shown.partition(words)
+        return before
 
     def leaves(self) -> int:
         """The exit code; the terminal is as it was."""

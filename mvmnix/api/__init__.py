@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = face(
         "machine_events": "read_events",
         "machine_store": "open_machine_store put_in_order",
         "machines": "change_machines kill_machines MachineUsage remove_machines stop_machines usage_of",
-        "names": "has_state image_names machine_names plan_digests",
+        "names": "attribute_names has_state image_names machine_names plan_digests",
         "new_flake": "describe_image write_flake",
         "own_secrets": "read_secret",
         "pins": "add_packages fetch_pins pin_wheels PinnedLock update_packages",

@@ -18,7 +18,7 @@ from mvmnix.api.launch import RunResult, admit_plan, host_for, run_attached, sta
 from mvmnix.api.machine_events import read_events
 from mvmnix.api.machine_store import open_machine_store, put_in_order
 from mvmnix.api.machines import MachineUsage, change_machines, kill_machines, remove_machines, stop_machines, usage_of
-from mvmnix.api.names import has_state, image_names, machine_names, plan_digests
+from mvmnix.api.names import attribute_names, has_state, image_names, machine_names, plan_digests
 from mvmnix.api.new_flake import describe_image, write_flake
 from mvmnix.api.own_secrets import read_secret
 from mvmnix.api.pins import PinnedLock, add_packages, fetch_pins, pin_wheels, update_packages
@@ -185,6 +185,7 @@ __all__ = [
     "admit_kept",
     "admit_plan",
     "ask_anchors_of",
+    "attribute_names",
     "begin_new_log",
     "call",
     "change",

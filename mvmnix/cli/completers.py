@@ -16,6 +16,10 @@ COMPLETE: Final = "_MVM_COMPLETE"
 type Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
+#: Completes it with what isn't a text alone, such as the shell's own paths.
+type ItemCompleter = "Callable[[click.Context, click.Parameter, str], list[CompletionItem[Any]]]"
+
+
 def _completer(names: Callable[[], Iterable[str]]) -> Completer:
     """What completes with names; the context's object is called before (completion.answer_shell)."""
 
@@ -51,13 +55,44 @@ def _plans() -> tuple[str, ...]:
     return plan_digests(os.environ)
 
 
-def _paths(kind: str) -> "Callable[[click.Context, click.Parameter, str], list[CompletionItem[Any]]]":
+def _paths(kind: str) -> ItemCompleter:
     """What has the shell complete paths: `file` or `dir`."""
 
     def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> "list[CompletionItem[Any]]":
         from click.shell_completion import CompletionItem  # noqa: PLC0415
 
         return [CompletionItem(incomplete, type=kind)]
+
+    return complete
+
+
+def _attributes(context: click.Context, flake: str) -> tuple[str, ...]:
+    """The attributes of a flake; where nothing is kept, root is told none: to give up root's rights makes state."""
+    from mvmnix.api import attribute_names, has_state  # noqa: PLC0415
+
+    if has_state(os.environ):
+        context.find_root().obj()
+    elif os.geteuid() == 0:
+        return ()
+    return attribute_names(os.environ, flake)
+
+
+def _flake(*, kept: bool) -> ItemCompleter:
+    """Completes FLAKE#ATTR: directories before the sign, attributes behind it; `kept`: or image:NAME."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem[Any]]":
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+        from mvmnix.api import KEPT_SCHEME  # noqa: PLC0415
+
+        flake, mark, attribute = incomplete.partition("#")
+        if mark:
+            before, found = f"{flake}{mark}", [it for it in _attributes(context, flake) if it.startswith(attribute)]
+        elif kept and incomplete.startswith(KEPT_SCHEME):
+            before, found = KEPT_SCHEME, kept_image(context, parameter, incomplete.removeprefix(KEPT_SCHEME))
+        else:
+            return directory(context, parameter, incomplete)
+        return [CompletionItem(f"{before}{name}") for name in found]
 
     return complete
 
@@ -70,3 +105,5 @@ kept_image = _completer(_images)
 kept_plan = _completer(_plans)
 file = _paths("file")
 directory = _paths("dir")
+flake_reference = _flake(kept=False)
+flake_or_image = _flake(kept=True)

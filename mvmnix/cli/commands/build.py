@@ -16,7 +16,7 @@ from mvmnix.api import (
     rebuild_image,
     source_ref,
 )
-from mvmnix.cli.completers import directory
+from mvmnix.cli.completers import flake_reference
 from mvmnix.cli.options import signing_options
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
@@ -40,7 +40,7 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("flake", metavar="FLAKE[#ATTR]", shell_complete=directory)
+@click.argument("flake", metavar="FLAKE[#ATTR]", shell_complete=flake_reference)
 @click.option("--again", is_flag=True, help="Build it even if a finished build is kept.")
 @click.option(
     "--rebuild",

@@ -25,7 +25,7 @@ from mvmnix.api import (
     runnable_ref,
 )
 from mvmnix.cli.commands.plan_ls import list_, rm
-from mvmnix.cli.completers import directory, file
+from mvmnix.cli.completers import file, flake_or_image
 from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.options import data_lines, isolation_line, plan_options, secret_lines, share_lines, signing_options
 from mvmnix.cli.output import TERMINAL, notice
@@ -44,7 +44,7 @@ def plan() -> None:
 
 
 @plan.command(cls=HintingCommand)
-@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--valid-for", type=click.IntRange(1, 876_000), default=24, show_default=True, metavar="HOURS")
 @click.option("--single-use", is_flag=True, help="It starts one machine, once. Default: as often as asked meanwhile.")

@@ -19,7 +19,7 @@ from mvmnix.api import (
     start_detached,
 )
 from mvmnix.cli.attached_run import Attachment, attach_options, run_here
-from mvmnix.cli.completers import directory
+from mvmnix.cli.completers import flake_or_image
 from mvmnix.cli.evidence_table import Chain
 from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.options import plan_options
@@ -30,7 +30,7 @@ from mvmnix.model import Verb
 
 
 @click.command(cls=HintingCommand)
-@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=directory)
+@click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @attach_options
 @click.option("--name", default="", help="A name for the machine. Default: two random words.")

@@ -149,7 +149,7 @@ class Station:
         """Have the image of a flake built, from wherever it is taken."""
         world = self.world(name, **manifest)
         builder = subjects_of(new_builder(self).image.artifacts)
-        request = BuildRequest(take_flake(flake), LockedFlake(None), "default")
+        request = BuildRequest(take_flake(flake), LockedFlake(None), flake.attribute)
         world.sbom = sbom
         if parts:
             self._sign_parts(world)

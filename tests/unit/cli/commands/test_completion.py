@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,10 @@ import pytest
 from mvmnix.cli import completers
 from mvmnix.cli.main import COMMANDS, LazyGroup, cli
 from mvmnix.images.prune import KeptImages
+from mvmnix.model import FlakeRef
 from tests.unit.cli.commands.test_image import sign_plan
 from tests.unit.cli.commands.test_ps import launched
-from tests.unit.cli.station import ROOT, Said, Station
+from tests.unit.cli.station import Said, Station
 from tests.unit.launch.runtime.test_vm_process import wait_until
 from tests.unit.test_house import loaded_by
 
@@ -88,6 +89,150 @@ def test_files_are_the_shell_s(settled: Station) -> None:
     assert asked(settled, "plan", "create", "--out", "x").out == "file,x\n"
 
 
+FLAKE = "{ outputs = _: { packages.x86_64-linux = { hello = 1; helper = 2; tools = 3; }; }; }"
+
+
+def flake_of(station: Station, name: str = "guest", text: str = FLAKE) -> Path:
+    path = station.flake_file(station.path / "flakes", name)
+    (path / "flake.nix").write_text(text)
+    return path
+
+
+def test_attributes_that_are_written_in_the_flake(settled: Station) -> None:
+    path = flake_of(settled)
+    settled.monkeypatch.chdir(path)
+    before = snapshot(settled)
+    for command in (["build"], ["run"], ["plan", "create"]):
+        assert offered(settled, *command, ".#he") == [".#hello", ".#helper"]
+    assert offered(settled, "build", "#t") == []  # a shell takes it for a comment
+    assert offered(settled, "build", f"{path}#t") == [f"{path}#tools"]
+    assert offered(settled, "build", "../guest#x") == []
+    assert offered(settled, "build", f"path:{path}#") == [f"path:{path}#{it}" for it in ("hello", "helper", "tools")]
+    assert offered(settled, "build", f"path:{path.parent}?dir=guest#t") == [f"path:{path.parent}?dir=guest#tools"]
+    assert asked(settled, "run", "./ex").out == "dir,./ex\n"
+    assert snapshot(settled) == before
+
+
+def test_attributes_below_home(settled: Station) -> None:
+    settled.monkeypatch.setattr("mvmnix.checkouts._home", lambda: str(settled.home))
+    (settled.home / "flake.nix").write_text(FLAKE)
+    assert offered(settled, "build", "~#t") == ["~#tools"]
+    settled.flake_file(settled.home, "it").joinpath("flake.nix").write_text(FLAKE)
+    assert offered(settled, "build", "~/it#t") == ["~/it#tools"]
+
+
+def test_attributes_of_which_an_image_is_kept(settled: Station) -> None:
+    """They count where the tree, the directory in it and the lock are called as they were; the text may say nothing."""
+    path = flake_of(settled, text="{ outputs = import ./outputs.nix; }")
+    settled.built(FlakeRef(str(path), "tools.held", copy=True), "held")
+    settled.built(FlakeRef(str(path), copy=True), "default")
+    (path / "sub").mkdir()
+    (path / "sub/flake.nix").write_text("{ }")
+    settled.built(FlakeRef(str(path), "below", copy=True, subdirectory="sub"), "below")
+    before = snapshot(settled)
+    assert offered(settled, "build", f"{path}#") == [f"{path}#default", f"{path}#tools.held"]
+    assert offered(settled, "run", f"path:{path}?dir=sub#") == [f"path:{path}?dir=sub#below"]
+    (path / ".git").mkdir()
+    assert offered(settled, "run", f"{path}/sub#") == [f"{path}/sub#below"]
+    assert offered(settled, "build", f"{flake_of(settled, 'other', '{ }')}#") == []
+    (path / "flake.nix").write_text(FLAKE)
+    assert offered(settled, "build", f"{path}#t") == [f"{path}#tools.held", f"{path}#tools"]
+    assert snapshot(settled) == before
+    (path / "flake.lock").write_text("{ }")
+    assert offered(settled, "build", f"{path}#t") == [f"{path}#tools"]
+
+
+def test_an_index_that_cannot_be_read_hides_nothing_else(settled: Station) -> None:
+    path = flake_of(settled)
+    settled.built(FlakeRef(str(path), "held", copy=True), "held")
+    for bundle in (settled.state / "bundles").iterdir():
+        bundle.chmod(0o600)
+        bundle.write_bytes(b"{")
+    assert offered(settled, "build", f"{path}#h") == [f"{path}#hello", f"{path}#helper"]
+    (settled.state / "builds" / ("0" * 64)).write_text("{")
+    assert offered(settled, "build", f"{path}#h") == [f"{path}#hello", f"{path}#helper"]
+
+
+def link(path: Path) -> None:
+    path.rename(path.with_name("real"))
+    path.symlink_to("real")
+
+
+def large(path: Path) -> None:
+    path.write_text(path.read_text() + " " * 2**20)
+
+
+def fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("change", [link, large, fifo, directory, Path.unlink])
+def test_no_flake_that_is_read_here(settled: Station, change: Callable[[Path], None]) -> None:
+    path = flake_of(settled)
+    settled.built(FlakeRef(str(path), "held", copy=True), "held")
+    assert offered(settled, "build", f"{path}#") != []
+    change(path / "flake.nix")
+    assert offered(settled, "build", f"{path}#") == []
+
+
+def test_another_user_s_flake_is_not_read(settled: Station) -> None:
+    path = flake_of(settled)
+    ours = frozenset({(path / "flake.nix").stat().st_uid + 1})
+    settled.monkeypatch.setattr("mvmnix.caller.ours", lambda: ours)
+    assert offered(settled, "build", f"{path}#") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["oci://x#", "image:x#", "https://host.test/x#", "'a b#", "$HOME#", "./*#", "./none#", "a,b#"]
+)
+def test_what_names_no_flake(settled: Station, text: str) -> None:
+    settled.monkeypatch.chdir(flake_of(settled))
+    for name in ("a b", "a,b"):
+        flake_of(settled, f"guest/{name}")
+    assert offered(settled, "run", text) == []
+
+
+def test_attributes_that_a_shell_would_take_for_its_own_are_not_offered(settled: Station) -> None:
+    path = flake_of(settled)
+    settled.monkeypatch.setattr(
+        "mvmnix.builder.flakes.flake_text.package_names", lambda _: ("a b", "it's", "-x", "good")
+    )
+    assert offered(settled, "build", f"{path}#") == [f"{path}#good"]
+
+
+def test_a_checkout_does_not_bring_its_own_images(settled: Station) -> None:
+    """As for every command: what HOME and the like say is refused where it lies in the flake's tree."""
+    path = flake_of(settled)
+    (path / ".git").mkdir()
+    settled.monkeypatch.setenv("XDG_STATE_HOME", str(path / "state"))
+    (path / "state/mvmnix").mkdir(parents=True, mode=0o700)
+    assert offered(settled, "build", f"{path}#") == []
+
+
+@pytest.mark.parametrize("uid", [0, 1000])
+def test_attributes_before_anything_is_kept(station: Station, uid: int) -> None:
+    """To give up root's rights makes state, so that root is told nothing before there is any."""
+    path = flake_of(station)
+    station.monkeypatch.setattr("mvmnix.cli.completers.os.geteuid", lambda: uid)
+    station.monkeypatch.setattr("mvmnix.caller.ours", lambda: {(path / "flake.nix").stat().st_uid})
+    before = snapshot(station)
+    assert offered(station, "build", f"{path}#t") == ([f"{path}#tools"] if uid else [])
+    assert snapshot(station) == before
+
+
+def test_kept_images_in_the_place_of_a_flake(settled: Station) -> None:
+    settled.flake()
+    assert offered(settled, "run", "image:h") == ["image:hello"]
+    assert offered(settled, "plan", "create", "image:") == ["image:builder", "image:hello"]
+    assert asked(settled, "build", "image:h").out == "dir,image:h\n"
+
+
 def test_what_a_shell_would_take_for_its_own_is_not_offered(settled: Station) -> None:
     settled.flake()
     settled.monkeypatch.setattr(
@@ -134,10 +279,14 @@ def test_root_s_rights_are_given_up_before_names_are_looked_up(settled: Station)
         said.append("read")
         return ("web",)
 
-    settled.monkeypatch.setattr("mvmnix.api.names.machine_names", names)
+    for name in ("machine_names", "attribute_names"):
+        settled.monkeypatch.setattr(f"mvmnix.api.names.{name}", names)
     with cli.make_context("mvm", [], resilient_parsing=True, obj=lambda: said.append("given up")) as context:
         parameter = cli.params[0]
         assert completers.any_machine(context, parameter, "w") == ["web"]
+        assert said == ["given up", "read"]
+        said.clear()
+        assert [it.value for it in completers.flake_reference(context, parameter, ".#w")] == [".#web"]
     assert said == ["given up", "read"]
 
 
@@ -189,16 +338,3 @@ def test_a_script_is_printed_and_starts_no_program(settled: Station, shell: str)
     said = settled.mvm("completion", shell)
     assert (said.code, said.err) == (0, "")
     assert f"_MVM_COMPLETE={shell}_complete" in said.out
-
-
-def test_bash_completes_with_it(settled: Station, tmp_path: Path) -> None:
-    """The real shell: its own words in, and what it would offer out."""
-    settled.mvm("run", "--name", "web", settled.flake(), "--", "true")
-    program = tmp_path / "mvm"
-    program.write_text(f"#!/bin/sh\nexec {sys.executable} -P -c 'from mvmnix.cli.main import run; run()' \"$@\"\n")
-    program.chmod(0o755)
-    script = settled.mvm("completion", "bash").out
-    ask = f'{script}\nCOMP_WORDS=(mvm logs w); COMP_CWORD=2; _mvm_completion mvm\nprintf "%s\\n" "${{COMPREPLY[@]}}"\n'
-    environment = {"HOME": str(settled.home), "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(["bash", "--norc", "-c", ask], env=environment, capture_output=True, check=True, text=True)
-    assert (done.stdout, done.stderr) == ("web\n", "")
