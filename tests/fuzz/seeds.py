@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.frames import Bye, Config, Failed, Hello, Kind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.requests import ExecRequest
@@ -28,6 +27,7 @@ from mvmnix.launch.agent.stream_frames import (
     Step,
     Window,
 )
+from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.agent.verbs import Copy, CopyDirection, Resize, Shell, ShellRequest, copy_request
 from mvmnix.launch.plan.secret_reference import Secret, SecretTarget
 from mvmnix.launch.plan.share import ShareKind

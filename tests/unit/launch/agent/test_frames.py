@@ -7,15 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.launch.agent.codec import (
-    FROM_GUEST,
-    FROM_HOST,
-    HEADER_BYTES,
-    MAX_FRAME_BYTES,
-    FrameDecoder,
-    FrameTypes,
-    encode,
-)
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer, printable
 from mvmnix.launch.agent.frames import (
     INITIAL_WINDOW,
@@ -48,6 +39,15 @@ from mvmnix.launch.agent.stream_frames import (
     Stdout,
     Step,
     Window,
+)
+from mvmnix.launch.agent.transport import (
+    FROM_GUEST,
+    FROM_HOST,
+    HEADER_BYTES,
+    MAX_FRAME_BYTES,
+    FrameDecoder,
+    FrameTypes,
+    encode,
 )
 from mvmnix.launch.agent.verbs import Copy, CopyDirection, CopyRequest, Resize, Shell, ShellRequest, copy_request
 from mvmnix.launch.plan.limits import MOST_TASKS
