@@ -77,7 +77,7 @@ def handed_over(streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[byte
 
 
 def _is_openable(number: int, stream: Stream) -> bool:
-    """Whether the supervisor can open this pipe once more (launch/control/streams.py); files it takes as they are."""
+    """Whether the supervisor can open this pipe once more (launch/control/server.py); files it takes as they are."""
     way = os.R_OK if stream is Stream.STDIN else os.W_OK
     return not stat.S_ISFIFO(os.fstat(number).st_mode) or os.access(f"/proc/self/fd/{number}", way)
 
