@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from mvmnix.api import Stream
-from mvmnix.cli.raw import show
+from mvmnix.cli.output import show
 
 _CHUNK: Final = 65536
 
