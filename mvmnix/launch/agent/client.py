@@ -127,10 +127,6 @@ class Channel:
             raise ChannelClosedError("the command's end is unknown")
         return command.status
 
-    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, idle: float | None = None) -> ExitStatus:
-        """Start the configuration's command and wait for its end; see `start_run`."""
-        return self.wait(self.start_run(stdout=stdout, stderr=stderr, stdin=stdin), idle=idle)
-
     def exec(
         self, request: ExecRequest, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, idle: float | None = None
     ) -> ExitStatus:

@@ -45,7 +45,7 @@ from mvmnix.launch.control.messages import (
 )
 from mvmnix.launch.control.seqpacket import PacketError
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines import Failure, control_socket
+from mvmnix.launch.machines import Failure, MachineHome, control_socket
 
 #: Seconds within which a caller has to say what he wants.
 _PATIENCE: Final = 10.0
@@ -61,8 +61,9 @@ class Served(Protocol):
     def loop(self) -> Loop:
         """The loop that serves it."""
 
-    def open_door(self) -> socket.socket:
-        """Its listening socket."""
+    @property
+    def home(self) -> MachineHome:
+        """Its directory, in which the socket lies."""
 
     def start_verb(self, asked: Start, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
         """Start a command. Raises MvmnixError, ValueError."""
@@ -76,7 +77,7 @@ class Control:
 
     def __init__(self, machine: Served) -> None:
         self.machine = machine
-        self._listening = machine.open_door()
+        self._listening = machine.home.listen()
         self._callers: set[_Caller] = set()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,5 @@
 """A running machine: what can be asked of it, and its way to whatever end it takes; it is started by `start` only."""
 
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from mvmnix.launch.agent import (
 )
 from mvmnix.launch.control import Start, call_record, guest_request, needed_verb, require_verb
 from mvmnix.launch.loop import Cancellable, Loop, Timer
-from mvmnix.launch.machines import ChannelEnd, Ending, HostAction, MachineState
+from mvmnix.launch.machines import ChannelEnd, Ending, HostAction, MachineHome, MachineState
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.idle_timeout import IdleWatch
@@ -167,9 +166,10 @@ class Machine:
         """The loop that serves it."""
         return self._course.host.loop
 
-    def open_door(self) -> socket.socket:
-        """The listening socket in its directory."""
-        return self._course.home.open_door()
+    @property
+    def home(self) -> MachineHome:
+        """Its directory, and what is written there."""
+        return self._course.home
 
     def start_verb(self, asked: Start, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
         """Start something for another process and return at once; the loop serves it.
