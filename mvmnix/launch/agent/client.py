@@ -32,9 +32,8 @@ from mvmnix.launch.agent.frames import (
 )
 from mvmnix.launch.agent.port_forward import Connection, ServiceFactory
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
-from mvmnix.launch.agent.stream_frames import CommandFrame, Open, Reset, Run, Window
+from mvmnix.launch.agent.stream_frames import CommandFrame, Open, Reset, Run, Window, frame_of
 from mvmnix.launch.agent.transport import Transport
-from mvmnix.launch.agent.verbs import frame_of
 from mvmnix.launch.loop import Loop
 
 _NO_SERVICES: Mapping[int, ServiceFactory] = {}

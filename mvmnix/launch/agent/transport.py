@@ -11,13 +11,16 @@ from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError, Chann
 from mvmnix.launch.agent.frames import Bye, Config, Failed, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import (
+    Copy,
     Data,
     Eof,
     Exec,
     Exit,
     Open,
     Reset,
+    Resize,
     Run,
+    Shell,
     Signal,
     Started,
     Stderr,
@@ -25,7 +28,6 @@ from mvmnix.launch.agent.stream_frames import (
     Stdout,
     Window,
 )
-from mvmnix.launch.agent.verbs import Copy, Resize, Shell
 from mvmnix.launch.loop import Loop
 
 #: Frames with bytes are made only while less than this waits to be sent.

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Self
 
 from mvmnix.launch.agent.frames import INITIAL_WINDOW, Bye, Config, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
-from mvmnix.launch.agent.requests import GuestConfig
+from mvmnix.launch.agent.requests import CopyRequest, GuestConfig, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
+    Copy,
     Data,
     End,
     Eof,
@@ -19,7 +20,9 @@ from mvmnix.launch.agent.stream_frames import (
     Exit,
     Open,
     Reset,
+    Resize,
     Run,
+    Shell,
     Signal,
     Started,
     Stderr,
@@ -29,7 +32,6 @@ from mvmnix.launch.agent.stream_frames import (
     Window,
 )
 from mvmnix.launch.agent.transport import FROM_HOST, FrameDecoder, encode
-from mvmnix.launch.agent.verbs import Copy, CopyRequest, Resize, Shell, ShellRequest
 from mvmnix.launch.copy.records import Kind as Copied
 from mvmnix.launch.copy.records import head
 from mvmnix.model import Workload
