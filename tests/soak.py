@@ -16,10 +16,10 @@ from mvmnix.api.machine_store import put_in_order
 from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.machines import registry
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.runtime.supervisor import run_foreground
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges.ids import POOL_DIRECTORY
 from tests.conftest import PATIENCE, Home, World
+from tests.unit.launch.house import run_foreground
 from tests.workbench import rooms_of
 
 #: MiB; 64 is too little for the kernel.

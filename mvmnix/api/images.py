@@ -1,16 +1,26 @@
-"""Lists, removes and prunes the images that are kept here; each is verified when it is looked at."""
+"""Lists, removes and prunes the kept images, each of them verified when it is looked at, and says what needs them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from mvmnix.api.context import Context
-from mvmnix.api.gc_roots import image_roots, part_roots
-from mvmnix.api.kept_plans import drop_expired
+from mvmnix.api.kept_plans import drop_expired, kept_plans
 from mvmnix.builder import bootstrap
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images import BuildKey, IndexEntry, KeptImages, Need, PruneResult, RebuildStore, VerifiedImage
+from mvmnix.images import (
+    BuildKey,
+    IndexEntry,
+    KeptImages,
+    Need,
+    PruneResult,
+    RebuildStore,
+    StoredFile,
+    StoreDirectory,
+    VerifiedImage,
+)
+from mvmnix.launch.machines import registry
 from mvmnix.provenance.slsa import HOST_NIX
 
 #: What needs images, and the images.
@@ -115,3 +125,32 @@ def _times(context: Context) -> dict[str, datetime]:
     """When each build that verifies was finished, by its index entry."""
     seen = (_look(context, name, entry) for name, entry in context.library.index())
     return {it.name: it.finished.provenance.claim.finished for it in seen if it.finished is not None}
+
+
+def image_roots(context: Context) -> tuple[Need, ...]:
+    """What needs images: machines that run or wait, and plans that were signed here and have not expired."""
+    return (*_machines(context), *_plans(context))
+
+
+def part_roots(context: Context) -> frozenset[StoredFile]:
+    """The statements of kept parts: they are among the bundles, and no image names them."""
+    return frozenset(StoredFile(StoreDirectory.BUNDLES, part.bundle) for part in context.part_index.needed())
+
+
+def _machines(context: Context) -> tuple[Need, ...]:
+    living = [entry.status for entry in registry.list_entries(context.machines) if entry.alive or entry.status.waits]
+    return tuple(
+        Need(
+            f"the machine {status.name or status.machine}",
+            (status.manifest, status.provenance) if status.manifest and status.provenance else None,
+        )
+        for status in living
+    )
+
+
+def _plans(context: Context) -> Iterator[Need]:
+    for kept in kept_plans(context):
+        if kept.plan is None:
+            yield Need(f"a plan that can't be read: {context.plans.where(kept.digest)}", None)
+        elif not kept.has_expired:
+            yield Need(f"the plan {kept.digest}", kept.image)

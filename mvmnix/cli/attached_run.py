@@ -10,8 +10,7 @@ import click
 
 from mvmnix.api import Context, FdSink, Loop, RunResult, VerifiedPlan, host_for, refuse_terminal, run_attached
 from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none, refuse_without_input
-from mvmnix.cli.output import notice
-from mvmnix.cli.raw import raw_option, shape
+from mvmnix.cli.output import notice, raw_option, shape
 from mvmnix.errors import UsageError
 
 

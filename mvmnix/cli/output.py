@@ -1,16 +1,19 @@
-"""How failures and results are told: words on stderr, each stranger's string escaped; JSON on stdout if asked for."""
+"""How failures and results are told: words on stderr, each stranger's string escaped; JSON on stdout if asked for.
+
+What a guest said goes on a standard stream byte by byte into files and pipes, as text to a terminal.
+"""
 
 import json
 import os
 import sys
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TextIO
 
 import click
 
 from mvmnix.cli.verbosity import is_quiet
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.escaping import escape
+from mvmnix.escaping import TerminalStream, escape
 from mvmnix.plural import counted
 
 #: The one envelope of every `--json` answer.
@@ -18,6 +21,12 @@ ENVELOPE_VERSION = 1
 MIB = 1 << 20
 #: Under this key click's context holds the notices that its command has shown.
 _SHOWN: Final = "mvmnix.notices"
+#: Without it a guest could write over what stands on the user's screen, or have the terminal answer for the user.
+raw_option = click.option(
+    "--raw",
+    is_flag=True,
+    help="Give a terminal the guest's bytes raw, control sequences too.",
+)
 
 
 def color() -> bool | None:
@@ -108,3 +117,16 @@ def tell_freed(what: str, leftovers: int, size: int, *, dry: bool) -> None:
     """A line on stderr: what went, or would go."""
     verb = "would free" if dry else "freed"
     click.echo(f"{verb} {size / MIB:.1f} MiB: {what}, {counted(leftovers, 'leftover')} of killed writers", err=True)
+
+
+def shape(*, terminal: bool, raw: bool) -> Callable[[bytes], bytes] | None:
+    """What is made of a guest's bytes before they are put there; None: nothing. The one rule about it."""
+    return TerminalStream() if terminal and not raw else None
+
+
+def show(chunks: Iterable[bytes], to: TextIO, *, raw: bool = False) -> None:
+    """Each chunk as soon as it is there; `raw` gives a terminal its control sequences too."""
+    shown = shape(terminal=to.isatty(), raw=raw) or bytes
+    for chunk in chunks:
+        to.buffer.write(shown(chunk))
+        to.buffer.flush()

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Final
 
 from mvmnix.api import Stream
-from mvmnix.cli.raw import show
+from mvmnix.cli.output import show
 
 _CHUNK: Final = 65536
 
@@ -79,7 +79,7 @@ def bridged_streams(
 
 
 def _is_openable(number: int, stream: Stream) -> bool:
-    """Whether the supervisor can open this pipe once more (launch/control/streams.py); files it takes as they are."""
+    """Whether the supervisor can open this pipe once more (launch/control/server.py); files it takes as they are."""
     way = os.R_OK if stream is Stream.STDIN else os.W_OK
     return not stat.S_ISFIFO(os.fstat(number).st_mode) or os.access(f"/proc/self/fd/{number}", way)
 

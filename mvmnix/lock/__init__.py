@@ -1,8 +1,7 @@
 """Reads flake.lock: bytes in, typed nodes that are all locked by a hash out; pure parsers."""
 
-from mvmnix.lock.file import LockedFlake, parse
+from mvmnix.lock.file import LockedFlake, Pair, mismatches, parse
 from mvmnix.lock.node import FILE_NAME, LockedNode, OriginalInput, RelativeNode, original, tree
-from mvmnix.lock.pairs import Pair, mismatches
 from mvmnix.lock.reference import Attributes, Forge, Git, Local, NodeKind, Place, Unknown, Web, place
 
 __all__ = [

@@ -1,26 +1,30 @@
-"""Parses flake.lock, version 7, into typed nodes, refusing whatever is not locked by a hash; pure.
+"""Parses flake.lock, version 7, into typed nodes, refuses what no hash locks, and holds it to flake.nix; pure.
 
 The format is Nix's own (Nix manual, `nix flake`, "Lock files"; nix: libflake/lockfile.cc). A node with a `narHash`
-names a tree by its content. A relative `path` node has none: it lies in the root tree, whose hash covers it.
+names a tree by its content. A relative `path` node has none: it lies in the root tree, whose hash covers it. What was
+locked is held against what flake.nix asked for, beyond which only a policy's pairs reach.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.lock import node as nodes_of
 from mvmnix.lock.node import FILE_NAME, HINT, LockedNode, RawNode, RelativeNode
-from mvmnix.lock.reference import Attributes
+from mvmnix.lock.reference import Attributes, differences
 from mvmnix.model import Digest
 
 _NAME: Final = r"[^\x00-\x1f\x7f]{1,255}"
 _LONGEST_PATH: Final = 64
 
 type Inputs = Mapping[str, str | tuple[str, ...]]
+#: Patterns (fnmatch) of the original and of the locked reference, both in URL form.
+type Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +155,23 @@ def _follow(
         here = _follow(nodes[here].inputs[step], root, nodes, known)
     known[target] = here
     return here
+
+
+def mismatches(lock: LockedFlake, pairs: Sequence[Pair] = ()) -> Iterator[Reason]:
+    """Every node that was locked to another place than it names as its original, and that no pair admits.
+
+    Nix trusts a lock file: with an exchanged `locked`, an input that reads `github:NixOS/nixpkgs` can be any tree.
+    """
+    nodes: tuple[LockedNode | RelativeNode, ...] = (*lock.locked, *lock.relative)
+    for node in nodes:
+        found = list(_differences(node))
+        if found and not any(fnmatchcase(node.original, asked) and fnmatchcase(node.uri, got) for asked, got in pairs):
+            why = f"it asks for {node.original} and is locked to {node.uri}: {'; '.join(found)}"
+            hint = "lock the flake again, or pair the two in the policy, if that is meant"
+            yield Reason(ReasonCode.LOCK_SUBSTITUTED, f"{FILE_NAME}: node {node.name!r}", why, hint)
+
+
+def _differences(node: LockedNode | RelativeNode) -> Iterator[str]:
+    yield from differences(node.asked.place, node.place)
+    if node.asked.directory != node.directory:
+        yield f"dir {node.asked.directory!r} became {node.directory!r}"

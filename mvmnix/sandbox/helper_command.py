@@ -5,13 +5,13 @@ It starts nothing. Numbers are those of helper.py.
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from mvmnix import process
-from mvmnix.sandbox import bubblewrap, host_system, landlock
+from mvmnix.sandbox import bubblewrap, landlock
 from mvmnix.sandbox.child import GATE
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
@@ -39,6 +39,12 @@ _ENVIRONMENT: Final = {"PATH": process.PATH, "HOME": HOME, "TMPDIR": TEMPORARY, 
 #: What the kernel tells of keys and memory that aren't a helper's (proc(5)).
 _HIDDEN: Final = ("/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+#: Directories beside /usr, or links into it (merged directories).
+_DIRECTORIES: Final = ("/bin", "/lib", "/lib32", "/lib64", "/sbin")
+#: NixOS has its programs there; elsewhere the store holds what users built, and isn't shown.
+_NIXOS: Final = ("/nix/store", "/run/current-system")
+#: Certificates, links of programs' names, the loader's cache.
+_SETTINGS: Final = ("/etc/ssl", "/etc/ca-certificates", "/etc/pki", "/etc/alternatives", "/etc/ld.so.cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,7 @@ class Command:
             # 3. namespaces
             *(self.programs.bubblewrap, *bubblewrap.FLOOR, "--disable-userns"),
             # 4. the root; read-only at last: it and /dev are memory too, and of no bounded size
-            *(*host_system.mounts(), "--proc", "/proc", "--dev", "/dev", *room, *binds, "--chdir", WORK),
+            *(*_system_mounts(), "--proc", "/proc", "--dev", "/dev", *room, *binds, "--chdir", WORK),
             *(word for path in _HIDDEN if Path(path).exists() for word in ("--ro-bind", "/dev/null", path)),
             *(word for path in ("/proc", "/dev", "/") for word in ("--remount-ro", path)),
             # 5. the filter
@@ -130,7 +136,7 @@ class Command:
 
     def _rules(self) -> dict[str, str]:
         """By path, what Landlock lets it do there."""
-        files = {str(path): path for path in host_system.paths()} | dict(self.files)
+        files = {str(path): path for path in _mounted()} | dict(self.files)
         shown = {inside: landlock.SHOWN if _is_directory(path) else landlock.EXECUTE for inside, path in files.items()}
         devices = {f"/dev/{name}": landlock.WRITE for name in _DEVICES}
         return {"/": landlock.LIST_ONLY, **shown, **devices, "/proc": landlock.LIST, WORK: landlock.own()}
@@ -144,3 +150,23 @@ def environment(own: Mapping[str, str], *, gateway: bool) -> dict[str, str]:
 
 def _is_directory(path: Path | int) -> bool:
     return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - or a descriptor
+
+
+def _system_mounts() -> tuple[str, ...]:
+    """The words that have bubblewrap mount what a helper sees of the host's system, read-only (bwrap(1))."""
+    links = [path for path in _places() if path.is_symlink()]
+    return (
+        *(word for path in _mounted() for word in ("--ro-bind", str(path), str(path))),
+        *(word for path in links for word in ("--symlink", str(path.readlink()), str(path))),
+    )
+
+
+def _mounted() -> Iterator[Path]:
+    """The directories and files of it, by their names on both sides: programs, libraries, certificates."""
+    yield from (path for path in _places() if path.is_dir() and not path.is_symlink())
+    yield from (path for path in map(Path, _SETTINGS) if path.exists())
+
+
+def _places() -> Iterator[Path]:
+    nixos = _NIXOS if Path(_NIXOS[1]).exists() else ()
+    yield from (Path("/usr"), *map(Path, (*_DIRECTORIES, *nixos)))

@@ -12,10 +12,10 @@ import atheris
 
 with atheris.instrument_imports(include=["mvmnix.launch"]):  # type: ignore[attr-defined]  # its stubs lack it
     from mvmnix.launch.agent.client import Channel
-    from mvmnix.launch.agent.codec import MAX_FRAME_BYTES, encode
     from mvmnix.launch.agent.encoding import ChannelError
     from mvmnix.launch.agent.frames import Frame, Hello, Ready
     from mvmnix.launch.agent.requests import ExecRequest
+    from mvmnix.launch.agent.transport import MAX_FRAME_BYTES, encode
     from mvmnix.launch.loop import Loop
 
 from tests.unit.launch.channel_house import IDLE, Services, config, workload

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.frames import Bye, Config, Failed, Hello, Kind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.agent.requests import ExecRequest
+from mvmnix.launch.agent.requests import CopyDirection, ExecRequest, ShellRequest, copy_request
 from mvmnix.launch.agent.stream_frames import (
+    Copy,
     Data,
     End,
     Eof,
@@ -19,7 +19,9 @@ from mvmnix.launch.agent.stream_frames import (
     Exit,
     Open,
     Reset,
+    Resize,
     Run,
+    Shell,
     Signal,
     Started,
     Stderr,
@@ -28,7 +30,7 @@ from mvmnix.launch.agent.stream_frames import (
     Step,
     Window,
 )
-from mvmnix.launch.agent.verbs import Copy, CopyDirection, Resize, Shell, ShellRequest, copy_request
+from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.plan.secret_reference import Secret, SecretTarget
 from mvmnix.launch.plan.share import ShareKind
 from mvmnix.syscall_tier import SystemCalls

@@ -14,10 +14,10 @@ import pytest
 
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
-from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import Data, End, Exit, Open, Started, Stderr, Stdout, Step
+from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.plan import Timeouts

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.agent.client import Channel
-from mvmnix.launch.agent.codec import FROM_GUEST, FrameDecoder, encode
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.frames import Config, Frame, Hello, Ready
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
+from mvmnix.launch.agent.transport import FROM_GUEST, FrameDecoder, encode
 from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
 from tests.unit.launch.channel_house import Collect, Services

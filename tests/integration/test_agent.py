@@ -38,7 +38,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_planned_command_runs_once(agent: Path) -> None:
     with talk(agent) as (channel, _):
         out = Collect()
-        assert channel.run(stdout=out, stderr=nothing, idle=IDLE).exit_code == 0
+        assert channel.wait(channel.start_run(stdout=out, stderr=nothing), idle=IDLE).exit_code == 0
         assert out.data == b"planned\n"
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.verbs import CopyDirection, copy_request
+from mvmnix.launch.agent.requests import CopyDirection, copy_request
 from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, head
 from mvmnix.launch.copy.unpack import Unpack

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.frames import Config, Failed, Ready
+from mvmnix.launch.agent.transport import encode
 from mvmnix.syscall_tier import SystemCalls
 from tests.integration.agent_house import build, config, raw
 

@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 
-from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.frames import Config, Failed
+from mvmnix.launch.agent.transport import encode
 from mvmnix.syscall_tier import SystemCalls
 from tests.integration.agent_house import USER, build, config, execute, raw, shell, talk
 from tests.seccomp import ALLOW, I386, KILL, numbers, verdict

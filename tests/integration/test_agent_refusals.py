@@ -8,12 +8,25 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.agent.client import Channel
-from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.encoding import ChannelClosedError, GuestFailedError
 from mvmnix.launch.agent.frames import Config, Failed, Kind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.agent.stream_frames import Data, End, Exec, Exit, Run, Signal, Started, Stdin, Step, Window
-from mvmnix.launch.agent.verbs import Copy, CopyDirection, Shell, ShellRequest, copy_request
+from mvmnix.launch.agent.requests import CopyDirection, ShellRequest, copy_request
+from mvmnix.launch.agent.stream_frames import (
+    Copy,
+    Data,
+    End,
+    Exec,
+    Exit,
+    Run,
+    Shell,
+    Signal,
+    Started,
+    Stdin,
+    Step,
+    Window,
+)
+from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, MOST_SECRETS, Secret, SecretTarget
 from mvmnix.launch.plan.share import MOST_SHARES, ShareKind

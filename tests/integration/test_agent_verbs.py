@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.agent.client import Channel
-from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.frames import Config, Failed, Frame, Kind, Ready
-from mvmnix.launch.agent.stream_frames import End, Exec, Exit, Started, Step
-from mvmnix.launch.agent.verbs import Copy, CopyDirection, Resize, Shell, ShellRequest, copy_request
+from mvmnix.launch.agent.requests import CopyDirection, ShellRequest, copy_request
+from mvmnix.launch.agent.stream_frames import Copy, End, Exec, Exit, Resize, Shell, Started, Step
+from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.loop import Loop
 from mvmnix.model import Verb, Workload
 from tests.integration.agent_house import (

@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from mvmnix import __version__
+from mvmnix.api.audit_log import ask_anchors_of
 from mvmnix.api.context import Context
-from mvmnix.api.doctor.anchors import anchors
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.doctor.jail import jail
-from mvmnix.audit import verify_log
+from mvmnix.api.signer import key_file
+from mvmnix.audit import AnchorAnswer, verify_log
 from mvmnix.builder.nix import NIX, HostNix
 from mvmnix.builder.pins import APT_GET
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.keys import Role
 from mvmnix.launch.backends import Qemu, choice
 from mvmnix.launch.plan import Backend
 from mvmnix.launch.runtime import KvmVerdict, known_verdicts, kvm_access_hint
@@ -24,6 +26,24 @@ from mvmnix.sandbox import BUBBLEWRAP, GIT, locate
 
 #: How long before a policy expires that is said.
 _SOON = timedelta(days=30)
+
+
+def _anchors(context: Context) -> Iterator[Finding]:
+    """A line for each anchor that config.toml names: what it says of the audit log."""
+    rules = context.config.anchors
+    if rules and not context.keys.exists(key_file(Role.HOST)):
+        said = "not asked: there is no host key, so no log of this host's"
+        yield from (Finding(f"anchor {rule.name}", Health.NOTE, said) for rule in rules)
+    elif rules:
+        for each in ask_anchors_of(context.audit, context.log_key, rules):
+            hint = each.refused.hint if each.refused else ""
+            yield Finding(f"anchor {each.anchor.name}", _anchor_health(each), each.said, hint)
+
+
+def _anchor_health(it: AnchorAnswer) -> Health:
+    if it.refused is not None:
+        return Health.BAD if it.contradicts or it.anchor.required else Health.NOTE
+    return Health.GOOD if it.anchor.put_away else Health.NOTE
 
 
 def _programs(_: Context) -> Iterator[Finding]:
@@ -137,7 +157,7 @@ CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("backends", _other_backends),
     ("trust", _trust),
     ("audit log", _log),
-    ("anchors", anchors),
+    ("anchors", _anchors),
 )
 
 

@@ -6,8 +6,7 @@ from mvmnix.api import admit_created, create_machine, open_context, plan_bytes, 
 from mvmnix.cli.attached_run import Attachment, run_here
 from mvmnix.cli.completers import created_machine, file
 from mvmnix.cli.option_hints import SignedPlanCommand
-from mvmnix.cli.output import TERMINAL
-from mvmnix.cli.raw import raw_option
+from mvmnix.cli.output import TERMINAL, raw_option
 
 
 @click.command(cls=SignedPlanCommand)

@@ -10,8 +10,7 @@ from mvmnix.cli.completers import running_machine
 from mvmnix.cli.local_terminal import refuse_without_input
 from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.options import env_option
-from mvmnix.cli.output import TERMINAL, notice
-from mvmnix.cli.raw import raw_option
+from mvmnix.cli.output import TERMINAL, notice, raw_option
 from mvmnix.cli.remote_terminal import run_in_terminal
 from mvmnix.cli.stdio import attentive, bridged_streams
 from mvmnix.errors import UsageError

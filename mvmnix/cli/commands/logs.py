@@ -8,8 +8,7 @@ import click
 
 from mvmnix.api import Missing, Output, Piece, open_machine_store, read_console, read_output
 from mvmnix.cli.completers import any_machine
-from mvmnix.cli.output import TERMINAL, notice
-from mvmnix.cli.raw import shape
+from mvmnix.cli.output import TERMINAL, notice, shape
 from mvmnix.plural import counted
 
 

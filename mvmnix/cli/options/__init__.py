@@ -9,11 +9,10 @@ __getattr__, __dir__, __all__ = face(
         "backend": "isolation_line",
         "data": "data_lines",
         "environment": "env_option",
-        "own_secrets": "secret_ref",
         "plan": "plan_option_names plan_options",
         "secrets": "secret_lines",
         "shares": "share_lines",
-        "signing": "signing_options",
+        "signing": "secret_ref signing_options",
         "trust": "VerifyOptions wanted_options trust_options",
     },
 )

@@ -12,11 +12,10 @@ from mvmnix.cli.options.audit import (
 from mvmnix.cli.options.backend import isolation_line
 from mvmnix.cli.options.data import data_lines
 from mvmnix.cli.options.environment import env_option
-from mvmnix.cli.options.own_secrets import secret_ref
 from mvmnix.cli.options.plan import plan_option_names, plan_options
 from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.shares import share_lines
-from mvmnix.cli.options.signing import signing_options
+from mvmnix.cli.options.signing import secret_ref, signing_options
 from mvmnix.cli.options.trust import VerifyOptions, trust_options, wanted_options
 
 __all__ = [

@@ -1,14 +1,28 @@
-"""The options of keyless signing, handed over as one argument."""
+"""The options of keyless signing, handed over as one argument, and how references to secrets are read from options.
+
+A reference is read, never a secret itself.
+"""
 
 import os
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 
 import click
 
 from mvmnix.api import PUBLIC_INSTANCES, KeylessChoice
-from mvmnix.cli.options.own_secrets import secret_ref
+from mvmnix.config import SecretRef
 from mvmnix.errors import UsageError
+
+
+def secret_ref(text: str, option: str) -> SecretRef:
+    """The reference given for an option. A relative path is taken from here. Raises UsageError, without the text."""
+    try:
+        place, colon, name = text.partition(":")
+        return SecretRef.parse(f"{place}{colon}{Path(name).absolute()}" if place == "file" and name else text)
+    except ValueError as error:
+        hint = f"{option} env:NAME or {option} file:PATH; a secret itself would be seen by everybody on this machine"
+        raise UsageError(f"{option} takes a reference, not the secret", hint=hint) from error
 
 
 def signing_options(command: Callable[..., None]) -> Callable[..., None]:

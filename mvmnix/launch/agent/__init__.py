@@ -13,8 +13,9 @@ __getattr__, __dir__, __all__ = face(
         "mounts": "Mount",
         "port_forward": "ServiceFactory",
         "refusal_counter": "counted_services",
-        "requests": "ENTROPY_BYTES ExecRequest GuestConfig MAX_PAYLOAD",
+        "requests": (
+            "copy_request CopyDirection ENTROPY_BYTES ExecRequest GuestConfig MAX_PAYLOAD MOST_ROWS ShellRequest"
+        ),
         "stream_frames": "End Step",
-        "verbs": "copy_request CopyDirection MOST_ROWS ShellRequest",
     },
 )

@@ -12,9 +12,17 @@ from mvmnix.launch.agent.frames import Hello
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.agent.refusal_counter import counted_services
-from mvmnix.launch.agent.requests import ENTROPY_BYTES, MAX_PAYLOAD, ExecRequest, GuestConfig
+from mvmnix.launch.agent.requests import (
+    ENTROPY_BYTES,
+    MAX_PAYLOAD,
+    MOST_ROWS,
+    CopyDirection,
+    ExecRequest,
+    GuestConfig,
+    ShellRequest,
+    copy_request,
+)
 from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.agent.verbs import MOST_ROWS, CopyDirection, ShellRequest, copy_request
 
 __all__ = [
     "ENTROPY_BYTES",

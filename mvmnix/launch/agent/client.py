@@ -32,9 +32,8 @@ from mvmnix.launch.agent.frames import (
 )
 from mvmnix.launch.agent.port_forward import Connection, ServiceFactory
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
-from mvmnix.launch.agent.stream_frames import CommandFrame, Open, Reset, Run, Window
+from mvmnix.launch.agent.stream_frames import CommandFrame, Open, Reset, Run, Window, frame_of
 from mvmnix.launch.agent.transport import Transport
-from mvmnix.launch.agent.verbs import frame_of
 from mvmnix.launch.loop import Loop
 
 _NO_SERVICES: Mapping[int, ServiceFactory] = {}
@@ -126,10 +125,6 @@ class Channel:
         if command.status is None:
             raise ChannelClosedError("the command's end is unknown")
         return command.status
-
-    def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, idle: float | None = None) -> ExitStatus:
-        """Start the configuration's command and wait for its end; see `start_run`."""
-        return self.wait(self.start_run(stdout=stdout, stderr=stderr, stdin=stdin), idle=idle)
 
     def exec(
         self, request: ExecRequest, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, idle: float | None = None

@@ -11,9 +11,20 @@ from mvmnix.launch.agent.encoding import ChannelProtocolError
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Source
 from mvmnix.launch.agent.flow_control import Inbound, Outbound, Outlet
 from mvmnix.launch.agent.frames import Frame, Kind
-from mvmnix.launch.agent.requests import MAX_PAYLOAD
-from mvmnix.launch.agent.stream_frames import Bytes, End, Exit, Signal, Started, Stderr, Stdin, Stdout, Step, Window
-from mvmnix.launch.agent.verbs import Resize, is_size
+from mvmnix.launch.agent.requests import MAX_PAYLOAD, is_size
+from mvmnix.launch.agent.stream_frames import (
+    Bytes,
+    End,
+    Exit,
+    Resize,
+    Signal,
+    Started,
+    Stderr,
+    Stdin,
+    Stdout,
+    Step,
+    Window,
+)
 
 _OUR_FAILURE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _STEPS = {

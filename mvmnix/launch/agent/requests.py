@@ -1,13 +1,15 @@
-"""What the host asks of the guest agent: its configuration and the commands it runs; the bytes of both, no I/O."""
+"""What the host asks of the guest agent: its configuration, commands, shells and copies; the bytes of each, no I/O."""
 
 import re
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import PurePosixPath
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self, override
 
 from mvmnix.launch.agent import mounts as sharing
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.mounts import Mount
+from mvmnix.launch.copy import is_name
 from mvmnix.launch.plan import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, MOST_TASKS, Secret, SecretTarget
 from mvmnix.model import DirectoryOrder, User, Verb, Workload
 from mvmnix.syscall_tier import SystemCalls
@@ -36,6 +38,8 @@ _DATA = 0x100000
 _SYSTEM_CALLS = {SystemCalls.DEFAULT: 0, SystemCalls.STRICT: 1, SystemCalls.NAMESPACES: 2}
 _GROUP = 1 << 27
 _MOST_GROUPS = 8192
+#: Most rows, or columns, that a terminal may have.
+MOST_ROWS: Final = 4096
 
 
 def _absolute(path: str) -> bool:
@@ -92,6 +96,92 @@ class ExecRequest:
             return cls(Workload(argv, environment, directory, User(uid, gid)), timeout_ms, **more)
         except ValueError as error:
             raise ChannelProtocolError(str(error)) from error
+
+
+def is_size(rows: int, columns: int) -> bool:
+    """Whether a terminal may have so many rows and columns."""
+    return 0 < rows <= MOST_ROWS and 0 < columns <= MOST_ROWS
+
+
+@dataclass(frozen=True, slots=True)
+class ShellRequest(ExecRequest):
+    """A command in a pseudo-terminal of so many rows and columns; without arguments the image's own shell.
+
+    Raises ValueError for what can't be passed on.
+    """
+
+    VERB = Verb.SHELL
+    rows: int = 24
+    columns: int = 80
+
+    @override
+    def _check_program(self) -> None:
+        if self.workload.argv and not self.workload.argv[0]:
+            raise ValueError("a command needs at least a program")
+        if not is_size(self.rows, self.columns):
+            raise ValueError(f"not the size of a terminal: {self.rows} rows, {self.columns} columns")
+
+    @override
+    def encode(self) -> bytes:
+        return Writer().pack("HH", self.rows, self.columns).raw(ExecRequest.encode(self)).done()
+
+    @override
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        reader = Reader(payload)
+        return cls._read(reader, rows=reader.number("H"), columns=reader.number("H"))
+
+
+class CopyDirection(StrEnum):
+    """Which way a copy goes, seen from the guest."""
+
+    OUT = "out"
+    IN = "in"
+
+
+_WAYS: Final = {CopyDirection.OUT: 1, CopyDirection.IN: 2}
+_REPLACES: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRequest(ExecRequest):
+    """A copy by the workload's user: `workload.argv` is a path, relative to its directory, and what may follow it.
+
+    Out of the guest: nothing. Into it: a name, which counts if there is a directory of that path; without, nothing may
+    be there, or a file if it `replaces` that. No program is run. Raises ValueError for what can't be passed on.
+    """
+
+    VERB = Verb.COPY
+    way: int = _WAYS[CopyDirection.OUT]
+    options: int = 0
+
+    @override
+    def _check_program(self) -> None:
+        argv = self.workload.argv
+        if not argv or not argv[0] or len(argv) > self.way or self.way not in _WAYS.values():
+            raise ValueError("a copy needs a path, and a name at most")
+        if any(not is_name(name.encode("utf-8", "surrogateescape")) for name in argv[1:]):
+            raise ValueError(f"not the name of a file: {argv[1]!r}")
+        if self.options not in {0, _REPLACES}:
+            raise ValueError("unknown copy direction or option")
+
+    @override
+    def encode(self) -> bytes:
+        return Writer().pack("BBH", self.way, self.options, 0).raw(ExecRequest.encode(self)).done()
+
+    @override
+    @classmethod
+    def parse(cls, payload: bytes) -> Self:
+        reader = Reader(payload)
+        way, options, zero = reader.number("B"), reader.number("B"), reader.number("H")
+        if zero:
+            raise ChannelProtocolError("unknown copy direction or option")
+        return cls._read(reader, way=way, options=options)
+
+
+def copy_request(workload: Workload, way: CopyDirection, *, replaces: bool) -> CopyRequest:
+    """A copy that way. Raises ValueError."""
+    return CopyRequest(workload, 0, _WAYS[way], _REPLACES if replaces else 0)
 
 
 @dataclass(frozen=True, slots=True)

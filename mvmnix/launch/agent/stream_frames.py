@@ -7,7 +7,7 @@ from typing import ClassVar, Self, override
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.frames import Frame, Kind, window_of
-from mvmnix.launch.agent.requests import ExecRequest
+from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest, is_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,35 @@ class Exec(Asking):
 
     KIND = Kind.EXEC
     REQUEST = ExecRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Shell(Asking):
+    """Host: start this command in a pseudo-terminal."""
+
+    KIND = Kind.SHELL
+    REQUEST = ShellRequest
+    request: ShellRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Copy(Asking):
+    """Host: copy this, over the flows of a command."""
+
+    KIND = Kind.COPY
+    REQUEST = CopyRequest
+    request: CopyRequest
+
+
+def frame_of(stream: int, request: ExecRequest) -> Exec | Shell | Copy:
+    """The frame that asks for it."""
+    match request:
+        case ShellRequest():
+            return Shell(stream, request)
+        case CopyRequest():
+            return Copy(stream, request)
+        case _:
+            return Exec(stream, request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +167,29 @@ class Signal(CommandFrame):
         if not 0 < number <= 64:
             raise ChannelProtocolError(f"no such signal: {number}")
         return cls(stream, number)
+
+
+@dataclass(frozen=True, slots=True)
+class Resize(CommandFrame):
+    """Host: the terminal has so many rows and columns now."""
+
+    KIND = Kind.RESIZE
+    rows: int
+    columns: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("HH", self.rows, self.columns).done()
+
+    @override
+    @classmethod
+    def parse(cls, stream: int, payload: bytes) -> Self:
+        reader = Reader(payload)
+        rows, columns = reader.number("H"), reader.number("H")
+        reader.end()
+        if not is_size(rows, columns):
+            raise ChannelProtocolError(f"not the size of a terminal: {rows} rows, {columns} columns")
+        return cls(stream, rows, columns)
 
 
 class End(IntEnum):

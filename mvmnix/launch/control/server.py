@@ -13,16 +13,18 @@ What is done for each packet, which the code repeats by number:
 Callbacks here never raise: what goes wrong is the caller's answer.
 """
 
+import os
 import signal
 import socket
+import stat
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, override
 
 from mvmnix.caller import ours
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.agent import Command, Sink, Stdin
+from mvmnix.launch.agent import Command, FdSink, Sink, Stdin
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     Answer,
@@ -42,14 +44,14 @@ from mvmnix.launch.control.messages import (
     parse_asked,
 )
 from mvmnix.launch.control.seqpacket import PacketError
-from mvmnix.launch.control.streams import CallerSink, take
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines import Failure, control_socket
+from mvmnix.launch.machines import Failure, MachineHome, control_socket
 
 #: Seconds within which a caller has to say what he wants.
 _PATIENCE: Final = 10.0
 #: Seconds that a shell or a copy has to end once its caller has hung up.
 _LAST_BREATH: Final = 2.0
+_NULL: Final = os.makedev(1, 3)
 
 
 class Served(Protocol):
@@ -59,8 +61,9 @@ class Served(Protocol):
     def loop(self) -> Loop:
         """The loop that serves it."""
 
-    def open_control_socket(self) -> socket.socket:
-        """Its listening socket."""
+    @property
+    def home(self) -> MachineHome:
+        """Its directory, in which the socket lies."""
 
     def start_verb(self, asked: Start, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
         """Start a command. Raises MvmnixError, ValueError."""
@@ -74,7 +77,7 @@ class Control:
 
     def __init__(self, machine: Served) -> None:
         self.machine = machine
-        self._listening = machine.open_control_socket()
+        self._listening = machine.home.listen()
         self._callers: set[_Caller] = set()
 
     def __enter__(self) -> Self:
@@ -262,3 +265,31 @@ def _nowhere(data: bytes) -> None:
 
 def _gone() -> Failure:
     return Failure.of(MvmnixError("the machine has ended", hint="mvm ps --all says how"))
+
+
+class CallerSink(FdSink):
+    """Output to a descriptor of a caller; one that can't be written is like a reader that left."""
+
+    @override
+    def _failed(self, error: OSError) -> None:
+        self._give_up()
+
+
+def take(fd: int, stream: Stream) -> int:
+    """A descriptor that doesn't block, in place of this one, which is closed. Raises ValueError for what can't be.
+
+    A supervisor watches a guest, so what a caller hands it must not block it. A pipe is opened once more for reading or
+    writing without waiting, which leaves the caller's own mode as it is; a terminal, where a stopped one would block,
+    is not taken: the caller's process stands between.
+    """
+    mode = os.O_RDONLY if stream is Stream.STDIN else os.O_WRONLY
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISFIFO(status.st_mode):
+            return os.open(f"/proc/self/fd/{fd}", mode | os.O_NONBLOCK | os.O_CLOEXEC)
+        is_null = stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISSOCK(status.st_mode) or is_null):
+            raise ValueError(f"{stream} is neither a pipe, a file nor a socket")
+        return os.dup(fd)
+    finally:
+        os.close(fd)

@@ -19,9 +19,8 @@ from collections.abc import Sequence
 from typing import override
 
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.launch.jail.limits import Limits
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts, SandboxTools
+from mvmnix.launch.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.launch.jail.share_sandbox import ShareSandbox
 from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, Service
 from mvmnix.private_dirs import Directory

@@ -148,7 +148,7 @@ class MachineHome:
         """The log of what its command prints, new and empty; None as for the console, 0: nothing is kept."""
         return OutputLog(self._directory, OUTPUT_LIMIT if kib is None else kib * _KIB)
 
-    def open_control_socket(self) -> socket.socket:
+    def listen(self) -> socket.socket:
         """The listening socket for clients of the machine; it is gone with the lock."""
         return control_socket.listen(self._directory)
 

@@ -13,7 +13,7 @@ from typing import Final, Self
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.launch.plan import data_disk as disks
-from mvmnix.launch.plan import fields, labels, rebuild_variation
+from mvmnix.launch.plan import fields, labels
 from mvmnix.launch.plan import secret_reference as references
 from mvmnix.launch.plan import share as sharing
 from mvmnix.launch.plan.backend import Backend
@@ -223,7 +223,7 @@ def _predicate(plan: Plan) -> Mapping[str, object]:
 
 def _optional(plan: Plan) -> dict[str, object]:
     """What stands there only where there is some."""
-    shown = {"variation": rebuild_variation.shown(plan.variation)} if plan.variation is not None else {}
+    shown = {"variation": _shown_variation(plan.variation)} if plan.variation is not None else {}
     confided = {"secrets": references.to_json(plan.secrets)} if plan.secrets else {}
     shared = {"shares": sharing.to_json(plan.shares)} if plan.shares else {}
     limited = {"limits": plan.limits.shown()} if plan.limits != NO_LIMITS else {}
@@ -257,7 +257,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
         nonce=record.text("nonce", _NONCE),
         policy=policy,
         provenance=provenance,
-        variation=record.child("variation", rebuild_variation.read) if record.has("variation") else None,
+        variation=record.child("variation", _variation) if record.has("variation") else None,
         secrets=references.from_record(record),
         backend=record.choice("backend", Backend),
         labels=record.child("labels", labels.read) if record.has("labels") else NO_LABELS,
@@ -269,3 +269,21 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
 
 def _timeouts(record: strict.Record) -> Timeouts:
     return Timeouts(record.integer("bootSeconds", 1, 3600), record.integer("wallSeconds", 1, _LONGEST_TIME))
+
+
+def _shown_variation(variation: Variation) -> Mapping[str, object]:
+    """What a builder VM is made to show otherwise in a rebuild, as a plan has it."""
+    return {
+        "hostname": variation.hostname,
+        "clockOffsetSeconds": variation.clock_offset,
+        "directoryOrder": variation.directory_order,
+    }
+
+
+def _variation(record: strict.Record) -> Variation:
+    """As `_shown_variation` wrote it. Raises ValueError."""
+    return Variation(
+        hostname=record.text("hostname", limit=64),
+        clock_offset=record.integer("clockOffsetSeconds", -strict.MAX_INTEGER, strict.MAX_INTEGER),
+        directory_order=record.choice("directoryOrder", DirectoryOrder),
+    )

@@ -1,6 +1,5 @@
 """A running machine: what can be asked of it, and its way to whatever end it takes; only `start_machine` starts it."""
 
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,10 +22,9 @@ from mvmnix.launch.agent import (
 )
 from mvmnix.launch.control import Start, call_record, guest_request, needed_verb, require_verb
 from mvmnix.launch.loop import Cancellable, Loop, Timer
-from mvmnix.launch.machines import ChannelEnd, Ending, HostAction, MachineState
+from mvmnix.launch.machines import ChannelEnd, Ending, HostAction, MachineHome, MachineState
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
-from mvmnix.launch.runtime.idle_timeout import IdleWatch
 from mvmnix.launch.runtime.pause import Pausing
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.vmm import Acceleration
@@ -39,6 +37,37 @@ _AFTERMATH: Final = 5.0
 #: Seconds, for the channel: whatever waits has a limit of its own here, which ends the guest and so the waiting.
 _NO_LIMIT: Final = 1e6
 _PING: Final = 60.0
+#: So often in the time that is allowed it is looked whether there was traffic; so much later the end may come.
+_LOOKS: Final = 8
+#: Seconds between two looks, at least and at most.
+_SHORTEST, _LONGEST = 0.05, 60.0
+
+
+class IdleWatch:
+    """Watches until it is cancelled, or has called `idle`, once. `traffic` grows with each byte; `seconds` may pass."""
+
+    def __init__(self, loop: Loop, traffic: Callable[[], int], seconds: float, idle: Callable[[], None]) -> None:
+        self._loop = loop
+        self._traffic = traffic
+        self._seconds = seconds
+        self._idle = idle
+        self._pause = min(max(seconds / _LOOKS, _SHORTEST), _LONGEST)
+        self._seen = traffic()
+        self._since = time.monotonic()
+        self._timer = loop.after(self._pause, self._look)
+
+    def _look(self) -> None:
+        seen, now = self._traffic(), time.monotonic()
+        if seen != self._seen:
+            self._seen, self._since = seen, now
+        if now - self._since >= self._seconds:
+            self._idle()
+        else:
+            self._timer = self._loop.after(min(self._pause, self._since + self._seconds - now), self._look)
+
+    def cancel(self) -> None:
+        """Stop looking."""
+        self._timer.cancel()
 
 
 class Machine:
@@ -167,9 +196,10 @@ class Machine:
         """The loop that serves it."""
         return self._observations.host.loop
 
-    def open_control_socket(self) -> socket.socket:
-        """The listening socket in its directory."""
-        return self._observations.home.open_control_socket()
+    @property
+    def home(self) -> MachineHome:
+        """Its directory, and what is written there."""
+        return self._observations.home
 
     def start_verb(self, asked: Start, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
         """Start something for another process and return at once; the loop serves it.

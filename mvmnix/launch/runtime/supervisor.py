@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent import ExitStatus, ServiceFactory, Sink, Stdin
+from mvmnix.launch.agent import ExitStatus, ServiceFactory
 from mvmnix.launch.control import Control
 from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.loop import Loop
@@ -110,26 +110,6 @@ def _served(machine: Machine, work: Callable[[Machine], ExitStatus]) -> Supervis
         return SupervisedEnd(status.exit_code, machine.stop(grace=GRACE))
     except StopRequestedError as request:
         return SupervisedEnd(128 + request.number, _stopped(machine))
-
-
-def run_foreground(
-    plan: VerifiedPlan,
-    host: Host,
-    *,
-    stdout: Sink,
-    stderr: Sink,
-    stdin: Stdin = None,
-    name: str = "",
-    services: Mapping[int, ServiceFactory] = _NO_SERVICES,
-) -> SupervisedEnd:
-    """Run the plan's command in a new machine, with the caller's standard streams; see `supervise`."""
-    return supervise(
-        plan,
-        host,
-        lambda machine: machine.run(stdout=stdout, stderr=stderr, stdin=stdin),
-        name=name,
-        services=services,
-    )
 
 
 def _stopped(machine: Machine) -> Ended:

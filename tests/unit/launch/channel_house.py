@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import pytest
 
 from mvmnix.launch.agent.client import Channel
-from mvmnix.launch.agent.codec import encode
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.encoding import ChannelError
 from mvmnix.launch.agent.frames import Frame, Hello, Ready
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
+from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
 from tests.unit.launch.fake_guest import FakeGuest

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from mvmnix.launch.agent.codec import FROM_HOST, FrameDecoder, encode
 from mvmnix.launch.agent.frames import INITIAL_WINDOW, Bye, Config, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
-from mvmnix.launch.agent.requests import GuestConfig
+from mvmnix.launch.agent.requests import CopyRequest, GuestConfig, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
+    Copy,
     Data,
     End,
     Eof,
@@ -20,7 +20,9 @@ from mvmnix.launch.agent.stream_frames import (
     Exit,
     Open,
     Reset,
+    Resize,
     Run,
+    Shell,
     Signal,
     Started,
     Stderr,
@@ -29,7 +31,7 @@ from mvmnix.launch.agent.stream_frames import (
     Step,
     Window,
 )
-from mvmnix.launch.agent.verbs import Copy, CopyRequest, Resize, Shell, ShellRequest
+from mvmnix.launch.agent.transport import FROM_HOST, FrameDecoder, encode
 from mvmnix.launch.copy.records import Kind as Copied
 from mvmnix.launch.copy.records import head
 from mvmnix.model import Workload

@@ -16,6 +16,7 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role
+from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.gate.audit_port import Indexed
 from mvmnix.launch.gate.clock import HostClock, Reading
 from mvmnix.launch.gate.replay import LoggedStarts, Replay, no_anchors
@@ -26,6 +27,7 @@ from mvmnix.launch.machines.receipt import Receipt, from_statement
 from mvmnix.launch.plan.plan import Accelerator, Timeouts
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
 from mvmnix.model import Digest, Verb, Workload
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope, statement
@@ -37,6 +39,13 @@ from tests.unit.provenance.world import HOST, NOW, World, new_world
 
 def nowhere(data: bytes) -> None:
     """A sink for what nobody wants to see."""
+
+
+def run_foreground(
+    plan: VerifiedPlan, host: Host, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, name: str = ""
+) -> SupervisedEnd:
+    """Run the plan's command in a new machine, under a supervisor, with these streams."""
+    return supervise(plan, host, lambda machine: machine.run(stdout=stdout, stderr=stderr, stdin=stdin), name=name)
 
 
 LOG_KEY = PrivateKey.generate()

@@ -8,8 +8,7 @@ from pathlib import Path
 from mvmnix import procfs as proc
 from mvmnix.launch.machines import registry
 from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.supervisor import run_foreground
-from tests.unit.launch.house import House, house, nowhere
+from tests.unit.launch.house import House, house, nowhere, run_foreground
 
 STARTS = 30
 #: Those before the counting begins: what is made once is there then.

@@ -32,7 +32,7 @@ from tests.unit.launch.channel_house import (
 def test_the_planned_command_runs_once() -> None:
     with talk() as (channel, guest, _):
         out = Collect()
-        assert channel.run(stdout=out, stderr=nothing, idle=IDLE).exit_code == 0
+        assert channel.wait(channel.start_run(stdout=out, stderr=nothing), idle=IDLE).exit_code == 0
         assert out.data == b"planned\n"
         assert guest.config == config()
         with pytest.raises(ValueError, match="once"):

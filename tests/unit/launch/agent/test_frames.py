@@ -7,15 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.launch.agent.codec import (
-    FROM_GUEST,
-    FROM_HOST,
-    HEADER_BYTES,
-    MAX_FRAME_BYTES,
-    FrameDecoder,
-    FrameTypes,
-    encode,
-)
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer, printable
 from mvmnix.launch.agent.frames import (
     INITIAL_WINDOW,
@@ -31,8 +22,17 @@ from mvmnix.launch.agent.frames import (
     Ready,
     Shutdown,
 )
-from mvmnix.launch.agent.requests import MAX_PAYLOAD, ExecRequest, GuestConfig
+from mvmnix.launch.agent.requests import (
+    MAX_PAYLOAD,
+    CopyDirection,
+    CopyRequest,
+    ExecRequest,
+    GuestConfig,
+    ShellRequest,
+    copy_request,
+)
 from mvmnix.launch.agent.stream_frames import (
+    Copy,
     Data,
     End,
     Eof,
@@ -40,7 +40,9 @@ from mvmnix.launch.agent.stream_frames import (
     Exit,
     Open,
     Reset,
+    Resize,
     Run,
+    Shell,
     Signal,
     Started,
     Stderr,
@@ -49,7 +51,15 @@ from mvmnix.launch.agent.stream_frames import (
     Step,
     Window,
 )
-from mvmnix.launch.agent.verbs import Copy, CopyDirection, CopyRequest, Resize, Shell, ShellRequest, copy_request
+from mvmnix.launch.agent.transport import (
+    FROM_GUEST,
+    FROM_HOST,
+    HEADER_BYTES,
+    MAX_FRAME_BYTES,
+    FrameDecoder,
+    FrameTypes,
+    encode,
+)
 from mvmnix.launch.plan.limits import MOST_TASKS
 from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 from mvmnix.model import DirectoryOrder, User, Verb, Workload

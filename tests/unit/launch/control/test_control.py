@@ -22,7 +22,7 @@ from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Exec, Stream, encode
-from mvmnix.launch.control.streams import CallerSink
+from mvmnix.launch.control.server import CallerSink
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines import cleanup, control_socket, registry
 from mvmnix.launch.machines.registry import MachineEntry

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
 from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.requests import CopyDirection
 from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.agent.verbs import CopyDirection
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     LIMIT,

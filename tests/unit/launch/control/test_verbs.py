@@ -11,7 +11,7 @@ import pytest
 from mvmnix import strict
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.agent.verbs import CopyDirection
+from mvmnix.launch.agent.requests import CopyDirection
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start, Stream, encode

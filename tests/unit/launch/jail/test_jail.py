@@ -14,8 +14,8 @@ from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.jail import sandbox as making
 from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.launch.jail.limits import Limits as Limits_
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox
+from mvmnix.launch.jail.sandbox import Limits as Limits_
 from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec

@@ -27,11 +27,10 @@ from mvmnix.launch.runtime.creation import create_home
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.runtime.supervisor import run_foreground
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.private_dirs import Directory
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import LOG_KEY, House, Unanchored, house, nowhere
+from tests.unit.launch.house import LOG_KEY, House, Unanchored, house, nowhere, run_foreground
 from tests.unit.launch.runtime.test_vm_process import gone, wait_until
 from tests.unit.provenance.world import NOW
 

@@ -8,7 +8,7 @@ import pytest
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.agent.encoding import ChannelProtocolError
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
-from mvmnix.launch.jail.limits import Limits
+from mvmnix.launch.jail.sandbox import Limits
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk

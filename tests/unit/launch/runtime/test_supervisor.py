@@ -14,9 +14,9 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.runtime.supervisor import StopRequestedError, run_foreground, stopping_signals, supervise
+from mvmnix.launch.runtime.supervisor import StopRequestedError, stopping_signals, supervise
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import House, house, nowhere
+from tests.unit.launch.house import House, house, nowhere, run_foreground
 
 
 @pytest.fixture
