@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -220,6 +220,19 @@ def test_seen_from_outside(scene: Scene, tmp_path: Path) -> None:
             assert [line.split()[-3:-1] for line in limits.splitlines() if line.startswith(name)] == [["0", "0"]]
 
 
+#: What bubblewrap's first process has open.
+OWN_FILES = ["/dev/null", "/dev/null", "anon_inode", "pipe"]
+
+
+def open_files(pid: int) -> list[str]:
+    """The kinds of what a process has open."""
+    found = []
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(path.readlink()).partition(":")[0])
+    return sorted(found)
+
+
 def test_the_first_process_from_outside(scene: Scene, tmp_path: Path) -> None:
     """It is bubblewrap's, holds nothing of the hypervisor's, and waits for that alone."""
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
@@ -230,8 +243,10 @@ def test_the_first_process_from_outside(scene: Scene, tmp_path: Path) -> None:
         assert (first["Name"], first["NSpid"].split()[1:], first["NoNewPrivs"]) == ("bwrap", ["1"], "1")
         assert {first[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
         assert children(parent) == [pid], "there is no third process in its namespace"
-        files = [str(path.readlink()) for path in Path(f"/proc/{parent}/fd").iterdir()]
-        assert sorted(name.partition(":")[0] for name in files) == ["/dev/null", "/dev/null", "anon_inode", "pipe"]
+        deadline = time.monotonic() + 10
+        while (files := open_files(parent)) != OWN_FILES and time.monotonic() < deadline:
+            time.sleep(0.01)  # it lets go of what the hypervisor inherits once it has started that
+        assert files == OWN_FILES
         mounted = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
         assert {words[5].split(",")[0] for words in mounted if words[4].startswith("/proc")} == {"ro"}
 

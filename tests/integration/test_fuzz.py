@@ -130,11 +130,11 @@ def test_a_planted_exception_is_found(tmp_path: Path) -> None:
     copy = tmp_path / "house"
     for name in ("mvmnix", "tests"):
         shutil.copytree(HOUSE / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "vm", "hostile"))
-    codec = copy / "mvmnix" / "launch" / "agent" / "codec.py"
-    text = codec.read_text()
+    transport = copy / "mvmnix" / "launch" / "agent" / "transport.py"
+    text = transport.read_text()
     planted = text.replace('            raise ChannelProtocolError(f"flags', '            raise KeyError(f"flags')
     assert planted != text
-    codec.write_text(planted)
+    transport.write_text(planted)
     target = copy / "tests" / "fuzz" / "channel_target.py"
     done = fuzz(tmp_path, sys.executable, target, corpus=seeds.CHANNEL, house=copy)
     assert done.returncode != 0
