@@ -55,6 +55,7 @@ def rooms_of(world: World) -> Context:
     """The house of a world's user, in this process, wherever it runs: the policy is that of the user's own command."""
     rooms = Context(Roots.from_environment(world.home.environment))
     rooms.policy = effective(None, (world.home.config / FILE_NAME).read_bytes())
+    setattr(rooms, "read_policy_again", lambda: None)  # noqa: B010 - tests say what the policy is
     return rooms
 
 
