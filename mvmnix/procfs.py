@@ -84,6 +84,11 @@ def capabilities(process: int) -> dict[str, int]:
     return {name: int(bits, 16) for name, bits in _status(process).items() if name.startswith("Cap")}
 
 
+def has_no_new_privileges() -> bool:
+    """Whether executing a program can give this process no rights (prctl(2), PR_SET_NO_NEW_PRIVS). Raises OSError."""
+    return _status(os.getpid()).get("NoNewPrivs") == "1"
+
+
 def _status(process: int) -> dict[str, str]:
     """By the names of its fields; the program's own name is escaped there, so that it can't end a line."""
     text = Path(f"/proc/{process}/status").read_text(encoding="utf-8", errors="surrogateescape")

@@ -10,17 +10,15 @@ from mvmnix.launch.backends import choice
 from mvmnix.launch.jail import BubblewrapJail
 from mvmnix.launch.plan import Backend
 from mvmnix.launch.runtime import Host, KvmProbe
-from mvmnix.privileges import client
-from mvmnix.sandbox import UidPool, machine_uid_pool
+from mvmnix.sandbox import pools
 
 
 def open_jail(context: Context) -> BubblewrapJail:
-    """Where hypervisors run, with a pool of uids where there is a broker for root's rights.
+    """Where hypervisors run, with a pool of uids where this process can give some away.
 
     Raises MvmnixError for a root that can't give uids away, RefusedError [state-permissions].
     """
-    own = client.current() is None
-    pool = UidPool(context.roots.state.child("cells"), first_uid=None) if own else machine_uid_pool()
+    pool = pools.open_pool(context.roots.state)
     context.keep(pool.directory)
     return BubblewrapJail(pool, context.roots.cache)
 

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mvmnix import caller
 from mvmnix.launch.machines import cleanup
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import ids
 from mvmnix.roots import Roots
-from mvmnix.sandbox import UidPool
+from mvmnix.sandbox import pools
 
 if TYPE_CHECKING:
     from mvmnix.api.frontend import Frontend
@@ -32,10 +30,9 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
     found = cleanup.scan_machines(machines)
     for line in found.broken:
         frontend.notice(line)
-    if found.is_tidy and _are_cells_swept(roots):
+    if found.is_tidy and pools.are_swept(roots.paths["state"]):
         return
     from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
-    from mvmnix.api.host import open_jail  # noqa: PLC0415
     from mvmnix.api.signer import key_file  # noqa: PLC0415
     from mvmnix.clock import now  # noqa: PLC0415
     from mvmnix.keys import Role  # noqa: PLC0415
@@ -44,13 +41,4 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
         if not found.is_tidy:
             journal = context.journal if context.keys.exists(key_file(Role.HOST)) else None
             cleanup.clean_up(machines, journal, now, frontend.notice)
-        open_jail(context).sweep()
-
-
-def _are_cells_swept(roots: Roots) -> bool:
-    try:
-        leases = Directory.open(ids.POOL_DIRECTORY) if caller.uid() == 0 else roots.state.existing("cells")
-    except FileNotFoundError:
-        return True  # no machine of ours ever had one
-    with leases:
-        return UidPool.are_swept(leases)
+        pools.sweep(roots.state)

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "control_groups": "ControlGroups Controller Group GroupLimits",
-        "descriptors": "received",
+        "descriptors": "made_by_child received",
         "entry": "NamespaceEntry",
         "give_up": "give_up_root",
         "tree": "ServedDirectory",

@@ -10,7 +10,8 @@ __getattr__, __dir__, __all__ = face(
         "helper": "Sandbox",
         "helper_command": "Bounds WORK",
         "trusted_executables": "Candidates check_program GIT locate program_identity",
-        "uid_pool": "Lease machine_uid_pool UidPool",
+        "subordinate_ids": "SubordinateIds",
+        "uid_pool": "Lease UidPool",
     },
-    modules=["bubblewrap", "landlock", "seccomp", "trusted_executables"],
+    modules=["bubblewrap", "landlock", "pools", "seccomp", "trusted_executables"],
 )

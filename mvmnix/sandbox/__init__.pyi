@@ -1,10 +1,11 @@
-from mvmnix.sandbox import bubblewrap, landlock, seccomp, trusted_executables
+from mvmnix.sandbox import bubblewrap, landlock, pools, seccomp, trusted_executables
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP, NOBODY
 from mvmnix.sandbox.child import Pipe
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import WORK, Bounds
+from mvmnix.sandbox.subordinate_ids import SubordinateIds as SubordinateIds
 from mvmnix.sandbox.trusted_executables import GIT, Candidates, check_program, locate, program_identity
-from mvmnix.sandbox.uid_pool import Lease, UidPool, machine_uid_pool
+from mvmnix.sandbox.uid_pool import Lease, UidPool
 
 __all__ = [
     "BUBBLEWRAP",
@@ -16,12 +17,13 @@ __all__ = [
     "Lease",
     "Pipe",
     "Sandbox",
+    "SubordinateIds",
     "UidPool",
     "bubblewrap",
     "check_program",
     "landlock",
     "locate",
-    "machine_uid_pool",
+    "pools",
     "program_identity",
     "seccomp",
     "trusted_executables",

@@ -1,4 +1,6 @@
-"""Leases a uid and gid of the host to one sandbox at a time (as root); a number without a uid otherwise.
+"""Leases a uid and gid of the host to one sandbox at a time; a number alone where this process can give away none.
+
+Root has uids of the machine's pool (privileges/ids.py), a plain user subordinate ones (subordinate_ids.py).
 
 A lease is the record lock on `<number>.lock`. Its holder makes the file one byte long, and removes it before it
 releases the lock. So a lock on a file that isn't empty was one of a holder that was killed: the next `take` or `sweep`
@@ -13,7 +15,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +23,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.file_lock import Lock
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import client, control_groups, ids
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: Seconds for which processes that were killed may take to be gone.
@@ -30,7 +33,10 @@ _LIMIT: Final = 65536
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A number that this process holds. `uid` is also the gid; None where this process can't change its uid."""
+    """A number that this process holds.
+
+    `uid` is also the gid, but for a subordinate one (SubordinateIds); None where it is the caller's own.
+    """
 
     pool: "UidPool"
     number: int
@@ -43,6 +49,10 @@ class Lease:
         """Write down which control groups are about to be made for it: absolute paths."""
         self.pool.directory.write_atomic(f"{self.number}.json", canonical({"groups": list(groups)}))
 
+    def namespace(self, uid: int) -> int:
+        """A user namespace in which its `uid` is the only one; the caller closes it. Raises OSError, MvmnixError."""
+        return self.pool.namespace_of(uid)
+
     def release(self) -> None:
         """Give it back; its processes have ended. A second call does nothing."""
         self.pool.give_back(self)
@@ -51,11 +61,25 @@ class Lease:
 class UidPool:
     """The leases whose locks lie in a directory: the machine's for root, the user's own otherwise."""
 
-    def __init__(self, directory: Directory, *, first_uid: int | None) -> None:
-        """`first_uid` is None where uids can't be given away: without root."""
+    def __init__(
+        self, directory: Directory, *, first_uid: int | None = None, subordinate: SubordinateIds | None = None
+    ) -> None:
+        """`first_uid` is the first of root's, `subordinate` are a plain user's; None and None where there are none."""
         self.directory = directory
-        self._first_uid = first_uid
+        self._first_uid = first_uid if subordinate is None else subordinate.first_uid
+        self._subordinate = subordinate
         self._held: set[str] = set()
+
+    @property
+    def belongs_to_root(self) -> bool:
+        """Whether it gives away uids by root's rights, by which ID-mapped mounts give them the caller's files too."""
+        return self._first_uid is not None and self._subordinate is None
+
+    def namespace_of(self, uid: int) -> int:
+        """What `Lease.namespace` says."""
+        if self._subordinate is not None:
+            return self._subordinate.namespace_of(uid)
+        return client.namespace_of(uid)
 
     @staticmethod
     def are_swept(directory: Directory) -> bool:
@@ -63,13 +87,17 @@ class UidPool:
         numbers = {name.partition(".")[0] for name in directory.names()}
         return all(directory.holder(f"{number}.lock") is not None for number in filter(str.isdecimal, numbers))
 
-    def take(self) -> Lease:
-        """A free number, with nothing left of its last holder. Raises MvmnixError when there is none."""
-        for number in range(ids.POOL_COUNT):
+    def take(self, *, own_uid: bool = True) -> Lease:
+        """A free number, with nothing left of its last holder; its lease has no uid where it isn't to have an own one.
+
+        Raises MvmnixError when all are taken.
+        """
+        count = ids.POOL_COUNT if self._subordinate is None else self._subordinate.count
+        for number in range(count):
             if (lease := self._try(number)) is not None:
-                return lease
+                return lease if own_uid else replace(lease, uid=None)
         hint = f"end machines, or see who holds the locks in {self.directory.path}"
-        raise MvmnixError(f"all {ids.POOL_COUNT} numbers for sandboxes are taken", hint=hint)
+        raise MvmnixError(f"all {count} numbers for sandboxes are taken", hint=hint)
 
     def sweep(self) -> None:
         """Clean up what supervisors that were killed left."""
@@ -124,7 +152,7 @@ class UidPool:
         return evicted and all(gone)
 
     def _removed(self, path: str) -> bool:
-        if self._first_uid is None:
+        if not self.belongs_to_root:
             return control_groups.remove(path)  # this user wrote it down
         try:
             return client.remove_group(path)
@@ -189,7 +217,7 @@ def evict(uid: int) -> bool:
     while pidfds := list(_processes(uid)):
         poll = select.poll()
         for pidfd in pidfds:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # another program's has no namespace of ours
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             poll.register(pidfd, select.POLLIN)
         poll.poll(1000)

@@ -2,8 +2,10 @@
 
 What a sandbox is, from the outside in:
 
-1. A uid and gid that no process outside it has meanwhile (as root), in control groups with the plan's limits.
-2. Limits of the process: no core, no file written but a data disk, bounded addresses, descriptors and, as root, tasks.
+1. A uid and gid that no process outside it has meanwhile (where mvm can give one away: sandbox/pools.py), in control
+   groups with the plan's limits (where mvm can make them).
+2. Limits of the process: no core, no file written but a data disk, bounded addresses and descriptors; of tasks too,
+   which are counted by uid, where it has one of its own.
 3. bubblewrap: mount, PID, IPC, UTS, network, user and cgroup namespaces of its own, no capability, no new privilege,
    no terminal; death with the process that started it.
    The first process of the PID namespace is bubblewrap's, and waits for the hypervisor. It dies with bubblewrap
@@ -45,22 +47,24 @@ class BubblewrapJail(Jail):
     def sandbox(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BubblewrapSandbox:
         """A sandbox; `RefusedError` besides for files of the root that others could change, and [limit-unavailable]."""
         filter_ = seccomp.program(HYPERVISOR if spec.memory is None else HYPERVISOR_WITH_SHARES)
-        return BubblewrapSandbox(self._parts(invocation.argv[0], files, Limits.of(spec, invocation)), filter_)
+        limits = Limits.of(spec, invocation)
+        return BubblewrapSandbox(self._parts(invocation.argv[0], files, limits, own_uid=True), filter_)
 
     @override
     def service(self, service: Service) -> ShareSandbox:
         """A sandbox for it; `RefusedError` as `sandbox` says."""
         filter_ = seccomp.program(FILE_SERVER_COUNTED if service.counted else FILE_SERVER)
-        parts = self._parts(service.program, service.files, Limits.of_service(service.memory))
+        limits = Limits.of_service(service.memory)
+        parts = self._parts(service.program, service.files, limits, own_uid=self._pool.belongs_to_root)
         return ShareSandbox(parts, filter_, service)
 
-    def _parts(self, program: str, files: Sequence[str], limits: Limits) -> SandboxParts:
+    def _parts(self, program: str, files: Sequence[str], limits: Limits, *, own_uid: bool) -> SandboxParts:
         tools = SandboxTools.find()
         programs = (program,) if tools.setpriv is None else (program, tools.setpriv)
         root = Root.of(programs, files, self._cache)
         limits = _enforceable(limits, tools.cgroups)
         self._pool.sweep()
-        lease = self._pool.take()
+        lease = self._pool.take(own_uid=own_uid)
         try:
             lease.note(tools.cgroups.paths(lease.name))
             return SandboxParts(lease, tools, root, limits, tools.cgroups.group(lease.name, limits.group))

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self, override
 
+from mvmnix import log
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.vmm import Invocation, IsolationLayer, LaunchSpec, ProcessSandbox
@@ -115,10 +116,17 @@ class BubblewrapSandbox(ProcessSandbox):
 
     def _entered(self) -> NamespaceEntry | None:
         """How its child becomes another user; None where it keeps the caller's uid. Raises OSError, MvmnixError."""
-        uid, rights = self._lease.uid, client.current()
-        if uid is None or rights is None:
+        uid = self._lease.uid
+        if uid is None:
             return None
-        return NamespaceEntry(rights.namespace_of(uid), uid, self.trees(uid))
+        try:
+            namespace = self._lease.namespace(uid)
+        except (OSError, MvmnixError) as error:
+            if client.current() is not None:
+                raise
+            log.info("jail", "the hypervisor keeps its caller's uid: %s", error)
+            return None
+        return NamespaceEntry(namespace, uid, self.trees(uid))
 
     def trees(self, _uid: int) -> tuple[int, ...]:
         """Detached mounts that it finds when it begins, which are the sandbox's from then on."""
@@ -134,7 +142,7 @@ class BubblewrapSandbox(ProcessSandbox):
     def layers(self) -> tuple[IsolationLayer, ...]:
         found = {IsolationLayer.NAMESPACES, IsolationLayer.SECCOMP}
         found |= {IsolationLayer(f"cgroup-{controller}") for controller in self._tools.cgroups.controllers}
-        if self._lease.uid is not None:
+        if self._entry is not None:
             found.add(IsolationLayer.OWN_UID)
         if self._tools.setpriv is not None:
             found.add(IsolationLayer.LANDLOCK)
@@ -195,7 +203,7 @@ class BubblewrapSandbox(ProcessSandbox):
             resource.RLIMIT_NOFILE: _DESCRIPTORS,
             resource.RLIMIT_AS: self._limits.addresses,
         }
-        if self._lease.uid is not None:
+        if self._entry is not None:
             limits[resource.RLIMIT_NPROC] = self._limits.group.tasks  # counts by uid: a user's own would count too
         return limits
 

@@ -27,8 +27,8 @@ class Lent(UidPool):
         self.taken: list[Lease] = []
 
     @override
-    def take(self) -> Lease:
-        self.taken.append(super().take())
+    def take(self, *, own_uid: bool = True) -> Lease:
+        self.taken.append(super().take(own_uid=own_uid))
         return self.taken[-1]
 
 

@@ -1,0 +1,80 @@
+"""Decides which pool (uid_pool.py) a command's sandboxes take their uids from, and where its lease files lie.
+
+1. Root's, for mvm that root started: one for the whole machine.
+2. A plain user's with subordinate uids (subordinate_ids.py): one for all state directories of that user, in the home
+   that the password file names, whatever HOME says. A uid that two pools gave away would be the uid of two machines.
+3. Otherwise numbers without uids, in the state directory.
+"""
+
+import os
+import pwd
+from contextlib import suppress
+from typing import Final
+
+from mvmnix import caller, log
+from mvmnix.errors import MvmnixError
+from mvmnix.private_dirs import Directory
+from mvmnix.privileges import client, ids
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
+from mvmnix.sandbox.uid_pool import UidPool, machine_uid_pool
+
+#: In a state directory; it keeps the name by which what an older mvm left there is cleaned up.
+_NAME: Final = "cells"
+#: The state directory of a user without XDG variables (XDG Base Directory Specification).
+_STATE: Final = ".local/state/mvmnix"
+
+
+def open_pool(state: Directory) -> UidPool:
+    """The pool, whose directory the caller closes. Raises MvmnixError for a root that can't give uids away."""
+    if client.current() is not None:
+        return machine_uid_pool()  # 1
+    try:
+        return user_uid_pool()  # 2
+    except (MvmnixError, OSError) as error:
+        log.info("jail", "machines keep their caller's uid: %s", error)
+    return UidPool(state.child(_NAME))  # 3
+
+
+def user_uid_pool() -> UidPool:
+    """A plain user's pool of subordinate uids (2). Raises MvmnixError, OSError where there can be none."""
+    subordinate = SubordinateIds.find()
+    path = _user_path()
+    if path is None:
+        raise MvmnixError(f"uid {os.geteuid()} has no home in the password file", hint="run mvm as a user that has one")
+    return UidPool(Directory.create(path), subordinate=subordinate)
+
+
+def sweep(state: Directory) -> None:
+    """Clean up what supervisors that were killed left, in whichever pool they took their leases from.
+
+    Raises MvmnixError for a root that can't give uids away.
+    """
+    pool = open_pool(state)
+    with pool.directory as directory:
+        pool.sweep()
+        left = [path for path in _paths(state.path) if path != directory.path]
+    for path in left:
+        with suppress(OSError), Directory.open(path) as directory:
+            UidPool(directory).sweep()
+
+
+def are_swept(state: str) -> bool:
+    """Whether `sweep` would find nothing to do; `state` is the path of the state directory."""
+    for path in _paths(state):
+        with suppress(FileNotFoundError, PermissionError), Directory.open(path) as directory:
+            if not UidPool.are_swept(directory):
+                return False
+    return True
+
+
+def _paths(state: str) -> tuple[str, ...]:
+    if caller.uid() == 0:
+        return (ids.POOL_DIRECTORY,)
+    return tuple(filter(None, dict.fromkeys((f"{state}/{_NAME}", _user_path()))))
+
+
+def _user_path() -> str | None:
+    try:
+        return f"{os.path.normpath(pwd.getpwuid(os.geteuid()).pw_dir)}/{_STATE}/{_NAME}"
+    except KeyError:
+        return None

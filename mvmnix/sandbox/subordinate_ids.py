@@ -1,0 +1,129 @@
+"""A plain user's subordinate uids and gids (subuid(5), subgid(5)): those that machines get, and namespaces with one.
+
+Without root's rights a uid that isn't the caller's comes into a user namespace through newuidmap(1) and newgidmap(1)
+alone (package uidmap). They are set-user-ID programs, which look into /etc/subuid and /etc/subgid themselves; mvm gives
+them a process id and three numbers each, which nothing that a stranger wrote decides.
+
+1. A user's range is the first line in each file that names the user, by name or by uid, and holds enough.
+2. Machines get ids from its middle on: other programs (podman, for one) give away those at its start and its end.
+3. What is found is looked at and not tried: a maker of namespaces that fails all the same says so in `namespace_of`.
+"""
+
+import os
+import pwd
+import stat
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+from mvmnix import process, procfs
+from mvmnix.errors import MvmnixError
+from mvmnix.privileges import ids, made_by_child
+from mvmnix.sandbox.trusted_executables import Candidates, locate
+
+#: The least that a range has to hold.
+_LEAST: Final = 1024
+_SECONDS: Final = 30.0
+_INSTALL: Final = "apt-get install --no-install-recommends uidmap"
+NEWUIDMAP: Final = Candidates("newuidmap", ("/usr/bin/newuidmap", "/run/wrappers/bin/newuidmap"), _INSTALL)
+NEWGIDMAP: Final = Candidates("newgidmap", ("/usr/bin/newgidmap", "/run/wrappers/bin/newgidmap"), _INSTALL)
+_SUBUID, _SUBGID = Path("/etc/subuid"), Path("/etc/subgid")
+
+
+@dataclass(frozen=True, slots=True)
+class SubordinateIds:
+    """`count` uids and gids of a user's, from these on; and the programs that map them, by absolute paths."""
+
+    first_uid: int
+    first_gid: int
+    count: int
+    newuidmap: str
+    newgidmap: str
+
+    @classmethod
+    def find(cls) -> Self:
+        """Those of the user that this process runs as.
+
+        Raises MvmnixError, with what an administrator may do, where there are none; RefusedError [state-permissions].
+        """
+        # looked for first, so that one administrator's visit is enough
+        programs = locate(NEWUIDMAP), locate(NEWGIDMAP)
+        names = frozenset({str(os.geteuid()), _name()})
+        uids, gids = (_range(path, names) for path in (_SUBUID, _SUBGID))  # 1
+        count = min(ids.POOL_COUNT, uids[1] // 2, gids[1] // 2)
+        first_uid, first_gid = uids[0] + uids[1] // 2, gids[0] + gids[1] // 2  # 2
+        if not ids.owned(first_uid, count) or not ids.owned(first_gid, count, uid_map="/proc/self/gid_map"):
+            raise MvmnixError("this user namespace lacks your subordinate uids", hint="run mvm outside of a container")
+        for program in programs:
+            if why := _powerless(program):
+                raise MvmnixError(f"{program} {why}", hint=f"install the distribution's package again: {_INSTALL}")
+        if procfs.has_no_new_privileges():
+            why = "this process can't gain rights by executing a program (PR_SET_NO_NEW_PRIVS)"
+            raise MvmnixError(why, hint="start mvm from a shell of your own")
+        return cls(first_uid, first_gid, count, *programs)
+
+    def namespace_of(self, uid: int) -> int:
+        """A user namespace in which one of these uids is the only one, and its gid has the same number there.
+
+        The caller closes it. Raises OSError, ProcessError when it can't be made; ValueError for another uid.
+        """
+        number = uid - self.first_uid
+        if not 0 <= number < self.count:
+            raise ValueError(f"{uid} is not one of these")
+        with made_by_child(_unshare, "user namespace") as (child, namespace):
+            try:
+                self._map(self.newuidmap, child, uid, uid)
+                self._map(self.newgidmap, child, uid, self.first_gid + number)
+            except BaseException:
+                os.close(namespace)
+                raise
+            return namespace
+
+    @staticmethod
+    def _map(program: str, child: int, inside: int, outside: int) -> None:
+        process.run((program, *map(str, (child, inside, outside, 1))), timeout=_SECONDS, hint="mvm doctor")
+
+
+def _unshare() -> int:
+    os.unshare(os.CLONE_NEWUSER)
+    return os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""  # a uid without a name, which a line may have as a number
+
+
+def _range(path: Path, names: frozenset[str]) -> tuple[int, int]:
+    """The first id, and how many, of the first line for one of these names. Raises MvmnixError without one."""
+    with suppress(FileNotFoundError):
+        for name, first, count in _lines(path.read_text(encoding="utf-8", errors="replace").splitlines()):
+            if name in names and count >= _LEAST:
+                return first, count
+    what, option = ("uids", "--add-subuids") if path == _SUBUID else ("gids", "--add-subgids")
+    who = _name() or str(os.geteuid())
+    hint = f"an administrator gives some: usermod {option} 100000-165535 {who} (a range that no other user has)"
+    raise MvmnixError(f"{who} has no range of {_LEAST} subordinate {what} in {path}", hint=hint)
+
+
+def _lines(lines: Iterable[str]) -> Iterable[tuple[str, int, int]]:
+    for line in lines:
+        match line.split(":"):
+            case [name, first, count] if first.isdecimal() and count.isdecimal() and name:
+                yield name, int(first), int(count)
+
+
+def _powerless(program: str) -> str:
+    """Why a program can't map another's uid: it is neither set-user-ID root nor has a file capability; "" otherwise."""
+    if os.statvfs(program).f_flag & os.ST_NOSUID:
+        return "lies in a file system that is mounted nosuid"
+    if os.stat(program).st_mode & stat.S_ISUID:  # noqa: PTH116 - a text
+        return ""
+    with suppress(OSError):
+        os.getxattr(program, "security.capability")
+        return ""
+    return "is neither set-user-ID nor has a file capability"

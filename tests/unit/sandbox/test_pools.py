@@ -1,0 +1,129 @@
+"""Which pool a command's sandboxes take their uids from: one of the machine's, one for each user, or none."""
+
+import os
+import pwd
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from mvmnix import caller
+from mvmnix.errors import MvmnixError
+from mvmnix.private_dirs import Directory
+from mvmnix.privileges import client
+from mvmnix.sandbox import pools
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
+from mvmnix.sandbox.uid_pool import UidPool
+
+SOME = SubordinateIds(132_768, 232_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Iterator[Directory]:
+    with Directory.create(str(tmp_path / "state/mvmnix")) as directory:
+        yield directory
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user without root's rights, whose home in the password file is one of the test's."""
+    (tmp_path / "home").mkdir()
+    entry = pwd.getpwuid(os.getuid())
+    monkeypatch.setattr(client, "current", lambda: None)
+    monkeypatch.setattr(caller, "uid", lambda: 4711)
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.struct_passwd((*entry[:5], str(tmp_path / "home"), *entry[6:])))
+
+
+def has_subordinate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: SOME))
+
+
+def has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(_: type[SubordinateIds]) -> SubordinateIds:
+        raise MvmnixError("ada has none", hint="")
+
+    monkeypatch.setattr(SubordinateIds, "find", classmethod(find))
+
+
+def test_subordinate_uids_are_the_users_in_every_state_directory(
+    state: Directory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_subordinate(monkeypatch)
+    with Directory.create(str(tmp_path / "other/mvmnix")) as other:
+        one, two = pools.open_pool(state), pools.open_pool(other)
+        with one.directory, two.directory:
+            assert one.directory.path == two.directory.path == str(tmp_path / "home/.local/state/mvmnix/cells")
+            leases = [one.take(), two.take()]
+            assert [lease.uid for lease in leases] == [132_768, 132_769]
+            for lease in leases:
+                lease.release()
+    assert os.listdir(state.fd) == []  # noqa: PTH208
+
+
+def test_a_server_of_files_keeps_its_callers_uid(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without root's rights its files can't be given to another uid."""
+    has_subordinate(monkeypatch)
+    pool = pools.open_pool(state)
+    with pool.directory:
+        assert not pool.belongs_to_root
+        one, other = pool.take(own_uid=False), pool.take()
+        assert (one.uid, one.number, other.uid) == (None, 0, 132_769)
+        one.release()
+        other.release()
+
+
+def test_without_subordinate_uids(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_none(monkeypatch)
+    pool = pools.open_pool(state)
+    with pool.directory:
+        assert (pool.directory.path, pool.take().uid) == (state.where("cells"), None)
+
+
+def test_without_a_home(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_subordinate(monkeypatch)
+
+    def unknown(uid: int) -> pwd.struct_passwd:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    with pytest.raises(MvmnixError, match="no home in the password file"):
+        pools.user_uid_pool()
+    with closing(pools.open_pool(state).directory) as directory:
+        assert directory.path == state.where("cells")
+    assert pools.are_swept(state.path)
+
+
+def test_what_was_left_in_either_is_swept(state: Directory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As when a user got subordinate uids between two machines."""
+    has_subordinate(monkeypatch)
+    assert pools.are_swept(state.path)
+    places = [state.path, str(tmp_path / "home/.local/state/mvmnix")]
+    for place in places:
+        with Directory.create(f"{place}/cells") as left:
+            left.write_atomic("3.lock", b"x")
+        assert not pools.are_swept(state.path)
+    pools.sweep(state)
+    assert pools.are_swept(state.path)
+    for place in places:
+        assert os.listdir(f"{place}/cells") == []  # noqa: PTH208
+
+
+def test_as_many_as_there_are(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_subordinate(monkeypatch)
+    pool = pools.open_pool(state)
+    with pool.directory:
+        leases = [pool.take() for _ in range(SOME.count)]
+        with pytest.raises(MvmnixError, match="all 16 numbers"):
+            pool.take()
+        for lease in leases:
+            lease.release()
+
+
+def test_root_has_the_machines(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    has_subordinate(monkeypatch)
+    monkeypatch.setattr(client, "current", object)
+    pool = UidPool(state, first_uid=7)
+    monkeypatch.setattr(pools, "machine_uid_pool", lambda: pool)
+    assert pools.open_pool(state) is pool
+    assert pool.belongs_to_root
