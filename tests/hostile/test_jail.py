@@ -26,7 +26,7 @@ from tests.unit.launch.null_sandbox import NullJail
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(os.geteuid() != 0, reason="what an attack could do otherwise is shown as root"),
+    pytest.mark.root("what an attack could do otherwise is shown as root"),
 ]
 ROOT = Path(__file__).parents[2]
 

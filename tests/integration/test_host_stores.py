@@ -117,7 +117,7 @@ def test_without_namespaces_nothing_is_built_unsandboxed(own: HostNix, tmp_path:
     assert not list(Path(own.store.root).glob("nix/store/*sandboxed"))
 
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can put another /nix over the machine's")
+as_root = pytest.mark.root("only root can put another /nix over the machine's")
 #: Run by a user, who may lie anywhere: which store there is, and a file that is put into it and read again.
 PUT: str = """
 import sys, tempfile, os
