@@ -56,6 +56,8 @@ def dumpable() -> None:
     prctl.set_dumpable(dumpable=True)
 
 
+#: Runs a command where there is no network interface but the loopback.
+OFFLINE = ("unshare", *(("--user", "--map-current-user") if os.geteuid() else ()), "--net")
 #: Seconds after which a command of these tests counts as hung; nothing here measures time.
 PATIENCE = 1800
 
