@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,3 +192,45 @@ def test_the_package_for_nixpkgs_asks_for_what_pyproject_does(place: Place) -> N
     project = {entry.name for entry in Path(asked["project"]).iterdir()}
     assert {"mvmnix", "pyproject.toml"} <= project <= {"mvmnix", "pyproject.toml", "README.md"}
     assert "lib/python3.99/site-packages" in asked["install"]
+
+
+#: A /nix that belongs to a user, by a directory of the test's own; or root's, behind a nix-daemon that answers all.
+OWNED = 'mount --bind "$1" /nix; shift; exec "$@"'
+SERVED = """
+mount --bind "$1" /nix; shift
+NIX_CONFIG="build-users-group =
+allowed-users = *" nix --extra-experimental-features nix-command daemon >&2 & daemon=$!
+trap 'kill $daemon' EXIT
+n=0; until [ -S /nix/var/nix/daemon-socket/socket ] || [ $n -ge 300 ]; do sleep 0.1; n=$((n + 1)); done
+"$@"
+"""
+USER = "61003"
+
+
+@pytest.mark.parametrize(("script", "owner"), [(OWNED, USER), (SERVED, "0")], ids=["their own /nix", "a nix-daemon"])
+def test_a_plain_user_runs_it(place: Place, package: Path, script: str, owner: str) -> None:
+    """Who has a daemon, or a /nix that they may write to; what was built is only copied there."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-user-") as name:
+        where = Path(name)
+        place.nix("copy", "--no-check-sigs", "--to", f"local?root={where / 'root'}", package)
+        shutil.copytree(place.tree, where / "tree", symlinks=True)
+        shutil.copytree(place.environment["HOME"] + "/.config", where / "home/.config")
+        for path, uid in (("tree", USER), ("home", USER), ("root/nix", owner)):
+            subprocess.run(["chown", "-R", "--no-dereference", f"{uid}:{uid}", where / path], check=True)
+        where.chmod(0o755)
+        mounted = ("unshare", "--mount", "sh", "-euc", script, "sh", where / "root/nix")
+        user = (
+            "setpriv",
+            "--reuid",
+            str(USER),
+            "--regid",
+            str(USER),
+            "--clear-groups",
+            "env",
+            f"HOME={where / 'home'}",
+        )
+        said = place.run(*mounted, *user, "nix", "run", ".#mvm", "--", "doctor", "--json", cwd=where / "tree")
+        found = {each["what"]: each["said"] for each in json.loads(said.stdout)["result"]}
+        assert found["mvm"].startswith(f"{__version__}, {PYTHON}"), said.stderr
+        kind = "shared" if script is OWNED else "daemon"
+        assert found["Nix store"].startswith(f"/nix/store ({kind}): "), found
