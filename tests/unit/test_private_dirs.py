@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import pwd
 import stat
 import subprocess
 import sys
@@ -115,7 +116,7 @@ def test_owned_by_another(home: Path, position: str, monkeypatch: pytest.MonkeyP
     owner = give_away(culprit, monkeypatch)
     message = refusal(lambda: Directory.open(str(last)))
     assert f"it belongs to uid {owner}" in message
-    assert f"chown {os.geteuid()} " in message
+    assert f"chown -h {pwd.getpwuid(os.getuid()).pw_name}: {culprit}" in message
 
 
 def test_a_sticky_directory_of_another_is_no_better(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ class Health(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was looked at; `commands` are lines for a shell, to be pasted as they are."""
 
     what: str
     health: Health
     said: str
     next: str = ""
+    commands: tuple[str, ...] = ()
