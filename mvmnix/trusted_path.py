@@ -120,6 +120,8 @@ def judge_closed(name: str, path: str, parent: int) -> None:
     """
     try:
         status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except PermissionError:  # the parent may not be passed
+        path, status = os.path.dirname(path), os.fstat(parent)  # noqa: PTH120 - a text
     except OSError:
         return
     judge(path, status)

@@ -172,7 +172,5 @@ def look_at_host(context: Context) -> Iterator[Finding]:
     for name, check in CHECKS:
         try:
             yield from check(context)
-        except MvmnixError as error:
-            yield Finding(name, Health.BAD, error.message, error.hint)
-        except OSError as error:
-            yield Finding(name, Health.BAD, f"{error.filename or 'the system'}: {error.strerror}")
+        except (MvmnixError, OSError) as error:
+            yield Finding.failed(name, error)

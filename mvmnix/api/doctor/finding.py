@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Self
+
+from mvmnix.errors import MvmnixError, RefusedError
 
 
 class Health(StrEnum):
@@ -21,3 +24,15 @@ class Finding:
     said: str
     next: str = ""
     commands: tuple[str, ...] = ()
+
+    @classmethod
+    def failed(cls, what: str, error: MvmnixError | OSError) -> Self:
+        """What a failure says, and its hint once."""
+        match error:
+            case RefusedError():
+                said = (f"[{reason.code}] {reason.what}: {reason.why}" for reason in error.reasons)
+                return cls(what, Health.BAD, "; ".join(said), error.hint)
+            case MvmnixError():
+                return cls(what, Health.BAD, error.message, error.hint)
+            case OSError():
+                return cls(what, Health.BAD, f"{error.filename or 'the system'}: {error.strerror}")

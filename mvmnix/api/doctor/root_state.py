@@ -82,7 +82,7 @@ def commands(paths: dict[str, str], user: str) -> tuple[str, ...]:
         *(f'  mv -T {path} "$stage/{place}/mvmnix"' for place, path in moved.items()),
         f'  chown -Rh "$user:" {" ".join(f'"$stage/{place}"' for place in dict.fromkeys(map(_top, moved)))}',
         '  chown "$user:" "$stage"',
-        '  setsid -w env -i PATH=/usr/bin:/bin runuser -u "$user" -- sh -euc \'',  # 4
+        '  setsid -w env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin runuser -u "$user" -- sh -euc \'',  # 4
         f'    umask 077; for it in {" ".join(reversed(moved))}; do mkdir -p "$2/$it"',  # 5
         '      find "$2/$it/mvmnix" -depth -empty -delete 2>/dev/null || :',
         '      mv -T "$1/$it/mvmnix" "$2/$it/mvmnix"; done',
