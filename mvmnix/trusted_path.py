@@ -127,7 +127,9 @@ def judge_closed(name: str, path: str, parent: int) -> None:
     judge(path, status)
     if status.st_uid != os.geteuid():
         why = f"it belongs to {owner_name(status.st_uid)} and is closed to {owner_name(os.geteuid())}, who runs mvm"
-        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, _hint_for_closed(path, stat.S_ISDIR(status.st_mode)))
+        is_ours = is_beneath(path, home_of(caller.uid())) or os.fstat(parent).st_uid == os.geteuid()
+        hint = _hint_for_closed(path, is_directory=stat.S_ISDIR(status.st_mode), is_ours=is_ours)
+        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint)
 
 
 def owner_name(uid: int) -> str:
@@ -175,11 +177,13 @@ def _hint_for_foreign(path: str, owner: int) -> str:
     return f"{repair(path, recursive=False)}, or point HOME or the XDG_… variables elsewhere"
 
 
-def _hint_for_closed(path: str, is_directory: bool) -> str:
-    """Only what lies in the caller's home is the caller's to have; elsewhere it may be closed for a reason."""
-    if is_beneath(path, home_of(caller.uid())):
-        return f"{repair(path, recursive=is_directory and OWN in path.split('/'))}; `mvm doctor` names all such files"
-    return f"if every user is to read it: chmod a+rX {shlex.quote(path)}; else point the XDG_… variables elsewhere"
+def _hint_for_closed(path: str, *, is_directory: bool, is_ours: bool) -> str:
+    """What lies in the caller's home or directory is the caller's to have; elsewhere it may be closed for a reason."""
+    if not is_ours:
+        return f"if every user is to read it: chmod a+rX {shlex.quote(path)}; else point the XDG_… variables elsewhere"
+    is_own = OWN in path.split("/")
+    doctor = "; `mvm doctor` names all such files" if is_own or is_directory else ""
+    return f"{repair(path, recursive=is_directory and is_own)}{doctor}"
 
 
 def _judge_parent(path: str, status: os.stat_result) -> None:

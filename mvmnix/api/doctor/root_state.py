@@ -15,7 +15,7 @@ import os
 import pwd
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from mvmnix.api.context import LIBRARY_LOCK, SOURCES_LOCK, Context
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.signer import key_file
 from mvmnix.audit import verify_log
+from mvmnix.config import AnchorRule
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import Role
 from mvmnix.launch.machines import list_entries, machine_ids
@@ -39,7 +40,7 @@ _STORE: Final = "nix"
 
 
 def root_state(context: Context) -> Iterator[Finding]:
-    """One finding for root that has keys, images or a log; the commands are left out while something is running."""
+    """For root that has keys, images or a log; the commands are left out while something is running."""
     if caller.uid() != 0 or not (context.keys.names() or context.audit.names() or context.machines.names()):
         return
     paths = {which: context.roots.paths[which] for which in _PLACES}
@@ -55,6 +56,9 @@ def root_state(context: Context) -> Iterator[Finding]:
     whose = user or f"a user: put the name in the place of {_USER}"
     hint = f"mvm works without root. To move this to {whose}, paste these lines as root (docs/privileges.md):"
     yield Finding(_TITLE, Health.NOTE, f"{said}{_elsewhere(context)}", hint, commands(paths, user or _USER))
+    if anchors := tuple(_anchors(context.config.anchors, user or _USER)):
+        said = "what is kept there stays, and the user whose log it is has to be able to write it"
+        yield Finding("root's anchors", Health.NOTE, said, "once the state is moved, as root:", anchors)
 
 
 def commands(paths: dict[str, str], user: str) -> tuple[str, ...]:
@@ -133,14 +137,22 @@ def _sudo_user() -> str:
 
 
 def _elsewhere(context: Context) -> str:
-    """What stays: root's Nix store, and what config.toml names."""
+    """What stays: root's Nix store."""
     said = ""
     if context.roots.data.exists(_STORE):
         said += f"; the Nix store in {context.roots.data.where(_STORE)} stays, and can be filled again from the rest"
-    places = [rule.file or rule.git for rule in context.config.anchors if rule.file or rule.git]
-    if places:
-        said += f"; anchors stay where they are, and have to be given to the user too: {', '.join(places)}"
     return said
+
+
+def _anchors(rules: Iterable[AnchorRule], user: str) -> Iterator[str]:
+    """What gives anchors to the user: a directory comes last, while it is closed nobody exchanges what is in it."""
+    for rule in rules:
+        if rule.file:
+            files = shlex.join([rule.file, f"{rule.file}.lock"])
+            directory = shlex.quote(os.path.dirname(rule.file))  # noqa: PTH120 - a text
+            yield f"chown -fh {user}: {files}; chown -h {user}: {directory}"
+        elif rule.git:
+            yield f"chown -Rh {user}: {shlex.quote(rule.git)}"
 
 
 def _size(path: str) -> int:

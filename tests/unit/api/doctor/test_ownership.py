@@ -45,7 +45,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context
 
 def found(context: Context, monkeypatch: pytest.MonkeyPatch, *root: Path) -> list[Finding]:
     with monkeypatch.context() as patch:
-        patch.setattr(ownership.os, "lstat", Disk(*root).lstat)
+        patch.setattr(os, "lstat", Disk(*root).lstat)
         return list(ownership.ownership(context))
 
 

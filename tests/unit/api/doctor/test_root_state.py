@@ -71,11 +71,16 @@ def test_a_log_that_does_not_verify_is_said(root: Station) -> None:
 def test_what_stays_is_named(root: Station) -> None:
     (root.home / ".local/share/mvmnix/nix").mkdir(parents=True)
     (root.config / "config.toml").write_text(
-        'version = 1\n[[anchors]]\nname = "usb"\nrequired = false\nfile = "/media/usb/checkpoint"\n'
+        "version = 1\n"
+        '[[anchors]]\nname = "usb"\nrequired = false\nfile = "/media/usb/checkpoint"\n'
+        '[[anchors]]\nname = "git"\nrequired = false\ngit = "/srv/audit log.git"\nbranch = "b"\n'
     )
-    said = found(root)[0].said
-    assert f"the Nix store in {root.home}/.local/share/mvmnix/nix stays" in said
-    assert "given to the user too: /media/usb/checkpoint" in said
+    state, anchors = found(root)
+    assert f"the Nix store in {root.home}/.local/share/mvmnix/nix stays" in state.said
+    assert anchors.commands == (
+        "chown -fh USER: /media/usb/checkpoint /media/usb/checkpoint.lock; chown -h USER: /media/usb",
+        "chown -Rh USER: '/srv/audit log.git'",
+    )
 
 
 def test_no_commands_while_something_is_at_work(root: Station) -> None:
