@@ -286,5 +286,5 @@ def _malformed(where: str) -> RefusedError:
 
 
 def _loose(where: str, why: str, how: str) -> RefusedError:
-    hint = f"{how or f'chmod 600 {shlex.quote(where)}'}; if others could read it, make a new key instead"
-    return refuse(ReasonCode.KEY_PERMISSIONS, where, why, hint)
+    steps = (how, f"chmod 600 {shlex.quote(where)}", "if others could read it, make a new key instead")
+    return refuse(ReasonCode.KEY_PERMISSIONS, where, why, "; ".join(filter(None, steps)))

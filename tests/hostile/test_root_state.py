@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,52 +121,64 @@ def owners(home: Home) -> set[tuple[int, int]]:
     return {(path.lstat().st_uid, path.lstat().st_gid) for path in (home.path, *home.path.rglob("*"))}
 
 
-def test_a_user_works_on_with_root_s_state(move: Move, world: World) -> None:
-    """Keys, policy, log with its anchor, receipts and images: as they were, and nothing is built again."""
-    store = Path(".local/share/mvmnix/nix")
+#: Of a user's directory; what is in it is fetched again, so it stays root's.
+STORE = Path(".local/share/mvmnix/nix")
+
+
+def former(move: Move, world: World) -> Path:
+    """Root has the world, and ran its image with an anchor for the log: that one's directory."""
     # no hard links: to give one of them away would give the world's file away
     shutil.copytree(world.home.path, move.root.path, symlinks=True, ignore=shutil.ignore_patterns("nix"))
-    (move.root.path / store).mkdir(parents=True)
+    (move.root.path / STORE).mkdir(parents=True)
     anchor = move.passwd.parent / "anchor"
     anchor.mkdir(mode=0o700)
-    rule = f'[[anchors]]\nname = "usb"\nrequired = true\nfile = "{anchor}/checkpoint"\n'
-    (move.root.config / "config.toml").write_text(f"version = 1\n{rule}")
-    (move.root.config / "config.toml").chmod(0o600)
+    config = move.root.config / "config.toml"
+    config.write_text(f'version = 1\n[[anchors]]\nname = "usb"\nrequired = true\nfile = "{anchor}/checkpoint"\n')
+    config.chmod(0o600)
     ran = move.as_root("run", "--no-rm", "--name", "kept", "image:hello", MVMNIX_GRANT=str(anchor))
     assert (ran.code, ran.out) == (0, "Hello from a verified microVM.\n"), ran.err
-    key = move.as_root("key", "show", "host").out
+    return anchor
 
-    commands = move.offered()
+
+def test_a_user_works_on_with_root_s_state(move: Move, world: World) -> None:
+    """Keys, policy, log with its anchor, receipts and images: as they were, and nothing is built again."""
+    anchor = former(move, world)
+    key, commands, before = move.as_root("key", "show", "host").out, move.offered(), content(move.root)
     assert commands.splitlines()[-1].startswith("    chown -fh mover: "), "what gives the anchor away"
-    before = content(move.root)
     pasted = move.paste(commands)
-    assert pasted.code == 0, pasted.err
-    assert pasted.err == ""
+    assert (pasted.code, pasted.err) == (0, "")
     assert "now as mover: mvm audit verify && mvm doctor" in pasted.out
-
     assert content(move.user) == before
     assert owners(move.user) == {(UID, UID)}
-    assert (move.root.path / store).is_dir()
+    assert (anchor / "checkpoint").stat().st_uid == UID
+    assert (move.root.path / STORE).is_dir()
     assert content(move.root) == {}
+    works(move.as_user, key)
+    refused_now(move)
 
-    assert move.as_user("key", "show", "host").out == key
-    assert move.as_user("policy", "check").code == 0
-    verified = move.as_user("audit", "verify", "--pinned", "anchor:usb")
+
+def works(as_user: Callable[..., Said], key: str) -> None:
+    """The user verifies everything, and runs the image."""
+    assert as_user("key", "show", "host").out == key
+    assert as_user("policy", "check").code == 0
+    verified = as_user("audit", "verify", "--pinned", "anchor:usb")
     assert verified.code == 0, verified.err
-    shown = move.as_user("show", "kept")
+    shown = as_user("show", "kept")
     assert (shown.code, "attested by ✓ receipt of " in shown.out) == (0, True), shown.err
-    ran = move.as_user("run", "image:hello")
+    ran = as_user("run", "image:hello")
     assert (ran.code, ran.out) == (0, "Hello from a verified microVM.\n"), ran.err
     assert "building" not in ran.err
-    assert move.as_user("audit", "verify").code == 0
-    findings = {it["what"]: it for it in json.loads(move.as_user("doctor", "--json").out)["result"]}
+    assert as_user("audit", "verify").code == 0
+    findings = {it["what"]: it for it in json.loads(as_user("doctor", "--json").out)["result"]}
     for what in ("keys", "trust policy", "audit log", "anchor usb"):
         assert findings[what]["health"] == "good", findings[what]
     assert not {"root's state", "files of root's"} & findings.keys()
 
+
+def refused_now(move: Move) -> None:
+    """Root has nothing to move any more; what root begins anew isn't mixed with what the user has."""
     assert "root's state" not in move.as_root("doctor").out
-    again = move.as_root("key", "create", "host")
-    assert again.code == 0, again.err
+    assert move.as_root("key", "create", "host").code == 0
     held = content(move.user)
     refused = move.paste(move.offered())
     assert refused.code == 1

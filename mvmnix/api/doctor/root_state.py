@@ -145,7 +145,7 @@ def _elsewhere(context: Context) -> str:
 
 
 def _anchors(rules: Iterable[AnchorRule], user: str) -> Iterator[str]:
-    """What gives anchors to the user: a directory comes last, while it is closed nobody exchanges what is in it."""
+    """What gives anchors to the user; a directory comes last, for until then the user can't exchange files in it."""
     for rule in rules:
         if rule.file:
             files = shlex.join([rule.file, f"{rule.file}.lock"])
