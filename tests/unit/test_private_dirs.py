@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import pwd
 import stat
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
-from mvmnix.trusted_path import judge_container
+from mvmnix.trusted_path import judge_container, repair
 
 FOREIGN = 54321
 AS_ROOT = os.geteuid() == 0
@@ -116,7 +115,7 @@ def test_owned_by_another(home: Path, position: str, monkeypatch: pytest.MonkeyP
     owner = give_away(culprit, monkeypatch)
     message = refusal(lambda: Directory.open(str(last)))
     assert f"it belongs to uid {owner}" in message
-    assert f"chown -h {pwd.getpwuid(os.getuid()).pw_name}: {culprit}" in message
+    assert repair(str(culprit) if AS_ROOT else "/", recursive=False).rstrip("/") in message
 
 
 def test_a_sticky_directory_of_another_is_no_better(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -572,3 +571,48 @@ def test_what_is_trusted_and_closed_to_us_is_no_directory_of_ours(home: Path, mo
     for path in ("closed", "closed/inner"):
         with pytest.raises(PermissionError):
             Directory.open(str(home / path))
+
+
+@pytest.mark.parametrize("name", ["file", "directory", "lock", "new"])
+def test_what_is_root_s_and_closed_says_whose_it_is(
+    directory: Directory, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system denies it as it does to a plain user; what is asked then says that it is root's."""
+    actions: dict[str, Callable[[], object]] = {
+        "file": lambda: directory.open_file(name),
+        "directory": lambda: directory.existing(name),
+        "lock": lambda: directory.lock(name),
+        "new": lambda: directory.create_file(name),
+    }
+    if name != "new":
+        Path(directory.where(name)).touch()
+
+    def denied(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "denied", name)
+
+    real = os.stat
+
+    def stat_(*arguments: object, **options: object) -> os.stat_result:
+        fields = list(real(*arguments, **options))  # type: ignore[arg-type]
+        fields[4] = 0
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "open", denied)
+    monkeypatch.setattr(os, "stat", stat_)
+    monkeypatch.setattr(os, "geteuid", lambda: FOREIGN)
+    message = refusal(actions[name])
+    assert f"{directory.path if name == 'new' else directory.where(name)}: refused" in message
+    assert f"it belongs to uid 0 (root) and is closed to uid {FOREIGN}, who runs mvm" in message
+
+
+def test_a_name_that_is_ours_is_denied_as_the_system_says(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(directory.where("file")).touch(0o600)
+
+    def denied(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "denied", "file")
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(PermissionError):
+        directory.open_file("file")

@@ -1,6 +1,7 @@
 """What `mvm doctor` says of the machine owner's policy: whether there is one, whose it is, and whom it holds for."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -40,6 +41,10 @@ def floor(context: Context) -> Iterator[Finding]:
         )
         return
     yours = "you have none of your own, so it is your policy" if user.text is None else "your trust.toml is within it"
+    if owner != 0:
+        hint = f"as root: chown root: {shlex.quote(path)}"
+        yield Finding(_TITLE, Health.NOTE, f"{said}; {yours}; it isn't root's, so other users' mvm refuses it", hint)
+        return
     yield Finding(_TITLE, Health.GOOD, f"{said}; {yours}; {WHOM}")
 
 

@@ -1,6 +1,5 @@
 """`mvm doctor`: says what works and what repairs the rest; exits with 1 when something does not work."""
 
-import os
 import re
 from dataclasses import replace
 from datetime import timedelta
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from mvmnix.api.doctor import checks
+from mvmnix.api.doctor import floor as floor_check
 from mvmnix.api.doctor.checks import isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
@@ -235,17 +235,30 @@ def test_without_a_floor_each_user_s_policy_counts_alone(settled: Station) -> No
     ],
 )
 def test_whom_a_floor_holds_for(settled: Station, spoil: Any, health: str, said: str) -> None:
-    etc = settled.path / "etc"
-    etc.mkdir(mode=0o755)
-    user = settled.config / "trust.toml"
-    (etc / "trust.toml").write_bytes(user.read_bytes())
-    (etc / "trust.toml").chmod(0o644)
-    spoil(user, etc / "trust.toml")
+    floor = settled.path / "etc/trust.toml"
+    floored(settled, owner=0)
+    spoil(settled.config / "trust.toml", floor)
     finding = found(settled)["policy floor"]
     assert (finding["health"], said in finding["said"]) == (health, True), finding
     if health == "good":
-        digest = Digest.of((etc / "trust.toml").read_bytes())
-        assert f"{etc}/trust.toml, {digest}, belongs to uid {os.getuid()} (" in finding["said"]
+        assert f"{floor}, {Digest.of(floor.read_bytes())}, belongs to uid 0 (root); " in finding["said"]
+
+
+def test_a_floor_that_is_not_root_s(settled: Station) -> None:
+    floored(settled, owner=54321)
+    finding = found(settled)["policy floor"]
+    assert (finding["health"], finding["next"]) == ("note", f"as root: chown root: {settled.path}/etc/trust.toml")
+    assert "other users' mvm refuses it" in finding["said"]
+
+
+def floored(station: Station, *, owner: int) -> None:
+    """The user's policy is the machine's, too; its file belongs to that uid, as a look at the owner says."""
+    etc = station.path / "etc"
+    etc.mkdir(mode=0o755)
+    (etc / "trust.toml").write_bytes((station.config / "trust.toml").read_bytes())
+    (etc / "trust.toml").chmod(0o644)
+    real = floor_check._owner
+    station.monkeypatch.setattr(floor_check, "_owner", lambda path: None if real(path) is None else owner)
 
 
 def test_commands_are_printed_as_they_are(settled: Station) -> None:
