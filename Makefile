@@ -13,7 +13,7 @@ PYTEST := $(CLEAN) $(BIN)/python -m pytest
 STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
-.PHONY: help demo test test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak mutants setup
+.PHONY: help demo test test-root test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak mutants setup
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -26,12 +26,24 @@ $(VENV)/.done: $(HOUSE)pyproject.toml $(HOUSE)setup
 demo: setup          ## the whole chain, from examples/hello to a receipt
 	@$(HOUSE)examples/demo
 
+# Whatever takes no root's rights runs as a plain user: root's `make test` makes one, and runs the rest itself then.
+ifeq ($(shell id -u),0)
+test: setup          ## the whole suite, real machines included; as root: as a plain user that it makes, then test-root
+	@$(HOUSE).ci/as-user $(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory -f $(HOUSE)Makefile test-root
+else
 # Four suites, two at a time; those that boot share one world. What forks is refused beside the threads of the
 # builder VM that tests share, so what boots nothing has processes of its own.
-test: setup          ## the whole suite, real machines included
+test: setup
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@world=$$(mktemp -d) && trap 'rm -rf "$$world"' EXIT && MVMNIX_TEST_WORLD=$$world $(MAKE) --no-print-directory \
 	  -f $(HOUSE)Makefile -j2 --keep-going --output-sync=line test-vm test-integration test-hostile test-unit
+endif
+
+test-root: setup     ## as root: what takes root's rights, and what tests/as_root.txt lists
+	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
+	@cd $(HOUSE) && world=$$(mktemp -d) && trap 'rm -rf "$$world"' EXIT && MVMNIX_TEST_WORLD=$$world $(PYTEST) \
+	  -n 2 --dist loadfile -m root
 
 test-vm: setup
 	@cd $(HOUSE) && $(PYTEST) -m vm --ignore tests/hostile

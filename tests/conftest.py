@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from mvmnix import prctl
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from tests.workbench import Workbench
 
 TREE = Path(__file__).resolve().parents[1]
+AS_ROOT = TREE / "tests/as_root.txt"
 # A busy machine takes its time, and how long anything takes is nothing that these tests find out.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
@@ -33,6 +35,29 @@ os.environ.pop("PYTHONUNBUFFERED", None)
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """For root, mark `root` what tests/as_root.txt lists; for a plain user, leave out what is marked so."""
+    if os.geteuid() == 0:
+        also = [TREE / line for line in AS_ROOT.read_text().splitlines() if not line.startswith("#")]
+        for item in items:
+            if any(item.path.is_relative_to(path) for path in also):
+                item.add_marker("root")
+        return
+    left_out = [item for item in items if item.get_closest_marker("root")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("root")]
+
+
+@pytest.fixture(autouse=True)
+def dumpable() -> None:
+    """A test that used a secret in this process left it so that its children can't be looked at by a plain user."""
+    prctl.set_dumpable(dumpable=True)
+
+
+#: Runs a command where there is no network interface but the loopback.
+OFFLINE = ("unshare", *(("--user", "--map-current-user") if os.geteuid() else ()), "--net")
 #: Seconds after which a command of these tests counts as hung; nothing here measures time.
 PATIENCE = 1800
 

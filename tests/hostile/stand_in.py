@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import override
 from zlib import crc32
 
+import pytest
+
+from mvmnix.launch.jail import root
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan.backend import Backend
@@ -21,9 +24,12 @@ from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from mvmnix.privileges.ids import POOL_COUNT as COUNT
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
+from mvmnix.sandbox.trusted_executables import check_program
 from mvmnix.sandbox.uid_pool import UidPool
 
 SOURCE = Path(__file__).with_name("taken_over.c")
+PREFIX = "mvmnix-taken-over-"
 #: Seconds within which all attacks have been tried.
 PATIENCE = 60
 
@@ -61,8 +67,8 @@ class StandIn(Hypervisor):
 
 @contextmanager
 def compiled() -> Iterator[str]:
-    """The program, where everybody may read it and root alone could change it."""
-    directory = tempfile.mkdtemp(prefix="mvmnix-taken-over-")
+    """The program, where everybody may read it."""
+    directory = tempfile.mkdtemp(prefix=PREFIX)
     try:
         Path(directory).chmod(0o755)
         program = f"{directory}/taken_over"
@@ -72,16 +78,46 @@ def compiled() -> Iterator[str]:
         shutil.rmtree(directory)
 
 
-def first_uid(path: Path) -> int:
+def _part(path: Path, count: int) -> int:
     """Leases in a directory of a test's own have uids of their own: other tests run at the same time."""
-    return FIRST_UID + COUNT * (1 + crc32(bytes(path)) % 1000)
+    return 1 + crc32(bytes(path)) % count
+
+
+def first_uid(path: Path) -> int:
+    """The first uid of the host that sandboxes of this directory's have."""
+    if os.geteuid() != 0:
+        return _subordinate(path).first_uid
+    return FIRST_UID + COUNT * _part(path, 1000)
+
+
+def _subordinate(path: Path) -> SubordinateIds:
+    found, few = SubordinateIds.find(), 16
+    begin = 256 + few * _part(path, (found.count - 256) // few - 1)
+    return replace(found, first_uid=found.first_uid + begin, first_gid=found.first_gid + begin, count=few)
 
 
 @contextmanager
 def jail(path: Path, *, uids: bool = True) -> Iterator[BubblewrapJail]:
-    """The jail as it is shipped, with sandboxes of its own; without root there are no uids."""
-    with Directory.create(str(path / "cells")) as leases, Directory.create(str(path / "cache")) as cache:
-        yield BubblewrapJail(UidPool(leases, first_uid=first_uid(path) if uids else None), cache)
+    """The jail as it is shipped, with sandboxes of its own; with `uids`, each has one of root's or subordinate."""
+    with ExitStack() as stack:
+        leases, cache = (stack.enter_context(Directory.create(str(path / name))) for name in ("cells", "cache"))
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(root, "check_program", _checked)
+        if not uids:
+            pool = UidPool(leases)
+        elif os.geteuid() == 0:
+            pool = UidPool(leases, first_uid=first_uid(path))
+        else:
+            pool = UidPool(leases, subordinate=_subordinate(path))
+        yield BubblewrapJail(pool, cache)
+
+
+def _checked(program: str, seen: set[str] | None = None) -> str:
+    """A plain user's tests can't make a program of root's; theirs counts as one, and no other."""
+    own = Path(program).parent
+    if own.name.startswith(PREFIX) and own.stat().st_uid == os.geteuid():
+        return program
+    return check_program(program, seen)
 
 
 class Taken:

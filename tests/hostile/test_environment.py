@@ -52,6 +52,7 @@ from mvmnix.provenance.identity import sigstore
 from mvmnix.roots import Roots
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
+from mvmnix.sandbox.subordinate_ids import NEWGIDMAP, NEWUIDMAP, SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.store import Store
@@ -319,6 +320,12 @@ def exchanged(_: Path) -> None:
         os.close(user_namespaces.for_mount((1000, 1001), (1000, 1001)))
 
 
+def mapped(_: Path) -> None:
+    """The caller's own uid, which everybody may map."""
+    ids = SubordinateIds(os.getuid(), os.getgid(), 1, locate(NEWUIDMAP), locate(NEWGIDMAP))
+    os.close(ids.namespace_of(os.getuid()))
+
+
 def copied(path: Path) -> None:
     """As root, who alone may mount what it wasn't told to; else the kernel says no, and what was started is gone."""
     source = os.open(path, os.O_PATH)
@@ -419,10 +426,19 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),
     ("mvmnix/launch/container/run.py:_spawned",): container,
+    ("mvmnix/sandbox/subordinate_ids.py:SubordinateIds._map",): plain(mapped),
     ("mvmnix/launch/secrets/resolve.py:_command",): plain(secret),
     ("mvmnix/cli/commands/verify_step.py:main",): workflow,
     ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),
 }
+#: What root alone can do, or root alone can put a stand-in for.
+AS_ROOT: Final = (compared, container)
+MARKED: Final = [
+    pytest.param(places, marks=pytest.mark.root("its program, or its uids, are root's to give"))
+    if row in AS_ROOT
+    else places
+    for places, row in ROWS.items()
+]
 #: Places that start no program: forks, and a library in this process that asks the session's keyring.
 NO_PROGRAM: Final = {
     "mvmnix/launch/runtime/supervisor.py:detach",
@@ -443,7 +459,7 @@ def test_every_child_is_run() -> None:
     assert sorted((*run, *NO_PROGRAM)) == sorted(spawns.sites())
 
 
-@pytest.mark.parametrize("places", ROWS, ids=lambda places: places[0])
+@pytest.mark.parametrize("places", MARKED, ids=lambda places: places[0])
 def test_no_trap_goes_off(places: tuple[str, ...], tmp_path: Path, set_: Traps) -> None:
     (tmp_path / "row").mkdir()
     with ExitStack() as stack:

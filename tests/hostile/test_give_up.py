@@ -15,7 +15,7 @@ from tests.conftest import TREE, make_home
 
 pytestmark = [
     pytest.mark.vm,  # boots nothing, but makes namespaces and control groups of the machine
-    pytest.mark.skipif(os.geteuid() != 0, reason="root's rights: run this as root"),
+    pytest.mark.root("root's rights: run this as root"),
 ]
 #: Ways that are looked at: a shorter list means that the program ended early.
 LEAST = 60

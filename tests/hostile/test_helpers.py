@@ -65,7 +65,7 @@ def test_no_way_out() -> None:
 
 
 @pytest.mark.usefixtures("bait")
-@pytest.mark.skipif(os.geteuid() != 0, reason="as root most of them lead somewhere")
+@pytest.mark.root("as root most of them lead somewhere")
 def test_the_ways_lead_somewhere_outside(tmp_path: Path) -> None:
     """So that a line that says `held` means something."""
     argv = ["/usr/bin/python3", "-IS", str(PROGRAM)]
@@ -126,7 +126,7 @@ def wait_for(condition: Callable[[], bool]) -> bool:
     return False
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives uids away")
+@pytest.mark.root("only root gives uids away")
 def test_seen_from_outside(caller: tuple[str, subprocess.Popen[bytes]]) -> None:
     """Its uid and gid on the host are the pool's, and it is in no namespace of ours but that of time."""
     marker, _ = caller
@@ -214,7 +214,7 @@ def test_without_a_control_group_each_process_is_bounded(tmp_path: Path, monkeyp
 
 
 @LIMITED
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root delegates")
+@pytest.mark.root("only root delegates")
 def test_a_plain_users_part_of_the_hierarchy_bounds_its_helpers(tmp_path: Path) -> None:
     (parent,) = (one for one in ControlGroups.find().parents if Controller.MEMORY in one.controllers)
     delegated = Path(parent.path, f"delegated-{os.getpid()}")
@@ -273,7 +273,7 @@ for _ in range(2):
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="in a user's own namespace no file is root's, and so none is trusted")
+@pytest.mark.root("in a user's own namespace no file is root's, and so none is trusted")
 @pytest.mark.parametrize("uid", [0, PLAIN])
 def test_it_starts_in_a_small_pid_namespace(uid: int) -> None:
     """As in a container: `/proc` shows few processes, and none by the numbers that they have in a helper's own."""

@@ -21,8 +21,7 @@ from tests.conftest import PATIENCE, TREE, Home, World, make_home
 
 pytestmark = [
     pytest.mark.vm,
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="root's state: run this as root"),
+    pytest.mark.root("root's state: only root has it, and moves it"),
 ]
 UID = 43_210
 USER = "mover"

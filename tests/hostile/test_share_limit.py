@@ -24,7 +24,7 @@ from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 
 pytestmark = pytest.mark.integration
 OWNER = 61_004 if os.geteuid() == 0 else os.geteuid()
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what root alone can become, or give up")
+as_root = pytest.mark.root("what root alone can become, or give up")
 MIB, BLOCK = 1 << 20, 4096
 CHUNK = bytes(1 << 17)
 #: What a server writes besides: 8 bytes for each answer, to wake the guest.

@@ -25,7 +25,7 @@ from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 pytestmark = pytest.mark.integration
 #: Whose the shared directory is: under root somebody else, or the caller.
 OWNER = 61_001 if os.geteuid() == 0 else os.geteuid()
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="what root alone can put there")
+as_root = pytest.mark.root("what root alone can put there")
 
 
 @dataclass(frozen=True, slots=True)

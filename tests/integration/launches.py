@@ -9,6 +9,7 @@ It is forked from one process, so that all have the same keys and the same verif
 
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -218,6 +219,8 @@ def told(here: House, ends: Counter[int]) -> dict[str, int]:
 
 def main() -> None:
     path, mode, *rest = sys.argv[1:]
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # the house holds what it opened until its end
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with house(Path(path)) as here:
         if mode == "killed":
             result = killed(here)

@@ -229,6 +229,7 @@ def test_many_commands_at_once(agent: Path) -> None:
         assert [sink.data for sink in sinks] == [f"{number}\n".encode() for number in range(60)]
 
 
+@pytest.mark.root("the agent is root in its guest")
 def test_the_workload_has_no_privileges(agent: Path) -> None:
     with talk(agent) as (channel, _):
         _, out, _ = execute(channel, ExecRequest(workload("cat", "/proc/self/status")))

@@ -216,7 +216,7 @@ def test_what_cannot_be_copied_out(guest: Guest, make: Callable[[Path], Path]) -
     assert why.endswith("\n")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root has files that the plan's user can't read")
+@pytest.mark.root("only root has files that the plan's user can't read")
 def test_a_copy_is_made_by_the_plans_user(guest: Guest, tmp_path: Path) -> None:
     secret = guest.room / "secret"
     secret.write_bytes(b"root's")

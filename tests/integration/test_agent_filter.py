@@ -158,6 +158,7 @@ DENIED: Final = {
 }
 
 
+@pytest.mark.root("the agent is root in its guest")
 @pytest.mark.parametrize("system_calls", list(SystemCalls))
 def test_real_calls_under_it(agent: Path, probe: bytes, tmp_path: Path, system_calls: SystemCalls) -> None:
     free = tmp_path / "probe"

@@ -14,7 +14,7 @@ from tests.unit.launch.channel_house import Collect
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(os.geteuid() != 0, reason="as a plain user, one's other processes count too"),
+    pytest.mark.root("as a plain user, one's other processes count too"),
 ]
 TASKS = 6
 #: Users of this test alone: the kernel counts by user.

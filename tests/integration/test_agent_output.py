@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 #: Writes that fill pages, that end within one, and that are gathered in one.
 _WRITER = "import os, sys; data = open(sys.argv[1], 'rb').read(); size = int(sys.argv[2])\n"
 _WRITES = _WRITER + "left = memoryview(data)\nwhile left: left = left[os.write(1, left[:size]):]"
-_SENDS = _WRITER + "sent = 0\nwhile sent < len(data): sent += os.sendfile(1, os.open(sys.argv[1], 0), sent, size)"
+_SENDS = _WRITER + "f, sent = os.open(sys.argv[1], 0), 0\nwhile sent < len(data): sent += os.sendfile(1, f, sent, size)"
 
 
 @pytest.fixture(scope="session")

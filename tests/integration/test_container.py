@@ -31,7 +31,7 @@ from tests.integration.container_house import BLOCK, Containers, image, jails, l
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a container users of its own"),
+    pytest.mark.root("only root can give a container users of its own"),
 ]
 
 #: Modules, kexec and I/O ports can be left out of a kernel; the others came with Linux 6.8 and later.

@@ -1,6 +1,5 @@
 """A full disk, for real: a home on a small file system, in which no build begins."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from tests.conftest import Home
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root mounts a file system of its own"),
+    pytest.mark.root("only root mounts a file system of its own"),
 ]
 SMALL = 'mount -t tmpfs -o size=SIZE,mode=700 tmpfs "$HOME" && THEN exec "$0" "$@"'
 

@@ -14,7 +14,7 @@ from mvmnix import __version__
 from mvmnix.builder.pins.pypi import requirements
 from tests.conftest import make_home, pins_in_nix
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.root("it takes a /nix that may be written to")]
 
 REPOSITORY = Path(__file__).parents[2]
 PYTHON = "Python 3.13."

@@ -7,13 +7,13 @@ import pytest
 
 from mvmnix.builder.oci.image import describe, resolve
 from mvmnix.builder.template import Template, template_tree, write_template
-from tests.conftest import Home
+from tests.conftest import OFFLINE, Home
 from tests.unit.builder.oci.images import Memory, pushed
 
 pytestmark = pytest.mark.integration
 
 FEATURES = ("--extra-experimental-features", "nix-command flakes")
-NIX = ("unshare", "--net", "nix", *FEATURES, "--option", "substitute", "false", "--option", "flake-registry", "")
+NIX = (*OFFLINE, "nix", *FEATURES, "--option", "substitute", "false", "--option", "flake-registry", "")
 
 
 def nix(home: Home, *argv: str) -> str:

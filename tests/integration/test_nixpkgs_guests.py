@@ -14,14 +14,20 @@ from mvmnix.builder.bootstrap import FILES as BUILDER_FILES
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.session import graph
+from mvmnix.model import StorePath
 from mvmnix.roots import Roots
-from tests.conftest import Home, make_home, pins_in_nix
+from tests.conftest import OFFLINE, Home, make_home, pins_in_nix
 from tests.standin import EVERYTHING, STANDIN
 
 pytestmark = pytest.mark.integration
 
 FEATURES = ("--extra-experimental-features", "nix-command flakes")
 ATTRIBUTE = "packages.x86_64-linux.default"
+
+
+def named(output: Path) -> str:
+    """The store path of what lies there."""
+    return f"/nix/store/{output.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +38,18 @@ class Place:
     home: Home
 
     @property
+    def host(self) -> HostNix:
+        """The store that mvm uses."""
+        return HostNix.find(Roots.from_environment(self.home.environment))
+
+    @property
     def options(self) -> tuple[str, ...]:
         """What mvm's own calls have: the store that it uses, and no other source."""
-        host = HostNix.find(Roots.from_environment(self.home.environment))
-        return (*host.store.options, *FEATURES, *nix_commands._ON_HOST)
+        return (*self.host.store.options, *FEATURES, *nix_commands._ON_HOST)
 
     def run(self, *argv: str | Path) -> "subprocess.CompletedProcess[str]":
         """Run Nix without a network."""
-        command = ("unshare", "--net", argv[0], *self.options, *argv[1:])
+        command = (*OFFLINE, argv[0], *self.options, *argv[1:])
         return subprocess.run(command, env=self.home.environment, capture_output=True, text=True, check=False)
 
     def nix(self, *argv: str | Path) -> str:
@@ -68,12 +78,16 @@ class Place:
         )
 
     def build(self, *what: str) -> Path:
-        """The output of what is built."""
-        return Path(self.nix("build", "--no-link", "--print-out-paths", *what))
+        """Where the output of what is built lies."""
+        return self.where(self.nix("build", "--no-link", "--print-out-paths", *what))
+
+    def where(self, path: str) -> Path:
+        """Where a store path lies, outside of any namespace of Nix's."""
+        return self.host.store.on_host(StorePath.parse(path))
 
     def path(self, name: str) -> str:
         """The store path of one of the stand-in's packages, built."""
-        return str(self.build(f"{self.flake(STANDIN)}#legacyPackages.x86_64-linux.{name}"))
+        return named(self.build(f"{self.flake(STANDIN)}#legacyPackages.x86_64-linux.{name}"))
 
     def closure(self, *names: str) -> set[str]:
         """The store paths of the stand-in's packages with all that they refer to."""
@@ -124,7 +138,7 @@ def test_the_closure_is_in_the_image_and_nothing_else(place: Place, example: Pat
     assert {f"/nix/store/{entry.name}" for entry in (root / "nix/store").iterdir()} == closure
     assert [entry.name for entry in (root / "nix").iterdir()] == ["store"]
     for path in closure:
-        assert archive(root / path[1:]) == archive(Path(path)), path
+        assert archive(root / path[1:]) == archive(place.where(path)), path
     programs = {entry.name: str(entry.readlink()) for entry in (root / "usr/bin").iterdir()}
     assert programs == {"hello": f"{place.path('hello')}/bin/hello"}
     others = {str(it.relative_to(root)) for top in ("etc", "usr", "var", "tmp") for it in (root / top).rglob("*")}
@@ -144,9 +158,9 @@ def test_a_program_that_two_packages_have_is_the_first_ones(place: Place, tmp_pa
 
 def test_hard_links_of_the_store_are_files_of_the_image(place: Place, example: Path, tmp_path: Path) -> None:
     """A package that came as an archive has none, and makes the same image."""
-    greeting = Path(place.path("greeting"))
-    assert (greeting / "share/greeting").stat().st_nlink > 1
-    copy = extracted(example, tmp_path / "root") / str(greeting)[1:] / "share"
+    greeting = place.path("greeting")
+    assert (place.where(greeting) / "share/greeting").stat().st_nlink > 1
+    copy = extracted(example, tmp_path / "root") / greeting[1:] / "share"
     assert (copy / "greeting").read_bytes() == (copy / "the-same").read_bytes()
     assert (copy / "greeting").stat().st_nlink == 1
 
@@ -154,7 +168,7 @@ def test_hard_links_of_the_store_are_files_of_the_image(place: Place, example: P
 def test_same_inputs_same_bits(place: Place, example: Path, everything: Path) -> None:
     """The images and all that was made for them, built once more and compared."""
     for image in (example, everything):
-        deriver = place.nix("path-info", "--derivation", image)
+        deriver = place.nix("path-info", "--derivation", named(image))
         made = place.run("nix-store", "--query", "--requisites", deriver).stdout.split()
         words = ("guest-", "rootfs", "vmlinux-of", "kernel-modules-of", "initrd", "passwd", "greeting")
         again = [it for it in made if it.endswith(".drv") and it.split("-", 1)[1].startswith(words)]
@@ -167,7 +181,7 @@ def test_its_manifest_names_pins_that_came_in_and_no_store_path(place: Place, ex
     image = manifest.parse((example / "manifest.json").read_bytes())
     assert image.workload.argv == ("/bin/hello",)
     assert [source.name.split("_")[0][:11] for source in image.sources] == ["linux-image"]
-    shown = place.nix("derivation", "show", "--recursive", place.nix("path-info", "--derivation", example))
+    shown = place.nix("derivation", "show", "--recursive", place.nix("path-info", "--derivation", named(example)))
     assert set(image.sources) <= set(graph.parse(shown.encode()).sources)
     image = manifest.parse((everything / "manifest.json").read_bytes())
     assert image.sources == ()
@@ -191,7 +205,7 @@ def test_parts_of_nixpkgs_take_the_place_of_mvms_own(place: Place, everything: P
     for name in ("kernel", "rootfs"):
         assert (own / name).read_bytes() == (everything / name).read_bytes(), name
     shown = json.loads(
-        place.nix("derivation", "show", "--recursive", place.nix("path-info", "--derivation", everything))
+        place.nix("derivation", "show", "--recursive", place.nix("path-info", "--derivation", named(everything)))
     )
     by_name = {one["name"]: one for one in shown.values()}
     busybox = f"{place.path('pkgsStatic.busybox')}/bin/busybox"
@@ -199,7 +213,8 @@ def test_parts_of_nixpkgs_take_the_place_of_mvms_own(place: Place, everything: P
         assert by_name[name]["builder"] == busybox, name
     for part in ("erofs-utils", "cryptsetup"):
         assert place.path(part) in by_name["rootfs"]["args"][-1], part
-    loaded = Path(by_name["kernel-modules-of-linux"]["outputs"]["out"]["path"], "modules/order").read_text().split()
+    modules = place.where(by_name["kernel-modules-of-linux"]["outputs"]["out"]["path"])
+    loaded = (modules / "modules/order").read_text().split()
     assert len(set(loaded)) == len(loaded)
     for before, after in (("dm-mod", "dm-verity"), ("reed_solomon", "dm-verity"), ("libcrc32c", "erofs")):
         assert loaded.index(f"{before}.ko") < loaded.index(f"{after}.ko")

@@ -58,6 +58,7 @@ print(mark.at.epoch)
 TEN_DAYS_ON = ("unshare", "--user", "--map-root-user", "--time", "--boottime", "864000", "--fork")
 
 
+@pytest.mark.root("a plain user makes no time namespace")
 def test_a_time_namespace_that_is_ten_days_on_moves_no_mark(tmp_path: Path) -> None:
     """Its CLOCK_BOOTTIME can't be compared with the host's, and isn't."""
     epochs = []

@@ -96,6 +96,7 @@ exit %d
 """
 
 
+@pytest.mark.root("a program that mvm starts is root's")
 @pytest.mark.parametrize(
     ("status", "words"), [(1, "--- /first/kernel +++ /second/kernel\n65534\n"), (2, "says nothing")]
 )

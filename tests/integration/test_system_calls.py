@@ -11,7 +11,7 @@ from mvmnix.sandbox.profiles.profile import Profile
 from tests.calls_traced import PROFILES, outside
 
 pytestmark = pytest.mark.integration
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may trace what has another uid")
+as_root = pytest.mark.root("only root may trace what has another uid")
 ROOT = Path(__file__).parents[2]
 
 #: Starts QEMU in the shipped jail under TCG, and under KVM where its device can be opened, with a kernel that does

@@ -140,9 +140,8 @@ def test_loose_permissions_are_refused(directory: Directory, mode: int) -> None:
     assert caught.value.codes == (ReasonCode.KEY_PERMISSIONS,)
 
 
+@pytest.mark.root("only root can give files away")
 def test_a_foreign_owner_is_refused(directory: Directory) -> None:
-    if os.geteuid() != 0:
-        pytest.fail("run the tests as root: only root can give files away")
     PrivateKey.create(directory, NAME)
     os.chown(path(directory), 12345, 12345)
     with pytest.raises(RefusedError) as caught:

@@ -124,6 +124,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/privileges/broker.py:start": None,
     "mvmnix/privileges/descriptors.py:made_by_child": None,
+    "mvmnix/sandbox/subordinate_ids.py:SubordinateIds._map": None,
 }
 SITES: Final = sorted(spawns.sites())
 

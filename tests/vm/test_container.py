@@ -1,7 +1,6 @@
 """The same image in a container, where the policy says that word too, and nowhere else."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from tests.hostile.rig import replaced
 
 pytestmark = [
     pytest.mark.vm,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a container users of its own"),
+    pytest.mark.root("only root can give a container users of its own"),
 ]
 
 WORD = "container: not a microVM"

@@ -8,10 +8,11 @@ from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.host import open_jail
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares import MKFS, VIRTIOFSD
-from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, LaunchSpec
-from mvmnix.privileges import ControlGroups, Controller, client
-from mvmnix.sandbox import BUBBLEWRAP, landlock, locate
+from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, IsolationLayer, LaunchSpec
+from mvmnix.privileges import ControlGroups, Controller, client, ids
+from mvmnix.sandbox import BUBBLEWRAP, SubordinateIds, landlock, locate
 
+_YOURS = "machines have your uid, each in a user namespace of its own"
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
 _NAMESPACES = (
     "look at sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and what `dmesg` says of AppArmor"
@@ -21,15 +22,15 @@ _NAMESPACES = (
 def jail(context: Context) -> Iterator[Finding]:
     """The jail as a whole, Landlock, control groups."""
     try:
-        words = _tried(context)
+        words, layers = _tried(context)
     except MvmnixError as error:
         yield Finding.failed("jail", error)
         return
     if words:
         yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", _NAMESPACES)
         return
-    who = "a uid of its own for each machine" if caller.uid() == 0 else "your uid, in a user namespace: root gives more"
-    yield Finding("jail", Health.GOOD, f"{locate(BUBBLEWRAP)}; {who}")
+    yield Finding("jail", Health.GOOD, f"{locate(BUBBLEWRAP)}; {', '.join(layers)}")
+    yield _uids(own=IsolationLayer.OWN_UID in layers)
     if version := landlock.abi():
         yield Finding("Landlock", Health.GOOD, f"version {version}")
     else:
@@ -37,6 +38,21 @@ def jail(context: Context) -> Iterator[Finding]:
         yield Finding("Landlock", Health.NOTE, said, "boot a kernel with it, among the `lsm=` that it starts")
     yield _limits(client.groups())
     yield from _shares()
+
+
+def _uids(*, own: bool) -> Finding:
+    """Which uid a hypervisor has; `own` says whether the one that was tried had one of its own."""
+    if caller.uid() == 0:
+        return Finding("uids", Health.GOOD, f"one for each machine, from {ids.FIRST_OF_POOL} on")
+    try:
+        found = SubordinateIds.find()
+    except MvmnixError as error:
+        return Finding("uids", Health.NOTE, f"{_YOURS}: {error.message}", error.hint)
+    if not own:
+        hint = f"run {found.newuidmap} by hand, or see what MVMNIX_LOG=info says of a start"
+        return Finding("uids", Health.NOTE, f"{_YOURS}: {found.newuidmap} maps none of your subordinate uids", hint)
+    last = found.first_uid + found.count - 1
+    return Finding("uids", Health.GOOD, f"one for each machine, of your subordinate uids {found.first_uid} to {last}")
 
 
 def _shares() -> Iterator[Finding]:
@@ -59,14 +75,14 @@ def _limits(found: ControlGroups) -> Finding:
     return Finding("control groups", Health.NOTE, said, hint)
 
 
-def _tried(context: Context) -> tuple[str, ...]:
-    """Enter a sandbox with a program that ends at once; what was complained about, if anything."""
+def _tried(context: Context) -> tuple[tuple[str, ...], tuple[IsolationLayer, ...]]:
+    """Enter a sandbox with a program that ends at once: what it complained about, and what stood around it."""
     invocation = Invocation((locate(BUBBLEWRAP), "--version"), ())
     spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
     sandbox = open_jail(context).sandbox((), spec, invocation)
     process = HypervisorProcess.spawn(invocation, (), sandbox)
     try:
         process.wait()
-        return process.last_words
+        return process.last_words, process.layers
     finally:
         process.close()

@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 import stat
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -133,10 +133,12 @@ class Unpack:
         self.file_end()
         while len(self._fds) > 1:
             self.leave()
-        with suppress(FileNotFoundError, NotADirectoryError):
-            shutil.rmtree(self._temporary, dir_fd=self._fds[0])
-        with suppress(FileNotFoundError, IsADirectoryError):
+        try:  # first as a file: rmtree would open it, and its mode may not let its owner do that
             os.unlink(self._temporary, dir_fd=self._fds[0])
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:
+            shutil.rmtree(self._temporary, dir_fd=self._fds[0])
         self._close()
 
     def _close(self) -> None:

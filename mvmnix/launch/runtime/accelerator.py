@@ -4,8 +4,11 @@
 plan's own verified kernel and initrd under KVM, without a disk, until the guest agent reports.
 """
 
+import grp
 import hashlib
 import os
+import pwd
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,8 +113,28 @@ def _recall(cache: Directory, name: str) -> KvmVerdict | None:
 
 
 def kvm_access_hint(device: str) -> str:
-    """How the caller gets to open KVM's device; root's mvm gets there by its group (docs/privileges.md)."""
-    return f"chgrp kvm {device} && chmod 0660 {device}" if caller.uid() == 0 else "join the group kvm"
+    """How the caller gets to open KVM's device, which is used by its group, also by root's mvm (docs/privileges.md)."""
+    opened = f"chgrp kvm {device} && chmod 0660 {device}"
+    status = os.stat(device)  # noqa: PTH116 - a text
+    by_group = status.st_gid != 0 and status.st_mode & stat.S_IRGRP and status.st_mode & stat.S_IWGRP
+    if caller.uid() == 0:
+        return opened
+    join = f"usermod --append --groups {_group_name(status.st_gid) if by_group else 'kvm'} {_user_name()}"
+    return f"an administrator runs: {join if by_group else f'{opened} && {join}'}; then log in anew"
+
+
+def _group_name(gid: int) -> str:
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
 
 
 class KvmProbe:
@@ -144,7 +167,7 @@ class KvmProbe:
         if not Path(self._device).exists():
             return KvmVerdict(usable=False, seen=f"{self._device} doesn't exist")
         if not os.access(self._device, os.R_OK | os.W_OK):
-            return KvmVerdict(usable=False, seen=f"{self._device} may not be opened ({kvm_access_hint(self._device)})")
+            return KvmVerdict(usable=False, seen=f"{self._device} may not be opened (`mvm doctor` says how)")
         name = self._name(spec, kernel)
         verdict = _recall(self._cache, name)
         if verdict is None:

@@ -32,7 +32,7 @@ def test_names_are_no_markup(name: str) -> None:
     assert re.search(r"✓ fetching \([0-9.]+ s, 1 file\)", said.getvalue())
 
 
-LONG = "accelerator: TCG (software emulation); /dev/kvm may not be opened (chgrp kvm /dev/kvm && chmod 0660 /dev/kvm)"
+LONG = "accelerator: TCG (software emulation); /dev/kvm may not be opened (`mvm doctor` says how it can be)"
 
 
 def test_without_a_terminal_no_line_is_wrapped() -> None:

@@ -202,7 +202,7 @@ def test_a_place_of_another_s_is_refused(path: str) -> None:
         GRANTED.add_to_group(path, os.getpid())
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root's control groups")
+@pytest.mark.root("root's control groups")
 def test_a_group_of_another_command_is_removed() -> None:
     """It may have been made from another group, as that of another session."""
     parents = ControlGroups.find().parents
@@ -230,7 +230,7 @@ def test_what_only_looks_like_a_group_stays(tmp_path: Path) -> None:
     assert (tmp_path / "mvmnix-1-0123abcd").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root's control groups")
+@pytest.mark.root("root's control groups")
 def test_there_are_only_so_many_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     parents = [parent.path for parent in ControlGroups.find().limiting(Controller.MEMORY).parents]
     if not parents:

@@ -10,6 +10,8 @@ from mvmnix import own_flake
 from mvmnix.privileges import grants
 from mvmnix.privileges.grants import Grants, is_closed
 
+pytestmark = pytest.mark.root("grants are of what belongs to root")
+
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
@@ -118,7 +120,6 @@ def test_what_is_meant_for_a_guest_grants_nothing(
     assert granted(base, *words) == expected
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
 def test_a_planted_git_directory_opens_nothing(base: Path) -> None:
     os.chown(base / "project/.git", 1234, 1234)
     assert granted(base, "BASE/project/guest") == {"project/guest": True}
@@ -176,7 +177,6 @@ def test_what_others_reach_is_granted_to_read(base: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("mode", "group", "closed"), [(0o700, 0, True), (0o710, 0, True), (0o710, 7, False), (0o711, 0, False)]
 )
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
 def test_closed(mode: int, group: int, *, closed: bool) -> None:
     where = Path("/run/mvmnix-closed")
     where.mkdir()
@@ -191,7 +191,6 @@ def test_closed(mode: int, group: int, *, closed: bool) -> None:
         where.rmdir()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
 def test_another_user_s_directory_is_named_and_not_written(base: Path) -> None:
     """A guest may be served it, with that user's rights; root's mvm makes nothing there that would be root's."""
     os.chown(base / "project", 1234, 1234)

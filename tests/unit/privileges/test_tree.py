@@ -33,7 +33,7 @@ def made(path: Path, served: ServedDirectory, *, granted: bool, named: bool) -> 
         os.close(fd)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives directories away")
+@pytest.mark.root("root alone gives directories away")
 @pytest.mark.parametrize(
     ("served", "granted", "named", "rights"),
     [

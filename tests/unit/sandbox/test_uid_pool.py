@@ -126,7 +126,7 @@ def test_sweeping_leaves_nothing(tmp_path: Path) -> None:
     assert not group.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="what root's pool does with root's rights")
+@pytest.mark.root("what root's pool does with root's rights")
 def test_a_note_lets_root_remove_and_kill_nothing_else(pool: UidPool, tmp_path: Path) -> None:
     """Notes of root's pool are written without root's rights: a process of mvm's that was taken over writes any."""
     victim = subprocess.Popen(["/bin/sleep", "60"])
@@ -164,7 +164,7 @@ def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None
     assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another uid")
+@pytest.mark.root("only root can start a process of another uid")
 def test_processes_of_a_leases_uid_are_ended() -> None:
     uid = 1_950_000_000 + os.getpid()
     left = [subprocess.Popen(["sleep", "1000"], user=uid, group=uid, extra_groups=[]) for _ in range(3)]
@@ -185,7 +185,7 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another uid")
+@pytest.mark.root("only root can start a process of another uid")
 def test_a_killed_holder_needs_no_note(tmp_path: Path) -> None:
     """Its lock file says enough: a helper's holder writes nothing else."""
     first = 1_960_000_000 + os.getpid()

@@ -97,7 +97,7 @@ def test_objects_that_lie_elsewhere(repository: Repository, tmp_path: Path) -> N
     assert "lie in another repository" in refused(tmp_path / "shared")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.root("only root gives files away")
 @pytest.mark.parametrize("name", [".", ".git"])
 def test_another_users_repository(repository: Repository, name: str) -> None:
     os.chown(repository.path / name, 1234, 1234)

@@ -1,6 +1,7 @@
 """`mvm doctor`: says what works and what repairs the rest; exits with 1 when something does not work."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -8,16 +9,19 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.doctor import checks
+from mvmnix import caller
+from mvmnix.api.doctor import checks, jail
 from mvmnix.api.doctor import floor as floor_check
 from mvmnix.api.doctor.checks import isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
 from mvmnix.clock import now
+from mvmnix.errors import MvmnixError
 from mvmnix.launch.runtime.accelerator import KvmVerdict
 from mvmnix.model import Digest
 from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.strict import show_time
 from tests.unit.cli.station import ROOT, Station
@@ -101,6 +105,47 @@ def test_without_bubblewrap(station: Station) -> None:
     station.monkeypatch.setattr("mvmnix.launch.jail.sandbox.BUBBLEWRAP", nowhere)
     finding = found(station)["jail"]
     assert (finding["health"], finding["next"]) == ("bad", "apt-get install bubblewrap")
+
+
+SUBORDINATE = SubordinateIds(132_768, 132_768, 4096, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+
+
+def no_range(_: type[SubordinateIds]) -> SubordinateIds:
+    raise MvmnixError("ada has no range", hint="an administrator gives some")
+
+
+@pytest.mark.parametrize(
+    ("caller_uid", "own", "found_by", "health", "said", "hint"),
+    [
+        (0, True, no_range, "good", "one for each machine, from 1900544000 on", ""),
+        (1000, True, lambda _: SUBORDINATE, "good", "of your subordinate uids 132768 to 136863", ""),
+        (1000, False, lambda _: SUBORDINATE, "note", "newuidmap maps none of your subordinate uids", "MVMNIX_LOG=info"),
+        (
+            1000,
+            False,
+            no_range,
+            "note",
+            "machines have your uid, each in a user namespace of its own: ada has",
+            "admin",
+        ),
+    ],
+    ids=["root", "subordinate", "newuidmap fails", "no range"],
+)
+def test_which_uid_a_machine_has(
+    monkeypatch: pytest.MonkeyPatch,
+    caller_uid: int,
+    own: bool,
+    found_by: Callable[[type[SubordinateIds]], SubordinateIds],
+    health: str,
+    said: str,
+    hint: str,
+) -> None:
+    monkeypatch.setattr(caller, "uid", lambda: caller_uid)
+    monkeypatch.setattr(SubordinateIds, "find", classmethod(found_by))
+    finding = jail._uids(own=own)
+    assert (finding.what, finding.health) == ("uids", health)
+    assert said in finding.said
+    assert hint in finding.next
 
 
 def test_walls_that_a_host_lacks_are_named(station: Station) -> None:

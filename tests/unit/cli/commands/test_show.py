@@ -145,6 +145,7 @@ def test_a_flipped_byte_of_an_exported_image(
 
 
 def test_the_first_line_of_an_image_says_what_its_files_are_worth(settled: Station, exported: Path) -> None:
+    (exported / "rootfs").chmod(0o600)
     with (exported / "rootfs").open("ab") as rootfs:
         rootfs.write(b"x")
     said = settled.mvm("show", exported)
@@ -371,6 +372,7 @@ def test_without_a_policy_nothing_is_shown(settled: Station, built: str) -> None
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
+    path.chmod(0o600)  # an exported file is read-only
     path.write_bytes(data)
 
 

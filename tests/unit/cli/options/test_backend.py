@@ -1,7 +1,6 @@
 """`--backend`: what a plan says of it, and that one that can't be had here is refused, with a word in the log."""
 
 import json
-import os
 import re
 
 import pytest
@@ -80,7 +79,7 @@ def test_a_container_is_refused_by_the_policy_that_mvm_makes(settled: Station) -
     assert [record["reasons"] for record in log(settled)] == [["isolation-unavailable"]]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a container users of its own")
+@pytest.mark.root("only root can give a container users of its own")
 def test_a_container_where_the_policy_says_that_word_too(settled: Station) -> None:
     """The image here is no file system, which is found out where it can do no harm."""
     policy = settled.config / "trust.toml"

@@ -1,6 +1,5 @@
 """What a backend lacks on a host is said, all of it, and a plan that names one that lacks anything is refused."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -55,7 +54,7 @@ def test_a_program_that_others_could_change_counts_for_nothing(monkeypatch: pyte
     assert ReasonCode.STATE_PERMISSIONS in changeable.why
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="what root has")
+@pytest.mark.root("what root has")
 def test_what_a_container_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     programs = tuple(Candidates(name, (f"/nonexistent/{name}",), f"install {name}") for name in ("crun", "bwrap"))
     monkeypatch.setattr("mvmnix.launch.container.crun.PROGRAMS", programs)

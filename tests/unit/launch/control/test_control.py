@@ -249,6 +249,7 @@ def test_a_caller_who_talks_nonsense(here: House, data: bytes) -> None:
     assert heard(here, "echo", "still there") == (0, b"still there\n", b"")
 
 
+@pytest.mark.root("only root can become another user")
 def test_the_socket_is_private_and_another_user_is_hung_up_on(here: House) -> None:
     entry = running(here)
     where = here.path / "machines" / entry.status.machine

@@ -47,9 +47,17 @@ def everything(where: Path) -> dict[str, bytes | None]:
 def test_a_file_and_a_tree(tmp_path: Path) -> None:
     unpacked(tmp_path, file(b"", b"data", 0o4), END, name=b"one")
     unpacked(tmp_path / "two", ROOT, file(b"\xff", b"x", 0o777), head(Kind.DIRECTORY, b"d"), LEAVE, LEAVE, END)
-    assert everything(tmp_path) == {"one": b"data", "two": None, os.fsdecode(b"two/\xff"): b"x", "two/d": None}
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("one", os.fsdecode(b"two/\xff"), "two/d")]
     assert modes == [0o4, 0o755, 0o700]
+    (tmp_path / "one").chmod(0o600)
+    assert everything(tmp_path) == {"one": b"data", "two": None, os.fsdecode(b"two/\xff"): b"x", "two/d": None}
+
+
+def test_a_file_that_its_owner_may_not_read_is_removed_like_any_other(tmp_path: Path) -> None:
+    """As a plain user; root may read everything."""
+    with pytest.raises(RefusedError):
+        unpacked(tmp_path, head(Kind.FILE, size=100, mode=0), b"half")
+    assert everything(tmp_path) == {}
 
 
 def test_nothing_is_replaced_unless_that_was_said_and_no_directory_ever(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.plan import Accelerator
+from mvmnix.launch.runtime import accelerator
 from mvmnix.launch.runtime.accelerator import KvmProbe, KvmVerdict, choose, known_verdicts
 from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
 from mvmnix.model import Digest
@@ -145,15 +147,38 @@ def test_a_device_that_is_not_there_is_not_probed(tmp_path: Path, device: str) -
     assert not list((tmp_path / "cache").iterdir())
 
 
-@pytest.mark.parametrize(("uid", "hint"), [(1000, "join the group kvm"), (0, "chgrp kvm DEVICE && chmod 0660 DEVICE")])
-def test_a_device_that_may_not_be_opened_is_not_probed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, hint: str
-) -> None:
+def test_a_device_that_may_not_be_opened_is_not_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     device = tmp_path / "kvm"
     device.touch()
     monkeypatch.setattr(os, "access", lambda *_: False)  # as for every uid but root's own
-    monkeypatch.setattr(caller, "uid", lambda: uid)
     with probing(tmp_path, Scenario.BOOTS, str(device)) as (probe, spec):
         verdict = probe.verdict(spec, KERNEL)
     assert not verdict.usable
-    assert verdict.seen == f"{device} may not be opened ({hint.replace('DEVICE', str(device))})"
+    assert verdict.seen == f"{device} may not be opened (`mvm doctor` says how)"
+
+
+OPENED = "chgrp kvm DEVICE && chmod 0660 DEVICE"
+JOIN = "usermod --append --groups GROUP ada"
+
+
+@pytest.mark.parametrize(
+    ("uid", "gid", "mode", "hint"),
+    [
+        (0, 0, 0o600, OPENED),
+        (1000, 44, 0o660, f"an administrator runs: {JOIN.replace('GROUP', 'video')}; then log in anew"),
+        (1000, 4_000_000, 0o660, f"an administrator runs: {JOIN.replace('GROUP', '4000000')}; then log in anew"),
+        (1000, 44, 0o640, f"an administrator runs: {OPENED} && {JOIN.replace('GROUP', 'kvm')}; then log in anew"),
+        (1000, 0, 0o660, f"an administrator runs: {OPENED} && {JOIN.replace('GROUP', 'kvm')}; then log in anew"),
+    ],
+    ids=["root", "a group's", "a group without a name", "not to write", "root's"],
+)
+def test_what_opens_the_device_depends_on_whose_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, gid: int, mode: int, hint: str
+) -> None:
+    """Who is a member of a group that may not use it has gained nothing."""
+    device = tmp_path / "kvm"
+    found = os.stat_result((stat.S_IFCHR | mode, 1, 1, 1, 0, gid, 0, 0, 0, 0))
+    monkeypatch.setattr(os, "stat", lambda *_, **__: found)
+    monkeypatch.setattr(caller, "uid", lambda: uid)
+    monkeypatch.setattr(accelerator, "_user_name", lambda: "ada")
+    assert accelerator.kvm_access_hint(str(device)) == hint.replace("DEVICE", str(device))

@@ -66,7 +66,7 @@ def test_a_closed_directory_is_refused(monkeypatch: pytest.MonkeyPatch, uid: int
     assert hint in refused.value.hint
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives things away")
+@pytest.mark.root("root alone gives things away")
 def test_under_root_no_directory_of_root_s_is_written(where: Path) -> None:
     read, write = Share(str(where), "/data"), Share(str(where), "/data", Access.READ_WRITE)
     fd = open_directory(str(where))
@@ -96,7 +96,7 @@ def gives(where: Path) -> bool:
         os.close(fd)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="root alone gives things away")
+@pytest.mark.root("root alone gives things away")
 @pytest.mark.parametrize("place", [".", "in", "in/in"])
 @pytest.mark.parametrize(("mode", "group", "expected"), [(0o2755, 0, True), (0o755, 0, False), (0o2755, 7, False)])
 def test_whose_files_get_roots_group(where: Path, place: str, mode: int, group: int, *, expected: bool) -> None:

@@ -1,0 +1,189 @@
+"""Two users without root on one machine: twenty machines at once, and nothing shared but the kernel."""
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mvmnix import procfs
+from tests.conftest import PATIENCE, TREE, World
+
+pytestmark = [pytest.mark.vm, pytest.mark.root("only root can become two users")]
+
+#: Machines of each user.
+EACH = 10
+SPACES = ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup")
+#: mvm may lie where only root can read it, so all of it is imported first. The kernel keeps a process that changed its
+#: uid from its own files under /proc until it says otherwise (PR_SET_DUMPABLE).
+PLAINLY = """
+import importlib, os, pkgutil, sys
+import mvmnix
+from mvmnix.prctl import set_dumpable
+for module in pkgutil.walk_packages(mvmnix.__path__, "mvmnix."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+user = int(sys.argv.pop(1))
+os.setgroups([])
+os.setresgid(user, user, user)
+os.setresuid(user, user, user)
+set_dumpable(dumpable=True)
+from mvmnix.cli.main import main
+main()
+"""
+#: The users are in files of the test's own, which lie over the host's in a mount namespace.
+KNOWN = ("passwd", "subuid", "subgid")
+OVER = 'from=$1; shift; for name in passwd subuid subgid; do mount --bind "$from/$name" "/etc/$name"; done; exec "$@"'
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """`first` is the first of 65,536 subordinate uids."""
+
+    name: str
+    uid: int
+    first: int
+    place: Path
+
+    @property
+    def home(self) -> Path:
+        return self.place / self.name
+
+    def argv(self, *arguments: str | Path, tree: Path = TREE) -> list[str]:
+        """A command of mvm's as this user, whose checkout is `tree`."""
+        over = ["unshare", "--mount", "sh", "-euc", OVER, "sh", str(self.place / "etc")]
+        environment = [f"HOME={self.home}", f"PATH={os.environ['PATH']}", f"PYTHONPATH={tree}", "LANG=C.UTF-8"]
+        python = [sys.executable, "-P", "-c", PLAINLY, str(self.uid)]
+        return [*over, "env", "-i", *environment, *python, *map(str, arguments)]
+
+    def mvm(self, *arguments: str | Path, tree: Path = TREE) -> subprocess.CompletedProcess[bytes]:
+        argv = self.argv(*arguments, tree=tree)
+        return subprocess.run(argv, cwd="/", capture_output=True, timeout=PATIENCE, check=False)
+
+    def has(self, uid: int) -> bool:
+        return uid == self.uid or self.first <= uid < self.first + 65_536
+
+    def processes(self) -> dict[int, int]:
+        """By process id, the uid of each that is this user's."""
+        found = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError, KeyError):
+                (uid,) = procfs.uids(int(path.name))
+                (path / "exe").readlink()  # one that has ended has none
+                if self.has(uid):
+                    found[int(path.name)] = uid
+        return found
+
+
+@pytest.fixture
+def users() -> Iterator[list[User]]:
+    """Two users with subordinate uids, and homes that are closed to each other."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-users-") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        (place / "etc").mkdir()
+        made = [User("ada", 61_001, 910_000_000, place), User("bo", 61_002, 910_065_536, place)]
+        for each in KNOWN:
+            shutil.copy(Path("/etc", each), place / "etc" / each)
+            with (place / "etc" / each).open("a") as file:
+                for user in made:
+                    entry = (
+                        f"x:{user.uid}:{user.uid}::{user.home}:/bin/sh" if each == "passwd" else f"{user.first}:65536"
+                    )
+                    file.write(f"{user.name}:{entry}\n")
+        yield made
+
+
+def given(path: Path, user: User) -> None:
+    subprocess.run(["chown", "-R", "--no-dereference", f"{user.uid}:{user.uid}", path], check=True)
+
+
+def opened(processes: dict[int, int]) -> set[tuple[int, int]]:
+    """What they have open that could be written to or read by another: regular files, sockets, pipes, by inode."""
+    found = set()
+    for pid in processes:
+        for path in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                status = path.stat()
+                if not stat.S_ISCHR(status.st_mode):
+                    found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def test_twenty_machines_at_once_share_nothing_but_the_kernel(copied: World, users: list[User]) -> None:
+    made = copied.home.mvm(
+        *(
+            "plan",
+            "create",
+            "--out",
+            copied.home.path / "plan",
+            "./examples/hello",
+            "--",
+            "/bin/busybox",
+            "sleep",
+            "900",
+        ),
+        cwd=copied.tree,
+    )
+    assert made.returncode == 0, made.stderr.decode()
+    signed = copied.home.mvm("plan", "sign", copied.home.path / "plan", "--out", copied.home.path / "plan.json")
+    assert signed.returncode == 0, signed.stderr.decode()
+    for user in users:
+        shutil.copytree(copied.home.path, user.home)  # no hard links: their owner changes
+        given(user.home, user)
+    starting = [
+        subprocess.Popen(user.argv("launch", "--detach", "--name", f"m{number}", user.home / "plan.json"), cwd="/")
+        for number in range(EACH)
+        for user in users
+    ]
+    try:
+        assert [each.wait(PATIENCE) for each in starting] == [0] * EACH * len(users)
+        held = []
+        for user in users:
+            names = user.mvm("ps", "--quiet").stdout.decode().split()
+            assert len(names) == EACH
+            processes = user.processes()
+            hypervisors = {
+                pid: uid
+                for pid, uid in processes.items()
+                if Path(f"/proc/{pid}/exe").readlink().name.startswith("qemu")
+            }
+            assert len(hypervisors) == EACH
+            assert len({uid for uid in hypervisors.values() if uid != user.uid}) == EACH, "each has a uid of its own"
+            spaces = {
+                Path(f"/proc/{pid}/ns/{kind}").readlink()
+                for pid in hypervisors
+                for kind in ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup")
+            }
+            assert len(spaces) == 7 * EACH
+            held.append((set(processes), opened(processes), spaces))
+        (ours, files, spaces), (theirs, others, their_spaces) = held
+        assert not ours & theirs
+        assert not spaces & their_spaces
+        assert files and others and not files & others
+    finally:
+        for user in users:
+            user.mvm("kill", *(f"m{number}" for number in range(EACH)))
+    deadline = time.monotonic() + 60
+    while (left := [user.processes() for user in users]) != [{}, {}] and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == [{}, {}]
+
+
+def test_a_clone_of_another_user_is_refused_by_gits_own_rule(world: World, users: list[User]) -> None:
+    user = users[0]
+    user.home.mkdir()
+    given(user.home, user)
+    tree = user.place / "tree"
+    shutil.copytree(world.tree, tree, symlinks=True)
+    run = user.mvm("build", tree / "examples/hello", tree=tree)
+    assert run.returncode == 126, run.stderr.decode()
+    assert "git reads a repository for its owner alone" in run.stderr.decode()
