@@ -6,6 +6,7 @@ ECDSA on P-256 with SHA-256, or Ed25519: the two kinds that `cosign` verifies in
 import base64
 import binascii
 import os
+import shlex
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
+from mvmnix.trusted_path import owner_name, repair
 
 #: A PKCS#8 PEM of these kinds has less than 300 bytes.
 _LIMIT: Final = 4096
@@ -194,13 +196,16 @@ class PrivateKey:
         try:
             fd = directory.open_file(name)
         except RefusedError as error:
-            raise _loose(where, "; ".join(reason.why for reason in error.reasons)) from error
+            reason = error.reasons[0]
+            raise _loose(where, reason.why, reason.hint) from error
         with os.fdopen(fd, "rb") as file:
             status = os.fstat(file.fileno())
             if status.st_uid != os.geteuid():
-                raise _loose(where, f"it belongs to uid {status.st_uid}, not to us")
+                raise _loose(
+                    where, f"it belongs to {owner_name(status.st_uid)}, not to us", repair(where, recursive=False)
+                )
             if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise _loose(where, f"others can read or change it (mode {stat.S_IMODE(status.st_mode):04o})")
+                raise _loose(where, f"others can read or change it (mode {stat.S_IMODE(status.st_mode):04o})", "")
             text = file.read(_LIMIT)
         if text.startswith(_ENCRYPTED):
             return cls(_decrypted(text, password, where))
@@ -280,6 +285,6 @@ def _malformed(where: str) -> RefusedError:
     )
 
 
-def _loose(where: str, why: str) -> RefusedError:
-    hint = f"chown it to yourself and chmod 600 {where}; if others could read it, make a new key instead"
-    return refuse(ReasonCode.KEY_PERMISSIONS, where, why, hint)
+def _loose(where: str, why: str, how: str) -> RefusedError:
+    steps = (how, f"chmod 600 {shlex.quote(where)}", "if others could read it, make a new key instead")
+    return refuse(ReasonCode.KEY_PERMISSIONS, where, why, "; ".join(filter(None, steps)))

@@ -7,6 +7,8 @@ import secrets
 import shlex
 import shutil
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 from mvmnix import file_lock
@@ -71,7 +73,8 @@ class Directory:
 
     def create_file(self, name: str, mode: int = 0o600) -> int:
         """A descriptor of a new file, for reading and writing. Raises FileExistsError."""
-        return os.open(_component(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
+        with self._judged(name):
+            return os.open(_component(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
 
     def _open(self, name: str, flags: int) -> int:
         path = self.where(name)
@@ -154,7 +157,8 @@ class Directory:
 
     def rename(self, old: str, new: str, *, durable: bool = True) -> None:
         """Give a file of this directory another name, durably unless it is of no matter; what had it is replaced."""
-        os.rename(_component(old), _component(new), src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        with self._judged(new):
+            os.rename(_component(old), _component(new), src_dir_fd=self.fd, dst_dir_fd=self.fd)
         if durable:
             self.sync()
 
@@ -177,7 +181,8 @@ class Directory:
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
         try:
-            os.unlink(_component(name), dir_fd=self.fd)
+            with self._judged(name):
+                os.unlink(_component(name), dir_fd=self.fd)
         except FileNotFoundError:
             return
         self.sync()
@@ -189,19 +194,33 @@ class Directory:
 
     def lock(self, name: str) -> Lock:
         """The exclusive lock on the lock file `name`, waited for; see mvmnix/file_lock.py."""
-        return file_lock.acquire(self.fd, _component(name))
+        with self._judged(name):
+            return file_lock.acquire(self.fd, _component(name))
 
     def share(self, name: str) -> Lock:
         """The lock on the lock file `name` together with others who share it, waited for."""
-        return file_lock.share(self.fd, _component(name))
+        with self._judged(name):
+            return file_lock.share(self.fd, _component(name))
 
     def try_lock(self, name: str) -> Lock | None:
         """The exclusive lock on the lock file `name`, or None when it is held already."""
-        return file_lock.try_acquire(self.fd, _component(name))
+        with self._judged(name):
+            return file_lock.try_acquire(self.fd, _component(name))
 
     def holder(self, name: str) -> int | None:
         """The process that holds that lock now, as the kernel says; None when none does."""
-        return file_lock.holder(self.fd, _component(name))
+        with self._judged(name):
+            return file_lock.holder(self.fd, _component(name))
+
+    @contextmanager
+    def _judged(self, name: str) -> Iterator[None]:
+        """Where the system denies something about this name, say whose it is, or whose this directory is."""
+        try:
+            yield
+        except PermissionError:
+            judge_closed(name, self.where(name), self.fd)
+            judge_closed(".", self.path, self.fd)
+            raise
 
     def close(self) -> None:
         """Close the descriptor. A second call does nothing."""

@@ -10,11 +10,13 @@ that is then used, so that it can't be changed between the look and the use:
 
 import errno
 import os
+import pwd
 import shlex
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 
+from mvmnix import caller
 from mvmnix.errors import ReasonCode, UsageError, refuse
 
 #: How a directory is opened that is to be listed, made durable and used.
@@ -22,6 +24,8 @@ DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: A parent need not be readable, only passable (/home is 0711 in places).
 _PARENT = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+#: What mvm's own directories are called, in each of the XDG directories.
+OWN = "mvmnix"
 
 #: How to get from a parent's descriptor to that of a name in it: name, path for messages, parent, open flags.
 type Step = Callable[[str, str, int, int], int]
@@ -70,8 +74,13 @@ def make_component(name: str, path: str, parent: int, flags: int) -> int:
     try:
         return open_component(name, path, parent, flags)
     except FileNotFoundError:
-        with suppress(FileExistsError):  # another process of ours was faster
+        try:
             os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:  # another process of ours was faster
+            pass
+        except PermissionError:
+            judge_closed(".", os.path.dirname(path), parent)  # noqa: PTH120 - a text
+            raise
     readable = os.open(".", DIRECTORY, dir_fd=parent)
     try:
         os.fsync(readable)
@@ -97,18 +106,84 @@ def judge(path: str, status: os.stat_result) -> None:
     """Refuse a file or directory that a user other than us and root could have changed."""
     us = os.geteuid()
     if status.st_uid not in {us, 0}:
-        why = f"it belongs to uid {status.st_uid}, who could change what mvm finds there"
-        hint = f"chown {us} {shlex.quote(path)}, or point HOME or the XDG_… variables elsewhere"
-        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint)
+        why = f"it belongs to {owner_name(status.st_uid)}, who could change what mvm finds there"
+        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, _hint_for_foreign(path, status.st_uid))
     if status.st_mode & _OTHERS_WRITE:
         why = f"others than its owner may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
         raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, f"chmod go-w {shlex.quote(path)}")
 
 
 def judge_closed(name: str, path: str, parent: int) -> None:
-    """As `judge`, for what couldn't be opened: whose it is says more than that."""
-    with suppress(OSError):
-        judge(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
+    """As `judge`, for what couldn't be opened, made or changed; what is root's is refused here as well.
+
+    `name` may be "." for the directory `parent` itself. Returns where the owner isn't what is in the way.
+    """
+    try:
+        status = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    except PermissionError:  # the parent may not be passed
+        path, status = os.path.dirname(path), os.fstat(parent)  # noqa: PTH120 - a text
+    except OSError:
+        return
+    judge(path, status)
+    if status.st_uid != os.geteuid():
+        why = f"it belongs to {owner_name(status.st_uid)} and is closed to {owner_name(os.geteuid())}, who runs mvm"
+        is_ours = is_beneath(path, home_of(caller.uid())) or os.fstat(parent).st_uid == os.geteuid()
+        hint = _hint_for_closed(path, is_directory=stat.S_ISDIR(status.st_mode), is_ours=is_ours)
+        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint)
+
+
+def owner_name(uid: int) -> str:
+    """A uid, and the user's name where the password file has it.
+
+    >>> owner_name(0)
+    'uid 0 (root)'
+    """
+    try:
+        return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
+    except KeyError:
+        return f"uid {uid}"
+
+
+def repair(*paths: str, recursive: bool = True) -> str:
+    """The command by which these belong to the caller. It follows no symbolic link."""
+    user = caller.uid()
+    with suppress(KeyError):
+        return _chown(pwd.getpwuid(user).pw_name, *paths, recursive=recursive)
+    return _chown(str(user), *paths, recursive=recursive)
+
+
+def _chown(user: str, *paths: str, recursive: bool) -> str:
+    sudo = () if caller.uid() == 0 else ("sudo",)
+    return shlex.join([*sudo, "chown", "-Rh" if recursive else "-h", f"{user}:", *paths])
+
+
+def home_of(uid: int) -> str | None:
+    """The home directory of a user, as the password file has it; None without one, and for `/`."""
+    with suppress(KeyError):
+        home = os.path.normpath(pwd.getpwuid(uid).pw_dir)
+        return home if home.startswith("/") and home != "/" else None
+    return None
+
+
+def is_beneath(path: str, directory: str | None) -> bool:
+    """Whether a path is one in that directory, by its text."""
+    return directory is not None and path.startswith(f"{directory}/")
+
+
+def _hint_for_foreign(path: str, owner: int) -> str:
+    theirs = home_of(owner)
+    if caller.uid() == 0 and theirs is not None and (path == theirs or is_beneath(path, theirs)):
+        return "run mvm as that user, without sudo; or have it use root's own home: sudo -H mvm …"
+    return f"{repair(path, recursive=False)}, or point HOME or the XDG_… variables elsewhere"
+
+
+def _hint_for_closed(path: str, *, is_directory: bool, is_ours: bool) -> str:
+    """What lies in the caller's home or directory is the caller's to have; elsewhere it may be closed for a reason."""
+    if not is_ours:
+        return f"if every user is to read it: chmod a+rX {shlex.quote(path)}; else point the XDG_… variables elsewhere"
+    is_own = OWN in path.split("/")
+    doctor = "; `mvm doctor` names all such files" if is_own or is_directory else ""
+    return f"{repair(path, recursive=is_directory and is_own)}{doctor}"
 
 
 def _judge_parent(path: str, status: os.stat_result) -> None:

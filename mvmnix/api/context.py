@@ -81,7 +81,12 @@ class Context:
     @property
     def policy_files(self) -> tuple[Files, Files]:
         """What the machine's files and the user's say. Raises RefusedError."""
-        return read_policy_files(FLOOR, self.roots.config)
+        return read_policy_files(self.floor, self.roots.config)
+
+    @property
+    def floor(self) -> str:
+        """The directory of the machine's policy files, which need not exist."""
+        return FLOOR
 
     @cached_property
     def config(self) -> config.Config:

@@ -6,6 +6,6 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "checks": "look_at_host",
-        "finding": "Health",
+        "finding": "Finding Health",
     },
 )

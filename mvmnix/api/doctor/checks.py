@@ -9,7 +9,10 @@ from mvmnix import __version__
 from mvmnix.api.audit_log import ask_anchors_of
 from mvmnix.api.context import Context
 from mvmnix.api.doctor.finding import Finding, Health
+from mvmnix.api.doctor.floor import floor
 from mvmnix.api.doctor.jail import jail
+from mvmnix.api.doctor.ownership import ownership
+from mvmnix.api.doctor.root_state import root_state
 from mvmnix.api.signer import key_file
 from mvmnix.audit import AnchorAnswer, verify_log
 from mvmnix.builder.nix import NIX, HostNix
@@ -155,9 +158,12 @@ CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("hypervisor", _hypervisor),
     ("jail", jail),
     ("backends", _other_backends),
+    ("files of root's", ownership),
     ("trust", _trust),
+    ("policy floor", floor),
     ("audit log", _log),
     ("anchors", _anchors),
+    ("root's state", root_state),
 )
 
 
@@ -166,5 +172,5 @@ def look_at_host(context: Context) -> Iterator[Finding]:
     for name, check in CHECKS:
         try:
             yield from check(context)
-        except MvmnixError as error:
-            yield Finding(name, Health.BAD, error.message, error.hint)
+        except (MvmnixError, OSError) as error:
+            yield Finding.failed(name, error)

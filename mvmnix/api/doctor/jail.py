@@ -24,7 +24,7 @@ def jail(context: Context) -> Iterator[Finding]:
     try:
         words, layers = _tried(context)
     except MvmnixError as error:
-        yield Finding("jail", Health.BAD, error.message, error.hint)
+        yield Finding.failed("jail", error)
         return
     if words:
         yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", _NAMESPACES)

@@ -4,9 +4,9 @@ import click
 from rich.console import Console
 
 from mvmnix.api import open_context
-from mvmnix.api.doctor import Health, look_at_host
+from mvmnix.api.doctor import Finding, Health, look_at_host
 from mvmnix.cli.output import TERMINAL, answer
-from mvmnix.escaping import escape
+from mvmnix.escaping import escape, escape_line
 
 _MARKS = {Health.GOOD: "[green]✓[/green]", Health.NOTE: "[yellow]•[/yellow]", Health.BAD: "[red]✗[/red]"}
 
@@ -18,10 +18,16 @@ def doctor(as_json: bool) -> int:
     with open_context(TERMINAL) as context:
         found = list(look_at_host(context))
     if as_json:
-        answer("doctor", [{"what": f.what, "health": f.health, "said": f.said, "next": f.next} for f in found])
+        answer("doctor", [_record(one) for one in found])
     else:
         console = Console(highlight=False)
         for one in found:
             console.print(f"{_MARKS[one.health]} [bold]{one.what}[/bold] ", end="")
             console.print(escape(one.said + (f"  → {one.next}" if one.next else "")), markup=False)
+            for line in one.commands:  # as wide as they are: a terminal's own line breaks are not copied
+                console.print(escape_line(f"    {line}"), markup=False, soft_wrap=True)
     return int(any(one.health is Health.BAD for one in found))
+
+
+def _record(it: Finding) -> dict[str, object]:
+    return {"what": it.what, "health": it.health, "said": it.said, "next": it.next, "commands": list(it.commands)}

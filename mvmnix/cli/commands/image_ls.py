@@ -20,6 +20,7 @@ from mvmnix.api import (
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.output import MIB, TERMINAL, answer, notice, short, table, tell_freed
 from mvmnix.clock import now
+from mvmnix.errors import ReasonCode
 from mvmnix.escaping import escape_line
 from mvmnix.plural import counted
 from mvmnix.strict import show_time
@@ -67,7 +68,9 @@ def list_(as_json: bool) -> None:
     table(("NAME", "ATTRIBUTE", "DIGEST", "CREATED", "SIZE", "NEEDED BY"), (_row(each, digests) for each in records))
     for record in records:
         if not record["verified"]:
-            notice(f"{digests[str(record['manifest'])]} doesn't verify: {_joined(record['reasons'])}")
+            said = _joined(record["reasons"])
+            which = "; `mvm doctor` names the file" if ReasonCode.STATE_PERMISSIONS in said else ""
+            notice(f"{digests[str(record['manifest'])]} doesn't verify: {said}{which}")
 
 
 #: The same by the name that users of podman type.

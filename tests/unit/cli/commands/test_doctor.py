@@ -11,12 +11,14 @@ import pytest
 
 from mvmnix import caller
 from mvmnix.api.doctor import checks, jail
+from mvmnix.api.doctor import floor as floor_check
 from mvmnix.api.doctor.checks import isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.runtime.accelerator import KvmVerdict
+from mvmnix.model import Digest
 from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
@@ -254,3 +256,61 @@ def test_what_holds_a_guest_here(kvm: bool, health: str, boundary: str) -> None:
 def test_what_probes_of_kvm_found(verdicts: tuple[KvmVerdict, ...], health: str, said: str) -> None:
     finding = probed(verdicts)
     assert (finding.health, finding.said) == (health, said)
+
+
+def test_without_a_floor_each_user_s_policy_counts_alone(settled: Station) -> None:
+    finding = found(settled)["policy floor"]
+    assert (finding["health"], "there is none (" in finding["said"]) == ("note", True)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "health", "said"),
+    [
+        (lambda user, floor: None, "good", "your trust.toml is within it; it holds for every user of this machine"),
+        (lambda user, floor: user.unlink(), "good", "you have none of your own, so it is your policy"),
+        (
+            lambda user, floor: floor.write_text(
+                floor.read_text().replace('"path:*"', '"path:/only"').replace("true", "false")
+            ),
+            "bad",
+            "yours is refused under it: [policy-widens]",
+        ),
+        (lambda user, floor: floor.write_text("nonsense"), "bad", "[policy-malformed]"),
+        (lambda user, floor: floor.chmod(0o666), "bad", "[state-permissions]"),
+    ],
+)
+def test_whom_a_floor_holds_for(settled: Station, spoil: Any, health: str, said: str) -> None:
+    floor = settled.path / "etc/trust.toml"
+    floored(settled, owner=0)
+    spoil(settled.config / "trust.toml", floor)
+    finding = found(settled)["policy floor"]
+    assert (finding["health"], said in finding["said"]) == (health, True), finding
+    if health == "good":
+        assert f"{floor}, {Digest.of(floor.read_bytes())}, belongs to uid 0 (root); " in finding["said"]
+
+
+def test_a_floor_that_is_not_root_s(settled: Station) -> None:
+    floored(settled, owner=54321)
+    finding = found(settled)["policy floor"]
+    assert (finding["health"], finding["next"]) == ("note", f"as root: chown root: {settled.path}/etc/trust.toml")
+    assert "other users' mvm refuses it" in finding["said"]
+
+
+def floored(station: Station, *, owner: int) -> None:
+    """The user's policy is the machine's, too; its file belongs to that uid, as a look at the owner says."""
+    etc = station.path / "etc"
+    etc.mkdir(mode=0o755)
+    (etc / "trust.toml").write_bytes((station.config / "trust.toml").read_bytes())
+    (etc / "trust.toml").chmod(0o644)
+    real = floor_check._owner
+    station.monkeypatch.setattr(floor_check, "_owner", lambda path: None if real(path) is None else owner)
+
+
+def test_commands_are_printed_as_they_are(settled: Station) -> None:
+    """However narrow the terminal is: what is copied from it has no line breaks but the command's own."""
+    assert settled.mvm("run", settled.flake(), "--", "true").code == 0
+    settled.monkeypatch.setattr("mvmnix.caller.uid", lambda: 0)
+    settled.monkeypatch.setenv("COLUMNS", "40")
+    commands = found(settled)["root's state"]["commands"]
+    assert len(max(commands, key=len)) > 100
+    assert "\n".join(f"    {line}" for line in commands) in settled.mvm("doctor").out

@@ -1,0 +1,72 @@
+"""What the system denies: where it is root's, the refusal says whose it is and what repairs it."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.private_dirs import Directory
+
+FOREIGN = 54321
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[Directory]:
+    tmp_path.chmod(0o700)
+    with Directory.create(str(tmp_path / "state")) as opened:
+        yield opened
+
+
+def refusal(action: Callable[[], object]) -> str:
+    with pytest.raises(RefusedError) as caught:
+        action()
+    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["file", "directory", "lock", "new"])
+def test_what_is_root_s_and_closed_says_whose_it_is(
+    directory: Directory, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system denies it as it does to a plain user; what is asked then says that it is root's."""
+    actions: dict[str, Callable[[], object]] = {
+        "file": lambda: directory.open_file(name),
+        "directory": lambda: directory.existing(name),
+        "lock": lambda: directory.lock(name),
+        "new": lambda: directory.create_file(name),
+    }
+    if name != "new":
+        Path(directory.where(name)).touch()
+
+    def denied(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "denied", name)
+
+    real = os.stat
+
+    def stat_(*arguments: object, **options: object) -> os.stat_result:
+        fields = list(real(*arguments, **options))  # type: ignore[arg-type]
+        fields[4] = 0
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "open", denied)
+    monkeypatch.setattr(os, "stat", stat_)
+    monkeypatch.setattr(os, "geteuid", lambda: FOREIGN)
+    message = refusal(actions[name])
+    assert f"{directory.path if name == 'new' else directory.where(name)}: refused" in message
+    assert f"it belongs to uid 0 (root) and is closed to uid {FOREIGN}, who runs mvm" in message
+
+
+def test_a_name_that_is_ours_is_denied_as_the_system_says(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path(directory.where("file")).touch(0o600)
+
+    def denied(*_: object, **__: object) -> int:
+        raise PermissionError(errno.EACCES, "denied", "file")
+
+    monkeypatch.setattr(os, "open", denied)
+    with pytest.raises(PermissionError):
+        directory.open_file("file")
