@@ -6,6 +6,7 @@ from mvmnix import caller
 from mvmnix.api.context import Context
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.host import open_jail
+from mvmnix.child_causes import NAMESPACES_HINT
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares import MKFS, VIRTIOFSD
 from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, LaunchSpec
@@ -13,9 +14,6 @@ from mvmnix.privileges import ControlGroups, Controller, client
 from mvmnix.sandbox import BUBBLEWRAP, landlock, locate
 
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
-_NAMESPACES = (
-    "look at sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and what `dmesg` says of AppArmor"
-)
 
 
 def jail(context: Context) -> Iterator[Finding]:
@@ -26,7 +24,7 @@ def jail(context: Context) -> Iterator[Finding]:
         yield Finding("jail", Health.BAD, error.message, error.hint)
         return
     if words:
-        yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", _NAMESPACES)
+        yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", NAMESPACES_HINT)
         return
     who = "a uid of its own for each machine" if caller.uid() == 0 else "your uid, in a user namespace: root gives more"
     yield Finding("jail", Health.GOOD, f"{locate(BUBBLEWRAP)}; {who}")

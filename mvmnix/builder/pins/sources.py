@@ -20,6 +20,7 @@ from mvmnix.builder.pins.seed import executable, seed_nar
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
 from mvmnix.plural import counted
+from mvmnix.process import ProcessError
 from mvmnix.sandbox import Pipe
 from mvmnix.store import Store
 
@@ -60,12 +61,15 @@ def fetch_sources(
     progress.total(len(files) + len(far))
     problems = web.run(far) if web is not None and far else []
     failed: dict[Source, Failure] = {}
+    clients: list[ProcessError] = []
     for registry in answering:
-        failed |= _Download(registry, store, progress).run(_of(registry, files))
+        download = _Download(registry, store, progress)
+        failed |= download.run(_of(registry, files))
+        clients += download.failures
     if failed:
         problems.append(_failure(failed, answering))
     if problems:
-        raise _joined(problems)
+        raise _joined(problems) from next(iter(clients), None)
     for part, package in whole.items():
         _take_out(part, package, store)
 
@@ -86,6 +90,8 @@ class _Download:
         self._progress = progress
         self._telling = threading.Lock()
         self._cancel = Pipe()
+        #: Of the first client that failed, whose file is among those that `run` returns.
+        self.failures: list[ProcessError] = []
 
     def run(self, sources: Sequence[Source]) -> dict[Source, Failure]:
         """Try all mirrors in order; returns what failed at every one of them. For one call."""
@@ -136,6 +142,8 @@ class _Download:
         names = [mirror.file(source) for source in batch]
         with downloaded(mirror.command(batch), names, cancelled=self._cancel.reading) as done:
             failed = dict(mirror.failures(batch, done.said) if done.status else {})
+            if done.status and not self.failures:
+                self.failures.append(done.failure())
             failed = {source: failure.because(done.refusals) for source, failure in failed.items()}
             absent = {}
             for source in [one for one in batch if one not in failed]:

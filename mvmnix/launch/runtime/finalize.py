@@ -37,6 +37,7 @@ from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.shares import ShareRecord
 from mvmnix.launch.vmm import Acceleration, BoundedLog, Invocation, IsolationLayer, StallReason, Usage
 from mvmnix.model import Digest
+from mvmnix.process import ProcessError
 from mvmnix.sandbox import trusted_executables
 
 #: How many corrupted blocks an error message names; the receipt has more.
@@ -87,6 +88,7 @@ class RunObservations:
     ready: datetime | None = None
     status: ExitStatus | None = None
     last_words: tuple[str, ...] = ()
+    child: ProcessError | None = None  # what complained, if any of its processes did
     console: BoundedLog | None = None
     output: OutputLog | None = None
     usage: Usage | None = None
@@ -253,7 +255,9 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             console = observations.console.last_lines() if observations.console is not None else ()
             last = "\n".join(f"  {line}" for line in (*observations.last_words, *console)[-10:])
             message = f"the machine {observations.home.status.machine} ended: {ended.reason} ({words})"
-            return MachineFailedError(f"{message}\n{last}" if last else message, hint=where, ended=ended)
+            failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=where, ended=ended)
+            failed.__cause__ = observations.child
+            return failed
 
 
 def _reason(observations: RunObservations, ending: Ending) -> EndReason:

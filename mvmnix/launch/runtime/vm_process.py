@@ -25,6 +25,7 @@ from mvmnix.launch.vmm import (
     Monitor,
     MonitorEvent,
 )
+from mvmnix.process import ProcessError
 
 _CHUNK = 65536
 #: Seconds after the hypervisor's death within which the kernel delivers what is left in its sockets.
@@ -217,6 +218,10 @@ class Guest:
             raise MvmnixError(f"cannot write to the hypervisor's monitor: {error.strerror}", hint=_DEAF) from error
         if told < len(data):
             raise MvmnixError("the hypervisor's monitor accepts no data", hint=_DEAF)
+
+    def failure(self) -> ProcessError | None:
+        """That the hypervisor failed, or a server of its shares: the first one that complained. None where none did."""
+        return self.process.failure() if self.process.last_words else self.shares.failure()
 
     def kill(self) -> None:
         """End the hypervisor now."""
