@@ -48,7 +48,11 @@ _TEXTS: Final = (
         r"(?i)could not resolve|name resolution|connection (refused|reset|timed out)|network is unreachable",
         Cause.NETWORK,
     ),
+    # what a shell says of a child of its own
     (r"^Killed$|^error: signal 9 ended", Cause.KILLED),
+    (r"^(Segmentation fault|Bus error|Aborted|Illegal instruction)", Cause.CRASHED),
+    (r"^Bad system call", Cause.FILTERED),
+    (r"^File size limit exceeded", Cause.FLOODED),
     (r"(?i)permission denied|operation not permitted|access denied", Cause.DENIED),
 )
 _CRASHES: Final = frozenset(
@@ -68,7 +72,7 @@ _HINTS: Final[Mapping[Cause, str]] = MappingProxyType(
     {
         Cause.MISSING: "install the package that has it",
         Cause.NOT_EXECUTABLE: "see what it is and who may execute it: ls -lL {program}",
-        Cause.KILLED: "the kernel does so when memory runs out: `journalctl -k` says whether it did; else try again",
+        Cause.KILLED: "the kernel does so where memory runs out: see `journalctl -k`, end other programs, and try again",
         Cause.CRASHED: "`journalctl -k` says more; see whether its package has an update",
         Cause.FILTERED: "report this as a bug of mvm: its filter of system calls is too strict for this program",
         Cause.LATE: "see whether this machine is busy (uptime), and try again",

@@ -135,7 +135,7 @@ def _status(status: int) -> str:
 def one_line(argv: Sequence[str]) -> str:
     """A command as a shell would read it, in one line: long words and all but the first ones are cut.
 
-    Of a word with several lines, which is a script, the first is shown.
+    The lines of a script stand in one, with `;` between them.
 
     >>> one_line(["/bin/echo", "two words", *"abc"])
     "/bin/echo 'two words' a b c"
@@ -152,9 +152,8 @@ def one_line(argv: Sequence[str]) -> str:
 
 
 def _shown(word: str) -> str:
-    lines = [line for line in word.splitlines() if line.strip()]
-    plain = " ".join(_printable("".join(lines[:1])).split())
-    return f"{plain[:_WORD]}…" if len(plain) > _WORD or len(lines) > 1 else plain
+    plain = "; ".join(filter(None, (" ".join(_printable(line).split()) for line in word.splitlines())))
+    return f"{plain[:_WORD]}…" if len(plain) > _WORD else plain
 
 
 def first_cause(said: bytes) -> str:

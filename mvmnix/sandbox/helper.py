@@ -239,7 +239,7 @@ def _unmade(argv: tuple[str, ...], ended: Ended) -> MvmnixError:
     """Those that make the sandbox failed, and the program never began: its files and arguments are not to blame."""
     failure = process.ProcessError(process.Completed(argv, ended.status, b"", ended.stderr), hints=_UNMADE)
     why = failure.cause or f"status {ended.status}"
-    error = MvmnixError(f"the sandbox for {Path(argv[0]).name} can't be made: {why}", hint=failure.hint)
+    error = MvmnixError(f"the sandbox can't be made: {why}", hint=failure.hint)
     error.__cause__ = failure
     return error
 

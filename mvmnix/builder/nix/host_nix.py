@@ -36,8 +36,8 @@ _HINTS: Final[Mapping[Cause, str]] = {
     Cause.MISSING: NIX.hint,
     Cause.DISK_FULL: "make room where {where} lies, and try again",
     Cause.NAMESPACES: f"builds need user namespaces: {NAMESPACES_HINT}",
-    Cause.DENIED: "`mvm doctor` says which Nix store is used and why; see who owns what is in {where}",
-    Cause.READ_ONLY: "`mvm doctor` says which Nix store is used and why; see who owns what is in {where}",
+    Cause.DENIED: "`mvm doctor` says which Nix store is used and why; see who owns that file (ls -ld)",
+    Cause.READ_ONLY: "`mvm doctor` says which Nix store is used and why; `findmnt` says what is mounted read-only",
 }
 #: What else Nix (2.26) says of what failed → what to do. The first that fits counts.
 _ADVICE: Final = (

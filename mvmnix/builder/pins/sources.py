@@ -17,6 +17,7 @@ from mvmnix.builder.pins.debian import Apt
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.pypi import Pip
 from mvmnix.builder.pins.seed import executable, seed_nar
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
 from mvmnix.plural import counted
@@ -26,6 +27,8 @@ from mvmnix.store import Store
 
 #: Children at a time: more would only share the same line, and a mirror shall not be stormed.
 CHILDREN = 4
+#: So many of the pins that could not be fetched are named.
+_NAMED = 12
 _DEB_LIMIT = 1 << 30
 
 
@@ -67,7 +70,7 @@ def fetch_sources(
         failed |= download.run(_of(registry, files))
         clients += download.failures
     if failed:
-        problems.append(_failure(failed, answering))
+        problems.append(_failure(failed, answering, next(iter(clients), None)))
     if problems:
         raise _joined(problems) from next(iter(clients), None)
     for part, package in whole.items():
@@ -210,8 +213,13 @@ def _joined(problems: Sequence[MvmnixError]) -> MvmnixError:
     return MvmnixError("\n".join(problem.message for problem in problems), hint=" && ".join(hints))
 
 
-def _failure(failed: Mapping[Source, Failure], registries: Sequence[Registry]) -> MvmnixError:
-    """What to tell of everything that failed: wrong bytes are refused; the rest is an error with one repair."""
+def _failure(
+    failed: Mapping[Source, Failure], registries: Sequence[Registry], client: ProcessError | None
+) -> MvmnixError:
+    """What to tell of everything that failed: wrong bytes are refused; the rest is an error with one repair.
+
+    `client` is the first one that failed, whose cause decides what is to be done first.
+    """
     by_trouble = {trouble: [one for one in sorted(failed) if failed[one].trouble is trouble] for trouble in FailureKind}
     if by_trouble[FailureKind.WRONG]:
         return RefusedError(*(_wrong(source, failed[source], registries) for source in by_trouble[FailureKind.WRONG]))
@@ -219,11 +227,15 @@ def _failure(failed: Mapping[Source, Failure], registries: Sequence[Registry]) -
     lines = [f"{_described(one, registries)} is no longer served ({one.uri}: {failed[one].why})" for one in gone]
     hints = [registry.repair(mine) for registry in registries if (mine := _of(registry, gone))]
     if unreached:
-        names = ", ".join(_described(source, registries) for source in unreached)
-        lines.append(
-            f"{counted(len(unreached), 'pin')} could not be fetched: {names}. The first: {failed[unreached[0]].why}"
-        )
-        hints.append("mvm pin fetch (once the network, and apt's and pip's configuration, are seen to)")
+        names = ", ".join(_described(source, registries) for source in unreached[:_NAMED])
+        names += f" and {len(unreached) - _NAMED} more" if len(unreached) > _NAMED else ""
+        said = f" ({client.cause.strip()})" if client is not None and client.cause else ""
+        why = failed[unreached[0]].why
+        lines.append(f"{counted(len(unreached), 'pin')} could not be fetched: {names}. The first: {why}{said}")
+        if client is None or client.kind in {Cause.OWN, Cause.NETWORK}:
+            hints.append("mvm pin fetch (once the network, and apt's and pip's configuration, are seen to)")
+        else:
+            hints.append(f"{client.hint}; then: mvm pin fetch")
     return MvmnixError("\n".join(lines), hint=" && ".join(hints))
 
 
