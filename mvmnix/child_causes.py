@@ -72,7 +72,7 @@ _HINTS: Final[Mapping[Cause, str]] = MappingProxyType(
     {
         Cause.MISSING: "install the package that has it",
         Cause.NOT_EXECUTABLE: "see what it is and who may execute it: ls -lL {program}",
-        Cause.KILLED: "the kernel does so where memory runs out: see `journalctl -k`, end other programs, and try again",
+        Cause.KILLED: "the kernel does so where memory runs out (`journalctl -k`): end other programs, and try again",
         Cause.CRASHED: "`journalctl -k` says more; see whether its package has an update",
         Cause.FILTERED: "report this as a bug of mvm: its filter of system calls is too strict for this program",
         Cause.LATE: "see whether this machine is busy (uptime), and try again",

@@ -16,8 +16,8 @@ import shlex
 import signal
 import subprocess  # the one import; see the linter's rule
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, Final
@@ -36,7 +36,7 @@ INHERITED: Final = ("TMPDIR",)
 #: What a program of the user's own sees besides, one that the configuration or a secret's reference names.
 INHERITED_BY_USERS_PROGRAMS: Final = (*INHERITED, "HOME", "LANG", "LC_ALL", "XDG_RUNTIME_DIR")
 #: How a program's line begins that names a cause.
-_CAUSE: Final = re.compile(r"\s*([\w./-]{1,60}: )?(error|fatal|E)\b:\s*\S", re.IGNORECASE)
+_CAUSE: Final = re.compile(r"\s*(([\w./-]{1,60}: )?(error|fatal|E)\b:|<E> \w+:)\s*\S", re.IGNORECASE)
 #: Colours and the like that a program sends a terminal (ECMA-48, control sequences).
 _SEQUENCE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: Of a failed child are shown: so many lines of its words, so many characters of each, of its command and of each word.
@@ -205,7 +205,7 @@ def run(
     long, or (with `check`) fails; RefusedError as `_checked` does.
     """
     words, variables = _checked(argv, env, cwd)
-    try:
+    with _failures_told(argv, hint, hints):
         done = subprocess.run(
             words,
             env=variables,
@@ -217,15 +217,22 @@ def run(
             check=False,
             pass_fds=pass_fds,
         )
-    except OSError as error:
-        raise _unstarted(argv, error, hint, hints) from error
-    except subprocess.TimeoutExpired as error:
-        said = b"\n".join(filter(None, (_endless(timeout), error.stderr)))
-        raise ProcessError(Completed(tuple(argv), 124, b"", said), hints=hints, kind=Cause.LATE) from error
     completed = Completed(tuple(argv), done.returncode, done.stdout or b"", done.stderr or b"")
     if not check or done.returncode == 0:
         return completed
     raise ProcessError(completed, hint=hint, hints=hints)
+
+
+@contextmanager
+def _failures_told(argv: Sequence[str], hint: str, hints: Mapping[Cause, str]) -> Iterator[None]:
+    """Raises ProcessError where it can't start or takes too long."""
+    try:
+        yield
+    except OSError as error:
+        raise _unstarted(argv, error, hint, hints) from error
+    except subprocess.TimeoutExpired as error:
+        said = b"\n".join(filter(None, (_endless(error.timeout), error.stderr)))
+        raise ProcessError(Completed(tuple(argv), 124, b"", said), hints=hints, kind=Cause.LATE) from error
 
 
 def _endless(timeout: float | None) -> bytes:

@@ -58,9 +58,7 @@ def fetch_sources(
     parts = [source for source in near if source.mode is HashMode.NAR]
     whole = _whole(parts, wanted)
     files = [source for source in near if source.mode is HashMode.FLAT]
-    files += [
-        package for package in dict.fromkeys(whole.values()) if package not in files and not store.has(package.digest)
-    ]
+    files += [one for one in dict.fromkeys(whole.values()) if one not in files and not store.has(one.digest)]
     progress.total(len(files) + len(far))
     problems = web.run(far) if web is not None and far else []
     failed: dict[Source, Failure] = {}
@@ -69,10 +67,9 @@ def fetch_sources(
         download = _Download(registry, store, progress)
         failed |= download.run(_of(registry, files))
         clients += download.failures
-    if failed:
-        problems.append(_failure(failed, answering, next(iter(clients), None)))
-    if problems:
-        raise _joined(problems) from next(iter(clients), None)
+    client = next(iter(clients), None)
+    if problems := [*problems, *([_failure(failed, answering, client)] if failed else ())]:
+        raise _joined(problems) from client
     for part, package in whole.items():
         _take_out(part, package, store)
 

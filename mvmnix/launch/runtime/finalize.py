@@ -253,7 +253,9 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             return refuse(ReasonCode.VERITY_MISMATCH, "the root filesystem", why, hint)
         case _:
             console = observations.console.last_lines() if observations.console is not None else ()
-            last = "\n".join(f"  {line}" for line in (*observations.last_words, *console)[-10:])
+            lines = (*observations.last_words, *console)[-10:]
+            first = "" if observations.child is None else observations.child.cause.strip()
+            last = "\n".join(f"  {line}" for line in (lines if first in ("", *lines) else (first, *lines[1:])))
             message = f"the machine {observations.home.status.machine} ended: {ended.reason} ({words})"
             failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=where, ended=ended)
             failed.__cause__ = observations.child

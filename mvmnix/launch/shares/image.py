@@ -109,6 +109,6 @@ def _run(process: HypervisorProcess) -> None:
     finally:
         process.close()
     if process.status != 0:
-        words = "; ".join(process.last_words) or f"status {process.status}"
         failure = process.failure(hint=_LEAVE, hints={Cause.DENIED: _READABLE, Cause.FLOODED: _LEAVE})
-        raise MvmnixError(f"no image can be made of the directory: {words}", hint=failure.hint) from failure
+        why = failure.cause.strip() or f"status {process.status}"
+        raise MvmnixError(f"no image can be made of the directory: {why}", hint=failure.hint) from failure

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import resource
+import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -129,7 +130,17 @@ class HypervisorProcess:
 
     def wait(self) -> None:
         """Wait for a program that ends by itself, a minute at most, and take in all that it says."""
-        is_readable(self._pidfd, _TRIAL_SECONDS)
+        deadline = time.monotonic() + _TRIAL_SECONDS
+        poll = select.poll()
+        for fd in (self._pidfd, self.words):
+            poll.register(fd, select.POLLIN)
+        # a full pipe would have it wait for us
+        while (left := deadline - time.monotonic()) > 0:
+            ready = {fd for fd, _ in poll.poll(left * 1000)}
+            if self.words in ready and not self.listen():
+                poll.unregister(self.words)
+            if self._pidfd in ready:
+                break
         is_readable(self._maker, _MAKER_SECONDS)
         self.listen()
 
