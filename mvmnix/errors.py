@@ -275,16 +275,13 @@ def bounded(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
         shown += further.values()
         why = f"and {counted(len(left) - len(further), 'reason')} more"
         shown.append(Reason(reasons[0].code, reasons[0].what, why, reasons[0].hint))
-    return tuple(reason if _is_short(reason) else _shortened(reason) for reason in shown)
-
-
-def _is_short(it: Reason) -> bool:
-    return all(len(text) <= LONGEST and text.count("\n") < REASON_LINES for text in (it.what, it.why, it.hint))
+    return tuple(map(_shortened, shown))
 
 
 def _shortened(it: Reason) -> Reason:
-    what, why, hint = (clipped(text, lines=REASON_LINES, characters=LONGEST) for text in (it.what, it.why, it.hint))
-    return replace(it, what=what, why=why, hint=hint)
+    """A hint may repeat paths that are to be pasted."""
+    what, why = (clipped(text, lines=REASON_LINES, characters=LONGEST) for text in (it.what, it.why))
+    return replace(it, what=what, why=why, hint=clipped(it.hint, lines=REASON_LINES, characters=4 * LONGEST))
 
 
 class RefusedError(MvmnixError):

@@ -101,4 +101,5 @@ def last_lines(log: str, count: int = 20) -> str:
     lines = ["  " + "".join(c if c.isprintable() else "?" for c in line) for line in log.splitlines()]
     cause = f"  {first_cause(log.encode())}"
     shown = lines[-count:]
-    return "\n".join(shown if cause.strip() in {line.strip() for line in shown} else (cause, "  …", *shown[2:]))
+    is_shown = len(lines) <= count or cause.strip() in {line.strip() for line in shown}
+    return "\n".join(shown if is_shown else (cause, "  …", *shown[2:]))
