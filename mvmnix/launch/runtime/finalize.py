@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from mvmnix import strict, verity
 from mvmnix.audit import Record, RecordKind, Tally
+from mvmnix.child_causes import Cause
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent import End, ExitStatus, Hello, Sink, kept_sink
 from mvmnix.launch.gate import NONCE, VerifiedPlan
@@ -257,7 +258,9 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             first = "" if observations.child is None else observations.child.cause.strip()
             last = "\n".join(f"  {line}" for line in (lines if first in ("", *lines) else (first, *lines[1:])))
             message = f"the machine {observations.home.status.machine} ended: {ended.reason} ({words})"
-            failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=where, ended=ended)
+            child = observations.child
+            hint = where if child is None or child.kind is Cause.OWN else f"{child.hint}; {where}"
+            failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=hint, ended=ended)
             failed.__cause__ = observations.child
             return failed
 

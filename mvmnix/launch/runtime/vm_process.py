@@ -5,6 +5,7 @@ the guest learns that from the channel, after all that the guest said before.
 """
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -220,8 +221,14 @@ class Guest:
             raise MvmnixError("the hypervisor's monitor accepts no data", hint=_DEAF)
 
     def failure(self) -> ProcessError | None:
-        """That the hypervisor failed, or a server of its shares: the first one that complained. None where none did."""
-        return self.process.failure() if self.process.last_words else self.shares.failure()
+        """That the hypervisor failed, or a server of its shares: the first one that complained.
+
+        Without a complaint, that of a hypervisor that ended by itself with a status; None where there is none.
+        """
+        if self.process.last_words:
+            return self.process.failure()
+        ended_itself = self.process.status not in {None, 0, -signal.SIGKILL}
+        return self.shares.failure() or (self.process.failure() if ended_itself else None)
 
     def kill(self) -> None:
         """End the hypervisor now."""
