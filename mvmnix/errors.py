@@ -7,8 +7,10 @@ from typing import Final, override
 
 from mvmnix.plural import counted
 
-#: So many reasons of a refusal are told, and so many characters of each: what they quote, a stranger may have written.
+#: So many reasons of a refusal are told, and so many lines and characters of each part of one: what they quote, a
+#: stranger may have written.
 MOST_REASONS: Final = 128
+REASON_LINES: Final = 12
 LONGEST: Final = 1024
 #: So many lines and characters of any other failure are told, its hint included: a child says more than anyone reads.
 MOST_LINES: Final = 24
@@ -191,9 +193,15 @@ class StepResult:
 
 
 class MvmnixError(Exception):
-    """mvm itself failed. `message` says what and why, `hint` what to do next; `clipped` bounds both."""
+    """mvm itself failed. `message` says what and why, `hint` what to do next; `clipped` bounds both.
+
+    Where a child failed, `command` is its command in one line, unless the message has it, and `log` the file in which
+    all of it stands; each is "" where there is none.
+    """
 
     exit_code = 125
+    command = ""
+    log = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -213,7 +221,8 @@ class MvmnixError(Exception):
 
     @override
     def __str__(self) -> str:
-        return f"{self.message}. Next: {self.hint}" if self.hint else self.message
+        told = f"{self.message}. Next: {self.hint}" if self.hint else self.message
+        return f"{told}. Log: {self.log}" if self.log else told
 
 
 def clipped(text: str, *, lines: int, characters: int) -> str:
@@ -266,16 +275,13 @@ def bounded(reasons: Sequence[Reason]) -> tuple[Reason, ...]:
         shown += further.values()
         why = f"and {counted(len(left) - len(further), 'reason')} more"
         shown.append(Reason(reasons[0].code, reasons[0].what, why, reasons[0].hint))
-    return tuple(reason if _is_short(reason) else _shortened(reason) for reason in shown)
-
-
-def _is_short(it: Reason) -> bool:
-    return max(len(it.what), len(it.why)) <= LONGEST
+    return tuple(map(_shortened, shown))
 
 
 def _shortened(it: Reason) -> Reason:
-    what, why = (text if len(text) <= LONGEST else f"{text[:LONGEST]} …" for text in (it.what, it.why))
-    return replace(it, what=what, why=why)
+    """A hint may repeat paths that are to be pasted."""
+    what, why = (clipped(text, lines=REASON_LINES, characters=LONGEST) for text in (it.what, it.why))
+    return replace(it, what=what, why=why, hint=clipped(it.hint, lines=REASON_LINES, characters=4 * LONGEST))
 
 
 class RefusedError(MvmnixError):

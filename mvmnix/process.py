@@ -8,6 +8,7 @@ What a child is given is written out by its caller, and what isn't can't be inhe
 4. No argument or variable holds a NUL, or text that the system has no bytes for.
 """
 
+import errno
 import os
 import re
 import select
@@ -15,14 +16,15 @@ import shlex
 import signal
 import subprocess  # the one import; see the linter's rule
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, Final
 
 from mvmnix import log
 from mvmnix.arguments import unsafe
+from mvmnix.child_causes import Cause, cause_of, hint_for, signal_of
 from mvmnix.errors import MvmnixError, clipped
 
 #: Where a child looks for further programs: the system's own directories, never those of the caller's PATH.
@@ -34,7 +36,9 @@ INHERITED: Final = ("TMPDIR",)
 #: What a program of the user's own sees besides, one that the configuration or a secret's reference names.
 INHERITED_BY_USERS_PROGRAMS: Final = (*INHERITED, "HOME", "LANG", "LC_ALL", "XDG_RUNTIME_DIR")
 #: How a program's line begins that names a cause.
-_CAUSE: Final = re.compile(r"\s*([\w./-]{1,60}: )?(error|fatal|E)\b:\s*\S", re.IGNORECASE)
+_CAUSE: Final = re.compile(r"\s*(([\w./-]{1,60}: )?(error|fatal|E)\b:|<E> \w+:)\s*\S", re.IGNORECASE)
+#: Colours and the like that a program sends a terminal (ECMA-48, control sequences).
+_SEQUENCE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 #: Of a failed child are shown: so many lines of its words, so many characters of each, of its command and of each word.
 _LINES, _LINE, _COMMAND, _WORD = 12, 300, 400, 120
 
@@ -49,17 +53,61 @@ class Completed:
     stderr: bytes
 
 
+class Words:
+    """What a child says on standard error, within bounds: of more, the first and the last bytes are kept."""
+
+    _PART: Final = 64 << 10
+
+    def __init__(self) -> None:
+        self._first, self._last = bytearray(), bytearray()
+        #: How many bytes there were.
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        """Take more bytes."""
+        self.size += len(data)
+        room = self._PART - len(self._first)
+        self._first += data[:room]
+        self._last += data[room:]
+        del self._last[: -self._PART]
+
+    @property
+    def kept(self) -> bytes:
+        """The bytes, with a line about those that are missing."""
+        missing = self.size - len(self._first) - len(self._last)
+        gap = f"\n… {missing} bytes …\n".encode() if missing else b""
+        return bytes(self._first) + gap + bytes(self._last)
+
+
 class ProcessError(MvmnixError):
     """A child could not be started or failed: the command in one line, its first cause, and few words around it.
 
-    `cause` is one line, "" where the child said nothing; `done` has all of it.
+    `cause` is the line that names it, "" where the child said nothing; `kind` what it is; `done` has all of it. The
+    hint is the one for that kind: of `hints`, or of child_causes.py; `hint` is for what the child alone says
+    (Cause.OWN). With `secret`, nothing of it may be logged.
     """
 
-    def __init__(self, done: Completed, *, hint: str = "") -> None:
+    def __init__(
+        self,
+        done: Completed,
+        *,
+        hint: str = "",
+        hints: Mapping[Cause, str] = MappingProxyType({}),
+        kind: Cause | None = None,
+        secret: bool = False,
+    ) -> None:
         self.done = done
+        self.secret = secret
         self.cause, words = _first_cause(done.stderr)
-        told = (f"command failed with status {done.status}: {one_line(done.argv)}", *words)
-        super().__init__("\n".join(told), hint=hint)
+        self.kind = cause_of(done.status, self.cause) if kind is None else kind
+        program = "".join(done.argv[:1])
+        told = (f"command failed with status {_status(done.status)}: {one_line(done.argv)}", *words)
+        super().__init__("\n".join(told), hint=hint_for(self.kind, program, {Cause.OWN: hint, **hints}))
+
+    @property
+    def summary(self) -> str:
+        """The command in one line, and how it ended."""
+        return f"{one_line(self.done.argv)} (status {_status(self.done.status)})"
 
     @property
     def whole(self) -> bytes:
@@ -67,8 +115,27 @@ class ProcessError(MvmnixError):
         return f"{shlex.join(self.done.argv)}\n".encode(errors="replace") + self.done.stderr
 
 
+def failed_child(error: BaseException) -> ProcessError | None:
+    """The failure of a child that is this error, or that it was raised from (`raise … from …`); None without one."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if isinstance(found, ProcessError):
+            return found
+        seen.add(id(found))
+        found = found.__cause__
+    return None
+
+
+def _status(status: int) -> str:
+    number = signal_of(status)
+    return f"{status}" if number is None else f"{status} ({number.name})"
+
+
 def one_line(argv: Sequence[str]) -> str:
     """A command as a shell would read it, in one line: long words and all but the first ones are cut.
+
+    The lines of a script stand in one, with `;` between them.
 
     >>> one_line(["/bin/echo", "two words", *"abc"])
     "/bin/echo 'two words' a b c"
@@ -76,13 +143,22 @@ def one_line(argv: Sequence[str]) -> str:
     shown: list[str] = []
     room = _COMMAND
     for word in argv:
-        plain = " ".join(_printable(word).split()) if word.strip() else ""
-        quoted = shlex.quote(plain if len(plain) <= _WORD else f"{plain[:_WORD]}…")
+        quoted = shlex.quote(_shown(word))
         room -= len(quoted) + 1
         if room < 0:
             return f"{' '.join(shown)} … ({len(argv)} words)"
         shown.append(quoted)
     return " ".join(shown)
+
+
+def _shown(word: str) -> str:
+    plain = "; ".join(filter(None, (" ".join(_printable(line).split()) for line in word.splitlines())))
+    return f"{plain[:_WORD]}…" if len(plain) > _WORD else plain
+
+
+def first_cause(said: bytes) -> str:
+    """The line of a program's words that names a cause, the first one; without one the last line; "" for no words."""
+    return _first_cause(said)[0].strip()
 
 
 def _first_cause(stderr: bytes) -> tuple[str, tuple[str, ...]]:
@@ -91,7 +167,7 @@ def _first_cause(stderr: bytes) -> tuple[str, tuple[str, ...]]:
     Programs say `error: …`, `E: …`, `PROGRAM: fatal: …`. Nix begins with an `error:` that has nothing behind it, and
     says further down what the error is.
     """
-    text = _printable(stderr.decode(errors="replace"), keep="\n")
+    text = _printable(_SEQUENCE.sub("", stderr.decode(errors="replace")), keep="\n")
     lines = [clipped(line, lines=1, characters=_LINE) for line in text.split("\n") if line.strip()]
     first = next((number for number, line in enumerate(lines) if _CAUSE.match(line)), None)
     if first is None:
@@ -121,15 +197,15 @@ def run(
     stdout: int | IO[bytes] = subprocess.PIPE,
     stderr: int | IO[bytes] = subprocess.PIPE,
     hint: str = "",
-    if_missing: str = "",
+    hints: Mapping[Cause, str] = MappingProxyType({}),
 ) -> Completed:
     """Run a child to its end and return what it said; nothing of what went to files that were given.
 
-    `timeout` is in seconds. `hint` says what to do where it fails, `if_missing` where its program isn't there. Raises
-    ProcessError when it cannot start, takes too long, or (with `check`) fails; RefusedError as `_checked` does.
+    `timeout` is in seconds; `hint` and `hints` are ProcessError's. Raises ProcessError when it cannot start, takes too
+    long, or (with `check`) fails; RefusedError as `_checked` does.
     """
     words, variables = _checked(argv, env, cwd)
-    try:
+    with _failures_told(argv, hint, hints):
         done = subprocess.run(
             words,
             env=variables,
@@ -141,28 +217,49 @@ def run(
             check=False,
             pass_fds=pass_fds,
         )
-    except OSError as error:
-        raise ProcessError(_unstarted(argv, error), hint=_hint(error, if_missing) or hint) from error
-    except subprocess.TimeoutExpired as error:
-        raise ProcessError(_endless(argv, timeout), hint=hint) from error
     completed = Completed(tuple(argv), done.returncode, done.stdout or b"", done.stderr or b"")
     if not check or done.returncode == 0:
         return completed
-    raise ProcessError(completed, hint=hint)
+    raise ProcessError(completed, hint=hint, hints=hints)
 
 
-def _endless(argv: Sequence[str], timeout: float | None) -> Completed:
-    return Completed(tuple(argv), 124, b"", f"no end after {timeout} s".encode())
+@contextmanager
+def _failures_told(argv: Sequence[str], hint: str, hints: Mapping[Cause, str]) -> Iterator[None]:
+    """Raises ProcessError where it can't start or takes too long."""
+    try:
+        yield
+    except OSError as error:
+        raise _unstarted(argv, error, hint, hints) from error
+    except subprocess.TimeoutExpired as error:
+        said = b"\n".join(filter(None, (_endless(error.timeout), error.stderr)))
+        raise ProcessError(Completed(tuple(argv), 124, b"", said), hints=hints, kind=Cause.LATE) from error
 
 
-def _hint(error: OSError, if_missing: str) -> str:
-    return if_missing if isinstance(error, FileNotFoundError) else ""
+def _endless(timeout: float | None) -> bytes:
+    return f"error: no end after {timeout} s".encode()
 
 
-def _unstarted(argv: Sequence[str], error: OSError) -> Completed:
-    """How a shell would tell it: 127 for a program that isn't there, 126 for one that can't be run."""
-    status, why = (127, "not found") if isinstance(error, FileNotFoundError) else (126, error.strerror)
-    return Completed(tuple(argv), status, b"", os.fsencode(f"{why}: {error.filename or argv[0]}"))
+def _unstarted(
+    argv: Sequence[str], error: OSError, hint: str = "", hints: Mapping[Cause, str] = MappingProxyType({})
+) -> ProcessError:
+    """How a shell would tell it: 127 for a program that isn't there, 126 for one that can't be run.
+
+    A script whose interpreter is missing, and a working directory that is missing, are not a missing program.
+    """
+    program = argv[0]
+    kind: Cause | None = None
+    status, why = 126, str(error.strerror)
+    match error:
+        case FileNotFoundError() if not os.path.lexists(program):
+            status, why, kind = 127, "not found", Cause.MISSING
+        case FileNotFoundError() if error.filename in {program, os.fsencode(program)}:
+            why, kind = "the program that runs it, or a link's target, is not found", Cause.NOT_EXECUTABLE
+        case PermissionError() | NotADirectoryError():
+            kind = Cause.NOT_EXECUTABLE
+        case _ if error.errno == errno.ENOEXEC:
+            kind = Cause.NOT_EXECUTABLE
+    said = os.fsencode(f"error: {why}: {error.filename or program}")
+    return ProcessError(Completed(tuple(argv), status, b"", said), hint=hint, hints=hints, kind=kind)
 
 
 def spawn(
@@ -194,16 +291,23 @@ def spawn(
             preexec_fn=before_exec,  # noqa: PLW1509 - there is no other way to setns(2) and PR_SET_PDEATHSIG
         )
     except OSError as error:
-        raise ProcessError(Completed(tuple(argv), 127, b"", str(error).encode())) from error
+        raise _unstarted(argv, error) from error
+    except subprocess.SubprocessError as error:  # what `before_exec` raised is not said (subprocess documentation)
+        said = b"error: what it was to enter before it began could not be entered"
+        raise ProcessError(Completed(tuple(argv), 126, b"", said), kind=Cause.NAMESPACES) from error
 
 
 def first_bytes(argv: Sequence[str], *, env: Mapping[str, str], limit: int, timeout: float) -> Completed:
     """What a child prints, `limit` bytes of it at most; it and its session are gone then, and so is what it said else.
 
     `timeout` is in seconds. Its status is -9 when it printed more. Raises ProcessError when it can't start or takes too
-    long; no error has anything of its output.
+    long; no error has anything of its output, and none is logged.
     """
-    child = spawn(argv, env=env, stdout=subprocess.PIPE)
+    try:
+        child = spawn(argv, env=env, stdout=subprocess.PIPE)
+    except ProcessError as error:
+        error.secret = True
+        raise
     if child.stdout is None:  # for the type checker: a pipe was asked for
         raise RuntimeError("a child without its pipe")
     pidfd = os.pidfd_open(child.pid)
@@ -216,7 +320,8 @@ def first_bytes(argv: Sequence[str], *, env: Mapping[str, str], limit: int, time
         child.stdout.close()
         os.close(pidfd)
     if not in_time:
-        raise ProcessError(_endless(argv, timeout))
+        done = Completed(tuple(argv), 124, b"", _endless(timeout))
+        raise ProcessError(done, kind=Cause.LATE, secret=True)
     return Completed(tuple(argv), child.returncode, data, b"")
 
 

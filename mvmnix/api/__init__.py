@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = face(
         "copy": "copy_in copy_in_tar copy_out copy_out_tar CopyOptions",
         "creation": "admit_created create_machine",
         "export": "export_image load_image save_image",
+        "failure_log": "keep_failure",
         "files": "digest_in file_bytes",
         "flake_lock": "lock_flake",
         "frontend": "Frontend SILENT",

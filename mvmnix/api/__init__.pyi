@@ -6,6 +6,7 @@ from mvmnix.api.context import Context, open_context
 from mvmnix.api.copy import CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar
 from mvmnix.api.creation import admit_created, create_machine
 from mvmnix.api.export import export_image, load_image, save_image
+from mvmnix.api.failure_log import keep_failure
 from mvmnix.api.files import digest_in, file_bytes
 from mvmnix.api.flake_lock import lock_flake
 from mvmnix.api.frontend import SILENT, Frontend
@@ -217,6 +218,7 @@ __all__ = [
     "image_names",
     "image_reference",
     "is_export",
+    "keep_failure",
     "kept_checkpoint",
     "key_file",
     "kill_machines",

@@ -1,12 +1,11 @@
 """Builds images or finds them finished: the builder's own with the host's Nix, all others in the builder VM."""
 
 import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from mvmnix import __version__, disk_space, lock
+from mvmnix import __version__, child_logs, disk_space, lock
 from mvmnix.api import installation
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan, limits_of
 from mvmnix.api.context import Context
@@ -23,11 +22,9 @@ from mvmnix.images import NOTHING_KEPT, BuildKey, KeptImages, KeptParts, Verifie
 from mvmnix.keys import Role
 from mvmnix.launch.plan import Plan
 from mvmnix.model import Digest
-from mvmnix.process import ProcessError
+from mvmnix.process import failed_child
 from mvmnix.provenance.slsa import provenance, provenance_statement
 from mvmnix.provenance.verify import ImageEvidence
-
-_LOG_MODE = 0o600
 
 
 class ImageBuilder:
@@ -213,17 +210,18 @@ def open_image_builder(
 
     A MvmnixError that is raised in it names that log.
     """
-    with context.working(), context.roots.state.child("logs") as logs:
-        name = f"{now():%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}.log"
-        with os.fdopen(logs.create_file(name, _LOG_MODE), "wb") as log:
+    with context.working(), context.roots.state.child(child_logs.DIRECTORY) as logs:
+        name, fd = child_logs.create(logs, now())
+        with os.fdopen(fd, "wb") as log:
             logged = LoggedProgress(progress, log)
             try:
                 yield ImageBuilder(context, logged, limits)
             except MvmnixError as error:
-                if isinstance(error, ProcessError):
-                    logged.log(error.whole)
-                if log.tell() and not isinstance(error, (RefusedError, UsageError)):
-                    error.hint = "; ".join(filter(None, (error.hint, f"the whole log is {logs.where(name)}")))
+                if (failure := failed_child(error)) is not None and not failure.secret:
+                    logged.log(failure.whole)
+                    error.log = logs.where(name)
+                elif log.tell() and not isinstance(error, (RefusedError, UsageError)):
+                    error.log = logs.where(name)
                 raise
             finally:
                 context.end_downloads()

@@ -135,7 +135,8 @@ def start_detached(
     """
     with context.recorded(plan=plan.digest):  # a process of its own could only fail with it, unlogged
         choice.find(plan.plan.backend)
-    machine = detach(plan, partial(_host_of_its_own, plan.plan.backend), name=name, created=created)
+    make_host = partial(_host_of_its_own, plan.plan.backend)
+    machine = detach(plan, make_host, name=name, created=created, failed=_keep_failure)
     if disposable:
         retention.mark(context.machines, machine, retention.Kind.RUN)
     with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
@@ -143,6 +144,14 @@ def start_detached(
         if status is not None and status.acceleration:
             context.frontend.notice(accelerator_line(Acceleration(status.acceleration)))
     return machine
+
+
+def _keep_failure(error: Exception) -> None:
+    """In the supervisor: only there is known what its children said."""
+    from mvmnix.api.failure_log import keep_failure  # noqa: PLC0415 - only failures pay for it
+
+    if isinstance(error, MvmnixError):
+        keep_failure(error)
 
 
 @contextmanager

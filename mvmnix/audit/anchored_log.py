@@ -65,7 +65,7 @@ class AnchoredLog(AuditLog):
         if handed and contradicted is None:
             refusals = [self._hand(anchor, entry, record) for anchor in self._anchors]
             if (refused := [each for each in refusals if each is not None]) and record.kind is not RecordKind.END:
-                raise RefusedError(*(reason for each in refused for reason in each.reasons))
+                raise RefusedError(*(reason for each in refused for reason in each.reasons)) from refused[0]
         return entry
 
     def check_anchors(self) -> None:
@@ -192,7 +192,9 @@ def unavailable(anchor: Anchor, error: MvmnixError | OSError) -> RefusedError:
             why = ": ".join(error.message.splitlines())
         case _:
             why = f"{anchor.where}: {error.strerror}"
-    return refuse(ReasonCode.ANCHOR_UNAVAILABLE, f"the log's anchor {anchor.name}", why, hint)
+    refused = refuse(ReasonCode.ANCHOR_UNAVAILABLE, f"the log's anchor {anchor.name}", why, hint)
+    refused.__cause__ = error
+    return refused
 
 
 def _failure(anchor: Anchor, time: datetime) -> Record:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
@@ -118,7 +119,10 @@ class CommandAnchor:
         """Run it. It may get an older one after a later one, from another process of ours."""
         del key
         env = environment(INHERITED_BY_USERS_PROGRAMS)
-        run(self.argv, env=env, input_=checkpoint.note, timeout=self.seconds, hint=f"look at the anchor {self.name}")
+        hint = f"see why the command of the anchor {self.name} fails"
+        late = f"see why it takes so long, or raise `seconds` of the anchor {self.name}"
+        hints = {Cause.MISSING: f"correct the command of the anchor {self.name}", Cause.LATE: late}
+        run(self.argv, env=env, input_=checkpoint.note, timeout=self.seconds, hint=hint, hints=hints)
 
     def latest(self) -> bytes | None:
         """Nothing: what it keeps, it keeps."""
@@ -197,11 +201,13 @@ class GitAnchor:
     def _run(self, *words: str, input_: bytes = b"", check: bool = True) -> Completed:
         argv = (locate(GIT), *_OPTIONS, f"--git-dir={self.repository}", *words)
         env = environment(extra=_GIT_ENVIRONMENT)
-        return run(argv, env=env, input_=input_, timeout=self.seconds, check=check, hint=self._hint)
+        late = f"see what holds {self.repository}, or raise `seconds` of the anchor {self.name}"
+        hints = {Cause.LATE: late, Cause.MISSING: GIT.hint}
+        return run(argv, env=env, input_=input_, timeout=self.seconds, check=check, hint=self._hint, hints=hints)
 
     @property
     def _hint(self) -> str:
-        return f"look at the anchor {self.name}"
+        return f"look at the repository of the anchor {self.name}: git --git-dir={shlex.quote(self.repository)} fsck"
 
 
 def _read(directory: Directory, name: str) -> bytes | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, override
 import click
 
 from mvmnix import __version__, caller, disk_space, log, temporary, user_namespace
+from mvmnix.child_causes import Cause, cause_of, hint_for
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.cli.verbosity import set_up
 from mvmnix.errors import MvmnixError
@@ -232,10 +233,21 @@ def _failure(error: Exception) -> MvmnixError:
         case OSError() if (full := disk_space.failure(error, _directories())) is not None:
             return full
         case OSError():
-            hint = "see that the path exists and that there is room"
-            return MvmnixError(f"{error.filename or 'the system'}: {error.strerror}", hint=hint)
+            return MvmnixError(f"{error.filename or 'the system'}: {error.strerror}", hint=_hint_for_system(error))
         case _:
             return MvmnixError(f"unexpected {type(error).__name__}: {error}", hint="report this as a bug")
+
+
+def _hint_for_system(error: OSError) -> str:
+    """What to do about a system call that failed, by its errno."""
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return "see that the path exists"
+        case FileExistsError() | IsADirectoryError():
+            return "see what is there: ls -ld"
+        case _:
+            cause = cause_of(1, str(error.strerror))
+            return "see what `dmesg` says of it" if cause is Cause.OWN else hint_for(cause, "")
 
 
 def _directories() -> tuple[str, ...]:
@@ -261,8 +273,10 @@ def _withheld(error: Exception) -> str:
 
 def _tell(error: MvmnixError, withheld: str) -> int:
     """Tell it on stderr, if that takes it; returns its exit code in any case."""
-    from mvmnix.cli.output import notice, tell  # noqa: PLC0415 - only failures pay for it
+    from mvmnix.api import keep_failure  # noqa: PLC0415 - only failures pay for it
+    from mvmnix.cli.output import notice, tell  # noqa: PLC0415
 
+    keep_failure(error)
     with suppress(OSError):
         tell(error)
         if withheld:

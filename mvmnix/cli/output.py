@@ -53,6 +53,10 @@ def tell(error: MvmnixError) -> int:
             click.secho(_told(f"mvm: {error.message}"), err=True, fg="red", color=color())
             if error.hint:
                 click.echo(_told(f"  next: {error.hint}"), err=True)
+    if error.command:
+        click.echo(_told(f"  ran:  {error.command}"), err=True)
+    if error.log:
+        click.echo(_told(f"  log:  {error.log}"), err=True)
     return error.exit_code
 
 

@@ -53,7 +53,8 @@ def made_by_child(make: Callable[[], int], what: str) -> Iterator[tuple[int, int
         try:
             _, found, _ = received(ours)
             if not found:
-                raise OSError(errno.EPERM, f"no {what} can be made", _WAITING)
+                number = child.wait()  # what `make` raised
+                raise OSError(number, f"no {what} can be made: {os.strerror(number)}")
             yield child.pid, found[0]
         finally:
             os.close(end)
@@ -65,7 +66,7 @@ def _sending(make: Callable[[], int], told: socket.socket) -> Callable[[], None]
     def send() -> None:
         try:
             socket.send_fds(told, [b"x"], [make()])
-        except OSError:
-            os._exit(126)
+        except OSError as error:
+            os._exit(error.errno or errno.EPERM)
 
     return send

@@ -19,7 +19,7 @@ from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import Group
-from mvmnix.process import is_readable
+from mvmnix.process import Words, is_readable
 from mvmnix.procfs import children
 
 #: A script for sh(1): say that all is set up, wait for a line, become the program that the arguments name.
@@ -28,9 +28,8 @@ _SET_UP, _GO = b"\0", b"go\n"
 _CHUNK: Final = 1 << 16
 #: Bytes that standard output holds before its reader comes.
 _PIPE: Final = 1 << 20
-#: Bytes of standard error that a program may write, and that are kept, from its end.
+#: Bytes of standard error that a program may write.
 _STDERR: Final = 16 << 20
-_STDERR_KEPT: Final = 64 << 10
 #: Seconds that the kernel may take to end what was killed.
 _REAP: Final = 10.0
 
@@ -48,7 +47,7 @@ class Stop(Enum):
 class Ended:
     """How a child ended: its exit status, what it wrote, why it was killed if it was.
 
-    `clean` says that the kernel reported the end of all of its processes.
+    `clean` says that its sandbox was made, and that the kernel reported the end of all of its processes.
     """
 
     status: int
@@ -131,8 +130,7 @@ class ChildSupervisor:
         self._child, self._pipes, self._cancelled, self._limit = child, pipes, cancelled, limit
         self._group = group
         self._input = memoryview(_GO + input_)
-        self._stdout, self._stderr = bytearray(), bytearray()
-        self._complained = 0
+        self._stdout, self._stderr = bytearray(), Words()
         self._outer = os.pidfd_open(child.pid)
         self._inner: list[int] | None = None  # what it started itself; the first of these has all others beneath it
         #: What it writes, by our end: where that goes.
@@ -153,7 +151,7 @@ class ChildSupervisor:
             stop = Stop.OUTPUT
         if stop is None and status != 0 and self._group is not None and self._group.ran_out_of_memory():
             stop = Stop.MEMORY
-        return Ended(status, bytes(self._stdout), bytes(self._stderr), stop, clean)
+        return Ended(status, bytes(self._stdout), self._stderr.kept, stop, clean)
 
     def _warm_up(self) -> None:
         """Put the child in its group while it sets up: `_let_in` puts in what has begun by then.
@@ -182,7 +180,7 @@ class ChildSupervisor:
         return Stop.TIME
 
     def _wrote_too_much(self) -> bool:
-        return len(self._stdout) > self._limit or self._complained > _STDERR
+        return len(self._stdout) > self._limit or self._stderr.size > _STDERR
 
     def _feed(self) -> None:
         stdin = self._pipes.stdin
@@ -204,9 +202,7 @@ class ChildSupervisor:
             if self._inner is None and _SET_UP in data:
                 data = data.replace(_SET_UP, b"", 1)
                 self._let_in()
-            self._complained += len(data)
-            self._stderr += data
-            del self._stderr[:-_STDERR_KEPT]
+            self._stderr.add(data)
 
     def _let_in(self) -> None:
         """It waits for its line, so it and all processes above it run, and their numbers are their own."""

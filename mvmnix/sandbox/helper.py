@@ -17,6 +17,7 @@ What a helper has, from the outside in; it starts only when all of it is in plac
    change; standard input closed or bytes; no descriptor of ours but those that the caller names.
 """
 
+import errno
 import os
 import signal
 import threading
@@ -25,9 +26,10 @@ from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, assert_never
+from typing import IO, Final
 
 from mvmnix import process
+from mvmnix.child_causes import NAMESPACES_HINT, Cause, cause_of, hint_for
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import GroupLimits
 from mvmnix.sandbox import bind_mount, seccomp, session_keyring, uid_pool
@@ -37,6 +39,15 @@ from mvmnix.sandbox.helper_group import own_group
 from mvmnix.sandbox.profiles import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import memfd
+
+_KILLED: Final = -signal.SIGKILL
+#: What to do where the sandbox can't be made.
+_MAY: Final = f"see that this process may make namespaces and mounts: {NAMESPACES_HINT}; `mvm doctor` tries it"
+_UNMADE: Final[Mapping[Cause, str]] = {
+    **{kind: hint_for(kind, "") for kind in Cause},
+    # that no space is left is said where there may be no more namespaces: user_namespaces(7)
+    **dict.fromkeys((Cause.NAMESPACES, Cause.DENIED, Cause.OWN, Cause.DISK_FULL), _MAY),
+}
 
 __all__ = ["GATEWAY", "SH", "WORK", "Bounds", "Sandbox"]
 
@@ -140,23 +151,35 @@ class Sandbox:
                 cancel.close()
 
     def _completed(self, argv: tuple[str, ...], ended: Ended) -> process.Completed:
-        match ended.stop:
-            case None:
-                done = process.Completed(argv, ended.status, ended.stdout, ended.stderr)
-            case Stop.TIME:
-                done = _stopped(argv, 124, ended.stderr, f"no end after {self.bounds.seconds} s")
-            case Stop.MEMORY:
-                most = self.bounds.memory_of_all >> 20
-                done = _stopped(argv, -signal.SIGKILL, ended.stderr, f"it took more than {most} MiB of memory")
-            case Stop.OUTPUT:
-                done = _stopped(argv, -signal.SIGKILL, ended.stderr, "it wrote more than it may")
-            case Stop.CANCELLED:
-                done = _stopped(argv, -signal.SIGKILL, ended.stderr, "it was cancelled")
-            case _:
-                assert_never(ended.stop)
+        """Raises ProcessError for a program that failed, MvmnixError for a sandbox that could not be made."""
+        if ended.stop is None and ended.status != 0 and not ended.clean:
+            raise _unmade(argv, ended)
+        bounds = self.bounds
+        why = {
+            Stop.TIME: (124, Cause.LATE, f"no end after {bounds.seconds} s"),
+            Stop.MEMORY: (_KILLED, Cause.MEMORY, f"it took more than {bounds.memory_of_all >> 20} MiB of memory"),
+            Stop.OUTPUT: (_KILLED, Cause.FLOODED, "it wrote more than it may"),
+            Stop.CANCELLED: (_KILLED, Cause.CANCELLED, "it was cancelled"),
+        }
+        if ended.stop is not None:
+            status, kind, words = why[ended.stop]
+            said = b"\n".join(filter(None, (f"error: {words}".encode(), ended.stderr)))
+            raise process.ProcessError(process.Completed(argv, status, b"", said), hints=self._hints, kind=kind)
+        done = process.Completed(argv, ended.status, ended.stdout, ended.stderr)
         if done.status != 0:
-            raise process.ProcessError(done)
+            raise process.ProcessError(done, hints=self._hints)
         return done
+
+    @property
+    def _hints(self) -> Mapping[Cause, str]:
+        """A sandbox has files and memory of its own: the host's may be plentiful."""
+        room, memory = self.bounds.room >> 20, self.bounds.memory >> 20
+        larger = "what it was given is too large, or made to be"
+        return {
+            Cause.DISK_FULL: f"its files may have {room} MiB, whatever the disk has: {larger}",
+            Cause.MEMORY: f"it may have {memory} MiB, as far as the machine has that (free -m): {larger}",
+            Cause.LATE: f"it may take {self.bounds.seconds} s: {larger}, or this machine is busy (uptime)",
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +207,8 @@ class _Run:
         try:
             return self._to_the_end(argv, pipes, output, input_)
         except OSError as error:
-            hint = "see that the file is there; as root, that this process may mount and make namespaces"
+            kind = cause_of(1, str(error.strerror))
+            hint = f"see that it is there: ls -ld {error.filename}" if error.errno == errno.ENOENT else _UNMADE[kind]
             raise MvmnixError(f"the sandbox can't be made: {error}", hint=hint) from error
 
     def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
@@ -211,8 +235,13 @@ class _Run:
             return attendant.supervise(bounds.seconds)
 
 
-def _stopped(argv: tuple[str, ...], status: int, stderr: bytes, why: str) -> process.Completed:
-    return process.Completed(argv, status, b"", b"\n".join(filter(None, (stderr, why.encode()))))
+def _unmade(argv: tuple[str, ...], ended: Ended) -> MvmnixError:
+    """Those that make the sandbox failed, and the program never began: its files and arguments are not to blame."""
+    failure = process.ProcessError(process.Completed(argv, ended.status, b"", ended.stderr), hints=_UNMADE)
+    why = failure.cause or f"status {ended.status}"
+    error = MvmnixError(f"the sandbox can't be made: {why}", hint=failure.hint)
+    error.__cause__ = failure
+    return error
 
 
 def _is_clean(future: Future[Ended]) -> bool:

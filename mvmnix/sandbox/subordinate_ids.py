@@ -27,6 +27,7 @@ from mvmnix.sandbox.trusted_executables import Candidates, locate
 _LEAST: Final = 1024
 _SECONDS: Final = 30.0
 _INSTALL: Final = "apt-get install --no-install-recommends uidmap"
+_RANGES: Final = "see that /etc/subuid and /etc/subgid give you a range (getsubids), and what `mvm doctor` says"
 NEWUIDMAP: Final = Candidates("newuidmap", ("/usr/bin/newuidmap", "/run/wrappers/bin/newuidmap"), _INSTALL)
 NEWGIDMAP: Final = Candidates("newgidmap", ("/usr/bin/newgidmap", "/run/wrappers/bin/newgidmap"), _INSTALL)
 _SUBUID, _SUBGID = Path("/etc/subuid"), Path("/etc/subgid")
@@ -83,7 +84,7 @@ class SubordinateIds:
 
     @staticmethod
     def _map(program: str, child: int, inside: int, outside: int) -> None:
-        process.run((program, *map(str, (child, inside, outside, 1))), timeout=_SECONDS, hint="mvm doctor")
+        process.run((program, *map(str, (child, inside, outside, 1))), timeout=_SECONDS, hint=_RANGES)
 
 
 def _unshare() -> int:

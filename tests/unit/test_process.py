@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix import process
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MOST_CHARACTERS, MOST_LINES, MvmnixError, ReasonCode, RefusedError
 from mvmnix.process import (
     FIXED,
@@ -234,11 +235,17 @@ def test_a_child_that_cannot_start(tmp_path: Path) -> None:
     assert "/nonexistent" in told("/bin/true", cwd="/nonexistent").message
 
 
-def test_what_to_do_about_a_missing_program_is_not_said_of_a_failing_one() -> None:
-    advice = {"hint": "look at it", "if_missing": "install it"}
+def test_what_to_do_about_a_missing_program_is_not_said_of_a_failing_one(tmp_path: Path) -> None:
+    advice = {"hint": "look at it", "hints": {Cause.MISSING: "install it"}}
+    script, orphan = tmp_path / "script", tmp_path / "orphan"
+    script.write_text("#!/nonexistent/interpreter\n")
+    script.chmod(0o755)
+    orphan.symlink_to("/nonexistent/target")
     assert told("/nonexistent/program", **advice).hint == "install it"
     assert told("/bin/false", **advice).hint == "look at it"
-    assert told("/etc/passwd", **advice).hint == "look at it"
+    for there in ("/etc/passwd", str(script), str(orphan), str(tmp_path)):
+        assert told(there, **advice).hint == f"see what it is and who may execute it: ls -lL {there}"
+    assert told("/bin/true", cwd="/nonexistent", **advice).hint == "look at it"
 
 
 def test_a_child_that_takes_too_long() -> None:
@@ -277,9 +284,18 @@ def void(_: object) -> None:
 
 
 def test_a_child_beside_us_that_cannot_start(tmp_path: Path) -> None:
-    for program in ("/nonexistent", str(tmp_path)):
-        with pytest.raises(ProcessError, match="command failed with status 127"):
+    for program, status in (("/nonexistent", 127), (str(tmp_path), 126)):
+        with pytest.raises(ProcessError, match=f"command failed with status {status}"):
             spawn([program])
+
+
+def test_a_child_beside_us_that_can_not_enter_what_it_was_to_enter() -> None:
+    def enter() -> None:
+        raise PermissionError
+
+    with pytest.raises(ProcessError) as error:
+        spawn(["/bin/true"], before_exec=enter)
+    assert error.value.kind is Cause.NAMESPACES
 
 
 def test_the_one_importer() -> None:

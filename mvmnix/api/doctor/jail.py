@@ -6,6 +6,7 @@ from mvmnix import caller
 from mvmnix.api.context import Context
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.host import open_jail
+from mvmnix.child_causes import NAMESPACES_HINT
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares import MKFS, VIRTIOFSD
 from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, IsolationLayer, LaunchSpec
@@ -14,9 +15,6 @@ from mvmnix.sandbox import BUBBLEWRAP, SubordinateIds, landlock, locate
 
 _YOURS = "machines have your uid, each in a user namespace of its own"
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
-_NAMESPACES = (
-    "look at sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and what `dmesg` says of AppArmor"
-)
 
 
 def jail(context: Context) -> Iterator[Finding]:
@@ -27,7 +25,7 @@ def jail(context: Context) -> Iterator[Finding]:
         yield Finding.failed("jail", error)
         return
     if words:
-        yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", _NAMESPACES)
+        yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", NAMESPACES_HINT)
         return
     yield Finding("jail", Health.GOOD, f"{locate(BUBBLEWRAP)}; {', '.join(layers)}")
     yield _uids(own=IsolationLayer.OWN_UID in layers)

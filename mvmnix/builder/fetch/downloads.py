@@ -34,6 +34,8 @@ with open(given, "wb") as file:
     shutil.copyfileobj(sys.stdin.buffer, file)
 child = os.posix_spawn(argv[0], argv, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)])
 status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+if status < 0:
+    print("error: signal %d ended %s" % (-status, argv[0]), file=sys.stderr)
 for name in names:
     try:
         fd = os.open(os.path.join(files, name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -63,12 +65,18 @@ class Downloaded:
     status: int
     said: str
     refusals: tuple[str, ...]
+    _argv: tuple[str, ...]
     _output: IO[bytes] = field(repr=False)
     _files: Mapping[str, tuple[int, int]]
 
     def content(self, name: str) -> Iterator[bytes] | None:
         """The bytes under one of the names, in chunks; None where there is no such file."""
         return self._chunks(*self._files[name]) if name in self._files else None
+
+    def failure(self, hint: str = "") -> process.ProcessError:
+        """That the client failed, with all that it said: what another error is raised from."""
+        words = "\n".join((self.said, *(f"error: {refusal}" for refusal in self.refusals)))
+        return process.ProcessError(process.Completed(self._argv, self.status, b"", words.encode()), hint=hint)
 
     def _chunks(self, offset: int, size: int) -> Iterator[bytes]:
         end = offset + size
@@ -86,7 +94,8 @@ def downloaded(
     `cancelled` is that of `Sandbox`.
     Raises MvmnixError where there is no sandbox, and process.ProcessError where it takes too long or too much.
     """
-    argv = (str(PROXY_PORT), FILES, INPUT, str(len(names)), *names, locate(command.program), *command.arguments)
+    client = (locate(command.program), *command.arguments)
+    argv = (str(PROXY_PORT), FILES, INPUT, str(len(names)), *names, *client)
     with tempfile.TemporaryFile(prefix="mvmnix-fetch-") as output:
         with _Way(command.route, bounds.output) as way:
             inherited = way.theirs.fileno()
@@ -97,10 +106,10 @@ def downloaded(
             except process.ProcessError as error:
                 done = error.done
                 if not 0 < done.status < 124:
-                    shown = (argv[5 + len(names)], *command.arguments)
-                    raise process.ProcessError(process.Completed(shown, done.status, b"", done.stderr)) from None
+                    shown = process.Completed(client, done.status, b"", done.stderr)
+                    raise process.ProcessError(shown, hints={error.kind: error.hint}, kind=error.kind) from None
         said = done.stderr.decode(errors="replace")
-        yield Downloaded(done.status, said, tuple(way.refusals), output, _contents(output, names))
+        yield Downloaded(done.status, said, tuple(way.refusals), client, output, _contents(output, names))
 
 
 class _Way:

@@ -158,5 +158,4 @@ def _mismatch(source: Source, found: Sequence[Digest], more: str = "") -> Refuse
 
 
 def _last_words(error: Exception) -> str:
-    said = error.done.stderr.decode(errors="replace") if isinstance(error, process.ProcessError) else str(error)
-    return said.strip()[-200:]
+    return (error.cause.strip() if isinstance(error, process.ProcessError) else str(error))[:200]

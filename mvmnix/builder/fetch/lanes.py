@@ -255,8 +255,9 @@ class _Worker:
             return BrokenError("the download worker broke off")
         if not isinstance(error, process.ProcessError):
             return error
-        said = error.done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return BrokenError(f"the download worker ended with status {error.done.status}: {said[-200:]}")
+        broken = BrokenError(f"the download worker ended with status {error.done.status}: {error.cause.strip()}")
+        broken.__cause__ = error
+        return broken
 
     def close(self) -> None:
         self._closed = True

@@ -24,7 +24,8 @@ from mvmnix.builder import helpers
 from mvmnix.builder.fetch.allowlist import Url
 from mvmnix.builder.fetch.routes import ToOrigin
 from mvmnix.builder.fetch.socks_proxy import Gateway, listening_at
-from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.child_causes import Cause
+from mvmnix.errors import MvmnixError, ReasonCode, clipped, refuse
 from mvmnix.model import Digest, StorePath
 from mvmnix.sandbox import WORK, Bounds, Sandbox
 from mvmnix.store import chunks
@@ -33,6 +34,8 @@ _ARCHIVE: Final = "/archive"
 _CERTIFICATES: Final = "/certificates"
 #: A line of Nix's or git's answer is no longer, in bytes.
 _LINE: Final = 64 << 10
+#: Characters of what a helper said, in a message.
+_WORDS: Final = 900
 #: One at a time: a tree lies in memory while it is unpacked.
 _ONE: Final = threading.Lock()
 #: Prints the branch, what Nix says of the tree, and the tree; each line is one answer. (The path has no quotes.)
@@ -175,7 +178,8 @@ def unpacked_commit(uri: str, wanted: Checkout, bounds: Bounds) -> Iterator[Unpa
                     sandbox.script(_CLONE, str(wanted.url), wanted.ref, wanted.rev, wanted.depth, where, output=output)
             except process.ProcessError as error:
                 hint = "look whether the commit is still there, at the network, and at what git says"
-                said = "; ".join((*_words(error), *gateway.refusals))
+                said = clipped("; ".join((*_words(error), *gateway.refusals)), lines=1, characters=_WORDS)
+                hint = hint if error.kind is Cause.OWN else error.hint
                 raise MvmnixError(f"{uri} could not be fetched: {said}", hint=hint) from error
         yield _read(uri, output)
 
@@ -227,11 +231,16 @@ def _locked(record: strict.Record) -> tuple[int, str, int]:
 
 def _unusable(uri: str, error: process.ProcessError) -> MvmnixError:
     why = f"it can't be unpacked, or not within bounds: {'; '.join(_words(error))}"
-    return refuse(ReasonCode.SOURCE_UNUSABLE, uri, why, "look at it by hand; if it is good, it may be too large")
+    hint = "look at it by hand; if it is good, it may be too large" if error.kind is Cause.OWN else error.hint
+    return refuse(ReasonCode.SOURCE_UNUSABLE, uri, why, hint)
 
 
 def _words(error: process.ProcessError) -> list[str]:
-    """The last words of a helper, without Nix's lament that it has no network."""
+    """The first cause and the last words of a helper, without Nix's lament that it has no network."""
     said = error.done.stderr.decode(errors="replace").splitlines()
     lines = [re.sub(r"\s+", " ", line).strip() for line in said if "have Internet access" not in line]
-    return [line[:300] for line in lines if line][-4:] or [f"status {error.done.status}"]
+    last = [line[:300] for line in lines if line][-4:]
+    first = re.sub(r"\s+", " ", error.cause).strip()
+    return list(dict.fromkeys((first, *last) if first and "have Internet access" not in first else last)) or [
+        f"status {error.done.status}"
+    ]

@@ -12,6 +12,7 @@ from mvmnix import nar, process
 from mvmnix.builder import helpers
 from mvmnix.builder.flakes import objects
 from mvmnix.builder.flakes.repository import Found, copy_of, found
+from mvmnix.child_causes import Cause
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.sandbox import GIT, Bounds, Sandbox, locate
 
@@ -48,6 +49,8 @@ exec git ls-files --cached -z
 """
 #: What no component of a tracked path is, in small letters (git: read-cache.c, verify_path).
 _NO_FILES: Final = frozenset({b"", b".", b"..", b".git"})
+#: What a repository is to blame for: git says so itself, or it takes more than git may have.
+_ITS_OWN: Final = frozenset({Cause.OWN, Cause.MEMORY, Cause.FLOODED, Cause.LATE, Cause.DISK_FULL})
 _TALK: Final = 'exec git "$@"'
 
 
@@ -74,7 +77,9 @@ class WorkTree:
             try:
                 said = _sandbox(repository).script(_CHANGES).stdout
             except process.ProcessError as error:
-                why = f"git can't compare it with its commit: {_text(error.done.stderr)}"
+                if error.kind not in _ITS_OWN:
+                    raise
+                why = f"git can't compare it with its commit: {_cause(error)}"
                 raise self._unsupported(why, "git status") from error
         return tuple(sorted(entry[3:].decode(errors="replace") for entry in said.split(b"\0") if entry))
 
@@ -85,8 +90,9 @@ class WorkTree:
                 with _sandbox(repository).talk(_TALK, *objects.CONVERSATION) as (to, heard):
                     return objects.ObjectReader(to, heard, str(self._where)).tree(self.commit, limit)
             except process.ProcessError as error:
-                complaint = _text(error.done.stderr)
-                why = f"git can't read its objects, or not within {_BOUNDS.memory >> 20} MiB: {complaint}"
+                if error.kind not in _ITS_OWN:
+                    raise
+                why = f"git can't read its objects, or not within {_BOUNDS.memory >> 20} MiB: {_cause(error)}"
                 raise self._unsupported(why, "git fsck") from error
 
     def _committed(self, head: bytes) -> str:
@@ -124,7 +130,9 @@ def _said(repository: Found, where: Path, script: str, *arguments: str) -> bytes
     try:
         return _sandbox(repository).script(script, *arguments).stdout
     except process.ProcessError as error:
-        why = f"it is not a git work tree with a commit: {_text(error.done.stderr)}"
+        if error.kind is not Cause.OWN:
+            raise
+        why = f"it is not a git work tree with a commit: {_cause(error)}"
         hint = f"commit it, or take it as an uncommitted copy: {copy_of(where)}"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint) from error
 
@@ -139,6 +147,10 @@ def _must_be_at(repository: Found, elsewhere: bytes, where: Path) -> None:
     if elsewhere and Path(os.path.realpath(repository.git_dir / os.fsdecode(elsewhere))) != repository.top:
         why = f"its git configuration says that it is part of {_text(elsewhere)}"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "unset core.worktree")
+
+
+def _cause(error: process.ProcessError) -> str:
+    return error.cause.strip() or f"it ended with status {error.done.status}, without a word"
 
 
 def _text(data: bytes) -> str:

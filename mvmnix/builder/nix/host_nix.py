@@ -10,7 +10,7 @@ would take the one of passwd(5); so each call has an empty directory for one.
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
@@ -18,6 +18,7 @@ from typing import Final, Self
 from mvmnix import process
 from mvmnix.builder.nix.nix_commands import host_ask_store
 from mvmnix.builder.nix.store_choice import OWN, Kind, NixStore, choose
+from mvmnix.child_causes import NAMESPACES_HINT, Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.roots import Roots
 from mvmnix.sandbox import Candidates, check_program, locate
@@ -30,19 +31,18 @@ NIX: Final = Candidates(
     paths=("/usr/bin/nix", "/nix/var/nix/profiles/default/bin/nix", "/run/current-system/sw/bin/nix"),
     hint="apt-get install nix-bin",
 )
-#: What Nix (2.26) says of what failed → what to do. The first that fits counts.
+#: What to do about what ended Nix, by its kind. `where` is the store.
+_HINTS: Final[Mapping[Cause, str]] = {
+    Cause.MISSING: NIX.hint,
+    Cause.DISK_FULL: "make room where {where} lies, and try again",
+    Cause.NAMESPACES: f"builds need user namespaces: {NAMESPACES_HINT}",
+    Cause.DENIED: "`mvm doctor` says which Nix store is used and why; see who owns that file (ls -ld)",
+    Cause.READ_ONLY: "`mvm doctor` says which Nix store is used and why; `findmnt` says what is mounted read-only",
+}
+#: What else Nix (2.26) says of what failed → what to do. The first that fits counts.
 _ADVICE: Final = (
     (r"is pinned but not in the store", "mvm pin fetch"),
-    (r"No space left on device|database or disk is full", "make room where {where} lies, and try again"),
-    (
-        r"namespaces|cloning builder process|setting up a private mount",
-        "builds need user namespaces: look at sysctl user.max_user_namespaces and what `dmesg` says of AppArmor",
-    ),
     (r"daemon|reading from file|Connection re", "look at the nix-daemon's log: journalctl -u nix-daemon"),
-    (
-        r"Permission denied|Read-only file system|Operation not permitted",
-        "`mvm doctor` says which Nix store is used and why; see who owns what is in {where}",
-    ),
     (r"corrupt|hash mismatch|differs", "{check}"),
 )
 
@@ -92,14 +92,19 @@ class HostNix:
             env = process.environment(extra={"HOME": home, "NIX_USER_CONF_FILES": ""})
             words = (argv[0], *self.store.options, *argv[1:])
             try:
-                return process.run(words, env=env, input_=input_, timeout=timeout, if_missing=NIX.hint).stdout
+                return process.run(words, env=env, input_=input_, timeout=timeout).stdout
             except process.ProcessError as error:
-                error.hint = error.hint or self._advice(error.cause)
+                error.hint = self._advice(error)
                 raise
 
-    def _advice(self, cause: str) -> str:
-        """What to do about a line of Nix's that names what failed; it is installed, or it would have said nothing."""
+    def _advice(self, error: process.ProcessError) -> str:
+        """What to do about a Nix that failed: by what ended it, else by the line that names what failed."""
+        values = {"where": self.store.where, "check": self.store.check}
+        if error.kind in _HINTS:
+            return _HINTS[error.kind].format(**values)
         for pattern, advice in _ADVICE:
-            if re.search(pattern, cause):
-                return advice.format(where=self.store.where, check=self.store.check)
+            if re.search(pattern, error.cause):
+                return advice.format(**values)
+        if error.kind is not Cause.OWN:
+            return error.hint
         return f"that line is Nix's own; it worked on the store in {self.store.where} ({self.store.kind}: `mvm doctor`)"

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from mvmnix import process
 from mvmnix.builder.fetch import INPUT, PROXY_PORT, Endpoint, Route, ToConfigured, ToProxy, proxies
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox import WORK
 
@@ -67,7 +68,7 @@ def read() -> AptSettings:
         (_APT_CONFIG, "dump"),
         env=process.environment(()),
         hint="look at apt's configuration in /etc/apt",
-        if_missing="this needs Debian's apt (package apt)",
+        hints={Cause.MISSING: "this needs Debian's apt (package apt)"},
     ).stdout
     return AptSettings(parse(said.decode(errors="replace")), MappingProxyType(dict(os.environ)), _credentials())
 

@@ -192,8 +192,9 @@ def resolve(wanted: Sequence[str]) -> tuple[Wheel, ...]:
     with downloaded(pip.choose(lines), [_REPORT]) as done:
         report = done.content(_REPORT)
         if done.status or report is None:
-            words = "\n".join((*done.said.strip().splitlines()[-20:], *done.refusals))
-            raise MvmnixError(f"pip chose no wheels (status {done.status}):\n{words}", hint=_INDEX)
+            failure = done.failure(_INDEX)
+            words = "; ".join(dict.fromkeys((failure.cause.strip(), *done.refusals)))
+            raise MvmnixError(f"pip chose no wheels: {words}", hint=failure.hint) from failure
         return parse_report(b"".join(report), wanted)
 
 

@@ -17,14 +17,18 @@ from mvmnix.builder.pins.debian import Apt
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.pypi import Pip
 from mvmnix.builder.pins.seed import executable, seed_nar
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
 from mvmnix.plural import counted
+from mvmnix.process import ProcessError
 from mvmnix.sandbox import Pipe
 from mvmnix.store import Store
 
 #: Children at a time: more would only share the same line, and a mirror shall not be stormed.
 CHILDREN = 4
+#: So many of the pins that could not be fetched are named.
+_NAMED = 12
 _DEB_LIMIT = 1 << 30
 
 
@@ -54,18 +58,18 @@ def fetch_sources(
     parts = [source for source in near if source.mode is HashMode.NAR]
     whole = _whole(parts, wanted)
     files = [source for source in near if source.mode is HashMode.FLAT]
-    files += [
-        package for package in dict.fromkeys(whole.values()) if package not in files and not store.has(package.digest)
-    ]
+    files += [one for one in dict.fromkeys(whole.values()) if one not in files and not store.has(one.digest)]
     progress.total(len(files) + len(far))
     problems = web.run(far) if web is not None and far else []
     failed: dict[Source, Failure] = {}
+    clients: list[ProcessError] = []
     for registry in answering:
-        failed |= _Download(registry, store, progress).run(_of(registry, files))
-    if failed:
-        problems.append(_failure(failed, answering))
-    if problems:
-        raise _joined(problems)
+        download = _Download(registry, store, progress)
+        failed |= download.run(_of(registry, files))
+        clients += download.failures
+    client = next(iter(clients), None)
+    if problems := [*problems, *([_failure(failed, answering, client)] if failed else ())]:
+        raise _joined(problems) from client
     for part, package in whole.items():
         _take_out(part, package, store)
 
@@ -86,6 +90,8 @@ class _Download:
         self._progress = progress
         self._telling = threading.Lock()
         self._cancel = Pipe()
+        #: Of the first client that failed, whose file is among those that `run` returns.
+        self.failures: list[ProcessError] = []
 
     def run(self, sources: Sequence[Source]) -> dict[Source, Failure]:
         """Try all mirrors in order; returns what failed at every one of them. For one call."""
@@ -136,6 +142,8 @@ class _Download:
         names = [mirror.file(source) for source in batch]
         with downloaded(mirror.command(batch), names, cancelled=self._cancel.reading) as done:
             failed = dict(mirror.failures(batch, done.said) if done.status else {})
+            if done.status and not self.failures:
+                self.failures.append(done.failure())
             failed = {source: failure.because(done.refusals) for source, failure in failed.items()}
             absent = {}
             for source in [one for one in batch if one not in failed]:
@@ -202,8 +210,13 @@ def _joined(problems: Sequence[MvmnixError]) -> MvmnixError:
     return MvmnixError("\n".join(problem.message for problem in problems), hint=" && ".join(hints))
 
 
-def _failure(failed: Mapping[Source, Failure], registries: Sequence[Registry]) -> MvmnixError:
-    """What to tell of everything that failed: wrong bytes are refused; the rest is an error with one repair."""
+def _failure(
+    failed: Mapping[Source, Failure], registries: Sequence[Registry], client: ProcessError | None
+) -> MvmnixError:
+    """What to tell of everything that failed: wrong bytes are refused; the rest is an error with one repair.
+
+    `client` is the first one that failed, whose cause decides what is to be done first.
+    """
     by_trouble = {trouble: [one for one in sorted(failed) if failed[one].trouble is trouble] for trouble in FailureKind}
     if by_trouble[FailureKind.WRONG]:
         return RefusedError(*(_wrong(source, failed[source], registries) for source in by_trouble[FailureKind.WRONG]))
@@ -211,11 +224,15 @@ def _failure(failed: Mapping[Source, Failure], registries: Sequence[Registry]) -
     lines = [f"{_described(one, registries)} is no longer served ({one.uri}: {failed[one].why})" for one in gone]
     hints = [registry.repair(mine) for registry in registries if (mine := _of(registry, gone))]
     if unreached:
-        names = ", ".join(_described(source, registries) for source in unreached)
-        lines.append(
-            f"{counted(len(unreached), 'pin')} could not be fetched: {names}. The first: {failed[unreached[0]].why}"
-        )
-        hints.append("mvm pin fetch (once the network, and apt's and pip's configuration, are seen to)")
+        names = ", ".join(_described(source, registries) for source in unreached[:_NAMED])
+        names += f" and {len(unreached) - _NAMED} more" if len(unreached) > _NAMED else ""
+        said = f" ({client.cause.strip()})" if client is not None and client.cause else ""
+        why = failed[unreached[0]].why
+        lines.append(f"{counted(len(unreached), 'pin')} could not be fetched: {names}. The first: {why}{said}")
+        if client is None or client.kind in {Cause.OWN, Cause.NETWORK}:
+            hints.append("mvm pin fetch (once the network, and apt's and pip's configuration, are seen to)")
+        else:
+            hints.append(f"{client.hint}; then: mvm pin fetch")
     return MvmnixError("\n".join(lines), hint=" && ".join(hints))
 
 

@@ -140,8 +140,8 @@ class Build:
         if failure is None and build_errors.is_attribute_missing(said.log):
             raise build_errors.of_attribute(session.where, session.request.attribute, self._attributes(machine, url))
         unlocked = "it has inputs, and no flake.lock" if session.request.lock.digest is None else ""
-        raise failure or build_errors.of_evaluation(
-            session.where, said.log, unlocked=unlocked, doubt=session.finder.doubt
+        raise failure or said.failed_as(
+            build_errors.of_evaluation(session.where, said.log, unlocked=unlocked, doubt=session.finder.doubt)
         )
 
     def _attributes(self, machine: BuilderMachine, url: nix_commands.FlakeUrl) -> tuple[str, ...]:

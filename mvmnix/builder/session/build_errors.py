@@ -9,8 +9,10 @@ from typing import Final
 
 from mvmnix.arguments import AttributePath
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+from mvmnix.process import first_cause
 from mvmnix.suggestion import did_you_mean
 
+_READ: Final = "the first error of the log is the cause of those behind it: look for it there"
 #: How many of a flake's packages a message names.
 _MOST_NAMES: Final = 20
 #: What Nix says of an evaluation → reason code, why, what to do. The first that is found counts.
@@ -56,7 +58,7 @@ def of_build(where: str, log: str, doubt: str = "") -> MvmnixError:
     `doubt` says why a binary cache's answer did not count, if one didn't: what it had, had to be built.
     """
     besides = f"\nbesides, a binary cache's answer did not count: {doubt}" if doubt else ""
-    return MvmnixError(f"{where}: the build failed; its last words:\n{last_lines(log)}{besides}")
+    return MvmnixError(f"{where}: the build failed; its last words:\n{last_lines(log)}{besides}", hint=_READ)
 
 
 def of_output(where: str, log: str) -> MvmnixError:
@@ -95,5 +97,9 @@ def of_attribute(where: str, attribute: str, names: Sequence[str]) -> UsageError
 
 
 def last_lines(log: str, count: int = 20) -> str:
-    """The end of a log, safe to be shown."""
-    return "\n".join("  " + "".join(c if c.isprintable() else "?" for c in line) for line in log.splitlines()[-count:])
+    """The end of a log, safe to be shown; in front of it the first line that names a cause, if that comes earlier."""
+    lines = ["  " + "".join(c if c.isprintable() else "?" for c in line) for line in log.splitlines()]
+    cause = f"  {first_cause(log.encode())}"
+    shown = lines[-count:]
+    is_shown = len(lines) <= count or cause.strip() in {line.strip() for line in shown}
+    return "\n".join(shown if is_shown else (cause, "  …", *shown[2:]))

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
-from mvmnix.errors import ReasonCode, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import StorePath
+from mvmnix.process import one_line
 
 #: How much of a program's output is kept to be shown or read, in bytes.
 KEPT_OUTPUT: Final = 64 * 1024
@@ -93,10 +94,16 @@ class Head:
 class CommandResult:
     """What a command said: its exit status, its whole output up to a bound, and the end of its log."""
 
-    def __init__(self, status: int, output: bytes, log: str) -> None:
+    def __init__(self, status: int, output: bytes, log: str, argv: Sequence[str] = ()) -> None:
         self.status = status
         self.output = output
         self.log = log
+        self._argv = argv
+
+    def failed_as(self, error: MvmnixError) -> MvmnixError:
+        """The error that the command's end becomes, with the command in one line."""
+        error.command = f"in the builder VM: {one_line(self._argv)} (status {self.status})"
+        return error
 
 
 def run_command(
@@ -105,7 +112,7 @@ def run_command(
     """Run a command to its end, whatever its status; its stderr goes to the log as it comes."""
     head, log = Head(limit), Tail(progress.log)
     status = run(machine, argv, head, log)
-    return CommandResult(status, bytes(head.data), log.text)
+    return CommandResult(status, bytes(head.data), log.text, argv)
 
 
 def run(

@@ -17,7 +17,7 @@ from typing import Final, cast
 from mvmnix import strict
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
-from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, run
+from mvmnix.builder.session.exec import BuilderMachine, CommandResult, Progress, Tail, run
 from mvmnix.builder.session.session import BuildInputs, BuildRequest, Session
 from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
@@ -98,8 +98,10 @@ class PartsBuild:
             incoming.write(data)
 
         try:
-            if run(machine, nix_commands.dump(path), take, log) != 0:
-                raise build_errors.of_build(self._session.where, log.text)
+            argv = nix_commands.dump(path)
+            if (status := run(machine, argv, take, log)) != 0:
+                failure = build_errors.of_build(self._session.where, log.text)
+                raise CommandResult(status, b"", log.text, argv).failed_as(failure)
             return BuiltPart(path, incoming.keep())
         finally:
             incoming.discard()

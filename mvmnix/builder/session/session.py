@@ -103,7 +103,8 @@ class Session:
 
     def _failure(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError:
         """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""
-        return self.pressed(machine, said) or build_errors.of_build(self.where, said.log, self.finder.doubt)
+        failure = self.pressed(machine, said) or build_errors.of_build(self.where, said.log, self.finder.doubt)
+        return said.failed_as(failure)
 
     def _asked(self, what: str) -> None:
         """A question to others is on record before it is asked, whatever becomes of it."""

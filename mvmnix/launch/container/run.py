@@ -227,6 +227,7 @@ class _Running:
         self._process.close()
         observations, code = self._observations, self._process.status
         observations.last_words, observations.usage = self._process.last_words, self._process.usage
+        observations.child = self._process.failure()
         observations.status = None if self._action is not HostAction.NOTHING or code is None else self._status(code)
         if observations.status is not None:
             ending = Ending(self._action, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_SHUTDOWN,))

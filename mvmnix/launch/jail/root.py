@@ -84,10 +84,9 @@ def _asked(program: str) -> tuple[str, ...]:
     ):
         return ()
     if done.status != 0:
-        hint = "look at it with file(1); install the distribution's package again"
-        raise MvmnixError(
-            f"the libraries of {program} can't be found: {done.stderr.decode(errors='replace')}", hint=hint
-        )
+        failure = process.ProcessError(done, hint=f"look at it: file {program}; ldd {program}")
+        why = f"the libraries of {program} can't be found: {failure.cause.strip()}"
+        raise MvmnixError(why, hint=failure.hint) from failure
     return tuple(_LINE.findall(done.stdout.decode()))
 
 

@@ -12,6 +12,7 @@ _LIMIT: Final = 1 << 23
 #: Characters of message and hint, each of up to twelve bytes: together they fit a packet (control/messages.py).
 _LONGEST_TEXT: Final = 8192
 _LONGEST_HINT: Final = 2048
+_LONGEST_CHILD: Final = 1024
 _KINDS: Final = {kind.exit_code: kind for kind in (UsageError, GuestTimeoutError)}
 
 
@@ -28,35 +29,44 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The machine didn't start: an error of the exit code's kind, with its reasons when it was a refusal."""
+    """The machine didn't start: an error of the exit code's kind, with its reasons when it was a refusal.
+
+    `command` and `log` are those of a child that failed, as `MvmnixError` has them.
+    """
 
     exit_code: int
     message: str
     hint: str
     reasons: tuple[Reason, ...]
+    command: str = ""
+    log: str = ""
 
     @classmethod
     def of(cls, error: Exception) -> Self:
         """What is told of an error."""
         match error:
             case RefusedError():  # its message says the reasons, and its hint is the first one's
-                return cls(error.exit_code, "", "", error.reasons)
+                return cls(error.exit_code, "", "", error.reasons, *_child(error))
             case MvmnixError():
-                return cls(error.exit_code, error.message[:_LONGEST_TEXT], error.hint[:_LONGEST_HINT], ())
+                told = (error.message[:_LONGEST_TEXT], error.hint[:_LONGEST_HINT])
+                return cls(error.exit_code, *told, (), *_child(error))
             case _:
                 message = f"the machine's supervisor failed: {error!r}"
                 return cls(MvmnixError.exit_code, message[:_LONGEST_TEXT], "", ())
 
     def to_error(self) -> MvmnixError:
         """The error again, in the caller's process."""
-        if self.reasons:
-            return RefusedError(*self.reasons)
-        return _KINDS.get(self.exit_code, MvmnixError)(self.message, hint=self.hint)
+        kind = _KINDS.get(self.exit_code, MvmnixError)
+        error = RefusedError(*self.reasons) if self.reasons else kind(self.message, hint=self.hint)
+        error.command, error.log = self.command, self.log
+        return error
 
     def to_value(self) -> dict[str, object]:
         """As JSON."""
         reasons = [{"code": it.code, "what": it.what, "why": it.why, "hint": it.hint} for it in self.reasons]
-        return {"exitCode": self.exit_code, "message": self.message, "hint": self.hint, "reasons": reasons}
+        told = {"exitCode": self.exit_code, "message": self.message, "hint": self.hint, "reasons": reasons}
+        child = {name: text for name, text in (("command", self.command), ("log", self.log)) if text}
+        return told | child
 
 
 class StartNotification:
@@ -104,7 +114,12 @@ def parse_failure(record: Record) -> Failure:
         record.text("message", limit=_LONGEST_TEXT),
         record.text("hint", limit=_LONGEST_HINT),
         record.each("reasons", _reason),
+        *(record.text(name, limit=_LONGEST_CHILD) if record.has(name) else "" for name in ("command", "log")),
     )
+
+
+def _child(error: MvmnixError) -> tuple[str, str]:
+    return error.command[:_LONGEST_CHILD], error.log[:_LONGEST_CHILD]
 
 
 def _reason(record: Record) -> Reason:

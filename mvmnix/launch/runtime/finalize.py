@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from mvmnix import strict, verity
 from mvmnix.audit import Record, RecordKind, Tally
+from mvmnix.child_causes import Cause
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent import End, ExitStatus, Hello, Sink, kept_sink
 from mvmnix.launch.gate import NONCE, VerifiedPlan
@@ -37,6 +38,7 @@ from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.shares import ShareRecord
 from mvmnix.launch.vmm import Acceleration, BoundedLog, Invocation, IsolationLayer, StallReason, Usage
 from mvmnix.model import Digest
+from mvmnix.process import ProcessError
 from mvmnix.sandbox import trusted_executables
 
 #: How many corrupted blocks an error message names; the receipt has more.
@@ -87,6 +89,7 @@ class RunObservations:
     ready: datetime | None = None
     status: ExitStatus | None = None
     last_words: tuple[str, ...] = ()
+    child: ProcessError | None = None  # what complained, if any of its processes did
     console: BoundedLog | None = None
     output: OutputLog | None = None
     usage: Usage | None = None
@@ -251,9 +254,15 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             return refuse(ReasonCode.VERITY_MISMATCH, "the root filesystem", why, hint)
         case _:
             console = observations.console.last_lines() if observations.console is not None else ()
-            last = "\n".join(f"  {line}" for line in (*observations.last_words, *console)[-10:])
+            lines = (*observations.last_words, *console)[-10:]
+            first = "" if observations.child is None else observations.child.cause.strip()
+            last = "\n".join(f"  {line}" for line in (lines if first in ("", *lines) else (first, *lines[1:])))
             message = f"the machine {observations.home.status.machine} ended: {ended.reason} ({words})"
-            return MachineFailedError(f"{message}\n{last}" if last else message, hint=where, ended=ended)
+            child = observations.child
+            hint = where if child is None or child.kind is Cause.OWN else f"{child.hint}; {where}"
+            failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=hint, ended=ended)
+            failed.__cause__ = observations.child
+            return failed
 
 
 def _reason(observations: RunObservations, ending: Ending) -> EndReason:

@@ -283,7 +283,8 @@ class Machine:
         try:
             yield
         except ChannelError as error:
-            raise end_failure(self._conclude_after(error), self._observations, error.message) from error
+            failure = end_failure(self._conclude_after(error), self._observations, error.message)
+            raise failure from failure.__cause__ or error
 
     def _limit(self, seconds: float) -> Timer:
         """End the guest when so many seconds have passed."""
@@ -322,6 +323,7 @@ class Machine:
     def _conclude(self) -> Ended:
         self._let_go()
         self._observations.last_words = (*self._guest.process.last_words, *self._guest.shares.last_words)
+        self._observations.child = self._guest.failure()
         self._observations.usage = self._guest.process.usage
         if self._lost is not None:
             raise self._lost

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
@@ -119,11 +120,23 @@ def _stopped(machine: Machine) -> Ended:
         return machine.kill()
 
 
-def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "", created: str = "") -> str:
+def _unlogged(_error: Exception) -> None:
+    """What a failed start's children said is not kept."""
+
+
+def detach(
+    plan: VerifiedPlan,
+    make_host: Callable[[], Host],
+    *,
+    name: str = "",
+    created: str = "",
+    failed: Callable[[Exception], None] = _unlogged,
+) -> str:
     """Run a machine in a process of its own; returns the machine's id once its guest is ready.
 
-    `make_host` is called in that process: locks, loops and logs don't survive a fork. The command's output goes to the
-    machine's directory. Raises what the start raised there. To be called while there is one thread only.
+    `make_host` is called in that process: locks, loops and logs don't survive a fork. So is `failed`, with an error
+    before it is told here. The command's output goes to the machine's directory. Raises what the start raised there. To
+    be called while there is one thread only.
     """
     if threading.active_count() != 1:
         raise RuntimeError("a process with several threads can't be forked safely")
@@ -131,16 +144,14 @@ def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "",
     child = os.fork()
     if child == 0:
         ours.close()
-        _leave(theirs, plan, make_host, name, created)
+        _leave(theirs, partial(_supervise, plan=plan, make_host=make_host, name=name, created=created, failed=failed))
     theirs.close()
     os.waitpid(child, 0)
     with ours:
         return read_start_notification(ours)
 
 
-def _leave(
-    notification: socket.socket, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str
-) -> NoReturn:
+def _leave(notification: socket.socket, supervise_it: Callable[[StartNotification], int]) -> NoReturn:
     """Fork once more, so that no caller has to reap the supervisor; then be it."""
     status = 125
     try:
@@ -148,7 +159,7 @@ def _leave(
         if os.fork() == 0:
             _let_go(notification.fileno())
             os.chdir("/")
-            status = _supervise(StartNotification(notification), plan, make_host, name, created)
+            status = supervise_it(StartNotification(notification))
         else:
             status = 0
     finally:
@@ -173,7 +184,13 @@ def _unwatched(_data: bytes) -> None:
 
 
 def _supervise(
-    notification: StartNotification, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str
+    notification: StartNotification,
+    *,
+    plan: VerifiedPlan,
+    make_host: Callable[[], Host],
+    name: str,
+    created: str,
+    failed: Callable[[Exception], None],
 ) -> int:
     def work(machine: Machine) -> ExitStatus:
         if not notification.say(Ready(machine.id)):
@@ -183,5 +200,6 @@ def _supervise(
     try:
         return supervise(plan, make_host(), work, name=name, created=created).exit_code
     except Exception as error:  # noqa: BLE001 - the caller is told, and raises it
+        failed(error)
         notification.say(Failure.of(error))
         return 125

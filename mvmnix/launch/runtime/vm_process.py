@@ -5,6 +5,7 @@ the guest learns that from the channel, after all that the guest said before.
 """
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -25,6 +26,7 @@ from mvmnix.launch.vmm import (
     Monitor,
     MonitorEvent,
 )
+from mvmnix.process import ProcessError
 
 _CHUNK = 65536
 #: Seconds after the hypervisor's death within which the kernel delivers what is left in its sockets.
@@ -217,6 +219,16 @@ class Guest:
             raise MvmnixError(f"cannot write to the hypervisor's monitor: {error.strerror}", hint=_DEAF) from error
         if told < len(data):
             raise MvmnixError("the hypervisor's monitor accepts no data", hint=_DEAF)
+
+    def failure(self) -> ProcessError | None:
+        """That the hypervisor failed, or a server of its shares: the first one that complained.
+
+        Without a complaint, that of a hypervisor that ended by itself with a status; None where there is none.
+        """
+        if self.process.last_words:
+            return self.process.failure()
+        ended_itself = self.process.status not in {None, 0, -signal.SIGKILL}
+        return self.shares.failure() or (self.process.failure() if ended_itself else None)
 
     def kill(self) -> None:
         """End the hypervisor now."""

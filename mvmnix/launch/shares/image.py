@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares.walk import is_directory, walk
 from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service
@@ -33,6 +34,8 @@ MOST_ENTRIES: Final = 2_000
 DEEPEST: Final = 64
 #: Bytes that a maker of images may write: those of the files, and as many for the rest.
 WRITTEN: Final = 4 * LARGEST
+_LEAVE: Final = "leave the share out of the plan, or share it for writing, which makes no image"
+_READABLE: Final = "let its owner read all of it, or everybody where that is root; or leave the share out of the plan"
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 
@@ -106,6 +109,6 @@ def _run(process: HypervisorProcess) -> None:
     finally:
         process.close()
     if process.status != 0:
-        words = "; ".join(process.last_words) or f"status {process.status}"
-        hint = "let its owner read all of it, or everybody where that is root; or leave the share out of the plan"
-        raise MvmnixError(f"no image can be made of the directory: {words}", hint=hint)
+        failure = process.failure(hint=_LEAVE, hints={Cause.DENIED: _READABLE, Cause.FLOODED: _LEAVE})
+        why = failure.cause.strip() or f"status {process.status}"
+        raise MvmnixError(f"no image can be made of the directory: {why}", hint=failure.hint) from failure

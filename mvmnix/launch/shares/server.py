@@ -13,6 +13,7 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service, ServiceSandbox
 from mvmnix.model import Digest, User
 from mvmnix.privileges import client
+from mvmnix.process import ProcessError
 from mvmnix.sandbox import Candidates, trusted_executables
 
 VIRTIOFSD: Final = Candidates(
@@ -101,6 +102,10 @@ class Server:
     def last_words(self) -> tuple[str, ...]:
         """The last lines that it complained with, escaped."""
         return () if self._process is None else self._process.last_words
+
+    def failure(self) -> ProcessError | None:
+        """That it failed, where it complained."""
+        return None if self._process is None or not self._process.last_words else self._process.failure()
 
     def kill_soon(self) -> None:
         """End it, without waiting for that."""

@@ -18,6 +18,7 @@ from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.launch.shares.shared import ShareRecord
 from mvmnix.launch.vmm import Attachment, Jail, Service
 from mvmnix.model import User
+from mvmnix.process import ProcessError
 from mvmnix.sandbox import locate
 
 _MIB: Final = 1 << 20
@@ -189,6 +190,10 @@ class Shares:
     def last_words(self) -> tuple[str, ...]:
         """What the servers complained about, escaped, each line with its directory's place in the guest."""
         return tuple(f"{share.guest}: {line}" for share, server in self._servers for line in server.last_words)
+
+    def failure(self) -> ProcessError | None:
+        """That of the first server that complained."""
+        return next((failure for _, server in self._servers if (failure := server.failure()) is not None), None)
 
     def close(self, loop: Loop | None = None) -> None:
         """End the servers, and let go of everything; `loop` watched them. A second call does nothing."""

@@ -3,27 +3,32 @@
 import ctypes
 import os
 import resource
+import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Protocol, Self
 
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent import printable
 from mvmnix.launch.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.launch.vmm.port import Invocation, Usage
 from mvmnix.model import Digest
-from mvmnix.process import is_readable, spawn
+from mvmnix.process import Completed, ProcessError, Words, is_readable, spawn
 from mvmnix.procfs import children, stat
 from mvmnix.sandbox import trusted_executables
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
-_TAIL = 4096
 _REAP_SECONDS = 10.0
+#: Characters of each line that it said, as it is shown.
+_LINE = 500
+_NO_HINTS: Final[Mapping[Cause, str]] = MappingProxyType({})
 #: Seconds that the maker of a sandbox may take to end after its hypervisor.
 _MAKER_SECONDS = 5.0
 #: Seconds until the process that makes a sandbox has to have become the hypervisor, and between two looks at it.
@@ -57,11 +62,12 @@ class HypervisorProcess:
         self.words = words
         #: What it was given in all, once it was reaped; None when another process reaped it.
         self.usage: Usage | None = None
+        self._argv = tuple(invocation.argv)
         self._program = invocation.argv[0]
         self._sandbox = sandbox
         #: Its exit status, or the signal that ended it as a negative number; None when our child was not reaped.
         self.status: int | None = None
-        self._tail = b""
+        self._said = Words()
 
     @classmethod
     def spawn(cls, invocation: Invocation, descriptors: tuple[int, ...], sandbox: ProcessSandbox) -> Self:
@@ -97,13 +103,18 @@ class HypervisorProcess:
             data = os.read(self.words, 65536)
         except BlockingIOError:
             return True
-        self._tail = (self._tail + data)[-_TAIL:]
+        self._said.add(data)
         return bool(data)
 
     @property
     def last_words(self) -> tuple[str, ...]:
         """The last lines of its standard error, escaped."""
-        return tuple(printable(line) for line in self._tail.splitlines() if line.strip())[-10:]
+        return tuple(printable(line)[:_LINE] for line in self._said.kept.splitlines() if line.strip())[-10:]
+
+    def failure(self, *, hint: str = "", hints: Mapping[Cause, str] = _NO_HINTS) -> ProcessError:
+        """That it failed, with all that it said: what another error is raised from."""
+        status = 1 if self.status is None else self.status
+        return ProcessError(Completed(self._argv, status, b"", self._said.kept), hint=hint, hints=hints)
 
     @property
     def layers(self) -> tuple[IsolationLayer, ...]:
@@ -119,7 +130,17 @@ class HypervisorProcess:
 
     def wait(self) -> None:
         """Wait for a program that ends by itself, a minute at most, and take in all that it says."""
-        is_readable(self._pidfd, _TRIAL_SECONDS)
+        deadline = time.monotonic() + _TRIAL_SECONDS
+        poll = select.poll()
+        for fd in (self._pidfd, self.words):
+            poll.register(fd, select.POLLIN)
+        # a full pipe would have it wait for us
+        while (left := deadline - time.monotonic()) > 0:
+            ready = {fd for fd, _ in poll.poll(left * 1000)}
+            if self.words in ready and not self.listen():
+                poll.unregister(self.words)
+            if self._pidfd in ready:
+                break
         is_readable(self._maker, _MAKER_SECONDS)
         self.listen()
 
