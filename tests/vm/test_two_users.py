@@ -118,64 +118,39 @@ def opened(processes: dict[int, int]) -> set[tuple[int, int]]:
     return found
 
 
+def held(user: User) -> tuple[set[int], set[tuple[int, int]], set[Path]]:
+    """The processes of a user's machines, what these have open, and the namespaces of the hypervisors."""
+    assert len(user.mvm("ps", "--quiet").stdout.decode().split()) == EACH
+    processes = user.processes()
+    hypervisors = [pid for pid in processes if Path(f"/proc/{pid}/exe").readlink().name.startswith("qemu")]
+    assert len(hypervisors) == EACH
+    assert len({processes[pid] for pid in hypervisors} - {user.uid}) == EACH, "each has a uid of its own"
+    spaces = {Path(f"/proc/{pid}/ns/{kind}").readlink() for pid in hypervisors for kind in SPACES}
+    assert len(spaces) == len(SPACES) * EACH
+    return set(processes), opened(processes), spaces
+
+
 def test_twenty_machines_at_once_share_nothing_but_the_kernel(copied: World, users: list[User]) -> None:
-    made = copied.home.mvm(
-        *(
-            "plan",
-            "create",
-            "--out",
-            copied.home.path / "plan",
-            "./examples/hello",
-            "--",
-            "/bin/busybox",
-            "sleep",
-            "900",
-        ),
-        cwd=copied.tree,
-    )
+    plan, command = copied.home.path / "plan", ("/bin/busybox", "sleep", "900")
+    made = copied.home.mvm("plan", "create", "--out", plan, "./examples/hello", "--", *command, cwd=copied.tree)
     assert made.returncode == 0, made.stderr.decode()
-    signed = copied.home.mvm("plan", "sign", copied.home.path / "plan", "--out", copied.home.path / "plan.json")
+    signed = copied.home.mvm("plan", "sign", plan, "--out", copied.home.path / "plan.json")
     assert signed.returncode == 0, signed.stderr.decode()
     for user in users:
         shutil.copytree(copied.home.path, user.home)  # no hard links: their owner changes
         given(user.home, user)
+    launch, none = ("launch", "--detach", "--name"), subprocess.DEVNULL
     starting = [
-        subprocess.Popen(
-            user.argv("launch", "--detach", "--name", f"m{number}", user.home / "plan.json"),
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
+        subprocess.Popen(user.argv(*launch, f"m{number}", user.home / "plan.json"), cwd="/", stdin=none, stdout=none)
         for number in range(EACH)
         for user in users
     ]
     try:
         assert [each.wait(PATIENCE) for each in starting] == [0] * EACH * len(users)
-        held = []
-        for user in users:
-            names = user.mvm("ps", "--quiet").stdout.decode().split()
-            assert len(names) == EACH
-            processes = user.processes()
-            hypervisors = {
-                pid: uid
-                for pid, uid in processes.items()
-                if Path(f"/proc/{pid}/exe").readlink().name.startswith("qemu")
-            }
-            assert len(hypervisors) == EACH
-            assert len({uid for uid in hypervisors.values() if uid != user.uid}) == EACH, "each has a uid of its own"
-            spaces = {
-                Path(f"/proc/{pid}/ns/{kind}").readlink()
-                for pid in hypervisors
-                for kind in ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup")
-            }
-            assert len(spaces) == 7 * EACH
-            held.append((set(processes), opened(processes), spaces))
-        (ours, files, spaces), (theirs, others, their_spaces) = held
-        assert not ours & theirs
-        assert not spaces & their_spaces
-        assert files
-        assert others
-        assert not files & others
+        for ours, theirs in zip(*map(held, users), strict=True):
+            assert ours
+            assert theirs
+            assert not ours & theirs
     finally:
         for user in users:
             user.mvm("kill", *(f"m{number}" for number in range(EACH)))
