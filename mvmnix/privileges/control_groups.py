@@ -4,9 +4,9 @@ Each controller is looked for by itself: a host may have some in v1 hierarchies 
 Documentation/admin-guide/cgroup-v1) and others in v2 (Documentation/admin-guide/cgroup-v2.rst), and this process may
 be allowed to use some of them. `mvm doctor` shows what is found; what is not found is not enforced.
 
-Where there is a systemd, it writes to the groups of its units and takes limits back there, but for units with
-Delegate=yes (systemd: CGROUP_DELEGATION). A user's manager has the uid of what it starts, so no permission of a file
-keeps that from writing to groups that belong to the manager: `_is_managers` does.
+Where there is a systemd, it writes to the groups of slices and units, and may take limits back there, but beneath units
+with Delegate=yes (systemd: CGROUP_DELEGATION). A user's manager has the uid of what it starts, so no permission of a
+file keeps that from making groups in a slice: `is_managers` does.
 """
 
 import os
@@ -26,9 +26,7 @@ from mvmnix.procfs import Mount, groups, lines, mounts
 _MEMBERS, _ENABLED = "cgroup.procs", "cgroup.subtree_control"
 #: Every group of version 2 has it but the one at the top of the kernel's hierarchy.
 _BENEATH_THE_TOP: Final = "cgroup.type"
-#: What systemd says of the groups of units that it has handed over (systemd: CGROUP_DELEGATION), and its units that
-#: hand a part of the hierarchy to a user's manager.
-_DELEGATED: Final = "user.delegate"
+#: The units that hand a part of the hierarchy to a user's manager.
 _MANAGERS: Final = re.compile(r"user@[0-9]+\.service")
 #: The kinds of file system that hierarchies are.
 _KINDS: Final = ("cgroup", "cgroup2")
@@ -284,7 +282,7 @@ def _v2(here: Path, top: Path, wanted: set[Controller]) -> Parent | None:
             break
         if not os.access(where, os.W_OK) or not os.access(where / _MEMBERS, os.W_OK):
             continue
-        if _is_managers(where, top) or _has_processes(where):
+        if is_managers(where) or _has_processes(where):
             continue
         enabled = tuple(sorted(wanted & enable(where, wanted)))
         if enabled:
@@ -324,21 +322,15 @@ def _has_processes(group: Path) -> bool:
     return (group / _BENEATH_THE_TOP).exists() and bool(processes(group))
 
 
-def _is_managers(group: Path, top: Path) -> bool:
-    """Whether a user's manager writes to this group: it is that manager's own, or of a unit without Delegate=yes."""
-    for where in (group, *group.parents):
-        if not where.is_relative_to(top):
-            break
-        if is_delegated(where):
-            return _MANAGERS.fullmatch(where.name) is not None
-    return False
+def is_managers(group: Path) -> bool:
+    """Whether it is the group of a user's systemd manager, or of a slice in it.
 
-
-def is_delegated(group: Path) -> bool:
-    """Whether a group is that of a unit with Delegate=yes, as systemd says."""
-    with suppress(OSError):  # another file system, or no such attribute
-        return os.getxattr(group, _DELEGATED) == b"1"
-    return False
+    A unit's own group is the manager's too, without Delegate=yes. But then this process is in it, and so it hands
+    nothing on: systemd makes groups in units that were delegated alone.
+    """
+    while group.suffix == ".slice":
+        group = group.parent
+    return _MANAGERS.fullmatch(group.name) is not None
 
 
 def _words(path: Path) -> tuple[str, ...]:

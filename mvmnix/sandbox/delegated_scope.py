@@ -1,8 +1,9 @@
 """Gets a plain user's process control groups for its hypervisors from the user's systemd, where it has none otherwise.
 
 1. Where groups that limit everything can be made already, nothing is done.
-2. A process that is alone in a unit with Delegate=yes goes into a group of its own there: one that has processes hands
-   no memory controller on to others (kernel: cgroup-v2.rst, "No Internal Process Constraint").
+2. A process that is alone in a unit with Delegate=yes, of the system's manager or of its user's, goes into a group of
+   its own there: one that has processes hands no memory controller on (kernel: cgroup-v2.rst, "No Internal Process
+   Constraint"). So what limits the unit limits its hypervisors.
 3. Otherwise the user's manager is asked, by busctl(1), for a scope with Delegate=yes, and moves this process into it
    (systemd: CONTROL_GROUP_INTERFACE; org.freedesktop.systemd1(5), StartTransientUnit). Then as in 2.
 
@@ -18,6 +19,7 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,6 +36,8 @@ BUSCTL: Final = Candidates(
 _RUNTIME: Final = "/run/user"
 #: By name, users whose managers go on without a session (loginctl(1), enable-linger).
 _LINGERING: Final = Path("/var/lib/systemd/linger")
+#: An attribute of groups (systemd: CGROUP_DELEGATION).
+_DELEGATED: Final = "user.delegate"
 #: The group, beneath the unit's, of the process itself.
 _OWN: Final = "supervisor"
 #: Seconds for a call on the bus, and for the move; between two looks whether that is done.
@@ -83,10 +87,7 @@ def _missing(found: ControlGroups) -> frozenset[Controller]:
 def _ask(missing: frozenset[Controller]) -> MvmnixError | None:
     """Get into a unit's group that hands on some of these; what kept this process from that, or from others of them."""
     try:
-        own = control_groups.unified()
-        if own is None or not _is_own_unit(own) or not missing & control_groups.available(own):
-            own = _moved_by(_manager(missing))  # 3
-        missing -= _separate(own)  # 2
+        missing -= _separate(_delegated(missing))
     except OSError as error:
         log.info("jail", "no control groups of this user's: %s", error)
         return MvmnixError(f"control groups can't be made: {error}", hint="run mvm as root")
@@ -96,9 +97,31 @@ def _ask(missing: frozenset[Controller]) -> MvmnixError | None:
     return _undelegated(missing) if missing else None
 
 
-def _is_own_unit(group: Path) -> bool:
-    """Whether this process alone is in it, and systemd has handed it over."""
-    return control_groups.is_delegated(group) and control_groups.processes(group) == (os.getpid(),)
+def _delegated(missing: frozenset[Controller]) -> Path:
+    """The group of a unit that was handed over, and in which this process is alone. Raises MvmnixError, OSError."""
+    own = control_groups.unified()
+    alone = own is not None and control_groups.processes(own) == (os.getpid(),)
+    if own is not None and alone and _is_marked(own):
+        return own  # 2
+    bus = _manager(missing)
+    if own is not None and alone and control_groups.is_managers(own.parent) and _hands_over(bus, own.name):
+        return own  # 2
+    return _moved_by(bus)  # 3
+
+
+def _is_marked(group: Path) -> bool:
+    """Whether the system's manager says that it has handed a group over; a user's manager marks none."""
+    with suppress(OSError):  # another file system, or no such attribute
+        return os.getxattr(group, _DELEGATED) == b"1"
+    return False
+
+
+def _hands_over(bus: Path, unit: str) -> bool:
+    """Whether a unit of the user's manager has Delegate=yes. Raises MvmnixError."""
+    if not unit.endswith((".scope", ".service")):
+        return False
+    done = process.run(delegation_command(locate(BUSCTL), str(bus), unit), env=process.FIXED, timeout=2 * _SECONDS)
+    return done.stdout == b"b true\n"
 
 
 def _separate(group: Path) -> frozenset[Controller]:
@@ -144,7 +167,7 @@ def _undelegated(missing: frozenset[Controller]) -> MvmnixError:
 def _moved_by(bus: Path) -> Path:
     """The group of a new scope, once this process is in it. Raises MvmnixError, OSError."""
     name = f"mvmnix-{os.getpid()}-{secrets.token_hex(4)}.scope"
-    call = command(locate(BUSCTL), str(bus), name, os.getpid())
+    call = scope_command(locate(BUSCTL), str(bus), name, os.getpid())
     process.run(call, env=process.FIXED, timeout=2 * _SECONDS, hint="see `journalctl --user`")
     deadline = time.monotonic() + _SECONDS
     while True:
@@ -156,7 +179,7 @@ def _moved_by(bus: Path) -> Path:
         time.sleep(_INTERVAL)
 
 
-def command(busctl: str, bus: str, name: str, number: int) -> Sequence[str]:
+def scope_command(busctl: str, bus: str, name: str, number: int) -> Sequence[str]:
     """busctl(1): a scope of that name with the process of that id, which is gone once it is empty, failed or not."""
     properties = (
         *("PIDs", "au", "1", str(number)),
@@ -165,7 +188,20 @@ def command(busctl: str, bus: str, name: str, number: int) -> Sequence[str]:
         *("Description", "s", "hypervisors of mvm"),
     )
     return (
-        *(busctl, f"--address=unix:path={bus}", f"--timeout={_SECONDS}", "call"),
-        *("org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"),
-        *("StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", "4", *properties, "0"),
+        *_on(busctl, bus, "call"),
+        *("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "StartTransientUnit"),
+        *("ssa(sv)a(sa(sv))", name, "fail", "4", *properties, "0"),
     )
+
+
+def delegation_command(busctl: str, bus: str, unit: str) -> Sequence[str]:
+    """busctl(1): whether a scope or service has Delegate=yes. Its name is escaped as sd_bus_path_encode(3) does."""
+    escaped = "".join(
+        c if c.isascii() and c.isalnum() else "".join(f"_{byte:02x}" for byte in os.fsencode(c)) for c in unit
+    )
+    interface = f"org.freedesktop.systemd1.{unit.rpartition('.')[2].capitalize()}"
+    return (*_on(busctl, bus, "get-property"), f"/org/freedesktop/systemd1/unit/{escaped}", interface, "Delegate")
+
+
+def _on(busctl: str, bus: str, verb: str) -> Sequence[str]:
+    return (busctl, f"--address=unix:path={bus}", f"--timeout={_SECONDS}", verb, "org.freedesktop.systemd1")
