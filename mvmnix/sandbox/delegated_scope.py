@@ -120,8 +120,7 @@ def _hands_over(bus: Path, unit: str) -> bool:
     """Whether a unit of the user's manager has Delegate=yes. Raises MvmnixError."""
     if not unit.endswith((".scope", ".service")):
         return False
-    done = process.run(delegation_command(locate(BUSCTL), str(bus), unit), env=process.FIXED, timeout=2 * _SECONDS)
-    return done.stdout == b"b true\n"
+    return _called(delegation_command(locate(BUSCTL), str(bus), unit)) == b"b true\n"
 
 
 def _separate(group: Path) -> frozenset[Controller]:
@@ -167,8 +166,7 @@ def _undelegated(missing: frozenset[Controller]) -> MvmnixError:
 def _moved_by(bus: Path) -> Path:
     """The group of a new scope, once this process is in it. Raises MvmnixError, OSError."""
     name = f"mvmnix-{os.getpid()}-{secrets.token_hex(4)}.scope"
-    call = scope_command(locate(BUSCTL), str(bus), name, os.getpid())
-    process.run(call, env=process.FIXED, timeout=2 * _SECONDS, hint="see `journalctl --user`")
+    _called(scope_command(locate(BUSCTL), str(bus), name, os.getpid()))
     deadline = time.monotonic() + _SECONDS
     while True:
         group = control_groups.unified()
@@ -177,6 +175,11 @@ def _moved_by(bus: Path) -> Path:
         if time.monotonic() > deadline:
             raise MvmnixError("the systemd of this user moved no process of mvm's", hint="see `journalctl --user`")
         time.sleep(_INTERVAL)
+
+
+def _called(argv: Sequence[str]) -> bytes:
+    """What busctl prints. Raises ProcessError."""
+    return process.run(argv, env=process.FIXED, timeout=2 * _SECONDS, hint="see `journalctl --user`").stdout
 
 
 def scope_command(busctl: str, bus: str, name: str, number: int) -> Sequence[str]:
