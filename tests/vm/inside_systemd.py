@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from mvmnix import procfs
 from mvmnix.errors import RefusedError
@@ -113,14 +113,22 @@ def detached() -> None:
     for _ in range(2):
         if os.fork() == 0:
             _supervise(said)
+    os.close(said)
     found = b""
-    while found.count(b"\n") < 2:
-        found += os.read(ready, 4096)
+    while found.count(b"\n") < 2 and (data := os.read(ready, 4096)):
+        found += data
     say(machines=[json.loads(line) for line in found.splitlines()], own=str(control_groups.unified()))
 
 
-def _supervise(said: int) -> None:
+def _supervise(said: int) -> NoReturn:
     os.setsid()
+    try:
+        _hold(said)
+    finally:
+        os._exit(1)
+
+
+def _hold(said: int) -> None:
     with house() as it, taken_over(PROGRAM, it.jail, it.disk, "hold", percent=50) as taken:
         taken.wait_for("hold")
         group = control_groups.unified(str(taken.guest.process.pid))
@@ -130,7 +138,6 @@ def _supervise(said: int) -> None:
         os.dup2(1, 2)
         os.close(said)
         signal.pause()
-    os._exit(0)
 
 
 def run(name: str, *argv: str) -> Any:

@@ -107,6 +107,10 @@ def _disk(where: Path, program: str) -> Path:
         return None if entry.name.endswith(("__pycache__", ".pyc")) else entry
 
     with tarfile.open(where / "mvm.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for name in (".", "libraries"):
+            directory = tarfile.TarInfo(name)
+            directory.type, directory.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(directory)
         for name in ("mvmnix", "tests"):
             archive.add(TREE / name, name, filter=roots)
         for distribution in _needed():
@@ -124,7 +128,14 @@ def boot(where: Path, program: str) -> str:
     with tarfile.open(base) as archive:
         for name in ("vmlinuz-test", "initrd-test"):
             archive.extract(f"./{name}", where, filter="data")
-    words = ["root=/dev/vda", "rw", "console=ttyS0", "systemd.wants=mvm-test.service", "mitigations=off"]
+    words = [
+        "root=/dev/vda",
+        "rw",
+        "console=ttyS0",
+        "systemd.show_status=no",
+        "systemd.wants=mvm-test.service",
+        "mitigations=off",
+    ]
     words += [f"systemd.mask={name}.service" for name in _MASKED]
     root = where / "root.img"
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", base, root, "1200M"], check=True)
