@@ -13,7 +13,7 @@ PYTEST := $(CLEAN) $(BIN)/python -m pytest
 STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
-.PHONY: help demo test test-root test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak mutants setup
+.PHONY: help demo test test-root test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -46,7 +46,7 @@ test-root: setup     ## as root: what takes root's rights, and what tests/as_roo
 	  -n 2 --dist loadfile -m root
 
 test-vm: setup
-	@cd $(HOUSE) && $(PYTEST) -m vm --ignore tests/hostile
+	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' --ignore tests/hostile
 
 test-integration: setup
 	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm'
@@ -78,6 +78,9 @@ fuzz: setup          ## the fuzzers of the guest channel, ten minutes each or MV
 soak: setup          ## 1,000 real starts in a row and 50 at once, or MVMNIX_SOAK_STARTS and _AT_ONCE; prints what is held
 	@cd $(HOUSE) && MVMNIX_SOAK_STARTS=$${MVMNIX_SOAK_STARTS:-1000} MVMNIX_SOAK_AT_ONCE=$${MVMNIX_SOAK_AT_ONCE:-50} \
 	  $(PYTEST) -s --timeout 21600 tests/vm/test_soak.py
+
+systemd: setup       ## a plain user's control groups in a guest that boots Debian's systemd; some minutes, more the first time
+	@cd $(HOUSE) && $(PYTEST) tests/vm/test_systemd.py
 
 mutants: setup       ## mutations of what decides security that no test notices: 300, or ARGS="--count 60 --seed 7"
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/python -m tests.mutants $(ARGS)

@@ -3,9 +3,14 @@
 Each controller is looked for by itself: a host may have some in v1 hierarchies (kernel:
 Documentation/admin-guide/cgroup-v1) and others in v2 (Documentation/admin-guide/cgroup-v2.rst), and this process may
 be allowed to use some of them. `mvm doctor` shows what is found; what is not found is not enforced.
+
+Where there is a systemd, it writes to the groups of slices and units, and may take limits back there, but beneath units
+with Delegate=yes (systemd: CGROUP_DELEGATION). A user's manager has the uid of what it starts, so no permission of a
+file keeps that from making groups in a slice: `is_managers` does.
 """
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterable, Mapping
@@ -19,6 +24,10 @@ from mvmnix.procfs import Mount, groups, lines, mounts
 
 #: The file of a group that lists its processes, and the one that names the controllers of the groups beneath it.
 _MEMBERS, _ENABLED = "cgroup.procs", "cgroup.subtree_control"
+#: Every group of version 2 has it but the one at the top of the kernel's hierarchy.
+_BENEATH_THE_TOP: Final = "cgroup.type"
+#: The units that hand a part of the hierarchy to a user's manager.
+_MANAGERS: Final = re.compile(r"user@[0-9]+\.service")
 #: The kinds of file system that hierarchies are.
 _KINDS: Final = ("cgroup", "cgroup2")
 #: The files that count what a limit on memory led to, in version 1 and in version 2.
@@ -178,6 +187,16 @@ class ControlGroups:
         return Group(paths, tuple(members))
 
 
+def unified(process: str = "self", *, proc: str = "/proc") -> Path | None:
+    """The group of version 2 that a process is in; None where it can't be seen from here. Raises OSError."""
+    path = groups(lines(Path(proc, process, "cgroup"))).get("", "")
+    for version, where, _ in _mounted(mounts(lines(Path(proc, "self", "mountinfo")))):
+        here = where / path.lstrip("/")
+        if version == 2 and path and ".." not in here.parts and here.is_dir():
+            return here
+    return None
+
+
 def is_group(path: str) -> bool:
     """Whether an absolute path, without a link or `..` in it, is that of a group of a mounted hierarchy."""
     mounted = (mount.point for mount in mounts(lines(Path("/proc/self/mountinfo"))) if mount.kind in _KINDS)
@@ -263,14 +282,55 @@ def _v2(here: Path, top: Path, wanted: set[Controller]) -> Parent | None:
             break
         if not os.access(where, os.W_OK) or not os.access(where / _MEMBERS, os.W_OK):
             continue
-        there = wanted & set(_words(where / "cgroup.controllers"))
-        for controller in there - set(_words(where / _ENABLED)):
-            with suppress(OSError):
-                (where / _ENABLED).write_text(f"+{controller}", encoding="ascii")
-        enabled = tuple(sorted(there & set(_words(where / _ENABLED))))
+        if is_managers(where) or _has_processes(where):
+            continue
+        enabled = tuple(sorted(wanted & enable(where, wanted)))
         if enabled:
             return Parent(str(where), 2, enabled)
     return None
+
+
+def enable(group: Path, wanted: Iterable[Controller]) -> frozenset[Controller]:
+    """Have a group of version 2 hand on these controllers, as far as it has them; which ones it hands on then."""
+    for controller in (set(wanted) & available(group)) - _named(group / _ENABLED):
+        with suppress(OSError):
+            (group / _ENABLED).write_text(f"+{controller}", encoding="ascii")
+    return _named(group / _ENABLED)
+
+
+def available(group: Path) -> frozenset[Controller]:
+    """What a group of version 2 could hand on."""
+    return _named(group / "cgroup.controllers")
+
+
+def _named(path: Path) -> frozenset[Controller]:
+    names = _words(path)
+    return frozenset(controller for controller in Controller if controller in names)
+
+
+def processes(group: Path) -> tuple[int, ...]:
+    """Those in a group itself, by their ids; 0 for one of another PID namespace."""
+    return tuple(int(word) for word in _words(group / _MEMBERS))
+
+
+def _has_processes(group: Path) -> bool:
+    """Whether processes are in this group itself, so that groups beneath it can take none.
+
+    The kernel would enable `cpu` and `pids` all the same: for threads, whose groups take no process (cgroup-v2.rst,
+    "Threads").
+    """
+    return (group / _BENEATH_THE_TOP).exists() and bool(processes(group))
+
+
+def is_managers(group: Path) -> bool:
+    """Whether it is the group of a user's systemd manager, or of a slice in it.
+
+    A unit's own group is the manager's too, without Delegate=yes. But then this process is in it, and so it hands
+    nothing on: systemd makes groups in units that were delegated alone.
+    """
+    while group.suffix == ".slice":
+        group = group.parent
+    return _MANAGERS.fullmatch(group.name) is not None
 
 
 def _words(path: Path) -> tuple[str, ...]:

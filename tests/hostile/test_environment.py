@@ -50,6 +50,7 @@ from mvmnix.private_dirs import Directory
 from mvmnix.privileges import idmap, locked_mount, user_namespaces
 from mvmnix.provenance.identity import sigstore
 from mvmnix.roots import Roots
+from mvmnix.sandbox import delegated_scope
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.subordinate_ids import NEWGIDMAP, NEWUIDMAP, SubordinateIds
@@ -310,6 +311,24 @@ def shared(path: Path, _: Traps) -> Iterator[Act]:
     yield act
 
 
+@contextmanager
+def asked(path: Path, _: Traps) -> Iterator[Act]:
+    """busctl on a bus of its own, on which there is no systemd."""
+    address = f"unix:path={path}/bus"
+    argv = ["dbus-daemon", "--session", "--nofork", f"--address={address}", "--print-address"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as bus:
+        assert bus.stdout is not None
+        bus.stdout.readline()
+
+        def act() -> None:
+            call = delegated_scope.scope_command(locate(delegated_scope.BUSCTL), f"{path}/bus", "a.scope", 1)
+            with pytest.raises(MvmnixError, match=r"org\.freedesktop\.systemd1"):
+                delegated_scope._called(call)
+
+        yield act
+        bus.terminate()
+
+
 def looked_up(path: Path) -> None:
     assert libraries(locate(BUBBLEWRAP), Directory.create(str(path / "cache")))
 
@@ -425,6 +444,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): plain(confined),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),
+    ("mvmnix/sandbox/delegated_scope.py:_called",): asked,
     ("mvmnix/launch/container/run.py:_spawned",): container,
     ("mvmnix/sandbox/subordinate_ids.py:SubordinateIds._map",): plain(mapped),
     ("mvmnix/launch/secrets/resolve.py:_command",): plain(secret),

@@ -10,8 +10,8 @@ from mvmnix.child_causes import NAMESPACES_HINT
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares import MKFS, VIRTIOFSD
 from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, IsolationLayer, LaunchSpec
-from mvmnix.privileges import ControlGroups, Controller, client, ids
-from mvmnix.sandbox import BUBBLEWRAP, SubordinateIds, landlock, locate
+from mvmnix.privileges import Controller, ids
+from mvmnix.sandbox import BUBBLEWRAP, SubordinateIds, delegated_scope, landlock, locate
 
 _YOURS = "machines have your uid, each in a user namespace of its own"
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
@@ -34,7 +34,7 @@ def jail(context: Context) -> Iterator[Finding]:
     else:
         said = "this kernel has none: the jail's other walls stand"
         yield Finding("Landlock", Health.NOTE, said, "boot a kernel with it, among the `lsm=` that it starts")
-    yield _limits(client.groups())
+    yield from _limits(delegated_scope.obtain())
     yield from _shares()
 
 
@@ -62,15 +62,20 @@ def _shares() -> Iterator[Finding]:
             yield Finding(it.what, Health.NOTE, f"no use: {error.message}; it {why} (--share)", error.hint)
 
 
-def _limits(found: ControlGroups) -> Finding:
-    by_version = [f"{', '.join(_WORDS[what] for what in one.controllers)} (v{one.version})" for one in found.parents]
-    missing = [words for one, words in _WORDS.items() if one not in found.controllers]
+def _limits(found: delegated_scope.Obtained) -> Iterator[Finding]:
+    parents = found.groups.parents
+    by_version = [f"{', '.join(_WORDS[what] for what in one.controllers)} (v{one.version})" for one in parents]
+    missing = [words for one, words in _WORDS.items() if one not in found.groups.controllers]
     if not missing:
-        return Finding("control groups", Health.GOOD, "; ".join(by_version))
-    here = f"usable: {'; '.join(by_version)}; " if by_version else ""
-    said = f"{here}nothing limits a hypervisor's {', '.join(missing)} but its own process limits"
-    hint = "run mvm as root, or where cgroup v2 is delegated to you: systemd-run --user --scope -p Delegate=yes mvm …"
-    return Finding("control groups", Health.NOTE, said, hint)
+        yield Finding("control groups", Health.GOOD, "; ".join(by_version))
+    else:
+        here = f"usable: {'; '.join(by_version)}; " if by_version else ""
+        said = f"{here}nothing limits a hypervisor's {', '.join(missing)} but its own process limits"
+        why, hint = ("", "run mvm as root") if found.obstacle is None else (found.obstacle.message, found.obstacle.hint)
+        yield Finding("control groups", Health.NOTE, f"{said}: {why}" if why else said, hint)
+    if delegated_scope.ends_with_sessions():
+        said = "machines end with your last session: the systemd manager, which limits them, ends then"
+        yield Finding("log-out", Health.NOTE, said, "loginctl enable-linger")
 
 
 def _tried(context: Context) -> tuple[tuple[str, ...], tuple[IsolationLayer, ...]]:

@@ -15,7 +15,7 @@ from mvmnix.launch.jail.root import Root
 from mvmnix.launch.vmm import Invocation, IsolationLayer, LaunchSpec, ProcessSandbox
 from mvmnix.privileges import ControlGroups, Group, GroupLimits, NamespaceEntry, client
 from mvmnix.process import is_readable
-from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, landlock, locate
+from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, delegated_scope, landlock, locate
 from mvmnix.store import memfd
 
 NULL: Final = "/dev/null"
@@ -80,7 +80,7 @@ class SandboxTools:
     def find(cls) -> "SandboxTools":
         """Look at this host. Raises MvmnixError for what is missing, RefusedError when others could change it."""
         setpriv = locate(landlock.SETPRIV) if landlock.abi() else None
-        return cls(locate(BUBBLEWRAP), setpriv, client.groups())
+        return cls(locate(BUBBLEWRAP), setpriv, delegated_scope.obtain().groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,38 @@ def test_where_a_process_can_not_be_moved_no_group_is_made(tmp_path: Path) -> No
     assert ControlGroups.find(proc=here).parents == ()
 
 
+def test_a_group_with_processes_hands_nothing_on(tmp_path: Path) -> None:
+    """The kernel would let it hand on processor time and tasks, to groups that take no process."""
+    top = v2(tmp_path / "unified", controllers="cpu pids", enabled="")
+    ours = v2(top / "ours", controllers="cpu pids", enabled="cpu pids")
+    (ours / "cgroup.type").write_text("domain\n")
+    (ours / "cgroup.procs").write_text("7\n")
+    (top / "cgroup.procs").write_text("1\n")
+    here = proc(tmp_path, "0::/ours\n", ("cgroup2", str(top), "rw"))
+    assert ControlGroups.find(proc=here).parents == ()
+    (top / "cgroup.subtree_control").write_text("cpu pids")  # the kernel's top may have processes
+    assert [(it.path, it.controllers) for it in ControlGroups.find(proc=here).parents] == [(str(top), ("cpu", "pids"))]
+
+
+@pytest.mark.parametrize(
+    ("group", "found"),
+    [
+        ("user@7.service/app.slice/a.scope/supervisor", "user@7.service/app.slice/a.scope"),
+        ("user@7.service/app.slice/app-x.slice/a.service", None),
+        ("user@7.service/a.scope", None),
+        ("other.service/a", "other.service"),
+    ],
+)
+def test_no_group_is_made_beside_a_managers_units(tmp_path: Path, group: str, found: str | None) -> None:
+    top = v2(tmp_path / "unified", controllers="cpu", enabled="")
+    for part in (*reversed(Path(group).parents), Path(group)):
+        where = v2(top / part, controllers="cpu", enabled="" if part == Path() else "cpu")
+        (where / "cgroup.type").write_text("domain\n")
+    (top / group / "cgroup.procs").write_text("7\n")
+    here = proc(tmp_path, f"0::/{group}\n", ("cgroup2", str(top), "rw"))
+    assert [it.path for it in ControlGroups.find(proc=here).parents] == ([] if found is None else [str(top / found)])
+
+
 def refusing(session: Path) -> object:
     """A group that has processes can't hand controllers on: the kernel answers EBUSY."""
     real = Path.write_text
