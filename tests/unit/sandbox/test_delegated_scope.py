@@ -6,7 +6,7 @@ The real one is asked by tests/vm/test_systemd.py.
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 
 from mvmnix import process
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import client, control_groups
 from mvmnix.privileges.control_groups import ControlGroups, Controller
@@ -205,8 +206,9 @@ def uninstalled(_: Manager, patch: pytest.MonkeyPatch) -> None:
 
 
 def refused(_: Manager, patch: pytest.MonkeyPatch) -> None:
-    def run(argv: Sequence[str], **__: object) -> Completed:
-        raise ProcessError(Completed(tuple(argv), 1, b"", b"Call failed: Permission denied\n"), hint="look")
+    def run(argv: Sequence[str], *, hint: str, hints: Mapping[Cause, str], **__: object) -> Completed:
+        done = Completed(tuple(argv), 1, b"", b"Call failed: Permission denied\n")
+        raise ProcessError(done, hint=hint, hints=hints)
 
     patch.setattr(process, "run", run)
 
@@ -236,7 +238,7 @@ def unwritable(_: Manager, patch: pytest.MonkeyPatch) -> None:
         (elsewhere, "the systemd of this user can't be seen from here", "outside of a container"),
         (deaf, "the systemd of this user has no bus", "apt-get install dbus-user-session"),
         (uninstalled, "busctl is not installed", "apt-get install systemd"),
-        (refused, "Permission denied", "look"),
+        (refused, "Permission denied", "journalctl --user"),
         (unmoved, "moved no process of mvm's", "journalctl --user"),
         (without_controllers, "may not limit cpu, memory, pids", "systemctl edit user@.service"),
         (unwritable, "control groups can't be made: .*Permission denied", "as root"),
