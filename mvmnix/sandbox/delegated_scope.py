@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix import log, process
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import ControlGroups, Controller, client, control_groups
 from mvmnix.sandbox.trusted_executables import Candidates, locate
@@ -179,7 +180,9 @@ def _moved_by(bus: Path) -> Path:
 
 def _called(argv: Sequence[str]) -> bytes:
     """What busctl prints. Raises ProcessError."""
-    return process.run(argv, env=process.FIXED, timeout=2 * _SECONDS, hint="see `journalctl --user`").stdout
+    seen = "see `journalctl --user`"
+    hints = dict.fromkeys((Cause.DENIED, Cause.NETWORK), seen)  # the manager says no, or is gone
+    return process.run(argv, env=process.FIXED, timeout=2 * _SECONDS, hint=seen, hints=hints).stdout
 
 
 def scope_command(busctl: str, bus: str, name: str, number: int) -> Sequence[str]:
