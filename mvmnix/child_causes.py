@@ -36,10 +36,8 @@ class Cause(StrEnum):
 #: What a line that names a cause has in it → the cause. The first that fits counts.
 _TEXTS: Final = (
     # bwrap(1), unshare(1), Nix: each has words of its own. ENOSPC is user.max_user_namespaces (user_namespaces(7))
-    (
-        r"(?i)\bnamespaces?\b|unshare failed|setting up (uid|gid) map|cloning builder process|private mount",
-        Cause.NAMESPACES,
-    ),
+    (r"(?i)creat(e|ing) (a )?new namespace|no user namespace|unshare failed", Cause.NAMESPACES),
+    (r"setting up (uid|gid) map|cloning builder process|(kernel|private mount) namespace", Cause.NAMESPACES),
     (r"No space left on device|Disk quota exceeded|database or disk is full", Cause.DISK_FULL),
     (r"Read-only file system", Cause.READ_ONLY),
     (r"(?i)cannot allocate memory|out of memory|bad_alloc|MemoryError|virtual memory exhausted", Cause.MEMORY),
@@ -66,14 +64,15 @@ _BY_SIGNAL: Final = {
 }
 #: Why no namespace can be made.
 NAMESPACES_HINT: Final = (
-    "look at sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and what `dmesg` says of AppArmor"
+    "look at sysctl user.max_user_namespaces and kernel.unprivileged_userns_clone, and have root look at `dmesg`, "
+    "where AppArmor says what it refuses"
 )
 _HINTS: Final[Mapping[Cause, str]] = MappingProxyType(
     {
         Cause.MISSING: "install the package that has it",
         Cause.NOT_EXECUTABLE: "see what it is and who may execute it: ls -lL {program}",
-        Cause.KILLED: "the kernel does so where memory runs out (`journalctl -k`): end other programs, and try again",
-        Cause.CRASHED: "`journalctl -k` says more; see whether its package has an update",
+        Cause.KILLED: "the kernel sends SIGKILL where memory runs out (as root: `journalctl -k`): end other programs",
+        Cause.CRASHED: "`journalctl -k` says more, as root; see whether its package has an update",
         Cause.FILTERED: "report this as a bug of mvm: its filter of system calls is too strict for this program",
         Cause.LATE: "see whether this machine is busy (uptime), and try again",
         Cause.MEMORY: "see how much memory is left (free -m), end other programs, and try again",

@@ -39,6 +39,9 @@ INHERITED_BY_USERS_PROGRAMS: Final = (*INHERITED, "HOME", "LANG", "LC_ALL", "XDG
 _CAUSE: Final = re.compile(r"\s*(([\w./-]{1,60}: )?(error|fatal|E)\b:|<E> \w+:)\s*\S", re.IGNORECASE)
 #: Colours and the like that a program sends a terminal (ECMA-48, control sequences).
 _SEQUENCE: Final = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+#: In URLs: what stands before the host (RFC 3986, section 3.2.1), and parameters whose values are secret.
+_USER: Final = re.compile(r"(://)[^/\s@]+@")
+_QUERY: Final = re.compile(r"(?i)([?&][\w-]*(?:token|key|secret|password|signature|sig|auth)=)[^&\s'\"]+")
 #: Of a failed child are shown: so many lines of its words, so many characters of each, of its command and of each word.
 _LINES, _LINE, _COMMAND, _WORD = 12, 300, 400, 120
 
@@ -98,21 +101,23 @@ class ProcessError(MvmnixError):
     ) -> None:
         self.done = done
         self.secret = secret
-        self.cause, words = _first_cause(done.stderr)
+        self._argv = tuple(map(without_credentials, done.argv))
+        self._said = without_credentials(done.stderr.decode(errors="replace"))
+        self.cause, words = _first_cause(self._said)
         self.kind = cause_of(done.status, self.cause) if kind is None else kind
         program = "".join(done.argv[:1])
-        told = (f"command failed with status {_status(done.status)}: {one_line(done.argv)}", *words)
+        told = (f"command failed with status {_status(done.status)}: {one_line(self._argv)}", *words)
         super().__init__("\n".join(told), hint=hint_for(self.kind, program, {Cause.OWN: hint, **hints}))
 
     @property
     def summary(self) -> str:
         """The command in one line, and how it ended."""
-        return f"{one_line(self.done.argv)} (status {_status(self.done.status)})"
+        return f"{one_line(self._argv)} (status {_status(self.done.status)})"
 
     @property
     def whole(self) -> bytes:
-        """The whole command and all that it said to stderr, for a log."""
-        return f"{shlex.join(self.done.argv)}\n".encode(errors="replace") + self.done.stderr
+        """The whole command and all that it said to stderr, for a log: as text, in which nothing moves a terminal."""
+        return _printable(f"{shlex.join(self._argv)}\n{self._said}", keep="\n\t").encode(errors="replace")
 
 
 def failed_child(error: BaseException) -> ProcessError | None:
@@ -158,16 +163,25 @@ def _shown(word: str) -> str:
 
 def first_cause(said: bytes) -> str:
     """The line of a program's words that names a cause, the first one; without one the last line; "" for no words."""
-    return _first_cause(said)[0].strip()
+    return _first_cause(without_credentials(said.decode(errors="replace")))[0].strip()
 
 
-def _first_cause(stderr: bytes) -> tuple[str, tuple[str, ...]]:
+def without_credentials(text: str) -> str:
+    """The text without what stands for a user in URLs, and without values of queries that are named like secrets.
+
+    >>> without_credentials("https://me:secret@host/a?token=abc&b=1")
+    'https://…@host/a?token=…&b=1'
+    """
+    return _QUERY.sub(r"\1…", _USER.sub(r"\1…@", text))
+
+
+def _first_cause(stderr: str) -> tuple[str, tuple[str, ...]]:
     """The first line that names a cause, and a few more from it on; without one the last line, and some before it.
 
     Programs say `error: …`, `E: …`, `PROGRAM: fatal: …`. Nix begins with an `error:` that has nothing behind it, and
     says further down what the error is.
     """
-    text = _printable(_SEQUENCE.sub("", stderr.decode(errors="replace")), keep="\n")
+    text = _printable(_SEQUENCE.sub("", stderr), keep="\n")
     lines = [clipped(line, lines=1, characters=_LINE) for line in text.split("\n") if line.strip()]
     first = next((number for number, line in enumerate(lines) if _CAUSE.match(line)), None)
     if first is None:

@@ -84,6 +84,15 @@ def capabilities(process: int) -> dict[str, int]:
     return {name: int(bits, 16) for name, bits in _status(process).items() if name.startswith("Cap")}
 
 
+def is_alone(process: int) -> bool:
+    """Whether its user namespace has one uid alone (user_namespaces(7), uid_map); False for one that is gone."""
+    try:
+        lines = Path(f"/proc/{process}/uid_map").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return False
+    return [line.split()[2:] for line in lines] == [["1"]]
+
+
 def has_no_new_privileges() -> bool:
     """Whether executing a program can give this process no rights (prctl(2), PR_SET_NO_NEW_PRIVS). Raises OSError."""
     return _status(os.getpid()).get("NoNewPrivs") == "1"

@@ -247,7 +247,7 @@ def _hint_for_system(error: OSError) -> str:
             return "see what is there: ls -ld"
         case _:
             cause = cause_of(1, str(error.strerror))
-            return "see what `dmesg` says of it" if cause is Cause.OWN else hint_for(cause, "")
+            return "see what `dmesg` says of it, as root" if cause is Cause.OWN else hint_for(cause, "")
 
 
 def _directories() -> tuple[str, ...]:

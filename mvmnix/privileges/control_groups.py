@@ -322,6 +322,13 @@ def _has_processes(group: Path) -> bool:
     return (group / _BENEATH_THE_TOP).exists() and bool(processes(group))
 
 
+def is_limited(group: Path) -> bool:
+    """Whether memory or processor time of a group of version 2 has a limit of its own."""
+    return any(
+        words[:1] not in {(), ("max",)} for words in (_words(group / name) for name in ("memory.max", "cpu.max"))
+    )
+
+
 def is_managers(group: Path) -> bool:
     """Whether it is the group of a user's systemd manager, or of a slice in it.
 

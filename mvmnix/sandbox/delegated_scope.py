@@ -5,7 +5,8 @@
    its own there: one that has processes hands no memory controller on (kernel: cgroup-v2.rst, "No Internal Process
    Constraint"). So what limits the unit limits its hypervisors.
 3. Otherwise the user's manager is asked, by busctl(1), for a scope with Delegate=yes, and moves this process into it
-   (systemd: CONTROL_GROUP_INTERFACE; org.freedesktop.systemd1(5), StartTransientUnit). Then as in 2.
+   (systemd: CONTROL_GROUP_INTERFACE; org.freedesktop.systemd1(5), StartTransientUnit). Then as in 2. It doesn't leave a
+   unit that limits memory or processor time.
 
 It is the process that starts a hypervisor which is moved, with all of its threads: the supervisor of a machine in the
 background, and not the command or the program that started that. The scope ends with the last process in it, and when
@@ -107,6 +108,11 @@ def _delegated(missing: frozenset[Controller]) -> Path:
     bus = _manager(missing)
     if own is not None and alone and control_groups.is_managers(own.parent) and _hands_over(bus, own.name):
         return own  # 2
+    if own is not None and control_groups.is_limited(own):
+        hint = "start mvm in a unit with Delegate=yes: systemd-run --user --scope -p Delegate=yes mvm …"
+        raise MvmnixError(
+            f"this process is in a unit with limits of its own, {own.name}, which it would leave", hint=hint
+        )
     return _moved_by(bus)  # 3
 
 

@@ -12,16 +12,23 @@ from contextlib import suppress
 from typing import Final
 
 from mvmnix import caller, log
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import client, ids
+from mvmnix.process import ProcessError
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.uid_pool import UidPool, machine_uid_pool
 
 #: In a state directory; it keeps the name by which what an older mvm left there is cleaned up.
 _NAME: Final = "cells"
-#: The state directory of a user without XDG variables (XDG Base Directory Specification).
-_STATE: Final = ".local/state/mvmnix"
+#: From a home on, in the state directory of a user without XDG variables (XDG Base Directory Specification). No pool
+#: without uids, and no older mvm, cleans up there.
+_UIDS: Final = ".local/state/mvmnix/uids"
+
+
+#: What the programs that map ids say where they may not.
+_REFUSED: Final = frozenset({Cause.OWN, Cause.DENIED, Cause.NAMESPACES})
 
 
 def open_pool(state: Directory) -> UidPool:
@@ -31,16 +38,22 @@ def open_pool(state: Directory) -> UidPool:
     try:
         return user_uid_pool()  # 2
     except (MvmnixError, OSError) as error:
+        if isinstance(error, ProcessError) and error.kind not in _REFUSED:
+            raise  # it would be another uid than a moment ago
         log.info("jail", "machines keep their caller's uid: %s", error)
     return UidPool(state.child(_NAME))  # 3
 
 
 def user_uid_pool() -> UidPool:
-    """A plain user's pool of subordinate uids (2). Raises MvmnixError, OSError where there can be none."""
+    """A plain user's pool of subordinate uids (2), one of which was mapped now.
+
+    Raises MvmnixError, OSError where there can be none; ProcessError where a program that maps them fails.
+    """
     subordinate = SubordinateIds.find()
     path = _user_path()
     if path is None:
         raise MvmnixError(f"uid {os.geteuid()} has no home in the password file", hint="run mvm as a user that has one")
+    os.close(subordinate.namespace_of(subordinate.first_uid))
     return UidPool(Directory.create(path), subordinate=subordinate)
 
 
@@ -75,6 +88,6 @@ def _paths(state: str) -> tuple[str, ...]:
 
 def _user_path() -> str | None:
     try:
-        return f"{os.path.normpath(pwd.getpwuid(os.geteuid()).pw_dir)}/{_STATE}/{_NAME}"
+        return f"{os.path.normpath(pwd.getpwuid(os.geteuid()).pw_dir)}/{_UIDS}"
     except KeyError:
         return None

@@ -84,7 +84,8 @@ class SubordinateIds:
 
     @staticmethod
     def _map(program: str, child: int, inside: int, outside: int) -> None:
-        process.run((program, *map(str, (child, inside, outside, 1))), timeout=_SECONDS, hint=_RANGES)
+        words = (program, *map(str, (child, inside, outside, 1)))
+        process.run(words, env=process.FIXED, timeout=_SECONDS, hint=_RANGES)
 
 
 def _unshare() -> int:

@@ -5,7 +5,7 @@ Root has uids of the machine's pool (privileges/ids.py), a plain user subordinat
 A lease is the record lock on `<number>.lock`. Its holder makes the file one byte long, and removes it before it
 releases the lock. So a lock on a file that isn't empty was one of a holder that was killed: the next `take` or `sweep`
 kills the processes of that uid, and removes the control groups that `<number>.json` names, which is written before they
-are made.
+are made. It has the uid too, where that is a subordinate one: another time the user may have others, or none.
 """
 
 import os
@@ -19,10 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from mvmnix import procfs
 from mvmnix.errors import MvmnixError
 from mvmnix.file_lock import Lock
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import client, control_groups, ids
+from mvmnix.process import is_readable
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
@@ -46,8 +48,9 @@ class Lease:
     name: str
 
     def note(self, groups: Sequence[str]) -> None:
-        """Write down which control groups are about to be made for it: absolute paths."""
-        self.pool.directory.write_atomic(f"{self.number}.json", canonical({"groups": list(groups)}))
+        """Write down which control groups are about to be made for it, by absolute paths, and its uid."""
+        uid = {} if self.uid is None or self.pool.belongs_to_root else {"uid": self.uid}
+        self.pool.directory.write_atomic(f"{self.number}.json", canonical({"groups": list(groups)} | uid))
 
     def namespace(self, uid: int) -> int:
         """A user namespace in which its `uid` is the only one; the caller closes it. Raises OSError, MvmnixError."""
@@ -143,13 +146,16 @@ class UidPool:
 
     def _emptied(self, lease: Lease) -> bool:
         """End what the last holder left; False when it can't be ended yet."""
-        evicted = lease.uid is None or evict(lease.uid)
         try:
-            data = self.directory.read(f"{lease.number}.json", _LIMIT)
+            groups, noted = _noted(self.directory.read(f"{lease.number}.json", _LIMIT))
         except FileNotFoundError:
-            return evicted
-        gone = [self._removed(path) for path in _groups(data)]  # each of them, whatever became of the others
-        return evicted and all(gone)
+            groups, noted = (), None
+        # what root's pool notes may be anything: a process of mvm's that was taken over can write there
+        uids = {lease.uid} if self.belongs_to_root else {lease.uid, noted}
+        alone = not self.belongs_to_root
+        evicted = [evict(uid, alone=alone) for uid in uids if uid is not None and uid != os.geteuid()]
+        gone = [self._removed(path) for path in groups]  # each of them, whatever became of the others
+        return all(evicted) and all(gone)
 
     def _removed(self, path: str) -> bool:
         if not self.belongs_to_root:
@@ -201,35 +207,56 @@ def own_uid() -> Iterator[Identity]:
                 lease.release()
 
 
-def _groups(data: bytes) -> tuple[str, ...]:
-    def parse(record: Record) -> tuple[str, ...]:
-        return tuple(record.texts("groups"))
+def _noted(data: bytes) -> tuple[tuple[str, ...], int | None]:
+    """The control groups and the uid of a note."""
+
+    def parse(record: Record) -> tuple[tuple[str, ...], int | None]:
+        groups = tuple(record.texts("groups"))
+        return groups, record.integer("uid", 1, 2**32 - 2) if record.has("uid") else None
 
     try:
         return read(parse_json(data), "lease", parse)
     except (MalformedError, ValueError):
-        return ()  # written by another version: its groups are found by their processes, if there are any
+        return (), None  # written by another version: its groups are found by their processes, if there are any
 
 
-def evict(uid: int) -> bool:
-    """Kill all processes of a uid of the pool, and wait until they are gone; whether they are."""
+def evict(uid: int, *, alone: bool = False) -> bool:
+    """Kill all processes of a uid of a pool, and wait until they are gone; whether they are.
+
+    With `alone`, those only that are in a user namespace in which theirs is the only uid, as every sandbox's are: other
+    programs give subordinate uids away too, and a user may end their processes.
+    """
     deadline = time.monotonic() + _PATIENCE
+    others = False
     while pidfds := list(_processes(uid)):
-        poll = select.poll()
-        for pidfd in pidfds:
-            with suppress(ProcessLookupError, PermissionError):  # another program's has no namespace of ours
+        poll, ours = select.poll(), 0
+        for pid, pidfd in pidfds:
+            if alone and not procfs.is_alone(pid):
+                others = True
+                continue
+            try:
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            except PermissionError:
+                others = True
+                continue
             poll.register(pidfd, select.POLLIN)
-        poll.poll(1000)
-        for pidfd in pidfds:
+            ours += 1
+        if ours:
+            poll.poll(1000)
+        for _, pidfd in pidfds:
             os.close(pidfd)
-        if time.monotonic() > deadline:
+        if not ours or time.monotonic() > deadline:
             return False
-    return True
+    return not others
 
 
-def _processes(uid: int) -> Iterator[int]:
-    """A descriptor for each process with this real uid (proc_pid_status(5)) that has not ended."""
+def _processes(uid: int) -> Iterator[tuple[int, int]]:
+    """Id and descriptor of each process with this real uid (proc_pid_status(5)) that has not ended.
+
+    One whose first thread has ended shows as a zombie while others run: the descriptor tells (pidfd_open(2)).
+    """
     wanted = f"\nUid:\t{uid}\t".encode()
     for process in Path("/proc").glob("[0-9]*"):
         if not _has(process, wanted):
@@ -237,15 +264,14 @@ def _processes(uid: int) -> Iterator[int]:
         with suppress(ProcessLookupError):
             pidfd = os.pidfd_open(int(process.name))
             # only now is it certain that the number has not gone to another process
-            if _has(process, wanted):
-                yield pidfd
+            if _has(process, wanted) and not is_readable(pidfd, 0):
+                yield int(process.name), pidfd
             else:
                 os.close(pidfd)
 
 
 def _has(process: Path, wanted: bytes) -> bool:
     try:
-        status = (process / "status").read_bytes()
+        return wanted in (process / "status").read_bytes()
     except OSError:
         return False
-    return wanted in status and b"\nState:\tZ" not in status

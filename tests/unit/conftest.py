@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 import pytest
 
+from mvmnix.sandbox import delegated_scope
 from tests.descriptors import closed_at_the_end
+
+
+@pytest.fixture(autouse=True)
+def without_a_manager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test asks the systemd of its developer for a scope."""
+    monkeypatch.setattr(delegated_scope, "_RUNTIME", "/nonexistent")
 
 
 @pytest.fixture(autouse=True)

@@ -42,7 +42,8 @@ def floor(context: Context) -> Iterator[Finding]:
         return
     yours = "you have none of your own, so it is your policy" if user.text is None else "your trust.toml is within it"
     if owner != 0:
-        hint = f"as root: chown root: {shlex.quote(path)}"
+        directory, old, new = map(shlex.quote, (os.path.dirname(path), path, f"{path}.new"))  # noqa: PTH120 - a text
+        hint = f"read it; then as root: chown root: {directory} && install -m 644 {old} {new} && mv {new} {old}"
         yield Finding(_TITLE, Health.NOTE, f"{said}; {yours}; it isn't root's, so other users' mvm refuses it", hint)
         return
     yield Finding(_TITLE, Health.GOOD, f"{said}; {yours}; {WHOM}")

@@ -1,6 +1,8 @@
 """What `mvm doctor` says about the jail around hypervisors: a sandbox is really entered, and every layer has a line."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mvmnix import caller
 from mvmnix.api.context import Context
@@ -28,7 +30,7 @@ def jail(context: Context) -> Iterator[Finding]:
         yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", NAMESPACES_HINT)
         return
     yield Finding("jail", Health.GOOD, f"{locate(BUBBLEWRAP)}; {', '.join(layers)}")
-    yield _uids(own=IsolationLayer.OWN_UID in layers)
+    yield _uids()
     if version := landlock.abi():
         yield Finding("Landlock", Health.GOOD, f"version {version}")
     else:
@@ -38,17 +40,19 @@ def jail(context: Context) -> Iterator[Finding]:
     yield from _shares()
 
 
-def _uids(*, own: bool) -> Finding:
-    """Which uid a hypervisor has; `own` says whether the one that was tried had one of its own."""
+def _uids() -> Finding:
+    """Which uid a hypervisor has."""
     if caller.uid() == 0:
         return Finding("uids", Health.GOOD, f"one for each machine, from {ids.FIRST_OF_POOL} on")
     try:
         found = SubordinateIds.find()
     except MvmnixError as error:
         return Finding("uids", Health.NOTE, f"{_YOURS}: {error.message}", error.hint)
-    if not own:
-        hint = f"run {found.newuidmap} by hand, or see what MVMNIX_LOG=info says of a start"
-        return Finding("uids", Health.NOTE, f"{_YOURS}: {found.newuidmap} maps none of your subordinate uids", hint)
+    try:
+        os.close(found.namespace_of(found.first_uid))
+    except (MvmnixError, OSError) as error:
+        failed = Finding.failed("uids", error)
+        return replace(failed, health=Health.NOTE, said=f"{_YOURS}: {failed.said}")
     last = found.first_uid + found.count - 1
     return Finding("uids", Health.GOOD, f"one for each machine, of your subordinate uids {found.first_uid} to {last}")
 
@@ -71,11 +75,14 @@ def _limits(found: delegated_scope.Obtained) -> Iterator[Finding]:
     else:
         here = f"usable: {'; '.join(by_version)}; " if by_version else ""
         said = f"{here}nothing limits a hypervisor's {', '.join(missing)} but its own process limits"
-        why, hint = ("", "run mvm as root") if found.obstacle is None else (found.obstacle.message, found.obstacle.hint)
-        yield Finding("control groups", Health.NOTE, f"{said}: {why}" if why else said, hint)
+        if found.obstacle is None:
+            hint = "mount the hierarchies of control groups for writing: mount -o remount,rw /sys/fs/cgroup"
+            yield Finding("control groups", Health.NOTE, said, hint)
+        else:
+            yield Finding("control groups", Health.NOTE, f"{said}: {found.obstacle.message}", found.obstacle.hint)
     if delegated_scope.ends_with_sessions():
         said = "machines end with your last session: the systemd manager, which limits them, ends then"
-        yield Finding("log-out", Health.NOTE, said, "loginctl enable-linger")
+        yield Finding("lingering", Health.NOTE, said, "loginctl enable-linger")
 
 
 def _tried(context: Context) -> tuple[tuple[str, ...], tuple[IsolationLayer, ...]]:

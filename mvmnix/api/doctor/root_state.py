@@ -145,14 +145,30 @@ def _elsewhere(context: Context) -> str:
 
 
 def _anchors(rules: Iterable[AnchorRule], user: str) -> Iterator[str]:
-    """What gives anchors to the user; a directory comes last, for until then the user can't exchange files in it."""
+    """What gives anchors to the user; a directory comes last, for until then the user can't exchange files in it.
+
+    A directory that holds anything else, or is a home, is given to nobody.
+    """
     for rule in rules:
         if rule.file:
-            files = shlex.join([rule.file, f"{rule.file}.lock"])
-            directory = shlex.quote(os.path.dirname(rule.file))  # noqa: PTH120 - a text
-            yield f"chown -fh {user}: {files}; chown -h {user}: {directory}"
+            files = (rule.file, f"{rule.file}.lock")
+            directory = os.path.dirname(rule.file)  # noqa: PTH120 - a text
+            if _is_its_own(directory, files):
+                yield f"chown -fh {user}: {shlex.join(files)}; chown -h {user}: {shlex.quote(directory)}"
+            else:
+                said = f"{directory} holds more than the anchor {rule.name}: as {user}, copy {rule.file} into a "
+                yield f"echo {shlex.quote(f'{said}directory of its own, and name that in config.toml')}"
         elif rule.git:
             yield f"chown -Rh {user}: {shlex.quote(rule.git)}"
+
+
+def _is_its_own(directory: str, files: tuple[str, str]) -> bool:
+    """Whether an anchor's files are all that a directory holds, and it is no user's home."""
+    try:
+        names = {f"{directory}/{name}" for name in os.listdir(directory)}  # noqa: PTH208 - a text
+    except OSError:
+        return False
+    return bool(names) and names <= set(files) and directory not in {each.pw_dir for each in pwd.getpwall()}
 
 
 def _size(path: str) -> int:

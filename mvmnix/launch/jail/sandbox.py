@@ -9,11 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self, override
 
-from mvmnix import log
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.vmm import Invocation, IsolationLayer, LaunchSpec, ProcessSandbox
-from mvmnix.privileges import ControlGroups, Group, GroupLimits, NamespaceEntry, client
+from mvmnix.privileges import ControlGroups, Group, GroupLimits, NamespaceEntry
 from mvmnix.process import is_readable
 from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, delegated_scope, landlock, locate
 from mvmnix.store import memfd
@@ -119,14 +118,12 @@ class BubblewrapSandbox(ProcessSandbox):
         uid = self._lease.uid
         if uid is None:
             return None
+        namespace = self._lease.namespace(uid)
         try:
-            namespace = self._lease.namespace(uid)
-        except (OSError, MvmnixError) as error:
-            if client.current() is not None:
-                raise
-            log.info("jail", "the hypervisor keeps its caller's uid: %s", error)
-            return None
-        return NamespaceEntry(namespace, uid, self.trees(uid))
+            return NamespaceEntry(namespace, uid, self.trees(uid))
+        except BaseException:
+            os.close(namespace)
+            raise
 
     def trees(self, _uid: int) -> tuple[int, ...]:
         """Detached mounts that it finds when it begins, which are the sandbox's from then on."""

@@ -127,6 +127,22 @@ def test_out_of_a_session(manager: Manager) -> None:
     assert manager.calls == ["StartTransientUnit"]
 
 
+@pytest.mark.parametrize(
+    ("file", "value", "stays"),
+    [("memory.max", "1000000", True), ("cpu.max", "50000 100000", True), ("cpu.max", "max 100000", False)],
+)
+def test_a_unit_with_limits_of_its_own_is_not_left(manager: Manager, file: str, value: str, stays: bool) -> None:
+    """Who started mvm in it would find it unlimited."""
+    manager.enter(f"{SLICES}/app.slice/run-1.scope", 1)
+    (manager.path / f"top/{SLICES}/app.slice/run-1.scope" / file).write_text(f"{value}\n")
+    found = obtain()
+    assert (found.obstacle is not None) is stays
+    assert ("StartTransientUnit" in manager.calls) is not stays
+    if found.obstacle is not None:
+        assert "limits of its own, run-1.scope" in str(found.obstacle)
+        assert "Delegate=yes" in str(found.obstacle.hint)
+
+
 @pytest.mark.parametrize("name", ["run-1.service", "run-1.scope"])
 def test_alone_in_a_unit_that_was_delegated(manager: Manager, name: str) -> None:
     manager.delegates = True

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix import caller
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import client
+from mvmnix.process import Completed, ProcessError
 from mvmnix.sandbox import pools
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.uid_pool import UidPool
@@ -37,6 +39,7 @@ def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def has_subordinate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: SOME))
+    monkeypatch.setattr(SubordinateIds, "namespace_of", lambda *_: os.open("/dev/null", os.O_RDONLY))
 
 
 def has_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,12 +56,31 @@ def test_subordinate_uids_are_the_users_in_every_state_directory(
     with Directory.create(str(tmp_path / "other/mvmnix")) as other:
         one, two = pools.open_pool(state), pools.open_pool(other)
         with one.directory, two.directory:
-            assert one.directory.path == two.directory.path == str(tmp_path / "home/.local/state/mvmnix/cells")
+            assert one.directory.path == two.directory.path == str(tmp_path / "home/.local/state/mvmnix/uids")
             leases = [one.take(), two.take()]
             assert [lease.uid for lease in leases] == [132_768, 132_769]
             for lease in leases:
                 lease.release()
     assert os.listdir(state.fd) == []  # noqa: PTH208
+
+
+@pytest.mark.parametrize(("kind", "falls_back"), [(Cause.OWN, True), (Cause.LATE, False), (Cause.KILLED, False)])
+def test_only_a_no_of_newuidmap_leaves_machines_with_the_callers_uid(
+    state: Directory, monkeypatch: pytest.MonkeyPatch, kind: Cause, falls_back: bool
+) -> None:
+    """A busy moment doesn't: the wall would be a lower one than a moment ago."""
+    has_subordinate(monkeypatch)
+
+    def namespace_of(*_: object) -> int:
+        raise ProcessError(Completed(("/usr/bin/newuidmap",), 1, b"", b"newuidmap: no\n"), kind=kind)
+
+    monkeypatch.setattr(SubordinateIds, "namespace_of", namespace_of)
+    if falls_back:
+        with closing(pools.open_pool(state).directory) as directory:
+            assert directory.path == state.where("cells")
+        return
+    with pytest.raises(ProcessError):
+        pools.open_pool(state)
 
 
 def test_a_server_of_files_keeps_its_callers_uid(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,15 +120,15 @@ def test_what_was_left_in_either_is_swept(state: Directory, monkeypatch: pytest.
     """As when a user got subordinate uids between two machines."""
     has_subordinate(monkeypatch)
     assert pools.are_swept(state.path)
-    places = [state.path, str(tmp_path / "home/.local/state/mvmnix")]
+    places = [state.where("cells"), str(tmp_path / "home/.local/state/mvmnix/uids")]
     for place in places:
-        with Directory.create(f"{place}/cells") as left:
+        with Directory.create(place) as left:
             left.write_atomic("3.lock", b"x")
         assert not pools.are_swept(state.path)
     pools.sweep(state)
     assert pools.are_swept(state.path)
     for place in places:
-        assert os.listdir(f"{place}/cells") == []  # noqa: PTH208
+        assert os.listdir(place) == []  # noqa: PTH208
 
 
 def test_as_many_as_there_are(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:

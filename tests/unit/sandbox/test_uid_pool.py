@@ -5,8 +5,10 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import override
 
@@ -15,6 +17,8 @@ import pytest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ids
+from mvmnix.sandbox import uid_pool
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
 from mvmnix.strict import canonical
 
@@ -142,6 +146,49 @@ def test_a_note_lets_root_remove_and_kill_nothing_else(pool: UidPool, tmp_path: 
         victim.wait()
 
 
+ROOTS = 1_950_000_000
+SOME = SubordinateIds(132_768, 132_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The uids whose processes were ended."""
+    found: list[int] = []
+
+    def evict(uid: int, *, alone: bool) -> bool:
+        assert alone is not (uid == ROOTS), "root's are nobody else's"
+        found.append(uid)
+        return True
+
+    monkeypatch.setattr(uid_pool, "evict", evict)
+    return found
+
+
+def test_a_subordinate_uid_is_emptied_by_who_has_none_any_more(tmp_path: Path, ended: list[int]) -> None:
+    """Its holder was killed, and the user has other ids now, or may map none."""
+    with Directory.create(str(tmp_path / "cells")) as directory:
+        lease = UidPool(directory, subordinate=SOME).take()
+        lease.note([])
+        note = directory.read("0.json", 1000)
+        lease.release()
+        for left in (UidPool(directory), UidPool(directory, subordinate=replace(SOME, first_uid=200_000))):
+            directory.write_atomic("0.json", note)
+            ended.clear()
+            left.sweep()
+            assert 132_768 in ended
+            assert os.listdir(directory.fd) == []  # noqa: PTH208
+
+
+@pytest.mark.parametrize("first_uid", [None, ROOTS], ids=["a user's pool", "root's pool"])
+def test_no_note_ends_the_callers_own_processes(tmp_path: Path, ended: list[int], first_uid: int | None) -> None:
+    """And root's pool, where a process of mvm's that was taken over may write, believes no note at all."""
+    with Directory.create(str(tmp_path / "cells")) as directory:
+        for uid in (os.geteuid(), 4711):
+            directory.write_atomic("0.json", canonical({"groups": [], "uid": uid}))
+            UidPool(directory, first_uid=first_uid).sweep()
+    assert set(ended) == ({4711} if first_uid is None else {first_uid})
+
+
 @pytest.mark.parametrize("garbage", [b"", b"{}", b'{"groups":7}', b"\xff"])
 def test_a_note_that_nobody_wrote_keeps_nobody_out(pool: UidPool, garbage: bytes) -> None:
     pool.directory.write_atomic("0.json", garbage)
@@ -200,3 +247,31 @@ def test_a_killed_holder_needs_no_note(tmp_path: Path) -> None:
         assert leases.take().uid == first
         assert select.select([left], [], [], 0)[0], "and is gone before the uid is given away"
     os.close(left)
+
+
+def test_other_programs_processes_of_a_uid_are_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's, for one: its user namespace has more uids than one."""
+    with subprocess.Popen(["/bin/sleep", "1000"]) as process:
+        monkeypatch.setattr(uid_pool, "_processes", lambda _: [(process.pid, os.pidfd_open(process.pid))])
+        try:
+            assert not evict(4711, alone=True)
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+def test_a_process_whose_first_thread_has_ended_still_counts() -> None:
+    """It shows as a zombie."""
+    code = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(1000,)).start(); "
+    with subprocess.Popen([sys.executable, "-c", code + "ctypes.CDLL(None).syscall(60, 0)"]) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while "\nState:\tZ" not in Path(f"/proc/{process.pid}/status").read_text():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            found = dict(uid_pool._processes(os.geteuid()))
+            assert process.pid in found
+            for pidfd in found.values():
+                os.close(pidfd)
+        finally:
+            process.kill()

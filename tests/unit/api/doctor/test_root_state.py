@@ -68,17 +68,27 @@ def test_a_log_that_does_not_verify_is_said(root: Station) -> None:
     assert "an audit log that does not verify" in found(root)[0].said
 
 
-def test_what_stays_is_named(root: Station) -> None:
+ELSEWHERE = "a directory of its own, and name that in config.toml"
+
+
+def test_what_stays_is_named(root: Station, tmp_path: Path) -> None:
     (root.home / ".local/share/mvmnix/nix").mkdir(parents=True)
+    usb, shared = tmp_path / "usb", tmp_path / "shared"
+    for directory in (usb, shared):
+        directory.mkdir()
+        (directory / "checkpoint").touch()
+    (shared / "another").touch()
     (root.config / "config.toml").write_text(
         "version = 1\n"
-        '[[anchors]]\nname = "usb"\nrequired = false\nfile = "/media/usb/checkpoint"\n'
+        f'[[anchors]]\nname = "usb"\nrequired = false\nfile = "{usb}/checkpoint"\n'
+        f'[[anchors]]\nname = "shared"\nrequired = false\nfile = "{shared}/checkpoint"\n'
         '[[anchors]]\nname = "git"\nrequired = false\ngit = "/srv/audit log.git"\nbranch = "b"\n'
     )
     state, anchors = found(root)
     assert f"the Nix store in {root.home}/.local/share/mvmnix/nix stays" in state.said
     assert anchors.commands == (
-        "chown -fh USER: /media/usb/checkpoint /media/usb/checkpoint.lock; chown -h USER: /media/usb",
+        f"chown -fh USER: {usb}/checkpoint {usb}/checkpoint.lock; chown -h USER: {usb}",
+        f"echo '{shared} holds more than the anchor shared: as USER, copy {shared}/checkpoint into {ELSEWHERE}'",
         "chown -Rh USER: '/srv/audit log.git'",
     )
 

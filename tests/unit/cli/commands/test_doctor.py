@@ -1,5 +1,6 @@
 """`mvm doctor`: says what works and what repairs the rest; exits with 1 when something does not work."""
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,8 @@ from mvmnix.launch.runtime.accelerator import KvmVerdict
 from mvmnix.model import Digest
 from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
+from mvmnix.sandbox import delegated_scope
+from mvmnix.sandbox.delegated_scope import Obtained
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.strict import show_time
@@ -114,35 +117,37 @@ def no_range(_: type[SubordinateIds]) -> SubordinateIds:
     raise MvmnixError("ada has no range", hint="an administrator gives some")
 
 
+def mapped(*_: object) -> int:
+    return os.open("/dev/null", os.O_RDONLY)
+
+
+def unmapped(*_: object) -> int:
+    raise MvmnixError("newuidmap: write to uid_map failed", hint="see /etc/subuid")
+
+
 @pytest.mark.parametrize(
-    ("caller_uid", "own", "found_by", "health", "said", "hint"),
+    ("caller_uid", "found_by", "namespace_of", "health", "said", "hint"),
     [
-        (0, True, no_range, "good", "one for each machine, from 1900544000 on", ""),
-        (1000, True, lambda _: SUBORDINATE, "good", "of your subordinate uids 132768 to 136863", ""),
-        (1000, False, lambda _: SUBORDINATE, "note", "newuidmap maps none of your subordinate uids", "MVMNIX_LOG=info"),
-        (
-            1000,
-            False,
-            no_range,
-            "note",
-            "machines have your uid, each in a user namespace of its own: ada has",
-            "admin",
-        ),
+        (0, no_range, unmapped, "good", "one for each machine, from 1900544000 on", ""),
+        (1000, lambda _: SUBORDINATE, mapped, "good", "of your subordinate uids 132768 to 136863", ""),
+        (1000, lambda _: SUBORDINATE, unmapped, "note", "each in a user namespace of its own: newuidmap", "see /etc"),
+        (1000, no_range, mapped, "note", "machines have your uid, each in a user namespace of its own: ada", "admin"),
     ],
     ids=["root", "subordinate", "newuidmap fails", "no range"],
 )
 def test_which_uid_a_machine_has(
     monkeypatch: pytest.MonkeyPatch,
     caller_uid: int,
-    own: bool,
     found_by: Callable[[type[SubordinateIds]], SubordinateIds],
+    namespace_of: Callable[..., int],
     health: str,
     said: str,
     hint: str,
 ) -> None:
     monkeypatch.setattr(caller, "uid", lambda: caller_uid)
     monkeypatch.setattr(SubordinateIds, "find", classmethod(found_by))
-    finding = jail._uids(own=own)
+    monkeypatch.setattr(SubordinateIds, "namespace_of", namespace_of)
+    finding = jail._uids()
     assert (finding.what, finding.health) == ("uids", health)
     assert said in finding.said
     assert hint in finding.next
@@ -150,11 +155,12 @@ def test_which_uid_a_machine_has(
 
 def test_walls_that_a_host_lacks_are_named(station: Station) -> None:
     station.monkeypatch.setattr("mvmnix.sandbox.landlock.abi", lambda: 0)
-    station.monkeypatch.setattr(ControlGroups, "find", lambda: ControlGroups(()))
+    station.monkeypatch.setattr(delegated_scope, "obtain", lambda: Obtained(ControlGroups(())))
     findings = found(station)
     assert findings["jail"]["health"] == "good"
     assert (findings["Landlock"]["health"], findings["control groups"]["health"]) == ("note", "note")
     assert "nothing limits a hypervisor's memory, tasks, processor time" in findings["control groups"]["said"]
+    assert "for writing" in findings["control groups"]["next"]
 
 
 @pytest.mark.parametrize("backend", ["Firecracker (Planned)", "Cloud Hypervisor (Planned)"])
@@ -292,7 +298,9 @@ def test_whom_a_floor_holds_for(settled: Station, spoil: Any, health: str, said:
 def test_a_floor_that_is_not_root_s(settled: Station) -> None:
     floored(settled, owner=54321)
     finding = found(settled)["policy floor"]
-    assert (finding["health"], finding["next"]) == ("note", f"as root: chown root: {settled.path}/etc/trust.toml")
+    floor = f"{settled.path}/etc/trust.toml"
+    replaced = f"chown root: {settled.path}/etc && install -m 644 {floor} {floor}.new && mv {floor}.new {floor}"
+    assert (finding["health"], finding["next"]) == ("note", f"read it; then as root: {replaced}")
     assert "other users' mvm refuses it" in finding["said"]
 
 
