@@ -1,5 +1,7 @@
 """Two users without root on one machine: twenty machines at once, and nothing shared but the kernel."""
 
+import base64
+import json
 import os
 import shutil
 import stat
@@ -154,6 +156,11 @@ def test_twenty_machines_at_once_share_nothing_but_the_kernel(copied: World, use
     finally:
         for user in users:
             user.mvm("kill", *(f"m{number}" for number in range(EACH)))
+    for user in users:
+        receipts = [json.loads(path.read_bytes()) for path in user.home.rglob("receipt.sigstore.json")]
+        claims = [json.loads(base64.b64decode(each["dsseEnvelope"]["payload"])) for each in receipts]
+        held_in = [set(each["predicate"]["observedByHost"]["confinement"]) for each in claims]
+        assert sum({"own-uid", "namespaces", "seccomp"} <= each for each in held_in) >= EACH
     deadline = time.monotonic() + 60
     while (left := [user.processes() for user in users]) != [{}, {}] and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -168,4 +175,6 @@ def test_a_clone_of_another_user_is_refused_by_gits_own_rule(world: World, users
     shutil.copytree(world.tree, tree, symlinks=True)
     run = user.mvm("build", tree / "examples/hello", tree=tree)
     assert run.returncode == 126, run.stderr.decode()
-    assert "git reads a repository for its owner alone" in run.stderr.decode()
+    said = run.stderr.decode()
+    assert "git reads a repository for its owner alone" in said
+    assert f"next: copy it to a directory of your own (cp -r), or name it as it is: path:{tree}" in said

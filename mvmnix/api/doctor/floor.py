@@ -15,10 +15,7 @@ from mvmnix.trusted_path import owner_name
 
 _TITLE: Final = "policy floor"
 #: A policy protects its reader from artifacts. It can't bind a user, who may run another program.
-WHOM: Final = (
-    "it holds for every user of this machine whose mvm reads it, root included; "
-    "a user can run a changed copy of mvm, which need not"
-)
+WHOM: Final = "it holds for every user of this machine whose mvm reads it, root included; a modified mvm can ignore it"
 
 
 def floor(context: Context) -> Iterator[Finding]:

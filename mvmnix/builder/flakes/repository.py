@@ -56,7 +56,10 @@ def found(where: Path) -> Iterator[Found]:
             # 3. the caller's
             owner = os.fstat(fd).st_uid
             if owner != os.geteuid():
-                raise _refused(where, f"{path} belongs to uid {owner}, and git reads a repository for its owner alone")
+                why = f"{path} belongs to uid {owner}, and git reads a repository for its owner alone"
+                raise _refused(
+                    where, why, f"copy it to a directory of your own (cp -r), or name it as it is: {copy_of(where)}"
+                )
             return fd
 
         files: dict[str, Path | int] = {_TREE: held(top)}
