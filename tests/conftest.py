@@ -58,6 +58,13 @@ def dumpable() -> None:
 
 #: Runs a command where there is no network interface but the loopback.
 OFFLINE = ("unshare", *(("--user", "--map-current-user") if os.geteuid() else ()), "--net")
+
+
+def own_store(home: Path) -> dict[str, str]:
+    """Variables by which a test's Nix has a store below a directory, where /nix is root's and the test is not."""
+    return {"NIX_REMOTE": f"local?root={home}/store"} if os.geteuid() else {}
+
+
 #: Seconds after which a command of these tests counts as hung; nothing here measures time.
 PATIENCE = 1800
 

@@ -177,10 +177,7 @@ def test_what_a_helper_leaves_running_is_killed_with_it() -> None:
     assert not sandboxed(marker)
 
 
-LIMITED = pytest.mark.skipif(
-    Controller.MEMORY not in ControlGroups.find().controllers,
-    reason="no control group limits memory",
-)
+LIMITED = pytest.mark.root("a plain user has control groups where they were delegated")
 #: What fills memory files, three GiB of them at most, without a byte of address space.
 FILLS = """
 import os, sys

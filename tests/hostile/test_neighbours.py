@@ -13,7 +13,7 @@ from tests.hostile.stand_in import Taken, compiled, jail, taken_over
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(Controller.CPU not in ControlGroups.find().controllers, reason="no group limits processors"),
+    pytest.mark.root("a plain user has control groups where they were delegated"),
 ]
 #: Seconds of processor time after which shares are compared, and seconds after which that counts as not happening.
 ENOUGH, PATIENCE = 1.0, 120

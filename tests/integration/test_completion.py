@@ -14,6 +14,7 @@ import pytest
 
 from mvmnix.cli.main import COMMANDS
 from mvmnix.model import FlakeRef
+from tests.conftest import own_store
 from tests.repository import ROOT
 from tests.seat import Seat
 from tests.unit.builder.flakes.test_flake_text import WRITTEN
@@ -143,5 +144,6 @@ def test_names_that_are_written_out_are_those_of_an_evaluation(tmp_path: Path) -
     for text, found in WRITTEN.items():
         flake.write_text(text)
         argv = [program("nix-instantiate"), "--eval", "--strict", "--json", "--expr", names]
-        done = subprocess.run(argv, env={"HOME": str(tmp_path)}, capture_output=True, check=True, text=True)
+        environment = {"HOME": str(tmp_path), **own_store(tmp_path)}
+        done = subprocess.run(argv, env=environment, capture_output=True, check=True, text=True)
         assert set(found) <= set(json.loads(done.stdout)), text

@@ -7,7 +7,7 @@ import pytest
 
 from mvmnix.builder.oci.image import describe, resolve
 from mvmnix.builder.template import Template, template_tree, write_template
-from tests.conftest import OFFLINE, Home
+from tests.conftest import OFFLINE, Home, own_store
 from tests.unit.builder.oci.images import Memory, pushed
 
 pytestmark = pytest.mark.integration
@@ -17,7 +17,8 @@ NIX = (*OFFLINE, "nix", *FEATURES, "--option", "substitute", "false", "--option"
 
 
 def nix(home: Home, *argv: str) -> str:
-    done = subprocess.run([*NIX, *argv], env=home.environment, capture_output=True, text=True, check=False)
+    environment = home.environment | own_store(home.path)
+    done = subprocess.run([*NIX, *argv], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

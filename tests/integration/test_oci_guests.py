@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from modules.oci.emit import emit
+from tests.conftest import own_store
 from tests.unit.modules.oci.layers import archive, file, folder, hard_link, merge, symlink
 
 pytestmark = pytest.mark.integration
@@ -67,6 +68,7 @@ def evaluated(expression: str, tmp_path: Path) -> "subprocess.CompletedProcess[s
     make = f"options: {house}.mkOciGuest (options // {{ image = {tmp_path}/image.json; }})"
     argv = ["nix-instantiate", "--eval", "--read-write-mode", "-E", f"let make = {make}; in {expression}"]
     environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "NIX_CONFIG": "build-users-group ="}
+    environment |= own_store(tmp_path)
     return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
 
 
