@@ -4,7 +4,6 @@ import gc
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,8 +16,9 @@ from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.machines import registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges.ids import POOL_DIRECTORY
+from mvmnix.sandbox import pools
 from tests.conftest import PATIENCE, Home, World
+from tests.hypervisors import hypervisors
 from tests.unit.launch.house import run_foreground
 from tests.workbench import rooms_of
 
@@ -53,9 +53,9 @@ class Held:
             descriptors=sum(not _is_namespace(path) for path in Path("/proc/self/fd").iterdir()),
             resident=int(statm[1]) * os.sysconf("SC_PAGE_SIZE") // 1024,
             files=len(kept),
-            hypervisors=sum(1 for process in _hypervisors(home) if process.name != str(os.getpid())),
+            hypervisors=len(hypervisors(home)),
             mounts=len(Path("/proc/self/mountinfo").read_text().splitlines()),
-            left=len(_left_for_good()),
+            left=len(_left_for_good(home.state)),
         )
 
     @property
@@ -63,31 +63,22 @@ class Held:
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "resident"}
 
 
-def _hypervisors(home: Home) -> Iterator[Path]:
-    """Processes that hold an image of this home open."""
-    images = str(home.state / "images")
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if any(str(fd.readlink()).startswith(images) for fd in (process / "fd").iterdir()):
-                yield process
-        except OSError:
-            continue
-
-
-def _left() -> set[str]:
+def _left(state: Path) -> set[str]:
     """Leases that no process holds: others' machines may come and go meanwhile. They list control groups."""
-    if not Path(POOL_DIRECTORY).exists():
-        return set()
-    with Directory.open(POOL_DIRECTORY) as leases:
-        return {name for name in leases.names() if leases.holder(f"{name.partition('.')[0]}.lock") is None}
+    found = set[str]()
+    for path in pools._paths(str(state)):
+        with suppress(FileNotFoundError), Directory.open(path) as leases:
+            free = (name for name in leases.names() if leases.holder(f"{name.partition('.')[0]}.lock") is None)
+            found |= {f"{path}/{name}" for name in free}
+    return found
 
 
-def _left_for_good() -> set[str]:
+def _left_for_good(state: Path) -> set[str]:
     """The same, without what is just being made or removed."""
-    found = _left()
+    found = _left(state)
     if found:
         time.sleep(1)
-        found &= _left()
+        found &= _left(state)
     return found
 
 

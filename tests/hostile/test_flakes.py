@@ -21,7 +21,8 @@ from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.images.make_provenance import check_sources
 from tests.conftest import World
-from tests.vm.test_ends import hypervisors, states
+from tests.hypervisors import hypervisors
+from tests.vm.test_ends import states
 from tests.workbench import Workbench
 
 pytestmark = pytest.mark.vm
@@ -289,7 +290,7 @@ def attacked(bench: Workbench, begun: int = 1) -> Iterator[None]:
     finally:
         bench.renew()
     assert len(re.findall(rb"^(?:trace: )?attack-has-begun$", bench.progress.said, re.MULTILINE)) == begun
-    assert hypervisors(bench.world) == []
+    assert hypervisors(bench.world.home) == []
     (machine,) = states(bench.world).keys() - before
     assert states(bench.world)[machine]["state"] == "ended"
 

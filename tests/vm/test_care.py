@@ -12,8 +12,9 @@ import pytest
 
 from mvmnix.model import Digest
 from tests.conftest import PATIENCE, World
+from tests.hypervisors import hypervisors
 from tests.vm.conftest import Place
-from tests.vm.test_ends import HELLO, hypervisors, states, wait_for
+from tests.vm.test_ends import HELLO, states, wait_for
 from tests.workbench import tiny_tree
 
 pytestmark = pytest.mark.vm
@@ -63,7 +64,7 @@ def test_ctrl_c_leaves_nothing_running_and_nothing_unfinished(place: Place) -> N
     _, said = building.communicate(timeout=PATIENCE)
     assert building.returncode == 128 + signal.SIGINT, said
     assert b"Traceback" not in said
-    assert (hypervisors(world), processes(world)) == ([], [])
+    assert (hypervisors(world.home), processes(world)) == ([], [])
     assert started() == ["ended", "ended"]
     assert not (world.home.state / "parts").exists() or list((world.home.state / "parts").iterdir()) == []
     place.mvm("store", "gc")

@@ -13,8 +13,9 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.status import MachineState
 from tests import soak
 from tests.conftest import PATIENCE, Home, World
+from tests.hypervisors import hypervisors
 from tests.soak import Held
-from tests.vm.test_ends import ended, field, hypervisors, states, wait_for
+from tests.vm.test_ends import ended, field, states, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -63,12 +64,12 @@ def place(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     base = tmp_path_factory.mktemp("killed")
     mine = world.copy(base / "home")
     yield mine, soak.signed_plan(mine.home, mine.tree, base, "/bin/busybox", "sleep", "3600")
-    assert hypervisors(mine) == []
+    assert hypervisors(mine.home) == []
 
 
 def freeze(world: World) -> None:
     """Have the one hypervisor get no further."""
-    (qemu,) = hypervisors(world)
+    (qemu,) = hypervisors(world.home)
     os.kill(qemu, signal.SIGSTOP)
 
 
@@ -78,7 +79,7 @@ def brought(world: World, bundle: Path, state: MachineState) -> Iterator[str]:
     home, callers = world.home, []
     if state is MachineState.STARTING:
         callers = [home.start("launch", "--detach", bundle)]
-        wait_for(lambda: hypervisors(world))
+        wait_for(lambda: hypervisors(world.home))
         freeze(world)
         (machine,) = shown(home)
     else:
@@ -106,7 +107,7 @@ def test_nothing_is_left_on_the_host(place: tuple[World, Path], name: str) -> No
     assert it.home.mvm("rm", *soak.at_once(it.home, bundle, 1), "--force").returncode == 0  # its nonce is spent now
     before = Held.by(it.home)
     with brought(it, bundle, state) as machine:
-        (qemu,) = hypervisors(it)
+        (qemu,) = hypervisors(it.home)
         processes = [qemu, bubblewrap(qemu), supervisor(qemu)]
         groups = groups_of(qemu)
         assert shown(it.home) == {machine: state}

@@ -1,0 +1,36 @@
+"""Which hypervisors run for a home: found by their ancestors, as their own uid alone sees what they have open."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from mvmnix import procfs
+from mvmnix.launch.machines.machine_dir import LOCK
+from mvmnix.private_dirs import Directory
+from tests.conftest import Home
+
+
+def hypervisors(home: Home) -> list[int]:
+    """Those that a supervisor of this home's started, and those that have none any more, whosever they were."""
+    supervisors = set(_supervisors(home))
+    return [process for process, starter in _all() if starter in supervisors or starter is None]
+
+
+def _supervisors(home: Home) -> Iterator[int]:
+    for path in (home.state / "machines").glob("*"):
+        with suppress(FileNotFoundError, NotADirectoryError), Directory.open(str(path)) as directory:
+            holder = directory.holder(LOCK)
+            if holder is not None:
+                yield holder
+
+
+def _all() -> Iterator[tuple[int, int | None]]:
+    """Each, and the process above what made its sandbox; None where that is the system's first."""
+    for path in Path("/proc").glob("[0-9]*"):
+        found = procfs.stat(int(path.name))
+        if found is None or not found.name.startswith("qemu-system") or found.state == "Z":
+            continue
+        above = procfs.stat(starter := found.parent)
+        while above is not None and above.name == "bwrap":
+            above = procfs.stat(starter := above.parent)
+        yield int(path.name), None if starter <= 1 else starter
