@@ -72,24 +72,30 @@ class DockerRegistry:
 
     def push(self, image: Pushed, name: str = "team/app", *, index: bytes | None = None) -> OciRef:
         """Store an image, and an index of it if one is given; returns what names it."""
-        for digest, data in image.blobs.items():
-            begun = self._ask("POST", f"{self.origin}/v2/{name}/blobs/uploads/")
-            location = begun["Location"]
-            self._ask("PUT", f"{location}{'&' if '?' in location else '?'}digest={digest}", data)
         document = image.document
-        self._manifest(name, document, image.manifest["mediaType"])
+        self.attach(name, name_of(document), document, *image.blobs.values(), media_type=image.manifest["mediaType"])
         if index is not None:
             document = index
-            self._manifest(name, index, INDEX)
+            self.attach(name, name_of(index), index, media_type=INDEX)
         return OciRef(self.host, name, Digest.of(document))
+
+    def document(self, name: str, tag: str) -> bytes:
+        """What lies under a tag."""
+        (found,) = self._directory.glob(f"storage/**/{name}/_manifests/tags/{tag}/current/link")
+        return self.stored(Digest(found.read_text().removeprefix("sha256:"))).read_bytes()
+
+    def attach(self, name: str, tag: str, document: bytes, *blobs: bytes, media_type: str = MANIFEST) -> None:
+        """Store a manifest or index under a tag, or under `sha256:…`, and blobs that it names."""
+        for data in blobs:
+            begun = self._ask("POST", f"{self.origin}/v2/{name}/blobs/uploads/")
+            location = begun["Location"]
+            self._ask("PUT", f"{location}{'&' if '?' in location else '?'}digest={name_of(data)}", data)
+        self._ask("PUT", f"{self.origin}/v2/{name}/manifests/{tag}", document, media_type)
 
     def stored(self, digest: Digest) -> Path:
         """Where it keeps a blob."""
         (found,) = self._directory.glob(f"storage/**/blobs/sha256/*/{digest.hex}/data")
         return found
-
-    def _manifest(self, name: str, document: bytes, media_type: str = MANIFEST) -> None:
-        self._ask("PUT", f"{self.origin}/v2/{name}/manifests/{name_of(document)}", document, media_type)
 
     def _ask(
         self, method: str, url: str, data: bytes | None = None, media_type: str = "application/octet-stream"

@@ -1,4 +1,4 @@
-from mvmnix.api.verify.artifacts import ArtifactVerdict, FailedArtifact, verify_artifacts
+from mvmnix.api.verify.artifacts import ArtifactVerdict, FailedArtifact, in_registry, verify_artifacts
 from mvmnix.api.verify.bundles import SUFFIX
 from mvmnix.api.verify.image import open_exported, read_image_claim, verify_image
 from mvmnix.api.verify.policy_at import named_files, named_policy
@@ -13,6 +13,7 @@ __all__ = [
     "TrustChoice",
     "finding_of_files",
     "finding_of_image",
+    "in_registry",
     "named_files",
     "named_policy",
     "open_exported",

@@ -5,9 +5,12 @@ from dataclasses import dataclass
 
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
-from mvmnix.errors import RefusedError, UsageError
+from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.provenance.bundle import Blob
-from mvmnix.provenance.verify import AcceptedArtifact, VerificationCriteria, judge_artifact
+from mvmnix.provenance.verify import AcceptedArtifact, Packed, VerificationCriteria, judge_artifact
+
+#: How an image in a registry is named.
+_IN_REGISTRY = "oci://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +28,35 @@ type ArtifactVerdict = AcceptedArtifact | FailedArtifact
 def verify_artifacts(
     artifacts: Sequence[str], bundle: str, criteria: VerificationCriteria
 ) -> tuple[ArtifactVerdict, ...]:
-    """A verdict for each, whatever the others are. Raises UsageError, UnreadableError before the first."""
+    """A verdict for each, whatever the others are. Raises UsageError, UnreadableError before the first.
+
+    For an image in a registry, without `bundle`, MvmnixError too: where its registry can't be asked, or must not be.
+    """
     if not bundle and any(files.digest_in(artifact) for artifact in artifacts):
         raise UsageError("a digest has no bundle beside it", hint="name one: --bundle BUNDLE")
     shared = bundles.bundles(bundle) if bundle else None
-    found = [(name, files.blob(name), bundles.beside(name) if shared is None else shared) for name in artifacts]
     verdicts = list[ArtifactVerdict]()
-    for name, blob, handed_in in found:
+    for name, blob, handed_in in [_handed_in(name, shared) for name in artifacts]:
         try:
+            if in_registry(name) and not handed_in:
+                why, hint = "its registry has neither bundle nor attestation nor signature for it", "have it signed"
+                raise refuse(ReasonCode.ATTESTATION_MISSING, name, why, hint)
             verdicts.append(judge_artifact(name, blob, handed_in, criteria))
         except RefusedError as refused:
             verdicts.append(FailedArtifact(name, blob, refused))
     return tuple(verdicts)
+
+
+def in_registry(artifact: str) -> bool:
+    """Whether it names an image in a registry."""
+    return artifact.startswith(_IN_REGISTRY)
+
+
+def _handed_in(name: str, shared: Sequence[bytes] | None) -> tuple[str, Blob, Sequence[bytes | Packed]]:
+    """What a name means, and the bundles: those that were named, or those that are where it is."""
+    if not in_registry(name):
+        return name, files.blob(name), bundles.beside(name) if shared is None else shared
+    from mvmnix.api.verify import attached  # noqa: PLC0415 - files don't pay for what asks a network
+
+    image = attached.image_blob(name)
+    return name, image, attached.attachments_of(name) if shared is None else shared

@@ -1,4 +1,4 @@
-"""Brings what an OCI reference names into the store of sources, by the one downloader; trusts no byte unhashed.
+"""Asks registries by the one downloader; brings what an OCI reference names into the store, no byte of it unhashed.
 
 1. What the store has is not asked for.
 2. A registry on the allowlist is asked by https; one on the loopback, by the origin that is listed.
@@ -6,7 +6,7 @@
 4. The bytes are hashed as they come, and kept only if they are those that were named.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
 from mvmnix.builder.fetch import Downloader, DownloadError, Progress, document_texts, json_value
@@ -14,9 +14,9 @@ from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.oci import challenge
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES
 from mvmnix.builder.oci.reference import SCHEME, OciRef
-from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.model import Source
-from mvmnix.store import Incoming, Store
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.model import Digest, Source
+from mvmnix.store import Store
 from mvmnix.strict import MalformedError
 
 _ACCEPT: Final = ", ".join((*INDEXES, *MANIFESTS))
@@ -35,13 +35,65 @@ class Registry(Protocol):
         """The value of these bytes as JSON. Raises MalformedError."""
 
 
+class RegistryClient:
+    """Asks any registry that the downloader may reach. Tokens live as long as this object."""
+
+    def __init__(self, downloader: Downloader) -> None:
+        self._downloader = downloader
+        self._tokens: dict[tuple[str, str], str] = {}
+
+    def decode(self, data: bytes) -> object:
+        """What a document says: the download worker takes it apart. Raises MalformedError, DownloadError."""
+        return json_value(self._downloader.lanes, data)
+
+    def get(self, reference: OciRef, path: str, write: Callable[[bytes], object], limit: int) -> None:
+        """Stream what the reference's repository has under `path`; what it has to be is the caller's to look at.
+
+        Raises RefusedError, DownloadError.
+        """
+        place = reference.host, reference.name
+        url = f"{self._origin(reference)}/v2/{reference.name}/{path}"
+        try:
+            self._downloader.get(url, write, headers=self._headers(place), limit=limit)
+        except DownloadError as error:
+            if error.status != 401 or not error.challenge or place in self._tokens:
+                raise
+            # 3. an anonymous token
+            self._tokens[place] = self._token(self._token_url(error.challenge, reference.name))
+            self._downloader.get(url, write, headers=self._headers(place), limit=limit)
+
+    def _origin(self, reference: OciRef) -> str:
+        # 2. how it is asked
+        plain = f"http://{reference.host}"
+        return plain if plain in self._downloader.allowed.loopback else f"https://{reference.host}"
+
+    def _headers(self, place: tuple[str, str]) -> dict[str, str]:
+        known = {"Authorization": f"Bearer {self._tokens[place]}"} if place in self._tokens else {}
+        return {"Accept": _ACCEPT, **known}
+
+    def _token_url(self, said: str, name: str) -> str:
+        try:
+            return challenge.token_url(
+                document_texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name
+            )
+        except MalformedError as error:
+            raise challenge.unknown(f"{said[:80]!r}") from error
+
+    def _token(self, url: str) -> str:
+        said = bytearray()
+        self._downloader.get(url, said.extend, limit=challenge.LIMIT)
+        try:
+            return challenge.token(document_texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
+        except MalformedError as error:
+            raise challenge.none(str(error)) from error
+
+
 class Registries:
-    """All registries that the downloader may reach. Tokens live as long as this object."""
+    """All registries that the downloader may reach, before the store of sources."""
 
     def __init__(self, downloader: Downloader, store: Store) -> None:
-        self._downloader = downloader
+        self._client = RegistryClient(downloader)
         self._store = store
-        self._tokens: dict[tuple[str, str], str] = {}
 
     def document(self, reference: OciRef) -> bytes:
         """The bytes of an index or manifest. Raises RefusedError, DownloadError."""
@@ -54,8 +106,8 @@ class Registries:
         return self._store.read(reference.digest, limit=LIMIT)
 
     def decode(self, data: bytes) -> object:
-        """What a document says: the download worker takes it apart. Raises MalformedError, DownloadError."""
-        return json_value(self._downloader.lanes, data)
+        """As that of RegistryClient."""
+        return self._client.decode(data)
 
     def fetch(self, sources: Iterable[Source], progress: Progress) -> None:
         """Bring those sources that are parts of OCI images; what kind of part, their address does not tell."""
@@ -82,53 +134,20 @@ class Registries:
     def _download(self, reference: OciRef, kind: str, limit: int) -> int:
         incoming = self._store.receive()
         try:
-            self._ask(
-                f"{self._origin(reference)}/v2/{reference.name}/{kind}/{reference.digest}", reference, incoming, limit
-            )
+            self._client.get(reference, f"{kind}/{reference.digest}", incoming.write, limit)
             # 4. the bytes that were named
             if incoming.digest != reference.digest:
-                why = f"what was served hashes to {incoming.digest}"
-                raise refuse(ReasonCode.SOURCE_MISMATCH, str(reference), why, "find out who serves it")
+                raise other_bytes(reference, incoming.digest)
             incoming.keep()
             return incoming.size
         finally:
             incoming.discard()
 
-    def _origin(self, reference: OciRef) -> str:
-        # 2. how it is asked
-        plain = f"http://{reference.host}"
-        return plain if plain in self._downloader.allowed.loopback else f"https://{reference.host}"
 
-    def _ask(self, url: str, reference: OciRef, incoming: Incoming, limit: int) -> None:
-        place = reference.host, reference.name
-        try:
-            self._downloader.get(url, incoming.write, headers=self._headers(place), limit=limit)
-        except DownloadError as error:
-            if error.status != 401 or not error.challenge or place in self._tokens:
-                raise
-            # 3. an anonymous token
-            self._tokens[place] = self._token(self._token_url(error.challenge, reference.name))
-            self._downloader.get(url, incoming.write, headers=self._headers(place), limit=limit)
-
-    def _headers(self, place: tuple[str, str]) -> dict[str, str]:
-        known = {"Authorization": f"Bearer {self._tokens[place]}"} if place in self._tokens else {}
-        return {"Accept": _ACCEPT, **known}
-
-    def _token_url(self, said: str, name: str) -> str:
-        try:
-            return challenge.token_url(
-                document_texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name
-            )
-        except MalformedError as error:
-            raise challenge.unknown(f"{said[:80]!r}") from error
-
-    def _token(self, url: str) -> str:
-        said = bytearray()
-        self._downloader.get(url, said.extend, limit=challenge.LIMIT)
-        try:
-            return challenge.token(document_texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
-        except MalformedError as error:
-            raise challenge.none(str(error)) from error
+def other_bytes(reference: OciRef, served: Digest) -> RefusedError:
+    """What to say of bytes that are not those that were named."""
+    why = f"what was served hashes to {served}"
+    return refuse(ReasonCode.SOURCE_MISMATCH, str(reference), why, "find out who serves it")
 
 
 def _reference(source: Source) -> OciRef:

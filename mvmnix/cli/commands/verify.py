@@ -1,4 +1,6 @@
-"""`mvm verify`: says whether files are what a trusted signer signed for; starts nothing, fetches nothing.
+"""`mvm verify`: says whether files are what a trusted signer signed for; starts nothing.
+
+It fetches nothing, but for what is attached to an image in a registry that is named (`oci://…`).
 
 Exit codes: 0 verified, 1 refused, 2 could not verify.
 """
@@ -10,7 +12,7 @@ from pathlib import Path
 import click
 
 from mvmnix.api import BUNDLE_NAME, digest_in
-from mvmnix.api.verify import SUFFIX, TrustChoice, verify_artifacts
+from mvmnix.api.verify import SUFFIX, TrustChoice, in_registry, verify_artifacts
 from mvmnix.cli.completers import file
 from mvmnix.cli.options import VerifyOptions, trust_options, wanted_options
 from mvmnix.cli.verdicts import show, show_json
@@ -20,7 +22,7 @@ from mvmnix.provenance.verify import AcceptedArtifact, Requirements
 
 @click.command()
 @click.argument(
-    "artifacts", nargs=-1, required=True, metavar="ARTIFACT|sha256:DIGEST|DIRECTORY...", shell_complete=file
+    "artifacts", nargs=-1, required=True, metavar="ARTIFACT|sha256:DIGEST|IMAGE|DIRECTORY...", shell_complete=file
 )
 @click.option(
     "--bundle",
@@ -50,6 +52,9 @@ def verify(
 ) -> int:
     """Verify that a trusted signer has signed for files of any build, or for an image as a whole.
 
+    IMAGE is oci://HOST/NAME@sha256:DIGEST. Without --bundle, its registry is asked for what is attached to it; the host
+    has to be listed in config.toml. Nothing else is fetched.
+
     DIRECTORY is an image as `mvm build --out` wrote it; it is held against a trust policy, by all steps of a launch.
 
     Exit codes: 0 verified, 1 refused, 2 could not verify.
@@ -71,7 +76,7 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
     if bool(options.vsa) != bool(options.resource_uri):
         raise UsageError("--vsa and --resource-uri go together", hint="say what the files are, by a URI")
     for artifact in () if whom.named or whom.policy else artifacts:
-        if not (Path(artifact).exists() or digest_in(artifact)):
+        if not (Path(artifact).exists() or digest_in(artifact) or in_registry(artifact)):
             hint = "check the path: it is a file, the directory of an image (`mvm build --out`), or sha256:DIGEST"
             raise UsageError(f"{artifact} can't be read: there is no such file", hint=hint)
     criteria, policy = whom.criteria(wanted)

@@ -53,7 +53,8 @@ _HINT: Final = "have the claim signed again"
 class Bundle:
     """A payload with one signature; `material` says who is claimed to have made it.
 
-    `key_id` is not signed and decides nothing; mvm writes none.
+    `key_id` is not signed and decides nothing; mvm writes none. `stamped` is what timestamps are over where that is not
+    the signature alone: an envelope in its signer's formatting, out of which payload and signature were read.
     """
 
     payload: bytes
@@ -61,6 +62,12 @@ class Bundle:
     signature: bytes
     material: Material
     key_id: str = ""
+    stamped: bytes = b""
+
+    @property
+    def timestamped(self) -> bytes:
+        """What a timestamp has to be over."""
+        return self.stamped or self.signature
 
     @property
     def signed_bytes(self) -> bytes:
@@ -107,6 +114,11 @@ class MessageBundle:
     signature: bytes
     digest: Digest | None
     material: Material
+
+    @property
+    def timestamped(self) -> bytes:
+        """What a timestamp has to be over."""
+        return self.signature
 
     def to_bytes(self) -> bytes:
         """The bundle in canonical JSON."""

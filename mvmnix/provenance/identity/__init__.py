@@ -12,5 +12,14 @@ __getattr__, __dir__, __all__ = face(
         "sigstore": "Instance public_good_root",
         "trust": "Identity Pattern Revocations Signer Trust",
     },
-    modules=["certified_build", "domain_check", "revocation_check", "revocations", "sigstore", "trusted_root"],
+    modules=[
+        "certificates",
+        "certified_build",
+        "domain_check",
+        "rekor_body",
+        "revocation_check",
+        "revocations",
+        "sigstore",
+        "trusted_root",
+    ],
 )

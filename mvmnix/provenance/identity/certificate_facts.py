@@ -65,7 +65,7 @@ class CertificateFacts:
 
 def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | None) -> CertificateFacts:
     """What bundle and root say; `file` is the digest of the file that a bare signature has to be over."""
-    times = _times(bundle.material, bundle.signature, root)
+    times = _times(bundle.material, bundle.timestamped, root)
     try:
         certificate = x509.load_der_x509_certificate(bundle.material.certificate)
         certificate.public_key()
@@ -83,12 +83,12 @@ def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | Non
         return CertificateFacts(times)
 
 
-def _times(material: Material, signature: bytes, root: TrustedRoot) -> Times:
+def _times(material: Material, stamped: bytes, root: TrustedRoot) -> Times:
     logged = None if material.entry is None else promised_time(material.entry)
     stamps, broken = list[Stamp](), list[str]()
     for token in material.timestamps:
         try:
-            stamps.append(timestamps.verified(token, signature, root.timestamping))
+            stamps.append(timestamps.verified(token, stamped, root.timestamping))
         except ValueError as error:
             broken.append(str(error))
     return Times(logged, tuple(stamps), tuple(broken))

@@ -22,13 +22,13 @@ class Stamp:
     authorities: tuple[Authority, ...]
 
 
-def verified(token: bytes, signature: bytes, authorities: Iterable[Authority]) -> Stamp:
-    """What a timestamp says of a signature. Raises ValueError where no authority made it over that signature."""
+def verified(token: bytes, stamped: bytes, authorities: Iterable[Authority]) -> Stamp:
+    """What a timestamp says of these bytes. Raises ValueError where no authority made it over them."""
     response = decode_timestamp_response(token)
     found, why = list[Authority](), "the trust root has no timestamp authority"
     for authority in authorities:
         try:
-            _verifier(authority.certificates).verify_message(response, signature)
+            _verifier(authority.certificates).verify_message(response, stamped)
         except (VerificationError, ValueError) as error:
             why = str(error)
         else:

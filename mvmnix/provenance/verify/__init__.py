@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = face(
         "checks": "differences REBUILD",
         "explain": "rule_owners RuleFinding",
         "image_evidence": "ImageEvidence",
+        "registry_responses": "Packed",
         "quorum": "Quorum",
         "release_checks": "ReleasePolicy",
         "requirements": "Requirements",
@@ -19,5 +20,5 @@ __getattr__, __dir__, __all__ = face(
         "vsa": "Result Vsa",
         "vsa_inputs": "ReadBuild SummaryInput",
     },
-    modules=["explain", "vsa", "vsa_inputs"],
+    modules=["explain", "image_layouts", "vsa", "vsa_inputs"],
 )

@@ -1,4 +1,4 @@
-from mvmnix.provenance.verify import explain, vsa, vsa_inputs
+from mvmnix.provenance.verify import explain, image_layouts, vsa, vsa_inputs
 from mvmnix.provenance.verify.artifact_verifier import (
     AcceptedArtifact,
     CountedBundle,
@@ -11,6 +11,7 @@ from mvmnix.provenance.verify.checks import REBUILD, differences
 from mvmnix.provenance.verify.explain import RuleFinding, rule_owners
 from mvmnix.provenance.verify.image_evidence import ImageEvidence
 from mvmnix.provenance.verify.quorum import Quorum
+from mvmnix.provenance.verify.registry_responses import Packed
 from mvmnix.provenance.verify.release_checks import ReleasePolicy
 from mvmnix.provenance.verify.requirements import Requirements
 from mvmnix.provenance.verify.step_results import Steps
@@ -35,6 +36,7 @@ __all__ = [
     "Claimed",
     "CountedBundle",
     "ImageEvidence",
+    "Packed",
     "Quorum",
     "ReadBuild",
     "ReleasePolicy",
@@ -51,6 +53,7 @@ __all__ = [
     "authenticate",
     "differences",
     "explain",
+    "image_layouts",
     "judge_artifact",
     "only_refusals",
     "read_claim",

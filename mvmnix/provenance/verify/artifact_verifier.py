@@ -1,10 +1,10 @@
 """Judges which of the bundles that were handed in count for a file, each alone; pure but for reading that file.
 
-A registry's answer is unpacked first (registry_responses.py). For each bundle, in this order, and what one of the first
-two steps refuses is not read further:
+A registry's answer is unpacked first (registry_responses.py, image_layouts.py). For each bundle, in this order, and
+what one of the first two steps refuses is not read further:
 
 1. a trusted signer signed it (steps 2 to 4 of authentication.py);
-2. what was signed is an in-toto statement, or the file itself;
+2. what was signed is an in-toto statement, or the file itself, or a text that has to name the image;
 3. the statement is about the file and meets every requirement (requirements.py), and is what its packaging calls it;
    a bare signature meets none;
 4. what the trust policy has to say about such a build, where one is asked, is met too (release_checks.py).
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final, assert_never
 
+from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError, bounded
 from mvmnix.keys import Role
 from mvmnix.model import Digest
@@ -77,7 +78,9 @@ class AcceptedArtifact:
         return self.blob.digest
 
 
-def judge_artifact(name: str, blob: Blob, bundles: Sequence[bytes], criteria: VerificationCriteria) -> AcceptedArtifact:
+def judge_artifact(
+    name: str, blob: Blob, bundles: Sequence[bytes | Packed], criteria: VerificationCriteria
+) -> AcceptedArtifact:
     """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
     counted, reasons = list[CountedBundle](), list[Reason]()
     unpacked = registry_responses.unpack_all(bundles)
@@ -125,7 +128,10 @@ def _alone(place: StatementPosition, blob: Blob, packed: Packed, criteria: Verif
     if packed.problem:
         raise RefusedError(place.reason(ReasonCode.BUNDLE_MALFORMED, f"{place.name}: {packed.problem}", _HAND_IN))
     try:
-        attested = authenticate_foreign(data, trust=criteria.trust, role=criteria.role, what=place.name, blob=blob)  # 1
+        trust, role, over = criteria.trust, criteria.role, _signed_file(packed, blob)
+        attested = authenticate_foreign(
+            data, trust=trust, role=role, what=place.name, blob=over, stamped=packed.stamped
+        )  # 1
     except RefusedError as error:
         raise RefusedError(
             *(Reason(it.code, place.artifact, _said(it, place), it.hint) for it in error.reasons)
@@ -140,9 +146,21 @@ def _alone(place: StatementPosition, blob: Blob, packed: Packed, criteria: Verif
                 raise RefusedError(*further)
             return CountedBundle(place.number, attested, claim, attested.content.payload)
         case Digest():
-            return _signature(attested, packed, criteria, signed)  # 2, 3
+            return _signature(attested, packed, blob, criteria, signed)  # 2, 3
         case _:
             assert_never(attested.content)
+
+
+def _names_image(signed: bytes, blob: Blob, place: StatementPosition) -> None:
+    try:
+        said = registry_responses.image_named(signed)
+    except strict.MalformedError as error:
+        hint = "have the image signed again, by `cosign sign`"
+        why = f"{place.name}: the signed text can't be read: {error}"
+        raise RefusedError(place.reason(ReasonCode.STATEMENT_MALFORMED, why, hint)) from error
+    if said != blob.digest:
+        hint = "take the signatures of this image, or name the image that was signed"
+        raise RefusedError(place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(blob), str(said), hint))
 
 
 def _said(it: Reason, place: StatementPosition) -> str:
@@ -183,10 +201,18 @@ def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: State
         raise RefusedError(*reasons)
 
 
+def _signed_file(packed: Packed, blob: Blob) -> Blob:
+    """What a bare signature has to be over: the file, or a text that has to name it."""
+    signed = packed.signed
+    return blob if signed is None else Blob(Digest.of(signed), lambda: signed)
+
+
 def _signature(
-    attested: Attested, packed: Packed, criteria: VerificationCriteria, place: StatementPosition
+    attested: Attested, packed: Packed, blob: Blob, criteria: VerificationCriteria, place: StatementPosition
 ) -> CountedBundle:
-    """A signature over the file itself, which authenticate_foreign was given and has compared."""
+    """A signature over the file itself, which authenticate_foreign has compared, or over a text that names it."""
+    if packed.signed is not None:
+        _names_image(packed.signed, blob, place)
     promised_statement = packed.predicate_type is not None
     if criteria.wanted.about_content or criteria.further is not nothing_further or promised_statement:
         hint = "hand in a statement about the file, or ask for nothing but its signature"

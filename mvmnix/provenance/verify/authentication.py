@@ -21,7 +21,7 @@ import base64
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import InitVar, dataclass
+from dataclasses import InitVar, dataclass, replace
 from datetime import datetime
 from typing import Final, NoReturn, assert_never, final, override
 
@@ -247,15 +247,18 @@ def authenticate(data: bytes, *, trust: Trust, role: Role, what: str) -> Authent
 
 
 def authenticate_foreign(
-    data: bytes, *, trust: Trust, what: str, role: Role | None = None, blob: Blob | None = None
+    data: bytes, *, trust: Trust, what: str, role: Role | None = None, blob: Blob | None = None, stamped: bytes = b""
 ) -> Attested:
     """Take a bundle of any tool through steps 2 to 4; step 4 only where a role is needed.
 
     `blob` is the file that a bare signature (`messageSignature`) has to be about; without one such a bundle is refused.
-    What the payload of an envelope means, its type included, is for the caller. Raises RefusedError with every reason.
+    `stamped` is the envelope as it came, where its timestamps are over that. What the payload of an envelope means, its
+    type included, is for the caller. Raises RefusedError with every reason.
     """
     with only_refusals(what):
         bundle, canonical = envelope.read_foreign(data)
+        if stamped and isinstance(bundle, Bundle):
+            bundle = replace(bundle, stamped=stamped)
         proof = trust.require_inclusion
         it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=blob, proof=proof)
         signer, steps = _passed(it, FOREIGN_STEPS)

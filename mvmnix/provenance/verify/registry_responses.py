@@ -12,6 +12,7 @@ A DSSE envelope alone is known as such, to say what is missing. Anything else is
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from itertools import islice
 from typing import Final, cast
 
 from mvmnix import strict
+from mvmnix.model import Digest
 from mvmnix.provenance.bundle import BUNDLE_LIMIT, PAYLOAD_TYPE
 from mvmnix.provenance.slsa import PREDICATE_TYPE, ForeignStatement
 
@@ -34,6 +36,10 @@ _ENVELOPE: Final = (
     "it is a DSSE envelope alone, which carries neither certificate nor log entry: nothing says who signed it, and when"
 )
 
+#: What an image's signature says that it is (cosign, specs/SIGNATURE_SPEC.md), and the digest that it names.
+_SIGNED: Final = "cosign container image signature"
+_DIGEST: Final = r"sha256:[0-9a-f]{64}"
+
 type Json = Mapping[str, object]
 
 
@@ -44,19 +50,23 @@ class Form(StrEnum):
     NPM = "npm"
     GITHUB = "GitHub"
     PYPI = "PEP 740"
+    COSIGN = "cosign's layout"
 
 
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A bundle, unread, and what its packaging claims: the predicate type of the statement in it, if that.
 
-    `problem` says why there is none.
+    `problem` says why there is none. Of an image's signatures and attestations (image_layouts.py): `signed` is the
+    text that a signature is over, which has to name the image; `stamped` the envelope that timestamps are over.
     """
 
     data: bytes
     form: Form = Form.BUNDLE
     predicate_type: str | None = None
     problem: str = ""
+    signed: bytes | None = None
+    stamped: bytes = b""
 
 
 def unpack(data: bytes) -> tuple[Packed, ...]:
@@ -91,9 +101,10 @@ def _at_most(found: Iterator[Packed], problem: str) -> tuple[Packed, ...]:
     return first if next(found, None) is None else (Packed(b"", problem=problem),)
 
 
-def unpack_all(bundles: Iterable[bytes]) -> tuple[Packed, ...]:
-    """Every bundle in all of these; one that says so where there are too many."""
-    return _at_most((packed for data in bundles for packed in unpack(data)), f"there are more than {MOST} bundles")
+def unpack_all(bundles: Iterable[bytes | Packed]) -> tuple[Packed, ...]:
+    """Every bundle in all of these, some of which may be unpacked; one that says so where there are too many."""
+    found = (packed for each in bundles for packed in ((each,) if isinstance(each, Packed) else unpack(each)))
+    return _at_most(found, f"there are more than {MOST} bundles")
 
 
 def _attestation(value: object) -> Packed:
@@ -169,6 +180,28 @@ def names_file(it: Packed, claim: ForeignStatement, file: str | None) -> bool:
             return file is not None and _distribution(only.name) == _distribution(file)
         case _:
             return False
+
+
+def image_named(signed: bytes) -> Digest:
+    """The image that a signed text names. Raises MalformedError.
+
+    containers/image, docs/containers-signature.5.md: what is `critical` has to be understood, all of it; of what is
+    `optional` nothing is. The name that the image had when it was signed (`docker-reference`) is not looked at.
+    """
+    return strict.read(
+        strict.parse_json(signed, limit=BUNDLE_LIMIT, fraction=lambda text: text), "text", _simple_signing
+    )
+
+
+def _simple_signing(record: strict.Record) -> Digest:
+    record.has("optional")
+    return record.child("critical", _critical)
+
+
+def _critical(record: strict.Record) -> Digest:
+    record.text("type", re.escape(_SIGNED))
+    record.child("identity", lambda it: it.text("docker-reference"))
+    return record.child("image", lambda it: Digest(it.text("docker-manifest-digest", _DIGEST).removeprefix("sha256:")))
 
 
 def _distribution(name: str) -> tuple[object, ...]:
