@@ -18,6 +18,8 @@ from mvmnix.model import Digest
 
 #: Deeper nesting than any claim of ours has; Python's own parser stops later, by the C stack.
 MAX_DEPTH: Final = 32
+#: More values than any claim of ours or an SBOM has; each takes about 100 bytes of memory, however short its text is.
+MAX_VALUES: Final = 1 << 20
 #: Largest integer that every JSON reader keeps exact (RFC 8259, section 6).
 MAX_INTEGER: Final = 2**53 - 1
 #: Bytes of a JSON text; characters of a text in it, or values of an array: unless the caller says another number.
@@ -75,6 +77,11 @@ def _has_many(data: bytes, bracket: bytes) -> bool:
     return all((at := data.find(bracket, at + 1)) >= 0 for _ in range(MAX_DEPTH // 2 + 1))
 
 
+def has_many_values(data: bytes) -> bool:
+    """Whether a JSON text may have more than MAX_VALUES: one of these stands before each, and in strings maybe too."""
+    return sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES
+
+
 def _check_depth(data: bytes) -> None:
     """Peel the brackets of a JSON text off it, a level at a time, once strings are taken out: one walk is slower."""
     left = b"".join(re.sub(rb"\\.", b"", data).split(b'"')[::2]).translate(_SQUARE, _NO_BRACKETS)
@@ -87,11 +94,13 @@ def _check_depth(data: bytes) -> None:
 def parse_json(data: bytes, *, limit: int = _MAX_BYTES, fraction: Callable[[str], object] = _no_number) -> object:
     """The value of a JSON text (RFC 8259) in UTF-8 of at most `limit` bytes.
 
-    Duplicate keys, NaN, lone surrogates and deep nesting raise MalformedError, and so do numbers that are no integers,
-    unless `fraction` reads them: claims that other tools make may have some.
+    Duplicate keys, NaN, lone surrogates, deep nesting and too many values raise MalformedError, and so do numbers that
+    are no integers, unless `fraction` reads them: claims that other tools make may have some.
     """
     if len(data) > limit:
         raise MalformedError(f"larger than {limit} bytes")
+    if has_many_values(data):
+        raise MalformedError(f"more than {MAX_VALUES} values")
     try:
         value: object = json.loads(
             data.decode(),

@@ -284,3 +284,12 @@ def test_a_field_that_was_asked_for_is_known() -> None:
     assert not strict.read({}, "it", lambda it: it.has("a"))
     with pytest.raises(MalformedError, match=r"it\.a"):
         strict.read({"a": 1}, "it", lambda it: it.has("b"))
+
+
+def test_how_many_values_there_may_be() -> None:
+    """Each has a comma or bracket before it; small ones take a hundred times the memory of their text."""
+    most = b"[" + b"0," * (strict.MAX_VALUES - 1) + b"0]"
+    assert strict.parse_json(most)
+    for more in (most.replace(b"[", b"[0,", 1), b"[" * (strict.MAX_VALUES + 1), b'{"a":' * (strict.MAX_VALUES + 1)):
+        with pytest.raises(MalformedError, match="more than 1048576 values"):
+            strict.parse_json(more)

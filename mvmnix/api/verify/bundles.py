@@ -2,17 +2,21 @@
 
 import json
 
+from mvmnix import strict
 from mvmnix.api import files
 from mvmnix.api.files import file_bytes
 from mvmnix.errors import UnreadableError
 from mvmnix.plural import counted
-from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle import BUNDLE_LIMIT, envelope
 
 #: What is found beside an artifact when no bundle was named.
 SUFFIX = ".sigstore.json"
 #: Bytes of a file of bundles, and how many there may be.
 LIMIT = 64 * 2**20
 MOST = 1024
+
+#: Lines of one; a bundle that is set over many has some hundred.
+_LINES = 2**20
 
 _BESIDE = "name the bundle: --bundle BUNDLE"
 
@@ -33,6 +37,8 @@ def beside(artifact: str) -> tuple[bytes, ...]:
 
 
 def _several(path: str, data: bytes) -> tuple[bytes, ...]:
+    if data.count(b"\n") + data.count(b"\r") > _LINES:
+        raise UnreadableError(f"{path} has more than {_LINES} lines", hint="hand in bundles, one a line or a file")
     lines = [line for line in data.splitlines() if line.strip()]
     found = tuple(lines) if _are_lines(lines, data) else (data,) if data.strip() else ()
     if len(found) > MOST:
@@ -64,6 +70,8 @@ def _are_lines(lines: list[bytes], data: bytes) -> bool:
         return bool(lines)
     if len(lines) == 1 or not any(map(_is_whole, lines)):
         return False
+    if len(data) > BUNDLE_LIMIT or strict.has_many_values(data):
+        return True  # as a whole it is none
     try:
         json.loads(data)
     except (ValueError, RecursionError):

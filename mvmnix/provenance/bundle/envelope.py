@@ -36,6 +36,8 @@ _OURS: Final = MEDIA_TYPE.replace(".", r"\.").replace("+", r"\+")
 _ANY: Final = rf"{_OURS}|application/vnd\.dev\.sigstore\.bundle\+json;version=0\.[123]"
 _FIRST: Final = "application/vnd.dev.sigstore.bundle+json;version=0.1"
 _CHAINED: Final = (_FIRST, "application/vnd.dev.sigstore.bundle+json;version=0.2")
+#: More bytes than a bundle with one log entry has without its payload.
+_QUICK: Final = 2**20
 #: The format says nothing of a hint's form.
 _HINTS: Final = r"[!-~]{1,1024}"
 _KEY_ID: Final = r"[^\x00-\x1f\x7f]{0,1024}"
@@ -199,6 +201,8 @@ def _quick(payload: bytes, rest: bytes) -> Bundle | None:
     It is read without strict's help: since it has to give these very bytes again, no key is listed twice, none that
     is not read here, and nothing stands there in another form.
     """
+    if len(rest) > _QUICK:
+        return None
     try:
         value, _ = _decode(rest.decode())
         (signature,) = value["dsseEnvelope"]["signatures"]
