@@ -14,10 +14,11 @@ from functools import cache
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import Blob
-from mvmnix.provenance.slsa import ALGORITHMS
+from mvmnix.provenance.slsa import ALGORITHMS, COMMIT
 from mvmnix.store import chunks, digest_of
 
 _DIGEST = re.compile("|".join(f"{name}:[0-9a-f]{{{size}}}" for name, size in ALGORITHMS.items()))
+_COMMIT = re.compile(rf"{COMMIT}:([0-9a-f]{{40}}|[0-9a-f]{{64}})")
 #: Bytes of a file that is read as a whole: an Ed25519 signature over a file itself needs that.
 _WHOLE = 2**30
 
@@ -59,8 +60,8 @@ def read(path: str, limit: int, hint: str) -> bytes:
 
 
 def digest_in(text: str) -> Mapping[str, str]:
-    """What `sha256:DIGEST`, `sha384:DIGEST` or `sha512:DIGEST` names, by algorithm; nothing for a file's path."""
-    found = _DIGEST.fullmatch(text)
+    """What `sha256:DIGEST` (or 384, 512) or `gitCommit:COMMIT` names, by algorithm; nothing for a file's path."""
+    found = _DIGEST.fullmatch(text) or _COMMIT.fullmatch(text)
     name, _, digest = text.partition(":")
     return {} if found is None else {name: digest}
 

@@ -22,7 +22,11 @@ from mvmnix.provenance.verify import AcceptedArtifact, Requirements
 
 @click.command()
 @click.argument(
-    "artifacts", nargs=-1, required=True, metavar="ARTIFACT|sha256:DIGEST|IMAGE|DIRECTORY...", shell_complete=file
+    "artifacts",
+    nargs=-1,
+    required=True,
+    metavar="ARTIFACT|sha256:DIGEST|gitCommit:COMMIT|IMAGE|DIRECTORY...",
+    shell_complete=file,
 )
 @click.option(
     "--bundle",
@@ -79,6 +83,7 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
         if not (Path(artifact).exists() or digest_in(artifact) or in_registry(artifact)):
             hint = "check the path: it is a file, the directory of an image (`mvm build --out`), or sha256:DIGEST"
             raise UsageError(f"{artifact} can't be read: there is no such file", hint=hint)
+    _must_be_commits(artifacts, wanted)
     criteria, policy = whom.criteria(wanted)
     for artifact in artifacts if policy is not None else ():
         if digest_in(artifact).keys() - {"sha256"}:
@@ -95,6 +100,19 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
         write_finding(finding_of_files(passed, policy, options.resource_uri), options)
     (show_json if options.as_json else show)(verdicts, statements=options.statements)
     return int(len(passed) != len(verdicts))
+
+
+def _must_be_commits(artifacts: tuple[str, ...], wanted: Requirements) -> None:
+    """A source level is of a revision, which is named by nothing else. Raises UsageError."""
+    if wanted.source_level is None:
+        return
+    if wanted.source_tag is not None or wanted.source_digest is not None:
+        hint = "name the commit in place of a file: gitCommit:COMMIT"
+        raise UsageError("--source-level goes with --source-uri alone", hint=hint)
+    for artifact in artifacts:
+        if "gitCommit" not in digest_in(artifact):
+            hint = "verify the file with --source-digest COMMIT, and gitCommit:COMMIT with --source-level"
+            raise UsageError(f"--source-level is of a commit, and {artifact[:80]} is none", hint=hint)
 
 
 @contextmanager

@@ -47,6 +47,11 @@ _WANTED = (
     click.option("--source-tag", help="… at this tag."),
     click.option("--source-digest", help="… at this commit."),
     click.option("--builder-id", help="Required builder ID."),
+    click.option(
+        "--source-level",
+        type=click.IntRange(0, 4),
+        help="Of gitCommit:COMMIT: the least SLSA source level that a summary (VSA) of it has to say.",
+    ),
 )
 
 
@@ -84,9 +89,10 @@ def wanted_options(function: Callable[..., int]) -> Callable[..., int]:
         source_tag: str | None,
         source_digest: str | None,
         builder_id: str | None,
+        source_level: int | None,
         **others: object,
     ) -> int:
-        wanted = Requirements(_type(kind), source_uri, source_tag, source_digest, builder_id)
+        wanted = Requirements(_type(kind), source_uri, source_tag, source_digest, builder_id, source_level)
         return function(wanted=wanted, **others)
 
     return _with(_WANTED, wrapped)

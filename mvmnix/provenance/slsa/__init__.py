@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = face(
     {
         "build_types": "BUILD_TYPE PREDICATE_TYPE",
         "foreign_builds": "BuildSource",
-        "in_toto": "ALGORITHMS ForeignStatement predicate_type",
+        "in_toto": "ALGORITHMS COMMIT ForeignStatement predicate_type",
         "parts": "Part Parts",
         "predicate": "provenance_statement read_provenance SBOM_NAME",
         "provenance": (
@@ -15,5 +15,5 @@ __getattr__, __dir__, __all__ = face(
             "RootTree subjects_of UntouchedNode Variation Versions"
         ),
     },
-    modules=["foreign_builds", "in_toto", "parts", "predicate", "provenance"],
+    modules=["foreign_builds", "in_toto", "parts", "predicate", "provenance", "source_summaries"],
 )

@@ -1,7 +1,7 @@
-from mvmnix.provenance.slsa import foreign_builds, in_toto, parts, predicate, provenance
+from mvmnix.provenance.slsa import foreign_builds, in_toto, parts, predicate, provenance, source_summaries
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE
 from mvmnix.provenance.slsa.foreign_builds import BuildSource
-from mvmnix.provenance.slsa.in_toto import ALGORITHMS, ForeignStatement, predicate_type
+from mvmnix.provenance.slsa.in_toto import ALGORITHMS, COMMIT, ForeignStatement, predicate_type
 from mvmnix.provenance.slsa.parts import Part, Parts
 from mvmnix.provenance.slsa.predicate import SBOM_NAME, provenance_statement, read_provenance
 from mvmnix.provenance.slsa.provenance import (
@@ -23,6 +23,7 @@ from mvmnix.provenance.slsa.provenance import (
 __all__ = [
     "ALGORITHMS",
     "BUILD_TYPE",
+    "COMMIT",
     "HOST_NIX",
     "MICROVM",
     "PREDICATE_TYPE",
@@ -49,5 +50,6 @@ __all__ = [
     "provenance",
     "provenance_statement",
     "read_provenance",
+    "source_summaries",
     "subjects_of",
 ]

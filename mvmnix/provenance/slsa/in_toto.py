@@ -36,11 +36,14 @@ _HINT: Final = "have it made and signed again by a tool that writes in-toto Stat
 #: How a digest is called in a DigestSet (in-toto, spec/v1/digest_set.md), and how many hexadecimal digits it has.
 #: Others count for nothing: SHA-1 and MD5 have collisions, and the rest is not a hash of a file.
 ALGORITHMS: Final[Mapping[str, int]] = {"sha256": 64, "sha384": 96, "sha512": 128}
+#: The same of a revision of a source, which is no file: its digest is compared where one is asked for by it.
+COMMIT: Final = "gitCommit"
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class ForeignSubject:
-    """What a claim is about: its name, and its digests in lower-case hexadecimal, by those of ALGORITHMS alone."""
+    """What a claim is about: its name, and its digests in lower-case hexadecimal, by those of ALGORITHMS and COMMIT."""
 
     name: str
     digests: Mapping[str, str]
@@ -110,5 +113,8 @@ def _subject(record: strict.Record) -> ForeignSubject:
 
 def _digests(record: strict.Record) -> Mapping[str, str]:
     found = {each: record.text(each, f"[0-9a-f]{{{size}}}") for each, size in ALGORITHMS.items() if record.has(each)}
+    commit = record.value(COMMIT) if record.has(COMMIT) else None
+    if isinstance(commit, str) and _COMMIT.fullmatch(commit):
+        found[COMMIT] = commit
     record.leave_rest()
     return found

@@ -12,7 +12,7 @@ from typing import Final
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.provenance.bundle import Blob
 from mvmnix.provenance.identity import certified_build
-from mvmnix.provenance.slsa import BuildSource, ForeignStatement, foreign_builds, in_toto
+from mvmnix.provenance.slsa import BuildSource, ForeignStatement, foreign_builds, in_toto, source_summaries
 
 #: Subjects that a reason lists.
 _SHOWN: Final = 4
@@ -27,6 +27,7 @@ class Requirements:
     """What a statement has to say besides being about the file; None where nothing is required.
 
     `predicate_type` is a type URI, `source_digest` a git commit, `source_tag` a tag's name without `refs/tags/`.
+    `source_level` is for a revision of a source in place of a file: the least level that a summary says it has.
     """
 
     predicate_type: str | None = None
@@ -34,6 +35,7 @@ class Requirements:
     source_tag: str | None = None
     source_digest: str | None = None
     builder_id: str | None = None
+    source_level: int | None = None
 
     @property
     def about_source(self) -> bool:
@@ -43,7 +45,9 @@ class Requirements:
     @property
     def about_content(self) -> bool:
         """Whether anything is required that only a statement can say, and a bare signature can't."""
-        return self.about_source or self.predicate_type is not None or self.builder_id is not None
+        return (
+            self.about_source or not (self.predicate_type is self.builder_id is None) or self.source_level is not None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ def by_builder(it: ParsedStatement) -> Iterator[Reason]:
 
 def from_source(it: ParsedStatement) -> Iterator[Reason]:
     """It names the repository, tag and commit that are asked for."""
-    if not it.wanted.about_source:
+    if not it.wanted.about_source or it.wanted.source_level is not None:
         return
     try:
         said = foreign_builds.origin(it.claim)
@@ -153,9 +157,29 @@ def from_source(it: ParsedStatement) -> Iterator[Reason]:
         yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"commit {wanted.source_digest}", found, hint)
 
 
+def at_source_level(it: ParsedStatement) -> Iterator[Reason]:
+    """It is a summary of a revision of the repository that is asked for, at this level or above."""
+    if it.wanted.source_level is None:
+        return
+    try:
+        said = source_summaries.source_summary(it.claim)
+    except RefusedError as error:
+        yield from it.place.refused(error)
+        return
+    if said.level < it.wanted.source_level:
+        hint = "take a revision that was verified at that level, or ask for a lower one"
+        expected = f"source level {it.wanted.source_level}"
+        yield it.place.mismatch(ReasonCode.LEVEL_INSUFFICIENT, expected, f"level {said.level}", hint)
+    wanted, found = it.wanted.source_uri, foreign_builds.repository_of(said.repository)
+    if wanted is not None and foreign_builds.repository_of(wanted) != found:
+        hint = f"{_SOURCE}; this one would match --source-uri {shlex.quote(found)}"
+        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, foreign_builds.repository_of(wanted), found, hint)
+
+
 def as_certified(it: ParsedStatement) -> Iterator[Reason]:
     """Where its source or builder matters, it names those that the certificate of its signer names."""
-    if it.wanted.about_source or it.wanted.builder_id is not None:
+    about_build = it.wanted.about_source and it.wanted.source_level is None
+    if about_build or it.wanted.builder_id is not None:
         yield from certified_reasons(it.claim, it.certificate, it.place)
 
 
@@ -182,4 +206,4 @@ def _what_would_match(said: BuildSource) -> str:
 
 type Check = Callable[[ParsedStatement], Iterator[Reason]]
 
-CHECKS: Final[tuple[Check, ...]] = (about_file, of_type, by_builder, from_source, as_certified)
+CHECKS: Final[tuple[Check, ...]] = (about_file, of_type, by_builder, from_source, at_source_level, as_certified)

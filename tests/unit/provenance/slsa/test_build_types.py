@@ -115,7 +115,8 @@ def test_where_the_source_stands(name: str) -> None:
         ("source_tag", "v9", Code.SOURCE_MISMATCH),
         ("builder_id", f"{GENERATOR}x", Code.BUILDER_MISMATCH),
     ):
-        assert found(kind, predicate, replace(wanted, **{field: value})) == [code]
+        changed: Json = {field: value}
+        assert found(kind, predicate, replace(wanted, **changed)) == [code]
 
 
 @pytest.mark.parametrize("name", ["GitLab", "GitLab, v0.2"])

@@ -75,7 +75,7 @@ def test_all_requirements_are_met(kind: str, made: Callable[[], Any], version: s
         ({"builder_id": GENERATOR.partition("@")[0]}, Code.BUILDER_MISMATCH),
     ],
 )
-def test_each_requirement_alone(kind: str, made: Callable[[], Any], wanted: dict[str, str], code: Code) -> None:
+def test_each_requirement_alone(kind: str, made: Callable[[], Any], wanted: dict[str, Any], code: Code) -> None:
     assert found(statement(kind, made()), Requirements(**wanted)) == [code]
     assert found(statement(kind, made()), Requirements()) == []
 
@@ -325,6 +325,7 @@ def test_a_refusal_of_mvms_own_build_says_what_would_match(tmp_path: Any, root: 
         assert f"would match {matches}; " in reason.hint
         assert why in reason.hint
     words = matches.split()
+    options: dict[str, Any]
     options = {name.removeprefix("--").replace("-", "_"): it for name, it in zip(words[::2], words[1::2], strict=True)}
     assert unmet(made, Blob(kernel), Requirements(**options), PLACE) == ()
     git = Requirements(source_uri=root.uri.partition("?")[0])
@@ -365,9 +366,10 @@ def test_a_refusal_keeps_its_place() -> None:
         ({"source_uri": REPOSITORY}, True, True),
         ({"source_tag": TAG}, True, True),
         ({"source_digest": COMMIT}, True, True),
+        ({"source_level": 0}, False, True),
     ],
 )
-def test_what_only_a_statement_can_say(wanted: dict[str, str], source: bool, content: bool) -> None:
+def test_what_only_a_statement_can_say(wanted: dict[str, Any], source: bool, content: bool) -> None:
     """A bare signature is refused by `about_content`, so each requirement has to count for it."""
     it = Requirements(**wanted)
     assert (it.about_source, it.about_content) == (source, content)
@@ -383,7 +385,7 @@ def test_what_only_a_statement_can_say(wanted: dict[str, str], source: bool, con
     ],
 )
 def test_when_the_certificate_has_to_agree(
-    wanted: dict[str, str], asked: bool, monkeypatch: pytest.MonkeyPatch
+    wanted: dict[str, Any], asked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reason = PLACE.reason(Code.SOURCE_MISMATCH, "it differs", "look")
     monkeypatch.setattr(requirements, "certified_reasons", lambda *_: iter((reason,)))
