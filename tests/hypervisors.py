@@ -17,7 +17,7 @@ def hypervisors(home: Home) -> list[int]:
 
 
 def _supervisors(home: Home) -> Iterator[int]:
-    for path in (home.state / "machines").glob("*"):
+    for path in filter(Path.is_dir, (home.state / "machines").glob("*")):
         with suppress(FileNotFoundError, NotADirectoryError), Directory.open(str(path)) as directory:
             holder = directory.holder(LOCK)
             if holder is not None:
