@@ -147,28 +147,21 @@ def _elsewhere(context: Context) -> str:
 def _anchors(rules: Iterable[AnchorRule], user: str) -> Iterator[str]:
     """What gives anchors to the user; a directory comes last, for until then the user can't exchange files in it.
 
-    A directory that holds anything else, or is a home, is given to nobody.
+    A directory that holds anything else, or is a home, is given to nobody: the shell looks, as mvm may not see it.
     """
     for rule in rules:
         if rule.file:
-            files = (rule.file, f"{rule.file}.lock")
-            directory = os.path.dirname(rule.file)  # noqa: PTH120 - a text
-            if _is_its_own(directory, files):
-                yield f"chown -fh {user}: {shlex.join(files)}; chown -h {user}: {shlex.quote(directory)}"
-            else:
-                said = f"{directory} holds more than the anchor {rule.name}: as {user}, copy {rule.file} into a "
-                yield f"echo {shlex.quote(f'{said}directory of its own, and name that in config.toml')}"
+            directory, name = os.path.split(rule.file)
+            where, files = shlex.quote(directory), shlex.join([rule.file, f"{rule.file}.lock"])
+            others = f"find {where} -mindepth 1 ! -name {shlex.quote(name)} ! -name {shlex.quote(f'{name}.lock')}"
+            said = f"{directory} holds more than the anchor {rule.name}: as {user}, copy {rule.file} into a "
+            said += "directory of its own, and name that in config.toml"
+            yield (
+                f'if test -z "$({others} -print -quit)" && ! getent passwd | cut -d: -f6 | grep -qxF {where}; '
+                f"then chown -fh {user}: {files}; chown -h {user}: {where}; else echo {shlex.quote(said)}; fi"
+            )
         elif rule.git:
             yield f"chown -Rh {user}: {shlex.quote(rule.git)}"
-
-
-def _is_its_own(directory: str, files: tuple[str, str]) -> bool:
-    """Whether an anchor's files are all that a directory holds, and it is no user's home."""
-    try:
-        names = {f"{directory}/{name}" for name in os.listdir(directory)}  # noqa: PTH208 - a text
-    except OSError:
-        return False
-    return bool(names) and names <= set(files) and directory not in {each.pw_dir for each in pwd.getpwall()}
 
 
 def _size(path: str) -> int:

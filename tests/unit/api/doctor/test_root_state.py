@@ -10,6 +10,7 @@ from mvmnix import caller
 from mvmnix.api.context import LIBRARY_LOCK, Context
 from mvmnix.api.doctor import root_state
 from mvmnix.api.doctor.finding import Finding, Health
+from mvmnix.config import AnchorRule
 from tests.unit.cli.commands.test_exec import launched
 from tests.unit.cli.station import Station
 
@@ -68,29 +69,50 @@ def test_a_log_that_does_not_verify_is_said(root: Station) -> None:
     assert "an audit log that does not verify" in found(root)[0].said
 
 
-ELSEWHERE = "a directory of its own, and name that in config.toml"
-
-
 def test_what_stays_is_named(root: Station, tmp_path: Path) -> None:
     (root.home / ".local/share/mvmnix/nix").mkdir(parents=True)
-    usb, shared = tmp_path / "usb", tmp_path / "shared"
-    for directory in (usb, shared):
-        directory.mkdir()
-        (directory / "checkpoint").touch()
-    (shared / "another").touch()
     (root.config / "config.toml").write_text(
         "version = 1\n"
-        f'[[anchors]]\nname = "usb"\nrequired = false\nfile = "{usb}/checkpoint"\n'
-        f'[[anchors]]\nname = "shared"\nrequired = false\nfile = "{shared}/checkpoint"\n'
+        f'[[anchors]]\nname = "usb"\nrequired = false\nfile = "{tmp_path}/usb/checkpoint"\n'
         '[[anchors]]\nname = "git"\nrequired = false\ngit = "/srv/audit log.git"\nbranch = "b"\n'
     )
     state, anchors = found(root)
     assert f"the Nix store in {root.home}/.local/share/mvmnix/nix stays" in state.said
-    assert anchors.commands == (
-        f"chown -fh USER: {usb}/checkpoint {usb}/checkpoint.lock; chown -h USER: {usb}",
-        f"echo '{shared} holds more than the anchor shared: as USER, copy {shared}/checkpoint into {ELSEWHERE}'",
-        "chown -Rh USER: '/srv/audit log.git'",
+    of_file, of_git = anchors.commands
+    assert f"chown -fh USER: {tmp_path}/usb/checkpoint {tmp_path}/usb/checkpoint.lock; chown -h USER: " in of_file
+    assert of_git == "chown -Rh USER: '/srv/audit log.git'"
+
+
+@pytest.mark.parametrize(
+    ("files", "is_home", "given"),
+    [
+        (["checkpoint"], False, True),
+        (["checkpoint", "checkpoint.lock"], False, True),
+        (["checkpoint", "another"], False, False),
+        (["checkpoint"], True, False),
+    ],
+    ids=["its own", "with a lock", "with another's", "a home"],
+)
+def test_an_anchors_directory_is_given_away_where_nothing_else_is_in_it(
+    tmp_path: Path, files: list[str], is_home: bool, given: bool
+) -> None:
+    """By the shell: root's mvm may not see the directory."""
+    where, programs = tmp_path / "it's usb", tmp_path / "bin"
+    where.mkdir()
+    programs.mkdir()
+    for name in files:
+        (where / name).touch()
+    for name, does in (("chown", 'echo "chown $*"'), ("getent", f'echo "x:x:0:0::{where if is_home else "/root"}:"')):
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    rule = AnchorRule("usb", required=False, file=str(where / "checkpoint"))
+    (line,) = root_state._anchors([rule], "USER")
+    done = subprocess.run(
+        ["sh", "-euc", line], env={"PATH": f"{programs}:/usr/bin:/bin"}, capture_output=True, text=True, check=True
     )
+    expected = [f"chown -fh USER: {where}/checkpoint {where}/checkpoint.lock", f"chown -h USER: {where}"]
+    assert (done.stdout.splitlines() == expected) is given
+    assert (" holds more than the anchor usb" in done.stdout) is not given
 
 
 def test_no_commands_while_something_is_at_work(root: Station) -> None:

@@ -107,7 +107,7 @@ def test_what_was_not_expected_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> 
     assert caught.value.codes == (Code.UNEXPECTED,)
 
 
-#: The last two are about revisions (test_verify_source_level.py), and about certificates, which these bundles don't have
+#: The last two are about revisions (test_verify_source_level.py), and about certificates, which no bundle here has
 #: (test_build_types.py).
 @pytest.mark.parametrize("check", requirements.CHECKS[:-2], ids=lambda it: it.__name__)
 def test_each_check_is_needed(check: requirements.Check, monkeypatch: pytest.MonkeyPatch) -> None:
