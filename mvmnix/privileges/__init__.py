@@ -6,11 +6,11 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "control_groups": "ControlGroups Controller Group GroupLimits",
-        "descriptors": "made_by_child received",
+        "descriptors": "received",
         "entry": "NamespaceEntry",
         "give_up": "give_up_root",
         "tree": "ServedDirectory",
         "withheld": "withheld_words",
     },
-    modules=["client", "control_groups", "ids"],
+    modules=["client", "control_groups", "ids", "user_namespaces"],
 )

@@ -1,6 +1,6 @@
-from mvmnix.privileges import client, control_groups, ids
+from mvmnix.privileges import client, control_groups, ids, user_namespaces
 from mvmnix.privileges.control_groups import ControlGroups, Controller, Group, GroupLimits
-from mvmnix.privileges.descriptors import made_by_child, received
+from mvmnix.privileges.descriptors import received
 from mvmnix.privileges.entry import NamespaceEntry
 from mvmnix.privileges.give_up import give_up_root
 from mvmnix.privileges.tree import ServedDirectory
@@ -17,7 +17,7 @@ __all__ = [
     "control_groups",
     "give_up_root",
     "ids",
-    "made_by_child",
     "received",
+    "user_namespaces",
     "withheld_words",
 ]

@@ -1,4 +1,6 @@
-"""The only maker of user namespaces with ids of the host's in them, which root alone can write (user_namespaces(7)).
+"""The only maker of user namespaces with ids of the host's in them (user_namespaces(7)).
+
+Root alone can write such ids; a plain user's subordinate ones are written by programs (sandbox/subordinate_ids.py).
 
 1. For one sandbox: a uid and gid of the pool, mapped to itself. mvm's own uid owns the namespace, so a child of mvm can
    enter it and become that uid (entry.py).
@@ -11,6 +13,8 @@ A namespace is held by a descriptor. The last ones are kept, as the same ones ar
 import os
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Final
 
 from mvmnix.privileges import ids
@@ -19,7 +23,7 @@ from mvmnix.privileges.idmap import swapped
 
 #: How many are kept.
 _MOST: Final = 32
-_namespaces: Final[OrderedDict[tuple[str, str, int | None], int]] = OrderedDict()
+_namespaces: Final[OrderedDict[Hashable, int]] = OrderedDict()
 _lock: Final = threading.Lock()
 
 
@@ -43,18 +47,25 @@ def for_mount(uids: tuple[int, int], gids: tuple[int, int], lowest_group: int = 
 
 
 def _kept(uid_map: str, gid_map: str, *, owner: int | None) -> int:
-    """A descriptor of one that is kept, or was made now."""
-    key = (uid_map, gid_map, owner)
+    return kept((uid_map, gid_map, owner), partial(_write, uid_map, gid_map), owner=owner)
+
+
+def kept(key: Hashable, write: Callable[[int], None], *, owner: int | None = None) -> int:
+    """A descriptor of the one that is kept under this key, or was made now; the caller closes it.
+
+    `write` gives the namespace of a process, by its id, its ids; `owner` is the uid and gid to which the namespace
+    belongs, where that isn't the caller's. Raises OSError, ProcessError, and what `write` raises.
+    """
     with _lock:
         if key not in _namespaces:
-            _namespaces[key] = _made(uid_map, gid_map, owner=owner)
+            _namespaces[key] = _made(write, owner=owner)
         _namespaces.move_to_end(key)
         while len(_namespaces) > _MOST:
             os.close(_namespaces.popitem(last=False)[1])
         return os.dup(_namespaces[key])
 
 
-def _made(uid_map: str, gid_map: str, *, owner: int | None) -> int:
+def _made(write: Callable[[int], None], *, owner: int | None) -> int:
     """It is handed out by a process in it: another one would need the right to trace that."""
 
     def unshare() -> int:
@@ -67,10 +78,14 @@ def _made(uid_map: str, gid_map: str, *, owner: int | None) -> int:
 
     with made_by_child(unshare, "user namespace") as (child, namespace):
         try:
-            for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
-                with open(f"/proc/{child}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
-                    file.write(text)
-        except OSError:
+            write(child)
+        except BaseException:
             os.close(namespace)
             raise
         return namespace
+
+
+def _write(uid_map: str, gid_map: str, process: int) -> None:
+    for name, text in (("uid_map", uid_map), ("gid_map", gid_map)):
+        with open(f"/proc/{process}/{name}", "w", encoding="ascii") as file:  # noqa: PTH123
+            file.write(text)

@@ -20,7 +20,7 @@ from typing import Final, Self
 
 from mvmnix import process, procfs
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import ids, made_by_child
+from mvmnix.privileges import ids, user_namespaces
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 #: The least that a range has to hold.
@@ -73,24 +73,17 @@ class SubordinateIds:
         number = uid - self.first_uid
         if not 0 <= number < self.count:
             raise ValueError(f"{uid} is not one of these")
-        with made_by_child(_unshare, "user namespace") as (child, namespace):
-            try:
-                self._map(self.newuidmap, child, uid, uid)
-                self._map(self.newgidmap, child, uid, self.first_gid + number)
-            except BaseException:
-                os.close(namespace)
-                raise
-            return namespace
+
+        def write(process: int) -> None:
+            self._map(self.newuidmap, process, uid, uid)
+            self._map(self.newgidmap, process, uid, self.first_gid + number)
+
+        return user_namespaces.kept((self, uid), write)
 
     @staticmethod
     def _map(program: str, child: int, inside: int, outside: int) -> None:
         words = (program, *map(str, (child, inside, outside, 1)))
         process.run(words, env=process.FIXED, timeout=_SECONDS, hint=_RANGES)
-
-
-def _unshare() -> int:
-    os.unshare(os.CLONE_NEWUSER)
-    return os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _name() -> str:
