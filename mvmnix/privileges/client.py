@@ -131,14 +131,6 @@ def current() -> Broker | Rights | None:
     return Rights()
 
 
-def namespace_of(uid: int) -> int:
-    """The user namespace of a uid of the machine's pool; the caller closes it. Raises OSError, MvmnixError."""
-    rights = current()
-    if rights is None:
-        raise PermissionError(errno.EPERM, "it takes root's rights", f"the user namespace of uid {uid}")
-    return rights.namespace_of(uid)
-
-
 def groups() -> ControlGroups:
     """Where control groups can be made, with root's rights or this user's own."""
     broker = _broker[0] if _broker else None

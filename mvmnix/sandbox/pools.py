@@ -7,7 +7,6 @@
 """
 
 import os
-import pwd
 from contextlib import suppress
 from typing import Final
 
@@ -19,14 +18,13 @@ from mvmnix.privileges import client, ids
 from mvmnix.process import ProcessError
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.uid_pool import UidPool, machine_uid_pool
+from mvmnix.trusted_path import home_of
 
 #: In a state directory; it keeps the name by which what an older mvm left there is cleaned up.
 _NAME: Final = "cells"
 #: From a home on, in the state directory of a user without XDG variables (XDG Base Directory Specification). No pool
 #: without uids, and no older mvm, cleans up there.
 _UIDS: Final = ".local/state/mvmnix/uids"
-
-
 #: What the programs that map ids say where they may not.
 _REFUSED: Final = frozenset({Cause.OWN, Cause.DENIED, Cause.NAMESPACES})
 
@@ -54,7 +52,7 @@ def user_uid_pool() -> UidPool:
     if path is None:
         raise MvmnixError(f"uid {os.geteuid()} has no home in the password file", hint="run mvm as a user that has one")
     os.close(subordinate.namespace_of(subordinate.first_uid))
-    return UidPool(Directory.create(path), subordinate=subordinate)
+    return UidPool(Directory.create(path), subordinate)
 
 
 def sweep(state: Directory) -> None:
@@ -87,7 +85,5 @@ def _paths(state: str) -> tuple[str, ...]:
 
 
 def _user_path() -> str | None:
-    try:
-        return f"{os.path.normpath(pwd.getpwuid(os.geteuid()).pw_dir)}/{_UIDS}"
-    except KeyError:
-        return None
+    home = home_of(os.geteuid())
+    return None if home is None else f"{home}/{_UIDS}"

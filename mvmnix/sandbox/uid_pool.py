@@ -8,6 +8,7 @@ kills the processes of that uid, and removes the control groups that `<number>.j
 are made. It has the uid too, where that is a subordinate one: another time the user may have others, or none.
 """
 
+import errno
 import os
 import secrets
 import select
@@ -34,6 +35,25 @@ _LIMIT: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
+class RootIds:
+    """Uids that root's rights give away: as many as the machine's pool has, from this one on."""
+
+    first_uid: int = ids.FIRST_OF_POOL
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return ids.POOL_COUNT
+
+    def namespace_of(self, uid: int) -> int:
+        """A user namespace in which this one is the only one; the caller closes it. Raises OSError, MvmnixError."""
+        rights = client.current()
+        if rights is None:
+            raise PermissionError(errno.EPERM, "it takes root's rights", f"the user namespace of uid {uid}")
+        return rights.namespace_of(uid)
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """A number that this process holds.
 
@@ -52,9 +72,13 @@ class Lease:
         uid = {} if self.uid is None or self.pool.belongs_to_root else {"uid": self.uid}
         self.pool.directory.write_atomic(f"{self.number}.json", canonical({"groups": list(groups)} | uid))
 
-    def namespace(self, uid: int) -> int:
-        """A user namespace in which its `uid` is the only one; the caller closes it. Raises OSError, MvmnixError."""
-        return self.pool.namespace_of(uid)
+    def namespace(self) -> int | None:
+        """A user namespace in which its uid is the only one; the caller closes it. None without one.
+
+        Raises OSError, MvmnixError.
+        """
+        uids = self.pool.uids
+        return None if uids is None or self.uid is None else uids.namespace_of(self.uid)
 
     def release(self) -> None:
         """Give it back; its processes have ended. A second call does nothing."""
@@ -64,25 +88,16 @@ class Lease:
 class UidPool:
     """The leases whose locks lie in a directory: the machine's for root, the user's own otherwise."""
 
-    def __init__(
-        self, directory: Directory, *, first_uid: int | None = None, subordinate: SubordinateIds | None = None
-    ) -> None:
-        """`first_uid` is the first of root's, `subordinate` are a plain user's; None and None where there are none."""
+    def __init__(self, directory: Directory, uids: RootIds | SubordinateIds | None = None) -> None:
+        """`uids` are those that it gives away; None where it gives away numbers alone."""
         self.directory = directory
-        self._first_uid = first_uid if subordinate is None else subordinate.first_uid
-        self._subordinate = subordinate
+        self.uids = uids
         self._held: set[str] = set()
 
     @property
     def belongs_to_root(self) -> bool:
         """Whether it gives away uids by root's rights, by which ID-mapped mounts give them the caller's files too."""
-        return self._first_uid is not None and self._subordinate is None
-
-    def namespace_of(self, uid: int) -> int:
-        """What `Lease.namespace` says."""
-        if self._subordinate is not None:
-            return self._subordinate.namespace_of(uid)
-        return client.namespace_of(uid)
+        return isinstance(self.uids, RootIds)
 
     @staticmethod
     def are_swept(directory: Directory) -> bool:
@@ -95,7 +110,7 @@ class UidPool:
 
         Raises MvmnixError when all are taken.
         """
-        count = ids.POOL_COUNT if self._subordinate is None else self._subordinate.count
+        count = ids.POOL_COUNT if self.uids is None else self.uids.count
         for number in range(count):
             if (lease := self._try(number)) is not None:
                 return lease if own_uid else replace(lease, uid=None)
@@ -125,7 +140,7 @@ class UidPool:
         lock = self.directory.try_lock(f"{number}.lock")
         if lock is None:
             return None
-        uid = None if self._first_uid is None else self._first_uid + number
+        uid = None if self.uids is None else self.uids.first_uid + number
         lease = Lease(self, number, uid, lock, f"mvmnix-{number}-{secrets.token_hex(4)}")
         try:
             if not self._left(number) or self._emptied(lease):
@@ -168,7 +183,7 @@ class UidPool:
 
 def machine_uid_pool() -> UidPool:
     """The pool of this machine, for mvm that root started, whose directory the caller closes."""
-    return UidPool(Directory.create(ids.POOL_DIRECTORY), first_uid=ids.FIRST_OF_POOL)
+    return UidPool(Directory.create(ids.POOL_DIRECTORY), RootIds())
 
 
 @dataclass(slots=True)
@@ -227,29 +242,28 @@ def evict(uid: int, *, alone: bool = False) -> bool:
     programs give subordinate uids away too, and a user may end their processes.
     """
     deadline = time.monotonic() + _PATIENCE
-    others = False
-    while pidfds := list(_processes(uid)):
-        poll, ours = select.poll(), 0
-        for pid, pidfd in pidfds:
-            if alone and not procfs.is_alone(pid):
-                others = True
-                continue
-            try:
-                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-            except PermissionError:
-                others = True
-                continue
+    while found := list(_processes(uid)):
+        killed = [pidfd for pid, pidfd in found if (not alone or procfs.is_alone(pid)) and _is_killed(pidfd)]
+        poll = select.poll()
+        for pidfd in killed:
             poll.register(pidfd, select.POLLIN)
-            ours += 1
-        if ours:
+        if killed:
             poll.poll(1000)
-        for _, pidfd in pidfds:
+        for _, pidfd in found:
             os.close(pidfd)
-        if not ours or time.monotonic() > deadline:
+        if not killed or time.monotonic() > deadline:
             return False
-    return not others
+    return True
+
+
+def _is_killed(pidfd: int) -> bool:
+    """Kill a process; False where that isn't allowed."""
+    with suppress(ProcessLookupError):
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except PermissionError:
+            return False
+    return True
 
 
 def _processes(uid: int) -> Iterator[tuple[int, int]]:

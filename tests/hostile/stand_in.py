@@ -26,7 +26,7 @@ from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import check_program
-from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.sandbox.uid_pool import RootIds, UidPool
 
 SOURCE = Path(__file__).with_name("taken_over.c")
 PREFIX = "mvmnix-taken-over-"
@@ -106,9 +106,9 @@ def jail(path: Path, *, uids: bool = True) -> Iterator[BubblewrapJail]:
         if not uids:
             pool = UidPool(leases)
         elif os.geteuid() == 0:
-            pool = UidPool(leases, first_uid=first_uid(path))
+            pool = UidPool(leases, RootIds(first_uid(path)))
         else:
-            pool = UidPool(leases, subordinate=_subordinate(path))
+            pool = UidPool(leases, _subordinate(path))
         yield BubblewrapJail(pool, cache)
 
 

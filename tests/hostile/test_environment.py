@@ -83,7 +83,7 @@ def store(path: Path) -> Store:
 
 def jail(path: Path) -> BubblewrapJail:
     leases, cache = (Directory.create(str(path / name)) for name in ("cells", "cache"))
-    return BubblewrapJail(UidPool(leases, first_uid=None), cache)
+    return BubblewrapJail(UidPool(leases), cache)
 
 
 def plain(act: Callable[[Path], object]) -> Row:

@@ -115,10 +115,9 @@ class BubblewrapSandbox(ProcessSandbox):
 
     def _entered(self) -> NamespaceEntry | None:
         """How its child becomes another user; None where it keeps the caller's uid. Raises OSError, MvmnixError."""
-        uid = self._lease.uid
-        if uid is None:
+        uid, namespace = self._lease.uid, self._lease.namespace()
+        if uid is None or namespace is None:
             return None
-        namespace = self._lease.namespace(uid)
         try:
             return NamespaceEntry(namespace, uid, self.trees(uid))
         except BaseException:

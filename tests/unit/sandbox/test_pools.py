@@ -16,7 +16,7 @@ from mvmnix.privileges import client
 from mvmnix.process import Completed, ProcessError
 from mvmnix.sandbox import pools
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
-from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.sandbox.uid_pool import RootIds, UidPool
 
 SOME = SubordinateIds(132_768, 232_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
 
@@ -145,7 +145,7 @@ def test_as_many_as_there_are(state: Directory, monkeypatch: pytest.MonkeyPatch)
 def test_root_has_the_machines(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     has_subordinate(monkeypatch)
     monkeypatch.setattr(client, "current", object)
-    pool = UidPool(state, first_uid=7)
+    pool = UidPool(state, RootIds(7))
     monkeypatch.setattr(pools, "machine_uid_pool", lambda: pool)
     assert pools.open_pool(state) is pool
     assert pool.belongs_to_root

@@ -19,15 +19,15 @@ from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ids
 from mvmnix.sandbox import uid_pool
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
-from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
+from mvmnix.sandbox.uid_pool import Lease, RootIds, UidPool, evict
 from mvmnix.strict import canonical
 
 
 class Lent(UidPool):
     """A pool that takes back in the end what a test took."""
 
-    def __init__(self, directory: Directory, *, first_uid: int | None) -> None:
-        super().__init__(directory, first_uid=first_uid)
+    def __init__(self, directory: Directory, uids: RootIds | None) -> None:
+        super().__init__(directory, uids)
         self.taken: list[Lease] = []
 
     @override
@@ -40,7 +40,7 @@ class Lent(UidPool):
 def pool_in(path: Path, *, first_uid: int | None = None) -> Iterator[UidPool]:
     """The pool in a directory, and nothing of it left open."""
     with Directory.create(str(path)) as directory:
-        lent = Lent(directory, first_uid=first_uid)
+        lent = Lent(directory, None if first_uid is None else RootIds(first_uid))
         yield lent
         for lease in lent.taken:
             lease.release()
@@ -90,7 +90,7 @@ HOLDER = """
 import sys
 from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.private_dirs import Directory
-lease = UidPool(Directory.create(sys.argv[1]), first_uid=None).take()
+lease = UidPool(Directory.create(sys.argv[1])).take()
 lease.note([sys.argv[2]])
 print(lease.number, flush=True)
 sys.stdin.read()
@@ -125,7 +125,7 @@ def test_sweeping_leaves_nothing(tmp_path: Path) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.communicate()
     with Directory.create(str(tmp_path / "cells")) as directory:
-        UidPool(directory, first_uid=None).sweep()
+        UidPool(directory).sweep()
     assert list((tmp_path / "cells").iterdir()) == []
     assert not group.exists()
 
@@ -167,11 +167,11 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_subordinate_uid_is_emptied_by_who_has_none_any_more(tmp_path: Path, ended: list[int]) -> None:
     """Its holder was killed, and the user has other ids now, or may map none."""
     with Directory.create(str(tmp_path / "cells")) as directory:
-        lease = UidPool(directory, subordinate=SOME).take()
+        lease = UidPool(directory, SOME).take()
         lease.note([])
         note = directory.read("0.json", 1000)
         lease.release()
-        for left in (UidPool(directory), UidPool(directory, subordinate=replace(SOME, first_uid=200_000))):
+        for left in (UidPool(directory), UidPool(directory, replace(SOME, first_uid=200_000))):
             directory.write_atomic("0.json", note)
             ended.clear()
             left.sweep()
@@ -185,7 +185,7 @@ def test_no_note_ends_the_callers_own_processes(tmp_path: Path, ended: list[int]
     with Directory.create(str(tmp_path / "cells")) as directory:
         for uid in (os.geteuid(), 4711):
             directory.write_atomic("0.json", canonical({"groups": [], "uid": uid}))
-            UidPool(directory, first_uid=first_uid).sweep()
+            UidPool(directory, None if first_uid is None else RootIds(first_uid)).sweep()
     assert set(ended) == ({4711} if first_uid is None else {first_uid})
 
 
@@ -222,9 +222,9 @@ def test_processes_of_a_leases_uid_are_ended() -> None:
 
 UNNOTED = """
 import subprocess, sys
-from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.sandbox.uid_pool import RootIds, UidPool
 from mvmnix.private_dirs import Directory
-lease = UidPool(Directory.create(sys.argv[1]), first_uid=int(sys.argv[2])).take()
+lease = UidPool(Directory.create(sys.argv[1]), RootIds(int(sys.argv[2]))).take()
 quiet = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
 left = subprocess.Popen(["sleep", "1000"], user=lease.uid, group=lease.uid, extra_groups=[], **quiet)
 print(left.pid, flush=True)

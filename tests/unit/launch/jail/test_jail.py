@@ -41,7 +41,7 @@ def directories(tmp_path: Path) -> Iterator[tuple[Directory, Directory]]:
 @pytest.fixture
 def jail(directories: tuple[Directory, Directory]) -> BubblewrapJail:
     leases, cache = directories
-    return BubblewrapJail(UidPool(leases, first_uid=None), cache)
+    return BubblewrapJail(UidPool(leases), cache)
 
 
 def sandbox(jail: BubblewrapJail) -> BubblewrapSandbox:
