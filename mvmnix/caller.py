@@ -5,6 +5,7 @@ this process may do asks the kernel (os.geteuid, access(2)).
 """
 
 import os
+import pwd
 from typing import Final
 
 #: The uid and gid of mvm itself where root started it; it owns nothing on disk. The number is one of privileges/ids.py.
@@ -15,6 +16,14 @@ _before: list[int] = []
 def uid() -> int:
     """The uid of the caller (getuid(2)), also once this process has another one."""
     return _before[0] if _before else os.getuid()
+
+
+def user_name(uid: int) -> str:
+    """The user's name in the password file; without one the number."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def ours() -> frozenset[int]:

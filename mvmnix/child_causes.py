@@ -87,7 +87,8 @@ _HINTS: Final[Mapping[Cause, str]] = MappingProxyType(
         Cause.OWN: "that is what {name} says itself",
     }
 )
-_ENTERS: Final[Mapping[Cause, str]] = MappingProxyType({})
+#: No hints of a caller's own.
+NO_HINTS: Final[Mapping[Cause, str]] = MappingProxyType({})
 
 
 def cause_of(status: int, line: str) -> Cause:
@@ -103,7 +104,7 @@ def signal_of(status: int) -> signal.Signals | None:
     return signal.Signals(number) if number in {int(it) for it in _BY_SIGNAL} else None
 
 
-def hint_for(cause: Cause, program: str, hints: Mapping[Cause, str] = _ENTERS) -> str:
+def hint_for(cause: Cause, program: str, hints: Mapping[Cause, str] = NO_HINTS) -> str:
     """What to do about a cause: as the caller says for it, else in general."""
     name = program.rpartition("/")[2]
     return hints[cause] if hints.get(cause) else _HINTS[cause].format(program=program, name=name)

@@ -15,7 +15,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.private_dirs import Directory
-from mvmnix.process import ProcessError
+from mvmnix.process import BoundedOutput, ProcessError
 
 #: The directory in `Roots.state`.
 DIRECTORY: Final = "logs"
@@ -39,17 +39,12 @@ def keep(logs: Directory, failure: ProcessError, when: datetime) -> str:
     """Write the command and all that it said into a new log; returns its path. Raises OSError, ValueError (secret)."""
     if failure.secret:
         raise ValueError("what may hold a secret is not logged")
+    said = BoundedOutput(LARGEST // 2)
+    said.add(failure.whole)
     name, fd = create(logs, when)
     with os.fdopen(fd, "wb") as file:
-        file.write(_bounded(failure.whole))
+        file.write(said.kept)
     return logs.where(name)
-
-
-def _bounded(data: bytes) -> bytes:
-    if len(data) <= LARGEST:
-        return data
-    half = LARGEST // 2
-    return data[:half] + f"\n… {len(data) - LARGEST} bytes …\n".encode() + data[-half:]
 
 
 def sweep(logs: Directory) -> None:
@@ -74,7 +69,7 @@ def _newest_first(logs: Directory) -> Iterator[tuple[str, int]]:
             yield name, logs.open_file(name)
 
 
-def why_not(error: Exception) -> str:
+def why_not(error: MvmnixError | OSError) -> str:
     """Why a log could not be written, in few words."""
     match error:
         case RefusedError():
@@ -83,5 +78,3 @@ def why_not(error: Exception) -> str:
             return error.message
         case OSError():
             return error.strerror or str(error)
-        case _:
-            return str(error)

@@ -24,7 +24,7 @@ from typing import IO, Final
 
 from mvmnix import log
 from mvmnix.arguments import unsafe
-from mvmnix.child_causes import Cause, cause_of, hint_for, signal_of
+from mvmnix.child_causes import NO_HINTS, Cause, cause_of, hint_for, signal_of
 from mvmnix.errors import MvmnixError, clipped
 
 #: Where a child looks for further programs: the system's own directories, never those of the caller's PATH.
@@ -56,12 +56,12 @@ class Completed:
     stderr: bytes
 
 
-class Words:
+class BoundedOutput:
     """What a child says on standard error, within bounds: of more, the first and the last bytes are kept."""
 
-    _PART: Final = 64 << 10
-
-    def __init__(self) -> None:
+    def __init__(self, part: int = 64 << 10) -> None:
+        """`part` is how many of the first bytes are kept, and of the last."""
+        self._part = part
         self._first, self._last = bytearray(), bytearray()
         #: How many bytes there were.
         self.size = 0
@@ -69,10 +69,10 @@ class Words:
     def add(self, data: bytes) -> None:
         """Take more bytes."""
         self.size += len(data)
-        room = self._PART - len(self._first)
+        room = self._part - len(self._first)
         self._first += data[:room]
         self._last += data[room:]
-        del self._last[: -self._PART]
+        del self._last[: -self._part]
 
     @property
     def kept(self) -> bytes:
@@ -95,7 +95,7 @@ class ProcessError(MvmnixError):
         done: Completed,
         *,
         hint: str = "",
-        hints: Mapping[Cause, str] = MappingProxyType({}),
+        hints: Mapping[Cause, str] = NO_HINTS,
         kind: Cause | None = None,
         secret: bool = False,
     ) -> None:
@@ -211,7 +211,7 @@ def run(
     stdout: int | IO[bytes] = subprocess.PIPE,
     stderr: int | IO[bytes] = subprocess.PIPE,
     hint: str = "",
-    hints: Mapping[Cause, str] = MappingProxyType({}),
+    hints: Mapping[Cause, str] = NO_HINTS,
 ) -> Completed:
     """Run a child to its end and return what it said; nothing of what went to files that were given.
 
@@ -254,7 +254,7 @@ def _endless(timeout: float | None) -> bytes:
 
 
 def _unstarted(
-    argv: Sequence[str], error: OSError, hint: str = "", hints: Mapping[Cause, str] = MappingProxyType({})
+    argv: Sequence[str], error: OSError, hint: str = "", hints: Mapping[Cause, str] = NO_HINTS
 ) -> ProcessError:
     """How a shell would tell it: 127 for a program that isn't there, 126 for one that can't be run.
 

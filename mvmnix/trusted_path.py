@@ -147,14 +147,8 @@ def owner_name(uid: int) -> str:
 def repair(*paths: str, recursive: bool = True) -> str:
     """The command by which these belong to the caller. It follows no symbolic link."""
     user = caller.uid()
-    with suppress(KeyError):
-        return _chown(pwd.getpwuid(user).pw_name, *paths, recursive=recursive)
-    return _chown(str(user), *paths, recursive=recursive)
-
-
-def _chown(user: str, *paths: str, recursive: bool) -> str:
-    sudo = () if caller.uid() == 0 else ("sudo",)
-    return shlex.join([*sudo, "chown", "-Rh" if recursive else "-h", f"{user}:", *paths])
+    sudo = () if user == 0 else ("sudo",)
+    return shlex.join([*sudo, "chown", "-Rh" if recursive else "-h", f"{caller.user_name(user)}:", *paths])
 
 
 def home_of(uid: int) -> str | None:

@@ -19,7 +19,7 @@ from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import Group
-from mvmnix.process import Words, is_readable
+from mvmnix.process import BoundedOutput, is_readable
 from mvmnix.procfs import children
 
 #: A script for sh(1): say that all is set up, wait for a line, become the program that the arguments name.
@@ -130,7 +130,7 @@ class ChildSupervisor:
         self._child, self._pipes, self._cancelled, self._limit = child, pipes, cancelled, limit
         self._group = group
         self._input = memoryview(_GO + input_)
-        self._stdout, self._stderr = bytearray(), Words()
+        self._stdout, self._stderr = bytearray(), BoundedOutput()
         self._outer = os.pidfd_open(child.pid)
         self._inner: list[int] | None = None  # what it started itself; the first of these has all others beneath it
         #: What it writes, by our end: where that goes.

@@ -14,7 +14,6 @@ the manager does. A process asks once; where it gets nothing, it stays where it 
 """
 
 import os
-import pwd
 import secrets
 import socket
 import struct
@@ -25,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mvmnix import log, process
+from mvmnix import caller, log, process
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import ControlGroups, Controller, client, control_groups
@@ -79,7 +78,7 @@ def ends_with_sessions() -> bool:
     """
     own = control_groups.unified()
     managed = own is not None and f"user@{os.geteuid()}.service" in own.parts
-    return managed and not (_LINGERING / pwd.getpwuid(os.geteuid()).pw_name).exists()
+    return managed and not (_LINGERING / caller.user_name(os.geteuid())).exists()
 
 
 def _missing(found: ControlGroups) -> frozenset[Controller]:

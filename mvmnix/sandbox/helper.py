@@ -43,11 +43,8 @@ from mvmnix.store import memfd
 _KILLED: Final = -signal.SIGKILL
 #: What to do where the sandbox can't be made.
 _MAY: Final = f"see that this process may make namespaces and mounts: {NAMESPACES_HINT}; `mvm doctor` tries it"
-_UNMADE: Final[Mapping[Cause, str]] = {
-    **{kind: hint_for(kind, "") for kind in Cause},
-    # that no space is left is said where there may be no more namespaces: user_namespaces(7)
-    **dict.fromkeys((Cause.NAMESPACES, Cause.DENIED, Cause.OWN, Cause.DISK_FULL), _MAY),
-}
+#: That no space is left is said where there may be no more namespaces: user_namespaces(7).
+_UNMADE: Final[Mapping[Cause, str]] = dict.fromkeys((Cause.NAMESPACES, Cause.DENIED, Cause.OWN, Cause.DISK_FULL), _MAY)
 
 __all__ = ["GATEWAY", "SH", "WORK", "Bounds", "Sandbox"]
 
@@ -207,8 +204,9 @@ class _Run:
         try:
             return self._to_the_end(argv, pipes, output, input_)
         except OSError as error:
-            kind = cause_of(1, str(error.strerror))
-            hint = f"see that it is there: ls -ld {error.filename}" if error.errno == errno.ENOENT else _UNMADE[kind]
+            hint = hint_for(cause_of(1, str(error.strerror)), argv[0], _UNMADE)
+            if error.errno == errno.ENOENT:
+                hint = f"see that it is there: ls -ld {error.filename}"
             raise MvmnixError(f"the sandbox can't be made: {error}", hint=hint) from error
 
     def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:

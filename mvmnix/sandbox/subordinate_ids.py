@@ -10,7 +10,6 @@ them a process id and three numbers each, which nothing that a stranger wrote de
 """
 
 import os
-import pwd
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix import process, procfs
+from mvmnix import caller, process, procfs
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import ids, user_namespaces
 from mvmnix.sandbox.trusted_executables import Candidates, locate
@@ -51,7 +50,7 @@ class SubordinateIds:
         """
         # looked for first, so that one administrator's visit is enough
         programs = locate(NEWUIDMAP), locate(NEWGIDMAP)
-        names = frozenset({str(os.geteuid()), _name()})
+        names = frozenset({str(os.geteuid()), caller.user_name(os.geteuid())})
         uids, gids = (_range(path, names) for path in (_SUBUID, _SUBGID))  # 1
         count = min(ids.POOL_COUNT, uids[1] // 2, gids[1] // 2)
         first_uid, first_gid = uids[0] + uids[1] // 2, gids[0] + gids[1] // 2  # 2
@@ -86,13 +85,6 @@ class SubordinateIds:
         process.run(words, env=process.FIXED, timeout=_SECONDS, hint=_RANGES)
 
 
-def _name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return ""  # a uid without a name, which a line may have as a number
-
-
 def _range(path: Path, names: frozenset[str]) -> tuple[int, int]:
     """The first id, and how many, of the first line for one of these names. Raises MvmnixError without one."""
     with suppress(FileNotFoundError):
@@ -100,7 +92,7 @@ def _range(path: Path, names: frozenset[str]) -> tuple[int, int]:
             if name in names and count >= _LEAST:
                 return first, count
     what, option = ("uids", "--add-subuids") if path == _SUBUID else ("gids", "--add-subgids")
-    who = _name() or str(os.geteuid())
+    who = caller.user_name(os.geteuid())
     hint = f"an administrator gives some: usermod {option} 100000-165535 {who} (a range that no other user has)"
     raise MvmnixError(f"{who} has no range of {_LEAST} subordinate {what} in {path}", hint=hint)
 

@@ -7,7 +7,6 @@ plan's own verified kernel and initrd under KVM, without a disk, until the guest
 import grp
 import hashlib
 import os
-import pwd
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -119,7 +118,8 @@ def kvm_access_hint(device: str) -> str:
     by_group = status.st_gid != 0 and status.st_mode & stat.S_IRGRP and status.st_mode & stat.S_IWGRP
     if caller.uid() == 0:
         return opened
-    join = f"usermod --append --groups {_group_name(status.st_gid) if by_group else 'kvm'} {_user_name()}"
+    group, user = _group_name(status.st_gid) if by_group else "kvm", caller.user_name(os.geteuid())
+    join = f"usermod --append --groups {group} {user}"
     return f"an administrator runs: {join if by_group else f'{opened} && {join}'}; then log in anew"
 
 
@@ -128,13 +128,6 @@ def _group_name(gid: int) -> str:
         return grp.getgrgid(gid).gr_name
     except KeyError:
         return str(gid)
-
-
-def _user_name() -> str:
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return str(os.geteuid())
 
 
 class KvmProbe:

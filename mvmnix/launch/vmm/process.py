@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final, Protocol, Self
 
-from mvmnix.child_causes import Cause
+from mvmnix.child_causes import NO_HINTS, Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent import printable
 from mvmnix.launch.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.launch.vmm.port import Invocation, Usage
 from mvmnix.model import Digest
-from mvmnix.process import Completed, ProcessError, Words, is_readable, spawn
+from mvmnix.process import BoundedOutput, Completed, ProcessError, is_readable, spawn
 from mvmnix.procfs import children, stat
 from mvmnix.sandbox import trusted_executables
 
@@ -28,7 +27,6 @@ _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _REAP_SECONDS = 10.0
 #: Characters of each line that it said, as it is shown.
 _LINE = 500
-_NO_HINTS: Final[Mapping[Cause, str]] = MappingProxyType({})
 #: Seconds that the maker of a sandbox may take to end after its hypervisor.
 _MAKER_SECONDS = 5.0
 #: Seconds until the process that makes a sandbox has to have become the hypervisor, and between two looks at it.
@@ -67,7 +65,7 @@ class HypervisorProcess:
         self._sandbox = sandbox
         #: Its exit status, or the signal that ended it as a negative number; None when our child was not reaped.
         self.status: int | None = None
-        self._said = Words()
+        self._said = BoundedOutput()
 
     @classmethod
     def spawn(cls, invocation: Invocation, descriptors: tuple[int, ...], sandbox: ProcessSandbox) -> Self:
@@ -111,7 +109,7 @@ class HypervisorProcess:
         """The last lines of its standard error, escaped."""
         return tuple(printable(line)[:_LINE] for line in self._said.kept.splitlines() if line.strip())[-10:]
 
-    def failure(self, *, hint: str = "", hints: Mapping[Cause, str] = _NO_HINTS) -> ProcessError:
+    def failure(self, *, hint: str = "", hints: Mapping[Cause, str] = NO_HINTS) -> ProcessError:
         """That it failed, with all that it said: what another error is raised from."""
         status = 1 if self.status is None else self.status
         return ProcessError(Completed(self._argv, status, b"", self._said.kept), hint=hint, hints=hints)

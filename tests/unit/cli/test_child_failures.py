@@ -402,13 +402,13 @@ def test_the_child_behind_an_error() -> None:
 
 
 def test_the_first_and_the_last_words_are_kept() -> None:
-    words = process.Words()
+    words = process.BoundedOutput()
     for number in range(100_000):
         words.add(b"%06d\n" % number)
     assert words.kept.startswith(b"000000\n000001\n")
     assert words.kept.endswith(b"099999\n")
     assert b" bytes \xe2\x80\xa6" in words.kept
     assert len(words.kept) < 140_000
-    few = process.Words()
+    few = process.BoundedOutput()
     few.add(b"few")
     assert few.kept == b"few"

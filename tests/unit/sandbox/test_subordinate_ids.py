@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import procfs
+from mvmnix import caller, procfs
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import ids
 from mvmnix.sandbox import subordinate_ids
@@ -20,7 +20,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "subgid").write_text("# of groups\nada:200000:65536\n")
     monkeypatch.setattr(subordinate_ids, "_SUBUID", tmp_path / "subuid")
     monkeypatch.setattr(subordinate_ids, "_SUBGID", tmp_path / "subgid")
-    monkeypatch.setattr(subordinate_ids, "_name", lambda: "ada")
+    monkeypatch.setattr(caller, "user_name", lambda _: "ada")
     monkeypatch.setattr(subordinate_ids, "_powerless", lambda _: "")
     for name in ("NEWUIDMAP", "NEWGIDMAP"):
         monkeypatch.setattr(subordinate_ids, name, Candidates(name.lower(), ("/bin/true",), "apt-get install uidmap"))
@@ -70,7 +70,7 @@ def test_without_a_range(host: Path, file: str, text: str | None) -> None:
 
 def test_a_uid_without_a_name(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (host / "subuid").write_text(":1:65536\n")
-    monkeypatch.setattr(subordinate_ids, "_name", lambda: "")
+    monkeypatch.setattr(caller, "user_name", str)
     with pytest.raises(MvmnixError, match="4711 has no range"):
         SubordinateIds.find()
 

@@ -180,5 +180,5 @@ def test_what_opens_the_device_depends_on_whose_it_is(
     found = os.stat_result((stat.S_IFCHR | mode, 1, 1, 1, 0, gid, 0, 0, 0, 0))
     monkeypatch.setattr(os, "stat", lambda *_, **__: found)
     monkeypatch.setattr(caller, "uid", lambda: uid)
-    monkeypatch.setattr(accelerator, "_user_name", lambda: "ada")
+    monkeypatch.setattr(caller, "user_name", lambda _: "ada")
     assert accelerator.kvm_access_hint(str(device)) == hint.replace("DEVICE", str(device))
