@@ -16,12 +16,18 @@ def hypervisors(home: Home) -> list[int]:
     return [process for process, starter in _all() if starter in supervisors or starter is None]
 
 
+def supervisor(home: Home, machine: str) -> int | None:
+    """Who holds the machine's lock, by the kernel's word; None where it has ended."""
+    with suppress(FileNotFoundError), Directory.open(str(home.state / "machines" / machine)) as directory:
+        return directory.holder(LOCK)
+    return None
+
+
 def _supervisors(home: Home) -> Iterator[int]:
     for path in filter(Path.is_dir, (home.state / "machines").glob("*")):
-        with suppress(FileNotFoundError, NotADirectoryError), Directory.open(str(path)) as directory:
-            holder = directory.holder(LOCK)
-            if holder is not None:
-                yield holder
+        holder = supervisor(home, path.name)
+        if holder is not None:
+            yield holder
 
 
 def _all() -> Iterator[tuple[int, int | None]]:

@@ -22,6 +22,7 @@ from mvmnix.provenance.verify.authentication import authenticate
 from mvmnix.strict import parse_json
 from tests.conftest import World
 from tests.hostile.rig import replaced
+from tests.hypervisors import supervisor
 
 pytestmark = pytest.mark.vm
 
@@ -203,13 +204,9 @@ def child(parent: int, name: str) -> int:
 
 
 def processes_of(world: World, machine: str) -> tuple[int, int]:
-    """Supervisor and hypervisor: who holds the machine's lock, by the kernel's list, and the QEMU of its bubblewrap."""
-    inode = (world.home.state / "machines" / machine / "lock").stat().st_ino
-    holder = next(
-        int(line.split()[4])
-        for line in Path("/proc/locks").read_text().splitlines()
-        if line.split()[5].endswith(f":{inode}")
-    )
+    """Supervisor and hypervisor: who holds the machine's lock, by the kernel's word, and the QEMU of its bubblewrap."""
+    holder = supervisor(world.home, machine)
+    assert holder is not None
     return holder, child(child(child(holder, "bwrap"), "bwrap"), "qemu")
 
 

@@ -62,12 +62,11 @@ def fetch_sources(
     progress.total(len(files) + len(far))
     problems = web.run(far) if web is not None and far else []
     failed: dict[Source, Failure] = {}
-    clients: list[ProcessError] = []
+    client: ProcessError | None = None
     for registry in answering:
         download = _Download(registry, store, progress)
         failed |= download.run(_of(registry, files))
-        clients += download.failures
-    client = next(iter(clients), None)
+        client = client or download.client
     if problems := [*problems, *([_failure(failed, answering, client)] if failed else ())]:
         raise _joined(problems) from client
     for part, package in whole.items():
@@ -90,8 +89,8 @@ class _Download:
         self._progress = progress
         self._telling = threading.Lock()
         self._cancel = Pipe()
-        #: Of the first client that failed, whose file is among those that `run` returns.
-        self.failures: list[ProcessError] = []
+        #: The first client that failed, whose file is among those that `run` returns.
+        self.client: ProcessError | None = None
 
     def run(self, sources: Sequence[Source]) -> dict[Source, Failure]:
         """Try all mirrors in order; returns what failed at every one of them. For one call."""
@@ -142,8 +141,8 @@ class _Download:
         names = [mirror.file(source) for source in batch]
         with downloaded(mirror.command(batch), names, cancelled=self._cancel.reading) as done:
             failed = dict(mirror.failures(batch, done.said) if done.status else {})
-            if done.status and not self.failures:
-                self.failures.append(done.failure())
+            if done.status and self.client is None:
+                self.client = done.failure()
             failed = {source: failure.because(done.refusals) for source, failure in failed.items()}
             absent = {}
             for source in [one for one in batch if one not in failed]:

@@ -45,9 +45,8 @@ class Requirements:
     @property
     def about_content(self) -> bool:
         """Whether anything is required that only a statement can say, and a bare signature can't."""
-        return (
-            self.about_source or not (self.predicate_type is self.builder_id is None) or self.source_level is not None
-        )
+        others = (self.predicate_type, self.builder_id, self.source_level)
+        return self.about_source or any(each is not None for each in others)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +145,7 @@ def from_source(it: ParsedStatement) -> Iterator[Reason]:
         yield from it.place.refused(error)
         return
     wanted, hint = it.wanted, _what_would_match(said)
-    if wanted.source_uri is not None and foreign_builds.repository_of(wanted.source_uri) != said.repository:
-        expected = foreign_builds.repository_of(wanted.source_uri)
-        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, expected, said.repository, hint)
+    yield from _of_another_repository(it, said.repository, hint)
     if wanted.source_tag is not None and wanted.source_tag != said.tag:
         found = said.ref or "no git reference"
         yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"refs/tags/{wanted.source_tag}", found, hint)
@@ -170,10 +167,17 @@ def at_source_level(it: ParsedStatement) -> Iterator[Reason]:
         hint = "take a revision that was verified at that level, or ask for a lower one"
         expected = f"source level {it.wanted.source_level}"
         yield it.place.mismatch(ReasonCode.LEVEL_INSUFFICIENT, expected, f"level {said.level}", hint)
-    wanted, found = it.wanted.source_uri, foreign_builds.repository_of(said.repository)
-    if wanted is not None and foreign_builds.repository_of(wanted) != found:
-        hint = f"{_SOURCE}; this one would match --source-uri {shlex.quote(found)}"
-        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, foreign_builds.repository_of(wanted), found, hint)
+    found = foreign_builds.repository_of(said.repository)
+    yield from _of_another_repository(it, found, f"{_SOURCE}; this one would match --source-uri {shlex.quote(found)}")
+
+
+def _of_another_repository(it: ParsedStatement, found: str, hint: str) -> Iterator[Reason]:
+    """Where a repository is asked for, and the statement is about another one."""
+    if it.wanted.source_uri is None:
+        return
+    expected = foreign_builds.repository_of(it.wanted.source_uri)
+    if expected != found:
+        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, expected, found, hint)
 
 
 def as_certified(it: ParsedStatement) -> Iterator[Reason]:

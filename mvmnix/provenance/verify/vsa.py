@@ -18,10 +18,11 @@ from mvmnix.errors import ReasonCode
 from mvmnix.keys import PublicKey
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.bundle import Statement, Subject, distinct, parse_subject, subject_value
+from mvmnix.provenance.slsa import source_summaries
 from mvmnix.provenance.verify import vsa_inputs
 from mvmnix.provenance.verify.vsa_inputs import SummaryInput
 
-PREDICATE_TYPE: Final = "https://slsa.dev/verification_summary/v1"
+PREDICATE_TYPE: Final = source_summaries.SUMMARY_TYPE
 #: The version of the SLSA specification whose levels are meant.
 SLSA_VERSION: Final = "1.1"
 #: Under which name a summary lies beside an image.
