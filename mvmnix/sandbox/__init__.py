@@ -13,5 +13,5 @@ __getattr__, __dir__, __all__ = face(
         "subordinate_ids": "SubordinateIds",
         "uid_pool": "Lease UidPool",
     },
-    modules=["bubblewrap", "delegated_scope", "landlock", "pools", "seccomp", "trusted_executables"],
+    modules=["bubblewrap", "landlock", "pools", "seccomp", "trusted_executables"],
 )

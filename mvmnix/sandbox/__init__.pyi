@@ -1,4 +1,4 @@
-from mvmnix.sandbox import bubblewrap, delegated_scope, landlock, pools, seccomp, trusted_executables
+from mvmnix.sandbox import bubblewrap, landlock, pools, seccomp, trusted_executables
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP, NOBODY
 from mvmnix.sandbox.child import Pipe
 from mvmnix.sandbox.helper import Sandbox
@@ -21,7 +21,6 @@ __all__ = [
     "UidPool",
     "bubblewrap",
     "check_program",
-    "delegated_scope",
     "landlock",
     "locate",
     "pools",

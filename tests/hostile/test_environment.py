@@ -37,6 +37,7 @@ from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.cli.commands import verify_step
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.root import libraries
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
@@ -50,7 +51,6 @@ from mvmnix.private_dirs import Directory
 from mvmnix.privileges import idmap, locked_mount, user_namespaces
 from mvmnix.provenance.identity import sigstore
 from mvmnix.roots import Roots
-from mvmnix.sandbox import delegated_scope
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.subordinate_ids import NEWGIDMAP, NEWUIDMAP, SubordinateIds
@@ -444,7 +444,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): plain(confined),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),
-    ("mvmnix/sandbox/delegated_scope.py:_called",): asked,
+    ("mvmnix/launch/jail/delegated_scope.py:_called",): asked,
     ("mvmnix/launch/container/run.py:_spawned",): container,
     ("mvmnix/sandbox/subordinate_ids.py:SubordinateIds._map",): plain(mapped),
     ("mvmnix/launch/secrets/resolve.py:_command",): plain(secret),

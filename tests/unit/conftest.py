@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mvmnix.sandbox import delegated_scope
+from mvmnix.launch.jail import delegated_scope
 from tests.descriptors import closed_at_the_end
 
 

@@ -118,9 +118,9 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/launch/runtime/supervisor.py:_leave": None,
     "mvmnix/launch/runtime/supervisor.py:detach": None,
     "mvmnix/provenance/identity/sigstore.py:_identity": None,
-    "mvmnix/sandbox/delegated_scope.py:_called": (
-        "mvmnix.sandbox.delegated_scope:delegation_command",
-        ("tests/unit/sandbox/test_delegated_scope.py::test_a_units_name_is_one_word_of_letters",),
+    "mvmnix/launch/jail/delegated_scope.py:_called": (
+        "mvmnix.launch.jail.delegated_scope:delegation_command",
+        ("tests/unit/launch/jail/test_delegated_scope.py::test_a_units_name_is_one_word_of_letters",),
     ),
     "mvmnix/sandbox/helper.py:_Run._to_the_end": (
         "mvmnix.sandbox.helper:Sandbox",

@@ -10,10 +10,11 @@ from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.host import open_jail
 from mvmnix.child_causes import NAMESPACES_HINT
 from mvmnix.errors import MvmnixError
+from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.shares import MKFS, VIRTIOFSD
 from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, IsolationLayer, LaunchSpec
 from mvmnix.privileges import Controller, ids
-from mvmnix.sandbox import BUBBLEWRAP, SubordinateIds, delegated_scope, landlock, locate
+from mvmnix.sandbox import BUBBLEWRAP, SubordinateIds, landlock, locate
 
 _YOURS = "machines have your uid, each in a user namespace of its own"
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}

@@ -7,4 +7,5 @@ __getattr__, __dir__, __all__ = face(
     {
         "jail": "BubblewrapJail",
     },
+    modules=["delegated_scope"],
 )

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Final, Self, override
 
 from mvmnix.errors import MvmnixError
+from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.vmm import Invocation, IsolationLayer, LaunchSpec, ProcessSandbox
 from mvmnix.privileges import ControlGroups, Group, GroupLimits, NamespaceEntry
 from mvmnix.process import is_readable
-from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, delegated_scope, landlock, locate
+from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, landlock, locate
 from mvmnix.store import memfd
 
 NULL: Final = "/dev/null"

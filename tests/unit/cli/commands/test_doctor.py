@@ -18,12 +18,12 @@ from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
+from mvmnix.launch.jail import delegated_scope
+from mvmnix.launch.jail.delegated_scope import Obtained
 from mvmnix.launch.runtime.accelerator import KvmVerdict
 from mvmnix.model import Digest
 from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
-from mvmnix.sandbox import delegated_scope
-from mvmnix.sandbox.delegated_scope import Obtained
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.strict import show_time

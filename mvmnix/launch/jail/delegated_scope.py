@@ -28,7 +28,7 @@ from mvmnix import caller, log, process
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import ControlGroups, Controller, client, control_groups
-from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.sandbox import Candidates, locate
 
 BUSCTL: Final = Candidates(
     "busctl", ("/usr/bin/busctl", "/run/current-system/sw/bin/busctl"), "apt-get install systemd"

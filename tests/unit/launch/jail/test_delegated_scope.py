@@ -17,12 +17,12 @@ from hypothesis import given
 from mvmnix import process
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
+from mvmnix.launch.jail import delegated_scope
+from mvmnix.launch.jail.delegated_scope import Obtained, delegation_command, obtain, scope_command
 from mvmnix.privileges import client, control_groups
 from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.privileges.rights import Rights
 from mvmnix.process import Completed, ProcessError
-from mvmnix.sandbox import delegated_scope
-from mvmnix.sandbox.delegated_scope import Obtained, delegation_command, obtain, scope_command
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.unit.strangers import TEXTS
 
