@@ -36,14 +36,13 @@ else
 # builder VM that tests share, so what boots nothing has processes of its own.
 test: setup
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
-	@world=$$(mktemp -d) && trap 'rm -rf "$$world"' EXIT && MVMNIX_TEST_WORLD=$$world $(MAKE) --no-print-directory \
-	  -f $(HOUSE)Makefile -j2 --keep-going --output-sync=line test-vm test-integration test-hostile test-unit
+	@$(HOUSE).ci/with-world $(MAKE) --no-print-directory -f $(HOUSE)Makefile \
+	  -j2 --keep-going --output-sync=line test-vm test-integration test-hostile test-unit
 endif
 
 test-root: setup     ## as root: what takes root's rights, and what tests/as_root.txt lists
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
-	@cd $(HOUSE) && world=$$(mktemp -d) && trap 'rm -rf "$$world"' EXIT && MVMNIX_TEST_WORLD=$$world $(PYTEST) \
-	  -n 2 --dist loadfile -m root
+	@cd $(HOUSE) && .ci/with-world $(PYTEST) -n 2 --dist loadfile -m root
 
 test-vm: setup
 	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' --ignore tests/hostile
