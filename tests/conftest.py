@@ -218,7 +218,8 @@ def pins_in_nix(home: Home, tree: Path) -> None:
 def copy_home(home: Path, target: Path) -> None:
     """Copy a home; large files are hard links, so a test that changes one puts another file in its place.
 
-    A Nix store of the user's own stays behind: what is built in the builder VM doesn't need it.
+    A Nix store of the user's own stays behind: what is built in the builder VM doesn't need it. So do sockets, which a
+    machine has that a failed test left running.
     """
 
     def copy(source: str, copied: str) -> str:
@@ -227,8 +228,10 @@ def copy_home(home: Path, target: Path) -> None:
         os.link(source, copied)
         return copied
 
-    def left_out(directory: str, _: list[str]) -> set[str]:
-        return {"nix"} if Path(directory) == home / ".local/share/mvmnix" else set()
+    def left_out(directory: str, names: list[str]) -> set[str]:
+        if Path(directory) == home / ".local/share/mvmnix":
+            return {"nix"}
+        return {name for name in names if Path(directory, name).is_socket()}
 
     shutil.copytree(home, target, copy_function=copy, ignore=left_out)
 
