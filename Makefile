@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 CLEAN := $(HOUSE).ci/environment
 PYTEST := $(CLEAN) $(BIN)/python -m pytest
 
+# Where these tests are, for to collect all others takes half a minute (tests/unit/test_suites.py).
+INTEGRATION := tests/integration tests/hostile tests/unit/test_verity.py tests/unit/builder/oci/test_image.py
+
 # Unit tests that start commands, fake machines or git.
 STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
@@ -45,10 +48,10 @@ test-root: setup     ## as root: what takes root's rights, and what tests/as_roo
 	@cd $(HOUSE) && .ci/with-world $(PYTEST) -n 2 --dist loadfile -m root
 
 test-vm: setup
-	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' --ignore tests/hostile
+	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm
 
 test-integration: setup
-	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm'
+	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm' $(INTEGRATION)
 
 test-hostile: setup
 	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
@@ -74,9 +77,9 @@ man: setup           ## a manual page of each command, in build/man
 fuzz: setup          ## the fuzzers of the guest channel, ten minutes each or MVMNIX_FUZZ_SECONDS
 	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py
 
-soak: setup          ## 1,000 real starts in a row and 50 at once, or MVMNIX_SOAK_STARTS and _AT_ONCE; prints what is held
+soak: setup          ## 1,000 real starts in a row, 50 at once, 10 of two users each, or MVMNIX_SOAK_STARTS and _AT_ONCE
 	@cd $(HOUSE) && MVMNIX_SOAK_STARTS=$${MVMNIX_SOAK_STARTS:-1000} MVMNIX_SOAK_AT_ONCE=$${MVMNIX_SOAK_AT_ONCE:-50} \
-	  $(PYTEST) -s --timeout 21600 tests/vm/test_soak.py
+	  $(PYTEST) -s --timeout 21600 tests/vm/test_soak.py tests/vm/test_two_users.py
 
 systemd: setup       ## a plain user's control groups in a guest that boots Debian's systemd; some minutes, more the first time
 	@cd $(HOUSE) && $(PYTEST) tests/vm/test_systemd.py

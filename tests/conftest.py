@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 TREE = Path(__file__).resolve().parents[1]
 AS_ROOT = TREE / "tests/as_root.txt"
+#: What root runs too: files and folders.
+LISTED = tuple(line for line in AS_ROOT.read_text().splitlines() if not line.startswith("#"))
 # A busy machine takes its time, and how long anything takes is nothing that these tests find out.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
@@ -36,12 +38,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def is_listed(path: Path) -> bool:
+    """Whether tests/as_root.txt names a file, or a folder around it."""
+    return any(path.is_relative_to(TREE / each) for each in LISTED)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m root`, leave files alone that have no such test: to collect all of them takes half a minute."""
+    if config.option.markexpr != "root" or not collection_path.is_file():
+        return None
+    return not (is_listed(collection_path) or b"mark.root(" in collection_path.read_bytes()) or None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """For root, mark `root` what tests/as_root.txt lists; for a plain user, leave out what is marked so."""
     if os.geteuid() == 0:
-        also = [TREE / line for line in AS_ROOT.read_text().splitlines() if not line.startswith("#")]
         for item in items:
-            if any(item.path.is_relative_to(path) for path in also):
+            if is_listed(item.path):
                 item.add_marker("root")
         return
     left_out = [item for item in items if item.get_closest_marker("root")]

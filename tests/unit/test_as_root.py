@@ -5,16 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import AS_ROOT, TREE
+from tests.conftest import LISTED, TREE
 
 TESTS = sorted((TREE / "tests").rglob("test_*.py"))
 
 
-def listed() -> list[str]:
-    return [line for line in AS_ROOT.read_text().splitlines() if not line.startswith("#")]
-
-
-@pytest.mark.parametrize("name", listed())
+@pytest.mark.parametrize("name", LISTED)
 def test_what_is_listed_is_there(name: str) -> None:
     path = TREE / name
     assert path.is_relative_to(TREE / "tests")
@@ -22,7 +18,7 @@ def test_what_is_listed_is_there(name: str) -> None:
 
 
 def test_nothing_is_listed_twice() -> None:
-    paths = [Path(name) for name in listed()]
+    paths = [Path(name) for name in LISTED]
     assert not [(one, other) for one in paths for other in paths if one is not other and one.is_relative_to(other)]
 
 
