@@ -35,12 +35,12 @@ test: setup          ## the whole suite, real machines included; as root: as a p
 	@$(HOUSE).ci/as-user $(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory -f $(HOUSE)Makefile test-root
 else
-# Four suites, two at a time; those that boot share one world. What forks is refused beside the threads of the
+# Four suites, three at a time, for they wait now and then; those that boot share one world. What forks is refused beside the threads of the
 # builder VM that tests share, so what boots nothing has processes of its own.
 test: setup
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@$(HOUSE).ci/with-world $(MAKE) --no-print-directory -f $(HOUSE)Makefile \
-	  -j2 --keep-going --output-sync=line test-vm test-integration test-hostile test-unit
+	  -j3 --keep-going --output-sync=line test-vm test-integration test-hostile test-unit
 endif
 
 test-root: setup     ## as root: what takes root's rights, and what tests/as_root.txt lists
