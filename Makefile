@@ -16,7 +16,7 @@ INTEGRATION := tests/integration tests/hostile tests/unit/test_verity.py tests/u
 STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
-.PHONY: help demo test test-root test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup
+.PHONY: help demo test test-root test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup npm
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -24,6 +24,13 @@ setup: $(VENV)/.done ## programs from apt, a virtual environment from pyproject.
 
 $(VENV)/.done: $(HOUSE)pyproject.toml $(HOUSE)setup
 	@$(HOUSE)setup
+	@touch $@
+
+# The tests' alone: the demonstration and the tool need neither.
+npm: $(VENV)/npm/.done ## npm's sigstore, and a Node that runs it, in .venv/npm for the tests
+
+$(VENV)/npm/.done: $(HOUSE).ci/npm $(wildcard $(HOUSE)tests/npm/*.json $(HOUSE)tests/npm/*.txt) | setup
+	@$(HOUSE).ci/npm
 	@touch $@
 
 demo: setup          ## the whole chain, from examples/hello to a receipt
@@ -37,7 +44,7 @@ test: setup          ## the whole suite, real machines included; as root: as a p
 else
 # Four suites, three at a time, for they wait now and then; those that boot share one world. What forks is refused beside the threads of the
 # builder VM that tests share, so what boots nothing has processes of its own.
-test: setup
+test: setup npm
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@$(HOUSE).ci/with-world $(MAKE) --no-print-directory -f $(HOUSE)Makefile \
 	  -j3 --keep-going --output-sync=line test-vm test-integration test-hostile test-unit
@@ -50,7 +57,7 @@ test-root: setup     ## as root: what takes root's rights, and what tests/as_roo
 test-vm: setup
 	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm
 
-test-integration: setup
+test-integration: setup npm
 	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm' $(INTEGRATION)
 
 test-hostile: setup

@@ -44,9 +44,7 @@ HOSTS = {
 #: Names that can't be anybody's: RFC 2606 and RFC 6761, and single labels.
 NOBODYS = re.compile(r"[a-z0-9-]+|.*\.(test|example|invalid|localhost)|(.*\.)?example\.(com|net|org)")
 #: Written apart, so that this file does not name them.
-REGISTRIES = [
-    ".".join(words) for words in (("debian", "org"), ("pypi", "org"), ("pythonhosted", "org"), ("nixos", "org"))
-]
+REGISTRIES = [f"{name}.org" for name in ("debian", "pypi", "pythonhosted", "nixos", "npmjs")]
 #: Packages that only these may import.
 DOORS = {
     "click": ("mvmnix/cli/",),
