@@ -1,5 +1,7 @@
-"""Runs other people's verifiers and signers, Debian's `cosign` and `sigstore-go`, on files in one directory."""
+"""Runs other people's verifiers and signers on files in one directory: Debian's `cosign` and `sigstore-go`, npm's."""
 
+import json
+import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -10,13 +12,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mvmnix import process
 from tests.conftest import Home
-from tests.private_sigstore import Sigstore
+from tests.private_sigstore import Sigstore, tuf
 from tests.private_sigstore.server import Served
+from tests.repository import ROOT
 
 #: A trusted root with no authority in it: a key needs none.
 EMPTY_ROOT = b'{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}'
 #: Seconds after which another program counts as hung.
 PATIENCE = 120
+#: What `make npm` installs.
+NPM = ROOT / ".venv/npm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +45,13 @@ class Who:
         if self.key:
             return ("-publicKey", self.key, "-requireCTlog=false", "-expectedSAN", "-", "-expectedIssuer", "-")
         return ("-expectedSAN", self.subject, "-expectedIssuer", self.issuer)
+
+    @property
+    def for_npm(self) -> dict[str, str]:
+        """npm's package looks for the identity as a regular expression, anywhere in the certificate's."""
+        if self.key:
+            return {"key": self.key}
+        return {"certificateIdentityURI": f"^{re.escape(self.subject)}$", "certificateIssuer": self.issuer}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +94,34 @@ class Bench:
         """Verify by the program of the Go library; it has no way to do without a log or timestamp."""
         options = ("-artifact", artifact, "-trustedrootJSONpath", root)
         return self.run("sigstore-go-verification", *options, *who.for_sigstore_go, bundle)
+
+    def npm(
+        self, bundle: str, artifact: str, who: Who, *, root: str = "root.json", log: bool = True
+    ) -> process.Completed:
+        """Verify by npm's `sigstore`. It has its trusted root from a TUF repository alone, here one in its cache.
+
+        `log`: whether the bundle has to have an entry; without, a key alone is asked for.
+        """
+        if not log:
+            return self.node("verify-unlogged", bundle, artifact, json.dumps(who.for_npm))
+        mirror, cache = "tuf.test", self.path / f"tuf-{root}"
+        if not cache.exists():
+            tuf.write_cache(cache / mirror, (self.path / root).read_bytes())
+        where = {"tufMirrorURL": f"https://{mirror}", "tufCachePath": str(cache), "tufForceCache": True}
+        return self.node("verify", bundle, artifact, json.dumps(where | who.for_npm))
+
+    def npm_signs(self, verb: str, file: str, served: Served, subject: str) -> str:
+        """`attest` a statement or `sign` a file with the services of a private Sigstore; returns the bundle."""
+        where = {"fulcioURL": served.fulcio_url, "rekorURL": served.rekor_url, "identityToken": served.token(subject)}
+        done = self.node(verb, file, json.dumps(where))
+        assert done.status == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    def node(self, *arguments: str) -> process.Completed:
+        """Run tests/npm/sigstore.js."""
+        node, modules = NPM / "node", NPM / "node_modules"
+        assert node.exists() and modules.exists(), "npm's sigstore is not installed; run: make npm"
+        return self.run(str(node), str(ROOT / "tests/npm/sigstore.js"), *arguments, NODE_PATH=str(modules))
 
     def mvm(self, bundle: str, artifact: str, who: Who, *, root: str | None = "root.json") -> process.Completed:
         """`mvm verify` by a user who has neither keys nor a policy; no root: only a key is asked for, no log."""

@@ -1,4 +1,4 @@
-"""`mvm verify` accepts what cosign and the Python library sign, and refuses it for another signer or another file."""
+"""`mvm verify` accepts what cosign and the libraries sign, and refuses it for another signer or another file."""
 
 import base64
 import json
@@ -14,6 +14,7 @@ from sigstore.sign import SigningContext
 from mvmnix.errors import ReasonCode
 from mvmnix.model import Digest
 from mvmnix.process import Completed
+from mvmnix.provenance.bundle import statement
 from tests.integration.interop import Bench, Who, accepts, refuses
 from tests.private_sigstore import Sigstore
 from tests.private_sigstore.server import Served, served
@@ -53,6 +54,16 @@ def library_signs(it: Theirs) -> str:
         return signer.sign_artifact(ARTIFACT).to_json()
 
 
+def npm_attests(it: Theirs) -> str:
+    subject = statement.Subject("artifact", Digest.of(ARTIFACT))
+    it.bench.put(statement_json=statement.Statement((subject,), TYPE, PREDICATE).to_bytes())
+    return it.bench.npm_signs("attest", "statement.json", it.served, SUBJECT)
+
+
+def npm_signs(it: Theirs) -> str:
+    return it.bench.npm_signs("sign", "artifact", it.served, SUBJECT)
+
+
 def cosign(*options: str) -> Callable[[Theirs], str]:
     """A signer: cosign, with a token if there is no key in the options; `{tsa}` is the URL of the TSA."""
 
@@ -81,6 +92,8 @@ MADE: dict[str, tuple[Callable[[Theirs], str], bool, bool]] = {
     "cosign sign-blob --key, no log": (cosign("sign-blob", *UNLOGGED), True, False),
     "sigstore-python sign_dsse": (library_attests, False, True),
     "sigstore-python sign_artifact": (library_signs, False, True),
+    "npm's sigstore attest": (npm_attests, False, True),
+    "npm's sigstore sign": (npm_signs, False, True),
 }
 KEYLESS = [name for name in MADE if not MADE[name][1]]
 #: Bundles around a statement, which names its artifact; the others are signatures over the artifact itself.
