@@ -84,9 +84,10 @@ man: setup           ## a manual page of each command, in build/man
 fuzz: setup          ## the fuzzers of the guest channel, ten minutes each or MVMNIX_FUZZ_SECONDS
 	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py
 
-soak: setup          ## 1,000 real starts in a row, 50 at once, 10 of two users each, or MVMNIX_SOAK_STARTS and _AT_ONCE
+soak: setup          ## 1,000 real starts in a row, 50 at once, 10 of two users each, all profiles built twice
 	@cd $(HOUSE) && MVMNIX_SOAK_STARTS=$${MVMNIX_SOAK_STARTS:-1000} MVMNIX_SOAK_AT_ONCE=$${MVMNIX_SOAK_AT_ONCE:-50} \
-	  $(PYTEST) -s --timeout 21600 tests/vm/test_soak.py tests/vm/test_two_users.py
+	  $(PYTEST) -s --timeout 21600 tests/vm/test_soak.py tests/vm/test_two_users.py \
+	  tests/vm/test_reproducibility.py
 
 systemd: setup       ## a plain user's control groups in a guest that boots Debian's systemd; some minutes, more the first time
 	@cd $(HOUSE) && $(PYTEST) tests/vm/test_systemd.py
