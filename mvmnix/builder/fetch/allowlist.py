@@ -99,7 +99,11 @@ class Allowlist:
     def follow(self, here: Url, location: str) -> Url:
         """Where a redirect leads. Raises RefusedError [fetch-not-allowed]."""
         # 4. redirects
-        there = self.admit(urljoin(str(here), location))
+        try:
+            joined = urljoin(str(here), location)
+        except ValueError as error:  # an IPv6 address that is cut off, say
+            raise _refused(location, "it is not an address") from error
+        there = self.admit(joined)
         if here.scheme == "https" and there.scheme == "http":
             raise _refused(str(there), f"{here.origin} redirects from https to http")
         if there.local and not here.local:

@@ -144,6 +144,8 @@ def test_where_a_redirect_may_lead(here: str, location: str, there: str) -> None
         ("https://localhost:8443/", "http://127.0.0.1:8080/"),
         ("https://sources.example/", "file:///etc/passwd"),
         ("https://sources.example/", "https://me@git.example:8443/"),
+        ("https://sources.example/", f"http:{SLASHES}["),
+        ("https://sources.example/", f"{SLASHES}[x]/"),
     ],
 )
 def test_where_a_redirect_may_not_lead(here: str, location: str) -> None:
