@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18}|\*)")
 _STRONG: Final = re.compile(r'"[!#-~]{0,255}"')
@@ -26,6 +26,10 @@ class DownloadError(MvmnixError):
         super().__init__(message, hint=hint)
         self.status = status
         self.challenge = challenge
+
+
+class TooLargeError(RefusedError):
+    """A file has more bytes than it may have."""
 
 
 class ChangedError(DownloadError):
@@ -121,9 +125,9 @@ class Transfer:
         hint = "fetch it again; if it goes on like this, its server is not to be relied on"
         return ChangedError(f"{self._url} changed while it was fetched", hint=hint)
 
-    def _too_large(self, size: str) -> RefusedError:
+    def _too_large(self, size: str) -> TooLargeError:
         why, hint = (
             f"it has {size}, and may have {self._limit}",
             "raise size-limit-mib in config.toml, if that is right",
         )
-        return refuse(ReasonCode.FETCH_LIMIT, self._url, why, hint)
+        return TooLargeError(Reason(ReasonCode.FETCH_LIMIT, self._url, why, hint))

@@ -1,12 +1,14 @@
 """Finds what a registry has attached to an image: bundles, attestations, signatures, all of them unverified.
 
-1. What refers to the image is listed by the referrers API (OCI distribution specification 1.1, "Listing Referrers"); by
-   a registry without it, under the tag that stands in for it (`sha256-HEX`, "Referrers Tag Schema").
+1. What refers to the image is listed by the referrers API (OCI distribution specification 1.1, "Listing Referrers"),
+   in one page or several; by a registry without it, under the tag that stands in for it (`sha256-HEX`, "Referrers Tag
+   Schema").
 2. cosign's own tags name two manifests more: `sha256-HEX.att` and `sha256-HEX.sig`.
 3. A manifest that is listed, and the layers of those types that are read, come by digest, or not at all.
-4. Manifests, layers and their bytes are counted; what is beyond the bounds is named, and not read.
+4. Pages, manifests, layers and bytes of all of them are counted; what is beyond the bounds is named, and not read.
 
-What can't be read is named too, and does no harm to the others: any party may attach something.
+What can't be read is named too, and does no harm to the others: any party may attach something. What a party attaches
+beyond the bounds can keep others from being read, which then don't count: less is accepted by that, never more.
 """
 
 import re
@@ -16,19 +18,23 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from mvmnix.builder.fetch import DownloadError
+from mvmnix.builder.fetch import DownloadError, Response, TooLargeError
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.oci.registry import other_bytes
+from mvmnix.errors import clipped
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import BUNDLE_LIMIT
 from mvmnix.strict import MAX_INTEGER, MalformedError, Record, read
 
-#: Manifests that are read of one image, and layers in all of them.
+#: Pages of its list that are read of one image, manifests that are in it, and layers in all of these.
+MOST_PAGES: Final = 128
 MOST_MANIFESTS: Final = 128
 MOST_LAYERS: Final = 1024
-#: Bytes of all layers that are read of one image.
+#: Bytes of all pages, manifests and layers that are read of one image.
 MOST_BYTES: Final = 64 << 20
+#: Characters of what is said of something that can't be read.
+_WORDS: Final = 1024
 
 _BUNDLE: Final = r"application/vnd\.dev\.sigstore\.bundle(\.v0\.[0-9]+\+json|\+json;version=0\.[0-9]+)"
 #: Artifact types of manifests that are read. Clients that keep the tag themselves (step 1) write the type of the
@@ -78,11 +84,22 @@ class _Listed:
 class Asked(Protocol):
     """What is asked; see RegistryClient."""
 
-    def get(self, reference: OciRef, path: str, write: Callable[[bytes], object], limit: int) -> None:
+    def get(self, reference: OciRef, path: str, write: Callable[[bytes], object], limit: int) -> Response:
         """Stream what lies under a path of the reference's repository."""
+
+    def page_after(self, reference: OciRef, path: str, answer: Response) -> str:
+        """The path of the page after the answer to a path, "" for none. Raises MalformedError."""
 
     def decode(self, data: bytes) -> object:
         """The value of these bytes as JSON. Raises MalformedError."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a registry has under a path, and how it answered."""
+
+    data: bytes
+    answer: Response
 
 
 class _Problem(Exception):  # noqa: N818 - a verdict on one attachment, which becomes a text
@@ -107,15 +124,11 @@ class _Search:
     known: dict[Digest, bytes] = field(default_factory=dict)
 
     def run(self) -> Iterator[Attachment]:
-        try:
-            yield from self._referrers()
-            for suffix in ("att", "sig"):
-                # 2. cosign's tags
-                document = self._named(f"manifests/{self._tag}.{suffix}")
-                if document is not None:
-                    yield from self._manifest(document, f"the tag .{suffix}")
-        except _Problem as problem:  # a bound: what was read until then is there
-            yield Attachment(AttachmentKind.BUNDLE, b"", problem=str(problem))
+        for step in (self._referrers, lambda: self._tagged("att"), lambda: self._tagged("sig")):
+            try:
+                yield from step()
+            except _Problem as problem:  # a bound, or a list that breaks off: what was read until then is there
+                yield _unread(problem)
 
     @property
     def _tag(self) -> str:
@@ -123,38 +136,68 @@ class _Search:
 
     def _referrers(self) -> Iterator[Attachment]:
         # 1. the list
-        listed = self._named(f"referrers/{self.image.digest}")
-        if listed is None:
-            listed = self._named(f"manifests/{self._tag}")
-        if listed is None:
-            return
+        path = f"referrers/{self.image.digest}"
+        page = self._named(path)
+        if page is not None:
+            yield from self._pages(path, page)
+        elif (listed := self._named(f"manifests/{self._tag}")) is not None:
+            yield from self._page(listed.data)
+
+    def _pages(self, path: str, page: _Said | None) -> Iterator[Attachment]:
+        known = set[str]()
+        while page is not None:
+            yield from self._page(page.data)
+            known.add(path)
+            path = self._page_after(path, page.answer)
+            if not path:
+                return
+            if path in known:
+                raise _Problem("the list of referrers leads back to a page that was read")
+            # 4. so many
+            if len(known) == MOST_PAGES:
+                raise _Problem(f"the list of referrers has more than {MOST_PAGES} pages; the others were not read")
+            page = self._named(path)
+        raise _Problem("the list of referrers breaks off: the registry does not have its next page")
+
+    def _page(self, document: bytes) -> Iterator[Attachment]:
         try:
-            found = read(self.registry.decode(listed), "list", _index)
+            found = read(self.registry.decode(document), "list", _index)
         except MalformedError as error:
-            yield Attachment(AttachmentKind.BUNDLE, b"", problem=f"the list of referrers can't be read: {error}")
-            return
+            raise _Problem(f"the list of referrers can't be read: {error}") from error
         for each in found:
-            if each.artifact_type and not _TYPES.fullmatch(each.artifact_type):
+            if isinstance(each, _Listed) and each.artifact_type and not _TYPES.fullmatch(each.artifact_type):
                 continue  # a list of components, say: nothing that is signed by itself
-            yield from self._listed(each)
+            # 4. so many
+            self.manifests += 1
+            if self.manifests > MOST_MANIFESTS:
+                raise _Problem(f"more than {MOST_MANIFESTS} manifests refer to the image; the others were not read")
+            yield from (_unread(each),) if isinstance(each, _Problem) else self._listed(each)
 
     def _listed(self, it: _Listed) -> Iterator[Attachment]:
-        # 4. so many
-        self.manifests += 1
-        if self.manifests > MOST_MANIFESTS:
-            raise _Problem(f"more than {MOST_MANIFESTS} manifests refer to the image; the others were not read")
         try:
             document = self._by_digest("manifests", it, LIMIT)
         except _Problem as problem:
-            yield Attachment(AttachmentKind.BUNDLE, b"", problem=str(problem))
+            yield _unread(problem)
         else:
             yield from self._manifest(document, f"the manifest {it.digest}")
+
+    def _page_after(self, path: str, answer: Response) -> str:
+        try:
+            return self.registry.page_after(self.image, path, answer)
+        except MalformedError as error:
+            raise _Problem(f"the list of referrers was not read on: {error}") from error
+
+    def _tagged(self, suffix: str) -> Iterator[Attachment]:
+        # 2. cosign's tags
+        found = self._named(f"manifests/{self._tag}.{suffix}")
+        if found is not None:
+            yield from self._manifest(found.data, f"the tag .{suffix}")
 
     def _manifest(self, document: bytes, where: str) -> Iterator[Attachment]:
         try:
             layers = read(self.registry.decode(document), "manifest", lambda record: _layers(record, self.image.digest))
         except MalformedError as error:
-            yield Attachment(AttachmentKind.BUNDLE, b"", problem=f"{where} can't be read: {error}")
+            yield _unread(_Problem(f"{where} can't be read: {error}"))
             return
         for each in layers:
             kind = next((kind for pattern, kind in _KINDS if pattern.fullmatch(each.media_type)), None)
@@ -169,18 +212,16 @@ class _Search:
         try:
             return Attachment(kind, self._by_digest("blobs", it, BUNDLE_LIMIT), it.annotations)
         except _Problem as problem:
-            return Attachment(kind, b"", problem=str(problem))
+            return _unread(problem, kind)
 
-    def _named(self, path: str) -> bytes | None:
+    def _named(self, path: str) -> _Said | None:
         """What the registry has there now; None where it has nothing."""
-        said = bytearray()
         try:
-            self.registry.get(self.image, path, said.extend, LIMIT)
+            return self._read(self.image, path, min(LIMIT, self.left))
         except DownloadError as error:
             if error.status == 404:
                 return None
             raise
-        return bytes(said)
 
     def _by_digest(self, kind: str, it: _Listed, limit: int) -> bytes:
         # 3. by digest
@@ -193,30 +234,51 @@ class _Search:
             return self.known[digest]
         if it.size > limit:
             raise _Problem(f"{digest} is larger than {limit} bytes")
-        self.left -= it.size
-        if self.left < 0:
-            raise _Problem(f"what is attached is larger than {MOST_BYTES} bytes; the rest was not read")
-        said, named = bytearray(), self.image.sibling(digest)
+        if it.size > self.left:
+            raise _Problem(f"{digest} was not read: all that is attached may have {MOST_BYTES} bytes")
+        named = self.image.sibling(digest)
         try:
-            self.registry.get(named, f"{kind}/{digest}", said.extend, it.size)
+            data = self._read(named, f"{kind}/{digest}", it.size).data
         except DownloadError as error:
             if error.status != 404:
                 raise
             raise _Problem(f"the registry lists {digest}, and does not have it") from error
-        data = bytes(said)
         if (served := Digest.of(data)) != digest:
             raise _Problem(other_bytes(named, served).message)
         self.known[digest] = data
         return data
 
+    def _read(self, reference: OciRef, path: str, limit: int) -> _Said:
+        # 4. so many bytes
+        said = bytearray()
+        try:
+            answer = self.registry.get(reference, path, said.extend, limit)
+        except TooLargeError as error:
+            raise _Problem(f"{path} can't be read: {error.reasons[0].why}") from error
+        finally:
+            self.left -= len(said)
+        return _Said(bytes(said), answer)
 
-def _index(record: Record) -> tuple[_Listed, ...]:
+
+def _unread(problem: _Problem, kind: AttachmentKind = AttachmentKind.BUNDLE) -> Attachment:
+    return Attachment(kind, b"", problem=clipped(str(problem), lines=1, characters=_WORDS))
+
+
+def _index(record: Record) -> tuple[_Listed | _Problem, ...]:
+    """What a list names, one by one: each entry repeats what a party has attached."""
     record.integer("schemaVersion", 2, 2)
     if record.has("mediaType"):
         record.text("mediaType", re.escape(INDEXES[0]))
-    found = record.each("manifests", _descriptor)
+    found = tuple(_entry(value, f"list.manifests[{number}]") for number, value in enumerate(record.array("manifests")))
     record.leave_rest()
     return found
+
+
+def _entry(value: object, where: str) -> _Listed | _Problem:
+    try:
+        return read(value, where, _descriptor)
+    except MalformedError as error:
+        return _Problem(f"an entry of the list of referrers can't be read: {error}")
 
 
 def _layers(record: Record, image: Digest) -> tuple[_Listed, ...]:

@@ -4,14 +4,15 @@
 2. A registry on the allowlist is asked by https; one on the loopback, by the origin that is listed.
 3. A registry that asks for a token is given an anonymous one only, from a host that is on the allowlist too.
 4. The bytes are hashed as they come, and kept only if they are those that were named.
+5. A list's next page is asked for at the list's own address (pages.py), whatever its registry says.
 """
 
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from mvmnix.builder.fetch import Downloader, DownloadError, Progress, document_texts, json_value
+from mvmnix.builder.fetch import Downloader, DownloadError, Progress, Response, document_texts, json_value
 from mvmnix.builder.fetch.worker.packets import Document
-from mvmnix.builder.oci import challenge
+from mvmnix.builder.oci import challenge, pages
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
@@ -46,26 +47,38 @@ class RegistryClient:
         """What a document says: the download worker takes it apart. Raises MalformedError, DownloadError."""
         return json_value(self._downloader.lanes, data)
 
-    def get(self, reference: OciRef, path: str, write: Callable[[bytes], object], limit: int) -> None:
+    def get(self, reference: OciRef, path: str, write: Callable[[bytes], object], limit: int) -> Response:
         """Stream what the reference's repository has under `path`; what it has to be is the caller's to look at.
 
-        Raises RefusedError, DownloadError.
+        Raises RefusedError, TooLargeError among them, and DownloadError.
         """
-        place = reference.host, reference.name
-        url = f"{self._origin(reference)}/v2/{reference.name}/{path}"
+        place, url = (reference.host, reference.name), self._url(reference, path)
         try:
-            self._downloader.get(url, write, headers=self._headers(place), limit=limit)
+            return self._downloader.get(url, write, headers=self._headers(place), limit=limit)
         except DownloadError as error:
             if error.status != 401 or not error.challenge or place in self._tokens:
                 raise
             # 3. an anonymous token
             self._tokens[place] = self._token(self._token_url(error.challenge, reference.name))
-            self._downloader.get(url, write, headers=self._headers(place), limit=limit)
+            return self._downloader.get(url, write, headers=self._headers(place), limit=limit)
 
-    def _origin(self, reference: OciRef) -> str:
+    def page_after(self, reference: OciRef, path: str, answer: Response) -> str:
+        """The path of the page that follows this answer to `path`, "" where it is the last.
+
+        Raises MalformedError for a Link field that is none, or leads elsewhere; DownloadError.
+        """
+        said = answer.headers.get("link", "")
+        targets = document_texts(self._downloader.lanes, Document.NEXT, said.encode("latin-1")) if said else ()
+        # 5. the list's own address
+        for target in targets:
+            return pages.page_after(path, self._url(reference, path), answer.url, target, self._downloader.allowed)
+        return ""
+
+    def _url(self, reference: OciRef, path: str) -> str:
         # 2. how it is asked
         plain = f"http://{reference.host}"
-        return plain if plain in self._downloader.allowed.loopback else f"https://{reference.host}"
+        origin = plain if plain in self._downloader.allowed.loopback else f"https://{reference.host}"
+        return f"{origin}/v2/{reference.name}/{path}"
 
     def _headers(self, place: tuple[str, str]) -> dict[str, str]:
         known = {"Authorization": f"Bearer {self._tokens[place]}"} if place in self._tokens else {}

@@ -22,6 +22,11 @@ _LINE: Final = re.compile(r"([A-Za-z]{1,32}): ([ -~]*)")
 _PARAMETER: Final = re.compile(r'([A-Za-z]{1,32})="([^"\\]{0,1024})"(?:\s*,\s*)?')
 #: RFC 8288, as Nix reads it (nix: libstore/filetransfer.cc, "Lockable HTTP Tarball Protocol").
 _IMMUTABLE: Final = re.compile(r'<([^<>]+)>\s*;\s*rel="immutable"')
+#: RFC 8288, section 3: the target of a link, and one parameter of it, whose value is quoted or not.
+_TARGET: Final = re.compile(r"[ \t,]*<([^<>]*)>[ \t]*")
+_ATTRIBUTE: Final = re.compile(
+    r""";[ \t]*([!#$%&'*+.^_`|~0-9A-Za-z-]+)[ \t]*(?:=[ \t]*("(?:[^"\\]|\\.)*"|[^\s",;<>]*)[ \t]*)?"""
+)
 
 
 class BadDocumentError(Exception):
@@ -65,6 +70,29 @@ def immutable(data: bytes) -> tuple[str, ...]:
     """The address in a Link field that says of it that what lies there doesn't change; none without one."""
     match = _IMMUTABLE.search(data.decode("latin-1"))
     return () if match is None else (match[1],)
+
+
+def next_page(data: bytes) -> tuple[str, ...]:
+    """The target of the link to the next page in a Link field (RFC 8288); none without one.
+
+    A link with `anchor` is of another document than the one that came.
+    """
+    said, at, found = data.decode("latin-1").rstrip(" \t,"), 0, set[str]()
+    while at < len(said):
+        link = _TARGET.match(said, at)
+        if link is None:
+            raise BadDocumentError("it is not a list of links")
+        at, attributes = link.end(), dict[str, str]()
+        while attribute := _ATTRIBUTE.match(said, at):
+            attributes.setdefault(attribute[1].lower(), attribute[2] or "")
+            at = attribute.end()
+        if said[at : at + 1] not in {"", ","}:
+            raise BadDocumentError("it is not a list of links")
+        if "next" in attributes.get("rel", "").strip('"').lower().split() and "anchor" not in attributes:
+            found.add(link[1])
+    if len(found) > 1:
+        raise BadDocumentError("it names more than one next page")
+    return tuple(found)
 
 
 def json_texts(data: bytes) -> tuple[str, ...]:
@@ -125,6 +153,7 @@ PARSERS: Final[Mapping[Document, Callable[[bytes], tuple[str, ...]]]] = MappingP
         Document.TOKEN: token,
         Document.CHALLENGE: challenge,
         Document.IMMUTABLE: immutable,
+        Document.NEXT: next_page,
         Document.GITHUB: github,
         Document.GITLAB: gitlab,
         Document.REFS: refs,

@@ -76,6 +76,7 @@ class Document(Enum):
     TOKEN = b"token"
     CHALLENGE = b"challenge"
     IMMUTABLE = b"immutable"
+    NEXT = b"next"
     GITHUB = b"github"
     GITLAB = b"gitlab"
     REFS = b"refs"

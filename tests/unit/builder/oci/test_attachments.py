@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.builder.fetch import DownloadError
-from mvmnix.builder.oci import attachments
+from mvmnix.builder.fetch import Allowlist, DownloadError, Response, TooLargeError
+from mvmnix.builder.oci import attachments, pages
 from mvmnix.builder.oci.attachments import Attachment, AttachmentKind, find_attachments
 from mvmnix.builder.oci.descriptors import LIMIT
 from mvmnix.builder.oci.reference import OciRef
+from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import BUNDLE_LIMIT
 from mvmnix.strict import parse_json
@@ -21,31 +22,45 @@ from tests.unit.builder.oci.images import CONFIG, INDEX, MANIFEST, Document, des
 IMAGE = OciRef("registry.test", "team/app", Digest.of(b"an image"))
 TAG = f"sha256-{IMAGE.digest.hex}"
 REFERRERS = f"referrers/{IMAGE.digest}"
+ALLOWED = Allowlist(frozenset({IMAGE.host, "other.test"}))
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 ENVELOPE, SIGNED = "application/vnd.dsse.envelope.v1+json", "application/vnd.dev.cosign.simplesigning.v1+json"
 
 
 @dataclass
 class Paths:
-    """A repository that is a dictionary of paths; notes what it is asked for."""
+    """A repository that is a dictionary of paths, and of links to next pages; notes what it is asked for."""
 
     things: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     status: int = 404
+    links: dict[str, str] = field(default_factory=dict)
 
-    def get(self, reference: OciRef, path: str, write: Callable[[bytes], object], limit: int) -> None:
+    def get(self, reference: OciRef, path: str, write: Callable[[bytes], object], limit: int) -> Response:
         assert (reference.host, reference.name) == (IMAGE.host, IMAGE.name)
         self.asked.append(path)
         if path not in self.things:
             raise DownloadError("no", hint="", status=self.status)
-        assert len(self.things[path]) <= limit
-        write(self.things[path])
+        data = self.things[path]
+        write(data[:limit])
+        if len(data) > limit:
+            raise TooLargeError(Reason(ReasonCode.FETCH_LIMIT, path, "it has more bytes", ""))
+        return Response(200, {}, address(path), len(data))
+
+    def page_after(self, reference: OciRef, path: str, answer: Response) -> str:
+        if path not in self.links:
+            return ""
+        return pages.page_after(path, address(path), answer.url, self.links[path], ALLOWED)
 
     def decode(self, data: bytes) -> object:
         return parse_json(data)
 
     def hold(self, kind: str, *data: bytes) -> None:
         self.things |= {f"{kind}/{name_of(each)}": each for each in data}
+
+
+def address(path: str) -> str:
+    return f"https://{IMAGE.host}/v2/{IMAGE.name}/{path}"
 
 
 def manifest(*layers: Document, **more: object) -> Document:
@@ -123,6 +138,84 @@ def test_a_layer_that_comes_twice_is_asked_for_once() -> None:
     assert paths.asked.count(f"blobs/{name_of(b'x')}") == 1
 
 
+# Pages
+
+
+def paged(count: int, *, links: int | None = None) -> Paths:
+    """A list of so many pages, each of one manifest with one bundle, and of so many links."""
+    paths = Paths()
+    for number in range(count):
+        data = b"%d" % number
+        document = text(manifest(descriptor(data, BUNDLE)))
+        paths.hold("blobs", data)
+        paths.hold("manifests", document)
+        paths.things[page(number)] = listed(descriptor(document, MANIFEST, artifactType=BUNDLE))
+    paths.links = {page(number): f"?last={number + 1}" for number in range(count - 1 if links is None else links)}
+    return paths
+
+
+def page(number: int) -> str:
+    return f"{REFERRERS}?last={number}" if number else REFERRERS
+
+
+def test_pages() -> None:
+    """Of the referrers API alone; each is asked for once, in turn, behind what the one before it names."""
+    paths = paged(3)
+    assert [it.data for it in found(paths)] == [b"0", b"1", b"2"]
+    assert [it for it in paths.asked if it.startswith("referrers/")] == [page(0), page(1), page(2)]
+    assert paths.asked.index(page(1)) > paths.asked.index(f"blobs/{name_of(b'0')}")
+    tagged = Paths(things=paths.things | {f"manifests/{TAG}": paths.things.pop(page(0))})
+    tagged.links = {f"manifests/{TAG}": "?last=1"}
+    assert [it.data for it in found(tagged)] == [b"0"]
+
+
+@pytest.mark.parametrize(
+    ("target", "why"),
+    [
+        (f"https://other.test/v2/{IMAGE.name}/{REFERRERS}?last=1", "elsewhere: https://other.test/"),
+        (f"/v2/team/other/{REFERRERS}?last=1", "elsewhere"),
+        (f"/v2/{IMAGE.name}/referrers/{Digest.of(b'another')}?last=1", "elsewhere"),
+        ("https://unlisted.test/", "can't be asked for: https://unlisted.test/"),
+        (f"?last=1#{'x' * 5000}", "can't be asked for"),
+        ("", "leads back"),
+    ],
+)
+def test_a_page_that_is_not_asked_for(target: str, why: str) -> None:
+    paths = paged(2)
+    paths.links[REFERRERS] = target
+    every = found(paths)
+    assert [(it.data, why in it.problem) for it in every] == [(b"0", False), (b"", True)]
+    assert [it for it in paths.asked if it.startswith("referrers/")] == [REFERRERS]
+    assert f"manifests/{TAG}.sig" in paths.asked
+
+
+def test_pages_in_a_circle() -> None:
+    paths = paged(3)
+    paths.links[page(2)] = "?last=1"
+    assert [(it.data, "leads back" in it.problem) for it in found(paths)][2:] == [(b"2", False), (b"", True)]
+    assert paths.asked.count(page(1)) == 1
+
+
+def test_a_page_that_is_not_there() -> None:
+    assert ["breaks off" in it.problem for it in found(paged(2, links=2))] == [False, False, True]
+
+
+def test_a_page_that_is_none() -> None:
+    """What was read before it counts."""
+    paths = paged(3)
+    paths.things[page(1)] = b"[]"
+    assert [(it.data, "can't be read" in it.problem) for it in found(paths)] == [(b"0", False), (b"", True)]
+
+
+def test_how_many_pages_there_may_be() -> None:
+    empty = listed()
+    for count, said in ((attachments.MOST_PAGES, []), (attachments.MOST_PAGES + 1, [True])):
+        paths = paged(count)
+        paths.things |= {page(number): empty for number in range(count)}
+        assert ["more than 128 pages" in it for it in problems(paths)] == said
+        assert len([it for it in paths.asked if it.startswith("referrers/")]) == attachments.MOST_PAGES
+
+
 def test_what_else_refers_to_an_image_is_not_asked_for() -> None:
     paths, document = referring(b"one")
     listing(paths, document, artifactType="application/spdx+json")
@@ -168,13 +261,8 @@ def test_another_image_s() -> None:
         text({"schemaVersion": 1, "manifests": []}),
         text({"schemaVersion": 2, "mediaType": "text/plain", "manifests": []}),
         text({"schemaVersion": 2}),
-        text({"schemaVersion": 2, "manifests": [1]}),
-        listed({"mediaType": MANIFEST}),
-        listed(descriptor(b"x", MANIFEST) | {"size": -1}),
+        text({"schemaVersion": 2, "manifests": {}}),
         listed(descriptor(b"x", MANIFEST) | {"size": 1.5}),
-        listed(descriptor(b"x", MANIFEST) | {"digest": "../../x"}),
-        listed(descriptor(b"x", MANIFEST, artifactType=1)),
-        listed(descriptor(b"x", MANIFEST, annotations={"a": 1})),
     ],
 )
 def test_a_list_that_is_none_takes_nothing_from_the_others(data: bytes) -> None:
@@ -184,6 +272,31 @@ def test_a_list_that_is_none_takes_nothing_from_the_others(data: bytes) -> None:
     paths.things[REFERRERS] = data
     assert ["can't be read" in it for it in problems(paths)] == [True]
     assert [it.data for it in found(paths)] == [b"", b"one"]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        1,
+        {},
+        {"mediaType": MANIFEST},
+        descriptor(b"x", MANIFEST) | {"size": -1},
+        descriptor(b"x", MANIFEST) | {"digest": "../../x"},
+        descriptor(b"x", MANIFEST, artifactType=1),
+        descriptor(b"x", MANIFEST, artifactType="of several words"),
+        descriptor(b"x", MANIFEST, artifactType="a" * 256),
+        descriptor(b"x", MANIFEST, annotations={"a": 1}),
+        descriptor(b"x", MANIFEST, annotations={"a" * 2000 + str(number): 1 for number in range(100)}),
+    ],
+)
+def test_an_entry_that_is_none_takes_nothing_from_the_others(entry: Document) -> None:
+    """Registries write into the list what a party has attached."""
+    paths, document = referring(b"one")
+    paths.things[REFERRERS] = listed(entry, descriptor(text(document), MANIFEST, artifactType=BUNDLE))
+    said = found(paths)
+    assert [(it.data, bool(it.problem)) for it in said] == [(b"", True), (b"one", False)]
+    assert "an entry of the list of referrers can't be read: list.manifests[0]" in said[0].problem
+    assert len(said[0].problem) <= 1024
 
 
 @pytest.mark.parametrize(
@@ -224,11 +337,50 @@ def test_how_large_each_may_be() -> None:
     assert ["larger than" in it for it in problems(paths)] == [True]
 
 
+@pytest.mark.parametrize("announced", [0, 1, 2])
+def test_more_bytes_than_announced_take_nothing_from_the_others(announced: int) -> None:
+    """Whoever attaches something says how large it is: a layer in its manifest, a manifest in a list under the tag."""
+    paths, document = referring(b"one", b"two")
+    document["layers"][0]["size"] = announced
+    listing(paths, document)
+    assert [(it.data, "more bytes" in it.problem) for it in found(paths)] == [(b"", True), (b"two", False)]
+    good = descriptor(text(document), MANIFEST)
+    paths.things[REFERRERS] = listed(good | {"size": announced}, good)
+    assert [(it.data, "more bytes" in it.problem) for it in found(paths)][:1] == [(b"", True)]
+    assert found(paths)[-1].data == b"two"
+
+
+@pytest.mark.parametrize("where", [REFERRERS, f"manifests/{TAG}.att", f"manifests/{TAG}.sig"])
+def test_how_large_a_list_or_what_a_tag_names_may_be(where: str) -> None:
+    for size, said in ((LIMIT, []), (LIMIT + 1, [True])):
+        paths = Paths()
+        for each in (REFERRERS, f"manifests/{TAG}.att", f"manifests/{TAG}.sig"):
+            paths.things[each] = listed() if each == REFERRERS else text(manifest(descriptor(b"one", ENVELOPE)))
+        paths.hold("blobs", b"one")
+        paths.things[where] = paths.things[where].ljust(size)
+        assert [f"{where} can't be read: it has more bytes" in it for it in problems(paths)] == said
+        assert [it.data for it in found(paths) if it.data] == [b"one"] * (1 if said and where != REFERRERS else 2)
+
+
 def test_how_much_all_of_it_may_be() -> None:
-    paths, document = referring(b"one", b"two", b"three")
-    search = attachments._Search(IMAGE, paths, left=len(text(document)) + 6)
-    assert [(it.data, bool(it.problem)) for it in search.run()] == [(b"one", False), (b"two", False), (b"", True)]
+    """What fits is read, behind what doesn't too; what isn't there takes no room."""
+    paths, document = referring(b"one", b"gone", b"two", b"three", b"4")
+    del paths.things[f"blobs/{name_of(b'gone')}"]
+    room = len(paths.things[REFERRERS]) + len(text(document)) + 7
+    every = list(attachments._Search(IMAGE, paths, left=room).run())
+    assert [it.data for it in every] == [b"one", b"", b"two", b"", b"4"]
+    assert ["does not have it" in it.problem for it in every] == [False, True, False, False, False]
+    assert ["all that is attached" in it.problem for it in every] == [False, False, False, True, False]
+    assert f"blobs/{name_of(b'three')}" not in paths.asked
     assert attachments._Search(IMAGE, paths).left == attachments.MOST_BYTES
+
+
+def test_no_more_than_that_is_read_of_lists_and_of_what_tags_name() -> None:
+    paths = paged(3)
+    room = len(paths.things[page(0)]) + len(text(manifest(descriptor(b"0", BUNDLE)))) + 1 + 10
+    search = attachments._Search(IMAGE, paths, left=room)
+    assert [(it.data, "more bytes" in it.problem) for it in search.run()] == [(b"0", False), (b"", True)]
+    assert search.left == 0
 
 
 def test_how_many_there_may_be() -> None:
@@ -237,6 +389,12 @@ def test_how_many_there_may_be() -> None:
     for count, said in ((attachments.MOST_MANIFESTS, 0), (attachments.MOST_MANIFESTS + 1, 1)):
         paths.things[REFERRERS] = listed(*[descriptor(text(document), MANIFEST)] * count)
         assert len(problems(paths)) == said
+        paths.things[f"manifests/{TAG}.sig"] = text(manifest(descriptor(b"signed", SIGNED)))
+        paths.hold("blobs", b"signed")
+        assert [it.data for it in found(paths)][-1] == b"signed"
+    broken = listed(*[{}] * (attachments.MOST_MANIFESTS + 1))
+    assert len(found(Paths({REFERRERS: broken}))) == attachments.MOST_MANIFESTS + 1
+    assert "more than 128 manifests" in found(Paths({REFERRERS: broken}))[-1].problem
     paths = Paths()
     paths.hold("blobs", b"x")
     for count, said in ((attachments.MOST_LAYERS, 0), (attachments.MOST_LAYERS + 1, 1)):

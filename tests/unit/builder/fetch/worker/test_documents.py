@@ -16,6 +16,7 @@ from mvmnix.builder.fetch.worker.documents import (
     immutable,
     json_texts,
     narinfo,
+    next_page,
     refs,
     token,
 )
@@ -123,6 +124,48 @@ def test_links() -> None:
     assert immutable(b'<https://a>; rel="next", <https://b?c>; rel="immutable"') == ("https://b?c",)
     assert immutable(b'<https://a>; rel="next"') == ()
     assert immutable(b"<" * 16384) == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "targets"),
+    [
+        (b'</v2/x?last=1>; rel="next"', ("/v2/x?last=1",)),
+        (b"<?n=1,2;x>;rel=next", ("?n=1,2;x",)),
+        (b'<a> ; title="b, <c>; rel=\\"next\\"" ;REL = "prev NEXT" ;x', ("a",)),
+        (b"<a>; rel=prev, <b>; rel=next, <c>", ("b",)),
+        (b"<a>; rel=next, <a>; rel=next", ("a",)),
+        (b"<a>; rel=prev; rel=next", ()),
+        (b"<a>; rel=next; anchor=other", ()),
+        (b"<a>; rel=nextish, <b>; rel, <c>; rel=", ()),
+        (b"<>; rel=next", ("",)),
+        (b"<\xe9>; rel=next", ("\xe9",)),
+        (b", <a>; rel=next, ,", ("a",)),
+        (b"", ()),
+    ],
+)
+def test_the_next_page(field: bytes, targets: tuple[str, ...]) -> None:
+    """RFC 8288, section 3."""
+    assert next_page(field) == targets
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        (b"a; rel=next", "not a list of links"),
+        (b"<a; rel=next", "not a list of links"),
+        (b"<a>; rel=next <b>", "not a list of links"),
+        (b'<a>; rel="next', "not a list of links"),
+        (b"<a>; =next", "not a list of links"),
+        (b"<a>; rel=next, <b>; rel=next", "more than one next page"),
+        (b"<" * 16384, "not a list of links"),
+        (b"<a>;" * 4096, "not a list of links"),
+        (b"<a>; x" + b" " * 16384 + b"<", "not a list of links"),
+        (b'<a>; x="' + b"\\" * 16384, "not a list of links"),
+    ],
+)
+def test_a_link_field_that_is_none(field: bytes, why: str) -> None:
+    with pytest.raises(BadDocumentError, match=why):
+        next_page(field)
 
 
 def test_refs() -> None:
