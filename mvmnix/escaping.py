@@ -6,7 +6,6 @@ and other invisible characters, those that turn the direction of writing among t
 """
 
 import codecs
-import html
 import io
 import re
 import string
@@ -61,6 +60,8 @@ def escape_html(text: str) -> str:
     >>> escape_html("<a href='x'>")
     '&lt;a href=&#x27;x&#x27;&gt;'
     """
+    import html  # noqa: PLC0415 - it loads a table of all entities, and few commands write pages
+
     return html.escape(escape(text), quote=True)
 
 

@@ -3,9 +3,7 @@
 import errno
 import fcntl
 import os
-import secrets
 import shlex
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -126,7 +124,7 @@ class Directory:
         While that descriptor is open, in whatever process, `sweep` leaves the file alone.
         """
         while True:
-            name = f".{_component(stem)}.{secrets.token_hex(8)}.tmp"
+            name = f".{_component(stem)}.{os.urandom(8).hex()}.tmp"
             fd = self.create_file(name, mode)
             fcntl.flock(fd, fcntl.LOCK_EX)  # waits for a sweep at most, which may have seen it before it was held
             if os.fstat(fd).st_nlink:
@@ -189,6 +187,8 @@ class Directory:
 
     def remove_tree(self, name: str) -> None:
         """Remove a directory with all that is in it, following no symbolic link. Raises FileNotFoundError."""
+        import shutil  # noqa: PLC0415 - it loads compression libraries, and few commands remove a tree
+
         shutil.rmtree(_component(name), dir_fd=self.fd)
         self.sync()
 

@@ -11,7 +11,7 @@ from mvmnix.cli.output import answer
 from mvmnix.errors import Reason
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
-from mvmnix.provenance.identity import Inclusion
+from mvmnix.provenance.bundle import Inclusion
 from mvmnix.provenance.verify import AcceptedArtifact, Attested, Authentic, CountedBundle, signer_of
 
 #: What a key alone does not say, and what a log's word says that promises no time.

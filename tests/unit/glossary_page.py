@@ -61,7 +61,7 @@ STANDARDS: Final = {
     "provenance.bundle.Statement": _IN_TOTO,
     "provenance.bundle.Subject": f"{_IN_TOTO}, ResourceDescriptor",
     "provenance.identity.Identity": "Fulcio certificates; RFC 5280, SAN",
-    "provenance.identity.Inclusion": f"{_SIGSTORE}, InclusionPromise and InclusionProof",
+    "provenance.bundle.Inclusion": f"{_SIGSTORE}, InclusionPromise and InclusionProof",
     "provenance.slsa.ForeignStatement": _IN_TOTO,
     "provenance.slsa.Provenance": "SLSA v1.0, provenance",
     "provenance.verify.Summary": "SLSA v1.0, VSA",

@@ -10,7 +10,7 @@ from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.identity import Identity, Pattern, Signer, Trust, trusted_root
+from mvmnix.provenance.identity import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.verify import Requirements, VerificationCriteria
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class TrustChoice:
     def _root(self) -> bytes | None:
         if not self.trusted_root:
             return None
+        from mvmnix.provenance.identity import trusted_root  # noqa: PLC0415 - keys without one don't pay for it
+
         data = file_bytes(self.trusted_root, trusted_root.LIMIT)
         try:
             trusted_root.parse(data)

@@ -11,8 +11,8 @@ __getattr__, __dir__, __all__ = face(
             "distinct parse_subject PAYLOAD_TYPE Statement STATEMENT_LIMIT STATEMENT_TYPE Subject subject_value"
         ),
         "verification_material": (
-            "decode_base64 encode_base64 FINGERPRINT hash_output LogEntry Material Proof raw_bytes some_bytes "
-            "without_nulls"
+            "decode_base64 encode_base64 FINGERPRINT hash_output Inclusion LogEntry Material Proof raw_bytes "
+            "some_bytes without_nulls"
         ),
     },
     modules=["envelope", "statement"],

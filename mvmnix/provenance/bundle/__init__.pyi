@@ -13,6 +13,7 @@ from mvmnix.provenance.bundle.statement import (
 )
 from mvmnix.provenance.bundle.verification_material import (
     FINGERPRINT,
+    Inclusion,
     LogEntry,
     Material,
     Proof,
@@ -32,6 +33,7 @@ __all__ = [
     "STATEMENT_TYPE",
     "Blob",
     "Bundle",
+    "Inclusion",
     "LogEntry",
     "Material",
     "MessageBundle",

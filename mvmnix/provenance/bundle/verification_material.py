@@ -8,6 +8,7 @@ import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cache
 from typing import Any, Final, cast
 
@@ -28,6 +29,14 @@ FINGERPRINT: Final = r"[A-Za-z0-9+/]{43}="
 _WORD: Final = r"[A-Za-z0-9.]{1,32}"
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _NOTE: Final = r"(?s)[^\x00\ud800-\udfff]{1,16384}"
+
+
+class Inclusion(StrEnum):
+    """What shows that a log holds an entry: nothing, the log's promise (SET) alone, or a proof in its tree."""
+
+    NONE = "none"
+    PROMISED = "promised"
+    PROVED = "proved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +118,15 @@ class Material:
                 return only
             case _:
                 return None
+
+    @property
+    def inclusion(self) -> Inclusion:
+        """What it brings to show that a log holds the signature; whether that holds, identity/rekor.py says."""
+        if self.entry is None:
+            return Inclusion.NONE
+        if self.entry.proof is not None:
+            return Inclusion.PROVED
+        return Inclusion.NONE if self.entry.promise is None else Inclusion.PROMISED
 
     def to_value(self) -> Mapping[str, object]:
         """`VerificationMaterial`; what is empty does not stand there."""

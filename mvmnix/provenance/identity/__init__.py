@@ -6,7 +6,6 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "domain_check": "DomainCase IdentityFindings",
-        "rekor": "Inclusion",
         "revocation_check": "certified_key identity_words RevocationSubject",
         "revocations": "read_pattern RevocationFile Revoked",
         "sigstore": "Instance public_good_root",

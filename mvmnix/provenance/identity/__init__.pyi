@@ -9,7 +9,6 @@ from mvmnix.provenance.identity import (
     trusted_root,
 )
 from mvmnix.provenance.identity.domain_check import DomainCase, IdentityFindings
-from mvmnix.provenance.identity.rekor import Inclusion
 from mvmnix.provenance.identity.revocation_check import RevocationSubject, certified_key, identity_words
 from mvmnix.provenance.identity.revocations import RevocationFile, Revoked, read_pattern
 from mvmnix.provenance.identity.sigstore import Instance, public_good_root
@@ -19,7 +18,6 @@ __all__ = [
     "DomainCase",
     "Identity",
     "IdentityFindings",
-    "Inclusion",
     "Instance",
     "Pattern",
     "RevocationFile",

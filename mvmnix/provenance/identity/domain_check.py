@@ -1,21 +1,22 @@
 """Chooses which trust domain has to witness a signature, and asks it: for step 3 of authentication.py; pure.
 
 A certificate is evaluated against each domain that the policy has identities of, separately; a key against the one
-whose log its signer needs, or the one whose log an entry names.
+whose log its signer needs, or the one whose log an entry names. Most keys need no domain, and load none.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Bundle, MessageBundle
-from mvmnix.provenance.identity import transparency, trusted_root
-from mvmnix.provenance.identity.rekor import Inclusion
-from mvmnix.provenance.identity.transparency import DomainEvidence
+from mvmnix.provenance.bundle import Bundle, Inclusion, MessageBundle
 from mvmnix.provenance.identity.trust import Identity, Signer, Trust
+
+if TYPE_CHECKING:
+    from mvmnix.provenance.identity.transparency import DomainEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,11 @@ def _key(case: DomainCase, signer: Signer) -> IdentityFindings:
             return IdentityFindings({}, None, (Reason(ReasonCode.LOG_ENTRIES, case.what, why, hint),))
     if domain is None and not material.timestamps:
         return NOTHING
+    from mvmnix.provenance.identity import transparency, trusted_root  # noqa: PLC0415 - keys without a log don't need it
+
     steps = transparency.STEPS if domain is not None else (transparency.step_3_5_time,)
     root = None if domain is None else _root(domain, case.trust)
-    it = DomainEvidence(
+    it = transparency.DomainEvidence(
         case.what,
         case.bundle,
         domain,
@@ -87,11 +90,13 @@ def _key(case: DomainCase, signer: Signer) -> IdentityFindings:
         proof=case.proof,
     )
     reasons = tuple(reason for step in steps for reason in step(it))
-    included = Inclusion.NONE if reasons else transparency.inclusion(material)
+    included = Inclusion.NONE if reasons else material.inclusion
     return IdentityFindings({}, min(it.times, default=None), reasons, included)
 
 
 def _domain_of(log_id: bytes, trust: Trust) -> Digest | None:
+    from mvmnix.provenance.identity import trusted_root  # noqa: PLC0415 - as above
+
     return next((digest for digest in sorted(trust.roots) if trusted_root.parse(trust.roots[digest]).log(log_id)), None)
 
 
@@ -114,14 +119,14 @@ def _certificate(case: DomainCase) -> IdentityFindings:
     if passed:
         certified = {domain: names for domain, it in passed.items() for names in _certified(it)}
         moment = min((time for it in passed.values() for time in it.times), default=None)
-        return IdentityFindings(certified, moment, (), transparency.inclusion(case.bundle.material))
+        return IdentityFindings(certified, moment, (), case.bundle.material.inclusion)
     # of several domains, those tell what is wrong whose authority the certificate is of
     told = [reasons for _, _, reasons in heard]
     concerned = [reasons for reasons in told if not _is_strange(reasons)] or told
     return IdentityFindings({}, None, tuple(reason for reasons in concerned for reason in reasons))
 
 
-def _certified(it: DomainEvidence) -> Iterator[tuple[str, str]]:
+def _certified(it: "DomainEvidence") -> Iterator[tuple[str, str]]:
     """Subject and issuer of the certificate, where it names exactly one of each."""
     from mvmnix.provenance.identity import certificate_facts  # noqa: PLC0415 - as below
 
@@ -136,13 +141,14 @@ def _is_strange(reasons: tuple[Reason, ...]) -> bool:
     return any(reason.code is ReasonCode.CERTIFICATE_INVALID for reason in reasons)
 
 
-def _checked(case: DomainCase, domain: Digest) -> tuple[DomainEvidence, tuple[Reason, ...]]:
-    from mvmnix.provenance.identity import certificate_facts  # noqa: PLC0415 - loads X.509, which keys don't need
+def _checked(case: DomainCase, domain: Digest) -> "tuple[DomainEvidence, tuple[Reason, ...]]":
+    # loads X.509, which keys don't need
+    from mvmnix.provenance.identity import certificate_facts, transparency, trusted_root  # noqa: PLC0415
 
     root = _root(domain, case.trust)
     parsed = None if root is None else trusted_root.parse(root)
     facts = None if parsed is None else certificate_facts.gather(case.bundle, parsed, case.file)
-    it = DomainEvidence(case.what, case.bundle, domain, parsed, None, case.file, facts, case.proof)
+    it = transparency.DomainEvidence(case.what, case.bundle, domain, parsed, None, case.file, facts, case.proof)
     reasons = [reason for step in transparency.STEPS for reason in step(it)]
     forged = transparency.forged(it)
     if forged is not None:

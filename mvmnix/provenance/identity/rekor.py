@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Final
 
 from mvmnix import strict
@@ -21,14 +20,6 @@ from mvmnix.provenance.identity.trusted_root import Log, TrustedRoot
 _SIGNATURE: Final = re.compile("\u2014 ([^\\s+]{1,255}) ([A-Za-z0-9+/]+={0,2})")
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
 _HASH_SIZE: Final = hashlib.sha256().digest_size
-
-
-class Inclusion(StrEnum):
-    """What shows that a log holds an entry: nothing, the log's promise (SET) alone, or a proof in its tree."""
-
-    NONE = "none"
-    PROMISED = "promised"
-    PROVED = "proved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +136,6 @@ def _unproven(body: bytes, proof: Proof, log: Log) -> Iterator[str]:
         log.key.verified(checkpoint.text, checkpoint.signature_of(log)[1])
     except ValueError as error:
         yield f"its checkpoint is not the log's: {error}"
-
-
-def inclusion(entry: LogEntry) -> Inclusion:
-    """What an entry brings to show that the log holds it; whether that holds, the functions above say."""
-    if entry.proof is not None:
-        return Inclusion.PROVED
-    return Inclusion.NONE if entry.promise is None else Inclusion.PROMISED
 
 
 def promised_time(entry: LogEntry) -> datetime | None:

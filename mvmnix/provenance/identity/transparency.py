@@ -31,7 +31,7 @@ from mvmnix.keys import PublicKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import Bundle, LogEntry, Material, MessageBundle
 from mvmnix.provenance.identity import rekor, rekor_body
-from mvmnix.provenance.identity.rekor import Inclusion, promised_time
+from mvmnix.provenance.identity.rekor import promised_time
 from mvmnix.provenance.identity.rekor_body import TIMELESS, Expected, Recorded
 from mvmnix.provenance.identity.trusted_root import TrustedRoot, Window
 from mvmnix.strict import MalformedError, show_time
@@ -229,8 +229,3 @@ STEPS: tuple[Step, ...] = (step_3_1_root, *_OTHERS[:5], step_3_7_certificate, st
 def forged(it: DomainEvidence) -> str | None:
     """Why the signature is not the certified key's; None where it is, and for a plain key's, which step 3 checks."""
     return None if it.facts is None else it.facts.forged
-
-
-def inclusion(material: Material) -> Inclusion:
-    """What shows that a log holds the signature, once no step refuses."""
-    return Inclusion.NONE if material.entry is None else rekor.inclusion(material.entry)

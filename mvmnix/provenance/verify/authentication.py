@@ -28,12 +28,11 @@ from typing import Final, NoReturn, assert_never, final, override
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import FINGERPRINT, PAYLOAD_TYPE, Blob, Bundle, MessageBundle, envelope
+from mvmnix.provenance.bundle import FINGERPRINT, PAYLOAD_TYPE, Blob, Bundle, Inclusion, MessageBundle, envelope
 from mvmnix.provenance.identity import (
     DomainCase,
     Identity,
     IdentityFindings,
-    Inclusion,
     RevocationSubject,
     Signer,
     Trust,

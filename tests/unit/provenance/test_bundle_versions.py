@@ -13,8 +13,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.identity.rekor import Inclusion
+from mvmnix.provenance.bundle import Inclusion, envelope
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.verify.authentication import Attested, authenticate, authenticate_foreign
 from tests.private_sigstore import Hooks, Json, Sigstore

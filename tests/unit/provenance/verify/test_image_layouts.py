@@ -11,8 +11,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Blob, envelope
-from mvmnix.provenance.identity import Inclusion
+from mvmnix.provenance.bundle import Blob, Inclusion, envelope
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.verify import artifact_verifier, image_layouts
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, VerificationCriteria, judge_artifact
