@@ -1,5 +1,6 @@
 """The door: finds the asked command, imports only what it needs, and turns failures into words and exit codes."""
 
+import gc
 import importlib
 import os
 import sys
@@ -147,7 +148,10 @@ def cli(context: click.Context, quiet: bool, verbose: int) -> None:
 
 def main() -> None:
     """Give up root's rights, where this process has them, and run the command line (docs/privileges.md)."""
-    run(_give_up_root)
+    try:
+        run(_give_up_root)
+    finally:
+        gc.freeze()  # the interpreter, at its end, would look for garbage in all that it loaded
 
 
 def run(first: Callable[[], None] = lambda: None) -> None:
