@@ -7,7 +7,7 @@ from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.provenance.bundle import Blob
-from mvmnix.provenance.verify import AcceptedArtifact, Packed, VerificationCriteria, judge_artifact
+from mvmnix.provenance.verify import AcceptedArtifact, HandedIn, VerificationCriteria
 
 #: How an image in a registry is named.
 _IN_REGISTRY = "oci://"
@@ -34,14 +34,14 @@ def verify_artifacts(
     """
     if not bundle and any(files.digest_in(artifact) for artifact in artifacts):
         raise UsageError("a digest has no bundle beside it", hint="name one: --bundle BUNDLE")
-    shared = bundles.bundles(bundle) if bundle else None
+    shared = HandedIn(bundles.bundles(bundle), criteria) if bundle else None
     verdicts = list[ArtifactVerdict]()
-    for name, blob, handed_in in [_handed_in(name, shared) for name in artifacts]:
+    for name, blob, handed_in in [_handed_in(name, shared, criteria) for name in artifacts]:
         try:
             if in_registry(name) and not handed_in:
                 why, hint = "its registry has neither bundle nor attestation nor signature for it", "have it signed"
                 raise refuse(ReasonCode.ATTESTATION_MISSING, name, why, hint)
-            verdicts.append(judge_artifact(name, blob, handed_in, criteria))
+            verdicts.append(handed_in.judge(name, blob))
         except RefusedError as refused:
             verdicts.append(FailedArtifact(name, blob, refused))
     return tuple(verdicts)
@@ -52,11 +52,12 @@ def in_registry(artifact: str) -> bool:
     return artifact.startswith(_IN_REGISTRY)
 
 
-def _handed_in(name: str, shared: Sequence[bytes] | None) -> tuple[str, Blob, Sequence[bytes | Packed]]:
+def _handed_in(name: str, shared: HandedIn | None, criteria: VerificationCriteria) -> tuple[str, Blob, HandedIn]:
     """What a name means, and the bundles: those that were named, or those that are where it is."""
     if not in_registry(name):
-        return name, files.blob(name), bundles.beside(name) if shared is None else shared
+        blob = files.blob(name)
+        return name, blob, HandedIn(bundles.beside(name), criteria) if shared is None else shared
     from mvmnix.api.verify import attached  # noqa: PLC0415 - files don't pay for what asks a network
 
     image = attached.image_blob(name)
-    return name, image, attached.attachments_of(name) if shared is None else shared
+    return name, image, HandedIn(attached.attachments_of(name), criteria) if shared is None else shared

@@ -2,6 +2,7 @@ from mvmnix.provenance.verify import explain, image_layouts, vsa, vsa_inputs
 from mvmnix.provenance.verify.artifact_verifier import (
     AcceptedArtifact,
     CountedBundle,
+    HandedIn,
     VerificationCriteria,
     judge_artifact,
     signer_of,
@@ -35,6 +36,7 @@ __all__ = [
     "Authentic",
     "Claimed",
     "CountedBundle",
+    "HandedIn",
     "ImageEvidence",
     "Packed",
     "Quorum",

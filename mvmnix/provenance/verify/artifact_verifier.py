@@ -1,5 +1,8 @@
 """Judges which of the bundles that were handed in count for a file, each alone; pure but for reading that file.
 
+Bundles may be handed in for many files. What doesn't depend on the file is done once: who signed a statement, which
+files it names, and whether it meets the requirements.
+
 A registry's answer is unpacked first (registry_responses.py, image_layouts.py). For each bundle, in this order, and
 what one of the first two steps refuses is not read further:
 
@@ -14,9 +17,10 @@ many by different signers, of different builds, as the policy asks for.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import PurePath
-from typing import Final, assert_never
+from typing import Final
 
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError, bounded
@@ -26,10 +30,18 @@ from mvmnix.provenance.bundle import PAYLOAD_TYPE, Blob
 from mvmnix.provenance.identity import Trust
 from mvmnix.provenance.slsa import ForeignStatement, foreign_builds, in_toto
 from mvmnix.provenance.verify import registry_responses
-from mvmnix.provenance.verify.authentication import Attested, Authentic, Claim, authenticate_foreign, only_refusals
+from mvmnix.provenance.verify.authentication import (
+    Attested,
+    Authentic,
+    Claim,
+    ForeignBundle,
+    authenticate_read,
+    only_refusals,
+    read_foreign,
+)
 from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.registry_responses import Packed
-from mvmnix.provenance.verify.requirements import Requirements, StatementPosition, unmet
+from mvmnix.provenance.verify.requirements import CheckedStatement, ParsedStatement, Requirements, StatementPosition
 
 _HAND_IN: Final = "hand in the file's bundle: `mvm verify --bundle BUNDLE …`"
 
@@ -82,25 +94,50 @@ def judge_artifact(
     name: str, blob: Blob, bundles: Sequence[bytes | Packed], criteria: VerificationCriteria
 ) -> AcceptedArtifact:
     """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
-    counted, reasons = list[CountedBundle](), list[Reason]()
-    unpacked = registry_responses.unpack_all(bundles)
-    for number, packed in enumerate(unpacked, 1):
-        try:
-            with only_refusals(name):
-                counted.append(_alone(StatementPosition(name, number, len(unpacked)), blob, packed, criteria))
-        except RefusedError as error:
-            reasons.extend(error.reasons)
-    reasons += _revoked(name, blob, criteria)
-    voices = _voices(counted)
-    if not bundles:
-        why = "no bundle was handed in that could say anything about it"
-        reasons.append(Reason(ReasonCode.ATTESTATION_MISSING, name, why, _HAND_IN))
-    elif counted and voices < criteria.signers:
-        why = f"{voices} of {criteria.signers} builders that the policy asks for have built it"
-        reasons.append(Reason(ReasonCode.REBUILDS_MISSING, name, why, "hand in the bundles of other builders as well"))
-    if voices < criteria.signers or blob.digest in criteria.trust.revocations.digests:
-        raise RefusedError(*reasons)
-    return AcceptedArtifact(name, blob, tuple(counted), bounded(reasons))
+    return HandedIn(bundles, criteria).judge(name, blob)
+
+
+class HandedIn:
+    """Bundles that any number of files are judged by."""
+
+    def __init__(self, bundles: Sequence[bytes | Packed], criteria: VerificationCriteria) -> None:
+        unpacked = registry_responses.unpack_all(bundles)
+        # of a statement about many files, which is not kept for each bundle
+        parse = lru_cache(maxsize=1)(in_toto.parse)
+        self._criteria = criteria
+        self._bundles = tuple(
+            _HandedInBundle(packed, StatementPosition("", number, len(unpacked)), criteria, parse)
+            for number, packed in enumerate(unpacked, 1)
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._bundles)
+
+    def judge(self, name: str, blob: Blob) -> AcceptedArtifact:
+        """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
+        criteria, counted, reasons = self._criteria, list[CountedBundle](), list[Reason]()
+        for each in self._bundles:
+            try:
+                with only_refusals(name):
+                    found = each.judged(name, blob)
+            except RefusedError as error:
+                found = error.reasons
+            if isinstance(found, CountedBundle):
+                counted.append(found)
+            else:
+                reasons.extend(found)
+        reasons += _revoked(name, blob, criteria)
+        voices = _voices(counted)
+        if not self:
+            why = "no bundle was handed in that could say anything about it"
+            reasons.append(Reason(ReasonCode.ATTESTATION_MISSING, name, why, _HAND_IN))
+        elif counted and voices < criteria.signers:
+            why = f"{voices} of {criteria.signers} builders that the policy asks for have built it"
+            hint = "hand in the bundles of other builders as well"
+            reasons.append(Reason(ReasonCode.REBUILDS_MISSING, name, why, hint))
+        if voices < criteria.signers or blob.digest in criteria.trust.revocations.digests:
+            raise RefusedError(*reasons)
+        return AcceptedArtifact(name, blob, tuple(counted), bounded(reasons))
 
 
 def _voices(counted: Sequence[CountedBundle]) -> int:
@@ -123,32 +160,94 @@ def _revoked(name: str, blob: Blob, criteria: VerificationCriteria) -> Iterator[
         yield Reason(ReasonCode.IMAGE_REVOKED, name, why, hint)
 
 
-def _alone(place: StatementPosition, blob: Blob, packed: Packed, criteria: VerificationCriteria) -> CountedBundle:
-    data = packed.data
-    if packed.problem:
-        raise RefusedError(place.reason(ReasonCode.BUNDLE_MALFORMED, f"{place.name}: {packed.problem}", _HAND_IN))
-    try:
-        trust, role, over = criteria.trust, criteria.role, _signed_file(packed, blob)
-        attested = authenticate_foreign(
-            data, trust=trust, role=role, what=place.name, blob=over, stamped=packed.stamped
-        )  # 1
-    except RefusedError as error:
-        raise RefusedError(
-            *(Reason(it.code, place.artifact, _said(it, place), it.hint) for it in error.reasons)
-        ) from error
-    signed = StatementPosition(place.artifact, place.number, place.total, signer_of(attested))
-    match attested.content:
-        case Claim():
-            claim = _statement(attested, attested.content, blob, criteria.wanted, signed)  # 2, 3
-            _as_packed(packed, claim, blob, signed)  # 3
-            further = tuple(criteria.further(claim, attested, signed))  # 4
-            if further:
-                raise RefusedError(*further)
-            return CountedBundle(place.number, attested, claim, attested.content.payload)
-        case Digest():
-            return _signature(attested, packed, blob, criteria, signed)  # 2, 3
-        case _:
-            assert_never(attested.content)
+type _Refused = tuple[Reason, ...]
+
+
+class _HandedInBundle:
+    """One bundle. Reasons that hold for any file are about no file yet: `judged` says which."""
+
+    def __init__(
+        self,
+        packed: Packed,
+        place: StatementPosition,
+        criteria: VerificationCriteria,
+        parse: Callable[[bytes], ForeignStatement],
+    ) -> None:
+        self._packed, self._place, self._criteria, self._parse = packed, place, criteria, parse
+        self._statement: CheckedStatement | _Refused | None = None
+
+    def judged(self, name: str, blob: Blob) -> "CountedBundle | _Refused":
+        """What it is worth for a file, or why nothing. Raises RefusedError."""
+        settled = self._settled  # 1
+        attested = self._over_file(settled, blob) if isinstance(settled, ForeignBundle) else settled
+        if isinstance(attested, tuple):
+            return _about(name, attested)
+        place = StatementPosition(name, self._place.number, self._place.total, signer_of(attested))
+        if not isinstance(attested.content, Claim):
+            return _signature(attested, self._packed, blob, self._criteria, place)  # 2, 3
+        statement = self._checked(attested, attested.content)  # 2
+        if isinstance(statement, tuple):
+            return _about(name, statement)
+        if reasons := statement.unmet(blob, place):  # 3
+            return reasons
+        claim = self._parse(attested.content.payload)
+        _as_packed(self._packed, claim, blob, place)  # 3
+        if further := tuple(self._criteria.further(claim, attested, place)):  # 4
+            return further
+        return CountedBundle(place.number, attested, claim, attested.content.payload)
+
+    @cached_property
+    def _settled(self) -> "Attested | ForeignBundle | _Refused":
+        """Who signed a statement, or why it is none of those who are trusted; a bare signature, as it was read."""
+        if self._packed.problem:
+            why = f"{self._place.name}: {self._packed.problem}"
+            return (self._place.reason(ReasonCode.BUNDLE_MALFORMED, why, _HAND_IN),)
+        try:
+            read = read_foreign(self._packed.data, self._place.name, self._packed.stamped)
+            return read if read.is_over_file else self._authenticated(read, None)
+        except RefusedError as error:
+            return _said(error, self._place)
+
+    def _over_file(self, read: ForeignBundle, blob: Blob) -> "Attested | _Refused":
+        try:
+            return self._authenticated(read, _signed_file(self._packed, blob))
+        except RefusedError as error:
+            return _said(error, self._place)
+
+    def _authenticated(self, read: ForeignBundle, over: Blob | None) -> Attested:
+        trust, role = self._criteria.trust, self._criteria.role
+        return authenticate_read(read, trust=trust, role=role, what=self._place.name, blob=over)
+
+    def _checked(self, attested: Attested, content: Claim) -> "CheckedStatement | _Refused":
+        """What it says to any file; found out once."""
+        if self._statement is None:
+            place = replace(self._place, signer=signer_of(attested))
+            self._statement = self._check(content, attested.certificate, place)
+        return self._statement
+
+    def _check(self, content: Claim, certificate: bytes, place: StatementPosition) -> "CheckedStatement | _Refused":
+        if content.payload_type != PAYLOAD_TYPE:
+            hint = "sign an in-toto statement"
+            return (place.mismatch(ReasonCode.BUNDLE_MALFORMED, PAYLOAD_TYPE, content.payload_type, hint),)
+        try:
+            claim = self._parse(content.payload)
+        except RefusedError as error:
+            return place.refused(error)
+        return CheckedStatement(ParsedStatement(claim, self._criteria.wanted, place, certificate))
+
+
+def _about(name: str, reasons: _Refused) -> _Refused:
+    return tuple(replace(it, what=name) for it in reasons)
+
+
+def _said(error: RefusedError, place: StatementPosition) -> _Refused:
+    """Why a bundle is not authentic, as reasons about its place among the others."""
+    return tuple(Reason(it.code, "", _why(it, place), it.hint) for it in error.reasons)
+
+
+def _why(it: Reason, place: StatementPosition) -> str:
+    about = "" if it.what == place.name else f"{it.what}: "
+    return f"{place.name}: {about}{it.why}"
 
 
 def _names_image(signed: bytes, blob: Blob, place: StatementPosition) -> None:
@@ -163,27 +262,9 @@ def _names_image(signed: bytes, blob: Blob, place: StatementPosition) -> None:
         raise RefusedError(place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(blob), str(said), hint))
 
 
-def _said(it: Reason, place: StatementPosition) -> str:
-    about = "" if it.what == place.name else f"{it.what}: "
-    return f"{place.name}: {about}{it.why}"
-
-
 def signer_of(it: Attested | Authentic) -> str:
     """Who signed, for people: the certified identity, or the key's name in the policy or on the command line."""
     return it.signer.name if it.identity is None else f"{it.identity[0]}, certified by {it.identity[1]}"
-
-
-def _statement(
-    attested: Attested, content: Claim, blob: Blob, wanted: Requirements, place: StatementPosition
-) -> ForeignStatement:
-    if content.payload_type != PAYLOAD_TYPE:
-        raise RefusedError(
-            place.mismatch(ReasonCode.BUNDLE_MALFORMED, PAYLOAD_TYPE, content.payload_type, "sign an in-toto statement")
-        )
-    reasons = unmet(content.payload, blob, wanted, place, attested.certificate)
-    if reasons:
-        raise RefusedError(*reasons)
-    return in_toto.parse(content.payload)
 
 
 def _as_packed(packed: Packed, claim: ForeignStatement, blob: Blob, place: StatementPosition) -> None:
@@ -210,7 +291,7 @@ def _signed_file(packed: Packed, blob: Blob) -> Blob:
 def _signature(
     attested: Attested, packed: Packed, blob: Blob, criteria: VerificationCriteria, place: StatementPosition
 ) -> CountedBundle:
-    """A signature over the file itself, which authenticate_foreign has compared, or over a text that names it."""
+    """A signature over the file itself, which authenticate_read has compared, or over a text that names it."""
     if packed.signed is not None:
         _names_image(packed.signed, blob, place)
     promised_statement = packed.predicate_type is not None

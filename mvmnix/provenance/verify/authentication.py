@@ -155,6 +155,20 @@ class Submission:
         return next(iter(self.findings.certified.values()), None)
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignBundle:
+    """A bundle of any tool, `data`, that was read and not authenticated; `canonical` is as mvm would write it."""
+
+    data: bytes
+    bundle: Bundle | MessageBundle
+    canonical: bytes
+
+    @property
+    def is_over_file(self) -> bool:
+        """Whether it is a bare signature: then whether it holds depends on the file."""
+        return isinstance(self.bundle, MessageBundle)
+
+
 type Step = Callable[[Submission], Findings]
 _AGAIN: Final = "get an unchanged copy, or have it signed again"
 _ADD: Final = "have it signed by a trusted one, or add this one to trust.toml or `mvm verify`, if you mean to"
@@ -254,12 +268,25 @@ def authenticate_foreign(
     `stamped` is the envelope as it came, where its timestamps are over that. What the payload of an envelope means, its
     type included, is for the caller. Raises RefusedError with every reason.
     """
+    return authenticate_read(read_foreign(data, what, stamped), trust=trust, what=what, role=role, blob=blob)
+
+
+def read_foreign(data: bytes, what: str, stamped: bytes = b"") -> ForeignBundle:
+    """Read a bundle of any tool, for `authenticate_read`. Raises RefusedError."""
     with only_refusals(what):
         bundle, canonical = envelope.read_foreign(data)
         if stamped and isinstance(bundle, Bundle):
             bundle = replace(bundle, stamped=stamped)
-        proof = trust.require_inclusion
-        it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=blob, proof=proof)
+        return ForeignBundle(data, bundle, canonical)
+
+
+def authenticate_read(
+    read: ForeignBundle, *, trust: Trust, what: str, role: Role | None = None, blob: Blob | None = None
+) -> Attested:
+    """As `authenticate_foreign`, of a bundle that was read."""
+    with only_refusals(what):
+        data, bundle, proof = read.data, read.bundle, trust.require_inclusion
+        it = _submitted(data, bundle, read.canonical, what=what, trust=trust, role=role, blob=blob, proof=proof)
         signer, steps = _passed(it, FOREIGN_STEPS)
         content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _sha256(_needed(blob))
         seen, certificate = it.findings, bundle.material.certificate

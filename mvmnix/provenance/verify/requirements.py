@@ -1,18 +1,20 @@
 """Holds a signed statement against a file and what is required of it, all requirements at once; pure.
 
 A statement counts for a file when it alone meets every requirement: two that meet half of them each are worth nothing
-together. Who signed it is settled before, by provenance/verify/authentication.py.
+together. Who signed it is settled before, by provenance/verify/authentication.py. What is required of it doesn't
+depend on the file, and is looked at once for any number of files.
 """
 
 import shlex
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.provenance.bundle import Blob
 from mvmnix.provenance.identity import certified_build
-from mvmnix.provenance.slsa import BuildSource, ForeignStatement, foreign_builds, in_toto, source_summaries
+from mvmnix.provenance.slsa import BuildSource, ForeignStatement, foreign_builds, source_summaries
 
 #: Subjects that a reason lists.
 _SHOWN: Final = 4
@@ -78,40 +80,52 @@ class StatementPosition:
 
 @dataclass(frozen=True, slots=True)
 class ParsedStatement:
-    """A statement that could be read, beside the file and what is required; `certificate` is its signer's, in DER."""
+    """A statement that could be read, beside what is required; `certificate` is its signer's, in DER, b"" for a key."""
 
     claim: ForeignStatement
-    artifact: Blob
     wanted: Requirements
     place: StatementPosition
     certificate: bytes
 
 
-def unmet(
-    payload: bytes, artifact: Blob, wanted: Requirements, place: StatementPosition, certificate: bytes = b""
-) -> tuple[Reason, ...]:
-    """Why this statement does not count for that file; nothing when it does. `certificate` is b"" for a key."""
-    try:
-        claim = in_toto.parse(payload)
-    except RefusedError as error:
-        return place.refused(error)
-    return tuple(
-        reason for check in CHECKS for reason in check(ParsedStatement(claim, artifact, wanted, place, certificate))
-    )
+class CheckedStatement:
+    """What is known of a statement for any file: which files it names, and why it counts for none, if so.
 
+    The statement itself is not kept: a thousand of them take more memory than their bundles.
+    """
 
-def about_file(it: ParsedStatement) -> Iterator[Reason]:
-    """It names the file: a subject whose digests are all the file's."""
-    try:
-        if any(it.artifact.is_named(each.digests) for each in it.claim.subjects):
+    def __init__(self, it: ParsedStatement) -> None:
+        self._reasons = tuple(reason for check in CHECKS for reason in check(it))
+        sets = [each.digests for each in it.claim.subjects if each.digests]
+        named = sorted({str(each) for each in it.claim.subjects if each.digests})
+        more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
+        self._said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256, SHA-384 or SHA-512"
+        self._by_sha256 = defaultdict[str | None, list[Mapping[str, str]]](list)
+        for digests in sets:
+            self._by_sha256[digests.get("sha256")].append(digests)
+
+    def unmet(self, artifact: Blob, place: StatementPosition) -> tuple[Reason, ...]:
+        """Why the statement does not count for that file, which `place` has the name of; nothing when it does."""
+        return (*self._about_file(artifact, place), *(replace(it, what=place.artifact) for it in self._reasons))
+
+    def _about_file(self, artifact: Blob, place: StatementPosition) -> Iterator[Reason]:
+        """It names the file: a subject whose digests are all the file's."""
+        try:
+            if any(map(artifact.is_named, self._candidates(artifact))):
+                return
+        except ValueError as error:
+            yield place.reason(ReasonCode.SUBJECT_MISMATCH, f"{place.name}: {error}", _OTHER)
             return
-    except ValueError as error:
-        yield it.place.reason(ReasonCode.SUBJECT_MISMATCH, f"{it.place.name}: {error}", _OTHER)
-        return
-    named = sorted({str(each) for each in it.claim.subjects if each.digests})
-    more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
-    said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256, SHA-384 or SHA-512"
-    yield it.place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(it.artifact), said, _OTHER)
+        yield place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(artifact), self._said, _OTHER)
+
+    def _candidates(self, artifact: Blob) -> Iterator[Mapping[str, str]]:
+        """The sets of digests that may name it: another SHA-256 than the file's names another file."""
+        if artifact.digest is None:
+            for several in self._by_sha256.values():
+                yield from several
+        else:
+            yield from self._by_sha256.get(artifact.digest.hex, ())
+            yield from self._by_sha256.get(None, ())
 
 
 def of_type(it: ParsedStatement) -> Iterator[Reason]:
@@ -210,4 +224,4 @@ def _what_would_match(said: BuildSource) -> str:
 
 type Check = Callable[[ParsedStatement], Iterator[Reason]]
 
-CHECKS: Final[tuple[Check, ...]] = (about_file, of_type, by_builder, from_source, at_source_level, as_certified)
+CHECKS: Final[tuple[Check, ...]] = (of_type, by_builder, from_source, at_source_level, as_certified)

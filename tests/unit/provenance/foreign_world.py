@@ -3,7 +3,11 @@
 import json
 from typing import Any
 
+from mvmnix.errors import Reason, RefusedError
 from mvmnix.model import Digest
+from mvmnix.provenance.bundle import Blob
+from mvmnix.provenance.slsa import in_toto
+from mvmnix.provenance.verify.requirements import CheckedStatement, ParsedStatement, Requirements, StatementPosition
 
 ARTIFACT = b"an application\n"
 DIGEST = Digest.of(ARTIFACT)
@@ -62,3 +66,14 @@ def generator(repository: str = REPOSITORY, ref: str = REF, commit: str = COMMIT
 def to_bytes(value: Json) -> bytes:
     """As tools write it: not canonical."""
     return json.dumps(value, indent=1).encode()
+
+
+def unmet(
+    payload: bytes, artifact: Blob, wanted: Requirements, place: StatementPosition, certificate: bytes = b""
+) -> tuple[Reason, ...]:
+    """Why a statement does not count for a file; nothing when it does."""
+    try:
+        claim = in_toto.parse(payload)
+    except RefusedError as error:
+        return place.refused(error)
+    return CheckedStatement(ParsedStatement(claim, wanted, place, certificate)).unmet(artifact, place)

@@ -18,7 +18,7 @@ from mvmnix.provenance.slsa import build_types, foreign_builds
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.verify import requirements
 from mvmnix.provenance.verify.artifact_verifier import VerificationCriteria, judge_artifact
-from mvmnix.provenance.verify.requirements import Requirements, StatementPosition, unmet
+from mvmnix.provenance.verify.requirements import Requirements, StatementPosition
 from tests.private_sigstore import Hooks, der
 from tests.unit.provenance.foreign_world import (
     ARTIFACT,
@@ -34,6 +34,7 @@ from tests.unit.provenance.foreign_world import (
     generator,
     statement,
     to_bytes,
+    unmet,
     workflow,
 )
 from tests.unit.provenance.forgeries import ISSUER, KEY, NOW, OURS, SUBJECT, drop, identity, put

@@ -19,8 +19,13 @@ from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
-from mvmnix.provenance.verify import requirements
-from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, VerificationCriteria, judge_artifact
+from mvmnix.provenance.verify import artifact_verifier, requirements
+from mvmnix.provenance.verify.artifact_verifier import (
+    AcceptedArtifact,
+    HandedIn,
+    VerificationCriteria,
+    judge_artifact,
+)
 from mvmnix.provenance.verify.release_checks import is_own
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.unit.provenance import foreign_world as foreign
@@ -112,7 +117,6 @@ def test_what_was_not_expected_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("check", requirements.CHECKS[:-2], ids=lambda it: it.__name__)
 def test_each_check_is_needed(check: requirements.Check, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = {
-        "about_file": foreign.statement(V1, foreign.workflow(), Digest.of(b"other")),
         "of_type": foreign.statement(V0_2, foreign.generator()),
         "by_builder": foreign.statement(V1, foreign.workflow()),
         "from_source": foreign.statement(V1, foreign.workflow(ref="refs/heads/main")),
@@ -125,6 +129,14 @@ def test_each_check_is_needed(check: requirements.Check, monkeypatch: pytest.Mon
         judged(data, wanted=wanted)
     monkeypatch.setattr(requirements, "CHECKS", tuple(each for each in requirements.CHECKS if each is not check))
     assert judged(data, wanted=wanted).counted
+
+
+def test_that_it_is_about_the_file_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = bundle(foreign.statement(V1, foreign.workflow(), Digest.of(b"other")))
+    with pytest.raises(RefusedError):
+        judged(data, wanted=Requirements())
+    monkeypatch.setattr(requirements.CheckedStatement, "_about_file", lambda *_: ())
+    assert judged(data, wanted=Requirements()).counted
 
 
 def test_a_revoked_bundle_or_key_counts_for_nothing() -> None:
@@ -290,3 +302,83 @@ def test_a_revoked_file_is_refused_whatever_counts_for_it() -> None:
     with pytest.raises(RefusedError, match="is revoked: 'it is broken'") as caught:
         under(VerificationCriteria(Trust(TRUST.signers, {}, revoked), ALL), run("1"))
     assert caught.value.codes == (Code.IMAGE_REVOKED,)
+
+
+# Bundles for many files
+
+FILES = {name: Blob(Digest.of(data), lambda data=data: data) for name, data in (("a", b"A"), ("b", b"B"), ("c", b"C"))}
+
+
+def about(*data: bytes, **more: Any) -> bytes:
+    return bundle(foreign.statement(V1, foreign.workflow(), *map(Digest.of, data), **more))
+
+
+def escaped(data: bytes) -> bytes:
+    """The same JSON, whose name for a bare signature is spelled otherwise."""
+    assert b'"messageSignature"' in data
+    return data.replace(b'"messageSignature"', b'"message\\u0053ignature"')
+
+
+MIXED = (
+    about(b"A", b"B"),
+    bare(content=b"A"),
+    escaped(bare(content=b"B")),
+    bare(OTHER, content=b"C"),
+    envelope.sign(b"no statement", KEY).to_bytes(),
+    b"no bundle",
+    about(b"C", version="v2"),
+    about(b"B"),
+    bundle(foreign.statement(V0_2, foreign.generator(), Digest.of(b"C"))),
+    bundle({**foreign.statement(V1, {}), "subject": [{"digest": {"sha512": "0" * 128}}, {"digest": {}}]}),
+)
+
+
+def verdict(handed_in: HandedIn, name: str) -> tuple[list[tuple[int, Digest | None]], tuple[Reason, ...]]:
+    """Which bundles count, what each is over, and why the others don't."""
+    try:
+        found = handed_in.judge(name, FILES[name])
+    except RefusedError as error:
+        return [], error.reasons
+    counted = [
+        (it.number, it.attested.content if isinstance(it.attested.content, Digest) else None) for it in found.counted
+    ]
+    return counted, found.others
+
+
+@pytest.mark.parametrize("order", ["abc", "cba", "bacab"])
+@pytest.mark.parametrize("wanted", [Requirements(), Requirements(V1, REPOSITORY, TAG)])
+def test_each_file_has_the_verdict_that_it_has_alone(order: str, wanted: Requirements) -> None:
+    standard = VerificationCriteria(TRUST, wanted)
+    shared = HandedIn(MIXED, standard)
+    for name in order:
+        assert verdict(shared, name) == verdict(HandedIn(MIXED, standard), name)
+        assert all(it.what == name for it in verdict(shared, name)[1])
+
+
+def test_a_bare_signature_counts_for_its_own_file_alone() -> None:
+    shared = HandedIn(MIXED, VerificationCriteria(TRUST, Requirements()))
+    a, b = (Digest.of(data) for data in (b"A", b"B"))
+    assert [verdict(shared, name)[0] for name in "abcab"] == [
+        [(1, None), (2, a)],
+        [(1, None), (3, b), (8, None)],
+        [(9, None)],
+        [(1, None), (2, a)],
+        [(1, None), (3, b), (8, None)],
+    ]
+
+
+def test_who_signed_a_statement_is_established_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+    real = artifact_verifier.authenticate_read
+
+    def counted(*arguments: Any, what: str, **named: Any) -> Any:
+        asked.append(what)
+        return real(*arguments, what=what, **named)
+
+    monkeypatch.setattr(artifact_verifier, "authenticate_read", counted)
+    shared = HandedIn(MIXED, VerificationCriteria(TRUST, Requirements()))
+    for name in "abcabc":
+        verdict(shared, name)
+    over_files = {f"statement {number} of 10" for number in (2, 3, 4)}
+    assert sorted({what: asked.count(what) for what in asked if what not in over_files}.values()) == [1] * 6
+    assert {asked.count(what) for what in over_files} == {6}

@@ -16,7 +16,7 @@ from mvmnix.provenance.slsa import foreign_builds, in_toto, predicate
 from mvmnix.provenance.slsa.foreign_builds import BuildSource
 from mvmnix.provenance.slsa.provenance import RootTree
 from mvmnix.provenance.verify import requirements
-from mvmnix.provenance.verify.requirements import Requirements, StatementPosition, unmet
+from mvmnix.provenance.verify.requirements import Requirements, StatementPosition
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.foreign_world import (
     ARTIFACT,
@@ -31,6 +31,7 @@ from tests.unit.provenance.foreign_world import (
     generator,
     statement,
     to_bytes,
+    unmet,
     workflow,
 )
 
@@ -389,9 +390,8 @@ def test_when_the_certificate_has_to_agree(
 ) -> None:
     reason = PLACE.reason(Code.SOURCE_MISMATCH, "it differs", "look")
     monkeypatch.setattr(requirements, "certified_reasons", lambda *_: iter((reason,)))
-    held = requirements.ParsedStatement(
-        in_toto.parse(to_bytes(statement(V1, workflow()))), Blob(DIGEST), Requirements(**wanted), PLACE, b"x"
-    )
+    claim = in_toto.parse(to_bytes(statement(V1, workflow())))
+    held = requirements.ParsedStatement(claim, Requirements(**wanted), PLACE, b"x")
     assert list(requirements.as_certified(held)) == [reason] * asked
 
 
