@@ -21,6 +21,7 @@ from bench.place import Place, prepare
 from bench.sharing import sharing
 from bench.stream import stream
 from bench.verification import verification
+from bench.verify import verify
 
 
 def machines(console: Console, *, rounds: int) -> None:
@@ -39,6 +40,7 @@ _WITHOUT_WORLD = {
     "machines": machines,
     "shares": sharing,
     "verification": verification,
+    "verify": verify,
 }
 
 

@@ -1,5 +1,6 @@
 """Times things in turns, so that whatever else the machine does meets all of them alike; knows no mvm."""
 
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -51,6 +52,12 @@ class Pair:
         return statistics.median(a - b for a, b in zip(self.ours.seconds, self.theirs.seconds, strict=True))
 
 
+def children() -> float:
+    """User and system time of all children that have ended, in seconds: other processes' load changes it less."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def timed(subject: Subject) -> float:
     """How long it takes, in seconds."""
     begin = time.monotonic()
@@ -73,3 +80,17 @@ def pair(ours: Subject, theirs: Subject, *, rounds: int) -> Pair:
     """Time two subjects in turns."""
     times = in_turns({"ours": ours, "theirs": theirs}, rounds=rounds)
     return Pair(times["ours"], times["theirs"])
+
+
+def pair_by_both(ours: Subject, theirs: Subject, *, rounds: int) -> tuple[Pair, Pair]:
+    """Time two subjects that start processes, in turns: by the clock on the wall, and by what the processes used."""
+    clocks = (time.monotonic, children)
+    taken: list[list[tuple[float, ...]]] = [[], []]
+    for number in range(rounds + 1):
+        for subject, rows in zip((ours, theirs), taken, strict=True):
+            begin = [clock() for clock in clocks]
+            subject()
+            if number:
+                rows.append(tuple(clock() - before for clock, before in zip(clocks, begin, strict=True)))
+    wall, used = (tuple(Times(tuple(row[which] for row in rows)) for rows in taken) for which in range(len(clocks)))
+    return Pair(*wall), Pair(*used)

@@ -5,7 +5,7 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "artifact_verifier": "AcceptedArtifact CountedBundle HandedIn judge_artifact signer_of VerificationCriteria",
+        "artifact_verifier": "AcceptedArtifact CountedBundle HandedIn signer_of VerificationCriteria",
         "authentication": "Attested Authentic authenticate only_refusals",
         "checks": "differences REBUILD",
         "explain": "rule_owners RuleFinding",

@@ -4,7 +4,6 @@ from mvmnix.provenance.verify.artifact_verifier import (
     CountedBundle,
     HandedIn,
     VerificationCriteria,
-    judge_artifact,
     signer_of,
 )
 from mvmnix.provenance.verify.authentication import Attested, Authentic, authenticate, only_refusals
@@ -56,7 +55,6 @@ __all__ = [
     "differences",
     "explain",
     "image_layouts",
-    "judge_artifact",
     "only_refusals",
     "read_claim",
     "rule_owners",

@@ -23,7 +23,7 @@ from pathlib import PurePath
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.errors import Reason, ReasonCode, RefusedError, bounded
+from mvmnix.errors import MOST_REASONS, Reason, ReasonCode, RefusedError, bounded
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import PAYLOAD_TYPE, Blob
@@ -43,6 +43,8 @@ from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.registry_responses import Packed
 from mvmnix.provenance.verify.requirements import CheckedStatement, ParsedStatement, Requirements, StatementPosition
 
+#: What a statement about other files is refused with.
+_OTHERS: Final = ReasonCode.SUBJECT_MISMATCH
 _HAND_IN: Final = "hand in the file's bundle: `mvm verify --bundle BUNDLE …`"
 
 #: More that has to hold of an authentic statement about the file; yields the reasons why it does not.
@@ -90,13 +92,6 @@ class AcceptedArtifact:
         return self.blob.digest
 
 
-def judge_artifact(
-    name: str, blob: Blob, bundles: Sequence[bytes | Packed], criteria: VerificationCriteria
-) -> AcceptedArtifact:
-    """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
-    return HandedIn(bundles, criteria).judge(name, blob)
-
-
 class HandedIn:
     """Bundles that any number of files are judged by."""
 
@@ -116,7 +111,11 @@ class HandedIn:
     def judge(self, name: str, blob: Blob) -> AcceptedArtifact:
         """What counts for the file that people call `name`. Raises RefusedError with the reasons of all bundles."""
         criteria, counted, reasons = self._criteria, list[CountedBundle](), list[Reason]()
+        counts_alone: Reason | None = None
         for each in self._bundles:
+            if counts_alone is not None and each.is_known_to_be_about_others(blob):
+                reasons.append(counts_alone)
+                continue
             try:
                 with only_refusals(name):
                     found = each.judged(name, blob)
@@ -126,6 +125,9 @@ class HandedIn:
                 counted.append(found)
             else:
                 reasons.extend(found)
+            if counts_alone is None and len(reasons) >= MOST_REASONS:
+                # of further reasons with a code that is told, the number is told alone
+                counts_alone = next((it for it in reasons[:MOST_REASONS] if it.code is _OTHERS), None)
         reasons += _revoked(name, blob, criteria)
         voices = _voices(counted)
         if not self:
@@ -179,7 +181,7 @@ class _HandedInBundle:
     def judged(self, name: str, blob: Blob) -> "CountedBundle | _Refused":
         """What it is worth for a file, or why nothing. Raises RefusedError."""
         settled = self._settled  # 1
-        attested = self._over_file(settled, blob) if isinstance(settled, ForeignBundle) else settled
+        attested = self._over(_signed_file(self._packed, blob)) if settled is None else settled
         if isinstance(attested, tuple):
             return _about(name, attested)
         place = StatementPosition(name, self._place.number, self._place.total, signer_of(attested))
@@ -196,21 +198,26 @@ class _HandedInBundle:
             return further
         return CountedBundle(place.number, attested, claim, attested.content.payload)
 
+    def is_known_to_be_about_others(self, blob: Blob) -> bool:
+        """Whether it was looked at for another file, and is refused for this one since it names other files alone."""
+        return isinstance(self._statement, CheckedStatement) and self._statement.is_about_others(blob)
+
     @cached_property
-    def _settled(self) -> "Attested | ForeignBundle | _Refused":
-        """Who signed a statement, or why it is none of those who are trusted; a bare signature, as it was read."""
+    def _settled(self) -> "Attested | _Refused | None":
+        """Who signed a statement, or why it is none of those who are trusted; None for a bare signature over a file."""
         if self._packed.problem:
             why = f"{self._place.name}: {self._packed.problem}"
             return (self._place.reason(ReasonCode.BUNDLE_MALFORMED, why, _HAND_IN),)
         try:
             read = read_foreign(self._packed.data, self._place.name, self._packed.stamped)
-            return read if read.is_over_file else self._authenticated(read, None)
+            return None if read.is_over_file else self._authenticated(read, None)
         except RefusedError as error:
             return _said(error, self._place)
 
-    def _over_file(self, read: ForeignBundle, blob: Blob) -> "Attested | _Refused":
+    def _over(self, file: Blob) -> "Attested | _Refused":
+        """Who made a bare signature, which is read again: nothing of it is kept."""
         try:
-            return self._authenticated(read, _signed_file(self._packed, blob))
+            return self._authenticated(read_foreign(self._packed.data, self._place.name), file)
         except RefusedError as error:
             return _said(error, self._place)
 

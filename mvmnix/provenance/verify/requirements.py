@@ -6,7 +6,6 @@ depend on the file, and is looked at once for any number of files.
 """
 
 import shlex
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -100,13 +99,19 @@ class CheckedStatement:
         named = sorted({str(each) for each in it.claim.subjects if each.digests})
         more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
         self._said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256, SHA-384 or SHA-512"
-        self._by_sha256 = defaultdict[str | None, list[Mapping[str, str]]](list)
+        self._by_sha256: dict[str | None, list[Mapping[str, str]]] = {}
         for digests in sets:
-            self._by_sha256[digests.get("sha256")].append(digests)
+            self._by_sha256.setdefault(digests.get("sha256"), []).append(digests)
 
     def unmet(self, artifact: Blob, place: StatementPosition) -> tuple[Reason, ...]:
         """Why the statement does not count for that file, which `place` has the name of; nothing when it does."""
         return (*self._about_file(artifact, place), *(replace(it, what=place.artifact) for it in self._reasons))
+
+    def is_about_others(self, artifact: Blob) -> bool:
+        """Whether all that speaks against it is that each of its subjects has another SHA-256 than the file."""
+        if artifact.digest is None or self._reasons or None in self._by_sha256:
+            return False
+        return artifact.digest.hex not in self._by_sha256
 
     def _about_file(self, artifact: Blob, place: StatementPosition) -> Iterator[Reason]:
         """It names the file: a subject whose digests are all the file's."""

@@ -17,7 +17,7 @@ from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.slsa import build_types, foreign_builds
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.verify import requirements
-from mvmnix.provenance.verify.artifact_verifier import VerificationCriteria, judge_artifact
+from mvmnix.provenance.verify.artifact_verifier import HandedIn, VerificationCriteria
 from mvmnix.provenance.verify.requirements import Requirements, StatementPosition
 from tests.private_sigstore import Hooks, der
 from tests.unit.provenance.foreign_world import (
@@ -191,9 +191,8 @@ def judged(
         to_bytes(statement(kind, predicate)), at=NOW, subject=SUBJECT, issuer=ISSUER, hooks=hooks, key=key
     )
     try:
-        assert judge_artifact(
-            "app.img", Blob(DIGEST, lambda: ARTIFACT), [data], VerificationCriteria(TRUST, wanted)
-        ).counted
+        handed_in = HandedIn([data], VerificationCriteria(TRUST, wanted))
+        assert handed_in.judge("app.img", Blob(DIGEST, lambda: ARTIFACT)).counted
     except RefusedError as error:
         return list(error.codes)
     return []

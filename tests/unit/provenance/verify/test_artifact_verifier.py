@@ -19,12 +19,11 @@ from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
-from mvmnix.provenance.verify import artifact_verifier, requirements
+from mvmnix.provenance.verify import artifact_verifier, authentication, requirements
 from mvmnix.provenance.verify.artifact_verifier import (
     AcceptedArtifact,
     HandedIn,
     VerificationCriteria,
-    judge_artifact,
 )
 from mvmnix.provenance.verify.release_checks import is_own
 from mvmnix.provenance.verify.requirements import Requirements
@@ -48,7 +47,7 @@ def bundle(statement: Any) -> bytes:
 
 
 def judged(*bundles: bytes, wanted: Requirements = ALL, trust: Trust = TRUST) -> AcceptedArtifact:
-    return judge_artifact("app.img", Blob(DIGEST), bundles, VerificationCriteria(trust, wanted))
+    return HandedIn(bundles, VerificationCriteria(trust, wanted)).judge("app.img", Blob(DIGEST))
 
 
 def test_evidence() -> None:
@@ -174,7 +173,7 @@ def bare(key: PrivateKey = KEY, content: bytes = ARTIFACT) -> bytes:
 
 
 def under(standard: VerificationCriteria, *bundles: bytes, blob: Blob = BLOB) -> AcceptedArtifact:
-    return judge_artifact("app.img", blob, bundles, standard)
+    return HandedIn(bundles, standard).judge("app.img", blob)
 
 
 def codes(standard: VerificationCriteria, *bundles: bytes, blob: Blob = BLOB) -> set[Code]:
@@ -306,7 +305,12 @@ def test_a_revoked_file_is_refused_whatever_counts_for_it() -> None:
 
 # Bundles for many files
 
-FILES = {name: Blob(Digest.of(data), lambda data=data: data) for name, data in (("a", b"A"), ("b", b"B"), ("c", b"C"))}
+
+def file(data: bytes) -> Blob:
+    return Blob(Digest.of(data), lambda: data)
+
+
+FILES = {"a": file(b"A"), "b": file(b"B"), "c": file(b"C")}
 
 
 def about(*data: bytes, **more: Any) -> bytes:
@@ -355,6 +359,17 @@ def test_each_file_has_the_verdict_that_it_has_alone(order: str, wanted: Require
         assert all(it.what == name for it in verdict(shared, name)[1])
 
 
+@pytest.mark.parametrize("first", [(), (b"no bundle",) * 128, (b"no bundle",) * 127, (about(b"D"),) * 128])
+@pytest.mark.parametrize("wanted", [Requirements(), Requirements(V1, REPOSITORY, TAG)])
+def test_of_very_many_bundles_the_same_is_told(first: tuple[bytes, ...], wanted: Requirements) -> None:
+    bundles = (*first, *(about(b"%d" % number) for number in range(140)), *MIXED, about(b"D"), about(b"A"))
+    standard = VerificationCriteria(TRUST, wanted)
+    shared = HandedIn(bundles, standard)
+    for name in "abca":
+        assert verdict(shared, name) == verdict(HandedIn(bundles, standard), name)
+        assert verdict(shared, name)[1][-1].why.endswith(" reasons more")
+
+
 def test_a_bare_signature_counts_for_its_own_file_alone() -> None:
     shared = HandedIn(MIXED, VerificationCriteria(TRUST, Requirements()))
     a, b = (Digest.of(data) for data in (b"A", b"B"))
@@ -369,7 +384,7 @@ def test_a_bare_signature_counts_for_its_own_file_alone() -> None:
 
 def test_who_signed_a_statement_is_established_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[str]()
-    real = artifact_verifier.authenticate_read
+    real = authentication.authenticate_read
 
     def counted(*arguments: Any, what: str, **named: Any) -> Any:
         asked.append(what)

@@ -14,7 +14,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle import Blob, Inclusion, envelope
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.verify import artifact_verifier, image_layouts
-from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, VerificationCriteria, judge_artifact
+from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, HandedIn, VerificationCriteria
 from mvmnix.provenance.verify.registry_responses import Form, Packed
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.private_sigstore import layouts
@@ -52,9 +52,8 @@ MAKERS: dict[str, tuple[Callable[..., Layer], Callable[[bytes, Mapping[str, str]
 
 def judged(kind: str, layer: Layer, *signers: Signer, inclusion: bool = False, **wanted: Any) -> AcceptedArtifact:
     trust = Trust(signers or (CI, KEYED), {OURS.domain: OURS.trusted_root}, require_inclusion=inclusion)
-    return judge_artifact(
-        NAME, Blob(IMAGE), [MAKERS[kind][1](*layer)], VerificationCriteria(trust, Requirements(**wanted))
-    )
+    criteria = VerificationCriteria(trust, Requirements(**wanted))
+    return HandedIn([MAKERS[kind][1](*layer)], criteria).judge(NAME, Blob(IMAGE))
 
 
 def refused(kind: str, layer: Layer, *signers: Signer, inclusion: bool = False, **wanted: Any) -> set[Code]:

@@ -11,7 +11,7 @@ from mvmnix.keys import Role
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity.trust import Signer, Trust
-from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, VerificationCriteria, judge_artifact
+from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, HandedIn, VerificationCriteria
 from mvmnix.provenance.verify.registry_responses import PUBLISH, Form, unpack
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.private_sigstore import Hooks, answers
@@ -35,7 +35,7 @@ def attested(kind: str = V1, *, name: str = WHEEL, hooks: Hooks | None = None, *
 
 def judged(*data: Json | bytes, name: str = f"dist/{WHEEL}", blob: Blob = BLOB, **wanted: Any) -> AcceptedArtifact:
     read = [each if isinstance(each, bytes) else json.dumps(each, indent=1).encode() for each in data]
-    return judge_artifact(name, blob, read, VerificationCriteria(TRUST, Requirements(**wanted)))
+    return HandedIn(read, VerificationCriteria(TRUST, Requirements(**wanted))).judge(name, blob)
 
 
 def refused(*data: Json | bytes, name: str = f"dist/{WHEEL}", blob: Blob = BLOB, **wanted: Any) -> list[Code]:
@@ -311,13 +311,13 @@ def test_the_hint_of_a_key(hint: str, others: tuple[Signer, ...], codes: list[Co
     standard = VerificationCriteria(trust, Requirements())
     if codes:
         with pytest.raises(RefusedError) as caught:
-            judge_artifact("app", BLOB, [json.dumps(value).encode()], standard)
+            HandedIn([json.dumps(value).encode()], standard).judge("app", BLOB)
         assert set(caught.value.codes) == set(codes)
         return
-    assert judge_artifact("app", BLOB, [json.dumps(value).encode()], standard).counted
+    assert HandedIn([json.dumps(value).encode()], standard).judge("app", BLOB).counted
     value["dsseEnvelope"]["signatures"][0]["sig"] = encode(KEY.sign(b"something else"))
     with pytest.raises(RefusedError) as caught:
-        judge_artifact("app", BLOB, [json.dumps(value).encode()], standard)
+        HandedIn([json.dumps(value).encode()], standard).judge("app", BLOB)
     assert Code.SIGNATURE_INVALID in caught.value.codes
 
 
