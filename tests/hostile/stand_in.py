@@ -9,9 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import override
+from unittest import mock
 from zlib import crc32
-
-import pytest
 
 from mvmnix.launch.jail import root
 from mvmnix.launch.jail.jail import BubblewrapJail
@@ -101,8 +100,7 @@ def jail(path: Path, *, uids: bool = True) -> Iterator[BubblewrapJail]:
     """The jail as it is shipped, with sandboxes of its own; with `uids`, each has one of root's or subordinate."""
     with ExitStack() as stack:
         leases, cache = (stack.enter_context(Directory.create(str(path / name))) for name in ("cells", "cache"))
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(root, "check_program", _checked)
+        stack.enter_context(mock.patch.object(root, "check_program", _checked))
         if not uids:
             pool = UidPool(leases)
         elif os.geteuid() == 0:
