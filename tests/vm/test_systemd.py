@@ -87,10 +87,10 @@ def test_doctor_says_so(said: dict[str, dict[str, Any]]) -> None:
         "good",
         "processor time, memory, tasks (v2)",
     )
-    assert with_["log-out"]["next"] == "loginctl enable-linger"
+    assert with_["lingering"]["next"] == "loginctl enable-linger"
     assert without["control groups"]["health"] == "note"
     assert "no systemd runs for this user" in without["control groups"]["said"]
-    assert "log-out" not in without
+    assert "lingering" not in without
 
 
 def test_machines_in_the_background(said: dict[str, dict[str, Any]]) -> None:
