@@ -34,7 +34,7 @@ from mvmnix.provenance.verify.authentication import (
     Attested,
     Authentic,
     Claim,
-    ForeignBundle,
+    authenticate_foreign,
     authenticate_read,
     only_refusals,
     read_foreign,
@@ -210,20 +210,20 @@ class _HandedInBundle:
             return (self._place.reason(ReasonCode.BUNDLE_MALFORMED, why, _HAND_IN),)
         try:
             read = read_foreign(self._packed.data, self._place.name, self._packed.stamped)
-            return None if read.is_over_file else self._authenticated(read, None)
+            if read.is_over_file:
+                return None
+            trust, role = self._criteria.trust, self._criteria.role
+            return authenticate_read(read, trust=trust, role=role, what=self._place.name)
         except RefusedError as error:
             return _said(error, self._place)
 
     def _over(self, file: Blob) -> "Attested | _Refused":
         """Who made a bare signature, which is read again: nothing of it is kept."""
+        trust, role = self._criteria.trust, self._criteria.role
         try:
-            return self._authenticated(read_foreign(self._packed.data, self._place.name), file)
+            return authenticate_foreign(self._packed.data, trust=trust, role=role, what=self._place.name, blob=file)
         except RefusedError as error:
             return _said(error, self._place)
-
-    def _authenticated(self, read: ForeignBundle, over: Blob | None) -> Attested:
-        trust, role = self._criteria.trust, self._criteria.role
-        return authenticate_read(read, trust=trust, role=role, what=self._place.name, blob=over)
 
     def _checked(self, attested: Attested, content: Claim) -> "CheckedStatement | _Refused":
         """What it says to any file; found out once."""

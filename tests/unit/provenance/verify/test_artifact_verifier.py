@@ -390,7 +390,8 @@ def test_who_signed_a_statement_is_established_once(monkeypatch: pytest.MonkeyPa
         asked.append(what)
         return real(*arguments, what=what, **named)
 
-    monkeypatch.setattr(artifact_verifier, "authenticate_read", counted)
+    for module in (artifact_verifier, authentication):
+        monkeypatch.setattr(module, "authenticate_read", counted)
     shared = HandedIn(MIXED, VerificationCriteria(TRUST, Requirements()))
     for name in "abcabc":
         verdict(shared, name)
