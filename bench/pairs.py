@@ -3,7 +3,7 @@
 import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import override
 
@@ -65,15 +65,25 @@ def timed(subject: Subject) -> float:
     return time.monotonic() - begin
 
 
-def in_turns(subjects: Mapping[str, Subject], *, rounds: int) -> dict[str, Times]:
-    """Time all subjects once a round; a round before the first, which fills caches, doesn't count."""
-    taken: dict[str, list[float]] = {name: [] for name in subjects}
+def by_clocks(
+    clocks: Sequence[Callable[[], float]], subjects: Mapping[str, Subject], *, rounds: int
+) -> tuple[dict[str, Times], ...]:
+    """Time all subjects once a round, by each clock; a round before the first, which fills caches, doesn't count."""
+    taken: list[dict[str, list[float]]] = [{name: [] for name in subjects} for _ in clocks]
     for number in range(rounds + 1):
         for name, subject in subjects.items():
-            seconds = timed(subject)
+            begin = [clock() for clock in clocks]
+            subject()
+            end = [clock() for clock in clocks]
             if number:
-                taken[name].append(seconds)
-    return {name: Times(tuple(seconds)) for name, seconds in taken.items()}
+                for times, before, after in zip(taken, begin, end, strict=True):
+                    times[name].append(after - before)
+    return tuple({name: Times(tuple(seconds)) for name, seconds in times.items()} for times in taken)
+
+
+def in_turns(subjects: Mapping[str, Subject], *, rounds: int) -> dict[str, Times]:
+    """Time all subjects once a round by the clock on the wall, as `by_clocks` does."""
+    return by_clocks((time.monotonic,), subjects, rounds=rounds)[0]
 
 
 def pair(ours: Subject, theirs: Subject, *, rounds: int) -> Pair:
@@ -84,13 +94,5 @@ def pair(ours: Subject, theirs: Subject, *, rounds: int) -> Pair:
 
 def pair_by_both(ours: Subject, theirs: Subject, *, rounds: int) -> tuple[Pair, Pair]:
     """Time two subjects that start processes, in turns: by the clock on the wall, and by what the processes used."""
-    clocks = (time.monotonic, children)
-    taken: list[list[tuple[float, ...]]] = [[], []]
-    for number in range(rounds + 1):
-        for subject, rows in zip((ours, theirs), taken, strict=True):
-            begin = [clock() for clock in clocks]
-            subject()
-            if number:
-                rows.append(tuple(clock() - before for clock, before in zip(clocks, begin, strict=True)))
-    wall, used = (tuple(Times(tuple(row[which] for row in rows)) for rows in taken) for which in range(len(clocks)))
-    return Pair(*wall), Pair(*used)
+    wall, used = by_clocks((time.monotonic, children), {"ours": ours, "theirs": theirs}, rounds=rounds)
+    return Pair(wall["ours"], wall["theirs"]), Pair(used["ours"], used["theirs"])
