@@ -1,13 +1,13 @@
 """Verifies files of any build against bundles of any tool; the caller says whom to trust and what to require."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.provenance.bundle import Blob
-from mvmnix.provenance.verify import AcceptedArtifact, HandedIn, VerificationCriteria
+from mvmnix.provenance.verify import AcceptedArtifact, HandedIn, Packed, VerificationCriteria
 
 #: How an image in a registry is named.
 _IN_REGISTRY = "oci://"
@@ -54,10 +54,11 @@ def in_registry(artifact: str) -> bool:
 
 def _handed_in(name: str, shared: HandedIn | None, criteria: VerificationCriteria) -> tuple[str, Blob, HandedIn]:
     """What a name means, and the bundles: those that were named, or those that are where it is."""
-    if not in_registry(name):
-        blob = files.blob(name)
-        return name, blob, HandedIn(bundles.beside(name), criteria) if shared is None else shared
-    from mvmnix.api.verify import attached  # noqa: PLC0415 - files don't pay for what asks a network
+    where_it_is: Callable[[str], Sequence[bytes | Packed]] = bundles.beside
+    if in_registry(name):
+        from mvmnix.api.verify import attached  # noqa: PLC0415 - files don't pay for what asks a network
 
-    image = attached.image_blob(name)
-    return name, image, HandedIn(attached.attachments_of(name), criteria) if shared is None else shared
+        blob, where_it_is = attached.image_blob(name), attached.attachments_of
+    else:
+        blob = files.blob(name)
+    return name, blob, HandedIn(where_it_is(name), criteria) if shared is None else shared

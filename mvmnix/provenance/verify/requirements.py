@@ -95,13 +95,13 @@ class CheckedStatement:
 
     def __init__(self, it: ParsedStatement) -> None:
         self._reasons = tuple(reason for check in CHECKS for reason in check(it))
-        sets = [each.digests for each in it.claim.subjects if each.digests]
-        named = sorted({str(each) for each in it.claim.subjects if each.digests})
+        subjects = [each for each in it.claim.subjects if each.digests]
+        named = sorted(set(map(str, subjects)))
         more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
         self._said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256, SHA-384 or SHA-512"
         self._by_sha256: dict[str | None, list[Mapping[str, str]]] = {}
-        for digests in sets:
-            self._by_sha256.setdefault(digests.get("sha256"), []).append(digests)
+        for each in subjects:
+            self._by_sha256.setdefault(each.digests.get("sha256"), []).append(each.digests)
 
     def unmet(self, artifact: Blob, place: StatementPosition) -> tuple[Reason, ...]:
         """Why the statement does not count for that file, which `place` has the name of; nothing when it does."""
