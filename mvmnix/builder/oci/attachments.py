@@ -124,9 +124,9 @@ class _Search:
     known: dict[Digest, bytes] = field(default_factory=dict)
 
     def run(self) -> Iterator[Attachment]:
-        for step in (self._referrers, lambda: self._tagged("att"), lambda: self._tagged("sig")):
+        for found in (self._referrers(), self._tagged("att"), self._tagged("sig")):
             try:
-                yield from step()
+                yield from found
             except _Problem as problem:  # a bound, or a list that breaks off: what was read until then is there
                 yield _unread(problem)
 

@@ -69,10 +69,10 @@ class RegistryClient:
         """
         said = answer.headers.get("link", "")
         targets = document_texts(self._downloader.lanes, Document.NEXT, said.encode("latin-1")) if said else ()
+        if not targets:
+            return ""
         # 5. the list's own address
-        for target in targets:
-            return pages.page_after(path, self._url(reference, path), answer.url, target, self._downloader.allowed)
-        return ""
+        return pages.page_after(path, self._url(reference, path), answer.url, targets[0], self._downloader.allowed)
 
     def _url(self, reference: OciRef, path: str) -> str:
         # 2. how it is asked
