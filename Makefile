@@ -42,8 +42,8 @@ test: setup          ## the whole suite, real machines included; as root: as a p
 	@$(HOUSE).ci/as-user $(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory -f $(HOUSE)Makefile test-root
 else
-# Four suites, three at a time, for they wait now and then; those that boot share one world. What forks is refused beside the threads of the
-# builder VM that tests share, so what boots nothing has processes of its own.
+# Four suites, three at a time, for they wait now and then; those that boot share one world. What forks is refused
+# beside the threads of the builder VM that tests share, so what boots nothing has processes of its own.
 test: setup npm
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@$(HOUSE).ci/with-world $(MAKE) --no-print-directory -f $(HOUSE)Makefile \
