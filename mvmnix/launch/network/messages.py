@@ -1,0 +1,159 @@
+"""Defines what gateway, dialler and supervisor send each other; pure, with the two calls that send and receive.
+
+They speak over pairs of AF_UNIX sockets of the type SOCK_SEQPACKET, so that the kernel keeps packets apart. A packet is
+small and of a fixed shape; what doesn't have it is `MalformedError`, and the reader of such a packet ends: each of them
+was written by a process of ours, or by one that a stranger has taken over.
+
+- Ask, gateway to dialler: a number, a rule's id, a host and a port.
+- Reply, dialler to gateway: that number, how it went, the address; and the connected socket, or none.
+- Event, both to the supervisor: what became of one connection or one question of the guest's.
+"""
+
+import socket
+import struct
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+from typing import Final, Self
+
+from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
+
+#: Bytes of a packet.
+MOST: Final = 1024
+_ASK: Final = struct.Struct(">IHB")
+_REPLY: Final = struct.Struct(">IB")
+_LONGEST_ID: Final = 64
+_LONGEST_HOST: Final = 253
+_LONGEST_ADDRESS: Final = 45
+_LARGEST_PORT: Final = 65_535
+
+
+class Outcome(IntEnum):
+    """How dialling went. `NOT_ADMITTED` is what a gateway that wasn't taken over never asks for."""
+
+    CONNECTED = 0
+    NOT_ADMITTED = 1
+    RESOLVE_FAILED = 2
+    ADDRESS_NOT_PUBLIC = 3
+    ADDRESS_METADATA = 4
+    CONNECT_FAILED = 5
+    BUSY = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Connect to this host and port, by this rule."""
+
+    number: int
+    rule: str
+    host: str
+    port: int
+
+    def to_bytes(self) -> bytes:
+        """As a packet."""
+        rule = self.rule.encode("ascii")
+        return _ASK.pack(self.number, self.port, len(rule)) + rule + self.host.encode("ascii")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Raises MalformedError."""
+        try:
+            number, port, size = _ASK.unpack_from(data)
+            text = data[_ASK.size :].decode("ascii")
+        except (struct.error, UnicodeDecodeError) as error:
+            raise MalformedError("not a packet of the gateway's") from error
+        rule, host = text[:size], text[size:]
+        if not 0 < len(rule) <= _LONGEST_ID or not 0 < len(host) <= _LONGEST_HOST or not 0 < port <= _LARGEST_PORT:
+            raise MalformedError("not a packet of the gateway's")
+        return cls(number, rule, host, port)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How it went; `address` is the one that is connected to, or that stood in the way, if any."""
+
+    number: int
+    outcome: Outcome
+    address: str
+
+    def to_bytes(self) -> bytes:
+        """As a packet."""
+        return _REPLY.pack(self.number, self.outcome) + self.address.encode("ascii")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Raises MalformedError."""
+        try:
+            number, outcome = _REPLY.unpack_from(data)
+            return cls(number, Outcome(outcome), data[_REPLY.size :][:_LONGEST_ADDRESS].decode("ascii"))
+        except (struct.error, ValueError) as error:
+            raise MalformedError("not a packet of the dialler's") from error
+
+
+class EventKind(StrEnum):
+    """What an event is about: a question of DNS, a connection's begin and end, a refusal, or one of our own processes.
+
+    READY: the process serves. BREACH: the gateway asked for what no rule admits, so it isn't ours any more.
+    """
+
+    READY = "ready"
+    NAME = "name"
+    OPENED = "opened"
+    CLOSED = "closed"
+    DENIED = "denied"
+    BREACH = "breach"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One verdict. `code` is a denial's, `sent` and `received` are bytes as the guest sees it, `flag` what would allow it.
+
+    `name` and `address` are what was asked for and where it led; empty where there is none.
+    """
+
+    kind: EventKind
+    rule: str = ""
+    code: str = ""
+    name: str = ""
+    address: str = ""
+    port: int = 0
+    sent: int = 0
+    received: int = 0
+    flag: str = ""
+
+    def to_bytes(self) -> bytes:
+        """As a packet."""
+        fields = {name: getattr(self, name) for name in _FIELDS}
+        return canonical({"kind": self.kind} | {name: value for name, value in fields.items() if value})
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Raises MalformedError."""
+        return read(parse_json(data), "event", cls._read)
+
+    @classmethod
+    def _read(cls, record: Record) -> Self:
+        def text(name: str, pattern: str) -> str:
+            return record.text(name, pattern, 400) if record.has(name) else ""
+
+        def number(name: str, most: int) -> int:
+            return record.integer(name, 0, most) if record.has(name) else 0
+
+        return cls(
+            kind=record.choice("kind", EventKind),
+            rule=text("rule", r"[a-z0-9][a-z0-9.-]{0,63}"),
+            code=text("code", r"[a-z-]{1,40}"),
+            name=text("name", r"[!-~]{1,255}"),
+            address=text("address", r"[0-9a-f:.]{2,45}"),
+            port=number("port", _LARGEST_PORT),
+            sent=number("sent", 2**53 - 1),
+            received=number("received", 2**53 - 1),
+            flag=text("flag", r"[ -~]{1,400}"),
+        )
+
+
+_FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received", "flag")
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
