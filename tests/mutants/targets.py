@@ -11,6 +11,7 @@ from tests.repository import ROOT, tracked
 
 #: Module or folder beneath mvmnix/, and tests beneath tests/. The first row that fits counts.
 TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("addresses.py", ("unit/test_addresses.py", "unit/builder/fetch/test_allowlist.py")),
     ("audit", ("unit/audit",)),
     ("builder/fetch/allowlist.py", ("unit/builder/fetch/test_allowlist.py",)),
     ("builder/fetch/http_requests.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
