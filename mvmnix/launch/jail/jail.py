@@ -21,14 +21,22 @@ from collections.abc import Sequence
 from typing import override
 
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.launch.jail.network_sandbox import NetworkSandbox
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.launch.jail.share_sandbox import ShareSandbox
-from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, Service
+from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, NetworkService, Service
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ControlGroups, Controller
 from mvmnix.sandbox import UidPool, seccomp
-from mvmnix.sandbox.profiles import FILE_SERVER, FILE_SERVER_COUNTED, HYPERVISOR, HYPERVISOR_WITH_SHARES
+from mvmnix.sandbox.profiles import (
+    DIALLER,
+    FILE_SERVER,
+    FILE_SERVER_COUNTED,
+    GATEWAY,
+    HYPERVISOR,
+    HYPERVISOR_WITH_SHARES,
+)
 
 
 class BubblewrapJail(Jail):
@@ -57,6 +65,14 @@ class BubblewrapJail(Jail):
         limits = Limits.of_service(service.memory)
         parts = self._parts(service.program, service.files, limits, own_uid=self._pool.belongs_to_root)
         return ShareSandbox(parts, filter_, service)
+
+    @override
+    def network(self, service: NetworkService) -> NetworkSandbox:
+        """A sandbox for it; `RefusedError` as `sandbox` says."""
+        filter_ = seccomp.program(DIALLER if service.dials else GATEWAY)
+        limits = Limits.of_service(service.memory)
+        parts = self._parts(service.program, (), limits, own_uid=self._pool.belongs_to_root)
+        return NetworkSandbox(parts, filter_, service)
 
     def _parts(self, program: str, files: Sequence[str], limits: Limits, *, own_uid: bool) -> SandboxParts:
         tools = SandboxTools.find()

@@ -19,10 +19,10 @@ import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
-from mvmnix.addresses import AddressKind, facts_of
-from mvmnix.launch.network.messages import MOST, Ask, Event, EventKind, Outcome, Reply
+from mvmnix.launch.network.decisions import Denial, Rules
+from mvmnix.launch.network.messages import MOST, Ask, Event, EventKind, Reply, read_network
 from mvmnix.strict import MalformedError
 
 #: Asks that are done at a time; more of them wait, and beyond that are refused.
@@ -36,21 +36,11 @@ _STACK: Final = 512 << 10
 KEEP_ALIVE: Final = (60, 15, 4)
 
 
-class Judge(Protocol):
-    """What the rules say; the one that is used is of decisions.py."""
-
-    def admits(self, rule: str, host: str, port: int) -> bool:
-        """Whether this rule allows this host and port."""
-
-    def acknowledges(self, rule: str, kind: AddressKind) -> bool:
-        """Whether the plan says for this rule that its names may lead to such addresses."""
-
-
 class Dialler:
     """Serves one gateway until that hangs up."""
 
-    def __init__(self, asked: socket.socket, events: socket.socket, judge: Judge) -> None:
-        self._asked, self._events, self._judge = asked, events, judge
+    def __init__(self, asked: socket.socket, events: socket.socket, rules: Rules) -> None:
+        self._asked, self._events, self._rules = asked, events, rules
         self._queue: queue.Queue[Ask] = queue.Queue(_WAITING)
         self._idle = threading.Semaphore(0)
         self._threads = 0
@@ -64,7 +54,7 @@ class Dialler:
             try:
                 self._queue.put_nowait(ask)
             except queue.Full:
-                self._reply(Reply(ask.number, Outcome.BUSY, ""))
+                self._reply(Reply(ask.number, Denial.GATEWAY_BUSY))
                 continue
             if not self._idle.acquire(blocking=False) and self._threads < _WORKERS:
                 self._threads += 1
@@ -88,29 +78,24 @@ class Dialler:
     def dial(self, ask: Ask) -> tuple[Reply, socket.socket | None]:
         """What came of it, and the connection, if there is one."""
         # 1. the rule
-        if not self._judge.admits(ask.rule, ask.host, ask.port):
+        admitted = self._rules.admits(ask.rule, ask.host, ask.port)
+        if not admitted.allowed:
             with suppress(OSError):
                 self._events.send(Event(EventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
-            return Reply(ask.number, Outcome.NOT_ADMITTED, ""), None
+            return Reply(ask.number, admitted.code, admitted.rule), None
         # 2. its addresses
         addresses = _resolved(ask)
         if not addresses:
-            return Reply(ask.number, Outcome.RESOLVE_FAILED, ""), None
+            return Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule), None
         for address in addresses:
-            if (outcome := self._judged(ask, address)) is not None:
-                return Reply(ask.number, outcome, _plain(address)), None
+            verdict = self._rules.reaches(ask.rule, address, ask.port)
+            if not verdict.allowed:
+                return Reply(ask.number, verdict.code, verdict.rule, _plain(address)), None
         # 3. one of them
         for address in addresses[:_ADDRESSES]:
             if (connection := _connected(address, ask.port)) is not None:
-                return Reply(ask.number, Outcome.CONNECTED, _plain(address)), connection
-        return Reply(ask.number, Outcome.CONNECT_FAILED, _plain(addresses[0])), None
-
-    def _judged(self, ask: Ask, address: str) -> Outcome | None:
-        """Why this address isn't connected to; None where it may be."""
-        kind = facts_of(address).kind
-        if kind is AddressKind.PUBLIC or self._judge.acknowledges(ask.rule, kind):
-            return None
-        return Outcome.ADDRESS_METADATA if kind is AddressKind.METADATA else Outcome.ADDRESS_NOT_PUBLIC
+                return Reply(ask.number, None, ask.rule, _plain(address)), connection
+        return Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, _plain(addresses[0])), None
 
 
 def _plain(address: str) -> str:
@@ -151,11 +136,12 @@ def keep_alive(connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def main(asked: int, events: int, judge: Judge) -> None:
-    """Serve; the process ends with the gateway."""
+def main(network: int, asked: int, events: int) -> None:
+    """Serve; the process ends with the gateway. `network` is a file with the plan's."""
+    rules = Rules(read_network(network))
     with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
         try:
-            Dialler(asks, told, judge).serve()
+            Dialler(asks, told, rules).serve()
         except MalformedError:
             told.send(Event(EventKind.BREACH).to_bytes())
         except ConnectionResetError:

@@ -9,34 +9,25 @@ was written by a process of ours, or by one that a stranger has taken over.
 - Event, both to the supervisor: what became of one connection or one question of the guest's.
 """
 
+import os
 import socket
 import struct
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import Final, Self
 
+from mvmnix.launch.network.decisions import Denial
+from mvmnix.launch.plan import Network, network
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: Bytes of a packet.
 MOST: Final = 1024
 _ASK: Final = struct.Struct(">IHB")
-_REPLY: Final = struct.Struct(">IB")
+_REPLY: Final = struct.Struct(">IBB")
 _LONGEST_ID: Final = 64
 _LONGEST_HOST: Final = 253
 _LONGEST_ADDRESS: Final = 45
 _LARGEST_PORT: Final = 65_535
-
-
-class Outcome(IntEnum):
-    """How dialling went. `NOT_ADMITTED` is what a gateway that wasn't taken over never asks for."""
-
-    CONNECTED = 0
-    NOT_ADMITTED = 1
-    RESOLVE_FAILED = 2
-    ADDRESS_NOT_PUBLIC = 3
-    ADDRESS_METADATA = 4
-    CONNECT_FAILED = 5
-    BUSY = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +60,28 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How it went; `address` is the one that is connected to, or that stood in the way, if any."""
+    """How it went: connected where there is no `code`. `rule` decided it, `address` is what it is about, if any."""
 
     number: int
-    outcome: Outcome
-    address: str
+    code: Denial | None
+    rule: str = ""
+    address: str = ""
 
     def to_bytes(self) -> bytes:
         """As a packet."""
-        return _REPLY.pack(self.number, self.outcome) + self.address.encode("ascii")
+        code, rule = (self.code or "").encode("ascii"), self.rule.encode("ascii")
+        return _REPLY.pack(self.number, len(code), len(rule)) + code + rule + self.address.encode("ascii")
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Raises MalformedError."""
         try:
-            number, outcome = _REPLY.unpack_from(data)
-            return cls(number, Outcome(outcome), data[_REPLY.size :][:_LONGEST_ADDRESS].decode("ascii"))
+            number, code, rule = _REPLY.unpack_from(data)
+            text = data[_REPLY.size :].decode("ascii")
+            denial = Denial(text[:code]) if code else None
         except (struct.error, ValueError) as error:
             raise MalformedError("not a packet of the dialler's") from error
+        return cls(number, denial, text[code : code + rule][:_LONGEST_ID], text[code + rule :][:_LONGEST_ADDRESS])
 
 
 class EventKind(StrEnum):
@@ -157,3 +152,14 @@ _FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received",
 def pair() -> tuple[socket.socket, socket.socket]:
     """Two ends."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def read_network(fd: int) -> Network:
+    """What the supervisor gave a process of the plan, in a file that is closed then. Raises MalformedError."""
+    with os.fdopen(fd, "rb") as file:
+        return read(parse_json(file.read()), "network", network.from_record)
+
+
+def network_bytes(given: Network) -> bytes:
+    """What `read_network` reads."""
+    return canonical(network.to_json(given))

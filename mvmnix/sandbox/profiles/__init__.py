@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = face(
         "file_server": "FILE_SERVER FILE_SERVER_COUNTED",
         "helpers": "HELPERS HELPERS_CONNECTED HELPERS_WITH_GATEWAY",
         "hypervisor": "HYPERVISOR HYPERVISOR_WITH_SHARES",
+        "network": "DIALLER GATEWAY",
         "profile": "Argument Profile",
     },
 )

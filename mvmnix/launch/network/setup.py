@@ -1,0 +1,172 @@
+"""Makes a plan's network ready for a machine: its namespace, its gateway and its dialler, all of them or none.
+
+1. The namespace, whose rules hold before the hypervisor has the guest's device.
+2. Sandboxes for the two processes; what the host lacks is refused, and nothing is opened instead.
+3. Both start before the hypervisor. What the guest sends before they serve waits in sockets.
+4. If one of them ends, so does the other: no packet passes any more, since no process is left that accepts.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from typing import Final, Self
+
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.network import namespace
+from mvmnix.launch.network.decisions import Rules
+from mvmnix.launch.network.messages import MOST, Event, EventKind, network_bytes, pair
+from mvmnix.launch.network.network_process import (
+    DESCRIPTORS,
+    DIALLER_MEMORY,
+    GATEWAY_MEMORY,
+    PYTHON,
+    NetworkProcess,
+    code,
+    settings,
+)
+from mvmnix.launch.plan import Network
+from mvmnix.launch.vmm import Jail, NetworkService
+from mvmnix.process import ProcessError
+from mvmnix.sandbox import locate
+from mvmnix.store import memfd
+from mvmnix.strict import MalformedError
+
+#: Events that are read before anything else is looked at.
+_BATCH: Final = 256
+
+
+class MachineNetwork:
+    """The network of one machine. It has descriptors, sandboxes and, once started, processes, until `close`."""
+
+    def __init__(self, made: namespace.Namespace, stack: ExitStack) -> None:
+        """Made by `ready`."""
+        self._namespace, self._stack = made, stack
+        self._gateway: NetworkProcess | None = None
+        self._dialler: NetworkProcess | None = None
+        self._given: tuple[int, ...] = ()
+        self._ends: list[socket.socket] = []
+        self._theirs: list[socket.socket] = []
+        #: The guest's device, which is the hypervisor's.
+        self.tap: int | None = made.tap
+
+    @classmethod
+    def ready(cls, network: Network, jail: Jail) -> Self:
+        """Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError."""
+        with ExitStack() as stack:
+            made = namespace.make(Rules(network).ranges, inbound=namespace.INBOUND if network.ports else 0)  # 1
+            stack.callback(made.close)
+            self = cls(made, stack)
+            stack.callback(self.release)
+            self._prepare(network, jail)
+            self._stack = stack.pop_all()
+        return self
+
+    def _prepare(self, network: Network, jail: Jail) -> None:
+        # 2. sandboxes
+        python, found = locate(PYTHON), code()
+        for fd in found.values():
+            self._stack.callback(os.close, fd)
+        self._gateway = NetworkProcess(
+            jail, "gateway", NetworkService(python, found, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
+        )
+        self._stack.callback(self._gateway.close)
+        dialling = NetworkService(python, found, settings(), DIALLER_MEMORY, DESCRIPTORS, dials=True)
+        self._dialler = NetworkProcess(jail, "dialler", dialling)
+        self._stack.callback(self._dialler.close)
+        data = network_bytes(network)
+        self._given = (memfd(data, name="mvmnix-network"), memfd(data, name="mvmnix-network"))
+        for fd in self._given:
+            self._stack.callback(os.close, fd)
+
+    def start(self) -> None:
+        """Start both, from the thread that will live as long. Raises ProcessError."""
+        if self._gateway is None or self._dialler is None:
+            raise ValueError("a network that isn't ready")
+        # 3. both processes
+        asking, asked = pair()
+        ours, gateways = pair()
+        also_ours, diallers = pair()
+        self._ends = [ours, also_ours]
+        for end in self._ends:
+            end.setblocking(False)
+            self._stack.callback(end.close)
+        made = self._namespace
+        with asking, asked, gateways, diallers:
+            self._dialler.start((self._given[1], asked.fileno(), diallers.fileno()))
+            sockets = (made.connections, made.questions, made.datagrams, asking, gateways)
+            self._gateway.start((self._given[0], *(one.fileno() for one in sockets)))
+        made.close()
+
+    def watch(self, loop: Loop, told: Callable[[Event], None], ended: Callable[[], None]) -> None:
+        """Have `told` called with each event, and `ended` once one of the processes ends by itself."""
+        over: list[None] = []
+
+        def end() -> None:
+            if not over:
+                over.append(None)
+                self.kill_soon()  # 4
+                ended()
+
+        for socket_ in self._ends:
+            loop.watch(socket_.fileno(), read=lambda one=socket_: self._heard(one, loop, told, end))  # type: ignore[misc]
+        for one in self._processes:
+            one.watch(loop, end)
+
+    @property
+    def _processes(self) -> tuple[NetworkProcess, ...]:
+        return tuple(filter(None, (self._gateway, self._dialler)))
+
+    def _heard(self, end: socket.socket, loop: Loop, told: Callable[[Event], None], ended: Callable[[], None]) -> None:
+        for _ in range(_BATCH):
+            try:
+                packet = end.recv(MOST)
+                if not packet:
+                    break
+                event = Event.parse(packet)
+            except BlockingIOError:
+                return
+            except (OSError, MalformedError):
+                break
+            told(event)
+            if event.kind is EventKind.BREACH:
+                break
+        else:
+            return
+        loop.forget(end.fileno())
+        ended()
+
+    def kill_soon(self) -> None:
+        """End both, without waiting for that."""
+        for one in self._processes:
+            one.kill_soon()
+
+    def release(self) -> None:
+        """Close what is the hypervisor's, once it has it or will never have it."""
+        if self.tap is not None:
+            os.close(self.tap)
+            self.tap = None
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """What the processes complained about, escaped."""
+        return tuple(f"{one.module}: {line}" for one in self._processes for line in one.last_words)
+
+    def failure(self) -> ProcessError | None:
+        """That of the first that complained."""
+        return next((failure for one in self._processes if (failure := one.failure()) is not None), None)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of those that run."""
+        return tuple(one.pid for one in self._processes if one.pid is not None)
+
+    def close(self, loop: Loop | None = None) -> None:
+        """End the processes, and let go of everything; `loop` watched them. A second call does nothing."""
+        if loop is not None:
+            for one in self._processes:
+                one.forget(loop)
+            for end in self._ends:
+                if end.fileno() >= 0:
+                    loop.forget(end.fileno())
+        self._stack.close()
