@@ -9,13 +9,13 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
+from mvmnix.addresses import is_address_text
+
 #: Every name; no address.
 ALL_HOSTS: Final = "*"
 LONGEST_NAME: Final = 253
 _WILD: Final = "*."
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-#: What a URL parser takes for an IPv4 address of some spelling by its last label (WHATWG URL, "ends in a number").
-_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 #: What every resolver answers with a loopback address (RFC 6761, section 6.3): in a guest its own, never the host's.
 _LOCAL: Final = "localhost"
 
@@ -50,7 +50,7 @@ def host_name(text: str) -> str:
     labels = name.split(".")
     if len(name) > LONGEST_NAME or not all(_LABEL.fullmatch(label) for label in labels):
         raise ValueError(f"not a host name: {text[:80]!r}")
-    if _NUMBER.fullmatch(labels[-1]):
+    if is_address_text(name):
         raise ValueError(f"an address, or another form of one, and not a host name: {text[:80]!r}")
     return name
 

@@ -1,0 +1,14 @@
+"""A guest's network: what a plan's rules allow of it, and what holds a guest to them."""
+
+from mvmnix.faces import face
+
+__getattr__, __dir__, __all__ = face(
+    __name__,
+    {
+        "decisions": "Denial Rules Verdict",
+        "dry_run": "Attempt judge",
+        "explain": "Explanation EXPLANATIONS sentence",
+        "public_suffixes": "refuse_public_suffixes",
+        "risk_checks": "ACKNOWLEDGEMENT_MEANINGS refuse_unacknowledged",
+    },
+)

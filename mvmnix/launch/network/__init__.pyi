@@ -1,0 +1,19 @@
+from mvmnix.launch.network.decisions import Denial, Rules, Verdict
+from mvmnix.launch.network.dry_run import Attempt, judge
+from mvmnix.launch.network.explain import EXPLANATIONS, Explanation, sentence
+from mvmnix.launch.network.public_suffixes import refuse_public_suffixes
+from mvmnix.launch.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS, refuse_unacknowledged
+
+__all__ = [
+    "ACKNOWLEDGEMENT_MEANINGS",
+    "EXPLANATIONS",
+    "Attempt",
+    "Denial",
+    "Explanation",
+    "Rules",
+    "Verdict",
+    "judge",
+    "refuse_public_suffixes",
+    "refuse_unacknowledged",
+    "sentence",
+]
