@@ -27,6 +27,8 @@ from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.dialler import keep_alive
+from mvmnix.launch.network.explain import sentence
+from mvmnix.launch.network.http_relay import HttpRelay, SpentError
 from mvmnix.launch.network.messages import MOST, Ask, Event, EventKind, Reply, read_network
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.names import NameServer
@@ -36,7 +38,6 @@ from mvmnix.launch.network.opening import (
     portion,
     read_hello,
     refuse,
-    sentence,
     speaks_http,
     speaks_tls,
     write_all,
@@ -240,12 +241,14 @@ class Gateway:
             keep_alive(guest)
             await self._admitted(guest, target)
         except DeniedError as denied:
-            flag = self._tell_denied(denied, host, port)
-            await refuse(guest, denied, sentence(denied.code, host, port, flag))
+            self._tell_denied(denied, host, port)
+            await refuse(
+                guest, denied, sentence(Verdict(allowed=False, rule=denied.rule, code=denied.code), host, port)
+            )
         except OSError:
             reset(guest)
 
-    def _tell_denied(self, denied: DeniedError, host: str, port: int) -> str:
+    def _tell_denied(self, denied: DeniedError, host: str, port: int) -> None:
         flag = missing_flag(host, port) if denied.code in _MISSING else ""
         self._events.tell(
             Event(
@@ -258,7 +261,6 @@ class Gateway:
                 flag=flag,
             )
         )
-        return flag
 
     def _target(self, address: IPv4Address, port: int) -> Target:
         # 1. what it is for
@@ -286,15 +288,39 @@ class Gateway:
         if not said:
             guest.close()
         elif speaks_http(said) and any(it.protocol is Protocol.HTTP for it in target.rules):
-            await self._carry_http(guest, target, said)
+            await self._carry_http(guest, target, said, deadline)
         elif speaks_tls(said) and any(it.protocol is not Protocol.HTTP for it in target.rules):
             verdict, said = await read_hello(guest, said, self._rules, target.host, target.port, deadline)
             await self._carry(guest, target, self._rules.rule(verdict.rule), said)
         else:
             raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)
 
-    async def _carry_http(self, guest: socket.socket, target: Target, said: bytes) -> None:
-        raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)
+    async def _carry_http(self, guest: socket.socket, target: Target, said: bytes, deadline: float) -> None:
+        relay = HttpRelay(self._rules, target.host, target.port, lambda rule: self._meter(self._rules.rule(rule)))
+        try:
+            first = await relay.first(guest, said, deadline)
+            rule = self._rules.rule(relay.rule)
+            if self._meter(rule).is_spent:
+                raise DeniedError(Denial.LIMIT_BYTES, rule.id, said=said)
+            address, server = await self._dialled(rule, target, said)
+            opened = Event(EventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port)
+            self._events.tell(opened)
+            refused, code = None, ""
+            with server:
+                try:
+                    refused = await relay.run(guest, server, first)
+                except SpentError:
+                    code = Denial.LIMIT_BYTES
+                    reset(guest)
+                except OSError:
+                    reset(guest)
+            closed = replace(opened, kind=EventKind.CLOSED, code=code, sent=relay.sent, received=relay.received)
+            self._events.tell(closed)
+            if refused is not None:
+                refused.said = said
+                raise refused
+        finally:
+            relay.close()
 
     async def _carry(self, guest: socket.socket, target: Target, rule: NetworkRule, said: bytes) -> None:
         """Steps 4 and 5 for what isn't looked at any further."""

@@ -10,12 +10,12 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from ipaddress import IPv4Network
 from typing import Final
 
 from mvmnix import process
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.launch.network import namespace_setup, rules
+from mvmnix.launch.network import namespace_setup
+from mvmnix.launch.network.rules import Taken, ruleset
 from mvmnix.privileges import received
 from mvmnix.process import is_readable
 from mvmnix.sandbox import Candidates, locate
@@ -55,21 +55,21 @@ class Namespace:
             one.close()
 
 
-def make(ranges: Sequence[IPv4Network] = (), *, inbound: int = 0) -> Namespace:
-    """A namespace in which synthetic addresses and these ranges are taken, all else is refused.
+def make(taken: Sequence[Taken], *, inbound: int = 0) -> Namespace:
+    """A namespace in which the gateway gets connections to these, and all else is refused.
 
     `inbound` is how many connections into the guest there may be at a time. Raises RefusedError [network-unavailable],
     MvmnixError where a program is missing.
     """
     python, nft = locate(PYTHON), locate(NFT)
-    taken = (rules.SYNTHETIC, *ranges)
+    ranges = dict.fromkeys(str(it.network) for it in taken)
     words = (python, "-I", "-S", namespace_setup.__file__)
     with ExitStack() as stack:
         ours, theirs = map(stack.enter_context, socket.socketpair())
-        text = stack.enter_context(os.fdopen(memfd(rules.ruleset(taken, inbound=inbound > 0), name="mvmnix-rules")))
+        text = stack.enter_context(os.fdopen(memfd(ruleset(taken, inbound=inbound > 0), name="mvmnix-rules")))
         said = stack.enter_context(os.fdopen(os.memfd_create("said", os.MFD_CLOEXEC), "rb"))
         child = process.spawn(
-            (*words, str(theirs.fileno()), nft, str(inbound), *map(str, taken)),
+            (*words, str(theirs.fileno()), nft, str(inbound), *ranges),
             env={"LC_ALL": "C"},
             pass_fds=(theirs.fileno(),),
             stdin=text.fileno(),

@@ -12,7 +12,14 @@ import socket
 from contextlib import suppress
 from typing import Final
 
-from mvmnix.launch.network.client_hello import Alert, ClientHello, ClientHelloReader, HelloFault, HelloRefusedError, alert_record
+from mvmnix.launch.network.client_hello import (
+    Alert,
+    ClientHello,
+    ClientHelloReader,
+    HelloFault,
+    HelloRefusedError,
+    alert_record,
+)
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict
 from mvmnix.launch.network.relay import reset
 
@@ -58,7 +65,9 @@ async def portion(guest: socket.socket, deadline: float) -> bytes:
         raise DeniedError(Denial.TOO_SLOW) from error
 
 
-async def read_hello(guest: socket.socket, said: bytes, rules: Rules, host: str, port: int, deadline: float) -> tuple[Verdict, bytes]:
+async def read_hello(
+    guest: socket.socket, said: bytes, rules: Rules, host: str, port: int, deadline: float
+) -> tuple[Verdict, bytes]:
     """What the rules say of a hello that begins with these bytes, and all bytes that came. Raises DeniedError."""
     reader = ClientHelloReader()
     hello: ClientHello | None = None
@@ -97,14 +106,6 @@ async def write_all(to: socket.socket, data: bytes) -> None:
     """Raises OSError."""
     if data:
         await asyncio.get_running_loop().sock_sendall(to, data)
-
-
-def sentence(code: Denial, host: str, port: int, flag: str) -> str:
-    """What a refusal says."""
-    if code in _UPSTREAM:
-        return f"mvm could not connect to {host}:{port} ({code})."
-    would = f" This option of `mvm run` or `mvm plan create` would allow it: {flag}" if flag else ""
-    return f"This machine's plan does not allow {host}:{port} ({code}).{would}"
 
 
 async def refuse(guest: socket.socket, denied: DeniedError, words: str) -> None:

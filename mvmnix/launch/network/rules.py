@@ -12,10 +12,12 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Final
 
 from mvmnix.launch.network import namespace_setup as setup
+from mvmnix.launch.plan import Action, Network, host_kind
 
 #: One address for each name, in the order of the first question (synthetic.py).
 SYNTHETIC: Final = IPv4Network("198.18.0.0/16")
@@ -27,9 +29,23 @@ _FRAGMENT: Final = 0x3FFF
 _PLAIN: Final = 5
 
 
-def ruleset(ranges: Sequence[IPv4Network], *, inbound: bool) -> bytes:
-    """The rules for connections to these ranges, and `inbound` ones into the guest."""
-    return json.dumps({"nftables": [*_frames(), *_packets(ranges, inbound=inbound)]}).encode()
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """Addresses whose connections the gateway gets: at one port, or at all of them."""
+
+    network: IPv4Network
+    port: int | None = None
+
+
+def taken_by(network: Network) -> tuple[Taken, ...]:
+    """What a plan's rules need: all synthetic addresses, so that a refusal has a name; listed ones at listed ports."""
+    listed = [it for it in network.rules if it.action is Action.ALLOW and host_kind(it.host).is_literal]
+    return tuple(dict.fromkeys((Taken(SYNTHETIC), *(Taken(IPv4Network(it.host), it.port) for it in listed))))
+
+
+def ruleset(taken: Sequence[Taken], *, inbound: bool) -> bytes:
+    """The rules for connections to these, and `inbound` ones into the guest."""
+    return json.dumps({"nftables": [*_frames(), *_packets(taken, inbound=inbound)]}).encode()
 
 
 def _frames() -> list[object]:
@@ -50,21 +66,19 @@ def _frames() -> list[object]:
     ]
 
 
-def _packets(ranges: Sequence[IPv4Network], *, inbound: bool) -> list[object]:
+def _packets(taken: Sequence[Taken], *, inbound: bool) -> list[object]:
     own, tcp, udp = _match(_field("ip", "daddr"), setup.GATEWAY), _protocol("tcp"), _protocol("udp")
     dns = [[own, _match(_field(name, "dport"), setup.DNS), {"accept": None}] for name in ("udp", "tcp")]
     answers = [own, _match(_field("tcp", "dport"), {"range": [setup.FIRST_LOCAL_PORT, 65535]}), {"accept": None}]
     link = _match(_field("ip", "daddr"), _prefix(LINK), "!=")
-    taken = [
-        [link, _match(_field("ip", "daddr"), _prefix(one)), tcp, {"tproxy": {"port": setup.PORT}}, {"accept": None}]
-        for one in ranges
-    ]
+    handed = [{"tproxy": {"port": setup.PORT}}, {"accept": None}]
+    given = [[link, _match(_field("ip", "daddr"), _prefix(it.network)), tcp, *_at(it.port), *handed] for it in taken]
     refused = [
         [tcp, {"reject": {"type": "tcp reset"}}],
         [udp, {"reject": {"type": "icmp", "expr": "port-unreachable"}}],
         [{"reject": {"type": "icmp", "expr": "admin-prohibited"}}],
     ]
-    rules = (*dns, *([answers] if inbound else []), *taken, *refused)  # 2, 3, 4
+    rules = (*dns, *([answers] if inbound else []), *given, *refused)  # 2, 3, 4
     arrives = {"type": "filter", "hook": "prerouting", "prio": -150, "policy": "drop"}
     forwarded = {"type": "filter", "hook": "forward", "prio": 0, "policy": "drop"}
     return [
@@ -77,6 +91,10 @@ def _packets(ranges: Sequence[IPv4Network], *, inbound: bool) -> list[object]:
 
 def _field(protocol: str, name: str) -> dict[str, object]:
     return {"payload": {"protocol": protocol, "field": name}}
+
+
+def _at(port: int | None) -> list[dict[str, object]]:
+    return [] if port is None else [_match(_field("tcp", "dport"), port)]
 
 
 def _protocol(name: str) -> dict[str, object]:

@@ -14,7 +14,6 @@ from typing import Final, Self
 
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import namespace
-from mvmnix.launch.network.decisions import Rules
 from mvmnix.launch.network.messages import MOST, Event, EventKind, network_bytes, pair
 from mvmnix.launch.network.network_process import (
     DESCRIPTORS,
@@ -25,6 +24,7 @@ from mvmnix.launch.network.network_process import (
     code,
     settings,
 )
+from mvmnix.launch.network.rules import taken_by
 from mvmnix.launch.plan import Network
 from mvmnix.launch.vmm import Jail, NetworkService
 from mvmnix.process import ProcessError
@@ -54,7 +54,7 @@ class MachineNetwork:
     def ready(cls, network: Network, jail: Jail) -> Self:
         """Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError."""
         with ExitStack() as stack:
-            made = namespace.make(Rules(network).ranges, inbound=namespace.INBOUND if network.ports else 0)  # 1
+            made = namespace.make(taken_by(network), inbound=namespace.INBOUND if network.ports else 0)  # 1
             stack.callback(made.close)
             self = cls(made, stack)
             stack.callback(self.release)

@@ -160,7 +160,12 @@ class World:
 
 @contextmanager
 def world(
-    where: Path, allow: Sequence[str], deny: Sequence[str] = (), *, hosts: str = "", addresses: Sequence[str] = (PUBLIC, OTHER)
+    where: Path,
+    allow: Sequence[str],
+    deny: Sequence[str] = (),
+    *,
+    hosts: str = "",
+    addresses: Sequence[str] = (PUBLIC, OTHER),
 ) -> Iterator[World]:
     """A world with a running network, by these rules."""
     with ExitStack() as stack:

@@ -52,7 +52,15 @@ def _pseudo(source: str, to: str, protocol: int, size: int) -> bytes:
 
 
 def tcp(
-    to: str, port: int, *, flags: int = SYN, seq: int = 1, ack: int = 0, own: int = 40000, source: str = GUEST, data: bytes = b""
+    to: str,
+    port: int,
+    *,
+    flags: int = SYN,
+    seq: int = 1,
+    ack: int = 0,
+    own: int = 40000,
+    source: str = GUEST,
+    data: bytes = b"",
 ) -> bytes:
     """A TCP segment in a packet (RFC 9293)."""
     head = struct.pack(">HHIIBBHHH", own, port, seq, ack, 5 << 4, flags, 65535, 0, 0) + data

@@ -14,6 +14,7 @@ import pytest
 from mvmnix.launch.network import namespace, namespace_setup
 from mvmnix.launch.network.namespace import Namespace
 from mvmnix.launch.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, PORT
+from mvmnix.launch.network.rules import SYNTHETIC, Taken
 from tests.unit.launch.network.raw_guest import (
     ACK,
     ARP,
@@ -36,6 +37,7 @@ from tests.unit.launch.network.raw_guest import (
 
 pytestmark = pytest.mark.root("/dev/net/tun may be open to root alone")
 _RANGE = IPv4Network("192.0.2.0/24")
+_ADDRESS = IPv4Network("203.0.113.9/32")
 _SYNTHETIC = "198.18.0.7"
 _UNREACHABLE, _PORT_UNREACHABLE, _PROHIBITED = 3, 3, 13
 
@@ -51,7 +53,7 @@ def wait_for_reset(one: socket.socket) -> bool:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Namespace]:
-    made = namespace.make([_RANGE], inbound=2)
+    made = namespace.make([Taken(SYNTHETIC), Taken(_RANGE), Taken(_ADDRESS, 22)], inbound=2)
     yield made
     made.close()
     os.close(made.tap)
@@ -65,7 +67,9 @@ def guest(made: Namespace) -> RawGuest:
     return guest
 
 
-@pytest.mark.parametrize(("to", "port"), [(_SYNTHETIC, 443), ("198.18.255.255", 1), ("192.0.2.9", 65535)])
+@pytest.mark.parametrize(
+    ("to", "port"), [(_SYNTHETIC, 443), ("198.18.255.255", 1), ("192.0.2.9", 65535), ("203.0.113.9", 22)]
+)
 def test_a_connection_to_what_is_taken_arrives_with_its_destination(
     made: Namespace, guest: RawGuest, to: str, port: int
 ) -> None:
@@ -87,6 +91,8 @@ def test_a_connection_to_what_is_taken_arrives_with_its_destination(
     [
         ("192.0.3.1", 443),
         ("8.8.8.8", 53),
+        ("203.0.113.9", 23),
+        ("203.0.113.8", 22),
         ("169.254.169.254", 80),
         ("10.0.0.1", 22),
         ("198.19.0.1", 443),
@@ -135,14 +141,22 @@ def test_a_question_arrives_and_its_answer_gets_back(made: Namespace, guest: Raw
 
 
 def _arp(source: str, to: str) -> bytes:
-    return struct.pack(">HHBBH", 1, IPV4, 6, 4, 1) + mac(GUEST_MAC) + socket.inet_aton(source) + bytes(6) + socket.inet_aton(to)
+    return (
+        struct.pack(">HHBBH", 1, IPV4, 6, 4, 1)
+        + mac(GUEST_MAC)
+        + socket.inet_aton(source)
+        + bytes(6)
+        + socket.inet_aton(to)
+    )
 
 
 _DROPPED = {
     "arp": frame(_arp(GUEST, GATEWAY), kind=ARP, to="ff:ff:ff:ff:ff:ff"),
     "arp, as the gateway": frame(_arp(GATEWAY, GUEST), kind=ARP),
     "ipv6": frame(b"\x60" + bytes(7) + bytes(32), kind=IPV6),
-    "router solicitation": frame(b"\x60\0\0\0\0\x08\x3a\xff" + bytes(32) + b"\x85" + bytes(7), kind=IPV6, to="33:33:00:00:00:02"),
+    "router solicitation": frame(
+        b"\x60\0\0\0\0\x08\x3a\xff" + bytes(32) + b"\x85" + bytes(7), kind=IPV6, to="33:33:00:00:00:02"
+    ),
     "vlan": frame(struct.pack(">HH", 1, IPV4) + tcp(_SYNTHETIC, 443), kind=0x8100),
     "first fragment": frame(ip(tcp(_SYNTHETIC, 443)[20:], _SYNTHETIC, protocol=TCP, fragment=0x2000)),
     "later fragment": frame(ip(b"x" * 16, _SYNTHETIC, protocol=TCP, fragment=3)),
@@ -205,7 +219,7 @@ _SIOCGSKNS = 0x894C
 
 def test_it_has_no_process_and_is_gone_with_its_descriptors() -> None:
     open_before = set(os.listdir("/proc/self/fd"))
-    made = namespace.make(inbound=3)
+    made = namespace.make([Taken(SYNTHETIC)], inbound=3)
     found = fcntl.ioctl(made.datagrams, _SIOCGSKNS)
     own = f"net:[{os.fstat(found).st_ino}]"
     os.close(found)
