@@ -54,9 +54,7 @@ class NetworkSandbox(BubblewrapSandbox):
         if self._entry is None:
             code = [("--ro-bind-fd", str(fd), inside) for inside, fd in service.code.items()]
         else:
-            code = [
-                ("--ro-bind", path, inside) for path, inside in zip(self._entry.paths, service.code, strict=True)
-            ]
+            code = [("--ro-bind", path, inside) for path, inside in zip(self._entry.paths, service.code, strict=True)]
         settings = [("--ro-bind-data", str(fd), inside) for inside, fd in self._settings.items()]
         words = (word for three in (*code, *settings) for word in three)
         return (*super().mounts, "--ro-bind", self._library, self._library, *words)

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = face(
         "logs": "read_console read_output",
         "machine_dir": "CONSOLE machine_ids MachineHome PLAN read_kept read_status RECEIPT",
         "output_log": "Missing Output OutputLog Piece",
-        "receipt": "Corruption HostFile Observed Receipt receipt_statement Reported",
+        "receipt": "Corruption HostFile NetworkUse Observed Receipt receipt_statement Reported",
         "receipt_check": "check_receipt",
         "recorded_ends": "with_ends",
         "registry": "find_machine list_entries machine_files MachineEntry wait_for_end",

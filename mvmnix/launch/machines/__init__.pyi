@@ -15,7 +15,15 @@ from mvmnix.launch.machines.filters import Filter, filter_machines
 from mvmnix.launch.machines.logs import read_console, read_output
 from mvmnix.launch.machines.machine_dir import CONSOLE, PLAN, RECEIPT, MachineHome, machine_ids, read_kept, read_status
 from mvmnix.launch.machines.output_log import Missing, Output, OutputLog, Piece
-from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Receipt, Reported, receipt_statement
+from mvmnix.launch.machines.receipt import (
+    Corruption,
+    HostFile,
+    NetworkUse,
+    Observed,
+    Receipt,
+    Reported,
+    receipt_statement,
+)
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.launch.machines.recorded_ends import with_ends
 from mvmnix.launch.machines.registry import MachineEntry, find_machine, list_entries, machine_files, wait_for_end
@@ -53,6 +61,7 @@ __all__ = [
     "MachineState",
     "MachineStatus",
     "Missing",
+    "NetworkUse",
     "Observed",
     "Output",
     "OutputLog",

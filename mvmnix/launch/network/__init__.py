@@ -5,6 +5,10 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
+        "messages": "GATEWAY_ENDED NetworkEvent NetworkEventKind",
+        "network_log": "LoggedEvent NetworkLog read_log",
+        "setup": "GUEST_NETWORK MachineNetwork",
+        "verdicts": "Verdicts",
         "decisions": "Denial Rules Verdict",
         "dry_run": "Attempt judge",
         "explain": "Explanation EXPLANATIONS sentence",

@@ -1,18 +1,31 @@
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict
 from mvmnix.launch.network.dry_run import Attempt, judge
 from mvmnix.launch.network.explain import EXPLANATIONS, Explanation, sentence
+from mvmnix.launch.network.messages import GATEWAY_ENDED, NetworkEvent, NetworkEventKind
+from mvmnix.launch.network.network_log import LoggedEvent, NetworkLog, read_log
 from mvmnix.launch.network.public_suffixes import refuse_public_suffixes
 from mvmnix.launch.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS, refuse_unacknowledged
+from mvmnix.launch.network.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.launch.network.verdicts import Verdicts
 
 __all__ = [
     "ACKNOWLEDGEMENT_MEANINGS",
     "EXPLANATIONS",
+    "GATEWAY_ENDED",
+    "GUEST_NETWORK",
     "Attempt",
     "Denial",
     "Explanation",
+    "LoggedEvent",
+    "MachineNetwork",
+    "NetworkEvent",
+    "NetworkEventKind",
+    "NetworkLog",
     "Rules",
     "Verdict",
+    "Verdicts",
     "judge",
+    "read_log",
     "refuse_public_suffixes",
     "refuse_unacknowledged",
     "sentence",

@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules
-from mvmnix.launch.network.messages import MOST, Ask, Event, EventKind, Reply, read_network
+from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
 from mvmnix.strict import MalformedError
 
 #: Asks that are done at a time; more of them wait, and beyond that are refused.
@@ -48,7 +48,7 @@ class Dialler:
     def serve(self) -> None:
         """Raises MalformedError for a packet that no gateway of ours sends."""
         threading.stack_size(_STACK)
-        self._events.send(Event(EventKind.READY).to_bytes())
+        self._events.send(NetworkEvent(NetworkEventKind.READY).to_bytes())
         while packet := self._asked.recv(MOST):
             ask = Ask.parse(packet)
             try:
@@ -81,7 +81,7 @@ class Dialler:
         admitted = self._rules.admits(ask.rule, ask.host, ask.port)
         if not admitted.allowed:
             with suppress(OSError):
-                self._events.send(Event(EventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
+                self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
             return Reply(ask.number, admitted.code, admitted.rule), None
         # 2. its addresses
         addresses = _resolved(ask)
@@ -143,7 +143,7 @@ def main(network: int, asked: int, events: int) -> None:
         try:
             Dialler(asks, told, rules).serve()
         except MalformedError:
-            told.send(Event(EventKind.BREACH).to_bytes())
+            told.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
         except ConnectionResetError:
             pass
     os._exit(0)  # threads may wait for a name yet

@@ -29,7 +29,7 @@ from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.dialler import keep_alive
 from mvmnix.launch.network.explain import sentence
 from mvmnix.launch.network.http_relay import HttpRelay, SpentError
-from mvmnix.launch.network.messages import MOST, Ask, Event, EventKind, Reply, read_network
+from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.names import NameServer
 from mvmnix.launch.network.opening import (
@@ -145,7 +145,7 @@ class Events:
         self._room = asyncio.Event()
         self._room.set()
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: NetworkEvent) -> None:
         """Send it, or keep it until that is possible."""
         self._waiting.append(event.to_bytes())
         if len(self._waiting) == 1:
@@ -199,7 +199,7 @@ class Gateway:
             asyncio.create_task(self._accept(self._sockets.connections, self._serve, CONNECTIONS)),
             asyncio.create_task(self._accept(self._sockets.questions, self._resolver.serve, _QUESTIONS)),
         )
-        self._events.tell(Event(EventKind.READY))
+        self._events.tell(NetworkEvent(NetworkEventKind.READY))
         await self._ended.wait()
         for task in accepting:
             task.cancel()
@@ -225,7 +225,7 @@ class Gateway:
                     break
                 connection.setblocking(False)
                 if len(serving) >= most:
-                    self._events.tell(Event(EventKind.DENIED, code=Denial.GATEWAY_BUSY))
+                    self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY))
                     reset(connection)
                     continue
                 task = asyncio.create_task(_served(serve, connection))
@@ -251,8 +251,8 @@ class Gateway:
     def _tell_denied(self, denied: DeniedError, host: str, port: int) -> None:
         flag = missing_flag(host, port) if denied.code in _MISSING else ""
         self._events.tell(
-            Event(
-                EventKind.DENIED,
+            NetworkEvent(
+                NetworkEventKind.DENIED,
                 rule=denied.rule,
                 code=denied.code,
                 name=host,
@@ -303,7 +303,9 @@ class Gateway:
             if self._meter(rule).is_spent:
                 raise DeniedError(Denial.LIMIT_BYTES, rule.id, said=said)
             address, server = await self._dialled(rule, target, said)
-            opened = Event(EventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port)
+            opened = NetworkEvent(
+                NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
+            )
             self._events.tell(opened)
             refused, code = None, ""
             with server:
@@ -314,7 +316,7 @@ class Gateway:
                     reset(guest)
                 except OSError:
                     reset(guest)
-            closed = replace(opened, kind=EventKind.CLOSED, code=code, sent=relay.sent, received=relay.received)
+            closed = replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=relay.sent, received=relay.received)
             self._events.tell(closed)
             if refused is not None:
                 refused.said = said
@@ -331,7 +333,9 @@ class Gateway:
             raise DeniedError(Denial.LIMIT_CONNECTIONS, rule.id, said=said)
         try:
             address, server = await self._dialled(rule, target, said)
-            opened = Event(EventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port)
+            opened = NetworkEvent(
+                NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
+            )
             self._events.tell(opened)
             meter.take(len(said))
             try:
@@ -343,7 +347,7 @@ class Gateway:
             error = await relay.run()
             code = Denial.LIMIT_BYTES if isinstance(error, ConnectionAbortedError) else ""
             sent, received_ = relay.sent.count + len(said), relay.received.count
-            self._events.tell(replace(opened, kind=EventKind.CLOSED, code=code, sent=sent, received=received_))
+            self._events.tell(replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received_))
         finally:
             meter.close()
 

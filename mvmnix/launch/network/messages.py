@@ -6,7 +6,7 @@ was written by a process of ours, or by one that a stranger has taken over.
 
 - Ask, gateway to dialler: a number, a rule's id, a host and a port.
 - Reply, dialler to gateway: that number, how it went, the address; and the connected socket, or none.
-- Event, both to the supervisor: what became of one connection or one question of the guest's.
+- NetworkEvent, both to the supervisor: what became of one connection or one question of the guest's.
 """
 
 import os
@@ -84,7 +84,7 @@ class Reply:
         return cls(number, denial, text[code : code + rule][:_LONGEST_ID], text[code + rule :][:_LONGEST_ADDRESS])
 
 
-class EventKind(StrEnum):
+class NetworkEventKind(StrEnum):
     """What an event is about: a question of DNS, a connection's begin and end, a refusal, or one of our own processes.
 
     READY: the process serves. BREACH: the gateway asked for what no rule admits, so it isn't ours any more.
@@ -99,13 +99,13 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class NetworkEvent:
     """One verdict. `code` is a denial's, `sent` and `received` are bytes as the guest sees it, `flag` what would allow it.
 
     `name` and `address` are what was asked for and where it led; empty where there is none.
     """
 
-    kind: EventKind
+    kind: NetworkEventKind
     rule: str = ""
     code: str = ""
     name: str = ""
@@ -115,18 +115,24 @@ class Event:
     received: int = 0
     flag: str = ""
 
+    def fields(self) -> dict[str, object]:
+        """What it says, by name."""
+        said = {name: getattr(self, name) for name in _FIELDS}
+        return {"kind": self.kind} | {name: value for name, value in said.items() if value}
+
     def to_bytes(self) -> bytes:
         """As a packet."""
-        fields = {name: getattr(self, name) for name in _FIELDS}
-        return canonical({"kind": self.kind} | {name: value for name, value in fields.items() if value})
+        return canonical(self.fields())
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Raises MalformedError."""
-        return read(parse_json(data), "event", cls._read)
+        return read(parse_json(data), "event", cls.read)
 
     @classmethod
-    def _read(cls, record: Record) -> Self:
+    def read(cls, record: Record) -> Self:
+        """As `fields` has it."""
+
         def text(name: str, pattern: str) -> str:
             return record.text(name, pattern, 400) if record.has(name) else ""
 
@@ -134,7 +140,7 @@ class Event:
             return record.integer(name, 0, most) if record.has(name) else 0
 
         return cls(
-            kind=record.choice("kind", EventKind),
+            kind=record.choice("kind", NetworkEventKind),
             rule=text("rule", r"[a-z0-9][a-z0-9.-]{0,63}"),
             code=text("code", r"[a-z-]{1,40}"),
             name=text("name", r"[!-~]{1,255}"),
@@ -147,6 +153,10 @@ class Event:
 
 
 _FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received", "flag")
+
+
+#: What is written down when the gateway or the dialler has ended.
+GATEWAY_ENDED: Final = NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_ENDED)
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

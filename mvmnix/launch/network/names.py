@@ -5,7 +5,7 @@ import socket
 from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules
-from mvmnix.launch.network.messages import Event, EventKind
+from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.synthetic import SyntheticAddresses
 
 _DATAGRAM: Final = 4096

@@ -55,39 +55,61 @@ class Namespace:
             one.close()
 
 
-def make(taken: Sequence[Taken], *, inbound: int = 0) -> Namespace:
-    """A namespace in which the gateway gets connections to these, and all else is refused.
+class Making:
+    """A namespace that is being made, beside what else a machine needs."""
 
-    `inbound` is how many connections into the guest there may be at a time. Raises RefusedError [network-unavailable],
-    MvmnixError where a program is missing.
-    """
-    python, nft = locate(PYTHON), locate(NFT)
-    ranges = dict.fromkeys(str(it.network) for it in taken)
-    words = (python, "-I", "-S", namespace_setup.__file__)
-    with ExitStack() as stack:
-        ours, theirs = map(stack.enter_context, socket.socketpair())
-        text = stack.enter_context(os.fdopen(memfd(ruleset(taken, inbound=inbound > 0), name="mvmnix-rules")))
-        said = stack.enter_context(os.fdopen(os.memfd_create("said", os.MFD_CLOEXEC), "rb"))
-        child = process.spawn(
-            (*words, str(theirs.fileno()), nft, str(inbound), *ranges),
-            env={"LC_ALL": "C"},
-            pass_fds=(theirs.fileno(),),
-            stdin=text.fileno(),
-            stderr=said,
-        )
-        theirs.close()
-        found = _received(ours)
-        if not _has_ended(child.pid, _SECONDS):
-            child.kill()
-        status = child.wait()
-        if status == 0 and len(found) == _FIXED + inbound:
-            tap, *rest = found
-            connections, questions, datagrams, *unconnected = (socket.socket(fileno=fd) for fd in rest)
-            return Namespace(tap, connections, questions, datagrams, tuple(unconnected))
-        for fd in found:
-            os.close(fd)
-        said.seek(0)
-        raise _refusal(process.first_cause(said.read(_WORDS)) or f"it ended with status {status}")
+    def __init__(self, taken: Sequence[Taken], *, inbound: int = 0) -> None:
+        """Begin one in which the gateway gets connections to these, and all else is refused.
+
+        `inbound` is how many connections into the guest there may be at a time. Raises MvmnixError where a program is
+        missing.
+        """
+        python, nft = locate(PYTHON), locate(NFT)
+        ranges = dict.fromkeys(str(it.network) for it in taken)
+        words = (python, "-I", "-S", namespace_setup.__file__)
+        self._count = _FIXED + inbound
+        self._stack = ExitStack()
+        with ExitStack() as stack:
+            self._ours, theirs = map(stack.enter_context, socket.socketpair())
+            text = stack.enter_context(os.fdopen(memfd(ruleset(taken, inbound=inbound > 0), name="mvmnix-rules")))
+            self._said = stack.enter_context(os.fdopen(os.memfd_create("said", os.MFD_CLOEXEC), "rb"))
+            self._child = process.spawn(
+                (*words, str(theirs.fileno()), nft, str(inbound), *ranges),
+                env={"LC_ALL": "C"},
+                pass_fds=(theirs.fileno(),),
+                stdin=text.fileno(),
+                stderr=self._said,
+            )
+            theirs.close()
+            text.close()
+            self._stack = stack.pop_all()
+
+    def finish(self) -> Namespace:
+        """Wait for it; once. Raises RefusedError [network-unavailable]."""
+        with self._stack:
+            found = _received(self._ours)
+            if not _has_ended(self._child.pid, _SECONDS):
+                self._child.kill()
+            status = self._child.wait()
+            if status == 0 and len(found) == self._count:
+                tap, *rest = found
+                connections, questions, datagrams, *unconnected = (socket.socket(fileno=fd) for fd in rest)
+                return Namespace(tap, connections, questions, datagrams, tuple(unconnected))
+            for fd in found:
+                os.close(fd)
+            self._said.seek(0)
+            raise _refusal(process.first_cause(self._said.read(_WORDS)) or f"it ended with status {status}")
+
+    def abandon(self) -> None:
+        """End it, where `finish` isn't called."""
+        with self._stack:
+            self._child.kill()
+            self._child.wait()
+
+
+def make(taken: Sequence[Taken], *, inbound: int = 0) -> Namespace:
+    """One from begin to end: raises what `Making` does."""
+    return Making(taken, inbound=inbound).finish()
 
 
 def _has_ended(process_id: int, seconds: float) -> bool:

@@ -108,9 +108,13 @@ def code() -> Mapping[str, int]:
     for name in _LIBRARIES:
         found = importlib.util.find_spec(name)
         if found is None or not found.submodule_search_locations:
-            raise MvmnixError(f"the Python package {name} is missing", hint="install mvmnix again, with its dependencies")
+            raise MvmnixError(
+                f"the Python package {name} is missing", hint="install mvmnix again, with its dependencies"
+            )
         places[name] = found.submodule_search_locations[0]
-    return {f"{_CODE}/{name}": os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for name, path in places.items()}
+    return {
+        f"{_CODE}/{name}": os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for name, path in places.items()
+    }
 
 
 def settings() -> Mapping[str, bytes]:

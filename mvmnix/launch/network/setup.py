@@ -9,12 +9,13 @@
 import os
 import socket
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Final, Self
 
+from mvmnix.launch.agent import GuestNetwork
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.network import namespace
-from mvmnix.launch.network.messages import MOST, Event, EventKind, network_bytes, pair
+from mvmnix.launch.network import namespace, namespace_setup
+from mvmnix.launch.network.messages import MOST, NetworkEvent, NetworkEventKind, network_bytes, pair
 from mvmnix.launch.network.network_process import (
     DESCRIPTORS,
     DIALLER_MEMORY,
@@ -26,12 +27,21 @@ from mvmnix.launch.network.network_process import (
 )
 from mvmnix.launch.network.rules import taken_by
 from mvmnix.launch.plan import Network
-from mvmnix.launch.vmm import Jail, NetworkService
+from mvmnix.launch.vmm import Jail, NetworkAttachment, NetworkService
 from mvmnix.process import ProcessError
 from mvmnix.sandbox import locate
 from mvmnix.store import memfd
 from mvmnix.strict import MalformedError
 
+#: What the guest's agent is told of its link.
+GUEST_NETWORK: Final = GuestNetwork(
+    address=namespace_setup.GUEST,
+    prefix=namespace_setup.PREFIX,
+    gateway=namespace_setup.GATEWAY,
+    gateway_mac=namespace_setup.GATEWAY_MAC,
+    mtu=namespace_setup.MTU,
+    resolver=namespace_setup.GATEWAY,
+)
 #: Events that are read before anything else is looked at.
 _BATCH: Final = 256
 
@@ -39,49 +49,62 @@ _BATCH: Final = 256
 class MachineNetwork:
     """The network of one machine. It has descriptors, sandboxes and, once started, processes, until `close`."""
 
-    def __init__(self, made: namespace.Namespace, stack: ExitStack) -> None:
+    def __init__(self) -> None:
         """Made by `ready`."""
-        self._namespace, self._stack = made, stack
+        self._stack = ExitStack()
+        self._namespace: namespace.Namespace | None = None
         self._gateway: NetworkProcess | None = None
         self._dialler: NetworkProcess | None = None
         self._given: tuple[int, ...] = ()
         self._ends: list[socket.socket] = []
-        self._theirs: list[socket.socket] = []
         #: The guest's device, which is the hypervisor's.
-        self.tap: int | None = made.tap
+        self.tap: int | None = None
 
     @classmethod
     def ready(cls, network: Network, jail: Jail) -> Self:
         """Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError."""
-        with ExitStack() as stack:
-            made = namespace.make(taken_by(network), inbound=namespace.INBOUND if network.ports else 0)  # 1
-            stack.callback(made.close)
-            self = cls(made, stack)
-            stack.callback(self.release)
-            self._prepare(network, jail)
-            self._stack = stack.pop_all()
+        self = cls()
+        with ExitStack() as self._stack:
+            inbound = namespace.INBOUND if network.ports else 0
+            making = namespace.Making(taken_by(network), inbound=inbound)  # 1, while the rest is made
+            try:
+                self._prepare(network, jail)  # 2
+            except BaseException:
+                making.abandon()
+                raise
+            made = self._namespace = making.finish()
+            self.tap = made.tap
+            self._stack.callback(self.release)
+            self._stack.callback(made.close)
+            self._stack = self._stack.pop_all()
         return self
 
     def _prepare(self, network: Network, jail: Jail) -> None:
-        # 2. sandboxes
         python, found = locate(PYTHON), code()
         for fd in found.values():
             self._stack.callback(os.close, fd)
-        self._gateway = NetworkProcess(
-            jail, "gateway", NetworkService(python, found, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
-        )
+        gateway = NetworkService(python, found, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
+        self._gateway = NetworkProcess(jail, "gateway", gateway)
         self._stack.callback(self._gateway.close)
-        dialling = NetworkService(python, found, settings(), DIALLER_MEMORY, DESCRIPTORS, dials=True)
-        self._dialler = NetworkProcess(jail, "dialler", dialling)
+        dialler = NetworkService(python, found, settings(), DIALLER_MEMORY, DESCRIPTORS, dials=True)
+        self._dialler = NetworkProcess(jail, "dialler", dialler)
         self._stack.callback(self._dialler.close)
         data = network_bytes(network)
         self._given = (memfd(data, name="mvmnix-network"), memfd(data, name="mvmnix-network"))
         for fd in self._given:
             self._stack.callback(os.close, fd)
 
+    @property
+    def attachment(self) -> NetworkAttachment:
+        """The guest's device, for the hypervisor. Raises ValueError once it was released."""
+        if self.tap is None:
+            raise ValueError("the device is the hypervisor's already")
+        return NetworkAttachment(self.tap, namespace_setup.GUEST_MAC)
+
     def start(self) -> None:
         """Start both, from the thread that will live as long. Raises ProcessError."""
-        if self._gateway is None or self._dialler is None:
+        made = self._namespace
+        if self._gateway is None or self._dialler is None or made is None:
             raise ValueError("a network that isn't ready")
         # 3. both processes
         asking, asked = pair()
@@ -91,14 +114,13 @@ class MachineNetwork:
         for end in self._ends:
             end.setblocking(False)
             self._stack.callback(end.close)
-        made = self._namespace
         with asking, asked, gateways, diallers:
             self._dialler.start((self._given[1], asked.fileno(), diallers.fileno()))
             sockets = (made.connections, made.questions, made.datagrams, asking, gateways)
             self._gateway.start((self._given[0], *(one.fileno() for one in sockets)))
         made.close()
 
-    def watch(self, loop: Loop, told: Callable[[Event], None], ended: Callable[[], None]) -> None:
+    def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
         """Have `told` called with each event, and `ended` once one of the processes ends by itself."""
         over: list[None] = []
 
@@ -117,19 +139,21 @@ class MachineNetwork:
     def _processes(self) -> tuple[NetworkProcess, ...]:
         return tuple(filter(None, (self._gateway, self._dialler)))
 
-    def _heard(self, end: socket.socket, loop: Loop, told: Callable[[Event], None], ended: Callable[[], None]) -> None:
+    def _heard(
+        self, end: socket.socket, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]
+    ) -> None:
         for _ in range(_BATCH):
             try:
                 packet = end.recv(MOST)
                 if not packet:
                     break
-                event = Event.parse(packet)
+                event = NetworkEvent.parse(packet)
             except BlockingIOError:
                 return
             except (OSError, MalformedError):
                 break
             told(event)
-            if event.kind is EventKind.BREACH:
+            if event.kind is NetworkEventKind.BREACH:
                 break
         else:
             return

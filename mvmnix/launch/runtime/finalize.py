@@ -20,6 +20,7 @@ from mvmnix.launch.machines import (
     HostFile,
     MachineHome,
     MachineState,
+    NetworkUse,
     Observed,
     Output,
     OutputLog,
@@ -31,6 +32,7 @@ from mvmnix.launch.machines import (
     receipt_statement,
     with_disk,
 )
+from mvmnix.launch.network import LoggedEvent, NetworkEvent, NetworkLog, Verdicts
 from mvmnix.launch.plan import kinds_digest
 from mvmnix.launch.plan import share as sharing
 from mvmnix.launch.runtime.host import Host
@@ -96,6 +98,8 @@ class RunObservations:
     shares: tuple[ShareRecord, ...] = ()
     tally: Tally = field(default_factory=Tally)
     diagnoses: tuple[Diagnosis, ...] = ()
+    verdicts: Verdicts | None = None
+    network_log: NetworkLog | None = None
 
     def record_start(self, nonce: Digest) -> None:
         """Put the start into the log, before it happens; `nonce` is what it spent. Raises what the log raises."""
@@ -157,6 +161,8 @@ class RunObservations:
         it = self.home.status
         for refusals in self.tally.records(machine=it.machine, plan=it.plan, policy=it.policy, time=now):
             self.host.journal.append(refusals)
+        for reasons, count in ({} if self.verdicts is None else self.verdicts.denials).items():
+            self.host.journal.append(self._record(RecordKind.REFUSAL, now, reasons=reasons, count=count))
         self.host.journal.append(record)
         self.home.keep_end(self.host.journal.vouch(record))
         self.home.advance(MachineState.ENDED, reason=reason, exit_code=exit_code)
@@ -179,6 +185,21 @@ class RunObservations:
         self.output = log = self.output or self.home.output(kib)
         return kept_sink(stdout, log.keep(Output.STDOUT)), kept_sink(stderr, log.keep(Output.STDERR))
 
+    def take_network_event(self, event: NetworkEvent) -> None:
+        """Keep a verdict about the guest's network, and count it. Raises what the log raises, for a rule's first use."""
+        if (network := self.plan.plan.network) is None:
+            return
+        machine = self.home.status.machine
+        if self.verdicts is None:
+            self.verdicts = Verdicts(network, machine, self._record_first_use, self.host.notice)
+        if self.network_log is None:
+            self.network_log = self.home.network_log()
+        self.network_log.write(LoggedEvent(self.host.clock(), machine, event))
+        self.verdicts.take(event)
+
+    def _record_first_use(self, place: int) -> None:
+        self.record(RecordKind.NETWORK, reasons=("first-use", f"rule-{place}"))
+
     def look_at(self, guest: Guest) -> None:
         """Take the digests of what runs, while the guest boots: of the very program that the kernel executes."""
         self.confinement = guest.process.layers
@@ -190,7 +211,7 @@ class RunObservations:
 
     def close(self) -> None:
         """Let go of the directory, and with it of the lock: no process supervises this machine any more."""
-        for log in (self.console, self.output):
+        for log in (self.console, self.output, self.network_log):
             if log is not None:
                 log.close()
         self.home.close()
@@ -247,6 +268,10 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             message = f"the machine {observations.home.status.machine} wrote more to its shares than its plan allows"
             hint = f"{where}; let it write more by the plan's limits: --share-limit"
             return MachineFailedError(f"{message}, and was ended", hint=hint, ended=ended)
+        case EndReason.NETWORK_ENDED:
+            message = f"the machine {observations.home.status.machine} lost its network, and was ended as its plan says"
+            hint = f"{where}; the last words of its gateway: {'; '.join(observations.last_words) or 'none'}"
+            return MachineFailedError(message, hint=hint, ended=ended)
         case EndReason.VERITY_CORRUPTION:
             named = ", ".join(map(str, ended.corrupted[:_NAMED])) + (", …" if len(ended.corrupted) > _NAMED else "")
             why = f"{len(ended.corrupted)} of its blocks aren't those that were signed: {named}"
@@ -272,6 +297,14 @@ def _reason(observations: RunObservations, ending: Ending) -> EndReason:
     return EndReason.TIMEOUT if late and reason.is_clean else reason
 
 
+def _network(observations: RunObservations) -> NetworkUse | None:
+    """What the receipt says of the network: the rules that held, and what is kept of the verdicts; None without one."""
+    if (network := observations.plan.plan.network) is None:
+        return None
+    log = observations.network_log
+    return NetworkUse(network.digest, Digest.of(b"") if log is None else log.close())
+
+
 def _receipt(observations: RunObservations, reason: EndReason, corruption: Corruption | None, ended: datetime) -> bytes:
     if observations.program is None:
         raise ValueError("a machine whose hypervisor never ran has no receipt")
@@ -294,6 +327,7 @@ def _receipt(observations: RunObservations, reason: EndReason, corruption: Corru
         backend=observations.plan.plan.backend,
         shares=observations.shares,
         diagnoses=observations.diagnoses,
+        network=_network(observations),
     )
     receipt = Receipt(
         subjects=observations.plan.plan.subjects,

@@ -35,6 +35,7 @@ from mvmnix.launch.agent import ENTROPY_BYTES, GuestConfig, Mount, ServiceFactor
 from mvmnix.launch.data import PreparedDisk
 from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.machines import EndReason, MachineHome, MachineState
+from mvmnix.launch.network import GUEST_NETWORK, MachineNetwork
 from mvmnix.launch.plan import Backend
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
@@ -162,6 +163,7 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: t
             system_calls=wanted.limits.system_calls or plan.image.system_calls,
             tasks=wanted.limits.tasks or 0,
             data=wanted.data.path if wanted.data else "",
+            network=GUEST_NETWORK if wanted.network else None,
         )
     except ValueError as error:
         why = f"no guest can be set up like that: {error}"
@@ -174,16 +176,21 @@ def _prepared(
     """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
     wanted = plan.plan
     given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, wanted.limits.shared_bytes)
-    shares, disk = Shares.ready(wanted.shares, given), None
+    shares, disk, network = Shares.ready(wanted.shares, given), None, None
     try:
+        # before any secret is read: its child is a fork of this process
+        network = None if wanted.network is None else MachineNetwork.ready(wanted.network, host.jail)
         config = _config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
         spec = _settled(plan, host, tsc)
-        return config, Preparation(host.hypervisor, host.jail, replace(spec, tsc_khz=tsc.khz()), shares, disk)
+        timed = replace(spec, tsc_khz=tsc.khz())
+        return config, Preparation(host.hypervisor, host.jail, timed, shares, disk, network)
     except BaseException:
         shares.close()
         if disk is not None:
             disk.release()
+        if network is not None:
+            network.close()
         raise
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.network.messages import EventKind
+from mvmnix.launch.network.messages import NetworkEventKind
 from tests.hostile.network.world import OTHER, PUBLIC, Server, world
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
@@ -23,7 +23,7 @@ def test_an_allowed_address_is_reached_and_others_are_not(tmp_path: Path) -> Non
             assert connection.recv(100) == b"hello"
             connection.shutdown(socket.SHUT_WR)
             assert connection.recv(100) == b""
-        closed = here.event(EventKind.CLOSED)
+        closed = here.event(NetworkEventKind.CLOSED)
         assert (closed.rule, closed.address, closed.port, closed.sent, closed.received) == ("allow-1", PUBLIC, 7, 5, 5)
         for address, port in ((OTHER, 7), (PUBLIC, 8), ("169.254.169.254", 80)):
             with pytest.raises(ConnectionRefusedError):

@@ -20,7 +20,7 @@ from pathlib import Path
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import network_process, setup
-from mvmnix.launch.network.messages import Event, EventKind
+from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.launch.plan import Network
 from mvmnix.launch.plan.network import parse_rules
@@ -133,7 +133,7 @@ class World:
 
     def __init__(self, network: setup.MachineNetwork, guest: Guest, loop: Loop) -> None:
         self.network, self.guest, self.loop = network, guest, loop
-        self.events: list[Event] = []
+        self.events: list[NetworkEvent] = []
         self.ended: list[None] = []
         network.watch(loop, self.events.append, lambda: self.ended.append(None))
 
@@ -148,10 +148,10 @@ class World:
         """For a failing test."""
         return f"{self.events} {self.network.last_words}"
 
-    def event(self, kind: EventKind, **fields: object) -> Event:
+    def event(self, kind: NetworkEventKind, **fields: object) -> NetworkEvent:
         """The first event of this kind, with these fields."""
 
-        def found() -> list[Event]:
+        def found() -> list[NetworkEvent]:
             return [it for it in self.events if it.kind is kind and all(getattr(it, k) == v for k, v in fields.items())]
 
         self.until(found)
@@ -181,7 +181,7 @@ def world(
         network.start()
         network.release()
         made = World(network, guest, loop)
-        made.until(lambda: sum(it.kind is EventKind.READY for it in made.events) == 2)
+        made.until(lambda: sum(it.kind is NetworkEventKind.READY for it in made.events) == 2)
         yield made
 
 
