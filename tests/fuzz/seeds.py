@@ -34,10 +34,13 @@ from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.plan.secret_reference import Secret, SecretTarget
 from mvmnix.launch.plan.share import ShareKind
 from mvmnix.syscall_tier import SystemCalls
+from tests.fuzz.network_seeds import client_hello, http, resolver
 from tests.unit.launch.channel_house import config, workload
 
 HERE = Path(__file__).parent
-CHANNEL, AGENT, CONVERSATION = (HERE / "corpus" / name for name in ("channel", "agent", "conversation"))
+CHANNEL, AGENT, CONVERSATION, CLIENT_HELLO, RESOLVER, HTTP = (
+    HERE / "corpus" / name for name in ("channel", "agent", "conversation", "client-hello", "resolver", "http")
+)
 
 
 def channel() -> Iterator[tuple[str, bytes]]:
@@ -123,7 +126,14 @@ def conversation() -> Iterator[tuple[str, bytes]]:
 
 
 #: Each corpus, and what makes its seeds.
-CORPORA = {CHANNEL: channel, AGENT: agent, CONVERSATION: conversation}
+CORPORA = {
+    CHANNEL: channel,
+    AGENT: agent,
+    CONVERSATION: conversation,
+    CLIENT_HELLO: client_hello,
+    RESOLVER: resolver,
+    HTTP: http,
+}
 
 
 def main() -> None:

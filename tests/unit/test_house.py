@@ -59,6 +59,7 @@ DOORS = {
     "detect_secrets": ("mvmnix/launch/secrets/detectors.py",),
     "cyclonedx": ("mvmnix/images/sbom.py",),
     "packageurl": ("mvmnix/images/sbom.py",),
+    "dns": ("mvmnix/launch/network/resolver.py",),
     "h11": ("mvmnix/launch/network/http_heads.py",),
 }
 

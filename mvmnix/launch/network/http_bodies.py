@@ -12,6 +12,8 @@ from typing import Final, Protocol
 _LONGEST_LINE: Final = 4096
 _LONGEST_TRAILER: Final = 32 * 1024
 _STRICT_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
+#: How a strict line may begin, which isn't whole: a size, or the line end after a chunk or the last one.
+_STRICT_BEGINNING: Final = re.compile(rb"[0-9A-Fa-f]{1,16}\r?")
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\n]*)?\r\n")
 
 
@@ -68,9 +70,10 @@ class UnendingBody:
 class ChunkedBody:
     """In chunks (RFC 9112, 7.1); `strict` as a client has to send them."""
 
-    __slots__ = ("_ended", "_left", "_line", "_size", "_step", "_trailer")
+    __slots__ = ("_ended", "_left", "_line", "_size", "_step", "_strict", "_trailer")
 
     def __init__(self, *, strict: bool) -> None:
+        self._strict = strict
         self._size = _STRICT_SIZE if strict else _SIZE
         self._trailer = 2 if strict else _LONGEST_TRAILER
         self._line = bytearray()
@@ -102,9 +105,15 @@ class ChunkedBody:
             if not line.endswith(b"\r\n"):
                 raise BodyError("a line that doesn't end with CRLF")
             self._step(line)
-        elif len(self._line) >= _LONGEST_LINE:
+        elif len(self._line) >= _LONGEST_LINE or (self._strict and not self._begins()):
             raise BodyError("a line without end")
         return end
+
+    def _begins(self) -> bool:
+        """Whether a line that isn't whole can become what is expected of a client."""
+        if self._step == self._take_size:
+            return _STRICT_BEGINNING.fullmatch(self._line) is not None
+        return self._line == b"\r"
 
     def _take_size(self, line: bytes) -> None:
         found = self._size.fullmatch(line)
