@@ -31,11 +31,12 @@ from typing import Final
 
 from mvmnix.audit import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.launch import network as networking
 from mvmnix.launch.agent import ENTROPY_BYTES, GuestConfig, Mount, ServiceFactory, counted_services
 from mvmnix.launch.data import PreparedDisk
 from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.machines import EndReason, MachineHome, MachineState
-from mvmnix.launch.plan import Backend
+from mvmnix.launch.plan import Backend, Network
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
 from mvmnix.launch.runtime.finalize import RunObservations, never_ran
@@ -66,10 +67,11 @@ def start_machine(
     `name` is the user's for it; `services` answer the connections that the guest opens to ports that the plan grants.
     `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
-    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required, verb-not-granted,
-    creation-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is
-    made, the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when
-    nonce or log can't be written; and what `finalize.end_failure` returns when the boot fails.
+    Raises RefusedError [backend-unavailable, network-forbidden, network-unavailable, accelerator-unavailable,
+    hardware-required, verb-not-granted, creation-mismatch, secret-unavailable, share-forbidden, share-unavailable,
+    limit-unavailable] before anything is made, the last one also later (see `_spawned`), UsageError for a name, what
+    `Replay.spending` does, MvmnixError when nonce or log can't be written; and what `finalize.end_failure` returns when
+    the boot fails.
     """
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
@@ -195,7 +197,8 @@ def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestC
 def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     """The machine but for its sockets.
 
-    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required].
+    Raises RefusedError [backend-unavailable, network-forbidden, network-unavailable, accelerator-unavailable,
+    hardware-required].
     """
     wanted = plan.plan
     if wanted.backend is not host.hypervisor.backend:
@@ -205,6 +208,7 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     if wanted.backend is Backend.CONTAINER:
         why, hint = "a container is not a machine", "run it in the foreground: `mvm launch` without --detach"
         raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
+    _settle_network(wanted.network)
     spec = LaunchSpec(
         kernel=plan.kernel,
         initrd=plan.initrd,
@@ -224,6 +228,16 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     kvm = partial(host.kvm.verdict, spec, kernel)
     chosen = choose(wanted.accelerator, kvm, host.notice, required=plan.required)
     return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
+
+
+def _settle_network(network: Network | None) -> None:
+    """Raises RefusedError [network-forbidden, network-unavailable]: no guest gets a network that nothing guards."""
+    if network is None:
+        return
+    networking.refuse_unacknowledged(network)
+    why = "this version of mvm has no gateway that would hold the guest to its rules"
+    hint = "make a plan without --allow, --allow-preset and --publish: docs/network.md says what works"
+    raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint)
 
 
 def _spawned(
