@@ -52,6 +52,11 @@ COMMANDS = {
     "lock": ("mvmnix.cli.commands.lock", "lock", "Make or update a flake's lock inside the builder VM."),
     "logs": ("mvmnix.cli.commands.logs", "logs", "Print what a machine's command printed, or its kernel's console."),
     "man": ("mvmnix.cli.commands.man", "man", "Print the manual page of a command."),
+    "net": (
+        "mvmnix.cli.commands.net",
+        "net",
+        "Show what a plan lets its guest reach, and say why something is refused.",
+    ),
     "pause": ("mvmnix.cli.commands.pause", "pause", "Pause a running machine."),
     "pin": ("mvmnix.cli.commands.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
     "plan": ("mvmnix.cli.commands.plan", "plan", "Make, sign, show and list plans."),

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = face(
         "decisions": "Denial Rules Verdict",
         "dry_run": "Attempt judge",
         "explain": "Explanation EXPLANATIONS sentence",
+        "presets": "parse_preset PresetChoice",
         "public_suffixes": "refuse_public_suffixes",
         "risk_checks": "ACKNOWLEDGEMENT_MEANINGS refuse_unacknowledged",
     },

@@ -3,6 +3,7 @@ from mvmnix.launch.network.dry_run import Attempt, judge
 from mvmnix.launch.network.explain import EXPLANATIONS, Explanation, sentence
 from mvmnix.launch.network.messages import GATEWAY_ENDED, NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.network_log import LoggedEvent, NetworkLog, read_log
+from mvmnix.launch.network.presets import PresetChoice, parse_preset
 from mvmnix.launch.network.public_suffixes import refuse_public_suffixes
 from mvmnix.launch.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS, refuse_unacknowledged
 from mvmnix.launch.network.setup import GUEST_NETWORK, MachineNetwork
@@ -21,10 +22,12 @@ __all__ = [
     "NetworkEvent",
     "NetworkEventKind",
     "NetworkLog",
+    "PresetChoice",
     "Rules",
     "Verdict",
     "Verdicts",
     "judge",
+    "parse_preset",
     "read_log",
     "refuse_public_suffixes",
     "refuse_unacknowledged",

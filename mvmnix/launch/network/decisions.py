@@ -98,11 +98,15 @@ _COVERED: Final = {
 
 
 class Rules:
-    """The rules of a plan, ready to be asked. No verdict depends on another one, or on anything but the plan."""
+    """The rules of a plan, ready to be asked; None: a plan without a network, by which nothing is allowed.
 
-    def __init__(self, network: Network) -> None:
-        self._by_id = {it.id: it for it in network.rules if it.action is Action.ALLOW}
-        self._denials = tuple(it for it in network.rules if it.action is Action.DENY)
+    No verdict depends on another one, or on anything but the plan.
+    """
+
+    def __init__(self, network: Network | None) -> None:
+        rules = network.rules if network is not None else ()
+        self._by_id = {it.id: it for it in rules if it.action is Action.ALLOW}
+        self._denials = tuple(it for it in rules if it.action is Action.DENY)
         self._by_host: dict[str, list[NetworkRule]] = {}
         for it in self._by_id.values():
             self._by_host.setdefault(it.host, []).append(it)

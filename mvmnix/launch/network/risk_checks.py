@@ -14,6 +14,8 @@ from mvmnix.launch.plan import Acknowledgement, Action, HostKind, Network, Netwo
 
 #: Shorter prefixes stand for more addresses than any one network has (the largest blocks of RFC 1466).
 _SHORTEST: Final = 8
+#: Top-level names of private networks (RFC 6762, section 3 and appendix G; ICANN's `internal`). `home.arpa`: RFC 8375.
+_PRIVATE: Final = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "private"})
 #: What an acknowledged rule may name; a range of other kinds alone would let nothing through.
 _DIALLED: Final = frozenset({AddressKind.PUBLIC, AddressKind.PRIVATE, AddressKind.SHARED, AddressKind.METADATA})
 
@@ -47,8 +49,22 @@ def _risks(rule: NetworkRule) -> Iterator[tuple[Acknowledgement | None, str]]:
         return
     if host_kind(rule.host) is HostKind.ALL:
         yield Acknowledgement.ALL_HOSTS, "it allows every host that there is"
+    if is_private_name(rule.host):
+        yield Acknowledgement.PRIVATE_ADDRESSES, f"{rule.host} is a name of a private network"
     if (covered := covered_range(rule.host)) is not None:
         yield from _risks_of_range(covered)
+
+
+def is_private_name(host: str) -> bool:
+    """Whether no public resolver knows a name, or names below a suffix: it has one label, or ends like a private one.
+
+    >>> is_private_name("pypi"), is_private_name("*.corp.internal"), is_private_name("example.com")
+    (True, True, False)
+    """
+    if host_kind(host) not in {HostKind.NAME, HostKind.WILDCARD}:
+        return False
+    labels = host.split(".")
+    return len(labels) == 1 or labels[-1] in _PRIVATE or labels[-2:] == ["home", "arpa"]
 
 
 def _risks_of_range(covered: IPv4Network) -> Iterator[tuple[Acknowledgement | None, str]]:
@@ -71,7 +87,7 @@ def _hint(rule: NetworkRule, word: Acknowledgement | None) -> str:
     narrower = {
         Acknowledgement.ALL_HOSTS: "name each host: --allow https://api.example.com, or --allow tcp:192.0.2.7:22",
         Acknowledgement.PUBLIC_SUFFIX: f"name one below it: --allow https://NAME{rule.host.removeprefix('*')}",
-        Acknowledgement.PRIVATE_ADDRESSES: "name public addresses alone",
+        Acknowledgement.PRIVATE_ADDRESSES: "name public hosts alone",
         Acknowledgement.METADATA: "name a range without them",
     }[word]
     return f"{narrower}; if this one is meant, the plan says so: --allow {rule.typed},acknowledge={word}"

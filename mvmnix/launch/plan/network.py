@@ -23,6 +23,8 @@ MOST_PUBLISHED: Final = 64
 LARGEST_PORT: Final = 65_535
 MOST_BYTES: Final = 2**50
 MOST_CONNECTIONS: Final = 65_535
+#: Of the suffix of a wildcard: all names below a top-level one are nothing that one rule should allow.
+_LEAST_LABELS: Final = 2
 #: Below this a connection doesn't get through its handshake in time.
 LEAST_RATE: Final = 1024
 _MOST_METHODS: Final = 16
@@ -104,8 +106,9 @@ NO_RULE_LIMITS: Final = RuleLimits()
 class NetworkRule:
     """One rule. Raises ValueError for what is none.
 
-    `host` is a name in lower case without a trailing dot, `*.` and a suffix of two labels or more, `*`, an IPv4 address
-    or a range of them. For a denial alone `protocol` may be None, all protocols, and then `port` too, all ports.
+    `host` is a name in lower case without a trailing dot, `*.` and a suffix, `*`, an IPv4 address or a range of them;
+    in a rule that allows, a suffix has two labels or more. For a denial alone `protocol` may be None, all protocols,
+    and then `port` too, all ports.
     `methods` and `path_prefix` are for `http`; without them all are meant. `methods` and `acknowledged` are sorted.
     """
 
@@ -140,6 +143,8 @@ class NetworkRule:
     def _check_allowed(self, kind: HostKind) -> None:
         if self.port is None or self.protocol is None:
             raise ValueError(f"{self.id}: a rule that allows names one port and one protocol")
+        if kind is HostKind.WILDCARD and self.host.count(".") < _LEAST_LABELS:
+            raise ValueError(f"a rule that allows names `*.` and a suffix of two labels or more, not {self.host}")
         if kind in {HostKind.NAME, HostKind.WILDCARD} and is_local(self.host):
             raise ValueError(f"{self.host}: in a guest this is the guest itself; publish a port of it instead")
 
@@ -243,21 +248,26 @@ class Network:
     @property
     def digest(self) -> Digest:
         """Of the canonical JSON of the plan's field `network`: what the audit log has of it."""
-        return Digest.of(strict.canonical(to_json(self)))
+        return Digest.of(strict.canonical(self.shown))
+
+    @property
+    def shown(self) -> Mapping[str, object]:
+        """As it stands in a plan's predicate."""
+        return to_json(self)
 
 
-def parse_rules(allowed: Iterable[str], denied: Iterable[str], taken: Iterable[str] = ()) -> tuple[NetworkRule, ...]:
+def parse_rules(allowed: Iterable[str], denied: Iterable[str], prefix: str = "") -> tuple[NetworkRule, ...]:
     """The rules that a user typed behind --allow and --deny, in this order. Raises ValueError.
 
-    What has no id gets one: `allow-1`, `deny-1` and so on, beside those that are `taken`.
+    What has no id gets one: `allow-1`, `deny-1` and so on, or all of them with the same prefix.
 
     >>> [it.id for it in parse_rules(["https://api.example.com", "tcp:192.0.2.7:22,id=host"], ["example.org"])]
     ['allow-1', 'host', 'deny-1']
     """
     typed = [*((it, Action.ALLOW) for it in allowed), *((it, Action.DENY) for it in denied)]
-    named = {*taken, *(word.removeprefix("id=") for text, _ in typed for word in text.split(",") if word[:3] == "id=")}
-    unused = {action: _unused(action, named) for action in Action}
-    return tuple(_parse_rule(text, action, unused[action]) for text, action in typed)
+    named = {word.removeprefix("id=") for text, _ in typed for word in text.split(",") if word.startswith("id=")}
+    ids = {it: _unused(it, named) for it in ({prefix} if prefix else Action)}
+    return tuple(_parse_rule(text, action, ids[prefix or action]) for text, action in typed)
 
 
 def _unused(prefix: str, taken: Container[str]) -> Iterator[str]:

@@ -9,8 +9,6 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from mvmnix.addresses import is_address_text
-
 #: Every name; no address.
 ALL_HOSTS: Final = "*"
 LONGEST_NAME: Final = 253
@@ -44,6 +42,8 @@ def host_name(text: str) -> str:
     >>> host_name("API.Example.COM.")
     'api.example.com'
     """
+    from mvmnix.addresses import is_address_text  # noqa: PLC0415 - its tables are for plans that have a network
+
     if not text.isascii():
         raise ValueError(f"a name is written in ASCII: {_ascii_form(text)}")
     name = text.lower().removesuffix(".")
@@ -65,8 +65,8 @@ def host_kind(host: str) -> HostKind:
         return HostKind.ALL
     if host.startswith(_WILD):
         suffix = host.removeprefix(_WILD)
-        if host_name(suffix) != suffix or "." not in suffix:
-            raise ValueError(f"not `*.` and a suffix of two labels or more, in lower case: {host[:80]!r}")
+        if host_name(suffix) != suffix:
+            raise ValueError(f"not `*.` and a suffix in lower case without a trailing dot: {host[:80]!r}")
         return HostKind.WILDCARD
     if "/" in host and host[0].isdecimal():
         if str(IPv4Network(host)) != host or host.endswith("/32"):

@@ -34,6 +34,7 @@ from mvmnix.launch.machines import (
 )
 from mvmnix.launch.network import LoggedEvent, NetworkEvent, NetworkLog, Verdicts
 from mvmnix.launch.plan import kinds_digest
+from mvmnix.launch.plan import network as networking
 from mvmnix.launch.plan import share as sharing
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
@@ -45,8 +46,8 @@ from mvmnix.sandbox import trusted_executables
 
 #: How many corrupted blocks an error message names; the receipt has more.
 _NAMED: Final = 8
-#: Which connections of a machine's network are let through: none, in this version.
-_NETWORK: Final[list[str]] = []
+#: Which rules a machine without a network has.
+_NO_NETWORK: Final = Digest.of(strict.canonical([]))
 _REASONS: Final = {StallReason.STALLED: EndReason.BOOT_STALLED, StallReason.HUNG: EndReason.TIMEOUT}
 
 
@@ -104,9 +105,9 @@ class RunObservations:
     def record_start(self, nonce: Digest) -> None:
         """Put the start into the log, before it happens; `nonce` is what it spent. Raises what the log raises."""
         digests = {artifact.name.partition(".")[0]: artifact.digest for artifact in self.plan.image.artifacts}
-        shares = self.plan.plan.shares
-        means = {"shares": sharing.to_json(shares), "network": _NETWORK}
-        digests |= {name: Digest.of(strict.canonical(value)) for name, value in means.items()}
+        shares, network = self.plan.plan.shares, self.plan.plan.network
+        digests["shares"] = Digest.of(strict.canonical(sharing.to_json(shares)))
+        digests["network"] = network.digest if network is not None else _NO_NETWORK
         digests["argv"] = self._argv
         if secrets := self.plan.plan.secrets:
             digests["secrets"] = kinds_digest(secrets)
@@ -116,7 +117,7 @@ class RunObservations:
             digests=digests | {"provenance": self.plan.provenance.bundle, NONCE: nonce},
             backend=self.plan.plan.backend.logged,
             expires=self.plan.plan.window.not_after,
-            reasons=sharing.acknowledged(shares),
+            reasons=tuple(sorted({*sharing.acknowledged(shares), *networking.acknowledged(network)})),
         )
         try:
             self.start_record = self.host.journal.append(record).index

@@ -35,8 +35,8 @@ from mvmnix.launch.agent import ENTROPY_BYTES, GuestConfig, Mount, ServiceFactor
 from mvmnix.launch.data import PreparedDisk
 from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.machines import EndReason, MachineHome, MachineState
-from mvmnix.launch.network import GUEST_NETWORK, MachineNetwork
-from mvmnix.launch.plan import Backend
+from mvmnix.launch.network import GUEST_NETWORK, MachineNetwork, refuse_unacknowledged
+from mvmnix.launch.plan import Backend, Network
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
 from mvmnix.launch.runtime.finalize import RunObservations, never_ran
@@ -67,10 +67,11 @@ def start_machine(
     `name` is the user's for it; `services` answer the connections that the guest opens to ports that the plan grants.
     `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
-    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required, verb-not-granted,
-    creation-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is
-    made, the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when
-    nonce or log can't be written; and what `finalize.end_failure` returns when the boot fails.
+    Raises RefusedError [backend-unavailable, network-forbidden, network-unavailable, accelerator-unavailable,
+    hardware-required, verb-not-granted, creation-mismatch, secret-unavailable, share-forbidden, share-unavailable,
+    limit-unavailable] before anything is made, the last one also later (see `_spawned`), UsageError for a name, what
+    `Replay.spending` does, MvmnixError when nonce or log can't be written; and what `finalize.end_failure` returns when
+    the boot fails.
     """
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
@@ -179,7 +180,7 @@ def _prepared(
     shares, disk, network = Shares.ready(wanted.shares, given), None, None
     try:
         # before any secret is read: its child is a fork of this process
-        network = None if wanted.network is None else MachineNetwork.ready(wanted.network, host.jail)
+        network = _network(wanted.network, host)
         config = _config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
         spec = _settled(plan, host, tsc)
@@ -231,6 +232,17 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     kvm = partial(host.kvm.verdict, spec, kernel)
     chosen = choose(wanted.accelerator, kvm, host.notice, required=plan.required)
     return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
+
+
+def _network(network: Network | None, host: Host) -> MachineNetwork | None:
+    """Raises RefusedError [network-forbidden, network-unavailable]: no guest gets a network that nothing guards."""
+    if network is None:
+        return None
+    refuse_unacknowledged(network)
+    if network.ports:
+        why, hint = "this version of mvm publishes no port of a guest", "make a plan without --publish"
+        raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint)
+    return MachineNetwork.ready(network, host.jail)
 
 
 def _spawned(

@@ -64,6 +64,7 @@ NAMES = [
     ((API,), ("api.example.com",), "api.example.com", refused(Denial.DENIED_BY_RULE, "deny-1")),
     ((API,), ("*",), "api.example.com", refused(Denial.DENIED_BY_RULE, "deny-1")),
     ((API,), ("*.example.com",), "api.example.com", refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ((API,), ("*.com",), "api.example.com", refused(Denial.DENIED_BY_RULE, "deny-1")),
     ((WILD,), ("secret.example.com",), "secret.example.com", refused(Denial.DENIED_BY_RULE, "deny-1")),
     ((WILD,), ("secret.example.com",), "not-secret.example.com", yes()),
     ((WILD,), ("secret.example.com",), "a.secret.example.com", yes()),

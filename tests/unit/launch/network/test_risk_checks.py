@@ -27,6 +27,10 @@ def network(*allowed: str, deny: tuple[str, ...] = ()) -> Network:
         ("tcp:169.254.0.0/16:80", ("metadata",)),
         ("tcp:168.63.129.16:80", ("metadata",)),
         ("tcp:192.168.0.0/15:22", ("private-addresses",)),
+        ("http://pypi:3141", ("private-addresses",)),
+        ("https://index.corp", ("private-addresses",)),
+        ("https://*.example.internal", ("private-addresses",)),
+        ("https://nas.home.arpa", ("private-addresses",)),
     ],
 )
 def test_what_takes_a_word(rule: str, words: tuple[str, ...]) -> None:
@@ -83,7 +87,9 @@ def test_suffixes_under_which_strangers_register(rule: str, why: str) -> None:
     refuse_public_suffixes(network(f"{rule},acknowledge=public-suffix"))
 
 
-@pytest.mark.parametrize("rule", ["*.example.com", "*.example.co.uk", "*.me.github.io", "*.corp.internal", "*.www.ck"])
+@pytest.mark.parametrize(
+    "rule", ["*.example.com", "*.example.co.uk", "*.me.github.io", "*.dev.corp.internal", "*.www.ck"]
+)
 def test_suffixes_that_have_one_owner(rule: str) -> None:
     refuse_public_suffixes(network(f"https://{rule}"))
 

@@ -120,6 +120,8 @@ def test_allow_as_typed(text: str, rule: NetworkRule) -> None:
         ("10.0.0.0/8", replace(DENIAL, host="10.0.0.0/8")),
         ("10.0.0.0/8:22", replace(DENIAL, host="10.0.0.0/8", port=22)),
         ("*", replace(DENIAL, host="*")),
+        ("*.ru", replace(DENIAL, host="*.ru")),
+        ("localhost", replace(DENIAL, host="localhost")),
         ("*:25", replace(DENIAL, host="*", port=25)),
         ("https://example.org", replace(DENIAL, port=443, protocol=Protocol.HTTPS)),
         (
@@ -135,10 +137,9 @@ def test_deny_as_typed(text: str, rule: NetworkRule) -> None:
 
 
 def test_ids_are_numbered_beside_those_that_are_taken() -> None:
-    rules = parse_rules(
-        ["https://a.example", "https://b.example,id=allow-1", "https://c.example"], ["d.example"], ["deny-1"]
-    )
-    assert [it.id for it in rules] == ["allow-2", "allow-1", "allow-3", "deny-2"], "and no number is left out"
+    typed = ["https://a.example", "https://b.example,id=allow-1", "https://c.example"]
+    assert [it.id for it in parse_rules(typed, ["d.example"])] == ["allow-2", "allow-1", "allow-3", "deny-1"]
+    assert [it.id for it in parse_rules(typed, ["d.example"], "apt")] == ["apt-1", "allow-1", "apt-2", "apt-3"]
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ NAMES = st.lists(LABELS, min_size=1, max_size=5).map(".".join)
         ("*.example.com", "*.example.com", HostKind.WILDCARD),
         ("*.Example.com.", "*.example.com", HostKind.WILDCARD),
         ("*.co.uk", "*.co.uk", HostKind.WILDCARD),
+        ("*.com", "*.com", HostKind.WILDCARD),
         ("*", "*", HostKind.ALL),
         ("192.0.2.7", "192.0.2.7", HostKind.ADDRESS),
         ("192.0.2.7/32", "192.0.2.7", HostKind.ADDRESS),
@@ -58,7 +59,7 @@ def test_typed(typed: str, host: str, kind: HostKind) -> None:
     [
         *("", ".", "..", "a..b", ".example.com", "example.com..", "-a.example", "a-.example", "a_b.example"),
         *("exa mple.com", "example.com\n", "example.com\0.org", "ex%61mple.com", "user@example.com", "example.com:443"),
-        *("*.com", "*.", "**.example.com", "a*.example.com", "*a.example.com", "a.*.example.com", "*.*.example.com"),
+        *("*.", "**.example.com", "a*.example.com", "*a.example.com", "a.*.example.com", "*.*.example.com"),
         *("a" * 64 + ".example", LONGEST + "b", "*.192.0.2.7", "[::1]", "::1", "fd00:ec2::254"),
         *("192.0.2.1/24", "192.0.2.0/33", "192.0.2.0/", "192.0.2.0/-1", "a.example/24"),
         # what other parsers take for 127.0.0.1 or 169.254.169.254
