@@ -20,6 +20,7 @@ that would allow it.
 import asyncio
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
@@ -188,7 +189,7 @@ class Gateway:
         self._dialler = DiallerClient(sockets.dialler, self._ended.set)
         self._meters: dict[str, RuleMeter] = {}
         self._open: set[asyncio.Task[None]] = set()
-        self._resolver = NameServer(self._rules, self._names, self._events)
+        self._resolver = NameServer(self._rules, self._names, self._events, time.monotonic)
 
     async def serve(self) -> None:
         """Serve until the supervisor or the dialler is gone."""
@@ -234,22 +235,22 @@ class Gateway:
 
     async def _serve(self, guest: socket.socket) -> None:
         address, port = guest.getsockname()
-        host = address
+        host = self._names.name_of(IPv4Address(address)) or address
         try:
             target = self._target(IPv4Address(address), port)
-            host = target.host
             keep_alive(guest)
             await self._admitted(guest, target)
         except DeniedError as denied:
             self._tell_denied(denied, host, port)
-            await refuse(
-                guest, denied, sentence(Verdict(allowed=False, rule=denied.rule, code=denied.code), host, port)
-            )
+            verdict = Verdict(allowed=False, rule=denied.rule, code=denied.code)
+            await refuse(guest, denied, sentence(verdict, host, port, denied.protocol, denied.method))
         except OSError:
             reset(guest)
 
     def _tell_denied(self, denied: DeniedError, host: str, port: int) -> None:
-        flag = missing_flag(host, port) if denied.code in _MISSING else ""
+        flag = ""
+        if denied.code in _MISSING:
+            flag = missing_flag(host, port, denied.protocol, method=denied.method)
         self._events.tell(
             NetworkEvent(
                 NetworkEventKind.DENIED,
@@ -369,6 +370,8 @@ async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection:
     """A task that ends with its connection closed, whatever happens; what isn't foreseen is told once on the way."""
     try:
         await serve(connection)
+    except (OSError, EOFError):
+        reset(connection)
     except Exception as error:  # noqa: BLE001 - it is one connection's
         sys.stderr.write(f"error: {type(error).__name__}: {error}\n")
         reset(connection)

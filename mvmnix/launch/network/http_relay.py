@@ -15,6 +15,7 @@ from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError
 from mvmnix.launch.network.http_heads import HttpFault, RequestHead
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.opening import DeniedError, portion, write_all
+from mvmnix.launch.plan import Protocol
 
 _PORTION: Final = 1 << 16
 #: Seconds for answers to requests before one that is refused.
@@ -56,7 +57,10 @@ class HttpRelay:
         code, rule = _FAULTS.get(error.fault, Denial.BAD_HTTP), self.rule
         if error.fault in {HttpFault.METHOD, HttpFault.PATH} and self._verdict is not None:
             code, rule = self._verdict.code or code, self._verdict.rule
-        return DeniedError(code, rule)
+        denied = DeniedError(code, rule)
+        denied.protocol = Protocol.HTTP
+        denied.method = "" if error.request is None else error.request.method
+        return denied
 
     async def first(self, guest: socket.socket, said: bytes, deadline: float) -> bytes:
         """What is sent to the server first: a whole request's head, and what came with it. Raises DeniedError."""

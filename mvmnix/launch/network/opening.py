@@ -22,6 +22,7 @@ from mvmnix.launch.network.client_hello import (
 )
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict
 from mvmnix.launch.network.relay import reset
+from mvmnix.launch.plan import Protocol
 
 #: Seconds until the guest has said what it wants; that a refusal waits for its first bytes, and for it to be read.
 HEAD_SECONDS: Final = 15.0
@@ -52,6 +53,9 @@ class DeniedError(Exception):
         alert: Alert = Alert.ACCESS_DENIED,
     ) -> None:
         super().__init__(code)
+        #: Of a request that was read: for the words that tell of it.
+        self.protocol: Protocol | None = None
+        self.method = ""
         self.code, self.rule, self.address, self.said, self.alert = code, rule, address, said, alert
 
 

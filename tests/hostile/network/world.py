@@ -17,6 +17,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+import dns.message
+import dns.rcode
+
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import network_process, setup
@@ -144,6 +147,22 @@ class World:
             assert time.monotonic() < end, self.describe()
             self.loop.turn(0.05)
 
+    def turn(self) -> None:
+        """Take in what was told."""
+        for _ in range(3):
+            self.loop.turn(0.02)
+
+    def resolve(self, name: str, kind: str = "A") -> str | None:
+        """What the guest is answered: an address, "" for a name without one, None for no such name."""
+        with self.guest.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(10)
+            asking.connect((GATEWAY, 53))
+            asking.send(dns.message.make_query(name, kind).to_wire())
+            answer = dns.message.from_wire(asking.recv(4096))
+        if answer.rcode() == dns.rcode.NXDOMAIN:
+            return None
+        return next((str(record) for found in answer.answer for record in found), "")
+
     def describe(self) -> str:
         """For a failing test."""
         return f"{self.events} {self.network.last_words}"
@@ -186,7 +205,11 @@ def world(
 
 
 def _made(network: Network, jail: BubblewrapJail, hosts: str) -> setup.MachineNetwork:
-    files = {"/etc/hosts": hosts.encode(), "/etc/resolv.conf": b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n"}
+    files = {
+        "/etc/hosts": hosts.encode(),
+        "/etc/resolv.conf": b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        "/etc/host.conf": b"multi on\n",
+    }
     before = setup.settings
     setup.settings = lambda: files
     try:
