@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = face(
         "diagnosis": "Diagnosis diagnosis_file",
         "ending": "ChannelEnd end_reason end_words Ending EndReason HostAction judge_end with_disk",
         "filters": "Filter filter_machines",
-        "logs": "read_console read_output",
+        "logs": "read_console read_network_log read_output",
         "machine_dir": "CONSOLE machine_ids MachineHome PLAN read_kept read_status RECEIPT",
         "output_log": "Missing Output OutputLog Piece",
         "receipt": "Corruption HostFile NetworkUse Observed Receipt receipt_statement Reported",

@@ -12,7 +12,7 @@ from mvmnix.launch.machines.ending import (
     with_disk,
 )
 from mvmnix.launch.machines.filters import Filter, filter_machines
-from mvmnix.launch.machines.logs import read_console, read_output
+from mvmnix.launch.machines.logs import read_console, read_network_log, read_output
 from mvmnix.launch.machines.machine_dir import CONSOLE, PLAN, RECEIPT, MachineHome, machine_ids, read_kept, read_status
 from mvmnix.launch.machines.output_log import Missing, Output, OutputLog, Piece
 from mvmnix.launch.machines.receipt import (
@@ -90,6 +90,7 @@ __all__ = [
     "parse_failure",
     "read_console",
     "read_kept",
+    "read_network_log",
     "read_output",
     "read_start_notification",
     "read_status",

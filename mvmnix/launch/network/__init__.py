@@ -6,7 +6,8 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "messages": "GATEWAY_ENDED NetworkEvent NetworkEventKind",
-        "network_log": "LoggedEvent NetworkLog read_log",
+        "namespace": "make_namespace NFT",
+        "network_log": "has_network_log LoggedEvent NetworkLog read_log",
         "setup": "GUEST_NETWORK MachineNetwork",
         "verdicts": "Verdicts",
         "decisions": "Denial Rules Verdict",

@@ -2,7 +2,8 @@ from mvmnix.launch.network.decisions import Denial, Rules, Verdict
 from mvmnix.launch.network.dry_run import Attempt, judge
 from mvmnix.launch.network.explain import EXPLANATIONS, Explanation, sentence
 from mvmnix.launch.network.messages import GATEWAY_ENDED, NetworkEvent, NetworkEventKind
-from mvmnix.launch.network.network_log import LoggedEvent, NetworkLog, read_log
+from mvmnix.launch.network.namespace import NFT, make_namespace
+from mvmnix.launch.network.network_log import LoggedEvent, NetworkLog, has_network_log, read_log
 from mvmnix.launch.network.presets import PresetChoice, parse_preset
 from mvmnix.launch.network.public_suffixes import refuse_public_suffixes
 from mvmnix.launch.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS, refuse_unacknowledged
@@ -14,6 +15,7 @@ __all__ = [
     "EXPLANATIONS",
     "GATEWAY_ENDED",
     "GUEST_NETWORK",
+    "NFT",
     "Attempt",
     "Denial",
     "Explanation",
@@ -26,7 +28,9 @@ __all__ = [
     "Rules",
     "Verdict",
     "Verdicts",
+    "has_network_log",
     "judge",
+    "make_namespace",
     "parse_preset",
     "read_log",
     "refuse_public_suffixes",

@@ -107,7 +107,7 @@ class Making:
             self._child.wait()
 
 
-def make(taken: Sequence[Taken], *, inbound: int = 0) -> Namespace:
+def make_namespace(taken: Sequence[Taken], *, inbound: int = 0) -> Namespace:
     """One from begin to end: raises what `Making` does."""
     return Making(taken, inbound=inbound).finish()
 

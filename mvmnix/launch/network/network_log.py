@@ -43,6 +43,17 @@ class LoggedEvent:
         """As it is written."""
         return canonical({"time": show_time(self.time), "machine": self.machine} | self.event.fields()) + b"\n"
 
+    def text(self) -> str:
+        """As a person reads it."""
+        it = self.event
+        where = f"{it.name or it.address or '-'}{f':{it.port}' if it.port else ''}"
+        led = f" at {it.address}" if it.address and it.name else ""
+        by = f" by {it.rule}" if it.rule else ""
+        code = f" [{it.code}]" if it.code else ""
+        carried = f", {it.sent} bytes sent, {it.received} received" if it.sent or it.received else ""
+        flag = f"; {it.flag} would allow it" if it.flag else ""
+        return f"{show_time(self.time)} {it.kind} {where}{led}{by}{code}{carried}{flag}"
+
     @classmethod
     def parse(cls, line: bytes) -> Self:
         """Raises MalformedError."""
@@ -99,6 +110,11 @@ def kept_digest(directory: Directory) -> Digest:
     return Digest(hasher.hexdigest())
 
 
+def has_network_log(directory: Directory) -> bool:
+    """Whether any verdict was kept there."""
+    return directory.exists(NEWER) or directory.exists(OLDER)
+
+
 def read_log(directory: Directory, *, follow: Callable[[], bool] | None = None) -> Iterator[LoggedEvent]:
     """What is kept, the oldest first; with `follow`, what comes too, for as long as that says so.
 
@@ -121,20 +137,16 @@ class _Reader:
         self._directory = directory
         self._fd = -1
         self._rest = b""
-        #: The file that was read last, by its number, whose place another may have taken since.
-        self._seen: set[int] = set()
 
     def read(self) -> Iterator[LoggedEvent]:
-        while True:
-            if self._fd < 0 and not self._open_next():
-                return
+        while self._fd >= 0 or self._open_next():
+            following = self._next()  # asked before the last look at the file
             while data := os.read(self._fd, _CHUNK):
                 *lines, self._rest = (self._rest + data).split(b"\n")
                 for line in lines:
                     yield self._parsed(line)
-            if not self._is_over():
+            if following is None or not self._open_next():
                 return
-            self.close()
 
     def _parsed(self, line: bytes) -> LoggedEvent:
         try:
@@ -144,25 +156,35 @@ class _Reader:
             hint = f"look at {self._directory.path}"
             raise MvmnixError(f"{where}, or the older {OLDER}, is not what mvm writes", hint=hint) from error
 
-    def _is_over(self) -> bool:
-        """Whether there is a file that was begun later."""
+    def _next(self) -> str | None:
+        """The name of the file that was begun after the one that is open; None where there is none yet.
+
+        The open file keeps its number, so that no later one has it.
+        """
+        found = [self._status(name) for name in (OLDER, NEWER)]
+        if self._fd >= 0:
+            own = os.fstat(self._fd)
+            for status, following in zip(reversed(found), (None, NEWER), strict=True):
+                if status is not None and os.path.samestat(status, own):
+                    return following
+        return next((name for name, status in zip((OLDER, NEWER), found, strict=True) if status is not None), None)
+
+    def _status(self, name: str) -> os.stat_result | None:
         try:
-            newest = os.stat(NEWER, dir_fd=self._directory.fd, follow_symlinks=False)
+            return os.stat(name, dir_fd=self._directory.fd, follow_symlinks=False)
         except FileNotFoundError:
-            return False
-        return newest.st_ino not in self._seen
+            return None
 
     def _open_next(self) -> bool:
-        for name in (OLDER, NEWER):
-            with suppress(FileNotFoundError):
-                fd = self._directory.open_file(name)
-                number = os.fstat(fd).st_ino
-                if number not in self._seen:
-                    self._seen.add(number)
-                    self._fd, self._rest = fd, b""
-                    return True
-                os.close(fd)
-        return False
+        if (name := self._next()) is None:
+            return False
+        try:
+            fd = self._directory.open_file(name)
+        except FileNotFoundError:
+            return False  # it takes the older one's place at this moment
+        self.close()
+        self._fd, self._rest = fd, b""
+        return True
 
     def close(self) -> None:
         if self._fd >= 0:

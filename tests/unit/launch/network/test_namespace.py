@@ -53,7 +53,7 @@ def wait_for_reset(one: socket.socket) -> bool:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Namespace]:
-    made = namespace.make([Taken(SYNTHETIC), Taken(_RANGE), Taken(_ADDRESS, 22)], inbound=2)
+    made = namespace.make_namespace([Taken(SYNTHETIC), Taken(_RANGE), Taken(_ADDRESS, 22)], inbound=2)
     yield made
     made.close()
     os.close(made.tap)
@@ -219,7 +219,7 @@ _SIOCGSKNS = 0x894C
 
 def test_it_has_no_process_and_is_gone_with_its_descriptors() -> None:
     open_before = set(os.listdir("/proc/self/fd"))
-    made = namespace.make([Taken(SYNTHETIC)], inbound=3)
+    made = namespace.make_namespace([Taken(SYNTHETIC)], inbound=3)
     found = fcntl.ioctl(made.datagrams, _SIOCGSKNS)
     own = f"net:[{os.fstat(found).st_ino}]"
     os.close(found)
