@@ -22,6 +22,7 @@ import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final
@@ -30,7 +31,7 @@ from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.dialler import keep_alive
 from mvmnix.launch.network.explain import sentence
 from mvmnix.launch.network.http_relay import HttpRelay, SpentError
-from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
+from mvmnix.launch.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply, read_network
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.names import NameServer
 from mvmnix.launch.network.opening import (
@@ -46,7 +47,7 @@ from mvmnix.launch.network.opening import (
 from mvmnix.launch.network.relay import Relay, reset
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.synthetic import SyntheticAddresses
-from mvmnix.launch.plan import Network, NetworkRule, Protocol
+from mvmnix.launch.plan import NO_RULE_LIMITS, Network, NetworkRule, Protocol
 from mvmnix.privileges import received
 from mvmnix.strict import MalformedError
 
@@ -59,6 +60,7 @@ _DIAL_SECONDS: Final = 75.0
 _PAUSE: Final = 0.2
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 64
+_UNMETERED: Final = RuleMeter(NO_RULE_LIMITS, time.monotonic)
 #: Denials that another plan wouldn't have.
 _MISSING: Final = frozenset({Denial.NO_RULE, Denial.PORT_NOT_ALLOWED, Denial.METHOD, Denial.PATH})
 
@@ -200,6 +202,7 @@ class Gateway:
             asyncio.create_task(self._accept(self._sockets.connections, self._serve, CONNECTIONS)),
             asyncio.create_task(self._accept(self._sockets.questions, self._resolver.serve, _QUESTIONS)),
         )
+        loop.add_reader(self._sockets.events.fileno(), self._handed_over)
         self._events.tell(NetworkEvent(NetworkEventKind.READY))
         await self._ended.wait()
         for task in accepting:
@@ -232,6 +235,39 @@ class Gateway:
                 task = asyncio.create_task(_served(serve, connection))
                 serving.add(task)
                 task.add_done_callback(serving.discard)
+
+    def _handed_over(self) -> None:
+        """A connection into the guest, of which both ends were connected by the supervisor (published_ports.py)."""
+        try:
+            packet, fds, _ = received(self._sockets.events, MOST, 2)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet, fds = b"", []
+        ends = [socket.socket(fileno=fd) for fd in fds]
+        if not packet or len(ends) != 2:
+            for end in ends:
+                end.close()
+            self._ended.set()
+            return
+        task = asyncio.create_task(self._carry_in(HandedOver.parse(packet), *ends))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _carry_in(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
+        relay = Relay(client, guest, _UNMETERED)
+        with suppress(OSError):
+            keep_alive(client)
+            keep_alive(guest)
+        await relay.run()
+        closed = NetworkEvent(
+            NetworkEventKind.INBOUND_CLOSED,
+            port=handed.port,
+            sent=relay.received.count,
+            received=relay.sent.count,
+            slot=handed.slot,
+        )
+        self._events.tell(closed)
 
     async def _serve(self, guest: socket.socket) -> None:
         address, port = guest.getsockname()
@@ -383,7 +419,7 @@ def main(rules: int, *sockets: int) -> None:
     """Serve until the supervisor or the dialler is gone. `rules` is a file with the plan's network."""
     network = read_network(rules)
     given = Sockets(*(socket.socket(fileno=fd) for fd in sockets))
-    for one in (given.connections, given.questions, given.datagrams):
+    for one in (given.connections, given.questions, given.datagrams, given.events):
         one.setblocking(False)
     asyncio.run(_serve(network, given))
 

@@ -24,6 +24,7 @@ from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 MOST: Final = 1024
 _ASK: Final = struct.Struct(">IHB")
 _REPLY: Final = struct.Struct(">IBB")
+_HANDED_OVER: Final = struct.Struct(">HH")
 _LONGEST_ID: Final = 64
 _LONGEST_HOST: Final = 253
 _LONGEST_ADDRESS: Final = 45
@@ -87,7 +88,7 @@ class Reply:
 class NetworkEventKind(StrEnum):
     """What an event is about: a question of DNS, a connection's begin and end, a refusal, or one of our own processes.
 
-    READY: the process serves. BREACH: the gateway asked for what no rule admits, so it isn't ours any more.
+    INBOUND is a connection into the guest, from the host's `address` to the guest's `port`. READY: the process serves. BREACH: the gateway asked for what no rule admits, so it isn't ours any more.
     """
 
     READY = "ready"
@@ -96,6 +97,8 @@ class NetworkEventKind(StrEnum):
     CLOSED = "closed"
     DENIED = "denied"
     BREACH = "breach"
+    INBOUND = "inbound"
+    INBOUND_CLOSED = "inbound-closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,7 @@ class NetworkEvent:
     sent: int = 0
     received: int = 0
     flag: str = ""
+    slot: int = 0
 
     def fields(self) -> dict[str, object]:
         """What it says, by name."""
@@ -149,10 +153,34 @@ class NetworkEvent:
             sent=number("sent", 2**53 - 1),
             received=number("received", 2**53 - 1),
             flag=text("flag", r"[ -~]{1,400}"),
+            slot=number("slot", 2**16 - 1),
         )
 
 
-_FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received", "flag")
+_FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received", "flag", "slot")
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """Supervisor to gateway, with two descriptors: a client of the host's, and its connection to a port of the guest's.
+
+    `slot` is a number that the gateway names when it is done with them.
+    """
+
+    slot: int
+    port: int
+
+    def to_bytes(self) -> bytes:
+        """As a packet."""
+        return _HANDED_OVER.pack(self.slot, self.port)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Raises MalformedError."""
+        try:
+            return cls(*_HANDED_OVER.unpack(data))
+        except struct.error as error:
+            raise MalformedError("not a packet of the supervisor's") from error
 
 
 #: What is written down when the gateway or the dialler has ended.

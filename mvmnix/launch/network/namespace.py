@@ -49,8 +49,13 @@ class Namespace:
     datagrams: socket.socket
     inbound: tuple[socket.socket, ...] = ()
 
+    def release_served(self) -> None:
+        """Let go of what the gateway has now."""
+        for one in (self.connections, self.questions, self.datagrams):
+            one.close()
+
     def close(self) -> None:
-        """Let go of all of it, but of the tap where `release_tap` did."""
+        """Let go of all of it but the tap."""
         for one in (self.connections, self.questions, self.datagrams, *self.inbound):
             one.close()
 

@@ -15,7 +15,7 @@ from typing import Final, Self
 from mvmnix.launch.agent import GuestNetwork
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import namespace, namespace_setup
-from mvmnix.launch.network.messages import MOST, NetworkEvent, NetworkEventKind, network_bytes, pair
+from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes, pair
 from mvmnix.launch.network.network_process import (
     DESCRIPTORS,
     DIALLER_MEMORY,
@@ -25,6 +25,7 @@ from mvmnix.launch.network.network_process import (
     code,
     settings,
 )
+from mvmnix.launch.network.published_ports import PublishedPorts
 from mvmnix.launch.network.rules import taken_by
 from mvmnix.launch.plan import Network
 from mvmnix.launch.vmm import Jail, NetworkAttachment, NetworkService
@@ -57,6 +58,7 @@ class MachineNetwork:
         self._dialler: NetworkProcess | None = None
         self._given: tuple[int, ...] = ()
         self._ends: list[socket.socket] = []
+        self._ports = PublishedPorts(())
         #: The guest's device, which is the hypervisor's.
         self.tap: int | None = None
 
@@ -65,6 +67,8 @@ class MachineNetwork:
         """Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError."""
         self = cls()
         with ExitStack() as self._stack:
+            self._ports = PublishedPorts.listen(network.ports)
+            self._stack.callback(self._ports.close)
             inbound = namespace.INBOUND if network.ports else 0
             making = namespace.Making(taken_by(network), inbound=inbound)  # 1, while the rest is made
             try:
@@ -118,7 +122,7 @@ class MachineNetwork:
             self._dialler.start((self._given[1], asked.fileno(), diallers.fileno()))
             sockets = (made.connections, made.questions, made.datagrams, asking, gateways)
             self._gateway.start((self._given[0], *(one.fileno() for one in sockets)))
-        made.close()
+        made.release_served()
 
     def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
         """Have `told` called with each event, and `ended` once one of the processes ends by itself."""
@@ -134,6 +138,12 @@ class MachineNetwork:
             loop.watch(socket_.fileno(), read=lambda one=socket_: self._heard(one, loop, told, end))  # type: ignore[misc]
         for one in self._processes:
             one.watch(loop, end)
+        if self._namespace is not None:
+            self._ports.watch(loop, self._namespace.inbound, self._hand_over, told)
+
+    def _hand_over(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
+        """Give the gateway both ends of a connection into the guest. Raises OSError."""
+        socket.send_fds(self._ends[0], [handed.to_bytes()], [client.fileno(), guest.fileno()])
 
     @property
     def _processes(self) -> tuple[NetworkProcess, ...]:
@@ -152,6 +162,8 @@ class MachineNetwork:
                 return
             except (OSError, MalformedError):
                 break
+            if event.kind is NetworkEventKind.INBOUND_CLOSED:
+                self._ports.give_back(event.slot)
             told(event)
             if event.kind is NetworkEventKind.BREACH:
                 break

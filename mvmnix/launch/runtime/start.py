@@ -239,9 +239,6 @@ def _network(network: Network | None, host: Host) -> MachineNetwork | None:
     if network is None:
         return None
     refuse_unacknowledged(network)
-    if network.ports:
-        why, hint = "this version of mvm publishes no port of a guest", "make a plan without --publish"
-        raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint)
     return MachineNetwork.ready(network, host.jail)
 
 
