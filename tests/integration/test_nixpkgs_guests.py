@@ -309,5 +309,7 @@ def test_parts_are_the_same_in_a_guests_graph(place: Place, parts: dict[str, str
 
 def test_each_pinned_package_is_a_part(place: Place, parts: dict[str, str]) -> None:
     pinned = json.loads((place.tree / "modules/debian/lock.json").read_text())["packages"]
-    assert set(parts) == set(pinned) | {"agent", "initrd", "vmlinux", "kernel-modules"}
+    assert set(parts) == set(pinned) | {
+        *("agent", "initrd", "initrd-network", "vmlinux", "kernel-modules", "network-modules")
+    }
     assert len(set(parts.values())) == len(parts)

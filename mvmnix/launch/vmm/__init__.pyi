@@ -19,6 +19,7 @@ from mvmnix.launch.vmm.port import (
     LaunchSpec,
     Monitor,
     MonitorEvent,
+    NetworkAttachment,
     Usage,
 )
 from mvmnix.launch.vmm.process import HypervisorProcess
@@ -43,6 +44,7 @@ __all__ = [
     "LaunchSpec",
     "Monitor",
     "MonitorEvent",
+    "NetworkAttachment",
     "NetworkService",
     "OpenFiles",
     "ProcessSandbox",
