@@ -25,7 +25,7 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import network_process, setup
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
-from mvmnix.launch.plan import Network
+from mvmnix.launch.plan import Network, PublishedPort
 from mvmnix.launch.plan.network import parse_rules
 from mvmnix.private_dirs import Directory
 from mvmnix.process import is_readable
@@ -184,6 +184,7 @@ def world(
     deny: Sequence[str] = (),
     *,
     hosts: str = "",
+    ports: Sequence[str] = (),
     addresses: Sequence[str] = (PUBLIC, OTHER),
 ) -> Iterator[World]:
     """A world with a running network, by these rules."""
@@ -191,7 +192,11 @@ def world(
         leases = stack.enter_context(Directory.create(str(where / "cells")))
         cache = stack.enter_context(Directory.create(str(where / "cache")))
         stack.enter_context(own_network(addresses))
-        network = _made(Network(parse_rules(allow, deny)), BubblewrapJail(UidPool(leases), cache), hosts)
+        network = _made(
+            Network(parse_rules(allow, deny), tuple(map(PublishedPort.parse, ports))),
+            BubblewrapJail(UidPool(leases), cache),
+            hosts,
+        )
         loop = Loop()
         stack.callback(loop.close)
         stack.callback(network.close, loop)
