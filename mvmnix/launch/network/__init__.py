@@ -5,9 +5,9 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "decisions": "Denial Rules Verdict",
+        "decisions": "Denial Rules",
         "dry_run": "Attempt judge",
-        "explain": "Explanation EXPLANATIONS sentence",
+        "explain": "EXPLANATIONS sentence",
         "presets": "parse_preset PresetChoice",
         "public_suffixes": "refuse_public_suffixes",
         "risk_checks": "ACKNOWLEDGEMENT_MEANINGS refuse_unacknowledged",
