@@ -54,7 +54,7 @@ _NO_LIMITS: Final = PlanLimits()
 
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """What a guest may reach, and which of its ports are reached; nothing at all: it has no network device.
+    """What a guest may reach, and which of its ports are reached; without any, it has no network device.
 
     `rules` are typed ones; those of `presets` follow them in the plan. A denial beats every other rule, wherever it
     stands.

@@ -1,6 +1,6 @@
-from mvmnix.launch.network.decisions import Denial, Rules, Verdict
+from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.dry_run import Attempt, judge
-from mvmnix.launch.network.explain import EXPLANATIONS, Explanation, sentence
+from mvmnix.launch.network.explain import EXPLANATIONS, sentence
 from mvmnix.launch.network.messages import GATEWAY_ENDED, NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace import NFT, make_namespace
 from mvmnix.launch.network.network_log import LoggedEvent, NetworkLog, has_network_log, read_log
@@ -18,7 +18,6 @@ __all__ = [
     "NFT",
     "Attempt",
     "Denial",
-    "Explanation",
     "LoggedEvent",
     "MachineNetwork",
     "NetworkEvent",
@@ -26,7 +25,6 @@ __all__ = [
     "NetworkLog",
     "PresetChoice",
     "Rules",
-    "Verdict",
     "Verdicts",
     "has_network_log",
     "judge",

@@ -98,7 +98,7 @@ _COVERED: Final = {
 
 
 class Rules:
-    """The rules of a plan, ready to be asked; None: a plan without a network, by which nothing is allowed.
+    """The rules of a plan's network, ready to be asked; by None, a plan without one, nothing is allowed.
 
     No verdict depends on another one, or on anything but the plan.
     """

@@ -21,7 +21,7 @@ class Explanation:
 
 
 EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
-    Denial.BAD_NAME: Explanation("what was asked for is no host name, or an address of unusual form", _CLIENT),
+    Denial.BAD_NAME: Explanation("what was asked for is not a host name, or an address of unusual form", _CLIENT),
     Denial.NO_RULE: Explanation("no rule of the plan allows this host", _PLAN_AGAIN),
     Denial.DENIED_BY_RULE: Explanation(
         "a rule that denies covers it, and a denial beats every rule that allows",

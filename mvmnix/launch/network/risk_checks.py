@@ -86,7 +86,7 @@ def _hint(rule: NetworkRule, word: Acknowledgement | None) -> str:
         return "leave it out; a port of the guest's own is reached with --publish"
     narrower = {
         Acknowledgement.ALL_HOSTS: "name each host: --allow https://api.example.com, or --allow tcp:192.0.2.7:22",
-        Acknowledgement.PUBLIC_SUFFIX: f"name one below it: --allow https://NAME{rule.host.removeprefix('*')}",
+        Acknowledgement.PUBLIC_SUFFIX: f"name hosts below it, such as NAME{rule.host.removeprefix('*')}",
         Acknowledgement.PRIVATE_ADDRESSES: "name public hosts alone",
         Acknowledgement.METADATA: "name a range without them",
     }[word]

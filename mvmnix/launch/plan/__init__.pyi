@@ -16,7 +16,6 @@ from mvmnix.launch.plan.limits import (
     PlanLimits,
 )
 from mvmnix.launch.plan.network import (
-    NO_RULE_LIMITS,
     Acknowledgement,
     Action,
     Network,
@@ -26,7 +25,6 @@ from mvmnix.launch.plan.network import (
     RuleLimits,
     WhenGatewayEnds,
     parse_rules,
-    show_size,
 )
 from mvmnix.launch.plan.network_hosts import HostKind, covered_range, covers_name, host_kind, host_name, is_address
 from mvmnix.launch.plan.plan import PREDICATE_TYPE, Accelerator, Plan, plan_statement
@@ -58,7 +56,6 @@ __all__ = [
     "MOST_WEIGHT",
     "NO_LABELS",
     "NO_LIMITS",
-    "NO_RULE_LIMITS",
     "PREDICATE_TYPE",
     "Accelerator",
     "Access",
@@ -103,5 +100,4 @@ __all__ = [
     "plan",
     "plan_statement",
     "share",
-    "show_size",
 ]

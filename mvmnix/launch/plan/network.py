@@ -79,7 +79,7 @@ class WhenGatewayEnds(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleLimits:
-    """What the connections of one rule may use; None: not bounded by the rule.
+    """What the connections of one rule may use together; None: not bounded by the rule.
 
     `bytes` of all of them in both directions, for the life of the machine; `bytes_per_second` likewise; `connections`
     at once. Raises ValueError.
@@ -104,7 +104,7 @@ NO_RULE_LIMITS: Final = RuleLimits()
 
 @dataclass(frozen=True, slots=True)
 class NetworkRule:
-    """One rule. Raises ValueError for what is none.
+    """What a guest may reach, or may not, at one host. Raises ValueError for what is not a rule.
 
     `host` is a name in lower case without a trailing dot, `*.` and a suffix, `*`, an IPv4 address or a range of them;
     in a rule that allows, a suffix has two labels or more. For a denial alone `protocol` may be None, all protocols,
@@ -213,7 +213,7 @@ class PublishedPort:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """All of it: the rules in the order of the plan, published ports, and what a gateway's end means.
+    """The network of a plan: its rules in their order, published ports, and what a gateway's end means.
 
     Raises ValueError for two rules of one id, for a port that is published twice, and for a rule of the protocol `tcp`
     beside one that checks more of the same host and port.

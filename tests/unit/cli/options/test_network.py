@@ -97,8 +97,8 @@ def test_what_can_not_be_meant(settled: Station, command: tuple[str, ...], optio
     ("rule", "word", "narrower"),
     [
         ("https://*", "all-hosts", "https://api.example.com"),
-        ("https://*.co.uk", "public-suffix", "https://NAME.co.uk"),
-        ("https://*.github.io", "public-suffix", "https://NAME.github.io"),
+        ("tls:*.co.uk:443", "public-suffix", "such as NAME.co.uk"),
+        ("tls:*.github.io:443", "public-suffix", "such as NAME.github.io"),
         ("tcp:10.0.0.0/8:22", "private-addresses", "public hosts"),
         ("http://pypi:3141", "private-addresses", "public hosts"),
         ("tcp:169.254.169.254:80", "metadata", "a range without them"),
@@ -224,6 +224,6 @@ def test_a_tool_without_a_source_that_is_reached_by_the_network() -> None:
     with pytest.raises(MvmnixError, match="nothing that is reached by http or https"):
         network_presets.rules_of_urls("apt", ("file:/srv/packages",))
     with pytest.raises(MvmnixError, match="a host that no rule can name"):
-        network_presets.rules_of_urls("apt", ("http://[::1]/debian",))
+        network_presets.rules_of_urls("apt", ("http:" + "//[::1]/debian",))
     with pytest.raises(MvmnixError, match="the guest itself"):
         network_presets.rules_of_urls("pip", ("http://localhost:3141/simple",))

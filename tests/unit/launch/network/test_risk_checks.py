@@ -28,9 +28,9 @@ def network(*allowed: str, deny: tuple[str, ...] = ()) -> Network:
         ("tcp:168.63.129.16:80", ("metadata",)),
         ("tcp:192.168.0.0/15:22", ("private-addresses",)),
         ("http://pypi:3141", ("private-addresses",)),
-        ("https://index.corp", ("private-addresses",)),
-        ("https://*.example.internal", ("private-addresses",)),
-        ("https://nas.home.arpa", ("private-addresses",)),
+        ("tls:index.corp:443", ("private-addresses",)),
+        ("tls:*.example.internal:443", ("private-addresses",)),
+        ("tls:nas.home.arpa:443", ("private-addresses",)),
     ],
 )
 def test_what_takes_a_word(rule: str, words: tuple[str, ...]) -> None:
@@ -70,11 +70,11 @@ def test_what_takes_none() -> None:
 @pytest.mark.parametrize(
     ("rule", "why"),
     [
-        ("https://*.co.uk", "below co.uk, a public suffix"),
-        ("https://*.github.io", "below github.io, a public suffix"),
-        ("https://*.foo.ck", "below foo.ck, a public suffix"),
-        ("https://*.xn--55qx5d.cn", "below xn--55qx5d.cn, a public suffix"),
-        ("https://*.amazonaws.com", "public suffixes that it allows: "),
+        ("tls:*.co.uk:443", "below co.uk, a public suffix"),
+        ("tls:*.github.io:443", "below github.io, a public suffix"),
+        ("tls:*.foo.ck:443", "below foo.ck, a public suffix"),
+        ("tls:*.xn--55qx5d.cn:443", "below xn--55qx5d.cn, a public suffix"),
+        ("tls:*.amazonaws.com:443", "public suffixes that it allows: "),
     ],
 )
 def test_suffixes_under_which_strangers_register(rule: str, why: str) -> None:
@@ -83,7 +83,7 @@ def test_suffixes_under_which_strangers_register(rule: str, why: str) -> None:
     (reason,) = caught.value.reasons
     assert why in reason.why
     assert reason.why.endswith("[public-suffix]")
-    assert f"https://NAME.{rule.partition('*.')[2]}" in reason.hint
+    assert f"such as NAME.{rule.split(':')[1].removeprefix('*.')}; if" in reason.hint
     refuse_public_suffixes(network(f"{rule},acknowledge=public-suffix"))
 
 
@@ -91,11 +91,11 @@ def test_suffixes_under_which_strangers_register(rule: str, why: str) -> None:
     "rule", ["*.example.com", "*.example.co.uk", "*.me.github.io", "*.dev.corp.internal", "*.www.ck"]
 )
 def test_suffixes_that_have_one_owner(rule: str) -> None:
-    refuse_public_suffixes(network(f"https://{rule}"))
+    refuse_public_suffixes(network(f"tls:{rule}:443"))
 
 
 def test_a_name_of_its_own_is_no_suffix() -> None:
-    refuse_public_suffixes(network("https://github.io", "https://s3.amazonaws.com"))
+    refuse_public_suffixes(network("tls:github.io:443", "tls:s3.amazonaws.com:443"))
 
 
 def test_each_word_has_a_meaning() -> None:

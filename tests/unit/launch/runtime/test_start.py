@@ -22,7 +22,6 @@ from mvmnix.launch.machines.status import MachineState
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.runtime.boot import Another
 from mvmnix.launch.runtime.finalize import Ended, MachineFailedError
@@ -337,31 +336,6 @@ def refused(here: House, code: ReasonCode, begin: Callable[[], object]) -> None:
 def test_a_plan_that_demands_kvm_where_there_is_none(here: House) -> None:
     with here.plan(accelerator=Accelerator.KVM) as plan:
         refused(here, ReasonCode.ACCELERATOR_UNAVAILABLE, lambda: start_machine(plan, here.host()))
-
-
-@pytest.mark.parametrize(
-    ("rule", "code"),
-    [
-        ("https://api.example.com", ReasonCode.NETWORK_UNAVAILABLE),
-        ("https://*", ReasonCode.NETWORK_FORBIDDEN),
-        ("tcp:169.254.169.254:80", ReasonCode.NETWORK_FORBIDDEN),
-    ],
-)
-def test_no_guest_has_a_network_that_nothing_guards(here: House, rule: str, code: ReasonCode) -> None:
-    with here.plan(network=Network(parse_rules([rule], []))) as plan:
-        refused(here, code, lambda: start_machine(plan, here.host()))
-
-
-def test_the_log_has_the_digest_of_the_network_and_what_is_acknowledged(
-    here: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = Network(parse_rules(["https://*,acknowledge=all-hosts"], ["example.org"]))
-    monkeypatch.setattr("mvmnix.launch.runtime.start._settle_network", lambda _: None)
-    with here.plan(network=network) as plan, start_machine(plan, here.host()):
-        pass
-    begin = here.log()[0]
-    assert (begin.kind, begin.digests["network"]) == (RecordKind.START, network.digest)
-    assert begin.reasons == ("acknowledged-all-hosts",)
 
 
 @pytest.mark.parametrize("backend", [Backend.FIRECRACKER, Backend.CLOUD_HYPERVISOR])
