@@ -16,13 +16,17 @@ from typing import Final, override
 import pytest
 
 from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
-from mvmnix.launch.network.http_heads import allowing
+from mvmnix.launch.network.http_heads import HttpFault, RequestHead
 
 pytestmark = pytest.mark.integration
 
 NAME: Final = "index.example"
 SENTENCE: Final = "no rule of this machine allows it"
 SECONDS: Final = 60
+
+
+def rule(request: RequestHead) -> HttpFault | None:
+    return None if request.method in {"GET", "HEAD", "POST", "PUT"} else HttpFault.METHOD
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
@@ -89,7 +93,7 @@ class Relay:
                 threading.Thread(target=self._connection, args=(client,)).start()
 
     def _connection(self, client: socket.socket) -> None:
-        checker = HttpChecker(NAME, 80, allowing(("GET", "HEAD", "POST", "PUT"), "/"))
+        checker = HttpChecker(NAME, 80, rule)
         with client, socket.create_connection(self.to) as server, selectors.DefaultSelector() as ready:
             ready.register(client, selectors.EVENT_READ, checker.feed_client)
             ready.register(server, selectors.EVENT_READ, checker.feed_server)
