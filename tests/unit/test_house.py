@@ -284,6 +284,8 @@ HEAVY = {
     "cryptography",
     "cryptography.x509",
     "detect_secrets",
+    "dns",
+    "h11",
     "jsonschema",
     "keyring",
     "packaging",
