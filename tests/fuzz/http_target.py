@@ -12,17 +12,21 @@ with atheris.instrument_imports(include=["mvmnix.launch.network", "h11"]):  # ty
     import h11
 
     from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
-    from mvmnix.launch.network.http_heads import RequestHead, allowing
+    from mvmnix.launch.network.http_heads import HttpFault, RequestHead
 
 HOST = "a.example"
-RULE = allowing(("GET", "HEAD", "POST", "PUT"), "/a")
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT"})
+
+
+def rule(request: RequestHead) -> HttpFault | None:
+    return None if request.method in METHODS and request.path.startswith("/a") else HttpFault.PATH
 
 
 class Connection:
     """A connection and what passed of it."""
 
     def __init__(self) -> None:
-        self._checker = HttpChecker(HOST, 80, RULE)
+        self._checker = HttpChecker(HOST, 80, rule)
         self.sent = b""
         self.requests: tuple[RequestHead, ...] = ()
         self.refused = False

@@ -288,6 +288,8 @@ HEAVY = {
     "cryptography",
     "cryptography.x509",
     "detect_secrets",
+    "dns",
+    "h11",
     "jsonschema",
     "keyring",
     "packaging",

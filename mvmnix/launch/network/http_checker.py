@@ -35,9 +35,10 @@ from mvmnix.launch.network.http_heads import (
 MAX_PIPELINED: Final = 128
 
 _TOKEN: Final = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]"
-_LINE: Final = re.compile(rb"%s+ [!-~]+ HTTP/[0-9]\.[0-9]" % _TOKEN)
+#: The longest methods that IANA lists have 17 characters.
+_LINE: Final = re.compile(rb"%s{1,32} [!-~]+ HTTP/[0-9]\.[0-9]" % _TOKEN)
 #: How the first bytes of a line may look that isn't whole.
-_BEGINNING: Final = re.compile(rb"%s*|%s+ [!-~]*( [!-~]*\r?)?" % (_TOKEN, _TOKEN))
+_BEGINNING: Final = re.compile(rb"%s{0,32}|%s{1,32} [!-~]*( [!-~]*\r?)?" % (_TOKEN, _TOKEN))
 _LOOKED_AT: Final = 256
 _BARE: Final = re.compile(rb"(?<!\r)\n|\r[^\n]")
 _END_OF_RESPONSE_HEAD: Final = re.compile(rb"\n\r?\n")
@@ -212,7 +213,7 @@ class HttpChecker:
             raise HeadError(fault, request)
         self._body = body
         self._upgrading = request.upgrade
-        self._waiting.append(request)
+        self._waiting.append(replace(request, target=""))  # which may be long, and there may be many
         return request
 
     def _responses(self, data: bytes) -> None:

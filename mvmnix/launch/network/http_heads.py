@@ -12,11 +12,10 @@ code (RFC 9112, 11.2). The code has these numbers; 1 and 7 are in http_checker.p
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-from urllib.parse import unquote_to_bytes
 
 import h11
 
@@ -26,10 +25,8 @@ from mvmnix.launch.network.http_bodies import Body, ChunkedBody, SizedBody, Unen
 MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 
-_REQUEST_LINE: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+) ([!-~]+) HTTP/([0-9]\.[0-9])")
+_REQUEST_LINE: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
-#: So often a path may be percent-encoded.
-_MOST_LAYERS: Final = 4
 _DIGITS: Final = re.compile(rb"[0-9]{1,18}")
 _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 #: Fields that no option of Connection may take away on the way to the server (RFC 9110, 7.6.1).
@@ -111,41 +108,6 @@ def forbidden(sentence: str, *, body: bool = True) -> bytes:
 
 #: Says what a rule has against a request, and None where it allows it.
 type RequestRule = Callable[[RequestHead], HttpFault | None]
-
-
-def allowing(methods: Collection[str] = (), path_prefix: str = "") -> RequestRule:
-    """A rule by method and path; without methods or prefix, all of them.
-
-    >>> allowing(["GET"], "/simple")(RequestHead("GET", "/simple/../upload", "1.1", False))
-    <HttpFault.PATH: 'path'>
-    """
-
-    def rule(request: RequestHead) -> HttpFault | None:
-        if methods and request.method not in methods:
-            return HttpFault.METHOD
-        return None if path_within(request.path, path_prefix) else HttpFault.PATH
-
-    return rule
-
-
-def path_within(path: str, prefix: str) -> bool:
-    """Whether a path is a prefix or beneath it, however a server may tidy it up.
-
-    A path with a segment `.` or `..` is beneath no prefix, also when its characters are percent-encoded, more than
-    once, when segments are divided by a backslash, or have parameters (`..;`).
-
-    >>> [path_within(path, "/a") for path in ("/a", "/a/b", "/ab", "/b", "/a/%2e%2e/b", "/a/x%2fy")]
-    [True, True, False, False, False, True]
-    """
-    if not prefix or prefix == "/":
-        return True
-    if not (path == prefix or path.startswith(prefix if prefix.endswith("/") else f"{prefix}/")):
-        return False
-    decoded, raw = unquote_to_bytes(path), b""
-    for _ in range(_MOST_LAYERS):
-        decoded, raw = unquote_to_bytes(decoded), decoded
-    segments = re.split(rb"[/\\]", decoded)
-    return decoded == raw and not any(segment.partition(b";")[0].strip() in {b".", b".."} for segment in segments)
 
 
 def read_request(head: bytes, host: str, port: int) -> tuple[RequestHead, Body]:
