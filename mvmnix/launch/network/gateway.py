@@ -47,7 +47,7 @@ from mvmnix.launch.network.opening import (
 from mvmnix.launch.network.relay import Relay, reset
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.synthetic import SyntheticAddresses
-from mvmnix.launch.plan import NO_RULE_LIMITS, Network, NetworkRule, Protocol
+from mvmnix.launch.plan import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.privileges import received
 from mvmnix.strict import MalformedError
 
@@ -60,7 +60,7 @@ _DIAL_SECONDS: Final = 75.0
 _PAUSE: Final = 0.2
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 64
-_UNMETERED: Final = RuleMeter(NO_RULE_LIMITS, time.monotonic)
+_UNMETERED: Final = RuleMeter(RuleLimits(), time.monotonic)
 #: Denials that another plan wouldn't have.
 _MISSING: Final = frozenset({Denial.NO_RULE, Denial.PORT_NOT_ALLOWED, Denial.METHOD, Denial.PATH})
 
