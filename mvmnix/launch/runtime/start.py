@@ -36,7 +36,7 @@ from mvmnix.launch.data import PreparedDisk
 from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.machines import EndReason, MachineHome, MachineState
 from mvmnix.launch.network import GUEST_NETWORK, MachineNetwork, refuse_unacknowledged
-from mvmnix.launch.plan import Backend, Network
+from mvmnix.launch.plan import Backend
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
 from mvmnix.launch.runtime.finalize import RunObservations, never_ran
@@ -180,7 +180,7 @@ def _prepared(
     shares, disk, network = Shares.ready(wanted.shares, given), None, None
     try:
         # before any secret is read: its child is a fork of this process
-        network = _network(wanted.network, host)
+        network = _network(plan, host)
         config = _config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
         spec = _settled(plan, host, tsc)
@@ -234,10 +234,17 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
 
 
-def _network(network: Network | None, host: Host) -> MachineNetwork | None:
-    """Raises RefusedError [network-forbidden, network-unavailable]: no guest gets a network that nothing guards."""
+def _network(plan: VerifiedPlan, host: Host) -> MachineNetwork | None:
+    """What guards the guest's network, where the plan gives it one.
+
+    Raises RefusedError [plan-mismatch, network-forbidden, network-unavailable].
+    """
+    network = plan.plan.network
     if network is None:
         return None
+    if not plan.image.network:
+        why, hint = "its image's machines can't be in a network", "build an image with `network = true`, and plan again"
+        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan's network", why, hint)
     refuse_unacknowledged(network)
     return MachineNetwork.ready(network, host.jail)
 

@@ -22,7 +22,7 @@ import dns.rcode
 
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.network import network_process, setup
+from mvmnix.launch.network import setup
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.launch.plan import Network, PublishedPort
