@@ -23,6 +23,7 @@ from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
+from mvmnix.launch.network.sockets import keep_alive
 from mvmnix.strict import MalformedError
 
 #: Asks that are done at a time; more of them wait, and beyond that are refused.
@@ -32,8 +33,6 @@ _WAITING: Final = 256
 _CONNECT: Final = 10.0
 _ADDRESSES: Final = 6
 _STACK: Final = 512 << 10
-#: Seconds of silence, then between questions, and how many of them, until a peer counts as gone (tcp(7)).
-KEEP_ALIVE: Final = (60, 15, 4)
 
 
 class Dialler:
@@ -125,15 +124,6 @@ def _connected(address: str, port: int) -> socket.socket | None:
         connection.close()
         return None
     return connection
-
-
-def keep_alive(connection: socket.socket) -> None:
-    """A peer that is gone without a word is noticed; small packets aren't waited with. Raises OSError."""
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-    for option, value in zip(options, KEEP_ALIVE, strict=True):
-        connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def main(network: int, asked: int, events: int) -> None:

@@ -28,7 +28,6 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
-from mvmnix.launch.network.dialler import keep_alive
 from mvmnix.launch.network.explain import sentence
 from mvmnix.launch.network.http_relay import HttpRelay, SpentError
 from mvmnix.launch.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply, read_network
@@ -44,8 +43,9 @@ from mvmnix.launch.network.opening import (
     speaks_tls,
     write_all,
 )
-from mvmnix.launch.network.relay import Relay, reset
+from mvmnix.launch.network.relay import Relay
 from mvmnix.launch.network.rules import SYNTHETIC
+from mvmnix.launch.network.sockets import keep_alive, reset
 from mvmnix.launch.network.synthetic import SyntheticAddresses
 from mvmnix.launch.plan import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.privileges import received

@@ -21,7 +21,7 @@ from mvmnix.launch.network.client_hello import (
     alert_record,
 )
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict
-from mvmnix.launch.network.relay import reset
+from mvmnix.launch.network.sockets import reset
 from mvmnix.launch.plan import Protocol
 
 #: Seconds until the guest has said what it wants; that a refusal waits for its first bytes, and for it to be read.

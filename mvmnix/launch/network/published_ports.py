@@ -22,7 +22,7 @@ from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.loop import Loop, Timer
 from mvmnix.launch.network.messages import HandedOver, NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GUEST
-from mvmnix.launch.network.relay import reset
+from mvmnix.launch.network.sockets import reset
 from mvmnix.launch.plan import PublishedPort
 
 _BACKLOG: Final = 128

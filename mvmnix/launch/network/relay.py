@@ -9,16 +9,16 @@
 import asyncio
 import os
 import socket
-import struct
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
+
+from mvmnix.launch.network.sockets import RESET
 
 #: Bytes that are moved at once: an ordinary pipe's (pipe(7)).
 _CHUNK: Final = 1 << 16
 #: Seconds for which one direction may go on once the other has ended, without a byte.
 _HALF_CLOSED: Final = 600.0
-_RESET: Final = struct.pack("ii", 1, 0)
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -27,13 +27,6 @@ class Meter(Protocol):
 
     def take(self, count: int) -> float | None:
         """Count bytes; the seconds to wait before more are read, None where there may be no more."""
-
-
-def reset(connection: socket.socket) -> None:
-    """End it as a peer does that is gone: with RST (socket(7), SO_LINGER of 0 seconds)."""
-    with suppress(OSError):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    connection.close()
 
 
 class Direction:
@@ -162,7 +155,7 @@ class Relay:
         if error is not None:
             for end in self._ends:  # 2
                 with suppress(OSError):
-                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self._done.set_result(error)
         elif self.sent.ended and self.received.ended:
             self._done.set_result(None)
