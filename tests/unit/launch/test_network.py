@@ -27,9 +27,8 @@ def here(tmp_path: Path) -> Iterator[House]:
     ],
 )
 def test_no_guest_has_a_network_that_nothing_guards(here: House, rule: str, code: ReasonCode) -> None:
-    with here.plan(network=Network(parse_rules([rule], []))) as plan:
-        with pytest.raises(RefusedError) as caught:
-            start_machine(plan, here.host())
+    with here.plan(network=Network(parse_rules([rule], []))) as plan, pytest.raises(RefusedError) as caught:
+        start_machine(plan, here.host())
     assert caught.value.codes == (code,)
     assert [(it.kind, it.reasons) for it in here.log()] == [(RecordKind.REFUSAL, (code,))]
     assert list(here.directory("machines").names()) == []
