@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -29,7 +30,7 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
-from mvmnix.builder.pins import debian, locks, pypi
+from mvmnix.builder.pins import debian, locks, npm_settings, pypi
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.reproduce import file_differences
@@ -268,6 +269,17 @@ def apts_lists(_: Path) -> None:
     assert debian.read_index("trixie", "amd64").package("base-files")
 
 
+def npms_registry(_: Path) -> None:
+    """Which a host without npm says it lacks."""
+    try:
+        locate(npm_settings._NPM)
+    except MvmnixError:
+        with pytest.raises(MvmnixError, match="npm"):
+            npm_settings._usual()
+    else:
+        assert urlsplit(npm_settings._usual()).scheme == "https"
+
+
 def resolved(_: Path) -> None:
     assert [wheel.name for wheel in pypi.resolve(["mdurl"])] == ["mdurl"]
 
@@ -460,6 +472,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): downloaded,
     ("mvmnix/builder/fetch/lanes.py:_Worker._run", "mvmnix/builder/fetch/worker/serve.py:main"): web,
     ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
+    ("mvmnix/builder/pins/npm_settings.py:_usual",): plain(npms_registry),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
     ("mvmnix/privileges/descriptors.py:made_by_child",): plain(made_by_children),
     (

@@ -58,6 +58,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             f"{BUILDERS}::test_nix",
         ),
     ),
+    "mvmnix/builder/pins/npm_settings.py:_usual": None,
     "mvmnix/builder/pins/pip_settings.py:read": None,
     "mvmnix/builder/pins/pypi.py:PipIndexes._pip": (
         "mvmnix.builder.pins.pypi:PipIndexes",

@@ -36,9 +36,8 @@ def test_an_image_whose_machines_have_no_driver_is_refused(tmp_path: Path) -> No
     ],
 )
 def test_no_guest_has_a_network_that_nothing_guards(here: House, rule: str, code: ReasonCode) -> None:
-    with here.plan(network=Network(parse_rules([rule], []))) as plan:
-        with pytest.raises(RefusedError) as caught:
-            start_machine(plan, here.host())
+    with here.plan(network=Network(parse_rules([rule], []))) as plan, pytest.raises(RefusedError) as caught:
+        start_machine(plan, here.host())
     assert caught.value.codes == (code,)
     assert [(it.kind, it.reasons) for it in here.log()] == [(RecordKind.REFUSAL, (code,))]
     assert list(here.directory("machines").names()) == []

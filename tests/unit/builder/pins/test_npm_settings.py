@@ -50,6 +50,13 @@ def test_a_variable_beats_the_user_s_file_which_beats_the_machine_s(tmp_path: Pa
     )
 
 
-def test_without_a_registry_there_is_nothing_to_take(tmp_path: Path) -> None:
-    with pytest.raises(MvmnixError, match="names no registry"):
-        npm_settings.read({"HOME": str(tmp_path), "NPM_CONFIG_GLOBALCONFIG": str(tmp_path / "none")})
+def test_without_a_registry_npm_s_own_counts(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "NPM_CONFIG_GLOBALCONFIG": str(tmp_path / "none")}
+    assert npm_settings.read(environment, lambda: "https://usual.example/") == ("https://usual.example/",)
+    (tmp_path / ".npmrc").write_text("@ours:registry=https://ours.example\n")
+    assert npm_settings.read(environment, lambda: "https://usual.example/") == (
+        "https://ours.example",
+        "https://usual.example/",
+    )
+    (tmp_path / ".npmrc").write_text("registry=https://user.example\n")
+    assert npm_settings.read(environment, lambda: pytest.fail("nobody asks")) == ("https://user.example",)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mvmnix.addresses import AddressKind, kind_of
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag, refused
-from mvmnix.launch.plan import Acknowledgement, Action, Network, NetworkRule, Protocol, parse_rules
+from mvmnix.launch.plan import Acknowledgement, Action, Network, NetworkRule, Protocol, PublishedPort, parse_rules
 
 METADATA = "169.254.169.254"
 
@@ -356,6 +356,20 @@ def test_ranges_for_the_namespace_and_rules_by_id() -> None:
     for id_ in ("deny-1", "allow-9"):
         with pytest.raises(KeyError):
             found.rule(id_)
+
+
+@pytest.mark.parametrize(
+    "network", [None, Network((), (PublishedPort("127.0.0.1", 8080, 80),)), Network(parse_rules([], ["a.example"]))]
+)
+def test_what_has_no_rule_that_allows_allows_nothing(network: Network | None) -> None:
+    asked = Rules(network)
+    names = ("a.example", "localhost", "metadata.google.internal", "b")
+    verdicts = [asked.resolves(it) for it in names]
+    verdicts += [asked.tls(it, 443, it) for it in names] + [asked.http(it, 80, it, "GET", "/") for it in names]
+    verdicts += [asked.address(it, port) for it in ("8.8.8.8", METADATA, "127.0.0.1", "10.0.0.1") for port in (53, 80)]
+    verdicts += [asked.admits("allow-1", it, 443) for it in names]
+    assert not any(it.allowed for it in verdicts)
+    assert asked.ranges == ()
 
 
 @pytest.mark.parametrize(
