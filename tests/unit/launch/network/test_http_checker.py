@@ -345,6 +345,10 @@ ANSWERS = {
         GET + GET,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5 ;a=b\r\nhello\r\n0;c\r\nX: y\r\nZ: \r\n\r\n" + OK,
     ),
+    "the longest line of a chunk": (
+        GET + GET,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"a" * 4092 + b"\r\nhello\r\n0\r\n\r\n" + OK,
+    ),
     "lines that end with LF": (GET + GET, b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok" + OK),
     "no reason": (GET, b"HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok"),
     "before the body is there": (BODY[:-3], OK),
@@ -379,6 +383,7 @@ def test_an_answer_that_ends_with_the_connection() -> None:
         (GET, b"HTTP/1.1 200 OK\r\nContent-Length: 1, 2\r\n\r\n"),
         (GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n"),
         (GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"),
+        (GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"a" * 4094),
         (GET, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 10000),
         (GET, b"HTTP/1.1 200 OK\r\nX: " + b"y" * MAX_RESPONSE_HEAD_BYTES),
         (GET, OK + b"more"),
