@@ -4,8 +4,8 @@ No query goes further than here: a name's labels carry nothing out, and nothing 
 in, neither aliases nor the keys of Encrypted ClientHello. The code has these numbers:
 
 1. What is no query is not answered: less than a header, or itself a response (RFC 1035, 4.1.1).
-2. An operation other than QUERY is NOTIMP. A query has one question, no records, and at most one OPT (RFC 6891, 6.1.1);
-   anything else is FORMERR. A version of EDNS other than 0 is BADVERS.
+2. An operation other than QUERY is NOTIMP. A query has one question, no records, at most one OPT (RFC 6891, 6.1.1), and
+   4,096 bytes; anything else is FORMERR. A version of EDNS other than 0 is BADVERS.
 3. A class other than IN, a transfer or another meta-type is REFUSED.
 4. A name that the caller gives an address has one A record with it, and of every other type none (AAAA, HTTPS, SVCB).
    So have the names of the gateway's and the synthetic addresses in in-addr.arpa.
@@ -39,6 +39,8 @@ import dns.rrset
 TTL: Final = 60
 #: Bytes of a UDP message that this resolver takes (RFC 9715, 3.2).
 PAYLOAD: Final = 1232
+#: Bytes of a query, by TCP too, where a longer one could have thousands of options.
+MAX_QUERY: Final = 4096
 _HEADER: Final = 12
 _BLOCKED_TEXT: Final = "no rule of this machine allows the name"
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -104,7 +106,7 @@ def reply_to(query: bytes, address_of: AddressOf) -> Reply:
 def _parsed(query: bytes) -> dns.message.Message | None:
     """A query with one question and nothing else but EDNS, or None."""
     counts = [int.from_bytes(query[at : at + 2]) for at in range(4, _HEADER, 2)]
-    if counts[:3] != [1, 0, 0] or counts[3] > 1:
+    if counts[:3] != [1, 0, 0] or counts[3] > 1 or len(query) > MAX_QUERY:
         return None
     try:
         parsed = dns.message.from_wire(query)

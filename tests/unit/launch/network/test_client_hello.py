@@ -198,6 +198,7 @@ REFUSED: dict[str, tuple[bytes, HelloFault]] = {
     "TLS 1.3 in a record": (records(GOOD, version=0x0304), F.RECORD_VERSION),
     "DTLS": (record(GOOD, version=0xFEFD), F.RECORD_VERSION),
     "a version by its first byte": (b"\x16\x04", F.RECORD_VERSION),
+    "a version by its second byte": (b"\x16\x03\x04", F.RECORD_VERSION),
     "a second record of another version": (record(GOOD[:9]) + record(GOOD[9:], 0x0304), F.RECORD_VERSION),
     "an empty record": (record(b"") + record(GOOD), F.EMPTY_RECORD),
     "an empty record between": (record(GOOD[:9]) + record(b"") + record(GOOD[9:]), F.EMPTY_RECORD),
@@ -297,6 +298,11 @@ def test_the_longest_hello_passes() -> None:
     longest = message([EXAMPLE, (9, b"x" * room)])
     assert whole(records(longest, [9000])).length == MAX_HELLO_BYTES - 10
     assert fault_of(records(message([EXAMPLE, (9, b"x" * (room + 1))]), [9000])) is F.TOO_LONG
+
+
+@pytest.mark.parametrize("version", [0x0301, 0x0302, 0x0303])
+def test_versions_up_to_1_2_pass(version: int) -> None:
+    assert whole(records(message(version=version), [9], version=version)).versions == (version,)
 
 
 def test_one_byte_in_each_record_passes() -> None:

@@ -199,6 +199,15 @@ def test_no_answer_needs_truncation(allowed: bool) -> None:
     assert len(reply.asked.name) < 1024
 
 
+def test_a_query_is_bounded() -> None:
+    """With padding (RFC 7830) up to the bound, and beyond it."""
+    for most, outcome in ((4096, Outcome.ANSWERED), (4097, Outcome.MALFORMED)):
+        room = most - len(raw(rest=QUESTION)) - len(OPT) - 4
+        options = b"\0\x0c" + room.to_bytes(2) + bytes(room)
+        query = raw((1, 0, 0, 1), QUESTION + OPT[:-2] + len(options).to_bytes(2) + options)
+        assert (len(query), reply_to(query, address_of).outcome) == (most, outcome)
+
+
 GOOD = [ask(), ask("other.example", "AAAA", use_edns=0, want_dnssec=True), ask("1.0.18.198.in-addr.arpa", "PTR")]
 
 
