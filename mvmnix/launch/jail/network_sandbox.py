@@ -1,7 +1,7 @@
 """The sandbox of a process of a machine's network, the gateway or the dialler: Python and mvm's own code are in there.
 
 It is a hypervisor's sandbox (jail.py) but for four things: its root holds Python's library and directories of code,
-read-only, for whoever may read them here; files of settings lie there as they were when it was made; its filter of
+read-only, for those who may read them here; files of settings lie there as they were when it was made; its filter of
 system calls is of its own (sandbox/profiles/network.py); and the dialler is in the host's network.
 """
 

@@ -1,4 +1,4 @@
-"""Connects where the plan's rules lead, in the host's network, for a gateway that it doesn't believe.
+"""Connects where the plan's rules lead, in the host's network, for a gateway that may have been taken over.
 
 It runs in a sandbox of its own (sandbox.py) and reads asks of a fixed shape (messages.py) and what the host's resolver
 answers; nothing that a guest or a server wrote.
@@ -9,8 +9,8 @@ answers; nothing that a guest or a server wrote.
    rule names itself isn't resolved.
 3. Only an address that was judged is connected to, and the connected socket goes back with it.
 
-Each ask is done in a thread of its own, of so many at a time, so that a slow name or server is waited for by one guest's
-connection alone.
+Each ask is done in a thread of its own, of so many at a time, so that one connection alone waits for a slow name or
+server.
 """
 
 import os

@@ -1,15 +1,15 @@
 """Takes every connection and question of a guest, holds it against the plan's rules, and carries what they allow.
 
 It runs in a sandbox of its own, in a network namespace without a device (network_process.py): it can accept from the
-sockets of the guest's namespace, and has no call to make or connect one. It reads what a stranger writes, byte for byte,
-so it counts as taken over: the dialler believes it nothing but a rule's id, a host and a port.
+sockets of the guest's namespace, and has no call to make or connect one. It reads what a stranger writes, byte by byte,
+so it counts as taken over: the dialler takes a rule's id, a host and a port from it, and judges them itself.
 
 For each connection:
 
 1. Its destination is a synthetic address, which stands for a name, or an address that a rule names.
 2. The rules for that host and port. Without one the connection is refused at once.
-3. By the rules' protocol, what the guest says first: a TLS hello with the very name (client_hello.py), a request with it
-   as Host (http_heads.py); for `tcp` nothing, since the server may speak first.
+3. By the rules' protocol, what the guest says first: a TLS hello with that name (client_hello.py), a request with it as
+   Host (http_heads.py); for `tcp` nothing, since the server may speak first.
 4. The dialler connects, by that rule.
 5. Bytes go both ways (relay.py), as far as the rule's limits allow. Of HTTP, each further request is read as the first.
 
@@ -102,9 +102,7 @@ class DiallerClient:
     def _readable(self) -> None:
         try:
             packet, fds, _ = received(self._end, MOST, 1)
-            if not packet:
-                raise MalformedError("the dialler has ended")
-            reply = Reply.parse(packet)
+            reply = Reply.parse(packet)  # an empty one is the end
         except BlockingIOError:
             return
         except (OSError, MalformedError):
@@ -327,7 +325,7 @@ class Gateway:
         elif speaks_http(said) and any(it.protocol is Protocol.HTTP for it in target.rules):
             await self._carry_http(guest, target, said, deadline)
         elif speaks_tls(said) and any(it.protocol is not Protocol.HTTP for it in target.rules):
-            verdict, said = await read_hello(guest, said, self._rules, target.host, target.port, deadline)
+            verdict, said = await read_hello(guest, said, self._rules, (target.host, target.port), deadline)
             await self._carry(guest, target, self._rules.rule(verdict.rule), said)
         else:
             raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)

@@ -1,7 +1,7 @@
 """Carries one connection of HTTP/1.1, each request of which is read and held against the rules (http_heads.py).
 
 1. Nothing is dialled before the first request is allowed: the connection is dialled by the rule that allows it.
-2. A further request may be allowed by another rule of the same host and port; its bytes count for that one from then on.
+2. A further request may be allowed by another rule of the same host and port; its bytes count for that one from then.
 3. One that is refused is answered once those before it have their answers, and ends the connection.
 """
 

@@ -88,7 +88,8 @@ class Reply:
 class NetworkEventKind(StrEnum):
     """What an event is about: a question of DNS, a connection's begin and end, a refusal, or one of our own processes.
 
-    INBOUND is a connection into the guest, from the host's `address` to the guest's `port`. READY: the process serves. BREACH: the gateway asked for what no rule admits, so it isn't ours any more.
+    INBOUND is a connection into the guest, from the host's `address` to the guest's `port`. READY: the process serves.
+    BREACH: the gateway asked for what no rule admits, so it isn't ours any more.
     """
 
     READY = "ready"
@@ -103,7 +104,7 @@ class NetworkEventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NetworkEvent:
-    """One verdict. `code` is a denial's, `sent` and `received` are bytes as the guest sees it, `flag` what would allow it.
+    """One verdict. `code` is a denial's, `sent` and `received` are the guest's bytes, `flag` what would allow it.
 
     `name` and `address` are what was asked for and where it led; empty where there is none.
     """

@@ -105,7 +105,7 @@ class NameServer:
         return address
 
     def _tell(self, reply: Reply) -> None:
-        if reply.asked is None or self._verdict is None and reply.outcome is not Outcome.BLOCKED:
+        if reply.asked is None or (self._verdict is None and reply.outcome is not Outcome.BLOCKED):
             return
         verdict = self._verdict or Verdict(allowed=False, code=Denial.BAD_NAME)
         self._once(reply.asked.name[:_LONGEST], verdict.code or "", verdict)

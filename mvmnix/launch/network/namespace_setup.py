@@ -1,4 +1,4 @@
-"""Makes a machine's network namespace, in a process of its own that becomes nft(8) at its end: what it imports is small.
+"""Makes a machine's network namespace, in a process of its own that becomes nft(8) at its end; imports little.
 
 It is started by namespace.py with a socket and the ranges that are taken, and reads nothing else.
 
@@ -46,7 +46,7 @@ _PERMANENT: Final = 0x80
 _MAIN, _STATIC, _HOST, _LOCAL = 254, 4, 254, 2
 _IP_TRANSPARENT: Final = 19
 
-#: Below /proc/sys/net: what has to be so. A new namespace has some of the host's settings (core/devconf_inherit_init_net).
+#: Below /proc/sys/net: what has to be so. A new namespace has some of the host's (core/devconf_inherit_init_net).
 SETTINGS: Final = (
     *((f"ipv6/conf/{which}/disable_ipv6", "1") for which in ("all", "default")),
     ("ipv4/ip_forward", "0"),
@@ -79,7 +79,7 @@ def main(told: socket.socket, nft: str, ranges: list[str], inbound: int) -> None
     sockets = _sockets(inbound)  # 5
     fds = [tap, *(one.fileno() for one in sockets)]
     socket.send_fds(told, [bytes([len(fds)])], fds)  # 6
-    os.execve(nft, [nft, "-j", "-f", "-"], {"LC_ALL": "C"})  # noqa: S606 - an absolute path, and no word of a stranger's
+    os.execve(nft, [nft, "-j", "-f", "-"], {"LC_ALL": "C"})  # noqa: S606 - an absolute path, constants
 
 
 def enter() -> None:

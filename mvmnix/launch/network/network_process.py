@@ -103,7 +103,7 @@ class NetworkProcess:
 
 
 def code() -> Mapping[str, int]:
-    """By their paths inside, descriptors of directories of code; the caller closes them. Raises MvmnixError, OSError."""
+    """By their paths inside, descriptors of directories of code; the caller closes them. Raises MvmnixError."""
     places = {"mvmnix": str(Path(mvmnix.__file__).parent)}
     for name in _LIBRARIES:
         found = importlib.util.find_spec(name)

@@ -70,9 +70,12 @@ async def portion(guest: socket.socket, deadline: float) -> bytes:
 
 
 async def read_hello(
-    guest: socket.socket, said: bytes, rules: Rules, host: str, port: int, deadline: float
+    guest: socket.socket, said: bytes, rules: Rules, at: tuple[str, int], deadline: float
 ) -> tuple[Verdict, bytes]:
-    """What the rules say of a hello that begins with these bytes, and all bytes that came. Raises DeniedError."""
+    """What the rules say of a hello that begins with these bytes, to a host and port; and all bytes that came.
+
+    Raises DeniedError, OSError.
+    """
     reader = ClientHelloReader()
     hello: ClientHello | None = None
     sni: str | None = None
@@ -87,7 +90,7 @@ async def read_hello(
     except HelloRefusedError as error:
         if error.fault is not HelloFault.NO_SERVER_NAME:
             raise DeniedError(Denial.BAD_CLIENT_HELLO, said=reader.received, alert=error.fault.alert) from error
-    verdict = rules.tls(host, port, sni)
+    verdict = rules.tls(*at, sni)
     if not verdict.allowed:
         alert = Alert.UNRECOGNIZED_NAME if verdict.code is Denial.SNI_MISMATCH else Alert.ACCESS_DENIED
         raise DeniedError(verdict.code or Denial.NO_RULE, verdict.rule, said=reader.received, alert=alert)

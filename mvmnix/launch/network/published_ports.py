@@ -16,6 +16,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Self
 
 from mvmnix.errors import ReasonCode, refuse
@@ -84,7 +85,7 @@ class PublishedPorts:
         self._loop, self._stock, self._hand_over, self._tell = loop, tuple(stock), hand_over, tell
         self._free = list(range(len(stock)))
         for published, listener in self._listeners:
-            loop.watch(listener.fileno(), read=lambda one=listener, it=published: self._accept(one, it))  # type: ignore[misc]
+            loop.watch(listener.fileno(), read=partial(self._accept, listener, published))
 
     def _accept(self, listener: socket.socket, published: PublishedPort) -> None:
         for _ in range(_BATCH):
@@ -98,11 +99,11 @@ class PublishedPorts:
                 continue
             slot = self._free.pop()
             inside, loop = self._stock[slot], self._loop
-            timer = loop.after(_SECONDS, lambda slot=slot: self._done(slot, errno.ETIMEDOUT))  # type: ignore[misc]
+            timer = loop.after(_SECONDS, partial(self._done, slot, errno.ETIMEDOUT))
             self._connecting[slot] = _Connecting(client, peer, published, timer)
             with suppress(OSError):  # what came of it is asked later
                 inside.connect((GUEST, published.guest))
-            loop.watch(inside.fileno(), write=lambda slot=slot: self._connected(slot))  # type: ignore[misc]
+            loop.watch(inside.fileno(), write=partial(self._connected, slot))
 
     def _connected(self, slot: int) -> None:
         self._done(slot, self._stock[slot].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
@@ -155,6 +156,6 @@ _HINTS: Final = {
 
 
 def part(connection: socket.socket) -> None:
-    """Have a socket be as new: parted from its peer, with a reset if that is still there. What fails stays as it was."""
+    """Have a socket be as new: parted from its peer, with a reset if that is still there. What fails is as before."""
     unspecified = (ctypes.c_char * 16)()  # struct sockaddr, of the family AF_UNSPEC
     _libc.connect(connection.fileno(), unspecified, len(unspecified))

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import Final, Self
 
 from mvmnix.launch.agent import GuestNetwork
@@ -66,22 +67,27 @@ class MachineNetwork:
     def ready(cls, network: Network, jail: Jail) -> Self:
         """Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError."""
         self = cls()
-        with ExitStack() as self._stack:
-            self._ports = PublishedPorts.listen(network.ports)
-            self._stack.callback(self._ports.close)
-            inbound = namespace.INBOUND if network.ports else 0
-            making = namespace.Making(taken_by(network), inbound=inbound)  # 1, while the rest is made
-            try:
-                self._prepare(network, jail)  # 2
-            except BaseException:
-                making.abandon()
-                raise
-            made = self._namespace = making.finish()
-            self.tap = made.tap
-            self._stack.callback(self.release)
-            self._stack.callback(made.close)
-            self._stack = self._stack.pop_all()
+        try:
+            self._make(network, jail)
+        except BaseException:
+            self._stack.close()
+            raise
         return self
+
+    def _make(self, network: Network, jail: Jail) -> None:
+        self._ports = PublishedPorts.listen(network.ports)
+        self._stack.callback(self._ports.close)
+        inbound = namespace.INBOUND if network.ports else 0
+        making = namespace.Making(taken_by(network), inbound=inbound)  # 1, while the rest is made
+        try:
+            self._prepare(network, jail)  # 2
+        except BaseException:
+            making.abandon()
+            raise
+        made = self._namespace = making.finish()
+        self.tap = made.tap
+        self._stack.callback(self.release)
+        self._stack.callback(made.close)
 
     def _prepare(self, network: Network, jail: Jail) -> None:
         python, found = locate(PYTHON), code()
@@ -134,8 +140,8 @@ class MachineNetwork:
                 self.kill_soon()  # 4
                 ended()
 
-        for socket_ in self._ends:
-            loop.watch(socket_.fileno(), read=lambda one=socket_: self._heard(one, loop, told, end))  # type: ignore[misc]
+        for each in self._ends:
+            loop.watch(each.fileno(), read=partial(self._heard, each, loop, told, end))
         for one in self._processes:
             one.watch(loop, end)
         if self._namespace is not None:

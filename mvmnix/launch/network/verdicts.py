@@ -1,4 +1,4 @@
-"""What the supervisor makes of a network's events: lines of the log, counts for the audit log, a word to the user; pure.
+"""What the supervisor makes of a network's events: lines of the log, counts for the audit log, a notice; pure.
 
 The events come from processes that a stranger may have taken over, so whatever they say is counted within bounds: so
 many rules and codes are told apart, the rest are `others`. The audit log gets no name and no address: a rule stands

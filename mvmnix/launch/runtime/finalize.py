@@ -48,6 +48,17 @@ from mvmnix.sandbox import trusted_executables
 _NAMED: Final = 8
 #: Which rules a machine without a network has.
 _NO_NETWORK: Final = Digest.of(strict.canonical([]))
+#: By the end of a machine that the host broke off, why, and what to do.
+_BROKEN_OFF: Final = {
+    EndReason.SHARE_LIMIT: (
+        "wrote more to its shares than its plan allows",
+        "let it write more by the plan's limits: --share-limit",
+    ),
+    EndReason.NETWORK_ENDED: (
+        "lost its gateway, without which its plan has it end",
+        "see `mvm net log`; or let it go on by the plan: --when-gateway-ends",
+    ),
+}
 _REASONS: Final = {StallReason.STALLED: EndReason.BOOT_STALLED, StallReason.HUNG: EndReason.TIMEOUT}
 
 
@@ -187,7 +198,7 @@ class RunObservations:
         return kept_sink(stdout, log.keep(Output.STDOUT)), kept_sink(stderr, log.keep(Output.STDERR))
 
     def take_network_event(self, event: NetworkEvent) -> None:
-        """Keep a verdict about the guest's network, and count it. Raises what the log raises, for a rule's first use."""
+        """Keep a verdict about the guest's network, and count it. Raises what the log does, for a rule's first use."""
         if (network := self.plan.plan.network) is None:
             return
         machine = self.home.status.machine
@@ -265,14 +276,10 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             machine = observations.home.status.machine
             message = f"the machine {machine} did nothing for as long as its plan allows and was ended"
             return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's limits: --idle")
-        case EndReason.SHARE_LIMIT:
-            message = f"the machine {observations.home.status.machine} wrote more to its shares than its plan allows"
-            hint = f"{where}; let it write more by the plan's limits: --share-limit"
-            return MachineFailedError(f"{message}, and was ended", hint=hint, ended=ended)
-        case EndReason.NETWORK_ENDED:
-            message = f"the machine {observations.home.status.machine} lost its network, and was ended as its plan says"
-            hint = f"{where}; the last words of its gateway: {'; '.join(observations.last_words) or 'none'}"
-            return MachineFailedError(message, hint=hint, ended=ended)
+        case EndReason.SHARE_LIMIT | EndReason.NETWORK_ENDED:
+            why, hint = _BROKEN_OFF[ended.reason]
+            message = f"the machine {observations.home.status.machine} {why}, and was ended"
+            return MachineFailedError(message, hint=f"{where}; {hint}", ended=ended)
         case EndReason.VERITY_CORRUPTION:
             named = ", ".join(map(str, ended.corrupted[:_NAMED])) + (", …" if len(ended.corrupted) > _NAMED else "")
             why = f"{len(ended.corrupted)} of its blocks aren't those that were signed: {named}"

@@ -185,7 +185,7 @@ def _prepared(
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
         spec = _settled(plan, host, tsc)
         timed = replace(spec, tsc_khz=tsc.khz())
-        return config, Preparation(host.hypervisor, host.jail, timed, shares, disk, network)
+        return config, Preparation(host.hypervisor, host.jail, timed, shares, disk, network=network)
     except BaseException:
         shares.close()
         if disk is not None:

@@ -74,6 +74,7 @@ class Preparation:
         partial_spec: LaunchSpec,
         shares: Shares | None = None,
         disk: PreparedDisk | None = None,
+        *,
         network: MachineNetwork | None = None,
     ) -> None:
         """`partial_spec` lacks the three sockets, which are made here; its `kvm` is taken over, and the others.
@@ -201,7 +202,7 @@ class Guest:
         loop.watch(process.words, read=self._words_readable)
         loop.watch(process.fileno(), read=self._process_ended)
         if network is not None:
-            network.watch(loop, lambda event: self.on_network_event(event), lambda: self.on_network_end())
+            network.watch(loop, self._network_event, self._network_ended)
         shares.watch(loop, self.kill)  # a guest whose file system is gone would wait for ever
 
     @property
@@ -333,6 +334,12 @@ class Guest:
             self._examined.fire()
         if MonitorEvent.INTERNAL_ERROR in events:
             self.kill()  # QEMU would stand still for ever
+
+    def _network_event(self, event: NetworkEvent) -> None:
+        self.on_network_event(event)
+
+    def _network_ended(self) -> None:
+        self.on_network_end()
 
     def _words_readable(self) -> None:
         if not self.process.listen():

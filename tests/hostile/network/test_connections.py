@@ -200,10 +200,12 @@ def _tls(here: World, certificate: Path, name: str, sni: str | None, port: int =
     context = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
     if sni is None:
         context.check_hostname = False
-    with here.guest.connect(str(here.resolve(name)), port) as connection:
-        with context.wrap_socket(connection, server_hostname=sni) as secured:
-            secured.sendall(b"guest")
-            return secured.recv(100)
+    with (
+        here.guest.connect(str(here.resolve(name)), port) as connection,
+        context.wrap_socket(connection, server_hostname=sni) as secured,
+    ):
+        secured.sendall(b"guest")
+        return secured.recv(100)
 
 
 def test_tls_goes_through_with_its_own_name(here: World, certificate: Path) -> None:
@@ -296,9 +298,9 @@ def test_the_bytes_of_a_rule_end(here: World) -> None:
                 connection.sendall(bytes(100))
                 assert connection.recv(100)
         assert here.event(NetworkEventKind.CLOSED).code == Denial.LIMIT_BYTES
-        with here.guest.connect(str(here.resolve("api.example.com")), 1000) as another:
-            with pytest.raises(ConnectionResetError):
-                another.recv(1)
+        another = here.guest.connect(str(here.resolve("api.example.com")), 1000)
+        with another, pytest.raises(ConnectionResetError):
+            another.recv(1)
     assert here.event(NetworkEventKind.DENIED).code == Denial.LIMIT_BYTES
 
 
@@ -337,7 +339,7 @@ def test_without_its_gateway_a_machine_reaches_nothing(tmp_path: Path) -> None:
                 connection.sendall(b"x")
                 assert connection.recv(1) == b"x"
                 os.kill(here.network.pids[victim], 9)
-                here.until(lambda: here.ended)  # noqa: B023
+                here.until(lambda: here.ended)
                 assert ended(connection)
             assert not reached(here, PUBLIC, 7)
             assert here.ended == [None]

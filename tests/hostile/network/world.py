@@ -1,8 +1,8 @@
 """A world without uplink: servers with global addresses, a resolver's settings, and a guest without a VM.
 
 The test's own thread has a network namespace of its own while a world is open, so that what it starts is in there: the
-dialler, and the servers, at addresses of the Internet that are its loopback's. The guest is another namespace, with a tap
-of its own, and frames are carried between both taps. Nothing of it leads to this machine's network.
+dialler, and the servers, at addresses of the Internet that are its loopback's. The guest is another namespace, with its
+own tap, and frames are carried between both taps. Nothing of it leads to this machine's network.
 """
 
 import fcntl
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import dns.message
 import dns.rcode
@@ -247,7 +248,7 @@ class Server:
         with connection, suppress(OSError):
             self._serve(connection)
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

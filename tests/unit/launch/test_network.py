@@ -22,9 +22,9 @@ def here(tmp_path: Path) -> Iterator[House]:
 
 def test_an_image_whose_machines_have_no_driver_is_refused(tmp_path: Path) -> None:
     with house(tmp_path / "house") as here:
-        with here.plan(network=Network(parse_rules(["https://api.example.com"], []))) as plan:
-            with pytest.raises(RefusedError) as caught:
-                start_machine(plan, here.host())
+        network = Network(parse_rules(["https://api.example.com"], []))
+        with here.plan(network=network) as plan, pytest.raises(RefusedError) as caught:
+            start_machine(plan, here.host())
         assert caught.value.codes == (ReasonCode.PLAN_MISMATCH,)
 
 

@@ -218,7 +218,7 @@ _SIOCGSKNS = 0x894C
 
 
 def test_it_has_no_process_and_is_gone_with_its_descriptors() -> None:
-    open_before = set(os.listdir("/proc/self/fd"))
+    open_before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
     made = namespace.make_namespace([Taken(SYNTHETIC)], inbound=3)
     found = fcntl.ioctl(made.datagrams, _SIOCGSKNS)
     own = f"net:[{os.fstat(found).st_ino}]"
@@ -227,7 +227,7 @@ def test_it_has_no_process_and_is_gone_with_its_descriptors() -> None:
     assert RawGuest(made.tap).answer(udp(GATEWAY, 54)) is not None
     made.close()
     os.close(made.tap)
-    assert set(os.listdir("/proc/self/fd")) == open_before
+    assert set(os.listdir("/proc/self/fd")) == open_before  # noqa: PTH208
 
 
 def test_what_the_kernel_may_do_with_packets_is_settled() -> None:

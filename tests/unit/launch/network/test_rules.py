@@ -35,7 +35,7 @@ def test_nothing_but_addresses_and_ports_varies(taken: list[Taken], inbound: boo
 
 
 def test_nft_takes_them() -> None:
-    """Checked, and not put in force: in a namespace of its own, as whoever runs the tests."""
+    """Checked, and not put in force: in a namespace of its own, as the user who runs the tests."""
     rules = ruleset([Taken(SYNTHETIC), Taken(IPv4Network("192.0.2.0/24"), 22)], inbound=True)
     nft = ("/usr/bin/unshare", "--user", "--map-root-user", "--net", locate(NFT), "--check", "--json", "--file", "-")
     done = subprocess.run(nft, input=rules, capture_output=True, check=False)

@@ -25,14 +25,14 @@ def test_the_first_use_of_each_rule_is_told_once() -> None:
 
 def test_denials_are_counted_by_rule_and_code_and_told_once() -> None:
     verdicts, _, said = made()
+    flag = "--allow https://c.example.com"
     for _ in range(3):
         verdicts.take(denied("no-rule"))
     verdicts.take(denied("denied-by-rule", "c.example.com", "deny-1"))
     assert verdicts.denials == {("network-no-rule",): 3, ("network-denied-by-rule", "rule-3"): 1}
     assert said == [
         "0123456789ab: x.example.com:443 is refused (no-rule); --allow https://x.example.com would allow it",
-        "0123456789ab: c.example.com:443 is refused (denied-by-rule, deny-1); --allow https://c.example.com "
-        "would allow it",
+        f"0123456789ab: c.example.com:443 is refused (denied-by-rule, deny-1); {flag} would allow it",
     ]
 
 

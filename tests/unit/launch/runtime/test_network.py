@@ -1,9 +1,10 @@
 """A machine with a network, from its start to its receipt, with the network's processes played by the test."""
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, override
+from typing import Any, ClassVar, override
 
 import pytest
 
@@ -31,7 +32,7 @@ DENIED = NetworkEvent(
 class PlayedNetwork(MachineNetwork):
     """One that has no process: the test tells what its gateway would."""
 
-    made: "list[PlayedNetwork]" = []
+    made: ClassVar[list["PlayedNetwork"]]
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,8 +79,6 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[PlayedNetwork]:
 def observed(it: House) -> dict[str, Any]:
     """What the receipt says that the host saw."""
     (receipt,) = it.path.glob("machines/*/receipt.sigstore.json")
-    import base64  # noqa: PLC0415
-
     payload = json.loads(receipt.read_text())["dsseEnvelope"]["payload"]
     found: dict[str, Any] = json.loads(base64.b64decode(payload))["predicate"]["observedByHost"]
     return found
