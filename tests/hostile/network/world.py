@@ -20,6 +20,7 @@ from typing import Self
 
 import dns.message
 import dns.rcode
+import pytest
 
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
@@ -216,12 +217,9 @@ def _made(network: Network, jail: BubblewrapJail, hosts: str) -> setup.MachineNe
         "/etc/resolv.conf": b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
         "/etc/host.conf": b"multi on\n",
     }
-    before = setup.settings
-    setup.settings = lambda: files
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("mvmnix.launch.network.setup.settings", lambda: files)
         return setup.MachineNetwork.ready(network, jail)
-    finally:
-        setup.settings = before
 
 
 class Server:
