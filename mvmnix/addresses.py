@@ -189,13 +189,18 @@ def is_public(address: Address | str) -> bool:
 
 
 def kinds_within(network: Network) -> frozenset[AddressKind]:
-    """The kinds of the addresses of a network.
+    """The kinds of the addresses of a network. What IPv6 addresses carry is not looked at.
 
     >>> sorted(kinds_within(ip_network("169.254.0.0/16")))
     [<AddressKind.LINK_LOCAL: 'link-local'>, <AddressKind.METADATA: 'metadata'>]
     """
-    inside = {it.kind for it in (*RANGES, *METADATA) if _within(it.network, network)}
-    return frozenset(inside | {kind_of(network[0]), kind_of(network[-1])})
+    if any(_within(network, it.network) for it in METADATA):
+        return frozenset({AddressKind.METADATA})
+    inside = [it for it in (*RANGES, *METADATA) if _within(it.network, network)]
+    around = next(it for it in _NARROWEST_FIRST if _within(network, it.network))
+    outermost = (it.network for it in inside if sum(_within(it.network, other.network) for other in inside) == 1)
+    covered = sum(it.num_addresses for it in outermost) == network.num_addresses
+    return frozenset({it.kind for it in inside} | (set() if covered else {around.kind}))
 
 
 def metadata_within(network: Network) -> tuple[AddressRange, ...]:

@@ -61,8 +61,8 @@ __getattr__, __dir__, __all__ = face(
         "mvmnix.launch.gate": "VerifiedPlan",
         "mvmnix.launch.machines": (
             "Archive check_export EXPORT_KEY EXPORT_LOG Filter filter_machines find_machine is_export "
-            "list_entries machine_files MachineEntry Missing Output Piece read_console read_output wait_for_end "
-            "write_export"
+            "list_entries machine_files MachineEntry Missing Output Piece read_console read_network_log read_output "
+            "wait_for_end write_export"
         ),
         "mvmnix.launch.network": (
             "ACKNOWLEDGEMENT_MEANINGS Attempt Denial EXPLANATIONS judge PresetChoice Rules sentence"

@@ -65,6 +65,7 @@ COMMANDS = {
         "policy",
         "Explain what a trust policy admits and why, and try it on cases.",
     ),
+    "port": ("mvmnix.cli.commands.port", "port", "List the published ports of a machine."),
     "ps": ("mvmnix.cli.commands.ps", "ps", "List machines."),
     "resume": ("mvmnix.cli.commands.pause", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.commands.stop", "rm", "Remove a machine that has ended."),

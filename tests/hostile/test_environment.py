@@ -41,6 +41,10 @@ from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.root import libraries
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.launch.network.setup import MachineNetwork
+from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
@@ -288,6 +292,23 @@ def confined(path: Path) -> None:
     ended(HypervisorProcess.spawn(invocation, (), jail(path).sandbox(qemu.files, SPEC, invocation)))
 
 
+def networked(path: Path) -> None:
+    """The child that makes a namespace, nft, and a gateway and a dialler until they serve."""
+    path.chmod(0o700)
+    loop, told = Loop(), list[NetworkEvent]()
+    network = MachineNetwork.ready(Network(parse_rules(["https://api.example.com"], [])), jail(path))
+    try:
+        network.start()
+        network.watch(loop, told.append, lambda: None)
+        while len(told) < 2 and network.pids:
+            loop.turn(1)
+        assert network.last_words == ()
+    finally:
+        network.close(loop)
+        loop.close()
+    assert {it.kind for it in told} == {NetworkEventKind.READY}
+
+
 def ended(process: HypervisorProcess) -> None:
     try:
         process.wait()
@@ -422,6 +443,10 @@ def container(path: Path, _: Traps) -> Iterator[Act]:
     yield act
 
 
+#: /dev/net/tun may be root's.
+NETWORKED: Final = plain(networked)
+
+
 #: By the places of docs/children.md that are run in it.
 ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
@@ -455,6 +480,11 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",
         "mvmnix/api/doctor/jail.py:_tried",
     ): plain(confined),
+    (
+        "mvmnix/launch/network/namespace.py:Making.__init__",
+        "mvmnix/launch/network/namespace_setup.py:main",
+        "mvmnix/launch/network/network_process.py:NetworkProcess.start",
+    ): NETWORKED,
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),
     ("mvmnix/launch/jail/delegated_scope.py:_called",): asked,
@@ -465,7 +495,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),
 }
 #: What root alone can do, or root alone can put a stand-in for.
-AS_ROOT: Final = (compared, container)
+AS_ROOT: Final = (compared, container, NETWORKED)
 MARKED: Final = [
     pytest.param(places, marks=pytest.mark.root("its program, or its uids, are root's to give"))
     if row in AS_ROOT

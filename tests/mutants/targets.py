@@ -57,6 +57,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ),
     ("launch/plan/secret_reference.py", ("unit/launch/plan/test_secret_reference.py", "unit/launch/secrets")),
     ("launch/secrets/resolve.py", ("unit/launch/secrets",)),
+    ("launch/network", ("unit/launch/network",)),
     ("launch/shares/risk_checks.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/location.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/opening.py", ("unit/launch/shares", "hostile/test_shares.py")),

@@ -189,6 +189,11 @@ def test_what_is_no_address(text: str) -> None:
         ("192.0.0.0/16", {K.PUBLIC, K.RESERVED, K.DOCUMENTATION, K.METADATA}),
         ("fc00::/7", {K.PRIVATE, K.METADATA}),
         ("fd00:ec2::100/120", {K.METADATA}),
+        ("192.0.0.0/2", set(AddressKind) - {K.UNSPECIFIED, K.LOOPBACK, K.LINK_LOCAL, K.SHARED}),
+        ("224.0.0.0/3", {K.MULTICAST, K.RESERVED}),
+        ("224.0.0.0/4", {K.MULTICAST}),
+        ("240.0.0.0/4", {K.RESERVED}),
+        ("8.8.8.8/32", {K.PUBLIC}),
         ("0.0.0.0/0", set(AddressKind)),
     ],
 )

@@ -61,6 +61,8 @@ DOORS = {
     "detect_secrets": ("mvmnix/launch/secrets/detectors.py",),
     "cyclonedx": ("mvmnix/images/sbom.py",),
     "packageurl": ("mvmnix/images/sbom.py",),
+    "dns": ("mvmnix/launch/network/resolver.py",),
+    "h11": ("mvmnix/launch/network/http_heads.py",),
     "publicsuffixlist": ("mvmnix/launch/network/public_suffixes.py",),
     "idna": ("mvmnix/launch/plan/network_hosts.py",),
 }
@@ -286,6 +288,8 @@ HEAVY = {
     "cryptography",
     "cryptography.x509",
     "detect_secrets",
+    "dns",
+    "h11",
     "jsonschema",
     "keyring",
     "packaging",

@@ -12,6 +12,8 @@ from mvmnix.api import (
     find_network,
     judge,
     open_context,
+    open_machine_store,
+    read_network_log,
     sentence,
 )
 from mvmnix.cli.completers import any_machine
@@ -89,6 +91,20 @@ def test(
         by = f" by {verdict.rule}" if verdict.allowed else f"; {_NO_DEVICE}" if network is None else ""
         click.echo(escape_line(said + by))
     return 0 if verdict.allowed else _REFUSED
+
+
+@net.command()
+@click.argument("machine", shell_complete=any_machine)
+@click.option("--follow", "-f", is_flag=True, help="Go on with what comes from now on, until MACHINE has ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON for each.")
+def log(machine: str, *, follow: bool, as_json: bool) -> None:
+    """Print what MACHINE's guest asked of the network: each name and connection, and what became of it.
+
+    What is kept is bounded, and the oldest is dropped; a digest of it is in the machine's receipt.
+    """
+    with open_machine_store(TERMINAL) as here:
+        for logged in read_network_log(here, machine, follow=follow):
+            click.echo(logged.line().decode().rstrip() if as_json else escape_line(logged.text()))
 
 
 @net.command()

@@ -5,6 +5,11 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
+        "messages": "GATEWAY_ENDED NetworkEvent NetworkEventKind",
+        "namespace": "make_namespace NFT",
+        "network_log": "has_network_log LoggedEvent NetworkLog read_log",
+        "setup": "GUEST_NETWORK MachineNetwork",
+        "verdicts": "Verdicts",
         "decisions": "Denial Rules",
         "dry_run": "Attempt judge",
         "explain": "EXPLANATIONS sentence",

@@ -31,12 +31,12 @@ from typing import Final
 
 from mvmnix.audit import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.launch import network as networking
 from mvmnix.launch.agent import ENTROPY_BYTES, GuestConfig, Mount, ServiceFactory, counted_services
 from mvmnix.launch.data import PreparedDisk
 from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.machines import EndReason, MachineHome, MachineState
-from mvmnix.launch.plan import Backend, Network
+from mvmnix.launch.network import GUEST_NETWORK, MachineNetwork, refuse_unacknowledged
+from mvmnix.launch.plan import Backend
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
 from mvmnix.launch.runtime.finalize import RunObservations, never_ran
@@ -164,6 +164,7 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: t
             system_calls=wanted.limits.system_calls or plan.image.system_calls,
             tasks=wanted.limits.tasks or 0,
             data=wanted.data.path if wanted.data else "",
+            network=GUEST_NETWORK if wanted.network else None,
         )
     except ValueError as error:
         why = f"no guest can be set up like that: {error}"
@@ -176,16 +177,21 @@ def _prepared(
     """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
     wanted = plan.plan
     given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, wanted.limits.shared_bytes)
-    shares, disk = Shares.ready(wanted.shares, given), None
+    shares, disk, network = Shares.ready(wanted.shares, given), None, None
     try:
+        # before any secret is read: its child is a fork of this process
+        network = _network(plan, host)
         config = _config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
         spec = _settled(plan, host, tsc)
-        return config, Preparation(host.hypervisor, host.jail, replace(spec, tsc_khz=tsc.khz()), shares, disk)
+        timed = replace(spec, tsc_khz=tsc.khz())
+        return config, Preparation(host.hypervisor, host.jail, timed, shares, disk, network=network)
     except BaseException:
         shares.close()
         if disk is not None:
             disk.release()
+        if network is not None:
+            network.close()
         raise
 
 
@@ -197,8 +203,7 @@ def _named(config: GuestConfig, plan: VerifiedPlan, home: MachineHome) -> GuestC
 def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     """The machine but for its sockets.
 
-    Raises RefusedError [backend-unavailable, network-forbidden, network-unavailable, accelerator-unavailable,
-    hardware-required].
+    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required].
     """
     wanted = plan.plan
     if wanted.backend is not host.hypervisor.backend:
@@ -208,7 +213,6 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     if wanted.backend is Backend.CONTAINER:
         why, hint = "a container is not a machine", "run it in the foreground: `mvm launch` without --detach"
         raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
-    _settle_network(wanted.network)
     spec = LaunchSpec(
         kernel=plan.kernel,
         initrd=plan.initrd,
@@ -230,14 +234,19 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
 
 
-def _settle_network(network: Network | None) -> None:
-    """Raises RefusedError [network-forbidden, network-unavailable]: no guest gets a network that nothing guards."""
+def _network(plan: VerifiedPlan, host: Host) -> MachineNetwork | None:
+    """What guards the guest's network, where the plan gives it one.
+
+    Raises RefusedError [plan-mismatch, network-forbidden, network-unavailable].
+    """
+    network = plan.plan.network
     if network is None:
-        return
-    networking.refuse_unacknowledged(network)
-    why = "this version of mvm has no gateway that would hold the guest to its rules"
-    hint = "make a plan without --allow, --allow-preset and --publish: docs/network.md says what works"
-    raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint)
+        return None
+    if not plan.image.network:
+        why, hint = "its image's machines can't be in a network", "build an image with `network = true`, and plan again"
+        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan's network", why, hint)
+    refuse_unacknowledged(network)
+    return MachineNetwork.ready(network, host.jail)
 
 
 def _spawned(
