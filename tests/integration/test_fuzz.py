@@ -19,7 +19,17 @@ SECONDS = int(os.environ.get("MVMNIX_FUZZ_SECONDS", "25"))
 HOUSE = Path(__file__).parents[2]
 AGENT = HOUSE / "modules" / "agent"
 TARGETS = HOUSE / "tests" / "fuzz"
-PARSERS = ("frames.c", "requests.c", "verbs.c", "records.c", "secrets.c", "shares.c", "bytes.c", "errors.c")
+PARSERS = (
+    "frames.c",
+    "requests.c",
+    "verbs.c",
+    "records.c",
+    "secrets.c",
+    "shares.c",
+    "network.c",
+    "bytes.c",
+    "errors.c",
+)
 #: What a conversation needs besides: all that decides which frame is handled when, and nothing that starts or mounts.
 TALKERS = (
     *("conversation.c", "commands.c", "command.c", "channel.c", "exit_report.c", "output_stream.c"),
