@@ -28,7 +28,15 @@ from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, Service
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ControlGroups, Controller
 from mvmnix.sandbox import UidPool, seccomp
-from mvmnix.sandbox.profiles import FILE_SERVER, FILE_SERVER_COUNTED, HYPERVISOR, HYPERVISOR_WITH_SHARES
+from mvmnix.sandbox.profiles import (
+    FILE_SERVER,
+    FILE_SERVER_COUNTED,
+    HYPERVISOR,
+    HYPERVISOR_WITH_NETWORK,
+    HYPERVISOR_WITH_SHARES,
+    HYPERVISOR_WITH_SHARES_AND_NETWORK,
+    Profile,
+)
 
 
 class BubblewrapJail(Jail):
@@ -46,7 +54,7 @@ class BubblewrapJail(Jail):
     @override
     def sandbox(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BubblewrapSandbox:
         """A sandbox; `RefusedError` besides for files of the root that others could change, and [limit-unavailable]."""
-        filter_ = seccomp.program(HYPERVISOR if spec.memory is None else HYPERVISOR_WITH_SHARES)
+        filter_ = seccomp.program(_profile(spec))
         limits = Limits.of(spec, invocation)
         return BubblewrapSandbox(self._parts(invocation.argv[0], files, limits, own_uid=True), filter_)
 
@@ -75,6 +83,13 @@ class BubblewrapJail(Jail):
         except BaseException:
             lease.release()
             raise
+
+
+def _profile(spec: LaunchSpec) -> Profile:
+    """What the hypervisor of this machine calls, and no more."""
+    if spec.network is None:
+        return HYPERVISOR if spec.memory is None else HYPERVISOR_WITH_SHARES
+    return HYPERVISOR_WITH_NETWORK if spec.memory is None else HYPERVISOR_WITH_SHARES_AND_NETWORK
 
 
 def _enforceable(limits: Limits, cgroups: ControlGroups) -> Limits:

@@ -9,7 +9,10 @@ __getattr__, __dir__, __all__ = face(
         "boot_watchdog": "BootWatchdog Sample StallReason",
         "confinement": "IsolationLayer Jail ProcessSandbox Service ServiceSandbox SHARE_PLACE",
         "console": "BoundedLog CONSOLE_LIMIT",
-        "port": "Acceleration Attachment DataAttachment Hypervisor Invocation LaunchSpec Monitor MonitorEvent Usage",
+        "port": (
+            "Acceleration Attachment DataAttachment Hypervisor Invocation LaunchSpec Monitor MonitorEvent"
+            " NetworkAttachment Usage"
+        ),
         "process": "HypervisorProcess",
         "qmp": "QmpMonitor",
         "scheduling": "Scheduling",

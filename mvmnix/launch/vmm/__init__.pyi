@@ -11,6 +11,7 @@ from mvmnix.launch.vmm.port import (
     LaunchSpec,
     Monitor,
     MonitorEvent,
+    NetworkAttachment,
     Usage,
 )
 from mvmnix.launch.vmm.process import HypervisorProcess
@@ -35,6 +36,7 @@ __all__ = [
     "LaunchSpec",
     "Monitor",
     "MonitorEvent",
+    "NetworkAttachment",
     "OpenFiles",
     "ProcessSandbox",
     "QmpMonitor",

@@ -1,7 +1,12 @@
 from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
 from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
-from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
+from mvmnix.sandbox.profiles.hypervisor import (
+    HYPERVISOR,
+    HYPERVISOR_WITH_NETWORK,
+    HYPERVISOR_WITH_SHARES,
+    HYPERVISOR_WITH_SHARES_AND_NETWORK,
+)
 from mvmnix.sandbox.profiles.profile import Argument, Profile
 
 __all__ = [
@@ -12,7 +17,9 @@ __all__ = [
     "HELPERS_CONNECTED",
     "HELPERS_WITH_GATEWAY",
     "HYPERVISOR",
+    "HYPERVISOR_WITH_NETWORK",
     "HYPERVISOR_WITH_SHARES",
+    "HYPERVISOR_WITH_SHARES_AND_NETWORK",
     "Argument",
     "Profile",
 ]
