@@ -194,7 +194,7 @@ def world(
         leases = stack.enter_context(Directory.create(str(where / "cells")))
         cache = stack.enter_context(Directory.create(str(where / "cache")))
         stack.enter_context(own_network(addresses))
-        network = _made(
+        network = made_network(
             Network(parse_rules(allow, deny), tuple(map(PublishedPort.parse, ports))),
             BubblewrapJail(UidPool(leases), cache),
             hosts,
@@ -211,7 +211,8 @@ def world(
         yield made
 
 
-def _made(network: Network, jail: BubblewrapJail, hosts: str) -> setup.MachineNetwork:
+def made_network(network: Network, jail: BubblewrapJail, hosts: str) -> setup.MachineNetwork:
+    """A network whose dialler has these names; it isn't started."""
     files = {
         "/etc/hosts": hosts.encode(),
         "/etc/resolv.conf": b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
