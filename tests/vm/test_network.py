@@ -1,22 +1,25 @@
-"""A real machine behind the real gateway and dialler, in a world without uplink: what it reaches, and what it is told."""
+"""A real machine behind the real gateway and dialler, in a world without uplink: what it reaches, what it is told."""
 
 import json
 import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
 from mvmnix import manifest
+from mvmnix.audit.record import RecordKind
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, ExecRequest, GuestConfig
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.loop import Loop
+from mvmnix.launch.machines.logs import read_network_log
 from mvmnix.launch.network.messages import NetworkEvent
 from mvmnix.launch.network.setup import GUEST_NETWORK
 from mvmnix.launch.plan.network import Network, PublishedPort, parse_rules
+from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
 from mvmnix.launch.vmm.tsc import TscClock
@@ -26,6 +29,9 @@ from tests.hostile.network.test_connections import echo, http
 from tests.hostile.network.world import OTHER, PUBLIC, Server, made_network, own_network
 from tests.hostile.stand_in import jail
 from tests.unit.launch.channel_house import Collect
+from tests.unit.launch.house import house, run_foreground
+from tests.unit.provenance.world import DEB, SEED, TOOL
+from tests.unit.provenance.world import World as Evidence
 from tests.vm.test_network_guest import image
 
 pytestmark = [pytest.mark.vm, pytest.mark.root("it makes network namespaces of its own")]
@@ -134,3 +140,37 @@ def test_what_is_refused_is_told_at_once(machine: Machine, what: str) -> None:
     assert seconds < 60, "a program waits for what never comes"
     machine.guest.channel.ping(idle=IDLE)  # the loop turned: what the gateway told is there
     assert not code or code in machine.codes(name), json.dumps([it.fields() for it in machine.events])
+
+
+def test_from_a_signed_plan_to_the_receipt(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the gate and a supervisor: the same verdicts are in the log, the audit log and the receipt."""
+    kernel, initrd, rootfs, described = (
+        (image / name).read_bytes() for name in ("kernel", "initrd", "rootfs", "manifest.json")
+    )
+    built = Evidence(kernel, initrd, rootfs, described)
+    built.sign_provenance(sources=(DEB, TOOL, SEED, *built.image.sources))
+    monkeypatch.setattr("mvmnix.launch.network.setup.settings", lambda: {"/etc/hosts": HOSTS.encode()})
+    (tmp_path / "walls").mkdir(mode=0o700)
+    said = bytearray()
+    with ExitStack() as stack:
+        stack.enter_context(own_network([PUBLIC, OTHER]))
+        stack.enter_context(Server(PUBLIC, 80, http))
+        here = stack.enter_context(house(tmp_path / "house"))
+        walls, here.world, qemu = stack.enter_context(jail(tmp_path / "walls")), built, Qemu.find()
+        probe = KvmProbe(qemu, walls, here.directory("cache"), device="/nonexistent", seconds=10)
+        host = replace(here.host(), hypervisor=qemu, jail=walls, kvm=probe)
+        script = "wget -q -O - http://api.example.com/hello; wget -q http://other.example.org/; exit 3"
+        plan = here.plan("/bin/busybox", "sh", "-c", script, network=NETWORK, wall_seconds=600, boot_seconds=600)
+        with plan:
+            end = run_foreground(plan, host, stdout=said.extend, stderr=said.extend)
+        assert (end.exit_code, bytes(said[:29])) == (3, b"you asked GET /hello HTTP/1.1")
+        events = [
+            it.event for it in read_network_log(here.directory("machines"), Path(end.ended.receipt_path).parent.name)
+        ]
+        assert {("opened", "allow-1", ""), ("denied", "", "no-rule")} <= {(it.kind, it.rule, it.code) for it in events}
+        records = [(it.kind, it.reasons, it.count) for it in here.log()]
+        assert records[1:-1] == [
+            (RecordKind.NETWORK, ("first-use", "rule-1"), None),
+            (RecordKind.REFUSAL, ("network-no-rule",), 1),
+        ]
+        assert here.notices[-1].endswith("is refused (no-rule); --allow https://other.example.org would allow it")

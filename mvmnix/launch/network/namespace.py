@@ -103,7 +103,8 @@ class Making:
             for fd in found:
                 os.close(fd)
             self._said.seek(0)
-            raise _refusal(process.first_cause(self._said.read(_WORDS)) or f"it ended with status {status}")
+            said = process.first_cause(self._said.read(_WORDS)).removeprefix("error: ")
+            raise _refusal(said or f"it ended with status {status}")
 
     def abandon(self) -> None:
         """End it, where `finish` isn't called."""
