@@ -5,7 +5,7 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
-        "messages": "GATEWAY_ENDED NetworkEvent NetworkEventKind",
+        "messages": "GATEWAY_ENDED NetworkEvent",
         "namespace": "make_namespace NFT",
         "network_log": "has_network_log LoggedEvent NetworkLog read_log",
         "setup": "GUEST_NETWORK MachineNetwork",

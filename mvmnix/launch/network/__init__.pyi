@@ -1,7 +1,7 @@
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.dry_run import Attempt, judge
 from mvmnix.launch.network.explain import EXPLANATIONS, sentence
-from mvmnix.launch.network.messages import GATEWAY_ENDED, NetworkEvent, NetworkEventKind
+from mvmnix.launch.network.messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.launch.network.namespace import NFT, make_namespace
 from mvmnix.launch.network.network_log import LoggedEvent, NetworkLog, has_network_log, read_log
 from mvmnix.launch.network.presets import PresetChoice, parse_preset
@@ -21,7 +21,6 @@ __all__ = [
     "LoggedEvent",
     "MachineNetwork",
     "NetworkEvent",
-    "NetworkEventKind",
     "NetworkLog",
     "PresetChoice",
     "Rules",

@@ -124,7 +124,9 @@ def test_what_is_acknowledged_is_in_the_plan(settled: Station) -> None:
 
 
 @pytest.mark.parametrize("options", [("--allow", "https://api.example.com"), ("-p", "8080:80")])
-def test_no_machine_starts_with_a_network_that_its_image_is_not_made_for(settled: Station, options: tuple[str, ...]) -> None:
+def test_no_machine_starts_with_a_network_that_its_image_is_not_made_for(
+    settled: Station, options: tuple[str, ...]
+) -> None:
     said = settled.mvm("run", *options, settled.flake(), "--", "true")
     assert (said.code, said.out) == (126, "")
     assert f"refused [{ReasonCode.PLAN_MISMATCH}]" in said.err
