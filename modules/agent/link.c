@@ -21,7 +21,8 @@
 #define LINK_WAIT_MS 10000
 // netdevice(7); the C library's headers know it as a bit of the kernel's own (linux/if.h).
 #define LOWER_UP (1u << 16)
-#define CARRIES (IFF_UP | IFF_RUNNING | LOWER_UP)
+// Its queue works when it was started with these. IFF_RUNNING says the same up to a second later (net/core/link_watch.c).
+#define CARRIES (IFF_UP | LOWER_UP)
 
 // What is asked of the kernel: a header, a structure and some attributes, each on a multiple of four bytes.
 struct message {

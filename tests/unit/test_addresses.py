@@ -75,6 +75,7 @@ def test_what_an_address_is(address: str, kind: AddressKind) -> None:
         ("64:ff9b:1::808:808", K.RESERVED, "8.8.8.8"),
         ("64:ff9b:1::a9fe:a9fe", K.METADATA, "169.254.169.254"),
         ("64:ff9b:1:a9fe:a9:fe00::", K.METADATA, "169.254.169.254"),
+        ("64:ff9b:1:a9fe:ffa9:fe00::", K.METADATA, "169.254.169.254"),
         ("64:ff9b:1:a9:fe:a9fe::", K.METADATA, "169.254.169.254"),
         ("64:ff9b:1:0:a9:fea9:fe00:0", K.METADATA, "169.254.169.254"),
         # 6to4

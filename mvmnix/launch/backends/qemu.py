@@ -53,10 +53,11 @@ DATA_FDSET, DATA_HEADER_FDSET = 12, 13
 #: QEMU's own, beside the translation buffer: devices, caches, threads' stacks (measured: 90 MiB under TCG).
 OVERHEAD_MIB = 256
 #: Features of a network device that no guest has a use for here (virtio specification, 5.1.3): a queue for control, and
-#: what is told by it, such as filters of addresses; packets of IPv6 and of UDP that are split on the way.
+#: what is told by it, such as filters of addresses; packets of IPv6 and of UDP that are split on the way; whether the
+#: cable is plugged in, without which it always is: a guest's link works from the moment that it is started.
 _UNUSED_OF_A_NETWORK_DEVICE = (
     *("ctrl_vq", "ctrl_rx", "ctrl_vlan", "ctrl_rx_extra", "ctrl_mac_addr", "ctrl_guest_offloads", "guest_announce"),
-    *("guest_tso6", "host_tso6", "guest_ufo", "host_ufo", "guest_uso4", "guest_uso6", "host_uso"),
+    *("guest_tso6", "host_tso6", "guest_ufo", "host_ufo", "guest_uso4", "guest_uso6", "host_uso", "status"),
 )
 #: Small programs that QEMU hands to a guest's firmware with `-kernel`; it complains where they are missing.
 OPTION_ROMS = ("/usr/share/qemu/pvh.bin", "/usr/share/qemu/linuxboot_dma.bin")

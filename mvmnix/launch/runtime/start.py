@@ -179,7 +179,7 @@ def _prepared(
     given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, wanted.limits.shared_bytes)
     shares, disk, network = Shares.ready(wanted.shares, given), None, None
     try:
-        # before any secret is read: its child is a fork of this process
+        # before any secret is read
         network = _network(plan, host)
         config = _config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None

@@ -118,7 +118,8 @@ def test_names_are_resolved_as_the_rules_say(here: World) -> None:
     assert here.event(NetworkEventKind.NAME, name="api.example.com").rule == "allow-1"
 
 
-def _http(connection: socket.socket) -> None:
+def http(connection: socket.socket) -> None:
+    """Answers each request with its first line."""
     data = b""
     while more := connection.recv(65536):
         data += more
@@ -135,7 +136,7 @@ def _ask(here: World, name: str, request: bytes, port: int = 80) -> bytes:
 
 
 def test_each_request_of_a_connection_is_checked(here: World) -> None:
-    with Server(PUBLIC, 80, _http), here.guest.connect(str(here.resolve("www.example.com")), 80) as connection:
+    with Server(PUBLIC, 80, http), here.guest.connect(str(here.resolve("www.example.com")), 80) as connection:
         for number in range(3):
             connection.sendall(b"GET /simple/%d HTTP/1.1\r\nHost: www.example.com\r\n\r\n" % number)
             assert b"you asked GET /simple/%d" % number in connection.recv(4096)
@@ -159,7 +160,7 @@ def test_each_request_of_a_connection_is_checked(here: World) -> None:
     ],
 )
 def test_a_request_that_is_refused_gets_the_reason(here: World, request_: bytes, code: Denial) -> None:
-    with Server(PUBLIC, 80, _http) as server:
+    with Server(PUBLIC, 80, http) as server:
         answer = _ask(here, "www.example.com", request_)
         assert answer.startswith(b"HTTP/1.1 403 ")
         assert f"[{code}]".encode() in answer

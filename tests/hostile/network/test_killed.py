@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,8 +75,10 @@ def test_nothing_is_left(tmp_path: Path, lines: int) -> None:
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     supervisor = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, cwd=_ROOT)
     assert supervisor.stdout is not None
+    found: dict[str, Any] = {}
     try:
         said = [supervisor.stdout.readline() for _ in range(lines)][-1]
+        found = json.loads(said) if lines > 1 else {}
         if lines == 1:
             time.sleep(0.1)
         started = _descendants(supervisor.pid)
@@ -85,7 +88,6 @@ def test_nothing_is_left(tmp_path: Path, lines: int) -> None:
         supervisor.stdout.close()
     _until(lambda: all(map(_is_gone, started)))
     if lines > 1:
-        found = json.loads(said)
         assert not _has_process(found["namespace"])
     if lines > 2:
         assert set(found["pids"]) <= started

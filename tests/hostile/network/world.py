@@ -20,6 +20,7 @@ from typing import Self
 
 import dns.message
 import dns.rcode
+import pytest
 
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
@@ -193,7 +194,7 @@ def world(
         leases = stack.enter_context(Directory.create(str(where / "cells")))
         cache = stack.enter_context(Directory.create(str(where / "cache")))
         stack.enter_context(own_network(addresses))
-        network = _made(
+        network = made_network(
             Network(parse_rules(allow, deny), tuple(map(PublishedPort.parse, ports))),
             BubblewrapJail(UidPool(leases), cache),
             hosts,
@@ -210,18 +211,16 @@ def world(
         yield made
 
 
-def _made(network: Network, jail: BubblewrapJail, hosts: str) -> setup.MachineNetwork:
+def made_network(network: Network, jail: BubblewrapJail, hosts: str) -> setup.MachineNetwork:
+    """A network whose dialler has these names; it isn't started."""
     files = {
         "/etc/hosts": hosts.encode(),
         "/etc/resolv.conf": b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
         "/etc/host.conf": b"multi on\n",
     }
-    before = setup.settings
-    setup.settings = lambda: files
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("mvmnix.launch.network.setup.settings", lambda: files)
         return setup.MachineNetwork.ready(network, jail)
-    finally:
-        setup.settings = before
 
 
 class Server:

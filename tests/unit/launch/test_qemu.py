@@ -199,7 +199,7 @@ def test_a_network_device_has_a_tap_and_no_queue_for_control() -> None:
             '{"driver":"virtio-net-device","netdev":"net","mac":"02:6d:76:6d:00:02","ctrl_vq":false,"ctrl_rx":false,'
             '"ctrl_vlan":false,"ctrl_rx_extra":false,"ctrl_mac_addr":false,"ctrl_guest_offloads":false,'
             '"guest_announce":false,"guest_tso6":false,"host_tso6":false,"guest_ufo":false,"host_ufo":false,'
-            '"guest_uso4":false,"guest_uso6":false,"host_uso":false}'
+            '"guest_uso4":false,"guest_uso6":false,"host_uso":false,"status":false}'
         ),
     )
     assert set(spec.descriptors) - set(SPEC.descriptors) == {20}

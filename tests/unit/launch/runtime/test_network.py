@@ -143,7 +143,7 @@ def test_a_first_use_that_can_not_be_logged_ends_the_machine(
         def full(_journal: object, record: Any) -> Any:
             if record.kind is RecordKind.NETWORK:
                 raise MvmnixError("the disk is full")
-            return append(host.journal, record)  # type: ignore[arg-type]
+            return append(host.journal, record)
 
         monkeypatch.setattr(type(host.journal), "append", full)
         played[0].told(OPENED)
