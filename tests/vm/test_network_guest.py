@@ -20,7 +20,7 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, NetworkAttachment
 from mvmnix.launch.vmm.tsc import TscClock
-from mvmnix.model import User, Workload
+from mvmnix.model import User, Verb, Workload
 from mvmnix.store import memfd
 from tests.conftest import World, commit
 from tests.hostile.stand_in import jail
@@ -107,7 +107,7 @@ def boot(
         scratch=made.scratch_mib << 20,
         owner=USER,
         writable=made.writable,
-        verbs=made.verbs,
+        verbs=frozenset({Verb.EXEC}),
         system_calls=made.system_calls,
         network=network,
     )
