@@ -23,7 +23,7 @@ from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
 from mvmnix.launch.vmm.tsc import TscClock
-from mvmnix.model import User, Workload
+from mvmnix.model import User, Verb, Workload
 from mvmnix.store import memfd
 from tests.hostile.network.test_connections import echo, http
 from tests.hostile.network.world import OTHER, PUBLIC, Server, made_network, own_network
@@ -93,7 +93,7 @@ def boot(stack: ExitStack, where: Path, files: Path, network: Network = NETWORK)
         scratch=made.scratch_mib << 20,
         owner=USER,
         writable=made.writable,
-        verbs=made.verbs,
+        verbs=frozenset({Verb.EXEC}),
         system_calls=made.system_calls,
         network=GUEST_NETWORK,
     )
