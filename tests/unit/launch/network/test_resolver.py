@@ -211,7 +211,7 @@ def test_a_query_is_bounded() -> None:
 GOOD = [ask(), ask("other.example", "AAAA", use_edns=0, want_dnssec=True), ask("1.0.18.198.in-addr.arpa", "PTR")]
 
 
-@pytest.mark.parametrize("query", GOOD)
+@pytest.mark.parametrize("query", GOOD, ids=["A", "AAAA", "PTR"])
 @pytest.mark.parametrize("change", [0x01, 0x80, 0xFF])
 def test_any_truncation_and_any_changed_byte_raises_nothing(query: bytes, change: int) -> None:
     for at in range(len(query)):
