@@ -1,0 +1,139 @@
+"""Connects where the plan's rules lead, in the host's network, for a gateway that may have been taken over.
+
+It runs in a sandbox of its own (sandbox.py) and reads asks of a fixed shape (messages.py) and what the host's resolver
+answers; nothing that a guest or a server wrote.
+
+1. The rule with that id allows that host and port. What doesn't is a breach: the gateway asks for nothing else.
+2. The name is resolved here, now, by the host's resolver. All of its addresses are judged, by the same code as the
+   downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them. An address that a
+   rule names itself isn't resolved.
+3. Only an address that was judged is connected to, and the connected socket goes back with it.
+
+Each ask is done in a thread of its own, of so many at a time, so that one connection alone waits for a slow name or
+server.
+"""
+
+import os
+import queue
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from mvmnix.launch.network.decisions import Denial, Rules
+from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
+from mvmnix.launch.network.sockets import keep_alive
+from mvmnix.strict import MalformedError
+
+#: Asks that are done at a time; more of them wait, and beyond that are refused.
+_WORKERS: Final = 48
+_WAITING: Final = 256
+#: Seconds for one address, and addresses that are tried.
+_CONNECT: Final = 10.0
+_ADDRESSES: Final = 6
+_STACK: Final = 512 << 10
+
+
+class Dialler:
+    """Serves one gateway until that hangs up."""
+
+    def __init__(self, asked: socket.socket, events: socket.socket, rules: Rules) -> None:
+        self._asked, self._events, self._rules = asked, events, rules
+        self._queue: queue.Queue[Ask] = queue.Queue(_WAITING)
+        self._idle = threading.Semaphore(0)
+        self._threads = 0
+
+    def serve(self) -> None:
+        """Raises MalformedError for a packet that no gateway of ours sends."""
+        threading.stack_size(_STACK)
+        self._events.send(NetworkEvent(NetworkEventKind.READY).to_bytes())
+        while packet := self._asked.recv(MOST):
+            ask = Ask.parse(packet)
+            try:
+                self._queue.put_nowait(ask)
+            except queue.Full:
+                self._reply(Reply(ask.number, Denial.GATEWAY_BUSY))
+                continue
+            if not self._idle.acquire(blocking=False) and self._threads < _WORKERS:
+                self._threads += 1
+                threading.Thread(target=self._work, daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            ask = self._queue.get()
+            reply, connection = self.dial(ask)
+            self._reply(reply, connection)
+            self._idle.release()
+
+    def _reply(self, reply: Reply, connection: socket.socket | None = None) -> None:
+        with suppress(OSError):  # the gateway is gone, and so will be this process
+            if connection is None:
+                self._asked.send(reply.to_bytes())
+            else:
+                with connection:
+                    socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
+
+    def dial(self, ask: Ask) -> tuple[Reply, socket.socket | None]:
+        """What came of it, and the connection, if there is one."""
+        # 1. the rule
+        admitted = self._rules.admits(ask.rule, ask.host, ask.port)
+        if not admitted.allowed:
+            with suppress(OSError):
+                self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
+            return Reply(ask.number, admitted.code, admitted.rule), None
+        # 2. its addresses
+        addresses = _resolved(ask)
+        if not addresses:
+            return Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule), None
+        for address in addresses:
+            verdict = self._rules.reaches(ask.rule, address, ask.port)
+            if not verdict.allowed:
+                return Reply(ask.number, verdict.code, verdict.rule, _plain(address)), None
+        # 3. one of them
+        for address in addresses[:_ADDRESSES]:
+            if (connection := _connected(address, ask.port)) is not None:
+                return Reply(ask.number, None, ask.rule, _plain(address)), connection
+        return Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, _plain(addresses[0])), None
+
+
+def _plain(address: str) -> str:
+    return address.partition("%")[0]
+
+
+def _resolved(ask: Ask) -> Sequence[str]:
+    """The addresses of a host, each once, in the resolver's order; none where it has none."""
+    try:
+        found = socket.getaddrinfo(ask.host, ask.port, 0, socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return list(dict.fromkeys(str(place[0]) for *_, place in found))
+
+
+def _connected(address: str, port: int) -> socket.socket | None:
+    try:
+        connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return None
+    try:
+        connection.settimeout(_CONNECT)
+        connection.connect((address, port))
+        connection.setblocking(False)
+        keep_alive(connection)
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def main(network: int, asked: int, events: int) -> None:
+    """Serve; the process ends with the gateway. `network` is a file with the plan's."""
+    rules = Rules(read_network(network))
+    with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
+        try:
+            Dialler(asks, told, rules).serve()
+        except MalformedError:
+            told.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
+        except ConnectionResetError:
+            pass
+    os._exit(0)  # threads may wait for a name yet
