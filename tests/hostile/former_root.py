@@ -137,6 +137,9 @@ def the_requests(broker: Broker, named: str, secret: str, other: str) -> Iterato
     yield "a descriptor that is none", partial(broker.tree, socket.socket().fileno(), READER, served)
     for process in (1, os.getppid()):
         yield f"the io of process {process}", partial(broker.io, process)
+    for what in ("self/ns/net", "self/ns/user", "self/ns/mnt"):
+        yield f"a device in this host's {what}", partial(broker.tun, os.open(f"/proc/{what}", os.O_RDONLY))
+    yield "a device in no namespace", partial(broker.tun, opened(named))
     both = frozenset(Controller)
     for name in ("", "x", "..", "../x", "mvmnix-0-00000000/../../x", "mvmnix-0-0000000g", "mvmnix-0-00000000\n"):
         yield f"a group called {name!r}", partial(broker.make_group, name, LIMITS, both)
