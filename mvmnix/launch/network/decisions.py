@@ -41,6 +41,7 @@ class Denial(StrEnum):
     NO_RULE = "no-rule"
     DENIED_BY_RULE = "denied-by-rule"
     PORT_NOT_ALLOWED = "port-not-allowed"
+    NOT_TCP = "not-tcp"
     PROTOCOL = "protocol"
     NO_SNI = "no-sni"
     SNI_MISMATCH = "sni-mismatch"
@@ -211,6 +212,13 @@ class Rules:
         if denial := self._denial_of_all(None, literal, port):
             return refused(Denial.DENIED_BY_RULE, denial.id)
         return refused(Denial.PORT_NOT_ALLOWED if covering else Denial.NO_RULE)
+
+    def refused_packet(self, address: IPv4Address, port: int, *, tcp: bool) -> Verdict:
+        """Why the packet rules refused what a guest sent to an address that no name led to."""
+        if not tcp:
+            return refused(Denial.NOT_TCP)
+        verdict = self.address(address, port)
+        return refused(Denial.NO_RULE) if verdict.allowed else verdict
 
     def admits(self, rule: str, host: str, port: int) -> Verdict:
         """Whether a rule, by its id, lets a name or an address be dialled at a port: what the dialler asks first."""

@@ -28,6 +28,10 @@ EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
         "leave that rule out of the next plan",
     ),
     Denial.PORT_NOT_ALLOWED: Explanation("rules allow this host, but not this port of it", _PLAN_AGAIN),
+    Denial.NOT_TCP: Explanation(
+        "only TCP is carried, and DNS to the guest's own resolver",
+        "have the program use TCP: QUIC and ping have no road",
+    ),
     Denial.PROTOCOL: Explanation(
         "the connection speaks another protocol than the rule names, or none that is known",
         "name the protocol that it speaks: https, http, tls, or tcp, which looks at nothing",

@@ -43,6 +43,7 @@ from mvmnix.launch.network.opening import (
     speaks_tls,
     write_all,
 )
+from mvmnix.launch.network.refused_packets import TCP, refused_packets
 from mvmnix.launch.network.relay import Relay
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.sockets import keep_alive, reset
@@ -60,6 +61,8 @@ _DIAL_SECONDS: Final = 75.0
 _PAUSE: Final = 0.2
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 64
+#: Bytes of what the kernel tells at a time.
+_TOLD: Final = 65_536
 _UNMETERED: Final = RuleMeter(RuleLimits(), time.monotonic)
 #: Denials that another plan wouldn't have.
 _MISSING: Final = frozenset({Denial.NO_RULE, Denial.PORT_NOT_ALLOWED, Denial.METHOD, Denial.PATH})
@@ -72,6 +75,7 @@ class Sockets:
     connections: socket.socket
     questions: socket.socket
     datagrams: socket.socket
+    refused: socket.socket
     dialler: socket.socket
     events: socket.socket
 
@@ -201,6 +205,7 @@ class Gateway:
             asyncio.create_task(self._accept(self._sockets.questions, self._resolver.serve, _QUESTIONS)),
         )
         loop.add_reader(self._sockets.events.fileno(), self._handed_over)
+        loop.add_reader(self._sockets.refused.fileno(), self._packets_refused)
         self._events.tell(NetworkEvent(NetworkEventKind.READY))
         await self._ended.wait()
         for task in accepting:
@@ -233,6 +238,17 @@ class Gateway:
                 task = asyncio.create_task(_served(serve, connection))
                 serving.add(task)
                 task.add_done_callback(serving.discard)
+
+    def _packets_refused(self) -> None:
+        """Say why: what the guest sent has been answered already, by the packet rules."""
+        try:
+            told = self._sockets.refused.recv(_TOLD)
+        except OSError:  # ENOBUFS: some weren't heard (netlink(7))
+            return
+        for packet in refused_packets(told):
+            verdict = self._rules.refused_packet(packet.address, packet.port, tcp=packet.protocol == TCP)
+            denied = DeniedError(verdict.code or Denial.NO_RULE, verdict.rule)
+            self._tell_denied(denied, str(packet.address), packet.port)
 
     def _handed_over(self) -> None:
         """A connection into the guest, of which both ends were connected by the supervisor (published_ports.py)."""
@@ -417,7 +433,7 @@ def main(rules: int, *sockets: int) -> None:
     """Serve until the supervisor or the dialler is gone. `rules` is a file with the plan's network."""
     network = read_network(rules)
     given = Sockets(*(socket.socket(fileno=fd) for fd in sockets))
-    for one in (given.connections, given.questions, given.datagrams, given.events):
+    for one in (given.connections, given.questions, given.datagrams, given.refused, given.events):
         one.setblocking(False)
     asyncio.run(_serve(network, given))
 

@@ -30,8 +30,8 @@ INBOUND: Final = 64
 _SECONDS: Final = 20.0
 #: A packet has so many descriptors at most (SCM_MAX_FD).
 _MOST: Final = 253
-#: The tap and three sockets.
-_FIXED: Final = 4
+#: The tap and four sockets.
+_FIXED: Final = 5
 _WORDS: Final = 4096
 
 
@@ -40,23 +40,25 @@ class Namespace:
     """What is left of the process that made it: the guest's device, and sockets that only its guest can reach.
 
     `connections` accepts what the guest connects to: the socket's own address is what was asked for. `questions` and
-    `datagrams` are for DNS. `inbound` are unconnected, for connections into the guest.
+    `datagrams` are for DNS. `refused` hears of packets that the rules refused (refused_packets.py). `inbound` are
+    unconnected, for connections into the guest.
     """
 
     tap: int
     connections: socket.socket
     questions: socket.socket
     datagrams: socket.socket
+    refused: socket.socket
     inbound: tuple[socket.socket, ...] = ()
 
     def release_served(self) -> None:
         """Let go of what the gateway has now."""
-        for one in (self.connections, self.questions, self.datagrams):
+        for one in (self.connections, self.questions, self.datagrams, self.refused):
             one.close()
 
     def close(self) -> None:
         """Let go of all of it but the tap."""
-        for one in (self.connections, self.questions, self.datagrams, *self.inbound):
+        for one in (self.connections, self.questions, self.datagrams, self.refused, *self.inbound):
             one.close()
 
 
@@ -100,8 +102,8 @@ class Making:
             status = self._child.wait()
             if status == 0 and len(found) == self._count:
                 tap, *rest = found
-                connections, questions, datagrams, *unconnected = (socket.socket(fileno=fd) for fd in rest)
-                return Namespace(tap, connections, questions, datagrams, tuple(unconnected))
+                connections, questions, datagrams, refused, *unconnected = (socket.socket(fileno=fd) for fd in rest)
+                return Namespace(tap, connections, questions, datagrams, refused, tuple(unconnected))
             for fd in found:
                 os.close(fd)
             self._said.seek(0)

@@ -8,7 +8,7 @@ It is started by namespace.py with a socket and the ranges that are taken, and r
    alone may open /dev/net/tun, the broker of root's mvm opens it here (privileges/tun.py).
 4. Synthetic addresses, and ranges that the plan lists, are addresses of this namespace: a route of the type `local`.
 5. The sockets that the gateway listens on: one that any connection is handed to (IP_TRANSPARENT, ip(7)), DNS by UDP
-   and TCP; and unconnected ones, for connections into the guest.
+   and TCP; one that hears what the rules refuse (NFLOG); and unconnected ones, for connections into the guest.
 6. All of them are sent to mvm. Then nft puts the rules in force, from standard input, and ends.
 
 From then on the namespace has no process: it is there as long as one of these descriptors is.
@@ -51,6 +51,15 @@ _UP, _NOARP = 0x1, 0x80
 _PERMANENT: Final = 0x80
 _MAIN, _STATIC, _HOST, _LOCAL = 254, 4, 254, 2
 _IP_TRANSPARENT: Final = 19
+#: linux/netfilter/nfnetlink_log.h: NFULNL_MSG_CONFIG of NFNL_SUBSYS_ULOG; NFULA_CFG_CMD, _MODE and _QTHRESH; what the
+#: first two say.
+_NETFILTER: Final = 12
+_LOG_CONFIG: Final = 4 << 8 | 1
+_LOG_COMMAND, _LOG_MODE, _LOG_THRESHOLD = 1, 2, 5
+_LOG_BIND, _LOG_PACKETS = 1, 2
+#: Where the rules tell what they refused, and how much of it: an IPv4 header and two ports.
+NFLOG_GROUP: Final = 1
+NFLOG_COPIED: Final = 24
 
 #: Below /proc/sys/net: what has to be so. A new namespace has some of the host's (core/devconf_inherit_init_net).
 SETTINGS: Final = (
@@ -194,10 +203,25 @@ def _sockets(inbound: int) -> list[socket.socket]:
     datagrams.bind((GATEWAY, DNS))
     for one in (taken, asked):
         one.listen(_BACKLOG)
-    made = [taken, asked, datagrams, *(socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(inbound))]
+    unconnected = [socket.socket(socket.AF_INET, socket.SOCK_STREAM) for _ in range(inbound)]
+    made = [taken, asked, datagrams, _heard(), *unconnected]
     for one in made:
         one.setblocking(False)
     return made
+
+
+def _heard() -> socket.socket:
+    """Hears the beginning of each packet that is refused, at once (linux/netfilter/nfnetlink_log.h). Raises OSError."""
+    heard = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETFILTER)
+    heard.bind((0, 0))
+    head = struct.pack(">BBH", 0, 0, NFLOG_GROUP)
+    for attribute in (
+        _attribute(_LOG_COMMAND, bytes([_LOG_BIND])),
+        _attribute(_LOG_MODE, struct.pack(">IBx", NFLOG_COPIED, _LOG_PACKETS)),
+        _attribute(_LOG_THRESHOLD, struct.pack(">I", 1)),
+    ):
+        ask(heard, _LOG_CONFIG, 0, head, attribute)
+    return heard
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
 3. TCP to what is taken, synthetic addresses and listed ranges, is handed to the gateway's socket as it is: by TPROXY,
    which keeps no table of connections that a guest could fill (docs/adr/0038).
 4. All else is refused at once, so that a program in the guest needn't wait: TCP with a reset, UDP with "port
-   unreachable", the rest with "administratively prohibited".
+   unreachable", the rest with "administratively prohibited". So many of these in a second are told to the gateway,
+   which says why (refused_packets.py).
 """
 
 import json
@@ -22,6 +23,8 @@ from mvmnix.launch.plan import Action, Network, host_kind
 #: One address for each name, in the order of the first question (synthetic.py).
 SYNTHETIC: Final = IPv4Network("198.18.0.0/16")
 LINK: Final = IPv4Network(f"{setup.GATEWAY}/{setup.PREFIX}", strict=False)
+#: Refused packets that are told in a second, and at once.
+REFUSED_PER_SECOND: Final = 20
 _TABLE: Final = "mvm"
 #: Bits of the fragment field: the offset, and that more come (RFC 791, section 3.1).
 _FRAGMENT: Final = 0x3FFF
@@ -74,6 +77,10 @@ def _packets(taken: Sequence[Taken], *, inbound: bool) -> list[object]:
     handed = [{"tproxy": {"port": setup.PORT}}, {"accept": None}]
     given = [[link, _match(_field("ip", "daddr"), _prefix(it.network)), tcp, *_at(it.port), *handed] for it in taken]
     refused = [
+        [
+            {"limit": {"rate": REFUSED_PER_SECOND, "per": "second", "burst": REFUSED_PER_SECOND}},
+            {"log": {"group": setup.NFLOG_GROUP, "snaplen": setup.NFLOG_COPIED}},
+        ],
         [tcp, {"reject": {"type": "tcp reset"}}],
         [udp, {"reject": {"type": "icmp", "expr": "port-unreachable"}}],
         [{"reject": {"type": "icmp", "expr": "admin-prohibited"}}],

@@ -126,7 +126,7 @@ class MachineNetwork:
             self._stack.callback(end.close)
         with asking, asked, gateways, diallers:
             self._dialler.start((self._given[1], asked.fileno(), diallers.fileno()))
-            sockets = (made.connections, made.questions, made.datagrams, asking, gateways)
+            sockets = (made.connections, made.questions, made.datagrams, made.refused, asking, gateways)
             self._gateway.start((self._given[0], *(one.fileno() for one in sockets)))
         made.release_served()
 

@@ -94,7 +94,7 @@ class Preparation:
             memory=self.shares.memory,
             shares=self.shares.attachments,
             data=None if disk is None else disk.attachment,
-            network=None if network is None else network.attachment,
+            network=partial_spec.network if network is None else network.attachment,
         )
         self.invocation: Invocation = hypervisor.invocation(self._spec)
         try:

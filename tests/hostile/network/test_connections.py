@@ -99,9 +99,26 @@ def test_an_allowed_address_is_reached_and_others_are_not(here: World) -> None:
             assert connection.recv(100) == b""
         closed = here.event(NetworkEventKind.CLOSED)
         assert (closed.rule, closed.address, closed.port, closed.sent, closed.received) == ("allow-4", PUBLIC, 7, 5, 5)
-        for address, port in ((OTHER, 7), (PUBLIC, 8), ("169.254.169.254", 80)):
+        for address, port, code, flag in (
+            (OTHER, 7, Denial.NO_RULE, f"--allow tcp:{OTHER}:7"),
+            (PUBLIC, 8, Denial.PORT_NOT_ALLOWED, f"--allow tcp:{PUBLIC}:8"),
+            ("169.254.169.254", 80, Denial.NO_RULE, "--allow tcp:169.254.169.254:80,acknowledge=metadata"),
+        ):
             with pytest.raises(ConnectionRefusedError):
                 here.guest.connect(address, port)
+            denied = here.event(NetworkEventKind.DENIED, name=address, port=port)
+            assert (denied.code, denied.flag) == (code, flag)
+
+
+def test_what_is_not_tcp_is_refused_at_once_and_told(here: World) -> None:
+    with here.guest.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(10)
+        asking.connect((OTHER, 443))
+        asking.send(b"a QUIC packet")
+        with pytest.raises(ConnectionRefusedError):
+            asking.recv(1)
+    denied = here.event(NetworkEventKind.DENIED, name=OTHER, port=443)
+    assert (denied.code, denied.flag) == (Denial.NOT_TCP, "")
 
 
 def test_names_are_resolved_as_the_rules_say(here: World) -> None:

@@ -485,3 +485,18 @@ def test_whatever_a_guest_says_has_a_verdict(text: str, port: int) -> None:
     for verdict in (asked.resolves(text), asked.tls(text, port, text), asked.http(text, port, text, text, text)):
         assert verdict.allowed or verdict.code
     assert not asked.address(text, 443).allowed
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "tcp", "expected"),
+    [
+        ("8.8.8.8", 22, True, refused(Denial.NO_RULE)),  # what it allows isn't refused: another one was taken over
+        ("8.8.8.8", 23, True, refused(Denial.PORT_NOT_ALLOWED)),
+        ("9.9.9.9", 22, True, refused(Denial.NO_RULE)),
+        ("10.1.1.1", 22, True, refused(Denial.DENIED_BY_RULE, "deny-1")),
+        ("8.8.8.8", 22, False, refused(Denial.NOT_TCP)),
+    ],
+)
+def test_why_a_packet_was_refused(address: str, port: int, *, tcp: bool, expected: Verdict) -> None:
+    it = rules("tcp:8.8.8.8:22", deny=("10.0.0.0/8",))
+    assert it.refused_packet(IPv4Address(address), port, tcp=tcp) == expected

@@ -4,9 +4,10 @@ import fcntl
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from mvmnix.launch.network import namespace, namespace_setup
 from mvmnix.launch.network.namespace import Namespace
 from mvmnix.launch.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, PORT
-from mvmnix.launch.network.rules import SYNTHETIC, Taken
+from mvmnix.launch.network.refused_packets import RefusedPacket, refused_packets
+from mvmnix.launch.network.rules import REFUSED_PER_SECOND, SYNTHETIC, Taken
 from tests.unit.launch.network.raw_guest import (
     ACK,
     ARP,
@@ -117,6 +119,31 @@ def test_udp_is_answered_with_port_unreachable_each_time(guest: RawGuest, to: st
         answer = guest.answer(udp(to, port))
         assert answer is not None
         assert (answer.protocol, answer.icmp) == (ICMP, (_UNREACHABLE, _PORT_UNREACHABLE))
+
+
+@pytest.mark.parametrize(
+    ("packet", "protocol", "port"),
+    [(udp("8.8.4.4", 443), UDP, 443), (tcp("8.8.4.4", 22), TCP, 22), (echo("8.8.4.4"), ICMP, 0)],
+    ids=["UDP", "TCP", "ICMP"],
+)
+def test_what_is_refused_is_told(made: Namespace, guest: RawGuest, packet: bytes, protocol: int, port: int) -> None:
+    time.sleep(1.2)  # so many in a second are told, and tests before this one had their share
+    with suppress(BlockingIOError):
+        while made.refused.recv(65536):
+            pass
+    assert guest.answer(packet) is not None or protocol == ICMP
+    (told,) = refused_packets(made.refused.recv(65536))
+    assert told == RefusedPacket(IPv4Address("8.8.4.4"), protocol, port)
+
+
+def test_of_a_flood_a_part_is_told(made: Namespace, guest: RawGuest) -> None:
+    for _ in range(40 * REFUSED_PER_SECOND):
+        guest.send(udp("8.8.4.4", 443))
+    told = 0
+    with suppress(BlockingIOError):
+        while data := made.refused.recv(65536):
+            told += len(list(refused_packets(data)))
+    assert told <= 20 * REFUSED_PER_SECOND, "for a second or so"
 
 
 @pytest.mark.parametrize("to", ["8.8.8.8", _SYNTHETIC, GATEWAY])
