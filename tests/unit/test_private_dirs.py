@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,18 +126,23 @@ def test_a_sticky_directory_of_another_is_no_better(home: Path, monkeypatch: pyt
     refusal(lambda: Directory.open(str(home / "tmp" / "mine")))
 
 
-def test_an_ordinary_user_below_directories_of_root(home: Path) -> None:
+@pytest.fixture
+def passable() -> Iterator[Path]:
+    """A directory that everybody may pass; pytest's own stay closed, for root's mvm in other tests counts on it."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-passable-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
+
+
+def test_an_ordinary_user_below_directories_of_root(passable: Path) -> None:
     """What root owns is fine above a user's own directory; what another user owns is not."""
-    (home / "mine").mkdir()
-    (home / "other").mkdir()
+    (passable / "mine").mkdir()
+    (passable / "other").mkdir()
     if not AS_ROOT:  # then every test here is this test
-        Directory.create(f"{home}/mine/deep").close()
+        Directory.create(f"{passable}/mine/deep").close()
         return
-    os.chown(home / "mine", FOREIGN, FOREIGN)
-    os.chown(home / "other", FOREIGN + 1, FOREIGN + 1)
-    for parent in (home, *home.parents):
-        if parent.is_relative_to("/tmp") and parent != Path("/tmp"):
-            parent.chmod(0o711)
+    os.chown(passable / "mine", FOREIGN, FOREIGN)
+    os.chown(passable / "other", FOREIGN + 1, FOREIGN + 1)
     code = (
         "import os, sys\n"
         f"os.setgroups([]); os.setgid({FOREIGN}); os.setuid({FOREIGN})\n"
@@ -150,12 +156,12 @@ def test_an_ordinary_user_below_directories_of_root(home: Path) -> None:
         "    try:\n        look()\n"
         "    except RefusedError as error:\n        print(*error.codes)\n"
     )
-    (home / "mine/deep/d").mkdir(parents=True)
-    (home / "mine/deep/f").touch()
+    (passable / "mine/deep/d").mkdir(parents=True)
+    (passable / "mine/deep/f").touch()
     for path, owner, mode in (("", FOREIGN, 0o700), ("/d", FOREIGN + 1, 0o700), ("/f", FOREIGN + 1, 0o600)):
-        os.chown(f"{home}/mine/deep{path}", owner, owner)
-        Path(f"{home}/mine/deep{path}").chmod(mode)
-    argv = [sys.executable, "-c", "import mvmnix.private_dirs, mvmnix.errors\n" + code, str(home)]
+        os.chown(f"{passable}/mine/deep{path}", owner, owner)
+        Path(f"{passable}/mine/deep{path}").chmod(mode)
+    argv = [sys.executable, "-c", "import mvmnix.private_dirs, mvmnix.errors\n" + code, str(passable)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "state-permissions\n" * 3, "")
 
