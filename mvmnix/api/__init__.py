@@ -70,7 +70,8 @@ __getattr__, __dir__, __all__ = face(
         "mvmnix.launch.plan": (
             "Accelerator Action Backend DataDisk Labels LEAST_CPU MOST_CPU MOST_KIB MOST_SECONDS MOST_SHARED_KIB "
             "MOST_TASKS MOST_WEIGHT Network NetworkRule parse_labels parse_rules Plan plan_statement PlanLimits "
-            "Protocol PublishedPort SecretReference SecretTarget Share Use WhenGatewayEnds"
+            "Protocol PublishedPort SecretReference SecretTarget Share UpstreamProxy Use "
+            "WhenGatewayEnds"
         ),
         "mvmnix.launch.shares": "DANGER_MEANINGS",
     },

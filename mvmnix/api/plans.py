@@ -28,6 +28,7 @@ from mvmnix.launch.plan import (
     PublishedPort,
     SecretReference,
     Share,
+    UpstreamProxy,
     Use,
     WhenGatewayEnds,
     check_directory,
@@ -64,6 +65,7 @@ class NetworkOptions:
     presets: tuple[PresetChoice, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     when_gateway_ends: WhenGatewayEnds = WhenGatewayEnds.END
+    proxy: UpstreamProxy | None = None
 
 
 _NO_NETWORK: Final = NetworkOptions()
@@ -298,6 +300,7 @@ def _network(context: Context, options: NetworkOptions) -> Network | None:
             (*options.rules, *(it for choice in options.presets for it in context.presets.rules(choice))),
             options.ports,
             options.when_gateway_ends,
+            options.proxy,
         )
     except ValueError as error:
         raise UsageError(str(error), hint=NETWORK_HINT) from error

@@ -117,6 +117,7 @@ min-level = 1
 resources = ["*"]
 [launch]
 isolation = "microvm"
+network-proxy = false
 """
 REVOCATIONS = f"""
 version = 1

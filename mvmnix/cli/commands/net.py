@@ -82,6 +82,8 @@ def test(
     except ValueError as error:
         raise UsageError(str(error), hint="mvm net test PLAN api.example.com:443") from error
     network, host = _network(plan), attempt.host
+    if addresses and network is not None and network.proxy is not None:
+        raise UsageError(f"names are resolved by the proxy {network.proxy.typed}", hint="leave --resolve out")
     verdict = judge(Rules(network), attempt)
     said = sentence(verdict, host, attempt.port, wanted, method) if verdict.code else f"{target} is allowed"
     if as_json:

@@ -15,6 +15,7 @@ from mvmnix.api import (
     Plan,
     PresetChoice,
     PublishedPort,
+    UpstreamProxy,
     WhenGatewayEnds,
     parse_rules,
 )
@@ -54,6 +55,14 @@ _OPTIONS: Final = (
         help="Have the port HOST of this host lead to the guest's port GUEST; at 127.0.0.1 unless IP is said.",
     ),
     click.option(
+        "--network-proxy",
+        metavar="HOST:PORT",
+        help=(
+            "Have the guest's connections go out by this proxy (CONNECT), which resolves names and judges addresses. "
+            "No variable names one."
+        ),
+    ),
+    click.option(
         "--when-gateway-ends",
         type=click.Choice([it.value for it in WhenGatewayEnds]),
         default=WhenGatewayEnds.END.value,
@@ -73,6 +82,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         denied: tuple[str, ...],
         presets: tuple[str, ...],
         published: tuple[str, ...],
+        network_proxy: str | None,
         when_gateway_ends: str,
         **others: Any,
     ) -> Any:
@@ -82,6 +92,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 tuple(map(PresetChoice.parse, presets)),
                 tuple(map(PublishedPort.parse, published)),
                 WhenGatewayEnds(when_gateway_ends),
+                UpstreamProxy.parse(network_proxy) if network_proxy is not None else None,
             )
         except ValueError as error:
             raise UsageError(str(error), hint=NETWORK_HINT) from None
@@ -105,5 +116,7 @@ def rule_lines(network: Network) -> Iterator[str]:
             yield f"acknowledged for {it.id}: {ACKNOWLEDGEMENT_MEANINGS[word]} [{word}]"
     for port in network.ports:
         yield f"network: {port.address} port {port.host} of this host leads to the guest's port {port.guest}"
+    if network.proxy is not None:
+        yield f"network: by the proxy {network.proxy.typed}, which resolves names; their addresses aren't judged here"
     ends = network.when_gateway_ends is WhenGatewayEnds.END
     yield f"network: if its gateway ends, the machine {'ends' if ends else 'goes on without a network'}"

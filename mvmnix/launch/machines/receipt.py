@@ -54,19 +54,22 @@ class Corruption:
 
 @dataclass(frozen=True, slots=True)
 class NetworkUse:
-    """The digest of the plan's network, and of what is kept of the machine's network log."""
+    """The digests of the plan's network and of what is kept of the machine's network log; the proxy as typed, or ""."""
 
     rules: Digest
     log: Digest
+    proxy: str = ""
 
     def value(self) -> Mapping[str, object]:
         """As a receipt has it."""
-        return {"rules": self.rules.hex, "log": self.log.hex}
+        proxied = {"proxy": self.proxy} if self.proxy else {}
+        return {"rules": self.rules.hex, "log": self.log.hex, **proxied}
 
     @classmethod
     def read(cls, record: strict.Record) -> "NetworkUse":
         """Raises MalformedError."""
-        return cls(record.digest("rules"), record.digest("log"))
+        proxy = record.text("proxy") if record.has("proxy") else ""
+        return cls(record.digest("rules"), record.digest("log"), proxy)
 
 
 @dataclass(frozen=True, slots=True)

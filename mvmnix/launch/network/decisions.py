@@ -55,6 +55,7 @@ class Denial(StrEnum):
     ADDRESS_METADATA = "address-metadata"
     RESOLVE_FAILED = "resolve-failed"
     CONNECT_FAILED = "connect-failed"
+    PROXY_REFUSED = "proxy-refused"
     LIMIT_BYTES = "limit-bytes"
     LIMIT_CONNECTIONS = "limit-connections"
     LIMIT_LOOKUPS = "limit-lookups"

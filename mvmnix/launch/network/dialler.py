@@ -8,6 +8,7 @@ answers; nothing that a guest or a server wrote.
    downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them. An address that a
    rule names itself isn't resolved.
 3. Only an address that was judged is connected to, and the connected socket goes back with it.
+4. Where the plan names a proxy, that one is connected to and asked for the host: it resolves the name, and mvm doesn't.
 
 Each ask is done in a thread of its own, of so many at a time, so that one connection alone waits for a slow name or
 server.
@@ -23,7 +24,9 @@ from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
+from mvmnix.launch.network.proxying import ProxyRefusedError, ask_for, may_be_proxy
 from mvmnix.launch.network.sockets import keep_alive
+from mvmnix.launch.plan import UpstreamProxy
 from mvmnix.strict import MalformedError
 
 #: Asks that are done at a time; more of them wait, and beyond that are refused.
@@ -38,8 +41,10 @@ _STACK: Final = 512 << 10
 class Dialler:
     """Serves one gateway until that hangs up."""
 
-    def __init__(self, asked: socket.socket, events: socket.socket, rules: Rules) -> None:
-        self._asked, self._events, self._rules = asked, events, rules
+    def __init__(
+        self, asked: socket.socket, events: socket.socket, rules: Rules, proxy: UpstreamProxy | None = None
+    ) -> None:
+        self._asked, self._events, self._rules, self._proxy = asked, events, rules, proxy
         self._queue: queue.Queue[Ask] = queue.Queue(_WAITING)
         self._idle = threading.Semaphore(0)
         self._threads = 0
@@ -82,8 +87,10 @@ class Dialler:
             with suppress(OSError):
                 self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
             return Reply(ask.number, admitted.code, admitted.rule), None
+        if self._proxy is not None:
+            return _by_proxy(self._proxy, ask)  # 4
         # 2. its addresses
-        addresses = _resolved(ask)
+        addresses = _resolved(ask.host, ask.port)
         if not addresses:
             return Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule), None
         for address in addresses:
@@ -97,14 +104,33 @@ class Dialler:
         return Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, _plain(addresses[0])), None
 
 
+def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | None]:
+    addresses = _resolved(proxy.host, proxy.port)
+    for address in addresses:
+        if not may_be_proxy(_plain(address)):
+            return Reply(ask.number, Denial.ADDRESS_NOT_PUBLIC, ask.rule, _plain(address)), None
+    for address in addresses[:_ADDRESSES]:
+        if (connection := _connected(address, proxy.port)) is None:
+            continue
+        try:
+            ask_for(connection, ask.host, ask.port)
+            connection.setblocking(False)
+        except OSError as error:
+            connection.close()
+            code = Denial.PROXY_REFUSED if isinstance(error, ProxyRefusedError) else Denial.CONNECT_FAILED
+            return Reply(ask.number, code, ask.rule, _plain(address)), None
+        return Reply(ask.number, None, ask.rule, _plain(address)), connection
+    return Reply(ask.number, Denial.CONNECT_FAILED if addresses else Denial.RESOLVE_FAILED, ask.rule), None
+
+
 def _plain(address: str) -> str:
     return address.partition("%")[0]
 
 
-def _resolved(ask: Ask) -> Sequence[str]:
+def _resolved(host: str, port: int) -> Sequence[str]:
     """The addresses of a host, each once, in the resolver's order; none where it has none."""
     try:
-        found = socket.getaddrinfo(ask.host, ask.port, 0, socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return ()
     return list(dict.fromkeys(str(place[0]) for *_, place in found))
@@ -128,10 +154,10 @@ def _connected(address: str, port: int) -> socket.socket | None:
 
 def main(network: int, asked: int, events: int) -> None:
     """Serve; the process ends with the gateway. `network` is a file with the plan's."""
-    rules = Rules(read_network(network))
+    plan = read_network(network)
     with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
         try:
-            Dialler(asks, told, rules).serve()
+            Dialler(asks, told, Rules(plan), plan.proxy).serve()
         except MalformedError:
             told.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
         except ConnectionResetError:

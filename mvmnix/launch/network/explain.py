@@ -68,6 +68,9 @@ EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
     ),
     Denial.RESOLVE_FAILED: Explanation("the host's resolver has no address of this name", _SERVER),
     Denial.CONNECT_FAILED: Explanation("the server refused the connection, or did not answer", _SERVER),
+    Denial.PROXY_REFUSED: Explanation(
+        "the proxy that the plan names did not connect to it", "look at what that proxy allows, and at the host's name"
+    ),
     Denial.LIMIT_BYTES: Explanation("the rule's bytes are used up", "give the rule more with bytes="),
     Denial.LIMIT_CONNECTIONS: Explanation(
         "as many connections are open as the rule allows", "close some, or give the rule more with connections="

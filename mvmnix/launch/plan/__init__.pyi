@@ -23,6 +23,7 @@ from mvmnix.launch.plan.network import (
     Protocol,
     PublishedPort,
     RuleLimits,
+    UpstreamProxy,
     WhenGatewayEnds,
     parse_rules,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "SecretTarget",
     "Share",
     "ShareKind",
+    "UpstreamProxy",
     "Use",
     "WhenGatewayEnds",
     "check_directory",

@@ -212,16 +212,49 @@ class PublishedPort:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """The network of a plan: its rules in their order, published ports, and what a gateway's end means.
+class UpstreamProxy:
+    """A proxy by which a guest's connections go out, asked with CONNECT (RFC 9110, section 9.3.6). Raises ValueError.
 
-    Raises ValueError for two rules of one id, for a port that is published twice, and for a rule of the protocol `tcp`
-    beside one that checks more of the same host and port.
+    It resolves the names that rules allow, so that it judges their addresses, and mvm doesn't.
+    """
+
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if host_kind(self.host) not in {HostKind.NAME, HostKind.ADDRESS}:
+            raise ValueError(f"not the name or the IPv4 address of a proxy: {self.host[:80]!r}")
+        if not 1 <= self.port <= LARGEST_PORT:
+            raise ValueError(f"not a port: {self.port}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What a user typed: HOST:PORT. Raises ValueError.
+
+        >>> UpstreamProxy.parse("proxy.example.com:3128").typed
+        'proxy.example.com:3128'
+        """
+        host, _, port = text.rpartition(":")
+        return cls(parse_host(host), _port(port, text))
+
+    @property
+    def typed(self) -> str:
+        """As it is typed."""
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """The network of a plan: rules in their order, published ports, what a gateway's end means, and a proxy if any.
+
+    Raises ValueError for two rules of one id, for a port that is published twice, for a rule of the protocol `tcp`
+    beside one that checks more of the same host and port, and for denied ranges where a proxy resolves names.
     """
 
     rules: tuple[NetworkRule, ...]
     ports: tuple[PublishedPort, ...] = ()
     when_gateway_ends: WhenGatewayEnds = WhenGatewayEnds.END
+    proxy: UpstreamProxy | None = None
 
     def __post_init__(self) -> None:
         if not self.rules and not self.ports:
@@ -234,6 +267,9 @@ class Network:
             if one.host == other.host and (one.address == other.address or _ANY in {one.address, other.address}):
                 raise ValueError(f"a port of the host is published twice: {one.host}")
         self._check_unchecked()
+        if self.proxy is not None and (range_ := next((it for it in self.rules if _is_denied_range(it)), None)):
+            why = f"{range_.id} denies {range_.host}, which can't be held: names are resolved by the proxy"
+            raise ValueError(f"{why} {self.proxy.typed}")
 
     def _check_unchecked(self) -> None:
         allowed = [it for it in self.rules if it.action is Action.ALLOW]
@@ -254,6 +290,10 @@ class Network:
     def shown(self) -> Mapping[str, object]:
         """As it stands in a plan's predicate."""
         return to_json(self)
+
+
+def _is_denied_range(rule: NetworkRule) -> bool:
+    return rule.action is Action.DENY and host_kind(rule.host).is_literal
 
 
 def parse_rules(allowed: Iterable[str], denied: Iterable[str], prefix: str = "") -> tuple[NetworkRule, ...]:
@@ -389,9 +429,10 @@ def check(network: Network | None, backend: Backend) -> None:
 
 
 def acknowledged(network: Network | None) -> tuple[str, ...]:
-    """What the audit log says of consent: what a plan acknowledges for any of its rules."""
+    """What the audit log says of consent: what a plan acknowledges for any of its rules, and that it names a proxy."""
     rules = network.rules if network is not None else ()
-    return tuple(sorted({f"acknowledged-{it}" for rule in rules for it in rule.acknowledged}))
+    proxied = {"network-proxy"} if network is not None and network.proxy is not None else set[str]()
+    return tuple(sorted({f"acknowledged-{it}" for rule in rules for it in rule.acknowledged} | proxied))
 
 
 def to_json(network: Network) -> Mapping[str, object]:
@@ -401,6 +442,7 @@ def to_json(network: Network) -> Mapping[str, object]:
         "rules": [_shown(it) for it in network.rules],
         "ports": ports,
         "whenGatewayEnds": network.when_gateway_ends,
+        **({"proxy": {"host": proxy.host, "port": proxy.port}} if (proxy := network.proxy) is not None else {}),
     }
 
 
@@ -410,6 +452,7 @@ def from_record(record: strict.Record) -> Network:
         rules=record.each("rules", _read_rule, MOST_RULES),
         ports=record.each("ports", _read_port, MOST_PUBLISHED),
         when_gateway_ends=record.choice("whenGatewayEnds", WhenGatewayEnds),
+        proxy=record.child("proxy", _read_proxy) if record.has("proxy") else None,
     )
 
 
@@ -458,6 +501,10 @@ def _read_limits(record: strict.Record) -> RuleLimits:
         ),
         connections=record.integer("connections", 1, MOST_CONNECTIONS) if record.has("connections") else None,
     )
+
+
+def _read_proxy(record: strict.Record) -> UpstreamProxy:
+    return UpstreamProxy(record.text("host"), record.integer("port", 1, LARGEST_PORT))
 
 
 def _read_port(record: strict.Record) -> PublishedPort:

@@ -310,7 +310,8 @@ def _network(observations: RunObservations) -> NetworkUse | None:
     if (network := observations.plan.plan.network) is None:
         return None
     log = observations.network_log
-    return NetworkUse(network.digest, Digest.of(b"") if log is None else log.close())
+    proxy = "" if network.proxy is None else network.proxy.typed
+    return NetworkUse(network.digest, Digest.of(b"") if log is None else log.close(), proxy)
 
 
 def _receipt(observations: RunObservations, reason: EndReason, corruption: Corruption | None, ended: datetime) -> bytes:

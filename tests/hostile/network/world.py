@@ -27,7 +27,7 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import setup
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
-from mvmnix.launch.plan import Network, PublishedPort
+from mvmnix.launch.plan import Network, PublishedPort, UpstreamProxy
 from mvmnix.launch.plan.network import parse_rules
 from mvmnix.private_dirs import Directory
 from mvmnix.process import is_readable
@@ -188,6 +188,7 @@ def world(
     hosts: str = "",
     ports: Sequence[str] = (),
     addresses: Sequence[str] = (PUBLIC, OTHER),
+    proxy: str = "",
 ) -> Iterator[World]:
     """A world with a running network, by these rules."""
     with ExitStack() as stack:
@@ -195,7 +196,11 @@ def world(
         cache = stack.enter_context(Directory.create(str(where / "cache")))
         stack.enter_context(own_network(addresses))
         network = made_network(
-            Network(parse_rules(allow, deny), tuple(map(PublishedPort.parse, ports))),
+            Network(
+                parse_rules(allow, deny),
+                tuple(map(PublishedPort.parse, ports)),
+                proxy=UpstreamProxy.parse(proxy) if proxy else None,
+            ),
             BubblewrapJail(UidPool(leases), cache),
             hosts,
         )

@@ -7,7 +7,14 @@ import pytest
 from mvmnix.api import network_presets
 from mvmnix.errors import MvmnixError, ReasonCode
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.network import Acknowledgement, Network, PublishedPort, WhenGatewayEnds, parse_rules
+from mvmnix.launch.plan.network import (
+    Acknowledgement,
+    Network,
+    PublishedPort,
+    UpstreamProxy,
+    WhenGatewayEnds,
+    parse_rules,
+)
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from tests.unit.cli.station import Station
@@ -46,10 +53,16 @@ def test_what_was_typed_is_in_the_plan(settled: Station) -> None:
     rules = ("https://api.example.com", "tcp:db.example.com:5432,id=db,connections=4")
     typed = [word for it in rules for word in ("--allow", it)]
     plan = made(
-        settled, *typed, "--deny", "www.example.com", "-p", "8080:80", "--when-gateway-ends", "continue-without-network"
+        settled,
+        *typed,
+        *("--deny", "www.example.com", "-p", "8080:80", "--when-gateway-ends", "continue-without-network"),
+        *("--network-proxy", "proxy.example.com:3128"),
     )
     assert plan.network == Network(
-        parse_rules(rules, ["www.example.com"]), (PublishedPort("127.0.0.1", 8080, 80),), WhenGatewayEnds.CONTINUE
+        parse_rules(rules, ["www.example.com"]),
+        (PublishedPort("127.0.0.1", 8080, 80),),
+        WhenGatewayEnds.CONTINUE,
+        UpstreamProxy("proxy.example.com", 3128),
     )
 
 
@@ -79,6 +92,7 @@ def test_the_plan_is_shown_with_its_network(settled: Station) -> None:
         (("--allow", "https://bücher.example"), "xn--bcher-kva.example"),
         (("--deny", "example.org"), "--deny alone says nothing"),
         (("-p", "80"), "not a port"),
+        (("--allow", "https://a.example", "--network-proxy", "http://b.example:3128"), "not"),
         (("-p", "8080:80", "-p", "8080:81"), "published twice"),
         (("--allow", "https://a.example,id=x", "--allow", "https://b.example,id=x"), "the same id: x"),
         (("--allow-preset", "../x"), "not a preset's name"),

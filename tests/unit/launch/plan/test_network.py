@@ -17,6 +17,7 @@ from mvmnix.launch.plan.network import (
     Protocol,
     PublishedPort,
     RuleLimits,
+    UpstreamProxy,
     WhenGatewayEnds,
     acknowledged,
     check,
@@ -69,6 +70,20 @@ def test_what_is_written_is_read_again() -> None:
         "ports": [],
         "whenGatewayEnds": "end-machine",
     }, "and no more"
+
+
+def test_a_proxy_is_named() -> None:
+    network = Network((RULE,), proxy=UpstreamProxy.parse("Proxy.example.com.:3128"))
+    assert again(network) == network
+    assert to_json(network)["proxy"] == {"host": "proxy.example.com", "port": 3128}
+    assert acknowledged(network) == ("network-proxy",)
+    assert network.digest != Network((RULE,)).digest
+
+
+@pytest.mark.parametrize("typed", ["proxy", "proxy:", "proxy:0", "http://proxy:3128", "*:3128", "[::1]:3128", ":3128"])
+def test_what_is_no_proxy(typed: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        UpstreamProxy.parse(typed)
 
 
 def test_its_digest_is_that_of_its_canonical_json() -> None:
@@ -299,6 +314,14 @@ def test_a_port_at_two_addresses_and_unchecked_rules_elsewhere_are_fine() -> Non
         {"ports": [{"address": "localhost", "host": 80, "guest": 80}]},
         {"whenGatewayEnds": "go-on"},
         {"proxy": "http://proxy.example"},
+        {"proxy": {"host": "proxy.example"}},
+        {"proxy": {"host": "*.example.org", "port": 3128}},
+        {"proxy": {"host": "10.0.0.0/8", "port": 3128}},
+        {"proxy": {"host": "proxy.example", "port": 0}},
+        {
+            "proxy": {"host": "proxy.example", "port": 3128},
+            "rules": [RULE_JSON, {"id": "d", "action": "deny", "host": "10.0.0.0/8"}],
+        },
     ],
 )
 def test_a_plan_that_says_something_else_is_none(change: dict[str, object]) -> None:
