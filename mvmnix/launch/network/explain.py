@@ -54,7 +54,7 @@ EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
         "rules allow other paths of this host alone, or the path has more than one meaning", _PLAN_AGAIN
     ),
     Denial.ADDRESS_NOT_PUBLIC: Explanation(
-        "the name leads to an address that is not public, or the address is none",
+        "the name leads to an address that is not public or is this host's own, or the address is such a one",
         "if it is your own network's, add acknowledge=private-addresses to the rule; loopback, link-local and reserved "
         "addresses are never reached",
     ),
