@@ -65,6 +65,13 @@ def entered(namespace: int) -> Iterator[None]:
 
 
 @contextmanager
+def beyond(address: str) -> Iterator[None]:
+    """The calling thread is where an address is: beyond the host, or still where it was."""
+    with entered(_BEYOND[address]) if address in _BEYOND else nullcontext():
+        yield
+
+
+@contextmanager
 def _new_namespace() -> Iterator[int]:
     """A network namespace with its loopback up, by a descriptor."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
@@ -84,9 +91,9 @@ def _new_namespace() -> Iterator[int]:
 @contextmanager
 def own_network(addresses: Sequence[str]) -> Iterator[None]:
     """The calling thread is a host's, beyond which there is an Internet with these addresses, and nothing else."""
-    with _new_namespace() as beyond, _new_namespace() as host, entered(host):
-        ip("link", "add", "uplink", "type", "veth", "peer", "downlink", "netns", f"/proc/{os.getpid()}/fd/{beyond}")
-        with entered(beyond):
+    with _new_namespace() as internet, _new_namespace() as host, entered(host):
+        ip("link", "add", "uplink", "type", "veth", "peer", "downlink", "netns", f"/proc/{os.getpid()}/fd/{internet}")
+        with entered(internet):
             _address_link("downlink", _NEXT, _NEXT6)
             for one in addresses:
                 ip("address", "add", one, "dev", "lo", *(("nodad",) if ":" in one else ()))
@@ -94,7 +101,7 @@ def own_network(addresses: Sequence[str]) -> Iterator[None]:
         ip("route", "add", "default", "via", _NEXT)
         ip("-6", "route", "add", "default", "via", _NEXT6)
         before = dict(_BEYOND)
-        _BEYOND.update(dict.fromkeys(addresses, beyond))
+        _BEYOND.update(dict.fromkeys(addresses, internet))
         try:
             yield
         finally:
@@ -231,13 +238,14 @@ def world(
     hosts: str = "",
     ports: Sequence[str] = (),
     addresses: Sequence[str] = (PUBLIC, OTHER),
+    resolver: str = "nameserver 127.0.0.1",
 ) -> Iterator[World]:
-    """A world with a running network, by these rules."""
+    """A world with a running network, by these rules; `hosts` and `resolver` are settings of the host's resolver."""
     with ExitStack() as stack:
         walls = stack.enter_context(jail(where))
         stack.enter_context(own_network(addresses))
         plan = Network(parse_rules(allow, deny), tuple(map(PublishedPort.parse, ports)))
-        network = made_network(plan, walls, hosts)
+        network = made_network(plan, walls, hosts, resolver)
         loop = Loop()
         stack.callback(loop.close)
         stack.callback(network.close, loop)
@@ -250,15 +258,17 @@ def world(
         yield made
 
 
-def made_network(network: Network, jail: BubblewrapJail, hosts: str) -> setup.MachineNetwork:
+def made_network(
+    network: Network, jail: BubblewrapJail, hosts: str, resolver: str = "nameserver 127.0.0.1"
+) -> setup.MachineNetwork:
     """A network whose dialler has these names; it isn't started."""
     files = {
         "/etc/hosts": hosts.encode(),
-        "/etc/resolv.conf": b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        "/etc/resolv.conf": f"{resolver}\noptions timeout:1 attempts:1\n".encode(),
         "/etc/host.conf": b"multi on\n",
     }
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mvmnix.launch.network.setup.settings", lambda: files)
+        patched.setattr("mvmnix.launch.network.network_process.host_settings", lambda: files)
         return setup.MachineNetwork.ready(network, jail)
 
 
@@ -273,7 +283,7 @@ class Server:
     """
 
     def __init__(self, address: str, port: int, serve: Callable[[socket.socket], None]) -> None:
-        with entered(_BEYOND[address]) if address in _BEYOND else nullcontext():
+        with beyond(address):
             self._listener = socket.create_server((address, port), family=_family(address), backlog=256)
         self._serve = serve
         self._closed = False
