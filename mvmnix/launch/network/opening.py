@@ -33,8 +33,7 @@ _HANDSHAKE: Final = 22
 _REQUEST: Final = re.compile(rb"[A-Z]{1,32} ")
 #: Denials that aren't the guest's doing: a server that can't be reached.
 _UPSTREAM: Final = frozenset({Denial.RESOLVE_FAILED, Denial.CONNECT_FAILED})
-#: By a hello's fault what it is told as.
-_FAULTS: Final = {HelloFault.NO_SERVER_NAME: Denial.NO_SNI}
+_ALERTS: Final = {Denial.SNI_MISMATCH: Alert.UNRECOGNIZED_NAME, Denial.NO_SNI: HelloFault.NO_SERVER_NAME.alert}
 
 
 class DeniedError(Exception):
@@ -92,8 +91,8 @@ async def read_hello(
             raise DeniedError(Denial.BAD_CLIENT_HELLO, said=reader.received, alert=error.fault.alert) from error
     verdict = rules.tls(*at, sni)
     if not verdict.allowed:
-        alert = Alert.UNRECOGNIZED_NAME if verdict.code is Denial.SNI_MISMATCH else Alert.ACCESS_DENIED
-        raise DeniedError(verdict.code or Denial.NO_RULE, verdict.rule, said=reader.received, alert=alert)
+        code = verdict.code or Denial.NO_RULE
+        raise DeniedError(code, verdict.rule, said=reader.received, alert=_ALERTS.get(code, Alert.ACCESS_DENIED))
     if hello is not None and hello.hides_a_name:
         raise DeniedError(Denial.ECH, verdict.rule, said=reader.received)
     return verdict, reader.received
