@@ -21,6 +21,7 @@ from mvmnix.launch.network.client_hello import (
     alert_record,
 )
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict
+from mvmnix.launch.network.http_heads import refusal
 from mvmnix.launch.network.sockets import reset
 from mvmnix.launch.plan import Protocol
 
@@ -138,12 +139,5 @@ def _answer(denied: DeniedError, said: bytes, words: str) -> bytes:
         return alert_record(Alert.INTERNAL_ERROR if denied.code in _UPSTREAM else denied.alert)
     if speaks_http(said):
         status = "502 Bad Gateway" if denied.code in _UPSTREAM else "403 Forbidden"
-        body = f"{words}\n".encode()
-        fields = (
-            f"HTTP/1.1 {status}",
-            "Content-Type: text/plain; charset=utf-8",
-            f"Content-Length: {len(body)}",
-            "Connection: close",
-        )
-        return "\r\n".join((*fields, "", "")).encode() + body
+        return refusal(words, status=status, method=denied.method or said.partition(b" ")[0].decode())
     return b""
