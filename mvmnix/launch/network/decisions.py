@@ -49,6 +49,7 @@ class Denial(StrEnum):
     BAD_CLIENT_HELLO = "bad-client-hello"
     HOST_MISMATCH = "host-mismatch"
     BAD_HTTP = "bad-http"
+    BAD_ANSWER = "bad-answer"
     METHOD = "method"
     PATH = "path"
     ADDRESS_NOT_PUBLIC = "address-not-public"

@@ -56,6 +56,8 @@ class DeniedError(Exception):
         #: Of a request that was read: for the words that tell of it.
         self.protocol: Protocol | None = None
         self.method = ""
+        #: Whether the guest can be told: not within an answer of a server's.
+        self.can_be_told = True
         self.code, self.rule, self.address, self.said, self.alert = code, rule, address, said, alert
 
 
@@ -122,7 +124,7 @@ async def refuse(guest: socket.socket, denied: DeniedError, words: str) -> None:
         if not said:
             async with asyncio.timeout(_POLITE):
                 said = await loop.sock_recv(guest, _PORTION)
-        answer = _answer(denied, said, words)
+        answer = _answer(denied, said, words) if denied.can_be_told else b""
         if answer:
             async with asyncio.timeout(_FAREWELL):
                 await loop.sock_sendall(guest, answer)

@@ -130,10 +130,14 @@ def tls_server(address: str, port: int, file: Path, serve: Callable[[ssl.SSLSock
     return Server(address, port, secured)
 
 
-def http(connection: socket.socket) -> None:
-    """Answers each request with its first line, and one for a WebSocket with a switch to it, then with what it gets."""
+def http(connection: socket.socket, keep: Callable[[bytes], None] = lambda _: None) -> None:
+    """Answers each request with its first line, and one for a WebSocket with a switch to it, then with what it gets.
+
+    It looks for heads alone, and passes over what is none; `keep` is called with all that comes.
+    """
     data = b""
     while more := connection.recv(65536):
+        keep(more)
         data += more
         while b"\r\n\r\n" in data:
             head, _, data = data.partition(b"\r\n\r\n")
@@ -143,5 +147,6 @@ def http(connection: socket.socket) -> None:
                 while more := connection.recv(65536):
                     connection.sendall(more)
                 return
-            body = b"you asked " + head.split(b"\r\n")[0]
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            if b" HTTP/1." in head:
+                body = b"you asked " + head.split(b"\r\n")[0]
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
