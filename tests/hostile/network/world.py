@@ -72,7 +72,7 @@ def beyond(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def _new_namespace() -> Iterator[int]:
+def new_namespace() -> Iterator[int]:
     """A network namespace with its loopback up, by a descriptor."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     os.unshare(os.CLONE_NEWNET)
@@ -91,7 +91,7 @@ def _new_namespace() -> Iterator[int]:
 @contextmanager
 def own_network(addresses: Sequence[str]) -> Iterator[None]:
     """The calling thread is a host's, beyond which there is an Internet with these addresses, and nothing else."""
-    with _new_namespace() as internet, _new_namespace() as host, entered(host):
+    with new_namespace() as internet, new_namespace() as host, entered(host):
         ip("link", "add", "uplink", "type", "veth", "peer", "downlink", "netns", f"/proc/{os.getpid()}/fd/{internet}")
         with entered(internet):
             _address_link("downlink", _NEXT, _NEXT6)
@@ -126,18 +126,24 @@ class Guest:
         try:
             self._near = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
             fcntl.ioctl(self._near, _TUNSETIFF, struct.pack("16sH22x", b"eth0", _FLAGS))
-            Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
             ip("link", "set", "lo", "up")
-            ip("link", "set", "eth0", "address", GUEST_MAC, "up")
-            ip("address", "add", f"{GUEST}/30", "dev", "eth0")
-            ip("neighbour", "replace", GATEWAY, "lladdr", GATEWAY_MAC, "dev", "eth0", "nud", "permanent")
-            ip("route", "add", "default", "via", GATEWAY)
             self.namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+            self.configure()
         finally:
             os.setns(before, os.CLONE_NEWNET)
             os.close(before)
         self._thread = threading.Thread(target=self._pump)
         self._thread.start()
+
+    def configure(self) -> None:
+        """Have the settings that an agent makes, and no others."""
+        with self.inside():
+            Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
+            ip("address", "flush", "dev", "eth0")
+            ip("link", "set", "eth0", "address", GUEST_MAC, "up")
+            ip("address", "add", f"{GUEST}/30", "dev", "eth0")
+            ip("neighbour", "replace", GATEWAY, "lladdr", GATEWAY_MAC, "dev", "eth0", "nud", "permanent")
+            ip("route", "add", "default", "via", GATEWAY)
 
     def _pump(self) -> None:
         poll = select.poll()
@@ -241,9 +247,23 @@ def world(
     resolver: str = "nameserver 127.0.0.1",
 ) -> Iterator[World]:
     """A world with a running network, by these rules; `hosts` and `resolver` are settings of the host's resolver."""
+    with own_network(addresses), machine(where, allow, deny, hosts=hosts, ports=ports, resolver=resolver) as made:
+        yield made
+
+
+@contextmanager
+def machine(
+    where: Path,
+    allow: Sequence[str],
+    deny: Sequence[str] = (),
+    *,
+    hosts: str = "",
+    ports: Sequence[str] = (),
+    resolver: str = "nameserver 127.0.0.1",
+) -> Iterator[World]:
+    """A guest and its running network, on the host that the calling thread is at."""
     with ExitStack() as stack:
         walls = stack.enter_context(jail(where))
-        stack.enter_context(own_network(addresses))
         plan = Network(parse_rules(allow, deny), tuple(map(PublishedPort.parse, ports)))
         network = made_network(plan, walls, hosts, resolver)
         loop = Loop()
