@@ -38,7 +38,6 @@ class Connection:
         try:
             passed = self._checker.feed_client(data) if by_client else self._checker.feed_server(data)
         except HttpRefusedError as refusal:
-            assert refusal.answer("no").startswith(b"HTTP/1.1 403 ")
             passed, self.refused = refusal.passed, True
         self._take(passed)
 

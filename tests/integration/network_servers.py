@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.hostile.network.world import beyond
+
 NAMES = ("index", "debian", "git", "files", "socket", "db")
 LARGE = 1 << 30
 _NGINX = """
@@ -192,7 +194,7 @@ def _repository(bare: Path, work: Path) -> None:
 
 @contextmanager
 def serving(servers: Servers, web: str, git: str, websockets: str) -> Iterator[None]:
-    """Have nginx, git and WebSockets served at these addresses, in the network namespace of the calling thread."""
+    """Have nginx, git and WebSockets served at these addresses of the calling thread's world."""
     config = servers.place / "nginx.conf"
     config.write_text(_NGINX.replace("PLACE", str(servers.place)).replace("ADDRESS", web))
     keys = (str(servers.certificate), str(servers.key))
@@ -201,7 +203,8 @@ def serving(servers: Servers, web: str, git: str, websockets: str) -> Iterator[N
         (sys.executable, "-c", _GIT, git, *keys, str(servers.place / "git")),
         (sys.executable, "-c", _SOCKET, websockets, *keys),
     )
-    started = [subprocess.Popen(words, stdin=subprocess.DEVNULL) for words in programs]
+    with beyond(web):
+        started = [subprocess.Popen(words, stdin=subprocess.DEVNULL) for words in programs]
     try:
         for address in (web, git, websockets):
             _wait_for(address, 443)
@@ -227,7 +230,7 @@ def database(where: Path, address: str) -> Iterator[None]:
         rules.write("host all all 0.0.0.0/0 trust\n")
     settings = (f"listen_addresses={address}", "unix_socket_directories=", "fsync=off")
     options = [part for setting in settings for part in ("-c", setting)]
-    with (where / "log").open("wb") as log:
+    with (where / "log").open("wb") as log, beyond(address):
         server = subprocess.Popen(
             [*user, programs[-1] / "postgres", "-D", str(data), *options], cwd=where, stdout=log, stderr=log
         )

@@ -17,6 +17,7 @@ import pytest
 
 from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
 from mvmnix.launch.network.http_heads import HttpFault, RequestHead
+from mvmnix.launch.network.http_heads import refusal as forbidden
 
 pytestmark = pytest.mark.integration
 
@@ -109,7 +110,7 @@ class Relay:
                         self._pass(error.passed, client, server)
                         refusal = error
                         ready.unregister(client)
-            client.sendall(refusal.answer(SENTENCE))
+            client.sendall(forbidden(SENTENCE, method=refusal.request.method if refusal.request else ""))
             client.shutdown(socket.SHUT_WR)
 
     def _pass(self, passed: Passed, client: socket.socket, server: socket.socket) -> None:

@@ -123,16 +123,26 @@ def test_git_with_gnutls(tmp_path: Path) -> None:
     assert done.returncode != 0
 
 
-def test_chromium(tmp_path: Path) -> None:
-    """GREASE, a key of ML-KEM, and a GREASE of Encrypted ClientHello, which can't be told from a real one."""
+def _of_chromium(profile: Path) -> ClientHello:
     with serving() as server:
         rules = f"MAP {NAME}:443 127.0.0.1:{server.port}, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
         argv = (CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
-        quiet = ("--disable-background-networking", f"--user-data-dir={tmp_path}", f"--host-resolver-rules={rules}")
-        found, _ = said_by(tmp_path, server, *argv, *quiet, "--dump-dom", f"https://{NAME}/")
+        quiet = ("--disable-background-networking", f"--user-data-dir={profile}", f"--host-resolver-rules={rules}")
+        found, _ = said_by(profile, server, *argv, *quiet, "--dump-dom", f"https://{NAME}/")
     assert (found.server_name, found.protocols, found.versions) == (NAME, (b"h2", b"http/1.1"), (0x0304, 0x0303))
     assert found.length > 1024
-    assert found.hides_a_name
+    return found
+
+
+def test_chromium(tmp_path: Path) -> None:
+    """GREASE, a key of ML-KEM, and a GREASE of Encrypted ClientHello, which can't be told from a real one."""
+    assert _of_chromium(tmp_path).hides_a_name
+
+
+def test_chromium_without_encrypted_client_hello(tmp_path: Path) -> None:
+    """What docs/network.md says to set: the preference that the policy EncryptedClientHelloEnabled stands for."""
+    (tmp_path / "Local State").write_text('{"ssl": {"ech_enabled": false}}')
+    assert not _of_chromium(tmp_path).hides_a_name
 
 
 def certificate(directory: Path) -> Path:

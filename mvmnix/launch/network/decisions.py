@@ -9,7 +9,8 @@ and for each address that a name resolves to, and `mvm net test` for all of thes
 3. What a denial covers is allowed by no rule. A denial covers its own protocol, and `tcp`, which could carry it. One
    that names methods or a path covers requests of the protocol `http`, and all of `tcp`.
 4. The name in the handshake or the request is the name that was resolved.
-5. Each address that is dialled is public, or of a kind that the rule acknowledges; denied ranges count for it too.
+5. Each address that is dialled is public, or of a kind that the rule acknowledges; denied ranges count for it too. One
+   that is the host's own counts as private at least: what listens there may count on never being asked from outside.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -49,6 +50,7 @@ class Denial(StrEnum):
     BAD_CLIENT_HELLO = "bad-client-hello"
     HOST_MISMATCH = "host-mismatch"
     BAD_HTTP = "bad-http"
+    BAD_ANSWER = "bad-answer"
     METHOD = "method"
     PATH = "path"
     ADDRESS_NOT_PUBLIC = "address-not-public"
@@ -229,10 +231,11 @@ class Rules:
             return self._admits_literal(it, host, port)
         return self._admits_named(it, host, port)
 
-    def reaches(self, rule: str, address: str | Address, port: int) -> Verdict:
+    def reaches(self, rule: str, address: str | Address, port: int, *, is_own: bool = False) -> Verdict:
         """Whether a rule, by its id, lets an address be dialled: the last question, asked for each address of a name.
 
-        A text is an address as getaddrinfo(3) gives it. Raises ValueError for what is none.
+        A text is an address as getaddrinfo(3) gives it; `is_own` says that it is the host's. Raises ValueError for what
+        is none.
         """
         it = self._by_id.get(rule)
         if it is None:
@@ -241,6 +244,8 @@ class Rules:
         if denial := self._denial(it, None, literal, port):
             return refused(Denial.DENIED_BY_RULE, denial.id)
         kind = kind_of(literal)
+        if is_own and kind is AddressKind.PUBLIC:
+            kind = AddressKind.PRIVATE
         if kind is AddressKind.PUBLIC or _ACKNOWLEDGED.get(kind) in it.acknowledged:
             return Verdict(allowed=True, rule=rule)
         metadata = kind is AddressKind.METADATA

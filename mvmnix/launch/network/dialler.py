@@ -5,8 +5,8 @@ answers; nothing that a guest or a server wrote.
 
 1. The rule with that id allows that host and port. What doesn't is a breach: the gateway asks for nothing else.
 2. The name is resolved here, now, by the host's resolver. All of its addresses are judged, by the same code as the
-   downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them. An address that a
-   rule names itself isn't resolved.
+   downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them; so does one of the
+   host itself. An address that a rule names itself isn't resolved.
 3. Only an address that was judged is connected to, and the connected socket goes back with it.
 4. Where the plan names a proxy, that one is connected to and asked for the host: it resolves the name, and mvm doesn't.
 
@@ -94,7 +94,7 @@ class Dialler:
         if not addresses:
             return Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule), None
         for address in addresses:
-            verdict = self._rules.reaches(ask.rule, address, ask.port)
+            verdict = self._rules.reaches(ask.rule, address, ask.port, is_own=_is_own(address))
             if not verdict.allowed:
                 return Reply(ask.number, verdict.code, verdict.rule, _plain(address)), None
         # 3. one of them
@@ -136,9 +136,21 @@ def _resolved(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(place[0]) for *_, place in found))
 
 
+def _is_own(address: str) -> bool:
+    """Whether it is an address of this host: the kernel takes such a one as the source too, and sends nothing here."""
+    with suppress(OSError), socket.socket(_family(address), socket.SOCK_DGRAM) as one:
+        one.connect((address, 9))
+        return str(one.getsockname()[0]) == _plain(address)
+    return False  # it has no route, so it won't be connected to either
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def _connected(address: str, port: int) -> socket.socket | None:
     try:
-        connection = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        connection = socket.socket(_family(address), socket.SOCK_STREAM)
     except OSError:
         return None
     try:

@@ -53,12 +53,15 @@ EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
     Denial.BAD_HTTP: Explanation(
         "what should be an HTTP/1.1 request is none, or one of more than one meaning", _CLIENT
     ),
+    Denial.BAD_ANSWER: Explanation(
+        "the server's answer can't be followed, or nothing asked for it; the connection was open", _SERVER
+    ),
     Denial.METHOD: Explanation("rules allow this path, but not this method", _PLAN_AGAIN),
     Denial.PATH: Explanation(
         "rules allow other paths of this host alone, or the path has more than one meaning", _PLAN_AGAIN
     ),
     Denial.ADDRESS_NOT_PUBLIC: Explanation(
-        "the name leads to an address that is not public, or the address is none",
+        "the name leads to an address that is not public or is this host's own, or the address is such a one",
         "if it is your own network's, add acknowledge=private-addresses to the rule; loopback, link-local and reserved "
         "addresses are never reached",
     ),

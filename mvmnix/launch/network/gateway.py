@@ -29,7 +29,7 @@ from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.explain import sentence
-from mvmnix.launch.network.http_relay import HttpRelay, SpentError
+from mvmnix.launch.network.http_relay import EndedError, HttpRelay
 from mvmnix.launch.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply, read_network
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.names import NameServer
@@ -362,8 +362,8 @@ class Gateway:
             with server:
                 try:
                     refused = await relay.run(guest, server, first)
-                except SpentError:
-                    code = Denial.LIMIT_BYTES
+                except EndedError as ended:
+                    code = ended.code
                     reset(guest)
                 except OSError:
                     reset(guest)

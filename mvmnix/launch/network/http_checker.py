@@ -26,7 +26,6 @@ from mvmnix.launch.network.http_heads import (
     HttpFault,
     RequestHead,
     RequestRule,
-    forbidden,
     read_request,
     read_response,
 )
@@ -57,7 +56,8 @@ class HttpRefusedError(Exception):
     """A connection that goes no further.
 
     `fault` says why, for machines; `request` is the one that is refused, if its head could be read. `passed` is what
-    came before it: it may be passed on, so that earlier requests get their answers.
+    came before it: it may be passed on, so that earlier requests get their answers. Once `HttpChecker.settled`, the
+    client takes an answer of our own (http_heads.py, `refusal`).
     """
 
     def __init__(self, fault: HttpFault, request: RequestHead | None = None, passed: Passed | None = None) -> None:
@@ -65,10 +65,6 @@ class HttpRefusedError(Exception):
         self.fault = fault
         self.request = request
         self.passed = passed or Passed()
-
-    def answer(self, sentence: str) -> bytes:
-        """A response for the client, with a sentence in its body; to be sent once `HttpChecker.settled`."""
-        return forbidden(sentence, body=self.request is None or self.request.method != "HEAD")
 
 
 class HttpChecker:

@@ -2,7 +2,8 @@
 
 1. Nothing is dialled before the first request is allowed: the connection is dialled by the rule that allows it.
 2. A further request may be allowed by another rule of the same host and port; its bytes count for that one from then.
-3. One that is refused is answered once those before it have their answers, and ends the connection.
+3. One that is refused is answered once those before it have their answers, and ends the connection. If they don't get
+   them whole, the connection is reset: the client would take the refusal for the rest of an answer.
 """
 
 import asyncio
@@ -36,6 +37,8 @@ class HttpRelay:
         self._checker = HttpChecker(host, port, self._judge)
         self._verdict: Verdict | None = None
         self._opened: dict[str, RuleMeter] = {}
+        #: What was refused, and is told once earlier requests have their answers.
+        self._refused: DeniedError | None = None
         #: The rule that the last request was allowed by.
         self.rule = ""
         self.sent = self.received = 0
@@ -64,7 +67,6 @@ class HttpRelay:
 
     async def first(self, guest: socket.socket, said: bytes, deadline: float) -> bytes:
         """What is sent to the server first: a whole request's head, and what came with it. Raises DeniedError."""
-        sent = b""
         try:
             passed = self._checker.feed_client(said)
             while not passed.requests:
@@ -73,12 +75,13 @@ class HttpRelay:
                     raise DeniedError(Denial.BAD_HTTP, said=said)
                 said += data
                 passed = self._checker.feed_client(data)
-            sent = passed.to_server
         except HttpRefusedError as error:
-            denied = self.denied(error)
+            denied, passed = self.denied(error), error.passed
             denied.said = said
-            raise denied from error
-        return sent
+            if not passed.requests:
+                raise denied from error
+            self._refused = denied
+        return passed.to_server
 
     async def run(self, guest: socket.socket, server: socket.socket, first: bytes) -> DeniedError | None:
         """Carry until either side ends. What is returned was refused, and is still to be told the guest.
@@ -92,14 +95,17 @@ class HttpRelay:
         try:
             await asyncio.wait((asking, answering), return_when=asyncio.FIRST_COMPLETED)
             if not answering.done():
-                refused = await asking
-                if refused is not None:
+                if await asking:
                     await self._settle(answering)
-                    return refused
-                await answering
+                else:
+                    await answering
             elif not asking.done() or asking.exception() is None:
                 answering.result()
-            return asking.result() if asking.done() else None
+            if asking.done():
+                asking.result()
+            if self._refused is not None:
+                self._refused.can_be_told = self._checker.settled
+            return self._refused
         finally:
             for task in (asking, answering):
                 task.cancel()
@@ -112,19 +118,21 @@ class HttpRelay:
         while not self._checker.settled and not answering.done() and loop.time() < end:
             await asyncio.wait((answering,), timeout=0.02)
 
-    async def _ask(self, guest: socket.socket, server: socket.socket) -> DeniedError | None:
+    async def _ask(self, guest: socket.socket, server: socket.socket) -> bool:
+        """Whether it ended by a refusal."""
         loop = asyncio.get_running_loop()
-        while data := await loop.sock_recv(guest, _PORTION):
+        while self._refused is None and (data := await loop.sock_recv(guest, _PORTION)):
             try:
                 passed = self._checker.feed_client(data)
             except HttpRefusedError as error:
-                await write_all(server, error.passed.to_server)
-                return self.denied(error)
+                self._refused = self.denied(error)
+                passed = error.passed
             wait = self._count_sent(passed.to_server)
             await write_all(server, passed.to_server)
             await asyncio.sleep(wait)
-        server.shutdown(socket.SHUT_WR)
-        return None
+        if self._refused is None:
+            server.shutdown(socket.SHUT_WR)
+        return self._refused is not None
 
     async def _answer(self, guest: socket.socket, server: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -132,7 +140,10 @@ class HttpRelay:
             try:
                 passed = self._checker.feed_server(data)
             except HttpRefusedError as error:
-                raise ConnectionAbortedError(str(error)) from error
+                if error.fault is HttpFault.RESPONSE:
+                    raise EndedError(Denial.BAD_ANSWER) from error
+                self._refused = self._refused or self.denied(error)  # what was held behind an upgrade
+                passed = error.passed
             self.received += len(passed.to_client)
             wait = self._take(len(passed.to_client))
             await write_all(guest, passed.to_client)
@@ -141,7 +152,10 @@ class HttpRelay:
                 await write_all(server, passed.to_server)
             if wait > 0:
                 await asyncio.sleep(wait)
-        guest.shutdown(socket.SHUT_WR)
+            if self._refused is not None and self._checker.settled:
+                return
+        if self._refused is None:
+            guest.shutdown(socket.SHUT_WR)
 
     def _count_sent(self, data: bytes) -> float:
         self.sent += len(data)
@@ -150,7 +164,7 @@ class HttpRelay:
     def _take(self, count: int) -> float:
         wait = self._meter(self.rule).take(count)
         if wait is None:
-            raise SpentError
+            raise EndedError(Denial.LIMIT_BYTES)
         return wait
 
     def close(self) -> None:
@@ -160,5 +174,9 @@ class HttpRelay:
         self._opened.clear()
 
 
-class SpentError(ConnectionAbortedError):
-    """The rule's bytes are spent."""
+class EndedError(ConnectionAbortedError):
+    """A connection that is ended here, with the reason's code: the rule's bytes are spent, or an answer is refused."""
+
+    def __init__(self, code: Denial) -> None:
+        super().__init__(code)
+        self.code = code

@@ -30,7 +30,8 @@ _MIB: Final = 1 << 20
 #: Libraries that the gateway parses by.
 _LIBRARIES: Final = ("dns", "h11")
 #: What the C library's resolver reads (resolver(5), nsswitch.conf(5), gai.conf(5)).
-_SETTINGS: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/host.conf")
+_RESOLVER: Final = "/etc/resolv.conf"
+_SETTINGS: Final = (_RESOLVER, "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/host.conf")
 _LARGEST_SETTING: Final = 1 << 20
 #: Descriptors: a connection has its two sockets, and a pipe for each direction in which bytes wait.
 DESCRIPTORS: Final = 8192
@@ -118,7 +119,18 @@ def code() -> Mapping[str, int]:
 
 
 def settings() -> Mapping[str, bytes]:
-    """The files of the host's resolver, as they are now."""
+    """The files of the host's resolver, as they are now, but for its search list (resolv.conf(5)).
+
+    A name with a dot is what the rules say that it is; with a list, the resolver would try other names once it isn't
+    found. The last such line counts, and a dot is the root.
+    """
+    found = dict(host_settings())
+    found[_RESOLVER] = found.get(_RESOLVER, b"") + b"\nsearch .\n"
+    return found
+
+
+def host_settings() -> Mapping[str, bytes]:
+    """The files that the host's own programs resolve names by."""
     found: dict[str, bytes] = {}
     for path in _SETTINGS:
         with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123

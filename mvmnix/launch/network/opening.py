@@ -21,6 +21,7 @@ from mvmnix.launch.network.client_hello import (
     alert_record,
 )
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict
+from mvmnix.launch.network.http_heads import refusal
 from mvmnix.launch.network.sockets import reset
 from mvmnix.launch.plan import Protocol
 
@@ -33,8 +34,7 @@ _HANDSHAKE: Final = 22
 _REQUEST: Final = re.compile(rb"[A-Z]{1,32} ")
 #: Denials that aren't the guest's doing: a server that can't be reached.
 _UPSTREAM: Final = frozenset({Denial.RESOLVE_FAILED, Denial.CONNECT_FAILED})
-#: By a hello's fault what it is told as.
-_FAULTS: Final = {HelloFault.NO_SERVER_NAME: Denial.NO_SNI}
+_ALERTS: Final = {Denial.SNI_MISMATCH: Alert.UNRECOGNIZED_NAME, Denial.NO_SNI: HelloFault.NO_SERVER_NAME.alert}
 
 
 class DeniedError(Exception):
@@ -56,6 +56,8 @@ class DeniedError(Exception):
         #: Of a request that was read: for the words that tell of it.
         self.protocol: Protocol | None = None
         self.method = ""
+        #: Whether the guest can be told: not within an answer of a server's.
+        self.can_be_told = True
         self.code, self.rule, self.address, self.said, self.alert = code, rule, address, said, alert
 
 
@@ -92,8 +94,8 @@ async def read_hello(
             raise DeniedError(Denial.BAD_CLIENT_HELLO, said=reader.received, alert=error.fault.alert) from error
     verdict = rules.tls(*at, sni)
     if not verdict.allowed:
-        alert = Alert.UNRECOGNIZED_NAME if verdict.code is Denial.SNI_MISMATCH else Alert.ACCESS_DENIED
-        raise DeniedError(verdict.code or Denial.NO_RULE, verdict.rule, said=reader.received, alert=alert)
+        code = verdict.code or Denial.NO_RULE
+        raise DeniedError(code, verdict.rule, said=reader.received, alert=_ALERTS.get(code, Alert.ACCESS_DENIED))
     if hello is not None and hello.hides_a_name:
         raise DeniedError(Denial.ECH, verdict.rule, said=reader.received)
     return verdict, reader.received
@@ -122,7 +124,7 @@ async def refuse(guest: socket.socket, denied: DeniedError, words: str) -> None:
         if not said:
             async with asyncio.timeout(_POLITE):
                 said = await loop.sock_recv(guest, _PORTION)
-        answer = _answer(denied, said, words)
+        answer = _answer(denied, said, words) if denied.can_be_told else b""
         if answer:
             async with asyncio.timeout(_FAREWELL):
                 await loop.sock_sendall(guest, answer)
@@ -139,12 +141,5 @@ def _answer(denied: DeniedError, said: bytes, words: str) -> bytes:
         return alert_record(Alert.INTERNAL_ERROR if denied.code in _UPSTREAM else denied.alert)
     if speaks_http(said):
         status = "502 Bad Gateway" if denied.code in _UPSTREAM else "403 Forbidden"
-        body = f"{words}\n".encode()
-        fields = (
-            f"HTTP/1.1 {status}",
-            "Content-Type: text/plain; charset=utf-8",
-            f"Content-Length: {len(body)}",
-            "Connection: close",
-        )
-        return "\r\n".join((*fields, "", "")).encode() + body
+        return refusal(words, status=status, method=denied.method or said.partition(b" ")[0].decode())
     return b""

@@ -15,7 +15,7 @@ from mvmnix.launch.network.namespace_setup import GATEWAY, GUEST
 from mvmnix.launch.network.published_ports import PublishedPorts
 from mvmnix.launch.plan import PublishedPort
 from tests.hostile.network.test_connections import echo, read_all
-from tests.hostile.network.world import PUBLIC, Server, World, world
+from tests.hostile.network.world import HOST, PUBLIC, Server, World, world
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -44,7 +44,7 @@ def _guest_server(here: World, port: int) -> Server:
 
 
 def test_a_published_port_leads_into_the_guest_alone(tmp_path: Path) -> None:
-    with world(tmp_path, [f"tcp:{PUBLIC}:7"], ports=["8080:80", f"{PUBLIC}:8081:81"]) as here:
+    with world(tmp_path, [f"tcp:{PUBLIC}:7"], ports=["8080:80", f"{HOST}:8081:81"]) as here:
         with _guest_server(here, 80) as server, turning(here):
             for _ in range(3 * namespace.INBOUND):  # the sockets of the namespace serve again and again
                 with socket.create_connection(("127.0.0.1", 8080), 10) as client:
@@ -52,7 +52,7 @@ def test_a_published_port_leads_into_the_guest_alone(tmp_path: Path) -> None:
                     client.shutdown(socket.SHUT_WR)
                     assert read_all(client) == b"hello"
             assert set(server.peers) == {GATEWAY}
-            with socket.create_connection((PUBLIC, 8081), 10) as client, pytest.raises(ConnectionResetError):
+            with socket.create_connection((HOST, 8081), 10) as client, pytest.raises(ConnectionResetError):
                 client.recv(1)  # no program of the guest listens there
         here.turn()
         closed = here.event(NetworkEventKind.INBOUND_CLOSED)

@@ -1,8 +1,9 @@
-"""A world without uplink: servers with global addresses, a resolver's settings, and a guest without a VM.
+"""A world without uplink: a host, servers with global addresses beyond it, a resolver's settings, a guest without a VM.
 
-The test's own thread has a network namespace of its own while a world is open, so that what it starts is in there: the
-dialler, and the servers, at addresses of the Internet that are its loopback's. The guest is another namespace, with its
-own tap, and frames are carried between both taps. Nothing of it leads to this machine's network.
+The test's own thread has a network namespace of its own while a world is open, the host's, so that the dialler which it
+starts is in there. A second one stands for the Internet: it has the addresses of the servers, and the host's default
+route leads to it. The guest is a third, with its own tap, and frames are carried between both taps. Nothing of it leads
+to this machine's network.
 """
 
 import fcntl
@@ -14,7 +15,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Self
 
@@ -29,13 +30,15 @@ from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.launch.plan import Network, PublishedPort, UpstreamProxy
 from mvmnix.launch.plan.network import parse_rules
-from mvmnix.private_dirs import Directory
 from mvmnix.process import is_readable
-from mvmnix.sandbox.uid_pool import UidPool
+from tests.hostile.stand_in import jail
 
-#: Of the world: names, and where they lead. They are well known, and here they are this namespace's own.
+#: Servers of the world: addresses that are global, and here they are a namespace's own.
 PUBLIC = "93.184.216.34"
 OTHER = "151.101.1.140"
+#: The host's own global addresses, and those of its next hop.
+HOST, HOST6 = "185.199.108.9", "2a04:4e42::9"
+_NEXT, _NEXT6 = "185.199.108.8", "2a04:4e42::8"
 _TUNSETIFF = 0x400454CA
 _FLAGS = 0x0002 | 0x1000 | 0x4000  # IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
 
@@ -45,19 +48,71 @@ def ip(*words: str) -> None:
     subprocess.run(["/usr/sbin/ip", *words], check=True, capture_output=True)
 
 
+#: Addresses beyond the host, and descriptors of the namespace that has them.
+_BEYOND: dict[str, int] = {}
+
+
 @contextmanager
-def own_network(addresses: Sequence[str]) -> Iterator[None]:
-    """A namespace for the calling thread, whose loopback has these addresses."""
+def entered(namespace: int) -> Iterator[None]:
+    """The calling thread is in a namespace: sockets that it makes are of that one."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    os.unshare(os.CLONE_NEWNET)
+    os.setns(namespace, os.CLONE_NEWNET)
     try:
-        ip("link", "set", "lo", "up")
-        for one in addresses:
-            ip("address", "add", f"{one}/32", "dev", "lo")
         yield
     finally:
         os.setns(before, os.CLONE_NEWNET)
         os.close(before)
+
+
+@contextmanager
+def beyond(address: str) -> Iterator[None]:
+    """The calling thread is where an address is: beyond the host, or still where it was."""
+    with entered(_BEYOND[address]) if address in _BEYOND else nullcontext():
+        yield
+
+
+@contextmanager
+def new_namespace() -> Iterator[int]:
+    """A network namespace with its loopback up, by a descriptor."""
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    os.unshare(os.CLONE_NEWNET)
+    try:
+        ip("link", "set", "lo", "up")
+        made = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    finally:
+        os.setns(before, os.CLONE_NEWNET)
+        os.close(before)
+    try:
+        yield made
+    finally:
+        os.close(made)
+
+
+@contextmanager
+def own_network(addresses: Sequence[str]) -> Iterator[None]:
+    """The calling thread is a host's, beyond which there is an Internet with these addresses, and nothing else."""
+    with new_namespace() as internet, new_namespace() as host, entered(host):
+        ip("link", "add", "uplink", "type", "veth", "peer", "downlink", "netns", f"/proc/{os.getpid()}/fd/{internet}")
+        with entered(internet):
+            _address_link("downlink", _NEXT, _NEXT6)
+            for one in addresses:
+                ip("address", "add", one, "dev", "lo", *(("nodad",) if ":" in one else ()))
+        _address_link("uplink", HOST, HOST6)
+        ip("route", "add", "default", "via", _NEXT)
+        ip("-6", "route", "add", "default", "via", _NEXT6)
+        before = dict(_BEYOND)
+        _BEYOND.update(dict.fromkeys(addresses, internet))
+        try:
+            yield
+        finally:
+            _BEYOND.clear()
+            _BEYOND.update(before)
+
+
+def _address_link(name: str, address: str, address6: str) -> None:
+    ip("address", "add", f"{address}/31", "dev", name)
+    ip("address", "add", f"{address6}/127", "dev", name, "nodad")
+    ip("link", "set", name, "up")
 
 
 class Guest:
@@ -71,18 +126,24 @@ class Guest:
         try:
             self._near = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
             fcntl.ioctl(self._near, _TUNSETIFF, struct.pack("16sH22x", b"eth0", _FLAGS))
-            Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
             ip("link", "set", "lo", "up")
-            ip("link", "set", "eth0", "address", GUEST_MAC, "up")
-            ip("address", "add", f"{GUEST}/30", "dev", "eth0")
-            ip("neighbour", "replace", GATEWAY, "lladdr", GATEWAY_MAC, "dev", "eth0", "nud", "permanent")
-            ip("route", "add", "default", "via", GATEWAY)
             self.namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+            self.configure()
         finally:
             os.setns(before, os.CLONE_NEWNET)
             os.close(before)
         self._thread = threading.Thread(target=self._pump)
         self._thread.start()
+
+    def configure(self) -> None:
+        """Have the settings that an agent makes, and no others."""
+        with self.inside():
+            Path("/proc/sys/net/ipv6/conf/all/disable_ipv6").write_text("1")
+            ip("address", "flush", "dev", "eth0")
+            ip("link", "set", "eth0", "address", GUEST_MAC, "up")
+            ip("address", "add", f"{GUEST}/30", "dev", "eth0")
+            ip("neighbour", "replace", GATEWAY, "lladdr", GATEWAY_MAC, "dev", "eth0", "nud", "permanent")
+            ip("route", "add", "default", "via", GATEWAY)
 
     def _pump(self) -> None:
         poll = select.poll()
@@ -105,13 +166,8 @@ class Guest:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """The calling thread is in the guest's namespace: sockets that it makes are the guest's."""
-        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        os.setns(self.namespace, os.CLONE_NEWNET)
-        try:
+        with entered(self.namespace):
             yield
-        finally:
-            os.setns(before, os.CLONE_NEWNET)
-            os.close(before)
 
     def connect(self, address: str, port: int, seconds: float = 10.0) -> socket.socket:
         """A connection of the guest's."""
@@ -188,22 +244,36 @@ def world(
     hosts: str = "",
     ports: Sequence[str] = (),
     addresses: Sequence[str] = (PUBLIC, OTHER),
+    resolver: str = "nameserver 127.0.0.1",
     proxy: str = "",
 ) -> Iterator[World]:
-    """A world with a running network, by these rules."""
+    """A world with a running network, by these rules; `hosts` and `resolver` are settings of the host's resolver."""
     with ExitStack() as stack:
-        leases = stack.enter_context(Directory.create(str(where / "cells")))
-        cache = stack.enter_context(Directory.create(str(where / "cache")))
         stack.enter_context(own_network(addresses))
-        network = made_network(
-            Network(
-                parse_rules(allow, deny),
-                tuple(map(PublishedPort.parse, ports)),
-                proxy=UpstreamProxy.parse(proxy) if proxy else None,
-            ),
-            BubblewrapJail(UidPool(leases), cache),
-            hosts,
+        made = machine(where, allow, deny, hosts=hosts, ports=ports, resolver=resolver, proxy=proxy)
+        yield stack.enter_context(made)
+
+
+@contextmanager
+def machine(
+    where: Path,
+    allow: Sequence[str],
+    deny: Sequence[str] = (),
+    *,
+    hosts: str = "",
+    ports: Sequence[str] = (),
+    resolver: str = "nameserver 127.0.0.1",
+    proxy: str = "",
+) -> Iterator[World]:
+    """A guest and its running network, on the host that the calling thread is at."""
+    with ExitStack() as stack:
+        walls = stack.enter_context(jail(where))
+        plan = Network(
+            parse_rules(allow, deny),
+            tuple(map(PublishedPort.parse, ports)),
+            proxy=UpstreamProxy.parse(proxy) if proxy else None,
         )
+        network = made_network(plan, walls, hosts, resolver)
         loop = Loop()
         stack.callback(loop.close)
         stack.callback(network.close, loop)
@@ -216,23 +286,33 @@ def world(
         yield made
 
 
-def made_network(network: Network, jail: BubblewrapJail, hosts: str) -> setup.MachineNetwork:
+def made_network(
+    network: Network, jail: BubblewrapJail, hosts: str, resolver: str = "nameserver 127.0.0.1"
+) -> setup.MachineNetwork:
     """A network whose dialler has these names; it isn't started."""
     files = {
         "/etc/hosts": hosts.encode(),
-        "/etc/resolv.conf": b"nameserver 127.0.0.1\noptions timeout:1 attempts:1\n",
+        "/etc/resolv.conf": f"{resolver}\noptions timeout:1 attempts:1\n".encode(),
         "/etc/host.conf": b"multi on\n",
     }
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mvmnix.launch.network.setup.settings", lambda: files)
+        patched.setattr("mvmnix.launch.network.network_process.host_settings", lambda: files)
         return setup.MachineNetwork.ready(network, jail)
 
 
+def _family(address: str) -> int:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 class Server:
-    """A server in the world: each connection is given to a function, in a thread of its own."""
+    """A server in the world: each connection is given to a function, in a thread of its own.
+
+    It is beyond the host if its address is there.
+    """
 
     def __init__(self, address: str, port: int, serve: Callable[[socket.socket], None]) -> None:
-        self._listener = socket.create_server((address, port), backlog=256)
+        with beyond(address):
+            self._listener = socket.create_server((address, port), family=_family(address), backlog=256)
         self._serve = serve
         self._closed = False
         self.peers: list[str] = []

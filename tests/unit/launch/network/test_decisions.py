@@ -321,6 +321,15 @@ def test_addresses_that_a_name_leads_to(rule: str, denied: tuple[str, ...], addr
     assert rules(rule, deny=denied).reaches("allow-1", address, 443) == verdict
 
 
+@pytest.mark.parametrize("address", ["93.184.216.34", "2606:4700::1111"])
+def test_an_address_of_the_host_counts_as_private(address: str) -> None:
+    assert rules(API).reaches("allow-1", address, 443) == yes()
+    assert rules(API).reaches("allow-1", address, 443, is_own=True) == refused(Denial.ADDRESS_NOT_PUBLIC, "allow-1")
+    acknowledged = rules(f"{API},acknowledge=private-addresses")
+    assert acknowledged.reaches("allow-1", address, 443, is_own=True) == yes()
+    assert acknowledged.reaches("allow-1", METADATA, 443, is_own=True).code is Denial.ADDRESS_METADATA
+
+
 ADMITTED = [
     (API, (), "allow-1", "api.example.com", 443, yes()),
     (API, (), "allow-2", "api.example.com", 443, refused(Denial.NO_RULE)),
