@@ -18,7 +18,8 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines.logs import read_network_log
 from mvmnix.launch.network.messages import NetworkEvent
 from mvmnix.launch.network.setup import GUEST_NETWORK
-from mvmnix.launch.plan.network import Network, PublishedPort, parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.plan.network_endpoints import PublishedPort
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.vmm.port import Acceleration, LaunchSpec

@@ -21,12 +21,11 @@ from mvmnix.launch.plan.network import (
     Network,
     NetworkRule,
     Protocol,
-    PublishedPort,
     RuleLimits,
-    UpstreamProxy,
     WhenGatewayEnds,
     parse_rules,
 )
+from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
 from mvmnix.launch.plan.network_hosts import HostKind, covered_range, covers_name, host_kind, host_name, is_address
 from mvmnix.launch.plan.plan import PREDICATE_TYPE, Accelerator, Plan, plan_statement
 from mvmnix.launch.plan.secret_reference import (

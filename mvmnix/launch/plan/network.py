@@ -8,19 +8,18 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import IPv4Address
 from itertools import combinations, count
-from typing import Final, Self
+from typing import Final
 
 from mvmnix import strict
 from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.network_hosts import HostKind, host_kind, is_address, is_local, parse_host
+from mvmnix.launch.plan.network_endpoints import ANY_ADDRESS, LARGEST_PORT, PublishedPort, UpstreamProxy, parse_port
+from mvmnix.launch.plan.network_hosts import HostKind, host_kind, is_local, parse_host
 from mvmnix.model import Digest
 
 #: How many rules and published ports a plan may have.
 MOST_RULES: Final = 256
 MOST_PUBLISHED: Final = 64
-LARGEST_PORT: Final = 65_535
 MOST_BYTES: Final = 2**50
 MOST_CONNECTIONS: Final = 65_535
 #: Of the suffix of a wildcard: all names below a top-level one are nothing that one rule should allow.
@@ -34,9 +33,6 @@ _METHOD: Final = r"[A-Z][A-Z-]{0,31}"
 #: Segments of a path as they are compared (RFC 3986, section 3.3), without parameters, escapes or dot segments.
 _PATH: Final = r"(/[A-Za-z0-9._~!$&'()*+=:@-]*)+"
 #: Where a published port is listened on unless another address is typed.
-_LOOPBACK: Final = "127.0.0.1"
-#: Takes a port at every address (ip(7), INADDR_ANY).
-_ANY: Final = "0.0.0.0"  # noqa: S104 - nothing is bound here
 _UNITS: Final = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -180,70 +176,6 @@ class NetworkRule:
 
 
 @dataclass(frozen=True, slots=True)
-class PublishedPort:
-    """A port of the guest that is reached by one of the host: at an IPv4 address of it. Raises ValueError."""
-
-    address: str
-    host: int
-    guest: int
-
-    def __post_init__(self) -> None:
-        if not is_address(self.address) or IPv4Address(self.address).is_multicast:
-            raise ValueError(f"not an IPv4 address of this host: {self.address[:80]!r}")
-        for port in (self.host, self.guest):
-            if not 1 <= port <= LARGEST_PORT:
-                raise ValueError(f"not a port: {port}")
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """What a user typed: [IP:]HOST:GUEST; the address is loopback's otherwise. Raises ValueError.
-
-        >>> PublishedPort.parse("8080:80")
-        PublishedPort(address='127.0.0.1', host=8080, guest=80)
-        """
-        rest, _, guest = text.rpartition(":")
-        address, colon, host = rest.rpartition(":")
-        return cls(address if colon else _LOOPBACK, _port(host, text), _port(guest, text))
-
-    @property
-    def typed(self) -> str:
-        """As it is typed."""
-        return f"{self.address}:{self.host}:{self.guest}"
-
-
-@dataclass(frozen=True, slots=True)
-class UpstreamProxy:
-    """A proxy by which a guest's connections go out, asked with CONNECT (RFC 9110, section 9.3.6). Raises ValueError.
-
-    It resolves the names that rules allow, so that it judges their addresses, and mvm doesn't.
-    """
-
-    host: str
-    port: int
-
-    def __post_init__(self) -> None:
-        if host_kind(self.host) not in {HostKind.NAME, HostKind.ADDRESS}:
-            raise ValueError(f"not the name or the IPv4 address of a proxy: {self.host[:80]!r}")
-        if not 1 <= self.port <= LARGEST_PORT:
-            raise ValueError(f"not a port: {self.port}")
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """What a user typed: HOST:PORT. Raises ValueError.
-
-        >>> UpstreamProxy.parse("proxy.example.com:3128").typed
-        'proxy.example.com:3128'
-        """
-        host, _, port = text.rpartition(":")
-        return cls(parse_host(host), _port(port, text))
-
-    @property
-    def typed(self) -> str:
-        """As it is typed."""
-        return f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
 class Network:
     """The network of a plan: rules in their order, published ports, what a gateway's end means, and a proxy if any.
 
@@ -264,7 +196,7 @@ class Network:
         if twice := _twice(it.id for it in self.rules):
             raise ValueError(f"rules have the same id: {', '.join(twice)}")
         for one, other in combinations(self.ports, 2):
-            if one.host == other.host and (one.address == other.address or _ANY in {one.address, other.address}):
+            if one.host == other.host and (one.address == other.address or ANY_ADDRESS in {one.address, other.address}):
                 raise ValueError(f"a port of the host is published twice: {one.host}")
         self._check_unchecked()
         if self.proxy is not None and (range_ := next((it for it in self.rules if _is_denied_range(it)), None)):
@@ -358,13 +290,13 @@ def _parse_target(text: str, action: Action) -> tuple[Protocol | None, str, int 
         host, colon, port = rest.rpartition(":")
         if not colon:
             raise ValueError(f"no port: write {scheme}:{rest[:80]}:PORT")
-        return Protocol(scheme), parse_host(host), _port(port, text), ""
+        return Protocol(scheme), parse_host(host), parse_port(port, text), ""
     if action is Action.ALLOW:
         raise ValueError(
             f"not https://HOST[:PORT], http://HOST[:PORT][/PATH], tls:HOST:PORT or tcp:HOST:PORT: {text[:80]!r}"
         )
     host, colon, port = text.partition(":")
-    return None, parse_host(host), _port(port, text) if colon else None, ""
+    return None, parse_host(host), parse_port(port, text) if colon else None, ""
 
 
 def _parse_url(protocol: Protocol, rest: str, text: str) -> tuple[Protocol, str, int | None, str]:
@@ -376,14 +308,8 @@ def _parse_url(protocol: Protocol, rest: str, text: str) -> tuple[Protocol, str,
     prefix = "" if not path else slash + path
     if prefix and protocol is Protocol.HTTPS:
         raise ValueError(f"what is asked for within TLS isn't seen: leave the path out: {text[:80]!r}")
-    number = _port(port, text) if colon else protocol.usual_port
+    number = parse_port(port, text) if colon else protocol.usual_port
     return protocol, parse_host(host), number, prefix
-
-
-def _port(text: str, whole: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
-        raise ValueError(f"not a port, {text[:20]!r}, in {whole[:80]!r}")
-    return int(text)
 
 
 def _number(text: str) -> int:
@@ -437,12 +363,12 @@ def acknowledged(network: Network | None) -> tuple[str, ...]:
 
 def to_json(network: Network) -> Mapping[str, object]:
     """The field `network` of a plan's predicate; the audit log has the digest of this."""
-    ports = [{"address": it.address, "host": it.host, "guest": it.guest} for it in network.ports]
+    ports = [it.value for it in network.ports]
     return {
         "rules": [_shown(it) for it in network.rules],
         "ports": ports,
         "whenGatewayEnds": network.when_gateway_ends,
-        **({"proxy": {"host": proxy.host, "port": proxy.port}} if (proxy := network.proxy) is not None else {}),
+        **({"proxy": network.proxy.value} if network.proxy is not None else {}),
     }
 
 
@@ -450,9 +376,9 @@ def from_record(record: strict.Record) -> Network:
     """As `to_json` wrote it. Raises ValueError."""
     return Network(
         rules=record.each("rules", _read_rule, MOST_RULES),
-        ports=record.each("ports", _read_port, MOST_PUBLISHED),
+        ports=record.each("ports", PublishedPort.read, MOST_PUBLISHED),
         when_gateway_ends=record.choice("whenGatewayEnds", WhenGatewayEnds),
-        proxy=record.child("proxy", _read_proxy) if record.has("proxy") else None,
+        proxy=record.child("proxy", UpstreamProxy.read) if record.has("proxy") else None,
     )
 
 
@@ -500,16 +426,4 @@ def _read_limits(record: strict.Record) -> RuleLimits:
             record.integer("bytesPerSecond", LEAST_RATE, MOST_BYTES) if record.has("bytesPerSecond") else None
         ),
         connections=record.integer("connections", 1, MOST_CONNECTIONS) if record.has("connections") else None,
-    )
-
-
-def _read_proxy(record: strict.Record) -> UpstreamProxy:
-    return UpstreamProxy(record.text("host"), record.integer("port", 1, LARGEST_PORT))
-
-
-def _read_port(record: strict.Record) -> PublishedPort:
-    return PublishedPort(
-        address=record.text("address", limit=15),
-        host=record.integer("host", 1, LARGEST_PORT),
-        guest=record.integer("guest", 1, LARGEST_PORT),
     )

@@ -20,7 +20,8 @@ _SUPERVISOR = """
 import fcntl, json, os, sys, time
 from pathlib import Path
 from mvmnix.launch.network.setup import MachineNetwork
-from mvmnix.launch.plan.network import Network, PublishedPort, parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.plan.network_endpoints import PublishedPort
 from tests.hostile.stand_in import jail
 
 with jail(Path(sys.argv[1])) as made:

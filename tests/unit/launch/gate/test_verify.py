@@ -21,7 +21,8 @@ from mvmnix.launch.gate import checks, verify
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.network import Network, UpstreamProxy, parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.plan.network_endpoints import UpstreamProxy
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.plan.window import Window
 from mvmnix.launch.vmm.boot_files import OpenFiles

@@ -15,9 +15,7 @@ from mvmnix.launch.plan.network import (
     Network,
     NetworkRule,
     Protocol,
-    PublishedPort,
     RuleLimits,
-    UpstreamProxy,
     WhenGatewayEnds,
     acknowledged,
     check,
@@ -27,6 +25,7 @@ from mvmnix.launch.plan.network import (
     show_size,
     to_json,
 )
+from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
 
 RULE = NetworkRule("allow-1", Action.ALLOW, "api.example.com", 443, Protocol.HTTPS)
 DENIAL = NetworkRule("deny-1", Action.DENY, "example.org", None, None)

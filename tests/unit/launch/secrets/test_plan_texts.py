@@ -12,7 +12,8 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.network import Network, PublishedPort, parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.plan.network_endpoints import PublishedPort
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Danger, Share

@@ -164,8 +164,6 @@ def test_the_builder_s_image() -> None:
         table('[freshness]\nplan-window = "-1h"'),
         table('[freshness]\nplan-age = "1.5h"'),
         table('[freshness]\nprovenances = "1h"'),
-        # proxies
-        (UNPROXIED, PROXIED),
         # inclusion in a log
         DEFAULT.replace("serial = 1", 'serial = 1\nrequire-inclusion = "yes"'),
         DEFAULT.replace("serial = 1", "serial = 1\nrequire-inclusion = 1"),
@@ -213,6 +211,8 @@ def test_malformed(text: str) -> None:
         (DEFAULT, CONTAINERS),
         (HARDWARE, CONTAINERS),
         (HARDWARE, DEFAULT),
+        # proxies
+        (UNPROXIED, PROXIED),
         # inclusion in a log
         (PROVED, PROMISED),
         # verifiers
