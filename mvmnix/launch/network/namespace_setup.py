@@ -13,9 +13,9 @@ It is started by namespace.py with a socket and the ranges that are taken, and r
 From then on the namespace has no process: it is there as long as one of these descriptors is.
 """
 
+import _socket as socket  # what `socket` has besides takes as long to import as all else here
 import fcntl
 import os
-import socket
 import struct
 import sys
 from typing import Final
@@ -78,7 +78,8 @@ def main(told: socket.socket, nft: str, ranges: list[str], inbound: int) -> None
     _configure(ranges)  # 4
     sockets = _sockets(inbound)  # 5
     fds = [tap, *(one.fileno() for one in sockets)]
-    socket.send_fds(told, [bytes([len(fds)])], fds)  # 6
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"={len(fds)}i", *fds))
+    told.sendmsg([bytes([len(fds)])], [rights])  # 6
     os.execve(nft, [nft, "-j", "-f", "-"], {"LC_ALL": "C"})  # noqa: S606 - an absolute path, constants
 
 
@@ -119,7 +120,8 @@ def _tap() -> int:
 def _configure(ranges: list[str]) -> None:
     """Steps 3 and 4, by netlink. Raises OSError."""
     index = socket.if_nametoindex(DEVICE)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    try:
         netlink.bind((0, 0))
         mac = _attribute(1, _mac(GATEWAY_MAC))  # IFLA_ADDRESS
         ask(netlink, _NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, _NOARP, _NOARP), mac)
@@ -137,6 +139,8 @@ def _configure(ranges: list[str]) -> None:
             head = struct.pack("=BBBBBBBBI", socket.AF_INET, int(bits), 0, 0, _MAIN, _STATIC, _HOST, _LOCAL, 0)
             route = _attribute(1, socket.inet_aton(address)) + _attribute(4, struct.pack("=I", index))  # RTA_DST, _OIF
             ask(netlink, _NEWROUTE, _CREATE | _EXCLUSIVE, head, route)
+    finally:
+        netlink.close()
 
 
 def ask(netlink: socket.socket, kind: int, flags: int, head: bytes, attributes: bytes) -> None:
@@ -175,10 +179,9 @@ def _sockets(inbound: int) -> list[socket.socket]:
 
 
 if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as told:
-        try:
-            main(told, sys.argv[2], sys.argv[4:], int(sys.argv[3]))
-        except OSError as error:
-            where = f"{error.filename}: " if error.filename else ""
-            sys.stderr.write(f"error: {where}{error.strerror}\n")
-            sys.exit(error.errno if error.errno and 0 < error.errno < 126 else 1)
+    try:
+        main(socket.socket(fileno=int(sys.argv[1])), sys.argv[2], sys.argv[4:], int(sys.argv[3]))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"error: {where}{error.strerror}\n")
+        sys.exit(error.errno if error.errno and 0 < error.errno < 126 else 1)
