@@ -202,7 +202,7 @@ def world(
         loop = Loop()
         stack.callback(loop.close)
         stack.callback(network.close, loop)
-        guest = Guest(os.dup(network.tap or 0))
+        guest = Guest(os.dup(network.attachment.tap))
         stack.callback(guest.close)
         network.start()
         network.release()
