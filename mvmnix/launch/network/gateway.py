@@ -18,6 +18,7 @@ that would allow it.
 """
 
 import asyncio
+import importlib
 import socket
 import sys
 import time
@@ -29,7 +30,6 @@ from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.explain import sentence
-from mvmnix.launch.network.http_relay import HttpRelay, SpentError
 from mvmnix.launch.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply, read_network
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.names import NameServer
@@ -60,6 +60,10 @@ _DIAL_SECONDS: Final = 75.0
 _PAUSE: Final = 0.2
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 64
+#: What parses names and requests takes longer to import than all else. It is, by the first of them, or after so many
+#: seconds: an mvm that is installed anew meanwhile would take it away.
+_PARSERS: Final = ("resolver", "http_relay")
+_LATER: Final = 5.0
 _UNMETERED: Final = RuleMeter(RuleLimits(), time.monotonic)
 #: Denials that another plan wouldn't have.
 _MISSING: Final = frozenset({Denial.NO_RULE, Denial.PORT_NOT_ALLOWED, Denial.METHOD, Denial.PATH})
@@ -202,6 +206,7 @@ class Gateway:
         )
         loop.add_reader(self._sockets.events.fileno(), self._handed_over)
         self._events.tell(NetworkEvent(NetworkEventKind.READY))
+        loop.call_later(_LATER, _import_parsers)
         await self._ended.wait()
         for task in accepting:
             task.cancel()
@@ -331,6 +336,8 @@ class Gateway:
             raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)
 
     async def _carry_http(self, guest: socket.socket, target: Target, said: bytes, deadline: float) -> None:
+        from mvmnix.launch.network.http_relay import HttpRelay, SpentError  # noqa: PLC0415 - see `_PARSERS`
+
         relay = HttpRelay(self._rules, target.host, target.port, lambda rule: self._meter(self._rules.rule(rule)))
         try:
             first = await relay.first(guest, said, deadline)
@@ -398,6 +405,11 @@ class Gateway:
         if rule.id not in self._meters:
             self._meters[rule.id] = RuleMeter(rule.limits, asyncio.get_running_loop().time)
         return self._meters[rule.id]
+
+
+def _import_parsers() -> None:
+    for name in _PARSERS:
+        importlib.import_module(f"mvmnix.launch.network.{name}")
 
 
 async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection: socket.socket) -> None:
