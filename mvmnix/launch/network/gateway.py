@@ -55,6 +55,8 @@ from mvmnix.strict import MalformedError
 CONNECTIONS: Final = 1024
 _QUESTIONS: Final = 64
 _EVENTS: Final = 4096
+#: Seconds for which events are gathered.
+_GATHER: Final = 0.01
 #: Seconds until the dialler has answered, and that are waited when there are no descriptors.
 _DIAL_SECONDS: Final = 75.0
 _PAUSE: Final = 0.2
@@ -142,38 +144,47 @@ class DiallerClient:
 
 
 class Events:
-    """What the supervisor is told, in order; it may be slow, and then the gateway accepts nothing more."""
+    """What the supervisor is told, in order; it may be slow, and then the gateway accepts nothing more.
+
+    Events are gathered for a moment, so that the guest's connections don't wait for their telling.
+    """
 
     def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
         self._end, self._gone = end, gone
-        self._waiting: list[bytes] = []
+        self._waiting: list[NetworkEvent] = []
+        self._gathers = self._writes = False
         self._room = asyncio.Event()
         self._room.set()
 
     def tell(self, event: NetworkEvent) -> None:
         """Send it, or keep it until that is possible."""
-        self._waiting.append(event.to_bytes())
-        if len(self._waiting) == 1:
-            self._flush()
+        self._waiting.append(event)
+        if not self._gathers and not self._writes:
+            self._gathers = True
+            asyncio.get_running_loop().call_later(_GATHER, self._send)
+        if len(self._waiting) >= _EVENTS:
+            self._room.clear()
 
-    def _flush(self) -> None:
+    def _send(self) -> None:
+        self._gathers = False
         loop, fd = asyncio.get_running_loop(), self._end.fileno()
         sent = 0
         try:
-            for packet in self._waiting:
-                self._end.send(packet, socket.MSG_DONTWAIT)
+            for event in self._waiting:
+                self._end.send(event.to_bytes(), socket.MSG_DONTWAIT)
                 sent += 1
         except BlockingIOError:
-            loop.add_writer(fd, self._flush)
+            if not self._writes:
+                self._writes = True
+                loop.add_writer(fd, self._send)
         except OSError:
             self._gone()
             return
         del self._waiting[:sent]
-        if not self._waiting:
+        if not self._waiting and self._writes:
+            self._writes = False
             loop.remove_writer(fd)
-        if len(self._waiting) >= _EVENTS:
-            self._room.clear()
-        else:
+        if len(self._waiting) < _EVENTS:
             self._room.set()
 
     async def room(self) -> None:
