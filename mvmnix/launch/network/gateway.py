@@ -43,7 +43,7 @@ from mvmnix.launch.network.opening import (
     speaks_tls,
     write_all,
 )
-from mvmnix.launch.network.relay import Relay
+from mvmnix.launch.network.relay import Pipes, Relay
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.sockets import keep_alive, reset
 from mvmnix.launch.network.synthetic import SyntheticAddresses
@@ -60,6 +60,8 @@ _GATHER: Final = 0.01
 #: Seconds until the dialler has answered, and that are waited when there are no descriptors.
 _DIAL_SECONDS: Final = 75.0
 _PAUSE: Final = 0.2
+#: Destinations that are known from connections before.
+_TARGETS: Final = 1024
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 64
 #: What parses names and requests takes longer to import than all else. It is, by the first of them, or after so many
@@ -98,7 +100,7 @@ class DiallerClient:
         """`gone` is called when the dialler has ended, or says what it never does."""
         self._end, self._gone = end, gone
         self._number = 0
-        self._asked: dict[int, asyncio.Future[tuple[Reply, socket.socket | None]]] = {}
+        self._asked: dict[int, _Waiting] = {}
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to it."""
@@ -125,15 +127,19 @@ class DiallerClient:
     async def dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
         """The address, and a connection to it. Raises DeniedError."""
         self._number = number = (self._number + 1) & 0xFFFFFFFF
-        waiting = self._asked[number] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting: _Waiting = loop.create_future()
+        self._asked[number] = waiting
+        late = loop.call_later(_DIAL_SECONDS, _fail_late, waiting)
         try:
             self._end.send(Ask(number, rule, host, port).to_bytes())
-            reply, connection = await asyncio.wait_for(waiting, _DIAL_SECONDS)
+            reply, connection = await waiting
         except TimeoutError as error:
             raise DeniedError(Denial.CONNECT_FAILED, rule) from error
         except OSError as error:  # BlockingIOError: it reads nothing any more
             raise DeniedError(Denial.GATEWAY_BUSY, rule) from error
         finally:
+            late.cancel()
             self._asked.pop(number, None)
         if reply.code is not None or connection is None:
             if connection is not None:
@@ -141,6 +147,14 @@ class DiallerClient:
             raise DeniedError(reply.code or Denial.CONNECT_FAILED, reply.rule or rule, reply.address)
         connection.setblocking(False)
         return reply.address, connection
+
+
+type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
+
+
+def _fail_late(waiting: _Waiting) -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())
 
 
 class Events:
@@ -203,6 +217,8 @@ class Gateway:
         self._events = Events(sockets.events, self._ended.set)
         self._dialler = DiallerClient(sockets.dialler, self._ended.set)
         self._meters: dict[str, RuleMeter] = {}
+        self._targets: dict[tuple[str, int], Target] = {}
+        self._pipes = Pipes()
         self._open: set[asyncio.Task[None]] = set()
         self._resolver = NameServer(self._rules, self._names, self._events, time.monotonic)
 
@@ -210,6 +226,7 @@ class Gateway:
         """Serve until the supervisor or the dialler is gone."""
         loop = asyncio.get_running_loop()
         self._dialler.start(loop)
+        keep_alive(self._sockets.connections)  # those that are accepted have it from there
         self._resolver.start(loop, self._sockets.datagrams)
         accepting = (
             asyncio.create_task(self._accept(self._sockets.connections, self._serve, CONNECTIONS)),
@@ -269,7 +286,7 @@ class Gateway:
         task.add_done_callback(self._open.discard)
 
     async def _carry_in(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
-        relay = Relay(client, guest, _UNMETERED)
+        relay = Relay(client, guest, _UNMETERED, self._pipes)
         with suppress(OSError):
             keep_alive(client)
             keep_alive(guest)
@@ -285,12 +302,15 @@ class Gateway:
 
     async def _serve(self, guest: socket.socket) -> None:
         address, port = guest.getsockname()
-        host = self._names.name_of(IPv4Address(address)) or address
         try:
-            target = self._target(IPv4Address(address), port)
-            keep_alive(guest)
+            target = self._targets.get((address, port))
+            if target is None:
+                target = self._target(IPv4Address(address), port)
+                if len(self._targets) < _TARGETS:  # nothing that they depend on changes
+                    self._targets[address, port] = target
             await self._admitted(guest, target)
         except DeniedError as denied:
+            host = self._names.name_of(IPv4Address(address)) or address
             self._tell_denied(denied, host, port)
             verdict = Verdict(allowed=False, rule=denied.rule, code=denied.code)
             await refuse(guest, denied, sentence(verdict, host, port, denied.protocol, denied.method))
@@ -396,7 +416,7 @@ class Gateway:
             except OSError:
                 reset(server)
                 raise
-            relay = Relay(guest, server, meter)
+            relay = Relay(guest, server, meter, self._pipes)
             error = await relay.run()
             code = Denial.LIMIT_BYTES if isinstance(error, ConnectionAbortedError) else ""
             sent, received_ = relay.sent.count + len(said), relay.received.count
