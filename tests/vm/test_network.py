@@ -68,7 +68,7 @@ class Machine:
         return [it.code for it in self.events if name in {it.name, it.address} and it.code]
 
 
-def boot(stack: ExitStack, where: Path, files: Path, network: Network = NETWORK) -> Machine:
+def boot(stack: ExitStack, where: Path, files: Path, network: Network = NETWORK, hosts: str = HOSTS) -> Machine:
     """The image's files in QEMU, with this network; configured, and ready. To be called in a world."""
     made = manifest.parse((files / "manifest.json").read_bytes())
     loop, tsc = Loop(), TscClock.start()
@@ -79,7 +79,7 @@ def boot(stack: ExitStack, where: Path, files: Path, network: Network = NETWORK)
         *(kernel, initrd, rootfs, -1, -1, -1, 1, made.memory_mib, made.command_line, Acceleration.TCG, tsc.khz())
     )
     walls = stack.enter_context(jail(where))
-    preparation = Preparation(Qemu.find(), walls, spec, network=made_network(network, walls, HOSTS))
+    preparation = Preparation(Qemu.find(), walls, spec, network=made_network(network, walls, hosts))
     guest = preparation.spawn(loop, console=lambda _: None, services={})
     stack.callback(guest.close)
     machine = Machine(guest)

@@ -10,16 +10,17 @@ answers; nothing that a guest or a server wrote.
 3. Only an address that was judged is connected to, and the connected socket goes back with it.
 4. Where the plan names a proxy, that one is connected to and asked for the host: it resolves the name, and mvm doesn't.
 
-Each ask is done in a thread of its own, of so many at a time, so that one connection alone waits for a slow name or
-server.
+Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name or server. The
+threads take turns in reading asks; what more there are wait in the socket, and the gateway refuses what that doesn't
+take.
 """
 
 import os
-import queue
 import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules
@@ -29,9 +30,10 @@ from mvmnix.launch.network.sockets import keep_alive
 from mvmnix.launch.plan import UpstreamProxy
 from mvmnix.strict import MalformedError
 
-#: Asks that are done at a time; more of them wait, and beyond that are refused.
+#: Asks that are done at a time.
 _WORKERS: Final = 48
-_WAITING: Final = 256
+#: Verdicts that are known from asks before; each depends on the plan alone.
+_KNOWN: Final = 1024
 #: Seconds for one address, and addresses that are tried.
 _CONNECT: Final = 10.0
 _ADDRESSES: Final = 6
@@ -44,32 +46,51 @@ class Dialler:
     def __init__(
         self, asked: socket.socket, events: socket.socket, rules: Rules, proxy: UpstreamProxy | None = None
     ) -> None:
-        self._asked, self._events, self._rules, self._proxy = asked, events, rules, proxy
-        self._queue: queue.Queue[Ask] = queue.Queue(_WAITING)
-        self._idle = threading.Semaphore(0)
-        self._threads = 0
+        self._asked, self._events, self._proxy = asked, events, proxy
+        self._admits, self._reaches = lru_cache(_KNOWN)(rules.admits), lru_cache(_KNOWN)(rules.reaches)
+        #: Who has it reads the next ask.
+        self._turn = threading.Lock()
+        self._counting = threading.Lock()
+        self._threads = self._idle = 1
+        self._ended = threading.Event()
 
     def serve(self) -> None:
-        """Raises MalformedError for a packet that no gateway of ours sends."""
+        """Returns when the gateway has hung up, or has sent what none of ours sends, which is told then."""
         threading.stack_size(_STACK)
         self._events.send(NetworkEvent(NetworkEventKind.READY).to_bytes())
-        while packet := self._asked.recv(MOST):
-            ask = Ask.parse(packet)
-            try:
-                self._queue.put_nowait(ask)
-            except queue.Full:
-                self._reply(Reply(ask.number, Denial.GATEWAY_BUSY))
-                continue
-            if not self._idle.acquire(blocking=False) and self._threads < _WORKERS:
-                self._threads += 1
-                threading.Thread(target=self._work, daemon=True).start()
+        threading.Thread(target=self._work, daemon=True).start()
+        self._ended.wait()
 
     def _work(self) -> None:
-        while True:
-            ask = self._queue.get()
+        while (ask := self._next()) is not None:
             reply, connection = self.dial(ask)
             self._reply(reply, connection)
-            self._idle.release()
+            with self._counting:
+                self._idle += 1
+
+    def _next(self) -> Ask | None:
+        """The next ask, once it is this thread's turn; None when there will be no more. Others follow, if need be."""
+        with self._turn:
+            try:
+                packet = b"" if self._ended.is_set() else self._asked.recv(MOST)
+                ask = Ask.parse(packet) if packet else None
+            except ConnectionResetError:
+                ask = None
+            except MalformedError:
+                ask = None
+                self._events.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
+            if ask is None:
+                self._ended.set()
+                return None
+            with self._counting:
+                self._idle -= 1
+                needed = self._idle == 0 and self._threads < _WORKERS
+                if needed:
+                    self._threads += 1
+                    self._idle += 1
+            if needed:
+                threading.Thread(target=self._work, daemon=True).start()
+            return ask
 
     def _reply(self, reply: Reply, connection: socket.socket | None = None) -> None:
         with suppress(OSError):  # the gateway is gone, and so will be this process
@@ -82,7 +103,7 @@ class Dialler:
     def dial(self, ask: Ask) -> tuple[Reply, socket.socket | None]:
         """What came of it, and the connection, if there is one."""
         # 1. the rule
-        admitted = self._rules.admits(ask.rule, ask.host, ask.port)
+        admitted = self._admits(ask.rule, ask.host, ask.port)
         if not admitted.allowed:
             with suppress(OSError):
                 self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
@@ -94,7 +115,7 @@ class Dialler:
         if not addresses:
             return Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule), None
         for address in addresses:
-            verdict = self._rules.reaches(ask.rule, address, ask.port, is_own=_is_own(address))
+            verdict = self._reaches(ask.rule, address, ask.port, is_own=_is_own(address))
             if not verdict.allowed:
                 return Reply(ask.number, verdict.code, verdict.rule, _plain(address)), None
         # 3. one of them
@@ -168,10 +189,5 @@ def main(network: int, asked: int, events: int) -> None:
     """Serve; the process ends with the gateway. `network` is a file with the plan's."""
     plan = read_network(network)
     with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
-        try:
-            Dialler(asks, told, Rules(plan), plan.proxy).serve()
-        except MalformedError:
-            told.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
-        except ConnectionResetError:
-            pass
+        Dialler(asks, told, Rules(plan), plan.proxy).serve()
     os._exit(0)  # threads may wait for a name yet

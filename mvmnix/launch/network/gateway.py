@@ -18,6 +18,7 @@ that would allow it.
 """
 
 import asyncio
+import importlib
 import socket
 import sys
 import time
@@ -29,7 +30,6 @@ from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.explain import sentence
-from mvmnix.launch.network.http_relay import EndedError, HttpRelay
 from mvmnix.launch.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply, read_network
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.names import NameServer
@@ -44,7 +44,7 @@ from mvmnix.launch.network.opening import (
     write_all,
 )
 from mvmnix.launch.network.refused_packets import TCP, refused_packets
-from mvmnix.launch.network.relay import Relay
+from mvmnix.launch.network.relay import Pipes, Relay
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.sockets import keep_alive, reset
 from mvmnix.launch.network.synthetic import SyntheticAddresses
@@ -56,13 +56,21 @@ from mvmnix.strict import MalformedError
 CONNECTIONS: Final = 1024
 _QUESTIONS: Final = 64
 _EVENTS: Final = 4096
+#: Seconds for which events are gathered.
+_GATHER: Final = 0.01
 #: Seconds until the dialler has answered, and that are waited when there are no descriptors.
 _DIAL_SECONDS: Final = 75.0
 _PAUSE: Final = 0.2
+#: Destinations that are known from connections before.
+_TARGETS: Final = 1024
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 64
 #: Bytes of what the kernel tells at a time.
 _TOLD: Final = 65_536
+#: What parses names and requests takes longer to import than all else. It is, by the first of them, or after so many
+#: seconds: an mvm that is installed anew meanwhile would take it away.
+_PARSERS: Final = ("resolver", "http_relay")
+_LATER: Final = 5.0
 _UNMETERED: Final = RuleMeter(RuleLimits(), time.monotonic)
 #: Denials that another plan wouldn't have.
 _MISSING: Final = frozenset({Denial.NO_RULE, Denial.PORT_NOT_ALLOWED, Denial.METHOD, Denial.PATH})
@@ -96,7 +104,7 @@ class DiallerClient:
         """`gone` is called when the dialler has ended, or says what it never does."""
         self._end, self._gone = end, gone
         self._number = 0
-        self._asked: dict[int, asyncio.Future[tuple[Reply, socket.socket | None]]] = {}
+        self._asked: dict[int, _Waiting] = {}
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to it."""
@@ -123,15 +131,19 @@ class DiallerClient:
     async def dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
         """The address, and a connection to it. Raises DeniedError."""
         self._number = number = (self._number + 1) & 0xFFFFFFFF
-        waiting = self._asked[number] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        waiting: _Waiting = loop.create_future()
+        self._asked[number] = waiting
+        late = loop.call_later(_DIAL_SECONDS, _fail_late, waiting)
         try:
             self._end.send(Ask(number, rule, host, port).to_bytes())
-            reply, connection = await asyncio.wait_for(waiting, _DIAL_SECONDS)
+            reply, connection = await waiting
         except TimeoutError as error:
             raise DeniedError(Denial.CONNECT_FAILED, rule) from error
         except OSError as error:  # BlockingIOError: it reads nothing any more
             raise DeniedError(Denial.GATEWAY_BUSY, rule) from error
         finally:
+            late.cancel()
             self._asked.pop(number, None)
         if reply.code is not None or connection is None:
             if connection is not None:
@@ -141,39 +153,56 @@ class DiallerClient:
         return reply.address, connection
 
 
+type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
+
+
+def _fail_late(waiting: _Waiting) -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())
+
+
 class Events:
-    """What the supervisor is told, in order; it may be slow, and then the gateway accepts nothing more."""
+    """What the supervisor is told, in order; it may be slow, and then the gateway accepts nothing more.
+
+    Events are gathered for a moment, so that the guest's connections don't wait for their telling.
+    """
 
     def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
         self._end, self._gone = end, gone
-        self._waiting: list[bytes] = []
+        self._waiting: list[NetworkEvent] = []
+        self._gathers = self._writes = False
         self._room = asyncio.Event()
         self._room.set()
 
     def tell(self, event: NetworkEvent) -> None:
         """Send it, or keep it until that is possible."""
-        self._waiting.append(event.to_bytes())
-        if len(self._waiting) == 1:
-            self._flush()
+        self._waiting.append(event)
+        if not self._gathers and not self._writes:
+            self._gathers = True
+            asyncio.get_running_loop().call_later(_GATHER, self._send)
+        if len(self._waiting) >= _EVENTS:
+            self._room.clear()
 
-    def _flush(self) -> None:
+    def _send(self) -> None:
+        self._gathers = False
         loop, fd = asyncio.get_running_loop(), self._end.fileno()
         sent = 0
         try:
-            for packet in self._waiting:
-                self._end.send(packet, socket.MSG_DONTWAIT)
+            for event in self._waiting:
+                self._end.send(event.to_bytes(), socket.MSG_DONTWAIT)
                 sent += 1
         except BlockingIOError:
-            loop.add_writer(fd, self._flush)
+            if not self._writes:
+                self._writes = True
+                loop.add_writer(fd, self._send)
         except OSError:
             self._gone()
             return
         del self._waiting[:sent]
-        if not self._waiting:
+        if not self._waiting and self._writes:
+            self._writes = False
             loop.remove_writer(fd)
-        if len(self._waiting) >= _EVENTS:
-            self._room.clear()
-        else:
+        if len(self._waiting) < _EVENTS:
             self._room.set()
 
     async def room(self) -> None:
@@ -192,6 +221,8 @@ class Gateway:
         self._events = Events(sockets.events, self._ended.set)
         self._dialler = DiallerClient(sockets.dialler, self._ended.set)
         self._meters: dict[str, RuleMeter] = {}
+        self._targets: dict[tuple[str, int], Target] = {}
+        self._pipes = Pipes()
         self._open: set[asyncio.Task[None]] = set()
         self._resolver = NameServer(self._rules, self._names, self._events, time.monotonic)
 
@@ -199,6 +230,7 @@ class Gateway:
         """Serve until the supervisor or the dialler is gone."""
         loop = asyncio.get_running_loop()
         self._dialler.start(loop)
+        keep_alive(self._sockets.connections)  # those that are accepted have it from there
         self._resolver.start(loop, self._sockets.datagrams)
         accepting = (
             asyncio.create_task(self._accept(self._sockets.connections, self._serve, CONNECTIONS)),
@@ -207,6 +239,7 @@ class Gateway:
         loop.add_reader(self._sockets.events.fileno(), self._handed_over)
         loop.add_reader(self._sockets.refused.fileno(), self._packets_refused)
         self._events.tell(NetworkEvent(NetworkEventKind.READY))
+        loop.call_later(_LATER, _import_parsers)
         await self._ended.wait()
         for task in accepting:
             task.cancel()
@@ -269,7 +302,7 @@ class Gateway:
         task.add_done_callback(self._open.discard)
 
     async def _carry_in(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
-        relay = Relay(client, guest, _UNMETERED)
+        relay = Relay(client, guest, _UNMETERED, self._pipes)
         with suppress(OSError):
             keep_alive(client)
             keep_alive(guest)
@@ -285,12 +318,15 @@ class Gateway:
 
     async def _serve(self, guest: socket.socket) -> None:
         address, port = guest.getsockname()
-        host = self._names.name_of(IPv4Address(address)) or address
         try:
-            target = self._target(IPv4Address(address), port)
-            keep_alive(guest)
+            target = self._targets.get((address, port))
+            if target is None:
+                target = self._target(IPv4Address(address), port)
+                if len(self._targets) < _TARGETS:  # nothing that they depend on changes
+                    self._targets[address, port] = target
             await self._admitted(guest, target)
         except DeniedError as denied:
+            host = self._names.name_of(IPv4Address(address)) or address
             self._tell_denied(denied, host, port)
             verdict = Verdict(allowed=False, rule=denied.rule, code=denied.code)
             await refuse(guest, denied, sentence(verdict, host, port, denied.protocol, denied.method))
@@ -347,6 +383,8 @@ class Gateway:
             raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)
 
     async def _carry_http(self, guest: socket.socket, target: Target, said: bytes, deadline: float) -> None:
+        from mvmnix.launch.network.http_relay import EndedError, HttpRelay  # noqa: PLC0415 - `_PARSERS`
+
         relay = HttpRelay(self._rules, target.host, target.port, lambda rule: self._meter(self._rules.rule(rule)))
         try:
             first = await relay.first(guest, said, deadline)
@@ -394,7 +432,7 @@ class Gateway:
             except OSError:
                 reset(server)
                 raise
-            relay = Relay(guest, server, meter)
+            relay = Relay(guest, server, meter, self._pipes)
             error = await relay.run()
             code = Denial.LIMIT_BYTES if isinstance(error, ConnectionAbortedError) else ""
             sent, received_ = relay.sent.count + len(said), relay.received.count
@@ -414,6 +452,11 @@ class Gateway:
         if rule.id not in self._meters:
             self._meters[rule.id] = RuleMeter(rule.limits, asyncio.get_running_loop().time)
         return self._meters[rule.id]
+
+
+def _import_parsers() -> None:
+    for name in _PARSERS:
+        importlib.import_module(f"mvmnix.launch.network.{name}")
 
 
 async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection: socket.socket) -> None:

@@ -10,6 +10,7 @@ was written by a process of ours, or by one that a stranger has taken over.
 """
 
 import os
+import re
 import socket
 import struct
 from dataclasses import dataclass
@@ -126,39 +127,63 @@ class NetworkEvent:
         return {"kind": self.kind} | {name: value for name, value in said.items() if value}
 
     def to_bytes(self) -> bytes:
-        """As a packet."""
-        return canonical(self.fields())
+        """As a packet: all fields in their order, parted by NUL."""
+        texts = f"{self.kind}\0{self.rule}\0{self.code}\0{self.name}\0{self.address}\0{self.flag}"
+        return f"{texts}\0{self.port}\0{self.sent}\0{self.received}\0{self.slot}".encode("ascii")
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
         """Raises MalformedError."""
-        return read(parse_json(data), "event", cls.read)
+        found = _EVENT.fullmatch(data)
+        if found is None:
+            raise MalformedError("not an event of the gateway's or the dialler's")
+        kind, rule, code, name, address, flag = (each.decode("ascii") for each in found.group(1, 2, 3, 4, 5, 6))
+        port, sent, received, slot = map(int, found.group(7, 8, 9, 10))
+        if kind not in _KINDS or port > _LARGEST_PORT or max(sent, received) > _LARGEST_COUNT or slot > _LARGEST_SLOT:
+            raise MalformedError("not an event of the gateway's or the dialler's")
+        return cls(NetworkEventKind(kind), rule, code, name, address, port, sent, received, flag, slot)
 
     @classmethod
     def read(cls, record: Record) -> Self:
         """As `fields` has it."""
 
         def text(name: str, pattern: str) -> str:
-            return record.text(name, pattern, 400) if record.has(name) else ""
+            return record.text(name, pattern, _LONGEST_FLAG) if record.has(name) else ""
 
         def number(name: str, most: int) -> int:
             return record.integer(name, 0, most) if record.has(name) else 0
 
         return cls(
             kind=record.choice("kind", NetworkEventKind),
-            rule=text("rule", r"[a-z0-9][a-z0-9.-]{0,63}"),
-            code=text("code", r"[a-z-]{1,40}"),
-            name=text("name", r"[!-~]{1,255}"),
-            address=text("address", r"[0-9a-f:.]{2,45}"),
+            rule=text("rule", _TEXTS["rule"]),
+            code=text("code", _TEXTS["code"]),
+            name=text("name", _TEXTS["name"]),
+            address=text("address", _TEXTS["address"]),
             port=number("port", _LARGEST_PORT),
-            sent=number("sent", 2**53 - 1),
-            received=number("received", 2**53 - 1),
-            flag=text("flag", r"[ -~]{1,400}"),
-            slot=number("slot", 2**16 - 1),
+            sent=number("sent", _LARGEST_COUNT),
+            received=number("received", _LARGEST_COUNT),
+            flag=text("flag", _TEXTS["flag"]),
+            slot=number("slot", _LARGEST_SLOT),
         )
 
 
 _FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received", "flag", "slot")
+_LONGEST_FLAG: Final = 400
+_LARGEST_COUNT, _LARGEST_SLOT = 2**53 - 1, 2**16 - 1
+_KINDS: Final = frozenset(map(str, NetworkEventKind))
+#: What a text is, where there is one.
+_TEXTS: Final = {
+    "rule": r"[a-z0-9][a-z0-9.-]{0,63}",
+    "code": r"[a-z-]{1,40}",
+    "name": r"[!-~]{1,255}",
+    "address": r"[0-9a-f:.]{2,45}",
+    "flag": f"[ -~]{{1,{_LONGEST_FLAG}}}",
+}
+_EVENT: Final = re.compile(
+    "\0".join(
+        (r"([a-z-]{1,20})", *(f"((?:{it})?)" for it in _TEXTS.values()), *([r"(0|[1-9][0-9]{0,15})"] * 4))
+    ).encode()
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,18 +3,22 @@
 1. A name that the rules resolve has one synthetic address, for the machine's life.
 2. Questions are counted, and bounded in a time: a guest that asks for more gets no answer, and it is told once.
 3. Of each name the first answer and the first refusal is an event, up to a bound; the rest is counted.
+
+What reads a question takes longer to import than all else here, so it isn't before it is needed (gateway.py).
 """
 
 import asyncio
 import socket
 from collections.abc import Callable
 from ipaddress import IPv4Address
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.launch.network.resolver import Outcome, Reply, reply_to
 from mvmnix.launch.network.synthetic import SyntheticAddresses
+
+if TYPE_CHECKING:
+    from mvmnix.launch.network.resolver import Reply
 
 _DATAGRAM: Final = 4096
 #: Questions that are answered one after another before anything else is looked at.
@@ -82,8 +86,10 @@ class NameServer:
             self._once("", Denial.LIMIT_LOOKUPS, Verdict(allowed=False, code=Denial.LIMIT_LOOKUPS))
             return b""
         self._verdict = None
-        reply = reply_to(query, self._address_of)
-        self._tell(reply)
+        from mvmnix.launch.network import resolver  # noqa: PLC0415 - a guest that boots asks nothing yet
+
+        reply = resolver.reply_to(query, self._address_of)
+        self._tell(reply, blocked=reply.outcome is resolver.Outcome.BLOCKED)
         return reply.message
 
     def _may_ask(self) -> bool:
@@ -104,8 +110,8 @@ class NameServer:
             self._verdict = Verdict(allowed=False, rule=self._verdict.rule, code=Denial.LIMIT_LOOKUPS)
         return address
 
-    def _tell(self, reply: Reply) -> None:
-        if reply.asked is None or (self._verdict is None and reply.outcome is not Outcome.BLOCKED):
+    def _tell(self, reply: "Reply", *, blocked: bool) -> None:
+        if reply.asked is None or (self._verdict is None and not blocked):
             return
         verdict = self._verdict or Verdict(allowed=False, code=Denial.BAD_NAME)
         self._once(reply.asked.name[:_LONGEST], verdict.code or "", verdict)

@@ -14,10 +14,10 @@ It is started by namespace.py with a socket and the ranges that are taken, and r
 From then on the namespace has no process: it is there as long as one of these descriptors is.
 """
 
+import _socket as socket  # what `socket` has besides takes as long to import as all else here
 import errno
 import fcntl
 import os
-import socket
 import struct
 import sys
 from typing import Final
@@ -92,8 +92,8 @@ def main(told: socket.socket, broker: socket.socket | None, nft: str, ranges: li
     tap = _tap(broker)  # 3
     _configure(ranges)  # 4
     sockets = _sockets(inbound)  # 5
-    fds = [tap, *(one.fileno() for one in sockets)]
-    socket.send_fds(told, [bytes([len(fds)])], fds)  # 6
+    fds = (tap, *(one.fileno() for one in sockets))
+    _send(told, bytes([len(fds)]), fds)  # 6
     os.execve(nft, [nft, "-j", "-f", "-"], {"LC_ALL": "C"})  # noqa: S606 - an absolute path, constants
 
 
@@ -140,21 +140,27 @@ def _opened_by(broker: socket.socket) -> int:
     """/dev/net/tun, for this namespace. Raises OSError."""
     namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours:
-        with theirs:
-            socket.send_fds(broker, [_REQUEST_TUN], [theirs.fileno(), namespace])
-        os.close(namespace)
-        said, found, _, _ = socket.recv_fds(ours, _ANSWER, 1)
-    if not found:
+    _send(broker, _REQUEST_TUN, (theirs.fileno(), namespace))
+    theirs.close()
+    os.close(namespace)
+    said, ancillary, _, _ = ours.recvmsg(_ANSWER, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
+    ours.close()
+    if not ancillary:
         raise PermissionError(errno.EACCES, said.decode(errors="replace") or os.strerror(errno.EACCES), _TUN)
-    os.set_inheritable(found[0], False)
-    return found[0]
+    (fd,) = struct.unpack_from("=i", ancillary[0][2])
+    return int(fd)
+
+
+def _send(end: socket.socket, packet: bytes, fds: tuple[int, ...]) -> None:
+    """A packet with descriptors (unix(7), SCM_RIGHTS)."""
+    end.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"={len(fds)}i", *fds))])
 
 
 def _configure(ranges: list[str]) -> None:
     """Steps 3 and 4, by netlink. Raises OSError."""
     index = socket.if_nametoindex(DEVICE)
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as netlink:
+    netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)
+    try:
         netlink.bind((0, 0))
         mac = _attribute(1, _mac(GATEWAY_MAC))  # IFLA_ADDRESS
         ask(netlink, _NEWLINK, 0, struct.pack("=BxHiII", 0, 0, index, _NOARP, _NOARP), mac)
@@ -172,6 +178,8 @@ def _configure(ranges: list[str]) -> None:
             head = struct.pack("=BBBBBBBBI", socket.AF_INET, int(bits), 0, 0, _MAIN, _STATIC, _HOST, _LOCAL, 0)
             route = _attribute(1, socket.inet_aton(address)) + _attribute(4, struct.pack("=I", index))  # RTA_DST, _OIF
             ask(netlink, _NEWROUTE, _CREATE | _EXCLUSIVE, head, route)
+    finally:
+        netlink.close()
 
 
 def ask(netlink: socket.socket, kind: int, flags: int, head: bytes, attributes: bytes) -> None:
@@ -227,7 +235,7 @@ def _heard() -> socket.socket:
 if __name__ == "__main__":
     told, *asked = (socket.socket(fileno=int(fd)) for fd in sys.argv[1].split(","))
     for end in (told, *asked):
-        end.set_inheritable(False)
+        os.set_inheritable(end.fileno(), False)
     try:
         main(told, asked[0] if asked else None, sys.argv[2], sys.argv[4:], int(sys.argv[3]))
     except OSError as error:

@@ -20,8 +20,10 @@ from mvmnix.sandbox import Candidates
 
 PYTHON: Final = Candidates("Python 3", ("/usr/bin/python3", "/usr/bin/python3.13"), "apt-get install python3")
 _CODE: Final = "/code"
+#: asyncio does without ssl where there is none, and is imported sooner.
 _START: Final = f"""
 import sys
+sys.modules["ssl"] = None
 sys.path.append({_CODE!r})
 from mvmnix.launch.network.%s import main
 main(*map(int, sys.argv[1:]))

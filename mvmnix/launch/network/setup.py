@@ -1,8 +1,10 @@
 """Makes a plan's network ready for a machine: its namespace, its gateway and its dialler, all of them or none.
 
-1. The namespace, whose rules hold before the hypervisor has the guest's device.
+1. The namespace, whose rules hold before the hypervisor has the guest's device. It is made while the rest of a machine
+   is prepared: what lasts is the start of a process.
 2. Sandboxes for the two processes; what the host lacks is refused, and nothing is opened instead.
-3. Both start before the hypervisor. What the guest sends before they serve waits in sockets.
+3. Both start beside the hypervisor, whose guest takes longer to boot than they to serve. What it sends before that
+   waits in sockets, and no machine is ready before both are.
 4. If one of them ends, so does the other: no packet passes any more, since no process is left that accepts.
 """
 
@@ -54,18 +56,24 @@ class MachineNetwork:
     def __init__(self) -> None:
         """Made by `ready`."""
         self._stack = ExitStack()
+        self._making: namespace.Making | None = None
         self._namespace: namespace.Namespace | None = None
         self._gateway: NetworkProcess | None = None
         self._dialler: NetworkProcess | None = None
         self._given: tuple[int, ...] = ()
         self._ends: list[socket.socket] = []
         self._ports = PublishedPorts(())
+        #: Conversations with those that don't serve yet.
+        self._starting: set[socket.socket] = set()
         #: The guest's device, which is the hypervisor's.
-        self.tap: int | None = None
+        self._tap: int | None = None
 
     @classmethod
     def ready(cls, network: Network, jail: Jail) -> Self:
-        """Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError."""
+        """Begin to make the namespace, and make the rest; `attachment` waits for it.
+
+        Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError.
+        """
         self = cls()
         try:
             self._make(network, jail)
@@ -78,18 +86,9 @@ class MachineNetwork:
         self._ports = PublishedPorts.listen(network.ports)
         self._stack.callback(self._ports.close)
         inbound = namespace.INBOUND if network.ports else 0
-        making = namespace.Making(taken_by(network), inbound=inbound)  # 1, while the rest is made
-        try:
-            self._prepare(network, jail)  # 2
-        except BaseException:
-            making.abandon()
-            raise
-        made = self._namespace = making.finish()
-        self.tap = made.tap
-        self._stack.callback(self.release)
-        self._stack.callback(made.close)
-
-    def _prepare(self, network: Network, jail: Jail) -> None:
+        self._making = namespace.Making(taken_by(network), inbound=inbound)  # 1
+        self._stack.callback(self._abandon)
+        # 2
         python, found = locate(PYTHON), code()
         for fd in found.values():
             self._stack.callback(os.close, fd)
@@ -106,21 +105,42 @@ class MachineNetwork:
 
     @property
     def attachment(self) -> NetworkAttachment:
-        """The guest's device, for the hypervisor. Raises ValueError once it was released."""
-        if self.tap is None:
+        """The guest's device, for the hypervisor, once the rules hold.
+
+        Raises RefusedError [network-unavailable], ValueError once it was released.
+        """
+        self._made()
+        if self._tap is None:
             raise ValueError("the device is the hypervisor's already")
-        return NetworkAttachment(self.tap, namespace_setup.GUEST_MAC)
+        return NetworkAttachment(self._tap, namespace_setup.GUEST_MAC)
+
+    def _made(self) -> namespace.Namespace:
+        making, self._making = self._making, None
+        if making is not None:
+            self._namespace = making.finish()
+            self._tap = self._namespace.tap
+            self._stack.callback(self.release)
+            self._stack.callback(self._namespace.close)
+        if self._namespace is None:
+            raise ValueError("a network that isn't ready")
+        return self._namespace
+
+    def _abandon(self) -> None:
+        making, self._making = self._making, None
+        if making is not None:
+            making.abandon()
 
     def start(self) -> None:
-        """Start both, from the thread that will live as long. Raises ProcessError."""
-        made = self._namespace
-        if self._gateway is None or self._dialler is None or made is None:
+        """Start both, from the thread that will live as long. Raises ProcessError, and what `attachment` raises."""
+        made = self._made()
+        if self._gateway is None or self._dialler is None:
             raise ValueError("a network that isn't ready")
         # 3. both processes
         asking, asked = pair()
         ours, gateways = pair()
         also_ours, diallers = pair()
         self._ends = [ours, also_ours]
+        self._starting = {ours, also_ours}
         for end in self._ends:
             end.setblocking(False)
             self._stack.callback(end.close)
@@ -137,6 +157,7 @@ class MachineNetwork:
         def end() -> None:
             if not over:
                 over.append(None)
+                self._starting.clear()
                 self.kill_soon()  # 4
                 ended()
 
@@ -146,6 +167,11 @@ class MachineNetwork:
             one.watch(loop, end)
         if self._namespace is not None:
             self._ports.watch(loop, self._namespace.inbound, self._hand_over, told)
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether one of the processes doesn't serve yet, and neither has ended."""
+        return bool(self._starting)
 
     def _hand_over(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
         """Give the gateway both ends of a connection into the guest. Raises OSError."""
@@ -170,6 +196,8 @@ class MachineNetwork:
                 break
             if event.kind is NetworkEventKind.INBOUND_CLOSED:
                 self._ports.give_back(event.slot)
+            if event.kind is NetworkEventKind.READY:
+                self._starting.discard(end)
             told(event)
             if event.kind is NetworkEventKind.BREACH:
                 break
@@ -185,9 +213,9 @@ class MachineNetwork:
 
     def release(self) -> None:
         """Close what is the hypervisor's, once it has it or will never have it."""
-        if self.tap is not None:
-            os.close(self.tap)
-            self.tap = None
+        if self._tap is not None:
+            os.close(self._tap)
+            self._tap = None
 
     @property
     def last_words(self) -> tuple[str, ...]:

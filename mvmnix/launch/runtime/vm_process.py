@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent import Channel, ServiceFactory
+from mvmnix.launch.agent import Channel, ChannelClosedError, ServiceFactory
 from mvmnix.launch.data import PreparedDisk
 from mvmnix.launch.loop import Loop, Timer
 from mvmnix.launch.network import MachineNetwork, NetworkEvent
@@ -85,6 +85,7 @@ class Preparation:
         self.shares = shares or Shares()
         self._disk = disk
         self.network = network
+        attachment = None if network is None else network.attachment
         self._sockets = _Sockets.make()
         self._spec = replace(
             partial_spec,
@@ -94,7 +95,7 @@ class Preparation:
             memory=self.shares.memory,
             shares=self.shares.attachments,
             data=None if disk is None else disk.attachment,
-            network=partial_spec.network if network is None else network.attachment,
+            network=attachment,
         )
         self.invocation: Invocation = hypervisor.invocation(self._spec)
         try:
@@ -118,10 +119,15 @@ class Preparation:
             # it waits in the socket until the hypervisor reads it, so that mvm doesn't have to wait for a greeting
             self._sockets.monitor[0].sendall(monitor.greeting())
             self.shares.start()
-            if self.network is not None:
-                self.network.start()  # before the hypervisor: what its guest sends is answered from the first packet on
             process = HypervisorProcess.spawn(self.invocation, self._spec.descriptors, self._sandbox)
         except BaseException:
+            self.discard()
+            raise
+        try:
+            if self.network is not None:
+                self.network.start()  # while the guest boots: `Guest.wait_network`
+        except BaseException:
+            process.close()
             self.discard()
             raise
         self._let_go()
@@ -266,6 +272,15 @@ class Guest:
         ended_itself = self.process.status not in {None, 0, -signal.SIGKILL}
         network = None if self.network is None else self.network.failure()
         return self.shares.failure() or network or (self.process.failure() if ended_itself else None)
+
+    def wait_network(self) -> None:
+        """Wait until the guest's network serves it, or has ended, if it has one. Raises ChannelClosedError."""
+        if self.network is None:
+            return
+        while self.network.is_starting and not self.process.ended:
+            self._loop.turn()
+        if self.process.ended:
+            raise ChannelClosedError("the guest was ended before its network served it")
 
     def kill(self) -> None:
         """End the hypervisor now."""

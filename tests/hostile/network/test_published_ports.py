@@ -66,7 +66,7 @@ def test_more_connections_than_there_are_sockets_are_reset(tmp_path: Path) -> No
         for one in held:
             one.sendall(b"x")
             assert one.recv(1) == b"x"
-        with socket.create_connection(("127.0.0.1", 8080), 10) as client, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", 8080), 10) as client:
             client.recv(1)
         for one in held:
             one.close()

@@ -277,7 +277,7 @@ def machine(
         loop = Loop()
         stack.callback(loop.close)
         stack.callback(network.close, loop)
-        guest = Guest(os.dup(network.tap or 0))
+        guest = Guest(os.dup(network.attachment.tap))
         stack.callback(guest.close)
         network.start()
         network.release()

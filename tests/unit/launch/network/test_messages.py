@@ -51,17 +51,26 @@ def test_what_no_gateway_of_ours_asks(data: bytes) -> None:
     "data",
     [
         b"",
-        b"{}",
-        b'{"kind":"opened","rule":"No"}',
-        b'{"kind":"other"}',
-        b'{"kind":"opened","port":65536}',
-        b'{"kind":"denied","name":"a\\u001b[2J"}',
-        b'{"kind":"opened","more":1}',
+        b"opened",
+        b"opened\0No\0\0\0\0\x000\x000\x000\x000",
+        b"other\0\0\0\0\0\x000\x000\x000\x000",
+        b"opened\0\0\0\0\0\x0065536\x000\x000\x000",
+        b"opened\0\0\0\0\0\x0001\x000\x000\x000",
+        b"opened\0\0\0\0\0\x000\x000\x009007199254740992\x000",
+        b"opened\0\0\0\0\0\x000\x000\x000\x0065536",
+        b"denied\0\0\0a\x1b[2J\0\0\x000\x000\x000\x000",
+        b"denied\0\0\0\xc3\xa9\0\0\x000\x000\x000\x000",
+        b"opened\0\0\0\0\0\x000\x000\x000\x000\0",
+        b"opened\0\0\0\0\0\x000\x000\x000\x000\n",
     ],
 )
 def test_what_no_process_of_ours_tells(data: bytes) -> None:
     with pytest.raises(MalformedError):
         NetworkEvent.parse(data)
+
+
+def test_a_packet_without_texts_is_one() -> None:
+    assert NetworkEvent.parse(b"opened\0\0\0\0\0\x000\x000\x000\x000") == NetworkEvent(NetworkEventKind.OPENED)
 
 
 @given(st.binary(max_size=MOST))

@@ -33,6 +33,9 @@ class PlayedNetwork(MachineNetwork):
     """One that has no process: the test tells what its gateway would."""
 
     made: ClassVar[list["PlayedNetwork"]]
+    #: What is done once it is watched, by the loop; and whether its processes can't be started.
+    when_watched: ClassVar[Callable[["PlayedNetwork"], None]] = lambda _: None
+    broken: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,10 +50,13 @@ class PlayedNetwork(MachineNetwork):
     @override
     def start(self) -> None:
         self.calls.append("start")
+        if self.broken:
+            raise MvmnixError("no process can be started")
 
     @override
     def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
         self.told, self.ended = told, ended
+        loop.after(0.5, lambda: type(self).when_watched(self))
 
     @override
     def release(self) -> None:
@@ -72,6 +78,8 @@ def here(tmp_path: Path) -> Iterator[House]:
 @pytest.fixture(autouse=True)
 def played(monkeypatch: pytest.MonkeyPatch) -> list[PlayedNetwork]:
     PlayedNetwork.made = []
+    PlayedNetwork.when_watched = lambda _: None
+    PlayedNetwork.broken = False
     monkeypatch.setattr(MachineNetwork, "ready", lambda _network, _jail: PlayedNetwork())
     return PlayedNetwork.made
 
@@ -110,6 +118,29 @@ def test_verdicts_are_kept_counted_and_told(here: House, played: list[PlayedNetw
         "rules": Network(RULES).digest.hex,
         "log": Digest.of(file.read_bytes()).hex,
     }
+
+
+def test_a_machine_is_not_ready_before_its_network_serves(
+    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serves(network: PlayedNetwork) -> None:
+        monkeypatch.setattr(PlayedNetwork, "is_starting", False)
+        network.calls.append("serves")
+
+    monkeypatch.setattr(PlayedNetwork, "is_starting", True)
+    PlayedNetwork.when_watched = serves
+    with here.plan(network=Network(RULES)) as plan:
+        machine = start_machine(plan, here.host())
+        assert played[0].calls == ["start", "serves"]
+        machine.stop()
+
+
+def test_a_network_that_can_not_be_started_leaves_no_hypervisor(here: House, played: list[PlayedNetwork]) -> None:
+    PlayedNetwork.broken = True
+    with here.plan(network=Network(RULES)) as plan, pytest.raises(MvmnixError, match="no process can be started"):
+        start_machine(plan, here.host())
+    assert played[0].calls[:2] == ["start", "close"]
+    assert here.log()[-1].kind is RecordKind.END
 
 
 def test_a_machine_ends_with_its_gateway(here: House, played: list[PlayedNetwork]) -> None:
