@@ -110,7 +110,7 @@ def log(machine: str, *, follow: bool, as_json: bool) -> None:
 
 
 @net.command()
-@click.argument("code", type=click.Choice([it.value for it in Denial]))
+@click.argument("code", type=click.Choice([it.value for it in Denial]), metavar="CODE")
 @_JSON
 def explain(code: str, as_json: bool) -> None:
     """Say what the CODE of a refusal means, and what to do about it."""
