@@ -16,6 +16,7 @@ import statistics
 import struct
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,21 +26,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from bench.commands import opened
 from bench.memory import descendants
-from bench.pairs import pair
+from bench.pairs import Pair, Times
 from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
-from mvmnix.api.context import Context
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines import registry
 from mvmnix.launch.network import GUEST_NETWORK
 from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.launch.plan import Network
 from mvmnix.launch.plan.network import parse_rules
+from mvmnix.launch.runtime.machine import Machine as Started
 from mvmnix.model import User, Verb, Workload
-from mvmnix.roots import Roots
 from tests.conftest import commit
 from tests.hostile.network.world import PUBLIC, ip, own_network
 from tests.vm.test_network import Machine, boot
@@ -52,6 +52,7 @@ _HOSTS = f"{PUBLIC} {_PLAIN} {_NAMED}\n"
 _RULES = [
     f"{protocol}:{name}:{port}" for protocol, name in (("tcp", _PLAIN), ("tls", _NAMED)) for port in range(7001, 7004)
 ]
+_RULE = ("--allow", f"tcp:{PUBLIC}:7003")
 _BYTES = 64 << 20
 _CONNECTIONS, _AT_ONCE = 300, 16
 _ECHOES = 200
@@ -240,45 +241,51 @@ type _Taken = dict[str, tuple[float, int, int]]
 
 
 def _show_processes(console: Console, place: Place) -> None:
-    """What the processes of a machine take before, and after connections, of which the first thousand warm them up."""
+    """What the processes of a machine take before, and after connections, of which the first thousand warm them up.
+
+    The supervisor is this process.
+    """
+    bundle = _plan(place, *_RULE)
     looks: list[tuple[str, _Taken]] = []
     with ExitStack() as stack:
         where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mvmnix-bench-")))
         stack.enter_context(own_network([PUBLIC]))
         program = _compiled(where)
         stack.enter_context(_serving(program))
-        machine = _launched(place)
-        stack.callback(place.mvm, "kill", machine)
+        _, machine = stack.enter_context(opened(place, bundle))
         install = ("/bin/busybox", "sh", "-c", "cat > /tmp/peer; chmod 755 /tmp/peer")
-        place.home.mvm("exec", "-i", machine, "--", *install, stdin=program.read_bytes()).check_returncode()
-        looks.append(("ready", _processes(place, machine)))
+        _run(machine, *install, stdin=program.read_bytes())
+        looks.append(("ready", _processes()))
         for count in (1000, 10_000):
-            place.mvm("exec", machine, "--", "/tmp/peer", "connect", PUBLIC, "-", str(count), str(_AT_ONCE))
-            looks.append((f"{count} connections later", _processes(place, machine)))
+            _run(machine, "/tmp/peer", "connect", PUBLIC, "-", str(count), str(_AT_ONCE))
+            looks.append((f"{count} connections later", _processes()))
     table = Table("when", *looks[0][1], title="PSS in MiB, descriptors, threads")
     for when, taken in looks:
         table.add_row(when, *(f"{pss:.1f}, {fds}, {threads}" for pss, fds, threads in taken.values()))
     console.print(table)
 
 
-def _launched(place: Place) -> str:
+def _plan(place: Place, *options: str) -> bytes:
+    """A signed plan for the image."""
     made, signed = (place.home.path / f"network.{name}" for name in ("json", "sigstore.json"))
     reference = f"path:{place.tree}?dir=guests/connected"
-    command = ("/bin/busybox", "sleep", "100000")
-    rule = ("--allow", f"tcp:{PUBLIC}:7003", "--verb", "exec", "--timeout", "86400")
-    place.mvm("plan", "create", *rule, "--out", made, reference, "--", *command)
+    place.mvm("plan", "create", *options, "--verb", "exec", "--out", made, reference, "--", *TRUE)
     place.mvm("plan", "sign", made, "--out", signed)
-    return place.mvm("launch", "--detach", signed).stdout.decode().strip()
+    return signed.read_bytes()
 
 
-def _processes(place: Place, machine: str) -> _Taken:
-    with Roots.from_environment(place.home.environment) as roots, Context(roots) as rooms:
-        supervisor = registry.find_machine(rooms.machines, machine).supervisor or 0
-    found = {"supervisor": _taken(supervisor)}
-    for process in descendants(supervisor):
+def _run(machine: Started, *argv: str, stdin: bytes = b"") -> None:
+    said = bytearray()
+    end = machine.exec(argv, environment={}, stdout=said.extend, stderr=said.extend, stdin=stdin)
+    if end.exit_code != 0:
+        raise RuntimeError(f"{argv}: {end} {said.decode(errors='replace')}")
+
+
+def _processes() -> _Taken:
+    found = {"supervisor": _taken(os.getpid())}
+    for process in descendants(os.getpid()):
         words = Path(f"/proc/{process}/cmdline").read_text()
-        name = Path(words.split("\0", maxsplit=1)[0]).name
-        if name.startswith("python"):
+        if Path(words.split("\0", maxsplit=1)[0]).name.startswith("python") and "mvmnix.launch.network" in words:
             found["gateway" if ".gateway " in words else "dialler"] = _taken(process)
     return found
 
@@ -290,10 +297,15 @@ def _taken(process: int) -> tuple[float, int, int]:
 
 
 def _show_starts(console: Console, place: Place, rounds: int) -> None:
-    def run(*options: str) -> None:
-        place.mvm("run", *options, "./guests/connected", "--", *TRUE)
-
-    found = pair(lambda: run("--allow", f"tcp:{PUBLIC}:7003"), run, rounds=rounds)
-    table = Table("with a network", "without", "difference", "asked", title="mvm run … true, in seconds")
+    """From a signed plan to a machine that is ready: with a network, and without."""
+    plans = [_plan(place, *_RULE), _plan(place)]
+    taken: list[list[float]] = [[], []]
+    for _ in range(rounds + 1):
+        for plan, times in zip(plans, taken, strict=True):
+            begin = time.monotonic()
+            with opened(place, plan):
+                times.append(time.monotonic() - begin)
+    found = Pair(*(Times(tuple(times[1:])) for times in taken))
+    table = Table("with a network", "without", "difference", "asked", title="machine start, in seconds")
     table.add_row(str(found.ours), str(found.theirs), f"{found.difference:+.3f}", "at most 0.060")
     console.print(table)
