@@ -27,6 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final
+from weakref import WeakValueDictionary
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.explain import sentence
@@ -58,6 +59,10 @@ _QUESTIONS: Final = 64
 _EVENTS: Final = 4096
 #: Seconds for which events are gathered.
 _GATHER: Final = 0.01
+#: Asks that the dialler has at once, fewer than it takes (dialler.py), and those of one host, which may be slow: others
+#: wait for their turn.
+_ASKS: Final = 192
+_ASKS_OF_HOST: Final = 16
 #: Seconds until the dialler has answered, and that are waited when there are no descriptors.
 _DIAL_SECONDS: Final = 75.0
 _PAUSE: Final = 0.2
@@ -105,6 +110,8 @@ class DiallerClient:
         self._end, self._gone = end, gone
         self._number = 0
         self._asked: dict[int, _Waiting] = {}
+        self._room = asyncio.Semaphore(_ASKS)
+        self._hosts = WeakValueDictionary[str, asyncio.Semaphore]()  # those that are being dialled
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to it."""
@@ -130,6 +137,11 @@ class DiallerClient:
 
     async def dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
         """The address, and a connection to it. Raises DeniedError."""
+        turn = self._hosts.setdefault(host, asyncio.Semaphore(_ASKS_OF_HOST))
+        async with turn, self._room:
+            return await self._dial(rule, host, port)
+
+    async def _dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
         self._number = number = (self._number + 1) & 0xFFFFFFFF
         loop = asyncio.get_running_loop()
         waiting: _Waiting = loop.create_future()
@@ -148,7 +160,8 @@ class DiallerClient:
         if reply.code is not None or connection is None:
             if connection is not None:
                 connection.close()
-            raise DeniedError(reply.code or Denial.CONNECT_FAILED, reply.rule or rule, reply.address)
+            # without a code there was one, and no descriptor is left to take it by
+            raise DeniedError(reply.code or Denial.GATEWAY_BUSY, reply.rule or rule, reply.address)
         connection.setblocking(False)
         return reply.address, connection
 
@@ -250,6 +263,7 @@ class Gateway:
         """Serve each connection in a task of its own; of more than so many at a time, reset what comes."""
         readable, loop = asyncio.Event(), asyncio.get_running_loop()
         serving: set[asyncio.Task[None]] = set()
+        short = False
         loop.add_reader(listener.fileno(), readable.set)
         while True:
             await readable.wait()
@@ -261,8 +275,14 @@ class Gateway:
                 except BlockingIOError:
                     break
                 except OSError:  # no descriptors are left
+                    if not short:
+                        self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY))
+                    short = True
+                    loop.remove_reader(listener.fileno())  # it stays readable
                     await asyncio.sleep(_PAUSE)
+                    loop.add_reader(listener.fileno(), readable.set)
                     break
+                short = False
                 connection.setblocking(False)
                 if len(serving) >= most:
                     self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY))
@@ -330,6 +350,9 @@ class Gateway:
             self._tell_denied(denied, host, port)
             verdict = Verdict(allowed=False, rule=denied.rule, code=denied.code)
             await refuse(guest, denied, sentence(verdict, host, port, denied.protocol, denied.method))
+        except MemoryError:
+            reset(guest)
+            self._tell_denied(DeniedError(Denial.GATEWAY_BUSY), host, port)
         except OSError:
             reset(guest)
 

@@ -27,7 +27,7 @@ _ASK: Final = struct.Struct(">IHB")
 _REPLY: Final = struct.Struct(">IBB")
 _HANDED_OVER: Final = struct.Struct(">HH")
 _LONGEST_ID: Final = 64
-_LONGEST_HOST: Final = 253
+_HOST: Final = re.compile(r"[!-~]{1,253}")
 _LONGEST_ADDRESS: Final = 45
 _LARGEST_PORT: Final = 65_535
 
@@ -55,7 +55,7 @@ class Ask:
         except (struct.error, UnicodeDecodeError) as error:
             raise MalformedError("not a packet of the gateway's") from error
         rule, host = text[:size], text[size:]
-        if not 0 < len(rule) <= _LONGEST_ID or not 0 < len(host) <= _LONGEST_HOST or not 0 < port <= _LARGEST_PORT:
+        if not 0 < len(rule) <= _LONGEST_ID or not _HOST.fullmatch(host) or not 0 < port <= _LARGEST_PORT:
             raise MalformedError("not a packet of the gateway's")
         return cls(number, rule, host, port)
 

@@ -4,8 +4,8 @@ import socket
 import ssl
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -128,6 +128,20 @@ def tls_server(address: str, port: int, file: Path, serve: Callable[[ssl.SSLSock
             serve(made)
 
     return Server(address, port, secured)
+
+
+@contextmanager
+def full_server(address: str, port: int) -> Iterator[None]:
+    """One that takes nothing more: its queue is full, so that the kernel drops what asks for a connection."""
+    with ExitStack() as stack:
+        with beyond(address):
+            full = stack.enter_context(socket.create_server((address, port), backlog=0))
+            clients = [stack.enter_context(socket.socket()) for _ in range(4)]
+        for one in clients:
+            one.setblocking(False)
+            with suppress(BlockingIOError):
+                one.connect(full.getsockname())
+        yield
 
 
 def http(connection: socket.socket, keep: Callable[[bytes], None] = lambda _: None) -> None:

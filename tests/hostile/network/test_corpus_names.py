@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import dns.edns
 import dns.message
@@ -349,3 +350,21 @@ def test_an_allowed_name_opens_no_address(here: World, everywhere: tuple[Server,
     assert here.resolve("public.to.example.com") is not None
     with pytest.raises(ConnectionRefusedError):
         here.guest.connect(address, port)
+
+
+def test_a_plan_without_rules_names_no_host(tmp_path: Path) -> None:
+    """The strictest preset of another product still had hosts in it."""
+    found = ("example.com", "host.internal", "registry.example.net", "a.b.c.d.e.f")
+    with (
+        world(tmp_path, [], ports=["8080:80"], hosts=f"{PUBLIC} {' '.join(found)}") as here,
+        Server(PUBLIC, 443, echo) as server,
+    ):
+        for name in found:
+            here.turn()
+            here.events.clear()
+            assert here.resolve(name) is None
+            assert_verdict(here, denied(Denial.NO_RULE), names=True)
+        for address in (PUBLIC, "198.18.0.2", "198.18.0.3"):
+            with pytest.raises((ConnectionRefusedError, ConnectionResetError)), here.guest.connect(address, 443) as it:
+                it.recv(1)
+        assert server.peers == []
