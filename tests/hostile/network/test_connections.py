@@ -361,3 +361,22 @@ def test_without_its_gateway_a_machine_reaches_nothing(tmp_path: Path) -> None:
                 assert ended(connection)
             assert not reached(here, PUBLIC, 7)
             assert here.ended == [None]
+
+
+def test_connections_that_ended_leave_nothing(here: World) -> None:
+    def taken() -> list[int]:
+        return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in here.network.pids]
+
+    def connect(count: int) -> None:
+        for _ in range(count):
+            with here.guest.connect(PUBLIC, 7) as connection:
+                connection.sendall(b"x")
+                assert connection.recv(1) == b"x"
+
+    with Server(PUBLIC, 7, echo):
+        connect(5)
+        here.until(lambda: sum(it.kind is NetworkEventKind.CLOSED for it in here.events) == 5)
+        before = taken()
+        connect(100)
+        here.until(lambda: sum(it.kind is NetworkEventKind.CLOSED for it in here.events) == 105)
+        assert taken() == before
