@@ -346,15 +346,19 @@ class Gateway:
                     self._targets[address, port] = target
             await self._admitted(guest, target)
         except DeniedError as denied:
-            host = self._names.name_of(IPv4Address(address)) or address
+            host = self._asked_for(address)
             self._tell_denied(denied, host, port)
             verdict = Verdict(allowed=False, rule=denied.rule, code=denied.code)
             await refuse(guest, denied, sentence(verdict, host, port, denied.protocol, denied.method))
         except MemoryError:
             reset(guest)
-            self._tell_denied(DeniedError(Denial.GATEWAY_BUSY), host, port)
+            self._tell_denied(DeniedError(Denial.GATEWAY_BUSY), self._asked_for(address), port)
         except OSError:
             reset(guest)
+
+    def _asked_for(self, address: str) -> str:
+        """The name that a synthetic address stands for, or the address."""
+        return self._names.name_of(IPv4Address(address)) or address
 
     def _tell_denied(self, denied: DeniedError, host: str, port: int) -> None:
         flag = ""
