@@ -62,11 +62,15 @@ class Dialler:
         self._ended.wait()
 
     def _work(self) -> None:
-        while (ask := self._next()) is not None:
-            reply, connection = self.dial(ask)
-            self._reply(reply, connection)
-            with self._counting:
-                self._idle += 1
+        """A thread that can't go on ends the dialler, so that nothing waits for it."""
+        try:
+            while (ask := self._next()) is not None:
+                reply, connection = self.dial(ask)
+                self._reply(reply, connection)
+                with self._counting:
+                    self._idle += 1
+        finally:
+            self._ended.set()
 
     def _next(self) -> Ask | None:
         """The next ask, once it is this thread's turn; None when there will be no more. Others follow, if need be."""
@@ -89,8 +93,17 @@ class Dialler:
                     self._threads += 1
                     self._idle += 1
             if needed:
-                threading.Thread(target=self._work, daemon=True).start()
+                self._follow()
             return ask
+
+    def _follow(self) -> None:
+        """Another thread, if there can be one: else those that there are go on."""
+        try:
+            threading.Thread(target=self._work, daemon=True).start()
+        except RuntimeError:
+            with self._counting:
+                self._threads -= 1
+                self._idle -= 1
 
     def _reply(self, reply: Reply, connection: socket.socket | None = None) -> None:
         with suppress(OSError):  # the gateway is gone, and so will be this process
