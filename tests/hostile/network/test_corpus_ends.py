@@ -154,7 +154,7 @@ def test_a_dialler_without_descriptors(limited: Limited) -> None:
 
 @pytest.mark.parametrize(("which", "most"), [(GATEWAY, 18 << 20), (DIALLER, 10 << 20)], ids=["gateway", "dialler"])
 def test_one_without_memory(limited: Limited, which: int, most: int) -> None:
-    """It ends by that, or refuses, which is told, or serves on with fewer threads; and what isn't allowed never passes."""
+    """It ends by that or refuses, which is told; a dialler serves on with fewer threads; nothing else ever passes."""
     with limited.world(which, resource.RLIMIT_DATA, most) as (here, address):
         with ExitStack() as stack:
             for _ in range(400):
@@ -164,15 +164,14 @@ def test_one_without_memory(limited: Limited, which: int, most: int) -> None:
                 here.loop.turn(0)
                 if here.ended or any(it.code == Denial.GATEWAY_BUSY for it in here.events):
                     break
-        here.until(
-            lambda: here.ended or any(it.code == Denial.GATEWAY_BUSY for it in here.events) or _serves(here, address)
-        )
-        with nothing_passes(), suppress(OSError), here.guest.connect(OTHER, 7, 1) as connection:
+        if which == GATEWAY:
+            here.until(lambda: here.ended or any(it.code == Denial.GATEWAY_BUSY for it in here.events), 60)
+        with suppress(OSError), here.guest.connect(OTHER, 7, 1) as connection:
             connection.sendall(b"hello")
             assert connection.recv(1) == b""
         here.turn()
         if not here.ended:
-            here.until(lambda: _serves(here, address))
+            here.until(lambda: _serves(here, address), 60)
 
 
 def _serves(here: World, address: str) -> bool:
