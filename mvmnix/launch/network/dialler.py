@@ -86,21 +86,20 @@ class Dialler:
             if ask is None:
                 self._ended.set()
                 return None
-            with self._counting:
-                self._idle -= 1
-                needed = self._idle == 0 and self._threads < _WORKERS
-                if needed:
-                    self._threads += 1
-                    self._idle += 1
-            if needed:
-                self._follow()
+            self._have_another_follow()
             return ask
 
-    def _follow(self) -> None:
-        """Another thread, if there can be one: else those that there are go on."""
+    def _have_another_follow(self) -> None:
+        """See to it that a thread reads on, as long as there may be more of them."""
+        with self._counting:
+            self._idle -= 1
+            if self._idle > 0 or self._threads >= _WORKERS:
+                return
+            self._threads += 1
+            self._idle += 1
         try:
             threading.Thread(target=self._work, daemon=True).start()
-        except RuntimeError:
+        except RuntimeError:  # there is none left: this one reads on when it is done
             with self._counting:
                 self._threads -= 1
                 self._idle -= 1

@@ -192,11 +192,12 @@ class Events:
         self._waiting.append(event)
         if not self._gathers and not self._writes:
             self._gathers = True
-            asyncio.get_running_loop().call_later(_GATHER, self._send)
+            asyncio.get_running_loop().call_later(_GATHER, self.flush)
         if len(self._waiting) >= _EVENTS:
             self._room.clear()
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Send what was gathered, as far as it is taken now."""
         self._gathers = False
         loop, fd = asyncio.get_running_loop(), self._end.fileno()
         sent = 0
@@ -207,7 +208,7 @@ class Events:
         except BlockingIOError:
             if not self._writes:
                 self._writes = True
-                loop.add_writer(fd, self._send)
+                loop.add_writer(fd, self.flush)
         except OSError:
             self._gone()
             return
@@ -254,6 +255,7 @@ class Gateway:
         self._events.tell(NetworkEvent(NetworkEventKind.READY))
         loop.call_later(_LATER, _import_parsers)
         await self._ended.wait()
+        self._events.flush()
         for task in accepting:
             task.cancel()
 

@@ -81,9 +81,10 @@ class Direction:
     def start(self) -> None:
         """Begin."""
         self._reads = True
-        self._loop.add_reader(self._source.fileno(), self._readable)
+        self._loop.add_reader(self._source.fileno(), self.advance)
 
-    def _readable(self) -> None:
+    def advance(self) -> None:
+        """Move what there is to read, once it was started."""
         moved = 0
         try:
             pipe = self._pipes.take()
@@ -193,6 +194,7 @@ class Relay:
             for one in (self.sent, self.received):
                 one.at_end = self._ended
                 one.start()
+            self.sent.advance()  # what a client said while the server was dialled is there already
             return await self._done
         finally:
             if self._timer is not None:

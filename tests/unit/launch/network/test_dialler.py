@@ -63,6 +63,22 @@ def test_a_packet_of_another_shape_is_a_breach_and_the_end() -> None:
         assert here.event().kind is NetworkEventKind.BREACH
 
 
+def test_where_no_more_threads_can_be_started_those_there_serve_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, begun = threading.Thread.start, list[threading.Thread]()
+
+    def start(thread: threading.Thread) -> None:
+        begun.append(thread)
+        if len(begun) > 2:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with serving() as here:
+        for number in range(5):
+            assert here.ask(Ask(number, "allow-2", "192.0.2.1", 7)).number == number
+    assert len(begun) > 2
+
+
 def test_a_slow_name_has_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """All threads but one wait for names; and they serve again."""
     free = threading.Event()
