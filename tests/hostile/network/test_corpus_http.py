@@ -270,6 +270,21 @@ def test_what_a_later_request_may_be(here: World, recorder: Recorder, row: Reque
     assert b"evil" not in recorder.got
 
 
+@pytest.mark.parametrize("portion", [1, 2, 7])
+def test_a_request_that_comes_in_portions(here: World, recorder: Recorder, portion: int) -> None:
+    """The first of which doesn't say yet that it is one."""
+    recorder.got, said = b"", _get()
+    with connected(here) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(said), portion):
+            connection.sendall(said[at : at + portion])
+            here.loop.turn(0.005)
+        connection.shutdown(socket.SHUT_WR)
+        assert _answer(connection).startswith(b"HTTP/1.1 200 ")
+    assert_verdict(here, allowed("api"))
+    assert recorder.got == said
+
+
 def test_very_many_requests_at_once(here: World) -> None:
     def silent(connection: socket.socket) -> None:
         while connection.recv(65536):
