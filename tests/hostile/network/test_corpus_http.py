@@ -1,4 +1,4 @@
-"""Corpus: HTTP. What a request may ask for, how it may be framed, and what a server may answer."""
+"""Corpus: HTTP, what a request may ask for, how it may be framed, and what a server may answer."""
 
 import re
 import socket
