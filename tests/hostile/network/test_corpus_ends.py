@@ -1,4 +1,4 @@
-"""Corpus: a gateway or a dialler that is taken over, stopped, out of descriptors or out of memory. Nothing passes then.
+"""Corpus: nothing passes a gateway or a dialler that is taken over, stopped, out of descriptors or out of memory.
 
 `without its gateway` and a supervisor that is killed: test_connections.py, test_killed.py.
 """

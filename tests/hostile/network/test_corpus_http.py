@@ -1,4 +1,4 @@
-"""Corpus of HTTP: what a request may ask for, how it may be framed, and what a server may answer."""
+"""Corpus: HTTP, what a request may ask for, how it may be framed, and what a server may answer."""
 
 import re
 import socket
@@ -268,6 +268,21 @@ def test_what_a_later_request_may_be(here: World, recorder: Recorder, row: Reque
     assert _refusals(answer) == [str(row.expected.code)]
     assert recorder.got.startswith(first)
     assert b"evil" not in recorder.got
+
+
+@pytest.mark.parametrize("portion", [1, 2, 7])
+def test_a_request_that_comes_in_portions(here: World, recorder: Recorder, portion: int) -> None:
+    """The first of which doesn't say yet that it is one."""
+    recorder.got, said = b"", _get()
+    with connected(here) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(said), portion):
+            connection.sendall(said[at : at + portion])
+            here.loop.turn(0.005)
+        connection.shutdown(socket.SHUT_WR)
+        assert _answer(connection).startswith(b"HTTP/1.1 200 ")
+    assert_verdict(here, allowed("api"))
+    assert recorder.got == said
 
 
 def test_very_many_requests_at_once(here: World) -> None:

@@ -1,4 +1,4 @@
-"""Corpus of names: what a guest may look up, and where the names that it may look up lead when they are dialled."""
+"""Corpus: names, what a guest may look up, and where the names that it may look up lead when they are dialled."""
 
 import socket
 from collections.abc import Iterator

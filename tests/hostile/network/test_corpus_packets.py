@@ -1,4 +1,4 @@
-"""Corpus of packets: what a guest with raw sockets sends beside TCP to what is taken has no road, and is seen nowhere.
+"""Corpus: packets, what a guest with raw sockets sends beside TCP to what is taken has no road, and is seen nowhere.
 
 Each probe is sent once by a guest behind the real rules, and once by an open one, whose link is a veth pair into the
 same host. A capture at all interfaces of the host and beyond has to be empty of the first, and has to have the second.

@@ -1,4 +1,4 @@
-"""Corpus of TLS: what a handshake names, how it is split and hidden, and what comes of it."""
+"""Corpus: TLS, what a handshake names, how it is split and hidden, and what comes of it."""
 
 import os
 import socket
