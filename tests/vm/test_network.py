@@ -26,6 +26,7 @@ from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
 from mvmnix.launch.vmm.tsc import TscClock
 from mvmnix.model import User, Verb, Workload
 from mvmnix.store import memfd
+from tests.conftest import World
 from tests.hostile.network.test_connections import echo, http
 from tests.hostile.network.world import OTHER, PUBLIC, Server, made_network, own_network
 from tests.hostile.stand_in import jail
@@ -141,6 +142,20 @@ def test_what_is_refused_is_told_at_once(machine: Machine, what: str) -> None:
     assert seconds < 60, "a program waits for what never comes"
     machine.guest.channel.ping(idle=IDLE)  # the loop turned: what the gateway told is there
     assert not code or code in machine.codes(name), json.dumps([it.fields() for it in machine.events])
+
+
+def test_the_command_itself(world: World, image: Path) -> None:
+    """`mvm run`, as root and without root's rights: the guest is told why, and so is the user, with the option."""
+    script = "nslookup other.example.com; wget -O - http://93.184.216.34/; cat /etc/resolv.conf"
+    said = world.home.mvm(
+        "run", "--allow", "https://api.example.com", "image:connected", "--", "/bin/busybox", "sh", "-c", script
+    )
+    assert said.returncode == 0, said.stderr.decode()
+    assert b"NXDOMAIN" in said.stdout
+    assert said.stdout.endswith(b"nameserver 198.19.255.1\noptions timeout:2 attempts:3 no-aaaa\n")
+    assert b"other.example.com is refused (no-rule); --allow https://other.example.com would allow it" in said.stderr
+    assert b"93.184.216.34:80 is refused (no-rule); --allow tcp:93.184.216.34:80 would allow it" in said.stderr
+    assert image.is_dir(), "it was built in that home"
 
 
 def test_from_a_signed_plan_to_the_receipt(image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
