@@ -81,7 +81,7 @@ format: setup        ## what a machine can tidy
 man: setup           ## a manual page of each command, in build/man
 	@cd $(HOUSE) && $(BIN)/python -m tests.unit.man_pages build/man
 
-fuzz: setup          ## the fuzzers of the guest channel, ten minutes each or MVMNIX_FUZZ_SECONDS
+fuzz: setup          ## the fuzzers of the channel and the network, ten minutes each or MVMNIX_FUZZ_SECONDS
 	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py
 
 soak: setup          ## 1,000 real starts in a row, 50 at once, 10 of two users each, all profiles built twice

@@ -17,6 +17,7 @@ from bench.listing import listing
 from bench.log import log
 from bench.memory import memory
 from bench.neighbours import neighbours
+from bench.network import network
 from bench.place import Place, prepare
 from bench.sharing import sharing
 from bench.stream import stream
@@ -50,7 +51,17 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="?",
-        choices=(*_WITHOUT_WORLD, "figures", "boots", "commands", "memory", "neighbours", "sessions", "stream"),
+        choices=(
+            *_WITHOUT_WORLD,
+            "figures",
+            "boots",
+            "commands",
+            "memory",
+            "neighbours",
+            "network",
+            "sessions",
+            "stream",
+        ),
         default="figures",
     )
     parser.add_argument("--world", type=Path, help="a directory that keeps home, tree and image between runs")
@@ -88,6 +99,8 @@ def _measure(given: argparse.Namespace, place: Place) -> None:
             memory(place, console, rounds=rounds)
         case "neighbours":
             neighbours(place, console, rounds=rounds)
+        case "network":
+            network(place, console, rounds=rounds)
         case "stream":
             stream(place, console, rounds=rounds)
         case "sessions":

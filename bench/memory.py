@@ -57,7 +57,7 @@ def _ours(place: Place, signed: Path, guest: int) -> Memory:
     try:
         with Roots.from_environment(place.home.environment) as roots, Context(roots) as rooms:
             supervisor = registry.find_machine(rooms.machines, machine).supervisor or 0
-        below = tuple(_descendants(supervisor))
+        below = tuple(descendants(supervisor))
         hypervisor = max(below, key=lambda process: _beside(process, 0))
         jail = sum(_beside(process, 0) for process in below if process != hypervisor)
         return Memory(_beside(supervisor, 0), jail, _beside(hypervisor, guest))
@@ -65,14 +65,14 @@ def _ours(place: Place, signed: Path, guest: int) -> Memory:
         place.mvm("kill", machine)
 
 
-def _descendants(process: int) -> Iterator[int]:
+def descendants(process: int) -> Iterator[int]:
     """All processes whose parent is this one, or one of these."""
     known = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - numbers, not paths
     for child in known:
         found = stat(child)
         if found is not None and found.parent == process:
             yield child
-            yield from _descendants(child)
+            yield from descendants(child)
 
 
 def _beside(process: int, guest: int) -> float:

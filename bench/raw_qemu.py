@@ -31,6 +31,9 @@ class RawQemu:
     image: Image
     command: tuple[str, ...]
     tsc_khz: int
+    #: What it has besides: options, and the descriptors that they name.
+    options: tuple[str, ...] = ()
+    descriptors: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, directory: Path, *command: str) -> "RawQemu":
@@ -56,6 +59,7 @@ class RawQemu:
             *("-device", "virtio-blk-device,drive=root,serial=root"),
             *("-chardev", f"socket,id=agent,fd={agent}"),
             *("-device", "virtio-serial-device,id=serial,max_ports=2", "-device", json.dumps(port)),
+            *self.options,
         )
 
     def run(self) -> None:
@@ -85,7 +89,8 @@ class RawQemu:
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE)
         argv = self.argv(theirs.fileno())
-        with ours, subprocess.Popen(argv, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL) as qemu:
+        fds = (theirs.fileno(), *self.descriptors)
+        with ours, subprocess.Popen(argv, pass_fds=fds, stdin=subprocess.DEVNULL) as qemu:
             try:
                 theirs.close()
                 yield qemu, ours

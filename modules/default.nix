@@ -8,6 +8,7 @@ let
   agent = import ./agent { inherit build tools; };
   kernel = import ./guest/kernel.nix { inherit build packages tools; };
   initrd = import ./guest/initrd.nix { inherit build agent kernel; };
+  initrd-network = import ./guest/initrd.nix { inherit build agent kernel; network = true; };
 in
 rec {
   inherit build packages tools;
@@ -23,8 +24,9 @@ rec {
 
   # What guests are made of and what depends on none of them, by name: each embedded package unpacked, and mvm's own.
   parts = builtins.mapAttrs (name: _: packages.${name}.tree) lock.packages // {
-    inherit agent initrd;
+    inherit agent initrd initrd-network;
     inherit (kernel) vmlinux;
     kernel-modules = kernel.loadable;
+    network-modules = kernel.networking;
   };
 }

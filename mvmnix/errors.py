@@ -123,6 +123,8 @@ class ReasonCode(StrEnum):
     SECRET_UNAVAILABLE = "secret-unavailable"  # noqa: S105 - the name of a refusal
     SHARE_FORBIDDEN = "share-forbidden"
     SHARE_UNAVAILABLE = "share-unavailable"
+    NETWORK_FORBIDDEN = "network-forbidden"
+    NETWORK_UNAVAILABLE = "network-unavailable"
     # the host's own state
     CONFIG_MALFORMED = "config-malformed"
     KEY_PERMISSIONS = "key-permissions"

@@ -78,6 +78,11 @@ def _system_calls(record: Record) -> SystemCalls:
     return record.choice("systemCalls", SystemCalls) if record.has("systemCalls") else SystemCalls.DEFAULT
 
 
+def _network(record: Record) -> bool:
+    """Left out where there is none, as in images that were made before there could be one."""
+    return record.flag("network") if record.has("network") else False
+
+
 def _distinct[T](name: str, values: tuple[T, ...]) -> tuple[T, ...]:
     if len(set(values)) != len(values):
         raise MalformedError(f"{name}: a value is listed twice")
@@ -105,6 +110,7 @@ def _image(record: Record, data: bytes) -> Image:
         writable=_distinct("writable", record.texts("writable", _PATH, limit=64)),
         sources=record.each("sources", _source),
         system_calls=_system_calls(record),
+        network=_network(record),
     )
 
 

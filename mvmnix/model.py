@@ -275,7 +275,10 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What manifest.json says of a guest image. `manifest` describes manifest.json itself; `_mib` are mebibytes."""
+    """What manifest.json says of a guest image. `manifest` describes manifest.json itself; `_mib` are mebibytes.
+
+    `network`: it has the driver for one, and files that the machine's own are mounted over.
+    """
 
     name: str
     manifest: Artifact
@@ -293,6 +296,7 @@ class Image:
     writable: tuple[str, ...]
     sources: tuple[Source, ...] = ()
     system_calls: SystemCalls = SystemCalls.DEFAULT
+    network: bool = False
 
     @property
     def artifacts(self) -> tuple[Artifact, ...]:

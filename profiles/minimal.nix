@@ -34,6 +34,7 @@ in
   posture = "dev";
   verbs = [ "exec" "shell" "copy" ];
   systemCalls = "default";
+  network = false;
   writable = [ "/tmp" "/var/tmp" ];
   kernelParameters = [ ];
 }

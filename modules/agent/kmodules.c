@@ -69,10 +69,10 @@ int kmodules_load_one(const char *name)
     return load(name, signatures_enforced());
 }
 
-int kmodules_load(void)
+static int load_listed(const char *list)
 {
     static char order[16384];
-    if (read_text(DIRECTORY "order", order, sizeof order) != 0)
+    if (read_text(list, order, sizeof order) != 0)
         return -1;
     bool keep_signatures = signatures_enforced();
     char *rest = NULL;
@@ -80,4 +80,16 @@ int kmodules_load(void)
         if (load(name, keep_signatures) != 0)
             return -1;
     return 0;
+}
+
+int kmodules_load(void)
+{
+    return load_listed(DIRECTORY "order");
+}
+
+int kmodules_load_network(void)
+{
+    if (access(DIRECTORY "network", F_OK) != 0)
+        return error_set("this image was built for machines without a network");
+    return load_listed(DIRECTORY "network");
 }

@@ -15,8 +15,11 @@
 #include "errors.h"
 #include "ext4.h"
 #include "filter.h"
+#include "link.h"
 #include "memory.h"
+#include "name_files.h"
 #include "root.h"
+#include "sysctls.h"
 #include "tasks.h"
 
 static void serve_machine(void)
@@ -71,6 +74,21 @@ static int print_memory(const char *available)
     return printf("%" PRIu64 " %" PRIu64 "\n", commands, memory_for_files(commands)) > 0 ? 0 : 1;
 }
 
+// `agent --network NAME ROOT <FILE`: the link set up that this network namespace has, by a network of CONFIG's, and the two
+// files mounted below ROOT.
+static int set_up_network(const char *hostname, const char *root)
+{
+    uint8_t payload[64];
+    struct network network;
+    ssize_t length = read(STDIN_FILENO, payload, sizeof payload);
+    struct reader reader = {.at = payload, .left = length < 0 ? 0 : (size_t)length};
+    network_read(&reader, &network);
+    if (!reader.bad && sysctls_set_network() == 0 && link_set_up(&network) == 0 && name_files_mount(&network, hostname, root) == 0)
+        return 0;
+    log_error(reader.bad ? "no network" : error_text());
+    return 1;
+}
+
 // `agent --serve FD [GROUPS]`: the conversation alone, over an inherited socket, on the machine of whoever tests it, with
 // what stands for control groups in that directory.
 static int serve_test(const char *number)
@@ -91,6 +109,8 @@ int main(int argc, char **argv)
     groups = argc == 4 ? argv[3] : NULL;
     if (argc >= 3 && strcmp(argv[1], "--serve") == 0)
         return serve_test(argv[2]);
+    if (argc == 4 && strcmp(argv[1], "--network") == 0)
+        return set_up_network(argv[2], argv[3]);
     if (argc == 3 && strcmp(argv[1], "--memory") == 0)
         return print_memory(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--filter") == 0)

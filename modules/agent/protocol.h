@@ -33,6 +33,13 @@
 #define MAX_SECRET_NAME 64u
 #define MAX_SHARES 8u
 #define MAX_SHARE_TAG 16u
+#define MAC_BYTES 6u
+// Of the subnet that a machine and its gateway are in, in bits.
+#define LEAST_PREFIX 8u
+#define MOST_PREFIX 30u
+// The least is what every host takes (RFC 791, section 3.1), the most a large Ethernet frame's.
+#define LEAST_MTU 576u
+#define MOST_MTU 9000u
 
 #define VERB_EXEC 1u
 #define VERB_STREAM 2u
@@ -49,6 +56,8 @@
 #define OPTION_LIMITS 0x80000u
 // In the same word: a place for the data disk follows those.
 #define OPTION_DATA 0x100000u
+// In the same word: a network follows that.
+#define OPTION_NETWORK 0x200000u
 #define MAX_TASKS 4194304u
 
 enum frame_type {

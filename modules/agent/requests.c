@@ -176,11 +176,13 @@ static void read_fixed(struct reader *reader, struct config *config)
     config->uid = (uid_t)get_number(reader, 4);
     config->gid = (gid_t)get_number(reader, 4);
     uint32_t options = (uint32_t)get_number(reader, 4);
-    config->verbs = options & ~(OPTION_REVERSED | OPTION_SECRETS | OPTION_SHARES | OPTION_LIMITS | OPTION_DATA);
+    config->verbs =
+        options & ~(OPTION_REVERSED | OPTION_SECRETS | OPTION_SHARES | OPTION_LIMITS | OPTION_DATA | OPTION_NETWORK);
     config->has_secrets = (options & OPTION_SECRETS) != 0;
     config->has_shares = (options & OPTION_SHARES) != 0;
     config->has_limits = (options & OPTION_LIMITS) != 0;
     config->has_data = (options & OPTION_DATA) != 0;
+    config->has_network = (options & OPTION_NETWORK) != 0;
     config->reverse_dirs = (options & OPTION_REVERSED) != 0;
     size_t length = 0;
     const uint8_t *hostname = get_string(reader, MAX_HOSTNAME, &length);
@@ -221,6 +223,8 @@ int parse_config(const uint8_t *payload, size_t length, struct config *config)
         read_limits(&reader, config);
     if (config->has_data)
         read_data(&reader, config);
+    if (config->has_network)
+        network_read(&reader, &config->network);
     int result = reader.bad ? error_set("a configuration that can't be taken apart") : 0;
     if (result == 0 && reader.left > 0) {
         config->has_request = true;

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "bytes.h"
+#include "network.h"
 #include "protocol.h"
 #include "secrets.h"
 #include "shares.h"
@@ -53,6 +54,8 @@ struct config {
     bool has_data;
     // Where the data disk goes.
     char data[MAX_PATH + 1];
+    bool has_network;
+    struct network network;
     bool has_request;
     struct request request;
 };

@@ -16,7 +16,10 @@
 #include "disk.h"
 #include "errors.h"
 #include "files.h"
+#include "kmodules.h"
+#include "link.h"
 #include "memory.h"
+#include "name_files.h"
 #include "scratch.h"
 #include "secret_files.h"
 #include "share_mounts.h"
@@ -159,6 +162,13 @@ static int bound_tasks(const struct config *config, uint64_t memory)
     return mounted < 0 ? -1 : tasks_bound(config->tasks, memory, mounted > 0 ? GROUPS : NULL);
 }
 
+static int join_network(const struct config *config)
+{
+    if (sysctls_set_network() != 0 || kmodules_load_network() != 0 || link_set_up(&config->network) != 0)
+        return -1;
+    return name_files_mount(&config->network, config->hostname, ROOT);
+}
+
 int root_configure(const struct config *config)
 {
     uint64_t memory = 0;
@@ -168,6 +178,8 @@ int root_configure(const struct config *config)
     if (mount_kernel_file_systems() != 0 || scratch_open(config, memory_for_files(memory)) != 0)
         return -1;
     if (make_devices(config) != 0 || make_writable(config) != 0 || scratch_close() != 0)
+        return -1;
+    if (config->has_network && join_network(config) != 0)
         return -1;
     if (config->has_data && data_disk_mount(config->data, ROOT, config->uid, config->gid) != 0)
         return -1;

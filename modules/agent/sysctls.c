@@ -38,6 +38,25 @@ static const struct {
     {"kernel/modules_disabled", "1", ALL},             // and nobody can take it back
 };
 
+// For a machine in a network, before its link is there. It speaks IPv4 alone, passes nothing on, and takes its routes from
+// the host alone; a workload is never root, and may have the low ports.
+static const struct {
+    const char *path;
+    const char *value;
+} of_network[] = {
+    {"net/ipv6/conf/all/disable_ipv6", "1"},
+    {"net/ipv6/conf/default/disable_ipv6", "1"},
+    {"net/ipv6/conf/all/accept_ra", "0"},
+    {"net/ipv6/conf/default/accept_ra", "0"},
+    {"net/ipv4/ip_forward", "0"},
+    {"net/ipv4/conf/all/accept_redirects", "0"},
+    {"net/ipv4/conf/default/accept_redirects", "0"},
+    {"net/ipv4/conf/all/accept_source_route", "0"},
+    {"net/ipv4/conf/default/accept_source_route", "0"},
+    {"net/ipv4/conf/all/route_localnet", "0"},
+    {"net/ipv4/ip_unprivileged_port_start", "0"},
+};
+
 static int set(const char *name, const char *value)
 {
     char path[128];
@@ -55,6 +74,14 @@ int sysctls_set(enum tier tier)
 {
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++)
         if ((settings[i].tiers >> tier & 1u) != 0 && set(settings[i].path, settings[i].value) != 0)
+            return -1;
+    return 0;
+}
+
+int sysctls_set_network(void)
+{
+    for (size_t i = 0; i < sizeof of_network / sizeof of_network[0]; i++)
+        if (set(of_network[i].path, of_network[i].value) != 0)
             return -1;
     return 0;
 }

@@ -1,9 +1,9 @@
 # The one directory that a guest is: kernel, initrd, rootfs and the manifest that describes them.
 { build, agent, kernel }:
-let
-  initrd = import ./initrd.nix { inherit build agent kernel; };
-in
 { guest, rootfs }:
+let
+  initrd = import ./initrd.nix { inherit build agent kernel; inherit (guest) network; };
+in
 build.run {
   name = "guest-${guest.name}";
   inherit initrd;

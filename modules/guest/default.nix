@@ -49,5 +49,10 @@ let
 in
 import ./assemble.nix { inherit (made) build kernel; inherit agent; } {
   inherit (made) guest;
-  rootfs = import ./rootfs.nix { inherit (made) build tools; inherit files; contents = made.contents files; };
+  rootfs = import ./rootfs.nix {
+    inherit (made) build tools;
+    inherit (made.guest) network;
+    inherit files;
+    contents = made.contents files;
+  };
 }

@@ -1,13 +1,14 @@
-# The initial RAM file system: the agent as /init, and the modules it loads. The same for every guest.
-{ build, agent, kernel }:
+# The initial RAM file system: the agent as /init, and the modules it loads. The same for every guest, but for whether it
+# may be in a network.
+{ build, agent, kernel, network ? false }:
 build.run {
-  name = "initrd";
+  name = if network then "initrd-network" else "initrd";
   inherit agent;
-  inherit (kernel) loadable;
+  loadable = [ kernel.loadable ] ++ (if network then [ kernel.networking ] else [ ]);
   # Sorted names, numbered inodes, no devices, time zero, owner root: the archive depends on contents alone.
   script = ''
-    mkdir -p root/dev root/proc root/sys root/run root/newroot
-    cp -r "$loadable/modules" root/modules
+    mkdir -p root/dev root/proc root/sys root/run root/newroot root/modules
+    for each in $loadable; do cp "$each"/modules/* root/modules/; done
     cp "$agent/init" root/init
     chmod -R u+w root
     chmod 0755 root/init

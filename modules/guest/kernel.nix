@@ -18,9 +18,19 @@ let
   ];
   # Beside them, and not in that order: what the agent loads for a rebuild alone (agent/reverse_dirs.c).
   onDemand = [ "drivers/block/loop" ];
+  # What the agent loads, in this order, for a plan with a network; only images with `network` have them.
+  networkModules = [
+    "net/core/failover"
+    "drivers/net/net_failover"
+    "drivers/net/virtio_net"
+  ];
+  # A shell function: unpacks one into modules/. The kernel can't read xz here.
+  unpack = ''
+    unpack() { unxz -c "$tree"/usr/lib/modules/*/kernel/"$1".ko.xz > "$out/modules/$(basename "$1").ko"; }
+  '';
 in
 {
-  inherit modules;
+  inherit modules networkModules;
 
   # what the manifest lists
   sources = [ package.source ];
@@ -34,19 +44,34 @@ in
     '';
   };
 
-  # modules/*.ko uncompressed, since the kernel can't read xz here, and modules/order, which the agent follows.
+  # modules/*.ko, and modules/order, which the agent follows.
   loadable = build.run {
     name = "kernel-modules-${package.version}";
     inherit (package) tree;
     inherit modules onDemand;
     script = ''
       mkdir -p "$out/modules"
-      unpack() { unxz -c "$tree"/usr/lib/modules/*/kernel/"$1".ko.xz > "$out/modules/$(basename "$1").ko"; }
+      ${unpack}
       for module in $modules; do
         unpack "$module"
         echo "$(basename "$module").ko" >> "$out/modules/order"
       done
       for module in $onDemand; do unpack "$module"; done
+    '';
+  };
+
+  # The same with modules/network, for images with `network`.
+  networking = build.run {
+    name = "network-modules-${package.version}";
+    inherit (package) tree;
+    inherit networkModules;
+    script = ''
+      mkdir -p "$out/modules"
+      ${unpack}
+      for module in $networkModules; do
+        unpack "$module"
+        echo "$(basename "$module").ko" >> "$out/modules/network"
+      done
     '';
   };
 }

@@ -43,6 +43,7 @@ let
     system = "x86_64-linux";
     inherit (guest) name posture verbs writable vcpus memoryMiB scratchMiB;
     sources = rootfs.sources ++ kernel.sources;
-  } // (if guest.systemCalls == "default" then { } else { inherit (guest) systemCalls; }));
+  } // (if guest.systemCalls == "default" then { } else { inherit (guest) systemCalls; })
+    // (if guest.network then { network = true; } else { }));
 in
 join (join known filled) "{\"workload\":${workload}}"

@@ -62,6 +62,10 @@ in
     must = "be \"default\", \"strict\" or \"namespaces\"";
     is = v: builtins.elem v [ "default" "strict" "namespaces" ];
   };
+  network = {
+    must = "be true or false";
+    is = isBool;
+  };
   writable = {
     must = "be a list of absolute paths";
     is = v: isList v && all absolute v;

@@ -1,7 +1,16 @@
 # The root file system: an erofs image of packages and files, and behind it its dm-verity hash tree.
-{ build, tools, contents, files }:
+{ build, tools, contents, files, network }:
 let
   seal = import ./seal.nix { inherit tools; };
+  # What the agent mounts the machine's own over (agent/name_files.c) has to be a file, and no link that leads elsewhere.
+  covered = ''
+    for file in root/etc/resolv.conf root/etc/hosts; do
+      if [ -L "$file" ] || [ ! -f "$file" ]; then
+        rm -rf "$file"
+        : > "$file"
+      fi
+    done
+  '';
 in
 {
   inherit (seal) uuid salt;
@@ -21,6 +30,7 @@ in
         ${contents.script}
         mkdir -p root/dev root/proc root/sys root/run root/tmp root/etc
         ${files.script}
+        ${if network then covered else ""}
 
         mkdir "$out"
         ${tools.mkfs-erofs} --quiet -T0 -U ${seal.uuid} --all-root --hard-dereference -x-1 -zlz4 "$out/rootfs" root

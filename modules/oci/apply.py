@@ -18,13 +18,15 @@ from typing import BinaryIO, Final
 
 from modules.oci.accounts import LIMIT, account
 from modules.oci.emit import contents, emit
-from modules.oci.merge import File, Merge, parts_of
+from modules.oci.merge import Directory, File, Merge, parts_of
 from modules.oci.tarball import LayerError, entries
 
 #: All layers together, uncompressed, in bytes: what fits into the builder's scratch space beside everything else.
 MAX_BYTES: Final = 2 << 30
 MOUNT_POINTS: Final = ("dev", "proc", "sys", "run", "tmp", "etc")
 _HOSTS: Final = b"127.0.0.1 localhost\n"
+#: Which files the agent mounts the machine's own over, in a network (modules/agent/name_files.c).
+_COVERED: Final = (b"resolv.conf", b"hosts")
 _CHUNK: Final = 1 << 20
 _GZIP: Final = 16 + zlib.MAX_WBITS
 
@@ -47,13 +49,15 @@ class Wanted:
     directory: str
     volumes: tuple[str, ...]
     writable: tuple[str, ...]
+    network: bool = False
 
 
 def read(data: bytes) -> Wanted:
     """What mvm itself wrote (mvmnix/builder/oci/image.py) and mkOciGuest completed."""
     value = json.loads(data)
     layers = tuple(Layer(each["gzip"], each["size"], each["diffId"]) for each in value["layers"])
-    return Wanted(layers, value["user"], value["directory"], tuple(value["volumes"]), tuple(value["writable"]))
+    places = tuple(value["volumes"]), tuple(value["writable"])
+    return Wanted(layers, value["user"], value["directory"], *places, network=value["network"])
 
 
 def uncompressed(file: BinaryIO, *, gzip: bool) -> Iterator[bytes]:
@@ -127,6 +131,12 @@ def complete(merge: Merge, wanted: Wanted, spools: list[BinaryIO]) -> None:
     if b"hosts" not in children:
         children[b"hosts"] = File(0o644, 0, 0, len(spools), 0, len(_HOSTS))
         spools.append(BytesIO(_HOSTS))
+    for name in _COVERED if wanted.network else ():
+        if isinstance(children.get(name), Directory):
+            raise LayerError(f"/etc/{name.decode()} is a directory, and no machine in a network can have it so")
+        if not isinstance(children.get(name), File):  # a link would lead elsewhere
+            children[name] = File(0o644, 0, 0, len(spools), 0, 0)
+            spools.append(BytesIO())
 
 
 def user_of(merge: Merge, wanted: Wanted, spools: Sequence[BinaryIO]) -> tuple[int, int]:

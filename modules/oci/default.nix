@@ -30,6 +30,9 @@ let
     // {
       inherit (described) name command directory;
       writable = usual.writable ++ described.volumes;
+      # Most images are programs for a network, and who pulls one has no flake to say so in. Whether there is one, the plan
+      # says; the driver is loaded then only.
+      network = true;
       memoryMiB = 512;
       scratchMiB = 64;
     }
@@ -42,5 +45,5 @@ let
 in
 assemble {
   guest = guest // { inherit user; };
-  rootfs = makeRootfs { inherit described; inherit (guest) writable; };
+  rootfs = makeRootfs { inherit described; inherit (guest) writable network; };
 }

@@ -1,6 +1,6 @@
 # The root file system of an OCI image: its layers, merged in memory into one archive, of which erofs is made.
 { build, packages, tools }:
-{ described, writable }:
+{ described, writable, network }:
 let
   seal = import ../guest/seal.nix { inherit tools; };
 
@@ -38,7 +38,7 @@ in
     # The manifest and the configuration came in by hash like the layers, so that provenance names them.
     pins = map fetched described.pins;
     layers = map fetched described.layers;
-    described = builtins.toFile "image.json" (builtins.toJSON (described // { inherit writable; }));
+    described = builtins.toFile "image.json" (builtins.toJSON (described // { inherit writable network; }));
     PYTHONHOME = "${packages."libpython3.13-minimal".tree}/usr";
     PYTHONPATH = "code:${library "libpython3.13-minimal"}:${library "libpython3.13-stdlib"}:${
       library "libpython3.13-stdlib"

@@ -33,7 +33,11 @@ __getattr__, __dir__, __all__ = face(
         "new_flake": "describe_image write_flake",
         "own_secrets": "read_secret",
         "pins": "add_packages fetch_pins pin_wheels PinnedLock update_packages",
-        "plans": "add_signature DATA_HINT draft_plan open_signed PlanOptions refuse_early SHARE_HINT sign_plan",
+        "plan_network": "find_network",
+        "plans": (
+            "add_signature DATA_HINT draft_plan NETWORK_HINT NetworkOptions open_signed PlanOptions refuse_early "
+            "SHARE_HINT sign_plan"
+        ),
         "policy_history": "hold_log latest_serials",
         "privileges": "give_up_root",
         "progress": "Progress SILENT_PROGRESS",
@@ -57,13 +61,17 @@ __getattr__, __dir__, __all__ = face(
         "mvmnix.launch.gate": "VerifiedPlan",
         "mvmnix.launch.machines": (
             "Archive check_export EXPORT_KEY EXPORT_LOG Filter filter_machines find_machine is_export "
-            "list_entries machine_files MachineEntry Missing Output Piece read_console read_output wait_for_end "
-            "write_export"
+            "list_entries machine_files MachineEntry Missing Output Piece read_console read_network_log read_output "
+            "wait_for_end write_export"
+        ),
+        "mvmnix.launch.network": (
+            "ACKNOWLEDGEMENT_MEANINGS Attempt Denial EXPLANATIONS judge PresetChoice Rules sentence"
         ),
         "mvmnix.launch.plan": (
-            "Accelerator Backend DataDisk Labels LEAST_CPU MOST_CPU MOST_KIB MOST_SECONDS MOST_SHARED_KIB "
-            "MOST_TASKS MOST_WEIGHT parse_labels Plan plan_statement PlanLimits SecretReference SecretTarget "
-            "Share Use"
+            "Accelerator Action Backend DataDisk Labels LEAST_CPU MOST_CPU MOST_KIB MOST_SECONDS MOST_SHARED_KIB "
+            "MOST_TASKS MOST_WEIGHT Network NetworkRule parse_labels parse_rules Plan plan_statement PlanLimits "
+            "Protocol PublishedPort SecretReference SecretTarget Share UpstreamProxy Use "
+            "WhenGatewayEnds"
         ),
         "mvmnix.launch.shares": "DANGER_MEANINGS",
     },

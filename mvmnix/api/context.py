@@ -34,6 +34,7 @@ from mvmnix.store import Cache, Store
 
 if TYPE_CHECKING:
     from mvmnix.api.network import Network
+    from mvmnix.api.network_presets import Presets
     from mvmnix.images import PartIndex
 
 #: Lock files beside what they guard: taken shared to make or read something there, exclusively to remove it.
@@ -116,6 +117,13 @@ class Context:
         from mvmnix.api.network import Network  # noqa: PLC0415 - most operations fetch nothing, and don't pay for it
 
         return Network(self.config, self.sources, self.keep(self.roots.cache.child("trees")), self._opened)
+
+    @cached_property
+    def presets(self) -> "Presets":
+        """Presets of network rules: the user's, the machine's, and those of tools."""
+        from mvmnix.api.network_presets import Presets  # noqa: PLC0415 - it imports what asks tools, for plans that do
+
+        return Presets(self.floor, self.roots.config)
 
     def end_downloads(self) -> None:
         """No child that downloads is left, and no thread that waits for one: a machine may be started by forking."""

@@ -13,17 +13,24 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.images import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.launch.gate import plan_of, signatures
+from mvmnix.launch.network import PresetChoice, refuse_public_suffixes, refuse_unacknowledged
 from mvmnix.launch.plan import (
     NO_LABELS,
     Accelerator,
+    Action,
     Backend,
     DataDisk,
     Labels,
+    Network,
+    NetworkRule,
     Plan,
     PlanLimits,
+    PublishedPort,
     SecretReference,
     Share,
+    UpstreamProxy,
     Use,
+    WhenGatewayEnds,
     check_directory,
     check_variables,
     plan_statement,
@@ -39,7 +46,29 @@ SHARE_HINT: Final = (
     "docs/shares.md has the rest"
 )
 DATA_HINT: Final = "--data 1024:/tmp/data, in MiB and in steps of 16; docs/data.md has the rest"
+NETWORK_HINT: Final = (
+    "--allow https://api.example.com, --allow tcp:db.example.com:5432, --deny example.org, --publish 8080:80; "
+    "docs/network.md has the rest"
+)
 _NO_LIMITS: Final = PlanLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """What a guest may reach, and which of its ports are reached; without any, it has no network device.
+
+    `rules` are typed ones; those of `presets` follow them in the plan. A denial beats every other rule, wherever it
+    stands.
+    """
+
+    rules: tuple[NetworkRule, ...] = ()
+    presets: tuple[PresetChoice, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    when_gateway_ends: WhenGatewayEnds = WhenGatewayEnds.END
+    proxy: UpstreamProxy | None = None
+
+
+_NO_NETWORK: Final = NetworkOptions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +89,7 @@ class PlanOptions:
     secrets: tuple[SecretReference, ...] = ()
     shares: tuple[Share, ...] = ()
     data: DataDisk | None = None
+    network: NetworkOptions = _NO_NETWORK
     limits: PlanLimits = _NO_LIMITS
     backend: Backend = Backend.QEMU
     accelerator: Accelerator | None = None
@@ -76,12 +106,13 @@ _AS_THE_IMAGE_SAYS: Final = PlanOptions()
 def refuse_early(context: Context, options: PlanOptions) -> None:
     """Refuse, before anything is built, what would be refused once it is, as far as it can be seen already.
 
-    Raises RefusedError [plaintext-credential, share-forbidden, share-unavailable], which is logged; UsageError for what
-    is no variable and no directory.
+    Raises RefusedError [plaintext-credential, share-forbidden, share-unavailable, network-forbidden, config-malformed],
+    which is logged; UsageError for what is no variable, no directory and no network.
     """
     _check_workload(options)
     with context.recorded():
         credentials.refuse_typed(options.command, options.labels, options.environment)
+        _network(context, options.network)
         for share in options.shares:
             _refuse_share(share, tuple(context.roots.paths.values()))
 
@@ -97,7 +128,10 @@ def draft_plan(context: Context, finished: VerifiedImage, options: PlanOptions =
     image = replace(finished.image, workload=_workload(finished.image.workload, options))
     with context.recorded():
         made = _for_image(context, image, finished, options)
-    made = _with_limits(_with(made, DATA_HINT, data=options.data), finished.image, options.limits)
+    with context.recorded():
+        network = _network(context, options.network)
+    made = _with(_with(made, DATA_HINT, data=options.data), NETWORK_HINT, network=network)
+    made = _with_limits(made, finished.image, options.limits)
     made = _on_backend(replace(_with_means(made, options), labels=options.labels), options.backend)
     with context.recorded():
         plan_of(plan_statement(made))  # what would be no plan once it is read back is none now
@@ -252,6 +286,30 @@ def _with(made: Plan, hint: str, **changes: Any) -> Plan:
         return replace(made, **changes)
     except ValueError as error:
         raise UsageError(str(error), hint=hint) from error
+
+
+def _network(context: Context, options: NetworkOptions) -> Network | None:
+    """The network of a plan, with its presets spelled out; None where none was asked for.
+
+    Raises RefusedError [network-forbidden] for rules that stand for more than they acknowledge, and as presets do.
+    """
+    if options == _NO_NETWORK:
+        return None
+    try:
+        network = Network(
+            (*options.rules, *(it for choice in options.presets for it in context.presets.rules(choice))),
+            options.ports,
+            options.when_gateway_ends,
+            options.proxy,
+        )
+    except ValueError as error:
+        raise UsageError(str(error), hint=NETWORK_HINT) from error
+    if not network.ports and all(it.action is Action.DENY for it in network.rules):
+        why = "nothing is allowed but what --allow names, so that --deny alone says nothing"
+        raise UsageError(why, hint=NETWORK_HINT)
+    refuse_unacknowledged(network)
+    refuse_public_suffixes(network)
+    return network
 
 
 def _refuse_share(share: Share, own: Sequence[str]) -> None:

@@ -50,6 +50,7 @@ class RecordKind(StrEnum):
     ANCHOR = "witness"
     NEW_LOG = "new-log"
     RESTART = "restart"
+    NETWORK = "network"
 
 
 #: What a record of each kind must say; the rest may be missing.
@@ -67,6 +68,7 @@ _REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     RecordKind.RECOVERY: ("digests",),
     RecordKind.ANCHOR: ("digests", "reasons"),
     RecordKind.NEW_LOG: ("digests",),
+    RecordKind.NETWORK: ("machine", "plan", "policy", "reasons"),
     RecordKind.RESTART: ("machine", "plan", "policy", "digests", "reasons"),
 }
 _HEX: Final = "[0-9a-f]{64}"

@@ -7,10 +7,12 @@ import click
 
 from mvmnix.errors import UsageError
 
-_NETWORK: Final = "no guest has a network in this version; `mvm cp` and --share carry files"
+_NETWORK: Final = (
+    "a plan names what its guest reaches, --allow https://api.example.com, and its ports, --publish 8080:80"
+)
 #: Options of podman-run(1), and one that mvm had, that no command here has: why, and what there is instead.
 _ABSENT: Final[Mapping[str, str]] = {
-    **dict.fromkeys(("-p", "--publish", "--network", "--net"), _NETWORK),
+    **dict.fromkeys(("-P", "--publish-all", "--network", "--net"), _NETWORK),
     "--cpus": "processors are whole here: --vcpus, where a plan is made; --cpu-percent bounds what they use",
     "--entrypoint": "a command behind -- replaces the image's own as a whole",
     "--env-file": "give each variable with --env, and each secret with --secret-env",

@@ -32,6 +32,7 @@ def policy_node(
         *(_builder(policy)),
         ("cache keys", ", ".join(key.name for key in policy.caches) or "none"),
         ("isolation", str(policy.isolation)),
+        ("network proxies", "allowed" if policy.network_proxy else "refused"),
     )
     return Node(POLICY, Kind.POLICY, "trust.toml", _verdict(policy, now, latest, clock), str(policy.digest), "", facts)
 

@@ -7,6 +7,7 @@ There are these requests and no others, each done in a module of its own:
 3. `parents`, `make_group`, `add_to_group`, `remove_group`: control groups, with names of mvm's own
    (control_groups.py).
 4. `io`: what a process of mvm's has written, which the kernel tells that process's uid alone.
+5. `tun`: `/dev/net/tun`, open in a network namespace of mvm's own (tun.py).
 
 A request is one packet: JSON, and descriptors, of which the first is the end of a socket pair for the answer. So
 processes and threads that share the broker need no lock. It ends when no process is left that can ask it. It reads
@@ -123,6 +124,11 @@ def _io(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
     return lambda: (rights.io(process), ())
 
 
+def _tun(_it: Record, descriptors: list[int], rights: Rights) -> Callable[[], _Done]:
+    (namespace,) = descriptors
+    return lambda: (None, (rights.tun(namespace),))
+
+
 def _add_to_group(it: Record, _: list[int], rights: Rights) -> Callable[[], _Done]:
     path, process = it.text("path"), it.integer("process", 1, MAX_INTEGER)
 
@@ -148,6 +154,7 @@ _REQUESTS: Final[Mapping[str, Callable[[Record, list[int], Rights], Callable[[],
     "add-to-group": _add_to_group,
     "io": _io,
     "remove-group": _remove_group,
+    "tun": _tun,
 }
 
 

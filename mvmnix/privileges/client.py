@@ -43,6 +43,10 @@ class Broker:
             asked |= {"writable": served.writable, "lowest-group": served.lowest_group}
         return self._one(asked, source)
 
+    def tun(self, namespace: int) -> int:
+        """`/dev/net/tun`, opened in a network namespace of mvm's own."""
+        return self._one({"request": "tun"}, namespace)
+
     def parents(self) -> tuple[Parent, ...]:
         """Where control groups can be made."""
         value, _ = self._ask({"request": "parents"})
@@ -131,10 +135,15 @@ def current() -> Broker | Rights | None:
     return Rights()
 
 
+def broker() -> Broker | None:
+    """The broker, where this process gave up root's rights."""
+    return _broker[0] if _broker else None
+
+
 def groups() -> ControlGroups:
     """Where control groups can be made, with root's rights or this user's own."""
-    broker = _broker[0] if _broker else None
-    return ControlGroups.find() if broker is None else ControlGroups(broker.parents(), broker)
+    asked = broker()
+    return ControlGroups.find() if asked is None else ControlGroups(asked.parents(), asked)
 
 
 def io(process: int) -> str:

@@ -127,10 +127,13 @@ def _flake() -> Iterator[str]:
 
 
 def _program() -> Iterator[str]:
-    """Where this program is: the packages that it imports and its interpreter, beside /usr."""
-    yield _package()
-    yield sys.prefix
-    yield from (path for path in sys.path if path.startswith("/") and os.path.isdir(path))  # noqa: PTH112
+    """Where this program is: the packages that it imports and its interpreter, beside /usr, which everybody reads.
+
+    What is there stays as it is, root's own: it is looked at whether root alone can change a program.
+    """
+    imported = (path for path in sys.path if path.startswith("/") and os.path.isdir(path))  # noqa: PTH112
+    found = (_package(), sys.prefix, *imported)
+    yield from (path for path in found if not _is_within(os.path.realpath(path), "/usr"))
 
 
 def _named(words: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:

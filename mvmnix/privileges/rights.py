@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix import procfs
-from mvmnix.privileges import control_groups, ids, tree, user_namespaces
+from mvmnix.privileges import control_groups, ids, tree, tun, user_namespaces
 from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits, Parent
 from mvmnix.privileges.grants import Grants
 from mvmnix.privileges.tree import ServedDirectory
@@ -44,6 +44,10 @@ class Rights:
     def tree(self, source: int, reader: int, served: ServedDirectory | None) -> int:
         """A detached mount of what `source` names, for a uid of the pool (`tree.made`); the caller closes it."""
         return tree.made(source, self._checked(reader), served, self.grants)
+
+    def tun(self, namespace: int) -> int:
+        """`/dev/net/tun`, opened in a network namespace that the caller's uid made; the caller closes it."""
+        return tun.opened_in(namespace, 0 if self.grants is None else ids.MVM)
 
     def _checked(self, uid: int) -> int:
         if self.grants is not None and not ids.FIRST_OF_POOL <= uid < ids.FIRST_OF_POOL + ids.POOL_COUNT:

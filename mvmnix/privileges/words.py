@@ -14,12 +14,16 @@ from typing import Final
 _IN_A_GUEST: Final = ("exec", "shell")
 _PLANNING: Final = ("run", "plan")
 #: Options whose values are names, or are handed to a guest.
-LABELS: Final = ("--label", "--name", "--filter", "--data", "--env", "--workdir", "--user")
+LABELS: Final = (
+    *("--label", "--name", "--filter", "--data", "--env", "--workdir", "--user"),
+    *("--allow", "--deny", "--allow-preset", "--publish", "--resolve", "--sni", "--path"),
+)
 _SHARES: Final = ("--share", "--volume")
 #: Options of one letter that take a value, of the commands that make plans (cli/options/plan.py); `-o` names a file.
 LETTERS: Final[Mapping[str, str]] = {
     "-e": "--env",
     "-l": "--label",
+    "-p": "--publish",
     "-u": "--user",
     "-v": "--volume",
     "-w": "--workdir",

@@ -61,6 +61,8 @@ static void configuration(const uint8_t *data, size_t length)
     for (size_t i = 0; i < config.writable_count; i++)
         if (config.writable[i][0] != '/' || strlen(config.writable[i]) > MAX_PATH)
             abort();
+    if (config.has_network && (config.network.prefix > MOST_PREFIX || config.network.address == config.network.gateway))
+        abort();
     if (config.has_request)
         check_request(&config.request);
     free_config(&config);

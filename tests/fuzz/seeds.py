@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mvmnix.launch.agent.frames import Bye, Config, Failed, Hello, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.requests import CopyDirection, ExecRequest, ShellRequest, copy_request
 from mvmnix.launch.agent.stream_frames import (
@@ -34,10 +35,13 @@ from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.plan.secret_reference import Secret, SecretTarget
 from mvmnix.launch.plan.share import ShareKind
 from mvmnix.syscall_tier import SystemCalls
+from tests.fuzz.network_seeds import client_hello, http, resolver
 from tests.unit.launch.channel_house import config, workload
 
 HERE = Path(__file__).parent
-CHANNEL, AGENT, CONVERSATION = (HERE / "corpus" / name for name in ("channel", "agent", "conversation"))
+CHANNEL, AGENT, CONVERSATION, CLIENT_HELLO, RESOLVER, HTTP = (
+    HERE / "corpus" / name for name in ("channel", "agent", "conversation", "client-hello", "resolver", "http")
+)
 
 
 def channel() -> Iterator[tuple[str, bytes]]:
@@ -79,6 +83,15 @@ def agent() -> Iterator[tuple[str, bytes]]:
     yield "frames", b"\0" + b"".join(map(encode, said))
     for frame in said:
         yield f"frame-{frame.KIND.name.lower()}", b"\0" + encode(frame)
+    yield from configurations()
+    yield "request", b"\2" + request.encode()
+    yield "shell", b"\3" + terminal.encode()
+    yield "copy-in", b"\4" + copy.encode()
+    yield "copy-out", b"\4" + copy_request(workload("a"), CopyDirection.OUT, replaces=False).encode()
+
+
+def configurations() -> Iterator[tuple[str, bytes]]:
+    """What a CONFIG may hold, behind the byte of its parser."""
     yield "config", b"\1" + Config(config()).payload()
     yield "config-sealed", b"\1" + Config(config(verbs=frozenset(), ports=())).payload()
     secrets = (Secret("a.pem", SecretTarget.FILE, b"\0\xff"), Secret("b", SecretTarget.FILE, b"x" * 100))
@@ -90,10 +103,8 @@ def agent() -> Iterator[tuple[str, bytes]]:
     )
     yield "config-shares", b"\1" + Config(replace(limited, shares=mounts)).payload()
     yield "config-data", b"\1" + Config(replace(limited, data="/tmp/data")).payload()
-    yield "request", b"\2" + request.encode()
-    yield "shell", b"\3" + terminal.encode()
-    yield "copy-in", b"\4" + copy.encode()
-    yield "copy-out", b"\4" + copy_request(workload("a"), CopyDirection.OUT, replaces=False).encode()
+    network = GuestNetwork("198.19.255.2", 30, "198.19.255.1", "02:6d:76:6d:00:01", 1500, "198.19.255.1")
+    yield "config-network", b"\1" + Config(replace(limited, network=network)).payload()
 
 
 def conversation() -> Iterator[tuple[str, bytes]]:
@@ -123,7 +134,14 @@ def conversation() -> Iterator[tuple[str, bytes]]:
 
 
 #: Each corpus, and what makes its seeds.
-CORPORA = {CHANNEL: channel, AGENT: agent, CONVERSATION: conversation}
+CORPORA = {
+    CHANNEL: channel,
+    AGENT: agent,
+    CONVERSATION: conversation,
+    CLIENT_HELLO: client_hello,
+    RESOLVER: resolver,
+    HTTP: http,
+}
 
 
 def main() -> None:

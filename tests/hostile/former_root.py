@@ -63,8 +63,8 @@ def read_by_tree(broker: Broker, path: str, served: ServedDirectory | None = Non
     return said.decode(errors="replace")
 
 
-def written_by_tree(broker: Broker, path: str) -> str:
-    """A file made in a directory that is granted to read, by a mount whose flags were taken off."""
+def written_by_tree(broker: Broker, path: str, owner: int = READER) -> str:
+    """A file made in a directory that may be read alone, by a mount without its flags; `owner` has it there."""
     tree = broker.tree(opened(path), READER, None)
     said, told = os.pipe()
     child = os.fork()
@@ -89,7 +89,7 @@ def written_by_tree(broker: Broker, path: str) -> str:
     _, status = os.waitpid(child, 0)
     what = os.read(said, 1000).decode()
     os.close(said)
-    if status == 0 or f"uid {READER}" not in what:  # else it wasn't tried
+    if status == 0 or f"uid {owner}; " not in what:  # else it wasn't tried
         return what
     raise PermissionError(13, what)
 
@@ -130,13 +130,17 @@ def the_requests(broker: Broker, named: str, secret: str, other: str) -> Iterato
     yield "shadow by a tree", partial(read_by_tree, broker, "/etc/shadow")
     yield "another user's file by a tree", partial(read_by_tree, broker, other)
     yield "write to this program by a tree", partial(written_by_tree, broker, os.path.dirname(client.__file__))
-    yield "write to the Python library", partial(written_by_tree, broker, os.path.dirname(json.__file__))
+    library = os.path.dirname(json.__file__)  # isn't granted: it is another user's there, as root is everywhere
+    yield "write to the Python library", partial(written_by_tree, broker, library, owner=65534)
     served = ServedDirectory(writable=True, lowest_group=0)
     for what in ("/", "/etc", "/root", "/proc", os.path.dirname(other), named):
         yield f"{what} to write, for a guest", partial(broker.tree, opened(what), READER, served)
     yield "a descriptor that is none", partial(broker.tree, socket.socket().fileno(), READER, served)
     for process in (1, os.getppid()):
         yield f"the io of process {process}", partial(broker.io, process)
+    for what in ("self/ns/net", "self/ns/user", "self/ns/mnt"):
+        yield f"a device in this host's {what}", partial(broker.tun, os.open(f"/proc/{what}", os.O_RDONLY))
+    yield "a device in no namespace", partial(broker.tun, opened(named))
     both = frozenset(Controller)
     for name in ("", "x", "..", "../x", "mvmnix-0-00000000/../../x", "mvmnix-0-0000000g", "mvmnix-0-00000000\n"):
         yield f"a group called {name!r}", partial(broker.make_group, name, LIMITS, both)

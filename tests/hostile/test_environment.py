@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -29,7 +30,7 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
-from mvmnix.builder.pins import debian, locks, pypi
+from mvmnix.builder.pins import debian, locks, npm_settings, pypi
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.reproduce import file_differences
@@ -40,6 +41,10 @@ from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.root import libraries
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.launch.network.setup import MachineNetwork
+from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
@@ -264,6 +269,17 @@ def apts_lists(_: Path) -> None:
     assert debian.read_index("trixie", "amd64").package("base-files")
 
 
+def npms_registry(_: Path) -> None:
+    """Which a host without npm says it lacks."""
+    try:
+        locate(npm_settings._NPM)
+    except MvmnixError:
+        with pytest.raises(MvmnixError, match="npm"):
+            npm_settings._usual()
+    else:
+        assert urlsplit(npm_settings._usual()).scheme == "https"
+
+
 def resolved(_: Path) -> None:
     assert [wheel.name for wheel in pypi.resolve(["mdurl"])] == ["mdurl"]
 
@@ -274,6 +290,23 @@ def confined(path: Path) -> None:
     qemu = Qemu.find()
     invocation = Invocation((qemu.executable, "--version"), ())
     ended(HypervisorProcess.spawn(invocation, (), jail(path).sandbox(qemu.files, SPEC, invocation)))
+
+
+def networked(path: Path) -> None:
+    """The child that makes a namespace, nft, and a gateway and a dialler until they serve."""
+    path.chmod(0o700)
+    loop, told = Loop(), list[NetworkEvent]()
+    network = MachineNetwork.ready(Network(parse_rules(["https://api.example.com"], [])), jail(path))
+    try:
+        network.start()
+        network.watch(loop, told.append, lambda: None)
+        while len(told) < 2 and network.pids:
+            loop.turn(1)
+        assert network.last_words == ()
+    finally:
+        network.close(loop)
+        loop.close()
+    assert {it.kind for it in told} == {NetworkEventKind.READY}
 
 
 def ended(process: HypervisorProcess) -> None:
@@ -410,6 +443,10 @@ def container(path: Path, _: Traps) -> Iterator[Act]:
     yield act
 
 
+#: /dev/net/tun may be root's.
+NETWORKED: Final = plain(networked)
+
+
 #: By the places of docs/children.md that are run in it.
 ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
@@ -435,6 +472,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): downloaded,
     ("mvmnix/builder/fetch/lanes.py:_Worker._run", "mvmnix/builder/fetch/worker/serve.py:main"): web,
     ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
+    ("mvmnix/builder/pins/npm_settings.py:_usual",): plain(npms_registry),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
     ("mvmnix/privileges/descriptors.py:made_by_child",): plain(made_by_children),
     (
@@ -442,6 +480,11 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",
         "mvmnix/api/doctor/jail.py:_tried",
     ): plain(confined),
+    (
+        "mvmnix/launch/network/namespace.py:Making.__init__",
+        "mvmnix/launch/network/namespace_setup.py:main",
+        "mvmnix/launch/network/network_process.py:NetworkProcess.start",
+    ): NETWORKED,
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),
     ("mvmnix/launch/jail/delegated_scope.py:_called",): asked,
@@ -452,7 +495,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),
 }
 #: What root alone can do, or root alone can put a stand-in for.
-AS_ROOT: Final = (compared, container)
+AS_ROOT: Final = (compared, container, NETWORKED)
 MARKED: Final = [
     pytest.param(places, marks=pytest.mark.root("its program, or its uids, are root's to give"))
     if row in AS_ROOT

@@ -19,7 +19,17 @@ SECONDS = int(os.environ.get("MVMNIX_FUZZ_SECONDS", "25"))
 HOUSE = Path(__file__).parents[2]
 AGENT = HOUSE / "modules" / "agent"
 TARGETS = HOUSE / "tests" / "fuzz"
-PARSERS = ("frames.c", "requests.c", "verbs.c", "records.c", "secrets.c", "shares.c", "bytes.c", "errors.c")
+PARSERS = (
+    "frames.c",
+    "requests.c",
+    "verbs.c",
+    "records.c",
+    "secrets.c",
+    "shares.c",
+    "network.c",
+    "bytes.c",
+    "errors.c",
+)
 #: What a conversation needs besides: all that decides which frame is handled when, and nothing that starts or mounts.
 TALKERS = (
     *("conversation.c", "commands.c", "command.c", "channel.c", "exit_report.c", "output_stream.c"),
@@ -125,17 +135,75 @@ def test_the_host_s_end_of_the_channel(tmp_path: Path) -> None:
     assert executed(done) > len(list(seeds.CHANNEL.iterdir()))
 
 
-def test_a_planted_exception_is_found(tmp_path: Path) -> None:
-    """The same target over a copy of the parser that lets one exception through."""
-    copy = tmp_path / "house"
+def copied(directory: Path, module: str, text: str, planted: str) -> Path:
+    """A copy of the checkout's Python with one text of a module replaced."""
+    copy = directory / "house"
     for name in ("mvmnix", "tests"):
         shutil.copytree(HOUSE / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "vm", "hostile"))
-    transport = copy / "mvmnix" / "launch" / "agent" / "transport.py"
-    text = transport.read_text()
-    planted = text.replace('            raise ChannelProtocolError(f"flags', '            raise KeyError(f"flags')
-    assert planted != text
-    transport.write_text(planted)
+    path = copy / "mvmnix" / module
+    before = path.read_text()
+    assert before.count(text) == 1
+    path.write_text(before.replace(text, planted))
+    return copy
+
+
+def test_a_planted_exception_is_found(tmp_path: Path) -> None:
+    """The same target over a copy of the parser that lets one exception through."""
+    raised = '            raise {}(f"flags'
+    text, planted = raised.format("ChannelProtocolError"), raised.format("KeyError")
+    copy = copied(tmp_path, "launch/agent/transport.py", text, planted)
     target = copy / "tests" / "fuzz" / "channel_target.py"
     done = fuzz(tmp_path, sys.executable, target, corpus=seeds.CHANNEL, house=copy)
     assert done.returncode != 0
     assert "KeyError" in done.stderr + done.stdout
+
+
+#: By the parser of what a guest says on the network: its target, corpus, and longest input.
+NETWORK = {
+    "client hello": ("client_hello_target.py", seeds.CLIENT_HELLO, 20000),
+    "resolver": ("resolver_target.py", seeds.RESOLVER, 1500),
+    "http": ("http_target.py", seeds.HTTP, 4096),
+}
+
+
+@pytest.mark.parametrize("parser", NETWORK)
+def test_the_parsers_of_the_network(parser: str, tmp_path: Path) -> None:
+    target, corpus, longest = NETWORK[parser]
+    done = fuzz(tmp_path, sys.executable, TARGETS / target, f"-max_len={longest}", corpus=corpus)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert executed(done) > len(list(corpus.iterdir()))
+
+
+_TAKEN = "if length > self.rest:\n            raise "
+#: By the parser: a module, a text of it and what is there instead, and what the fuzzer says then.
+PLANTED = [
+    (
+        "client hello",
+        "client_hello.py",
+        f"{_TAKEN}HelloRefusedError(HelloFault.MALFORMED)",
+        f"{_TAKEN}KeyError",
+        "KeyError",
+    ),
+    ("client hello", "client_hello.py", "if not data.isascii():", "if False:", "UnicodeDecodeError"),
+    ("resolver", "resolver.py", "except (dns.exception.DNSException, ValueError):", "except ValueError:", "dns."),
+    (
+        "http",
+        "http_heads.py",
+        "value.lower() in {host.encode(),",
+        "value.lower()[-9:] in {host.encode(),",
+        "AssertionError",
+    ),
+]
+
+
+@pytest.mark.parametrize(("parser", "module", "text", "planted", "shown"), PLANTED)
+def test_a_fault_in_a_parser_of_the_network_is_found(
+    parser: str, module: str, text: str, planted: str, shown: str, tmp_path: Path
+) -> None:
+    target, corpus, longest = NETWORK[parser]
+    copy = copied(tmp_path, f"launch/network/{module}", text, planted)
+    argv = (sys.executable, copy / "tests" / "fuzz" / target, f"-max_len={longest}")
+    done = fuzz(tmp_path, *argv, corpus=corpus, house=copy)
+    assert done.returncode != 0
+    assert "Uncaught Python exception" in done.stderr + done.stdout
+    assert shown in done.stderr + done.stdout

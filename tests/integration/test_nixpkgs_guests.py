@@ -220,6 +220,19 @@ def test_parts_of_nixpkgs_take_the_place_of_mvms_own(place: Place, everything: P
         assert loaded.index(f"{before}.ko") < loaded.index(f"{after}.ko")
 
 
+def test_a_kernel_of_nixpkgs_brings_its_modules_for_a_network(place: Place) -> None:
+    """Each behind what it needs, and none twice; the files that the agent covers are there."""
+    image = place.build(*place.guest(EVERYTHING.replace("inherit pkgs;", "inherit pkgs; network = true;", 1)))
+    assert manifest.parse((image / "manifest.json").read_bytes()).network
+    shown = place.nix("derivation", "show", "--recursive", place.nix("path-info", "--derivation", named(image)))
+    by_name = {one["name"]: place.where(one["outputs"]["out"]["path"]) for one in json.loads(shown).values()}
+    own, usual = by_name["network-modules-of-linux"] / "modules", by_name["kernel-modules-of-linux"] / "modules"
+    loaded = (own / "network").read_text().split()
+    assert loaded == ["failover.ko", "net_failover.ko", "virtio_net.ko"]
+    assert {it.name for it in own.iterdir()} == {"network", *loaded}
+    assert not {it.name for it in own.iterdir()} & {it.name for it in usual.iterdir()}
+
+
 WRONG = {
     "{ inherit pkgs; }": ["'packages' is missing"],
     "{ pkgs = 7; packages = _: [ ]; }": ["'pkgs' must be null, or nixpkgs' packages"],
@@ -309,5 +322,7 @@ def test_parts_are_the_same_in_a_guests_graph(place: Place, parts: dict[str, str
 
 def test_each_pinned_package_is_a_part(place: Place, parts: dict[str, str]) -> None:
     pinned = json.loads((place.tree / "modules/debian/lock.json").read_text())["packages"]
-    assert set(parts) == set(pinned) | {"agent", "initrd", "vmlinux", "kernel-modules"}
+    assert set(parts) == set(pinned) | {
+        *("agent", "initrd", "initrd-network", "vmlinux", "kernel-modules", "network-modules")
+    }
     assert len(set(parts.values())) == len(parts)

@@ -87,3 +87,17 @@ def test_all_that_is_wrong_is_named_at_once(tmp_path: Path) -> None:
         "'memoryMiB' must be between",
     ):
         assert why in done.stderr
+
+
+@pytest.mark.parametrize(("options", "expected"), [("{ }", True), ("{ network = false; }", False)])
+def test_a_plan_may_put_it_into_a_network_unless_its_flake_says_no(
+    tmp_path: Path, options: str, *, expected: bool
+) -> None:
+    """In the manifest, for the modules in the initrd, and for who applies the layers."""
+    said = "it: [ it.manifest it.initrd.name ]"
+    done = evaluated(f"builtins.toJSON (({said}) (make {options}))", tmp_path)
+    assert done.returncode == 0, done.stderr
+    path, initrd = json.loads(json.loads(done.stdout))
+    assert initrd == ("initrd-network" if expected else "initrd")
+    image = evaluated(f"builtins.readFile (make {options}).manifest", tmp_path)
+    assert ('"network":true' in json.loads(image.stdout)) is expected, path

@@ -1,6 +1,7 @@
 """What QEMU, virtiofsd and mkfs.erofs call in their sandboxes, by strace: a new one is held against the lists here."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,15 +16,17 @@ as_root = pytest.mark.root("only root may trace what has another uid")
 ROOT = Path(__file__).parents[2]
 
 #: Starts QEMU in the shipped jail under TCG, and under KVM where its device can be opened, with a kernel that does
-#: nothing; pauses it and has it go on. KVM gets the simplest processor, as hosts may emulate KVM badly.
+#: nothing and a network device; pauses it and has it go on. KVM gets the simplest processor, as hosts may emulate it
+#: badly.
 MACHINES = """
 import dataclasses, os, sys
 from pathlib import Path
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.runtime.vm_process import Preparation
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, MonitorEvent
+from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, MonitorEvent, NetworkAttachment
 from mvmnix.launch.loop import Loop
 from tests.hostile.stand_in import jail
+from tests.tap_peer import GUEST_MAC, Peer
 
 class Simple(Qemu):
     def invocation(self, spec):
@@ -43,7 +46,9 @@ for how in Acceleration.TCG, Acceleration.KVM:
     kvm = None if how is Acceleration.TCG else os.open("/dev/kvm", os.O_RDWR) if os.access("/dev/kvm", os.W_OK) else -1
     if kvm == -1:
         continue
-    loop, spec = Loop(), LaunchSpec(file, file, None, -1, -1, -1, 2, 128, "quiet", how, 2_000_000, kvm=kvm)
+    loop, peer = Loop(), Peer.start()
+    spec = LaunchSpec(file, file, None, -1, -1, -1, 2, 128, "quiet", how, 2_000_000, kvm=kvm)
+    spec = dataclasses.replace(spec, network=NetworkAttachment(peer.tap, GUEST_MAC))
     with jail(Path(sys.argv[1])) as where:
         qemu = Simple(found.executable, found.bios)
         guest = Preparation(qemu, where, spec).spawn(loop, console=lambda _: None, services={})
@@ -56,7 +61,11 @@ for how in Acceleration.TCG, Acceleration.KVM:
         print(how, flush=True)
         guest.close()
         loop.close()
+    os.close(peer.tap)
+    peer.frames()
 """
+#: What is asked of a tap interface; mvmnix/sandbox/profiles/hypervisor.py lets no more through.
+OF_A_TAP = ("TUNGETIFF", "TUNSETOFFLOAD", "TUNSETSNDBUF", "TUNSETVNETHDRSZ")
 SHARES = (
     "belongs_to_the_directorys_owner or renames or hard_links or many_files or owner_is_changed or becomes_an_image"
 )
@@ -83,6 +92,8 @@ def test_a_hypervisor_calls_what_is_on_its_list(tmp_path: Path) -> None:
     assert said.split() == (["tcg", "kvm"] if os.access("/dev/kvm", os.W_OK) else ["tcg"])
     assert any("KVM_RUN" in line for line in trace) == ("kvm" in said)
     assert beside(trace, "qemu-system", PROFILES["hypervisor"]) <= {"clone3", "get_mempolicy", "io_uring_setup"}
+    asked = {(it[1], it[2]) for line in trace if (it := re.search(r"ioctl\(\d+, (TUN\w+).* = (-?\d+)", line))}
+    assert asked == {(name, "0") for name in ("TUNSETIFF", *OF_A_TAP)}, "the first is how the test made it"
 
 
 @as_root

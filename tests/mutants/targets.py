@@ -11,6 +11,7 @@ from tests.repository import ROOT, tracked
 
 #: Module or folder beneath mvmnix/, and tests beneath tests/. The first row that fits counts.
 TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("addresses.py", ("unit/test_addresses.py", "unit/builder/fetch/test_allowlist.py")),
     ("audit", ("unit/audit",)),
     ("builder/fetch/allowlist.py", ("unit/builder/fetch/test_allowlist.py",)),
     ("builder/fetch/http_requests.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
@@ -56,6 +57,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ),
     ("launch/plan/secret_reference.py", ("unit/launch/plan/test_secret_reference.py", "unit/launch/secrets")),
     ("launch/secrets/resolve.py", ("unit/launch/secrets",)),
+    ("launch/network", ("unit/launch/network",)),
     ("launch/shares/risk_checks.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/location.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/opening.py", ("unit/launch/shares", "hostile/test_shares.py")),

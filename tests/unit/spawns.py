@@ -10,7 +10,8 @@ ROOT: Final = Path(__file__).parents[2]
 #: What starts a process, by the name that it is imported under: the kernel's ways, libraries', and mvm's own room.
 STARTERS: Final = re.compile(
     r"os\.(fork|forkpty|exec\w+|spawn\w+|posix_spawnp?|system|popen|startfile)"
-    r"|(subprocess|pty|multiprocessing|webbrowser|asyncio|pexpect)(\.\w+)*"
+    r"|(subprocess|pty|multiprocessing|webbrowser|pexpect)(\.\w+)*"
+    r"|asyncio\.(subprocess(\.\w+)*|create_subprocess_\w+)"
     r"|concurrent\.futures\.ProcessPoolExecutor|(concurrent\.futures\.process)(\.\w+)*"
     r"|click\.(edit|launch|echo_via_pager|get_pager_file|getchar)"
     r"|keyring\.(get_password|backend\.get_all_keyring)|sigstore\.oidc\.(detect_credential|Issuer)"

@@ -41,8 +41,10 @@ HOSTS = {
     "www.apache.org",
     "www.rfc-editor.org",
 }
-#: Names that can't be anybody's: RFC 2606 and RFC 6761, and single labels.
-NOBODYS = re.compile(r"[a-z0-9-]+|.*\.(test|example|invalid|localhost)|(.*\.)?example\.(com|net|org)")
+#: Names that can't be anybody's: RFC 2606 and RFC 6761, and single labels; and a network rule's `*`.
+NOBODYS = re.compile(r"\*|[a-z0-9-]+|.*\.(test|example|invalid|localhost)|(.*\.)?example\.(com|net|org)")
+#: Up to what can't be part of one, or isn't where texts name a form or a network rule (`https://HOST[:PORT],id=x`).
+URLS = re.compile(r"https?://(?:\[[0-9A-Fa-f:.]+\])?[^\s\"'`,$)>\[\]}|\\]*")
 #: Written apart, so that this file does not name them.
 REGISTRIES = [f"{name}.org" for name in ("debian", "pypi", "pythonhosted", "nixos", "npmjs")]
 #: Packages that only these may import.
@@ -57,6 +59,10 @@ DOORS = {
     "detect_secrets": ("mvmnix/launch/secrets/detectors.py",),
     "cyclonedx": ("mvmnix/images/sbom.py",),
     "packageurl": ("mvmnix/images/sbom.py",),
+    "dns": ("mvmnix/launch/network/resolver.py",),
+    "h11": ("mvmnix/launch/network/http_heads.py",),
+    "publicsuffixlist": ("mvmnix/launch/network/public_suffixes.py",),
+    "idna": ("mvmnix/launch/plan/network_hosts.py",),
 }
 
 
@@ -219,7 +225,7 @@ def is_somebodys(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_global
     except ValueError:
-        return not NOBODYS.fullmatch(host)
+        return not NOBODYS.fullmatch(host.removeprefix("*.").removesuffix("."))
 
 
 def test_no_host_is_named_but_those_of_specifications() -> None:
@@ -227,7 +233,7 @@ def test_no_host_is_named_but_those_of_specifications() -> None:
     named = {
         (str(path), host)
         for path in TRACKED
-        for url in re.findall(r"https?://[^\s\"'`)>\]}|\\]+", (ROOT / path).read_bytes().decode(errors="replace"))
+        for url in URLS.findall((ROOT / path).read_bytes().decode(errors="replace"))
         if (host := (urlsplit(url).hostname or "").lower()) and is_somebodys(host)
     }
     assert {(path, host) for path, host in named if host not in HOSTS} == set()
@@ -280,6 +286,8 @@ HEAVY = {
     "cryptography",
     "cryptography.x509",
     "detect_secrets",
+    "dns",
+    "h11",
     "jsonschema",
     "keyring",
     "packaging",

@@ -153,6 +153,16 @@ def test_the_filter_s_tier_is_left_out_where_it_is_the_usual_one(good: Json) -> 
         assert not agree(changed(good | {"systemCalls": ""}, ("systemCalls",), wrong))
 
 
+def test_a_network_is_left_out_where_there_is_none(good: Json) -> None:
+    assert not manifests.parse(json.dumps(good).encode()).network
+    for value in (True, False):
+        told = good | {"network": value}
+        assert agree(told)
+        assert manifests.parse(json.dumps(told).encode()).network is value
+    for wrong in WRONG:
+        assert isinstance(wrong, bool) or not agree(changed(good | {"network": True}, ("network",), wrong))
+
+
 def test_what_is_read(good: Json) -> None:
     data = json.dumps(good).encode()
     image = manifests.parse(data)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import jsonschema
@@ -16,6 +17,7 @@ from mvmnix import config, schemas, strict, toml
 from mvmnix.api.policy_report import cases
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey, Role
+from mvmnix.launch.network import presets
 from mvmnix.provenance.identity import revocations
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.default import default_policy
@@ -115,6 +117,7 @@ min-level = 1
 resources = ["*"]
 [launch]
 isolation = "microvm"
+network-proxy = false
 """
 REVOCATIONS = f"""
 version = 1
@@ -190,6 +193,12 @@ class Document:
         return True
 
 
+PRESET = """
+version = 1
+description = "the company's index"
+allow = ["https://index.example", "tcp:db.example:5432"]
+deny = ["*.example.org"]
+"""
 ONCE = "no two have the same name"
 NAMES = "it names a signer or a root of the file"
 NAMED = "others name what is in it"
@@ -220,6 +229,12 @@ DOCUMENTS = {
         REVOCATIONS,
         revocations._file,
         {".identities.*regexp": "it is an expression that ends", ".identities.*.issuer": "as identity above"},
+    ),
+    "preset": Document(
+        "preset",
+        PRESET,
+        partial(presets._read, name="preset"),
+        {".allow*": "it is a rule that allows", ".deny*": "it is a rule that denies"},
     ),
     "refused": Document("case", REFUSED, cases._case),
     "admitted": Document("case", ADMITTED, cases._case),

@@ -58,6 +58,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             f"{BUILDERS}::test_nix",
         ),
     ),
+    "mvmnix/builder/pins/npm_settings.py:_usual": None,
     "mvmnix/builder/pins/pip_settings.py:read": None,
     "mvmnix/builder/pins/pypi.py:PipIndexes._pip": (
         "mvmnix.builder.pins.pypi:PipIndexes",
@@ -115,6 +116,12 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.launch.shares.server:command",
         (f"{BUILDERS}::test_what_works_on_a_directory_is_told_numbers",),
     ),
+    "mvmnix/launch/network/namespace.py:Making.__init__": (
+        "mvmnix.launch.network.rules:ruleset",
+        ("tests/unit/launch/network/test_rules.py::test_nothing_but_addresses_and_ports_varies",),
+    ),
+    "mvmnix/launch/network/namespace_setup.py:main": None,
+    "mvmnix/launch/network/network_process.py:NetworkProcess.start": None,
     "mvmnix/launch/runtime/supervisor.py:_leave": None,
     "mvmnix/launch/runtime/supervisor.py:detach": None,
     "mvmnix/provenance/identity/sigstore.py:_identity": None,

@@ -11,6 +11,7 @@ from mvmnix.api.context import Context
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.doctor.floor import floor
 from mvmnix.api.doctor.jail import jail
+from mvmnix.api.doctor.network import network
 from mvmnix.api.doctor.ownership import ownership
 from mvmnix.api.doctor.root_state import root_state
 from mvmnix.api.signer import key_file
@@ -157,6 +158,7 @@ CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("Nix store", _nix_store),
     ("hypervisor", _hypervisor),
     ("jail", jail),
+    ("network", network),
     ("backends", _other_backends),
     ("files of root's", ownership),
     ("trust", _trust),

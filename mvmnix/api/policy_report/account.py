@@ -60,6 +60,7 @@ class Account:
             "thresholds": {"plans": it.thresholds.plans, "rebuilds": it.thresholds.rebuilds},
             "freshness": {name: None if bound is None else show_duration(bound) for name, bound in self._bounds()},
             "isolation": str(it.isolation),
+            "networkProxy": it.network_proxy,
             "revoked": [_entry(each) for each in self.revoked()],
             "narrowed": list(self.narrowed()),
         }
@@ -124,6 +125,8 @@ def _stricter(floor: PolicyFile, user: PolicyFile) -> Iterator[str]:
             yield f"the bound on {name} is the machine's: {show_duration(limit)}"
     if user.isolation is None and floor.required_isolation is Isolation.HARDWARE:
         yield f"the required isolation is the machine's: {floor.required_isolation}"
+    if user.network_proxy is None and floor.network_proxy is False:
+        yield "that no plan may name a proxy is the machine's"
     if user.expires < floor.expires:
         yield f"the user's file expires before the machine's, which does at {show_time(floor.expires)}"
 

@@ -139,6 +139,11 @@ class Judge:
         held = ", or ".join(it.explained for it in plan.boundaries)
         fits = not any(checks.isolation_reasons(plan, self.policy))
         yield RuleFinding("isolation", fits, f"held by {held}; the policy requires {self.policy.isolation}")
+        if plan.network is not None and plan.network.proxy is not None:
+            fits = not any(checks.proxy_reasons(plan, self.policy))
+            yield RuleFinding(
+                "network", fits, f"its guest's connections go out by the proxy {plan.network.proxy.typed}"
+            )
         yield RuleFinding(
             "freshness", None, f"valid from {show_time(window.not_before)} to {show_time(window.not_after)}"
         )

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final, Self, override
 from urllib.parse import urljoin
 
+from mvmnix.addresses import facts_of
 from mvmnix.config import FetchRules
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 
@@ -26,12 +27,6 @@ _URL: Final = re.compile(
     re.IGNORECASE,
 )
 _HINT: Final = "name the host in config.toml, [fetch] hosts, if it is to be trusted with this; docs/fetching.md"
-#: Public by number, and yet a cloud's own service on the machine's side (Azure's wire server).
-_METADATA: Final = ipaddress.ip_address(0xA83F8110)
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
-#: All that is given out as global unicast (RFC 3587; IANA, "IPv6 Address Space"). Python takes for global what no list
-#: names, as IPv4 addresses in `::/96` (RFC 4291, 2.5.5.1) and `::ffff:0:0:0/96` (RFC 2765), and SRv6's `5f00::/16`.
-_UNICAST: Final = ipaddress.ip_network("2000::/3")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,21 +110,9 @@ def must_be_peer(url: str, address: str, *, local: bool) -> None:
     """Whether a connection may be used that leads to this address. Raises RefusedError [fetch-not-allowed]."""
     # 5. the peer's address
     parsed = ipaddress.ip_address(address.partition("%")[0])
-    if local != parsed.is_loopback or not (local or _is_public(parsed)):
-        raise _refused(url, f"its name resolves to {address}, which is not where it may lead")
-
-
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    if isinstance(address, ipaddress.IPv6Address):
-        _, client = address.teredo or (None, None)
-        inner = address.ipv4_mapped or address.sixtofour or client
-        if address in _NAT64:
-            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-        if inner is not None:
-            return _is_public(inner)
-        if address not in _UNICAST:
-            return False
-    return address.is_global and not address.is_multicast and address != _METADATA
+    facts = facts_of(parsed)
+    if not (parsed.is_loopback if local else facts.public):
+        raise _refused(url, f"its name resolves to {address} ({facts.name}), which is not where it may lead")
 
 
 @lru_cache

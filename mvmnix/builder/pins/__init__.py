@@ -5,6 +5,7 @@ from mvmnix.faces import face
 __getattr__, __dir__, __all__ = face(
     __name__,
     {
+        "configured": "configured_urls CONFIGURED_TOOLS",
         "debian": "APT_GET",
         "locks": "DebianLock PythonLock DependencyDepth",
         "make": "PinChange",

@@ -1,4 +1,5 @@
 from mvmnix.builder.pins import make
+from mvmnix.builder.pins.configured import CONFIGURED_TOOLS, configured_urls
 from mvmnix.builder.pins.debian import APT_GET
 from mvmnix.builder.pins.locks import DebianLock, DependencyDepth, PythonLock
 from mvmnix.builder.pins.make import PinChange
@@ -7,10 +8,12 @@ from mvmnix.builder.pins.sources import fetch_all, fetch_sources
 
 __all__ = [
     "APT_GET",
+    "CONFIGURED_TOOLS",
     "DebianLock",
     "DependencyDepth",
     "PinChange",
     "PythonLock",
+    "configured_urls",
     "fetch_all",
     "fetch_sources",
     "make",

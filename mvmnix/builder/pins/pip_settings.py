@@ -53,11 +53,15 @@ _HERE: Final = Endpoint("127.0.0.1", PROXY_PORT)
 
 @dataclass(frozen=True, slots=True)
 class PipSettings:
-    """What a sandboxed pip is given: `files` by their path inside; `environment` may hold credentials."""
+    """What a sandboxed pip is given: `files` by their path inside; `environment` may hold credentials.
+
+    `urls` are its indexes and lists of links, which may hold credentials too.
+    """
 
     route: Route
     environment: Mapping[str, str] = field(repr=False)
     files: Mapping[str, Path]
+    urls: tuple[str, ...] = field(repr=False)
 
 
 def read() -> PipSettings:
@@ -92,11 +96,12 @@ def settings(configured: Mapping[str, str], usual: str, environment: Mapping[str
     for name, value in _named(configured, environment):
         values = [_file(name, each, files) for each in (value.split() if name == "constraint" else [value])]
         given[name] = " ".join(values)
-    proxy, endpoints = _ways(configured.get("proxy", ""), [url for url in urls if url], environment)
+    known = tuple(url for url in urls if url)
+    proxy, endpoints = _ways(configured.get("proxy", ""), known, environment)
     given["proxy"] = proxy.at(_HERE) if proxy else f"socks5h://{_HERE.host}:{_HERE.port}"
     variables = {_variable(name): value for name, value in given.items()}
     route: Route = ToProxy(proxy.endpoint) if proxy else ToConfigured(endpoints)
-    return PipSettings(route, MappingProxyType({**variables, **_FIXED}), MappingProxyType(files))
+    return PipSettings(route, MappingProxyType({**variables, **_FIXED}), MappingProxyType(files), known)
 
 
 def _variable(name: str) -> str:

@@ -27,7 +27,15 @@ from mvmnix.api import (
 from mvmnix.cli.commands.plan_ls import list_, rm
 from mvmnix.cli.completers import file, flake_or_image
 from mvmnix.cli.option_hints import HintingCommand
-from mvmnix.cli.options import data_lines, isolation_line, plan_options, secret_lines, share_lines, signing_options
+from mvmnix.cli.options import (
+    data_lines,
+    isolation_line,
+    network_lines,
+    plan_options,
+    secret_lines,
+    share_lines,
+    signing_options,
+)
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.progress import steps
 from mvmnix.errors import UsageError
@@ -89,8 +97,8 @@ def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
 def show(bundle: str) -> None:
     """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer.
 
-    There it also says what would isolate the guest, and names the secrets, directories and disk that it would be given:
-    what runs in it can read them.
+    There it also says what would isolate the guest, and names the secrets, directories, disk and network that it would
+    be given: what runs in it can read and reach them.
     """
     with open_context(TERMINAL) as context:
         found = open_signed(context, plan_bytes(context, bundle))
@@ -99,7 +107,8 @@ def show(bundle: str) -> None:
     for reason in found.refused:
         click.echo(escape_line(f"NOT ADMITTED [{reason.code}]: {reason.why}"), err=True)
     if (made := found.plan) is not None:  # what is no plan is shown all the same
-        for line in chain([isolation_line(made)], secret_lines(made), share_lines(made), data_lines(made)):
+        given = (secret_lines(made), share_lines(made), data_lines(made), network_lines(made))
+        for line in chain([isolation_line(made)], *given):
             click.echo(escape(line), err=True)
     click.echo(escape(json.dumps(parse_json(found.payload), indent=2, sort_keys=True)))
 

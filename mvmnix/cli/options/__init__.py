@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = face(
         "backend": "isolation_line",
         "data": "data_lines",
         "environment": "env_option",
+        "network": "network_lines rule_lines",
         "plan": "plan_option_names plan_options",
         "secrets": "secret_lines",
         "shares": "share_lines",

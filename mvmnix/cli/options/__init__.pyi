@@ -12,6 +12,7 @@ from mvmnix.cli.options.audit import (
 from mvmnix.cli.options.backend import isolation_line
 from mvmnix.cli.options.data import data_lines
 from mvmnix.cli.options.environment import env_option
+from mvmnix.cli.options.network import network_lines, rule_lines
 from mvmnix.cli.options.plan import plan_option_names, plan_options
 from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.shares import share_lines
@@ -30,10 +31,12 @@ __all__ = [
     "data_lines",
     "env_option",
     "isolation_line",
+    "network_lines",
     "open_named",
     "plan_option_names",
     "plan_options",
     "public_key",
+    "rule_lines",
     "secret_lines",
     "secret_ref",
     "share_lines",

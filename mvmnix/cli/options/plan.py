@@ -10,6 +10,7 @@ from mvmnix.api import Labels, PlanOptions, parse_labels
 from mvmnix.cli.options.backend import backend_option
 from mvmnix.cli.options.data import data_option
 from mvmnix.cli.options.limits import limit_options
+from mvmnix.cli.options.network import network_options
 from mvmnix.cli.options.secrets import references, secret_options
 from mvmnix.cli.options.shares import share_option, shares
 from mvmnix.cli.options.workload import FIELDS, workload_options
@@ -50,6 +51,7 @@ _OPTIONS: Final[tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]] 
     workload_options,
     share_option,
     data_option,
+    network_options,
     secret_options,
     _VERBS,
     _LABELS,
@@ -72,7 +74,8 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         shared: tuple[str, ...],
         **others: Any,
     ) -> Any:
-        named = {name: others.pop(name) for name in ("command", "verbs", "labels", "data", "limits", "backend")}
+        names = ("command", "verbs", "labels", "data", "network", "limits", "backend")
+        named = {name: others.pop(name) for name in names}
         means = {name: others.pop(name) for name in FIELDS}
         options = PlanOptions(
             secrets=references(secrets, secret_variables),

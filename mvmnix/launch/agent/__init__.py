@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = face(
         "encoding": "ChannelClosedError ChannelError ChannelProtocolError GuestFailedError printable",
         "endpoints": "FdSink Keep kept_sink open_source Sink Stdin TypedInput",
         "frames": "Hello",
+        "guest_network": "GuestNetwork",
         "mounts": "Mount",
         "port_forward": "ServiceFactory",
         "refusal_counter": "counted_services",

@@ -9,6 +9,7 @@ from mvmnix.launch.agent.encoding import (
 )
 from mvmnix.launch.agent.endpoints import FdSink, Keep, Sink, Stdin, TypedInput, kept_sink, open_source
 from mvmnix.launch.agent.frames import Hello
+from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.agent.refusal_counter import counted_services
@@ -40,6 +41,7 @@ __all__ = [
     "FdSink",
     "GuestConfig",
     "GuestFailedError",
+    "GuestNetwork",
     "Hello",
     "Keep",
     "Mount",

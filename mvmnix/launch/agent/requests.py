@@ -6,8 +6,10 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import ClassVar, Final, Self, override
 
+from mvmnix.launch.agent import guest_network as networking
 from mvmnix.launch.agent import mounts as sharing
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
+from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.copy import is_name
 from mvmnix.launch.plan import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, MOST_TASKS, Secret, SecretTarget
@@ -35,6 +37,8 @@ _SHARES = 0x40000
 _LIMITS = 0x80000
 #: In the same word: the data disk's place follows those.
 _DATA = 0x100000
+#: In the same word: a network follows that.
+_NETWORK = 0x200000
 _SYSTEM_CALLS = {SystemCalls.DEFAULT: 0, SystemCalls.STRICT: 1, SystemCalls.NAMESPACES: 2}
 _GROUP = 1 << 27
 _MOST_GROUPS = 8192
@@ -194,6 +198,7 @@ class GuestConfig:
     in milliseconds (0: none). `secrets` become files in memory and variables of the workload, and of no other command.
     `shares` are mounted, and at the path `data` the machine's data disk, if it has one.
     Commands ask the kernel for no more than `system_calls` and are no more than `tasks` processes and threads (0: any).
+    Without a `network` the machine has its loopback alone.
     """
 
     hostname: str
@@ -212,6 +217,7 @@ class GuestConfig:
     system_calls: SystemCalls = SystemCalls.DEFAULT
     tasks: int = 0
     data: str = ""
+    network: GuestNetwork | None = None
 
     def __post_init__(self) -> None:
         if problems := [why for bad, why in self._checks() if bad]:
@@ -259,7 +265,7 @@ class GuestConfig:
         files = self._of(SecretTarget.FILE)
         wishes = (_REVERSED if self.order is DirectoryOrder.REVERSED else 0) + (_SECRETS if files else 0)
         wishes += _SHARES if self.shares else 0
-        wishes += (_LIMITS if self._limited else 0) + (_DATA if self.data else 0)
+        wishes += (_LIMITS if self._limited else 0) + (_DATA if self.data else 0) + (_NETWORK if self.network else 0)
         out.pack("III", self.owner.uid, self.owner.gid, wishes + sum(_VERB_BITS[verb] for verb in self.verbs))
         out.string(self.hostname).strings(self.writable).pack("I", len(self.ports))
         out.pack("H" * len(self.ports), *self.ports)
@@ -273,6 +279,8 @@ class GuestConfig:
             out.pack("II", _SYSTEM_CALLS[self.system_calls], self.tasks)
         if self.data:
             out.string(self.data)
+        if self.network is not None:
+            networking.write(out, self.network)
         if self.workload is not None:
             variables = {it.name: it.value.decode() for it in self._of(SecretTarget.VARIABLE)}
             workload = replace(self.workload, environment={**self.workload.environment, **variables})
@@ -291,9 +299,10 @@ class GuestConfig:
         shares = sharing.read(reader) if bits & _SHARES else ()
         system_calls, tasks = _limits(reader) if bits & _LIMITS else (SystemCalls.DEFAULT, 0)
         data = reader.string(4096) if bits & _DATA else ""
+        network = networking.read(reader) if bits & _NETWORK else None
         rest = reader.rest()
         request = ExecRequest.parse(rest) if rest else None
-        if bits & ~(_REVERSED + _SECRETS + _SHARES + _LIMITS + _DATA + sum(_VERB_BITS.values())):
+        if bits & ~(_REVERSED + _SECRETS + _SHARES + _LIMITS + _DATA + _NETWORK + sum(_VERB_BITS.values())):
             raise ChannelProtocolError(f"unknown verbs: {bits:#x}")
         try:
             return cls(
@@ -313,6 +322,7 @@ class GuestConfig:
                 system_calls=system_calls,
                 tasks=tasks,
                 data=data,
+                network=network,
             )
         except ValueError as error:
             raise ChannelProtocolError(str(error)) from error

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import assert_never, override
 
 from mvmnix.launch.plan import Addition, Backend, BackendParameter, ShareKind
-from mvmnix.launch.vmm import Acceleration, Attachment, DataAttachment, Hypervisor, Invocation, LaunchSpec, QmpMonitor
+from mvmnix.launch.vmm import (
+    Acceleration,
+    Attachment,
+    DataAttachment,
+    Hypervisor,
+    Invocation,
+    LaunchSpec,
+    NetworkAttachment,
+    QmpMonitor,
+)
 from mvmnix.sandbox import Candidates, locate
 
 EXECUTABLES = Candidates(
@@ -43,6 +52,13 @@ SHARE_FDSET = 3
 DATA_FDSET, DATA_HEADER_FDSET = 12, 13
 #: QEMU's own, beside the translation buffer: devices, caches, threads' stacks (measured: 90 MiB under TCG).
 OVERHEAD_MIB = 256
+#: Features of a network device that no guest has a use for here (virtio specification, 5.1.3): a queue for control, and
+#: what is told by it, such as filters of addresses; packets of IPv6 and of UDP that are split on the way; whether the
+#: cable is plugged in, without which it always is: a guest's link works from the moment that it is started.
+_UNUSED_OF_A_NETWORK_DEVICE = (
+    *("ctrl_vq", "ctrl_rx", "ctrl_vlan", "ctrl_rx_extra", "ctrl_mac_addr", "ctrl_guest_offloads", "guest_announce"),
+    *("guest_tso6", "host_tso6", "guest_ufo", "host_ufo", "guest_uso4", "guest_uso6", "host_uso", "status"),
+)
 #: Small programs that QEMU hands to a guest's firmware with `-kernel`; it complains where they are missing.
 OPTION_ROMS = ("/usr/share/qemu/pvh.bin", "/usr/share/qemu/linuxboot_dma.bin")
 
@@ -104,6 +120,7 @@ class Qemu(Hypervisor):
             *(_disk(spec.rootfs, "root", ROOT_FDSET) if spec.rootfs is not None else ()),
             *(word for number, share in enumerate(spec.shares) for word in _share(share, SHARE_FDSET + number)),
             *(_data_disk(spec.data) if spec.data is not None else ()),
+            *(_network_device(spec.network) if spec.network is not None else ()),
         )
         buffer = _translation_buffer(spec.memory_mib) if spec.acceleration is Acceleration.TCG else 0
         return Invocation(argv, additions, overhead_mib=OVERHEAD_MIB + buffer)
@@ -216,4 +233,17 @@ def _data_disk(data: DataAttachment) -> tuple[str, ...]:
         *("-object", _json({"qom-type": "secret", "id": "data-key", "file": f"/proc/self/fd/{data.key}"})),
         *("-blockdev", _json(node)),
         *("-device", _json({**device, "werror": "report", "rerror": "report"})),
+    )
+
+
+def _network_device(network: NetworkAttachment) -> tuple[str, ...]:
+    """A link whose other end is the tap interface's namespace; the hypervisor can't reach that namespace itself.
+
+    What is left on is for bulk: checksums that are computed by the other end or not at all, and packets of 64 KiB.
+    """
+    backend = {"type": "tap", "id": "net", "fd": str(network.tap), "vhost": False}
+    device = {"driver": "virtio-net-device", "netdev": "net", "mac": network.mac}
+    return (
+        *("-netdev", _json(backend)),
+        *("-device", _json({**device, **dict.fromkeys(_UNUSED_OF_A_NETWORK_DEVICE, False)})),
     )

@@ -116,8 +116,9 @@ def step_10_policy(it: AuthenticPlan) -> Iterator[Reason]:
 
 
 def step_11_isolation(it: AuthenticPlan) -> Iterator[Reason]:
-    """11. At least what the policy requires between workload and host, as far as a plan can say it."""
+    """11. At least what the policy requires between workload and host, as far as a plan says it; no refused proxy."""
     yield from isolation_reasons(it.plan, it.policy)
+    yield from proxy_reasons(it.plan, it.policy)
 
 
 def isolation_reasons(plan: Plan, policy: TrustPolicy) -> Iterator[Reason]:
@@ -130,6 +131,13 @@ def isolation_reasons(plan: Plan, policy: TrustPolicy) -> Iterator[Reason]:
     elif not plan.isolation.suffices(policy.isolation):
         why = f"it asks for the isolation {str(plan.isolation)!r}, the policy requires {str(policy.isolation)!r}"
         yield Reason(ReasonCode.ISOLATION_UNAVAILABLE, _WHAT, why, _REPLAN)
+
+
+def proxy_reasons(plan: Plan, policy: TrustPolicy) -> Iterator[Reason]:
+    """Why the policy admits no plan with this network: a proxy judges addresses that mvm would have judged."""
+    if plan.network is not None and plan.network.proxy is not None and not policy.network_proxy:
+        why = f"its guest's connections go out by the proxy {plan.network.proxy.typed}, and the policy refuses proxies"
+        yield Reason(ReasonCode.NETWORK_FORBIDDEN, _WHAT, why, f"{_REPLAN}, without --network-proxy")
 
 
 def step_12_command_line(it: AuthenticPlan) -> Iterator[Reason]:

@@ -21,14 +21,25 @@ from collections.abc import Sequence
 from typing import override
 
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.launch.jail.network_sandbox import NetworkSandbox
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.launch.jail.share_sandbox import ShareSandbox
-from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, Service
+from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, NetworkService, Service
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import ControlGroups, Controller
 from mvmnix.sandbox import UidPool, seccomp
-from mvmnix.sandbox.profiles import FILE_SERVER, FILE_SERVER_COUNTED, HYPERVISOR, HYPERVISOR_WITH_SHARES
+from mvmnix.sandbox.profiles import (
+    DIALLER,
+    FILE_SERVER,
+    FILE_SERVER_COUNTED,
+    GATEWAY,
+    HYPERVISOR,
+    HYPERVISOR_WITH_NETWORK,
+    HYPERVISOR_WITH_SHARES,
+    HYPERVISOR_WITH_SHARES_AND_NETWORK,
+    Profile,
+)
 
 
 class BubblewrapJail(Jail):
@@ -46,7 +57,7 @@ class BubblewrapJail(Jail):
     @override
     def sandbox(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> BubblewrapSandbox:
         """A sandbox; `RefusedError` besides for files of the root that others could change, and [limit-unavailable]."""
-        filter_ = seccomp.program(HYPERVISOR if spec.memory is None else HYPERVISOR_WITH_SHARES)
+        filter_ = seccomp.program(_profile(spec))
         limits = Limits.of(spec, invocation)
         return BubblewrapSandbox(self._parts(invocation.argv[0], files, limits, own_uid=True), filter_)
 
@@ -57,6 +68,14 @@ class BubblewrapJail(Jail):
         limits = Limits.of_service(service.memory)
         parts = self._parts(service.program, service.files, limits, own_uid=self._pool.belongs_to_root)
         return ShareSandbox(parts, filter_, service)
+
+    @override
+    def network(self, service: NetworkService) -> NetworkSandbox:
+        """A sandbox for it; `RefusedError` as `sandbox` says."""
+        filter_ = seccomp.program(DIALLER if service.dials else GATEWAY)
+        limits = Limits.of_service(service.memory)
+        parts = self._parts(service.program, (), limits, own_uid=self._pool.belongs_to_root)
+        return NetworkSandbox(parts, filter_, service)
 
     def _parts(self, program: str, files: Sequence[str], limits: Limits, *, own_uid: bool) -> SandboxParts:
         tools = SandboxTools.find()
@@ -75,6 +94,13 @@ class BubblewrapJail(Jail):
         except BaseException:
             lease.release()
             raise
+
+
+def _profile(spec: LaunchSpec) -> Profile:
+    """What the hypervisor of this machine calls, and no more."""
+    if spec.network is None:
+        return HYPERVISOR if spec.memory is None else HYPERVISOR_WITH_SHARES
+    return HYPERVISOR_WITH_NETWORK if spec.memory is None else HYPERVISOR_WITH_SHARES_AND_NETWORK
 
 
 def _enforceable(limits: Limits, cgroups: ControlGroups) -> Limits:

@@ -12,10 +12,18 @@ from mvmnix.launch.machines.ending import (
     with_disk,
 )
 from mvmnix.launch.machines.filters import Filter, filter_machines
-from mvmnix.launch.machines.logs import read_console, read_output
+from mvmnix.launch.machines.logs import read_console, read_network_log, read_output
 from mvmnix.launch.machines.machine_dir import CONSOLE, PLAN, RECEIPT, MachineHome, machine_ids, read_kept, read_status
 from mvmnix.launch.machines.output_log import Missing, Output, OutputLog, Piece
-from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Receipt, Reported, receipt_statement
+from mvmnix.launch.machines.receipt import (
+    Corruption,
+    HostFile,
+    NetworkUse,
+    Observed,
+    Receipt,
+    Reported,
+    receipt_statement,
+)
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.launch.machines.recorded_ends import with_ends
 from mvmnix.launch.machines.registry import MachineEntry, find_machine, list_entries, machine_files, wait_for_end
@@ -53,6 +61,7 @@ __all__ = [
     "MachineState",
     "MachineStatus",
     "Missing",
+    "NetworkUse",
     "Observed",
     "Output",
     "OutputLog",
@@ -81,6 +90,7 @@ __all__ = [
     "parse_failure",
     "read_console",
     "read_kept",
+    "read_network_log",
     "read_output",
     "read_start_notification",
     "read_status",

@@ -20,6 +20,7 @@ class EndReason(StrEnum):
     BOOT_STALLED = "boot-stalled"
     IDLE = "idle"
     SHARE_LIMIT = "share-limit"
+    NETWORK_ENDED = "network-ended"
     GUEST_FAILED = "guest-failed"
     GUEST_PANIC = "guest-panic"
     VERITY_CORRUPTION = "verity-corruption"
@@ -44,6 +45,7 @@ class HostAction(StrEnum):
     KILLED_ON_STALL = "killed-on-stall"
     KILLED_ON_IDLE = "killed-on-idle"
     KILLED_ON_SHARE_LIMIT = "killed-on-share-limit"
+    KILLED_ON_NETWORK_END = "killed-on-network-end"
 
 
 class ChannelEnd(StrEnum):
@@ -71,7 +73,7 @@ def judge_end(ending: Ending) -> EndReason:
     """Why the machine ended, as far as that can be told without its disk.
 
     1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
-       boot, was idle for too long or wrote too much, one that was stopped.
+       boot, was idle for too long or wrote too much, one whose network ended, one that was stopped.
     2. A hypervisor that failed, or went without a word about its guest.
     3. A guest that said why it can't go on.
     4. A panic, or a reset that the agent did not announce.
@@ -88,6 +90,7 @@ def judge_end(ending: Ending) -> EndReason:
         (ending.action is HostAction.KILLED_ON_STALL, EndReason.BOOT_STALLED),
         (ending.action is HostAction.KILLED_ON_IDLE, EndReason.IDLE),
         (ending.action is HostAction.KILLED_ON_SHARE_LIMIT, EndReason.SHARE_LIMIT),
+        (ending.action is HostAction.KILLED_ON_NETWORK_END, EndReason.NETWORK_ENDED),
         (ending.action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
         (MonitorEvent.INTERNAL_ERROR in ending.events or silent, EndReason.HYPERVISOR_DIED),  # 2
         (ending.last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),  # 3

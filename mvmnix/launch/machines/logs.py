@@ -11,6 +11,7 @@ from mvmnix.errors import UsageError
 from mvmnix.launch.machines import registry
 from mvmnix.launch.machines.machine_dir import CONSOLE, LOCK
 from mvmnix.launch.machines.output_log import Missing, Output, OutputReader, Piece
+from mvmnix.launch.network import LoggedEvent, has_network_log, read_log
 from mvmnix.private_dirs import Directory
 
 _CHUNK: Final = 65536
@@ -62,6 +63,21 @@ def read_console(
             raise UsageError(f"the machine {text!r} has no console, for it was not started", hint=f"mvm start {text}")
         with os.fdopen(directory.open_file(CONSOLE), "rb", buffering=0) as file:
             yield from _followed(directory, lambda: _pieces(file), follow=follow, lines=lines)
+
+
+def read_network_log(machines: Directory, text: str, *, follow: bool = False) -> Iterator[LoggedEvent]:
+    """The verdicts about the network of the machine with this name or id, the oldest that is kept first.
+
+    With `follow`, what is added too, until the machine has ended. Raises UsageError where nothing is kept, MvmnixError
+    for a broken log.
+    """
+    machine = registry.find_machine(machines, text).status.machine
+    with machines.existing(machine) as directory:
+        if not _has_begun(directory, lambda: has_network_log(directory), follow=follow):
+            why = "it has no network, or was not started"
+            raise UsageError(f"the machine {text!r} has no network log: {why}", hint=f"mvm net show {text}")
+        goes_on = (lambda: directory.holder(LOCK) is not None) if follow else None
+        yield from read_log(directory, follow=goes_on)
 
 
 def _has_begun(directory: Directory, is_there: Callable[[], bool], *, follow: bool) -> bool:

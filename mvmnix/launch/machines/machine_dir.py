@@ -21,6 +21,7 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.names import new_name
 from mvmnix.launch.machines.output_log import OUTPUT_LIMIT, OutputLog
 from mvmnix.launch.machines.status import MachineSource, MachineState, MachineStatus, is_id
+from mvmnix.launch.network import NetworkLog
 from mvmnix.launch.plan import NO_LABELS, Labels
 from mvmnix.launch.vmm import CONSOLE_LIMIT, BoundedLog
 from mvmnix.model import Digest
@@ -147,6 +148,10 @@ class MachineHome:
     def output(self, kib: int | None) -> OutputLog:
         """The log of what its command prints, new and empty; None as for the console, 0: nothing is kept."""
         return OutputLog(self._directory, OUTPUT_LIMIT if kib is None else kib * _KIB)
+
+    def network_log(self) -> NetworkLog:
+        """The log of what its guest asked of the network, new and empty."""
+        return NetworkLog(self._directory)
 
     def listen(self) -> socket.socket:
         """The listening socket for clients of the machine; it is gone with the lock."""

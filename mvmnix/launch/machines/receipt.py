@@ -53,13 +53,33 @@ class Corruption:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkUse:
+    """The digests of the plan's network and of what is kept of the machine's network log; the proxy as typed, or ""."""
+
+    rules: Digest
+    log: Digest
+    proxy: str = ""
+
+    def value(self) -> Mapping[str, object]:
+        """As a receipt has it."""
+        proxied = {"proxy": self.proxy} if self.proxy else {}
+        return {"rules": self.rules.hex, "log": self.log.hex, **proxied}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> "NetworkUse":
+        """Raises MalformedError."""
+        proxy = record.text("proxy") if record.has("proxy") else ""
+        return cls(record.digest("rules"), record.digest("log"), proxy)
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """What the host saw. `ready` is None for a guest that never got so far; `start_record` the start's audit log index.
 
     `corruption` is None when not checked: after an orderly end the disk is not read again. `usage` is that of the
     hypervisor's process, None when the kernel didn't tell; `console_bytes` is what came over the console, kept or not;
     `shares` how the guest got the directories that the plan names. `diagnoses` are of the boots that made no progress,
-    in their order; what stands beside them is of the last boot.
+    in their order; what stands beside them is of the last boot. `network` is None for a machine without one.
     """
 
     machine: str
@@ -79,6 +99,7 @@ class Observed:
     shares: tuple[ShareRecord, ...] = ()
     confinement: tuple[IsolationLayer, ...] = ()
     diagnoses: tuple[Diagnosis, ...] = ()
+    network: NetworkUse | None = None
 
     @property
     def boundary(self) -> Boundary:
@@ -153,6 +174,8 @@ def _observed_value(it: Observed) -> Mapping[str, object]:
         value["shares"] = [share.value() for share in it.shares]
     if it.diagnoses:
         value["diagnoses"] = [one.value() for one in it.diagnoses]
+    if it.network is not None:
+        value["network"] = it.network.value()
     if it.ready is not None:
         value["readyOn"] = strict.show_time(it.ready)
     if it.corruption is not None:
@@ -201,6 +224,7 @@ def _observed(record: strict.Record) -> Observed:
         console_bytes=record.integer("consoleBytes", 0, _LARGEST),
         shares=record.each("shares", ShareRecord.read, MOST_SHARES) if record.has("shares") else (),
         diagnoses=record.each("diagnoses", Diagnosis.read, MOST_BOOTS) if record.has("diagnoses") else (),
+        network=record.child("network", NetworkUse.read) if record.has("network") else None,
     )
     if said not in {None, found.boundary}:
         raise ValueError(f"its boundary is {str(said)!r}, and with that backend and accelerator it was another one")

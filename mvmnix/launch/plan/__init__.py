@@ -13,6 +13,9 @@ __getattr__, __dir__, __all__ = face(
         "limits": (
             "LEAST_CPU MOST_CPU MOST_KIB MOST_SECONDS MOST_SHARED_KIB MOST_TASKS MOST_WEIGHT NO_LIMITS PlanLimits"
         ),
+        "network": ("Acknowledgement Action Network NetworkRule parse_rules Protocol RuleLimits WhenGatewayEnds"),
+        "network_endpoints": "PublishedPort UpstreamProxy",
+        "network_hosts": "covered_range covers_name host_kind host_name HostKind is_address",
         "plan": "Accelerator Plan plan_statement PREDICATE_TYPE",
         "secret_reference": (
             "kinds_digest LARGEST_SECRET LARGEST_SECRETS MOST_SECRETS Secret SecretReference SecretSource SecretTarget"
@@ -20,5 +23,5 @@ __getattr__, __dir__, __all__ = face(
         "share": "Access Danger is_within MOST_SHARES Share ShareKind",
         "window": "Use",
     },
-    modules=["kernel_command_line", "labels", "plan", "share"],
+    modules=["kernel_command_line", "labels", "network", "plan", "share"],
 )

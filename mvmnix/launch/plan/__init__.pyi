@@ -1,4 +1,4 @@
-from mvmnix.launch.plan import kernel_command_line, labels, plan, share
+from mvmnix.launch.plan import kernel_command_line, labels, network, plan, share
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.fields import check_directory, check_variables
@@ -15,6 +15,18 @@ from mvmnix.launch.plan.limits import (
     NO_LIMITS,
     PlanLimits,
 )
+from mvmnix.launch.plan.network import (
+    Acknowledgement,
+    Action,
+    Network,
+    NetworkRule,
+    Protocol,
+    RuleLimits,
+    WhenGatewayEnds,
+    parse_rules,
+)
+from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.launch.plan.network_hosts import HostKind, covered_range, covers_name, host_kind, host_name, is_address
 from mvmnix.launch.plan.plan import PREDICATE_TYPE, Accelerator, Plan, plan_statement
 from mvmnix.launch.plan.secret_reference import (
     LARGEST_SECRET,
@@ -47,28 +59,45 @@ __all__ = [
     "PREDICATE_TYPE",
     "Accelerator",
     "Access",
+    "Acknowledgement",
+    "Action",
     "Addition",
     "Backend",
     "BackendParameter",
     "Danger",
     "DataDisk",
+    "HostKind",
     "Labels",
+    "Network",
+    "NetworkRule",
     "Plan",
     "PlanLimits",
+    "Protocol",
+    "PublishedPort",
+    "RuleLimits",
     "Secret",
     "SecretReference",
     "SecretSource",
     "SecretTarget",
     "Share",
     "ShareKind",
+    "UpstreamProxy",
     "Use",
+    "WhenGatewayEnds",
     "check_directory",
     "check_variables",
+    "covered_range",
+    "covers_name",
+    "host_kind",
+    "host_name",
+    "is_address",
     "is_within",
     "kernel_command_line",
     "kinds_digest",
     "labels",
+    "network",
     "parse_labels",
+    "parse_rules",
     "plan",
     "plan_statement",
     "share",

@@ -14,12 +14,14 @@ from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.launch.plan import data_disk as disks
 from mvmnix.launch.plan import fields, labels
+from mvmnix.launch.plan import network as networking
 from mvmnix.launch.plan import secret_reference as references
 from mvmnix.launch.plan import share as sharing
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.labels import NO_LABELS, Labels
 from mvmnix.launch.plan.limits import NO_LIMITS, PlanLimits
+from mvmnix.launch.plan.network import Network
 from mvmnix.launch.plan.secret_reference import SecretReference
 from mvmnix.launch.plan.share import Share
 from mvmnix.launch.plan.window import Use, Window
@@ -67,7 +69,7 @@ class Plan:
     `policy` is the digest of the trust policy that the plan was made under, `provenance` that of the image's bundle;
     `variation` what a builder VM is made to show otherwise in a rebuild, None for every other machine; `secrets` what
     the guest is told in confidence, by reference; `shares` which directories of the host it is given; `data` a disk
-    that it may write, and that ends with it.
+    that it may write, and that ends with it; `network` what it may reach, None for a guest without a network device.
     """
 
     subjects: tuple[Subject, ...]
@@ -96,12 +98,14 @@ class Plan:
     shares: tuple[Share, ...] = ()
     limits: PlanLimits = NO_LIMITS
     data: DataDisk | None = None
+    network: Network | None = None
 
     def __post_init__(self) -> None:
         references.check(self.secrets, self.workload.environment)
         labels.check(self.labels)
         sharing.check(self.shares, self.backend)
         disks.check(self.data, self.shares, self.backend)
+        networking.check(self.network, self.backend)
         if len(set(self.ports)) != len(self.ports):
             raise ValueError("a port is listed twice")
         if bool(self.ports) != (Verb.STREAM in self.verbs):
@@ -229,7 +233,8 @@ def _optional(plan: Plan) -> dict[str, object]:
     limited = {"limits": plan.limits.shown()} if plan.limits != NO_LIMITS else {}
     stored = {"data": plan.data.shown()} if plan.data is not None else {}
     labelled = {"labels": dict(plan.labels)} if plan.labels else {}
-    return {**shown, **confided, **shared, **limited, **stored, **labelled}
+    networked = {"network": networking.to_json(plan.network)} if plan.network is not None else {}
+    return {**shown, **confided, **shared, **limited, **stored, **labelled, **networked}
 
 
 def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
@@ -264,6 +269,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Plan:
         shares=sharing.from_record(record),
         limits=record.child("limits", PlanLimits.read) if record.has("limits") else NO_LIMITS,
         data=record.child("data", DataDisk.read) if record.has("data") else None,
+        network=record.child("network", networking.from_record) if record.has("network") else None,
     )
 
 

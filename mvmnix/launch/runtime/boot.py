@@ -102,11 +102,13 @@ class Boot:
         return False
 
     def configure(self, config: GuestConfig) -> None:
-        """Tell the guest what it is to be, and wait until it is. Raises ChannelError."""
+        """Tell the guest what it is to be, and wait until it is, and its network too. Raises ChannelError."""
         self._configuring = True
-        if self._guest.shares.servers:
-            self._watchdog.forget_stalls()  # it may wait for a server of a share, and that for a disk of the host
+        if self._guest.shares.servers or self._guest.network is not None:
+            # it may wait for a server of a share, and that for a disk of the host; and we for its gateway
+            self._watchdog.forget_stalls()
         self._guest.channel.configure(config, idle=_NO_LIMIT)
+        self._guest.wait_network()
         self._watchdog.cancel()
 
     def cancel(self) -> None:

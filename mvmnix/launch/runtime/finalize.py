@@ -20,6 +20,7 @@ from mvmnix.launch.machines import (
     HostFile,
     MachineHome,
     MachineState,
+    NetworkUse,
     Observed,
     Output,
     OutputLog,
@@ -31,7 +32,9 @@ from mvmnix.launch.machines import (
     receipt_statement,
     with_disk,
 )
+from mvmnix.launch.network import LoggedEvent, NetworkEvent, NetworkLog, Verdicts
 from mvmnix.launch.plan import kinds_digest
+from mvmnix.launch.plan import network as networking
 from mvmnix.launch.plan import share as sharing
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
@@ -43,8 +46,19 @@ from mvmnix.sandbox import trusted_executables
 
 #: How many corrupted blocks an error message names; the receipt has more.
 _NAMED: Final = 8
-#: Which connections of a machine's network are let through: none, in this version.
-_NETWORK: Final[list[str]] = []
+#: Which rules a machine without a network has.
+_NO_NETWORK: Final = Digest.of(strict.canonical([]))
+#: By the end of a machine that the host broke off, why, and what to do.
+_BROKEN_OFF: Final = {
+    EndReason.SHARE_LIMIT: (
+        "wrote more to its shares than its plan allows",
+        "let it write more by the plan's limits: --share-limit",
+    ),
+    EndReason.NETWORK_ENDED: (
+        "lost its gateway, without which its plan has it end",
+        "see `mvm net log`; or let it go on by the plan: --when-gateway-ends",
+    ),
+}
 _REASONS: Final = {StallReason.STALLED: EndReason.BOOT_STALLED, StallReason.HUNG: EndReason.TIMEOUT}
 
 
@@ -96,13 +110,15 @@ class RunObservations:
     shares: tuple[ShareRecord, ...] = ()
     tally: Tally = field(default_factory=Tally)
     diagnoses: tuple[Diagnosis, ...] = ()
+    verdicts: Verdicts | None = None
+    network_log: NetworkLog | None = None
 
     def record_start(self, nonce: Digest) -> None:
         """Put the start into the log, before it happens; `nonce` is what it spent. Raises what the log raises."""
         digests = {artifact.name.partition(".")[0]: artifact.digest for artifact in self.plan.image.artifacts}
-        shares = self.plan.plan.shares
-        means = {"shares": sharing.to_json(shares), "network": _NETWORK}
-        digests |= {name: Digest.of(strict.canonical(value)) for name, value in means.items()}
+        shares, network = self.plan.plan.shares, self.plan.plan.network
+        digests["shares"] = Digest.of(strict.canonical(sharing.to_json(shares)))
+        digests["network"] = network.digest if network is not None else _NO_NETWORK
         digests["argv"] = self._argv
         if secrets := self.plan.plan.secrets:
             digests["secrets"] = kinds_digest(secrets)
@@ -112,7 +128,7 @@ class RunObservations:
             digests=digests | {"provenance": self.plan.provenance.bundle, NONCE: nonce},
             backend=self.plan.plan.backend.logged,
             expires=self.plan.plan.window.not_after,
-            reasons=sharing.acknowledged(shares),
+            reasons=tuple(sorted({*sharing.acknowledged(shares), *networking.acknowledged(network)})),
         )
         try:
             self.start_record = self.host.journal.append(record).index
@@ -157,6 +173,8 @@ class RunObservations:
         it = self.home.status
         for refusals in self.tally.records(machine=it.machine, plan=it.plan, policy=it.policy, time=now):
             self.host.journal.append(refusals)
+        for reasons, count in ({} if self.verdicts is None else self.verdicts.denials).items():
+            self.host.journal.append(self._record(RecordKind.REFUSAL, now, reasons=reasons, count=count))
         self.host.journal.append(record)
         self.home.keep_end(self.host.journal.vouch(record))
         self.home.advance(MachineState.ENDED, reason=reason, exit_code=exit_code)
@@ -179,6 +197,21 @@ class RunObservations:
         self.output = log = self.output or self.home.output(kib)
         return kept_sink(stdout, log.keep(Output.STDOUT)), kept_sink(stderr, log.keep(Output.STDERR))
 
+    def take_network_event(self, event: NetworkEvent) -> None:
+        """Keep a verdict about the guest's network, and count it. Raises what the log does, for a rule's first use."""
+        if (network := self.plan.plan.network) is None:
+            return
+        machine = self.home.status.machine
+        if self.verdicts is None:
+            self.verdicts = Verdicts(network, machine, self._record_first_use, self.host.notice)
+        if self.network_log is None:
+            self.network_log = self.home.network_log()
+        self.network_log.write(LoggedEvent(self.host.clock(), machine, event))
+        self.verdicts.take(event)
+
+    def _record_first_use(self, place: int) -> None:
+        self.record(RecordKind.NETWORK, reasons=("first-use", f"rule-{place}"))
+
     def look_at(self, guest: Guest) -> None:
         """Take the digests of what runs, while the guest boots: of the very program that the kernel executes."""
         self.confinement = guest.process.layers
@@ -190,7 +223,7 @@ class RunObservations:
 
     def close(self) -> None:
         """Let go of the directory, and with it of the lock: no process supervises this machine any more."""
-        for log in (self.console, self.output):
+        for log in (self.console, self.output, self.network_log):
             if log is not None:
                 log.close()
         self.home.close()
@@ -243,10 +276,10 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             machine = observations.home.status.machine
             message = f"the machine {machine} did nothing for as long as its plan allows and was ended"
             return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's limits: --idle")
-        case EndReason.SHARE_LIMIT:
-            message = f"the machine {observations.home.status.machine} wrote more to its shares than its plan allows"
-            hint = f"{where}; let it write more by the plan's limits: --share-limit"
-            return MachineFailedError(f"{message}, and was ended", hint=hint, ended=ended)
+        case EndReason.SHARE_LIMIT | EndReason.NETWORK_ENDED:
+            why, hint = _BROKEN_OFF[ended.reason]
+            message = f"the machine {observations.home.status.machine} {why}, and was ended"
+            return MachineFailedError(message, hint=f"{where}; {hint}", ended=ended)
         case EndReason.VERITY_CORRUPTION:
             named = ", ".join(map(str, ended.corrupted[:_NAMED])) + (", …" if len(ended.corrupted) > _NAMED else "")
             why = f"{len(ended.corrupted)} of its blocks aren't those that were signed: {named}"
@@ -272,6 +305,15 @@ def _reason(observations: RunObservations, ending: Ending) -> EndReason:
     return EndReason.TIMEOUT if late and reason.is_clean else reason
 
 
+def _network(observations: RunObservations) -> NetworkUse | None:
+    """What the receipt says of the network: the rules that held, and what is kept of the verdicts; None without one."""
+    if (network := observations.plan.plan.network) is None:
+        return None
+    log = observations.network_log
+    proxy = "" if network.proxy is None else network.proxy.typed
+    return NetworkUse(network.digest, Digest.of(b"") if log is None else log.close(), proxy)
+
+
 def _receipt(observations: RunObservations, reason: EndReason, corruption: Corruption | None, ended: datetime) -> bytes:
     if observations.program is None:
         raise ValueError("a machine whose hypervisor never ran has no receipt")
@@ -294,6 +336,7 @@ def _receipt(observations: RunObservations, reason: EndReason, corruption: Corru
         backend=observations.plan.plan.backend,
         shares=observations.shares,
         diagnoses=observations.diagnoses,
+        network=_network(observations),
     )
     receipt = Receipt(
         subjects=observations.plan.plan.subjects,

@@ -23,6 +23,8 @@ from mvmnix.launch.agent import (
 from mvmnix.launch.control import Start, call_record, guest_request, needed_verb, require_verb
 from mvmnix.launch.loop import Cancellable, Loop, Timer
 from mvmnix.launch.machines import ChannelEnd, Ending, HostAction, MachineHome, MachineState
+from mvmnix.launch.network import GATEWAY_ENDED, NetworkEvent
+from mvmnix.launch.plan import WhenGatewayEnds
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.pause import Pausing
@@ -90,6 +92,7 @@ class Machine:
         self._ended: Ended | None = None
         #: Why its end could not be written down; there is no second try, since its directory is let go of.
         self._lost: MvmnixError | OSError | None = None
+        self._watch_network()
 
     @property
     def id(self) -> str:
@@ -142,6 +145,25 @@ class Machine:
             raise
         self._action = HostAction.NOTHING
         self._pausing = Pausing(self._observations, self._guest)
+        self._watch_network()
+
+    def _watch_network(self) -> None:
+        """What the gateway says is written down; when it ends, the machine does or goes on, as the plan says."""
+        network = self._observations.plan.plan.network
+        self._guest.on_network_event = self._take_network_event
+        if network is not None and network.when_gateway_ends is WhenGatewayEnds.CONTINUE:
+            self._guest.on_network_end = partial(self._take_network_event, GATEWAY_ENDED)
+        elif network is not None:
+            self._guest.on_network_end = self._end_without_network
+
+    def _take_network_event(self, event: NetworkEvent) -> None:
+        try:
+            self._observations.take_network_event(event)
+        except (MvmnixError, OSError):
+            self._end_without_network()  # what isn't logged may not happen
+
+    def _end_without_network(self) -> None:
+        self._break_off(HostAction.KILLED_ON_NETWORK_END)
 
     def run(self, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, attached: bool = True) -> ExitStatus:
         """Run the plan's command to its end, and keep its output: see `RunObservations.keep_outputs`.

@@ -15,9 +15,10 @@ The steps, which the code repeats by number:
    has to have the record, and doesn't take it: then the log has its end too.
 5. What serves its shares starts; where the plan bounds what the guest writes there, and it turns out that this can't be
    counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
-   that were verified.
-6. The guest agent reports, is told what the plan says, and answers that it is ready. A boot that stalls or hangs before
-   it was told anything, any secret too, is ended and begun once more: steps 1, 4 (a record of its own) and 5.
+   that were verified, and beside it what serves its network (launch/network/setup.py).
+6. The guest agent reports, is told what the plan says, and answers that it is ready; its network serves. A boot that
+   stalls or hangs before it was told anything, any secret too, is ended and begun once more: steps 1, 4 (a record of
+   its own) and 5.
 
 However a machine ends, no process is left of it, and there is a receipt and one record of the end.
 """
@@ -35,6 +36,7 @@ from mvmnix.launch.agent import ENTROPY_BYTES, GuestConfig, Mount, ServiceFactor
 from mvmnix.launch.data import PreparedDisk
 from mvmnix.launch.gate import VerifiedPlan
 from mvmnix.launch.machines import EndReason, MachineHome, MachineState
+from mvmnix.launch.network import GUEST_NETWORK, MachineNetwork, refuse_unacknowledged
 from mvmnix.launch.plan import Backend
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
@@ -66,10 +68,11 @@ def start_machine(
     `name` is the user's for it; `services` answer the connections that the guest opens to ports that the plan grants.
     `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
-    Raises RefusedError [backend-unavailable, accelerator-unavailable, hardware-required, verb-not-granted,
-    creation-mismatch, secret-unavailable, share-forbidden, share-unavailable, limit-unavailable] before anything is
-    made, the last one also later (see `_spawned`), UsageError for a name, what `Replay.spending` does, MvmnixError when
-    nonce or log can't be written; and what `finalize.end_failure` returns when the boot fails.
+    Raises RefusedError [backend-unavailable, network-forbidden, network-unavailable, accelerator-unavailable,
+    hardware-required, verb-not-granted, creation-mismatch, secret-unavailable, share-forbidden, share-unavailable,
+    limit-unavailable] before anything is made, the last one also later (see `_spawned`), UsageError for a name, what
+    `Replay.spending` does, MvmnixError when nonce or log can't be written; and what `finalize.end_failure` returns when
+    the boot fails.
     """
     tsc = TscClock.start()
     with refusals_logged(plan, host):  # 1
@@ -162,6 +165,7 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: t
             system_calls=wanted.limits.system_calls or plan.image.system_calls,
             tasks=wanted.limits.tasks or 0,
             data=wanted.data.path if wanted.data else "",
+            network=GUEST_NETWORK if wanted.network else None,
         )
     except ValueError as error:
         why = f"no guest can be set up like that: {error}"
@@ -174,16 +178,21 @@ def _prepared(
     """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
     wanted = plan.plan
     given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, wanted.limits.shared_bytes)
-    shares, disk = Shares.ready(wanted.shares, given), None
+    shares, disk, network = Shares.ready(wanted.shares, given), None, None
     try:
+        # before any secret is read
+        network = _network(plan, host)
         config = _config(plan, host, services, shares.mounts)
         disk = PreparedDisk.ready(wanted.data, host.machines) if wanted.data else None
         spec = _settled(plan, host, tsc)
-        return config, Preparation(host.hypervisor, host.jail, replace(spec, tsc_khz=tsc.khz()), shares, disk)
+        timed = replace(spec, tsc_khz=tsc.khz())
+        return config, Preparation(host.hypervisor, host.jail, timed, shares, disk, network=network)
     except BaseException:
         shares.close()
         if disk is not None:
             disk.release()
+        if network is not None:
+            network.close()
         raise
 
 
@@ -224,6 +233,21 @@ def _settled(plan: VerifiedPlan, host: Host, tsc: TscClock) -> LaunchSpec:
     kvm = partial(host.kvm.verdict, spec, kernel)
     chosen = choose(wanted.accelerator, kvm, host.notice, required=plan.required)
     return replace(spec, acceleration=chosen, kvm=host.kvm.open() if chosen is Acceleration.KVM else None)
+
+
+def _network(plan: VerifiedPlan, host: Host) -> MachineNetwork | None:
+    """What guards the guest's network, where the plan gives it one.
+
+    Raises RefusedError [plan-mismatch, network-forbidden, network-unavailable].
+    """
+    network = plan.plan.network
+    if network is None:
+        return None
+    if not plan.image.network:
+        why, hint = "its image's machines can't be in a network", "build an image with `network = true`, and plan again"
+        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan's network", why, hint)
+    refuse_unacknowledged(network)
+    return MachineNetwork.ready(network, host.jail)
 
 
 def _spawned(

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent import Channel, ServiceFactory
+from mvmnix.launch.agent import Channel, ChannelClosedError, ServiceFactory
 from mvmnix.launch.data import PreparedDisk
 from mvmnix.launch.loop import Loop, Timer
+from mvmnix.launch.network import MachineNetwork, NetworkEvent
 from mvmnix.launch.shares import Shares
 from mvmnix.launch.vmm import (
     Acceleration,
@@ -40,6 +41,10 @@ type ConsoleSink = Callable[[bytes], None]
 
 def _ignored(_event: MonitorEvent) -> None:
     """For events that no caller waits for."""
+
+
+def _unheard(_event: NetworkEvent) -> None:
+    """For events before the machine is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ class Preparation:
         partial_spec: LaunchSpec,
         shares: Shares | None = None,
         disk: PreparedDisk | None = None,
+        *,
+        network: MachineNetwork | None = None,
     ) -> None:
         """`partial_spec` lacks the three sockets, which are made here; its `kvm` is taken over, and the others.
 
@@ -77,6 +84,8 @@ class Preparation:
         self._hypervisor = hypervisor
         self.shares = shares or Shares()
         self._disk = disk
+        self.network = network
+        attachment = None if network is None else network.attachment
         self._sockets = _Sockets.make()
         self._spec = replace(
             partial_spec,
@@ -86,6 +95,7 @@ class Preparation:
             memory=self.shares.memory,
             shares=self.shares.attachments,
             data=None if disk is None else disk.attachment,
+            network=attachment,
         )
         self.invocation: Invocation = hypervisor.invocation(self._spec)
         try:
@@ -94,6 +104,7 @@ class Preparation:
             self._sockets.close(0)
             self._let_go()
             self.shares.close()
+            self._close_network()
             raise
 
     @property
@@ -112,8 +123,24 @@ class Preparation:
         except BaseException:
             self.discard()
             raise
+        try:
+            if self.network is not None:
+                self.network.start()  # while the guest boots: `Guest.wait_network`
+        except BaseException:
+            process.close()
+            self.discard()
+            raise
         self._let_go()
-        return Guest(loop, process, monitor, self._sockets, console=console, services=services, shares=self.shares)
+        return Guest(
+            loop,
+            process,
+            monitor,
+            self._sockets,
+            console=console,
+            services=services,
+            shares=self.shares,
+            network=self.network,
+        )
 
     def discard(self) -> None:
         """Let go of all that a guest had which will not be started. A second call does nothing."""
@@ -121,11 +148,18 @@ class Preparation:
         self._let_go()
         self._sandbox.release()
         self.shares.close()
+        self._close_network()
+
+    def _close_network(self) -> None:
+        if self.network is not None:
+            self.network.close()
 
     def _let_go(self) -> None:
         """Close what is the hypervisor's."""
         self._sockets.close(1)
         self.shares.release()
+        if self.network is not None:
+            self.network.release()
         if self._disk is not None:
             self._disk.release()
         if self._spec.kvm is not None:
@@ -146,15 +180,21 @@ class Guest:
         console: ConsoleSink,
         services: Mapping[int, ServiceFactory],
         shares: Shares,
+        network: MachineNetwork | None = None,
     ) -> None:
         """Made by `Preparation.spawn` only."""
         self.process = process
         self.shares = shares
+        self.network = network
         self.events: list[MonitorEvent] = []
         self.channel = Channel(sockets.channel[0], loop, services=services)
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.
         self.on_event: Callable[[MonitorEvent], None] = _ignored
+        #: Is told each verdict about the guest's network; it may not raise.
+        self.on_network_event: Callable[[NetworkEvent], None] = _unheard
+        #: What is done when the guest's network has ended by itself: nothing passes any more.
+        self.on_network_end: Callable[[], None] = self.kill
         self._loop = loop
         self._monitor = monitor
         self._console = console
@@ -167,6 +207,8 @@ class Guest:
         loop.watch(self._sockets[1].fileno(), read=self._monitor_readable)
         loop.watch(process.words, read=self._words_readable)
         loop.watch(process.fileno(), read=self._process_ended)
+        if network is not None:
+            network.watch(loop, self._network_event, self._network_ended)
         shares.watch(loop, self.kill)  # a guest whose file system is gone would wait for ever
 
     @property
@@ -228,7 +270,17 @@ class Guest:
         if self.process.last_words:
             return self.process.failure()
         ended_itself = self.process.status not in {None, 0, -signal.SIGKILL}
-        return self.shares.failure() or (self.process.failure() if ended_itself else None)
+        network = None if self.network is None else self.network.failure()
+        return self.shares.failure() or network or (self.process.failure() if ended_itself else None)
+
+    def wait_network(self) -> None:
+        """Wait until the guest's network serves it, or has ended, if it has one. Raises ChannelClosedError."""
+        if self.network is None:
+            return
+        while self.network.is_starting and not self.process.ended:
+            self._loop.turn()
+        if self.process.ended:
+            raise ChannelClosedError("the guest was ended before its network served it")
 
     def kill(self) -> None:
         """End the hypervisor now."""
@@ -245,6 +297,8 @@ class Guest:
         self._forget(self.process.words)
         self.process.close()
         self.shares.close(self._loop)
+        if self.network is not None:
+            self.network.close(self._loop)
         self.channel.close()
         for connection in self._sockets:
             self._forget(connection.fileno())
@@ -295,6 +349,12 @@ class Guest:
             self._examined.fire()
         if MonitorEvent.INTERNAL_ERROR in events:
             self.kill()  # QEMU would stand still for ever
+
+    def _network_event(self, event: NetworkEvent) -> None:
+        self.on_network_event(event)
+
+    def _network_ended(self) -> None:
+        self.on_network_end()
 
     def _words_readable(self) -> None:
         if not self.process.listen():

@@ -7,9 +7,12 @@ __getattr__, __dir__, __all__ = face(
     {
         "boot_files": "BootFiles OpenFiles read_only releasable_copy sealed_copy verity_reasons",
         "boot_watchdog": "BootWatchdog Sample StallReason",
-        "confinement": "IsolationLayer Jail ProcessSandbox Service ServiceSandbox SHARE_PLACE",
+        "confinement": "IsolationLayer Jail NetworkService ProcessSandbox Service ServiceSandbox SHARE_PLACE",
         "console": "BoundedLog CONSOLE_LIMIT",
-        "port": "Acceleration Attachment DataAttachment Hypervisor Invocation LaunchSpec Monitor MonitorEvent Usage",
+        "port": (
+            "Acceleration Attachment DataAttachment Hypervisor Invocation LaunchSpec Monitor MonitorEvent"
+            " NetworkAttachment Usage"
+        ),
         "process": "HypervisorProcess",
         "qmp": "QmpMonitor",
         "scheduling": "Scheduling",

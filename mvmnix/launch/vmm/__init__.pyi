@@ -1,6 +1,14 @@
 from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
 from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Sample, StallReason
-from mvmnix.launch.vmm.confinement import SHARE_PLACE, IsolationLayer, Jail, ProcessSandbox, Service, ServiceSandbox
+from mvmnix.launch.vmm.confinement import (
+    SHARE_PLACE,
+    IsolationLayer,
+    Jail,
+    NetworkService,
+    ProcessSandbox,
+    Service,
+    ServiceSandbox,
+)
 from mvmnix.launch.vmm.console import CONSOLE_LIMIT, BoundedLog
 from mvmnix.launch.vmm.port import (
     Acceleration,
@@ -11,6 +19,7 @@ from mvmnix.launch.vmm.port import (
     LaunchSpec,
     Monitor,
     MonitorEvent,
+    NetworkAttachment,
     Usage,
 )
 from mvmnix.launch.vmm.process import HypervisorProcess
@@ -35,6 +44,8 @@ __all__ = [
     "LaunchSpec",
     "Monitor",
     "MonitorEvent",
+    "NetworkAttachment",
+    "NetworkService",
     "OpenFiles",
     "ProcessSandbox",
     "QmpMonitor",

@@ -4,7 +4,7 @@ No hypervisor is started without a `ProcessSandbox`. `mvmnix/launch/jail/` has t
 """
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol
@@ -81,6 +81,23 @@ class Service:
         return self.writable and self.written is not None
 
 
+@dataclass(frozen=True, slots=True)
+class NetworkService:
+    """A process of a machine's network in a sandbox: `program`, an absolute path, is Python.
+
+    `code` are directories that it finds at these paths, by descriptors that stay the caller's; `settings` files with
+    these bytes. `memory` bounds what it may take, in bytes, and `descriptors` how many it may have. Where `dials` it is
+    in the host's network, and otherwise in one without any device.
+    """
+
+    program: str
+    code: Mapping[str, int]
+    settings: Mapping[str, bytes]
+    memory: int
+    descriptors: int
+    dials: bool
+
+
 class ServiceSandbox(ProcessSandbox, Protocol):
     """The place of one service."""
 
@@ -93,6 +110,9 @@ class Jail(Protocol):
 
     def service(self, service: Service) -> ServiceSandbox:
         """A sandbox for this service, empty. Raises as `sandbox` does."""
+
+    def network(self, service: NetworkService) -> ProcessSandbox:
+        """A sandbox for this process of a machine's network, empty. Raises as `sandbox` does."""
 
     def sandbox(self, files: Sequence[str], spec: LaunchSpec, invocation: Invocation) -> ProcessSandbox:
         """A sandbox for this machine, empty; its root holds the program and these files.

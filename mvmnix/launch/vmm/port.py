@@ -69,6 +69,21 @@ class DataAttachment:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkAttachment:
+    """A network device: `tap` is the descriptor of a tap interface, with virtio-net headers (IFF_VNET_HDR).
+
+    `mac` is the guest's hardware address, as `02:…`. Raises ValueError for what is none, or a group's.
+    """
+
+    tap: int
+    mac: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[0-9a-f][02468ace](:[0-9a-f]{2}){5}", self.mac):
+            raise ValueError(f"not the hardware address of a machine: {self.mac[:80]!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """What a machine consists of, in descriptors and numbers.
 
@@ -76,7 +91,7 @@ class LaunchSpec:
     hypervisor's ends of stream sockets. `rootfs` is None for a probe guest, which gets no disk. `tsc_khz` is the
     host's time stamp counter. `kvm` is KVM's device, open, where that is what accelerates. `memory` is a memfd of the
     guest's memory, for servers of `shares` to read and write; None where there is no server.
-    `data` is the one disk that the guest may write, if it has one.
+    `data` is the one disk that the guest may write, if it has one, and `network` its one link to other machines.
     `cpu_percent` of one processor and `cpu_weight` (as cgroup v2 counts) are for all that the hypervisor does.
     """
 
@@ -97,6 +112,7 @@ class LaunchSpec:
     memory: int | None = None
     shares: tuple[Attachment, ...] = ()
     data: DataAttachment | None = None
+    network: NetworkAttachment | None = None
 
     def __post_init__(self) -> None:
         if self.vcpus < 1 or self.memory_mib < 1 or self.tsc_khz < 1:
@@ -113,7 +129,8 @@ class LaunchSpec:
         optional = tuple(fd for fd in (self.kvm, self.memory) if fd is not None)
         shares = tuple(it.descriptor for it in self.shares)
         data = () if self.data is None else self.data.descriptors
-        return (*files, *optional, *shares, *data, self.channel, self.console, self.monitor)
+        network = () if self.network is None else (self.network.tap,)
+        return (*files, *optional, *shares, *data, *network, self.channel, self.console, self.monitor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ def combine(
         thresholds=Thresholds(max(it.plans or 1 for it in both), max(it.rebuilds or 1 for it in both)),
         freshness=both[0].freshness.stricter(both[-1].freshness),
         verifiers=only.verifiers,
+        network_proxy=all(it.network_proxy is not False for it in both),
     )
 
 
@@ -163,6 +164,8 @@ def _sources(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
         yield "it takes a log's promise for its proof, which the floor does not"
     if user.isolation is not None and not user.isolation.suffices(floor.required_isolation):
         yield f"it is content with {str(user.isolation)!r}, the floor requires {str(floor.required_isolation)!r}"
+    if user.network_proxy and floor.network_proxy is False:
+        yield "it lets plans name a proxy for a guest's network, which the floor does not"
 
 
 def _bounds(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:

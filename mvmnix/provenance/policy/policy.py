@@ -41,8 +41,9 @@ class RootPin:
 class PolicyFile:
     """What one trust.toml says; `serial` grows with each change, after `expires` nothing of it holds.
 
-    `plans` and `rebuilds` are thresholds, None where the file says nothing of them, as are `isolation` and
-    `require_inclusion`: whether `mvm verify`, too, needs a log's proof, and takes neither its promise nor a timestamp.
+    `plans` and `rebuilds` are thresholds, None where the file says nothing of them, as are `isolation`,
+    `network_proxy`, whether a plan may name one, and `require_inclusion`: whether `mvm verify`, too, needs a log's
+    proof, and takes neither its promise nor a timestamp.
     """
 
     serial: int
@@ -59,6 +60,7 @@ class PolicyFile:
     freshness: Freshness = field(default_factory=Freshness)
     verifiers: tuple[VerifierRule, ...] = ()
     require_inclusion: bool | None = None
+    network_proxy: bool | None = None
 
     @property
     def required_isolation(self) -> Isolation:
@@ -71,7 +73,8 @@ class TrustPolicy:
     """The policy in force. Every source rule has to admit a flake; `digest` is over the exact bytes of all trust.toml.
 
     `serials` are those of SERIAL_FILES, 0 where there is no such file; `caches` are the keys whose word about a store
-    path is trusted; `import_from_derivation` says whether evaluation may build, and read what it built.
+    path is trusted; `import_from_derivation` says whether evaluation may build, and read what it built; `network_proxy`
+    whether a plan may have a guest's connections go out by a proxy, which judges their addresses.
     """
 
     trust: Trust
@@ -86,6 +89,7 @@ class TrustPolicy:
     thresholds: Thresholds = field(default_factory=Thresholds)
     freshness: Freshness = field(default_factory=Freshness)
     verifiers: tuple[VerifierRule, ...] = ()
+    network_proxy: bool = True
 
     def __post_init__(self) -> None:
         if not self.trust.signers or not self.builders or not all(rule.patterns for rule in self.sources):

@@ -75,13 +75,14 @@ def _file(record: strict.Record) -> PolicyFile:
     names = _Names({signer.name: signer.fingerprint for signer in signers}, names.roots)
     builders = record.each("builders", lambda rule: _builder(rule, names), 256) if record.has("builders") else ()
     plans, rebuilds = record.child("thresholds", _thresholds) if record.has("thresholds") else (None, None)
+    launch = record.child("launch", _launch) if record.has("launch") else _Launch()
     found = PolicyFile(
         serial,
         moment(record, "expires"),
         signers,
         builders,
         record.child("sources", _sources) if record.has("sources") else SourceRule((), allow_local=False),
-        record.child("launch", _launch) if record.has("launch") else None,
+        launch.isolation,
         record.each("caches", _cache, 256) if record.has("caches") else (),
         record.child("evaluation", _evaluation) if record.has("evaluation") else False,
         roots,
@@ -90,6 +91,7 @@ def _file(record: strict.Record) -> PolicyFile:
         record.child("freshness", _freshness) if record.has("freshness") else Freshness(),
         record.each("verifiers", lambda rule: _verifier(rule, names), 64) if record.has("verifiers") else (),
         record.flag("require-inclusion") if record.has("require-inclusion") else None,
+        launch.network_proxy,
     )
     _unique(found)
     return found
@@ -215,5 +217,16 @@ def _pair(value: object) -> tuple[str, str]:
             raise ValueError("a pair is two patterns, of what is asked for and of what it is locked to")
 
 
-def _launch(record: strict.Record) -> Isolation:
-    return record.choice("isolation", Isolation)
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """What a file says of machines; None for what it leaves out."""
+
+    isolation: Isolation | None = None
+    network_proxy: bool | None = None
+
+
+def _launch(record: strict.Record) -> _Launch:
+    proxy = record.flag("network-proxy") if record.has("network-proxy") else None
+    if proxy is not None and not record.has("isolation"):
+        return _Launch(None, proxy)
+    return _Launch(record.choice("isolation", Isolation), proxy)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import override
 
-from mvmnix.launch.vmm.confinement import IsolationLayer, Jail, ProcessSandbox, Service, ServiceSandbox
+from mvmnix.launch.vmm.confinement import IsolationLayer, Jail, NetworkService, ProcessSandbox, Service, ServiceSandbox
 from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 
 
@@ -75,6 +75,11 @@ class NullJail(Jail):
         self.sandboxes.append(sandbox)
         self.services.append(service)
         return sandbox
+
+    @override
+    def network(self, service: NetworkService) -> NullSandbox:
+        self.sandboxes.append(NullSandbox())
+        return self.sandboxes[-1]
 
     def sweep(self) -> None:
         """There is nothing to clean up."""

@@ -8,7 +8,7 @@ import pytest
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.launch.plan.share import ShareKind
-from mvmnix.launch.vmm.port import Acceleration, Attachment, DataAttachment, LaunchSpec
+from mvmnix.launch.vmm.port import Acceleration, Attachment, DataAttachment, LaunchSpec, NetworkAttachment
 
 QEMU = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
 SPEC = LaunchSpec(
@@ -186,3 +186,29 @@ def test_a_data_disk_is_encrypted_and_its_key_no_argument() -> None:
 def test_no_file_system_is_served_without_memory_for_it() -> None:
     with pytest.raises(ValueError, match="memory"):
         dataclasses.replace(SPEC, shares=(Attachment("share0", 20, ShareKind.VIRTIOFS),))
+
+
+def test_a_network_device_has_a_tap_and_no_queue_for_control() -> None:
+    spec = dataclasses.replace(SPEC, network=NetworkAttachment(20, "02:6d:76:6d:00:02"))
+    assert QEMU.invocation(spec).argv == (
+        *QEMU.invocation(SPEC).argv,
+        "-netdev",
+        '{"type":"tap","id":"net","fd":"20","vhost":false}',
+        "-device",
+        (
+            '{"driver":"virtio-net-device","netdev":"net","mac":"02:6d:76:6d:00:02","ctrl_vq":false,"ctrl_rx":false,'
+            '"ctrl_vlan":false,"ctrl_rx_extra":false,"ctrl_mac_addr":false,"ctrl_guest_offloads":false,'
+            '"guest_announce":false,"guest_tso6":false,"host_tso6":false,"guest_ufo":false,"host_ufo":false,'
+            '"guest_uso4":false,"guest_uso6":false,"host_uso":false,"status":false}'
+        ),
+    )
+    assert set(spec.descriptors) - set(SPEC.descriptors) == {20}
+
+
+@pytest.mark.parametrize(
+    "mac",
+    ["", "x", "02:6d:76:6d:00", "03:6d:76:6d:00:02", "02:6D:76:6d:00:02", "02:6d:76:6d:00:02,x", "02:6d:76:6d:00:02\n"],
+)
+def test_a_device_has_the_address_of_one_machine(mac: str) -> None:
+    with pytest.raises(ValueError, match="not the hardware address"):
+        NetworkAttachment(20, mac)

@@ -48,6 +48,11 @@ class Recorded(Rights):
         return os.open("/dev/zero", os.O_RDONLY)
 
     @override
+    def tun(self, namespace: int) -> int:
+        self.asked.append(("tun", os.read(namespace, 10)))
+        return os.open("/dev/zero", os.O_RDONLY)
+
+    @override
     def parents(self) -> tuple[Parent, ...]:
         return (Parent("/sys/fs/cgroup/memory", 1, (Controller.MEMORY,)),)
 
@@ -94,6 +99,8 @@ def test_requests_arrive_with_their_types(client: Broker, rights: Recorded, tmp_
             assert os.read(tree, 2) == b"\0\0", "it is the descriptor that was made"
             assert not os.get_inheritable(tree)
             os.close(tree)
+            file.seek(0)
+        os.close(client.tun(file.fileno()))
     os.close(client.namespace_of(7))
     client.make_group("name", LIMITS, frozenset(Controller))
     client.make_group("name", GroupLimits(1, 1), frozenset())
@@ -103,6 +110,7 @@ def test_requests_arrive_with_their_types(client: Broker, rights: Recorded, tmp_
     assert rights.asked == [
         ("tree", b"content", 5, None),
         ("tree", b"content", 5, ServedDirectory(writable=True, lowest_group=1)),
+        ("tun", b"content"),
         ("namespace", 7),
         ("make", "name", LIMITS, frozenset(Controller)),
         ("make", "name", GroupLimits(1, 1), frozenset()),
@@ -135,6 +143,7 @@ def test_what_the_system_refuses_is_told(client: Broker) -> None:
         b'{"request":"namespace","uid":1,"more":1}',
         b'{"request":"namespace","request":"namespace","uid":1}',
         b'{"request":"tree","uid":1,"served":false}',
+        b'{"request":"tun"}',
         b'{"request":"tree","uid":1,"served":true,"writable":true,"lowest-group":2}',
         b'{"request":"make-group","name":"x","controllers":["io"],"memory":1,"tasks":1,"processors-thousandths":0,"weight":0}',
     ],

@@ -80,6 +80,13 @@ def test_the_guest_s_words_grant_nothing(base: Path) -> None:
     assert granted(base, "exec", "--", "cat", "BASE/home/key", "BASE/project") == {}
 
 
+def test_what_everybody_reads_is_not_granted() -> None:
+    """Else it had mvm's uid for its owner, and no program there would be root's alone."""
+    program = list(grants._program())
+    assert str(Path(grants.__file__).parents[1]) in program
+    assert [path for path in program if os.path.realpath(path).startswith("/usr/")] == []
+
+
 def test_this_program_s_flake(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is read from everywhere; in a checkout that is named or worked in, `mvm pin` writes to it."""
     (base / "mvm" / "modules").mkdir(parents=True)

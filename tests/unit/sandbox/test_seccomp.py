@@ -15,7 +15,12 @@ from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
 from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
-from mvmnix.sandbox.profiles.hypervisor import HYPERVISOR, HYPERVISOR_WITH_SHARES
+from mvmnix.sandbox.profiles.hypervisor import (
+    HYPERVISOR,
+    HYPERVISOR_WITH_NETWORK,
+    HYPERVISOR_WITH_SHARES,
+    HYPERVISOR_WITH_SHARES_AND_NETWORK,
+)
 from mvmnix.sandbox.profiles.profile import Argument, Profile, only
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.seccomp import ALLOW, ENOSYS, EPERM, I386, KILL, numbers, verdict
@@ -23,6 +28,8 @@ from tests.seccomp import ALLOW, ENOSYS, EPERM, I386, KILL, numbers, verdict
 PROFILES = {
     "hypervisor": HYPERVISOR,
     "hypervisor with shares": HYPERVISOR_WITH_SHARES,
+    "hypervisor with a network": HYPERVISOR_WITH_NETWORK,
+    "hypervisor with both": HYPERVISOR_WITH_SHARES_AND_NETWORK,
     "file server": FILE_SERVER,
     "file server, counted": FILE_SERVER_COUNTED,
     "helpers": HELPERS,
@@ -184,6 +191,26 @@ def test_a_hypervisor_asks_kvm_and_no_other_device() -> None:
         assert answer("file server", "ioctl", 0, request) == answer("helpers", "ioctl", 0, request) == ENOSYS
     for request in (0xAF01, 0x4004AF00, 0x5401 | 0xAD00, 0x8912, 0x125D, 0x3B71):  # vhost, sockets, BLKDISCARD, VFIO
         assert answer("hypervisor", "ioctl", 0, request) == ENOSYS
+
+
+def test_a_hypervisor_in_a_network_asks_its_interface_four_things_and_sets_no_name_owner_or_filter() -> None:
+    with_one = {"hypervisor with a network", "hypervisor with both"}
+    told = {0x800454D2, 0x400454D0, 0x400454D4, 0x400454D8}  # TUNGETIFF, TUNSETOFFLOAD, TUNSETSNDBUF, TUNSETVNETHDRSZ
+    others = {kind << 30 | 4 << 16 | 0x54 << 8 | number for kind in range(4) for number in range(200, 228)} - told
+    others |= {0x401054D5, 0x401054D6, 0x800454E0}  # TUNATTACHFILTER, TUNDETACHFILTER, TUNSETSTEERINGEBPF
+    others |= {0x8914, 0x8924, 0x8927}  # SIOCSIFFLAGS, SIOCSIFHWADDR, SIOCGIFHWADDR, which a tap takes too
+    for name in ("hypervisor", "hypervisor with shares", *with_one):
+        assert {answer(name, "ioctl", 0, request) for request in told} == {ALLOW if name in with_one else ENOSYS}
+        assert {answer(name, "ioctl", 0, request) for request in others} == {ENOSYS}
+        assert answer(name, "ioctl", 0, 0xAE80) == ALLOW
+    for without, beside in (
+        ("hypervisor", "hypervisor with a network"),
+        ("hypervisor with shares", "hypervisor with both"),
+    ):
+        calls = NUMBERS.keys()
+        assert {call: answer(beside, call, 1, 1) for call in calls} == {
+            call: answer(without, call, 1, 1) for call in calls
+        }
 
 
 def test_what_a_server_of_files_gets_more_than_a_hypervisor_is_this() -> None:

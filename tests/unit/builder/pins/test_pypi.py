@@ -17,7 +17,7 @@ from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import Digest, Source
 
 SETTINGS = PipSettings(
-    ToConfigured(frozenset()), {"PIP_INDEX_URL": "https://me:hush@index.test"}, {"/pip/x": Path("/x")}
+    ToConfigured(frozenset()), {"PIP_INDEX_URL": "https://me:hush@index.test"}, {"/pip/x": Path("/x")}, ()
 )
 INDEXES = PipIndexes(SETTINGS, {"/packages/pip": Path("/p/pip")})
 CFFI = Source("mirror://pypi/cffi-2.1.1-cp313-cp313-manylinux_2_17_x86_64.whl", "cffi.whl", Digest("0" * 64))

@@ -192,6 +192,8 @@ def test_a_detached_run_has_no_evidence_of_an_end(settled: Station) -> None:
         ("start", "--user=7", "web"),
         ("exec", "-u", "7", "web", "true"),
         ("exec", "-v", "/srv:/data", "web", "true"),
+        ("launch", "--allow", "https://a.example", "PLAN"),
+        ("launch", "-p", "8080:80", "PLAN"),
         ("shell", "--memory", "512", "web"),
     ],
 )
@@ -211,8 +213,8 @@ def test_what_a_plan_decides_is_no_option_of_what_takes_a_plan(settled: Station,
 @pytest.mark.parametrize(
     ("option", "instead"),
     [
-        ("-p", "no guest has a network in this version"),
-        ("--network", "no guest has a network in this version"),
+        ("--publish-all", "a plan names what its guest reaches"),
+        ("--network", "a plan names what its guest reaches"),
         ("--cpus", "--vcpus"),
         ("--entrypoint", "a command behind --"),
         ("--privileged", "never root"),
@@ -257,4 +259,5 @@ def test_root_s_mvm_knows_the_short_options_that_take_a_value() -> None:
 
 def test_root_s_mvm_takes_what_is_a_guest_s_for_no_file() -> None:
     options = {name for name in plan_option_names() if name.startswith("--")}
-    assert {"--env", "--workdir", "--user", "--label", "--data"} <= options & set(LABELS)
+    assert {"--env", "--workdir", "--user", "--label", "--data", "--allow", "--deny"} <= options & set(LABELS)
+    assert {"--allow-preset", "--publish"} <= options & set(LABELS)

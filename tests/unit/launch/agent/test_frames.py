@@ -22,6 +22,7 @@ from mvmnix.launch.agent.frames import (
     Ready,
     Shutdown,
 )
+from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import (
     MAX_PAYLOAD,
     CopyDirection,
@@ -67,6 +68,7 @@ from mvmnix.syscall_tier import SystemCalls
 
 USER = User(1000, 1000)
 WORK = Workload(("sh", "-c", "echo 'Grüße'\n"), {"PATH": "/bin", "RAW": "\udcff"}, "/tmp", USER)
+NETWORK = GuestNetwork("198.19.255.2", 30, "198.19.255.1", "02:6d:76:6d:00:01", 1500, "198.19.255.1")
 
 
 def config(**changes: object) -> GuestConfig:
@@ -93,6 +95,8 @@ EVERY_FRAME: list[tuple[FrameTypes, Frame]] = [
     (FROM_HOST, Config(config(system_calls=SystemCalls.STRICT, tasks=7))),
     (FROM_HOST, Config(config(system_calls=SystemCalls.NAMESPACES))),
     (FROM_HOST, Config(config(tasks=MOST_TASKS))),
+    (FROM_HOST, Config(config(network=NETWORK))),
+    (FROM_HOST, Config(config(network=NETWORK, data="/data", workload=None, timeout_ms=0))),
     (
         FROM_HOST,
         Config(config(secrets=(Secret("a.pem", SecretTarget.FILE, b"\0\xff\n"), Secret("b", SecretTarget.FILE, b"x")))),
@@ -384,6 +388,13 @@ def test_a_configuration_without_limits_keeps_its_bytes() -> None:
     plain = config().encode()
     assert config(system_calls=SystemCalls.DEFAULT, tasks=0).encode() == plain
     assert config(tasks=1).encode() != plain
+
+
+def test_a_network_stands_between_the_data_disk_s_place_and_the_command() -> None:
+    """Its bytes as docs/channel.md has them; without one, a configuration keeps those that it had."""
+    told = config(data="/data", network=NETWORK).encode()
+    assert b"\0\0\0\5/data" + bytes.fromhex("c613ff02 1e c613ff01 026d766d0001 05dc c613ff01 000003e8") in told
+    assert config(data="/data", network=None).encode() == config(data="/data").encode()
 
 
 def test_a_configuration_without_secrets_keeps_its_bytes() -> None:

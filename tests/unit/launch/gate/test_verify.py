@@ -21,6 +21,8 @@ from mvmnix.launch.gate import checks, verify
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.limits import PlanLimits
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.plan.network_endpoints import UpstreamProxy
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.plan.window import Window
 from mvmnix.launch.vmm.boot_files import OpenFiles
@@ -157,6 +159,17 @@ def on_hardware(**fields: Any) -> Callable[[World], None]:
     return change
 
 
+def without_proxies(**fields: Any) -> Callable[[World], None]:
+    """A plan that was made under a policy that refuses proxies."""
+
+    def change(it: World) -> None:
+        refusing = worlds.trust().replace(b'isolation = "microvm"', b'isolation = "microvm"\nnetwork-proxy = false')
+        it.policy = trust_text.effective(None, refusing)
+        it.sign_plan(**fields)
+
+    return change
+
+
 def plan(**fields: Any) -> Callable[[World], object]:
     return lambda it: it.sign_plan(**fields)
 
@@ -257,6 +270,7 @@ HASH_OFFSET = worlds.BLOCKS * 4096
 PREDICATE = ("predicate",)
 VARIATION = {"hostname": "other", "clockOffsetSeconds": 60, "directoryOrder": "reversed"}
 MALFORMED = ReasonCode.PLAN_MALFORMED
+PROXIED = Network(parse_rules(["https://api.example.com"], []), proxy=UpstreamProxy("proxy.example.com", 3128))
 CONTAINER: dict[str, Any] = {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER}
 ROWS = (
     # 1 to 5: who signed
@@ -337,6 +351,7 @@ ROWS = (
     Row(11, ReasonCode.ISOLATION_UNAVAILABLE, plan(**CONTAINER), "a container"),
     Row(11, ReasonCode.HARDWARE_REQUIRED, on_hardware(**CONTAINER), "a container, where hardware is required"),
     Row(11, ReasonCode.HARDWARE_REQUIRED, on_hardware(accelerator=Accelerator.TCG), "TCG, where hardware is required"),
+    Row(11, ReasonCode.NETWORK_FORBIDDEN, without_proxies(network=PROXIED), "a proxy, where the policy refuses them"),
     # 12: command line
     *(
         Row(12, ReasonCode.COMMAND_LINE, manifest_command_line(text), name)

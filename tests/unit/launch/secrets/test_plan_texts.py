@@ -12,6 +12,8 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.limits import PlanLimits
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.plan.network_endpoints import PublishedPort
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Danger, Share
@@ -55,6 +57,10 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Plan:
         shares=(Share("/srv/data", "/data", Access.READ_WRITE, acknowledged=(Danger.MOUNTS,)),),
         limits=PlanLimits(tasks=9, shared_kib=9, system_calls=SystemCalls.STRICT),
         data=DataDisk(32, "/tmp/data"),
+        network=Network(
+            parse_rules(["http://api.example.com/v1,method=GET", "tcp:10.0.0.7:22,acknowledge=private-addresses"], []),
+            (PublishedPort.parse("8080:80"),),
+        ),
     )
 
 

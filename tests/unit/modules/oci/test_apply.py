@@ -133,6 +133,24 @@ def test_the_images_own_hosts_stay() -> None:
     assert shown(made)["etc/hosts"] == "-> /nowhere"
 
 
+@pytest.mark.parametrize("name", ["hosts", "resolv.conf"])
+def test_a_guest_that_may_be_in_a_network_has_files_to_cover(name: str) -> None:
+    """Its own where it has some; an empty one for what is missing, and for a link that leads elsewhere."""
+    wanted = replace(WANTED, network=True)
+    for layer, expected in (
+        (archive(folder("etc")), {"hosts": "127.0.0.1 localhost\n", "resolv.conf": ""}[name]),
+        (archive(symlink(f"etc/{name}", "../run/systemd/resolve/stub-resolv.conf")), ""),
+        (archive(file(f"etc/{name}", b"own\n")), "own\n"),
+    ):
+        made, spools = unpack(sent(layer))
+        complete(made, wanted, spools)
+        contents = [spool.read() for spool in spools if not spool.seek(0)]
+        assert shown(made, *contents)[f"etc/{name}"] == expected
+    made, spools = unpack(sent(archive(folder(f"etc/{name}"))))
+    with pytest.raises(LayerError, match=f"/etc/{name} is a directory"):
+        complete(made, wanted, spools)
+
+
 @pytest.mark.parametrize(
     ("layer", "wanted", "why"),
     [
@@ -209,6 +227,7 @@ def run(tmp_path: Path, layer: bytes, **changes: object) -> "subprocess.Complete
         "directory": "/",
         "volumes": [],
         "writable": ["/tmp"],
+        "network": True,
     }
     (tmp_path / "image.json").write_text(json.dumps(described | changes))
     argv = [sys.executable, "-m", "modules.oci.apply", "image.json", "user", "layer"]
@@ -220,7 +239,18 @@ def test_the_program(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "user").read_text() == "33 44\n"
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as found:
-        assert set(found.getnames()) == {".", "a", "dev", "etc", "etc/hosts", "etc/passwd", "proc", "run", "sys", "tmp"}
+        assert set(found.getnames()) == {
+            ".",
+            "a",
+            "dev",
+            "etc",
+            "etc/hosts",
+            "etc/passwd",
+            "proc",
+            "run",
+            "sys",
+            "tmp",
+        } | {"etc/resolv.conf"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["image.json", "layer", "user"]
 
 

@@ -35,6 +35,9 @@ LEFT_OUT = DEFAULT[: DEFAULT.index("[launch]")]
 HARDWARE = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.HARDWARE}"')
 COMMITTED = DEFAULT.replace("allow-local = true", "allow-local = false")
 PROVED, PROMISED = (DEFAULT.replace("serial = 1", f"serial = 1\nrequire-inclusion = {it}") for it in ("true", "false"))
+PROXIED, UNPROXIED = (
+    DEFAULT.replace('isolation = "microvm"', f'isolation = "microvm"\nnetwork-proxy = {it}') for it in ("true", "false")
+)
 CONTAINERS = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"')
 
 
@@ -208,6 +211,8 @@ def test_malformed(text: str) -> None:
         (DEFAULT, CONTAINERS),
         (HARDWARE, CONTAINERS),
         (HARDWARE, DEFAULT),
+        # proxies
+        (UNPROXIED, PROXIED),
         # inclusion in a log
         (PROVED, PROMISED),
         # verifiers
@@ -314,6 +319,15 @@ def test_who_is_content_with_a_container_and_who_forbids_it() -> None:
     assert read(None, CONTAINERS).isolation is read(CONTAINERS, CONTAINERS).isolation is Isolation.CONTAINER
     assert read(CONTAINERS, DEFAULT).isolation is Isolation.MICROVM
     assert read(CONTAINERS, LEFT_OUT).isolation is Isolation.MICROVM, "what the user's file doesn't say is not allowed"
+
+
+def test_either_file_may_refuse_proxies() -> None:
+    for floor, user in ((None, DEFAULT), (DEFAULT, LEFT_OUT), (PROXIED, PROXIED), (PROXIED, None)):
+        assert read(floor, user).network_proxy
+    for floor, user in ((UNPROXIED, DEFAULT), (UNPROXIED, LEFT_OUT), (PROXIED, UNPROXIED), (None, UNPROXIED)):
+        assert not read(floor, user).network_proxy
+    alone = LEFT_OUT + "[launch]\nnetwork-proxy = false\n"
+    assert (read(None, alone).network_proxy, read(None, alone).isolation) == (False, Isolation.MICROVM)
 
 
 def test_who_requires_hardware() -> None:

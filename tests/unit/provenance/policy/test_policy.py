@@ -178,6 +178,8 @@ def test_the_highest_matching_level_counts() -> None:
         ('patterns = ["*"]', 'patterns = ["*a*b*c*d*e"]'),
         ('patterns = ["*"]', "patterns = [1]"),
         ('isolation = "microvm"', 'isolation = "container"'),
+        ('isolation = "microvm"', "network-proxy = 1"),
+        ('isolation = "microvm"', ""),
         ("[launch]", "[lunch]"),
         ("[launch]", "inputs = 1\n[launch]"),
         ("[launch]", 'inputs = ["a b"]\n[launch]'),

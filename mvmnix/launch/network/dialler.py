@@ -1,0 +1,205 @@
+"""Connects where the plan's rules lead, in the host's network, for a gateway that may have been taken over.
+
+It runs in a sandbox of its own (sandbox.py) and reads asks of a fixed shape (messages.py) and what the host's resolver
+answers; nothing that a guest or a server wrote.
+
+1. The rule with that id allows that host and port. What doesn't is a breach: the gateway asks for nothing else.
+2. The name is resolved here, now, by the host's resolver. All of its addresses are judged, by the same code as the
+   downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them; so does one of the
+   host itself. An address that a rule names itself isn't resolved.
+3. Only an address that was judged is connected to, and the connected socket goes back with it.
+4. Where the plan names a proxy, that one is connected to and asked for the host: it resolves the name, and mvm doesn't.
+
+Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name or server. The
+threads take turns in reading asks; what more there are wait in the socket, and the gateway refuses what that doesn't
+take.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import lru_cache
+from typing import Final
+
+from mvmnix.launch.network.decisions import Denial, Rules
+from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
+from mvmnix.launch.network.proxying import ProxyRefusedError, ask_for, may_be_proxy
+from mvmnix.launch.network.sockets import keep_alive
+from mvmnix.launch.plan import UpstreamProxy
+from mvmnix.strict import MalformedError
+
+#: Asks that are done at a time.
+_WORKERS: Final = 48
+#: Verdicts that are known from asks before; each depends on the plan alone.
+_KNOWN: Final = 1024
+#: Seconds for one address, and addresses that are tried.
+_CONNECT: Final = 10.0
+_ADDRESSES: Final = 6
+_STACK: Final = 512 << 10
+
+
+class Dialler:
+    """Serves one gateway until that hangs up."""
+
+    def __init__(
+        self, asked: socket.socket, events: socket.socket, rules: Rules, proxy: UpstreamProxy | None = None
+    ) -> None:
+        self._asked, self._events, self._proxy = asked, events, proxy
+        self._admits, self._reaches = lru_cache(_KNOWN)(rules.admits), lru_cache(_KNOWN)(rules.reaches)
+        #: Who has it reads the next ask.
+        self._turn = threading.Lock()
+        self._counting = threading.Lock()
+        self._threads = self._idle = 1
+        self._ended = threading.Event()
+
+    def serve(self) -> None:
+        """Returns when the gateway has hung up, or has sent what none of ours sends, which is told then."""
+        threading.stack_size(_STACK)
+        self._events.send(NetworkEvent(NetworkEventKind.READY).to_bytes())
+        threading.Thread(target=self._work, daemon=True).start()
+        self._ended.wait()
+
+    def _work(self) -> None:
+        """A thread that can't go on ends the dialler, so that nothing waits for it."""
+        try:
+            while (ask := self._next()) is not None:
+                reply, connection = self.dial(ask)
+                self._reply(reply, connection)
+                with self._counting:
+                    self._idle += 1
+        finally:
+            self._ended.set()
+
+    def _next(self) -> Ask | None:
+        """The next ask, once it is this thread's turn; None when there will be no more. Others follow, if need be."""
+        with self._turn:
+            try:
+                packet = b"" if self._ended.is_set() else self._asked.recv(MOST)
+                ask = Ask.parse(packet) if packet else None
+            except ConnectionResetError:
+                ask = None
+            except MalformedError:
+                ask = None
+                self._events.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
+            if ask is None:
+                self._ended.set()
+                return None
+            self._have_another_follow()
+            return ask
+
+    def _have_another_follow(self) -> None:
+        """See to it that a thread reads on, as long as there may be more of them."""
+        with self._counting:
+            self._idle -= 1
+            if self._idle > 0 or self._threads >= _WORKERS:
+                return
+            self._threads += 1
+            self._idle += 1
+        try:
+            threading.Thread(target=self._work, daemon=True).start()
+        except RuntimeError:  # there is none left: this one reads on when it is done
+            with self._counting:
+                self._threads -= 1
+                self._idle -= 1
+
+    def _reply(self, reply: Reply, connection: socket.socket | None = None) -> None:
+        with suppress(OSError):  # the gateway is gone, and so will be this process
+            if connection is None:
+                self._asked.send(reply.to_bytes())
+            else:
+                with connection:
+                    socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
+
+    def dial(self, ask: Ask) -> tuple[Reply, socket.socket | None]:
+        """What came of it, and the connection, if there is one."""
+        # 1. the rule
+        admitted = self._admits(ask.rule, ask.host, ask.port)
+        if not admitted.allowed:
+            with suppress(OSError):
+                self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
+            return Reply(ask.number, admitted.code, admitted.rule), None
+        if self._proxy is not None:
+            return _by_proxy(self._proxy, ask)  # 4
+        # 2. its addresses
+        addresses = _resolved(ask.host, ask.port)
+        if not addresses:
+            return Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule), None
+        for address in addresses:
+            verdict = self._reaches(ask.rule, address, ask.port, is_own=_is_own(address))
+            if not verdict.allowed:
+                return Reply(ask.number, verdict.code, verdict.rule, _plain(address)), None
+        # 3. one of them
+        for address in addresses[:_ADDRESSES]:
+            if (connection := _connected(address, ask.port)) is not None:
+                return Reply(ask.number, None, ask.rule, _plain(address)), connection
+        return Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, _plain(addresses[0])), None
+
+
+def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | None]:
+    addresses = _resolved(proxy.host, proxy.port)
+    for address in addresses:
+        if not may_be_proxy(_plain(address)):
+            return Reply(ask.number, Denial.ADDRESS_NOT_PUBLIC, ask.rule, _plain(address)), None
+    for address in addresses[:_ADDRESSES]:
+        if (connection := _connected(address, proxy.port)) is None:
+            continue
+        try:
+            ask_for(connection, ask.host, ask.port)
+            connection.setblocking(False)
+        except OSError as error:
+            connection.close()
+            code = Denial.PROXY_REFUSED if isinstance(error, ProxyRefusedError) else Denial.CONNECT_FAILED
+            return Reply(ask.number, code, ask.rule, _plain(address)), None
+        return Reply(ask.number, None, ask.rule, _plain(address)), connection
+    return Reply(ask.number, Denial.CONNECT_FAILED if addresses else Denial.RESOLVE_FAILED, ask.rule), None
+
+
+def _plain(address: str) -> str:
+    return address.partition("%")[0]
+
+
+def _resolved(host: str, port: int) -> Sequence[str]:
+    """The addresses of a host, each once, in the resolver's order; none where it has none."""
+    try:
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return list(dict.fromkeys(str(place[0]) for *_, place in found))
+
+
+def _is_own(address: str) -> bool:
+    """Whether it is an address of this host: the kernel takes such a one as the source too, and sends nothing here."""
+    with suppress(OSError), socket.socket(_family(address), socket.SOCK_DGRAM) as one:
+        one.connect((address, 9))
+        return str(one.getsockname()[0]) == _plain(address)
+    return False  # it has no route, so it won't be connected to either
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _connected(address: str, port: int) -> socket.socket | None:
+    try:
+        connection = socket.socket(_family(address), socket.SOCK_STREAM)
+    except OSError:
+        return None
+    try:
+        connection.settimeout(_CONNECT)
+        connection.connect((address, port))
+        connection.setblocking(False)
+        keep_alive(connection)
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def main(network: int, asked: int, events: int) -> None:
+    """Serve; the process ends with the gateway. `network` is a file with the plan's."""
+    plan = read_network(network)
+    with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
+        Dialler(asks, told, Rules(plan), plan.proxy).serve()
+    os._exit(0)  # threads may wait for a name yet

@@ -1,0 +1,514 @@
+"""Takes every connection and question of a guest, holds it against the plan's rules, and carries what they allow.
+
+It runs in a sandbox of its own, in a network namespace without a device (network_process.py): it can accept from the
+sockets of the guest's namespace, and has no call to make or connect one. It reads what a stranger writes, byte by byte,
+so it counts as taken over: the dialler takes a rule's id, a host and a port from it, and judges them itself.
+
+For each connection:
+
+1. Its destination is a synthetic address, which stands for a name, or an address that a rule names.
+2. The rules for that host and port. Without one the connection is refused at once.
+3. By the rules' protocol, what the guest says first: a TLS hello with that name (client_hello.py), a request with it as
+   Host (http_heads.py); for `tcp` nothing, since the server may speak first.
+4. The dialler connects, by that rule.
+5. Bytes go both ways (relay.py), as far as the rule's limits allow. Of HTTP, each further request is read as the first.
+
+Each verdict is an event. What is refused says so to the program: a reset, an alert of TLS, an answer 403 with the flag
+that would allow it.
+"""
+
+import asyncio
+import importlib
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from typing import Final
+from weakref import WeakValueDictionary
+
+from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
+from mvmnix.launch.network.explain import sentence
+from mvmnix.launch.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply, read_network
+from mvmnix.launch.network.meters import RuleMeter
+from mvmnix.launch.network.names import NameServer
+from mvmnix.launch.network.opening import (
+    HEAD_SECONDS,
+    DeniedError,
+    portion,
+    read_hello,
+    refuse,
+    speaks_http,
+    speaks_tls,
+    write_all,
+)
+from mvmnix.launch.network.refused_packets import TCP, refused_packets
+from mvmnix.launch.network.relay import Pipes, Relay
+from mvmnix.launch.network.rules import SYNTHETIC
+from mvmnix.launch.network.sockets import keep_alive, reset
+from mvmnix.launch.network.synthetic import SyntheticAddresses
+from mvmnix.launch.plan import Network, NetworkRule, Protocol, RuleLimits
+from mvmnix.privileges import received
+from mvmnix.strict import MalformedError
+
+#: Connections at a time, those of DNS, and events that the supervisor hasn't read.
+CONNECTIONS: Final = 1024
+_QUESTIONS: Final = 64
+_EVENTS: Final = 4096
+#: Seconds for which events are gathered.
+_GATHER: Final = 0.01
+#: Asks that the dialler has at once, fewer than it takes (dialler.py), and those of one host, which may be slow: others
+#: wait for their turn.
+_ASKS: Final = 192
+_ASKS_OF_HOST: Final = 16
+#: Seconds until the dialler has answered, and that are waited when there are no descriptors.
+_DIAL_SECONDS: Final = 75.0
+_PAUSE: Final = 0.2
+#: Destinations that are known from connections before.
+_TARGETS: Final = 1024
+#: Connections that are accepted before anything else is looked at.
+_BATCH: Final = 64
+#: Bytes of what the kernel tells at a time.
+_TOLD: Final = 65_536
+#: What parses names and requests takes longer to import than all else. It is, by the first of them, or after so many
+#: seconds: an mvm that is installed anew meanwhile would take it away.
+_PARSERS: Final = ("resolver", "http_relay")
+_LATER: Final = 5.0
+_UNMETERED: Final = RuleMeter(RuleLimits(), time.monotonic)
+#: Denials that another plan wouldn't have.
+_MISSING: Final = frozenset({Denial.NO_RULE, Denial.PORT_NOT_ALLOWED, Denial.METHOD, Denial.PATH})
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """What a gateway is given: the guest's side, and its two conversations."""
+
+    connections: socket.socket
+    questions: socket.socket
+    datagrams: socket.socket
+    refused: socket.socket
+    dialler: socket.socket
+    events: socket.socket
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a connection is for: a host as the guest named it, its port, and the rules that may allow it."""
+
+    host: str
+    port: int
+    rules: tuple[NetworkRule, ...]
+
+
+class DiallerClient:
+    """Asks the dialler; answers come in any order."""
+
+    def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
+        """`gone` is called when the dialler has ended, or says what it never does."""
+        self._end, self._gone = end, gone
+        self._number = 0
+        self._asked: dict[int, _Waiting] = {}
+        self._room = asyncio.Semaphore(_ASKS)
+        self._hosts = WeakValueDictionary[str, asyncio.Semaphore]()  # those that are being dialled
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen to it."""
+        self._end.setblocking(False)
+        loop.add_reader(self._end.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        try:
+            packet, fds, _ = received(self._end, MOST, 1)
+            reply = Reply.parse(packet)  # an empty one is the end
+        except BlockingIOError:
+            return
+        except (OSError, MalformedError):
+            self._gone()
+            return
+        connection = socket.socket(fileno=fds[0]) if fds else None
+        waiting = self._asked.pop(reply.number, None)
+        if waiting is None or waiting.done():
+            if connection is not None:
+                connection.close()
+        else:
+            waiting.set_result((reply, connection))
+
+    async def dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
+        """The address, and a connection to it. Raises DeniedError."""
+        turn = self._hosts.setdefault(host, asyncio.Semaphore(_ASKS_OF_HOST))
+        async with turn, self._room:
+            return await self._dial(rule, host, port)
+
+    async def _dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
+        self._number = number = (self._number + 1) & 0xFFFFFFFF
+        loop = asyncio.get_running_loop()
+        waiting: _Waiting = loop.create_future()
+        self._asked[number] = waiting
+        late = loop.call_later(_DIAL_SECONDS, _fail_late, waiting)
+        try:
+            self._end.send(Ask(number, rule, host, port).to_bytes())
+            reply, connection = await waiting
+        except TimeoutError as error:
+            raise DeniedError(Denial.CONNECT_FAILED, rule) from error
+        except OSError as error:  # BlockingIOError: it reads nothing any more
+            raise DeniedError(Denial.GATEWAY_BUSY, rule) from error
+        finally:
+            late.cancel()
+            self._asked.pop(number, None)
+        if reply.code is not None or connection is None:
+            if connection is not None:
+                connection.close()
+            # without a code there was one, and no descriptor is left to take it by
+            raise DeniedError(reply.code or Denial.GATEWAY_BUSY, reply.rule or rule, reply.address)
+        connection.setblocking(False)
+        return reply.address, connection
+
+
+type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
+
+
+def _fail_late(waiting: _Waiting) -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())
+
+
+class Events:
+    """What the supervisor is told, in order; it may be slow, and then the gateway accepts nothing more.
+
+    Events are gathered for a moment, so that the guest's connections don't wait for their telling.
+    """
+
+    def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
+        self._end, self._gone = end, gone
+        self._waiting: list[NetworkEvent] = []
+        self._gathers = self._writes = False
+        self._room = asyncio.Event()
+        self._room.set()
+
+    def tell(self, event: NetworkEvent) -> None:
+        """Send it, or keep it until that is possible."""
+        self._waiting.append(event)
+        if not self._gathers and not self._writes:
+            self._gathers = True
+            asyncio.get_running_loop().call_later(_GATHER, self.flush)
+        if len(self._waiting) >= _EVENTS:
+            self._room.clear()
+
+    def flush(self) -> None:
+        """Send what was gathered, as far as it is taken now."""
+        self._gathers = False
+        loop, fd = asyncio.get_running_loop(), self._end.fileno()
+        sent = 0
+        try:
+            for event in self._waiting:
+                self._end.send(event.to_bytes(), socket.MSG_DONTWAIT)
+                sent += 1
+        except BlockingIOError:
+            if not self._writes:
+                self._writes = True
+                loop.add_writer(fd, self.flush)
+        except OSError:
+            self._gone()
+            return
+        del self._waiting[:sent]
+        if not self._waiting and self._writes:
+            self._writes = False
+            loop.remove_writer(fd)
+        if len(self._waiting) < _EVENTS:
+            self._room.set()
+
+    async def room(self) -> None:
+        """Wait until the supervisor has read some."""
+        await self._room.wait()
+
+
+class Gateway:
+    """One machine's."""
+
+    def __init__(self, network: Network, sockets: Sockets) -> None:
+        self._rules = Rules(network)
+        self._sockets = sockets
+        self._names = SyntheticAddresses(SYNTHETIC)
+        self._ended: asyncio.Event = asyncio.Event()
+        self._events = Events(sockets.events, self._ended.set)
+        self._dialler = DiallerClient(sockets.dialler, self._ended.set)
+        self._meters: dict[str, RuleMeter] = {}
+        self._targets: dict[tuple[str, int], Target] = {}
+        self._pipes = Pipes()
+        self._open: set[asyncio.Task[None]] = set()
+        self._resolver = NameServer(self._rules, self._names, self._events, time.monotonic)
+
+    async def serve(self) -> None:
+        """Serve until the supervisor or the dialler is gone."""
+        loop = asyncio.get_running_loop()
+        self._dialler.start(loop)
+        keep_alive(self._sockets.connections)  # those that are accepted have it from there
+        self._resolver.start(loop, self._sockets.datagrams)
+        accepting = (
+            asyncio.create_task(self._accept(self._sockets.connections, self._serve, CONNECTIONS)),
+            asyncio.create_task(self._accept(self._sockets.questions, self._resolver.serve, _QUESTIONS)),
+        )
+        loop.add_reader(self._sockets.events.fileno(), self._handed_over)
+        loop.add_reader(self._sockets.refused.fileno(), self._packets_refused)
+        self._events.tell(NetworkEvent(NetworkEventKind.READY))
+        loop.call_later(_LATER, _import_parsers)
+        await self._ended.wait()
+        self._events.flush()
+        for task in accepting:
+            task.cancel()
+
+    async def _accept(
+        self, listener: socket.socket, serve: Callable[[socket.socket], Awaitable[None]], most: int
+    ) -> None:
+        """Serve each connection in a task of its own; of more than so many at a time, reset what comes."""
+        readable, loop = asyncio.Event(), asyncio.get_running_loop()
+        serving: set[asyncio.Task[None]] = set()
+        short = False
+        loop.add_reader(listener.fileno(), readable.set)
+        while True:
+            await readable.wait()
+            readable.clear()
+            await self._events.room()
+            for _ in range(_BATCH):
+                try:
+                    connection, _ = listener.accept()
+                except BlockingIOError:
+                    break
+                except OSError:  # no descriptors are left
+                    if not short:
+                        self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY))
+                    short = True
+                    loop.remove_reader(listener.fileno())  # it stays readable
+                    await asyncio.sleep(_PAUSE)
+                    loop.add_reader(listener.fileno(), readable.set)
+                    break
+                short = False
+                connection.setblocking(False)
+                if len(serving) >= most:
+                    self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY))
+                    reset(connection)
+                    continue
+                task = asyncio.create_task(_served(serve, connection))
+                serving.add(task)
+                task.add_done_callback(serving.discard)
+
+    def _packets_refused(self) -> None:
+        """Say why: what the guest sent has been answered already, by the packet rules."""
+        try:
+            told = self._sockets.refused.recv(_TOLD)
+        except OSError:  # ENOBUFS: some weren't heard (netlink(7))
+            return
+        for packet in refused_packets(told):
+            verdict = self._rules.refused_packet(packet.address, packet.port, tcp=packet.protocol == TCP)
+            denied = DeniedError(verdict.code or Denial.NO_RULE, verdict.rule)
+            self._tell_denied(denied, str(packet.address), packet.port)
+
+    def _handed_over(self) -> None:
+        """A connection into the guest, of which both ends were connected by the supervisor (published_ports.py)."""
+        try:
+            packet, fds, _ = received(self._sockets.events, MOST, 2)
+        except BlockingIOError:
+            return
+        except OSError:
+            packet, fds = b"", []
+        ends = [socket.socket(fileno=fd) for fd in fds]
+        if not packet or len(ends) != 2:
+            for end in ends:
+                end.close()
+            self._ended.set()
+            return
+        task = asyncio.create_task(self._carry_in(HandedOver.parse(packet), *ends))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _carry_in(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
+        relay = Relay(client, guest, _UNMETERED, self._pipes)
+        with suppress(OSError):
+            keep_alive(client)
+            keep_alive(guest)
+        await relay.run()
+        closed = NetworkEvent(
+            NetworkEventKind.INBOUND_CLOSED,
+            port=handed.port,
+            sent=relay.received.count,
+            received=relay.sent.count,
+            slot=handed.slot,
+        )
+        self._events.tell(closed)
+
+    async def _serve(self, guest: socket.socket) -> None:
+        address, port = guest.getsockname()
+        try:
+            target = self._targets.get((address, port))
+            if target is None:
+                target = self._target(IPv4Address(address), port)
+                if len(self._targets) < _TARGETS:  # nothing that they depend on changes
+                    self._targets[address, port] = target
+            await self._admitted(guest, target)
+        except DeniedError as denied:
+            host = self._asked_for(address)
+            self._tell_denied(denied, host, port)
+            verdict = Verdict(allowed=False, rule=denied.rule, code=denied.code)
+            await refuse(guest, denied, sentence(verdict, host, port, denied.protocol, denied.method))
+        except MemoryError:
+            reset(guest)
+            self._tell_denied(DeniedError(Denial.GATEWAY_BUSY), self._asked_for(address), port)
+        except OSError:
+            reset(guest)
+
+    def _asked_for(self, address: str) -> str:
+        """The name that a synthetic address stands for, or the address."""
+        return self._names.name_of(IPv4Address(address)) or address
+
+    def _tell_denied(self, denied: DeniedError, host: str, port: int) -> None:
+        flag = ""
+        if denied.code in _MISSING:
+            flag = missing_flag(host, port, denied.protocol, method=denied.method)
+        self._events.tell(
+            NetworkEvent(
+                NetworkEventKind.DENIED,
+                rule=denied.rule,
+                code=denied.code,
+                name=host,
+                address=denied.address,
+                port=port,
+                flag=flag,
+            )
+        )
+
+    def _target(self, address: IPv4Address, port: int) -> Target:
+        # 1. what it is for
+        if address not in self._names:
+            verdict = self._rules.address(address, port)
+            if verdict.code is not None:
+                raise DeniedError(verdict.code, verdict.rule, str(address))
+            return Target(str(address), port, (self._rules.rule(verdict.rule),))
+        name = self._names.name_of(address)
+        if name is None:
+            raise DeniedError(Denial.NO_RULE)
+        # 2. its rules
+        found = self._rules.names(name, port)
+        if isinstance(found, Verdict):
+            raise DeniedError(found.code or Denial.NO_RULE, found.rule)
+        return Target(name, port, found)
+
+    async def _admitted(self, guest: socket.socket, target: Target) -> None:
+        # 3. what it says first
+        if target.rules[0].protocol is Protocol.TCP:
+            await self._carry(guest, target, target.rules[0], b"")
+            return
+        deadline = asyncio.get_running_loop().time() + HEAD_SECONDS
+        said = await portion(guest, deadline)
+        if not said:
+            guest.close()
+        elif speaks_http(said) and any(it.protocol is Protocol.HTTP for it in target.rules):
+            await self._carry_http(guest, target, said, deadline)
+        elif speaks_tls(said) and any(it.protocol is not Protocol.HTTP for it in target.rules):
+            verdict, said = await read_hello(guest, said, self._rules, (target.host, target.port), deadline)
+            await self._carry(guest, target, self._rules.rule(verdict.rule), said)
+        else:
+            raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)
+
+    async def _carry_http(self, guest: socket.socket, target: Target, said: bytes, deadline: float) -> None:
+        from mvmnix.launch.network.http_relay import EndedError, HttpRelay  # noqa: PLC0415 - `_PARSERS`
+
+        relay = HttpRelay(self._rules, target.host, target.port, lambda rule: self._meter(self._rules.rule(rule)))
+        try:
+            first = await relay.first(guest, said, deadline)
+            rule = self._rules.rule(relay.rule)
+            if self._meter(rule).is_spent:
+                raise DeniedError(Denial.LIMIT_BYTES, rule.id, said=said)
+            address, server = await self._dialled(rule, target, said)
+            opened = NetworkEvent(
+                NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
+            )
+            self._events.tell(opened)
+            refused, code = None, ""
+            with server:
+                try:
+                    refused = await relay.run(guest, server, first)
+                except EndedError as ended:
+                    code = ended.code
+                    reset(guest)
+                except OSError:
+                    reset(guest)
+            closed = replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=relay.sent, received=relay.received)
+            self._events.tell(closed)
+            if refused is not None:
+                refused.said = said
+                raise refused
+        finally:
+            relay.close()
+
+    async def _carry(self, guest: socket.socket, target: Target, rule: NetworkRule, said: bytes) -> None:
+        """Steps 4 and 5 for what isn't looked at any further."""
+        meter = self._meter(rule)
+        if meter.is_spent:
+            raise DeniedError(Denial.LIMIT_BYTES, rule.id, said=said)
+        if not meter.open():
+            raise DeniedError(Denial.LIMIT_CONNECTIONS, rule.id, said=said)
+        try:
+            address, server = await self._dialled(rule, target, said)
+            opened = NetworkEvent(
+                NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
+            )
+            self._events.tell(opened)
+            meter.take(len(said))
+            try:
+                await write_all(server, said)
+            except OSError:
+                reset(server)
+                raise
+            relay = Relay(guest, server, meter, self._pipes)
+            error = await relay.run()
+            code = Denial.LIMIT_BYTES if isinstance(error, ConnectionAbortedError) else ""
+            sent, received_ = relay.sent.count + len(said), relay.received.count
+            self._events.tell(replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received_))
+        finally:
+            meter.close()
+
+    async def _dialled(self, rule: NetworkRule, target: Target, said: bytes) -> tuple[str, socket.socket]:
+        # 4. the dialler
+        try:
+            return await self._dialler.dial(rule.id, target.host, target.port)
+        except DeniedError as denied:
+            denied.said = said
+            raise
+
+    def _meter(self, rule: NetworkRule) -> RuleMeter:
+        if rule.id not in self._meters:
+            self._meters[rule.id] = RuleMeter(rule.limits, asyncio.get_running_loop().time)
+        return self._meters[rule.id]
+
+
+def _import_parsers() -> None:
+    for name in _PARSERS:
+        importlib.import_module(f"mvmnix.launch.network.{name}")
+
+
+async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection: socket.socket) -> None:
+    """A task that ends with its connection closed, whatever happens; what isn't foreseen is told once on the way."""
+    try:
+        await serve(connection)
+    except (OSError, EOFError):
+        reset(connection)
+    except Exception as error:  # noqa: BLE001 - it is one connection's
+        sys.stderr.write(f"error: {type(error).__name__}: {error}\n")
+        reset(connection)
+    finally:
+        connection.close()
+
+
+def main(rules: int, *sockets: int) -> None:
+    """Serve until the supervisor or the dialler is gone. `rules` is a file with the plan's network."""
+    network = read_network(rules)
+    given = Sockets(*(socket.socket(fileno=fd) for fd in sockets))
+    for one in (given.connections, given.questions, given.datagrams, given.refused, given.events):
+        one.setblocking(False)
+    asyncio.run(_serve(network, given))
+
+
+async def _serve(network: Network, sockets: Sockets) -> None:
+    await Gateway(network, sockets).serve()

@@ -1,0 +1,140 @@
+"""The only starter of a machine's gateway and dialler: sandboxed, beside the hypervisor, and gone with it.
+
+Each is given mvm's code and that of the libraries which it parses by, read-only; the plan's network, in memory; its
+sockets. The dialler has the settings of the host's resolver besides, as they were when the machine started.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import mvmnix
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.vmm import HypervisorProcess, Invocation, Jail, NetworkService, ProcessSandbox
+from mvmnix.process import ProcessError
+from mvmnix.sandbox import Candidates
+
+PYTHON: Final = Candidates("Python 3", ("/usr/bin/python3", "/usr/bin/python3.13"), "apt-get install python3")
+_CODE: Final = "/code"
+#: asyncio does without ssl where there is none, and is imported sooner.
+_START: Final = f"""
+import sys
+sys.modules["ssl"] = None
+sys.path.append({_CODE!r})
+from mvmnix.launch.network.%s import main
+main(*map(int, sys.argv[1:]))
+"""
+_MIB: Final = 1 << 20
+#: Libraries that the gateway parses by.
+_LIBRARIES: Final = ("dns", "h11")
+#: What the C library's resolver reads (resolver(5), nsswitch.conf(5), gai.conf(5)).
+_RESOLVER: Final = "/etc/resolv.conf"
+_SETTINGS: Final = (_RESOLVER, "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/host.conf")
+_LARGEST_SETTING: Final = 1 << 20
+#: Descriptors: a connection has its two sockets, and a pipe for each direction in which bytes wait.
+DESCRIPTORS: Final = 8192
+GATEWAY_MEMORY: Final = 256 * _MIB
+DIALLER_MEMORY: Final = 128 * _MIB
+
+
+class NetworkProcess:
+    """A gateway or a dialler: made first, started beside the hypervisor."""
+
+    def __init__(self, jail: Jail, module: str, service: NetworkService) -> None:
+        """Raises what `Jail.network` raises."""
+        self.module, self._service = module, service
+        self._sandbox: ProcessSandbox = jail.network(service)
+        self._process: HypervisorProcess | None = None
+
+    def start(self, descriptors: tuple[int, ...]) -> None:
+        """Start it with these, which stay the caller's. Raises ProcessError."""
+        argv = (self._service.program, "-I", "-S", "-c", _START % self.module, *map(str, descriptors))
+        self._process = HypervisorProcess.spawn(Invocation(argv, ()), descriptors, self._sandbox)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it runs."""
+        return None if self._process is None or self._process.ended else self._process.pid
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """The last lines that it complained with, escaped."""
+        return () if self._process is None else self._process.last_words
+
+    def failure(self) -> ProcessError | None:
+        """That it failed, where it complained."""
+        return None if self._process is None or not self._process.last_words else self._process.failure()
+
+    def kill_soon(self) -> None:
+        """End it, without waiting for that."""
+        if self._process is not None:
+            self._process.kill_soon()
+
+    def watch(self, loop: Loop, ended: Callable[[], None]) -> None:
+        """Have `ended` called when it ends by itself, and its last words taken in."""
+        if (process := self._process) is None:
+            return
+
+        def heard() -> None:
+            if not process.listen():
+                loop.forget(process.words)
+
+        def gone() -> None:
+            loop.forget(process.fileno())
+            ended()
+
+        loop.watch(process.words, read=heard)
+        loop.watch(process.fileno(), read=gone)
+
+    def forget(self, loop: Loop) -> None:
+        """Have it no longer watched."""
+        if self._process is not None:
+            for fd in (self._process.words, self._process.fileno()):
+                if fd >= 0:
+                    loop.forget(fd)
+
+    def close(self) -> None:
+        """End it, and let go of all that it had."""
+        if self._process is None:
+            self._sandbox.release()
+        else:
+            self._process.close()
+
+
+def code() -> Mapping[str, int]:
+    """By their paths inside, descriptors of directories of code; the caller closes them. Raises MvmnixError."""
+    places = {"mvmnix": str(Path(mvmnix.__file__).parent)}
+    for name in _LIBRARIES:
+        found = importlib.util.find_spec(name)
+        if found is None or not found.submodule_search_locations:
+            raise MvmnixError(
+                f"the Python package {name} is missing", hint="install mvmnix again, with its dependencies"
+            )
+        places[name] = found.submodule_search_locations[0]
+    return {
+        f"{_CODE}/{name}": os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for name, path in places.items()
+    }
+
+
+def settings() -> Mapping[str, bytes]:
+    """The files of the host's resolver, as they are now, but for its search list (resolv.conf(5)).
+
+    A name with a dot is what the rules say that it is; with a list, the resolver would try other names once it isn't
+    found. The last such line counts, and a dot is the root.
+    """
+    found = dict(host_settings())
+    found[_RESOLVER] = found.get(_RESOLVER, b"") + b"\nsearch .\n"
+    return found
+
+
+def host_settings() -> Mapping[str, bytes]:
+    """The files that the host's own programs resolve names by."""
+    found: dict[str, bytes] = {}
+    for path in _SETTINGS:
+        with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
+            found[path] = file.read(_LARGEST_SETTING)
+    return found

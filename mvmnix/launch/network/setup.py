@@ -1,0 +1,242 @@
+"""Makes a plan's network ready for a machine: its namespace, its gateway and its dialler, all of them or none.
+
+1. The namespace, whose rules hold before the hypervisor has the guest's device. It is made while the rest of a machine
+   is prepared: what lasts is the start of a process.
+2. Sandboxes for the two processes; what the host lacks is refused, and nothing is opened instead.
+3. Both start beside the hypervisor, whose guest takes longer to boot than they to serve. What it sends before that
+   waits in sockets, and no machine is ready before both are.
+4. If one of them ends, so does the other: no packet passes any more, since no process is left that accepts.
+"""
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from typing import Final, Self
+
+from mvmnix.launch.agent import GuestNetwork
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.network import namespace, namespace_setup
+from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes, pair
+from mvmnix.launch.network.network_process import (
+    DESCRIPTORS,
+    DIALLER_MEMORY,
+    GATEWAY_MEMORY,
+    PYTHON,
+    NetworkProcess,
+    code,
+    settings,
+)
+from mvmnix.launch.network.published_ports import PublishedPorts
+from mvmnix.launch.network.rules import taken_by
+from mvmnix.launch.plan import Network
+from mvmnix.launch.vmm import Jail, NetworkAttachment, NetworkService
+from mvmnix.process import ProcessError
+from mvmnix.sandbox import locate
+from mvmnix.store import memfd
+from mvmnix.strict import MalformedError
+
+#: What the guest's agent is told of its link.
+GUEST_NETWORK: Final = GuestNetwork(
+    address=namespace_setup.GUEST,
+    prefix=namespace_setup.PREFIX,
+    gateway=namespace_setup.GATEWAY,
+    gateway_mac=namespace_setup.GATEWAY_MAC,
+    mtu=namespace_setup.MTU,
+    resolver=namespace_setup.GATEWAY,
+)
+#: Events that are read before anything else is looked at.
+_BATCH: Final = 256
+
+
+class MachineNetwork:
+    """The network of one machine. It has descriptors, sandboxes and, once started, processes, until `close`."""
+
+    def __init__(self) -> None:
+        """Made by `ready`."""
+        self._stack = ExitStack()
+        self._making: namespace.Making | None = None
+        self._namespace: namespace.Namespace | None = None
+        self._gateway: NetworkProcess | None = None
+        self._dialler: NetworkProcess | None = None
+        self._given: tuple[int, ...] = ()
+        self._ends: list[socket.socket] = []
+        self._ports = PublishedPorts(())
+        #: Conversations with those that don't serve yet.
+        self._starting: set[socket.socket] = set()
+        #: The guest's device, which is the hypervisor's.
+        self._tap: int | None = None
+
+    @classmethod
+    def ready(cls, network: Network, jail: Jail) -> Self:
+        """Begin to make the namespace, and make the rest; `attachment` waits for it.
+
+        Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError.
+        """
+        self = cls()
+        try:
+            self._make(network, jail)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _make(self, network: Network, jail: Jail) -> None:
+        self._ports = PublishedPorts.listen(network.ports)
+        self._stack.callback(self._ports.close)
+        inbound = namespace.INBOUND if network.ports else 0
+        self._making = namespace.Making(taken_by(network), inbound=inbound)  # 1
+        self._stack.callback(self._abandon)
+        # 2
+        python, found = locate(PYTHON), code()
+        for fd in found.values():
+            self._stack.callback(os.close, fd)
+        gateway = NetworkService(python, found, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
+        self._gateway = NetworkProcess(jail, "gateway", gateway)
+        self._stack.callback(self._gateway.close)
+        dialler = NetworkService(python, found, settings(), DIALLER_MEMORY, DESCRIPTORS, dials=True)
+        self._dialler = NetworkProcess(jail, "dialler", dialler)
+        self._stack.callback(self._dialler.close)
+        data = network_bytes(network)
+        self._given = (memfd(data, name="mvmnix-network"), memfd(data, name="mvmnix-network"))
+        for fd in self._given:
+            self._stack.callback(os.close, fd)
+
+    @property
+    def attachment(self) -> NetworkAttachment:
+        """The guest's device, for the hypervisor, once the rules hold.
+
+        Raises RefusedError [network-unavailable], ValueError once it was released.
+        """
+        self._made()
+        if self._tap is None:
+            raise ValueError("the device is the hypervisor's already")
+        return NetworkAttachment(self._tap, namespace_setup.GUEST_MAC)
+
+    def _made(self) -> namespace.Namespace:
+        making, self._making = self._making, None
+        if making is not None:
+            self._namespace = making.finish()
+            self._tap = self._namespace.tap
+            self._stack.callback(self.release)
+            self._stack.callback(self._namespace.close)
+        if self._namespace is None:
+            raise ValueError("a network that isn't ready")
+        return self._namespace
+
+    def _abandon(self) -> None:
+        making, self._making = self._making, None
+        if making is not None:
+            making.abandon()
+
+    def start(self) -> None:
+        """Start both, from the thread that will live as long. Raises ProcessError, and what `attachment` raises."""
+        made = self._made()
+        if self._gateway is None or self._dialler is None:
+            raise ValueError("a network that isn't ready")
+        # 3. both processes
+        asking, asked = pair()
+        ours, gateways = pair()
+        also_ours, diallers = pair()
+        self._ends = [ours, also_ours]
+        self._starting = {ours, also_ours}
+        for end in self._ends:
+            end.setblocking(False)
+            self._stack.callback(end.close)
+        with asking, asked, gateways, diallers:
+            self._dialler.start((self._given[1], asked.fileno(), diallers.fileno()))
+            sockets = (made.connections, made.questions, made.datagrams, made.refused, asking, gateways)
+            self._gateway.start((self._given[0], *(one.fileno() for one in sockets)))
+        made.release_served()
+
+    def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
+        """Have `told` called with each event, and `ended` once one of the processes ends by itself."""
+        over: list[None] = []
+
+        def end() -> None:
+            if not over:
+                over.append(None)
+                self._starting.clear()
+                self.kill_soon()  # 4
+                ended()
+
+        for each in self._ends:
+            loop.watch(each.fileno(), read=partial(self._heard, each, loop, told, end))
+        for one in self._processes:
+            one.watch(loop, end)
+        if self._namespace is not None:
+            self._ports.watch(loop, self._namespace.inbound, self._hand_over, told)
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether one of the processes doesn't serve yet, and neither has ended."""
+        return bool(self._starting)
+
+    def _hand_over(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
+        """Give the gateway both ends of a connection into the guest. Raises OSError."""
+        socket.send_fds(self._ends[0], [handed.to_bytes()], [client.fileno(), guest.fileno()])
+
+    @property
+    def _processes(self) -> tuple[NetworkProcess, ...]:
+        return tuple(filter(None, (self._gateway, self._dialler)))
+
+    def _heard(
+        self, end: socket.socket, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]
+    ) -> None:
+        for _ in range(_BATCH):
+            try:
+                packet = end.recv(MOST)
+                if not packet:
+                    break
+                event = NetworkEvent.parse(packet)
+            except BlockingIOError:
+                return
+            except (OSError, MalformedError):
+                break
+            if event.kind is NetworkEventKind.INBOUND_CLOSED:
+                self._ports.give_back(event.slot)
+            if event.kind is NetworkEventKind.READY:
+                self._starting.discard(end)
+            told(event)
+            if event.kind is NetworkEventKind.BREACH:
+                break
+        else:
+            return
+        loop.forget(end.fileno())
+        ended()
+
+    def kill_soon(self) -> None:
+        """End both, without waiting for that."""
+        for one in self._processes:
+            one.kill_soon()
+
+    def release(self) -> None:
+        """Close what is the hypervisor's, once it has it or will never have it."""
+        if self._tap is not None:
+            os.close(self._tap)
+            self._tap = None
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """What the processes complained about, escaped."""
+        return tuple(f"{one.module}: {line}" for one in self._processes for line in one.last_words)
+
+    def failure(self) -> ProcessError | None:
+        """That of the first that complained."""
+        return next((failure for one in self._processes if (failure := one.failure()) is not None), None)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of those that run."""
+        return tuple(one.pid for one in self._processes if one.pid is not None)
+
+    def close(self, loop: Loop | None = None) -> None:
+        """End the processes, and let go of everything; `loop` watched them. A second call does nothing."""
+        if loop is not None:
+            for one in self._processes:
+                one.forget(loop)
+            for end in self._ends:
+                if end.fileno() >= 0:
+                    loop.forget(end.fileno())
+        self._stack.close()

@@ -1,0 +1,26 @@
+"""What gateway, dialler and supervisor do with connected sockets; imports nothing that a supervisor doesn't have."""
+
+import socket
+import struct
+from contextlib import suppress
+from typing import Final
+
+#: struct linger: on, for 0 seconds (socket(7)).
+RESET: Final = struct.pack("ii", 1, 0)
+#: Seconds of silence, then between questions, and how many of them, until a peer counts as gone (tcp(7)).
+_KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+
+
+def reset(connection: socket.socket) -> None:
+    """End it as a peer does that is gone: with RST."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    connection.close()
+
+
+def keep_alive(connection: socket.socket) -> None:
+    """A peer that is gone without a word is noticed; small packets aren't waited with. Raises OSError."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in _KEEP_ALIVE:
+        connection.setsockopt(socket.IPPROTO_TCP, option, value)

@@ -1,0 +1,382 @@
+"""Connections of a guest through the real gateway and dialler, to servers that have global addresses."""
+
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.network.decisions import Denial
+from mvmnix.launch.network.messages import NetworkEventKind
+from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
+
+pytestmark = pytest.mark.root("it makes network namespaces of its own")
+
+_HOSTS = f"""
+{PUBLIC} api.example.com www.example.com
+{OTHER} other.example.org
+127.0.0.1 loopback.example.com
+169.254.169.254 metadata.example.com
+10.0.0.7 private.example.com index.example.com
+{PUBLIC} mixed.example.com
+10.1.2.3 mixed.example.com
+"""
+_ALLOW = (
+    "https://api.example.com",
+    "http://api.example.com",
+    "http://www.example.com/simple,method=GET",
+    f"tcp:{PUBLIC}:7",
+    "tcp:www.example.com:5432",
+    "tcp:loopback.example.com:7",
+    "tcp:metadata.example.com:7",
+    "tcp:private.example.com:7",
+    "tcp:mixed.example.com:7",
+    "tcp:index.example.com:9,acknowledge=private-addresses",
+    "tcp:nowhere.example.com:7",
+    "tls:*.tls.example.net:8443",
+    "tcp:api.example.com:1000,bytes=1000",
+    "tcp:api.example.com:1001,connections=1",
+    "tcp:api.example.com:1002,rate=100KiB",
+)
+
+
+def echo(connection: socket.socket) -> None:
+    """Answers with what it gets."""
+    while data := connection.recv(65536):
+        connection.sendall(data)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    where = tmp_path_factory.mktemp("world")
+    with world(where, _ALLOW, ["denied.example.com"], hosts=_HOSTS, addresses=(PUBLIC, OTHER, "10.0.0.7")) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def forgotten(here: World) -> None:
+    here.turn()
+    here.events.clear()
+
+
+def ended(connection: socket.socket) -> bool:
+    """Whether nothing more comes over it."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+def reached(here: World, address: str, port: int) -> bool:
+    """Whether a server answers the guest."""
+    try:
+        with here.guest.connect(address, port, 0.5) as connection:
+            connection.sendall(b"x")
+            return connection.recv(1) != b""
+    except OSError:
+        return False
+
+
+def read_all(connection: socket.socket) -> bytes:
+    """Until its end."""
+    data = b""
+    while more := connection.recv(65536):
+        data += more
+    return data
+
+
+def test_an_allowed_address_is_reached_and_others_are_not(here: World) -> None:
+    with Server(PUBLIC, 7, echo), Server(OTHER, 7, echo):
+        with here.guest.connect(PUBLIC, 7) as connection:
+            connection.sendall(b"hello")
+            assert connection.recv(100) == b"hello"
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100) == b""
+        closed = here.event(NetworkEventKind.CLOSED)
+        assert (closed.rule, closed.address, closed.port, closed.sent, closed.received) == ("allow-4", PUBLIC, 7, 5, 5)
+        for address, port, code, flag in (
+            (OTHER, 7, Denial.NO_RULE, f"--allow tcp:{OTHER}:7"),
+            (PUBLIC, 8, Denial.PORT_NOT_ALLOWED, f"--allow tcp:{PUBLIC}:8"),
+            ("169.254.169.254", 80, Denial.NO_RULE, "--allow tcp:169.254.169.254:80,acknowledge=metadata"),
+        ):
+            with pytest.raises(ConnectionRefusedError):
+                here.guest.connect(address, port)
+            denied = here.event(NetworkEventKind.DENIED, name=address, port=port)
+            assert (denied.code, denied.flag) == (code, flag)
+
+
+def test_what_is_not_tcp_is_refused_at_once_and_told(here: World) -> None:
+    with here.guest.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(10)
+        asking.connect((OTHER, 443))
+        asking.send(b"a QUIC packet")
+        with pytest.raises(ConnectionRefusedError):
+            asking.recv(1)
+    denied = here.event(NetworkEventKind.DENIED, name=OTHER, port=443)
+    assert (denied.code, denied.flag) == (Denial.NOT_TCP, "")
+
+
+def test_names_are_resolved_as_the_rules_say(here: World) -> None:
+    address = here.resolve("api.example.com")
+    assert address is not None
+    assert address.startswith("198.18.")
+    assert here.resolve("API.example.com.") == address
+    assert here.resolve("other.example.org") is None
+    assert here.resolve("denied.example.com") is None
+    assert here.resolve("api.example.com", kind="AAAA") == ""
+    denied = here.event(NetworkEventKind.DENIED, name="other.example.org")
+    assert (denied.code, denied.flag) == (Denial.NO_RULE, "--allow https://other.example.org")
+    assert here.event(NetworkEventKind.DENIED, name="denied.example.com").code == Denial.DENIED_BY_RULE
+    assert here.event(NetworkEventKind.NAME, name="api.example.com").rule == "allow-1"
+
+
+def http(connection: socket.socket) -> None:
+    """Answers each request with its first line."""
+    data = b""
+    while more := connection.recv(65536):
+        data += more
+        while b"\r\n\r\n" in data:
+            head, _, data = data.partition(b"\r\n\r\n")
+            body = b"you asked " + head.split(b"\r\n")[0]
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+
+def _ask(here: World, name: str, request: bytes, port: int = 80) -> bytes:
+    with here.guest.connect(str(here.resolve(name)), port) as connection:
+        connection.sendall(request)
+        return read_all(connection)
+
+
+def test_each_request_of_a_connection_is_checked(here: World) -> None:
+    with Server(PUBLIC, 80, http), here.guest.connect(str(here.resolve("www.example.com")), 80) as connection:
+        for number in range(3):
+            connection.sendall(b"GET /simple/%d HTTP/1.1\r\nHost: www.example.com\r\n\r\n" % number)
+            assert b"you asked GET /simple/%d" % number in connection.recv(4096)
+        connection.sendall(b"GET /simple HTTP/1.1\r\nHost: other.example.org\r\n\r\n")
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert here.event(NetworkEventKind.DENIED).code == Denial.HOST_MISMATCH
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        (b"POST /simple HTTP/1.1\r\nHost: www.example.com\r\nContent-Length: 0\r\n\r\n", Denial.METHOD),
+        (b"GET /secret HTTP/1.1\r\nHost: www.example.com\r\n\r\n", Denial.PATH),
+        (b"GET /simple/../secret HTTP/1.1\r\nHost: www.example.com\r\n\r\n", Denial.PATH),
+        (b"GET /simple HTTP/1.1\r\nHost: api.example.com\r\n\r\n", Denial.HOST_MISMATCH),
+        (b"GET /simple HTTP/1.1\r\nHost: www.example.com\r\nHost: api.example.com\r\n\r\n", Denial.HOST_MISMATCH),
+        (b"CONNECT www.example.com:80 HTTP/1.1\r\nHost: www.example.com\r\n\r\n", Denial.BAD_HTTP),
+        (b"GET http://other.example.org/ HTTP/1.1\r\nHost: www.example.com\r\n\r\n", Denial.BAD_HTTP),
+        (b"GET /simple HTTP/1.1\nHost: www.example.com\n\n", Denial.BAD_HTTP),
+    ],
+)
+def test_a_request_that_is_refused_gets_the_reason(here: World, request_: bytes, code: Denial) -> None:
+    with Server(PUBLIC, 80, http) as server:
+        answer = _ask(here, "www.example.com", request_)
+        assert answer.startswith(b"HTTP/1.1 403 ")
+        assert f"[{code}]".encode() in answer
+        assert server.peers == [], "nothing was dialled"
+    assert here.event(NetworkEventKind.DENIED).code == code
+
+
+def test_a_port_without_a_rule_is_refused_in_the_guests_protocol(here: World) -> None:
+    answer = _ask(here, "api.example.com", b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n", 8080)
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"--allow tcp:api.example.com:8080" in answer
+    denied = here.event(NetworkEventKind.DENIED)
+    assert (denied.code, denied.name, denied.port) == (Denial.PORT_NOT_ALLOWED, "api.example.com", 8080)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("certificate")
+    names = "subjectAltName=DNS:api.example.com,DNS:a.tls.example.net,DNS:other.example.org"
+    words = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=x")
+    files = ("-keyout", str(where / "key.pem"), "-out", str(where / "cert.pem"), "-addext", names)
+    subprocess.run(["/usr/bin/openssl", *words, *files], check=True, capture_output=True)
+    return where
+
+
+def _tls_server(certificate: Path, port: int = 443) -> Server:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as secured:
+            secured.sendall(b"hello " + secured.recv(100))
+
+    return Server(PUBLIC, port, serve)
+
+
+def _tls(here: World, certificate: Path, name: str, sni: str | None, port: int = 443) -> bytes:
+    context = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+    if sni is None:
+        context.check_hostname = False
+    with (
+        here.guest.connect(str(here.resolve(name)), port) as connection,
+        context.wrap_socket(connection, server_hostname=sni) as secured,
+    ):
+        secured.sendall(b"guest")
+        return secured.recv(100)
+
+
+def test_tls_goes_through_with_its_own_name(here: World, certificate: Path) -> None:
+    with _tls_server(certificate):
+        assert _tls(here, certificate, "api.example.com", "api.example.com") == b"hello guest"
+    assert here.event(NetworkEventKind.CLOSED).rule == "allow-1"
+
+
+@pytest.mark.parametrize(
+    ("sni", "code", "alert"),
+    [
+        ("other.example.org", Denial.SNI_MISMATCH, "UNRECOGNIZED_NAME"),
+        (None, Denial.NO_SNI, "MISSING_EXTENSION"),
+    ],
+)
+def test_tls_with_another_name_gets_an_alert(
+    here: World, certificate: Path, sni: str | None, code: Denial, alert: str
+) -> None:
+    with _tls_server(certificate) as server:
+        with pytest.raises(ssl.SSLError, match=alert):
+            _tls(here, certificate, "api.example.com", sni)
+        assert server.peers == []
+    assert here.event(NetworkEventKind.DENIED).code == code
+
+
+def test_what_is_not_tls_is_refused_where_tls_is_the_rule(here: World) -> None:
+    answer = _ask(here, "api.example.com", b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n", 443)
+    assert b"[protocol]" in answer
+    with pytest.raises(ConnectionResetError):
+        _ask(here, "api.example.com", b"SSH-2.0-x\r\n", 443)
+    assert here.event(NetworkEventKind.DENIED).code == Denial.PROTOCOL
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "code", "address"),
+    [
+        ("loopback.example.com", 7, Denial.ADDRESS_NOT_PUBLIC, "127.0.0.1"),
+        ("metadata.example.com", 7, Denial.ADDRESS_METADATA, "169.254.169.254"),
+        ("private.example.com", 7, Denial.ADDRESS_NOT_PUBLIC, "10.0.0.7"),
+        ("mixed.example.com", 7, Denial.ADDRESS_NOT_PUBLIC, "10.1.2.3"),
+        ("nowhere.example.com", 7, Denial.RESOLVE_FAILED, ""),
+        ("www.example.com", 5432, Denial.CONNECT_FAILED, PUBLIC),
+    ],
+)
+def test_where_a_name_may_not_lead(here: World, name: str, port: int, code: Denial, address: str) -> None:
+    with Server("10.0.0.7", 7, echo) as private, Server("127.0.0.1", 7, echo) as own:
+        with here.guest.connect(str(here.resolve(name)), port) as connection, pytest.raises(ConnectionResetError):
+            connection.recv(1)
+        assert private.peers == own.peers == []
+    denied = here.event(NetworkEventKind.DENIED, name=name)
+    assert (denied.code, denied.address, denied.port) == (code, address, port)
+
+
+def test_a_private_address_that_the_plan_acknowledges(here: World) -> None:
+    with Server("10.0.0.7", 9, echo), here.guest.connect(str(here.resolve("index.example.com")), 9) as connection:
+        connection.sendall(b"hello")
+        assert connection.recv(10) == b"hello"
+
+
+def test_a_server_may_speak_first_and_half_close(here: World) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"220 ready\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        assert read_all(connection) == b"last words"
+        connection.close()
+
+    with Server(PUBLIC, 5432, serve), here.guest.connect(str(here.resolve("www.example.com")), 5432) as connection:
+        assert read_all(connection) == b"220 ready\r\n"
+        connection.sendall(b"last words")
+        connection.shutdown(socket.SHUT_WR)
+        closed = here.event(NetworkEventKind.CLOSED)
+    assert (closed.sent, closed.received) == (10, 11)
+
+
+def test_a_reset_is_passed_on(here: World) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    with Server(PUBLIC, 5432, serve), here.guest.connect(str(here.resolve("www.example.com")), 5432) as connection:
+        connection.sendall(b"xx")
+        with pytest.raises(ConnectionResetError):
+            connection.recv(10)
+
+
+def test_the_bytes_of_a_rule_end(here: World) -> None:
+    with Server(PUBLIC, 1000, echo), here.guest.connect(str(here.resolve("api.example.com")), 1000) as connection:
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            for _ in range(100):
+                connection.sendall(bytes(100))
+                assert connection.recv(100)
+        assert here.event(NetworkEventKind.CLOSED).code == Denial.LIMIT_BYTES
+        another = here.guest.connect(str(here.resolve("api.example.com")), 1000)
+        with another, pytest.raises(ConnectionResetError):
+            another.recv(1)
+    assert here.event(NetworkEventKind.DENIED).code == Denial.LIMIT_BYTES
+
+
+def test_the_connections_of_a_rule(here: World) -> None:
+    address = str(here.resolve("api.example.com"))
+    with Server(PUBLIC, 1001, echo), here.guest.connect(address, 1001) as first:
+        first.sendall(b"x")
+        assert first.recv(1) == b"x"
+        with here.guest.connect(address, 1001) as second, pytest.raises(ConnectionResetError):
+            second.recv(1)
+        assert here.event(NetworkEventKind.DENIED).code == Denial.LIMIT_CONNECTIONS
+
+
+def test_the_rate_of_a_rule(here: World) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(bytes(200_000))
+
+    begun = time.monotonic()
+    with Server(PUBLIC, 1002, serve), here.guest.connect(str(here.resolve("api.example.com")), 1002) as connection:
+        assert len(read_all(connection)) == 200_000
+    assert time.monotonic() - begun > 1.0
+
+
+def test_the_processes_have_nothing_but_what_they_need(here: World) -> None:
+    for pid in here.network.pids:
+        assert not os.listdir(f"/proc/{pid}/root/tmp") if os.path.exists(f"/proc/{pid}/root/tmp") else True  # noqa: PTH110, PTH208
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "CapEff:\t0000000000000000" in status
+        assert "Seccomp:\t2" in status
+
+
+def test_without_its_gateway_a_machine_reaches_nothing(tmp_path: Path) -> None:
+    for victim in (0, 1):
+        with world(tmp_path / str(victim), [f"tcp:{PUBLIC}:7"]) as here, Server(PUBLIC, 7, echo):
+            with here.guest.connect(PUBLIC, 7) as connection:
+                connection.sendall(b"x")
+                assert connection.recv(1) == b"x"
+                os.kill(here.network.pids[victim], 9)
+                here.until(lambda: here.ended)
+                assert ended(connection)
+            assert not reached(here, PUBLIC, 7)
+            assert here.ended == [None]
+
+
+def test_connections_that_ended_leave_nothing(here: World) -> None:
+    def taken() -> list[int]:
+        return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in here.network.pids]
+
+    def connect(count: int) -> None:
+        for _ in range(count):
+            with here.guest.connect(PUBLIC, 7) as connection:
+                connection.sendall(b"x")
+                assert connection.recv(1) == b"x"
+
+    with Server(PUBLIC, 7, echo):
+        connect(5)
+        here.until(lambda: sum(it.kind is NetworkEventKind.CLOSED for it in here.events) == 5)
+        before = taken()
+        connect(100)
+        here.until(lambda: sum(it.kind is NetworkEventKind.CLOSED for it in here.events) == 105)
+        assert taken() == before

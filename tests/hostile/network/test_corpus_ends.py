@@ -1,0 +1,285 @@
+"""Corpus: nothing passes a gateway or a dialler that is taken over, stopped, out of descriptors or out of memory.
+
+`without its gateway` and a supervisor that is killed: test_connections.py, test_killed.py.
+"""
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from mvmnix.launch.jail.network_sandbox import NetworkSandbox
+from mvmnix.launch.network.decisions import Denial
+from mvmnix.launch.network.messages import Ask, NetworkEvent, NetworkEventKind, Reply, network_bytes, pair
+from mvmnix.launch.network.network_process import DESCRIPTORS, DIALLER_MEMORY, PYTHON, NetworkProcess, code
+from mvmnix.launch.plan import Network
+from mvmnix.launch.plan.network import parse_rules
+from mvmnix.launch.vmm import NetworkService
+from mvmnix.privileges import received
+from mvmnix.sandbox import locate
+from mvmnix.store import memfd
+from tests.hostile.network.corpus import allowed, assert_verdict, verdicts
+from tests.hostile.network.servers import full_server
+from tests.hostile.network.test_connections import echo
+from tests.hostile.network.wire import Capture
+from tests.hostile.network.world import OTHER, PUBLIC, Server, World, own_network, world
+from tests.hostile.stand_in import jail
+
+pytestmark = pytest.mark.root("it makes network namespaces of its own")
+
+NAME: Final = "api.example.com"
+SLOW: Final = ("a.slow.example.com", "b.slow.example.com")
+_ALLOW = (f"tcp:{NAME}:7,id=api", f"http://{NAME}:80,id=http", "tcp:*.slow.example.com:9,id=slow")
+_DENY = ("denied.example.com",)
+_HOSTS = f"{PUBLIC} {NAME}\n{OTHER} {' '.join(SLOW)} other.example.org denied.example.com"
+GATEWAY, DIALLER = 0, 1
+BOTH = pytest.mark.parametrize("which", [GATEWAY, DIALLER], ids=["gateway", "dialler"])
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[World]:
+    with world(tmp_path, _ALLOW, _DENY, hosts=_HOSTS) as made, Server(PUBLIC, 7, echo), Server(OTHER, 7, echo):
+        yield made
+
+
+@contextmanager
+def nothing_passes() -> Iterator[None]:
+    """No frame of what is done meanwhile is seen on the host or beyond."""
+    with Capture(PUBLIC) as capture:
+        capture.drain()
+        yield
+        assert capture.frames(0.05, b"hello") == []
+
+
+def _begun(here: World, address: str) -> socket.socket:
+    """A connection whose guest has said something."""
+    connection = here.guest.connect(address, 7)
+    connection.sendall(b"hello")
+    return connection
+
+
+@BOTH
+def test_one_that_is_stopped(here: World, which: int) -> None:
+    """Slow without end: a connection waits, as its guest does, and is served once the process goes on."""
+    address, pid = str(here.resolve(NAME)), here.network.pids[which]
+    here.turn()
+    here.events.clear()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with nothing_passes():
+            connection = _begun(here, address)
+            connection.settimeout(0.5)
+            with pytest.raises(TimeoutError):
+                connection.recv(1)
+            here.turn()
+            assert verdicts(here) == []
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    with connection:
+        connection.settimeout(10)
+        assert connection.recv(10) == b"hello"
+    assert_verdict(here, allowed("api", PUBLIC))
+    assert here.ended == []
+
+
+class Limited:
+    """Worlds whose gateway or dialler may have so much of something (setrlimit(2)), from its begin."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, where: Path) -> None:
+        self._monkeypatch, self._where = monkeypatch, where
+
+    @contextmanager
+    def world(self, which: int, limit: int, most: int) -> Iterator[tuple[World, str]]:
+        """One, and the name's address, of which no verdict was told yet."""
+        given = NetworkSandbox.process_limits
+
+        def limits(sandbox: NetworkSandbox) -> dict[int, int]:
+            is_it = sandbox._service.dials == (which == DIALLER)
+            return {**given(sandbox), **({limit: most} if is_it else {})}
+
+        self._monkeypatch.setattr(NetworkSandbox, "process_limits", limits)
+        with world(self._where, _ALLOW, _DENY, hosts=_HOSTS) as here, Server(PUBLIC, 7, echo), Server(OTHER, 7, echo):
+            address = str(here.resolve(NAME))
+            here.turn()
+            here.events.clear()
+            yield here, address
+
+
+@pytest.fixture
+def limited(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Limited:
+    return Limited(monkeypatch, tmp_path)
+
+
+def test_a_gateway_without_descriptors(limited: Limited) -> None:
+    """It says so, carries what it has, and serves again once it has some."""
+    with limited.world(GATEWAY, resource.RLIMIT_NOFILE, 24) as (here, address):
+        carried = 0
+        with ExitStack() as stack:
+            for one in [stack.enter_context(_begun(here, address)) for _ in range(20)]:
+                one.settimeout(1)
+                with suppress(OSError):
+                    carried += one.recv(20) == b"hello"
+            here.turn()
+        assert 0 < carried < 10
+        assert {(it.rule, it.code) for it in verdicts(here) if it.kind is NetworkEventKind.DENIED} <= {
+            ("", Denial.GATEWAY_BUSY),
+            ("api", Denial.GATEWAY_BUSY),
+        }
+        assert any(it.kind is NetworkEventKind.DENIED for it in verdicts(here))
+        here.until(lambda: _serves(here, address))
+        assert here.ended == []
+
+
+def test_a_dialler_without_descriptors(limited: Limited) -> None:
+    """It can neither ask for a name's addresses nor connect, and says so."""
+    with limited.world(DIALLER, resource.RLIMIT_NOFILE, 24) as (here, address), full_server(OTHER, 9):
+        slow = [str(here.resolve(it)) for it in SLOW]
+        with ExitStack() as stack:
+            for number in range(32):
+                stack.enter_context(here.guest.connect(slow[number % 2], 9))
+            here.until(lambda: any(it.kind is NetworkEventKind.DENIED for it in here.events))
+        here.until(lambda: _serves(here, address), 30)
+        denied = {(it.rule, it.code) for it in verdicts(here) if it.kind is NetworkEventKind.DENIED}
+        assert denied <= {
+            (rule, code) for rule in ("api", "slow") for code in (Denial.RESOLVE_FAILED, Denial.CONNECT_FAILED)
+        }
+        assert here.ended == []
+
+
+@pytest.mark.parametrize(("which", "most"), [(GATEWAY, 18 << 20), (DIALLER, 10 << 20)], ids=["gateway", "dialler"])
+def test_one_without_memory(limited: Limited, which: int, most: int) -> None:
+    """It ends by that or refuses, which is told; a dialler serves on with fewer threads; nothing else ever passes."""
+    with limited.world(which, resource.RLIMIT_DATA, most) as (here, address):
+        with ExitStack() as stack:
+            for _ in range(400):
+                with suppress(OSError):
+                    connection = stack.enter_context(here.guest.connect(address, 80 if which == GATEWAY else 7, 0.1))
+                    connection.sendall(b"GET /" + b"x" * 30_000)
+                here.loop.turn(0)
+                if here.ended or any(it.code == Denial.GATEWAY_BUSY for it in here.events):
+                    break
+        if which == GATEWAY:
+            here.until(lambda: here.ended or any(it.code == Denial.GATEWAY_BUSY for it in here.events), 60)
+        with suppress(OSError), here.guest.connect(OTHER, 7, 1) as connection:
+            connection.sendall(b"hello")
+            assert connection.recv(1) == b""
+        here.turn()
+        if which == DIALLER and not here.ended:
+            here.until(lambda: _serves(here, address), 60)
+
+
+def _serves(here: World, address: str) -> bool:
+    with suppress(OSError), _begun(here, address) as connection:
+        return connection.recv(10) == b"hello"
+    return False
+
+
+#: What a gateway that was taken over could ask for: rule, host and port.
+ASKS = {
+    "a rule that there isn't": ("nothing", NAME, 7),
+    "a denying rule": ("deny-1", "denied.example.com", 7),
+    "another host": ("api", "other.example.org", 7),
+    "a denied host": ("api", "denied.example.com", 7),
+    "another port": ("api", NAME, 22),
+    "an address": ("api", PUBLIC, 7),
+    "another address": ("api", OTHER, 7),
+    "the host's loopback": ("api", "127.0.0.1", 7),
+    "the host's loopback by name": ("api", "localhost", 7),
+    "an address in decimal": ("api", "2130706433", 7),
+    "an address in hexadecimal": ("api", "0x7f.1", 7),
+    "the metadata service": ("api", "169.254.169.254", 80),
+    "a name below the allowed one": ("api", f"x.{NAME}", 7),
+    "a host with a port": ("api", f"{NAME}:7", 7),
+    "an IPv6 address with a zone": ("api", "fe80::1%lo", 7),
+}
+
+
+class Usurper:
+    """Stands where a gateway does, before a dialler of its own."""
+
+    def __init__(self, asking: socket.socket, events: socket.socket) -> None:
+        self._asking, self._events = asking, events
+
+    def ask(self, packet: bytes) -> tuple[bytes, list[int]]:
+        """What is answered, with the descriptors; nothing once the dialler has ended."""
+        self._asking.send(packet)
+        answer, found, _ = received(self._asking, 1024, 1)
+        return answer, found
+
+    def told(self) -> list[NetworkEventKind]:
+        """What the supervisor is told, up to the dialler's end or to what makes it end that."""
+        found: list[NetworkEventKind] = []
+        while NetworkEventKind.BREACH not in found and (packet := self._events.recv(1024)):
+            found.append(NetworkEvent.parse(packet).kind)
+        return found
+
+
+@pytest.fixture
+def usurper(tmp_path: Path) -> Iterator[Usurper]:
+    with ExitStack() as stack:
+        walls = stack.enter_context(jail(tmp_path))
+        stack.enter_context(own_network([PUBLIC, OTHER]))
+        ends = [stack.enter_context(one) for _ in range(2) for one in pair()]
+        asking, asked, ours, theirs = ends
+        found = code()
+        for fd in found.values():
+            stack.callback(os.close, fd)
+        settings = {"/etc/hosts": _HOSTS.encode()}
+        service = NetworkService(locate(PYTHON), found, settings, DIALLER_MEMORY, DESCRIPTORS, dials=True)
+        dialler = NetworkProcess(walls, "dialler", service)
+        stack.callback(dialler.close)
+        plan = os.fdopen(memfd(network_bytes(Network(parse_rules(_ALLOW, _DENY))), name="plan"), "rb")
+        with plan:
+            dialler.start((plan.fileno(), asked.fileno(), theirs.fileno()))
+        asked.close()
+        theirs.close()
+        for end in (asking, ours):
+            end.settimeout(20)
+        yield Usurper(asking, ours)
+
+
+@pytest.mark.parametrize("what", ASKS)
+def test_a_gateway_that_was_taken_over_dials_nothing_else(usurper: Usurper, what: str) -> None:
+    rule, host, port = ASKS[what]
+    with Server("0.0.0.0", 7, echo) as own, Server(OTHER, 7, echo) as other, nothing_passes():
+        answer, found = usurper.ask(Ask(5, rule, host, port).to_bytes())
+        reason = Reply.parse(answer).code
+        assert reason in {Denial.NO_RULE, Denial.BAD_NAME, Denial.PORT_NOT_ALLOWED, Denial.DENIED_BY_RULE}
+        assert usurper.told() == [NetworkEventKind.READY, NetworkEventKind.BREACH]
+        assert (found, own.peers, other.peers) == ([], [], [])
+
+
+#: What isn't an ask.
+NONSENSE = {
+    "a byte": b"x",
+    "nothing but zeros": bytes(7),
+    "a rule that is longer than all": b"\0\0\0\1\0\7\xff" + b"a" * 20,
+    "as many bytes as there may be": b"\xff" * 1024,
+    "a NUL byte behind the allowed name": Ask(5, "api", f"{NAME}\0.evil.example.org", 7).to_bytes(),
+    "a line's end behind the allowed name": Ask(5, "api", f"{NAME}\n", 7).to_bytes(),
+}
+
+
+@pytest.mark.parametrize("packet", NONSENSE.values(), ids=NONSENSE)
+def test_a_gateway_that_speaks_nonsense(usurper: Usurper, packet: bytes) -> None:
+    with nothing_passes():
+        with suppress(ConnectionResetError):
+            assert usurper.ask(packet) == (b"", [])
+        assert usurper.told() == [NetworkEventKind.READY, NetworkEventKind.BREACH]
+
+
+def test_a_gateway_that_was_taken_over_has_what_the_plan_allows(usurper: Usurper) -> None:
+    """Which it may: the address is judged, and is told with the connection."""
+    with Server(PUBLIC, 7, echo):
+        answer, found = usurper.ask(Ask(5, "api", NAME, 7).to_bytes())
+        with socket.socket(fileno=found[0]) as connection:
+            connection.setblocking(True)
+            connection.sendall(b"hello")
+            assert connection.recv(10) == b"hello"
+    assert Reply.parse(answer) == Reply(5, None, "api", PUBLIC)

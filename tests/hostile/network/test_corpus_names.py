@@ -1,0 +1,370 @@
+"""Corpus: names, what a guest may look up, and where the names that it may look up lead when they are dialled."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dns.edns
+import dns.message
+import dns.rcode
+import pytest
+
+from mvmnix.launch.network.decisions import Denial
+from mvmnix.launch.network.namespace_setup import GATEWAY
+from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied
+from tests.hostile.network.servers import Answers, NameServer
+from tests.hostile.network.test_connections import echo
+from tests.hostile.network.world import HOST, HOST6, OTHER, PUBLIC, Server, World, world
+
+pytestmark = pytest.mark.root("it makes network namespaces of its own")
+
+RESOLVER, SIX, PRIVATE = "9.9.9.9", "2606:4700::1111", "10.0.0.7"
+_ALLOW = (
+    "https://api.example.com,id=api",
+    "https://api.example.net,id=net",
+    "https://case.example.com,id=case",
+    "https://*.wild.example.com,id=wild",
+    "tcp:*.to.example.com:7,id=to",
+    "tcp:*.lan.example.com:7,id=lan,acknowledge=private-addresses",
+    f"tcp:{HOST}:7,id=host",
+)
+_DENY = ("secret.wild.example.com,id=secret", "hushed.wild.example.com,id=hushed", "151.101.0.0/16,id=range")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A name that a guest asks for, and what it gets: an address, no data, or no such name."""
+
+    tried: str
+    labels: tuple[bytes, ...]
+    expected: Expected
+    kind: int = 1
+
+    @property
+    def query(self) -> bytes:
+        """The message (RFC 1035, 4.1), with EDNS."""
+        name = b"".join(bytes([len(it)]) + it for it in self.labels) + b"\0"
+        question = name + self.kind.to_bytes(2) + b"\0\1"
+        return b"\0\7\1\0\0\1\0\0\0\0\0\1" + question + b"\0\0\x29\x04\xd0" + bytes(6)
+
+
+def _ask(tried: str, name: str, expected: Expected, kind: int = 1) -> Question:
+    return Question(tried, tuple(name.encode().split(b".")), expected, kind)
+
+
+_NO_RULE, _BAD_NAME = denied(Denial.NO_RULE), denied(Denial.BAD_NAME)
+_HEX = "00112233445566778899aabbccddeeff" * 2
+QUESTIONS = [
+    _ask("an allowed name", "api.example.com", allowed("api")),
+    _ask("its capitals", "CASE.Example.COM", allowed("case")),
+    _ask("a name below a wildcard", "a.wild.example.com", allowed("wild")),
+    _ask("far below a wildcard", "a.b.c.wild.example.com", allowed("wild")),
+    _ask("the wildcard's own suffix", "wild.example.com", _NO_RULE),
+    _ask("a wildcard's suffix without its dot", "evil-wild.example.com", _NO_RULE),
+    _ask("an allowed name's end", "evil-api.example.com", _NO_RULE),
+    _ask("an allowed name's beginning", "api.example.com.evil.example.org", _NO_RULE),
+    _ask("a wildcard's suffix as a beginning", "a.wild.example.com.evil.org", _NO_RULE),
+    _ask("below an allowed name", "www.api.example.com", _NO_RULE),
+    _ask("a denied name below a wildcard", "secret.wild.example.com", denied(Denial.DENIED_BY_RULE, "secret")),
+    _ask("a denied name in capitals", "HUSHED.Wild.Example.Com", denied(Denial.DENIED_BY_RULE, "hushed")),
+    _ask("letters that look alike, as they are (IDN homograph)", "\u0430pi.example.com", _BAD_NAME),
+    _ask("letters that look alike, in ASCII", "xn--pi-6kc.example.com", _NO_RULE),
+    Question("a NUL byte behind an allowed name", (b"api", b"example", b"com\0", b"evil", b"org"), _BAD_NAME),
+    Question("a NUL byte in a label", (b"api\0evil", b"example", b"com"), _BAD_NAME),
+    Question("a dot in a label", (b"api.example", b"com"), _BAD_NAME),
+    Question("an escape in a label", (b"api\\", b"example", b"com"), _BAD_NAME),
+    _ask("a blank in a label", "api .example.com", _BAD_NAME),
+    _ask("an asterisk, as the rule has it", "*.wild.example.com", _BAD_NAME),
+    _ask("an address as a name", "169.254.169.254", _BAD_NAME),
+    _ask("an address in decimal", "2852039166", _BAD_NAME),
+    _ask("an address in hexadecimal", "0xa9fea9fe", _BAD_NAME),
+    _ask("an address in octal", "0251.0376.0251.0376", _BAD_NAME),
+    _ask("an address of two parts", "127.1", _BAD_NAME),
+    _ask("a cloud's metadata service by its name", "metadata.google.internal", _NO_RULE),
+    _ask("a resolver over HTTPS", "dns.google", _NO_RULE),
+    _ask("a name that browsers ask for before they turn DNS over HTTPS on", "use-application-dns.net", _NO_RULE),
+    _ask("data in a name (DNS tunnelling)", ".".join([_HEX[:60]] * 3 + ["evil.org"]), _NO_RULE),
+    _ask("data asked for as TXT", f"{_HEX[:40]}.evil.example.net", _NO_RULE, 16),
+    _ask("data asked for as NULL", f"{_HEX[:41]}.evil.example.net", _NO_RULE, 10),
+    _ask("the name of a public address", "34.216.184.93.in-addr.arpa", _NO_RULE, 12),
+    _ask("a name with an underscore", "_dns.resolver.arpa", _BAD_NAME, 64),
+]
+#: Of an allowed name, what isn't A: so no IPv6 address, no key of Encrypted ClientHello and no alias comes in.
+NO_DATA = {"AAAA": 28, "CNAME": 5, "TXT": 16, "SVCB": 64, "HTTPS": 65, "SRV": 33, "ANY": 255}
+
+
+def _answers(*answers: tuple[str, ...]) -> Answers:
+    return answers
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """An allowed name, which of these labels stands below a rule's suffix, and what its server answers."""
+
+    tried: str
+    label: str
+    answers: Answers
+    expected: Expected
+
+
+def _to(tried: str, address: str, *others: str, code: Denial = Denial.ADDRESS_NOT_PUBLIC) -> Lead:
+    label = "a-" + "".join(it if it.isalnum() else "-" for it in "-".join((address, *others))) + "-z"
+    return Lead(tried, f"{label}.to", _answers((address, *others)), denied(code, "to", address))
+
+
+_METADATA = Denial.ADDRESS_METADATA
+LEADS = [
+    Lead("a public address", "public.to", _answers((PUBLIC,)), allowed("to", PUBLIC)),
+    Lead("a public address, by IPv6 alone", "six.to", _answers((SIX,)), allowed("to", SIX)),
+    Lead("an alias of a name that no rule allows", "alias.to", _answers(("cdn.example.org",)), allowed("to", PUBLIC)),
+    _to("the metadata service", "169.254.169.254", code=_METADATA),
+    _to("the metadata service, IPv6", "fd00:ec2::254", code=_METADATA),
+    _to("the metadata service, mapped", "::ffff:169.254.169.254", code=_METADATA),
+    _to("the metadata service, NAT64", "64:ff9b::a9fe:a9fe", code=_METADATA),
+    _to("the metadata service, 6to4", "2002:a9fe:a9fe::1", code=_METADATA),
+    _to("Alibaba's metadata service, in shared addresses", "100.100.100.200", code=_METADATA),
+    _to("Azure's wire server, a public address", "168.63.129.16", code=_METADATA),
+    _to("credentials of a container", "169.254.170.2", code=_METADATA),
+    _to("loopback", "127.0.0.1"),
+    _to("loopback, another of its addresses", "127.9.9.9"),
+    _to("loopback, IPv6", "::1"),
+    _to("loopback, mapped", "::ffff:127.0.0.1"),
+    _to("loopback, IPv4-compatible", "::127.0.0.2"),
+    _to("loopback, NAT64", "64:ff9b::7f00:1"),
+    _to("loopback, 6to4", "2002:7f00:1::1"),
+    _to("loopback, Teredo", "2001:0:4136:e378:8000:63bf:80ff:fffe"),
+    _to("loopback, ISATAP", "2606:4700::5efe:7f00:1"),
+    _to("no address, which connects to this host", "0.0.0.0"),
+    _to("no address, IPv6", "::"),
+    _to("the rest of 0.0.0.0/8", "0.1.2.3"),
+    _to("private", PRIVATE),
+    _to("private, 172.16.0.0/12", "172.31.255.254"),
+    _to("private, 192.168.0.0/16", "192.168.1.1"),
+    _to("private, IPv6", "fc00::1"),
+    _to("private, NAT64", "64:ff9b::a00:7"),
+    _to("carrier-grade NAT", "100.64.0.1"),
+    _to("link local", "169.254.1.1"),
+    _to("link local, IPv6", "fe80::1"),
+    _to("multicast", "224.0.0.251"),
+    _to("multicast, IPv6", "ff02::1"),
+    _to("broadcast", "255.255.255.255"),
+    _to("reserved", "240.0.0.1"),
+    _to("another machine's synthetic addresses", "198.18.0.2"),
+    _to("the gateway's link", GATEWAY),
+    _to("documentation", "203.0.113.9"),
+    _to("former 6to4 relays", "192.88.99.1"),
+    _to("the host's own public address", HOST),
+    _to("the host's own public address, IPv6", HOST6),
+    Lead(
+        "public and private addresses, the private one last",
+        "mixed.to",
+        _answers((PUBLIC, PRIVATE)),
+        denied(Denial.ADDRESS_NOT_PUBLIC, "to", PRIVATE),
+    ),
+    Lead(
+        "a public address, and loopback by IPv6",
+        "mixed-six.to",
+        _answers((PUBLIC, "::1")),
+        denied(Denial.ADDRESS_NOT_PUBLIC, "to", "::1"),
+    ),
+    Lead(
+        "public addresses by UDP, and by TCP a private one besides",
+        "long.to",
+        _answers(("truncated", PUBLIC, PRIVATE)),
+        denied(Denial.ADDRESS_NOT_PUBLIC, "to", PRIVATE),
+    ),
+    Lead(
+        "an alias that leads to a private address",
+        "alias-private.to",
+        _answers(("inside.example.org",)),
+        denied(Denial.ADDRESS_NOT_PUBLIC, "to", PRIVATE),
+    ),
+    Lead(
+        "an alias that leads to the metadata service",
+        "alias-metadata.to",
+        _answers(("metadata.example.org",)),
+        denied(_METADATA, "to", "169.254.169.254"),
+    ),
+    Lead("a denied range", "range.to", _answers((OTHER,)), denied(Denial.DENIED_BY_RULE, "range", OTHER)),
+    Lead(
+        "a denied range, mapped",
+        "range-mapped.to",
+        _answers((f"::ffff:{OTHER}",)),
+        denied(Denial.DENIED_BY_RULE, "range", f"::ffff:{OTHER}"),
+    ),
+    Lead("nothing", "nothing.to", _answers(()), denied(Denial.RESOLVE_FAILED, "to")),
+    Lead("a private address that the rule acknowledges", "index.lan", _answers((PRIVATE,)), allowed("lan", PRIVATE)),
+    Lead("loopback, where private ones are meant", "own.lan", _answers(("127.0.0.1",)), _to("", "127.0.0.1").expected),
+]
+_ELSEWHERE: dict[str, Answers] = {
+    "cdn.example.org": _answers((PUBLIC,)),
+    "inside.example.org": _answers((PRIVATE,)),
+    "metadata.example.org": _answers(("169.254.169.254",)),
+    # answers that change
+    "rebound.to.example.com": _answers((PUBLIC,), ("127.0.0.1",)),
+    "bound-later.to.example.com": _answers(("127.0.0.1",), (PUBLIC,)),
+    "cdn.to.example.com": _answers((PUBLIC,), (SIX,), (PUBLIC, SIX)),
+    # names that other names become by a search list
+    "gone.to.example.com.corp.example.net": _answers((PUBLIC,)),
+}
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    addresses = (PUBLIC, OTHER, RESOLVER, SIX, PRIVATE)
+    resolver = f"nameserver {RESOLVER}\nsearch corp.example.net"
+    where = tmp_path_factory.mktemp("world")
+    with world(where, _ALLOW, _DENY, addresses=addresses, resolver=resolver) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def names(here: World) -> Iterator[NameServer]:
+    known = {f"{it.label}.example.com": it.answers for it in LEADS}
+    with NameServer(RESOLVER, known | _ELSEWHERE) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def forgotten(here: World, names: NameServer) -> None:
+    here.turn()
+    here.events.clear()
+    names.asked.clear()
+
+
+@pytest.fixture(scope="module")
+def everywhere(here: World) -> Iterator[tuple[Server, ...]]:
+    """Servers at all addresses of the world, those of the host itself first."""
+    with (
+        Server("0.0.0.0", 7, echo) as own,
+        Server("::1", 7, echo) as loopback,
+        Server(HOST6, 7, echo) as six,
+        Server(PUBLIC, 7, echo),
+        Server(SIX, 7, echo),
+        Server(OTHER, 7, echo) as other,
+        Server(PRIVATE, 7, echo),
+    ):
+        yield own, loopback, six, other
+
+
+def _asked(here: World, question: Question) -> dns.message.Message:
+    with here.guest.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
+        asking.settimeout(10)
+        asking.connect((GATEWAY, 53))
+        asking.send(question.query)
+        return dns.message.from_wire(asking.recv(4096))
+
+
+@pytest.mark.parametrize("row", QUESTIONS, ids=lambda it: it.tried)
+def test_what_a_guest_may_look_up(here: World, names: NameServer, row: Question) -> None:
+    answer = _asked(here, row)
+    assert_verdict(here, row.expected, names=True)
+    if row.expected.allowed:
+        assert answer.rcode() == dns.rcode.NOERROR
+        assert str(answer.answer[0][0]).startswith("198.18.")
+    else:
+        assert (answer.rcode(), answer.answer) == (dns.rcode.NXDOMAIN, [])
+        assert [it.code for it in answer.options if isinstance(it, dns.edns.EDEOption)] == [dns.edns.EDECode.BLOCKED]
+    assert names.asked == [], "no question leaves the gateway"
+
+
+@pytest.mark.parametrize("kind", NO_DATA)
+def test_an_allowed_name_has_nothing_but_one_address(here: World, names: NameServer, kind: str) -> None:
+    answer = _asked(here, _ask(kind, f"{kind.lower()}.of.wild.example.com", allowed("wild"), NO_DATA[kind]))
+    assert (answer.rcode(), answer.answer, answer.additional) == (dns.rcode.NOERROR, [], [])
+    assert_verdict(here, allowed("wild"), names=True)
+    assert names.asked == []
+
+
+def _echoed(here: World, name: str, port: int = 7) -> bytes:
+    """What a server at a name says to the guest; nothing where it is reset."""
+    address = here.resolve(name)
+    here.turn()
+    here.events.clear()
+    with here.guest.connect(str(address), port) as connection:
+        connection.sendall(b"hello")
+        try:
+            return connection.recv(100)
+        except ConnectionResetError:
+            return b""
+
+
+@pytest.mark.parametrize("row", LEADS, ids=lambda it: it.tried)
+def test_where_an_allowed_name_may_lead(here: World, everywhere: tuple[Server, ...], row: Lead) -> None:
+    rule = "lan" if row.label.endswith(".lan") else row.expected.rule
+    said = _echoed(here, f"{row.label}.example.com")
+    assert said == (b"hello" if row.expected.allowed else b"")
+    assert_verdict(here, Expected(rule, row.expected.code, row.expected.address))
+    assert [it.peers for it in everywhere] == [[]] * len(everywhere), "nothing reached the host or a denied address"
+
+
+def test_an_answer_that_changes_after_the_check_is_not_asked_for(
+    here: World, names: NameServer, everywhere: tuple[Server, ...]
+) -> None:
+    """Rebinding: what was judged is dialled, and a name is resolved once for each connection."""
+    assert _echoed(here, "rebound.to.example.com") == b"hello"
+    assert_verdict(here, allowed("to", PUBLIC))
+    assert sorted(names.asked) == [("rebound.to.example.com", kind) for kind in ("A", "AAAA")]
+    assert _echoed(here, "rebound.to.example.com") == b""
+    assert_verdict(here, denied(Denial.ADDRESS_NOT_PUBLIC, "to", "127.0.0.1"))
+    assert everywhere[0].peers == []
+
+
+def test_an_answer_that_was_refused_is_asked_for_again(here: World, everywhere: tuple[Server, ...]) -> None:
+    assert _echoed(here, "bound-later.to.example.com") == b""
+    assert_verdict(here, denied(Denial.ADDRESS_NOT_PUBLIC, "to", "127.0.0.1"))
+    assert _echoed(here, "bound-later.to.example.com") == b"hello"
+    assert_verdict(here, allowed("to", PUBLIC))
+
+
+def test_addresses_that_change_as_those_of_a_cdn_do(here: World, everywhere: tuple[Server, ...]) -> None:
+    """An allowlist that was frozen to addresses failed here; the guest keeps its one synthetic address."""
+    before = here.resolve("cdn.to.example.com")
+    for address in (PUBLIC, SIX):
+        assert _echoed(here, "cdn.to.example.com") == b"hello"
+        assert_verdict(here, allowed("to", address))
+    assert _echoed(here, "cdn.to.example.com") == b"hello"
+    assert here.resolve("cdn.to.example.com") == before
+
+
+def test_no_search_list_makes_another_name_of_it(
+    here: World, names: NameServer, everywhere: tuple[Server, ...]
+) -> None:
+    assert _echoed(here, "gone.to.example.com") == b""
+    assert_verdict(here, denied(Denial.RESOLVE_FAILED, "to"))
+    assert {name for name, _ in names.asked} == {"gone.to.example.com"}
+
+
+def test_the_hosts_own_address_takes_the_word_for_private_ones(here: World, everywhere: tuple[Server, ...]) -> None:
+    with here.guest.connect(HOST, 7) as connection, pytest.raises(ConnectionResetError):
+        connection.recv(1)
+    assert_verdict(here, denied(Denial.ADDRESS_NOT_PUBLIC, "host", HOST))
+    assert everywhere[0].peers == []
+
+
+@pytest.mark.parametrize("port", [7, 53, 80, 443, 853])
+@pytest.mark.parametrize("address", [PUBLIC, OTHER, RESOLVER])
+def test_an_allowed_name_opens_no_address(here: World, everywhere: tuple[Server, ...], address: str, port: int) -> None:
+    """An allowed domain let any address on its port through."""
+    assert here.resolve("public.to.example.com") is not None
+    with pytest.raises(ConnectionRefusedError):
+        here.guest.connect(address, port)
+
+
+def test_a_plan_without_rules_names_no_host(tmp_path: Path) -> None:
+    """The strictest preset of another product still had hosts in it."""
+    found = ("example.com", "host.internal", "registry.example.net", "a.b.c.d.e.f")
+    with (
+        world(tmp_path, [], ports=["8080:80"], hosts=f"{PUBLIC} {' '.join(found)}") as here,
+        Server(PUBLIC, 443, echo) as server,
+    ):
+        for name in found:
+            here.turn()
+            here.events.clear()
+            assert here.resolve(name) is None
+            assert_verdict(here, denied(Denial.NO_RULE), names=True)
+        for address in (PUBLIC, "198.18.0.2", "198.18.0.3"):
+            with pytest.raises((ConnectionRefusedError, ConnectionResetError)), here.guest.connect(address, 443) as it:
+                it.recv(1)
+        assert server.peers == []

@@ -1,0 +1,95 @@
+"""A supervisor that is killed at any moment leaves no process of its network, and no namespace."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.root("it makes network namespaces of its own")
+_ROOT = Path(__file__).parents[3]
+#: Makes a network, and says how far it has come.
+_SUPERVISOR = """
+import fcntl, json, os, sys, time
+from pathlib import Path
+from mvmnix.launch.network.setup import MachineNetwork
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.plan.network_endpoints import PublishedPort
+from tests.hostile.stand_in import jail
+
+with jail(Path(sys.argv[1])) as made:
+    print("begin", flush=True)
+    rules = parse_rules(["https://api.example.com"], [])
+    network = MachineNetwork.ready(Network(rules, (PublishedPort.parse("18099:80"),)), made)
+    network.attachment  # the namespace is there
+    found = fcntl.ioctl(network._namespace.datagrams, 0x894C)  # SIOCGSKNS
+    own = os.fstat(found).st_ino
+    os.close(found)
+    print(json.dumps({"namespace": own}), flush=True)
+    network.start()
+    print(json.dumps({"namespace": own, "pids": network.pids}), flush=True)
+    time.sleep(600)
+"""
+
+
+def _until(found: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _descendants(process: int) -> set[int]:
+    """Of a process, all that it started and these did."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{process}/task").glob("*"):
+        with suppress(OSError):
+            for child in map(int, (task / "children").read_text().split()):
+                found |= {child} | _descendants(child)
+    return found
+
+
+def _is_gone(process: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return True
+
+
+def _has_process(namespace: int) -> bool:
+    for link in Path("/proc").glob("[0-9]*/ns/net"):
+        with suppress(OSError):
+            if str(link.readlink()) == f"net:[{namespace}]":
+                return True
+    return False
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3], ids=["while it is made", "when it is ready", "when it runs"])
+def test_nothing_is_left(tmp_path: Path, lines: int) -> None:
+    words = (sys.executable, "-c", _SUPERVISOR, str(tmp_path))
+    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
+    supervisor = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, cwd=_ROOT)
+    assert supervisor.stdout is not None
+    found: dict[str, Any] = {}
+    try:
+        said = [supervisor.stdout.readline() for _ in range(lines)][-1]
+        found = json.loads(said) if lines > 1 else {}
+        if lines == 1:
+            time.sleep(0.1)
+        started = _descendants(supervisor.pid)
+    finally:
+        supervisor.send_signal(signal.SIGKILL)
+        supervisor.wait()
+        supervisor.stdout.close()
+    _until(lambda: all(map(_is_gone, started)))
+    if lines > 1:
+        assert not _has_process(found["namespace"])
+    if lines > 2:
+        assert set(found["pids"]) <= started

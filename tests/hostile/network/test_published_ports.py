@@ -1,0 +1,80 @@
+"""Connections into a guest, by a port that the plan publishes."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.network import namespace
+from mvmnix.launch.network.messages import NetworkEventKind
+from mvmnix.launch.network.namespace_setup import GATEWAY, GUEST
+from mvmnix.launch.network.published_ports import PublishedPorts
+from mvmnix.launch.plan import PublishedPort
+from tests.hostile.network.test_connections import echo, read_all
+from tests.hostile.network.world import HOST, PUBLIC, Server, World, world
+
+pytestmark = pytest.mark.root("it makes network namespaces of its own")
+
+
+@contextmanager
+def turning(here: World) -> Iterator[None]:
+    """The loop turns meanwhile, as a supervisor's does."""
+    over = threading.Event()
+
+    def turn() -> None:
+        while not over.is_set():
+            here.loop.turn(0.05)
+
+    thread = threading.Thread(target=turn)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _guest_server(here: World, port: int) -> Server:
+    with here.guest.inside():
+        return Server(GUEST, port, echo)
+
+
+def test_a_published_port_leads_into_the_guest_alone(tmp_path: Path) -> None:
+    with world(tmp_path, [f"tcp:{PUBLIC}:7"], ports=["8080:80", f"{HOST}:8081:81"]) as here:
+        with _guest_server(here, 80) as server, turning(here):
+            for _ in range(3 * namespace.INBOUND):  # the sockets of the namespace serve again and again
+                with socket.create_connection(("127.0.0.1", 8080), 10) as client:
+                    client.sendall(b"hello")
+                    client.shutdown(socket.SHUT_WR)
+                    assert read_all(client) == b"hello"
+            assert set(server.peers) == {GATEWAY}
+            with socket.create_connection((HOST, 8081), 10) as client, pytest.raises(ConnectionResetError):
+                client.recv(1)  # no program of the guest listens there
+        here.turn()
+        closed = here.event(NetworkEventKind.INBOUND_CLOSED)
+        assert (closed.port, closed.sent, closed.received) == (80, 5, 5)
+        assert here.event(NetworkEventKind.INBOUND).address == "127.0.0.1"
+
+
+def test_more_connections_than_there_are_sockets_are_reset(tmp_path: Path) -> None:
+    with world(tmp_path, [], ports=["8080:80"]) as here, _guest_server(here, 80), turning(here):
+        held = [socket.create_connection(("127.0.0.1", 8080), 10) for _ in range(namespace.INBOUND)]
+        for one in held:
+            one.sendall(b"x")
+            assert one.recv(1) == b"x"
+        with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", 8080), 10) as client:
+            client.recv(1)
+        for one in held:
+            one.close()
+
+
+def test_a_port_that_another_has_is_refused() -> None:
+    wanted = PublishedPort.parse("18080:80")
+    with Server("127.0.0.1", 18080, echo), pytest.raises(RefusedError) as caught:
+        PublishedPorts.listen([wanted])
+    assert caught.value.codes == (ReasonCode.NETWORK_UNAVAILABLE,)
+    assert "another program has it" in caught.value.hint

@@ -1,0 +1,62 @@
+"""Which registries npm is configured for, by its files and variables."""
+
+from pathlib import Path
+
+import pytest
+
+from mvmnix.builder.pins import npm_settings
+from mvmnix.errors import MvmnixError
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", []),
+        ("registry=https://npm.example/", [("registry", "https://npm.example/")]),
+        ("  registry = 'https://npm.example/'  ", [("registry", "https://npm.example/")]),
+        ('registry="https://npm.example/"\n', [("registry", "https://npm.example/")]),
+        ("@ours:registry=https://npm.ours.example", [("@ours:registry", "https://npm.ours.example")]),
+        ("; registry=https://a.example\n# registry=https://b.example", []),
+        ("//npm.example/:_authToken=secret\nstrict-ssl=false\nregistry-x=y", []),
+        (
+            "registry=https://a.example\nregistry=https://b.example",
+            [("registry", "https://a.example"), ("registry", "https://b.example")],
+        ),
+    ],
+)
+def test_what_a_file_says(text: str, found: list[tuple[str, str]]) -> None:
+    assert list(npm_settings.parse(text)) == found
+
+
+def test_a_variable_in_a_file_is_not_supported() -> None:
+    with pytest.raises(MvmnixError, match="takes registry from a variable"):
+        list(npm_settings.parse("registry=https://${HOST}/"))
+
+
+def test_a_variable_beats_the_user_s_file_which_beats_the_machine_s(tmp_path: Path) -> None:
+    (tmp_path / "global").write_text("registry=https://machine.example\n@ours:registry=https://ours.example\n")
+    environment = {"HOME": str(tmp_path), "NPM_CONFIG_GLOBALCONFIG": str(tmp_path / "global")}
+    assert npm_settings.read(environment) == ("https://machine.example", "https://ours.example")
+    (tmp_path / ".npmrc").write_text("registry=https://user.example\n")
+    assert npm_settings.read(environment) == ("https://user.example", "https://ours.example")
+    assert npm_settings.read(environment | {"npm_config_registry": "https://said.example"}) == (
+        "https://said.example",
+        "https://ours.example",
+    )
+    (tmp_path / "other").write_text("registry=https://other.example\n")
+    assert (
+        npm_settings.read(environment | {"NPM_CONFIG_USERCONFIG": str(tmp_path / "other")})[0]
+        == "https://other.example"
+    )
+
+
+def test_without_a_registry_npm_s_own_counts(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "NPM_CONFIG_GLOBALCONFIG": str(tmp_path / "none")}
+    assert npm_settings.read(environment, lambda: "https://usual.example/") == ("https://usual.example/",)
+    (tmp_path / ".npmrc").write_text("@ours:registry=https://ours.example\n")
+    assert npm_settings.read(environment, lambda: "https://usual.example/") == (
+        "https://ours.example",
+        "https://usual.example/",
+    )
+    (tmp_path / ".npmrc").write_text("registry=https://user.example\n")
+    assert npm_settings.read(environment, lambda: pytest.fail("nobody asks")) == ("https://user.example",)

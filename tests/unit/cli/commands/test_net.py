@@ -1,0 +1,123 @@
+"""`mvm net`: what a plan lets its guest reach, as it is shown, tried and explained."""
+
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.network.decisions import Denial
+from mvmnix.launch.plan import plan as plans
+from mvmnix.provenance.bundle import statement
+from tests.unit.cli.station import Station
+
+OPTIONS = (
+    *("--allow", "https://api.example.com", "--allow", "http://a.example/v1,method=GET"),
+    *("--allow", "tcp:8.8.8.8:53", "--deny", "evil.example", "-p", "8080:80"),
+)
+
+
+@pytest.fixture
+def plan(settled: Station) -> Path:
+    out = settled.path / "plan.json"
+    assert settled.mvm("plan", "create", "-o", out, *OPTIONS, settled.flake()).code == 0
+    return out
+
+
+def test_the_rules_of_a_plan_signed_or_not(settled: Station, plan: Path) -> None:
+    network = plans.from_statement(statement.parse(plan.read_bytes())).network
+    assert network is not None
+    bundle = settled.path / "plan.sigstore.json"
+    settled.mvm("plan", "sign", "-o", bundle, plan)
+    (kept,) = settled.mvm("plan", "ls", "--json").answer("plans")
+    for each in (plan, bundle, f"plan:{kept['plan'].removeprefix('sha256:')[:12]}"):
+        said = settled.mvm("net", "show", each)
+        assert (said.code, said.err) == (0, "")
+        assert said.out.splitlines()[:2] == [
+            f"network: its digest is sha256:{network.digest.hex}",
+            "network: the guest may reach https://api.example.com [allow-1]",
+        ]
+    shown = settled.mvm("net", "show", plan, "--json").answer("network")
+    assert shown == {**network.shown, "digest": network.digest.hex}
+
+
+def test_the_rules_of_a_machine_without_any(settled: Station) -> None:
+    said = settled.mvm("run", "-d", "--name", "web", settled.flake(), "--", "true")
+    assert said.code == 0, said.err
+    assert settled.mvm("net", "show", "web").out == "the guest has no network device\n"
+    assert settled.mvm("net", "show", "web", "--json").answer("network") is None
+    tried = settled.mvm("net", "test", "web", "api.example.com:443")
+    assert (tried.code, "; the guest has no network device" in tried.out) == (1, True)
+
+
+def test_what_is_neither_a_machine_nor_a_plan(settled: Station) -> None:
+    said = settled.mvm("net", "show", "nowhere")
+    assert (said.code, "no machine with the name or id 'nowhere'" in said.err) == (2, True)
+    other = settled.path / "other.json"
+    other.write_text("{}")
+    assert settled.mvm("net", "show", other).code == 126
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "rule", "denial"),
+    [
+        (("api.example.com:443",), 0, "allow-1", None),
+        (("API.example.com.:443",), 0, "allow-1", None),
+        (("api.example.com:443", "--resolve", "8.8.8.8"), 0, "allow-1", None),
+        (
+            ("api.example.com:443", "--resolve", "8.8.8.8", "--resolve", "10.0.0.1"),
+            1,
+            "allow-1",
+            Denial.ADDRESS_NOT_PUBLIC,
+        ),
+        (("api.example.com:443", "--resolve", "169.254.169.254"), 1, "allow-1", Denial.ADDRESS_METADATA),
+        (("api.example.com:443", "--sni", "other.example"), 1, "allow-1", Denial.SNI_MISMATCH),
+        (("api.example.com:443", "--sni", ""), 1, "allow-1", Denial.NO_SNI),
+        (("api.example.com:443", "--protocol", "http"), 1, "allow-1", Denial.PROTOCOL),
+        (("api.example.com:80",), 1, "", Denial.PORT_NOT_ALLOWED),
+        (("b.example:443",), 1, "", Denial.NO_RULE),
+        (("evil.example:443",), 1, "deny-1", Denial.DENIED_BY_RULE),
+        (("a.example:80", "--path", "/v1/x"), 0, "allow-2", None),
+        (("a.example:80", "--path", "/v1/../x"), 1, "allow-2", Denial.PATH),
+        (("a.example:80", "--path", "/v1", "--method", "PUT"), 1, "allow-2", Denial.METHOD),
+        (("8.8.8.8:53",), 0, "allow-3", None),
+        (("8.8.4.4:53",), 1, "", Denial.NO_RULE),
+        (("2852039166:80",), 1, "", Denial.BAD_NAME),
+    ],
+)
+def test_what_would_become_of_a_connection(
+    settled: Station, plan: Path, options: tuple[str, ...], code: int, rule: str, denial: Denial | None
+) -> None:
+    said = settled.mvm("net", "test", plan, *options, "--json")
+    found = said.answer("verdict")
+    assert (said.code, found["allowed"], found["rule"], found["code"]) == (code, code == 0, rule, denial)
+    assert settled.mvm("net", "test", plan, *options).out.startswith(found["text"])
+
+
+def test_a_refusal_says_which_option_would_allow_it(settled: Station, plan: Path) -> None:
+    said = settled.mvm("net", "test", plan, "b.example:443")
+    why = "no rule of the plan allows this host; --allow https://b.example would allow it"
+    assert said.out == f"b.example:443 is refused [no-rule]: {why}\n"
+    assert settled.mvm("net", "test", plan, "api.example.com:443").out == "api.example.com:443 is allowed by allow-1\n"
+
+
+@pytest.mark.parametrize(
+    "target", ["api.example.com", "api.example.com:", "a:0", "a:65536", "a:x", ":٣", "a:4294967739"]
+)
+def test_what_is_no_target(settled: Station, plan: Path, target: str) -> None:
+    said = settled.mvm("net", "test", plan, target)
+    assert (said.code, "not HOST:PORT" in said.err) == (2, True)
+
+
+def test_an_address_that_is_none(settled: Station, plan: Path) -> None:
+    said = settled.mvm("net", "test", plan, "api.example.com:443", "--resolve", "nowhere")
+    assert (said.code, "nowhere" in said.err) == (2, True)
+
+
+@pytest.mark.parametrize("code", list(Denial))
+def test_each_code_is_explained(station: Station, code: Denial) -> None:
+    said = station.mvm("net", "explain", code)
+    assert (said.code, said.out.startswith(f"{code}: ")) == (0, True)
+    assert station.mvm("net", "explain", code, "--json").answer("explanation")["next"] in said.out
+
+
+def test_a_code_that_is_none(station: Station) -> None:
+    assert station.mvm("net", "explain", "nonsense").code == 2

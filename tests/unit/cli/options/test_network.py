@@ -1,0 +1,239 @@
+"""`--allow` and its like: what was typed gets into the plan, what is too wide is refused before anything is built."""
+
+from pathlib import Path
+
+import pytest
+
+from mvmnix.api import network_presets
+from mvmnix.errors import MvmnixError, ReasonCode
+from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.network import Acknowledgement, Network, WhenGatewayEnds, parse_rules
+from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.provenance.bundle import statement
+from tests.unit.cli.station import Station
+
+PRESET = """
+version = 1
+description = "ours"
+allow = ["https://index.example", "tcp:db.example:5432"]
+deny = ["*.example"]
+"""
+
+
+def made(station: Station, *options: str) -> Plan:
+    out = station.path / "plan.json"
+    said = station.mvm("plan", "create", "-o", out, station.flake(), *options)
+    assert (said.code, said.out) == (0, ""), said.err
+    return plans.from_statement(statement.parse(out.read_bytes()))
+
+
+def keep(where: Path, name: str, text: str = PRESET) -> None:
+    (where / "presets").mkdir(mode=0o700, parents=True, exist_ok=True)
+    (where / f"presets/{name}.toml").write_text(text)
+
+
+@pytest.fixture
+def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
+    """What tools are configured for."""
+    found: dict[str, tuple[str, ...]] = {
+        "pip": ("https://me:word@index.example/simple", "file:///srv/wheels", "https://index.example/other")
+    }
+    monkeypatch.setattr(network_presets, "configured_urls", lambda tool: found[tool])
+    return found
+
+
+def test_what_was_typed_is_in_the_plan(settled: Station) -> None:
+    rules = ("https://api.example.com", "tcp:db.example.com:5432,id=db,connections=4")
+    typed = [word for it in rules for word in ("--allow", it)]
+    plan = made(
+        settled,
+        *typed,
+        *("--deny", "www.example.com", "-p", "8080:80", "--when-gateway-ends", "continue-without-network"),
+        *("--network-proxy", "proxy.example.com:3128"),
+    )
+    assert plan.network == Network(
+        parse_rules(rules, ["www.example.com"]),
+        (PublishedPort("127.0.0.1", 8080, 80),),
+        WhenGatewayEnds.CONTINUE,
+        UpstreamProxy("proxy.example.com", 3128),
+    )
+
+
+def test_no_plan_has_a_network_unasked(settled: Station) -> None:
+    assert made(settled).network is None
+
+
+def test_the_plan_is_shown_with_its_network(settled: Station) -> None:
+    made(settled, "--allow", "tcp:10.0.0.7:22,acknowledge=private-addresses", "--deny", "example.org", "-p", "8080:80")
+    bundle = settled.path / "plan.sigstore.json"
+    assert settled.mvm("plan", "sign", "--out", bundle, settled.path / "plan.json").code == 0
+    said = settled.mvm("plan", "show", bundle).err
+    assert "network: the guest may reach tcp:10.0.0.7:22,acknowledge=private-addresses [allow-1]" in said
+    assert "acknowledged for allow-1: private addresses of this host's networks [private-addresses]" in said
+    assert "network: the guest may not reach example.org [deny-1]" in said
+    assert "network: 127.0.0.1 port 8080 of this host leads to the guest's port 80" in said
+    assert "network: if its gateway ends, the machine ends" in said
+
+
+@pytest.mark.parametrize("command", [("run",), ("plan", "create")])
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--allow", "api.example.com"), "not https://HOST"),
+        (("--allow", "https://192.0.2.7"), "no name to check"),
+        (("--allow", "https://2130706433"), "another form of one"),
+        (("--allow", "https://bücher.example"), "xn--bcher-kva.example"),
+        (("--deny", "example.org"), "--deny alone says nothing"),
+        (("-p", "80"), "not a port"),
+        (("--allow", "https://a.example", "--network-proxy", "http://b.example:3128"), "not"),
+        (("-p", "8080:80", "-p", "8080:81"), "published twice"),
+        (("--allow", "https://a.example,id=x", "--allow", "https://b.example,id=x"), "the same id: x"),
+        (("--allow-preset", "../x"), "not a preset's name"),
+        (("--allow-preset", "x,acknowledge=all"), "is none of acknowledge=all-hosts"),
+        (("--allow-preset", "pipp"), "there is no preset pipp"),
+        (("--allow", "https://a.example", "--when-gateway-ends", "whatever"), "is not one of"),
+    ],
+)
+def test_what_can_not_be_meant(settled: Station, command: tuple[str, ...], options: tuple[str, ...], why: str) -> None:
+    said = settled.mvm(*command, *options, settled.flake())
+    assert (said.code, said.out, why in said.err) == (2, "", True), said.err
+
+
+@pytest.mark.parametrize("command", [("run",), ("plan", "create")])
+@pytest.mark.parametrize(
+    ("rule", "word", "narrower"),
+    [
+        ("https://*", "all-hosts", "https://api.example.com"),
+        ("tls:*.co.uk:443", "public-suffix", "such as NAME.co.uk"),
+        ("tls:*.github.io:443", "public-suffix", "such as NAME.github.io"),
+        ("tcp:10.0.0.0/8:22", "private-addresses", "public hosts"),
+        ("http://pypi:3141", "private-addresses", "public hosts"),
+        ("tcp:169.254.169.254:80", "metadata", "a range without them"),
+    ],
+)
+def test_what_is_too_wide_is_refused_before_anything_is_built(
+    settled: Station, command: tuple[str, ...], rule: str, word: str, narrower: str
+) -> None:
+    empty = settled.path / "flakes/none"
+    empty.mkdir(parents=True)
+    said = settled.mvm(*command, "--allow", rule, f"path:{empty}")
+    assert (said.code, said.out) == (126, "")
+    assert f"refused [{ReasonCode.NETWORK_FORBIDDEN}]" in said.err
+    assert f"[{word}]" in said.err
+    assert narrower in said.err
+    assert f"--allow {rule},acknowledge={word}" in said.err
+
+
+def test_what_is_acknowledged_is_in_the_plan(settled: Station) -> None:
+    network = made(settled, "--allow", "https://*,acknowledge=all-hosts").network
+    assert network is not None
+    assert network.rules[0].acknowledged == (Acknowledgement.ALL_HOSTS,)
+
+
+@pytest.mark.parametrize("options", [("--allow", "https://api.example.com"), ("-p", "8080:80")])
+def test_no_machine_starts_with_a_network_that_its_image_is_not_made_for(
+    settled: Station, options: tuple[str, ...]
+) -> None:
+    said = settled.mvm("run", *options, settled.flake(), "--", "true")
+    assert (said.code, said.out) == (126, "")
+    assert f"refused [{ReasonCode.PLAN_MISMATCH}]" in said.err
+    assert settled.mvm("ps", "--all", "--json").answer("machines") == []
+
+
+@pytest.mark.usefixtures("tools")
+def test_presets_are_spelled_out(settled: Station) -> None:
+    keep(settled.config, "ours")
+    keep(settled.path / "etc", "site", 'version = 1\nallow = ["https://site.example,id=site"]\n')
+    options = (
+        "--allow",
+        "https://a.example",
+        "--allow-preset",
+        "ours",
+        "--allow-preset",
+        "site",
+        "--allow-preset",
+        "pip",
+    )
+    network = made(settled, *options).network
+    assert network is not None
+    assert [(it.id, it.action, it.typed) for it in network.rules] == [
+        ("allow-1", "allow", "https://a.example"),
+        ("ours-1", "allow", "https://index.example"),
+        ("ours-2", "allow", "tcp:db.example:5432"),
+        ("ours-3", "deny", "*.example"),
+        ("site", "allow", "https://site.example"),
+        ("pip-1", "allow", "https://index.example"),
+    ]
+
+
+def test_what_is_acknowledged_of_a_preset_is_so_of_its_rules(
+    settled: Station, tools: dict[str, tuple[str, ...]]
+) -> None:
+    tools["pip"] = ("http://pypi:3141/simple", "http://10.0.0.7/simple")
+    said = settled.mvm("plan", "create", "--allow-preset", "pip", settled.flake())
+    assert (said.code, said.out) == (126, "")
+    assert "--allow http://pypi:3141,acknowledge=private-addresses" in said.err
+    assert "--allow tcp:10.0.0.7:80,acknowledge=private-addresses" in said.err
+    network = made_again(settled, "--allow-preset", "pip,acknowledge=private-addresses")
+    assert [it.typed for it in network.rules] == [
+        "http://pypi:3141,acknowledge=private-addresses",
+        "tcp:10.0.0.7:80,acknowledge=private-addresses",
+    ]
+
+
+def made_again(station: Station, *options: str) -> Network:
+    out = station.path / "plan.json"
+    said = station.mvm("plan", "create", "-o", out, f"path:{station.path}/flakes/hello", *options)
+    assert said.code == 0, said.err
+    network = plans.from_statement(statement.parse(out.read_bytes())).network
+    assert network is not None
+    return network
+
+
+@pytest.mark.usefixtures("tools")
+def test_no_preset_takes_the_place_of_another(settled: Station) -> None:
+    flake = settled.flake()
+    keep(settled.config, "pip")
+    said = settled.mvm("plan", "create", "--allow-preset", "pip", flake)
+    assert (said.code, "more than one thing: what pip is configured for, " in said.err) == (2, True)
+    keep(settled.config, "site")
+    keep(settled.path / "etc", "site")
+    said = settled.mvm("plan", "create", "--allow-preset", "site", flake)
+    assert (said.code, "etc/presets/site.toml, " in said.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("allow = []", "missing"),
+        ("version = 1", "one of `allow` and `deny`"),
+        ("version = 1\nallow = []", "one of `allow` and `deny`"),
+        ('version = 1\nallow = ["api.example.com"]', "not https://HOST"),
+        ('version = 1\nallow = ["https://a.example"]\nmore = 1', "unknown"),
+        ("version = 2", "not an integer from 1 to 1"),
+        ("version =", "not TOML"),
+    ],
+)
+def test_a_preset_that_says_something_else_is_none(settled: Station, text: str, why: str) -> None:
+    keep(settled.config, "ours", text)
+    said = settled.mvm("plan", "create", "--allow-preset", "ours", settled.flake())
+    assert (said.code, f"refused [{ReasonCode.CONFIG_MALFORMED}]" in said.err, why in said.err) == (126, True, True), (
+        said.err
+    )
+
+
+def test_a_preset_that_others_could_change_is_none(settled: Station) -> None:
+    keep(settled.config, "ours")
+    (settled.config / "presets/ours.toml").chmod(0o666)
+    said = settled.mvm("plan", "create", "--allow-preset", "ours", settled.flake())
+    assert (said.code, f"refused [{ReasonCode.STATE_PERMISSIONS}]" in said.err) == (126, True)
+
+
+def test_a_tool_without_a_source_that_is_reached_by_the_network() -> None:
+    with pytest.raises(MvmnixError, match="nothing that is reached by http or https"):
+        network_presets.rules_of_urls("apt", ("file:/srv/packages",))
+    with pytest.raises(MvmnixError, match="a host that no rule can name"):
+        network_presets.rules_of_urls("apt", ("http:" + "//[::1]/debian",))
+    with pytest.raises(MvmnixError, match="the guest itself"):
+        network_presets.rules_of_urls("pip", ("http://localhost:3141/simple",))

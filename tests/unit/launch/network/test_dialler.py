@@ -1,0 +1,101 @@
+"""A dialler beside a gateway that may have been taken over: what it is asked, and how it ends."""
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from mvmnix.launch.network import dialler
+from mvmnix.launch.network.decisions import Denial, Rules
+from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, pair
+from mvmnix.launch.plan.network import Network, parse_rules
+
+_RULES = Rules(Network(parse_rules(["tcp:api.example.com:7", "tcp:192.0.2.1:7", "tcp:quick.example.com:7"], [])))
+
+
+class Served:
+    """A dialler's conversations."""
+
+    def __init__(self, asks: socket.socket, events: socket.socket) -> None:
+        self.asks, self.events = asks, events
+
+    def event(self) -> NetworkEvent:
+        return NetworkEvent.parse(self.events.recv(MOST))
+
+    def ask(self, ask: Ask) -> Reply:
+        self.asks.send(ask.to_bytes())
+        return Reply.parse(self.asks.recv(MOST))
+
+
+@contextmanager
+def serving() -> Iterator[Served]:
+    """One that serves, and has ended in the end."""
+    (asks, asked), (events, told) = pair(), pair()
+    with asks, asked, events, told:
+        serving = threading.Thread(target=dialler.Dialler(asked, told, _RULES).serve)
+        serving.start()
+        here = Served(asks, events)
+        assert here.event().kind is NetworkEventKind.READY
+        try:
+            yield here
+        finally:
+            asks.close()
+            serving.join()
+
+
+def test_it_ends_with_its_gateway() -> None:
+    with serving() as here:
+        assert here.ask(Ask(1, "allow-2", "192.0.2.1", 7)).code is Denial.ADDRESS_NOT_PUBLIC
+
+
+def test_what_no_rule_admits_is_a_breach() -> None:
+    with serving() as here:
+        assert here.ask(Ask(1, "allow-1", "api.example.com", 8)).code is Denial.PORT_NOT_ALLOWED
+        event = here.event()
+        assert (event.kind, event.name, event.port) == (NetworkEventKind.BREACH, "api.example.com", 8)
+
+
+def test_a_packet_of_another_shape_is_a_breach_and_the_end() -> None:
+    with serving() as here:
+        here.asks.send(b"?")
+        assert here.event().kind is NetworkEventKind.BREACH
+
+
+def test_where_no_more_threads_can_be_started_those_there_serve_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, begun = threading.Thread.start, list[threading.Thread]()
+
+    def start(thread: threading.Thread) -> None:
+        begun.append(thread)
+        if len(begun) > 2:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with serving() as here:
+        for number in range(5):
+            assert here.ask(Ask(number, "allow-2", "192.0.2.1", 7)).number == number
+    assert len(begun) > 2
+
+
+def test_a_slow_name_has_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All threads but one wait for names; and they serve again."""
+    free = threading.Event()
+
+    def resolved(host: str, _port: int) -> tuple[str, ...]:
+        if host != "quick.example.com":
+            free.wait(30)
+        return ()
+
+    monkeypatch.setattr(dialler, "_resolved", resolved)
+    with serving() as here:
+        for _ in range(2):
+            for number in range(1, dialler._WORKERS):
+                here.asks.send(Ask(number, "allow-1", "api.example.com", 7).to_bytes())
+            for _ in range(3):
+                assert here.ask(Ask(0, "allow-3", "quick.example.com", 7)).number == 0
+            free.set()
+            found = {Reply.parse(here.asks.recv(MOST)).number for _ in range(1, dialler._WORKERS)}
+            assert found == set(range(1, dialler._WORKERS))
+            free.clear()

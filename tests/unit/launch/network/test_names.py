@@ -1,0 +1,63 @@
+"""Questions of DNS are counted, and bounded in a time; each name is told once."""
+
+from dataclasses import dataclass, field
+from functools import cache
+
+import dns.message
+import dns.rcode
+import pytest
+
+from mvmnix.launch.network.decisions import Denial, Rules
+from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.launch.network.names import NameServer
+from mvmnix.launch.network.rules import SYNTHETIC
+from mvmnix.launch.network.synthetic import SyntheticAddresses
+from mvmnix.launch.plan import Network
+from mvmnix.launch.plan.network import parse_rules
+
+
+@cache
+def _query(name: str) -> bytes:
+    return dns.message.make_query(name, "A").to_wire()
+
+
+@dataclass
+class Asking:
+    """A name server, its clock and what it told."""
+
+    now: float = 0.0
+    told: list[NetworkEvent] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        rules = Rules(Network(parse_rules(["https://*.example.com"], [])))
+        self._server = NameServer(rules, SyntheticAddresses(SYNTHETIC), self, lambda: self.now)
+
+    def tell(self, event: NetworkEvent) -> None:
+        self.told.append(event)
+
+    def ask(self, name: str) -> dns.rcode.Rcode | None:
+        """None where nothing is answered."""
+        answer = self._server.answer(_query(name))
+        return dns.message.from_wire(answer).rcode() if answer else None
+
+
+def test_more_questions_than_there_may_be_get_no_answer() -> None:
+    asking = Asking()
+    answered = [asking.ask("a.example.com") is not None for _ in range(2100)]
+    assert answered == [True] * 2000 + [False] * 100
+    asking.now = 0.25
+    assert [asking.ask("a.example.com") is not None for _ in range(200)] == [True] * 125 + [False] * 75
+    denied = [it for it in asking.told if it.kind is NetworkEventKind.DENIED]
+    assert [(it.name, it.code) for it in denied] == [("", Denial.LIMIT_LOOKUPS)]
+
+
+def test_each_name_is_told_once_and_very_many_are_only_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.network.names._MOST", 10)
+    asking = Asking()
+    for _ in range(3):
+        assert asking.ask("a.example.com") == dns.rcode.NOERROR
+        assert asking.ask("a.example.org") == dns.rcode.NXDOMAIN
+    assert [(it.name, it.code) for it in asking.told] == [("a.example.com", ""), ("a.example.org", Denial.NO_RULE)]
+    for number in range(20):
+        assert asking.ask(f"{number}.example.com") == dns.rcode.NOERROR
+    assert len(asking.told) == 10

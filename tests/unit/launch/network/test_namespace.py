@@ -1,0 +1,263 @@
+"""A guest with raw frames against the real rules: what is taken, and that everything else has no road."""
+
+import fcntl
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+import pytest
+
+from mvmnix.launch.network import namespace, namespace_setup
+from mvmnix.launch.network.namespace import Namespace
+from mvmnix.launch.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, PORT
+from mvmnix.launch.network.refused_packets import RefusedPacket, refused_packets
+from mvmnix.launch.network.rules import REFUSED_PER_SECOND, SYNTHETIC, Taken
+from tests.unit.launch.network.raw_guest import (
+    ACK,
+    ARP,
+    ICMP,
+    IPV4,
+    IPV6,
+    RST,
+    SCTP,
+    SYN,
+    TCP,
+    UDP,
+    RawGuest,
+    echo,
+    frame,
+    ip,
+    mac,
+    tcp,
+    udp,
+)
+
+pytestmark = pytest.mark.root("/dev/net/tun may be open to root alone")
+_RANGE = IPv4Network("192.0.2.0/24")
+_ADDRESS = IPv4Network("203.0.113.9/32")
+_SYNTHETIC = "198.18.0.7"
+_UNREACHABLE, _PORT_UNREACHABLE, _PROHIBITED = 3, 3, 13
+
+
+def wait_for_reset(one: socket.socket) -> bool:
+    """Whether a connection is reset."""
+    one.settimeout(5)
+    try:
+        return one.recv(1) is None
+    except ConnectionResetError:
+        return True
+
+
+@pytest.fixture(scope="module")
+def made() -> Iterator[Namespace]:
+    made = namespace.make_namespace([Taken(SYNTHETIC), Taken(_RANGE), Taken(_ADDRESS, 22)], inbound=2)
+    yield made
+    made.close()
+    os.close(made.tap)
+
+
+@pytest.fixture
+def guest(made: Namespace) -> RawGuest:
+    guest = RawGuest(made.tap)
+    for _ in guest.frames(0):
+        pass
+    return guest
+
+
+@pytest.mark.parametrize(
+    ("to", "port"), [(_SYNTHETIC, 443), ("198.18.255.255", 1), ("192.0.2.9", 65535), ("203.0.113.9", 22)]
+)
+def test_a_connection_to_what_is_taken_arrives_with_its_destination(
+    made: Namespace, guest: RawGuest, to: str, port: int
+) -> None:
+    own = 41000 + port % 7
+    answer = guest.connect(to, port, own=own)
+    assert (answer.source, answer.flags) == (to, SYN | ACK)
+    accepted, peer = made.connections.accept()
+    with accepted:
+        assert accepted.getsockname() == (to, port)
+        assert peer[0] == GUEST
+        accepted.send(b"hello")
+        assert next(guest.packets()).payload[20:] == b"hello"
+        guest.send(tcp(to, port, own=own, flags=RST | ACK, seq=2, ack=answer.seq + 6))
+        assert wait_for_reset(accepted)
+
+
+@pytest.mark.parametrize(
+    ("to", "port"),
+    [
+        ("192.0.3.1", 443),
+        ("8.8.8.8", 53),
+        ("203.0.113.9", 23),
+        ("203.0.113.8", 22),
+        ("169.254.169.254", 80),
+        ("10.0.0.1", 22),
+        ("198.19.0.1", 443),
+        (GATEWAY, 80),
+        (GATEWAY, PORT),
+        (GATEWAY, FIRST_LOCAL_PORT),
+    ],
+)
+def test_a_connection_to_anything_else_is_reset_at_once(made: Namespace, guest: RawGuest, to: str, port: int) -> None:
+    answer = guest.answer(tcp(to, port))
+    assert answer is not None
+    assert (answer.source, answer.flags & RST) == (to, RST)
+    with pytest.raises(BlockingIOError):
+        made.connections.accept()
+
+
+@pytest.mark.parametrize(
+    ("to", "port"), [("8.8.8.8", 53), ("8.8.8.8", 443), (_SYNTHETIC, 443), ("192.0.2.9", 53), (GATEWAY, 54)]
+)
+def test_udp_is_answered_with_port_unreachable_each_time(guest: RawGuest, to: str, port: int) -> None:
+    for _ in range(20):
+        answer = guest.answer(udp(to, port))
+        assert answer is not None
+        assert (answer.protocol, answer.icmp) == (ICMP, (_UNREACHABLE, _PORT_UNREACHABLE))
+
+
+@pytest.mark.parametrize(
+    ("packet", "protocol", "port"),
+    [(udp("8.8.4.4", 443), UDP, 443), (tcp("8.8.4.4", 22), TCP, 22), (echo("8.8.4.4"), ICMP, 0)],
+    ids=["UDP", "TCP", "ICMP"],
+)
+def test_what_is_refused_is_told(made: Namespace, guest: RawGuest, packet: bytes, protocol: int, port: int) -> None:
+    time.sleep(1.2)  # so many in a second are told, and tests before this one had their share
+    with suppress(BlockingIOError):
+        while made.refused.recv(65536):
+            pass
+    assert guest.answer(packet) is not None or protocol == ICMP
+    (told,) = refused_packets(made.refused.recv(65536))
+    assert told == RefusedPacket(IPv4Address("8.8.4.4"), protocol, port)
+
+
+def test_of_a_flood_a_part_is_told(made: Namespace, guest: RawGuest) -> None:
+    for _ in range(40 * REFUSED_PER_SECOND):
+        guest.send(udp("8.8.4.4", 443))
+    told = 0
+    with suppress(BlockingIOError):
+        while data := made.refused.recv(65536):
+            told += len(list(refused_packets(data)))
+    assert told <= 20 * REFUSED_PER_SECOND, "for a second or so"
+
+
+@pytest.mark.parametrize("to", ["8.8.8.8", _SYNTHETIC, GATEWAY])
+def test_no_echo_is_answered_and_other_protocols_are_prohibited(guest: RawGuest, to: str) -> None:
+    for packet in (echo(to), ip(b"x" * 12, to, protocol=SCTP), ip(b"x" * 12, to, protocol=47)):
+        answer = guest.answer(packet)
+        assert answer is not None
+        assert (answer.protocol, answer.icmp) == (ICMP, (_UNREACHABLE, _PROHIBITED))
+
+
+def test_a_question_arrives_and_its_answer_gets_back(made: Namespace, guest: RawGuest) -> None:
+    guest.send(udp(GATEWAY, 53, b"question"))
+    data, peer = made.datagrams.recvfrom(100)
+    assert (data, peer) == (b"question", (GUEST, 40000))
+    made.datagrams.sendto(b"answer", peer)
+    assert next(guest.packets()).payload[8:] == b"answer"
+    shaken = guest.connect(GATEWAY, 53, own=42000)
+    assert shaken.flags == SYN | ACK
+    with made.questions.accept()[0] as accepted:
+        guest.send(tcp(GATEWAY, 53, own=42000, flags=RST | ACK, seq=2, ack=shaken.seq + 1))
+        assert wait_for_reset(accepted)
+
+
+def _arp(source: str, to: str) -> bytes:
+    return (
+        struct.pack(">HHBBH", 1, IPV4, 6, 4, 1)
+        + mac(GUEST_MAC)
+        + socket.inet_aton(source)
+        + bytes(6)
+        + socket.inet_aton(to)
+    )
+
+
+_DROPPED = {
+    "arp": frame(_arp(GUEST, GATEWAY), kind=ARP, to="ff:ff:ff:ff:ff:ff"),
+    "arp, as the gateway": frame(_arp(GATEWAY, GUEST), kind=ARP),
+    "ipv6": frame(b"\x60" + bytes(7) + bytes(32), kind=IPV6),
+    "router solicitation": frame(
+        b"\x60\0\0\0\0\x08\x3a\xff" + bytes(32) + b"\x85" + bytes(7), kind=IPV6, to="33:33:00:00:00:02"
+    ),
+    "vlan": frame(struct.pack(">HH", 1, IPV4) + tcp(_SYNTHETIC, 443), kind=0x8100),
+    "first fragment": frame(ip(tcp(_SYNTHETIC, 443)[20:], _SYNTHETIC, protocol=TCP, fragment=0x2000)),
+    "later fragment": frame(ip(b"x" * 16, _SYNTHETIC, protocol=TCP, fragment=3)),
+    "source routing": frame(
+        ip(tcp(_SYNTHETIC, 443)[20:], _SYNTHETIC, protocol=TCP, options=b"\x83\x07\x04\x08\x08\x08\x08\x00")
+    ),
+    "record route": frame(ip(udp(GATEWAY, 53)[20:], GATEWAY, protocol=UDP, options=b"\x07\x07\x04\0\0\0\0\0")),
+    "the gateway's address": frame(tcp(_SYNTHETIC, 443, source=GATEWAY)),
+    "another's address": frame(tcp(_SYNTHETIC, 443, source="198.18.0.9")),
+    "this machine's address": frame(tcp(_SYNTHETIC, 443, source="127.0.0.1")),
+    "another's MAC": frame(tcp(_SYNTHETIC, 443), source="02:00:00:00:00:09"),
+    "the gateway's MAC": frame(tcp(_SYNTHETIC, 443), source=GATEWAY_MAC),
+    "to this machine": frame(tcp("127.0.0.1", 80)),
+    "broadcast": frame(udp("255.255.255.255", 67), to="ff:ff:ff:ff:ff:ff"),
+    "multicast": frame(udp("224.0.0.251", 5353), to="01:00:5e:00:00:fb"),
+    "short": frame(b"\x45\0\0\x14"),
+    "nothing": frame(b""),
+    "a wrong length": frame(tcp(_SYNTHETIC, 443)[:30]),
+}
+
+
+@pytest.mark.parametrize("what", _DROPPED)
+def test_what_has_no_road(made: Namespace, guest: RawGuest, what: str) -> None:
+    guest.send_frame(_DROPPED[what])
+    assert list(guest.frames(0.2)) == []
+    for one in (made.connections, made.questions):
+        with pytest.raises(BlockingIOError):
+            one.accept()
+    with pytest.raises(BlockingIOError):
+        made.datagrams.recv(1)
+    answer = guest.answer(udp(GATEWAY, 54))  # the one before was a trick, and not a broken device
+    assert answer is not None
+
+
+def test_a_connection_into_the_guest(made: Namespace, guest: RawGuest) -> None:
+    inbound = made.inbound[0]
+    with pytest.raises(BlockingIOError):
+        inbound.connect((GUEST, 8080))
+    asked = next(guest.packets())
+    own = int.from_bytes(asked.payload[:2])
+    assert (asked.source, asked.flags, own >= FIRST_LOCAL_PORT) == (GATEWAY, SYN, True)
+    guest.send(tcp(GATEWAY, own, own=8080, flags=SYN | ACK, seq=1, ack=asked.seq + 1))
+    next(guest.packets())
+    inbound.send(b"GET /")
+    assert next(guest.packets()).payload[20:] == b"GET /"
+    guest.send(tcp(GATEWAY, own, own=8080, flags=RST | ACK, seq=2, ack=asked.seq + 6))
+    assert wait_for_reset(inbound)
+
+
+def _namespaces() -> Iterator[str]:
+    """Those of all processes that may be looked at."""
+    for link in Path("/proc").glob("[0-9]*/ns/net"):
+        with suppress(OSError):
+            yield str(link.readlink())
+
+
+#: linux/sockios.h: a descriptor of a socket's network namespace.
+_SIOCGSKNS = 0x894C
+
+
+def test_it_has_no_process_and_is_gone_with_its_descriptors() -> None:
+    open_before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    made = namespace.make_namespace([Taken(SYNTHETIC)], inbound=3)
+    found = fcntl.ioctl(made.datagrams, _SIOCGSKNS)
+    own = f"net:[{os.fstat(found).st_ino}]"
+    os.close(found)
+    assert own not in set(_namespaces())
+    assert RawGuest(made.tap).answer(udp(GATEWAY, 54)) is not None
+    made.close()
+    os.close(made.tap)
+    assert set(os.listdir("/proc/self/fd")) == open_before  # noqa: PTH208
+
+
+def test_what_the_kernel_may_do_with_packets_is_settled() -> None:
+    """A new namespace has IPv4 settings of the host's, which may forward."""
+    assert ("ipv4/ip_forward", "0") in namespace_setup.SETTINGS
+    assert {value for name, value in namespace_setup.SETTINGS if name.endswith("disable_ipv6")} == {"1"}

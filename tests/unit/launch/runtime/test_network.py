@@ -1,0 +1,194 @@
+"""A machine with a network, from its start to its receipt, with the network's processes played by the test."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, override
+
+import pytest
+
+from mvmnix.audit.record import RecordKind
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.machines.logs import read_network_log
+from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.launch.network.network_log import NEWER
+from mvmnix.launch.network.setup import MachineNetwork
+from mvmnix.launch.plan.network import Network, WhenGatewayEnds, parse_rules
+from mvmnix.launch.runtime.start import start_machine
+from mvmnix.launch.vmm.port import NetworkAttachment
+from mvmnix.model import Digest
+from tests.unit.launch.house import House, house
+
+RULES = parse_rules(["https://api.example.com", "tcp:db.example.com:5432"], [])
+OPENED = NetworkEvent(NetworkEventKind.OPENED, rule="allow-2", name="db.example.com", address="192.0.2.1", port=5432)
+DENIED = NetworkEvent(
+    NetworkEventKind.DENIED, code="no-rule", name="x.example.com", flag="--allow https://x.example.com"
+)
+
+
+class PlayedNetwork(MachineNetwork):
+    """One that has no process: the test tells what its gateway would."""
+
+    made: ClassVar[list["PlayedNetwork"]]
+    #: What is done once it is watched, by the loop; and whether its processes can't be started.
+    when_watched: ClassVar[Callable[["PlayedNetwork"], None]] = lambda _: None
+    broken: ClassVar[bool] = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[str] = []
+        self.made.append(self)
+
+    @property
+    @override
+    def attachment(self) -> NetworkAttachment:
+        return NetworkAttachment(0, "02:6d:76:6d:00:02")
+
+    @override
+    def start(self) -> None:
+        self.calls.append("start")
+        if self.broken:
+            raise MvmnixError("no process can be started")
+
+    @override
+    def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
+        self.told, self.ended = told, ended
+        loop.after(0.5, lambda: type(self).when_watched(self))
+
+    @override
+    def release(self) -> None:
+        """It has no device."""
+
+    @override
+    def close(self, loop: Loop | None = None) -> None:
+        self.calls.append("close")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[House]:
+    with house(tmp_path / "house") as it:
+        it.world.change_manifest(lambda value: value.update(network=True))
+        it.world.sign_provenance()
+        yield it
+
+
+@pytest.fixture(autouse=True)
+def played(monkeypatch: pytest.MonkeyPatch) -> list[PlayedNetwork]:
+    PlayedNetwork.made = []
+    PlayedNetwork.when_watched = lambda _: None
+    PlayedNetwork.broken = False
+    monkeypatch.setattr(MachineNetwork, "ready", lambda _network, _jail: PlayedNetwork())
+    return PlayedNetwork.made
+
+
+def observed(it: House) -> dict[str, Any]:
+    """What the receipt says that the host saw."""
+    (receipt,) = it.path.glob("machines/*/receipt.sigstore.json")
+    payload = json.loads(receipt.read_text())["dsseEnvelope"]["payload"]
+    found: dict[str, Any] = json.loads(base64.b64decode(payload))["predicate"]["observedByHost"]
+    return found
+
+
+def test_verdicts_are_kept_counted_and_told(here: House, played: list[PlayedNetwork]) -> None:
+    with here.plan(network=Network(RULES)) as plan:
+        machine = start_machine(plan, here.host())
+        (network,) = played
+        assert network.calls == ["start"]
+        for event in (OPENED, OPENED, DENIED, DENIED, DENIED):
+            network.told(event)
+        machine.stop()
+        assert network.calls[0] == "start"
+        assert "close" in network.calls
+        kept = list(read_network_log(here.directory("machines"), machine.id))
+    assert [it.event for it in kept] == [OPENED, OPENED, DENIED, DENIED, DENIED]
+    log = here.log()
+    assert [(it.kind, it.reasons) for it in log if it.kind is RecordKind.NETWORK] == [
+        (RecordKind.NETWORK, ("first-use", "rule-2"))
+    ]
+    (refusal,) = (it for it in log if it.kind is RecordKind.REFUSAL)
+    assert (refusal.reasons, refusal.count, refusal.machine) == (("network-no-rule",), 3, machine.id)
+    assert here.notices[-1] == (
+        f"{machine.id}: x.example.com is refused (no-rule); --allow https://x.example.com would allow it"
+    )
+    (file,) = here.path.glob(f"machines/*/{NEWER}")
+    assert observed(here)["network"] == {
+        "rules": Network(RULES).digest.hex,
+        "log": Digest.of(file.read_bytes()).hex,
+    }
+
+
+def test_a_machine_is_not_ready_before_its_network_serves(
+    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def serves(network: PlayedNetwork) -> None:
+        monkeypatch.setattr(PlayedNetwork, "is_starting", False)
+        network.calls.append("serves")
+
+    monkeypatch.setattr(PlayedNetwork, "is_starting", True)
+    PlayedNetwork.when_watched = serves
+    with here.plan(network=Network(RULES)) as plan:
+        machine = start_machine(plan, here.host())
+        assert played[0].calls == ["start", "serves"]
+        machine.stop()
+
+
+def test_a_network_that_can_not_be_started_leaves_no_hypervisor(here: House, played: list[PlayedNetwork]) -> None:
+    PlayedNetwork.broken = True
+    with here.plan(network=Network(RULES)) as plan, pytest.raises(MvmnixError, match="no process can be started"):
+        start_machine(plan, here.host())
+    assert played[0].calls[:2] == ["start", "close"]
+    assert here.log()[-1].kind is RecordKind.END
+
+
+def test_a_machine_ends_with_its_gateway(here: House, played: list[PlayedNetwork]) -> None:
+    with here.plan(network=Network(RULES)) as plan:
+        machine = start_machine(plan, here.host())
+        played[0].ended()
+        ended = machine.wait()
+    assert ended.reason is EndReason.NETWORK_ENDED
+    assert not ended.reason.is_clean
+    assert here.log()[-1].reasons == ("network-ended",)
+
+
+def test_a_machine_goes_on_without_network_where_its_plan_says_so(here: House, played: list[PlayedNetwork]) -> None:
+    with here.plan(network=Network(RULES, when_gateway_ends=WhenGatewayEnds.CONTINUE)) as plan:
+        machine = start_machine(plan, here.host())
+        played[0].ended()
+        assert machine.ping() >= 0
+        assert machine.stop().reason is EndReason.STOPPED
+        kept = list(read_network_log(here.directory("machines"), machine.id))
+    assert [it.event.code for it in kept] == ["gateway-ended"]
+
+
+def test_a_first_use_that_can_not_be_logged_ends_the_machine(
+    here: House, played: list[PlayedNetwork], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with here.plan(network=Network(RULES)) as plan:
+        host = here.host()
+        machine = start_machine(plan, host)
+        append = type(host.journal).append
+
+        def full(_journal: object, record: Any) -> Any:
+            if record.kind is RecordKind.NETWORK:
+                raise MvmnixError("the disk is full")
+            return append(host.journal, record)
+
+        monkeypatch.setattr(type(host.journal), "append", full)
+        played[0].told(OPENED)
+        assert machine.wait().reason is EndReason.NETWORK_ENDED
+
+
+def test_where_there_can_be_no_network_nothing_starts(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_network: Network, _jail: object) -> MachineNetwork:
+        raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", "no namespace can be made", "do")
+
+    monkeypatch.setattr(MachineNetwork, "ready", refused)
+    with here.plan(network=Network(RULES)) as plan, pytest.raises(RefusedError) as caught:
+        start_machine(plan, here.host())
+    assert caught.value.codes == (ReasonCode.NETWORK_UNAVAILABLE,)
+    (record,) = here.log()
+    assert (record.kind, record.reasons) == (RecordKind.REFUSAL, (ReasonCode.NETWORK_UNAVAILABLE,))
+    assert here.host().machines.names() == ()
