@@ -85,7 +85,7 @@ class Preparation:
         self.shares = shares or Shares()
         self._disk = disk
         self.network = network
-        attachment = None if network is None else network.attachment
+        attachment = partial_spec.network if network is None else network.attachment
         self._sockets = _Sockets.make()
         self._spec = replace(
             partial_spec,
