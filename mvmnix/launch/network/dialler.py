@@ -56,7 +56,6 @@ class Dialler:
 
     def serve(self) -> None:
         """Returns when the gateway has hung up, or has sent what none of ours sends, which is told then."""
-        threading.stack_size(_STACK)
         self._events.send(NetworkEvent(NetworkEventKind.READY).to_bytes())
         threading.Thread(target=self._work, daemon=True).start()
         self._ended.wait()
@@ -200,6 +199,7 @@ def _connected(address: str, port: int) -> socket.socket | None:
 def main(network: int, asked: int, events: int) -> None:
     """Serve; the process ends with the gateway. `network` is a file with the plan's."""
     plan = read_network(network)
+    threading.stack_size(_STACK)
     with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
         Dialler(asks, told, Rules(plan), plan.proxy).serve()
     os._exit(0)  # threads may wait for a name yet

@@ -27,11 +27,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final
-from weakref import WeakValueDictionary
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
+from mvmnix.launch.network.dialler_client import DiallerClient
 from mvmnix.launch.network.explain import sentence
-from mvmnix.launch.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply, read_network
+from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, read_network
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.names import NameServer
 from mvmnix.launch.network.opening import (
@@ -51,7 +51,6 @@ from mvmnix.launch.network.sockets import keep_alive, reset
 from mvmnix.launch.network.synthetic import SyntheticAddresses
 from mvmnix.launch.plan import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.privileges import received
-from mvmnix.strict import MalformedError
 
 #: Connections at a time, those of DNS, and events that the supervisor hasn't read.
 CONNECTIONS: Final = 1024
@@ -59,12 +58,7 @@ _QUESTIONS: Final = 64
 _EVENTS: Final = 4096
 #: Seconds for which events are gathered.
 _GATHER: Final = 0.01
-#: Asks that the dialler has at once, fewer than it takes (dialler.py), and those of one host, which may be slow: others
-#: wait for their turn.
-_ASKS: Final = 192
-_ASKS_OF_HOST: Final = 16
-#: Seconds until the dialler has answered, and that are waited when there are no descriptors.
-_DIAL_SECONDS: Final = 75.0
+#: Seconds that are waited when there are no descriptors.
 _PAUSE: Final = 0.2
 #: Destinations that are known from connections before.
 _TARGETS: Final = 1024
@@ -100,78 +94,6 @@ class Target:
     host: str
     port: int
     rules: tuple[NetworkRule, ...]
-
-
-class DiallerClient:
-    """Asks the dialler; answers come in any order."""
-
-    def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
-        """`gone` is called when the dialler has ended, or says what it never does."""
-        self._end, self._gone = end, gone
-        self._number = 0
-        self._asked: dict[int, _Waiting] = {}
-        self._room = asyncio.Semaphore(_ASKS)
-        self._hosts = WeakValueDictionary[str, asyncio.Semaphore]()  # those that are being dialled
-
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Listen to it."""
-        self._end.setblocking(False)
-        loop.add_reader(self._end.fileno(), self._readable)
-
-    def _readable(self) -> None:
-        try:
-            packet, fds, _ = received(self._end, MOST, 1)
-            reply = Reply.parse(packet)  # an empty one is the end
-        except BlockingIOError:
-            return
-        except (OSError, MalformedError):
-            self._gone()
-            return
-        connection = socket.socket(fileno=fds[0]) if fds else None
-        waiting = self._asked.pop(reply.number, None)
-        if waiting is None or waiting.done():
-            if connection is not None:
-                connection.close()
-        else:
-            waiting.set_result((reply, connection))
-
-    async def dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
-        """The address, and a connection to it. Raises DeniedError."""
-        turn = self._hosts.setdefault(host, asyncio.Semaphore(_ASKS_OF_HOST))
-        async with turn, self._room:
-            return await self._dial(rule, host, port)
-
-    async def _dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
-        self._number = number = (self._number + 1) & 0xFFFFFFFF
-        loop = asyncio.get_running_loop()
-        waiting: _Waiting = loop.create_future()
-        self._asked[number] = waiting
-        late = loop.call_later(_DIAL_SECONDS, _fail_late, waiting)
-        try:
-            self._end.send(Ask(number, rule, host, port).to_bytes())
-            reply, connection = await waiting
-        except TimeoutError as error:
-            raise DeniedError(Denial.CONNECT_FAILED, rule) from error
-        except OSError as error:  # BlockingIOError: it reads nothing any more
-            raise DeniedError(Denial.GATEWAY_BUSY, rule) from error
-        finally:
-            late.cancel()
-            self._asked.pop(number, None)
-        if reply.code is not None or connection is None:
-            if connection is not None:
-                connection.close()
-            # without a code there was one, and no descriptor is left to take it by
-            raise DeniedError(reply.code or Denial.GATEWAY_BUSY, reply.rule or rule, reply.address)
-        connection.setblocking(False)
-        return reply.address, connection
-
-
-type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
-
-
-def _fail_late(waiting: _Waiting) -> None:
-    if not waiting.done():
-        waiting.set_exception(TimeoutError())
 
 
 class Events:
