@@ -41,7 +41,7 @@ from mvmnix.launch.plan.network import parse_rules
 from mvmnix.launch.runtime.machine import Machine as Started
 from mvmnix.model import User, Verb, Workload
 from tests.conftest import commit
-from tests.hostile.network.world import PUBLIC, ip, own_network
+from tests.hostile.network.world import PUBLIC, beyond, ip, own_network
 from tests.vm.test_network import Machine, boot
 from tests.vm.test_network_guest import FLAKE
 
@@ -178,12 +178,13 @@ def _user() -> tuple[tuple[str, ...], tuple[int, ...], str]:
 
 def _direct(stack: ExitStack) -> tuple[tuple[str, ...], tuple[int, ...], str]:
     """A tap in the namespace of the servers."""
-    fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-    stack.callback(os.close, fd)
-    fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", b"direct", _TAP))
-    ip("link", "set", "direct", "address", GATEWAY_MAC, "up")
-    ip("address", "add", f"{GATEWAY}/30", "dev", "direct")
-    ip("neighbour", "replace", GUEST, "lladdr", GUEST_MAC, "dev", "direct", "nud", "permanent")
+    with beyond(PUBLIC):
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        stack.callback(os.close, fd)
+        fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", b"direct", _TAP))
+        ip("link", "set", "direct", "address", GATEWAY_MAC, "up")
+        ip("address", "add", f"{GATEWAY}/30", "dev", "direct")
+        ip("neighbour", "replace", GUEST, "lladdr", GUEST_MAC, "dev", "direct", "nud", "permanent")
     options = ("-netdev", f"tap,id=net,fd={fd}", "-device", f"virtio-net-device,netdev=net,mac={GUEST_MAC}")
     return options, (fd,), GATEWAY_MAC
 
@@ -191,7 +192,9 @@ def _direct(stack: ExitStack) -> tuple[tuple[str, ...], tuple[int, ...], str]:
 @contextmanager
 def _serving(program: Path) -> Iterator[None]:
     argv = [str(program), "serve", str(_BYTES), PUBLIC]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+    with beyond(PUBLIC):
+        server = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+    with server:
         try:
             if server.stdout is None or server.stdout.readline() != "ready\n":
                 raise RuntimeError("the server doesn't serve")
