@@ -6,16 +6,14 @@ sockets. The dialler has the settings of the host's resolver besides, as they we
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import mvmnix
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.loop import Loop
-from mvmnix.launch.vmm import HypervisorProcess, Invocation, Jail, NetworkService, ProcessSandbox
-from mvmnix.process import ProcessError
+from mvmnix.launch.vmm import HypervisorProcess, Invocation, Jail, NetworkService, ProcessSandbox, ServiceProcess
 from mvmnix.sandbox import Candidates
 
 PYTHON: Final = Candidates("Python 3", ("/usr/bin/python3", "/usr/bin/python3.13"), "apt-get install python3")
@@ -41,61 +39,19 @@ GATEWAY_MEMORY: Final = 256 * _MIB
 DIALLER_MEMORY: Final = 128 * _MIB
 
 
-class NetworkProcess:
+class NetworkProcess(ServiceProcess):
     """A gateway or a dialler: made first, started beside the hypervisor."""
 
     def __init__(self, jail: Jail, module: str, service: NetworkService) -> None:
         """Raises what `Jail.network` raises."""
+        super().__init__()
         self.module, self._service = module, service
         self._sandbox: ProcessSandbox = jail.network(service)
-        self._process: HypervisorProcess | None = None
 
     def start(self, descriptors: tuple[int, ...]) -> None:
         """Start it with these, which stay the caller's. Raises ProcessError."""
         argv = (self._service.program, "-I", "-S", "-c", _START % self.module, *map(str, descriptors))
         self._process = HypervisorProcess.spawn(Invocation(argv, ()), descriptors, self._sandbox)
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id, while it runs."""
-        return None if self._process is None or self._process.ended else self._process.pid
-
-    @property
-    def last_words(self) -> tuple[str, ...]:
-        """The last lines that it complained with, escaped."""
-        return () if self._process is None else self._process.last_words
-
-    def failure(self) -> ProcessError | None:
-        """That it failed, where it complained."""
-        return None if self._process is None or not self._process.last_words else self._process.failure()
-
-    def kill_soon(self) -> None:
-        """End it, without waiting for that."""
-        if self._process is not None:
-            self._process.kill_soon()
-
-    def watch(self, loop: Loop, ended: Callable[[], None]) -> None:
-        """Have `ended` called when it ends by itself, and its last words taken in."""
-        if (process := self._process) is None:
-            return
-
-        def heard() -> None:
-            if not process.listen():
-                loop.forget(process.words)
-
-        def gone() -> None:
-            loop.forget(process.fileno())
-            ended()
-
-        loop.watch(process.words, read=heard)
-        loop.watch(process.fileno(), read=gone)
-
-    def forget(self, loop: Loop) -> None:
-        """Have it no longer watched."""
-        if self._process is not None:
-            for fd in (self._process.words, self._process.fileno()):
-                if fd >= 0:
-                    loop.forget(fd)
 
     def close(self) -> None:
         """End it, and let go of all that it had."""

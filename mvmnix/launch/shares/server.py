@@ -5,15 +5,21 @@ guest; its --sandbox is none since the sandbox around it is a stricter one (laun
 """
 
 import os
-from collections.abc import Callable
 from typing import Final
 
 from mvmnix import procfs
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service, ServiceSandbox
+from mvmnix.launch.vmm import (
+    SHARE_PLACE,
+    HypervisorProcess,
+    Invocation,
+    Jail,
+    Service,
+    ServiceProcess,
+    ServiceSandbox,
+)
 from mvmnix.model import Digest, User
 from mvmnix.privileges import client
-from mvmnix.process import ProcessError
 from mvmnix.sandbox import Candidates, trusted_executables
 
 VIRTIOFSD: Final = Candidates(
@@ -35,7 +41,7 @@ def command(program: str, listening: int, *, inside: User, writable: bool) -> tu
     )
 
 
-class Server:
+class Server(ServiceProcess):
     """The server of one directory: made first, started beside the hypervisor, and gone with it.
 
     The kernel ends it with the thread that started it, as it does the hypervisor.
@@ -43,8 +49,8 @@ class Server:
 
     def __init__(self, jail: Jail, service: Service) -> None:
         """Takes over the service's directory. Raises what `Jail.service` raises."""
+        super().__init__()
         self._service = service
-        self._process: HypervisorProcess | None = None
         self._sandbox: ServiceSandbox = jail.service(service)
         try:
             #: `connection` is for the hypervisor.
@@ -72,45 +78,10 @@ class Server:
         if self._process is not None:
             self._process.entered()
 
-    def watch(self, loop: Loop, ended: Callable[[], None]) -> None:
-        """Have `ended` called when it ends by itself, and its last words taken in."""
-        if (process := self._process) is None:
-            return
-
-        def heard() -> None:
-            if not process.listen():
-                loop.forget(process.words)
-
-        def gone() -> None:
-            loop.forget(process.fileno())
-            ended()
-
-        loop.watch(process.words, read=heard)
-        loop.watch(process.fileno(), read=gone)
-
     @property
     def program(self) -> str:
         """The path of its program."""
         return self._service.program
-
-    @property
-    def pid(self) -> int | None:
-        """Its process id, while it runs."""
-        return None if self._process is None or self._process.ended else self._process.pid
-
-    @property
-    def last_words(self) -> tuple[str, ...]:
-        """The last lines that it complained with, escaped."""
-        return () if self._process is None else self._process.last_words
-
-    def failure(self) -> ProcessError | None:
-        """That it failed, where it complained."""
-        return None if self._process is None or not self._process.last_words else self._process.failure()
-
-    def kill_soon(self) -> None:
-        """End it, without waiting for that."""
-        if self._process is not None:
-            self._process.kill_soon()
 
     def release(self) -> None:
         """Close the hypervisor's end."""
@@ -129,7 +100,6 @@ class Server:
         if self._process is None:
             self._sandbox.release()
             return
-        for fd in (self._process.words, self._process.fileno()):
-            if loop is not None and fd >= 0:
-                loop.forget(fd)
+        if loop is not None:
+            self.forget(loop)
         self._process.close()

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = face(
         "process": "HypervisorProcess",
         "qmp": "QmpMonitor",
         "scheduling": "Scheduling",
+        "service_process": "ServiceProcess",
         "tsc": "TscClock",
     },
 )

@@ -25,6 +25,7 @@ from mvmnix.launch.vmm.port import (
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.launch.vmm.scheduling import Scheduling
+from mvmnix.launch.vmm.service_process import ServiceProcess
 from mvmnix.launch.vmm.tsc import TscClock
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "Sample",
     "Scheduling",
     "Service",
+    "ServiceProcess",
     "ServiceSandbox",
     "StallReason",
     "TscClock",
