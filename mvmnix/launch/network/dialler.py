@@ -130,10 +130,10 @@ class Dialler:
             if not verdict.allowed:
                 return Reply(ask.number, verdict.code, verdict.rule, _plain(address)), None
         # 3. one of them
-        for address in addresses[:_ADDRESSES]:
-            if (connection := _connected(address, ask.port)) is not None:
-                return Reply(ask.number, None, ask.rule, _plain(address)), connection
-        return Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, _plain(addresses[0])), None
+        if (found := _first_connected(addresses, ask.port)) is None:
+            return Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, _plain(addresses[0])), None
+        address, connection = found
+        return Reply(ask.number, None, ask.rule, _plain(address)), connection
 
 
 def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | None]:
@@ -141,18 +141,17 @@ def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | No
     for address in addresses:
         if not may_be_proxy(_plain(address)):
             return Reply(ask.number, Denial.ADDRESS_NOT_PUBLIC, ask.rule, _plain(address)), None
-    for address in addresses[:_ADDRESSES]:
-        if (connection := _connected(address, proxy.port)) is None:
-            continue
-        try:
-            ask_for(connection, ask.host, ask.port)
-            connection.setblocking(False)
-        except OSError as error:
-            connection.close()
-            code = Denial.PROXY_REFUSED if isinstance(error, ProxyRefusedError) else Denial.CONNECT_FAILED
-            return Reply(ask.number, code, ask.rule, _plain(address)), None
-        return Reply(ask.number, None, ask.rule, _plain(address)), connection
-    return Reply(ask.number, Denial.CONNECT_FAILED if addresses else Denial.RESOLVE_FAILED, ask.rule), None
+    if (found := _first_connected(addresses, proxy.port)) is None:
+        return Reply(ask.number, Denial.CONNECT_FAILED if addresses else Denial.RESOLVE_FAILED, ask.rule), None
+    address, connection = found
+    try:
+        ask_for(connection, ask.host, ask.port)
+        connection.setblocking(False)
+    except OSError as error:
+        connection.close()
+        code = Denial.PROXY_REFUSED if isinstance(error, ProxyRefusedError) else Denial.CONNECT_FAILED
+        return Reply(ask.number, code, ask.rule, _plain(address)), None
+    return Reply(ask.number, None, ask.rule, _plain(address)), connection
 
 
 def _plain(address: str) -> str:
@@ -178,6 +177,12 @@ def _is_own(address: str) -> bool:
 
 def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _first_connected(addresses: Sequence[str], port: int) -> tuple[str, socket.socket] | None:
+    """The first of so many addresses that answers, and a connection to it; None where none does."""
+    tried = ((address, _connected(address, port)) for address in addresses[:_ADDRESSES])
+    return next(((address, connection) for address, connection in tried if connection is not None), None)
 
 
 def _connected(address: str, port: int) -> socket.socket | None:
