@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from mvmnix.builder.pins import CONFIGURED_TOOLS, configured_urls
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.network import PresetChoice, parse_preset
+from mvmnix.launch.network import PRESET_LIMIT, PresetChoice, parse_preset
 from mvmnix.launch.plan import NetworkRule, is_address, parse_rules
 from mvmnix.private_dirs import Directory
 from mvmnix.suggestion import did_you_mean
@@ -19,7 +19,6 @@ from mvmnix.suggestion import did_you_mean
 #: In the user's directory of configuration, and in the machine's.
 DIRECTORY: Final = "presets"
 _SUFFIX: Final = ".toml"
-_LIMIT: Final = 2**16
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -69,7 +68,7 @@ class Presets:
 
 def _file(directory: Directory, name: str) -> Iterator[tuple[str, bytes]]:
     with suppress(FileNotFoundError), directory.existing(DIRECTORY) as presets:
-        yield presets.where(name + _SUFFIX), presets.read(name + _SUFFIX, _LIMIT)
+        yield presets.where(name + _SUFFIX), presets.read(name + _SUFFIX, PRESET_LIMIT)
 
 
 def rules_of_urls(tool: str, urls: tuple[str, ...]) -> tuple[NetworkRule, ...]:

@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = face(
         "decisions": "Denial Rules",
         "dry_run": "Attempt judge",
         "explain": "EXPLANATIONS sentence",
-        "presets": "parse_preset PresetChoice",
+        "presets": "parse_preset PRESET_LIMIT PresetChoice",
         "public_suffixes": "refuse_public_suffixes",
         "risk_checks": "ACKNOWLEDGEMENT_MEANINGS refuse_unacknowledged",
     },

@@ -66,6 +66,10 @@ class Denial(StrEnum):
     GATEWAY_ENDED = "gateway-ended"
 
 
+#: Those that another rule would lift, which `missing_flag` says.
+LIFTABLE: Final = frozenset({Denial.NO_RULE, Denial.PORT_NOT_ALLOWED, Denial.METHOD, Denial.PATH})
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What the rules say, and by which rule, by its id; "" where no rule says it. `code` is of what is refused."""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.launch.network.decisions import Denial, Verdict, missing_flag
+from mvmnix.launch.network.decisions import LIFTABLE, Denial, Verdict, missing_flag
 from mvmnix.launch.plan import Protocol
 
 _PLAN_AGAIN: Final = "make a plan with such a rule (`mvm net show` prints those that it has), and sign it"
@@ -97,6 +97,5 @@ def sentence(verdict: Verdict, host: str, port: int, protocol: Protocol | None =
         raise ValueError("nothing was refused")
     rule = f" ({verdict.rule})" if verdict.rule else ""
     said = f"{host}:{port} is refused [{verdict.code}]: {EXPLANATIONS[verdict.code].meaning}{rule}"
-    wanted = verdict.code in {Denial.NO_RULE, Denial.PORT_NOT_ALLOWED, Denial.METHOD, Denial.PATH}
-    flag = missing_flag(host, port, protocol, method=method) if wanted else ""
+    flag = missing_flag(host, port, protocol, method=method) if verdict.code in LIFTABLE else ""
     return f"{said}; {flag} would allow it" if flag else f"{said}; {EXPLANATIONS[verdict.code].hint}"

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final
 
-from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
+from mvmnix.launch.network.decisions import LIFTABLE, Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.dialler_client import DiallerClient
 from mvmnix.launch.network.explain import sentence
 from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, read_network
@@ -71,8 +71,6 @@ _TOLD: Final = 65_536
 _PARSERS: Final = ("resolver", "http_relay")
 _LATER: Final = 5.0
 _UNMETERED: Final = RuleMeter(RuleLimits(), time.monotonic)
-#: Denials that another plan wouldn't have.
-_MISSING: Final = frozenset({Denial.NO_RULE, Denial.PORT_NOT_ALLOWED, Denial.METHOD, Denial.PATH})
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +284,7 @@ class Gateway:
 
     def _tell_denied(self, denied: DeniedError, host: str, port: int) -> None:
         flag = ""
-        if denied.code in _MISSING:
+        if denied.code in LIFTABLE:
             flag = missing_flag(host, port, denied.protocol, method=denied.method)
         self._events.tell(
             NetworkEvent(

@@ -23,7 +23,6 @@ from mvmnix.store import memfd
 
 PYTHON: Final = Candidates("Python 3", ("/usr/bin/python3", "/usr/bin/python3.13"), "apt-get install python3-minimal")
 NFT: Final = Candidates("nft", ("/usr/sbin/nft", "/run/current-system/sw/bin/nft"), "apt-get install nftables")
-TUN: Final = "/dev/net/tun"
 #: Connections into the guest at a time: their sockets are made in the namespace while there is a process in it.
 INBOUND: Final = 64
 #: Seconds until the namespace is there.
@@ -143,6 +142,6 @@ def _received(ours: socket.socket) -> list[int]:
 
 def _refusal(why: str) -> RefusedError:
     hint = "`mvm doctor` says what this host lacks for it; or make a plan without a network"
-    if TUN in why:
-        hint = f"let users open {TUN}, as udev(7) does on Debian: modprobe tun; chmod 0666 {TUN}"
+    if (tun := namespace_setup.TUN) in why:
+        hint = f"let users open {tun}, as udev(7) does on Debian: modprobe tun; chmod 0666 {tun}"
     return refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", f"no namespace can be made: {why}", hint)

@@ -35,7 +35,7 @@ DNS: Final = 53
 #: Ports of connections into the guest begin here (ip(7), ip_local_port_range).
 FIRST_LOCAL_PORT: Final = 32768
 _BACKLOG: Final = 1024
-_TUN: Final = "/dev/net/tun"
+TUN: Final = "/dev/net/tun"
 #: What the broker is asked (privileges/broker.py), and how long its answer may be.
 _REQUEST_TUN: Final = b'{"request":"tun"}'
 _ANSWER: Final = 16_384
@@ -126,7 +126,7 @@ def _set(name: str, value: str) -> None:
 
 def _tap(broker: socket.socket | None) -> int:
     try:
-        fd = os.open(_TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except PermissionError:
         if broker is None:
             raise
@@ -146,7 +146,7 @@ def _opened_by(broker: socket.socket) -> int:
     said, ancillary, _, _ = ours.recvmsg(_ANSWER, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
     ours.close()
     if not ancillary:
-        raise PermissionError(errno.EACCES, said.decode(errors="replace") or os.strerror(errno.EACCES), _TUN)
+        raise PermissionError(errno.EACCES, said.decode(errors="replace") or os.strerror(errno.EACCES), TUN)
     (fd,) = struct.unpack_from("=i", ancillary[0][2])
     return int(fd)
 

@@ -14,8 +14,7 @@ from mvmnix.launch.plan import Acknowledgement, Action, NetworkRule, parse_rules
 
 #: A preset's name, and so its file's without `.toml`.
 NAME: Final = r"[a-z0-9][a-z0-9-]{0,31}"
-LIMIT: Final = 2**16
-SUFFIX: Final = ".toml"
+PRESET_LIMIT: Final = 2**16
 _MOST: Final = 256
 _ACKNOWLEDGE: Final = "acknowledge="
 _HINT: Final = "correct it; docs/network.md has the format, and `mvm schema preset` its schema"
@@ -55,7 +54,7 @@ class PresetChoice:
 def parse_preset(data: bytes, name: str, path: str) -> tuple[NetworkRule, ...]:
     """The rules of a preset's file, with the ids NAME-1 and so on. Raises RefusedError [config-malformed]."""
     try:
-        return toml.read(data, path, lambda it: _read(it, name), schema="preset", limit=LIMIT)
+        return toml.read(data, path, lambda it: _read(it, name), schema="preset", limit=PRESET_LIMIT)
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.CONFIG_MALFORMED, path, _HINT) from error
 
