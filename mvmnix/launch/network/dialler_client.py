@@ -21,6 +21,8 @@ _ASKS: Final = 192
 _ASKS_OF_HOST: Final = 16
 #: Seconds until it has answered.
 _DIAL_SECONDS: Final = 75.0
+#: Of no use to what is done with a connection here, but for three questions to the kernel that it saves.
+_TCP: Final = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
 
@@ -50,7 +52,7 @@ class DiallerClient:
         except (OSError, MalformedError):
             self._gone()
             return
-        connection = socket.socket(fileno=fds[0]) if fds else None
+        connection = socket.socket(*_TCP, fds[0]) if fds else None
         waiting = self._asked.pop(reply.number, None)
         if waiting is None or waiting.done():
             if connection is not None:

@@ -25,6 +25,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -60,8 +61,8 @@ _EVENTS: Final = 4096
 _GATHER: Final = 0.01
 #: Seconds that are waited when there are no descriptors.
 _PAUSE: Final = 0.2
-#: Destinations that are known from connections before.
-_TARGETS: Final = 1024
+#: Destinations that are known from connections before, and verdicts about hellos: each depends on the plan alone.
+_KNOWN: Final = 1024
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 64
 #: Bytes of what the kernel tells at a time.
@@ -149,6 +150,7 @@ class Gateway:
 
     def __init__(self, network: Network, sockets: Sockets) -> None:
         self._rules = Rules(network)
+        self._tls = lru_cache(_KNOWN)(self._rules.tls)
         self._sockets = sockets
         self._names = SyntheticAddresses(SYNTHETIC)
         self._ended: asyncio.Event = asyncio.Event()
@@ -264,7 +266,7 @@ class Gateway:
             target = self._targets.get((address, port))
             if target is None:
                 target = self._target(IPv4Address(address), port)
-                if len(self._targets) < _TARGETS:  # nothing that they depend on changes
+                if len(self._targets) < _KNOWN:
                     self._targets[address, port] = target
             await self._admitted(guest, target)
         except DeniedError as denied:
@@ -326,7 +328,8 @@ class Gateway:
         elif speaks_http(said) and any(it.protocol is Protocol.HTTP for it in target.rules):
             await self._carry_http(guest, target, said, deadline)
         elif speaks_tls(said) and any(it.protocol is not Protocol.HTTP for it in target.rules):
-            verdict, said = await read_hello(guest, said, self._rules, (target.host, target.port), deadline)
+            judged = partial(self._tls, target.host, target.port)
+            verdict, said = await read_hello(guest, said, judged, deadline)
             await self._carry(guest, target, self._rules.rule(verdict.rule), said)
         else:
             raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)
@@ -427,7 +430,9 @@ def main(rules: int, *sockets: int) -> None:
     given = Sockets(*(socket.socket(fileno=fd) for fd in sockets))
     for one in (given.connections, given.questions, given.datagrams, given.refused, given.events):
         one.setblocking(False)
-    asyncio.run(_serve(network, given))
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_task_factory(asyncio.eager_task_factory)
+        runner.run(_serve(network, given))
 
 
 async def _serve(network: Network, sockets: Sockets) -> None:

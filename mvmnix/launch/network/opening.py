@@ -9,6 +9,7 @@
 import asyncio
 import re
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -20,7 +21,7 @@ from mvmnix.launch.network.client_hello import (
     HelloRefusedError,
     alert_record,
 )
-from mvmnix.launch.network.decisions import Denial, Rules, Verdict
+from mvmnix.launch.network.decisions import Denial, Verdict
 from mvmnix.launch.network.http_heads import refusal
 from mvmnix.launch.network.sockets import reset
 from mvmnix.launch.plan import Protocol
@@ -73,11 +74,11 @@ async def portion(guest: socket.socket, deadline: float) -> bytes:
 
 
 async def read_hello(
-    guest: socket.socket, said: bytes, rules: Rules, at: tuple[str, int], deadline: float
+    guest: socket.socket, said: bytes, judged: Callable[[str | None], Verdict], deadline: float
 ) -> tuple[Verdict, bytes]:
-    """What the rules say of a hello that begins with these bytes, to a host and port; and all bytes that came.
+    """What the rules say of a hello that begins with these bytes; and all bytes that came.
 
-    Raises DeniedError, OSError.
+    `judged` is told the hello's server name, None where it has none. Raises DeniedError, OSError.
     """
     reader = ClientHelloReader()
     hello: ClientHello | None = None
@@ -93,7 +94,7 @@ async def read_hello(
     except HelloRefusedError as error:
         if error.fault is not HelloFault.NO_SERVER_NAME:
             raise DeniedError(Denial.BAD_CLIENT_HELLO, said=reader.received, alert=error.fault.alert) from error
-    verdict = rules.tls(*at, sni)
+    verdict = judged(sni)
     if not verdict.allowed:
         code = verdict.code or Denial.NO_RULE
         raise DeniedError(code, verdict.rule, said=reader.received, alert=_ALERTS.get(code, Alert.ACCESS_DENIED))
