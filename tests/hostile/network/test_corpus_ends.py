@@ -152,9 +152,19 @@ def test_a_dialler_without_descriptors(limited: Limited) -> None:
         assert here.ended == []
 
 
-@pytest.mark.parametrize(("which", "most"), [(GATEWAY, 18 << 20), (DIALLER, 10 << 20)], ids=["gateway", "dialler"])
-def test_one_without_memory(limited: Limited, which: int, most: int) -> None:
+def _memory(where: Path, which: int) -> int:
+    """The bytes of data that one has which serves a guest that has asked for a name (proc_pid_status(5), VmData)."""
+    with world(where, _ALLOW, _DENY, hosts=_HOSTS) as here:
+        here.resolve(NAME)
+        lines = Path(f"/proc/{here.network.pids[which]}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
+
+
+@BOTH
+def test_one_without_memory(limited: Limited, tmp_path: Path, which: int) -> None:
     """It ends by that or refuses, which is told; a dialler serves on with fewer threads; nothing else ever passes."""
+    (other := tmp_path / "other").mkdir()
+    most = _memory(other, which) + (1 << 20)
     with limited.world(which, resource.RLIMIT_DATA, most) as (here, address):
         with ExitStack() as stack:
             for _ in range(400):
