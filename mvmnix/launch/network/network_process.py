@@ -1,7 +1,8 @@
 """The only starter of a machine's gateway and dialler: sandboxed, beside the hypervisor, and gone with it.
 
-Each is given mvm's code and that of the libraries which it parses by, read-only; the plan's network, in memory; its
-sockets. The dialler has the settings of the host's resolver besides, as they were when the machine started.
+Each is given mvm's code, read-only; the plan's network, in memory; its sockets. The gateway has the code of the
+libraries that it parses by besides; the dialler the settings of the host's resolver, as they were when the machine
+started.
 """
 
 import importlib.util
@@ -27,8 +28,8 @@ from mvmnix.launch.network.%s import main
 main(*map(int, sys.argv[1:]))
 """
 _MIB: Final = 1 << 20
-#: Libraries that the gateway parses by.
-_LIBRARIES: Final = ("dns", "h11")
+#: Libraries that the gateway parses by; the dialler needs none.
+LIBRARIES: Final = ("dns", "h11")
 #: What the C library's resolver reads (resolver(5), nsswitch.conf(5), gai.conf(5)).
 _RESOLVER: Final = "/etc/resolv.conf"
 _SETTINGS: Final = (_RESOLVER, "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/host.conf")
@@ -61,10 +62,13 @@ class NetworkProcess(ServiceProcess):
             self._process.close()
 
 
-def code() -> Mapping[str, int]:
-    """By their paths inside, descriptors of directories of code; the caller closes them. Raises MvmnixError."""
+def code(*libraries: str) -> Mapping[str, int]:
+    """By their paths inside, descriptors of directories of code, mvm's own among them; the caller closes them.
+
+    Raises MvmnixError.
+    """
     places = {"mvmnix": str(Path(mvmnix.__file__).parent)}
-    for name in _LIBRARIES:
+    for name in libraries:
         found = importlib.util.find_spec(name)
         if found is None or not found.submodule_search_locations:
             raise MvmnixError(

@@ -23,6 +23,7 @@ from mvmnix.launch.network.network_process import (
     DESCRIPTORS,
     DIALLER_MEMORY,
     GATEWAY_MEMORY,
+    LIBRARIES,
     PYTHON,
     NetworkProcess,
     code,
@@ -89,13 +90,13 @@ class MachineNetwork:
         self._making = namespace.Making(taken_by(network), inbound=inbound)  # 1
         self._stack.callback(self._abandon)
         # 2
-        python, found = locate(PYTHON), code()
-        for fd in found.values():
+        python, parsing, dialling = locate(PYTHON), code(*LIBRARIES), code()
+        for fd in (*parsing.values(), *dialling.values()):
             self._stack.callback(os.close, fd)
-        gateway = NetworkService(python, found, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
+        gateway = NetworkService(python, parsing, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
         self._gateway = NetworkProcess(jail, "gateway", gateway)
         self._stack.callback(self._gateway.close)
-        dialler = NetworkService(python, found, settings(), DIALLER_MEMORY, DESCRIPTORS, dials=True)
+        dialler = NetworkService(python, dialling, settings(), DIALLER_MEMORY, DESCRIPTORS, dials=True)
         self._dialler = NetworkProcess(jail, "dialler", dialler)
         self._stack.callback(self._dialler.close)
         data = network_bytes(network)
