@@ -10,9 +10,9 @@ answers; nothing that a guest or a server wrote.
 3. Only an address that was judged is connected to, and the connected socket goes back with it.
 4. Where the plan names a proxy, that one is connected to and asked for the host: it resolves the name, and mvm doesn't.
 
-Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name or server. The
-threads take turns in reading asks; what more there are wait in the socket, and the gateway refuses what that doesn't
-take.
+Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name; a slow server
+has none (connecting.py). The threads take turns in reading asks; what more there are wait in the socket, and the
+gateway refuses what that doesn't take.
 """
 
 import os
@@ -20,13 +20,13 @@ import socket
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final
 
+from mvmnix.launch.network.connecting import Attempt, Connecting, family
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
 from mvmnix.launch.network.proxying import ProxyRefusedError, ask_for, may_be_proxy
-from mvmnix.launch.network.sockets import keep_alive
 from mvmnix.launch.plan import UpstreamProxy
 from mvmnix.strict import MalformedError
 
@@ -34,9 +34,6 @@ from mvmnix.strict import MalformedError
 _WORKERS: Final = 48
 #: Verdicts that are known from asks before; each depends on the plan alone.
 _KNOWN: Final = 1024
-#: Seconds for one address, and addresses that are tried.
-_CONNECT: Final = 10.0
-_ADDRESSES: Final = 6
 _STACK: Final = 512 << 10
 
 
@@ -53,6 +50,7 @@ class Dialler:
         self._counting = threading.Lock()
         self._threads = self._idle = 1
         self._ended = threading.Event()
+        self._connecting = Connecting(self._ended.set)
 
     def serve(self) -> None:
         """Returns when the gateway has hung up, or has sent what none of ours sends, which is told then."""
@@ -64,8 +62,7 @@ class Dialler:
         """A thread that can't go on ends the dialler, so that nothing waits for it."""
         try:
             while (ask := self._next()) is not None:
-                reply, connection = self.dial(ask)
-                self._reply(reply, connection)
+                self.dial(ask)
                 with self._counting:
                     self._idle += 1
         finally:
@@ -111,29 +108,36 @@ class Dialler:
                 with connection:
                     socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
 
-    def dial(self, ask: Ask) -> tuple[Reply, socket.socket | None]:
-        """What came of it, and the connection, if there is one."""
+    def dial(self, ask: Ask) -> None:
+        """Answer it, now or once a server has."""
         # 1. the rule
         admitted = self._admits(ask.rule, ask.host, ask.port)
         if not admitted.allowed:
             with suppress(OSError):
                 self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
-            return Reply(ask.number, admitted.code, admitted.rule), None
+            self._reply(Reply(ask.number, admitted.code, admitted.rule))
+            return
         if self._proxy is not None:
-            return _by_proxy(self._proxy, ask)  # 4
+            self._reply(*_by_proxy(self._proxy, ask))  # 4
+            return
         # 2. its addresses
         addresses = _resolved(ask.host, ask.port)
         if not addresses:
-            return Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule), None
+            self._reply(Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
+            return
         for address in addresses:
             verdict = self._reaches(ask.rule, address, ask.port, is_own=_is_own(address))
             if not verdict.allowed:
-                return Reply(ask.number, verdict.code, verdict.rule, _plain(address)), None
+                self._reply(Reply(ask.number, verdict.code, verdict.rule, _plain(address)))
+                return
         # 3. one of them
-        if (found := _first_connected(addresses, ask.port)) is None:
-            return Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, _plain(addresses[0])), None
-        address, connection = found
-        return Reply(ask.number, None, ask.rule, _plain(address)), connection
+        self._connecting.connect(addresses, ask.port, partial(self._connected, ask, _plain(addresses[0])))
+
+    def _connected(self, ask: Ask, first: str, found: tuple[str, socket.socket] | None) -> None:
+        if found is None:
+            self._reply(Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, first))
+        else:
+            self._reply(Reply(ask.number, None, ask.rule, _plain(found[0])), found[1])
 
 
 def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | None]:
@@ -141,7 +145,7 @@ def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | No
     for address in addresses:
         if not may_be_proxy(_plain(address)):
             return Reply(ask.number, Denial.ADDRESS_NOT_PUBLIC, ask.rule, _plain(address)), None
-    if (found := _first_connected(addresses, proxy.port)) is None:
+    if (found := Attempt(addresses, proxy.port).wait()) is None:
         return Reply(ask.number, Denial.CONNECT_FAILED if addresses else Denial.RESOLVE_FAILED, ask.rule), None
     address, connection = found
     try:
@@ -169,36 +173,10 @@ def _resolved(host: str, port: int) -> Sequence[str]:
 
 def _is_own(address: str) -> bool:
     """Whether it is an address of this host: the kernel takes such a one as the source too, and sends nothing here."""
-    with suppress(OSError), socket.socket(_family(address), socket.SOCK_DGRAM) as one:
+    with suppress(OSError), socket.socket(family(address), socket.SOCK_DGRAM) as one:
         one.connect((address, 9))
         return str(one.getsockname()[0]) == _plain(address)
     return False  # it has no route, so it won't be connected to either
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def _first_connected(addresses: Sequence[str], port: int) -> tuple[str, socket.socket] | None:
-    """The first of so many addresses that answers, and a connection to it; None where none does."""
-    tried = ((address, _connected(address, port)) for address in addresses[:_ADDRESSES])
-    return next(((address, connection) for address, connection in tried if connection is not None), None)
-
-
-def _connected(address: str, port: int) -> socket.socket | None:
-    try:
-        connection = socket.socket(_family(address), socket.SOCK_STREAM)
-    except OSError:
-        return None
-    try:
-        connection.settimeout(_CONNECT)
-        connection.connect((address, port))
-        connection.setblocking(False)
-        keep_alive(connection)
-    except OSError:
-        connection.close()
-        return None
-    return connection
 
 
 def main(network: int, asked: int, events: int) -> None:

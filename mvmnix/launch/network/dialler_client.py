@@ -1,4 +1,4 @@
-"""Asks the dialler for connections, from the gateway: so many at a time, and of one host so many.
+"""Asks the dialler for connections, from the gateway: of one host so many at a time.
 
 A host may be slow to resolve or to answer: others have their turn meanwhile.
 """
@@ -15,9 +15,7 @@ from mvmnix.launch.network.opening import DeniedError
 from mvmnix.privileges import received
 from mvmnix.strict import MalformedError
 
-#: Asks that the dialler has at once, fewer than it takes (dialler.py), and those of one host, which may be slow: others
-#: wait for their turn.
-_ASKS: Final = 192
+#: Asks of one host that the dialler has at once, which is a third of those whose names it resolves at a time.
 _ASKS_OF_HOST: Final = 16
 #: Seconds until it has answered.
 _DIAL_SECONDS: Final = 75.0
@@ -35,7 +33,6 @@ class DiallerClient:
         self._end, self._gone = end, gone
         self._number = 0
         self._asked: dict[int, _Waiting] = {}
-        self._room = asyncio.Semaphore(_ASKS)
         self._hosts = WeakValueDictionary[str, asyncio.Semaphore]()  # those that are being dialled
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -63,7 +60,7 @@ class DiallerClient:
     async def dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
         """The address, and a connection to it. Raises DeniedError."""
         turn = self._hosts.setdefault(host, asyncio.Semaphore(_ASKS_OF_HOST))
-        async with turn, self._room:
+        async with turn:
             return await self._dial(rule, host, port)
 
     async def _dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:

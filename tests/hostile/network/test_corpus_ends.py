@@ -34,7 +34,7 @@ from tests.hostile.stand_in import jail
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
 NAME: Final = "api.example.com"
-SLOW: Final = ("a.slow.example.com", "b.slow.example.com")
+SLOW: Final = tuple(f"{letter}.slow.example.com" for letter in "abcdefghijklmnop")
 _ALLOW = (f"tcp:{NAME}:7,id=api", f"http://{NAME}:80,id=http", "tcp:*.slow.example.com:9,id=slow")
 _DENY = ("denied.example.com",)
 _HOSTS = f"{PUBLIC} {NAME}\n{OTHER} {' '.join(SLOW)} other.example.org denied.example.com"
@@ -150,6 +150,20 @@ def test_a_dialler_without_descriptors(limited: Limited) -> None:
             (rule, code) for rule in ("api", "slow") for code in (Denial.RESOLVE_FAILED, Denial.CONNECT_FAILED)
         }
         assert here.ended == []
+
+
+def test_servers_that_never_answer(here: World) -> None:
+    """So many as there may be connections to them: another connection is served at once."""
+    api, slow = str(here.resolve(NAME)), [str(here.resolve(it)) for it in SLOW]
+    with full_server(OTHER, 9), ExitStack() as stack:
+        for number in range(16 * len(SLOW)):
+            stack.enter_context(here.guest.connect(slow[number % len(SLOW)], 9))
+        here.turn()
+        here.events.clear()
+        with _begun(here, api) as connection:
+            connection.settimeout(5)
+            assert connection.recv(10) == b"hello"
+        assert_verdict(here, allowed("api", PUBLIC))
 
 
 def _memory(where: Path, which: int) -> int:

@@ -10,9 +10,10 @@ import pytest
 from mvmnix.launch.network import proxying
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.dialler import Dialler
-from mvmnix.launch.network.messages import Ask, Reply
+from mvmnix.launch.network.messages import MOST, Ask, Reply, pair
 from mvmnix.launch.network.proxying import ProxyRefusedError, ask_for, may_be_proxy
 from mvmnix.launch.plan import Network, UpstreamProxy, parse_rules
+from mvmnix.privileges import received
 
 ASKED = b"CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n"
 
@@ -106,14 +107,25 @@ def test_where_a_proxy_may_be(address: str, *, may: bool) -> None:
     assert may_be_proxy(address) is may
 
 
+def dialled(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.socket | None]]:
+    """What a dialler with this proxy answers to each of these."""
+    plan = Network(parse_rules(["https://api.example.com"], []))
+    (answers, asked), (told, events) = pair(), pair()
+    with answers, asked, told, events:
+        dialler = Dialler(asked, events, Rules(plan), proxy)
+        for ask in asks:
+            dialler.dial(ask)
+            packet, found, _ = received(answers, MOST, 1)
+            yield Reply.parse(packet), socket.socket(fileno=found[0]) if found else None
+
+
 @pytest.mark.parametrize(
     ("answer", "code"), [(b"HTTP/1.1 200 ok\r\n\r\nhi", None), (b"HTTP/1.1 502 no\r\n\r\n", Denial.PROXY_REFUSED)]
 )
 def test_a_dialler_with_a_proxy(answer: bytes, code: Denial | None) -> None:
     """The name isn't resolved here: it has no address that this host could know."""
-    plan = Network(parse_rules(["https://api.example.com"], []))
     with socket.create_server(("127.0.0.1", 0)) as server:
-        dialler = Dialler(server, server, Rules(plan), UpstreamProxy("127.0.0.1", server.getsockname()[1]))
+        proxy = UpstreamProxy("127.0.0.1", server.getsockname()[1])
         said: list[bytes] = []
 
         def serve() -> None:
@@ -123,7 +135,10 @@ def test_a_dialler_with_a_proxy(answer: bytes, code: Denial | None) -> None:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        reply, connection = dialler.dial(Ask(7, "allow-1", "api.example.com", 443))
+        # what the rule doesn't allow isn't asked for
+        (reply, connection), (other, none) = dialled(
+            proxy, Ask(7, "allow-1", "api.example.com", 443), Ask(8, "allow-1", "other.example.com", 443)
+        )
         thread.join()
         assert (reply, said) == (Reply(7, code, "allow-1", "127.0.0.1"), [ASKED])
         assert (connection is None) == (code is not None)
@@ -131,14 +146,9 @@ def test_a_dialler_with_a_proxy(answer: bytes, code: Denial | None) -> None:
             connection.setblocking(True)
             assert connection.recv(10) == b"hi"
             connection.close()
-        # what the rule doesn't allow isn't asked for
-        assert dialler.dial(Ask(8, "allow-1", "other.example.com", 443))[0].code is Denial.NO_RULE
+        assert (other.code, none) == (Denial.NO_RULE, None)
 
 
 def test_a_proxy_that_is_nowhere_it_may_be() -> None:
-    plan = Network(parse_rules(["https://api.example.com"], []))
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        dialler = Dialler(ours, ours, Rules(plan), UpstreamProxy("169.254.169.254", 80))
-        reply, connection = dialler.dial(Ask(7, "allow-1", "api.example.com", 443))
-        assert (reply.code, reply.address, connection) == (Denial.ADDRESS_NOT_PUBLIC, "169.254.169.254", None)
+    ((reply, connection),) = dialled(UpstreamProxy("169.254.169.254", 80), Ask(7, "allow-1", "api.example.com", 443))
+    assert (reply.code, reply.address, connection) == (Denial.ADDRESS_NOT_PUBLIC, "169.254.169.254", None)
