@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = face(
         "child": "Pipe",
         "helper": "Sandbox",
         "helper_command": "Bounds WORK",
-        "trusted_executables": "Candidates check_program GIT locate program_identity",
+        "trusted_executables": "Candidates check_program GIT locate program_identity PYTHON",
         "subordinate_ids": "SubordinateIds",
         "uid_pool": "Lease UidPool",
     },

@@ -24,6 +24,8 @@ class Candidates:
 
 #: It reads flakes, and keeps checkpoints.
 GIT = Candidates("git", ("/usr/bin/git", "/run/current-system/sw/bin/git"), "apt-get install git")
+#: With its standard library: what reads strangers' bytes in a sandbox is our own code.
+PYTHON = Candidates("Python 3", ("/usr/bin/python3", "/usr/bin/python3.13"), "apt-get install python3")
 
 
 def locate(candidates: Candidates) -> str:

@@ -19,7 +19,7 @@ from typing import override
 
 import pytest
 
-from mvmnix.builder.fetch.downloads import PYTHON, downloaded
+from mvmnix.builder.fetch.downloads import downloaded
 from mvmnix.builder.fetch.registries import FILES, Command, Silent
 from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured
 from mvmnix.builder.pins.apt_settings import AptSettings
@@ -29,6 +29,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
 from mvmnix.private_dirs import Directory
 from mvmnix.process import ProcessError
+from mvmnix.sandbox import PYTHON
 from mvmnix.sandbox.helper import Bounds
 from mvmnix.store import Cache, Store
 

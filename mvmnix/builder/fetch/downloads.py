@@ -19,9 +19,8 @@ from mvmnix import process
 from mvmnix.builder.fetch.registries import FILES, INPUT, PROXY_PORT, Command
 from mvmnix.builder.fetch.routes import Route
 from mvmnix.builder.fetch.socks_proxy import Gateway
-from mvmnix.sandbox import Bounds, Candidates, Sandbox, locate
+from mvmnix.sandbox import PYTHON, Bounds, Sandbox, locate
 
-PYTHON: Final = Candidates("Python 3", ("/usr/bin/python3", "/usr/bin/python3.13"), "apt-get install python3-minimal")
 #: Runs in the sandbox: sends its listening socket out, runs the client, writes out the files that were named.
 _INSIDE: Final = """
 import os, shutil, socket, stat, sys

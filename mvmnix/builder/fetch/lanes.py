@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix import process
-from mvmnix.builder.fetch.downloads import PYTHON
 from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import Kind, Work
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox import Bounds, Pipe, Sandbox
+from mvmnix.sandbox import PYTHON, Bounds, Pipe, Sandbox
 
 _CODE: Final = "/worker"
 _INSIDE: Final = f"{_CODE}/{'/'.join(packets.__name__.split('.')[:-1])}"

@@ -18,10 +18,9 @@ from mvmnix.launch.network import namespace_setup
 from mvmnix.launch.network.rules import Taken, ruleset
 from mvmnix.privileges import client, received
 from mvmnix.process import is_readable
-from mvmnix.sandbox import Candidates, locate
+from mvmnix.sandbox import PYTHON, Candidates, locate
 from mvmnix.store import memfd
 
-PYTHON: Final = Candidates("Python 3", ("/usr/bin/python3", "/usr/bin/python3.13"), "apt-get install python3-minimal")
 NFT: Final = Candidates("nft", ("/usr/sbin/nft", "/run/current-system/sw/bin/nft"), "apt-get install nftables")
 #: Connections into the guest at a time: their sockets are made in the namespace while there is a process in it.
 INBOUND: Final = 64

@@ -15,9 +15,7 @@ from typing import Final
 import mvmnix
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.vmm import HypervisorProcess, Invocation, Jail, NetworkService, ProcessSandbox, ServiceProcess
-from mvmnix.sandbox import Candidates
 
-PYTHON: Final = Candidates("Python 3", ("/usr/bin/python3", "/usr/bin/python3.13"), "apt-get install python3")
 _CODE: Final = "/code"
 #: asyncio does without ssl where there is none, and is imported sooner.
 _START: Final = f"""

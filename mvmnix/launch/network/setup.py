@@ -24,7 +24,6 @@ from mvmnix.launch.network.network_process import (
     DIALLER_MEMORY,
     GATEWAY_MEMORY,
     LIBRARIES,
-    PYTHON,
     NetworkProcess,
     code,
     settings,
@@ -34,7 +33,7 @@ from mvmnix.launch.network.rules import taken_by
 from mvmnix.launch.plan import Network
 from mvmnix.launch.vmm import Jail, NetworkAttachment, NetworkService
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import locate
+from mvmnix.sandbox import PYTHON, locate
 from mvmnix.store import memfd
 from mvmnix.strict import MalformedError
 
