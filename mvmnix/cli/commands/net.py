@@ -1,5 +1,7 @@
 """`mvm net`: shows the network that a plan gives a guest, and says what its rules make of a connection."""
 
+import re
+
 import click
 
 from mvmnix.api import (
@@ -26,7 +28,7 @@ _PLAN = click.argument("plan", metavar="MACHINE|PLAN", shell_complete=any_machin
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 #: The exit code for what the rules refuse; mvm's own failures have others.
 _REFUSED = 1
-_LARGEST_PORT = 65_535
+_LARGEST_PORT, _PORT = 65_535, re.compile(r"[1-9][0-9]{0,4}")
 _NO_DEVICE = "the guest has no network device"
 
 
@@ -124,7 +126,7 @@ def explain(code: str, as_json: bool) -> None:
 def _host_and_port(text: str) -> tuple[str, int]:
     """Raises ValueError."""
     host, colon, port = text.rpartition(":")
-    if not (colon and port.isascii() and port.isdecimal() and 0 < int(port[:6]) <= _LARGEST_PORT):
+    if not colon or _PORT.fullmatch(port) is None or int(port) > _LARGEST_PORT:
         raise ValueError(f"not HOST:PORT: {text[:80]!r}")
     return host, int(port)
 

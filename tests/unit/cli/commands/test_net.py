@@ -100,7 +100,7 @@ def test_a_refusal_says_which_option_would_allow_it(settled: Station, plan: Path
 
 
 @pytest.mark.parametrize(
-    "target", ["api.example.com", "api.example.com:", "a:0", "a:65536", "a:x", ":٣", "a:4294967739"]
+    "target", ["api.example.com", "api.example.com:", "a:0", "a:65536", "a:x", ":٣", "a:4294967739", "a:0443"]
 )
 def test_what_is_no_target(settled: Station, plan: Path, target: str) -> None:
     said = settled.mvm("net", "test", plan, target)
