@@ -261,22 +261,23 @@ class Gateway:
         self._events.tell(closed)
 
     async def _serve(self, guest: socket.socket) -> None:
-        address, port = guest.getsockname()
+        (address, port), rule = guest.getsockname(), ""
         try:
             target = self._targets.get((address, port))
             if target is None:
                 target = self._target(IPv4Address(address), port)
                 if len(self._targets) < _KNOWN:
                     self._targets[address, port] = target
+            rule = target.rules[0].id
             await self._admitted(guest, target)
         except DeniedError as denied:
-            host = self._asked_for(address)
+            host, denied.rule = self._asked_for(address), denied.rule or rule
             self._tell_denied(denied, host, port)
             verdict = Verdict(allowed=False, rule=denied.rule, code=denied.code)
             await refuse(guest, denied, sentence(verdict, host, port, denied.protocol, denied.method))
         except MemoryError:
             reset(guest)
-            self._tell_denied(DeniedError(Denial.GATEWAY_BUSY), self._asked_for(address), port)
+            self._tell_denied(DeniedError(Denial.GATEWAY_BUSY, rule), self._asked_for(address), port)
         except OSError:
             reset(guest)
 

@@ -17,12 +17,12 @@ import pytest
 from mvmnix.launch.jail.network_sandbox import NetworkSandbox
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import Ask, NetworkEvent, NetworkEventKind, Reply, network_bytes, pair
-from mvmnix.launch.network.network_process import DESCRIPTORS, DIALLER_MEMORY, PYTHON, NetworkProcess, code
+from mvmnix.launch.network.network_process import DESCRIPTORS, DIALLER_MEMORY, NetworkProcess, code
 from mvmnix.launch.plan import Network
 from mvmnix.launch.plan.network import parse_rules
 from mvmnix.launch.vmm import NetworkService
 from mvmnix.privileges import received
-from mvmnix.sandbox import locate
+from mvmnix.sandbox import PYTHON, locate
 from mvmnix.store import memfd
 from tests.hostile.network.corpus import allowed, assert_verdict, verdicts
 from tests.hostile.network.servers import full_server

@@ -47,7 +47,7 @@ def _get(*lines: str, path: str = "/", host: str = API, method: str = "GET", bod
     return "\r\n".join(head).encode("latin-1") + body
 
 
-_BAD, _HOST = denied(Denial.BAD_HTTP), denied(Denial.HOST_MISMATCH)
+_BAD, _HOST = denied(Denial.BAD_HTTP, "api"), denied(Denial.HOST_MISMATCH, "api")
 _PATH, _METHOD = denied(Denial.PATH, "paths"), denied(Denial.METHOD, "paths")
 _PROTOCOL = denied(Denial.PROTOCOL, "api")
 _CHUNKED = "Transfer-Encoding: chunked"
@@ -62,7 +62,12 @@ FIRST = [
     # Host
     Request("another Host", _get(host="evil.example.org"), _HOST),
     Request("another allowed Host", _get(host=PATHS), _HOST),
-    Request("another Host below the same wildcard", _get(host="b.wild.example.com"), _HOST, "a.wild.example.com"),
+    Request(
+        "another Host below the same wildcard",
+        _get(host="b.wild.example.com"),
+        denied(Denial.HOST_MISMATCH, "wild"),
+        "a.wild.example.com",
+    ),
     Request("a Host that ends as the allowed one", _get(host="evil-api.example.com"), _HOST),
     Request("a Host that begins as the allowed one", _get(host="api.example.com.evil.org"), _HOST),
     Request("another port in its Host", _get(host=f"{API}:8080"), _HOST),

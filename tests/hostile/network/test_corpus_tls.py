@@ -54,7 +54,7 @@ class Hello:
     portion: int = 65536
 
 
-_BAD = denied(Denial.BAD_CLIENT_HELLO)
+_BAD = denied(Denial.BAD_CLIENT_HELLO, "api")
 _OTHER = denied(Denial.SNI_MISMATCH, "api")
 _HIDDEN = denied(Denial.ECH, "api")
 _LATE = (KEYS, os.urandom(1216))
