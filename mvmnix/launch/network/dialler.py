@@ -1,7 +1,7 @@
 """Connects where the plan's rules lead, in the host's network, for a gateway that may have been taken over.
 
-It runs in a sandbox of its own (sandbox.py) and reads asks of a fixed shape (messages.py) and what the host's resolver
-answers; nothing that a guest or a server wrote.
+It runs in a sandbox of its own (jail/network_sandbox.py) and reads asks of a fixed shape (messages.py) and what the
+host's resolver answers; nothing that a guest or a server wrote.
 
 1. The rule with that id allows that host and port. What doesn't is a breach: the gateway asks for nothing else.
 2. The name is resolved here, now, by the host's resolver. All of its addresses are judged, by the same code as the
@@ -31,10 +31,12 @@ from mvmnix.launch.plan import UpstreamProxy
 from mvmnix.strict import MalformedError
 
 #: Asks that are done at a time.
-_WORKERS: Final = 48
+_WORKERS: Final = 120
 #: Verdicts that are known from asks before; each depends on the plan alone.
 _KNOWN: Final = 1024
 _STACK: Final = 512 << 10
+#: Addresses that no host has (RFC 5737, RFC 3849).
+_NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
 class Dialler:
@@ -45,7 +47,7 @@ class Dialler:
     ) -> None:
         self._asked, self._events, self._proxy = asked, events, proxy
         self._admits, self._reaches = lru_cache(_KNOWN)(rules.admits), lru_cache(_KNOWN)(rules.reaches)
-        #: Who has it reads the next ask.
+        #: The thread that holds it reads the next ask.
         self._turn = threading.Lock()
         self._counting = threading.Lock()
         self._threads = self._idle = 1
@@ -172,11 +174,26 @@ def _resolved(host: str, port: int) -> Sequence[str]:
 
 
 def _is_own(address: str) -> bool:
-    """Whether it is an address of this host: the kernel takes such a one as the source too, and sends nothing here."""
+    """Whether it is an address of this host: a socket can have it.
+
+    Where sockets can have any (ip-sysctl, ip_nonlocal_bind), it is told from others by the kernel's choice of it as the
+    source, too; that isn't so for an address beside another one of the same network.
+    """
+    if not _can_have(address):
+        return False
+    if not _can_have(_NOBODYS[family(address)]):
+        return True
     with suppress(OSError), socket.socket(family(address), socket.SOCK_DGRAM) as one:
         one.connect((address, 9))
         return str(one.getsockname()[0]) == _plain(address)
     return False  # it has no route, so it won't be connected to either
+
+
+def _can_have(address: str) -> bool:
+    with suppress(OSError), socket.socket(family(address), socket.SOCK_DGRAM) as one:
+        one.bind((address, 0))
+        return True
+    return False
 
 
 def main(network: int, asked: int, events: int) -> None:

@@ -14,8 +14,9 @@ _FASTOPEN: Final = int(socket.MSG_FASTOPEN)
 _CONNECTED: Final = {"sendto": only(3, _FASTOPEN, [0]), "sendmsg": only(2, _FASTOPEN, [0])}
 #: The gateway accepts from sockets that listen already, and carries bytes. asyncio wakes itself by a pair.
 _GATEWAY: Final = names("accept4 splice")
-#: The dialler resolves names and connects. The C library's resolver asks for A and AAAA at once (sendmmsg).
-_DIALLER: Final = names("connect sendmmsg")
+#: The dialler resolves names and connects; by bind(2) it learns which addresses are this host's, and there is no
+#: listen(2). The C library's resolver asks for A and AAAA at once (sendmmsg).
+_DIALLER: Final = names("bind connect sendmmsg")
 
 GATEWAY: Final = Profile(
     allowed=(common.ORDINARY | _GATEWAY).difference(_CONNECTED),

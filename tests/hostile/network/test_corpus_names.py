@@ -15,7 +15,7 @@ from mvmnix.launch.network.namespace_setup import GATEWAY
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied
 from tests.hostile.network.servers import Answers, NameServer
 from tests.hostile.network.test_connections import echo
-from tests.hostile.network.world import HOST, HOST6, OTHER, PUBLIC, Server, World, world
+from tests.hostile.network.world import HOST, HOST6, HOST6_TOO, HOST_TOO, OTHER, PUBLIC, Server, World, world
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -156,6 +156,8 @@ LEADS = [
     _to("former 6to4 relays", "192.88.99.1"),
     _to("the host's own public address", HOST),
     _to("the host's own public address, IPv6", HOST6),
+    _to("an address of the host beside another of its network", HOST_TOO),
+    _to("an address of the host beside another of its network, IPv6", HOST6_TOO),
     Lead(
         "public and private addresses, the private one last",
         "mixed.to",

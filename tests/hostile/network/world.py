@@ -36,8 +36,10 @@ from tests.hostile.stand_in import jail
 #: Servers of the world: addresses that are global, and here they are a namespace's own.
 PUBLIC = "93.184.216.34"
 OTHER = "151.101.1.140"
-#: The host's own global addresses, and those of its next hop.
+#: The host's own global addresses, and those of its next hop; and one that it has beside another of the same network.
 HOST, HOST6 = "185.199.108.9", "2a04:4e42::9"
+HOST_TOO, HOST6_TOO = "185.199.110.10", "2600:9000:1::10"
+_BESIDE = ("185.199.110.9/24", f"{HOST_TOO}/24", "2600:9000:1::9/64", f"{HOST6_TOO}/64")
 _NEXT, _NEXT6 = "185.199.108.8", "2a04:4e42::8"
 _TUNSETIFF = 0x400454CA
 _FLAGS = 0x0002 | 0x1000 | 0x4000  # IFF_TAP | IFF_NO_PI | IFF_VNET_HDR
@@ -98,6 +100,9 @@ def own_network(addresses: Sequence[str]) -> Iterator[None]:
             for one in addresses:
                 ip("address", "add", one, "dev", "lo", *(("nodad",) if ":" in one else ()))
         _address_link("uplink", HOST, HOST6)
+        for one in _BESIDE:
+            # one by IPv6 isn't chosen as a source, to which nothing here leads back
+            ip("address", "add", one, "dev", "uplink", *(("nodad", "preferred_lft", "0") if ":" in one else ()))
         ip("route", "add", "default", "via", _NEXT)
         ip("-6", "route", "add", "default", "via", _NEXT6)
         before = dict(_BEYOND)
