@@ -32,6 +32,8 @@ from mvmnix.launch.plan import (
     covers_name,
     host_kind,
     host_name,
+    is_private_name,
+    parse_rules,
 )
 
 
@@ -350,6 +352,9 @@ def _name(text: str) -> str | None:
 def missing_flag(host: str, port: int, protocol: Protocol | None = None, *, method: str = "") -> str:
     """The option that would allow it in a new plan; "" where no option would.
 
+    It is for a person to type, and a guest may have chosen all of it but the port: what isn't a rule, which has nothing
+    that means anything to a shell, is no option.
+
     >>> missing_flag("api.example.com", 443), missing_flag("10.0.0.7", 22)
     ('--allow https://api.example.com', '--allow tcp:10.0.0.7:22,acknowledge=private-addresses')
     """
@@ -367,8 +372,13 @@ def _missing_name(host: str, port: int, protocol: Protocol | None, method: str) 
     if (name := _name(host)) is None:
         return ""
     wanted = protocol or {443: Protocol.HTTPS, 80: Protocol.HTTP}.get(port, Protocol.TCP)
-    if wanted.usual_port is None:
-        return f"--allow {wanted}:{name}:{port}"
     at = "" if wanted.usual_port == port else f":{port}"
-    limited = f",method={method}" if method and wanted is Protocol.HTTP else ""
-    return f"--allow {wanted}://{name}{at}{limited}"
+    target = f"{wanted}://{name}{at}" if wanted.usual_port is not None else f"{wanted}:{name}{at}"
+    words = [f"method={method}"] if method and wanted is Protocol.HTTP else []
+    words += [f"acknowledge={Acknowledgement.PRIVATE_ADDRESSES}"] if is_private_name(name) else []
+    found = ",".join([target, *words])
+    try:
+        parse_rules([found], [])
+    except ValueError:  # not a method, or the guest's own name
+        return ""
+    return f"--allow {found}"

@@ -10,12 +10,19 @@ from typing import Final
 
 from mvmnix.addresses import AddressKind, kinds_within, metadata_within
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan import Acknowledgement, Action, HostKind, Network, NetworkRule, covered_range, host_kind
+from mvmnix.launch.plan import (
+    Acknowledgement,
+    Action,
+    HostKind,
+    Network,
+    NetworkRule,
+    covered_range,
+    host_kind,
+    is_private_name,
+)
 
 #: Shorter prefixes stand for more addresses than any one network has (the largest blocks of RFC 1466).
 _SHORTEST: Final = 8
-#: Top-level names of private networks (RFC 6762, section 3 and appendix G; ICANN's `internal`). `home.arpa`: RFC 8375.
-_PRIVATE: Final = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "private"})
 #: What an acknowledged rule may name; a range of other kinds alone would let nothing through.
 _DIALLED: Final = frozenset({AddressKind.PUBLIC, AddressKind.PRIVATE, AddressKind.SHARED, AddressKind.METADATA})
 
@@ -53,18 +60,6 @@ def _risks(rule: NetworkRule) -> Iterator[tuple[Acknowledgement | None, str]]:
         yield Acknowledgement.PRIVATE_ADDRESSES, f"{rule.host} is a name of a private network"
     if (covered := covered_range(rule.host)) is not None:
         yield from _risks_of_range(covered)
-
-
-def is_private_name(host: str) -> bool:
-    """Whether no public resolver knows a name, or names below a suffix: it has one label, or ends like a private one.
-
-    >>> is_private_name("pypi"), is_private_name("*.corp.internal"), is_private_name("example.com")
-    (True, True, False)
-    """
-    if host_kind(host) not in {HostKind.NAME, HostKind.WILDCARD}:
-        return False
-    labels = host.split(".")
-    return len(labels) == 1 or labels[-1] in _PRIVATE or labels[-2:] == ["home", "arpa"]
 
 
 def _risks_of_range(covered: IPv4Network) -> Iterator[tuple[Acknowledgement | None, str]]:

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = face(
         ),
         "network": ("Acknowledgement Action Network NetworkRule parse_rules Protocol RuleLimits WhenGatewayEnds"),
         "network_endpoints": "PublishedPort UpstreamProxy",
-        "network_hosts": "covered_range covers_name host_kind host_name HostKind is_address",
+        "network_hosts": "covered_range covers_name host_kind host_name HostKind is_address is_private_name",
         "plan": "Accelerator Plan plan_statement PREDICATE_TYPE",
         "secret_reference": (
             "kinds_digest LARGEST_SECRET LARGEST_SECRETS MOST_SECRETS Secret SecretReference SecretSource SecretTarget"

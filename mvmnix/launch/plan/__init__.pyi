@@ -26,7 +26,15 @@ from mvmnix.launch.plan.network import (
     parse_rules,
 )
 from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
-from mvmnix.launch.plan.network_hosts import HostKind, covered_range, covers_name, host_kind, host_name, is_address
+from mvmnix.launch.plan.network_hosts import (
+    HostKind,
+    covered_range,
+    covers_name,
+    host_kind,
+    host_name,
+    is_address,
+    is_private_name,
+)
 from mvmnix.launch.plan.plan import PREDICATE_TYPE, Accelerator, Plan, plan_statement
 from mvmnix.launch.plan.secret_reference import (
     LARGEST_SECRET,
@@ -91,6 +99,7 @@ __all__ = [
     "host_kind",
     "host_name",
     "is_address",
+    "is_private_name",
     "is_within",
     "kernel_command_line",
     "kinds_digest",

@@ -16,6 +16,8 @@ _WILD: Final = "*."
 _LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 #: What every resolver answers with a loopback address (RFC 6761, section 6.3): in a guest its own, never the host's.
 _LOCAL: Final = "localhost"
+#: Top-level names of private networks (RFC 6762, section 3 and appendix G; ICANN's `internal`). `home.arpa`: RFC 8375.
+_PRIVATE: Final = frozenset({"corp", "home", "internal", "intranet", "lan", "local", "private"})
 
 
 class HostKind(StrEnum):
@@ -108,6 +110,18 @@ def is_address(text: str) -> bool:
 def is_local(name: str) -> bool:
     """Whether a name is one of the machine that asks, whatever resolver it asks (RFC 6761, section 6.3)."""
     return name == _LOCAL or name.endswith("." + _LOCAL)
+
+
+def is_private_name(host: str) -> bool:
+    """Whether no public resolver knows a name, or names below a suffix: it has one label, or ends like a private one.
+
+    >>> is_private_name("pypi"), is_private_name("*.corp.internal"), is_private_name("example.com")
+    (True, True, False)
+    """
+    if host_kind(host) not in {HostKind.NAME, HostKind.WILDCARD}:
+        return False
+    labels = host.split(".")
+    return len(labels) == 1 or labels[-1] in _PRIVATE or labels[-2:] == ["home", "arpa"]
 
 
 def covers_name(host: str, name: str) -> bool:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mvmnix.addresses import AddressKind, kind_of
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag, refused
+from mvmnix.launch.network.risk_checks import refuse_unacknowledged
 from mvmnix.launch.plan import Acknowledgement, Action, Network, NetworkRule, Protocol, PublishedPort, parse_rules
 
 METADATA = "169.254.169.254"
@@ -402,14 +403,27 @@ def test_a_verdict_is_one_or_the_other(allowed: bool, rule: str, code: Denial | 
         (METADATA, 80, None, f"--allow tcp:{METADATA}:80,acknowledge=metadata"),
         ("127.0.0.1", 80, None, ""),
         ("198.18.0.1", 80, None, ""),
+        ("registry", 443, None, "--allow https://registry,acknowledge=private-addresses"),
+        ("db.internal", 5432, None, "--allow tcp:db.internal:5432,acknowledge=private-addresses"),
+        ("x.localhost", 443, None, ""),
         ("a b", 80, None, ""),
     ],
 )
 def test_the_option_that_would_allow_it(host: str, port: int, protocol: Protocol | None, flag: str) -> None:
     assert missing_flag(host, port, protocol) == flag
     if flag:
-        Network(parse_rules([flag.removeprefix("--allow ")], []))
-    assert missing_flag("a.example", 80, method="PUT") == "--allow http://a.example,method=PUT"
+        refuse_unacknowledged(Network(parse_rules([flag.removeprefix("--allow ")], [])))
+
+
+@pytest.mark.parametrize("method", ["PUT", "M-SEARCH"])
+def test_the_option_for_a_method(method: str) -> None:
+    assert missing_flag("a.example", 80, method=method) == f"--allow http://a.example,method={method}"
+
+
+@pytest.mark.parametrize("method", ["GET`reboot`", "GET|sh", "put", "CONNECT", "$(id)", "'"])
+def test_what_a_guest_calls_a_method_is_no_option(method: str) -> None:
+    """A person may have a shell read it."""
+    assert missing_flag("a.example", 80, method=method) == ""
 
 
 LABEL = st.sampled_from(["a", "b", "evil", "x-a", "ab"])
