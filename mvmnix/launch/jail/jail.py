@@ -73,7 +73,7 @@ class BubblewrapJail(Jail):
     def network(self, service: NetworkService) -> NetworkSandbox:
         """A sandbox for it; `RefusedError` as `sandbox` says."""
         filter_ = seccomp.program(DIALLER if service.dials else GATEWAY)
-        limits = Limits.of_service(service.memory)
+        limits = Limits.of_network(service.memory)
         parts = self._parts(service.program, (), limits, own_uid=self._pool.belongs_to_root)
         return NetworkSandbox(parts, filter_, service)
 

@@ -71,6 +71,8 @@ class NetworkSandbox(BubblewrapSandbox):
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         return {
             **super().process_limits(),
+            # what it can't have, it refuses; beyond the group's memory the kernel would end it
+            resource.RLIMIT_DATA: self._service.memory,
             resource.RLIMIT_NOFILE: min(hard, self._service.descriptors),
             # bubblewrap writes them, in memory; what it starts has no file that it may write
             resource.RLIMIT_FSIZE: max(map(len, self._service.settings.values()), default=0),

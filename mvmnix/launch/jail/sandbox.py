@@ -32,8 +32,9 @@ _DEVICES: Final = 0.5
 _ADDRESSES: Final = 8192
 #: MiB of address space for a guest's memory that is mapped too, the most that a plan may name.
 _GUESTS: Final = 1 << 20
-#: Threads of a server of files.
+#: Threads of a server of files, and of a process of a network: the dialler's for names (launch/network/dialler.py).
 _SERVICE: Final = 64
+_NETWORK: Final = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class Limits:
     def of_service(cls, memory: int) -> Self:
         """For what serves or reads a directory, with so many bytes of memory; it maps the guest's besides."""
         return cls(GroupLimits(memory, _SERVICE, 1.0), memory + _ADDRESSES * _MIB + _GUESTS * _MIB)
+
+    @classmethod
+    def of_network(cls, memory: int) -> Self:
+        """For a process of a machine's network, with so many bytes of memory."""
+        return cls(GroupLimits(memory, _NETWORK, 1.0), memory + _ADDRESSES * _MIB)
 
     @classmethod
     def of(cls, spec: LaunchSpec, invocation: Invocation) -> Self:
