@@ -10,8 +10,9 @@
 
 import os
 import socket
+import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final, Self
 
@@ -32,7 +33,7 @@ from mvmnix.launch.network.published_ports import PublishedPorts
 from mvmnix.launch.network.rules import taken_by
 from mvmnix.launch.plan import Network
 from mvmnix.launch.vmm import Jail, NetworkAttachment, NetworkService
-from mvmnix.process import ProcessError
+from mvmnix.process import ProcessError, is_readable
 from mvmnix.sandbox import PYTHON, locate
 from mvmnix.store import memfd
 from mvmnix.strict import MalformedError
@@ -48,6 +49,8 @@ GUEST_NETWORK: Final = GuestNetwork(
 )
 #: Events that are read before anything else is looked at.
 _BATCH: Final = 256
+#: Seconds that a gateway has for the last of them.
+_LAST: Final = 1.5
 
 
 class MachineNetwork:
@@ -65,6 +68,7 @@ class MachineNetwork:
         self._ports = PublishedPorts(())
         #: Conversations with those that don't serve yet.
         self._starting: set[socket.socket] = set()
+        self._told: Callable[[NetworkEvent], None] = lambda _: None
         #: The guest's device, which is the hypervisor's.
         self._tap: int | None = None
 
@@ -153,6 +157,7 @@ class MachineNetwork:
     def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
         """Have `told` called with each event, and `ended` once one of the processes ends by itself."""
         over: list[None] = []
+        self._told = told
 
         def end() -> None:
             if not over:
@@ -162,7 +167,7 @@ class MachineNetwork:
                 ended()
 
         for each in self._ends:
-            loop.watch(each.fileno(), read=partial(self._heard, each, loop, told, end))
+            loop.watch(each.fileno(), read=partial(self._heard, each, loop, end))
         for one in self._processes:
             one.watch(loop, end)
         if self._namespace is not None:
@@ -181,30 +186,39 @@ class MachineNetwork:
     def _processes(self) -> tuple[NetworkProcess, ...]:
         return tuple(filter(None, (self._gateway, self._dialler)))
 
-    def _heard(
-        self, end: socket.socket, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]
-    ) -> None:
+    def _heard(self, end: socket.socket, loop: Loop, ended: Callable[[], None]) -> None:
+        if not self._hear(end):
+            loop.forget(end.fileno())
+            ended()
+
+    def _hear(self, end: socket.socket) -> bool:
+        """Take what there is to hear; whether there may be more."""
         for _ in range(_BATCH):
             try:
                 packet = end.recv(MOST)
                 if not packet:
-                    break
+                    return False
                 event = NetworkEvent.parse(packet)
             except BlockingIOError:
-                return
+                return True
             except (OSError, MalformedError):
-                break
+                return False
             if event.kind is NetworkEventKind.INBOUND_CLOSED:
                 self._ports.give_back(event.slot)
             if event.kind is NetworkEventKind.READY:
                 self._starting.discard(end)
-            told(event)
+            self._told(event)
             if event.kind is NetworkEventKind.BREACH:
-                break
-        else:
-            return
-        loop.forget(end.fileno())
-        ended()
+                return False
+        return True
+
+    def _hear_out(self, end: socket.socket) -> None:
+        """Have the gateway end, and take what it tells last: the bytes of connections that are open still."""
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + _LAST
+        while (left := until - time.monotonic()) > 0 and is_readable(end.fileno(), left) and self._hear(end):
+            pass
 
     def kill_soon(self) -> None:
         """End both, without waiting for that."""
@@ -239,4 +253,7 @@ class MachineNetwork:
             for end in self._ends:
                 if end.fileno() >= 0:
                     loop.forget(end.fileno())
+            if self._ends and self._gateway is not None and self._gateway.pid is not None and not self._starting:
+                self._hear_out(self._ends[0])
+        self._ends = []
         self._stack.close()

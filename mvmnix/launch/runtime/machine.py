@@ -154,13 +154,17 @@ class Machine:
         if network is not None and network.when_gateway_ends is WhenGatewayEnds.CONTINUE:
             self._guest.on_network_end = partial(self._take_network_event, GATEWAY_ENDED)
         elif network is not None:
-            self._guest.on_network_end = self._end_without_network
+            self._guest.on_network_end = self._network_ended
+
+    def _network_ended(self) -> None:
+        self._take_network_event(GATEWAY_ENDED)
+        self._end_without_network()
 
     def _take_network_event(self, event: NetworkEvent) -> None:
         try:
             self._observations.take_network_event(event)
         except (MvmnixError, OSError):
-            self._end_without_network()  # what isn't logged may not happen
+            self._end_without_network()  # what can't be logged goes no further
 
     def _end_without_network(self) -> None:
         self._break_off(HostAction.KILLED_ON_NETWORK_END)
@@ -344,7 +348,7 @@ class Machine:
 
     def _conclude(self) -> Ended:
         self._let_go()
-        self._observations.last_words = (*self._guest.process.last_words, *self._guest.shares.last_words)
+        self._observations.last_words = self._guest.last_words
         self._observations.child = self._guest.failure()
         self._observations.usage = self._guest.process.usage
         if self._lost is not None:

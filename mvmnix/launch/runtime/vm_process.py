@@ -273,6 +273,12 @@ class Guest:
         network = None if self.network is None else self.network.failure()
         return self.shares.failure() or network or (self.process.failure() if ended_itself else None)
 
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """What its processes complained about, escaped."""
+        network = () if self.network is None else self.network.last_words
+        return (*self.process.last_words, *self.shares.last_words, *network)
+
     def wait_network(self) -> None:
         """Wait until the guest's network serves it, or has ended, if it has one. Raises ChannelClosedError."""
         if self.network is None:
