@@ -1,6 +1,7 @@
 """Asks the dialler for connections, from the gateway: of one host so many at a time.
 
-A host may be slow to resolve or to answer: others have their turn meanwhile.
+A host may be slow to resolve or to answer: others have their turn meanwhile. One that hasn't answered for a moment has
+no more than so many connections that wait for their turn, since each of them is one of the machine's.
 """
 
 import asyncio
@@ -15,14 +16,44 @@ from mvmnix.launch.network.opening import DeniedError
 from mvmnix.privileges import received
 from mvmnix.strict import MalformedError
 
-#: Asks of one host that the dialler has at once, which is a third of those whose names it resolves at a time.
-_ASKS_OF_HOST: Final = 16
-#: Seconds until it has answered.
-_DIAL_SECONDS: Final = 75.0
+#: Asks of one host that the dialler has at once: it resolves many times as many names (dialler.py).
+_ASKS: Final = 8
+#: Connections that wait for a silent host's turns, and the seconds until it counts as one.
+_WAITING: Final = 64
+_SILENT: Final = 2.0
+#: Seconds until there is an answer, the turn's wait included.
+_SECONDS: Final = 75.0
 #: Of no use to what is done with a connection here, but for three questions to the kernel that it saves.
 _TCP: Final = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
 type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
+
+
+class _Host:
+    """A host's turns; when it answered last, in the loop's seconds; how many wait."""
+
+    def __init__(self, now: float) -> None:
+        self.turns = asyncio.Semaphore(_ASKS)
+        self.answered = now
+        self.waiting = 0
+
+    async def take_turn(self, end: float) -> bool:
+        """Wait for a turn; False where there is none until `end`, or too many wait for a silent host's."""
+        if not self.turns.locked():
+            return await self.turns.acquire()
+        loop = asyncio.get_running_loop()
+        self.waiting += 1
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(min(end, loop.time() + _SILENT)):
+                        return await self.turns.acquire()
+                except TimeoutError:
+                    silent = loop.time() - self.answered > _SILENT
+                    if loop.time() >= end or (silent and self.waiting > _WAITING):
+                        return False
+        finally:
+            self.waiting -= 1
 
 
 class DiallerClient:
@@ -33,7 +64,7 @@ class DiallerClient:
         self._end, self._gone = end, gone
         self._number = 0
         self._asked: dict[int, _Waiting] = {}
-        self._hosts = WeakValueDictionary[str, asyncio.Semaphore]()  # those that are being dialled
+        self._hosts = WeakValueDictionary[str, _Host]()  # those that are being dialled
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to it."""
@@ -59,16 +90,25 @@ class DiallerClient:
 
     async def dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
         """The address, and a connection to it. Raises DeniedError."""
-        turn = self._hosts.setdefault(host, asyncio.Semaphore(_ASKS_OF_HOST))
-        async with turn:
-            return await self._dial(rule, host, port)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        to = self._hosts.setdefault(host, _Host(begun))
+        if not await to.take_turn(begun + _SECONDS):
+            raise DeniedError(Denial.CONNECT_FAILED, rule)
+        asked = loop.time()
+        try:
+            return await self._dial(rule, host, port, begun + _SECONDS)
+        finally:
+            to.turns.release()
+            if (now := loop.time()) - asked < _SILENT:
+                to.answered = now
 
-    async def _dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
+    async def _dial(self, rule: str, host: str, port: int, end: float) -> tuple[str, socket.socket]:
         self._number = number = (self._number + 1) & 0xFFFFFFFF
         loop = asyncio.get_running_loop()
         waiting: _Waiting = loop.create_future()
         self._asked[number] = waiting
-        late = loop.call_later(_DIAL_SECONDS, _fail_late, waiting)
+        late = loop.call_at(end, _fail_late, waiting)
         try:
             self._end.send(Ask(number, rule, host, port).to_bytes())
             reply, connection = await waiting

@@ -18,6 +18,7 @@ that would allow it.
 """
 
 import asyncio
+import errno
 import importlib
 import socket
 import sys
@@ -43,10 +44,9 @@ from mvmnix.launch.network.opening import (
     refuse,
     speaks_http,
     speaks_tls,
-    write_all,
 )
 from mvmnix.launch.network.refused_packets import TCP, refused_packets
-from mvmnix.launch.network.relay import Pipes, Relay
+from mvmnix.launch.network.relay import Pipes, Relay, SpentError
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.sockets import keep_alive, reset
 from mvmnix.launch.network.synthetic import SyntheticAddresses
@@ -59,6 +59,8 @@ _QUESTIONS: Final = 64
 _EVENTS: Final = 4096
 #: Seconds for which events are gathered.
 _GATHER: Final = 0.01
+#: Seconds in which the supervisor is told the last of them.
+_LAST: Final = 1.0
 #: Seconds that are waited when there are no descriptors.
 _PAUSE: Final = 0.2
 #: Destinations that are known from connections before, and verdicts about hellos: each depends on the plan alone.
@@ -67,8 +69,8 @@ _KNOWN: Final = 1024
 _BATCH: Final = 64
 #: Bytes of what the kernel tells at a time.
 _TOLD: Final = 65_536
-#: What parses names and requests takes longer to import than all else. It is, by the first of them, or after so many
-#: seconds: an mvm that is installed anew meanwhile would take it away.
+#: What parses names and requests takes longer to import than all else: it is imported on first use, or after so many
+#: seconds, in case an upgrade of mvm replaces the files.
 _PARSERS: Final = ("resolver", "http_relay")
 _LATER: Final = 5.0
 _UNMETERED: Final = RuleMeter(RuleLimits(), time.monotonic)
@@ -105,7 +107,7 @@ class Events:
         self._end, self._gone = end, gone
         self._waiting: list[NetworkEvent] = []
         self._gathers = self._writes = False
-        self._room = asyncio.Event()
+        self._room, self._told = asyncio.Event(), asyncio.Event()
         self._room.set()
 
     def tell(self, event: NetworkEvent) -> None:
@@ -131,18 +133,32 @@ class Events:
                 self._writes = True
                 loop.add_writer(fd, self.flush)
         except OSError:
+            self._told.set()
             self._gone()
             return
         del self._waiting[:sent]
-        if not self._waiting and self._writes:
-            self._writes = False
-            loop.remove_writer(fd)
+        if not self._waiting:
+            self._told.set()
+            if self._writes:
+                self._writes = False
+                loop.remove_writer(fd)
         if len(self._waiting) < _EVENTS:
             self._room.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the supervisor reads what it is told."""
+        return self._room.is_set()
 
     async def room(self) -> None:
         """Wait until the supervisor has read some."""
         await self._room.wait()
+
+    async def all_told(self) -> None:
+        """Wait until it has been sent all of them."""
+        self._told.clear()
+        self.flush()
+        await self._told.wait()
 
 
 class Gateway:
@@ -169,17 +185,22 @@ class Gateway:
         keep_alive(self._sockets.connections)  # those that are accepted have it from there
         self._resolver.start(loop, self._sockets.datagrams)
         accepting = (
-            asyncio.create_task(self._accept(self._sockets.connections, self._serve, CONNECTIONS)),
-            asyncio.create_task(self._accept(self._sockets.questions, self._resolver.serve, _QUESTIONS)),
+            self._accept(self._sockets.connections, self._serve, CONNECTIONS),
+            self._accept(self._sockets.questions, self._resolver.serve, _QUESTIONS),
         )
+        self._open.update(map(asyncio.create_task, accepting))
         loop.add_reader(self._sockets.events.fileno(), self._handed_over)
         loop.add_reader(self._sockets.refused.fileno(), self._packets_refused)
         self._events.tell(NetworkEvent(NetworkEventKind.READY))
         loop.call_later(_LATER, _import_parsers)
         await self._ended.wait()
-        self._events.flush()
-        for task in accepting:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
             task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                await self._events.all_told()
 
     async def _accept(
         self, listener: socket.socket, serve: Callable[[socket.socket], Awaitable[None]], most: int
@@ -192,7 +213,10 @@ class Gateway:
         while True:
             await readable.wait()
             readable.clear()
-            await self._events.room()
+            if not self._events.has_room:
+                loop.remove_reader(listener.fileno())  # it stays readable
+                await self._events.room()
+                loop.add_reader(listener.fileno(), readable.set)
             for _ in range(_BATCH):
                 try:
                     connection, _ = listener.accept()
@@ -202,7 +226,7 @@ class Gateway:
                     if not short:
                         self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY))
                     short = True
-                    loop.remove_reader(listener.fileno())  # it stays readable
+                    loop.remove_reader(listener.fileno())
                     await asyncio.sleep(_PAUSE)
                     loop.add_reader(listener.fileno(), readable.set)
                     break
@@ -222,10 +246,10 @@ class Gateway:
             told = self._sockets.refused.recv(_TOLD)
         except OSError:  # ENOBUFS: some weren't heard (netlink(7))
             return
-        for packet in refused_packets(told):
+        for packet in refused_packets(told) if self._events.has_room else ():
             verdict = self._rules.refused_packet(packet.address, packet.port, tcp=packet.protocol == TCP)
             denied = DeniedError(verdict.code or Denial.NO_RULE, verdict.rule)
-            self._tell_denied(denied, str(packet.address), packet.port)
+            self._tell_denied(denied, self._asked_for(str(packet.address)), packet.port)
 
     def _handed_over(self) -> None:
         """A connection into the guest, of which both ends were connected by the supervisor (published_ports.py)."""
@@ -236,12 +260,17 @@ class Gateway:
         except OSError:
             packet, fds = b"", []
         ends = [socket.socket(fileno=fd) for fd in fds]
-        if not packet or len(ends) != 2:
-            for end in ends:
-                end.close()
+        if not packet:
             self._ended.set()
             return
-        task = asyncio.create_task(self._carry_in(HandedOver.parse(packet), *ends))
+        handed = HandedOver.parse(packet)
+        if len(ends) != 2:  # no descriptors are left
+            for end in ends:
+                reset(end)
+            self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY, port=handed.port))
+            self._events.tell(NetworkEvent(NetworkEventKind.INBOUND_CLOSED, port=handed.port, slot=handed.slot))
+            return
+        task = asyncio.create_task(self._carry_in(handed, *ends))
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
@@ -250,15 +279,17 @@ class Gateway:
         with suppress(OSError):
             keep_alive(client)
             keep_alive(guest)
-        await relay.run()
-        closed = NetworkEvent(
-            NetworkEventKind.INBOUND_CLOSED,
-            port=handed.port,
-            sent=relay.received.count,
-            received=relay.sent.count,
-            slot=handed.slot,
-        )
-        self._events.tell(closed)
+        try:
+            await relay.run()
+        finally:
+            closed = NetworkEvent(
+                NetworkEventKind.INBOUND_CLOSED,
+                port=handed.port,
+                sent=relay.received.count,
+                received=relay.sent.count,
+                slot=handed.slot,
+            )
+            self._events.tell(closed)
 
     async def _serve(self, guest: socket.socket) -> None:
         (address, port), rule = guest.getsockname(), ""
@@ -350,16 +381,18 @@ class Gateway:
             )
             self._events.tell(opened)
             refused, code = None, ""
-            with server:
-                try:
+            try:
+                with server:
                     refused = await relay.run(guest, server, first)
-                except EndedError as ended:
-                    code = ended.code
-                    reset(guest)
-                except OSError:
-                    reset(guest)
-            closed = replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=relay.sent, received=relay.received)
-            self._events.tell(closed)
+            except EndedError as ended:
+                code = ended.code
+                reset(guest)
+            except OSError:
+                reset(guest)
+            finally:
+                sent, received_ = relay.sent, relay.received
+                closed = replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received_)
+                self._events.tell(closed)
             if refused is not None:
                 refused.said = said
                 raise refused
@@ -379,17 +412,13 @@ class Gateway:
                 NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
             )
             self._events.tell(opened)
-            meter.take(len(said))
+            relay, code = Relay(guest, server, meter, self._pipes), ""
             try:
-                await write_all(server, said)
-            except OSError:
-                reset(server)
-                raise
-            relay = Relay(guest, server, meter, self._pipes)
-            error = await relay.run()
-            code = Denial.LIMIT_BYTES if isinstance(error, ConnectionAbortedError) else ""
-            sent, received_ = relay.sent.count + len(said), relay.received.count
-            self._events.tell(replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received_))
+                code = _code_of(await relay.run(said))
+            finally:
+                sent, received_ = relay.sent.count, relay.received.count
+                closed = replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received_)
+                self._events.tell(closed)
         finally:
             meter.close()
 
@@ -405,6 +434,13 @@ class Gateway:
         if rule.id not in self._meters:
             self._meters[rule.id] = RuleMeter(rule.limits, asyncio.get_running_loop().time)
         return self._meters[rule.id]
+
+
+def _code_of(error: OSError | None) -> str:
+    """Why a connection was ended here; "" where it wasn't."""
+    if isinstance(error, SpentError):
+        return Denial.LIMIT_BYTES
+    return Denial.GATEWAY_BUSY if error is not None and error.errno in {errno.EMFILE, errno.ENFILE} else ""
 
 
 def _import_parsers() -> None:

@@ -32,8 +32,8 @@ _POLITE: Final = 0.3
 _FAREWELL: Final = 1.0
 _PORTION: Final = 16 << 10
 _HANDSHAKE: Final = 22
-#: A method, whose end may be yet to come.
-_REQUEST: Final = re.compile(rb"[A-Z]{1,32}(?: |\Z)")
+#: A method as a rule may name it, whose end may be yet to come.
+_REQUEST: Final = re.compile(rb"[A-Z][A-Z-]{0,31}(?: |\Z)")
 #: Denials that aren't the guest's doing: a server that can't be reached.
 _UPSTREAM: Final = frozenset({Denial.RESOLVE_FAILED, Denial.CONNECT_FAILED})
 _ALERTS: Final = {Denial.SNI_MISMATCH: Alert.UNRECOGNIZED_NAME, Denial.NO_SNI: HelloFault.NO_SERVER_NAME.alert}

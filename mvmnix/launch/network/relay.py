@@ -25,6 +25,10 @@ _KEPT: Final = 16
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
+class SpentError(ConnectionAbortedError):
+    """The rule's bytes are spent."""
+
+
 class Meter(Protocol):
     """What a rule allows of bytes; both directions of all of its connections count together."""
 
@@ -83,6 +87,25 @@ class Direction:
         self._reads = True
         self._loop.add_reader(self._source.fileno(), self.advance)
 
+    async def begin_with(self, said: bytes) -> None:
+        """Begin with bytes that were read from the source already."""
+        self.count += len(said)
+        wait = self._meter.take(len(said))
+        if wait is None:
+            self._end(SpentError())
+            return
+        try:
+            if said:
+                await self._loop.sock_sendall(self._to, said)
+        except OSError as error:
+            self._end(error)
+            return
+        if wait > 0:
+            self._pause(wait)
+        else:
+            self.start()
+            self.advance()  # what the source said while the other was dialled is there already
+
     def advance(self) -> None:
         """Move what there is to read, once it was started."""
         moved = 0
@@ -105,7 +128,7 @@ class Direction:
         self._pipe, self._left = pipe, moved
         wait = self._meter.take(moved)
         if wait is None:
-            self._end(ConnectionAbortedError("the rule's bytes are spent"))
+            self._end(SpentError())
         elif not self._drained():
             self._read_no_more()
             self._writes = True
@@ -188,13 +211,13 @@ class Relay:
         self._timer: asyncio.TimerHandle | None = None
         self._seen = 0
 
-    async def run(self) -> OSError | None:
-        """Carry until both directions have ended; the error that ended them, if one did."""
+    async def run(self, said: bytes = b"") -> OSError | None:
+        """Carry until both directions have ended, what the guest has said before first; the error that ended them."""
         try:
             for one in (self.sent, self.received):
                 one.at_end = self._ended
-                one.start()
-            self.sent.advance()  # what a client said while the server was dialled is there already
+            self.received.start()
+            await self.sent.begin_with(said)
             return await self._done
         finally:
             if self._timer is not None:

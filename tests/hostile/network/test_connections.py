@@ -7,6 +7,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEventKind
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
+from tests.unit.launch.network.hellos import hello
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -42,6 +44,8 @@ _ALLOW = (
     "tcp:api.example.com:1000,bytes=1000",
     "tcp:api.example.com:1001,connections=1",
     "tcp:api.example.com:1002,rate=100KiB",
+    "tls:api.example.com:1003,bytes=1000",
+    "http://www.example.com:1004,method=M-SEARCH",
 )
 
 
@@ -320,6 +324,31 @@ def test_the_bytes_of_a_rule_end(here: World) -> None:
         with another, pytest.raises(ConnectionResetError):
             another.recv(1)
     assert here.event(NetworkEventKind.DENIED).code == Denial.LIMIT_BYTES
+
+
+def test_what_is_said_first_is_of_the_rules_bytes(here: World) -> None:
+    """200 hellos at once of more bytes than the rule has for all."""
+    address, got = str(here.resolve("api.example.com")), list[int]()
+
+    def serve(connection: socket.socket) -> None:
+        with suppress(ConnectionResetError):
+            while data := connection.recv(65536):
+                got.append(len(data))
+
+    with Server(PUBLIC, 1003, serve), ExitStack() as stack:
+        for one in [stack.enter_context(here.guest.connect(address, 1003)) for _ in range(200)]:
+            one.sendall(hello())
+        most = 1000 // len(hello())
+        here.until(lambda: sum(it.code == Denial.LIMIT_BYTES for it in here.events) == 200 - most)
+    assert 0 < sum(got) <= 1000
+
+
+def test_a_method_is_any_that_a_rule_may_name(here: World) -> None:
+    request = b"M-SEARCH / HTTP/1.1\r\nHost: www.example.com:1004\r\n\r\n"
+    with Server(PUBLIC, 1004, http), here.guest.connect(str(here.resolve("www.example.com")), 1004) as connection:
+        connection.sendall(request)
+        assert connection.recv(4096).endswith(b"you asked M-SEARCH / HTTP/1.1")
+        assert b"[method]" in _ask(here, "www.example.com", request.replace(b"M-SEARCH", b"GET"), 1004)
 
 
 def test_the_connections_of_a_rule(here: World) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from mvmnix.launch.jail.network_sandbox import NetworkSandbox
 from mvmnix.launch.network.decisions import Denial
+from mvmnix.launch.network.gateway import CONNECTIONS
 from mvmnix.launch.network.messages import Ask, NetworkEvent, NetworkEventKind, Reply, network_bytes, pair
 from mvmnix.launch.network.network_process import DESCRIPTORS, DIALLER_MEMORY, NetworkProcess, code
 from mvmnix.launch.plan import Network
@@ -95,7 +96,7 @@ class Limited:
         self._monkeypatch, self._where = monkeypatch, where
 
     @contextmanager
-    def world(self, which: int, limit: int, most: int) -> Iterator[tuple[World, str]]:
+    def world(self, which: int, limit: int, most: int, *ports: str) -> Iterator[tuple[World, str]]:
         """One, and the name's address, of which no verdict was told yet."""
         given = NetworkSandbox.process_limits
 
@@ -104,7 +105,8 @@ class Limited:
             return {**given(sandbox), **({limit: most} if is_it else {})}
 
         self._monkeypatch.setattr(NetworkSandbox, "process_limits", limits)
-        with world(self._where, _ALLOW, _DENY, hosts=_HOSTS) as here, Server(PUBLIC, 7, echo), Server(OTHER, 7, echo):
+        made = world(self._where, _ALLOW, _DENY, hosts=_HOSTS, ports=ports)
+        with made as here, Server(PUBLIC, 7, echo), Server(OTHER, 7, echo):
             address = str(here.resolve(NAME))
             here.turn()
             here.events.clear()
@@ -136,13 +138,29 @@ def test_a_gateway_without_descriptors(limited: Limited) -> None:
         assert here.ended == []
 
 
+def test_a_gateway_without_descriptors_for_a_connection_in(limited: Limited) -> None:
+    """It is reset, and the machine goes on."""
+    with limited.world(GATEWAY, resource.RLIMIT_NOFILE, 24, "18080:80") as (here, address), ExitStack() as stack:
+        with here.guest.inside():
+            stack.enter_context(socket.create_server(("0.0.0.0", 80)))
+        for one in [stack.enter_context(_begun(here, address)) for _ in range(20)]:
+            one.settimeout(0.2)
+            with suppress(OSError):
+                one.recv(20)
+        with socket.create_connection(("127.0.0.1", 18080)) as client:
+            here.until(lambda: any(it.kind is NetworkEventKind.INBOUND_CLOSED for it in here.events))
+            with suppress(ConnectionResetError):
+                assert client.recv(1) == b""
+        assert here.ended == []
+
+
 def test_a_dialler_without_descriptors(limited: Limited) -> None:
     """It can neither ask for a name's addresses nor connect, and says so."""
     with limited.world(DIALLER, resource.RLIMIT_NOFILE, 24) as (here, address), full_server(OTHER, 9):
         slow = [str(here.resolve(it)) for it in SLOW]
         with ExitStack() as stack:
             for number in range(32):
-                stack.enter_context(here.guest.connect(slow[number % 2], 9))
+                stack.enter_context(here.guest.connect(slow[number % len(slow)], 9))
             here.until(lambda: any(it.kind is NetworkEventKind.DENIED for it in here.events))
         here.until(lambda: _serves(here, address), 30)
         denied = {(it.rule, it.code) for it in verdicts(here) if it.kind is NetworkEventKind.DENIED}
@@ -158,12 +176,36 @@ def test_servers_that_never_answer(here: World) -> None:
     with full_server(OTHER, 9), ExitStack() as stack:
         for number in range(16 * len(SLOW)):
             stack.enter_context(here.guest.connect(slow[number % len(SLOW)], 9))
-        here.turn()
-        here.events.clear()
         with _begun(here, api) as connection:
             connection.settimeout(5)
             assert connection.recv(10) == b"hello"
-        assert_verdict(here, allowed("api", PUBLIC))
+        assert here.event(NetworkEventKind.OPENED).rule == "api"
+
+
+def test_a_server_that_never_answers_a_client_that_tries_again(here: World) -> None:
+    """More connections to it than a machine may have, each given up at once: others are served after a moment."""
+    api, slow = str(here.resolve(NAME)), str(here.resolve(SLOW[0]))
+    with full_server(OTHER, 9):
+        for _ in range(CONNECTIONS + 6):
+            with suppress(OSError):
+                here.guest.connect(slow, 9).close()
+            here.loop.turn(0)
+        here.until(lambda: any(it.code == Denial.CONNECT_FAILED for it in here.events))
+        here.until(lambda: _serves(here, api))
+        refused = {(it.rule, it.code) for it in verdicts(here) if it.kind is NetworkEventKind.DENIED}
+        assert refused <= {("", Denial.GATEWAY_BUSY), ("slow", Denial.CONNECT_FAILED)}
+        assert here.ended == []
+
+
+def test_what_is_open_at_the_end_has_its_bytes(here: World) -> None:
+    """And what was refused just before is told."""
+    with _begun(here, str(here.resolve(NAME))) as connection:
+        assert connection.recv(10) == b"hello"
+        assert here.resolve("other.example.org") is None
+        here.network.close(here.loop)
+    closed = [it for it in here.events if it.kind is NetworkEventKind.CLOSED]
+    assert [(it.rule, it.sent, it.received) for it in closed] == [("api", 5, 5)]
+    assert any(it.code == Denial.NO_RULE for it in here.events)
 
 
 def _memory(where: Path, which: int) -> int:

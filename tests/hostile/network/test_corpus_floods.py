@@ -143,7 +143,7 @@ def test_as_many_connections_as_a_machine_may_have(here: World, api: str) -> Non
                 one.sendall(b"x")
             for one in made:
                 assert one.recv(1) == b"x"
-            with here.guest.connect(api, 7) as more, pytest.raises(ConnectionResetError):
+            with pytest.raises(ConnectionResetError), here.guest.connect(api, 7) as more:
                 more.recv(1)
         here.turn()
         assert _counts(here) == {("opened", "echo", ""): CONNECTIONS, ("denied", "", Denial.GATEWAY_BUSY): 1}
