@@ -12,7 +12,10 @@ The gateway can't connect it to anything, and its namespace has no way but to th
 
 import ctypes
 import errno
+import fcntl
 import socket
+import sys
+import termios
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -31,6 +34,9 @@ _BACKLOG: Final = 128
 _SECONDS: Final = 10.0
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 16
+#: Seconds between two looks at what a guest has taken, and how many there are.
+_PAUSE: Final = 0.05
+_ENDING: Final = 1200
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 type HandOver = Callable[[HandedOver, socket.socket, socket.socket], None]
@@ -56,6 +62,7 @@ class PublishedPorts:
         self._stock: tuple[socket.socket, ...] = ()
         self._free: list[int] = []
         self._connecting: dict[int, _Connecting] = {}
+        self._ending: dict[int, Timer] = {}
         self._loop: Loop | None = None
         self._hand_over: HandOver = lambda *_: None
         self._tell: Tell = lambda _: None
@@ -129,10 +136,17 @@ class PublishedPorts:
         self.give_back(slot)
 
     def give_back(self, slot: int) -> None:
-        """The gateway is done with this connection."""
-        if 0 <= slot < len(self._stock) and slot not in self._free and slot not in self._connecting:
-            part(self._stock[slot])
-            self._free.append(slot)
+        """The gateway is done with this connection; the guest may still have to take what was said last."""
+        if 0 <= slot < len(self._stock) and slot not in (*self._free, *self._connecting, *self._ending):
+            self._part(slot, _ENDING)
+
+    def _part(self, slot: int, tries: int) -> None:
+        self._ending.pop(slot, None)
+        if tries and self._loop is not None and _unsent(self._stock[slot]):
+            self._ending[slot] = self._loop.after(_PAUSE, partial(self._part, slot, tries - 1))
+            return
+        part(self._stock[slot])
+        self._free.append(slot)
 
     def close(self) -> None:
         """Listen no more."""
@@ -146,6 +160,9 @@ class PublishedPorts:
             if self._loop is not None and self._stock[slot].fileno() >= 0:
                 self._loop.forget(self._stock[slot].fileno())
         self._connecting.clear()
+        for timer in self._ending.values():
+            timer.cancel()
+        self._ending.clear()
 
 
 _HINTS: Final = {
@@ -153,6 +170,17 @@ _HINTS: Final = {
     errno.EACCES: "ports below 1024 are root's: publish another one (sysctl net.ipv4.ip_unprivileged_port_start)",
     errno.EADDRNOTAVAIL: "name an address that this host has: ip address",
 }
+
+
+def _unsent(connection: socket.socket) -> int:
+    """Bytes that the peer hasn't acknowledged (tcp(7), SIOCOUTQ); 0 of a connection that is gone."""
+    count = bytearray(4)
+    try:
+        connection.getpeername()
+        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, count)
+    except OSError:
+        return 0
+    return int.from_bytes(count, sys.byteorder)
 
 
 def part(connection: socket.socket) -> None:

@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,27 @@ def test_more_connections_than_there_are_sockets_are_reset(tmp_path: Path) -> No
             client.recv(1)
         for one in held:
             one.close()
+
+
+def test_a_guest_that_takes_its_time_gets_all(tmp_path: Path) -> None:
+    """It ends its own side first: the connection is over for the gateway once all is on its way."""
+    got: list[int] = []
+
+    def slow(connection: socket.socket) -> None:
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.5)
+        got.append(len(read_all(connection)))
+
+    with world(tmp_path, [], ports=["8080:80"]) as here:
+        with here.guest.inside():
+            server = Server(GUEST, 80, slow)
+        with server, turning(here):
+            with socket.create_connection(("127.0.0.1", 8080), 10) as client:
+                client.sendall(bytes(3_000_000))
+            end = time.monotonic() + 20
+            while not got and time.monotonic() < end:
+                time.sleep(0.05)
+    assert got == [3_000_000]
 
 
 def test_a_port_that_another_has_is_refused() -> None:
