@@ -1,8 +1,9 @@
 """Answers a guest's questions of DNS, over UDP and TCP, from the plan's rules (resolver.py); asks no other server.
 
 1. A name that the rules resolve has one synthetic address, for the machine's life.
-2. Questions are counted, and bounded in a time: a guest that asks for more gets no answer, and it is told once.
-3. Of each name the first answer and the first refusal is an event, up to a bound; the rest is counted.
+2. Questions are bounded in a time: a guest that asks for more gets no answer.
+3. Of each name the first answer and the first refusal is an event, up to a bound for each of both. What is beyond it,
+   and that there were too many questions, is an event without a name, one in a second.
 
 What reads a question takes longer to import than all else here, so it isn't before it is needed (gateway.py).
 """
@@ -26,8 +27,9 @@ _BATCH: Final = 64
 #: Questions in a second, and at once.
 _RATE: Final = 500.0
 _BURST: Final = 2000.0
-#: Names that are told apart in events.
+#: Names that are told apart in events, of those that are answered and of those that aren't; seconds between others.
 _MOST: Final = 4096
+_BETWEEN: Final = 1.0
 #: Seconds for which a connection may say nothing (RFC 7766, section 6.2.3), and questions by one.
 _IDLE: Final = 10.0
 _QUESTIONS: Final = 1000
@@ -46,11 +48,11 @@ class NameServer:
     def __init__(self, rules: Rules, names: SyntheticAddresses, events: Told, clock: Callable[[], float]) -> None:
         self._rules, self._names, self._events, self._clock = rules, names, events, clock
         self._datagrams: socket.socket | None = None
-        self._seen: set[tuple[str, str]] = set()
+        self._answered, self._refused = set[tuple[str, str]](), set[tuple[str, str]]()
+        #: When an event without a name was told last.
+        self._nameless = clock() - _BETWEEN
         self._left, self._since = _BURST, clock()
         self._verdict: Verdict | None = None
-        #: How many questions there were.
-        self.questions = 0
 
     def start(self, loop: asyncio.AbstractEventLoop, datagrams: socket.socket) -> None:
         """Answer what comes by UDP."""
@@ -81,7 +83,6 @@ class NameServer:
 
     def answer(self, query: bytes) -> bytes:
         """The answer to one message; empty for none."""
-        self.questions += 1
         if not self._may_ask():
             self._once("", Denial.LIMIT_LOOKUPS, Verdict(allowed=False, code=Denial.LIMIT_LOOKUPS))
             return b""
@@ -117,9 +118,15 @@ class NameServer:
         self._once(reply.asked.name[:_LONGEST], verdict.code or "", verdict)
 
     def _once(self, name: str, code: str, verdict: Verdict) -> None:
-        if (name, code) in self._seen or len(self._seen) >= _MOST:
+        seen = self._answered if verdict.allowed else self._refused
+        if (name, code) in seen:
             return
-        self._seen.add((name, code))
+        if name and len(seen) < _MOST:
+            seen.add((name, code))
+        elif (now := self._clock()) - self._nameless >= _BETWEEN:
+            self._nameless, name = now, ""
+        else:
+            return
         kind = NetworkEventKind.NAME if verdict.allowed else NetworkEventKind.DENIED
         flag = missing_flag(name, _USUAL_PORT) if verdict.code is Denial.NO_RULE else ""
         self._events.tell(NetworkEvent(kind, rule=verdict.rule, code=code, name=name, flag=flag))

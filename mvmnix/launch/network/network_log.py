@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.network.messages import NetworkEvent
+from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read, show_time
@@ -46,8 +46,10 @@ class LoggedEvent:
     def text(self) -> str:
         """As a person reads it."""
         it = self.event
-        where = f"{it.name or it.address or '-'}{f':{it.port}' if it.port else ''}"
-        led = f" at {it.address}" if it.address and it.name else ""
+        port = f":{it.port}" if it.port else ""
+        is_in = it.kind in {NetworkEventKind.INBOUND, NetworkEventKind.INBOUND_CLOSED}
+        where = f"the guest{port}" if is_in else f"{it.name or it.address or '-'}{port}"
+        led = f" {'from' if is_in else 'at'} {it.address}" if it.address and (it.name or is_in) else ""
         by = f" by {it.rule}" if it.rule else ""
         code = f" [{it.code}]" if it.code else ""
         carried = f", {it.sent} bytes sent, {it.received} received" if it.sent or it.received else ""

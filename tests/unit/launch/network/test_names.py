@@ -51,7 +51,8 @@ def test_more_questions_than_there_may_be_get_no_answer() -> None:
     assert [(it.name, it.code) for it in denied] == [("", Denial.LIMIT_LOOKUPS)]
 
 
-def test_each_name_is_told_once_and_very_many_are_only_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_name_is_told_once_and_very_many_without_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names that are refused take no place of those that are answered; what is beyond is told once in a second."""
     monkeypatch.setattr("mvmnix.launch.network.names._MOST", 10)
     asking = Asking()
     for _ in range(3):
@@ -59,5 +60,10 @@ def test_each_name_is_told_once_and_very_many_are_only_answered(monkeypatch: pyt
         assert asking.ask("a.example.org") == dns.rcode.NXDOMAIN
     assert [(it.name, it.code) for it in asking.told] == [("a.example.com", ""), ("a.example.org", Denial.NO_RULE)]
     for number in range(20):
+        assert asking.ask(f"{number}.example.org") == dns.rcode.NXDOMAIN
+    assert [it.name for it in asking.told[2:]] == [*(f"{number}.example.org" for number in range(9)), ""]
+    asking.now, asking.told = 1.5, []
+    for number in range(20):
         assert asking.ask(f"{number}.example.com") == dns.rcode.NOERROR
-    assert len(asking.told) == 10
+    assert [it.name for it in asking.told] == [*(f"{number}.example.com" for number in range(9)), ""]
+    assert [(it.kind, it.rule) for it in asking.told] == [(NetworkEventKind.NAME, "allow-1")] * 10
