@@ -30,7 +30,7 @@ EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
     Denial.PORT_NOT_ALLOWED: Explanation("rules allow this host, but not this port of it", _PLAN_AGAIN),
     Denial.NOT_TCP: Explanation(
         "only TCP is carried, and DNS to the guest's own resolver",
-        "have the program use TCP: QUIC and ping have no road",
+        "have the program use TCP: QUIC and ping are not carried",
     ),
     Denial.PROTOCOL: Explanation(
         "the connection speaks another protocol than the rule names, or none that is known",

@@ -312,6 +312,7 @@ def test_no_frame_of_a_machine_comes_to_another(here: World, raw: RawSocket, tmp
         _told(raw, frame(_LAST))
         assert [it for it in there.frames(0.05) if _MARKER in it] == []
         there.close()
+        other.turn()
         assert verdicts(other) == []
 
 

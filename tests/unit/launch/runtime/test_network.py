@@ -17,6 +17,7 @@ from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.network_log import NEWER
 from mvmnix.launch.network.setup import MachineNetwork
 from mvmnix.launch.plan.network import Network, WhenGatewayEnds, parse_rules
+from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import NetworkAttachment
 from mvmnix.model import Digest
@@ -57,6 +58,11 @@ class PlayedNetwork(MachineNetwork):
     def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
         self.told, self.ended = told, ended
         loop.after(0.5, lambda: type(self).when_watched(self))
+
+    @property
+    @override
+    def last_words(self) -> tuple[str, ...]:
+        return ("gateway: MemoryError",)
 
     @override
     def release(self) -> None:
@@ -148,9 +154,23 @@ def test_a_machine_ends_with_its_gateway(here: House, played: list[PlayedNetwork
         machine = start_machine(plan, here.host())
         played[0].ended()
         ended = machine.wait()
+        kept = list(read_network_log(here.directory("machines"), machine.id))
+    assert [it.event.code for it in kept] == ["gateway-ended"]
     assert ended.reason is EndReason.NETWORK_ENDED
     assert not ended.reason.is_clean
     assert here.log()[-1].reasons == ("network-ended",)
+
+
+def test_what_the_gateway_complained_of_is_told(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PlayedNetwork, "is_starting", True)
+    PlayedNetwork.when_watched = lambda network: network.ended()
+    with (
+        here.plan(network=Network(RULES)) as plan,
+        pytest.raises(MachineFailedError, match="gateway: MemoryError") as failed,
+    ):
+        start_machine(plan, here.host())
+    assert failed.value.ended is not None
+    assert failed.value.ended.reason is EndReason.NETWORK_ENDED
 
 
 def test_a_machine_goes_on_without_network_where_its_plan_says_so(here: House, played: list[PlayedNetwork]) -> None:
