@@ -15,7 +15,7 @@ from tests.fuzz import seeds
 pytestmark = pytest.mark.integration
 
 #: So long each fuzzer runs here; `make fuzz` takes longer.
-SECONDS = int(os.environ.get("MVMNIX_FUZZ_SECONDS", "25"))
+SECONDS = int(os.environ.get("MVMNIX_FUZZ_SECONDS", "12"))
 HOUSE = Path(__file__).parents[2]
 AGENT = HOUSE / "modules" / "agent"
 TARGETS = HOUSE / "tests" / "fuzz"
