@@ -10,8 +10,13 @@ from mvmnix.sandbox.profiles import common
 from mvmnix.sandbox.profiles.profile import INT, Profile, names, only
 
 _FASTOPEN: Final = int(socket.MSG_FASTOPEN)
-#: Without connect(2) and MSG_FASTOPEN no socket that was handed in leads anywhere else (helpers.py, HELPERS_CONNECTED).
-_CONNECTED: Final = {"sendto": only(3, _FASTOPEN, [0]), "sendmsg": only(2, _FASTOPEN, [0])}
+#: Without connect(2) and MSG_FASTOPEN no socket that was handed in leads anywhere else (helpers.py, HELPERS_CONNECTED);
+#: nor do its packets without options of IPv4 and IPv6, of which a routing header is one (RFC 8754).
+_CONNECTED: Final = {
+    "sendto": only(3, _FASTOPEN, [0]),
+    "sendmsg": only(2, _FASTOPEN, [0]),
+    "setsockopt": only(1, INT, [socket.SOL_SOCKET, socket.IPPROTO_TCP]),
+}
 #: The gateway accepts from sockets that listen already, and carries bytes. asyncio wakes itself by a pair.
 _GATEWAY: Final = names("accept4 splice")
 #: The dialler resolves names and connects; by bind(2) it learns which addresses are this host's, and there is no

@@ -21,6 +21,7 @@ from mvmnix.sandbox.profiles.hypervisor import (
     HYPERVISOR_WITH_SHARES,
     HYPERVISOR_WITH_SHARES_AND_NETWORK,
 )
+from mvmnix.sandbox.profiles.network import GATEWAY
 from mvmnix.sandbox.profiles.profile import Argument, Profile, only
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.seccomp import ALLOW, ENOSYS, EPERM, I386, KILL, numbers, verdict
@@ -38,6 +39,7 @@ PROFILES = {
     "container": CONTAINER,
 }
 PROGRAMS = {name: seccomp.program(profile) for name, profile in PROFILES.items()}
+OF_GATEWAY = seccomp.program(GATEWAY)
 NUMBERS = numbers()
 each = pytest.mark.parametrize("name", PROFILES)
 each_but_a_container = pytest.mark.parametrize("name", [name for name in PROFILES if name != "container"])
@@ -137,6 +139,21 @@ def test_sockets_of_a_helper_and_of_nobody_else() -> None:
         assert {answer(name, "socket", family) for family in families - passed} == {EPERM}
     for name in PROFILES.keys() - expected.keys():
         assert {answer(name, "socket", family) for family in families} == {EPERM}
+
+
+@pytest.mark.parametrize(
+    ("level", "verdict_"),
+    [
+        (socket.SOL_SOCKET, ALLOW),
+        (socket.IPPROTO_TCP, ALLOW),
+        (socket.IPPROTO_IP, EPERM),
+        (socket.IPPROTO_IPV6, EPERM),
+        (socket.IPPROTO_RAW, EPERM),
+    ],
+)
+def test_a_gateway_changes_no_way_of_its_packets(level: int, verdict_: int) -> None:
+    """A routing header would send them to another host than the one that was dialled (ipv6(7), IPV6_RTHDR)."""
+    assert verdict(OF_GATEWAY, NUMBERS["setsockopt"], 3, level, 57) == verdict_
 
 
 def test_a_connected_socket_stays_connected_to_its_peer() -> None:
