@@ -328,10 +328,11 @@ def _server_name(data: bytes | None) -> str:
     name = names.vector(2, least=1)
     if names.rest:
         raise HelloRefusedError(HelloFault.SERVER_NAMES)
-    return _host_name(name)
+    return read_name(name)
 
 
-def _host_name(data: bytes) -> str:
+def read_name(data: bytes) -> str:
+    """A host name as a handshake may have it, in lower case (5). Raises HelloRefusedError."""
     if not data.isascii():
         raise HelloRefusedError(HelloFault.NAME_CHARACTERS)
     name = data.decode("ascii").lower()
