@@ -15,6 +15,7 @@ from typing import Final
 from mvmnix import process
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.network import namespace_setup
+from mvmnix.launch.network.published_ports import part
 from mvmnix.launch.network.rules import Taken, ruleset
 from mvmnix.privileges import client, received
 from mvmnix.process import is_readable
@@ -55,7 +56,9 @@ class Namespace:
             one.close()
 
     def close(self) -> None:
-        """Let go of all of it but the tap."""
+        """Let go of all of it but the tap; of connections without waiting for what their peers don't take."""
+        for one in self.inbound:
+            part(one)
         for one in (self.connections, self.questions, self.datagrams, self.refused, *self.inbound):
             one.close()
 

@@ -1,10 +1,12 @@
 """Connections into a guest, by a port that the plan publishes."""
 
+import os
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from mvmnix.launch.network.namespace_setup import GATEWAY, GUEST
 from mvmnix.launch.network.published_ports import PublishedPorts
 from mvmnix.launch.plan import PublishedPort
 from tests.hostile.network.test_connections import echo, read_all
-from tests.hostile.network.world import HOST, PUBLIC, Server, World, world
+from tests.hostile.network.world import HOST, PUBLIC, Server, World, ip, world
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -92,6 +94,43 @@ def test_a_guest_that_takes_its_time_gets_all(tmp_path: Path) -> None:
             while not got and time.monotonic() < end:
                 time.sleep(0.05)
     assert got == [3_000_000]
+
+
+def test_a_gateway_that_makes_its_sockets_wait_holds_up_no_supervisor(tmp_path: Path) -> None:
+    """Flags and options of a connection are its copies' too: it can have connect(2) and close(2) block."""
+    with world(tmp_path, [], ports=["8080:80"]) as here:
+        inbound = namespace_of(here).inbound
+        for one in inbound:
+            os.set_blocking(one.fileno(), True)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 3600))
+        over = threading.Event()
+
+        def silent_until(_connection: socket.socket) -> None:
+            over.wait(30)
+
+        with here.guest.inside():
+            silent = Server(GUEST, 80, silent_until)
+        with silent, ExitStack() as stack, socket.create_connection(("127.0.0.1", 8080), 10) as client:
+            stack.callback(over.set)
+            here.event(NetworkEventKind.INBOUND)
+            client.settimeout(1)
+            with suppress(TimeoutError):
+                while True:
+                    client.sendall(bytes(1 << 16))
+            with here.guest.inside():
+                ip("link", "set", "eth0", "down")  # a guest that answers nothing
+            with socket.create_connection(("127.0.0.1", 8080), 10):
+                begun = time.monotonic()
+                here.loop.turn(0.1)
+                here.network.close(here.loop)
+                assert time.monotonic() - begun < 10
+
+
+def namespace_of(here: World) -> namespace.Namespace:
+    """What a supervisor holds of it."""
+    found = here.network._namespace
+    assert found is not None
+    return found
 
 
 def test_a_port_that_another_has_is_refused() -> None:
