@@ -138,6 +138,8 @@ class NetworkEvent:
         if found is None:
             raise MalformedError("not an event of the gateway's or the dialler's")
         kind, rule, code, name, address, flag = (each.decode("ascii") for each in found.group(1, 2, 3, 4, 5, 6))
+        if code and code not in _CODES:
+            raise MalformedError("not an event of the gateway's or the dialler's")
         port, sent, received, slot = map(int, found.group(7, 8, 9, 10))
         if kind not in _KINDS or port > _LARGEST_PORT or max(sent, received) > _LARGEST_COUNT or slot > _LARGEST_SLOT:
             raise MalformedError("not an event of the gateway's or the dialler's")
@@ -171,13 +173,15 @@ _FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received",
 _LONGEST_FLAG: Final = 400
 _LARGEST_COUNT, _LARGEST_SLOT = 2**53 - 1, 2**16 - 1
 _KINDS: Final = frozenset(map(str, NetworkEventKind))
+_CODES: Final = frozenset(map(str, Denial))
 #: What a text is, where there is one.
 _TEXTS: Final = {
     "rule": r"[a-z0-9][a-z0-9.-]{0,63}",
     "code": r"[a-z-]{1,40}",
     "name": r"[!-~]{1,255}",
     "address": r"[0-9a-f:.]{2,45}",
-    "flag": f"[ -~]{{1,{_LONGEST_FLAG}}}",
+    # what a shell takes as it is: a person may type it
+    "flag": f"--allow [A-Za-z0-9:/.,=-]{{1,{_LONGEST_FLAG}}}",
 }
 _EVENT: Final = re.compile(
     "\0".join(
