@@ -15,6 +15,7 @@ has none (connecting.py). The threads take turns in reading asks; what more ther
 gateway refuses what that doesn't take.
 """
 
+import errno
 import os
 import socket
 import threading
@@ -35,6 +36,8 @@ _WORKERS: Final = 120
 #: Verdicts that are known from asks before; each depends on the plan alone.
 _KNOWN: Final = 1024
 _STACK: Final = 512 << 10
+#: Addresses of one name: judging each of thousands would take the time of other connections.
+_MOST_ADDRESSES: Final = 64
 #: Addresses that no host has (RFC 5737, RFC 3849).
 _NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
@@ -64,7 +67,10 @@ class Dialler:
         """A thread that can't go on ends the dialler, so that nothing waits for it."""
         try:
             while (ask := self._next()) is not None:
-                self.dial(ask)
+                try:
+                    self.dial(ask)
+                except MemoryError:
+                    self._reply(Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
                 with self._counting:
                     self._idle += 1
         finally:
@@ -165,35 +171,46 @@ def _plain(address: str) -> str:
 
 
 def _resolved(host: str, port: int) -> Sequence[str]:
-    """The addresses of a host, each once, in the resolver's order; none where it has none."""
+    """The addresses of a host, each once, in the resolver's order; none where it has none, or more than a host has."""
     try:
         found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return ()
-    return list(dict.fromkeys(str(place[0]) for *_, place in found))
+    addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+    return addresses if len(addresses) <= _MOST_ADDRESSES else ()
 
 
 def _is_own(address: str) -> bool:
-    """Whether it is an address of this host: a socket can have it.
+    """Whether it is an address of this host, which a socket can have; what can't be told counts as one.
 
     Where sockets can have any (ip-sysctl, ip_nonlocal_bind), it is told from others by the kernel's choice of it as the
     source, too; that isn't so for an address beside another one of the same network.
     """
-    if not _can_have(address):
-        return False
-    if not _can_have(_NOBODYS[family(address)]):
-        return True
-    with suppress(OSError), socket.socket(family(address), socket.SOCK_DGRAM) as one:
-        one.connect((address, 9))
-        return str(one.getsockname()[0]) == _plain(address)
-    return False  # it has no route, so it won't be connected to either
+    try:
+        if not _can_have(address):
+            return False
+        if not _can_have(_NOBODYS[family(address)]):
+            return True
+        with socket.socket(family(address), socket.SOCK_DGRAM) as one:
+            one.connect((address, 9))
+            return str(one.getsockname()[0]) == _plain(address)
+    except OSError as error:
+        return error.errno not in {
+            errno.ENETUNREACH,
+            errno.EHOSTUNREACH,
+        }  # without a route it isn't connected to either
 
 
 def _can_have(address: str) -> bool:
-    with suppress(OSError), socket.socket(family(address), socket.SOCK_DGRAM) as one:
-        one.bind((address, 0))
-        return True
-    return False
+    """Raises OSError."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as one:
+        try:
+            one.bind((address, 0))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                return False
+            raise
+    return True
 
 
 def main(network: int, asked: int, events: int) -> None:

@@ -6,7 +6,8 @@ no more than so many connections that wait for their turn, since each of them is
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -16,8 +17,10 @@ from mvmnix.launch.network.opening import DeniedError
 from mvmnix.privileges import received
 from mvmnix.strict import MalformedError
 
-#: Asks of one host that the dialler has at once: it resolves many times as many names (dialler.py).
+#: Asks of one host that the dialler has at once, and of one rule, which is half of the names that it resolves at a time
+#: (dialler.py).
 _ASKS: Final = 8
+_ASKS_OF_RULE: Final = 60
 #: Connections that wait for a silent host's turns, and the seconds until it counts as one.
 _WAITING: Final = 64
 _SILENT: Final = 2.0
@@ -29,16 +32,16 @@ _TCP: Final = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
 
 
-class _Host:
-    """A host's turns; when it answered last, in the loop's seconds; how many wait."""
+class _Turns:
+    """Turns of a host, or of all hosts of a rule: when one answered last, in the loop's seconds; how many wait."""
 
-    def __init__(self, now: float) -> None:
-        self.turns = asyncio.Semaphore(_ASKS)
+    def __init__(self, now: float, most: int) -> None:
+        self.turns = asyncio.Semaphore(most)
         self.answered = now
         self.waiting = 0
 
     async def take_turn(self, end: float) -> bool:
-        """Wait for a turn; False where there is none until `end`, or too many wait for a silent host's."""
+        """Wait for a turn; False where there is none until `end`, or too many wait for silent ones."""
         if not self.turns.locked():
             return await self.turns.acquire()
         loop = asyncio.get_running_loop()
@@ -64,7 +67,8 @@ class DiallerClient:
         self._end, self._gone = end, gone
         self._number = 0
         self._asked: dict[int, _Waiting] = {}
-        self._hosts = WeakValueDictionary[str, _Host]()  # those that are being dialled
+        self._hosts = WeakValueDictionary[str, _Turns]()  # those that are being dialled
+        self._rules = WeakValueDictionary[str, _Turns]()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to it."""
@@ -92,16 +96,26 @@ class DiallerClient:
         """The address, and a connection to it. Raises DeniedError."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        to = self._hosts.setdefault(host, _Host(begun))
-        if not await to.take_turn(begun + _SECONDS):
-            raise DeniedError(Denial.CONNECT_FAILED, rule)
-        asked = loop.time()
-        try:
+        async with (
+            self._turn(self._hosts.setdefault(host, _Turns(begun, _ASKS)), rule, begun + _SECONDS),
+            self._turn(self._rules.setdefault(rule, _Turns(begun, _ASKS_OF_RULE)), rule, begun + _SECONDS),
+        ):
             return await self._dial(rule, host, port, begun + _SECONDS)
+
+    @staticmethod
+    @asynccontextmanager
+    async def _turn(of: _Turns, rule: str, end: float) -> AsyncIterator[None]:
+        """One of these. Raises DeniedError."""
+        if not await of.take_turn(end):
+            raise DeniedError(Denial.CONNECT_FAILED, rule)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            yield
         finally:
-            to.turns.release()
-            if (now := loop.time()) - asked < _SILENT:
-                to.answered = now
+            of.turns.release()
+            if (now := loop.time()) - begun < _SILENT:
+                of.answered = now
 
     async def _dial(self, rule: str, host: str, port: int, end: float) -> tuple[str, socket.socket]:
         self._number = number = (self._number + 1) & 0xFFFFFFFF

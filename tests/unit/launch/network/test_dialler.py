@@ -1,5 +1,6 @@
 """A dialler beside a gateway that may have been taken over: what it is asked, and how it ends."""
 
+import errno
 import socket
 import threading
 from collections.abc import Iterator
@@ -77,6 +78,32 @@ def test_where_no_more_threads_can_be_started_those_there_serve_on(monkeypatch: 
         for number in range(5):
             assert here.ask(Ask(number, "allow-2", "192.0.2.1", 7)).number == number
     assert len(begun) > 2
+
+
+@pytest.mark.parametrize(("count", "found"), [(64, 64), (65, 0), (6000, 0)])
+def test_a_name_has_no_more_addresses_than_a_host_has(count: int, found: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [(0, 0, 0, "", (f"93.{number >> 8}.{number & 255}.1", 7)) for number in range(count)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: answers)
+    assert len(dialler._resolved("api.example.com", 7)) == found
+
+
+def test_an_address_of_which_it_is_not_known_counts_as_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "no descriptors are left")
+
+    monkeypatch.setattr(socket, "socket", full)
+    assert dialler._is_own("93.184.216.34")
+
+
+def test_what_takes_all_memory_is_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolved(_host: str, _port: int) -> tuple[str, ...]:
+        raise MemoryError
+
+    monkeypatch.setattr(dialler, "_resolved", resolved)
+    with serving() as here:
+        for number in range(3):
+            answer = here.ask(Ask(number, "allow-1", "api.example.com", 7))
+            assert (answer.number, answer.code) == (number, Denial.RESOLVE_FAILED)
 
 
 def test_a_slow_name_has_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
