@@ -18,7 +18,7 @@ from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.opening import DeniedError, portion, write_all
 from mvmnix.launch.plan import Protocol
 
-_PORTION: Final = 1 << 16
+_PORTION: Final = 1 << 14
 #: Seconds for answers to requests before one that is refused.
 _SETTLE: Final = 30.0
 _FAULTS: Final = {
@@ -120,23 +120,20 @@ class HttpRelay:
 
     async def _ask(self, guest: socket.socket, server: socket.socket) -> bool:
         """Whether it ended by a refusal."""
-        loop = asyncio.get_running_loop()
-        while self._refused is None and (data := await loop.sock_recv(guest, _PORTION)):
+        while self._refused is None and (data := await self._portion(guest)):
             try:
                 passed = self._checker.feed_client(data)
             except HttpRefusedError as error:
                 self._refused = self.denied(error)
                 passed = error.passed
-            wait = self._count_sent(passed.to_server)
+            self._count_sent(passed.to_server)
             await write_all(server, passed.to_server)
-            await asyncio.sleep(wait)
         if self._refused is None:
             server.shutdown(socket.SHUT_WR)
         return self._refused is not None
 
     async def _answer(self, guest: socket.socket, server: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while data := await loop.sock_recv(server, _PORTION):
+        while data := await self._portion(server):
             try:
                 passed = self._checker.feed_server(data)
             except HttpRefusedError as error:
@@ -145,27 +142,28 @@ class HttpRelay:
                 self._refused = self._refused or self.denied(error)  # what was held behind an upgrade
                 passed = error.passed
             self.received += len(passed.to_client)
-            wait = self._take(len(passed.to_client))
+            self._take(len(passed.to_client))
             await write_all(guest, passed.to_client)
             if passed.to_server:
-                wait += self._count_sent(passed.to_server)
+                self._count_sent(passed.to_server)
                 await write_all(server, passed.to_server)
-            if wait > 0:
-                await asyncio.sleep(wait)
             if self._refused is not None and self._checker.settled:
                 return
         if self._refused is None:
             guest.shutdown(socket.SHUT_WR)
 
-    def _count_sent(self, data: bytes) -> float:
-        self.sent += len(data)
-        return self._take(len(data))
+    async def _portion(self, source: socket.socket) -> bytes:
+        """What one side says next, once the rule's rate has room; others have their turn before in any case."""
+        await asyncio.sleep(self._meter(self.rule).debt)
+        return await asyncio.get_running_loop().sock_recv(source, _PORTION)
 
-    def _take(self, count: int) -> float:
-        wait = self._meter(self.rule).take(count)
-        if wait is None:
+    def _count_sent(self, data: bytes) -> None:
+        self.sent += len(data)
+        self._take(len(data))
+
+    def _take(self, count: int) -> None:
+        if self._meter(self.rule).take(count) is None:
             raise EndedError(Denial.LIMIT_BYTES)
-        return wait
 
     def close(self) -> None:
         """One connection less, for the rules that it was of."""

@@ -35,6 +35,11 @@ class RuleMeter:
         """One connection less."""
         self._connections -= 1
 
+    @property
+    def debt(self) -> float:
+        """Seconds until more may be read: what was, has had its time then."""
+        return 0.0 if self._limits.bytes_per_second is None else max(0.0, self._due - self._clock())
+
     def take(self, count: int) -> float | None:
         """Count bytes that were read; the seconds to wait before more are, None where these were more than may be."""
         self._bytes += count

@@ -9,6 +9,7 @@
 
 import asyncio
 import os
+import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,8 @@ from mvmnix.launch.network.sockets import RESET
 
 #: Bytes that are moved at once: an ordinary pipe's (pipe(7)).
 _CHUNK: Final = 1 << 16
+#: Bytes that an empty pipe takes whatever it was made smaller to.
+_PAGE: Final = 4096
 #: Seconds for which one direction may go on once the other has ended, without a byte.
 _HALF_CLOSED: Final = 600.0
 #: Empty pipes that are kept.
@@ -31,6 +34,10 @@ class SpentError(ConnectionAbortedError):
 
 class Meter(Protocol):
     """What a rule allows of bytes; both directions of all of its connections count together."""
+
+    @property
+    def debt(self) -> float:
+        """Seconds to wait before any are read."""
 
     def take(self, count: int) -> float | None:
         """Count bytes; the seconds to wait before more are read, None where there may be no more."""
@@ -89,6 +96,8 @@ class Direction:
 
     async def begin_with(self, said: bytes) -> None:
         """Begin with bytes that were read from the source already."""
+        while (debt := self._meter.debt) > 0:  # noqa: ASYNC110 - others' bytes make it longer meanwhile
+            await asyncio.sleep(debt)
         self.count += len(said)
         wait = self._meter.take(len(said))
         if wait is None:
@@ -108,11 +117,14 @@ class Direction:
 
     def advance(self) -> None:
         """Move what there is to read, once it was started."""
+        if (debt := self._meter.debt) > 0:
+            self._pause(debt)
+            return
         moved = 0
         try:
             pipe = self._pipes.take()
             try:
-                moved = os.splice(self._source.fileno(), pipe[1], _CHUNK, flags=_FLAGS)
+                moved = self._moved(pipe[1])
             finally:
                 if moved == 0:
                     self._pipes.give_back(pipe)
@@ -135,6 +147,19 @@ class Direction:
             self._loop.add_writer(self._to.fileno(), self._writable, wait)
         elif wait > 0 and not self.ended:
             self._pause(wait)
+
+    def _moved(self, pipe: int) -> int:
+        """Move bytes into an empty pipe; 0 at their end. Raises OSError, BlockingIOError where there are none now.
+
+        A mark of urgent data (tcp(7)) looks like the end to splice(2), or like nothing to read; recv(2) goes past it.
+        """
+        try:
+            if moved := os.splice(self._source.fileno(), pipe, _CHUNK, flags=_FLAGS):
+                return moved
+        except BlockingIOError:
+            pass
+        data = self._source.recv(_PAGE, socket.MSG_DONTWAIT)
+        return os.write(pipe, data) if data else 0
 
     def _drained(self) -> bool:
         """Write what is in the pipe; whether all of it is gone, or the direction has ended."""
@@ -162,7 +187,16 @@ class Direction:
 
     def _pause(self, seconds: float) -> None:
         self._read_no_more()
-        self._timer = self._loop.call_later(seconds, self.start)
+        self._timer = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        """Read on, but not for a reader that is gone: what it doesn't get would take the rate of others."""
+        poll = select.poll()
+        poll.register(self._to, 0)
+        if poll.poll(0):
+            self._end(ConnectionResetError())
+        else:
+            self.start()
 
     def _read_no_more(self) -> None:
         if self._reads:

@@ -1,6 +1,7 @@
 """Connections of a guest through the real gateway and dialler, to servers that have global addresses."""
 
 import os
+import select
 import socket
 import ssl
 import struct
@@ -45,6 +46,7 @@ _ALLOW = (
     "tcp:api.example.com:1001,connections=1",
     "tcp:api.example.com:1002,rate=100KiB",
     "tls:api.example.com:1003,bytes=1000",
+    "tcp:api.example.com:1005,rate=100KiB",
     "http://www.example.com:1004,method=M-SEARCH",
 )
 
@@ -311,6 +313,53 @@ def test_a_reset_is_passed_on(here: World) -> None:
         connection.sendall(b"xx")
         with pytest.raises(ConnectionResetError):
             connection.recv(10)
+
+
+@pytest.mark.parametrize("ends", [False, True], ids=["goes on", "ends"])
+def test_urgent_data_hides_nothing(here: World, ends: bool) -> None:
+    """What splice(2) takes for the end, or for nothing: the bytes behind a mark arrive, and the gateway rests."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(b"hello")
+        connection.send(b"!", socket.MSG_OOB)
+        connection.sendall(b"world")
+        if ends:
+            connection.shutdown(socket.SHUT_WR)
+        read_all(connection)
+
+    with Server(PUBLIC, 5432, serve), here.guest.connect(str(here.resolve("www.example.com")), 5432) as connection:
+        got = b""
+        while b"world" not in got:
+            more = connection.recv(100)
+            assert more
+            got += more
+        before = _processor_seconds(here)
+        time.sleep(0.5)
+        assert _processor_seconds(here) - before < 0.2
+        assert not ends or connection.recv(100) == b""
+
+
+def _processor_seconds(here: World) -> float:
+    """Of the gateway (proc_pid_stat(5))."""
+    fields = Path(f"/proc/{here.network.pids[0]}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_connections_opened_anew_share_the_rate_of_a_rule(here: World) -> None:
+    """100 KiB in a second: none of them begins with bytes for which there is no time yet."""
+    address, got = str(here.resolve("api.example.com")), list[int]()
+
+    def serve(connection: socket.socket) -> None:
+        with suppress(OSError):
+            connection.sendall(bytes(1 << 20))
+
+    with Server(PUBLIC, 1005, serve), ExitStack() as stack:
+        connections = [stack.enter_context(here.guest.connect(address, 1005)) for _ in range(20)]
+        end = time.monotonic() + 2
+        while (left := end - time.monotonic()) > 0:
+            for one in select.select(connections, [], [], left)[0]:
+                got.append(len(one.recv(1 << 20)))
+    assert 0 < sum(got) < 500_000
 
 
 def test_the_bytes_of_a_rule_end(here: World) -> None:

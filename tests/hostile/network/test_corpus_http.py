@@ -3,8 +3,9 @@
 import re
 import socket
 import struct
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -300,6 +301,37 @@ def test_very_many_requests_at_once(here: World) -> None:
         here.until(lambda: any(it.kind is NetworkEventKind.OPENED for it in here.events))
         connection.shutdown(socket.SHUT_RDWR)
     assert verdicts(here)[0].rule == "odd"
+
+
+@pytest.mark.parametrize("word", [b"HTTP/1.1 100 Continue\r\n\r\n", b"1\r\nx\r\n"], ids=["interim answers", "chunks"])
+def test_a_server_that_says_very_much_holds_up_its_own_connection(here: World, word: bytes) -> None:
+    def endless(connection: socket.socket) -> None:
+        connection.recv(65536)
+        with suppress(OSError):
+            if not word.startswith(b"HTTP"):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                connection.sendall(word * 4096)
+
+    def read() -> None:
+        with suppress(OSError):
+            while connection.recv(1 << 20):
+                pass
+
+    with Server(PUBLIC, 8000, endless), connected(here, ODD, 8000) as connection:
+        connection.sendall(_get(host=_AT))
+        reading = threading.Thread(target=read)
+        reading.start()
+        try:
+            here.until(lambda: any(it.kind is NetworkEventKind.OPENED for it in here.events))
+            for _ in range(3):
+                with connected(here) as other:
+                    other.settimeout(5)
+                    other.sendall(_get())
+                    assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
+        finally:
+            connection.shutdown(socket.SHUT_RDWR)
+            reading.join()
 
 
 def test_a_websocket_passes_once_the_server_switched(here: World, recorder: Recorder) -> None:
