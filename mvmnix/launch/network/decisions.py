@@ -125,11 +125,6 @@ class Rules:
         )
         self._denied = tuple((covered_range(it.host), it) for it in self._denials)
 
-    @property
-    def ranges(self) -> tuple[IPv4Network, ...]:
-        """The addresses that the plan names as such, each with `tcp` alone: what the namespace takes besides names."""
-        return tuple(dict.fromkeys(covered for covered, _ in self._literal))
-
     def rule(self, id_: str) -> NetworkRule:
         """A rule that allows, by its id. Raises KeyError."""
         return self._by_id[id_]
