@@ -17,7 +17,7 @@ import pytest
 
 from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
 from mvmnix.launch.network.http_heads import HttpFault, RequestHead
-from mvmnix.launch.network.http_heads import refusal as forbidden
+from mvmnix.launch.network.opening import refusal as forbidden
 
 pytestmark = pytest.mark.integration
 

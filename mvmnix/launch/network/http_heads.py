@@ -89,23 +89,6 @@ class HeadError(Exception):
         self.request = request
 
 
-def refusal(sentence: str, *, status: str = "403 Forbidden", method: str = "") -> bytes:
-    r"""A response with a sentence of plain text, after which the connection is closed; HEAD has none (RFC 9110, 9.3.2).
-
-    >>> print(refusal("POST is not allowed").decode().replace("\r", ""))
-    HTTP/1.1 403 Forbidden
-    Content-Type: text/plain; charset=utf-8
-    Content-Length: 20
-    Connection: close
-    <BLANKLINE>
-    POST is not allowed
-    <BLANKLINE>
-    """
-    text = f"{sentence}\n".encode()
-    head = f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\nConnection: close\r\n"
-    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + (b"" if method == "HEAD" else text)
-
-
 #: Says what a rule has against a request, and None where it allows it.
 type RequestRule = Callable[[RequestHead], HttpFault | None]
 

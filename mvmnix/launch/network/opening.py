@@ -22,7 +22,6 @@ from mvmnix.launch.network.client_hello import (
     alert_record,
 )
 from mvmnix.launch.network.decisions import Denial, Verdict
-from mvmnix.launch.network.http_heads import refusal
 from mvmnix.launch.network.sockets import reset
 from mvmnix.launch.plan import Protocol
 
@@ -136,6 +135,23 @@ async def refuse(guest: socket.socket, denied: DeniedError, words: str) -> None:
             guest.close()
             return
     reset(guest)
+
+
+def refusal(sentence: str, *, status: str = "403 Forbidden", method: str = "") -> bytes:
+    r"""A response with a sentence of plain text, after which the connection is closed; HEAD has none (RFC 9110, 9.3.2).
+
+    >>> print(refusal("POST is not allowed").decode().replace("\r", ""))
+    HTTP/1.1 403 Forbidden
+    Content-Type: text/plain; charset=utf-8
+    Content-Length: 20
+    Connection: close
+    <BLANKLINE>
+    POST is not allowed
+    <BLANKLINE>
+    """
+    text = f"{sentence}\n".encode()
+    head = f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\nConnection: close\r\n"
+    return f"HTTP/1.1 {status}\r\n{head}\r\n".encode() + (b"" if method == "HEAD" else text)
 
 
 def _answer(denied: DeniedError, said: bytes, words: str) -> bytes:

@@ -15,8 +15,8 @@ from mvmnix.launch.network.http_heads import (
     HttpFault,
     RequestHead,
     read_request,
-    refusal,
 )
+from mvmnix.launch.network.opening import refusal
 
 F = HttpFault
 HOST = "index.example"
