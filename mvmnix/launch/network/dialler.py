@@ -38,6 +38,7 @@ _KNOWN: Final = 1024
 _STACK: Final = 512 << 10
 #: Addresses of one name: judging each of thousands would take the time of other connections.
 _MOST_ADDRESSES: Final = 64
+_NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
 #: Addresses that no host has (RFC 5737, RFC 3849).
 _NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
@@ -195,10 +196,7 @@ def _is_own(address: str) -> bool:
             one.connect((address, 9))
             return str(one.getsockname()[0]) == _plain(address)
     except OSError as error:
-        return error.errno not in {
-            errno.ENETUNREACH,
-            errno.EHOSTUNREACH,
-        }  # without a route it isn't connected to either
+        return error.errno not in _NO_ROUTE  # it isn't connected to either
 
 
 def _can_have(address: str) -> bool:

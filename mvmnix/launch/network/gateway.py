@@ -376,10 +376,7 @@ class Gateway:
             if self._meter(rule).is_spent:
                 raise DeniedError(Denial.LIMIT_BYTES, rule.id, said=said)
             address, server = await self._dialled(rule, target, said)
-            opened = NetworkEvent(
-                NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
-            )
-            self._events.tell(opened)
+            opened = self._tell_opened(rule, target, address)
             refused, code = None, ""
             try:
                 with server:
@@ -390,9 +387,7 @@ class Gateway:
             except OSError:
                 reset(guest)
             finally:
-                sent, received_ = relay.sent, relay.received
-                closed = replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received_)
-                self._events.tell(closed)
+                self._tell_closed(opened, code, relay.sent, relay.received)
             if refused is not None:
                 refused.said = said
                 raise refused
@@ -408,19 +403,24 @@ class Gateway:
             raise DeniedError(Denial.LIMIT_CONNECTIONS, rule.id, said=said)
         try:
             address, server = await self._dialled(rule, target, said)
-            opened = NetworkEvent(
-                NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
-            )
-            self._events.tell(opened)
+            opened = self._tell_opened(rule, target, address)
             relay, code = Relay(guest, server, meter, self._pipes), ""
             try:
                 code = _code_of(await relay.run(said))
             finally:
-                sent, received_ = relay.sent.count, relay.received.count
-                closed = replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received_)
-                self._events.tell(closed)
+                self._tell_closed(opened, code, relay.sent.count, relay.received.count)
         finally:
             meter.close()
+
+    def _tell_opened(self, rule: NetworkRule, target: Target, address: str) -> NetworkEvent:
+        opened = NetworkEvent(
+            NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
+        )
+        self._events.tell(opened)
+        return opened
+
+    def _tell_closed(self, opened: NetworkEvent, code: str, sent: int, received: int) -> None:
+        self._events.tell(replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received))
 
     async def _dialled(self, rule: NetworkRule, target: Target, said: bytes) -> tuple[str, socket.socket]:
         # 4. the dialler

@@ -138,10 +138,9 @@ class NetworkEvent:
         if found is None:
             raise MalformedError("not an event of the gateway's or the dialler's")
         kind, rule, code, name, address, flag = (each.decode("ascii") for each in found.group(1, 2, 3, 4, 5, 6))
-        if code and code not in _CODES:
-            raise MalformedError("not an event of the gateway's or the dialler's")
         port, sent, received, slot = map(int, found.group(7, 8, 9, 10))
-        if kind not in _KINDS or port > _LARGEST_PORT or max(sent, received) > _LARGEST_COUNT or slot > _LARGEST_SLOT:
+        known = kind in _KINDS and code in _CODES
+        if not known or port > _LARGEST_PORT or max(sent, received) > _LARGEST_COUNT or slot > _LARGEST_SLOT:
             raise MalformedError("not an event of the gateway's or the dialler's")
         return cls(NetworkEventKind(kind), rule, code, name, address, port, sent, received, flag, slot)
 
@@ -173,7 +172,7 @@ _FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received",
 _LONGEST_FLAG: Final = 400
 _LARGEST_COUNT, _LARGEST_SLOT = 2**53 - 1, 2**16 - 1
 _KINDS: Final = frozenset(map(str, NetworkEventKind))
-_CODES: Final = frozenset(map(str, Denial))
+_CODES: Final = frozenset({"", *map(str, Denial)})
 #: What a text is, where there is one.
 _TEXTS: Final = {
     "rule": r"[a-z0-9][a-z0-9.-]{0,63}",

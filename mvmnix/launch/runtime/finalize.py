@@ -278,8 +278,8 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             return GuestTimeoutError(message, hint=f"{where}; give it more time in the plan's limits: --idle")
         case EndReason.SHARE_LIMIT | EndReason.NETWORK_ENDED:
             why, hint = _BROKEN_OFF[ended.reason]
-            words = "".join(f"\n  {line}" for line in observations.last_words[-10:])
-            message = f"the machine {observations.home.status.machine} {why}, and was ended{words}"
+            last = "".join(f"\n  {line}" for line in observations.last_words[-10:])
+            message = f"the machine {observations.home.status.machine} {why}, and was ended{last}"
             return MachineFailedError(message, hint=f"{where}; {hint}", ended=ended)
         case EndReason.VERITY_CORRUPTION:
             named = ", ".join(map(str, ended.corrupted[:_NAMED])) + (", …" if len(ended.corrupted) > _NAMED else "")
