@@ -16,20 +16,25 @@ INTEGRATION := tests/integration tests/hostile tests/unit/test_verity.py tests/u
 STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
-.PHONY: help demo test test-root test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup npm
+.PHONY: help demo test test-root test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup setup-tests npm
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
-setup: $(VENV)/.done ## programs from apt, a virtual environment from pyproject.toml
+setup: $(VENV)/.done ## what mvm needs: programs from apt, a virtual environment from pyproject.toml
 
 $(VENV)/.done: $(HOUSE)pyproject.toml $(HOUSE)setup
 	@$(HOUSE)setup
 	@touch $@
 
-# The tests' alone: the demonstration and the tool need neither.
+setup-tests: $(VENV)/.tests-done ## what tests and linters need beside that: make test and the like call it
+
+$(VENV)/.tests-done: $(HOUSE)pyproject.toml $(HOUSE)setup
+	@$(HOUSE)setup --tests
+	@touch $(VENV)/.done $@
+
 npm: $(VENV)/npm/.done ## npm's sigstore, and a Node that runs it, in .venv/npm for the tests
 
-$(VENV)/npm/.done: $(HOUSE).ci/npm $(wildcard $(HOUSE)tests/npm/*.json $(HOUSE)tests/npm/*.txt) | setup
+$(VENV)/npm/.done: $(HOUSE).ci/npm $(wildcard $(HOUSE)tests/npm/*.json $(HOUSE)tests/npm/*.txt) | setup-tests
 	@$(HOUSE).ci/npm
 	@touch $@
 
@@ -38,62 +43,62 @@ demo: setup          ## the whole chain, from examples/hello to a receipt
 
 # Whatever takes no root's rights runs as a plain user: root's `make test` makes one, and runs the rest itself then.
 ifeq ($(shell id -u),0)
-test: setup          ## the whole suite, real machines included; as root: as a plain user that it makes, then test-root
+test: setup-tests    ## the whole suite, real machines included; as root: as a plain user that it makes, then test-root
 	@$(HOUSE).ci/as-user $(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory -f $(HOUSE)Makefile test-root
 else
 # Four suites, three at a time, for they wait now and then; those that boot share one world. What forks is refused
 # beside the threads of the builder VM that tests share, so what boots nothing has processes of its own.
-test: setup npm
+test: setup-tests npm
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@$(HOUSE).ci/with-world $(MAKE) --no-print-directory -f $(HOUSE)Makefile \
 	  -j3 --keep-going --output-sync=line test-vm test-integration test-hostile test-unit
 endif
 
-test-root: setup     ## as root: what takes root's rights, and what tests/as_root.txt lists
+test-root: setup-tests ## as root: what takes root's rights, and what tests/as_root.txt lists
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@cd $(HOUSE) && .ci/with-world $(PYTEST) -n 2 --dist loadfile -m root
 
-test-vm: setup
+test-vm: setup-tests
 	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm
 
-test-integration: setup npm
+test-integration: setup-tests npm
 	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm' $(INTEGRATION)
 
-test-hostile: setup
+test-hostile: setup-tests
 	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
 
-test-unit: setup
+test-unit: setup-tests
 	@cd $(HOUSE) && $(PYTEST) -n 2 -m 'not vm and not integration'
 
-coverage: setup      ## the part that boots nothing, with the lines and branches that it misses
+coverage: setup-tests## the part that boots nothing, with the lines and branches that it misses
 	@cd $(HOUSE) && $(PYTEST) --cov --cov-report=term -m 'not vm and not integration'
 
-test-fast: setup     ## of that, what starts no command and no machine: rules, parsers and types, in a minute
+test-fast: setup-tests## of that, what starts no command and no machine: rules, parsers and types, in a minute
 	@cd $(HOUSE) && $(PYTEST) -n auto -m 'not vm and not integration' $(addprefix --ignore tests/unit/,$(STARTING))
 
-lint: setup          ## style, types, floors between rooms
+lint: setup-tests    ## style, types, floors between rooms
 	@cd $(HOUSE) && $(BIN)/ruff check && $(BIN)/ruff format --check && $(BIN)/mypy && $(BIN)/lint-imports
 
-format: setup        ## what a machine can tidy
+format: setup-tests  ## what a machine can tidy
 	@cd $(HOUSE) && $(BIN)/ruff format && $(BIN)/ruff check --fix
 
-man: setup           ## a manual page of each command, in build/man
+man: setup-tests     ## a manual page of each command, in build/man
 	@cd $(HOUSE) && $(BIN)/python -m tests.unit.man_pages build/man
 
-fuzz: setup          ## the fuzzers of the channel and the network, ten minutes each or MVMNIX_FUZZ_SECONDS
+fuzz: setup-tests    ## the fuzzers of the channel and the network, ten minutes each or MVMNIX_FUZZ_SECONDS
 	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py
 
-soak: setup          ## 1,000 real starts in a row, 50 at once, 10 of two users each, all profiles built twice
+soak: setup-tests    ## 1,000 real starts in a row, 50 at once, 10 of two users each, all profiles built twice
 	@cd $(HOUSE) && MVMNIX_SOAK_STARTS=$${MVMNIX_SOAK_STARTS:-1000} MVMNIX_SOAK_AT_ONCE=$${MVMNIX_SOAK_AT_ONCE:-50} \
 	  $(PYTEST) -s --timeout 21600 tests/vm/test_soak.py tests/vm/test_two_users.py \
 	  tests/vm/test_reproducibility.py
 
-systemd: setup       ## a plain user's control groups in a guest that boots Debian's systemd; some minutes, more the first time
+systemd: setup-tests ## a plain user's control groups in a guest that boots Debian's systemd; some minutes, more the first time
 	@cd $(HOUSE) && $(PYTEST) tests/vm/test_systemd.py
 
-mutants: setup       ## mutations of what decides security that no test notices: 300, or ARGS="--count 60 --seed 7"
+mutants: setup-tests ## mutations of what decides security that no test notices: 300, or ARGS="--count 60 --seed 7"
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/python -m tests.mutants $(ARGS)
 
-bench: setup         ## figures against raw QEMU and Python: ratios and medians
+bench: setup-tests   ## figures against raw QEMU and Python: ratios and medians
 	@cd $(HOUSE) && $(BIN)/python -m bench
