@@ -44,7 +44,7 @@ SURVIVORS: Final = frozenset({Outcome.SURVIVED, Outcome.NOT_EXECUTED})
 
 @dataclass(slots=True)
 class Tree:
-    """A copy of the tracked files, and the process that runs tests there, in a PID namespace of its own."""
+    """A copy of the tracked files, and the process that runs tests there."""
 
     path: Path
     _written: int = 0
@@ -60,18 +60,15 @@ class Tree:
 
     def __enter__(self) -> Self:
         """Start the process. It ends when its input does, and what it started with it."""
-        argv = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
-        argv += [] if os.geteuid() == 0 else ["--map-current-user"]
-        argv += [sys.executable, "-P", "-m", "tests.mutants.warm"]
+        argv = [sys.executable, "-P", "-m", "tests.mutants.warm"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         pipe = subprocess.PIPE
         self._running = subprocess.Popen(argv, cwd=self.path, env=environment, stdin=pipe, stdout=pipe)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End it."""
+        """End it: it does so at the end of its input, when it has killed what a run left."""
         if self._running is not None:
-            self._running.kill()  # and by --kill-child the first process of the namespace
             self._running.communicate()
 
     def recorded(self, tests: Iterable[str]) -> list[str]:

@@ -1,9 +1,12 @@
-"""The first process of a PID namespace: runs pytest in forks of itself, each with what is needed imported already.
+"""Runs pytest in forks of itself, each with what is needed imported already.
 
 Of the tree under test nothing is imported before a fork, so that no run has anything of another's. Requests and answers
-are lines of JSON; an answer is pytest's exit code, or null after the limit. After each run it kills what the run left.
+are lines of JSON; an answer is pytest's exit code, or null after the limit. After each run it kills the run's
+descendants: it is a child subreaper (PR_SET_CHILD_SUBREAPER, prctl(2)), so orphans become its children. A PID namespace
+would take a plain user into a user namespace, where no file belongs to root and mvm trusts no program.
 """
 
+import ctypes
 import gc
 import importlib
 import json
@@ -24,8 +27,7 @@ from tests.mutants.plugins import Recorder, Selection
 
 #: Bytes that a process may have: a loop that lost its end takes no more.
 _MEMORY: Final = 4 << 30
-#: A process that does nothing. bubblewrap, process 1 of a namespace within, looks for its child, 2, in our /proc.
-_BYSTANDER: Final = 2
+_PR_SET_CHILD_SUBREAPER: Final = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,8 @@ class Request:
 
 def main() -> None:
     """Answer until there are no more requests, about the tree that is the working directory."""
-    if os.fork() == 0:
-        signal.pause()
+    if ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError("prctl: PR_SET_CHILD_SUBREAPER")
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb", buffering=0)
     for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         null = os.open(os.devnull, flags)
@@ -102,13 +104,25 @@ def _plugins(request: Request) -> list[object]:
 
 def _kill_the_rest() -> None:
     """As often as there is something: what is killed may have started another one just before."""
-    while left := [pid for it in Path("/proc").glob("[0-9]*") if (pid := int(it.name)) > _BYSTANDER]:
+    while left := _descendants():
         for pid in left:
-            with suppress(ProcessLookupError):
+            with suppress(ProcessLookupError, PermissionError):  # one that is just becoming another user's
                 os.kill(pid, signal.SIGKILL)
         for pid in left:
             with suppress(ChildProcessError):  # not yet ours: its parent is still to be reaped
                 os.waitpid(pid, 0)
+
+
+def _descendants() -> list[int]:
+    """The processes below this one, children before their own."""
+    children = dict[int, list[int]]()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            children.setdefault(int(stat.read_text().rpartition(")")[2].split()[1]), []).append(int(stat.parent.name))
+    found = children.get(os.getpid(), [])
+    for pid in found:
+        found += children.get(pid, [])
+    return found
 
 
 if __name__ == "__main__":

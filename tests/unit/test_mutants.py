@@ -105,8 +105,11 @@ def test_second(known):
 def test_spent():
     assert spent(2) == 0
 def test_what_stays():
-    if os.fork() == 0:
-        time.sleep(1000)
+    if os.fork() == 0:  # and an orphan in a session of its own
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(1000)
+        os._exit(0)
 """,
     "pytest.ini": "[pytest]\nmarkers = vm\n",
 }
@@ -160,7 +163,7 @@ def test_what_tests_notice_is_caught_and_what_they_do_not_survives(
     }
     assert outcomes == expected
     assert (tree.path / RULED).read_text() == FILES["ruled.py"]
-    assert len(working_in(tree)) == 3  # unshare, and processes 1 and 2 of the namespace: no test's
+    assert len(working_in(tree)) == 1, "what runs tests, and nothing that a test started"
 
 
 def test_what_runs_in_another_process_is_tried_with_every_test(tree: Tree) -> None:
@@ -205,6 +208,15 @@ def working_in(tree: Tree) -> list[Path]:
         with suppress(OSError):
             found += [process] if (process / "cwd").readlink() == tree.path else []
     return found
+
+
+def test_files_belong_to_whom_they_belong_outside(tree: Tree) -> None:
+    """In a user namespace those of root would be nobody's, and mvm would trust no program."""
+    owner = Path("/usr/bin").stat().st_uid
+    (tree.path / "test_ruled.py").write_text(
+        f"import os\ndef test_it():\n    assert os.stat('/usr/bin').st_uid == {owner}\n"
+    )
+    tree.recorded(TESTS)
 
 
 def test_tests_that_fail_by_themselves_are_no_judges(tree: Tree) -> None:
