@@ -20,6 +20,7 @@ from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.roots import Roots
 from mvmnix.store import Store
+from tests import sample
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench
@@ -38,6 +39,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_report_header() -> str:
+    """Name the choice of rows, for who runs the same ones again."""
+    return f"{sample.VARIABLE}={sample.choose_sample()}"
+
+
 def is_listed(path: Path) -> bool:
     """Whether tests/as_root.txt names a file, or a folder around it."""
     return any(path.is_relative_to(TREE / each) for each in LISTED)
@@ -51,16 +57,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For root, mark `root` what tests/as_root.txt lists; for a plain user, leave out what is marked so."""
+    """For root, mark `root` what tests/as_root.txt lists; leave out what root alone runs, and `make soak` alone."""
     if os.geteuid() == 0:
         for item in items:
             if is_listed(item.path):
                 item.add_marker("root")
-        return
-    left_out = [item for item in items if item.get_closest_marker("root")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if not item.get_closest_marker("root")]
+    left_out = {*(("root",) if os.geteuid() else ()), *(() if sample.takes_everything() else ("soak",))}
+    deselected = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in deselected]
 
 
 @pytest.fixture(autouse=True)

@@ -14,12 +14,14 @@ from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, bui
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.input_fetcher import InputFetcher
+from mvmnix.api.part_builder import PartBuilder
 from mvmnix.audit.reading import last_records
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.images import NOTHING_KEPT, KeptParts
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.runtime.machine import Machine
@@ -79,15 +81,23 @@ class Workbench:
     """A context manager; the VM starts with the first build, and again after a build that was broken off."""
 
     def __init__(
-        self, world: World, limits: BuildLimits = AS_THE_IMAGE_SAYS, vary: Callable[[Plan], Plan] | None = None
+        self,
+        world: World,
+        limits: BuildLimits = AS_THE_IMAGE_SAYS,
+        vary: Callable[[Plan], Plan] | None = None,
+        *,
+        takes_parts: bool = True,
     ) -> None:
-        """`vary` changes the plan of the VM, as a rebuild does."""
+        """`vary` changes the plan of the VM, as a rebuild does; `takes_parts`: kept ones, as a build does."""
         self.world = world
         self.limits = limits
         self.vary = vary
         self.rooms = rooms_of(world)
         self.progress = Quiet()
         self.from_derivation = False
+        self._takes_parts = takes_parts
+        #: Parts that its builds may take, and the statements that vouch for them.
+        self.stock: KeptParts = NOTHING_KEPT
         #: Seconds that a build may take before it counts as hung; the host's clock, whatever the guest does.
         self.patience: float = PATIENCE
         self._vm: BuilderVm | None = None
@@ -110,6 +120,7 @@ class Workbench:
             fetchers=InputFetcher(self.rooms, self.progress),
             workers=self._vm.workers,
             progress=self.progress,
+            parts=self.stock.parts,
             from_derivation=self.from_derivation,
         )
         self._current = work
@@ -163,6 +174,8 @@ class Workbench:
             builder = ImageBuilder(self.rooms, self.progress).builder_image()
             plan = builder_plan(self.rooms, builder, self.limits)
             plan = plan if self.vary is None else self.vary(plan)
+            if self._takes_parts:
+                self.stock = PartBuilder(self.rooms, self.progress, builder, self.limits).stock()
             self._vm = BuilderVm(self.rooms, self.progress, builder, plan)
             self._machine = self._stack.enter_context(self._vm.running(self._connection))
         return self._machine

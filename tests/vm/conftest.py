@@ -59,6 +59,12 @@ def link(source: str, target: str) -> str:
     return target
 
 
+@pytest.fixture(scope="session")
+def minimal(world: World) -> str:
+    """A flake whose guest grants each verb, for plans with a command of their own. The first plan builds it."""
+    return f"{world.tree}#minimal"
+
+
 @pytest.fixture
 def place(world: World, tmp_path: Path) -> Place:
     shared = Path(world.home.environment["XDG_CACHE_HOME"]) / "mvmnix"

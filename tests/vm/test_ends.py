@@ -14,6 +14,7 @@ import pytest
 from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from tests.conftest import PATIENCE, World
 from tests.hypervisors import hypervisors
+from tests.sample import sample
 from tests.workbench import Workbench
 
 pytestmark = pytest.mark.vm
@@ -93,12 +94,7 @@ def test_a_killed_supervisor_leaves_nothing_of_the_jail(copied: World, tmp_path:
     assert states(copied)[started.stdout.decode().strip()]["reason"] == "supervisor-died"
 
 
-def test_the_builder_builds_in_its_jail(copied: World) -> None:
-    again = copied.home.mvm("build", "--again", HELLO, cwd=copied.tree)
-    assert again.returncode == 0, again.stderr.decode()
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", sample([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 1))
 def test_a_signal_lets_the_guest_end_in_order(copied: World, number: signal.Signals) -> None:
     before = states(copied).keys()
     command = ("--", "/bin/busybox", "sh", "-c", "echo up; sleep 1000")
@@ -115,7 +111,7 @@ def test_a_signal_lets_the_guest_end_in_order(copied: World, number: signal.Sign
     assert copied.home.mvm("audit", "verify").returncode == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", sample([signal.SIGTERM, signal.SIGKILL], 1))
 def test_a_build_that_is_broken_off(copied: World, number: signal.Signals) -> None:
     before, images = states(copied).keys(), set((copied.home.state / "images").iterdir())
     building = copied.home.start("build", "--again", HELLO, cwd=copied.tree)

@@ -2,42 +2,23 @@
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE, World, commit
+from tests.conftest import PATIENCE, World
 
 pytestmark = pytest.mark.vm
 
-FLAKE = """{
-  description = "Takes commands";
-  inputs.mvmnix.url = "path:../..";
-  outputs = { mvmnix, ... }: {
-    packages.x86_64-linux.default = mvmnix.lib.mkGuest { name = "open"; command = [ "/bin/busybox" "sleep" "1000" ]; };
-  };
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def flake(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tree = tmp_path_factory.mktemp("open") / "tree"
-    shutil.copytree(world.tree, tree)
-    (tree / "guests/open").mkdir(parents=True)
-    (tree / "guests/open/flake.nix").write_text(FLAKE)
-    shutil.copy2(tree / "examples/hello/flake.lock", tree / "guests/open/flake.lock")
-    commit(tree)
-    return tree / "guests/open"
+SLEEP = ("--", "/bin/busybox", "sleep", "1000")
 
 
 @pytest.fixture
-def machine(world: World, flake: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def machine(world: World, minimal: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     statement, bundle = tmp_path / "p.json", tmp_path / "p.sigstore.json"
-    made = world.home.mvm("plan", "create", *request.param, "--out", statement, flake)
+    made = world.home.mvm("plan", "create", *request.param, "--out", statement, minimal, *SLEEP)
     assert made.returncode == 0, made.stderr.decode()
     world.home.mvm("plan", "sign", statement, "--out", bundle)
     created = world.home.mvm("create", bundle)

@@ -1,7 +1,6 @@
 """What a workload can't do in its guest, tried in one real machine: filter, kernel settings, /proc."""
 
 import errno
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -9,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE, World, commit
-from tests.vm.test_exec import FLAKE
+from tests.conftest import PATIENCE, World
 
 pytestmark = pytest.mark.vm
 
@@ -44,17 +42,12 @@ TASKS, IDLE = 12, 40
 
 
 @pytest.fixture(scope="module")
-def machine(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def machine(world: World, minimal: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     base = tmp_path_factory.mktemp("floor")
-    shutil.copytree(world.tree, base / "tree")
-    guest = base / "tree/guests/open"
-    guest.mkdir(parents=True)
-    (guest / "flake.nix").write_text(FLAKE)
-    shutil.copy2(base / "tree/examples/hello/flake.lock", guest / "flake.lock")
-    commit(base / "tree")
     statement, bundle = base / "p.json", base / "p.sigstore.json"
     limits = ("--memory", str(MEMORY), "--tasks", str(TASKS), "--idle", str(IDLE))
-    made = world.home.mvm("plan", "create", "--verb", "exec", *limits, "--out", statement, guest)
+    command = ("--", "/bin/busybox", "sleep", "1000")
+    made = world.home.mvm("plan", "create", "--verb", "exec", *limits, "--out", statement, minimal, *command)
     assert made.returncode == 0, made.stderr.decode()
     world.home.mvm("plan", "sign", statement, "--out", bundle)
     subprocess.run(["gcc", "-static", "-s", "-O1", "-o", base / "probe", SOURCE], check=True)

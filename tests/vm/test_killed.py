@@ -14,6 +14,7 @@ from mvmnix.launch.machines.status import MachineState
 from tests import soak
 from tests.conftest import PATIENCE, Home, World
 from tests.hypervisors import hypervisors
+from tests.sample import sample
 from tests.soak import Held
 from tests.vm.test_ends import ended, field, states, wait_for
 
@@ -63,7 +64,9 @@ def place(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
     """A home of its own, and a signed plan in it for a machine that runs on."""
     base = tmp_path_factory.mktemp("killed")
     mine = world.copy(base / "home")
-    yield mine, soak.signed_plan(mine.home, mine.tree, base, "/bin/busybox", "sleep", "3600")
+    plan = soak.signed_plan(mine.home, mine.tree, base, "/bin/busybox", "sleep", "3600")
+    assert mine.home.mvm("rm", *soak.at_once(mine.home, plan, 1), "--force").returncode == 0  # its nonce is spent now
+    yield mine, plan
     assert hypervisors(mine.home) == []
 
 
@@ -100,11 +103,10 @@ def shown(home: Home) -> dict[str, str]:
     return {each["id"]: each["state"] for each in json.loads(home.mvm("ps", "--json").stdout)["result"]}
 
 
-@pytest.mark.parametrize("name", VICTIMS)
+@pytest.mark.parametrize("name", sample([*VICTIMS], 3))
 def test_nothing_is_left_on_the_host(place: tuple[World, Path], name: str) -> None:
     victim, state, reason = VICTIMS[name]
     it, bundle = place
-    assert it.home.mvm("rm", *soak.at_once(it.home, bundle, 1), "--force").returncode == 0  # its nonce is spent now
     before = Held.by(it.home)
     with brought(it, bundle, state) as machine:
         (qemu,) = hypervisors(it.home)

@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import Home, commit, make_home
 from tests.integration.locking import HostNix, Web, archive, web, write
+from tests.sample import sample
 
 pytestmark = pytest.mark.vm
 
@@ -125,7 +126,7 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("inputs", HOSTILE)
+@pytest.mark.parametrize("inputs", sample([*HOSTILE], 3))
 def test_a_hostile_flake_is_refused_and_ends(user: Home, tmp_path: Path, served: Web, inputs: str) -> None:
     text = f"{{ inputs = {inputs.replace('ORIGIN', served.origin)}; outputs = _: {{ }}; }}"
     write(tmp_path / "flake", {"flake.nix": text, "a/flake.nix": LEAF})

@@ -15,18 +15,18 @@ pytestmark = pytest.mark.vm
 
 
 def test_an_edit_of_one_file_rebuilds_what_depends_on_it(place: Place, tmp_path: Path) -> None:
-    _, first = place.build("./examples/python")
-    script = place.tree / "examples/python/solve.py"
-    script.write_text(script.read_text() + "\nprint('edited')\n")
+    _, first = place.build("./examples/hello")
+    flake = place.tree / "examples/hello/flake.nix"
+    flake.write_text(flake.read_text().replace("Hello from", "Greetings from"))
     commit(place.tree)
-    _, second = place.build("./examples/python")
-    assert place.built() == ["guest-python-script", "rootfs"]
+    _, second = place.build("./examples/hello")
+    assert place.built() == ["rootfs"]
     assert second.root.commit != first.root.commit
     assert second.kept
     assert second.kept == first.kept
     parts = json.loads(place.page.read_bytes())["kept"]
     assert {part.nar.hex for part in second.kept} <= {part["nar"] for part in parts}
-    place.mvm("build", "./examples/python", "--out", tmp_path / "out")
+    place.mvm("build", "./examples/hello", "--out", tmp_path / "out")
     place.mvm("verify", tmp_path / "out")
     (tmp_path / "out/parts.sigstore.jsonl").unlink()
     refused = place.world.home.mvm("verify", tmp_path / "out")

@@ -4,9 +4,7 @@ Many images are built in each of the two, so that what they share is built once 
 """
 
 import json
-import os
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
 from tests.conftest import World, commit
+from tests.sample import takes_everything
 from tests.unit.provenance.world import new_world
 from tests.workbench import Workbench, tiny_tree
 
@@ -67,7 +66,6 @@ def more(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Twice:
     """What two builder VMs made of the same references, and what they said of themselves."""
 
-    first: Workbench
     said: dict[str, tuple[bytes, ...]]
     images: list[dict[str, Image]] = field(default_factory=list)
 
@@ -82,18 +80,17 @@ QUESTIONS = {
 
 
 @pytest.fixture(scope="module")
-def twice(world: World, more: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
-    """The two machines are not there at once: the second one starts when the first is gone."""
-    first_home = world.copy(tmp_path_factory.mktemp("twice") / "home")
+def twice(world: World, more: Path, workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Twice:
+    """In the VM that takes kept parts, and in one that takes none and differs in all that a rebuild varies."""
     claim = claim_of((world.hello / "provenance.sigstore.json").read_bytes())
-    first = Workbench(first_home)
-    made = Twice(first, dict.fromkeys(QUESTIONS, ()))
-    for bench in (first, Workbench(first_home, vary=lambda plan: varied(plan, claim))):
-        with bench:
+    home = world.copy(tmp_path_factory.mktemp("twice") / "home")
+    made = Twice(dict.fromkeys(QUESTIONS, ()))
+    with Workbench(home, vary=lambda plan: varied(plan, claim), takes_parts=False) as other:
+        for bench in (workbench, other):
             made.images.append({name: bench.build(f"{more}{where}").image for name, where in REFERENCES.items()})
             for question, script in QUESTIONS.items():
                 made.said[question] += (bench.says("/bin/busybox", "sh", "-c", script),)
-    yield made
+    return made
 
 
 #: What takes minutes to build is for `make soak`.
@@ -102,7 +99,7 @@ REFERENCES = {
     "profile minimal": "#minimal",
     "example hello": "/examples/hello#default",
     "the date": "/examples/dated#default",
-} | (LARGE if "MVMNIX_SOAK_STARTS" in os.environ else {})
+} | (LARGE if takes_everything() else {})
 
 
 def claim_of(bundle: bytes) -> Provenance:
@@ -116,18 +113,18 @@ def test_profiles_and_examples_agree(twice: Twice, name: str) -> None:
 
 
 def test_it_makes_no_difference_that_a_build_took_kept_parts(twice: Twice, world: World) -> None:
-    """The user's own command did, and neither of the two machines has any."""
+    """The user's own command did, and the second machine has none."""
     kept = manifest.parse((world.hello / "manifest.json").read_bytes())
     assert claim_of((world.hello / "provenance.sigstore.json").read_bytes()).kept
     assert isinstance(compare_images(kept, twice.images[1]["example hello"]), Agreement)
 
 
-def test_an_image_with_the_date_in_it_disagrees(twice: Twice) -> None:
+def test_an_image_with_the_date_in_it_disagrees(twice: Twice, workbench: Workbench) -> None:
     first, second = (images["the date"] for images in twice.images)
     found = compare_images(first, second)
     assert isinstance(found, Disagreement)
     assert [it.name for it in found.differences] == ["rootfs", "manifest.json"]
-    said = file_differences.differences(found.differences[0], twice.first.rooms.library.images, lambda _: None)
+    said = file_differences.differences(found.differences[0], workbench.rooms.library.images, lambda _: None)
     assert said == "in it, /etc/built: other contents"
 
 
@@ -156,6 +153,7 @@ def second_claim(world: World, said: dict[str, Any]) -> Provenance:
     return claim_of((world.home.state / "rebuilds" / image / bundle).read_bytes())
 
 
+@pytest.mark.soak
 def test_the_builder_image_builds_itself(copied: World) -> None:
     """The host's Nix made the first one, and the builder VM makes the same bits."""
     said = rebuilt(copied, "builder", "reproduce")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import termios
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import World, commit
+from tests.conftest import World
 from tests.seat import Seat
 
 pytestmark = pytest.mark.vm
@@ -31,35 +30,16 @@ OPTIONS = (
     "-u",
     "1234:1235",
 )
-FLAKE = """{
-  description = "Takes a shell, and copies";
-  inputs.mvmnix.url = "path:../..";
-  outputs = { mvmnix, ... }: {
-    packages.x86_64-linux.default = mvmnix.lib.mkGuest { name = "open"; command = [ "/bin/busybox" "sleep" "1000" ]; };
-  };
-}
-"""
 
 
 @pytest.fixture(scope="module")
-def flake(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    tree = tmp_path_factory.mktemp("flake") / "tree"
-    shutil.copytree(world.tree, tree)
-    (tree / "guests/open").mkdir(parents=True)
-    (tree / "guests/open/flake.nix").write_text(FLAKE)
-    shutil.copy2(tree / "examples/hello/flake.lock", tree / "guests/open/flake.lock")
-    commit(tree)
-    return tree / "guests/open"
-
-
-@pytest.fixture(scope="module")
-def machine(world: World, flake: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def machine(world: World, minimal: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     room = tmp_path_factory.mktemp("shell")
     (room / "shared").mkdir(mode=0o755)
     (room / "shared/greeting").write_text("from the host\n")
     verbs = ("--verb", "exec", "--verb", "shell", "--verb", "copy")
     volume = ("-v", f"{room / 'shared'}:/tmp/shared:ro")
-    launched = world.home.mvm("run", *OPTIONS, *verbs, *volume, flake)
+    launched = world.home.mvm("run", *OPTIONS, *verbs, *volume, minimal, "--", "/bin/busybox", "sleep", "1000")
     assert launched.returncode == 0, launched.stderr.decode()
     found = launched.stdout.decode().strip()
     yield found
@@ -103,16 +83,15 @@ def test_exec_with_a_terminal(world: World, machine: str) -> None:
     assert seat.leaves() == 0
 
 
-def test_a_run_in_a_terminal(world: World, machine: str, flake: Path) -> None:
+def test_a_run_in_a_terminal(world: World, machine: str, minimal: str) -> None:
     """Another machine of the same image, whose command is the one that the terminal is for."""
     script = "tty; stty size; id -u; exit 5"
-    seat = sits(world, "-it", str(flake), "--", "/bin/busybox", "sh", "-c", script, command=("run",))
+    seat = sits(world, "-it", minimal, "--", "/bin/busybox", "sh", "-c", script, command=("run",))
     seat.until(b"drive this terminal")
     seat.until(b"/dev/pts/0\r\n30 100\r\n1000\r\n")
     assert seat.leaves() == 5
-    listed = json.loads(world.home.mvm("ps", "--all", "--json").stdout)["result"]
-    ended = [(it["ended"], it["exitCode"]) for it in listed if it["image"] == "open" and it["id"] != machine]
-    assert ended == [("guest-exit", 5)]
+    last = json.loads(world.home.mvm("ps", "--all", "--json").stdout)["result"][-1]
+    assert (last["image"], last["ended"], last["exitCode"]) == ("minimal", "guest-exit", 5)
 
 
 def test_a_shell_on_a_terminal(world: World, machine: str) -> None:

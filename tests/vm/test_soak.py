@@ -12,8 +12,8 @@ from tests.soak import Held
 
 pytestmark = pytest.mark.vm
 
-STARTS = int(os.environ.get("MVMNIX_SOAK_STARTS", "20"))
-AT_ONCE = int(os.environ.get("MVMNIX_SOAK_AT_ONCE", "6"))
+STARTS = int(os.environ.get("MVMNIX_SOAK_STARTS", "9"))
+AT_ONCE = int(os.environ.get("MVMNIX_SOAK_AT_ONCE", "3"))
 #: KiB that a process may grow by, however many machines it has started: an allocator's play, and no leak.
 PLAY = 16384
 

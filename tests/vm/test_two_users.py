@@ -1,6 +1,6 @@
 """Two users without root on one machine, each with machines at once, and nothing shared but the kernel.
 
-Three machines each; `make soak` takes ten each.
+Two machines each; `make soak` takes ten each.
 """
 
 import base64
@@ -25,7 +25,7 @@ from tests.conftest import PATIENCE, TREE, World
 pytestmark = [pytest.mark.vm, pytest.mark.root("only root can become two users")]
 
 #: Machines of each user.
-EACH = min(10, int(os.environ.get("MVMNIX_SOAK_AT_ONCE", "6")) // 2)
+EACH = min(10, int(os.environ.get("MVMNIX_SOAK_AT_ONCE", "4")) // 2)
 SPACES = ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup")
 #: mvm may lie where only root can read it, so all of it is imported first. The kernel keeps a process that changed its
 #: uid from its own files under /proc until it says otherwise (PR_SET_DUMPABLE).
