@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from tests.patience import EVENT_PATIENCE
+
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
-_SECONDS = 120
+
 #: Nothing that Chromium does of its own accord, and no name that resolves.
 _QUIET = (
     "--headless=new",
@@ -135,7 +137,7 @@ def _port(driver: "subprocess.Popen[str]") -> int:
 
 
 def _call(port: int, method: str, path: str, body: Mapping[str, object] | None) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=EVENT_PATIENCE)
     try:
         data = None if body is None else json.dumps(body)
         connection.request(method, path, data, {"Content-Type": "application/json"})

@@ -21,6 +21,7 @@ from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.roots import Roots
 from mvmnix.store import Store
 from tests import sample
+from tests.patience import PATIENCE
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench
@@ -32,6 +33,8 @@ LISTED = tuple(line for line in AS_ROOT.read_text().splitlines() if not line.sta
 # A busy machine takes its time, and how long anything takes is nothing that these tests find out.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+# Takes the place of `timeout` in pyproject.toml; `--timeout` goes before both.
+os.environ.setdefault("PYTEST_TIMEOUT", str(PATIENCE))
 # Commands that tests start buffer as they do for users: what is written late, and fails late, shows only so.
 os.environ.pop("PYTHONUNBUFFERED", None)
 # A shell without job control has what it starts in the background ignore this signal, and all that starts, too.
@@ -82,10 +85,6 @@ OFFLINE = ("unshare", *(("--user", "--map-current-user") if os.geteuid() else ()
 def own_store(home: Path) -> dict[str, str]:
     """Variables by which a test's Nix has a store below a directory, where /nix is root's and the test is not."""
     return {"NIX_REMOTE": f"local?root={home}/store"} if os.geteuid() else {}
-
-
-#: Seconds after which a command of these tests counts as hung; nothing here measures time.
-PATIENCE = 1800
 
 
 @dataclass(frozen=True, slots=True)

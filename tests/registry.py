@@ -2,20 +2,17 @@
 
 import socket
 import subprocess
-import time
 import urllib.error
 import urllib.request
 from email.message import Message
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.model import Digest
+from tests.patience import EVENT_PATIENCE, until
 from tests.unit.builder.oci.images import INDEX, MANIFEST, Pushed, name_of
-
-#: Seconds within which it has to listen, or it is taken for broken; nothing here measures time.
-PATIENCE: Final = 60
 
 
 class DockerRegistry:
@@ -40,16 +37,8 @@ class DockerRegistry:
         )
 
     def __enter__(self) -> Self:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                self._ask("GET", f"{self.origin}/v2/")
-            except OSError:
-                alive = self._child.poll() is None and time.monotonic() < deadline
-                assert alive, self.log()
-                time.sleep(0.02)
-            else:
-                return self
+        until(self._listens, self.log)
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -97,13 +86,21 @@ class DockerRegistry:
         (found,) = self._directory.glob(f"storage/**/blobs/sha256/*/{digest.hex}/data")
         return found
 
+    def _listens(self) -> bool:
+        assert self._child.poll() is None, self.log()
+        try:
+            self._ask("GET", f"{self.origin}/v2/")
+        except OSError:
+            return False
+        return True
+
     def _ask(
         self, method: str, url: str, data: bytes | None = None, media_type: str = "application/octet-stream"
     ) -> Message:
         request = urllib.request.Request(url, data=data, method=method, headers={"Content-Type": media_type})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(request, timeout=PATIENCE) as answer:
+            with opener.open(request, timeout=EVENT_PATIENCE) as answer:
                 answer.read()
                 headers = answer.headers
         except urllib.error.HTTPError as error:

@@ -4,12 +4,10 @@ import os
 import select
 import subprocess
 import termios
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-#: Seconds after which what sits here counts as hung; nothing here measures time.
-PATIENCE = 300
+from tests.patience import EVENT_PATIENCE, until
 
 
 class Seat:
@@ -36,16 +34,17 @@ class Seat:
 
     def until(self, words: bytes) -> bytes:
         """Wait until they are on the screen; returns what came before them."""
-        limit = time.monotonic() + PATIENCE
-        while words not in self.shown:
-            assert time.monotonic() < limit, self.shown
+
+        def look() -> None:
             assert self._look(1000) or self.child.poll() is None, self.shown
+
+        until(lambda: words in self.shown, lambda: self.shown, look)
         before, _, self.shown = self.shown.partition(words)
         return before
 
     def leaves(self) -> int:
         """The exit code; the terminal is as it was."""
-        code = self.child.wait(PATIENCE)
+        code = self.child.wait(EVENT_PATIENCE)
         assert termios.tcgetattr(self.seat) == self.before
         while self._look(0):
             pass

@@ -17,8 +17,9 @@ from mvmnix.launch.machines import registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.private_dirs import Directory
 from mvmnix.sandbox import pools
-from tests.conftest import PATIENCE, Home, World
+from tests.conftest import Home, World
 from tests.hypervisors import hypervisors
+from tests.patience import PATIENCE, scaled
 from tests.unit.launch.house import run_foreground
 from tests.workbench import rooms_of
 
@@ -80,7 +81,7 @@ def _left_for_good(state: Path) -> set[str]:
     """The same, without what is just being made or removed."""
     found = _left(state)
     if found:
-        time.sleep(1)
+        time.sleep(scaled(1))
         found &= _left(state)
     return found
 

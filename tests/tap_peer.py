@@ -16,6 +16,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import EVENT_PATIENCE
+
 #: What the gateway has, and what it tells of every name.
 GATEWAY, NAMED, GUEST = "198.19.255.1", "198.18.0.1", "198.19.255.2"
 GATEWAY_MAC, GUEST_MAC = "02:6d:76:6d:00:01", "02:6d:76:6d:00:02"
@@ -60,7 +62,7 @@ class Peer:
 
     def frames(self) -> dict[str, int]:
         """End it: how many frames came out of the guest, by EtherType."""
-        said, _ = self.process.communicate("", timeout=30)
+        said, _ = self.process.communicate("", timeout=EVENT_PATIENCE)
         seen: dict[str, int] = json.loads(said)
         return seen
 

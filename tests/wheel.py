@@ -7,7 +7,8 @@ import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import PATIENCE, Home
+from tests.conftest import Home
+from tests.patience import PATIENCE
 
 #: What the entries of a wheel are dated: 14 November 2023.
 EPOCH = 1_700_000_000

@@ -28,7 +28,8 @@ from mvmnix.launch.runtime.machine import Machine
 from mvmnix.model import FlakeRef
 from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
 from mvmnix.roots import Roots
-from tests.conftest import PATIENCE, World
+from tests.conftest import World
+from tests.patience import PATIENCE
 
 
 class Quiet:

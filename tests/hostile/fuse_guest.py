@@ -20,6 +20,7 @@ from mvmnix.launch.plan.share import Share
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.model import User
 from tests.hostile.stand_in import jail
+from tests.patience import EVENT_PATIENCE
 
 MEMORY_MIB: Final = 8
 _BASE: Final = 0x4000_0000
@@ -27,8 +28,6 @@ _SIZE: Final = 64
 _REQUEST, _REPLY, _ROOM = 0x10_0000, 0x40_0000, 0x20_0000
 ROOT: Final = 1
 USER: Final = User(1000, 1000)
-#: Seconds for an answer; a server that is asked for what can't be answers with an error at once.
-_PATIENCE: Final = 60
 
 
 class Op(IntEnum):
@@ -79,7 +78,7 @@ class FuseGuest:
 
     def __init__(self, connection: socket.socket, memory: int) -> None:
         self._socket = connection
-        self._socket.settimeout(_PATIENCE)
+        self._socket.settimeout(EVENT_PATIENCE)
         self._memory = mmap.mmap(memory, MEMORY_MIB << 20)
         self._fd = memory
         self._kicks, self._calls = [os.eventfd(0), os.eventfd(0)], [os.eventfd(0), os.eventfd(0)]
@@ -140,7 +139,7 @@ class FuseGuest:
         poll.register(self._calls[1], select.POLLIN)
         poll.register(self._socket, select.POLLIN | select.POLLHUP)
         while struct.unpack_from("=H", self._memory, 0x10000 + 0x8000 + 2)[0] != self._sent:
-            ready = [fd for fd, _ in poll.poll(_PATIENCE * 1000)]
+            ready = [fd for fd, _ in poll.poll(EVENT_PATIENCE * 1000)]
             if self._calls[1] not in ready:
                 return False
             os.eventfd_read(self._calls[1])
@@ -242,7 +241,7 @@ def guest(shares: Shares, number: int = 0) -> Iterator[FuseGuest]:
             made = FuseGuest(connection, shares.memory)
         except ConnectionError as error:
             shares.watch(loop := Loop(), lambda: None)
-            loop.turn(_PATIENCE)
+            loop.turn(EVENT_PATIENCE)
             raise ConnectionError(f"the server says: {shares.last_words}") from error
         yield made
         made.close()

@@ -26,11 +26,10 @@ from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import check_program
 from mvmnix.sandbox.uid_pool import RootIds, UidPool
+from tests.patience import EVENT_PATIENCE
 
 SOURCE = Path(__file__).with_name("taken_over.c")
 PREFIX = "mvmnix-taken-over-"
-#: Seconds within which all attacks have been tried.
-PATIENCE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ class Taken:
     def wait_for(self, name: str) -> None:
         """Wait until it has come so far."""
         expired: list[None] = []
-        timer = self._loop.after(PATIENCE, lambda: expired.append(None))
+        timer = self._loop.after(EVENT_PATIENCE, lambda: expired.append(None))
         while name not in self.results() and not self.guest.process.ended and not expired:
             self._loop.turn()
         timer.cancel()
@@ -164,7 +163,7 @@ def taken_over(
 def tried(program: str, where: Jail, disk: Path, *attacks: str) -> dict[str, int]:
     """What came of each attack."""
     with taken_over(program, where, disk, *attacks) as it:
-        it.guest.settle(PATIENCE)
+        it.guest.settle(EVENT_PATIENCE)
         it.guest.close()
         assert it.results(), it.guest.process.last_words
         return it.results()

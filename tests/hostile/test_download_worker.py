@@ -33,12 +33,15 @@ from mvmnix.strict import MalformedError
 from tests.hostile import ways_out
 from tests.hostile.test_helpers import bait, judged
 from tests.integration.misbehaving import Server
+from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT, scaled
 
 __all__ = ["bait"]
 
 pytestmark = pytest.mark.integration
 
-LIMITS: Final = DownloadLimits(size=1 << 20, seconds=30, stall=10, connect=5, attempts=2)
+LIMITS: Final = DownloadLimits(
+    size=1 << 20, seconds=EVENT_PATIENCE, stall=EVENT_PATIENCE, connect=EVENT_PATIENCE, attempts=2
+)
 #: Runs in the worker's place: each function named here takes that of the worker's own.
 STAND_IN: Final = """
 import os, signal, socket, sys, time
@@ -181,14 +184,22 @@ def test_an_answer_may_have_all_the_fields(answer: str, server: Server, monkeypa
 @pytest.mark.parametrize(
     ("answer", "limits", "said"),
     [
-        ("time.sleep(600)", DownloadLimits(stall=0.2, attempts=2), "says nothing for 1 seconds"),
-        ("while True: send(lane, Kind.ALIVE)", DownloadLimits(seconds=1, attempts=2), "longer than 1 seconds"),
+        ("time.sleep(600)", DownloadLimits(stall=SHORT, attempts=2), "says nothing for 1 seconds"),
+        (
+            "while True: send(lane, Kind.ALIVE)",
+            DownloadLimits(seconds=scaled(1), attempts=2),
+            f"longer than {scaled(1)} seconds",
+        ),
         (
             "head(lane)\nwhile True: send(lane, Kind.ALIVE)",
-            DownloadLimits(seconds=1, attempts=2),
-            "longer than 1 seconds",
+            DownloadLimits(seconds=scaled(1), attempts=2),
+            f"longer than {scaled(1)} seconds",
         ),
-        ("head(lane); time.sleep(600)", DownloadLimits(seconds=1, stall=60, attempts=2), "longer than 1 seconds"),
+        (
+            "head(lane); time.sleep(600)",
+            DownloadLimits(seconds=scaled(1), stall=EVENT_PATIENCE, attempts=2),
+            f"longer than {scaled(1)} seconds",
+        ),
     ],
 )
 def test_what_never_ends_is_ended(
@@ -321,7 +332,7 @@ def ways_of(server: Server, patch: pytest.MonkeyPatch, *, connected: bool) -> di
 
     take_over(patch, answer=WAYS)
     patch.setattr(lanes, "Sandbox", with_program)
-    return judged(got(server, DownloadLimits(stall=300, seconds=300, attempts=1)).decode())
+    return judged(got(server, DownloadLimits(stall=PATIENCE, seconds=PATIENCE, attempts=1)).decode())
 
 
 @pytest.mark.usefixtures("bait")
@@ -348,7 +359,7 @@ def test_a_connection_leads_elsewhere_with_the_filter_of_other_helpers(
 
 @pytest.fixture
 def opened() -> Iterator[Lanes]:
-    opened = Lanes("", stall=5, idle=1)
+    opened = Lanes("", stall=EVENT_PATIENCE, idle=1)
     yield opened
     opened.rest()
 

@@ -69,6 +69,7 @@ from tests.hostile.traps import Traps
 from tests.integration.container_house import Containers, world_of
 from tests.integration.container_house import image as probe_image
 from tests.integration.misbehaving import Authority, Server
+from tests.patience import EVENT_PATIENCE
 from tests.unit import spawns
 from tests.unit.audit.test_anchors import KEY, checkpoint
 
@@ -301,7 +302,7 @@ def networked(path: Path) -> None:
         network.start()
         network.watch(loop, told.append, lambda: None)
         while len(told) < 2 and network.pids:
-            loop.turn(1)
+            loop.turn(EVENT_PATIENCE)
         assert network.last_words == ()
     finally:
         network.close(loop)
@@ -569,7 +570,7 @@ def test_a_careless_child_springs_them(argv: list[str], marks: set[str], set_: T
 def test_each_way_is_a_trap_by_itself(argv: list[str], names: tuple[str, ...], mark: str, set_: Traps) -> None:
     """A single variable, or the directory alone, in an environment that is otherwise clean."""
     hostile = traps.environment(set_)
-    clean = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    clean = {"PATH": "/usr/bin:/bin", "HOME": "/proc/nonexistent"}
     env = clean | {name: hostile[name] for name in names}
     subprocess.run(argv, env=env, cwd=set_.here, capture_output=True, check=False)
     assert mark in set_.sprung()

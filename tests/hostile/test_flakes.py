@@ -22,6 +22,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.images.make_provenance import check_sources
 from tests.conftest import World
 from tests.hypervisors import hypervisors
+from tests.patience import PATIENCE, scaled
 from tests.sample import sample
 from tests.vm.test_ends import states
 from tests.workbench import Workbench
@@ -29,7 +30,7 @@ from tests.workbench import Workbench
 pytestmark = pytest.mark.vm
 
 #: Seconds. The first build takes a hundred where two processors emulate the machine, and do nothing else.
-PATIENCE = 900
+
 HERE = Path(__file__).parent / "flakes"
 
 
@@ -80,7 +81,7 @@ def builder(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -
     """A builder VM for all that ends by itself; its user lets inputs come from the server that lies."""
     inmate = world.copy(tmp_path_factory.mktemp("hostile") / "home")
     (inmate.home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{liar}"]\n')
-    with Workbench(inmate, BuildLimits(seconds=1800)) as bench:
+    with Workbench(inmate, BuildLimits(seconds=PATIENCE)) as bench:
         bench.patience = PATIENCE
         yield bench
 
@@ -278,7 +279,7 @@ def small(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wo
 @pytest.fixture(scope="module")
 def brief(world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """The same with little time, if enough to begin: a guest gets ten seconds more to end by itself, then is ended."""
-    means = BuildLimits(vcpus=2, memory_mib=768, scratch_mib=256, seconds=20)
+    means = BuildLimits(vcpus=2, memory_mib=768, scratch_mib=256, seconds=scaled(20))
     with Workbench(world.copy(tmp_path_factory.mktemp("brief") / "home"), means) as bench:
         yield bench
 

@@ -12,6 +12,7 @@ import pytest
 from mvmnix.privileges import ids, withheld
 from mvmnix.process import is_readable
 from tests.conftest import TREE, make_home
+from tests.patience import EVENT_PATIENCE, PATIENCE
 
 pytestmark = [
     pytest.mark.vm,  # boots nothing, but makes namespaces and control groups of the machine
@@ -40,7 +41,7 @@ def tried(base: Path, other: Path) -> list[str]:
     program = [sys.executable, "-P", str(Path(__file__).with_name("former_root.py"))]
     environment = make_home(base / "home").environment | {"PYTHONPATH": str(TREE)}
     done = subprocess.run(
-        [*program, named, secret, other], env=environment, cwd="/", capture_output=True, timeout=300, check=False
+        [*program, named, secret, other], env=environment, cwd="/", capture_output=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     assert (named / "new").stat().st_uid == 0, "on disk it is root's, as all in that directory is"
@@ -78,7 +79,7 @@ def test_a_command_runs_as_mvm_s_own_uid(tmp_path: Path) -> None:
         assert os.readlink(f"/proc/{broker}/cwd") == "/"  # noqa: PTH115
     finally:
         os.close(writing)
-        waiting.wait(60)
+        waiting.wait(EVENT_PATIENCE)
         os.close(reading)
     assert waited(pidfd), "the broker outlives the last process that can ask it"
 
@@ -130,5 +131,7 @@ def test_another_user_s_directory_is_served_where_it_is_named(tmp_path: Path) ->
             os.chown(path, 1234, 1234)
         environment = make_home(tmp_path / "home").environment | {"PYTHONPATH": str(TREE)}
         argv = [sys.executable, "-P", "-c", SERVED, name, str(inside)]
-        done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, timeout=60, check=True)
+        done = subprocess.run(
+            argv, env=environment, cwd="/", capture_output=True, text=True, timeout=EVENT_PATIENCE, check=True
+        )
     assert done.stdout.splitlines() == ["served", "it isn't named on the command line"]

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -21,8 +22,8 @@ from mvmnix.sandbox import helper_group
 from mvmnix.sandbox.child import ChildSupervisor
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
-from tests.conftest import PATIENCE
 from tests.hostile import ways_out
+from tests.patience import EVENT_PATIENCE, PATIENCE, until
 
 pytestmark = pytest.mark.integration
 PYTHON = Candidates("python3", ("/usr/bin/python3",), "apt-get install python3")
@@ -69,7 +70,7 @@ def test_no_way_out() -> None:
 def test_the_ways_lead_somewhere_outside(tmp_path: Path) -> None:
     """So that a line that says `held` means something."""
     argv = ["/usr/bin/python3", "-IS", str(PROGRAM)]
-    said = subprocess.run(argv, cwd=tmp_path, capture_output=True, check=True, text=True, timeout=300).stdout
+    said = subprocess.run(argv, cwd=tmp_path, capture_output=True, check=True, text=True, timeout=PATIENCE).stdout
     broken = {name for name, word in judged(said).items() if word == "BROKEN"}
     assert len(broken) >= 60
     assert {
@@ -107,7 +108,7 @@ Sandbox().script("sleep 600; : $1", sys.argv[1])
 @pytest.fixture
 def caller() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A process that runs a helper, and the word that marks its processes."""
-    marker = f"marker-{os.getpid()}-{time.monotonic_ns()}"
+    marker = f"marker-{secrets.token_hex(8)}"
     process = subprocess.Popen([sys.executable, "-c", CALLER, marker], stdout=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
@@ -118,12 +119,7 @@ def caller() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
+    return until(condition)
 
 
 @pytest.mark.root("only root gives uids away")
@@ -172,7 +168,7 @@ def test_a_caller_that_is_interrupted_kills_its_helper(caller: tuple[str, subpro
 
 
 def test_what_a_helper_leaves_running_is_killed_with_it() -> None:
-    marker = f"marker-{os.getpid()}-{time.monotonic_ns()}"
+    marker = f"marker-{secrets.token_hex(8)}"
     Sandbox().script('(exec sh -c "sleep 600; : $1" >/dev/null 2>&1 &)', marker)
     assert not sandboxed(marker)
 
@@ -231,7 +227,9 @@ Sandbox(bounds=bounds).run(Candidates("python3", ("/usr/bin/python3",), ""), "-I
         for name in (".", "cgroup.procs", "cgroup.subtree_control"):
             with suppress(FileNotFoundError):  # of version 2 alone
                 os.chown(delegated / name, PLAIN, PLAIN)
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=EVENT_PATIENCE
+        )
         assert "it took more than 320 MiB of memory" in done.stderr
         assert [one for one in delegated.iterdir() if one.is_dir()] == []
     finally:
@@ -276,5 +274,5 @@ def test_it_starts_in_a_small_pid_namespace(uid: int) -> None:
     """As in a container: `/proc` shows few processes, and none by the numbers that they have in a helper's own."""
     user = [] if uid == 0 else ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
     argv = ["unshare", "--pid", "--fork", "--mount-proc", *user, sys.executable, "-c", TWICE]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=EVENT_PATIENCE)
     assert (done.stdout, done.stderr) == ("bwrap\n" * 2, "")

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from mvmnix.launch.vmm.confinement import IsolationLayer
 from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
+from tests.patience import EVENT_PATIENCE, until
 from tests.unit.launch.null_sandbox import NullJail
 
 pytestmark = pytest.mark.integration
@@ -168,7 +168,7 @@ def test_what_a_hypervisor_needs_works(scene: Scene, tmp_path: Path) -> None:
 @pytest.mark.root("a plain user has control groups where they were delegated: tests/vm/test_systemd.py")
 def test_more_memory_than_the_plans_ends_it(scene: Scene, tmp_path: Path) -> None:
     with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "thread", "touch=1024", "hold") as taken:
-        taken.guest.settle(60)
+        taken.guest.settle(EVENT_PATIENCE)
         assert taken.results() == {"thread": 0}
         assert taken.guest.process.ended
 
@@ -249,10 +249,8 @@ def test_the_first_process_from_outside(scene: Scene, tmp_path: Path) -> None:
         assert children(parent) == [pid], "there is no third process in its namespace"
         if os.geteuid() != 0:
             return  # what it has open is told to root alone
-        deadline = time.monotonic() + 10
-        while (files := open_files(parent)) != OWN_FILES and time.monotonic() < deadline:
-            time.sleep(0.01)  # it lets go of what the hypervisor inherits once it has started that
-        assert files == OWN_FILES
+        # it lets go of what the hypervisor inherits once it has started that
+        until(lambda: open_files(parent) == OWN_FILES, lambda: open_files(parent))
         mounted = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]
         assert {words[5].split(",")[0] for words in mounted if words[4].startswith("/proc")} == {"ro"}
 
@@ -318,11 +316,10 @@ def test_what_it_used_is_told(scene: Scene, tmp_path: Path, ended: str) -> None:
         process = taken.guest.process
         assert set(proc.children(os.getpid())) > before
         assert process.executable() is not None
-        while process.cpu_seconds() < 0.2:
-            time.sleep(0.01)
+        until(lambda: process.cpu_seconds() >= 0.2)
         if ended == "by itself":
             os.kill(process.pid, signal.SIGKILL)
-            taken.guest.settle(30)
+            taken.guest.settle(EVENT_PATIENCE)
         taken.guest.close()
         assert process.usage is not None
         assert process.usage.peak_kib >= 40 << 10
@@ -339,11 +336,11 @@ def test_it_has_ended_before_the_first_process_has(scene: Scene, tmp_path: Path)
         inside, first = os.pidfd_open(process.pid), int(status(process.pid)["PPid"])
         os.kill(first, signal.SIGSTOP)
         os.kill(process.pid, signal.SIGKILL)
-        assert select.select([inside], [], [], 60)[0]
+        assert select.select([inside], [], [], EVENT_PATIENCE)[0]
         assert process.ended
         assert not select.select([process], [], [], 0)[0]
         os.kill(first, signal.SIGCONT)
-        assert select.select([process], [], [], 60)[0]
+        assert select.select([process], [], [], EVENT_PATIENCE)[0]
         os.close(inside)
 
 
@@ -387,7 +384,7 @@ def test_each_process_takes_the_others_along(scene: Scene, tmp_path: Path, victi
         jailer = int(status(first)["PPid"])
         left = groups(tmp_path)
         os.kill({"the hypervisor": inside, "the first process": first, "the jailer": jailer}[victim], signal.SIGKILL)
-        taken.guest.settle(30)
+        taken.guest.settle(EVENT_PATIENCE)
         assert taken.guest.process.ended
         taken.guest.close()
         assert [uids(Path(f"/proc/{pid}")) for pid in (inside, first, jailer)] == [[], [], []]
@@ -407,7 +404,7 @@ def test_it_dies_with_its_supervisor_before_anybody_cleans_up(scene: Scene, tmp_
     inside = os.pidfd_open(pid)
     supervisor.send_signal(signal.SIGKILL)
     supervisor.communicate()
-    assert select.select([inside], [], [], 60)[0]
+    assert select.select([inside], [], [], EVENT_PATIENCE)[0]
     os.close(inside)
     with jail(tmp_path) as it:
         it.sweep()

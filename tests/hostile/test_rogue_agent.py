@@ -23,8 +23,9 @@ from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.plan import Timeouts
 from mvmnix.launch.plan.share import Share
 from mvmnix.model import Digest
-from tests.conftest import PATIENCE, TREE
+from tests.conftest import TREE
 from tests.hostile.rig import Rig, replaced
+from tests.patience import PATIENCE, POLL, until
 from tests.unit.provenance.world import put
 
 pytestmark = pytest.mark.vm
@@ -154,14 +155,16 @@ def launched(rig: Rig, plan: Path, *, reader: bool = True, shared: str = "") -> 
     with (rig.home.path / "output").open("w+b") as file:
         out = file if reader else subprocess.PIPE
         running = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=file)
-        peak, deadline = 0, time.monotonic() + PATIENCE
-        while running.poll() is None:
-            assert time.monotonic() < deadline
-            peak = peak_of(running.pid) or peak
-            time.sleep(0.02)
+        peaks = [0]
+
+        def look() -> None:
+            peaks.append(peak_of(running.pid))
+            time.sleep(POLL)
+
+        until(lambda: running.poll() is not None, rest=look, seconds=PATIENCE)
         running.communicate()
         file.seek(0)
-        return Ended(running.returncode, file.read().decode(errors="replace"), peak)
+        return Ended(running.returncode, file.read().decode(errors="replace"), max(peaks))
 
 
 def peak_of(process: int) -> int:

@@ -17,7 +17,8 @@ import pytest
 from mvmnix.api.context import LIBRARY_LOCK
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from tests.conftest import PATIENCE, TREE, Home, World, make_home
+from tests.conftest import TREE, Home, World, make_home
+from tests.patience import PATIENCE
 
 pytestmark = [
     pytest.mark.vm,

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EFBIG, ENOSYS
@@ -21,6 +20,7 @@ from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.shares.setup import Shares
 from mvmnix.launch.shares.write_quota import WriteQuota
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
+from tests.patience import EVENT_PATIENCE, POLL, until
 
 pytestmark = pytest.mark.integration
 OWNER = 61_004 if os.geteuid() == 0 else os.geteuid()
@@ -169,14 +169,12 @@ def test_a_guest_that_runs_away_is_ended_and_its_neighbour_is_not(tmp_path: Path
         thread = threading.Thread(target=running_away, args=(runaway,))
         thread.start()
         while thread.is_alive():
-            loop.turn(1)
+            loop.turn(POLL)
         thread.join()
         assert fill(neighbour, b"mine", MIB) == MIB
         for watch in watches:
             watch.cancel()
-        end_of_patience = time.monotonic() + 60
-        while shares.servers:
-            assert time.monotonic() < end_of_patience
+        until(lambda: not shares.servers)
         assert reached == ["runaway"]
         assert sum(path.stat().st_size for path in where.iterdir()) >= 8 * MIB - SPARE
         assert [path.name for path in theirs.iterdir()] == ["mine"]
@@ -221,7 +219,7 @@ def as_somebody(user: int, *before: str) -> str:
         os.chown(home, user or -1, user or -1)
         argv = [*before, sys.executable, "-c", SOMEBODY, str(user), home]
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tree)}
-        done = subprocess.run(argv, env=environment, cwd=tree, capture_output=True, timeout=120, check=False)
+        done = subprocess.run(argv, env=environment, cwd=tree, capture_output=True, timeout=EVENT_PATIENCE, check=False)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().strip()
 

@@ -21,6 +21,7 @@ from mvmnix.launch.plan.share import Access, Share, ShareKind
 from mvmnix.launch.shares import image, opening
 from mvmnix.launch.shares.setup import Shares
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
+from tests.patience import EVENT_PATIENCE, QUIET
 
 pytestmark = pytest.mark.integration
 #: Whose the shared directory is: under root somebody else, or the caller.
@@ -279,7 +280,7 @@ RUBBISH = {
 @pytest.mark.parametrize("chain", RUBBISH.values(), ids=RUBBISH.keys())
 def test_rubbish_ends_the_server_at_most(scene: Scene, chain: tuple[tuple[int, int, int, int], ...]) -> None:
     scene.guest.chain(*chain)
-    time.sleep(0.2)
+    time.sleep(QUIET)
     assert [path.name for path in scene.share.iterdir()] == ["file"]
 
 
@@ -400,7 +401,7 @@ def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:
         shares.watch(loop, lambda: ended.append("ended"))
         os.kill(shares.servers[0], signal.SIGKILL)
         while not ended:
-            loop.turn(60)
+            loop.turn(EVENT_PATIENCE)
         assert shares.servers == ()
         shares.close(loop)
 
@@ -426,7 +427,7 @@ def test_a_killed_supervisor_takes_its_servers_along(tmp_path: Path) -> None:
 def wait_for(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(60_000))
+    return bool(poll.poll(EVENT_PATIENCE * 1000))
 
 
 # Read only

@@ -4,7 +4,6 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +17,12 @@ from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.transport import FROM_GUEST, FrameDecoder, encode
 from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
+from tests import patience
+from tests.patience import EVENT_PATIENCE
 from tests.unit.launch.channel_house import Collect, Services
 
 SOURCES = Path(__file__).parents[2] / "modules" / "agent"
-IDLE = 30.0
+IDLE = float(patience.EVENT_PATIENCE)
 USER = User(65534, 65534) if os.geteuid() == 0 else User(os.getuid(), os.getgid())
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
@@ -62,7 +63,7 @@ def process(agent: Path, *groups: Path) -> Iterator[tuple[socket.socket, "subpro
             yield ours, child
         finally:
             ours.close()
-            assert child.wait(30) == 0
+            assert child.wait(EVENT_PATIENCE) == 0
 
 
 @contextmanager
@@ -143,7 +144,4 @@ def free_port() -> int:
 
 
 def until(loop: Loop, done: Callable[[], bool]) -> None:
-    limit = time.monotonic() + 60
-    while not done():
-        assert time.monotonic() < limit
-        loop.turn(0.2)
+    patience.until(done, rest=lambda: loop.turn(patience.POLL))

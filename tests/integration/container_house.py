@@ -17,6 +17,7 @@ from mvmnix.launch.runtime.supervisor import SupervisedEnd
 from mvmnix.model import Verity
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
+from tests.patience import EVENT_PATIENCE
 from tests.unit.launch.house import House
 from tests.unit.provenance.world import SALT, World, manifest_value, trust
 
@@ -131,7 +132,7 @@ class Containers:
     def host(self) -> Host:
         return replace(self.house.host(), hypervisor=Crun.find())
 
-    def plan(self, *argv: str, seconds: int = 60, **changes: Any) -> VerifiedPlan:
+    def plan(self, *argv: str, seconds: int = EVENT_PATIENCE, **changes: Any) -> VerifiedPlan:
         given = {"backend": Backend.CONTAINER, "isolation": Isolation.CONTAINER} | changes
         return self.house.plan("/bin/probe", *argv, wall_seconds=seconds, **given)
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mvmnix import process
 from tests.conftest import Home
+from tests.patience import EVENT_PATIENCE
 from tests.private_sigstore import Sigstore, tuf
 from tests.private_sigstore.server import Served
 from tests.repository import ROOT
@@ -19,7 +20,7 @@ from tests.repository import ROOT
 #: A trusted root with no authority in it: a key needs none.
 EMPTY_ROOT = b'{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}'
 #: Seconds after which another program counts as hung.
-PATIENCE = 120
+
 #: What `make npm` installs.
 NPM = ROOT / ".venv/npm"
 
@@ -81,7 +82,9 @@ class Bench:
             "SIGSTORE_ROOT_FILE": str(self.path / "ca.pem"),
         }
         command = (shutil.which(argv[0]) or argv[0], *argv[1:])
-        return process.run(command, cwd=str(self.path), env=environment | variables, check=False, timeout=PATIENCE)
+        return process.run(
+            command, cwd=str(self.path), env=environment | variables, check=False, timeout=EVENT_PATIENCE
+        )
 
     def cosign(
         self, verb: str, bundle: str, artifact: str, who: Who, *, root: str = "root.json", log: bool = True

@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.patience import EVENT_PATIENCE
+
 DAY = timedelta(days=1)
 
 
@@ -176,7 +178,7 @@ class Server:
             except OSError:
                 return
             self.connections += 1
-            connection.settimeout(30)
+            connection.settimeout(EVENT_PATIENCE)
             self._run(self._serve, connection)
 
     def _serve(self, connection: socket.socket) -> None:

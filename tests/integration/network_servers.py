@@ -10,14 +10,14 @@ import socket
 import subprocess
 import sys
 import tarfile
-import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.hostile.network.world import beyond
+from tests.patience import EVENT_PATIENCE, until
 
 NAMES = ("index", "debian", "git", "files", "socket", "db")
 LARGE = 1 << 30
@@ -212,7 +212,7 @@ def serving(servers: Servers, web: str, git: str, websockets: str) -> Iterator[N
     finally:
         for one in started:
             one.terminate()
-            one.wait(30)
+            one.wait(EVENT_PATIENCE)
 
 
 @contextmanager
@@ -239,17 +239,15 @@ def database(where: Path, address: str) -> Iterator[None]:
         yield
     finally:
         server.terminate()
-        server.wait(60)
+        server.wait(EVENT_PATIENCE)
 
 
 def _wait_for(address: str, port: int) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end:
-        with suppress(OSError):
-            socket.create_connection((address, port), 5).close()
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"nothing listens on {address}:{port}")
+    def listens() -> bool:
+        with socket.socket() as one:
+            return one.connect_ex((address, port)) == 0
+
+    until(listens, lambda: f"nothing listens on {address}:{port}")
 
 
 def resolver_files(place: Path, address: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import pytest
 
 from mvmnix import process
 from mvmnix.cli.commands.verify_step import OPTIONS
+from tests.patience import EVENT_PATIENCE
 from tests.unit.cli.releases import KEY, OTHER, provenance, signed
 from tests.unit.provenance import foreign_world as foreign
 
@@ -60,7 +61,7 @@ class Runner:
             "GITHUB_OUTPUT": str(self.output),
         }
         argv = ("/usr/bin/bash", "--noprofile", "--norc", "-e", "-o", "pipefail", "-c", script)
-        return process.run(argv, env=env | names | said, cwd=str(self.path), check=False, timeout=120)
+        return process.run(argv, env=env | names | said, cwd=str(self.path), check=False, timeout=EVENT_PATIENCE)
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def test_wheels_are_those_of_the_lock() -> None:
 def test_zizmor_finds_nothing() -> None:
     options = ("--offline", "--no-config", "--no-progress", "--persona=auditor", "--strict-collection")
     zizmor = str(Path(sys.executable).with_name("zizmor"))
-    done = process.run((zizmor, *options, str(ACTION), str(WORKFLOW)), check=False, timeout=120)
+    done = process.run((zizmor, *options, str(ACTION), str(WORKFLOW)), check=False, timeout=EVENT_PATIENCE)
     assert done.status == 0, done.stdout.decode()
 
 
@@ -176,6 +177,6 @@ def test_zizmor_would_find_something(tmp_path: Path) -> None:
     done = process.run(
         (str(Path(sys.executable).with_name("zizmor")), "--offline", "--no-config", "--no-progress", str(bad)),
         check=False,
-        timeout=120,
+        timeout=EVENT_PATIENCE,
     )
     assert done.status != 0

@@ -25,6 +25,7 @@ from tests.integration.agent_house import (
     talk,
     workload,
 )
+from tests.patience import POLL
 from tests.unit.launch.channel_house import Collect, nothing
 
 pytestmark = pytest.mark.integration
@@ -204,7 +205,7 @@ def test_the_end_comes_after_the_last_byte_wherever_it_lies(agent: Path) -> None
             host.says(Exec(stream, shell(f"head -c {size} /dev/zero & head -c {size} /dev/zero >&2; wait")))
             assert host.hears() == Started(stream)
             while isinstance(frame := host.hears(), Stdout | Stderr):
-                time.sleep(0.005)  # so that all has long been said, and waits for this reader
+                time.sleep(POLL)  # so that all has long been said, and waits for this reader
                 got += len(frame.data)
                 host.says(Window(stream, frame.KIND, len(frame.data)))
             assert (frame, got) == (Exit(stream, End.EXITED, Step.NONE, 0), 2 * size)

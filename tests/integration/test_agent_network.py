@@ -14,6 +14,7 @@ from mvmnix.launch.agent.frames import Config, Failed, Ready
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.transport import encode
 from tests.integration.agent_house import build, config, raw
+from tests.patience import EVENT_PATIENCE
 from tests.unit.launch.agent.test_guest_network import WRONG
 
 pytestmark = pytest.mark.integration
@@ -98,7 +99,7 @@ def set_up(agent: Path, where: Path, script: str = LINK, *, network: GuestNetwor
     (where / "network").write_bytes(encoded(network))
     script = f"{script}\n{agent} --network guest {where}/root <network; echo $?{SHOW}"
     argv = ["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c", script]
-    done = subprocess.run(argv, cwd=where, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, cwd=where, capture_output=True, text=True, timeout=EVENT_PATIENCE, check=False)
     status, *shown = done.stdout.split("\n\n")
     return Done(int(status), done.stderr, shown)
 

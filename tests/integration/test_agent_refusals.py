@@ -45,6 +45,7 @@ from tests.integration.agent_house import (
     talk,
     workload,
 )
+from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -266,14 +267,14 @@ def test_commands_die_with_the_host(agent: Path) -> None:
         out = host.hears()
         assert out is not None
         sock.shutdown(socket.SHUT_RDWR)
-        assert child.wait(30) == 0
+        assert child.wait(EVENT_PATIENCE) == 0
         assert not alive(int(out.payload()))
 
 
 def test_the_agent_says_why_it_ends(agent: Path) -> None:
     with process(agent) as (sock, child):
         sock.sendall(bytes(12))
-        assert child.wait(30) == 0
+        assert child.wait(EVENT_PATIENCE) == 0
         assert child.stderr is not None
         assert child.stderr.read() == b"mvm agent: the host broke the protocol\n"
 

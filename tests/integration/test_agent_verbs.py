@@ -19,6 +19,7 @@ from mvmnix.launch.loop import Loop
 from mvmnix.model import Verb, Workload
 from tests.integration.agent_house import (
     ENVIRONMENT,
+    IDLE,
     USER,
     alive,
     build,
@@ -180,7 +181,7 @@ def test_a_shell_that_is_not_there(channel: tuple[Channel, Loop]) -> None:
 
 def test_other_commands_have_no_terminal(channel: tuple[Channel, Loop]) -> None:
     out = Collect()
-    status = channel[0].exec(shell("tty; exec 3</dev/tty"), stdout=out, stderr=Collect(), idle=30)
+    status = channel[0].exec(shell("tty; exec 3</dev/tty"), stdout=out, stderr=Collect(), idle=IDLE)
     assert (out.data, status.code) == (b"not a tty\n", 2)
 
 

@@ -15,6 +15,7 @@ from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from tests.fakes import nar_of, source
+from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -42,7 +43,7 @@ def bridge(client: socket.socket, ledger: OfferLedger) -> None:
 def serving(ledger: OfferLedger) -> Iterator[str]:
     """The cache at a loopback address."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(60)
+        server.settimeout(EVENT_PATIENCE)
 
         def accept() -> None:
             while True:

@@ -22,10 +22,11 @@ from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache, Store
 from tests.integration.misbehaving import Authority, Server
 from tests.integration.webserver import serving
+from tests.patience import EVENT_PATIENCE, PATIENCE
 
 pytestmark = pytest.mark.integration
 
-LIMITS = DownloadLimits(size=1 << 24, seconds=30, stall=5, connect=5, attempts=2)
+LIMITS = DownloadLimits(size=1 << 24, seconds=PATIENCE, stall=EVENT_PATIENCE, connect=EVENT_PATIENCE, attempts=2)
 NIX = (
     *("nix", "--extra-experimental-features", "nix-command flakes"),
     *("--option", "build-users-group", "", "--option", "substitute", "false"),

@@ -14,13 +14,14 @@ from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, DownloadLimits
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Asked, Authority, Handler, Server
+from tests.patience import EVENT_PATIENCE, PATIENCE, POLL, scaled
 
 pytestmark = pytest.mark.integration
 
 BODY = bytes(range(256)) * 1200
 HALF = len(BODY) // 2
 ETAG = 'ETag: "one"'
-LIMITS = DownloadLimits(size=1 << 20, seconds=30, stall=0.5, connect=5, attempts=3)
+LIMITS = DownloadLimits(size=1 << 20, seconds=PATIENCE, stall=scaled(0.5), connect=EVENT_PATIENCE, attempts=3)
 
 
 @dataclass
@@ -108,7 +109,7 @@ def trickle(data: bytes) -> Handler:
 
     def handle(it: Asked) -> None:
         it.send(data)
-        while not it.stopping.wait(0.05):
+        while not it.stopping.wait(POLL):
             it.send(b"x")
 
     return handle
@@ -230,7 +231,7 @@ def test_it_is_refused_or_given_up(world: World, case: str) -> None:
 def test_a_trickle_ends_with_the_time(world: World, begin: bytes) -> None:
     world.server.routes["/file"] = trickle(begin)
     with pytest.raises(RefusedError) as refusal:
-        world.get(limits=DownloadLimits(seconds=3, stall=20, attempts=3))
+        world.get(limits=DownloadLimits(seconds=scaled(3), stall=EVENT_PATIENCE, attempts=3))
     assert refusal.value.codes == (ReasonCode.FETCH_LIMIT,)
     assert len(world.server.asked) == 1
 
@@ -355,7 +356,7 @@ def test_whoever_closes_the_downloader_ends_what_runs(world: World) -> None:
         it.stall()
 
     world.server.routes["/file"] = hang
-    downloader = world.downloader(DownloadLimits(stall=600, seconds=600, attempts=3))
+    downloader = world.downloader(DownloadLimits(stall=PATIENCE, seconds=PATIENCE, attempts=3))
     failed: list[Exception] = []
 
     def run() -> None:

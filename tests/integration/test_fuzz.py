@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz import seeds
+from tests.patience import EVENT_PATIENCE, PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +36,7 @@ TALKERS = (
     *("conversation.c", "commands.c", "command.c", "channel.c", "exit_report.c", "output_stream.c"),
     *("queue.c", "loop.c", "splice.c", "cached_pages.c", "files.c", "filter.c", "filter_table.c"),
 )
-LIMITS = (f"-max_total_time={SECONDS}", "-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1")
+LIMITS = (f"-max_total_time={SECONDS}", f"-timeout={EVENT_PATIENCE}", "-rss_limit_mb=1024", "-print_final_stats=1")
 SANITIZERS = ("-fsanitize=fuzzer,address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -77,7 +78,7 @@ def fuzz(directory: Path, *argv: str | Path, corpus: Path, house: Path = HOUSE) 
     command = [*map(str, argv), *LIMITS, f"-artifact_prefix={directory}/", str(grown), str(corpus)]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(house), "HOME": str(directory)}
     return subprocess.run(
-        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=SECONDS + 240, check=False
+        command, cwd=directory, env=environment, capture_output=True, text=True, timeout=SECONDS + PATIENCE, check=False
     )
 
 

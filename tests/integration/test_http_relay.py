@@ -18,12 +18,12 @@ import pytest
 from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
 from mvmnix.launch.network.http_heads import HttpFault, RequestHead
 from mvmnix.launch.network.opening import refusal as forbidden
+from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.integration
 
 NAME: Final = "index.example"
 SENTENCE: Final = "no rule of this machine allows it"
-SECONDS: Final = 60
 
 
 def rule(request: RequestHead) -> HttpFault | None:
@@ -100,7 +100,7 @@ class Relay:
             ready.register(server, selectors.EVENT_READ, checker.feed_server)
             refusal: HttpRefusedError | None = None
             while refusal is None or not checker.settled:
-                for key, _ in ready.select(SECONDS):
+                for key, _ in ready.select(EVENT_PATIENCE):
                     data = key.fileobj.recv(4096)  # type: ignore[union-attr]
                     if not data:
                         return
@@ -133,11 +133,11 @@ def relaying() -> Iterator[Relay]:
             relay.listening.close()
             server.shutdown()
             for thread in threads:
-                thread.join(SECONDS)
+                thread.join(EVENT_PATIENCE)
 
 
 def curl(relay: Relay, *argv: str, said: bytes = b"") -> bytes:
-    to = ("-sS", "--max-time", str(SECONDS), "--connect-to", f"{NAME}:80:127.0.0.1:{relay.port}")
+    to = ("-sS", "--max-time", str(EVENT_PATIENCE), "--connect-to", f"{NAME}:80:127.0.0.1:{relay.port}")
     environment = {"PATH": os.environ["PATH"]}
     return subprocess.run(["curl", *to, *argv], env=environment, input=said, capture_output=True, check=True).stdout
 
@@ -187,7 +187,7 @@ def test_curl_is_told_why_not(argv: tuple[str, ...]) -> None:
 
 def test_the_host_of_the_second_request_counts_too(tmp_path: Path) -> None:
     with relaying() as relay:
-        connection = http.client.HTTPConnection("127.0.0.1", relay.port, timeout=SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", relay.port, timeout=EVENT_PATIENCE)
         for host, status, body in ((NAME, 200, b"GET /a \n"), ("other.example", 403, f"{SENTENCE}\n".encode())):
             connection.request("GET", "/a", headers={"Host": host})
             answer = connection.getresponse()
@@ -200,7 +200,7 @@ def test_a_pipeline_is_answered_up_to_what_is_refused() -> None:
     asked = (
         get.format("a", NAME) + get.format("chunks", NAME) + get.format("c", "other.example") + get.format("d", NAME)
     )
-    with relaying() as relay, socket.create_connection(("127.0.0.1", relay.port), SECONDS) as client:
+    with relaying() as relay, socket.create_connection(("127.0.0.1", relay.port), EVENT_PATIENCE) as client:
         client.sendall(asked.encode())
         with client.makefile("rb") as answers:
             heard = answers.read()
@@ -210,7 +210,7 @@ def test_a_pipeline_is_answered_up_to_what_is_refused() -> None:
 
 def test_a_websocket() -> None:
     head = f"GET /socket HTTP/1.1\r\nHost: {NAME}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n".encode()
-    with relaying() as relay, socket.create_connection(("127.0.0.1", relay.port), SECONDS) as client:
+    with relaying() as relay, socket.create_connection(("127.0.0.1", relay.port), EVENT_PATIENCE) as client:
         client.sendall(head + b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n")
         with client.makefile("rb") as answers:
             assert answers.read().endswith(b"\r\n\r\necho GET / HTTP/1.1\r\nHost: other.example\r\n\r\n")

@@ -20,6 +20,7 @@ from tests.hostile.network.test_published_ports import turning
 from tests.hostile.network.world import World, world
 from tests.integration import network_servers
 from tests.integration.network_servers import LARGE, Servers
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 WEB, GIT, SOCKET, DB = "93.184.216.34", "151.101.1.140", "151.101.65.140", "151.101.129.140"
@@ -45,13 +46,13 @@ class Guest:
     resolver: tuple[str, ...]
     home: Path
 
-    def run(self, *argv: str | Path, seconds: float = 300) -> str:
+    def run(self, *argv: str | Path, seconds: float = PATIENCE) -> str:
         """A program's output, once it has ended well."""
         done = self.tried(*argv, seconds=seconds)
         assert done.returncode == 0, done.stdout + done.stderr + self.here.describe()
         return done.stdout
 
-    def tried(self, *argv: str | Path, seconds: float = 300) -> subprocess.CompletedProcess[str]:
+    def tried(self, *argv: str | Path, seconds: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         environment = {
             "HOME": str(self.home),
             "PATH": os.environ["PATH"],

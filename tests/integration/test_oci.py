@@ -24,12 +24,13 @@ from mvmnix.store import Store
 from tests.conftest import Home
 from tests.descriptors import open_below
 from tests.integration.misbehaving import Asked, Server
+from tests.patience import EVENT_PATIENCE, PATIENCE
 from tests.registry import DockerRegistry
 from tests.unit.builder.oci.images import MANIFEST, Pushed, descriptor, name_of, pushed
 
 pytestmark = pytest.mark.integration
 
-LIMITS = DownloadLimits(size=1 << 30, seconds=30, stall=5, connect=5, attempts=2)
+LIMITS = DownloadLimits(size=1 << 30, seconds=PATIENCE, stall=EVENT_PATIENCE, connect=EVENT_PATIENCE, attempts=2)
 IMAGE = pushed(b"one", b"two" * 100_000, Cmd=["/bin/app"])
 
 

@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from mvmnix.launch.network.client_hello import Alert, ClientHello, ClientHelloReader, alert_record
 from tests.browser import CHROMIUM
+from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.integration
 
 NAME = "api.example.com"
-SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Server:
         connection, _ = self.socket.accept()
         self.socket.close()
         with connection:
-            connection.settimeout(SECONDS)
+            connection.settimeout(EVENT_PATIENCE)
             reader = ClientHelloReader()
             while (found := reader.feed(_some(connection, self.portion))) is None:
                 pass
@@ -62,7 +62,7 @@ def _some(connection: socket.socket, size: int) -> bytes:
 @contextmanager
 def serving(portion: int = 4096) -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        listening.settimeout(SECONDS)
+        listening.settimeout(EVENT_PATIENCE)
         yield Server(listening, portion)
 
 
@@ -72,9 +72,16 @@ def said_by(directory: Path, server: Server, *argv: str) -> tuple[ClientHello, "
     with ThreadPoolExecutor() as pool:
         found = pool.submit(server.hello)
         done = subprocess.run(
-            argv, env=environment, cwd=directory, input="", capture_output=True, text=True, timeout=SECONDS, check=False
+            argv,
+            env=environment,
+            cwd=directory,
+            input="",
+            capture_output=True,
+            text=True,
+            timeout=EVENT_PATIENCE,
+            check=False,
         )
-        return found.result(SECONDS), done
+        return found.result(EVENT_PATIENCE), done
 
 
 @pytest.mark.parametrize("portion", [4096, 7])

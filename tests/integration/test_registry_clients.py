@@ -32,6 +32,7 @@ from mvmnix.process import ProcessError
 from mvmnix.sandbox import PYTHON
 from mvmnix.sandbox.helper import Bounds
 from mvmnix.store import Cache, Store
+from tests.patience import EVENT_PATIENCE, PATIENCE, scaled
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[2]
@@ -288,11 +289,11 @@ def test_an_interrupted_fetch_ends_at_once(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         argv = [sys.executable, "-c", FETCH, str(server.getsockname()[1]), str(tmp_path / "store")]
         with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, start_new_session=True) as fetching:
-            server.settimeout(60)
+            server.settimeout(EVENT_PATIENCE)
             connection, _ = server.accept()  # and no answer
             with connection:
                 fetching.send_signal(signal.SIGINT)
-                said = fetching.communicate(timeout=60)[1]
+                said = fetching.communicate(timeout=EVENT_PATIENCE)[1]
     assert b"KeyboardInterrupt" in said
     assert not [line for line in command_lines() if b"apt-helper" in line and DEB.digest.hex.encode() in line]
 
@@ -307,7 +308,7 @@ def test_a_plain_user_fetches_alike(site: Site) -> None:
             os.chown(home, PLAIN, PLAIN)
         environment = {"PATH": "/usr/bin:/bin", "HOME": home, "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [*argv, f"{home}/store"], cwd=ROOT, env=environment, capture_output=True, check=False, timeout=300
+            [*argv, f"{home}/store"], cwd=ROOT, env=environment, capture_output=True, check=False, timeout=PATIENCE
         )
     assert done.stdout == b"True\n", done.stderr.decode()
 
@@ -386,7 +387,7 @@ def test_so_many_bytes_come_out_and_no_more() -> None:
 
 def test_a_client_that_does_not_end_is_ended() -> None:
     with pytest.raises(ProcessError, match="no end after"):
-        run("import time\ntime.sleep(60)", seconds=2)
+        run("import signal\nsignal.pause()", seconds=scaled(1))
 
 
 def test_nothing_listens_once_the_client_has_ended() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
+
 pytestmark = pytest.mark.integration
 
 ROOT = Path(__file__).parents[2]
@@ -16,7 +18,7 @@ CROWD = 50
 
 def launches(path: Path, *arguments: str) -> Any:
     argv = [sys.executable, "-m", "tests.integration.launches", str(path), *arguments]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, check=False, timeout=600)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, check=False, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 

@@ -21,6 +21,7 @@ from mvmnix.sandbox import bubblewrap, helper, helper_command, landlock
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.fakes import Repository
+from tests.patience import EVENT_PATIENCE, SHORT
 
 pytestmark = pytest.mark.integration
 _MIB = 1 << 20
@@ -135,7 +136,7 @@ def test_limits_are_those_of_the_bounds(shell: str) -> None:
 
 
 def test_room_output_time_and_memory_are_bounded() -> None:
-    small = Bounds(room=8 * _MIB, output=4 * _MIB, seconds=20)
+    small = Bounds(room=8 * _MIB, output=4 * _MIB, seconds=EVENT_PATIENCE)
     for script in (
         "i=0; while :; do i=$((i+1)); head -c 1048576 /dev/zero >file$i; done",  # many small files
         "head -c 5000000 /dev/zero >file",  # one large one
@@ -147,7 +148,7 @@ def test_room_output_time_and_memory_are_bounded() -> None:
         assert caught.value.done.status != 124, script
     assert said(Sandbox(bounds=Bounds(processes=77)), "ulimit -p") == "77"
     with pytest.raises(ProcessError, match="124"):
-        Sandbox(bounds=Bounds(seconds=0.5)).run(program("sleep"), "1000")
+        Sandbox(bounds=Bounds(seconds=SHORT)).run(program("sleep"), "1000")
     with pytest.raises(ProcessError):
         Sandbox(bounds=Bounds(memory=64 * _MIB)).run(program("python3"), "-c", "len(bytearray(2**30))")
 

@@ -29,6 +29,7 @@ from mvmnix.store import Store
 from tests.fakes import Repository
 from tests.git_server import TreeServer, serve
 from tests.integration.misbehaving import Authority
+from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.integration
 _MIB = 1 << 20
@@ -300,7 +301,7 @@ def test_a_hostile_archive_gives_a_plain_tree_or_none(world: World, name: str) -
     """Nothing leaves the jail but a NAR, and that has no name but its hash."""
     world.server.files["/t"] = HOSTILE[name]
     before = sorted(path for path in world.path.rglob("*") if "fetched" not in str(path))
-    fetching = replace(world.fetching, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=60))
+    fetching = replace(world.fetching, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=EVENT_PATIENCE))
     attributes: Attributes = {"type": "tarball", "url": f"{world.server.origin}/t"}
     try:
         found = resolve_reference(attributes, world.store, fetching)
@@ -316,7 +317,7 @@ def test_a_hostile_archive_gives_a_plain_tree_or_none(world: World, name: str) -
 @pytest.mark.parametrize("name", ["bomb", "many", "no archive", "cut short"])
 def test_these_give_none(world: World, name: str) -> None:
     world.server.files["/t"] = HOSTILE[name]
-    fetching = replace(world.fetching, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=60))
+    fetching = replace(world.fetching, bounds=Bounds(room=64 * _MIB, output=32 * _MIB, seconds=EVENT_PATIENCE))
     attributes: Attributes = {"type": "tarball", "url": f"{world.server.origin}/t"}
     assert refused(lambda: resolve_reference(attributes, world.store, fetching)) == (ReasonCode.SOURCE_UNUSABLE,)
 

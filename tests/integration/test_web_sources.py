@@ -20,6 +20,7 @@ from mvmnix.nar import Dir, File, Node, Symlink, nar_hash, nar_of_tree
 from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache, Store
 from tests.integration.misbehaving import Asked, Server
+from tests.patience import EVENT_PATIENCE, PATIENCE
 
 pytestmark = pytest.mark.integration
 
@@ -61,7 +62,7 @@ class World:
 
     def fetch(self, *sources: Source) -> None:
         allowed = Allowlist(frozenset(), frozenset({self.server.origin}))
-        limits = DownloadLimits(size=1 << 20, seconds=60, stall=5, attempts=2, parallel=3)
+        limits = DownloadLimits(size=1 << 20, seconds=PATIENCE, stall=EVENT_PATIENCE, attempts=2, parallel=3)
         with Downloader(allowed, limits, environment={}) as downloader:
             fetch_sources(sources, self.store, self.told, registries=[], downloader=downloader)
 

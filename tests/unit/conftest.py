@@ -11,7 +11,7 @@ from tests.descriptors import closed_at_the_end
 @pytest.fixture(autouse=True)
 def without_a_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test asks the systemd of its developer for a scope."""
-    monkeypatch.setattr(delegated_scope, "_RUNTIME", "/nonexistent")
+    monkeypatch.setattr(delegated_scope, "_RUNTIME", "/proc/nonexistent")
 
 
 @pytest.fixture(autouse=True)

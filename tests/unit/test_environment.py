@@ -13,19 +13,19 @@ CLEAN = ROOT / ".ci/environment"
 #: What a developer may have set, each of which changes what some test finds.
 THEIRS = {
     "PYTHONUNBUFFERED": "1",
-    "PYTHONPATH": "/nonexistent",
+    "PYTHONPATH": "/proc/nonexistent",
     "PYTHONOPTIMIZE": "2",
     "PYTEST_ADDOPTS": "-k nothing",
-    "GIT_DIR": "/nonexistent",
+    "GIT_DIR": "/proc/nonexistent",
     "GIT_CONFIG_COUNT": "1",
-    "XDG_STATE_HOME": "/nonexistent",
-    "XDG_CONFIG_HOME": "/nonexistent",
-    "MVMNIX_POLICY": "/nonexistent",
-    "NIX_PATH": "nixpkgs=/nonexistent",
+    "XDG_STATE_HOME": "/proc/nonexistent",
+    "XDG_CONFIG_HOME": "/proc/nonexistent",
+    "MVMNIX_POLICY": "/proc/nonexistent",
+    "NIX_PATH": "nixpkgs=/proc/nonexistent",
     "LC_ALL": "tr_TR.UTF-8",
     "COLUMNS": "7",
     "NO_COLOR": "1",
-    "BASH_ENV": "/nonexistent",
+    "BASH_ENV": "/proc/nonexistent",
     "MAKEFLAGS": "k",
 }
 #: How a machine reaches its mirrors, and how much the suites do.

@@ -28,6 +28,7 @@ from mvmnix.process import (
     run,
     spawn,
 )
+from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT
 from tests.unit.strangers import TEXTS
 
 ENV = "/usr/bin/env"
@@ -79,7 +80,7 @@ def test_the_working_directory_is_not_the_callers(tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(tmp_path)
     assert run(["/bin/pwd"]).stdout == b"/\n"
     assert spawn(["/bin/pwd"], stdout=subprocess.PIPE).communicate()[0] == b"/\n"
-    assert first_bytes(["/bin/pwd"], env={}, limit=9, timeout=9).stdout == b"/\n"
+    assert first_bytes(["/bin/pwd"], env={}, limit=9, timeout=EVENT_PATIENCE).stdout == b"/\n"
     assert run(["/bin/pwd"], cwd=str(tmp_path)).stdout == os.fsencode(tmp_path) + b"\n"
 
 
@@ -89,7 +90,7 @@ def test_a_program_without_its_path_is_refused(
 ) -> None:
     (tmp_path / "true").symlink_to("/bin/true")
     monkeypatch.chdir(tmp_path)
-    for start in (run, spawn, lambda it: first_bytes(it, env={}, limit=9, timeout=9)):
+    for start in (run, spawn, lambda it: first_bytes(it, env={}, limit=9, timeout=EVENT_PATIENCE)):
         with pytest.raises(RefusedError) as refusal:
             start(argv)
         assert refusal.value.codes == (ReasonCode.ARGUMENT_UNSAFE,)
@@ -226,30 +227,30 @@ def test_a_child_that_cannot_start(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("no program")
     (tmp_path / "bad").write_bytes(b"\x7fELF nonsense")
     (tmp_path / "bad").chmod(0o755)
-    assert told("/nonexistent/program").done.status == 127
-    assert "not found: /nonexistent/program" in told("/nonexistent/program").message
+    assert told("/proc/nonexistent/program").done.status == 127
+    assert "not found: /proc/nonexistent/program" in told("/proc/nonexistent/program").message
     for program in (tmp_path / "data", tmp_path, tmp_path / "bad", tmp_path / "data/below"):
         error = told(str(program))
         assert error.done.status == 126
         assert str(program) in error.message
-    assert "/nonexistent" in told("/bin/true", cwd="/nonexistent").message
+    assert "/proc/nonexistent" in told("/bin/true", cwd="/proc/nonexistent").message
 
 
 def test_what_to_do_about_a_missing_program_is_not_said_of_a_failing_one(tmp_path: Path) -> None:
     advice = {"hint": "look at it", "hints": {Cause.MISSING: "install it"}}
     script, orphan = tmp_path / "script", tmp_path / "orphan"
-    script.write_text("#!/nonexistent/interpreter\n")
+    script.write_text("#!/proc/nonexistent/interpreter\n")
     script.chmod(0o755)
-    orphan.symlink_to("/nonexistent/target")
-    assert told("/nonexistent/program", **advice).hint == "install it"
+    orphan.symlink_to("/proc/nonexistent/target")
+    assert told("/proc/nonexistent/program", **advice).hint == "install it"
     assert told("/bin/false", **advice).hint == "look at it"
     for there in ("/etc/passwd", str(script), str(orphan), str(tmp_path)):
         assert told(there, **advice).hint == f"see what it is and who may execute it: ls -lL {there}"
-    assert told("/bin/true", cwd="/nonexistent", **advice).hint == "look at it"
+    assert told("/bin/true", cwd="/proc/nonexistent", **advice).hint == "look at it"
 
 
 def test_a_child_that_takes_too_long() -> None:
-    error = told("/bin/sleep", "600", timeout=0.05)
+    error = told("/bin/sleep", str(PATIENCE), timeout=SHORT)
     assert error.done.status == 124
     assert "no end after 0.05 s" in error.message
 
@@ -284,7 +285,7 @@ def void(_: object) -> None:
 
 
 def test_a_child_beside_us_that_cannot_start(tmp_path: Path) -> None:
-    for program, status in (("/nonexistent", 127), (str(tmp_path), 126)):
+    for program, status in (("/proc/nonexistent", 127), (str(tmp_path), 126)):
         with pytest.raises(ProcessError, match=f"command failed with status {status}"):
             spawn([program])
 

@@ -30,7 +30,7 @@ def overflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str | None) 
 
 def test_an_ordinary_process_passes() -> None:
     refuse_unmapped()
-    refuse_unmapped(("/nonexistent",))
+    refuse_unmapped(("/proc/nonexistent",))
 
 
 @pytest.mark.parametrize("setting", [None, "", "65534\n", "nonsense"])
@@ -46,7 +46,7 @@ def test_a_directory_whose_owner_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp
     """Whatever number stands for that: here that of the directory's owner, and not of this process."""
     overflow(monkeypatch, tmp_path, f"{os.geteuid()}\n")
     monkeypatch.setattr(os, "geteuid", lambda: 7)
-    assert f"{tmp_path} shows as owned by uid" in refused("/nonexistent", str(tmp_path))
+    assert f"{tmp_path} shows as owned by uid" in refused("/proc/nonexistent", str(tmp_path))
 
 
 #: As a plain user makes one, with a uid of its own for this user in it, if it is given. mvm may lie where only root can

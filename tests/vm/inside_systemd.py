@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,11 +22,12 @@ from mvmnix.private_dirs import Directory
 from mvmnix.privileges import control_groups
 from mvmnix.sandbox import pools
 from tests.hostile.stand_in import taken_over
+from tests.patience import EVENT_PATIENCE, PATIENCE, until
 
 PROGRAM: Final = "/mvm/taken_over"
 LIMITS: Final = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cpu.weight")
 #: Seconds.
-PATIENCE: Final = 120
+
 #: A user and how a program is started as that user.
 ADA, EVE = "ada", "eve"
 MANAGER: Final = (
@@ -92,7 +92,7 @@ def sandbox() -> None:
         found["left"] = group.exists()
         with taken_over(PROGRAM, it.jail, it.disk, "thread", "touch=512", "hold") as taken:
             group = it.group()
-            taken.guest.settle(PATIENCE)
+            taken.guest.settle(EVENT_PATIENCE)
             events = dict(line.split() for line in (group / "memory.events").read_text().splitlines())
             found |= {"greedy": taken.results(), "ended": taken.guest.process.ended, "killed": int(events["oom_kill"])}
         say(**found, leases=len(list(it.leases.iterdir())))
@@ -142,7 +142,7 @@ def _hold(said: int) -> None:
 
 def run(name: str, *argv: str) -> Any:
     """Run it as `argv` says, and say what it said; None where that is nothing."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=600)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=PATIENCE)
     try:
         found = json.loads(done.stdout)
     except ValueError:
@@ -172,15 +172,12 @@ def gone(pid: int) -> bool:
         return True
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(PATIENCE * 1000))
+    return bool(poll.poll(EVENT_PATIENCE * 1000))
 
 
 def emptied() -> bool:
     """Whether the managers have removed what ended."""
-    deadline = time.monotonic() + PATIENCE
-    while scopes() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not scopes()
+    return until(lambda: not scopes(), scopes)
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from packaging.requirements import Requirement
 
 from tests.conftest import TREE
+from tests.patience import PATIENCE
 
 #: What mvm needs there, a systemd with its bus, and the kernel.
 _PACKAGES: Final = (
@@ -44,7 +45,6 @@ _HOOKS: Final = (
 #: Of no use here, and slow without KVM.
 _LEFT_OUT: Final = ("man", "doc", "locale", "info")
 _MASKED: Final = ("getty@tty1", "serial-getty@ttyS0", "ldconfig", "systemd-journal-catalog-update", "apparmor")
-_SECONDS: Final = 900
 
 
 def _targets() -> list[tuple[str, str]]:
@@ -80,7 +80,7 @@ def _base(where: Path) -> Path:
         *(f"--customize-hook={hook}" for hook in _HOOKS),
         *(min((suite for suite, _ in targets), key=len), str(making), *sorted({file for _, file in targets})),
     ]
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, cwd="/", timeout=_SECONDS)
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, cwd="/", timeout=PATIENCE)
     return making.rename(kept)
 
 
@@ -148,7 +148,7 @@ def boot(where: Path, program: str) -> str:
         *("-serial", f"file:{where / 'console'}", "-serial", f"file:{where / 'said'}"),
     ]
     try:
-        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=_SECONDS)
+        subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, timeout=PATIENCE)
     except subprocess.TimeoutExpired as error:
         raise AssertionError((where / "console").read_text(errors="replace")[-8000:]) from error
     return (where / "said").read_text()

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.conftest import PATIENCE, World
+from tests.conftest import World
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.vm
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.model import Digest
-from tests.conftest import PATIENCE, World
+from tests.conftest import World
 from tests.hypervisors import hypervisors
+from tests.patience import PATIENCE
 from tests.vm.conftest import Place
 from tests.vm.test_ends import HELLO, states, wait_for
 from tests.workbench import tiny_tree

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE, World
+from tests.conftest import World
 from tests.leaks import in_bytes, in_files
+from tests.patience import until
 
 pytestmark = pytest.mark.vm
 SIZE = 16 << 20
@@ -92,9 +93,6 @@ def test_written_full_unreadable_and_gone(world: World) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    end = time.monotonic() + PATIENCE
-    while list(disks(world.home.state)):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until(lambda: not list(disks(world.home.state)))
     assert world.home.mvm("ps").returncode == 0
     assert list(in_files(planted, [world.home.path], since=since)) == []

@@ -5,15 +5,15 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
-from tests.conftest import PATIENCE, World
+from tests.conftest import World
 from tests.hypervisors import hypervisors
+from tests.patience import PATIENCE, until
 from tests.sample import sample
 from tests.workbench import Workbench
 
@@ -24,10 +24,7 @@ HELLO = "./examples/hello"
 
 def wait_for(what: Callable[[], object]) -> None:
     """Wait until something is so."""
-    deadline = time.monotonic() + PATIENCE
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(what, seconds=PATIENCE)
 
 
 def states(world: World) -> dict[str, dict[str, str]]:

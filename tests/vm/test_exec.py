@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE, World
+from tests.conftest import World
+from tests.patience import PATIENCE, scaled, until
 
 pytestmark = pytest.mark.vm
 
@@ -63,12 +64,9 @@ def test_a_machine_stands_still_and_goes_on(world: World, machine: str) -> None:
     refused = world.home.mvm("exec", machine, "/bin/busybox", "true")
     assert (refused.returncode, b"the machine is paused" in refused.stderr) == (2, True)
     os.set_blocking(ticking.stdout.fileno(), False)
-    for _ in range(60):
-        time.sleep(1)
-        if not ticking.stdout.read():  # what it had written before comes first
-            break
-    else:
-        pytest.fail("it ticks on")
+    # what it had written before comes first
+    words = ticking.stdout
+    until(lambda: not words.read(), lambda: "it ticks on", lambda: time.sleep(scaled(1)))
     os.set_blocking(ticking.stdout.fileno(), True)
     assert world.home.mvm("resume", machine).returncode == 0
     assert ticking.stdout.readline() != b""

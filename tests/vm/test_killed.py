@@ -12,8 +12,9 @@ import pytest
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.status import MachineState
 from tests import soak
-from tests.conftest import PATIENCE, Home, World
+from tests.conftest import Home, World
 from tests.hypervisors import hypervisors
+from tests.patience import PATIENCE
 from tests.sample import sample
 from tests.soak import Held
 from tests.vm.test_ends import ended, field, states, wait_for

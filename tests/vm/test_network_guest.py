@@ -24,11 +24,12 @@ from mvmnix.model import User, Verb, Workload
 from mvmnix.store import memfd
 from tests.conftest import World, commit
 from tests.hostile.stand_in import jail
+from tests.patience import PATIENCE
 from tests.tap_peer import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, NAMED, Peer
 from tests.unit.launch.channel_house import Collect
 
 pytestmark = [pytest.mark.vm, pytest.mark.root("it opens /dev/net/tun, which is root's own where no udev is")]
-IDLE = 300.0
+IDLE = float(PATIENCE)
 USER = User(1000, 1000)
 NETWORK = GuestNetwork(GUEST, 30, GATEWAY, GATEWAY_MAC, 1500, GATEWAY)
 #: With the tier that lets a workload make namespaces, in which it is root; and with a link that leads elsewhere.

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE, TREE, World
+from tests.conftest import TREE, World
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.vm
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,11 @@ from mvmnix.strict import parse_json
 from tests.conftest import World
 from tests.hostile.rig import replaced
 from tests.hypervisors import supervisor
+from tests.patience import PATIENCE, until
 
 pytestmark = pytest.mark.vm
 
 #: Seconds after which something that ought to happen counts as not happening.
-PATIENCE = 60
 
 
 def machines(world: World) -> list[dict[str, object]]:
@@ -158,10 +157,7 @@ def test_a_detached_machine_is_listed_read_and_stopped(world: World, tmp_path: P
     assert [each["name"] for each in machines(world) if each["id"] == machine and each["state"] == "running"] == [
         "sleeper"
     ]
-    deadline = time.monotonic() + PATIENCE
-    while world.home.mvm("logs", "--stdout", "sleeper").stdout != b"up\n" and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert world.home.mvm("logs", "--stdout", "sleeper").stdout == b"up\n"
+    until(lambda: world.home.mvm("logs", "--stdout", "sleeper").stdout == b"up\n", seconds=PATIENCE)
     assert world.home.mvm("stop", "sleeper").stdout.decode().strip() == machine
     ended = next(each for each in machines(world) if each["id"] == machine)
     assert (ended["state"], ended["ended"]) == ("ended", "stopped")
@@ -178,10 +174,7 @@ def test_a_killed_supervisor_takes_its_guest_along(world: World, tmp_path: Path)
     machine = world.home.mvm("launch", "--detach", bundle).stdout.decode().strip()
     supervisor, hypervisor = processes_of(world, machine)
     os.kill(supervisor, signal.SIGKILL)
-    deadline = time.monotonic() + PATIENCE
-    while alive(hypervisor) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(hypervisor)
+    until(lambda: not alive(hypervisor))
     ended = next(each for each in machines(world) if each["id"] == machine)
     assert (ended["state"], ended["ended"]) == ("ended", "supervisor-died")
     assert world.home.mvm("audit", "verify").returncode == 0

@@ -14,7 +14,8 @@ import pytest
 
 from tests.conftest import World
 from tests.leaks import in_bytes, in_files
-from tests.vm.test_run import PATIENCE, machines, processes_of
+from tests.patience import PATIENCE, until
+from tests.vm.test_run import machines, processes_of
 
 pytestmark = pytest.mark.vm
 
@@ -137,10 +138,8 @@ def test_leaks_on_purpose_are_found_by_the_same_search(confided: Confided) -> No
     lines = command_lines()
     assert b"qemu-system" in lines
     assert not list(in_bytes(confided.values, lines, depth=0))
-    deadline = time.monotonic() + PATIENCE
     log = home.state / "machines" / machine / "output.log"
-    while not (log.exists() and log.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.1)
+    until(lambda: log.exists() and log.stat().st_size, seconds=PATIENCE)
     assert home.mvm("stop", machine).returncode == 0
     found = confided.leaks()
     assert len(found) == 1

@@ -6,13 +6,14 @@ import os
 import signal
 import stat
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import PATIENCE, World
+from tests import patience
+from tests.conftest import World
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.vm
 OWNER = 61_002 if os.geteuid() == 0 else os.geteuid()
@@ -69,11 +70,8 @@ LIMIT_MIB = 16
 
 
 def until(there: Callable[[], object], process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not there():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.1)
+    patience.until(lambda: there() or process.poll() is not None, seconds=PATIENCE)
+    assert there(), process.communicate()
 
 
 def directory(base: Path, name: str) -> Path:
@@ -132,10 +130,7 @@ def test_a_killed_mvm_takes_its_servers_along(world: World, tmp_path: Path) -> N
     assert len(serving) == 2
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    end = time.monotonic() + PATIENCE
-    while any(serves(path, out) for path in serving):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    patience.until(lambda: not any(serves(path, out) for path in serving))
     assert world.home.mvm("ps").returncode == 0
 
 

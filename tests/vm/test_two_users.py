@@ -11,7 +11,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix import procfs
-from tests.conftest import PATIENCE, TREE, World
+from tests.conftest import TREE, World
+from tests.patience import PATIENCE, until
 
 pytestmark = [pytest.mark.vm, pytest.mark.root("only root can become two users")]
 
@@ -164,10 +164,7 @@ def test_machines_at_once_share_nothing_but_the_kernel(copied: World, users: lis
         claims = [json.loads(base64.b64decode(each["dsseEnvelope"]["payload"])) for each in receipts]
         held_in = [set(each["predicate"]["observedByHost"]["confinement"]) for each in claims]
         assert sum({"own-uid", "namespaces", "seccomp"} <= each for each in held_in) >= EACH
-    deadline = time.monotonic() + 60
-    while (left := [user.processes() for user in users]) != [{}, {}] and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == [{}, {}]
+    until(lambda: not any(user.processes() for user in users), lambda: [user.processes() for user in users])
 
 
 def test_a_clone_of_another_user_is_refused_by_gits_own_rule(world: World, users: list[User]) -> None:

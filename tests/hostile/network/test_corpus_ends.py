@@ -31,6 +31,7 @@ from tests.hostile.network.test_connections import echo
 from tests.hostile.network.wire import Capture
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, own_network, world
 from tests.hostile.stand_in import jail
+from tests.patience import EVENT_PATIENCE, QUIET
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -75,7 +76,7 @@ def test_one_that_is_stopped(here: World, which: int) -> None:
     try:
         with nothing_passes():
             connection = _begun(here, address)
-            connection.settimeout(0.5)
+            connection.settimeout(QUIET)
             with pytest.raises(TimeoutError):
                 connection.recv(1)
             here.turn()
@@ -83,7 +84,7 @@ def test_one_that_is_stopped(here: World, which: int) -> None:
     finally:
         os.kill(pid, signal.SIGCONT)
     with connection:
-        connection.settimeout(10)
+        connection.settimeout(EVENT_PATIENCE)
         assert connection.recv(10) == b"hello"
     assert_verdict(here, allowed("api", PUBLIC))
     assert here.ended == []
@@ -124,7 +125,7 @@ def test_a_gateway_without_descriptors(limited: Limited) -> None:
         carried = 0
         with ExitStack() as stack:
             for one in [stack.enter_context(_begun(here, address)) for _ in range(20)]:
-                one.settimeout(1)
+                one.settimeout(QUIET)
                 with suppress(OSError):
                     carried += one.recv(20) == b"hello"
             here.turn()
@@ -144,7 +145,7 @@ def test_a_gateway_without_descriptors_for_a_connection_in(limited: Limited) -> 
         with here.guest.inside():
             stack.enter_context(socket.create_server(("0.0.0.0", 80)))
         for one in [stack.enter_context(_begun(here, address)) for _ in range(20)]:
-            one.settimeout(0.2)
+            one.settimeout(QUIET)
             with suppress(OSError):
                 one.recv(20)
         with socket.create_connection(("127.0.0.1", 18080)) as client:
@@ -162,7 +163,7 @@ def test_a_dialler_without_descriptors(limited: Limited) -> None:
             for number in range(32):
                 stack.enter_context(here.guest.connect(slow[number % len(slow)], 9))
             here.until(lambda: any(it.kind is NetworkEventKind.DENIED for it in here.events))
-        here.until(lambda: _serves(here, address), 30)
+        here.until(lambda: _serves(here, address))
         denied = {(it.rule, it.code) for it in verdicts(here) if it.kind is NetworkEventKind.DENIED}
         assert denied <= {
             (rule, code) for rule in ("api", "slow") for code in (Denial.RESOLVE_FAILED, Denial.CONNECT_FAILED)
@@ -177,7 +178,7 @@ def test_servers_that_never_answer(here: World) -> None:
         for number in range(16 * len(SLOW)):
             stack.enter_context(here.guest.connect(slow[number % len(SLOW)], 9))
         with _begun(here, api) as connection:
-            connection.settimeout(5)
+            connection.settimeout(EVENT_PATIENCE)
             assert connection.recv(10) == b"hello"
         assert here.event(NetworkEventKind.OPENED).rule == "api"
 
@@ -225,19 +226,19 @@ def test_one_without_memory(limited: Limited, tmp_path: Path, which: int) -> Non
         with ExitStack() as stack:
             for _ in range(400):
                 with suppress(OSError):
-                    connection = stack.enter_context(here.guest.connect(address, 80 if which == GATEWAY else 7, 0.1))
+                    connection = stack.enter_context(here.guest.connect(address, 80 if which == GATEWAY else 7, QUIET))
                     connection.sendall(b"GET /" + b"x" * 30_000)
                 here.loop.turn(0)
                 if here.ended or any(it.code == Denial.GATEWAY_BUSY for it in here.events):
                     break
         if which == GATEWAY:
-            here.until(lambda: here.ended or any(it.code == Denial.GATEWAY_BUSY for it in here.events), 60)
-        with suppress(OSError), here.guest.connect(OTHER, 7, 1) as connection:
+            here.until(lambda: here.ended or any(it.code == Denial.GATEWAY_BUSY for it in here.events))
+        with suppress(OSError), here.guest.connect(OTHER, 7, QUIET) as connection:
             connection.sendall(b"hello")
             assert connection.recv(1) == b""
         here.turn()
         if which == DIALLER and not here.ended:
-            here.until(lambda: _serves(here, address), 60)
+            here.until(lambda: _serves(here, address))
 
 
 def _serves(here: World, address: str) -> bool:
@@ -306,7 +307,7 @@ def usurper(tmp_path: Path) -> Iterator[Usurper]:
         asked.close()
         theirs.close()
         for end in (asking, ours):
-            end.settimeout(20)
+            end.settimeout(EVENT_PATIENCE)
         yield Usurper(asking, ours)
 
 

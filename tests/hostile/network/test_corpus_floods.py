@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from tests.hostile.network.test_connections import echo
 from tests.hostile.network.test_published_ports import turning
 from tests.hostile.network.wire import Capture, RawSocket
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, ip, world
+from tests.patience import EVENT_PATIENCE, QUIET, until
 from tests.unit.launch.network.hellos import hello
 from tests.unit.launch.network.raw_guest import frame, tcp
 
@@ -98,11 +100,11 @@ def _connections(here: World, address: str, port: int, count: int) -> Iterator[S
             waiting.register(one, select.POLLOUT)
         left = {one.fileno() for one in made}
         while left:
-            for fd, _ in waiting.poll(10_000):
+            for fd, _ in waiting.poll(EVENT_PATIENCE * 1000):
                 left.discard(fd)
                 waiting.unregister(fd)
         for one in made:
-            one.settimeout(30)
+            one.settimeout(EVENT_PATIENCE)
         yield made
 
 
@@ -128,7 +130,7 @@ def test_ten_thousand_connections(here: World, api: str) -> None:
         assert memory - memory_before < 4 << 20
         assert descriptors == descriptors_before
     with here.guest.connect(api, 8) as refused:  # and a verdict that is no such one
-        refused.settimeout(10)
+        refused.settimeout(EVENT_PATIENCE)
         with pytest.raises(ConnectionResetError):
             refused.recv(1)
     here.turn()
@@ -158,14 +160,17 @@ def test_clients_that_say_little(here: World, api: str) -> None:
     refused = {("denied", rule, Denial.TOO_SLOW) for rule in ("api", "http")} | {("denied", "", Denial.GATEWAY_BUSY)}
     with ExitStack() as stack:
         drips = [stack.enter_context(_connections(here, api, port, more // 2)) for port in (443, 80)]
-        for at in range(200):
+        steps = count()
+
+        def drip() -> None:
+            at = next(steps)
             for connections, words in zip(drips, said, strict=True):
                 for one in connections[:50]:
                     with suppress(OSError):
                         one.send(words[at : at + 1])
-            here.loop.turn(0.3)
-            if _counts(here).total() == more:
-                break
+            here.loop.turn(QUIET)
+
+        until(lambda: _counts(here).total() >= more, here.describe, drip)
         assert set(_counts(here)) == refused
         assert _counts(here).total() == more
         assert time.monotonic() - begun > 10
@@ -217,7 +222,7 @@ def test_a_server_that_never_ends_and_a_guest_that_does_not_read(here: World, ap
         here.until(lambda: len(sent) == 8)
         settled: list[int] = []
         while settled != (settled := list(sent)):
-            here.loop.turn(0.3)
+            here.loop.turn(QUIET)
         _assert_serves(here, api)
         assert _used(here)[0][0] - before[0][0] < 2 << 20, "bytes that wait are the kernel's"
         for one in made:

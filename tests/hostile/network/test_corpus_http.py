@@ -16,6 +16,7 @@ from tests.hostile.network.corpus import Expected, allowed, assert_verdict, deni
 from tests.hostile.network.servers import http
 from tests.hostile.network.test_connections import read_all
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
+from tests.patience import EVENT_PATIENCE, POLL
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -284,7 +285,7 @@ def test_a_request_that_comes_in_portions(here: World, recorder: Recorder, porti
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for at in range(0, len(said), portion):
             connection.sendall(said[at : at + portion])
-            here.loop.turn(0.005)
+            here.loop.turn(POLL / 4)
         connection.shutdown(socket.SHUT_WR)
         assert _answer(connection).startswith(b"HTTP/1.1 200 ")
     assert_verdict(here, allowed("api"))
@@ -326,7 +327,7 @@ def test_a_server_that_says_very_much_holds_up_its_own_connection(here: World, w
             here.until(lambda: any(it.kind is NetworkEventKind.OPENED for it in here.events))
             for _ in range(3):
                 with connected(here) as other:
-                    other.settimeout(5)
+                    other.settimeout(EVENT_PATIENCE)
                     other.sendall(_get())
                     assert other.recv(4096).startswith(b"HTTP/1.1 200 ")
         finally:

@@ -16,6 +16,7 @@ from tests.hostile.network.corpus import Expected, allowed, assert_verdict, deni
 from tests.hostile.network.servers import Answers, NameServer
 from tests.hostile.network.test_connections import echo
 from tests.hostile.network.world import HOST, HOST6, HOST6_TOO, HOST_TOO, OTHER, PUBLIC, Server, World, world
+from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -252,7 +253,7 @@ def everywhere(here: World) -> Iterator[tuple[Server, ...]]:
 
 def _asked(here: World, question: Question) -> dns.message.Message:
     with here.guest.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        asking.settimeout(10)
+        asking.settimeout(EVENT_PATIENCE)
         asking.connect((GATEWAY, 53))
         asking.send(question.query)
         return dns.message.from_wire(asking.recv(4096))

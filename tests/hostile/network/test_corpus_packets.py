@@ -21,6 +21,7 @@ from tests.hostile.network.corpus import verdicts
 from tests.hostile.network.test_connections import echo as echo_server
 from tests.hostile.network.wire import PORT, PROHIBITED, RESET, Capture, RawSocket, open_guest, quoted, refusal
 from tests.hostile.network.world import HOST, HOST6, OTHER, PUBLIC, Server, World, entered, ip, machine, world
+from tests.patience import EVENT_PATIENCE, QUIET
 from tests.unit.launch.network.raw_guest import (
     ACK,
     ARP,
@@ -277,7 +278,7 @@ def test_what_has_no_road(here: World, capture: Capture, raw: RawSocket, probe: 
 @pytest.mark.parametrize("to", ["8.8.8.8", PUBLIC, HOST, _SYNTHETIC, GATEWAY, _PRIVATE])
 def test_a_program_is_told_at_once_that_udp_has_no_road(here: World, to: str) -> None:
     with here.guest.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one:
-        one.settimeout(10)
+        one.settimeout(EVENT_PATIENCE)
         one.connect((to, 443))
         one.send(_MARKER)
         with pytest.raises(ConnectionRefusedError):
@@ -287,7 +288,7 @@ def test_a_program_is_told_at_once_that_udp_has_no_road(here: World, to: str) ->
 @pytest.mark.parametrize("to", [PUBLIC, GATEWAY])
 def test_a_program_is_told_at_once_that_ping_has_no_road(here: World, to: str) -> None:
     with here.guest.inside(), socket.socket(socket.AF_INET, socket.SOCK_RAW, ICMP) as one:
-        one.settimeout(10)
+        one.settimeout(EVENT_PATIENCE)
         one.connect((to, 0))
         one.send(echo(to)[20:])
         with pytest.raises(OSError, match="No route to host"):
@@ -339,7 +340,7 @@ def test_a_guest_that_rewrites_its_own_settings(here: World, capture: Capture, w
         for family, to in ((socket.AF_INET, OTHER), (socket.AF_INET, HOST), (socket.AF_INET6, HOST6)):
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                 with here.guest.inside(), socket.socket(family, kind) as one, suppress(OSError):
-                    one.settimeout(0.1)
+                    one.settimeout(QUIET)
                     one.connect((to, 7))
                     one.send(_MARKER)
                     assert one.recv(1) == b""
@@ -355,7 +356,7 @@ def test_a_guest_that_asks_another_resolver(here: World, capture: Capture, resol
     """Its resolv.conf is its own to change: it leads nowhere else."""
     capture.drain()
     with here.guest.inside(), socket.socket(socket.AF_INET, kind) as one:
-        one.settimeout(10)
+        one.settimeout(EVENT_PATIENCE)
         with pytest.raises(ConnectionRefusedError):
             one.connect((resolver, 53))
             one.send(_MARKER)

@@ -6,12 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.patience import POLL, until
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 _ROOT = Path(__file__).parents[3]
@@ -35,15 +36,8 @@ with jail(Path(sys.argv[1])) as made:
     print(json.dumps({"namespace": own}), flush=True)
     network.start()
     print(json.dumps({"namespace": own, "pids": network.pids}), flush=True)
-    time.sleep(600)
+    signal.pause()
 """
-
-
-def _until(found: Callable[[], bool], seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not found():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def _descendants(process: int) -> set[int]:
@@ -82,13 +76,13 @@ def test_nothing_is_left(tmp_path: Path, lines: int) -> None:
         said = [supervisor.stdout.readline() for _ in range(lines)][-1]
         found = json.loads(said) if lines > 1 else {}
         if lines == 1:
-            time.sleep(0.1)
+            time.sleep(POLL)
         started = _descendants(supervisor.pid)
     finally:
         supervisor.send_signal(signal.SIGKILL)
         supervisor.wait()
         supervisor.stdout.close()
-    _until(lambda: all(map(_is_gone, started)))
+    until(lambda: all(map(_is_gone, started)))
     if lines > 1:
         assert not _has_process(found["namespace"])
     if lines > 2:

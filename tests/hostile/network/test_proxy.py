@@ -11,6 +11,7 @@ from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEventKind
 from tests.hostile.network.test_connections import echo
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, beyond, world
+from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 KNOWN = {"api.example.com:7": (PUBLIC, 7)}
@@ -25,7 +26,7 @@ def connect(client: socket.socket) -> None:
     if target not in KNOWN:
         client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
         return
-    with beyond(PUBLIC), socket.create_connection(KNOWN[target], 10) as server:
+    with beyond(PUBLIC), socket.create_connection(KNOWN[target], EVENT_PATIENCE) as server:
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         back = threading.Thread(target=carry, args=(server, client))
         back.start()

@@ -19,6 +19,7 @@ from mvmnix.launch.network.published_ports import PublishedPorts
 from mvmnix.launch.plan import PublishedPort
 from tests.hostile.network.test_connections import echo, read_all
 from tests.hostile.network.world import HOST, PUBLIC, Server, World, ip, world
+from tests.patience import EVENT_PATIENCE, POLL, QUIET, until
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -30,7 +31,7 @@ def turning(here: World) -> Iterator[None]:
 
     def turn() -> None:
         while not over.is_set():
-            here.loop.turn(0.05)
+            here.loop.turn(POLL)
 
     thread = threading.Thread(target=turn)
     thread.start()
@@ -50,12 +51,12 @@ def test_a_published_port_leads_into_the_guest_alone(tmp_path: Path) -> None:
     with world(tmp_path, [f"tcp:{PUBLIC}:7"], ports=["8080:80", f"{HOST}:8081:81"]) as here:
         with _guest_server(here, 80) as server, turning(here):
             for _ in range(3 * namespace.INBOUND):  # the sockets of the namespace serve again and again
-                with socket.create_connection(("127.0.0.1", 8080), 10) as client:
+                with socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE) as client:
                     client.sendall(b"hello")
                     client.shutdown(socket.SHUT_WR)
                     assert read_all(client) == b"hello"
             assert set(server.peers) == {GATEWAY}
-            with socket.create_connection((HOST, 8081), 10) as client, pytest.raises(ConnectionResetError):
+            with socket.create_connection((HOST, 8081), EVENT_PATIENCE) as client, pytest.raises(ConnectionResetError):
                 client.recv(1)  # no program of the guest listens there
         here.turn()
         closed = here.event(NetworkEventKind.INBOUND_CLOSED)
@@ -65,11 +66,14 @@ def test_a_published_port_leads_into_the_guest_alone(tmp_path: Path) -> None:
 
 def test_more_connections_than_there_are_sockets_are_reset(tmp_path: Path) -> None:
     with world(tmp_path, [], ports=["8080:80"]) as here, _guest_server(here, 80), turning(here):
-        held = [socket.create_connection(("127.0.0.1", 8080), 10) for _ in range(namespace.INBOUND)]
+        held = [socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE) for _ in range(namespace.INBOUND)]
         for one in held:
             one.sendall(b"x")
             assert one.recv(1) == b"x"
-        with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", 8080), 10) as client:
+        with (
+            pytest.raises(ConnectionResetError),
+            socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE) as client,
+        ):
             client.recv(1)
         for one in held:
             one.close()
@@ -81,18 +85,16 @@ def test_a_guest_that_takes_its_time_gets_all(tmp_path: Path) -> None:
 
     def slow(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_WR)
-        time.sleep(0.5)
+        time.sleep(QUIET)
         got.append(len(read_all(connection)))
 
     with world(tmp_path, [], ports=["8080:80"]) as here:
         with here.guest.inside():
             server = Server(GUEST, 80, slow)
         with server, turning(here):
-            with socket.create_connection(("127.0.0.1", 8080), 10) as client:
+            with socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE) as client:
                 client.sendall(bytes(3_000_000))
-            end = time.monotonic() + 20
-            while not got and time.monotonic() < end:
-                time.sleep(0.05)
+            until(lambda: got)
     assert got == [3_000_000]
 
 
@@ -106,24 +108,22 @@ def test_a_gateway_that_makes_its_sockets_wait_holds_up_no_supervisor(tmp_path: 
         over = threading.Event()
 
         def silent_until(_connection: socket.socket) -> None:
-            over.wait(30)
+            over.wait(EVENT_PATIENCE)
 
         with here.guest.inside():
             silent = Server(GUEST, 80, silent_until)
-        with silent, ExitStack() as stack, socket.create_connection(("127.0.0.1", 8080), 10) as client:
+        with silent, ExitStack() as stack, socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE) as client:
             stack.callback(over.set)
             here.event(NetworkEventKind.INBOUND)
-            client.settimeout(1)
+            client.settimeout(QUIET)
             with suppress(TimeoutError):
                 while True:
                     client.sendall(bytes(1 << 16))
             with here.guest.inside():
                 ip("link", "set", "eth0", "down")  # a guest that answers nothing
-            with socket.create_connection(("127.0.0.1", 8080), 10):
-                begun = time.monotonic()
-                here.loop.turn(0.1)
-                here.network.close(here.loop)
-                assert time.monotonic() - begun < 10
+            with socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE):
+                here.loop.turn(POLL)
+                here.network.close(here.loop)  # a connection that lingers holds it up for an hour
 
 
 def namespace_of(here: World) -> namespace.Namespace:

@@ -13,7 +13,6 @@ import socket
 import struct
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -32,6 +31,7 @@ from mvmnix.launch.plan import Network, PublishedPort, UpstreamProxy
 from mvmnix.launch.plan.network import parse_rules
 from mvmnix.process import is_readable
 from tests.hostile.stand_in import jail
+from tests.patience import EVENT_PATIENCE, POLL, until
 
 #: Servers of the world: addresses that are global, and here they are a namespace's own.
 PUBLIC = "93.184.216.34"
@@ -163,7 +163,7 @@ class Guest:
                     while True:
                         os.write(other[fd], os.read(fd, 70000))
 
-    def run(self, *argv: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(self, *argv: str, seconds: float = EVENT_PATIENCE) -> subprocess.CompletedProcess[str]:
         """A program to its end."""
         words = ["/usr/bin/nsenter", f"--net=/proc/{os.getpid()}/fd/{self.namespace}", *argv]
         return subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
@@ -174,7 +174,7 @@ class Guest:
         with entered(self.namespace):
             yield
 
-    def connect(self, address: str, port: int, seconds: float = 10.0) -> socket.socket:
+    def connect(self, address: str, port: int, seconds: float = EVENT_PATIENCE) -> socket.socket:
         """A connection of the guest's."""
         with self.inside():
             made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -203,22 +203,19 @@ class World:
         self.ended: list[None] = []
         network.watch(loop, self.events.append, lambda: self.ended.append(None))
 
-    def until(self, found: Callable[[], object], seconds: float = 10.0) -> None:
+    def until(self, found: Callable[[], object]) -> None:
         """Turn the loop until something is so."""
-        end = time.monotonic() + seconds
-        while not found():
-            assert time.monotonic() < end, self.describe()
-            self.loop.turn(0.05)
+        until(found, self.describe, lambda: self.loop.turn(POLL))
 
     def turn(self) -> None:
         """Take in what was told."""
         for _ in range(3):
-            self.loop.turn(0.02)
+            self.loop.turn(POLL)
 
     def resolve(self, name: str, kind: str = "A") -> str | None:
         """What the guest is answered: an address, "" for a name without one, None for no such name."""
         with self.guest.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.settimeout(10)
+            asking.settimeout(EVENT_PATIENCE)
             asking.connect((GATEWAY, 53))
             asking.send(dns.message.make_query(name, kind).to_wire())
             answer = dns.message.from_wire(asking.recv(4096))

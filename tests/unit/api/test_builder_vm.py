@@ -1,7 +1,7 @@
 """Builder VMs whose hypervisor is none: one that hangs while it boots is begun once more, as any machine is."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, override
 
 import pytest
@@ -17,6 +17,7 @@ from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
 from tests.unit.api.test_part_builder import Shown
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
+from tests.unit.launch.house import hurry
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,7 @@ class Site:
         self.moods = iter(moods)
         builder = ImageBuilder(self.rooms, self.shown).builder_image()
         plan = builder_plan(self.rooms, builder)
-        return BuilderVm(
-            self.rooms, self.shown, builder, replace(plan, timeouts=replace(plan.timeouts, boot_seconds=3))
-        )
+        return BuilderVm(self.rooms, self.shown, builder, plan)
 
     def mood(self) -> Scenario:
         return next(self.moods)
@@ -66,7 +65,6 @@ def site(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     with station.roots() as roots, Context(roots) as rooms:
         made = Site(rooms)
         monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu.find", lambda: Moody(mood=made.mood))
-        monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._WALL_FACTOR", 1.0)
         yield made
 
 
@@ -77,14 +75,16 @@ def nobody(_: object) -> Any:
     raise AssertionError("asked nothing")
 
 
-def test_one_that_hangs_is_begun_once_more(site: Site) -> None:
+def test_one_that_hangs_is_begun_once_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
     with site.vm(Scenario.HANGS, Scenario.BOOTS).running(nobody) as machine:
         machine.ping()
     assert [it for it in site.shown.notices if it.endswith("hangs while it boots; it is started once more")]
     assert site.log() == [(RecordKind.START, ()), (RecordKind.RESTART, ("timeout",)), (RecordKind.END, ("stopped",))]
 
 
-def test_the_second_is_the_last(site: Site) -> None:
+def test_the_second_is_the_last(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch, boots=2)
     with pytest.raises(GuestTimeoutError), site.vm(Scenario.HANGS, Scenario.HANGS).running(nobody):
         pass
     assert site.log() == [(RecordKind.START, ()), (RecordKind.RESTART, ("timeout",)), (RecordKind.END, ("timeout",))]

@@ -8,6 +8,7 @@ import pytest
 
 from mvmnix.cli.attached_run import output
 from mvmnix.launch.loop import Loop
+from tests.patience import EVENT_PATIENCE
 from tests.unit.cli.station import Station
 
 EVIL = "\x1b]0;mine\x07\x1b[6n"
@@ -31,7 +32,7 @@ def test_where_bytes_go(terminal: bool, raw: bool, written: bytes) -> None:
     sink.bind(released=lambda _count: None, broken=lambda: None)
     sink(EVIL.encode())
     while sink.pending:
-        loop.turn(5)
+        loop.turn(EVENT_PATIENCE)
     assert os.read(read, 4096) == written
     loop.close()
     os.close(read)

@@ -8,6 +8,7 @@ from types import FrameType
 import pytest
 
 from mvmnix.cli.stdio import attentive
+from tests.patience import POLL
 
 
 class HeardError(Exception):
@@ -40,7 +41,7 @@ def test_a_signal_while_nothing_can_be_read(pipe: tuple[int, int]) -> None:
     previous = signal.signal(signal.SIGALRM, heard)
     try:
         with attentive() as attend, pytest.raises(HeardError):
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            signal.setitimer(signal.ITIMER_REAL, POLL)
             attend(pipe[0])
     finally:
         signal.signal(signal.SIGALRM, previous)

@@ -36,6 +36,7 @@ from mvmnix.launch.shares import image
 from mvmnix.launch.vmm import HypervisorProcess, Invocation
 from mvmnix.process import Completed, ProcessError
 from mvmnix.sandbox import Bounds, Sandbox, child, subordinate_ids
+from tests.patience import SHORT, scaled
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.null_sandbox import NullSandbox
@@ -116,7 +117,7 @@ class Programs:
         if how == "not executable":
             self.path.chmod(0o600)
         if how == "no interpreter":
-            self.path.write_text("#!/nonexistent/sh\n")
+            self.path.write_text("#!/proc/nonexistent/sh\n")
         return str(self.path)
 
 
@@ -130,11 +131,11 @@ def programs(tmp_path: Path, station: Station) -> Programs:
 
 
 def nix(program: str) -> None:
-    HostNix(program, program, NixStore(Kind.OWN, "no other", "/o")).run([program, "--version"], timeout=0.5)
+    HostNix(program, program, NixStore(Kind.OWN, "no other", "/o")).run([program, "--version"], timeout=SHORT)
 
 
 def git_anchor(program: str) -> None:
-    anchor = anchors.GitAnchor("g", required=True, repository="/r", branch="b", seconds=1)
+    anchor = anchors.GitAnchor("g", required=True, repository="/r", branch="b", seconds=scaled(1))
     try:
         anchor.latest()
     except (MvmnixError, OSError) as error:
@@ -142,7 +143,7 @@ def git_anchor(program: str) -> None:
 
 
 def command_anchor(program: str) -> None:
-    anchor = anchors.CommandAnchor("c", required=True, argv=(program,), seconds=1)
+    anchor = anchors.CommandAnchor("c", required=True, argv=(program,), seconds=scaled(1))
     try:
         anchor.take(SimpleNamespace(note=b"n"), None)  # type: ignore[arg-type]
     except (MvmnixError, OSError) as error:
@@ -273,7 +274,7 @@ def test_nothing_of_a_secret_s_command_is_kept(settled: Station, programs: Progr
     text = "echo hunter2; echo hunter3 >&2; " + ("exec sleep 60" if how == "late" else "exit 1")
     program = programs.script(text)
     if how == "missing":
-        programs.path.write_text("#!/nonexistent/hunter2\n")
+        programs.path.write_text("#!/proc/nonexistent/hunter2\n")
     reference = SimpleNamespace(name="A", source=SecretSource.COMMAND, target=SecretTarget.FILE, words=(program,))
     said = fail(settled, lambda: resolve.resolve_secrets([reference]))  # type: ignore[list-item]
     assert said.code == 126

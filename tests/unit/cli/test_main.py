@@ -14,6 +14,7 @@ from mvmnix.cli import main as door
 from mvmnix.cli.main import COMMANDS, cli
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.privileges import ids, view, withheld
+from tests.patience import EVENT_PATIENCE
 from tests.unit import import_lists
 from tests.unit.cli.station import Station
 
@@ -41,20 +42,20 @@ def test_version_and_help(station: Station) -> None:
         ("run", "--nonsense", "."),
         ("run", "path:x?rev=1"),
         ("build",),
-        ("launch", "/nonexistent"),
+        ("launch", "/proc/nonexistent"),
         ("plan",),
         ("plan", "create", ".", "--vcpus", "0"),
         ("plan", "create", ".", "--memory", "95"),
         ("plan", "create", ".", "--accelerator", "magic"),
-        ("plan", "show", "/nonexistent"),
+        ("plan", "show", "/proc/nonexistent"),
         ("key", "create", "planner"),
         ("key", "create", "host", "--algorithm", "ecdsa-p256"),
         ("key", "create", "nobody"),
         ("audit", "tail", "--lines", "0"),
-        ("audit", "verify", "--pinned", "/nonexistent"),
+        ("audit", "verify", "--pinned", "/proc/nonexistent"),
         ("stop", "nothing"),
         ("logs", "nothing"),
-        ("verify", "/nonexistent"),
+        ("verify", "/proc/nonexistent"),
     ],
 )
 def test_a_caller_s_mistake_exits_with_2(station: Station, arguments: tuple[str, ...]) -> None:
@@ -198,7 +199,7 @@ _WRITERS = [(("--help",), 125), (("image", "ls"), 125), (_POLICY_TEST, 2)]
 def ended(*arguments: str, stdout: int | None = None, stderr: int = subprocess.PIPE) -> tuple[int, bytes]:
     """The exit code of a command, and what it said on stderr."""
     argv = [sys.executable, "-m", "mvmnix.cli", *arguments]
-    done = subprocess.run(argv, cwd=ROOT, stdout=stdout, stderr=stderr, timeout=60, check=False)
+    done = subprocess.run(argv, cwd=ROOT, stdout=stdout, stderr=stderr, timeout=EVENT_PATIENCE, check=False)
     return done.returncode, done.stderr or b""
 
 
@@ -222,7 +223,7 @@ def test_a_full_device_is_a_failure(station: Station, arguments: tuple[str, ...]
     assert b"No space left on device" in said
 
 
-@pytest.mark.parametrize("arguments", [("nonsense",), ("stop", "nothing"), ("verify", "/nonexistent")])
+@pytest.mark.parametrize("arguments", [("nonsense",), ("stop", "nothing"), ("verify", "/proc/nonexistent")])
 def test_messages_that_can_not_be_written_change_no_exit_code(station: Station, arguments: tuple[str, ...]) -> None:
     with Path("/dev/full").open("wb") as full:
         assert ended(*arguments, stderr=full.fileno())[0] == 2

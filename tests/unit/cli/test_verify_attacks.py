@@ -14,6 +14,7 @@ from mvmnix.api import files
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa.build_types import WORKFLOW_TYPES
+from tests.patience import EVENT_PATIENCE
 from tests.unit.cli.releases import KEY, OTHER, Release, pretty, provenance, release, signature, signed
 from tests.unit.cli.station import Station
 from tests.unit.provenance import foreign_world as foreign
@@ -133,7 +134,7 @@ def test_a_bundle_that_is_missing_is_not_a_verdict(it: Release) -> None:
 
 def run(it: Release, *arguments: str | Path, stdout: int) -> tuple[int, str]:
     argv = [sys.executable, "-m", "mvmnix.cli", "verify", "--key", it.key(), *arguments]
-    done = subprocess.run(argv, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, timeout=60, check=False)
+    done = subprocess.run(argv, cwd=ROOT, stdout=stdout, stderr=subprocess.PIPE, timeout=EVENT_PATIENCE, check=False)
     return done.returncode, done.stderr.decode()
 
 

@@ -14,10 +14,11 @@ from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
+from tests.patience import EVENT_PATIENCE
 from tests.unit.launch.fake_guest import FakeGuest
 
 USER = User(1000, 1000)
-IDLE = 20.0
+IDLE = float(EVENT_PATIENCE)
 
 
 def workload(*argv: str) -> Workload:
@@ -136,7 +137,7 @@ class Hostile:
     def listen(self) -> ChannelError:
         """What the channel makes of it all."""
         with pytest.raises(ChannelError) as caught:
-            self.channel.ping(idle=0.05)
+            self.channel.ping(idle=EVENT_PATIENCE)
         return caught.value
 
     def close(self) -> None:

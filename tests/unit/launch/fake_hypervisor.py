@@ -234,11 +234,11 @@ class _Fake:
 
     def stand_still(self) -> None:
         self.event("STOP")
-        time.sleep(600)
+        signal.pause()
 
     def babble(self) -> None:
         self.channel.sendall(b"\x00" * 64)
-        time.sleep(600)
+        signal.pause()
 
     def knock(self, work: Workload, _stdin: bytes) -> tuple[bytes, bytes, int]:
         for _ in range(int(work.argv[2])):
@@ -255,7 +255,7 @@ class _Fake:
 
         def violate(_work: Workload, _stdin: bytes) -> NoReturn:
             self.channel.sendall(b"\xff" * 64)
-            time.sleep(60)
+            signal.pause()
             raise AssertionError
 
         def sleep(work: Workload, _stdin: bytes) -> tuple[bytes, bytes, int]:
@@ -288,7 +288,7 @@ class _Fake:
         self.monitor.sendall(b'{"QMP": {"version": {}, "capabilities": []}}\r\n')
         threading.Thread(target=self.obey, daemon=True).start()
         fates: dict[Scenario, Callable[[], None]] = {
-            Scenario.HANGS: lambda: time.sleep(600),
+            Scenario.HANGS: signal.pause,
             Scenario.SPINS: self.spin,
             Scenario.STALLS: lambda: self.stall(rest=600.0),
             Scenario.DEAF: lambda: self.stall(rest=600.0, deaf=True),
@@ -310,7 +310,6 @@ class _Fake:
         self.boot(scenario)
         if scenario is Scenario.NO_BYE:
             signal.signal(signal.SIGALRM, lambda *_: self.end("guest-reset"))
-            signal.setitimer(signal.ITIMER_REAL, 0.3)
         kinds = {Scenario.MUTE: _Mute, Scenario.UNREADY: _Unready, Scenario.WAKES: _Woken, Scenario.LATE: _Late}
         guest = kinds.get(scenario, _Guest)(self.channel, self.programs())
         if isinstance(guest, _Woken):

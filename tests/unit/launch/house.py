@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import last_records
@@ -28,10 +30,12 @@ from mvmnix.launch.plan.plan import Accelerator, Timeouts
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
+from mvmnix.launch.vmm.boot_watchdog import BootBudget
 from mvmnix.model import Digest, Verb, Workload
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.verify.authentication import authenticate
+from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail
 from tests.unit.provenance.world import HOST, NOW, World, new_world
@@ -70,13 +74,13 @@ class House:
         self.opened.append(Directory.create(str(self.path / name)))
         return self.opened[-1]
 
-    def host(self, scenario: Scenario = Scenario.BOOTS, *, device: str = "/nonexistent/kvm") -> Host:
+    def host(self, scenario: Scenario = Scenario.BOOTS, *, device: str = "/proc/nonexistent/kvm") -> Host:
         hypervisor = FakeHypervisor(scenario)
         self.loops.append(Loop())
         return Host(
             hypervisor=hypervisor,
             jail=NullJail(),
-            kvm=KvmProbe(hypervisor, NullJail(), self.directory("cache"), device=device, seconds=10),
+            kvm=KvmProbe(hypervisor, NullJail(), self.directory("cache"), device=device, seconds=EVENT_PATIENCE),
             journal=self.ledger(),
             sign=lambda payload: envelope.sign(payload, HOST).to_bytes(),
             machines=self.directory("machines"),
@@ -114,8 +118,8 @@ class House:
         *argv: str,
         verbs: frozenset[Verb] = frozenset(),
         ports: tuple[int, ...] = (),
-        boot_seconds: int = 60,
-        wall_seconds: int = 60,
+        boot_seconds: int = EVENT_PATIENCE,
+        wall_seconds: int = PATIENCE,
         accelerator: Accelerator = Accelerator.ANY,
         **changes: Any,
     ) -> VerifiedPlan:
@@ -191,3 +195,13 @@ class Unanchored:
         if record.kind is RecordKind.START:
             raise refuse(ReasonCode.ANCHOR_UNAVAILABLE, "the log's anchor", "it is out of reach", "repair it")
         return entry
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch, boots: int = 1) -> None:
+    """Have the first boots, which are to hang, given up at once; later ones have the time that their plan says."""
+    hanging = iter(range(boots))
+
+    def budget(seconds: float, began: float) -> BootBudget:
+        return BootBudget(seconds if next(hanging, None) is None else SHORT, began)
+
+    monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog.BootBudget", budget)

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from mvmnix.launch.loop import Loop
+from tests.patience import EVENT_PATIENCE
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def test_what_another_thread_posts_runs_here(loop: Loop) -> None:
     ran: list[int] = []
     thread = threading.Thread(target=lambda: loop.post(lambda: ran.append(threading.get_ident())))
     thread.start()
-    loop.turn(30)
+    loop.turn(EVENT_PATIENCE)
     thread.join()
     assert ran == [threading.get_ident()]
     loop.close()
@@ -28,7 +29,7 @@ def test_all_that_was_posted_runs_in_one_turn_in_its_order(loop: Loop) -> None:
     ran: list[int] = []
     for number in range(3):
         loop.post(lambda number=number: ran.append(number))  # type: ignore[misc]
-    loop.turn(30)
+    loop.turn(EVENT_PATIENCE)
     assert ran == [0, 1, 2]
     loop.close()
 

@@ -5,7 +5,6 @@ import json
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from mvmnix.privileges.descriptors import PACKET
 from mvmnix.privileges.grants import Grants
 from mvmnix.privileges.rights import Rights
 from mvmnix.privileges.tree import ServedDirectory
+from tests.patience import EVENT_PATIENCE, until
 
 LIMITS = GroupLimits(memory=1 << 30, tasks=97, processors=1.5, weight=7)
 
@@ -86,7 +86,7 @@ def client(rights: Recorded) -> Iterator[Broker]:
     with theirs:
         with ours:
             yield Broker(ours)
-        serving.join(30)
+        serving.join(EVENT_PATIENCE)
         assert not serving.is_alive(), "it ends with the last socket that can ask it"
 
 
@@ -169,10 +169,8 @@ def test_nothing_that_is_sent_ends_it(client: Broker) -> None:
         with Path("/dev/null").open("rb") as file:
             socket.send_fds(client.socket, [b'{"request":"parents"}'], [file.fileno()])
     assert client.parents()
-    deadline = time.monotonic() + 30  # the last ones are closed after the answer
-    while (now := len(os.listdir("/proc/self/fd"))) != before and time.monotonic() < deadline:  # noqa: PTH208
-        time.sleep(0.01)
-    assert now == before, "each descriptor that came is closed"
+    # each descriptor that came is closed, the last ones after the answer
+    until(lambda: len(os.listdir("/proc/self/fd")) == before)  # noqa: PTH208
 
 
 def test_without_a_broker_it_is_said(rights: Recorded) -> None:

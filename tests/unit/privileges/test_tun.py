@@ -11,6 +11,7 @@ import pytest
 from mvmnix.privileges import ids, tun
 from mvmnix.privileges.descriptors import made_by_child
 from tests.conftest import TREE, make_home
+from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.root("it opens /dev/net/tun as root")
 #: The file as it is where there is no udev, in a mount namespace of its own; then a program.
@@ -79,7 +80,7 @@ def test_root_s_mvm_makes_a_namespace_without_root_s_rights(tmp_path: Path) -> N
         cwd="/",
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=EVENT_PATIENCE,
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, f"/dev/net/tun {ids.MVM}\n"), done.stderr

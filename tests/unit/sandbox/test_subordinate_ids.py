@@ -92,7 +92,8 @@ def test_where_no_program_gains_rights(host: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("name", ["NEWUIDMAP", "NEWGIDMAP"])
 def test_a_program_is_missing(host: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     assert host.is_dir()
-    monkeypatch.setattr(subordinate_ids, name, Candidates(name.lower(), ("/nonexistent",), "apt-get install uidmap"))
+    missing = Candidates(name.lower(), ("/proc/nonexistent",), "apt-get install uidmap")
+    monkeypatch.setattr(subordinate_ids, name, missing)
     with pytest.raises(MvmnixError, match=f"{name.lower()} is not installed") as caught:
         SubordinateIds.find()
     assert caught.value.hint == "apt-get install uidmap"

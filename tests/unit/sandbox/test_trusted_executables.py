@@ -23,16 +23,16 @@ def program(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_shell_of_the_system_passes() -> None:
-    path = locate(Candidates("the shell", ("/nonexistent/sh", "/bin/sh"), "install one"))
+    path = locate(Candidates("the shell", ("/proc/nonexistent/sh", "/bin/sh"), "install one"))
     assert path == os.path.realpath("/bin/sh")
     assert check_program(path) == path
 
 
 def test_what_is_not_there_is_named() -> None:
     with pytest.raises(
-        MvmnixError, match=r"QEMU is not installed: looked for /nonexistent/a, /nonexistent/b.*install it"
+        MvmnixError, match=r"QEMU is not installed: looked for /proc/nonexistent/a, /proc/nonexistent/b.*install it"
     ):
-        locate(Candidates("QEMU", ("/nonexistent/a", "/nonexistent/b"), "install it"))
+        locate(Candidates("QEMU", ("/proc/nonexistent/a", "/proc/nonexistent/b"), "install it"))
 
 
 @pytest.mark.parametrize("change", ["file-mode", "directory-mode", "file-owner", "directory-owner"])

@@ -5,7 +5,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +20,7 @@ from mvmnix.sandbox import uid_pool
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.uid_pool import Lease, RootIds, UidPool, evict
 from mvmnix.strict import canonical
+from tests.patience import EVENT_PATIENCE, until
 
 
 class Lent(UidPool):
@@ -71,7 +71,7 @@ def test_without_root_there_are_no_uids(tmp_path: Path) -> None:
 
 def test_nothing_is_left_of_a_lease_that_was_given_back(pool: UidPool) -> None:
     lease = pool.take()
-    lease.note(["/nonexistent/group"])
+    lease.note(["/proc/nonexistent/group"])
     assert len(os.listdir(pool.directory.fd)) == 2  # noqa: PTH208
     lease.release()
     assert os.listdir(pool.directory.fd) == []  # noqa: PTH208
@@ -216,7 +216,7 @@ def test_processes_of_a_leases_uid_are_ended() -> None:
     uid = 1_950_000_000 + os.getpid()
     left = [subprocess.Popen(["sleep", "1000"], user=uid, group=uid, extra_groups=[]) for _ in range(3)]
     assert evict(uid)
-    assert [process.wait(10) for process in left] == [-signal.SIGKILL] * 3
+    assert [process.wait(EVENT_PATIENCE) for process in left] == [-signal.SIGKILL] * 3
     assert evict(uid)
 
 
@@ -265,10 +265,7 @@ def test_a_process_whose_first_thread_has_ended_still_counts() -> None:
     code = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(1000,)).start(); "
     with subprocess.Popen([sys.executable, "-c", code + "ctypes.CDLL(None).syscall(60, 0)"]) as process:
         try:
-            deadline = time.monotonic() + 60
-            while "\nState:\tZ" not in Path(f"/proc/{process.pid}/status").read_text():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            until(lambda: "\nState:\tZ" in Path(f"/proc/{process.pid}/status").read_text())
             found = dict(uid_pool._processes(os.geteuid()))
             assert process.pid in found
             for pidfd in found.values():

@@ -16,6 +16,7 @@ from mvmnix.builder.fetch.resumable import DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.compression import BadStreamError, Expander
 from mvmnix.strict import MalformedError
+from tests.patience import EVENT_PATIENCE
 
 DATA = bytes(range(256)) * 1000
 PACK: dict[Compression, Callable[[bytes], bytes]] = {
@@ -29,7 +30,7 @@ PACKED = [kind for kind in Compression if kind is not Compression.NONE]
 
 @pytest.fixture(scope="module")
 def lanes() -> Iterator[Lanes]:
-    lanes = Lanes("", stall=20, idle=1)
+    lanes = Lanes("", stall=EVENT_PATIENCE, idle=1)
     yield lanes
     lanes.rest()
 
@@ -124,7 +125,7 @@ def test_a_bomb_takes_little_memory(kind: Compression) -> None:
 
 @pytest.mark.parametrize("kind", PACKED)
 def test_without_a_worker_nothing_is_taken_for_unpacked(kind: Compression) -> None:
-    closed = Lanes("", stall=20, idle=1)
+    closed = Lanes("", stall=EVENT_PATIENCE, idle=1)
     closed.close()
     with pytest.raises(DownloadError, match="closed"):
         unpacked(closed, kind, PACK[kind](DATA), len(DATA))

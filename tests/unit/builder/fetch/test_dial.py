@@ -9,6 +9,7 @@ from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.dial import dial
 from mvmnix.builder.fetch.resumable import BrokenError
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from tests.patience import EVENT_PATIENCE
 
 FAR = Allowlist(frozenset({"sources.example"})).admit("https://sources.example/file")
 
@@ -16,7 +17,7 @@ FAR = Allowlist(frozenset({"sources.example"})).admit("https://sources.example/f
 @pytest.fixture
 def listening() -> Iterator[socket.socket]:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(20)
+        server.settimeout(EVENT_PATIENCE)
         yield server
 
 

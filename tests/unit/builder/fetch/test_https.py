@@ -13,9 +13,12 @@ from mvmnix.builder.fetch.resumable import BrokenError
 from mvmnix.builder.fetch.retry import DownloadLimits
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Asked, Handler, Server
+from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT
 
 BODY = b"0123456789"
-LIMITS = DownloadLimits(size=100, seconds=60, stall=20, connect=20, attempts=3, parallel=2)
+LIMITS = DownloadLimits(
+    size=100, seconds=PATIENCE, stall=EVENT_PATIENCE, connect=EVENT_PATIENCE, attempts=3, parallel=2
+)
 
 
 @dataclass
@@ -184,7 +187,7 @@ def test_a_body_of_a_byte_more(world: World, handler: Handler, size: int, limit:
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_time_that_is_over_is_no_reason_to_ask_again(world: World, attempts: int) -> None:
     world.serve(Asked.stall)
-    assert codes(world, DownloadLimits(seconds=0.2, attempts=attempts)) == (ReasonCode.FETCH_LIMIT,)
+    assert codes(world, DownloadLimits(seconds=SHORT, attempts=attempts)) == (ReasonCode.FETCH_LIMIT,)
     assert world.slept == []
     assert len(world.server.asked) <= 1, "none where this machine was too busy to get so far"
 
@@ -194,11 +197,11 @@ def test_time_that_is_over_after_a_pause_is_no_reason_to_ask_again(world: World)
     stopped = threading.Event()
 
     def sleep(_: float) -> None:
-        stopped.wait(0.5)  # nothing wakes it: longer than the download may take
+        stopped.wait(2 * SHORT)  # nothing wakes it: longer than the download may take
 
     allowed = Allowlist(frozenset(), frozenset({world.server.origin}))
     with (
-        Downloader(allowed, DownloadLimits(seconds=0.2, attempts=3), environment={}, sleep=sleep) as downloader,
+        Downloader(allowed, DownloadLimits(seconds=SHORT, attempts=3), environment={}, sleep=sleep) as downloader,
         pytest.raises(RefusedError) as refused,
     ):
         downloader.get(world.server.origin + "/file", world.data.extend)
@@ -215,9 +218,9 @@ def test_no_attempt_is_begun_once_time_is_over(monkeypatch: pytest.MonkeyPatch) 
         raise BrokenError("busy")
 
     monkeypatch.setattr(Downloader, "_attempt", attempt)
-    allowed, limits = Allowlist(frozenset({"sources.example"})), DownloadLimits(seconds=0.2, attempts=3)
+    allowed, limits = Allowlist(frozenset({"sources.example"})), DownloadLimits(seconds=SHORT, attempts=3)
     with (
-        Downloader(allowed, limits, environment={}, sleep=lambda _: stopped.wait(0.5)) as downloader,
+        Downloader(allowed, limits, environment={}, sleep=lambda _: stopped.wait(2 * SHORT)) as downloader,
         pytest.raises(RefusedError) as refused,
     ):
         downloader.get("https://sources.example/file", lambda _: None)
@@ -304,7 +307,7 @@ def test_what_can_not_be_reached_is_tried_again(world: World) -> None:
 
 def test_words_of_a_server_are_no_lines_of_ours(world: World) -> None:
     world.serve(lambda it: it.send(b"\x1b[2J\rmvm: all is well\r\n\r\n"))
-    text = str(failure(world, DownloadLimits(attempts=1, stall=1)))
+    text = str(failure(world, DownloadLimits(attempts=1, stall=EVENT_PATIENCE)))
     assert not re.search(r"[\x00-\x1f\x7f]", text), ascii(text)
 
 
@@ -365,7 +368,7 @@ def test_so_many_at_once_and_no_more(world: World) -> None:
             most[0] = max(most[0], len(running))
             if len(world.server.asked) >= 2:
                 release.set()
-        release.wait(20)
+        release.wait(EVENT_PATIENCE)
         with lock:
             running.remove(it.nth)
         it.answer(BODY)

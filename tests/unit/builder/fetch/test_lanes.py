@@ -24,6 +24,7 @@ from mvmnix.builder.fetch.worker.packets import Document, Kind, Work
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.integration.misbehaving import Server
+from tests.patience import EVENT_PATIENCE
 from tests.repository import ROOT
 
 
@@ -61,7 +62,7 @@ def test_rest_leaves_no_thread_and_the_next_download_starts_anew(server: Server)
 
 def test_lanes_that_are_idle_are_bounded() -> None:
     before = descriptors()
-    opened = Lanes("", stall=5, idle=2)
+    opened = Lanes("", stall=EVENT_PATIENCE, idle=2)
     taken = [opened.take(number, Work.FETCH, b"", b"5") for number in range(5)]
     for lane in taken:
         opened.give_back(lane)
@@ -76,7 +77,7 @@ def test_lanes_that_are_idle_are_bounded() -> None:
 
 def test_nothing_holds_a_lane_that_was_dropped() -> None:
     """A build asks thousands of questions, each by a lane of its own."""
-    opened = Lanes("", stall=5, idle=0)
+    opened = Lanes("", stall=EVENT_PATIENCE, idle=0)
     for release in (opened.drop, opened.give_back):
         lane = opened.take(None, Work.FETCH, b"", b"5")
         still = weakref.ref(lane)
@@ -89,7 +90,7 @@ def test_nothing_holds_a_lane_that_was_dropped() -> None:
 
 def test_there_are_no_lanes_once_it_is_closed() -> None:
     """Though a thread comes late: it would start a worker that nothing ends."""
-    opened = Lanes("", stall=5, idle=2)
+    opened = Lanes("", stall=EVENT_PATIENCE, idle=2)
     opened.close()
     with pytest.raises(BrokenError, match="closed"):
         opened.take("x", Work.FETCH, b"", b"5")
@@ -98,7 +99,7 @@ def test_there_are_no_lanes_once_it_is_closed() -> None:
 
 def test_a_lane_of_documents_is_used_again() -> None:
     """Each document alone: nothing of the one before it."""
-    opened = Lanes("", stall=5, idle=2)
+    opened = Lanes("", stall=EVENT_PATIENCE, idle=2)
     try:
         for name in ("a", "b"):
             assert document_texts(opened, Document.NARINFO, f"URL: {name}\n".encode()) == ("URL", name)
@@ -108,7 +109,7 @@ def test_a_lane_of_documents_is_used_again() -> None:
 
 
 def test_a_worker_that_was_killed_is_followed_by_another() -> None:
-    opened = Lanes("", stall=5, idle=2)
+    opened = Lanes("", stall=EVENT_PATIENCE, idle=2)
     try:
         assert document_texts(opened, Document.TOKEN, b'{"token": "a"}') == ("a",)
         assert opened._worker is not None
@@ -152,7 +153,7 @@ def test_a_lane_that_is_cut_ends_what_a_thread_waits_for(ends: tuple[Lane, socke
     thread = threading.Thread(target=wait)
     thread.start()
     lane.cut()
-    thread.join(30)
+    thread.join(EVENT_PATIENCE)
     assert said == ["the worker is gone"]
 
 
@@ -169,7 +170,7 @@ def test_how_large_a_packet_may_be(ends: tuple[Lane, socket.socket]) -> None:
 def test_a_deadline_is_over_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    deadline = Deadline.after(5)
+    deadline = Deadline.after(EVENT_PATIENCE)
     for now[0], left, is_over in ((104.5, 0.5, False), (105.0, 0.0, True), (106.0, 0.0, True)):
         assert (deadline.left, deadline.is_over) == (left, is_over)
 
@@ -180,7 +181,7 @@ def test_what_comes_after_the_deadline_is_not_taken(ends: tuple[Lane, socket.soc
     theirs.send(bytes((Kind.DATA,)))
     with pytest.raises(BrokenError, match="time for this download is over"):
         lane.receive(Deadline.after(0))
-    assert lane.receive(Deadline.after(5))[0] is Kind.DATA
+    assert lane.receive(Deadline.after(EVENT_PATIENCE))[0] is Kind.DATA
 
 
 def test_a_lane_has_one_connection_and_cuts_it(ends: tuple[Lane, socket.socket]) -> None:
@@ -190,7 +191,7 @@ def test_a_lane_has_one_connection_and_cuts_it(ends: tuple[Lane, socket.socket])
     for _ in range(2):
         connection, server = socket.socketpair()
         servers.append(server)
-        server.settimeout(30)
+        server.settimeout(EVENT_PATIENCE)
         lane.connect(connection, b"", b"", b"")
         taken += socket.recv_fds(theirs, packets.MOST + 1, 1)[1]
         if len(servers) == 2:
@@ -282,7 +283,7 @@ def test_a_process_that_does_not_close_them_ends_all_the_same() -> None:
     """The interpreter's end waits for threads: a worker that serves would keep it for hours."""
     program = (
         "from mvmnix.builder.fetch.lanes import Lanes; from mvmnix.builder.fetch.worker.packets import Work\n"
-        "lanes = Lanes('', stall=5, idle=1)\n"
+        "lanes = Lanes('', stall=EVENT_PATIENCE, idle=1)\n"
         "lanes.give_back(lanes.take(None, Work.EXPAND, b'gzip', b'10'))\n"
     )
-    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, check=True)
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=EVENT_PATIENCE, check=True)

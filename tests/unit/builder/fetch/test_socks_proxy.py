@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from mvmnix.builder.fetch.allowlist import Url
 from mvmnix.builder.fetch.routes import Endpoint, ToConfigured, ToOrigin, ToProxy
 from mvmnix.builder.fetch.socks_proxy import Gateway, listening_at
 from mvmnix.errors import ReasonCode, RefusedError
+from tests.patience import EVENT_PATIENCE, until
 
 HTTPS = "https:" + "//"
 HELLO = b"\x05\x01\x00"
@@ -54,7 +54,7 @@ def by_address(host: str, port: int) -> bytes:
 
 def ask(path: Path, request: bytes) -> tuple[socket.socket, bytes]:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(10)
+    client.settimeout(EVENT_PATIENCE)
     client.connect(str(path / "socket"))
     client.sendall(HELLO)
     assert client.recv(2) == b"\x05\x00"
@@ -131,7 +131,7 @@ def test_it_ends_what_is_open(tmp_path: Path, port: int) -> None:
 @pytest.mark.parametrize("said", [b"GET / HTTP/1.1\r\n", b"\x04\x01", b"\x05\x01\x02", b""])
 def test_who_speaks_otherwise_is_hung_up_on(tmp_path: Path, port: int, said: bytes) -> None:
     with gateway(tmp_path, port), socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(10)
+        client.settimeout(EVENT_PATIENCE)
         client.connect(str(tmp_path / "socket"))
         client.sendall(said)
         client.shutdown(socket.SHUT_WR)
@@ -226,7 +226,7 @@ def test_a_proxy_is_all_there_is(tmp_path: Path, port: int) -> None:
         Gateway(listening_at(tmp_path / "socket"), ToProxy(Endpoint("127.0.0.1", port)), 1 << 20),
         socket.socket(socket.AF_UNIX) as client,
     ):
-        client.settimeout(10)
+        client.settimeout(EVENT_PATIENCE)
         client.connect(str(tmp_path / "socket"))
         client.sendall(b"CONNECT h.test:443 HTTP/1.1\r\n")
         assert client.recv(64) == b"CONNECT h.test:443 HTTP/1.1\r\n"
@@ -248,7 +248,7 @@ def test_a_proxy_that_does_not_answer_is_told(tmp_path: Path) -> None:
         Gateway(listening_at(tmp_path / "socket"), ToProxy(Endpoint("127.0.0.1", port)), 1 << 20) as opened,
         socket.socket(socket.AF_UNIX) as client,
     ):
-        client.settimeout(10)
+        client.settimeout(EVENT_PATIENCE)
         client.connect(str(tmp_path / "socket"))
         assert client.recv(1) == b""
         assert "could not be reached" in opened.refusals[0]
@@ -266,9 +266,7 @@ def test_it_closes_while_it_connects(tmp_path: Path) -> None:
             client.connect(str(tmp_path / "socket"))
             client.sendall(HELLO + by_name("127.0.0.1", port))
             assert client.recv(2) == b"\x05\x00"
-            deadline = time.monotonic() + 10
-            while len(opened._open) < 2 and time.monotonic() < deadline:
-                """The client, and the server that it waits for."""
+            until(lambda: len(opened._open) == 2)  # the client, and the server that it waits for
         for one in waiting:
             one.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("mvm-gateway")]

@@ -198,7 +198,7 @@ def test_what_is_no_directory(tmp_path: Path) -> None:
 
 
 def test_without_git(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "GIT", replace(GIT, paths=("/nonexistent",)))
+    monkeypatch.setattr(git, "GIT", replace(GIT, paths=("/proc/nonexistent",)))
     with pytest.raises(MvmnixError) as error:
         take_flake(FlakeRef(str(repository.path)))
     assert not isinstance(error.value, RefusedError)

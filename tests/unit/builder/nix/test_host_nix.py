@@ -57,7 +57,7 @@ def test_every_call_names_the_store_first(roots: Roots, monkeypatch: pytest.Monk
 
 
 def test_without_nix(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_nix, "NIX", replace(host_nix.NIX, paths=("/nonexistent/nix",)))
+    monkeypatch.setattr(host_nix, "NIX", replace(host_nix.NIX, paths=("/proc/nonexistent/nix",)))
     with pytest.raises(MvmnixError, match="nix is not installed") as error:
         HostNix.find(roots)
     assert error.value.hint == "apt-get install nix-bin"
@@ -114,7 +114,7 @@ def test_advice_is_about_the_cause_and_never_to_install_what_is_there(
 
 
 def test_what_is_gone_since_it_was_found_is_to_be_installed() -> None:
-    host = HostNix("/nonexistent/nix", "/n/nix-store", NixStore(Kind.OWN, "no other", "/o"))
+    host = HostNix("/proc/nonexistent/nix", "/n/nix-store", NixStore(Kind.OWN, "no other", "/o"))
     with pytest.raises(ProcessError) as error:
-        host.run(["/nonexistent/nix", "--version"])
+        host.run(["/proc/nonexistent/nix", "--version"])
     assert error.value.hint == "apt-get install nix-bin"

@@ -6,8 +6,7 @@ from queue import SimpleQueue
 
 from mvmnix.builder.session.worker_pool import THREADS, Threads
 from mvmnix.errors import MvmnixError
-
-PATIENCE = 30
+from tests.patience import EVENT_PATIENCE
 
 
 def home_of(count: int, *works: Callable[[], int]) -> list[int | MvmnixError]:
@@ -23,7 +22,7 @@ def home_of(count: int, *works: Callable[[], int]) -> list[int | MvmnixError]:
     for work in works:
         threads.start(work, done)
     for _ in range(count):
-        posted.get(timeout=PATIENCE)()
+        posted.get(timeout=EVENT_PATIENCE)()
     threads.close()
     assert not [it for it in threading.enumerate() if it.name == "mvm-errand"], "nobody forks beside a thread"
     return results
@@ -51,7 +50,7 @@ def test_as_many_at_once_as_there_are_threads_and_no_more() -> None:
         with lock:
             running += 1
             most = max(most, running)
-        barrier.wait(PATIENCE)  # breaks unless so many are here at once
+        barrier.wait(EVENT_PATIENCE)  # breaks unless so many are here at once
         with lock:
             running -= 1
         return 0

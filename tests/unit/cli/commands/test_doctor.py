@@ -60,7 +60,7 @@ def test_after_a_run(settled: Station) -> None:
 def test_without_programs(station: Station) -> None:
     for name in ("NIX", "GIT", "APT_GET", "BUBBLEWRAP"):
         it = getattr(checks, name)
-        station.monkeypatch.setattr(checks, name, replace(it, paths=(f"/nonexistent/{it.what}",)))
+        station.monkeypatch.setattr(checks, name, replace(it, paths=(f"/proc/nonexistent/{it.what}",)))
     findings = found(station)
     for program, package in (("nix", "nix-bin"), ("git", "git"), ("apt-get", "apt"), ("bubblewrap", "bubblewrap")):
         assert findings[program]["health"] == "bad"
@@ -84,11 +84,11 @@ def test_which_nix_store_is_used_and_why(station: Station, kind: Kind) -> None:
 
 
 def test_without_a_hypervisor(station: Station) -> None:
-    nowhere = Candidates(what="QEMU", paths=("/nonexistent/qemu",), hint="apt-get install qemu-system-x86")
+    nowhere = Candidates(what="QEMU", paths=("/proc/nonexistent/qemu",), hint="apt-get install qemu-system-x86")
     station.monkeypatch.setattr("mvmnix.launch.backends.qemu.EXECUTABLES", nowhere)
     finding = found(station)["QEMU"]
     assert finding["health"] == "bad"
-    assert "/nonexistent/qemu" in finding["said"]
+    assert "/proc/nonexistent/qemu" in finding["said"]
     assert finding["next"] == "apt-get install qemu-system-x86"
 
 
@@ -104,7 +104,7 @@ def test_a_sandbox_of_the_jail_is_really_entered(station: Station) -> None:
 
 
 def test_without_bubblewrap(station: Station) -> None:
-    nowhere = Candidates(what="bubblewrap", paths=("/nonexistent/bwrap",), hint="apt-get install bubblewrap")
+    nowhere = Candidates(what="bubblewrap", paths=("/proc/nonexistent/bwrap",), hint="apt-get install bubblewrap")
     station.monkeypatch.setattr("mvmnix.launch.jail.sandbox.BUBBLEWRAP", nowhere)
     finding = found(station)["jail"]
     assert (finding["health"], finding["next"]) == ("bad", "apt-get install bubblewrap")

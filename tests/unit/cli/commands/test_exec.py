@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import EVENT_PATIENCE
 from tests.unit.cli.station import ROOT, Station
 from tests.unit.launch.runtime.test_vm_process import wait_until
 
@@ -104,7 +105,7 @@ def on_a_terminal(
             break
         said += data
     os.close(master)
-    return child.wait(30), said
+    return child.wait(EVENT_PATIENCE), said
 
 
 def test_a_terminal_gets_text_unless_it_is_asked_for_raw(settled: Station) -> None:
@@ -130,7 +131,7 @@ def test_an_interruption_is_the_commands(settled: Station) -> None:
     calling = settled.start("exec", "web", "linger")
     wait_until(lambda: kinds(settled)[-1] == "exec")
     calling.send_signal(signal.SIGINT)
-    assert calling.wait(30) == 128 + signal.SIGINT
+    assert calling.wait(EVENT_PATIENCE) == 128 + signal.SIGINT
     calling.communicate()
 
 

@@ -141,7 +141,7 @@ def test_a_password_is_asked_for_once_at_a_terminal(station: Station) -> None:
         ("correct horse", "takes a reference"),
         ("env:", "takes a reference"),
         ("env:NOT_SET_ANYWHERE", "there is nothing"),
-        ("file:/nonexistent/word", "No such file"),
+        ("file:/proc/nonexistent/word", "No such file"),
         ("file:loose", "chmod 600"),
         ("file:empty", "there is nothing"),
         ("file:bytes", "not UTF-8"),

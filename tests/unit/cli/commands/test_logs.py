@@ -8,6 +8,7 @@ import pytest
 
 from mvmnix.launch.machines.output_log import Output, OutputLog
 from mvmnix.private_dirs import Directory
+from tests.patience import EVENT_PATIENCE
 from tests.unit.cli.commands.test_ps import ids, launched, supervisor_of
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.runtime.test_vm_process import wait_until
@@ -147,7 +148,7 @@ def test_a_log_is_followed_to_the_end(settled: Station) -> None:
     settled.mvm("kill", machine)
     for each, end in zip(following.values(), (console, output), strict=True):
         assert end.read() == b""
-        assert each.wait(30) == 0
+        assert each.wait(EVENT_PATIENCE) == 0
         end.close()
 
 
@@ -159,6 +160,6 @@ def test_whoever_follows_sees_the_end_of_what_is_taken_away(settled: Station, en
         assert settled.mvm("rm", "--force", machine).code == 0
     else:
         os.kill(supervisor_of(settled, machine), signal.SIGKILL)
-    out, _ = following.communicate(timeout=60)
+    out, _ = following.communicate(timeout=EVENT_PATIENCE)
     assert out == b""
     assert following.returncode in {0, 2}

@@ -122,7 +122,7 @@ def test_each_role_for_itself(trusting: Station, services: Services) -> None:
     [
         (("--identity-token", "eyJhbGciOi"), "takes a reference"),
         (("--identity-token", "env:NOT_SET_ANYWHERE"), "there is nothing"),
-        (("--trust-config", "/nonexistent/config.json"), "config.json is not a trust configuration: No such file"),
+        (("--trust-config", "/proc/nonexistent/config.json"), "config.json is not a trust configuration: No such file"),
         (("--trust-config", "/"), "/ is not a trust configuration: Is a directory"),
         (("--trust-config", "x", "--sigstore", "staging"), "two answers"),
     ],

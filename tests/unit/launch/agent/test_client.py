@@ -17,6 +17,7 @@ from mvmnix.launch.agent.port_forward import StreamRefusedError
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.model import Verb
+from tests.patience import POLL
 from tests.unit.launch.channel_house import (
     IDLE,
     Collect,
@@ -171,7 +172,7 @@ def test_a_service_answers_several_connections() -> None:
         data = os.urandom(3 * INITIAL_WINDOW)
         peers = [guest.connect(80, data) for _ in range(5)]
         while not all(peer.done.is_set() for peer in peers):
-            loop.turn(0.05)
+            loop.turn(POLL)
         channel.ping(idle=IDLE)
         assert [bytes(peer.received) == data for peer in peers] == [True] * 5
         assert max(handler.most for handler in services.made) <= INITIAL_WINDOW
@@ -189,7 +190,7 @@ def test_a_service_breaks_off_one_connection_only() -> None:
     with talk(services) as (channel, guest, loop):
         peer = guest.connect(80, b"x" * INITIAL_WINDOW * 2)
         while not peer.done.is_set():
-            loop.turn(0.05)
+            loop.turn(POLL)
         assert peer.reset
         assert services.made[0].was_reset
         assert channel.ping(idle=IDLE) >= 0
@@ -223,9 +224,9 @@ def test_a_service_may_answer_later() -> None:
             made[0].answer = b"answer"
             made[0].wake()
 
-        loop.after(0.01, answer)
+        loop.after(POLL, answer)
         while not peer.done.is_set():
-            loop.turn(0.05)
+            loop.turn(POLL)
         assert peer.received == b"answer"
 
 

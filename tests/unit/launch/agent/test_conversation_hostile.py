@@ -11,6 +11,7 @@ from mvmnix.launch.agent.endpoints import FdSink
 from mvmnix.launch.agent.frames import INITIAL_WINDOW, OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Kind, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, ExecRequest
 from mvmnix.launch.agent.stream_frames import Data, End, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Step, Window
+from tests.patience import POLL
 from tests.unit.launch.channel_house import (
     IDLE,
     Hostile,
@@ -178,7 +179,7 @@ def test_an_endless_flood_ends_by_the_callers_limit(hostile: Hostile) -> None:
 
 def test_silence_is_a_timeout_and_not_the_end(hostile: Hostile) -> None:
     with pytest.raises(ChannelTimeoutError, match="no sign of life"):
-        hostile.channel.wait_hello(idle=0.01)
+        hostile.channel.wait_hello(idle=POLL)
     assert hostile.channel.failure is None
     hostile.says(Hello(1, "", ""))
     assert hostile.channel.wait_hello(idle=IDLE).version == 1

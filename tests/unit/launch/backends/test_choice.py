@@ -39,10 +39,10 @@ def test_qemu_lacks_nothing_where_it_is_installed() -> None:
 
 
 def test_a_missing_qemu_is_the_hosts_fault_and_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    nowhere = Candidates(what="QEMU", paths=("/nonexistent/qemu",), hint="install it")
+    nowhere = Candidates(what="QEMU", paths=("/proc/nonexistent/qemu",), hint="install it")
     monkeypatch.setattr("mvmnix.launch.backends.qemu.EXECUTABLES", nowhere)
     (missing,) = choice.lacks(Backend.QEMU)
-    assert (missing.why, missing.hint) == ("QEMU is not installed: looked for /nonexistent/qemu", "install it")
+    assert (missing.why, missing.hint) == ("QEMU is not installed: looked for /proc/nonexistent/qemu", "install it")
 
 
 def test_a_program_that_others_could_change_counts_for_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_program_that_others_could_change_counts_for_nothing(monkeypatch: pyte
 
 @pytest.mark.root("what root has")
 def test_what_a_container_takes(monkeypatch: pytest.MonkeyPatch) -> None:
-    programs = tuple(Candidates(name, (f"/nonexistent/{name}",), f"install {name}") for name in ("crun", "bwrap"))
+    programs = tuple(Candidates(name, (f"/proc/nonexistent/{name}",), f"install {name}") for name in ("crun", "bwrap"))
     monkeypatch.setattr("mvmnix.launch.container.crun.PROGRAMS", programs)
     assert [lack.hint for lack in choice.lacks(Backend.CONTAINER)] == ["install crun", "install bwrap"]
     with pytest.raises(RefusedError) as caught:

@@ -28,6 +28,7 @@ from mvmnix.launch.machines import cleanup, control_socket, registry
 from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
+from tests.patience import POLL
 from tests.unit.launch.house import House, end_machines, house
 from tests.unit.launch.runtime.test_vm_process import wait_until
 
@@ -82,7 +83,7 @@ def at_rest(here: House, entry: MachineEntry) -> int:
     heard(here, "true")
     seen = [0, descriptors(entry.supervisor)]
     while seen[-2] != seen[-1]:
-        time.sleep(0.1)
+        time.sleep(POLL)
         seen.append(descriptors(entry.supervisor))
     return seen[-1]
 

@@ -218,7 +218,7 @@ def anothers(_: Manager, patch: pytest.MonkeyPatch) -> None:
 
 
 def uninstalled(_: Manager, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(delegated_scope, "BUSCTL", Candidates("busctl", ("/nonexistent",), "apt-get install systemd"))
+    patch.setattr(delegated_scope, "BUSCTL", Candidates("busctl", ("/proc/nonexistent",), "apt-get install systemd"))
 
 
 def refused(_: Manager, patch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def open_files() -> list[str]:
 def test_without_what_makes_a_sandbox_nothing_starts(
     jail: BubblewrapJail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str, package: str
 ) -> None:
-    missing = replace(getattr(module, name), paths=("/nonexistent",))
+    missing = replace(getattr(module, name), paths=("/proc/nonexistent",))
     monkeypatch.setattr(module, name, missing)
     seccomp._library.cache_clear()
     seccomp.program.cache_clear()
@@ -151,9 +151,9 @@ def test_a_sandbox_that_can_not_be_entered_says_why(jail: BubblewrapJail, monkey
 def test_control_groups_that_can_not_be_made_are_told(
     jail: BubblewrapJail, directories: tuple[Directory, Directory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gone = ControlGroups((Parent("/nonexistent", 1, ()),))
+    gone = ControlGroups((Parent("/proc/nonexistent", 1, ()),))
     monkeypatch.setattr(ControlGroups, "find", lambda: gone)
-    with pytest.raises(MvmnixError, match=r"/nonexistent/mvmnix-0-\w+ can't be made") as caught:
+    with pytest.raises(MvmnixError, match=r"/proc/nonexistent/mvmnix-0-\w+ can't be made") as caught:
         sandbox(jail)
     assert "mvm doctor" in caught.value.hint
     assert directories[0].names() == ()

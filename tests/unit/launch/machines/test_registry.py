@@ -25,11 +25,10 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest
 from mvmnix.process import run
+from tests.patience import EVENT_PATIENCE, SHORT
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, end_machines, house
 from tests.unit.launch.runtime.test_vm_process import gone, wait_until
-
-LONG = 20.0
 
 
 @pytest.fixture
@@ -74,7 +73,7 @@ def test_a_detached_machine_spends_its_plan_and_whoever_asks_again_is_told(here:
             detach(anew, here.host)
     assert caught.value.codes == (ReasonCode.REPLAY,)
     assert [record.kind for record in here.log()] == [RecordKind.START, RecordKind.REFUSAL]
-    registry.stop(here.directory("machines"), machine, patience=LONG)
+    registry.stop(here.directory("machines"), machine, patience=EVENT_PATIENCE)
 
 
 def test_a_running_machine_is_stopped(here: House) -> None:
@@ -84,11 +83,11 @@ def test_a_running_machine_is_stopped(here: House) -> None:
     assert entry.supervisor is not None
     assert os.getsid(entry.supervisor) != os.getsid(0)
     hypervisor = hypervisor_of(entry)
-    stopped = registry.stop(machines, "web", patience=LONG)
+    stopped = registry.stop(machines, "web", patience=EVENT_PATIENCE)
     assert (stopped.state, stopped.status.reason) == ("ended", EndReason.STOPPED)
     assert gone(hypervisor)
     with pytest.raises(UsageError, match="isn't running"):
-        registry.stop(machines, "web", patience=LONG)
+        registry.stop(machines, "web", patience=EVENT_PATIENCE)
 
 
 def test_a_supervisor_that_does_not_listen_is_killed(here: House) -> None:
@@ -97,7 +96,7 @@ def test_a_supervisor_that_does_not_listen_is_killed(here: House) -> None:
     assert entry.supervisor is not None
     hypervisor = hypervisor_of(entry)
     os.kill(entry.supervisor, signal.SIGSTOP)
-    stopped = registry.stop(machines, entry.status.machine, patience=0.1)
+    stopped = registry.stop(machines, entry.status.machine, patience=SHORT)
     assert stopped.state == "dead"
     wait_until(lambda: gone(hypervisor))
 
@@ -190,10 +189,12 @@ def test_a_caller_does_not_wait_for_the_machines_end(here: House, tmp_path: Path
         "    print(detach(plan, here.host))\n"
     )
     root = str(Path(__file__).parents[4])
-    machine = run([sys.executable, "-c", program], env={"PYTHONPATH": root}, timeout=LONG).stdout.decode().strip()
+    machine = (
+        run([sys.executable, "-c", program], env={"PYTHONPATH": root}, timeout=EVENT_PATIENCE).stdout.decode().strip()
+    )
     machines = House(tmp_path / "other", here.world).directory("machines")
     assert registry.find_machine(machines, machine).alive
-    registry.stop(machines, machine, patience=0.1)
+    registry.stop(machines, machine, patience=SHORT)
 
 
 def test_names_and_beginnings_of_ids(here: House) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from mvmnix.errors import GuestTimeoutError, MvmnixError, Reason, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.machines.start_notification import Failure, Ready, StartNotification, read_start_notification
+from tests.patience import EVENT_PATIENCE
 
 REASONS = (
     Reason(ReasonCode.ACCELERATOR_UNAVAILABLE, "the plan's accelerator", "there is no KVM", "use TCG"),
@@ -54,7 +55,7 @@ def test_a_refusal_for_much_is_raised_again_with_all_of_it() -> None:
         said = another.submit(StartNotification(theirs).say, Failure.of(RefusedError(*reasons)))
         with pytest.raises(RefusedError) as caught:
             read_start_notification(ours)
-        assert said.result(60)
+        assert said.result(EVENT_PATIENCE)
     assert caught.value.reasons == tuple(reasons)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mvmnix.launch.network.namespace_setup import GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.process import is_readable
+from tests.patience import EVENT_PATIENCE
 
 #: struct virtio_net_hdr, of which the kernel wants 10 bytes (linux/if_tun.h, TUNSETVNETHDRSZ).
 _HEADER = bytes(10)
@@ -120,12 +121,12 @@ class RawGuest:
         """Any frame."""
         os.write(self.tap, _HEADER + data)
 
-    def frames(self, seconds: float = 0.5) -> Iterator[bytes]:
+    def frames(self, seconds: float = EVENT_PATIENCE) -> Iterator[bytes]:
         """What comes, until nothing did for so long."""
         while is_readable(self.tap, seconds):
             yield os.read(self.tap, 65536)[len(_HEADER) :]
 
-    def packets(self, seconds: float = 0.5) -> Iterator[Packet]:
+    def packets(self, seconds: float = EVENT_PATIENCE) -> Iterator[Packet]:
         """Of these, IPv4."""
         for data in self.frames(seconds):
             if data[12:14] == struct.pack(">H", IPV4):
@@ -134,7 +135,7 @@ class RawGuest:
                 source, to = socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
                 yield Packet(source, to, packet[9], packet[size : int.from_bytes(packet[2:4])])
 
-    def answer(self, packet: bytes, seconds: float = 2.0) -> Packet | None:
+    def answer(self, packet: bytes, seconds: float = EVENT_PATIENCE) -> Packet | None:
         """What comes first after this packet; None where nothing does."""
         self.send(packet)
         return next(self.packets(seconds), None)

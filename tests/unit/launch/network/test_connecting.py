@@ -2,7 +2,6 @@
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -10,6 +9,7 @@ import pytest
 
 from mvmnix.launch.network import connecting
 from mvmnix.launch.network.connecting import Attempt, Connecting
+from tests.patience import EVENT_PATIENCE, until
 
 #: Loopback's addresses, each with a server that is there, isn't, or is silent.
 THERE, ABSENT, SILENT = "127.0.0.2", "127.0.0.3", "127.0.0.4"
@@ -45,7 +45,7 @@ class Told:
         self._one.release()
 
     def wait(self) -> str | None:
-        assert self._one.acquire(timeout=30)
+        assert self._one.acquire(timeout=EVENT_PATIENCE)
         return self.found[-1]
 
 
@@ -93,10 +93,7 @@ def test_silent_ones_hold_no_thread_and_the_one_that_waits_ends(port: int) -> No
     assert quick.found == [THERE]
     for _ in range(8):
         assert told.wait() is None
-    end = time.monotonic() + 10
-    while threading.active_count() > before:
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    until(lambda: threading.active_count() <= before)
     many.connect([SILENT], port, told)  # another is begun
     assert told.wait() is None
 
@@ -128,4 +125,4 @@ def test_a_thread_that_fails_is_told(port: int, monkeypatch: pytest.MonkeyPatch)
         raise MemoryError
 
     Connecting(failed.set).connect([SILENT], port, told)
-    assert failed.wait(30)
+    assert failed.wait(EVENT_PATIENCE)

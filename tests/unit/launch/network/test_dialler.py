@@ -12,6 +12,7 @@ from mvmnix.launch.network import dialler
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, pair
 from mvmnix.launch.plan.network import Network, parse_rules
+from tests.patience import EVENT_PATIENCE
 
 _RULES = Rules(Network(parse_rules(["tcp:api.example.com:7", "tcp:192.0.2.1:7", "tcp:quick.example.com:7"], [])))
 
@@ -112,7 +113,7 @@ def test_a_slow_name_has_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def resolved(host: str, _port: int) -> tuple[str, ...]:
         if host != "quick.example.com":
-            free.wait(30)
+            free.wait(EVENT_PATIENCE)
         return ()
 
     monkeypatch.setattr(dialler, "_resolved", resolved)

@@ -18,6 +18,7 @@ from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.isolation import Boundary, Isolation
+from tests.patience import EVENT_PATIENCE, SHORT
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail
 
@@ -76,7 +77,7 @@ def test_kvm_that_is_demanded_and_does_not_work() -> None:
 
 @contextmanager
 def probing(
-    path: Path, scenario: Scenario, device: str = "/dev/null", seconds: float = 30.0
+    path: Path, scenario: Scenario, device: str = "/dev/null", seconds: float = EVENT_PATIENCE
 ) -> Iterator[tuple[KvmProbe, LaunchSpec]]:
     (path / "kernel").write_bytes(b"kernel")
     fd = os.open(path / "kernel", os.O_RDONLY)
@@ -97,7 +98,7 @@ def probing(
     ],
 )
 def test_a_probe_that_fails_says_why_and_leaves_nothing(tmp_path: Path, scenario: Scenario, seen: str) -> None:
-    with probing(tmp_path, scenario, seconds=0.5 if scenario is Scenario.HANGS else 30.0) as (probe, spec):
+    with probing(tmp_path, scenario, seconds=SHORT if scenario is Scenario.HANGS else EVENT_PATIENCE) as (probe, spec):
         before = os.listdir("/proc/self/fd")  # noqa: PTH208
         verdict = probe.verdict(spec, KERNEL)
         assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
@@ -139,7 +140,7 @@ def test_a_verdict_that_nobody_wrote_is_probed_again(tmp_path: Path, garbage: by
         assert kept.read_bytes() != garbage
 
 
-@pytest.mark.parametrize("device", ["/nonexistent/kvm"])
+@pytest.mark.parametrize("device", ["/proc/nonexistent/kvm"])
 def test_a_device_that_is_not_there_is_not_probed(tmp_path: Path, device: str) -> None:
     with probing(tmp_path, Scenario.BOOTS, device) as (probe, spec):
         verdict = probe.verdict(spec, KERNEL)

@@ -21,12 +21,13 @@ from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.window import Use
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.vmm.boot_watchdog import StallReason
+from mvmnix.launch.vmm.boot_watchdog import BootBudget, StallReason
 from mvmnix.launch.vmm.confinement import Jail
 from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 from mvmnix.model import Digest
+from tests.patience import scaled
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House, house, hurry
 from tests.unit.launch.null_sandbox import NullJail, NullSandbox
 
 STALLED = EndReason.BOOT_STALLED
@@ -132,8 +133,11 @@ def test_it_is_one_start_of_a_plan_for_once(here: House) -> None:
 
 
 @pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS])
-def test_one_that_hangs_and_never_said_a_word_is_begun_once_more(here: House, scenario: Scenario) -> None:
-    with here.plan(boot_seconds=3) as plan, start_machine(plan, moody(here, scenario, Scenario.BOOTS)):
+def test_one_that_hangs_and_never_said_a_word_is_begun_once_more(
+    here: House, scenario: Scenario, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    with here.plan() as plan, start_machine(plan, moody(here, scenario, Scenario.BOOTS)):
         pass
     start, (restart, why), end = told(here)
     assert (start, restart, end) == ((RecordKind.START, ()), RecordKind.RESTART, (RecordKind.END, (EndReason.STOPPED,)))
@@ -141,8 +145,9 @@ def test_one_that_hangs_and_never_said_a_word_is_begun_once_more(here: House, sc
     assert diagnosis(here, 1).startswith((b"== no progress: hung", b"== no progress: stalled"))
 
 
-def test_one_that_talks_is_not_begun_again(here: House) -> None:
-    with here.plan(boot_seconds=2) as plan, pytest.raises(GuestTimeoutError):
+def test_one_that_talks_is_not_begun_again(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BootBudget, "exhausted", lambda _, *, progress, **_more: progress > 0)
+    with here.plan() as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, moody(here, Scenario.CHATTERS))
     assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (EndReason.TIMEOUT,))]
     assert b"still booting" in diagnosis(here, 1)
@@ -160,7 +165,7 @@ def test_one_that_was_configured_is_not_begun_again_and_its_registers_stay_its_o
 
 def test_one_that_may_wait_for_a_share_s_server_has_not_stalled(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.shares.setup.Shares.servers", (1,))
-    with here.plan(boot_seconds=2) as plan, pytest.raises(GuestTimeoutError):
+    with here.plan(boot_seconds=scaled(2)) as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, moody(here, Scenario.UNREADY))
     assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (EndReason.TIMEOUT,))]
 
@@ -176,7 +181,7 @@ def test_one_that_moves_on_while_it_is_looked_at_had_not_stalled(here: House) ->
 def test_registers_that_come_after_the_configuration_are_not_kept(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """It hangs, is asked for them, reports, and is told all; then the answers come."""
     monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._USED", 1000.0)
-    with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
+    with here.plan(boot_seconds=scaled(1)) as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, moody(here, Scenario.LATE))
     assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (EndReason.TIMEOUT,))]
     kept = diagnosis(here, 1)

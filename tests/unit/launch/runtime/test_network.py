@@ -21,6 +21,7 @@ from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import NetworkAttachment
 from mvmnix.model import Digest
+from tests.patience import QUIET
 from tests.unit.launch.house import House, house
 
 RULES = parse_rules(["https://api.example.com", "tcp:db.example.com:5432"], [])
@@ -57,7 +58,7 @@ class PlayedNetwork(MachineNetwork):
     @override
     def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
         self.told, self.ended = told, ended
-        loop.after(0.5, lambda: type(self).when_watched(self))
+        loop.after(QUIET, lambda: type(self).when_watched(self))
 
     @property
     @override

@@ -24,6 +24,7 @@ from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.model import Posture, Verb
+from tests.patience import EVENT_PATIENCE, scaled
 from tests.unit.launch.house import House, end_machines, house
 from tests.unit.launch.runtime.test_vm_process import gone, wait_until
 
@@ -101,7 +102,7 @@ def test_a_paused_machine_is_ended(here: House, end: Any) -> None:
     """Stopped in order, which takes a guest that goes on; or killed as it is."""
     running(here)
     become(here, Pause())
-    end(here.directory("machines"), "web", patience=30.0)
+    end(here.directory("machines"), "web", patience=EVENT_PATIENCE)
     assert ended(here) == (MachineState.ENDED, EndReason.STOPPED)
     (receipt,) = here.receipts()
     assert receipt.observed.reason is EndReason.STOPPED
@@ -124,7 +125,7 @@ def test_a_killed_supervisor_takes_a_paused_machine_along(here: House) -> None:
 def test_wall_time_goes_on(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever pauses a machine does not prolong it: the plan's word is about the host's clock."""
     monkeypatch.setattr("mvmnix.launch.runtime.machine._GRACE", 0.0)
-    running(here, wall_seconds=6)
+    running(here, wall_seconds=scaled(6))
     become(here, Pause())
     registry.wait_for_end(here.directory("machines"), "web")
     assert ended(here) == (MachineState.ENDED, EndReason.TIMEOUT)
@@ -132,9 +133,9 @@ def test_wall_time_goes_on(here: House, monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_nothing_that_waits_for_signs_of_life_ends_it(here: House) -> None:
     """The boot's watch is over when the guest is ready, and what stands still isn't idle."""
-    running(here, boot_seconds=1, limits=PlanLimits(idle_seconds=8))
+    running(here, boot_seconds=scaled(1), limits=PlanLimits(idle_seconds=scaled(8)))
     become(here, Pause())
-    wait_until(lambda: _age(here) > 10)  # five times a boot's seconds are the end of it
+    wait_until(lambda: _age(here) > scaled(10))  # five times a boot's seconds are the end of it
     assert become(here, Resume()) == MachineState.RUNNING
 
 

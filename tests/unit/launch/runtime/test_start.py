@@ -34,6 +34,7 @@ from mvmnix.private_dirs import Directory
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa.provenance import Variation
 from mvmnix.syscall_tier import SystemCalls
+from tests.patience import PATIENCE, SHORT, scaled
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.house import House, Unanchored, house, nowhere
 from tests.unit.provenance.world import NOW
@@ -196,7 +197,7 @@ def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -
 def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._WALL_FACTOR", 0.5)  # when is in its own tests
     monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._TOTAL_FACTOR", 0.7)
-    with here.plan(boot_seconds=1) as plan, pytest.raises(GuestTimeoutError):
+    with here.plan(boot_seconds=scaled(1)) as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, here.host(scenario))
     assert here.receipts()[0].observed.reason is EndReason.TIMEOUT
 
@@ -220,13 +221,13 @@ def test_a_boot_that_is_given_up_leaves_no_hypervisor(here: House, monkeypatch: 
 def test_a_command_that_takes_too_long_ends_the_machine(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.runtime.machine._GRACE", 0.0)
     with here.plan(verbs=EXEC) as plan, start_machine(plan, here.host()) as machine, pytest.raises(GuestTimeoutError):
-        exec_(machine, "sleep", "60", timeout=0.2)
+        exec_(machine, "sleep", str(PATIENCE), timeout=SHORT)
     assert here.log()[-1].reasons == (EndReason.TIMEOUT,)
 
 
 def test_a_machine_lives_no_longer_than_its_plan_says(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.runtime.machine._GRACE", -0.5)
-    plan = here.plan("sleep", "60", wall_seconds=1)
+    plan = here.plan("sleep", str(PATIENCE), wall_seconds=scaled(1))
     with plan, start_machine(plan, here.host()) as machine, pytest.raises(GuestTimeoutError):
         machine.run(stdout=nowhere, stderr=nowhere)
     assert machine.ended is not None
@@ -235,7 +236,7 @@ def test_a_machine_lives_no_longer_than_its_plan_says(here: House, monkeypatch: 
 
 def test_a_machine_that_does_nothing_is_ended(here: House) -> None:
     """Nobody asks it anything, and it says nothing."""
-    plan = here.plan("sleep", "600", limits=PlanLimits(idle_seconds=1))
+    plan = here.plan("sleep", str(PATIENCE), limits=PlanLimits(idle_seconds=1))
     with plan, start_machine(plan, here.host()) as machine, pytest.raises(GuestTimeoutError, match="did nothing"):
         machine.run(stdout=nowhere, stderr=nowhere)
     assert here.receipts()[0].observed.reason is EndReason.IDLE
@@ -244,9 +245,11 @@ def test_a_machine_that_does_nothing_is_ended(here: House) -> None:
 
 def test_a_machine_that_is_asked_something_is_not_idle(here: House) -> None:
     """For longer than it may do nothing; the last command says that it lives."""
-    with here.plan(verbs=EXEC, limits=PlanLimits(idle_seconds=4)) as plan, start_machine(plan, here.host()) as machine:
-        until = time.monotonic() + 5
-        while time.monotonic() < until:
+    idle = scaled(3)
+    limits = PlanLimits(idle_seconds=idle)
+    with here.plan(verbs=EXEC, limits=limits) as plan, start_machine(plan, here.host()) as machine:
+        for _ in range(15):
+            time.sleep(idle / 10)
             machine.ping()
         assert exec_(machine, "echo", "x") == (0, b"x\n")
         assert machine.ended is None
@@ -278,6 +281,7 @@ def test_the_filter_is_the_image_s_where_the_plan_says_nothing(here: House) -> N
 
 def test_a_guest_that_ends_without_being_asked(here: House) -> None:
     with here.plan(verbs=EXEC) as plan, start_machine(plan, here.host(Scenario.NO_BYE)) as machine:
+        os.kill(machine._guest.process.pid, signal.SIGALRM)
         assert machine.wait().reason is EndReason.GUEST_PANIC
 
 
@@ -375,10 +379,10 @@ def test_a_machine_has_its_own_name_the_hosts_clock_and_a_tmpfs(here: House) -> 
 def test_the_guest_is_told_what_the_plan_says(here: House) -> None:
     """Each of it, by values that nothing else has."""
     limits = PlanLimits(tasks=77, system_calls=SystemCalls.STRICT)
-    with here.plan("/bin/echo", "x", scratch_mib=33, limits=limits, wall_seconds=44) as plan:
+    with here.plan("/bin/echo", "x", scratch_mib=33, limits=limits, wall_seconds=PATIENCE) as plan:
         with start_machine(plan, here.host()) as machine:
             told = machine._config
-        assert (told.scratch, told.timeout_ms, told.tasks) == (33 << 20, 44_000, 77)
+        assert (told.scratch, told.timeout_ms, told.tasks) == (33 << 20, 1000 * PATIENCE, 77)
         assert (told.owner, told.system_calls) == (plan.plan.workload.user, SystemCalls.STRICT)
         assert (told.workload, told.verbs) == (plan.plan.workload, plan.plan.verbs)
         assert (told.writable, told.ports, told.data) == (plan.image.writable, (), "")
@@ -485,8 +489,8 @@ def test_a_start_that_its_anchor_does_not_take_has_an_end(here: House) -> None:
 
 
 def test_a_hypervisor_that_cannot_be_started(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.unit.launch.fake_hypervisor.sys.executable", "/nonexistent/qemu")
-    with here.plan() as plan, pytest.raises(MvmnixError, match="/nonexistent/qemu"):
+    monkeypatch.setattr("tests.unit.launch.fake_hypervisor.sys.executable", "/proc/nonexistent/qemu")
+    with here.plan() as plan, pytest.raises(MvmnixError, match="/proc/nonexistent/qemu"):
         start_machine(plan, here.host())
     assert kinds(here) == [RecordKind.START, RecordKind.END]
     assert only_entry(here).status.reason is EndReason.HYPERVISOR_DIED

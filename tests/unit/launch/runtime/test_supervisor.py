@@ -15,6 +15,7 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, stopping_signals, supervise
+from tests.patience import EVENT_PATIENCE, QUIET
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, house, nowhere, run_foreground
 
@@ -66,7 +67,7 @@ def test_a_signal_stops_the_machine(here: House, number: signal.Signals) -> None
     reading, writing = os.pipe()
 
     def work(machine: Machine) -> ExitStatus:
-        host.loop.after(0.1, lambda: os.kill(os.getpid(), number))
+        host.loop.after(QUIET, lambda: os.kill(os.getpid(), number))
         return machine.run(stdout=nowhere, stderr=nowhere, stdin=reading)  # which has no end yet
 
     with here.plan("cat") as plan:
@@ -84,7 +85,7 @@ def test_a_second_signal_does_not_wait(here: House) -> None:
     def work(machine: Machine) -> ExitStatus:
         os.kill(machine._guest.process.pid, signal.SIGSTOP)
         for _ in range(2):
-            host.loop.after(0.1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            host.loop.after(QUIET, lambda: os.kill(os.getpid(), signal.SIGTERM))
         return machine.run(stdout=nowhere, stderr=nowhere)
 
     with here.plan("cat") as plan:
@@ -94,7 +95,7 @@ def test_a_second_signal_does_not_wait(here: House) -> None:
 
 def test_a_signal_while_the_guest_boots(here: House) -> None:
     host = here.host(Scenario.HANGS)
-    host.loop.after(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    host.loop.after(QUIET, lambda: os.kill(os.getpid(), signal.SIGINT))
     with here.plan() as plan, pytest.raises(StopRequestedError):
         run_foreground(plan, host, stdout=nowhere, stderr=nowhere)
     assert here.receipts()[0].observed.reason is EndReason.STOPPED
@@ -110,5 +111,5 @@ def test_a_signal_is_raised_where_the_loop_waits_and_nowhere_else() -> None:
     with stopping_signals(loop):
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(StopRequestedError):
-            loop.turn(5)
+            loop.turn(EVENT_PATIENCE)
     loop.close()

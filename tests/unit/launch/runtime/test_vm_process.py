@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,11 +17,12 @@ from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec, Monitor
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import User, Verb, Workload
 from mvmnix.process import ProcessError, run, spawn
+from tests.patience import EVENT_PATIENCE, until
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail, NullSandbox
 
 USER = User(1000, 1000)
-IDLE = 20.0
+IDLE = float(EVENT_PATIENCE)
 
 
 def partial_spec(path: Path) -> LaunchSpec:
@@ -68,10 +68,7 @@ def gone(pid: int) -> bool:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + IDLE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(condition)
 
 
 def test_a_guest_boots_runs_and_ends(tmp_path: Path) -> None:
@@ -189,8 +186,8 @@ def test_a_command_ends_with_its_guest(tmp_path: Path, argv: tuple[str, ...]) ->
 
 def test_a_hypervisor_that_is_not_there(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")  # noqa: PTH208
-    with pytest.raises(ProcessError, match="/nonexistent/qemu"):
-        HypervisorProcess.spawn(Invocation(("/nonexistent/qemu",), ()), (), NullSandbox())
+    with pytest.raises(ProcessError, match="/proc/nonexistent/qemu"):
+        HypervisorProcess.spawn(Invocation(("/proc/nonexistent/qemu",), ()), (), NullSandbox())
     assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 

@@ -6,7 +6,6 @@ import resource
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +26,7 @@ from mvmnix.launch.plan.secret_reference import (
 from mvmnix.launch.secrets import resolve as room
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from tests.descriptors import open_below
+from tests.patience import until
 
 SECRET = "hush-hunter2"
 
@@ -223,11 +223,7 @@ def test_what_a_command_leaves_is_killed(script: Callable[[str], Path], tmp_path
     """It holds the pipe open, and nobody waits for it."""
     assert value(f"A=command:{script(f'sleep 1000 & echo $! >{tmp_path}/pid; echo x')}") == b"x"
     pid = int((tmp_path / "pid").read_text())
-    for _ in range(1000):
-        if not alive(pid):
-            break
-        time.sleep(0.01)
-    assert not alive(pid)
+    until(lambda: not alive(pid))
 
 
 def alive(pid: int) -> bool:
@@ -304,7 +300,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 def test_the_cause_is_kept() -> None:
     """So that the command line can tell root of what wasn't granted."""
     with pytest.raises(RefusedError) as refused:
-        resolve_secrets([SecretReference.parse("A=file:/nonexistent/secret", SecretTarget.FILE)])
+        resolve_secrets([SecretReference.parse("A=file:/proc/nonexistent/secret", SecretTarget.FILE)])
     assert isinstance(refused.value.__cause__, FileNotFoundError)
 
 

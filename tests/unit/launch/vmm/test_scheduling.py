@@ -2,13 +2,13 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 from mvmnix.launch.vmm.scheduling import Schedule, Scheduling, Thread
 from mvmnix.process import spawn
+from tests.patience import until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -73,9 +73,8 @@ def test_the_real_one() -> None:
     child = spawn(["/bin/sleep", "60"], env={})
     scheduling = Scheduling(child.pid)
     try:
-        limit = time.monotonic() + 30
-        while (found := scheduling.look()).waits and time.monotonic() < limit:
-            time.sleep(0.01)
+        until(lambda: not scheduling.look().waits)
+        found = scheduling.look()
         (only,) = found.threads
         assert (only.number, only.state, found.runs, found.waits) == (child.pid, "S", True, False)
         assert only.delay_ns is not None

@@ -11,9 +11,7 @@ import pytest
 from mvmnix.builder.fetch.worker import exchange
 from mvmnix.builder.fetch.worker.exchange import Fetching, Trust
 from mvmnix.builder.fetch.worker.packets import MOST, Kind, pack, pair, unpack
-
-#: Seconds in which this process surely gets so far.
-SURELY = 20
+from tests.patience import EVENT_PATIENCE
 
 
 class Mvm:
@@ -32,7 +30,7 @@ class Mvm:
         ours, server = socket.socketpair()
         for each in (ours, server):
             self._stack.enter_context(each)
-        server.settimeout(SURELY)
+        server.settimeout(EVENT_PATIENCE)
         socket.send_fds(self.end, [bytes((Kind.CONNECTION,)) + pack(b"", b"", b"")], [ours.fileno()])
         return server
 
@@ -52,8 +50,8 @@ class Mvm:
 @pytest.fixture
 def mvm() -> Iterator[Mvm]:
     ours, theirs = pair()
-    ours.settimeout(SURELY)
-    fetching = Fetching(theirs, "", Trust(""), SURELY)
+    ours.settimeout(EVENT_PATIENCE)
+    fetching = Fetching(theirs, "", Trust(""), EVENT_PATIENCE)
     thread = threading.Thread(target=fetching.serve)
     thread.start()
     with ExitStack() as stack:
@@ -77,7 +75,7 @@ def test_mvm_is_told_of_bytes_that_come(mvm: Mvm, monkeypatch: pytest.MonkeyPatc
 
 
 def test_mvm_is_not_told_of_each_byte(mvm: Mvm, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_QUIET", SURELY)
+    monkeypatch.setattr(exchange, "_QUIET", EVENT_PATIENCE)
     server = mvm.ask()
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx":
         server.sendall(bytes((byte,)))
