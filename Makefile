@@ -16,7 +16,7 @@ INTEGRATION := tests/integration tests/hostile tests/unit/test_verity.py tests/u
 STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
-.PHONY: help demo test test-root test-vm test-integration test-hostile test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup setup-tests npm
+.PHONY: help demo test test-root test-vm test-integration test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup setup-tests npm
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -41,34 +41,32 @@ $(VENV)/npm/.done: $(HOUSE).ci/npm $(wildcard $(HOUSE)tests/npm/*.json $(HOUSE)t
 demo: setup          ## the whole chain, from examples/hello to a receipt
 	@$(HOUSE)examples/demo
 
-# Whatever takes no root's rights runs as a plain user: root's `make test` makes one, and runs the rest itself then.
+# Whatever takes no root's rights runs as a plain user: root's `make test` makes one, and runs the rest itself then, in
+# a copy of the world that the user built.
 ifeq ($(shell id -u),0)
 test: setup-tests    ## the whole suite, real machines included; as root: as a plain user that it makes, then test-root
 	@$(HOUSE).ci/as-user $(MAKE) --no-print-directory test
-	@$(MAKE) --no-print-directory -f $(HOUSE)Makefile test-root
+	@MVMNIX_TEST_WORLD=/var/lib/mvmnix-ci/world $(MAKE) --no-print-directory -f $(HOUSE)Makefile test-root
 else
-# Four suites, three at a time, for they wait now and then; those that boot share one world. What forks is refused
-# beside the threads of the builder VM that tests share, so what boots nothing has processes of its own.
+# Three suites at once, for they wait now and then. What boots is one of them, in one process that shares a world, a
+# builder VM and machines; what forks is refused beside that VM's threads, so what boots nothing has processes of its own.
 test: setup-tests npm
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@$(HOUSE).ci/with-world $(MAKE) --no-print-directory -f $(HOUSE)Makefile \
-	  -j3 --keep-going --output-sync=line test-vm test-integration test-hostile test-unit
+	  -j3 --keep-going --output-sync=line test-vm test-integration test-unit
 endif
 
 test-root: setup-tests ## as root: what takes root's rights, and what tests/as_root.txt lists
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@cd $(HOUSE) && .ci/with-world $(PYTEST) -n 2 --dist loadfile -m root
 
-test-vm: setup-tests
-	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm
+test-vm: setup-tests ## what boots real machines
+	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm tests/hostile
 
-test-integration: setup-tests npm
+test-integration: setup-tests npm ## real programs of the system, without a boot
 	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm' $(INTEGRATION)
 
-test-hostile: setup-tests
-	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
-
-test-unit: setup-tests
+test-unit: setup-tests ## what needs neither
 	@cd $(HOUSE) && $(PYTEST) -n 2 -m 'not vm and not integration'
 
 coverage: setup-tests## the part that boots nothing, with the lines and branches that it misses

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -254,8 +255,23 @@ def copy_home(home: Path, target: Path) -> None:
     shutil.copytree(home, target, copy_function=copy, ignore=left_out)
 
 
+def take_over(base: Path, copy: Path) -> Path:
+    """Copy another user's world, and what that user's cache has, for root's tests; returns `copy`."""
+    cache = Path(pwd.getpwuid(base.stat().st_uid).pw_dir, ".cache/mvmnix/sources")
+    shutil.copytree(
+        base, copy, symlinks=True, ignore=lambda directory, _: {"nix"} if directory.endswith("share/mvmnix") else set()
+    )
+    (copy / "cache").mkdir(mode=0o700)
+    (copy / "cache/mvmnix").mkdir(mode=0o700)
+    shutil.copytree(cache, copy / "cache/mvmnix/sources")
+    os.environ["XDG_CACHE_HOME"] = str(copy / "cache")
+    return copy
+
+
 def shared_world(base: Path, home: Path) -> World:
     """The world at `base`, built by the first process that asks for it; each has a copy of its home at `home`."""
+    if base.stat().st_uid != os.geteuid():
+        base = take_over(base, home.with_name("taken"))
     said = base / "stdout", base / "stderr"
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -25,3 +25,12 @@ def test_the_directory_is_removed_with_read_only_directories_in_it(tmp_path: Pat
     assert (done.returncode, done.stderr) == (status, "")
     assert done.stdout.startswith(str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_the_caller_names_stays(tmp_path: Path) -> None:
+    named = tmp_path / "named"
+    named.mkdir()
+    command = 'touch "$MVMNIX_TEST_WORLD/kept"; exit 4'
+    environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(tmp_path), "MVMNIX_TEST_WORLD": str(named)}
+    assert subprocess.run([WITH_WORLD, "sh", "-c", command], env=environment, check=False).returncode == 4
+    assert [path.name for path in tmp_path.rglob("*")] == ["named", "kept"]
