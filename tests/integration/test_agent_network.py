@@ -23,6 +23,15 @@ NETWORK = GuestNetwork("198.19.255.2", 30, "198.19.255.1", "02:6d:76:6d:00:01", 
 PLACES = {"address": (0, 4), "prefix": (4, 1), "gateway": (5, 4), "gateway_mac": (9, 6), "mtu": (15, 2)}
 PLACES["resolver"] = (17, 4)
 
+#: A root directory of the test's own, in which the agent makes a directory, as in the guest's: the machine's lies below.
+OWN_ROOT = """
+set -e; mkdir machine; mount -t tmpfs none machine
+for path in /*; do
+  if [ -L "$path" ]; then cp -P "$path" "machine$path"
+  elif [ -d "$path" ]; then mkdir "machine$path"; mount --rbind "$path" "machine$path"; fi
+done
+exec chroot machine sh -c 'cd "$1"; eval "$2"' sh "$PWD" "$1"
+"""
 #: In a namespace of its own: `root` is what stands for the image, `d0` the one link, whose other end is elsewhere.
 LINK = """
 ip link add d0 type veth peer name other
@@ -98,7 +107,7 @@ class Done:
 def set_up(agent: Path, where: Path, script: str = LINK, *, network: GuestNetwork = NETWORK) -> Done:
     (where / "network").write_bytes(encoded(network))
     script = f"{script}\n{agent} --network guest {where}/root <network; echo $?{SHOW}"
-    argv = ["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c", script]
+    argv = ["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-c", OWN_ROOT, "sh", script]
     done = subprocess.run(argv, cwd=where, capture_output=True, text=True, timeout=EVENT_PATIENCE, check=False)
     status, *shown = done.stdout.split("\n\n")
     return Done(int(status), done.stderr, shown)
