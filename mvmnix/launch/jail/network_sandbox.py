@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, override
 
+from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts
 from mvmnix.launch.vmm import NetworkService
 from mvmnix.privileges import client
@@ -94,6 +95,14 @@ class NetworkSandbox(BubblewrapSandbox):
         for fd in settings.values():
             os.close(fd)
         super().release()
+
+
+def extension(python: str, name: str) -> str:
+    """The file of a compiled module of Python's own. Raises MvmnixError without one."""
+    found = next(Path(_library(python), "lib-dynload").glob(f"{name}.*.so"), None)
+    if found is None:
+        raise MvmnixError(f"{python} has no module {name}", hint="apt-get install python3")
+    return str(found)
 
 
 @functools.cache
