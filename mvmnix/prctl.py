@@ -1,4 +1,4 @@
-"""Sets what the kernel lets this process gain, and others see of it (prctl(2))."""
+"""Sets what the kernel lets this process gain and call, and others see of it (prctl(2))."""
 
 import ctypes
 import os
@@ -6,8 +6,18 @@ import resource
 from typing import Final
 
 _PR_SET_DUMPABLE: Final = 4
+_PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
+_SECCOMP_MODE_FILTER: Final = 2
+#: Bytes of a struct sock_filter (linux/filter.h).
+_INSTRUCTION: Final = 8
 _libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+class _Program(ctypes.Structure):
+    """struct sock_fprog (linux/filter.h)."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
 
 
 def set_dumpable(*, dumpable: bool) -> None:
@@ -29,6 +39,18 @@ def forbid_new_privileges() -> None:
     _set(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _set(option: int, value: int) -> None:
-    if _libc.prctl(option, value, 0, 0, 0) != 0:
+def filter_system_calls(file: int) -> None:
+    """Stack a filter of system calls (sandbox/seccomp.py) on those that the calling thread has, for good.
+
+    Its program is read from a descriptor, which is closed then. Threads that are started later have it too. It takes
+    PR_SET_NO_NEW_PRIVS. Raises OSError.
+    """
+    with os.fdopen(file, "rb") as opened:
+        program = opened.read()
+    asked = _Program(len(program) // _INSTRUCTION, program)
+    _set(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(asked))
+
+
+def _set(option: int, value: int, argument: object = 0) -> None:
+    if _libc.prctl(option, value, argument, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "prctl")

@@ -3,6 +3,7 @@
 import errno
 import re
 import struct
+from functools import cache
 from pathlib import Path
 
 X86_64, I386 = 0xC000003E, 0x40000003
@@ -15,7 +16,7 @@ HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 def verdict(program: bytes, number: int, *arguments: int, architecture: int = X86_64) -> int:
     """What the kernel would make of a call: the instructions of classic BPF that are used, and no others."""
     data = struct.pack("=IIQ6Q", number, architecture, 0, *(*arguments, *(0,) * (6 - len(arguments))))
-    steps = list(struct.iter_unpack("=HBBI", program))
+    steps = _steps(program)
     at = value = 0
     while True:
         code, then, otherwise, operand = steps[at]
@@ -39,6 +40,11 @@ def verdict(program: bytes, number: int, *arguments: int, architecture: int = X8
                 return int(operand)
             case _:
                 raise AssertionError(code)
+
+
+@cache
+def _steps(program: bytes) -> list[tuple[int, ...]]:
+    return list(struct.iter_unpack("=HBBI", program))
 
 
 def numbers() -> dict[str, int]:

@@ -2,12 +2,15 @@
 
 1. It enters the user namespace of its uid (user_namespaces.py). There it has all capabilities until it executes a
    program, and they hold for that namespace alone.
-2. It takes the uid and gid, without supplementary groups.
-3. It gets a mount namespace of its own, from which nothing comes back.
-4. Detached mounts (tree.py) are attached in a directory of memory there, each under its number.
+2. It gets a mount namespace of its own, from which nothing comes back.
+3. Directories that the caller can reach, and the uid maybe can't, become detached mounts, read-only.
+4. It takes the uid and gid, without supplementary groups.
+5. Detached mounts, and those that were made before (tree.py), are attached in a directory of memory there, each under
+   its number.
 """
 
 import ctypes
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -15,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix import prctl
-from mvmnix.privileges.idmap import checked, move
+from mvmnix.privileges.idmap import checked, detached, move, restrict
 
 #: Directories that no program needs which makes a sandbox (hier(7)).
 _PLACES: Final = ("/mnt", "/media", "/srv", "/opt")
@@ -31,16 +34,18 @@ def place() -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class NamespaceEntry:
-    """Into which user namespace, as which uid and gid inside of it, and with which detached mounts."""
+    """Into which user namespace, as which uid and gid inside of it, and with which detached mounts and directories."""
 
     namespace: int
     uid: int
     trees: tuple[int, ...] = ()
+    #: Descriptors of directories of the caller's; there its files look as they do everywhere.
+    directories: tuple[int, ...] = ()
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Where the mounts are then. Raises OSError where there is no place for them."""
-        return paths(self.trees)
+        return paths(self.trees + self.directories)
 
     def enter_or_exit(self) -> None:
         """In the child, whose standard error tells what was in the way; then it ends with 126."""
@@ -53,13 +58,16 @@ class NamespaceEntry:
     def enter(self) -> None:
         """In the child. Raises OSError."""
         os.setns(self.namespace, os.CLONE_NEWUSER)  # 1
-        os.setgroups([])  # 2
+        trees = self.trees
+        if self.trees or self.directories:
+            become_private()  # 2
+            trees += tuple(map(_detached, self.directories))  # 3
+        os.setgroups([])  # 4
         os.setresgid(self.uid, self.uid, self.uid)
         os.setresuid(self.uid, self.uid, self.uid)
         prctl.set_dumpable(dumpable=True)  # or its /proc/self would be root's
-        if self.trees:
-            become_private()  # 3
-            attach(self.trees)  # 4
+        if trees:
+            attach(trees)  # 5
 
 
 def become_private() -> None:
@@ -88,3 +96,20 @@ def paths(trees: tuple[int, ...]) -> tuple[str, ...]:
     if where is None:
         raise FileNotFoundError(2, "no directory to mount in", ", ".join(_PLACES))
     return tuple(f"{where}/{number}" for number in range(len(trees)))
+
+
+def _detached(directory: int) -> int:
+    """A read-only mount of a directory, by its path: a descriptor's mount is one of another namespace.
+
+    Raises OSError, ESTALE where another directory is there by now.
+    """
+    path = os.readlink(f"/proc/self/fd/{directory}")  # noqa: PTH115 - a descriptor's
+    again = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not os.path.samestat(os.fstat(again), os.fstat(directory)):
+            raise OSError(errno.ESTALE, "another directory is there by now", path)
+        tree = checked(-1 if (made := detached(again)) is None else made, path)
+    finally:
+        os.close(again)
+    restrict(tree, writable=False)
+    return tree

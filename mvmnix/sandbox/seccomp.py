@@ -5,7 +5,7 @@ path, never looked up: ctypes.util.find_library would run ldconfig and gcc by PA
 it is beside our own Python, as in the hermetic package: who could change it there could change the interpreter.
 
 1. A call by another architecture's numbers ends the process, one by those of x32 too: they are second names.
-2. What the profile lets through passes, by a condition on one argument where the profile has one.
+2. What the profile lets through passes, by a condition on its arguments where the profile has one.
 3. What it refuses fails with EPERM.
 4. Everything else, also what a later kernel brings, fails with ENOSYS.
 """
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox.profiles import Argument, Profile
+from mvmnix.sandbox.profiles import Argument, Profile, SocketOptions
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 _NAME: Final = "libseccomp.so.2"
@@ -63,8 +63,8 @@ def program(profile: Profile) -> bytes:
     try:
         _checked(library.seccomp_attr_set(context, _BAD_ARCHITECTURE, _KILL))
         _checked(library.seccomp_attr_set(context, _OPTIMIZE, _TREE))
-        for name, argument in sorted(profile.conditions.items()):
-            _add_by_argument(library, context, name, argument)
+        for name in sorted(profile.conditions):
+            _add_by_condition(library, context, name, profile.conditions[name])
         for action, names in ((_ALLOW, profile.allowed), (_REFUSED, profile.denied)):
             for name in sorted(names):
                 number = library.seccomp_syscall_resolve_name(name.encode())
@@ -75,14 +75,16 @@ def program(profile: Profile) -> bytes:
         library.seccomp_release(context)
 
 
-def _add_by_argument(library: ctypes.CDLL, context: int, name: str, argument: Argument) -> None:
+def _add_by_condition(library: ctypes.CDLL, context: int, name: str, condition: Argument | SocketOptions) -> None:
     number = library.seccomp_syscall_resolve_name(name.encode())
     if number == _UNKNOWN:
         return
-    for action, pairs in ((_ALLOW, argument.allowed), (_REFUSED, argument.refused)):
-        for mask, value in pairs:
-            comparison = _Comparison(argument.index, _MASKED_EQUAL, mask, value)
-            _checked(library.seccomp_rule_add_array(context, action, number, 1, ctypes.byref(comparison)))
+    for passes, comparisons in condition.rules():
+        array = (_Comparison * len(comparisons))(
+            *(_Comparison(index, _MASKED_EQUAL, mask, value) for index, mask, value in comparisons)
+        )
+        action = _ALLOW if passes else _REFUSED
+        _checked(library.seccomp_rule_add_array(context, action, number, len(comparisons), array))
 
 
 def _exported(library: ctypes.CDLL, context: int) -> bytes:

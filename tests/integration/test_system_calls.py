@@ -87,11 +87,16 @@ def beside(trace: list[str], program: str, profile: Profile) -> set[str]:
 
 @as_root
 def test_a_hypervisor_calls_what_is_on_its_list(tmp_path: Path) -> None:
-    """Beside it: clone3, in place of which glibc takes clone; the policy of NUMA; io_uring, for which it has poll."""
+    """Beside it: clone3, in place of which glibc takes clone; the policy of NUMA; io_uring, for which it has poll.
+
+    Options of sockets, too: it asks for one (SO_ZEROCOPY) and does without.
+    """
     said, trace = traced(tmp_path, "-c", MACHINES, str(tmp_path))
     assert said.split() == (["tcg", "kvm"] if os.access("/dev/kvm", os.W_OK) else ["tcg"])
     assert any("KVM_RUN" in line for line in trace) == ("kvm" in said)
-    assert beside(trace, "qemu-system", PROFILES["hypervisor"]) <= {"clone3", "get_mempolicy", "io_uring_setup"}
+    assert beside(trace, "qemu-system", PROFILES["hypervisor"]) <= {
+        *("clone3", "get_mempolicy", "io_uring_setup", "setsockopt")
+    }
     asked = {(it[1], it[2]) for line in trace if (it := re.search(r"ioctl\(\d+, (TUN\w+).* = (-?\d+)", line))}
     assert asked == {(name, "0") for name in ("TUNSETIFF", *OF_A_TAP)}, "the first is how the test made it"
 

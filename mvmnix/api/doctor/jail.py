@@ -3,14 +3,16 @@
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
+import mvmnix
 from mvmnix import caller
 from mvmnix.api.context import Context
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.host import open_jail
 from mvmnix.child_causes import NAMESPACES_HINT
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.jail import delegated_scope
+from mvmnix.launch.jail import delegated_scope, is_readable_by_all
 from mvmnix.launch.shares import MKFS, VIRTIOFSD
 from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, IsolationLayer, LaunchSpec
 from mvmnix.privileges import Controller, ids
@@ -42,7 +44,7 @@ def jail(context: Context) -> Iterator[Finding]:
 
 
 def _uids() -> Finding:
-    """Which uid a hypervisor has."""
+    """Which uid a hypervisor has, and what serves its network."""
     if caller.uid() == 0:
         return Finding("uids", Health.GOOD, f"one for each machine, from {ids.FIRST_OF_POOL} on")
     try:
@@ -55,7 +57,12 @@ def _uids() -> Finding:
         failed = Finding.failed("uids", error)
         return replace(failed, health=Health.NOTE, said=f"{_YOURS}: {failed.said}")
     last = found.first_uid + found.count - 1
-    return Finding("uids", Health.GOOD, f"one for each machine, of your subordinate uids {found.first_uid} to {last}")
+    said = f"one for each machine, of your subordinate uids {found.first_uid} to {last}"
+    code = str(Path(mvmnix.__file__).parent)
+    if is_readable_by_all(code):
+        return Finding("uids", Health.GOOD, said)
+    said += f"; gateways and diallers have yours, since not every user may read {code}"
+    return Finding("uids", Health.NOTE, said, f"chmod -R go+rX {code}")
 
 
 def _shares() -> Iterator[Finding]:

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "jail": "BubblewrapJail",
+        "network_sandbox": "is_readable_by_all",
     },
     modules=["delegated_scope"],
 )

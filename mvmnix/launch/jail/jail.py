@@ -17,12 +17,14 @@ What a sandbox is, from the outside in:
 7. Descriptors: those of the machine, /dev/null, and a pipe for its last words.
 """
 
+import os
 from collections.abc import Sequence
 from typing import override
 
+from mvmnix import log
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.launch.jail.network_sandbox import NetworkSandbox
-from mvmnix.launch.jail.root import Root
+from mvmnix.launch.jail.network_sandbox import NetworkSandbox, extension, is_readable_by_all
+from mvmnix.launch.jail.root import Root, libraries
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.launch.jail.share_sandbox import ShareSandbox
 from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, NetworkService, Service
@@ -71,10 +73,15 @@ class BubblewrapJail(Jail):
 
     @override
     def network(self, service: NetworkService) -> NetworkSandbox:
-        """A sandbox for it; `RefusedError` as `sandbox` says."""
+        """A sandbox for it, with a uid of its own where every user may read the code; `RefusedError` as `sandbox`."""
         filter_ = seccomp.program(DIALLER if service.dials else GATEWAY)
         limits = Limits.of_network(service.memory)
-        parts = self._parts(service.program, (), limits, own_uid=self._pool.belongs_to_root)
+        code = (os.readlink(f"/proc/self/fd/{fd}") for fd in service.code.values())  # noqa: PTH115 - a descriptor's
+        own_uid = self._pool.belongs_to_root or all(map(is_readable_by_all, code))
+        if not own_uid:
+            log.info("jail", "gateway and dialler keep their caller's uid: not every user may read mvm's code")
+        files = libraries(extension(service.program, "_ctypes"), self._cache)
+        parts = self._parts(service.program, files, limits, own_uid=own_uid)
         return NetworkSandbox(parts, filter_, service)
 
     def _parts(self, program: str, files: Sequence[str], limits: Limits, *, own_uid: bool) -> SandboxParts:

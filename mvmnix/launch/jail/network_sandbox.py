@@ -1,15 +1,20 @@
 """The sandbox of a process of a machine's network, the gateway or the dialler: Python and mvm's own code are in there.
 
-It is a hypervisor's sandbox (jail.py) but for four things: its root holds Python's library and directories of code,
-read-only, for those who may read them here; files of settings lie there as they were when it was made; its filter of
-system calls is of its own (sandbox/profiles/network.py); and the dialler is in the host's network.
+It is a hypervisor's sandbox (jail.py) but for five things: its root holds Python's library and directories of code,
+read-only; files of settings lie there as they were when it was made; its filter of system calls is of its own, and it
+stacks another one upon that before it serves (sandbox/profiles/network.py); the dialler is in the host's network; and
+where a user's subordinate uid couldn't read the code, it has the caller's uid.
 """
 
+import functools
 import os
 import resource
+import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, override
 
+from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts
 from mvmnix.launch.vmm import NetworkService
 from mvmnix.privileges import client
@@ -18,6 +23,8 @@ from mvmnix.store import memfd
 
 #: Where Python's library is, by the name of its program without links.
 _LIBRARY: Final = "/usr/lib"
+#: What everybody may do with a directory: list it, and get into it.
+_LISTED: Final = stat.S_IROTH | stat.S_IXOTH
 
 
 class NetworkSandbox(BubblewrapSandbox):
@@ -26,8 +33,7 @@ class NetworkSandbox(BubblewrapSandbox):
     def __init__(self, parts: SandboxParts, filter_: bytes, service: NetworkService) -> None:
         """Made by `BubblewrapJail.network` only. Raises RefusedError [state-permissions], OSError, MvmnixError."""
         self._service = service
-        program = os.path.realpath(service.program)
-        self._library = check_program(f"{_LIBRARY}/{Path(program).name}")
+        self._library = check_program(_library(service.program))
         self._settings = {inside: memfd(data, name="mvmnix-settings") for inside, data in service.settings.items()}
         super().__init__(parts, filter_)
 
@@ -35,6 +41,11 @@ class NetworkSandbox(BubblewrapSandbox):
     def trees(self, uid: int) -> tuple[int, ...]:
         rights = client.current()
         return () if rights is None else tuple(rights.tree(fd, uid, None) for fd in self._service.code.values())
+
+    @property
+    @override
+    def directories(self) -> tuple[int, ...]:
+        return tuple(self._service.code.values()) if client.current() is None else ()
 
     @property
     @override
@@ -84,3 +95,34 @@ class NetworkSandbox(BubblewrapSandbox):
         for fd in settings.values():
             os.close(fd)
         super().release()
+
+
+def extension(python: str, name: str) -> str:
+    """The file of a compiled module of Python's own. Raises MvmnixError without one."""
+    found = next(Path(_library(python), "lib-dynload").glob(f"{name}.*.so"), None)
+    if found is None:
+        raise MvmnixError(f"{python} has no module {name}", hint="apt-get install python3")
+    return str(found)
+
+
+@functools.cache
+def is_readable_by_all(directory: str) -> bool:
+    """Whether every user who gets into a directory of code may read it, and the modules at any depth.
+
+    Not if it can't be told. It is asked for a gateway, and again for its dialler.
+    """
+    with suppress(OSError), os.scandir(directory) as entries:
+        if os.stat(directory).st_mode & _LISTED != _LISTED:  # noqa: PTH116 - a text
+            return False
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name != "__pycache__" and not is_readable_by_all(entry.path):
+                    return False
+            elif entry.name.endswith(".py") and not entry.stat().st_mode & stat.S_IROTH:
+                return False
+        return True
+    return False
+
+
+def _library(python: str) -> str:
+    return f"{_LIBRARY}/{Path(os.path.realpath(python)).name}"

@@ -20,6 +20,9 @@ from mvmnix.store import memfd
 
 NULL: Final = "/dev/null"
 _DESCRIPTORS: Final = 1024
+#: Signals that wait at a time. The kernel counts those of a uid in the sandbox's user namespace, and also all of them
+#: as the caller's (setrlimit(2), RLIMIT_SIGPENDING).
+_SIGNALS: Final = 256
 #: Seconds within which bubblewrap says which process it started; it does so before anything that could take long.
 _PATIENCE: Final = 30.0
 _ANSWER: Final = 65536
@@ -126,13 +129,18 @@ class BubblewrapSandbox(ProcessSandbox):
         if uid is None or namespace is None:
             return None
         try:
-            return NamespaceEntry(namespace, uid, self.trees(uid))
+            return NamespaceEntry(namespace, uid, self.trees(uid), self.directories)
         except BaseException:
             os.close(namespace)
             raise
 
     def trees(self, _uid: int) -> tuple[int, ...]:
         """Detached mounts that it finds when it begins, which are the sandbox's from then on."""
+        return ()
+
+    @property
+    def directories(self) -> tuple[int, ...]:
+        """Directories of the caller's that it finds like those, where the caller can't make the mounts itself."""
         return ()
 
     @property
@@ -205,6 +213,7 @@ class BubblewrapSandbox(ProcessSandbox):
             resource.RLIMIT_FSIZE: self._limits.written,
             resource.RLIMIT_NOFILE: _DESCRIPTORS,
             resource.RLIMIT_AS: self._limits.addresses,
+            resource.RLIMIT_SIGPENDING: _SIGNALS,
         }
         if self._entry is not None:
             limits[resource.RLIMIT_NPROC] = self._limits.group.tasks  # counts by uid: a user's own would count too

@@ -17,6 +17,7 @@ gateway refuses what that doesn't take.
 
 import errno
 import os
+import resource
 import socket
 import threading
 from collections.abc import Sequence
@@ -29,10 +30,13 @@ from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
 from mvmnix.launch.network.proxying import ProxyRefusedError, ask_for, may_be_proxy
 from mvmnix.launch.plan import UpstreamProxy
+from mvmnix.prctl import filter_system_calls
 from mvmnix.strict import MalformedError
 
 #: Asks that are done at a time.
 _WORKERS: Final = 120
+#: Threads and more: the first, one for slow servers. The kernel counts those of a uid in the sandbox's user namespace.
+_TASKS: Final = _WORKERS + 8
 #: Verdicts that are known from asks before; each depends on the plan alone.
 _KNOWN: Final = 1024
 _STACK: Final = 512 << 10
@@ -211,10 +215,17 @@ def _can_have(address: str) -> bool:
     return True
 
 
-def main(network: int, asked: int, events: int) -> None:
-    """Serve; the process ends with the gateway. `network` is a file with the plan's."""
+def main(filter_: int, network: int, asked: int, events: int) -> None:
+    """Serve; the process ends with the gateway.
+
+    `filter_` is a file with the filter to serve under (prctl.py), `network` one with the plan's.
+    """
     plan = read_network(network)
     threading.stack_size(_STACK)
     with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
-        Dialler(asks, told, Rules(plan), plan.proxy).serve()
+        dialler = Dialler(asks, told, Rules(plan), plan.proxy)
+        with suppress(ValueError):  # it may have fewer as it is
+            resource.setrlimit(resource.RLIMIT_NPROC, (_TASKS, _TASKS))
+        filter_system_calls(filter_)  # before there is a second thread
+        dialler.serve()
     os._exit(0)  # threads may wait for a name yet

@@ -51,6 +51,7 @@ from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.sockets import keep_alive, reset
 from mvmnix.launch.network.synthetic import SyntheticAddresses
 from mvmnix.launch.plan import Network, NetworkRule, Protocol, RuleLimits
+from mvmnix.prctl import filter_system_calls
 from mvmnix.privileges import received
 
 #: Connections at a time, those of DNS, and events that the supervisor hasn't read.
@@ -461,14 +462,18 @@ async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection:
         connection.close()
 
 
-def main(rules: int, *sockets: int) -> None:
-    """Serve until the supervisor or the dialler is gone. `rules` is a file with the plan's network."""
+def main(filter_: int, rules: int, *sockets: int) -> None:
+    """Serve until the supervisor or the dialler is gone.
+
+    `filter_` is a file with the filter to serve under (prctl.py), `rules` one with the plan's network.
+    """
     network = read_network(rules)
     given = Sockets(*(socket.socket(fileno=fd) for fd in sockets))
     for one in (given.connections, given.questions, given.datagrams, given.refused, given.events):
         one.setblocking(False)
     with asyncio.Runner() as runner:
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
+        filter_system_calls(filter_)
         runner.run(_serve(network, given))
 
 

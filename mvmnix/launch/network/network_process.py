@@ -1,6 +1,7 @@
 """The only starter of a machine's gateway and dialler: sandboxed, beside the hypervisor, and gone with it.
 
-Each is given mvm's code, read-only; the plan's network, in memory; its sockets. The gateway has the code of the
+Each is given mvm's code, read-only; the plan's network and the filter of system calls that it serves under, in memory;
+its sockets. The gateway has the code of the
 libraries that it parses by besides; the dialler the settings of the host's resolver, as they were when the machine
 started.
 """
@@ -15,6 +16,9 @@ from typing import Final
 import mvmnix
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.vmm import HypervisorProcess, Invocation, Jail, NetworkService, ProcessSandbox, ServiceProcess
+from mvmnix.sandbox import seccomp
+from mvmnix.sandbox.profiles import DIALLER_SERVING, GATEWAY_SERVING
+from mvmnix.store import memfd
 
 _CODE: Final = "/code"
 #: asyncio does without ssl where there is none, and is imported sooner.
@@ -49,8 +53,11 @@ class NetworkProcess(ServiceProcess):
 
     def start(self, descriptors: tuple[int, ...]) -> None:
         """Start it with these, which stay the caller's. Raises ProcessError."""
-        argv = (self._service.program, "-I", "-S", "-c", _START % self.module, *map(str, descriptors))
-        self._process = HypervisorProcess.spawn(Invocation(argv, ()), descriptors, self._sandbox)
+        profile = DIALLER_SERVING if self._service.dials else GATEWAY_SERVING
+        with os.fdopen(memfd(seccomp.program(profile), name="mvmnix-filter"), "rb") as filter_:
+            given = (filter_.fileno(), *descriptors)
+            argv = (self._service.program, "-I", "-S", "-c", _START % self.module, *map(str, given))
+            self._process = HypervisorProcess.spawn(Invocation(argv, ()), given, self._sandbox)
 
     def close(self) -> None:
         """End it, and let go of all that it had."""

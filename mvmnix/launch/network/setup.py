@@ -49,6 +49,9 @@ GUEST_NETWORK: Final = GuestNetwork(
 )
 #: Events that are read before anything else is looked at.
 _BATCH: Final = 256
+#: Bytes of connections into the guest that wait for a gateway, as the kernel counts them: some more than there are at
+#: a time (namespace.INBOUND). Their descriptors are in flight until it takes them, which are counted by user (unix(7)).
+_HANDED_OVER: Final = 32 << 10
 #: Seconds that a gateway has for the last of them.
 _LAST: Final = 1.5
 
@@ -143,6 +146,7 @@ class MachineNetwork:
         asking, asked = pair()
         ours, gateways = pair()
         also_ours, diallers = pair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _HANDED_OVER)
         self._ends = [ours, also_ours]
         self._starting = {ours, also_ours}
         for end in self._ends:

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = face(
         "file_server": "FILE_SERVER FILE_SERVER_COUNTED",
         "helpers": "HELPERS HELPERS_CONNECTED HELPERS_WITH_GATEWAY",
         "hypervisor": ("HYPERVISOR HYPERVISOR_WITH_NETWORK HYPERVISOR_WITH_SHARES HYPERVISOR_WITH_SHARES_AND_NETWORK"),
-        "network": "DIALLER GATEWAY",
-        "profile": "Argument Profile",
+        "network": "DIALLER DIALLER_SERVING GATEWAY GATEWAY_SERVING",
+        "profile": "Argument Profile SocketOptions",
     },
 )

@@ -7,15 +7,17 @@ from mvmnix.sandbox.profiles.hypervisor import (
     HYPERVISOR_WITH_SHARES,
     HYPERVISOR_WITH_SHARES_AND_NETWORK,
 )
-from mvmnix.sandbox.profiles.network import DIALLER, GATEWAY
-from mvmnix.sandbox.profiles.profile import Argument, Profile
+from mvmnix.sandbox.profiles.network import DIALLER, DIALLER_SERVING, GATEWAY, GATEWAY_SERVING
+from mvmnix.sandbox.profiles.profile import Argument, Profile, SocketOptions
 
 __all__ = [
     "CONTAINER",
     "DIALLER",
+    "DIALLER_SERVING",
     "FILE_SERVER",
     "FILE_SERVER_COUNTED",
     "GATEWAY",
+    "GATEWAY_SERVING",
     "HELPERS",
     "HELPERS_CONNECTED",
     "HELPERS_WITH_GATEWAY",
@@ -25,4 +27,5 @@ __all__ = [
     "HYPERVISOR_WITH_SHARES_AND_NETWORK",
     "Argument",
     "Profile",
+    "SocketOptions",
 ]

@@ -1,16 +1,17 @@
 """What every sandboxed program needs to run, and what all of them are refused unless their own list has it; pure."""
 
+import fcntl
 import stat
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mvmnix.sandbox.profiles.profile import INT, Argument, names, only
+from mvmnix.sandbox.profiles.profile import INT, Argument, among, names, only
 
 #: How a program starts and ends: the loader, C libraries, threads that wait for each other. setpriv adds Landlock's
 #: rules and executes what comes after it. Some versions of bubblewrap filter the first process of the namespace, too,
 #: which waits for the others.
 PROCESS: Final = names(
-    "execve arch_prctl prctl set_tid_address set_robust_list get_robust_list rseq futex restart_syscall",
+    "execve arch_prctl set_tid_address set_robust_list get_robust_list rseq futex restart_syscall",
     "exit exit_group wait4 waitid landlock_create_ruleset landlock_add_rule landlock_restrict_self",
 )
 #: A program may take more rights from itself: setpriv does, QEMU and virtiofsd install filters of their own.
@@ -37,7 +38,7 @@ SIGNALS: Final = names(
 #: Descriptors that it has.
 DESCRIPTORS: Final = names(
     "read readv pread64 preadv preadv2 write writev pwrite64 pwritev pwritev2 lseek close close_range",
-    "dup dup2 dup3 fcntl pipe pipe2 fstat fstatfs fsync fdatasync sync_file_range fadvise64 readahead",
+    "dup dup2 dup3 pipe pipe2 fstat fstatfs fsync fdatasync sync_file_range fadvise64 readahead",
 )
 #: Files by their names: which of them it finds is up to its root and to Landlock.
 NAMES: Final = names(
@@ -46,9 +47,9 @@ NAMES: Final = names(
 )
 #: What comes over a socket that it was given.
 SOCKET: Final = names(
-    "sendmsg recvmsg sendto recvfrom getsockopt setsockopt getsockname getpeername shutdown",
+    "sendmsg recvmsg sendto recvfrom getsockopt getsockname getpeername shutdown",
 )
-#: What every list begins with.
+#: What every list begins with, besides `OWN`.
 ORDINARY: Final = PROCESS | LESS | MEMORY | QUESTIONS | WAITING | SIGNALS | DESCRIPTORS | NAMES | SOCKET
 
 _OTHER_PROCESSES: Final = """
@@ -59,7 +60,7 @@ _NEW_PROCESSES: Final = """
     fork vfork execveat
 """
 _SOCKETS: Final = """
-    socket socketpair connect bind listen accept accept4
+    socket socketpair connect bind listen accept accept4 setsockopt
 """
 _NAMESPACES: Final = """
     unshare setns mount umount2 pivot_root chroot open_tree move_mount fsopen fsconfig fsmount fspick mount_setattr
@@ -121,8 +122,29 @@ _ROOM, _HOLE, _ZEROES = 0, 0x03, 0x10
 ROOM: Final[Mapping[str, Argument]] = {"fallocate": only(1, INT, (_ROOM,))}
 ROOM_ON_A_DISK: Final[Mapping[str, Argument]] = {"fallocate": only(1, INT, (_ROOM, _HOLE, _ZEROES))}
 
-#: Its own limits, and none of the first process's, which has the same uid.
-OWN_LIMITS: Final[Mapping[str, Argument]] = {"prlimit64": only(0, INT, [0])}
+#: Options of prctl(2) (linux/prctl.h): signals at a parent's end, dumps, names, capabilities, filters, timer slack,
+#: what to do about broken memory, children of children, huge pages, names of memory. None changes how the processor
+#: speculates, with whom it shares a core, who may trace, or the kernel's image of the process (PR_SET_MM).
+_OPTIONS: Final = (
+    *(1, 2, 3, 4, 7, 8, 15, 16, 21, 22, 23, 24, 27, 28, 29, 30, 33, 36, 37, 38, 39, 40, 41, 42, 47, 0x53564D41),
+)
+#: Its own limits, and none of the first process's, which has the same uid; what it is, by prctl(2).
+OWN: Final[Mapping[str, Argument]] = {"prlimit64": only(0, INT, [0]), "prctl": among(0, _OPTIONS)}
+
+#: fcntl(2): copies of a descriptor, and its flags. A lease of a file, an owner and a signal, a directory's changes
+#: (F_NOTIFY) and locks would reach those who use the same file outside; a pipe's size is counted by user.
+_COMMANDS: Final = (
+    *(fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL),
+)
+#: Locks of parts of a file, by process (POSIX) and by descriptor.
+LOCKS: Final = (fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW)
+OFD_LOCKS: Final = (fcntl.F_OFD_GETLK, fcntl.F_OFD_SETLK, fcntl.F_OFD_SETLKW)
+
+
+def commands(*more: int) -> Mapping[str, Argument]:
+    """fcntl, with commands that every program needs, and these."""
+    return {"fcntl": among(1, (*_COMMANDS, *more))}
+
 
 #: Put characters into a terminal's input (ioctl_tty(2)).
 _TIOCSTI, _TIOCLINUX = 0x5412, 0x541C

@@ -4,6 +4,7 @@ One filter is around all of them from the start of the jail. A container's comma
 own filter denies besides (launch/container/oci_config.py): all of `RUNTIME`.
 """
 
+import fcntl
 import socket
 import stat
 from typing import Final
@@ -33,6 +34,8 @@ _FAMILIES: Final = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_N
 _KINDS: Final = (0, stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK)
 #: KEYCTL_JOIN_SESSION_KEYRING: crun gives each container a new one.
 _JOIN: Final = 1
+#: Sizes of pipes and seals of memfds, which crun and programs of an image use.
+_MEMORY_AND_PIPES: Final = (fcntl.F_SETPIPE_SZ, fcntl.F_GETPIPE_SZ, fcntl.F_ADD_SEALS, fcntl.F_GET_SEALS)
 #: The type byte of what is asked of sockets; crun sets the loopback device up (netdevice(7)).
 _SOCKETS: Final = 0x89
 
@@ -40,7 +43,8 @@ CONTAINER: Final = Profile(
     allowed=helpers.PROGRAMS | RUNTIME | _BELOW | _IPC | _AIO | _PRIORITIES | _FILES | {"clone"},
     refused=common.REFUSED,
     conditions={
-        **common.OWN_LIMITS,
+        **common.OWN,
+        **common.commands(*common.LOCKS, *common.OFD_LOCKS, *_MEMORY_AND_PIPES),
         **common.requests(*helpers.REQUESTS, types=[_SOCKETS]),
         "mknod": only(1, common.KIND, _KINDS),
         "mknodat": only(2, common.KIND, _KINDS),

@@ -13,7 +13,7 @@ from mvmnix.sandbox.profiles.profile import INT, Profile, names, only
 _CONNECTION: Final = names("accept4")
 #: Files below the directory, by descriptors. virtiofsd drops what it may not do by umask and unshare(CLONE_FS).
 _FILES: Final = names(
-    "fchown fchownat linkat symlinkat mkdirat renameat renameat2 unlinkat truncate ftruncate fallocate flock",
+    "fchown fchownat linkat symlinkat mkdirat renameat renameat2 unlinkat truncate ftruncate fallocate",
     "utimensat copy_file_range sendfile syncfs",
 )
 #: Extended attributes are read, to find that there are none for the guest; none is set.
@@ -27,7 +27,8 @@ FILE_SERVER: Final = Profile(
     refused=common.REFUSED,
     conditions={
         **common.THREADS,
-        **common.OWN_LIMITS,
+        **common.OWN,
+        **common.commands(),
         **common.NO_SET_ID,
         **common.REGULAR_FILES,
         **common.requests(),

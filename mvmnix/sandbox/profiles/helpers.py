@@ -31,7 +31,7 @@ _FILES: Final = names(
 #: Bytes from one descriptor to another without a detour.
 _COPIES: Final = names("copy_file_range sendfile splice")
 #: Sockets of its own; where they lead is up to the network namespace.
-_SOCKETS: Final = names("connect bind listen accept accept4 sendmmsg recvmmsg")
+_SOCKETS: Final = names("connect bind listen accept accept4 sendmmsg recvmmsg setsockopt")
 #: Locked memory for keys, protection keys, and what glibc's and Boehm's collectors ask for.
 _MEMORY: Final = names(
     "mlock mlock2 munlock mlockall munlockall pkey_alloc pkey_free pkey_mprotect futex_waitv sched_setaffinity",
@@ -56,7 +56,8 @@ HELPERS: Final = Profile(
     refused=common.REFUSED,
     conditions={
         **common.PROCESSES,
-        **common.OWN_LIMITS,
+        **common.OWN,
+        **common.commands(*common.LOCKS),
         **common.ROOM,
         **common.NO_SET_ID,
         **common.requests(*REQUESTS),

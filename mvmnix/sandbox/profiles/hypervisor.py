@@ -19,7 +19,13 @@ _KVM: Final = 0xAE
 HYPERVISOR: Final = Profile(
     allowed=common.ORDINARY | _SIZE,
     refused=common.REFUSED,
-    conditions={**common.THREADS, **common.OWN_LIMITS, **common.ROOM_ON_A_DISK, **common.requests(types=[_KVM])},
+    conditions={
+        **common.THREADS,
+        **common.OWN,
+        **common.commands(),
+        **common.ROOM_ON_A_DISK,
+        **common.requests(types=[_KVM]),
+    },
 )
 #: What is asked of a tap interface that it was given (linux/if_tun.h): which one it is, which packets may come
 #: unfinished, how much may wait, how large the header before each packet is. None sets a name, an owner or a filter.

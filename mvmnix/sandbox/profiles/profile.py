@@ -4,12 +4,15 @@ What a profile doesn't name is answered with ENOSYS, as by a kernel that doesn't
 back to an older one. What is known and refused on purpose is answered with EPERM.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 #: The bits of an argument that the kernel takes as an `int`; a filter that looked at all 64 could be passed by others.
 INT: Final = 0xFFFFFFFF
+
+#: Of one argument, counted from 0, what a mask has to leave: (index, mask, value).
+type Comparison = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,33 @@ class Argument:
     index: int
     allowed: tuple[tuple[int, int], ...]
     refused: tuple[tuple[int, int], ...]
+
+    def rules(self) -> Iterator[tuple[bool, tuple[Comparison, ...]]]:
+        """Whether a call is let through for which all these comparisons hold."""
+        for passes, pairs in ((True, self.allowed), (False, self.refused)):
+            for mask, value in pairs:
+                yield passes, ((self.index, mask, value),)
+
+
+@dataclass(frozen=True, slots=True)
+class SocketOptions:
+    """A condition on the arguments 1 and 2 of setsockopt(2): one of these options by their level."""
+
+    allowed: Mapping[int, Sequence[int]] = field(hash=False)
+
+    def rules(self) -> Iterator[tuple[bool, tuple[Comparison, ...]]]:
+        """As `Argument.rules`."""
+        for level, options in self.allowed.items():
+            for option in options:
+                yield True, ((1, INT, level), (2, INT, option))
+
+
+def among(index: int, values: Sequence[int]) -> Argument:
+    """The argument, an `int`, is one of these; with another one the call is unknown.
+
+    For long lists, which `only` would make into hundreds of rules.
+    """
+    return Argument(index, tuple((INT, value) for value in values), ())
 
 
 def only(index: int, mask: int, values: Sequence[int]) -> Argument:
@@ -48,7 +78,7 @@ class Profile:
 
     allowed: frozenset[str]
     refused: frozenset[str]
-    conditions: Mapping[str, Argument] = field(default_factory=dict, hash=False)
+    conditions: Mapping[str, Argument | SocketOptions] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         both = self.allowed & self.conditions.keys()
@@ -60,7 +90,7 @@ class Profile:
         """What is refused whatever its arguments are."""
         return self.refused.difference(self.allowed, self.conditions)
 
-    def extended(self, conditions: Mapping[str, Argument]) -> Self:
+    def extended(self, conditions: Mapping[str, Argument | SocketOptions]) -> Self:
         """The same, with other calls by these conditions."""
         return replace(self, allowed=self.allowed.difference(conditions), conditions={**self.conditions, **conditions})
 

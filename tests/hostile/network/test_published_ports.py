@@ -1,6 +1,7 @@
 """Connections into a guest, by a port that the plan publishes."""
 
 import os
+import signal
 import socket
 import struct
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.network import namespace
-from mvmnix.launch.network.messages import NetworkEventKind
+from mvmnix.launch.network.messages import HandedOver, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY, GUEST
 from mvmnix.launch.network.published_ports import PublishedPorts
 from mvmnix.launch.plan import PublishedPort
@@ -77,6 +78,20 @@ def test_more_connections_than_there_are_sockets_are_reset(tmp_path: Path) -> No
             client.recv(1)
         for one in held:
             one.close()
+
+
+def test_few_descriptors_wait_for_a_gateway_that_takes_none(tmp_path: Path) -> None:
+    """They are the supervisor's meanwhile, and what is in flight is counted by user."""
+    with world(tmp_path, [], ports=["8080:80"]) as here:
+        gateway = here.network.pids[0]
+        os.kill(gateway, signal.SIGSTOP)
+        connection, count = socket.socket(), 0
+        with connection, pytest.raises(BlockingIOError):
+            while True:
+                here.network._hand_over(HandedOver(0, 80), connection, connection)
+                count += 1
+        os.kill(gateway, signal.SIGCONT)
+        assert namespace.INBOUND <= count < 2 * namespace.INBOUND
 
 
 def test_a_guest_that_takes_its_time_gets_all(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from mvmnix.sandbox.profiles.hypervisor import (
     HYPERVISOR_WITH_SHARES,
     HYPERVISOR_WITH_SHARES_AND_NETWORK,
 )
-from mvmnix.sandbox.profiles.network import GATEWAY
 from mvmnix.sandbox.profiles.profile import Argument, Profile, only
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.seccomp import ALLOW, ENOSYS, EPERM, I386, KILL, numbers, verdict
@@ -39,7 +38,6 @@ PROFILES = {
     "container": CONTAINER,
 }
 PROGRAMS = {name: seccomp.program(profile) for name, profile in PROFILES.items()}
-OF_GATEWAY = seccomp.program(GATEWAY)
 NUMBERS = numbers()
 each = pytest.mark.parametrize("name", PROFILES)
 each_but_a_container = pytest.mark.parametrize("name", [name for name in PROFILES if name != "container"])
@@ -141,21 +139,6 @@ def test_sockets_of_a_helper_and_of_nobody_else() -> None:
         assert {answer(name, "socket", family) for family in families} == {EPERM}
 
 
-@pytest.mark.parametrize(
-    ("level", "verdict_"),
-    [
-        (socket.SOL_SOCKET, ALLOW),
-        (socket.IPPROTO_TCP, ALLOW),
-        (socket.IPPROTO_IP, EPERM),
-        (socket.IPPROTO_IPV6, EPERM),
-        (socket.IPPROTO_RAW, EPERM),
-    ],
-)
-def test_a_gateway_changes_no_way_of_its_packets(level: int, verdict_: int) -> None:
-    """A routing header would send them to another host than the one that was dialled (ipv6(7), IPV6_RTHDR)."""
-    assert verdict(OF_GATEWAY, NUMBERS["setsockopt"], 3, level, 57) == verdict_
-
-
 def test_a_connected_socket_stays_connected_to_its_peer() -> None:
     name = "helpers with connected sockets"
     calls = ("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4", "sendmmsg")
@@ -239,7 +222,7 @@ def test_what_a_server_of_files_gets_more_than_a_hypervisor_is_this() -> None:
     }
     expected = """
         accept4 fchmod fchmodat fchmodat2 fchown fchownat linkat symlinkat mkdirat mknodat renameat renameat2 unlinkat
-        truncate flock utimensat unshare copy_file_range sendfile syncfs getxattr lgetxattr fgetxattr listxattr
+        truncate utimensat unshare copy_file_range sendfile syncfs getxattr lgetxattr fgetxattr listxattr
         llistxattr flistxattr fallocate
     """
     assert more == set(expected.split())

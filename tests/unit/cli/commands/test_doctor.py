@@ -153,6 +153,18 @@ def test_which_uid_a_machine_has(
     assert hint in finding.next
 
 
+def test_code_that_a_second_uid_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caller, "uid", lambda: 1000)
+    monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: SUBORDINATE))
+    monkeypatch.setattr(SubordinateIds, "namespace_of", mapped)
+    monkeypatch.setattr(jail, "is_readable_by_all", lambda _: False)
+    finding = jail._uids()
+    assert finding.health == "note"
+    assert "one for each machine" in finding.said
+    assert "gateways and diallers have yours" in finding.said
+    assert finding.next.startswith("chmod -R go+rX /")
+
+
 def test_walls_that_a_host_lacks_are_named(station: Station) -> None:
     station.monkeypatch.setattr("mvmnix.sandbox.landlock.abi", lambda: 0)
     station.monkeypatch.setattr(delegated_scope, "obtain", lambda: Obtained(ControlGroups(())))
