@@ -438,4 +438,4 @@ def test_connections_that_ended_leave_nothing(here: World) -> None:
         before = taken()
         connect(100)
         here.until(lambda: closed() == 105)
-        assert taken() == before
+        assert all(map(int.__le__, taken(), before)), "others' connections may end meanwhile"
