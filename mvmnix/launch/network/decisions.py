@@ -9,7 +9,7 @@ and for each address that a name resolves to, and `mvm net test` for all of thes
 3. What a denial covers is allowed by no rule. A denial covers its own protocol, and `tcp`, which could carry it. One
    that names methods or a path covers requests of the protocol `http`, and all of `tcp`.
 4. The name in the handshake or the request is the name that was resolved. Where a rule or a denial names methods or a
-   path, no request has content that some servers don't read, or names another method or path in a field.
+   path, no request has content that some servers don't read, or names another method, path or host in a field.
 5. Each address that is dialled is public, or of a kind that the rule acknowledges; denied ranges count for it too. One
    that is the host's own counts as private at least: what listens there may count on never being asked from outside.
 """
@@ -203,8 +203,8 @@ class Rules:
     ) -> Verdict:
         """What is said of a request to a name's port: the name and method in it, and its target in origin form.
 
-        `host` is the name of its Host or `:authority`, whose port the caller has compared; `has_override` says that it
-        names another method or path beside those.
+        `host` is the name of its Host or `:authority`, whose port the caller has compared; `has_override` says that
+        some servers take one of these from elsewhere.
         """
         found = self.names(name, port)
         if isinstance(found, Verdict):

@@ -66,8 +66,9 @@ EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
         "have the client send no Content-Length and no Transfer-Encoding with it",
     ),
     Denial.OVERRIDE: Explanation(
-        "a field or parameter that names another method or path to some servers, where rules name methods or paths",
-        "have the client ask for that method and path in the first line",
+        "a field or parameter that some servers take another method, path or host from, where rules name methods or "
+        "paths",
+        "have the client leave it out, and ask for that method and path in the first line",
     ),
     Denial.ADDRESS_NOT_PUBLIC: Explanation(
         "the name leads to an address that is not public or is this host's own, or the address is such a one",

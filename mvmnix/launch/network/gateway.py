@@ -11,7 +11,8 @@ For each connection:
 3. By the rules' protocol, what the guest says first: a TLS hello with that name (client_hello.py), a request with it as
    Host (http_heads.py); for `tcp` nothing, since the server may speak first.
 4. The dialler connects, by that rule.
-5. Bytes go both ways (relay.py), as far as the rule's limits allow. Of HTTP, each further request is read as the first.
+5. Bytes go both ways (relay.py), as far as the rule's limits allow. Of HTTP, each further request is read as the first,
+   and may be of another rule (http_relay.py).
 
 Each verdict is an event. What is refused says so to the program: a reset, an alert of TLS, an answer 403 with the flag
 that would allow it.

@@ -135,6 +135,11 @@ class HttpChecker:
         return not self._waiting and not self._tunnel
 
     @property
+    def closes(self) -> bool:
+        """Whether the last request of the connection has begun."""
+        return self._last
+
+    @property
     def sated(self) -> bool:
         """Whether the last request of the connection has passed: what the client sends now goes nowhere."""
         return self._last and self._body.ended

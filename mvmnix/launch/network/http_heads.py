@@ -11,8 +11,8 @@ code (RFC 9112, 11.2). The code has these numbers; 1 and 7 are in http_checker.p
 6. Nothing but `Expect: 100-continue` is expected. The one upgrade is to WebSocket (RFC 6455, 4.1), by a GET without
    body; h2c and others are refused, and so are options of Connection that would take away a field checked here.
 
-Whether a request has content, and whether it names another method or path beside its first line, is noted for the
-rules (decisions.py).
+Whether a request has content, and whether it names a method, path or host a second time, is noted for the rules
+(decisions.py).
 """
 
 import re
@@ -34,7 +34,7 @@ _REQUEST_LINE: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}) ([!-~]+)
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
 _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
-#: Fields by which frameworks take another method (the first line), or another path, or a second one.
+#: Fields that frameworks take another method from (the first line), another path, or a second one.
 _OVERRIDES: Final = frozenset(
     {
         *(b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-forwarded-method"),
@@ -43,6 +43,8 @@ _OVERRIDES: Final = frozenset(
         # what is cut off the path, or put before it: gunicorn, Werkzeug's ProxyFix, Symfony, Spring
         *(b"script-name", b"path-info", b"x-script-name", b"x-forwarded-prefix", b"x-forwarded-path"),
         b"destination",  # where COPY and MOVE write (RFC 4918, 10.3)
+        # another Host: Rack, and what counts on a proxy before it
+        *(b"forwarded", b"x-forwarded-host", b"x-original-host", b"x-host", b"x-http-host-override"),
     }
 )
 #: What CGI and its like take for one character in a field's name (RFC 3875, 4.1.18), and PHP in a parameter's.
@@ -81,7 +83,7 @@ class HttpFault(StrEnum):
 class RequestHead:
     """What a request asks for; `target` is path and query, `upgrade` whether WebSocket is asked for.
 
-    `has_content` says that a body follows, `has_override` that some servers take another method or path from elsewhere.
+    `has_content` says that a body follows, `has_override` that some servers take a method, path or host from elsewhere.
     """
 
     method: str
@@ -169,7 +171,7 @@ class _Fields:
 
     @property
     def override(self) -> bool:
-        """Whether one of them names another method or path."""
+        """Whether one of them names another method, path or host."""
         return not _OVERRIDES.isdisjoint(_PUNCTUATION.sub(b"-", name) for name in self._values)
 
     def one(self, name: bytes) -> bytes | None:
@@ -196,10 +198,8 @@ def _request_body(fields: _Fields, request: RequestHead) -> Body:
 def _overrides(target: str) -> bool:
     """Whether a parameter of the query names another method."""
     names = (part.partition("=")[0] for part in re.split("[&;]", target.partition("?")[2]))
-    return any(
-        _PUNCTUATION.sub(b"-", unquote_to_bytes(name.replace("+", " ")).strip().lower()) == _METHOD_PARAMETER
-        for name in names
-    )
+    read = (unquote_to_bytes(name.replace("+", " ")).partition(b"\0")[0].strip().lower() for name in names)
+    return any(_PUNCTUATION.sub(b"-", name) == _METHOD_PARAMETER for name in read)
 
 
 def _check_target(request: RequestHead) -> None:

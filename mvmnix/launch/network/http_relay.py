@@ -76,7 +76,7 @@ class HttpRelay:
             await self._carry(guest, server, passed.sent)
             if self._refused is not None:
                 raise self._refused
-            if self._checker.finished:  # 4
+            if self._checker.closes:  # 4
                 with suppress(OSError, TimeoutError):
                     await finish(guest)
         except DeniedError as denied:

@@ -17,8 +17,8 @@ _PATH: Final = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*"
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 #: What some servers take for a separator, an end or another escape, where it is escaped.
 _AMBIGUOUS: Final = frozenset({"/", "\\", "%", "\x7f", *map(chr, range(32))})
-#: What no other letter may stand for.
-_SYNTAX: Final = frozenset("./\\%;?#")
+#: What no other letter may stand for; and slashes that Windows takes for these, which NFKC leaves as they are.
+_SYNTAX: Final = frozenset("./\\%;?#\u2044\u2215\u2216\u29f5\u29f8")
 #: What some servers take for the end of a segment's name.
 _PARAMETERS: Final = re.compile("[;?#]")
 

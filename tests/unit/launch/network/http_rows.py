@@ -230,15 +230,24 @@ def _naming(tried: str, host: str, said: bytes, code: Denial) -> Row:
     return _bad(f"{tried} at {host}", said, code, rule=NAMING[host], host=host)
 
 
-#: Fields that some frameworks take a method, a path or a second path from.
+#: Fields that some frameworks take a method, a path, a second path or a host from.
 OVERRIDES = (
     *("X-HTTP-Method: DELETE", "X-HTTP-Method-Override: DELETE", "X-Method-Override: DELETE"),
     *("X-Forwarded-Method: DELETE", "X-Original-URL: /secret", "X-Rewrite-URL: /secret", "X-Original-URI: /secret"),
     *("X-Override-URL: /secret", "X-Forwarded-Uri: /secret", "SCRIPT_NAME: /simple", "Path-Info: /secret"),
     *("X-Script-Name: /simple", "X-Forwarded-Prefix: /simple", "X-Forwarded-Path: /secret", "Destination: /secret"),
+    *("Forwarded: host=b.example", "X-Forwarded-Host: b.example", "X-Host: b.example", "X-Original-Host: b.example"),
+    *("X-HTTP-Host-Override: b.example",),
     *("x_http_method_override: DELETE", "X.Original.URL: /secret", "X-HTTP_Method-OVERRIDE: DELETE"),
 )
-_PARAMETERS = ("_method=DELETE", "a=b&%5Fmethod=DELETE", "a;_METHOD=x", "+.method=DELETE", "_method")
+_PARAMETERS = (
+    "_method=DELETE",
+    "a=b&%5Fmethod=DELETE",
+    "a;_METHOD=x",
+    "+.method=DELETE",
+    "_method%00x=DELETE",
+    "_method",
+)
 CONTENT = tuple(
     _naming(
         f"{method} with content, {line}, {len(body)} bytes",
