@@ -1,7 +1,7 @@
 """Fed by atheris: whatever client and server say, what passes is requests to one host, as h11 reads them in one go.
 
-The first byte says how long the portions are. What the two say is divided by bytes 0xFF, the client first. Run by
-tests/integration/test_fuzz.py, and for longer: `make fuzz`.
+The first byte says how long the portions are, and whether rules name requests. What the two say is divided by bytes
+0xFF, the client first. Run by tests/integration/test_fuzz.py, and for longer: `make fuzz`.
 """
 
 import sys
@@ -12,21 +12,23 @@ with atheris.instrument_imports(include=["mvmnix.launch.network", "h11"]):  # ty
     import h11
 
     from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
-    from mvmnix.launch.network.http_heads import HttpFault, RequestHead
+    from mvmnix.launch.network.http_heads import HeadError, HttpFault, RequestHead
 
 HOST = "a.example"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT"})
 
 
-def rule(request: RequestHead) -> HttpFault | None:
-    return None if request.method in METHODS and request.path.startswith("/a") else HttpFault.PATH
+def rule(request: RequestHead) -> str:
+    if request.method in METHODS and request.path.startswith("/a"):
+        return request.path
+    raise HeadError(HttpFault.RULE, request)
 
 
 class Connection:
     """A connection and what passed of it."""
 
-    def __init__(self) -> None:
-        self._checker = HttpChecker(HOST, 80, rule)
+    def __init__(self, *, strict: bool) -> None:
+        self._checker = HttpChecker(HOST, 80, rule, strict=strict)
         self.sent = b""
         self.requests: tuple[RequestHead, ...] = ()
         self.refused = False
@@ -73,8 +75,9 @@ def as_h11_reads(data: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def one(data: bytes) -> None:
-    step = data[0] or 1 if data else 1
-    whole, parts = Connection(), Connection()
+    first = data[0] if data else 0
+    step, strict = first & 0x7F or 1, first > 0x7F
+    whole, parts = Connection(strict=strict), Connection(strict=strict)
     for number, said in enumerate(data[1:].split(b"\xff")):
         whole.say(said, by_client=number % 2 == 0)
         for at in range(0, len(said), step):
@@ -88,6 +91,7 @@ def one(data: bytes) -> None:
         ours = [(request.method.encode(), request.target.encode()) for request in whole.requests]
         assert ours[: len(read)] == read
         assert read
+        assert not strict or not any(request.has_content for request in whole.requests[:-1])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Final, override
 import pytest
 
 from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
-from mvmnix.launch.network.http_heads import HttpFault, RequestHead
+from mvmnix.launch.network.http_heads import HeadError, HttpFault, RequestHead
 from mvmnix.launch.network.opening import refusal as forbidden
 from tests.patience import EVENT_PATIENCE
 
@@ -26,8 +26,10 @@ NAME: Final = "index.example"
 SENTENCE: Final = "no rule of this machine allows it"
 
 
-def rule(request: RequestHead) -> HttpFault | None:
-    return None if request.method in {"GET", "HEAD", "POST", "PUT"} else HttpFault.METHOD
+def rule(request: RequestHead) -> str:
+    if request.method in {"GET", "HEAD", "POST", "PUT"}:
+        return "web"
+    raise HeadError(HttpFault.RULE, request)
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
@@ -82,6 +84,7 @@ class Relay:
     to: tuple[str, int]
     listening: socket.socket = field(default_factory=lambda: socket.create_server(("127.0.0.1", 0)))
     asked: list[str] = field(default_factory=list)
+    strict: bool = False
 
     @property
     def port(self) -> int:
@@ -94,7 +97,7 @@ class Relay:
                 threading.Thread(target=self._connection, args=(client,)).start()
 
     def _connection(self, client: socket.socket) -> None:
-        checker = HttpChecker(NAME, 80, rule)
+        checker = HttpChecker(NAME, 80, rule, strict=self.strict)
         with client, socket.create_connection(self.to) as server, selectors.DefaultSelector() as ready:
             ready.register(client, selectors.EVENT_READ, checker.feed_client)
             ready.register(server, selectors.EVENT_READ, checker.feed_server)
@@ -110,6 +113,8 @@ class Relay:
                         self._pass(error.passed, client, server)
                         refusal = error
                         ready.unregister(client)
+                    if checker.finished:
+                        return
             client.sendall(forbidden(SENTENCE, method=refusal.request.method if refusal.request else ""))
             client.shutdown(socket.SHUT_WR)
 
@@ -120,9 +125,9 @@ class Relay:
 
 
 @contextmanager
-def relaying() -> Iterator[Relay]:
+def relaying(*, strict: bool = False) -> Iterator[Relay]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages) as server:
-        relay = Relay(("127.0.0.1", server.server_address[1]))
+        relay = Relay(("127.0.0.1", server.server_address[1]), strict=strict)
         threads = [threading.Thread(target=server.serve_forever), threading.Thread(target=relay.serve)]
         for thread in threads:
             thread.start()
@@ -159,8 +164,9 @@ URL = f"http://{NAME}"
         (("-I", "-o", "/dev/null", "-w", "%{http_code}", f"{URL}/a", f"{URL}/b"), b"", b"200"),
     ],
 )
-def test_curl(argv: tuple[str, ...], said: bytes, answer: bytes) -> None:
-    with relaying() as relay:
+@pytest.mark.parametrize("strict", [False, True], ids=["", "where rules name requests"])
+def test_curl(argv: tuple[str, ...], said: bytes, answer: bytes, *, strict: bool) -> None:
+    with relaying(strict=strict) as relay:
         assert curl(relay, *argv, said=said).startswith(answer)
     assert len(relay.asked) == sum(one.startswith(URL) for one in argv)
 

@@ -61,6 +61,7 @@ def show(plan: str, as_json: bool) -> None:
 @click.option("--sni", metavar="NAME", help="The name in the TLS handshake; '' for none. Default: HOST.")
 @click.option("--method", default="GET", show_default=True, help="Of an http request.")
 @click.option("--path", default="/", show_default=True, help="Of an http request.")
+@click.option("--header", "fields", multiple=True, metavar="'NAME: VALUE'", help="Of an http request. May be repeated.")
 @click.option("--resolve", "addresses", multiple=True, metavar="ADDRESS", help="What HOST leads to. May be repeated.")
 @_JSON
 def test(
@@ -71,6 +72,7 @@ def test(
     sni: str | None,
     method: str,
     path: str,
+    fields: tuple[str, ...],
     addresses: tuple[str, ...],
     as_json: bool,
 ) -> int:
@@ -80,7 +82,7 @@ def test(
     """
     wanted = Protocol(protocol) if protocol else None
     try:
-        attempt = Attempt(*_host_and_port(target), wanted, sni, method, path, addresses)
+        attempt = Attempt(*_host_and_port(target), wanted, sni, method, path, addresses, fields)
     except ValueError as error:
         raise UsageError(str(error), hint="mvm net test PLAN api.example.com:443") from error
     network, host = _network(plan), attempt.host

@@ -8,7 +8,8 @@ and for each address that a name resolves to, and `mvm net test` for all of thes
    them that allows the port is of the protocol `tcp`, only such rules are asked, for they look at nothing; else none.
 3. What a denial covers is allowed by no rule. A denial covers its own protocol, and `tcp`, which could carry it. One
    that names methods or a path covers requests of the protocol `http`, and all of `tcp`.
-4. The name in the handshake or the request is the name that was resolved.
+4. The name in the handshake or the request is the name that was resolved. Where a rule or a denial names methods or a
+   path, no request has content that some servers don't read, or names another method, path or host in a field.
 5. Each address that is dialled is public, or of a kind that the rule acknowledges; denied ranges count for it too. One
    that is the host's own counts as private at least: what listens there may count on never being asked from outside.
 """
@@ -55,6 +56,8 @@ class Denial(StrEnum):
     BAD_ANSWER = "bad-answer"
     METHOD = "method"
     PATH = "path"
+    CONTENT = "content"
+    OVERRIDE = "override"
     ADDRESS_NOT_PUBLIC = "address-not-public"
     ADDRESS_METADATA = "address-metadata"
     RESOLVE_FAILED = "resolve-failed"
@@ -97,6 +100,8 @@ _ACKNOWLEDGED: Final = {
     AddressKind.METADATA: Acknowledgement.METADATA,
 }
 _TLS: Final = frozenset({Protocol.HTTPS, Protocol.TLS})
+#: Methods whose content has no meaning (RFC 9110, 9.3), so that there are servers that leave it unread.
+_WITHOUT_CONTENT: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
 #: Which protocols of a rule that allows are covered by a denial of one.
 _COVERED: Final = {
     None: frozenset(Protocol),
@@ -185,10 +190,21 @@ class Rules:
             return refused(Denial.SNI_MISMATCH, fitting[0].id)
         return Verdict(allowed=True, rule=fitting[0].id)
 
-    def http(self, name: str, port: int, host: str, method: str, target: str) -> Verdict:
+    def http(
+        self,
+        name: str,
+        port: int,
+        host: str,
+        method: str,
+        target: str,
+        *,
+        has_content: bool = False,
+        has_override: bool = False,
+    ) -> Verdict:
         """What is said of a request to a name's port: the name and method in it, and its target in origin form.
 
-        `host` is the name of its Host or `:authority`, whose port the caller has compared.
+        `host` is the name of its Host or `:authority`, whose port the caller has compared; `has_override` says that
+        some servers take one of these from elsewhere.
         """
         found = self.names(name, port)
         if isinstance(found, Verdict):
@@ -200,7 +216,19 @@ class Rules:
             return refused(Denial.PROTOCOL, found[0].id)
         if _name(host) != _name(name):
             return refused(Denial.HOST_MISMATCH, fitting[0].id)
-        return self._request(fitting, str(_name(name)), port, method, target)
+        verdict = self._request(fitting, str(_name(name)), port, method, target)
+        has_content = has_content and method.upper() in _WITHOUT_CONTENT
+        naming = self._naming(fitting, str(_name(name)), port)
+        if not verdict.allowed or naming is None or not (has_content or has_override):
+            return verdict
+        return refused(Denial.OVERRIDE if has_override else Denial.CONTENT, naming.id)
+
+    def names_requests(self, name: str, port: int) -> bool:
+        """Whether a rule or a denial names methods or a path at a name's port."""
+        found = self.names(name, port)
+        if isinstance(found, Verdict) or found[0].protocol is Protocol.TCP:
+            return False
+        return self._naming(found, str(_name(name)), port) is not None
 
     def address(self, address: str | IPv4Address, port: int) -> Verdict:
         """Whether a connection to an address that no name led to is allowed: by a rule with such a host, and `tcp`."""
@@ -300,18 +328,26 @@ class Rules:
                 return it
         return None
 
-    def _request(self, rules: Sequence[NetworkRule], name: str, port: int, method: str, target: str) -> Verdict:
-        denials = [
+    def _denials_of_requests(self, name: str, port: int) -> list[NetworkRule]:
+        return [
             it
             for it in self._denials
             if it.protocol is Protocol.HTTP and it.port == port and _covers(it, None, name, None)
         ]
+
+    def _naming(self, rules: Sequence[NetworkRule], name: str, port: int) -> NetworkRule | None:
+        """The first denial or rule that names methods or a path: 4."""
+        asked = (*self._denials_of_requests(name, port), *rules)
+        return next((it for it in asked if it.methods or it.path_prefix), None)
+
+    def _request(self, rules: Sequence[NetworkRule], name: str, port: int, method: str, target: str) -> Verdict:
+        denials = self._denials_of_requests(name, port)
         segments = segments_of(target)
         if segments is None and (unclear := next((it for it in (*denials, *rules) if it.path_prefix), None)):
             return refused(Denial.PATH, unclear.id)
         for it in denials:
             is_path = not it.path_prefix or (segments is not None and may_be_beneath(segments, it.path_prefix))
-            if is_path and method in (it.methods or (method,)):
+            if is_path and (not it.methods or method.upper() in it.methods):  # some servers take any case
                 return refused(Denial.DENIED_BY_RULE, it.id)
         there = [it for it in rules if not it.path_prefix or (segments and is_beneath(segments, it.path_prefix))]
         for it in there:

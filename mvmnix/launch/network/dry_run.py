@@ -1,22 +1,23 @@
 """Answers what would become of a connection, by the rules that decide it in earnest; starts nothing; pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
 from mvmnix.launch.network.client_hello import HelloRefusedError, read_name
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, refused
-from mvmnix.launch.network.http_heads import HeadError, HttpFault, read_request
+from mvmnix.launch.network.http_heads import HeadError, HttpFault, RequestHead, read_request
 from mvmnix.launch.network.opening import speaks_http
-from mvmnix.launch.plan import Protocol, is_address
+from mvmnix.launch.plan import NetworkRule, Protocol, is_address
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """What a guest would do: connect to a name or an address, and speak a protocol, or any that the rules allow.
 
-    `sni` is the name in a TLS handshake (None: the host), "" for a handshake without one; `method` and `target` are of
-    a request. `addresses` are those that the name would resolve to, if this is known.
+    `sni` is the name in a TLS handshake (None: the host), "" for a handshake without one; `method`, `target` and
+    `fields` (`Name: value`) are of a request. `addresses` are those that the name would resolve to, if this is known.
+    Raises ValueError.
     """
 
     host: str
@@ -26,10 +27,13 @@ class Attempt:
     method: str = "GET"
     target: str = "/"
     addresses: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for address in self.addresses:
             ip_address(address)
+        if wrong := [it for it in self.fields if ":" not in it or not it.isascii() or not it.isprintable()]:
+            raise ValueError(f"not a field of a request, NAME: VALUE: {wrong[0][:80]!r}")
 
 
 def judge(rules: Rules, attempt: Attempt) -> Verdict:
@@ -53,10 +57,7 @@ def _named(rules: Rules, attempt: Attempt) -> Iterator[Verdict]:
         return
     protocol = attempt.protocol or found[0].protocol
     if protocol is Protocol.HTTP:
-        if found[0].protocol is not Protocol.TCP and (fault := _fault_of_request(attempt)) is not None:
-            yield refused(fault, found[0].id)
-            return
-        verdict = rules.http(attempt.host, attempt.port, attempt.host, attempt.method, attempt.target)
+        verdict = _request(rules, found, attempt)
     elif protocol is Protocol.TCP and found[0].protocol is not Protocol.TCP:
         verdict = rules.unknown(attempt.host, attempt.port)
     elif found[0].protocol is not Protocol.TCP and attempt.sni and not _is_name(attempt.sni):
@@ -71,16 +72,27 @@ def _named(rules: Rules, attempt: Attempt) -> Iterator[Verdict]:
         yield rules.reaches(verdict.rule, address, attempt.port)
 
 
-def _fault_of_request(attempt: Attempt) -> Denial | None:
-    """What the gateway would have against the head itself, before it asks the rules."""
-    head = f"{attempt.method} {attempt.target} HTTP/1.1\r\nHost: {attempt.host}:{attempt.port}\r\n\r\n".encode()
-    if not speaks_http(head):
-        return Denial.PROTOCOL
-    try:
-        read_request(head, attempt.host, attempt.port)
-    except HeadError as error:
-        return Denial.HOST_MISMATCH if error.fault is HttpFault.HOST else Denial.BAD_HTTP
-    return None
+def _request(rules: Rules, found: Sequence[NetworkRule], attempt: Attempt) -> Verdict:
+    """Of the head that such a request has: what the gateway has against it itself, and then the rules."""
+    first = f"{attempt.method} {attempt.target} HTTP/1.1"
+    head = "\r\n".join((first, f"Host: {attempt.host}:{attempt.port}", *attempt.fields, "", "")).encode()
+    request = RequestHead(attempt.method, attempt.target, "1.1", upgrade=False)
+    if found[0].protocol is not Protocol.TCP:
+        if not speaks_http(head):
+            return refused(Denial.PROTOCOL, found[0].id)
+        try:
+            request, _ = read_request(head, attempt.host, attempt.port)
+        except HeadError as error:
+            return refused(Denial.HOST_MISMATCH if error.fault is HttpFault.HOST else Denial.BAD_HTTP, found[0].id)
+    return rules.http(
+        attempt.host,
+        attempt.port,
+        attempt.host,
+        request.method,
+        request.target,
+        has_content=request.has_content,
+        has_override=request.has_override,
+    )
 
 
 def _is_name(sni: str) -> bool:

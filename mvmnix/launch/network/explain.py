@@ -60,6 +60,16 @@ EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
     Denial.PATH: Explanation(
         "rules allow other paths of this host alone, or the path has more than one meaning", _PLAN_AGAIN
     ),
+    Denial.CONTENT: Explanation(
+        "a GET, HEAD, DELETE, OPTIONS or TRACE with content, which some servers take for another request, where rules "
+        "name methods or paths",
+        "have the client send no Content-Length and no Transfer-Encoding with it",
+    ),
+    Denial.OVERRIDE: Explanation(
+        "a field or parameter that some servers take another method, path or host from, where rules name methods or "
+        "paths",
+        "have the client leave it out, and ask for that method and path in the first line",
+    ),
     Denial.ADDRESS_NOT_PUBLIC: Explanation(
         "the name leads to an address that is not public or is this host's own, or the address is such a one",
         "if it is your own network's, add acknowledge=private-addresses to the rule; loopback, link-local and reserved "

@@ -11,7 +11,8 @@ For each connection:
 3. By the rules' protocol, what the guest says first: a TLS hello with that name (client_hello.py), a request with it as
    Host (http_heads.py); for `tcp` nothing, since the server may speak first.
 4. The dialler connects, by that rule.
-5. Bytes go both ways (relay.py), as far as the rule's limits allow. Of HTTP, each further request is read as the first.
+5. Bytes go both ways (relay.py), as far as the rule's limits allow. Of HTTP, each further request is read as the first,
+   and may be of another rule (http_relay.py).
 
 Each verdict is an event. What is refused says so to the program: a reset, an alert of TLS, an answer 403 with the flag
 that would allow it.
@@ -368,32 +369,17 @@ class Gateway:
             raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)
 
     async def _carry_http(self, guest: socket.socket, target: Target, said: bytes, deadline: float) -> None:
-        from mvmnix.launch.network.http_relay import EndedError, HttpRelay  # noqa: PLC0415 - `_PARSERS`
+        from mvmnix.launch.network.http_relay import HttpRelay  # noqa: PLC0415 - `_PARSERS`
 
-        relay = HttpRelay(self._rules, target.host, target.port, lambda rule: self._meter(self._rules.rule(rule)))
-        try:
-            first = await relay.first(guest, said, deadline)
-            rule = self._rules.rule(relay.rule)
-            if self._meter(rule).is_spent:
-                raise DeniedError(Denial.LIMIT_BYTES, rule.id, said=said)
-            address, server = await self._dialled(rule, target, said)
-            opened = self._tell_opened(rule, target, address)
-            refused, code = None, ""
-            try:
-                with server:
-                    refused = await relay.run(guest, server, first)
-            except EndedError as ended:
-                code = ended.code
-                reset(guest)
-            except OSError:
-                reset(guest)
-            finally:
-                self._tell_closed(opened, code, relay.sent, relay.received)
-            if refused is not None:
-                refused.said = said
-                raise refused
-        finally:
-            relay.close()
+        relay = HttpRelay(
+            self._rules,
+            target.host,
+            target.port,
+            meter=lambda rule: self._meter(self._rules.rule(rule)),
+            dial=lambda rule: self._dialler.dial(rule, target.host, target.port),
+            tell=self._events.tell,
+        )
+        await relay.serve(guest, said, deadline)
 
     async def _carry(self, guest: socket.socket, target: Target, rule: NetworkRule, said: bytes) -> None:
         """Steps 4 and 5 for what isn't looked at any further."""
@@ -403,33 +389,24 @@ class Gateway:
         if not meter.open():
             raise DeniedError(Denial.LIMIT_CONNECTIONS, rule.id, said=said)
         try:
-            address, server = await self._dialled(rule, target, said)
-            opened = self._tell_opened(rule, target, address)
+            # 4. the dialler
+            address, server = await self._dialler.dial(rule.id, target.host, target.port)
+            opened = NetworkEvent(
+                NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
+            )
+            self._events.tell(opened)
             relay, code = Relay(guest, server, meter, self._pipes), ""
             try:
                 code = _code_of(await relay.run(said))
             finally:
-                self._tell_closed(opened, code, relay.sent.count, relay.received.count)
-        finally:
-            meter.close()
-
-    def _tell_opened(self, rule: NetworkRule, target: Target, address: str) -> NetworkEvent:
-        opened = NetworkEvent(
-            NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
-        )
-        self._events.tell(opened)
-        return opened
-
-    def _tell_closed(self, opened: NetworkEvent, code: str, sent: int, received: int) -> None:
-        self._events.tell(replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received))
-
-    async def _dialled(self, rule: NetworkRule, target: Target, said: bytes) -> tuple[str, socket.socket]:
-        # 4. the dialler
-        try:
-            return await self._dialler.dial(rule.id, target.host, target.port)
+                sent, received = relay.sent.count, relay.received.count
+                closed = replace(opened, kind=NetworkEventKind.CLOSED, code=code, sent=sent, received=received)
+                self._events.tell(closed)
         except DeniedError as denied:
             denied.said = said
             raise
+        finally:
+            meter.close()
 
     def _meter(self, rule: NetworkRule) -> RuleMeter:
         if rule.id not in self._meters:

@@ -8,6 +8,8 @@ no chunk extensions, and no trailer fields. A server's extensions and trailer fi
 import re
 from typing import Final, Protocol
 
+#: Bytes of a body, or of a chunk, that all servers can count.
+LONGEST_BODY: Final = 2**53 - 1
 #: Bytes of a line with a chunk's size and extensions, and of all trailer fields, that a server may send.
 _LONGEST_LINE: Final = 4096
 _LONGEST_TRAILER: Final = 32 * 1024
@@ -120,6 +122,8 @@ class ChunkedBody:
         if found is None:
             raise BodyError("not the size of a chunk")
         self._left = int(found[1], 16)
+        if self._left > LONGEST_BODY:
+            raise BodyError("a chunk too long to be counted")
         self._step = self._take_end if self._left else self._take_trailer
 
     def _take_end(self, line: bytes) -> None:

@@ -6,16 +6,21 @@ The numbers go on in http_heads.py, which reads a single head:
    with prior knowledge is told by its preface (RFC 9113, 3.4).
 7. An upgrade waits until earlier requests are answered; no more than 128 requests wait for their responses. A chunked
    body has neither extensions nor trailer fields (http_bodies.py).
-8. The caller's rule allows method and path.
+8. The caller's rules allow the request. Where rules name methods or paths (`strict`), an upgrade is the first request
+   of its connection, and a request with content the last: a server that doesn't read the content would take it for
+   another request (RFC 9112, 11.2). Both sides are told so by `Connection: close`, and what follows isn't passed on.
 
-Responses are followed as far as it takes to know which request is being answered. After 101 to an upgrade all bytes
-pass. What a client sends between its upgrade and the answer is held, up to 32 KiB; nothing else is, but heads that
-aren't whole.
+Responses are followed as far as it takes to know which request is being answered, so that all bytes are of a request,
+and of the rule that allows it. After 101 to an upgrade all bytes pass. What a client sends between its upgrade and the
+answer is held, up to 32 KiB; nothing else is, but heads that aren't whole.
 """
 
 import re
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import attrgetter
 from typing import Final, NoReturn
 
 from mvmnix.launch.network.http_bodies import Body, BodyError, SizedBody
@@ -28,6 +33,7 @@ from mvmnix.launch.network.http_heads import (
     RequestRule,
     read_request,
     read_response,
+    with_close,
 )
 
 #: Requests that may wait for their responses at once.
@@ -44,12 +50,38 @@ _END_OF_RESPONSE_HEAD: Final = re.compile(rb"\n\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
-    """Bytes to be passed on as they are, and the requests that began in them."""
+class Part:
+    """Bytes of a request or of its answer, and the id of the rule that allows the request."""
 
-    to_server: bytes = b""
-    to_client: bytes = b""
+    rule: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What is to be passed on to the server and to the client, and the requests that began in it."""
+
+    sent: tuple[Part, ...] = ()
+    received: tuple[Part, ...] = ()
     requests: tuple[RequestHead, ...] = ()
+
+    @property
+    def to_server(self) -> bytes:
+        """All bytes that are sent."""
+        return b"".join(part.data for part in self.sent)
+
+    @property
+    def to_client(self) -> bytes:
+        """All bytes that are received."""
+        return b"".join(part.data for part in self.received)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request that waits for its answer."""
+
+    request: RequestHead
+    rule: str
 
 
 class HttpRefusedError(Exception):
@@ -70,11 +102,12 @@ class HttpRefusedError(Exception):
 class HttpChecker:
     """One connection, for the caller to feed with what comes from either side."""
 
-    def __init__(self, host: str, port: int, rule: RequestRule) -> None:
+    def __init__(self, host: str, port: int, rule: RequestRule, *, strict: bool) -> None:
         """`host` is the name that was looked up, in lower case without a dot at its end, `port` the connection's."""
         self._host = host
         self._port = port
         self._rule = rule
+        self._strict = strict
         self._refusal: tuple[HttpFault, RequestHead | None] | None = None
         # from the client: a head that isn't whole, or what is held after an upgrade
         self._buffer = bytearray()
@@ -82,8 +115,12 @@ class HttpChecker:
         self._body: Body = SizedBody(0)
         self._upgrading = False
         self._tunnel = False
+        #: Whether a request began, of which rule the latest is, and whether no other may follow it.
+        self._begun = False
+        self._latest = ""
+        self._last = False
         # from the server
-        self._waiting = deque[RequestHead]()
+        self._waiting = deque[_Waiting]()
         self._head = bytearray()
         self._answer: Body | None = None
 
@@ -97,12 +134,37 @@ class HttpChecker:
         """Whether all requests that were passed on are answered, so that the client takes an answer of our own."""
         return not self._waiting and not self._tunnel
 
+    @property
+    def closes(self) -> bool:
+        """Whether the last request of the connection has begun."""
+        return self._last
+
+    @property
+    def sated(self) -> bool:
+        """Whether the last request of the connection has passed: what the client sends now goes nowhere."""
+        return self._last and self._body.ended
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last request of the connection is answered."""
+        return self._last and self.settled
+
+    @property
+    def latest(self) -> str:
+        """The rule of the latest request, "" before the first."""
+        return self._latest
+
+    @property
+    def rule(self) -> str:
+        """The rule of the request that is being answered, or of the latest one."""
+        return self._waiting[0].rule if self._waiting else self._latest
+
     def feed_client(self, data: bytes) -> Passed:
         """What came from the client. Raises HttpRefusedError, and the same again for what comes after that."""
         if self._refusal is not None:
             raise HttpRefusedError(*self._refusal)
         if self._tunnel:
-            return Passed(to_server=data)
+            return Passed(_joined([Part(self._latest, data)]))
         if self._upgrading:
             self._hold(data, Passed())
             return Passed()
@@ -115,23 +177,21 @@ class HttpChecker:
         """
         if self._refusal is not None and self._refusal[0] is HttpFault.RESPONSE:
             raise HttpRefusedError(*self._refusal)
-        if self._tunnel:
-            return Passed(to_client=data)
         upgrading = self._upgrading
         try:
-            self._responses(data)
+            received = _joined(self._responses(data))
         except (BodyError, HeadError):
             self._refuse(HttpFault.RESPONSE, None, Passed())
         if not upgrading or self._upgrading:
-            return Passed(to_client=data)
+            return Passed(received=received)
         held = bytes(self._buffer)
         self._buffer.clear()
         if self.tunnel:
-            return Passed(held, data)
+            return Passed(_joined([Part(self._latest, held)]), received)
         try:
-            return replace(self._requests(held), to_client=data)
+            return replace(self._requests(held), received=received)
         except HttpRefusedError as refusal:
-            refusal.passed = replace(refusal.passed, to_client=data)
+            refusal.passed = replace(refusal.passed, received=received)
             raise
 
     def _hold(self, data: bytes, passed: Passed) -> None:
@@ -146,22 +206,23 @@ class HttpChecker:
 
     def _requests(self, data: bytes) -> Passed:
         """Pass on bodies as they come, and heads once they are whole."""
-        sent, begun, at = list[bytes](), list[RequestHead](), 0
+        sent, begun, at = list[Part](), list[RequestHead](), 0
         try:
-            while at < len(data) and not self._upgrading:
+            while at < len(data) and not self._upgrading and not self.sated:
                 start, at = at, self._body.advance(data, at)
-                sent.append(data[start:at])
-                if self._body.ended:
+                sent.append(Part(self._latest, data[start:at]))
+                if self._body.ended and not self.sated:
                     at, head = self._next_head(data, at)
                     if head:
                         begun.append(self._begin(head))
-                        sent.append(head)
+                        sent.append(Part(self._latest, with_close(head) if self._last else head))
         except BodyError:
-            self._refuse(HttpFault.CHUNKS, None, Passed(b"".join(sent), requests=tuple(begun)))
+            self._refuse(HttpFault.CHUNKS, None, Passed(_joined(sent), requests=tuple(begun)))
         except HeadError as error:
-            self._refuse(error.fault, error.request, Passed(b"".join(sent), requests=tuple(begun)))
-        passed = Passed(b"".join(sent), requests=tuple(begun))
-        self._hold(data[at:], passed)
+            self._refuse(error.fault, error.request, Passed(_joined(sent), requests=tuple(begun)))
+        passed = Passed(_joined(sent), requests=tuple(begun))
+        if not self.sated:
+            self._hold(data[at:], passed)
         return passed
 
     def _next_head(self, data: bytes, at: int) -> tuple[int, bytes]:
@@ -204,25 +265,36 @@ class HttpChecker:
             raise HeadError(HttpFault.UPGRADE, request)
         if len(self._waiting) >= MAX_PIPELINED:
             raise HeadError(HttpFault.PIPELINED, request)
-        # 8. the rule
-        if (fault := self._rule(request)) is not None:
-            raise HeadError(fault, request)
+        # 8. the rules
+        if self._strict and request.upgrade and self._begun:
+            raise HeadError(HttpFault.UPGRADE, request)
+        self._latest = self._rule(request)
+        self._begun = True
+        self._last = self._strict and request.has_content
         self._body = body
         self._upgrading = request.upgrade
-        self._waiting.append(replace(request, target=""))  # which may be long, and there may be many
+        waiting = replace(request, target="")  # which may be long, and there may be many
+        self._waiting.append(_Waiting(waiting, self._latest))
         return request
 
-    def _responses(self, data: bytes) -> None:
-        """Follow responses. Raises HeadError and BodyError."""
-        at = 0
+    def _responses(self, data: bytes) -> list[Part]:
+        """Follow responses: all that came, but for a head that isn't whole. Raises HeadError and BodyError."""
+        received, at = list[Part](), 0
         while at < len(data) and not self._tunnel:
-            at = self._answer.advance(data, at) if self._answer else self._response_head(data, at)
+            start, rule = at, self.rule
+            if self._answer:
+                at = self._answer.advance(data, at)
+                received.append(Part(rule, data[start:at]))
+            else:
+                at, head = self._response_head(data, at)
+                received.append(Part(rule, head))
             if self._answer and self._answer.ended:
                 self._answer = None
                 self._waiting.popleft()
+        return [*received, Part(self.rule, data[at:])]
 
-    def _response_head(self, data: bytes, at: int) -> int:
-        """Where in `data` the head ends, or `data` itself."""
+    def _response_head(self, data: bytes, at: int) -> tuple[int, bytes]:
+        """Where in `data` the head ends, or `data` itself; and the head, which is empty until it is whole."""
         if not self._waiting:
             raise HeadError(HttpFault.RESPONSE)
         before = len(self._head)
@@ -231,12 +303,19 @@ class HttpChecker:
         if found is None:
             if len(self._head) == MAX_RESPONSE_HEAD_BYTES:
                 raise HeadError(HttpFault.RESPONSE)
-            return at + len(self._head) - before
+            return at + len(self._head) - before, b""
         head = bytes(self._head[: found.end()])
         self._head.clear()
-        response = read_response(head, self._waiting[0])
+        response = read_response(head, self._waiting[0].request)
         self._tunnel = response.status == 101
         if response.status >= 200:
             self._answer = response.body
         self._upgrading = self._upgrading and response.status < 200 and not self._tunnel
-        return at + len(head) - before
+        is_last = self._last and len(self._waiting) == 1 and response.status >= 200
+        return at + len(head) - before, with_close(head) if is_last else head
+
+
+def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """The same bytes, in as few parts as there are turns of a rule."""
+    turns = groupby((part for part in parts if part.data), attrgetter("rule"))
+    return tuple(Part(rule, b"".join(part.data for part in turn)) for rule, turn in turns)

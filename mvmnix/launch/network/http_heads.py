@@ -4,22 +4,27 @@ h11 reads each head by itself, and this module is stricter than h11, since the s
 code (RFC 9112, 11.2). The code has these numbers; 1 and 7 are in http_checker.py:
 
 2. No line is folded, and the first line is a request of HTTP 1.0 or 1.1.
-3. The body's length is said once: one Content-Length of digits, or `Transfer-Encoding: chunked` in HTTP/1.1.
+3. The body's length is said once: one Content-Length below 2^53, without sign and leading zeros, or
+   `Transfer-Encoding: chunked` in HTTP/1.1.
 4. The target is a path: no absolute form, authority (CONNECT) or asterisk, and no fragment.
 5. There is one Host, the name that was looked up, with no port or the connection's, and no dot at its end.
 6. Nothing but `Expect: 100-continue` is expected. The one upgrade is to WebSocket (RFC 6455, 4.1), by a GET without
    body; h2c and others are refused, and so are options of Connection that would take away a field checked here.
+
+Whether a request has content, and whether it names a method, path or host a second time, is noted for the rules
+(decisions.py).
 """
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import h11
 
-from mvmnix.launch.network.http_bodies import Body, ChunkedBody, SizedBody, UnendingBody
+from mvmnix.launch.network.http_bodies import LONGEST_BODY, Body, ChunkedBody, SizedBody, UnendingBody
 
 #: Bytes of a request's head, and of a response's.
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -27,8 +32,26 @@ MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 
 _REQUEST_LINE: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
-_DIGITS: Final = re.compile(rb"[0-9]{1,18}")
+_LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
 _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
+#: Fields that frameworks take another method from (the first line), another path, or a second one.
+_OVERRIDES: Final = frozenset(
+    {
+        *(b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-forwarded-method"),
+        # IIS URL Rewrite, Symfony before 4.1, Zend and Laminas, CakePHP, Yii
+        *(b"x-original-url", b"x-rewrite-url", b"x-original-uri", b"x-override-url", b"x-forwarded-uri"),
+        # what is cut off the path, or put before it: gunicorn, Werkzeug's ProxyFix, Symfony, Spring
+        *(b"script-name", b"path-info", b"x-script-name", b"x-forwarded-prefix", b"x-forwarded-path"),
+        b"destination",  # where COPY and MOVE write (RFC 4918, 10.3)
+        # another Host: Rack, and what counts on a proxy before it
+        *(b"forwarded", b"x-forwarded-host", b"x-original-host", b"x-host", b"x-http-host-override"),
+    }
+)
+#: What CGI and its like take for one character in a field's name (RFC 3875, 4.1.18), and PHP in a parameter's.
+_PUNCTUATION: Final = re.compile(rb"[^0-9a-z]")
+#: The parameter that Symfony, Laravel and Express take a method from.
+_METHOD_PARAMETER: Final = b"-method"
+_CONNECTION: Final = re.compile(rb"(?mi)^(?:connection|keep-alive):.*\n(?:[ \t].*\n)*")
 #: Fields that no option of Connection may take away on the way to the server (RFC 9110, 7.6.1).
 _CHECKED: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"expect"})
 
@@ -52,19 +75,23 @@ class HttpFault(StrEnum):
     UPGRADE = "upgrade"
     CONNECTION_OPTION = "connection-option"
     PIPELINED = "pipelined"
-    METHOD = "method"
-    PATH = "path"
+    RULE = "rule"
     RESPONSE = "response"
 
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """What a request asks for; `target` is path and query, `upgrade` whether WebSocket is asked for."""
+    """What a request asks for; `target` is path and query, `upgrade` whether WebSocket is asked for.
+
+    `has_content` says that a body follows, `has_override` that some servers take a method, path or host from elsewhere.
+    """
 
     method: str
     target: str
     version: str
     upgrade: bool
+    has_content: bool = False
+    has_override: bool = False
 
     @property
     def path(self) -> str:
@@ -89,8 +116,8 @@ class HeadError(Exception):
         self.request = request
 
 
-#: Says what a rule has against a request, and None where it allows it.
-type RequestRule = Callable[[RequestHead], HttpFault | None]
+#: The id of the rule that allows a request. Raises HeadError [rule].
+type RequestRule = Callable[[RequestHead], str]
 
 
 def read_request(head: bytes, host: str, port: int) -> tuple[RequestHead, Body]:
@@ -116,6 +143,7 @@ def read_request(head: bytes, host: str, port: int) -> tuple[RequestHead, Body]:
         raise HeadError(HttpFault.HOST, request)
     # 6. what is expected
     request = _with_upgrade(fields, request, body)
+    request = replace(request, has_content=not body.ended, has_override=fields.override or _overrides(request.target))
     connection = h11.Connection(h11.SERVER, MAX_HEAD_BYTES)
     connection.receive_data(head)
     try:
@@ -141,6 +169,11 @@ class _Fields:
     def all(self, name: bytes) -> list[bytes]:
         return self._values.get(name, [])
 
+    @property
+    def override(self) -> bool:
+        """Whether one of them names another method, path or host."""
+        return not _OVERRIDES.isdisjoint(_PUNCTUATION.sub(b"-", name) for name in self._values)
+
     def one(self, name: bytes) -> bytes | None:
         """The value of a field that there is once, otherwise None."""
         found = self.all(name)
@@ -157,9 +190,16 @@ def _request_body(fields: _Fields, request: RequestHead) -> Body:
         if lengths or request.version != "1.1" or [one.lower() for one in codings] != [b"chunked"]:
             raise HeadError(HttpFault.LENGTH, request)
         return ChunkedBody(strict=True)
-    if len(lengths) > 1 or not all(_DIGITS.fullmatch(one) for one in lengths):
+    if len(lengths) > 1 or not all(_LENGTH.fullmatch(one) and int(one) <= LONGEST_BODY for one in lengths):
         raise HeadError(HttpFault.LENGTH, request)
     return SizedBody(int(lengths[0]) if lengths else 0)
+
+
+def _overrides(target: str) -> bool:
+    """Whether a parameter of the query names another method."""
+    names = (part.partition("=")[0] for part in re.split("[&;]", target.partition("?")[2]))
+    read = (unquote_to_bytes(name.replace("+", " ")).partition(b"\0")[0].strip().lower() for name in names)
+    return any(_PUNCTUATION.sub(b"-", name) == _METHOD_PARAMETER for name in read)
 
 
 def _check_target(request: RequestHead) -> None:
@@ -190,7 +230,17 @@ def _with_upgrade(fields: _Fields, request: RequestHead, body: Body) -> RequestH
     plain = request.method == "GET" and request.version == "1.1" and body.ended
     if [one.lower() for one in upgrades] != [b"websocket"] or b"upgrade" not in options or not plain:
         raise HeadError(HttpFault.UPGRADE, request)
-    return RequestHead(request.method, request.target, request.version, upgrade=True)
+    return replace(request, upgrade=True)
+
+
+def with_close(head: bytes) -> bytes:
+    r"""A head by which its message is the connection's last one (RFC 9112, 9.6), in place of what it said of that.
+
+    >>> with_close(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n")
+    b'GET / HTTP/1.1\r\nConnection: close\r\nHost: a\r\n\r\n'
+    """
+    line, _, fields = head.partition(b"\n")
+    return line + b"\nConnection: close\r\n" + _CONNECTION.sub(b"", fields)
 
 
 def read_response(head: bytes, request: RequestHead) -> Response:

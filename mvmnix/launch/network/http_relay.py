@@ -1,95 +1,173 @@
 """Carries one connection of HTTP/1.1, each request of which is read and held against the rules (http_heads.py).
 
 1. Nothing is dialled before the first request is allowed: the connection is dialled by the rule that allows it.
-2. A further request may be allowed by another rule of the same host and port; its bytes count for that one from then.
-3. One that is refused is answered once those before it have their answers, and ends the connection. If they don't get
-   them whole, the connection is reset: the client would take the refusal for the rest of an answer.
+2. Each request is of the rule that allows it, and so are its bytes and those of its answer: that rule's limits hold for
+   them. A connection counts as one of each rule that it is used by, and each use is told as a connection is.
+3. A request that is refused is answered once those before it have their answers, and ends the connection. If they don't
+   get them whole, the connection is reset: the client would take the refusal for the rest of an answer.
+4. Where there is a last request (http_checker.py), both sides are closed once it is answered.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.launch.network.decisions import Denial, Rules, Verdict
-from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError
-from mvmnix.launch.network.http_heads import HttpFault, RequestHead
+from mvmnix.launch.network.decisions import Denial, Rules, Verdict, refused
+from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Part, Passed
+from mvmnix.launch.network.http_heads import HeadError, HttpFault, RequestHead
+from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.meters import RuleMeter
-from mvmnix.launch.network.opening import DeniedError, portion, write_all
+from mvmnix.launch.network.opening import DeniedError, finish, portion, write_all
+from mvmnix.launch.network.sockets import reset
 from mvmnix.launch.plan import Protocol
 
 _PORTION: Final = 1 << 14
 #: Seconds for answers to requests before one that is refused.
 _SETTLE: Final = 30.0
-_FAULTS: Final = {
-    HttpFault.HOST: Denial.HOST_MISMATCH,
-    HttpFault.METHOD: Denial.METHOD,
-    HttpFault.PATH: Denial.PATH,
-}
+
+
+@dataclass(slots=True)
+class _Use:
+    """What a rule has of a connection: bytes of its requests, and of their answers."""
+
+    meter: RuleMeter
+    sent: int = 0
+    received: int = 0
 
 
 class HttpRelay:
     """One connection to a name's port."""
 
-    def __init__(self, rules: Rules, host: str, port: int, meter: Callable[[str], RuleMeter]) -> None:
-        """`meter` is that of a rule, by its id."""
-        self._rules, self._host, self._port, self._meter = rules, host, port, meter
-        self._checker = HttpChecker(host, port, self._judge)
+    def __init__(
+        self,
+        rules: Rules,
+        host: str,
+        port: int,
+        *,
+        meter: Callable[[str], RuleMeter],
+        dial: Callable[[str], Awaitable[tuple[str, socket.socket]]],
+        tell: Callable[[NetworkEvent], None],
+    ) -> None:
+        """By a rule's id, `meter` is that rule's, and `dial` gives the server's address and a connection to it.
+
+        `dial` raises DeniedError.
+        """
+        self._rules, self._host, self._port = rules, host, port
+        self._meter, self._dial, self._tell = meter, dial, tell
+        self._checker = HttpChecker(host, port, self._judge, strict=rules.names_requests(host, port))
         self._verdict: Verdict | None = None
-        self._opened: dict[str, RuleMeter] = {}
+        self._uses: dict[str, _Use] = {}
+        #: The server's, once there is a connection to it.
+        self._address: str | None = None
         #: What was refused, and is told once earlier requests have their answers.
         self._refused: DeniedError | None = None
-        #: The rule that the last request was allowed by.
-        self.rule = ""
-        self.sent = self.received = 0
 
-    def _judge(self, request: RequestHead) -> HttpFault | None:
-        verdict = self._rules.http(self._host, self._port, self._host, request.method, request.target)
+    async def serve(self, guest: socket.socket, said: bytes, deadline: float) -> None:
+        """Carry a connection that begins so until either side ends. Raises OSError.
+
+        Raises DeniedError for what is refused: the guest is still to be told.
+        """
+        try:
+            passed = await self._first(guest, said, deadline)
+            self._address, server = await self._dial(passed.sent[0].rule)  # 1
+            await self._carry(guest, server, passed.sent)
+            if self._refused is not None:
+                raise self._refused
+            if self._checker.closes:  # 4
+                with suppress(OSError, TimeoutError):
+                    await finish(guest)
+        except DeniedError as denied:
+            denied.said = denied.said or said
+            raise
+        finally:
+            for use in self._uses.values():
+                use.meter.close()
+
+    def _judge(self, request: RequestHead) -> str:
+        verdict = self._rules.http(
+            self._host,
+            self._port,
+            self._host,
+            request.method,
+            request.target,
+            has_content=request.has_content,
+            has_override=request.has_override,
+        )
+        if verdict.allowed and (code := self._use(verdict.rule)) is not None:
+            verdict = refused(code, verdict.rule)
         self._verdict = verdict
-        if verdict.allowed:
-            meter = self._meter(verdict.rule)
-            if verdict.rule in self._opened or meter.open():
-                self._opened[verdict.rule] = meter
-                self.rule = verdict.rule
-                return None
-            self._verdict = Verdict(allowed=False, rule=verdict.rule, code=Denial.LIMIT_CONNECTIONS)
-        return HttpFault.METHOD if verdict.code is Denial.METHOD else HttpFault.PATH
+        if not verdict.allowed:
+            raise HeadError(HttpFault.RULE, request)
+        return verdict.rule
 
-    def denied(self, error: HttpRefusedError) -> DeniedError:
+    def _use(self, rule: str) -> Denial | None:
+        """Have a request be of a rule; what its limits have against that: 2."""
+        meter = self._meter(rule)
+        if meter.is_spent:
+            return Denial.LIMIT_BYTES
+        if rule not in self._uses:
+            if not meter.open():
+                return Denial.LIMIT_CONNECTIONS
+            self._uses[rule] = _Use(meter)
+            if self._address is not None:
+                self._tell(self._event(NetworkEventKind.OPENED, rule))
+        return None
+
+    def _event(self, kind: NetworkEventKind, rule: str, code: str = "") -> NetworkEvent:
+        use, address = self._uses[rule], self._address or ""
+        return NetworkEvent(kind, rule, code, self._host, address, self._port, use.sent, use.received)
+
+    def _denied(self, error: HttpRefusedError) -> DeniedError:
         """What stands for a fault."""
-        code, rule = _FAULTS.get(error.fault, Denial.BAD_HTTP), self.rule
-        if error.fault in {HttpFault.METHOD, HttpFault.PATH} and self._verdict is not None:
+        code, rule = Denial.BAD_HTTP, self._checker.latest
+        if error.fault is HttpFault.HOST:
+            code = Denial.HOST_MISMATCH
+        elif error.fault is HttpFault.RULE and self._verdict is not None:
             code, rule = self._verdict.code or code, self._verdict.rule
         denied = DeniedError(code, rule)
         denied.protocol = Protocol.HTTP
         denied.method = "" if error.request is None else error.request.method
         return denied
 
-    async def first(self, guest: socket.socket, said: bytes, deadline: float) -> bytes:
+    async def _first(self, guest: socket.socket, said: bytes, deadline: float) -> Passed:
         """What is sent to the server first: a whole request's head, and what came with it. Raises DeniedError."""
         try:
             passed = self._checker.feed_client(said)
             while not passed.requests:
                 data = await portion(guest, deadline)
                 if not data:
-                    raise DeniedError(Denial.BAD_HTTP, said=said)
-                said += data
+                    raise DeniedError(Denial.BAD_HTTP)
                 passed = self._checker.feed_client(data)
         except HttpRefusedError as error:
-            denied, passed = self.denied(error), error.passed
-            denied.said = said
+            denied, passed = self._denied(error), error.passed
             if not passed.requests:
                 raise denied from error
             self._refused = denied
-        return passed.to_server
+        return passed
 
-    async def run(self, guest: socket.socket, server: socket.socket, first: bytes) -> DeniedError | None:
-        """Carry until either side ends. What is returned was refused, and is still to be told the guest.
+    async def _carry(self, guest: socket.socket, server: socket.socket, first: Iterable[Part]) -> None:
+        """Carry until either side ends, and tell each rule's begin and end."""
+        for rule in self._uses:
+            self._tell(self._event(NetworkEventKind.OPENED, rule))
+        ended: EndedError | None = None
+        try:
+            with server:
+                await self._run(guest, server, first)
+        except EndedError as error:
+            ended = error
+            reset(guest)
+        except OSError:
+            reset(guest)
+        finally:
+            for rule in self._uses:
+                code = ended.code if ended is not None and ended.rule == rule else ""
+                self._tell(self._event(NetworkEventKind.CLOSED, rule, code))
 
-        Raises OSError.
-        """
-        self._count_sent(first)
-        await write_all(server, first)
+    async def _run(self, guest: socket.socket, server: socket.socket, first: Iterable[Part]) -> None:
+        await self._send(server, first)
         asking = asyncio.create_task(self._ask(guest, server))
         answering = asyncio.create_task(self._answer(guest, server))
         try:
@@ -105,7 +183,6 @@ class HttpRelay:
                 asking.result()
             if self._refused is not None:
                 self._refused.can_be_told = self._checker.settled
-            return self._refused
         finally:
             for task in (asking, answering):
                 task.cancel()
@@ -120,61 +197,62 @@ class HttpRelay:
 
     async def _ask(self, guest: socket.socket, server: socket.socket) -> bool:
         """Whether it ended by a refusal."""
-        while self._refused is None and (data := await self._portion(guest)):
+        while self._refused is None and (data := await _portion(guest)):
+            if self._checker.sated:
+                return False
             try:
                 passed = self._checker.feed_client(data)
             except HttpRefusedError as error:
-                self._refused = self.denied(error)
+                self._refused = self._denied(error)
                 passed = error.passed
-            self._count_sent(passed.to_server)
-            await write_all(server, passed.to_server)
+            await self._send(server, passed.sent)
         if self._refused is None:
             server.shutdown(socket.SHUT_WR)
         return self._refused is not None
 
     async def _answer(self, guest: socket.socket, server: socket.socket) -> None:
-        while data := await self._portion(server):
+        while data := await _portion(server):
             try:
                 passed = self._checker.feed_server(data)
             except HttpRefusedError as error:
                 if error.fault is HttpFault.RESPONSE:
-                    raise EndedError(Denial.BAD_ANSWER) from error
-                self._refused = self._refused or self.denied(error)  # what was held behind an upgrade
+                    raise EndedError(Denial.BAD_ANSWER, self._checker.rule) from error
+                self._refused = self._refused or self._denied(error)  # what was held behind an upgrade
                 passed = error.passed
-            self.received += len(passed.to_client)
-            self._take(len(passed.to_client))
-            await write_all(guest, passed.to_client)
-            if passed.to_server:
-                self._count_sent(passed.to_server)
-                await write_all(server, passed.to_server)
-            if self._refused is not None and self._checker.settled:
+            for part in passed.received:
+                await self._charge(part)
+                self._uses[part.rule].received += len(part.data)
+                await write_all(guest, part.data)
+            await self._send(server, passed.sent)
+            if self._checker.finished or (self._refused is not None and self._checker.settled):
                 return
         if self._refused is None:
             guest.shutdown(socket.SHUT_WR)
 
-    async def _portion(self, source: socket.socket) -> bytes:
-        """What one side says next, once the rule's rate has room; others have their turn before in any case."""
-        await asyncio.sleep(self._meter(self.rule).debt)
-        return await asyncio.get_running_loop().sock_recv(source, _PORTION)
+    async def _send(self, server: socket.socket, parts: Iterable[Part]) -> None:
+        for part in parts:
+            await self._charge(part)
+            self._uses[part.rule].sent += len(part.data)
+            await write_all(server, part.data)
 
-    def _count_sent(self, data: bytes) -> None:
-        self.sent += len(data)
-        self._take(len(data))
+    async def _charge(self, part: Part) -> None:
+        """Count bytes once the rate of their rule has room for them, before they are passed on. Raises EndedError."""
+        meter = self._uses[part.rule].meter
+        while (debt := meter.debt) > 0:  # noqa: ASYNC110 - others' bytes make it longer meanwhile
+            await asyncio.sleep(debt)
+        if meter.take(len(part.data)) is None:
+            raise EndedError(Denial.LIMIT_BYTES, part.rule)
 
-    def _take(self, count: int) -> None:
-        if self._meter(self.rule).take(count) is None:
-            raise EndedError(Denial.LIMIT_BYTES)
 
-    def close(self) -> None:
-        """One connection less, for the rules that it was of."""
-        for meter in self._opened.values():
-            meter.close()
-        self._opened.clear()
+async def _portion(source: socket.socket) -> bytes:
+    """What one side says next; others have their turn before in any case."""
+    await asyncio.sleep(0)
+    return await asyncio.get_running_loop().sock_recv(source, _PORTION)
 
 
 class EndedError(ConnectionAbortedError):
-    """A connection that is ended here, with the reason's code: the rule's bytes are spent, or an answer is refused."""
+    """A connection that is ended here, with the reason's code: a rule's bytes are spent, or an answer is refused."""
 
-    def __init__(self, code: Denial) -> None:
+    def __init__(self, code: Denial, rule: str) -> None:
         super().__init__(code)
-        self.code = code
+        self.code, self.rule = code, rule

@@ -127,14 +127,20 @@ async def refuse(guest: socket.socket, denied: DeniedError, words: str) -> None:
                 said = await loop.sock_recv(guest, _PORTION)
         answer = _answer(denied, said, words) if denied.can_be_told else b""
         if answer:
-            async with asyncio.timeout(_FAREWELL):
-                await loop.sock_sendall(guest, answer)
-                guest.shutdown(socket.SHUT_WR)
-                while await loop.sock_recv(guest, _PORTION):
-                    pass
+            await finish(guest, answer)
             guest.close()
             return
     reset(guest)
+
+
+async def finish(guest: socket.socket, answer: bytes = b"") -> None:
+    """Write the last of a connection, and give the guest a moment to read it (3). Raises OSError, TimeoutError."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(_FAREWELL):
+        await loop.sock_sendall(guest, answer)
+        guest.shutdown(socket.SHUT_WR)
+        while await loop.sock_recv(guest, _PORTION):
+            pass
 
 
 def refusal(sentence: str, *, status: str = "403 Forbidden", method: str = "") -> bytes:

@@ -1,17 +1,26 @@
 """Compares the path of an HTTP request with the prefix of a rule, so that no other spelling leads past it; pure.
 
 Servers differ in what they make of a path. One that could mean another path to some of them is taken for none: escapes
-of slashes, of control characters and of the escape itself, dot segments, empty segments, characters that no path has.
+of slashes, of control characters and of the escape itself, also as letters that look like these (Unicode's NFKC), and
+those that aren't UTF-8; segments of dots and punctuation, or of parameters alone; empty segments; characters that no
+path has.
 """
 
 import re
 from typing import Final
+from unicodedata import category, normalize
+from urllib.parse import unquote, unquote_to_bytes
 
-#: Characters that a segment has as they are (RFC 3986, section 3.3).
+#: Characters that a segment has as they are (RFC 3986, section 3.3), and those of a path.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]")
-_PIECES: Final = re.compile(r"%([0-9A-Fa-f]{2})|(.)", re.DOTALL)
+_PATH: Final = re.compile(r"/(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})*")
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 #: What some servers take for a separator, an end or another escape, where it is escaped.
 _AMBIGUOUS: Final = frozenset({"/", "\\", "%", "\x7f", *map(chr, range(32))})
+#: What no other letter may stand for; and slashes that Windows takes for these, which NFKC leaves as they are.
+_SYNTAX: Final = frozenset("./\\%;?#\u2044\u2215\u2216\u29f5\u29f8")
+#: What some servers take for the end of a segment's name.
+_PARAMETERS: Final = re.compile("[;?#]")
 
 type Segments = tuple[str, ...]
 
@@ -25,13 +34,16 @@ def segments_of(target: str) -> Segments | None:
     (('v1', 'a'), None)
     """
     path = target.partition("?")[0]
-    if not path.startswith("/"):
+    if _PATH.fullmatch(path) is None or any(chr(int(it, 16)) in _AMBIGUOUS for it in _ESCAPE.findall(path)):
         return None
-    decoded = [_decoded(match) for match in _PIECES.finditer(path.removeprefix("/"))]
-    if None in decoded:
+    try:
+        text = unquote_to_bytes(path).decode("utf-8")
+    except UnicodeDecodeError:
         return None
-    segments = tuple("".join(it for it in decoded if it is not None).split("/"))
-    if "" in segments[:-1] or any(_stem(it) in {".", ".."} for it in segments):
+    if any(_is_in_disguise(it) for it in text if not it.isascii()):
+        return None
+    segments = tuple(_ESCAPE.sub(_unescaped, path).split("/")[1:])
+    if "" in segments[:-1] or any(map(_is_nothing, filter(None, segments))):
         return None
     return segments
 
@@ -42,36 +54,58 @@ def is_beneath(segments: Segments, prefix: str) -> bool:
     >>> is_beneath(("v1", "x"), "/v1"), is_beneath(("v1x",), "/v1"), is_beneath(("v1",), "/v1/")
     (True, False, False)
     """
-    return _begins(segments, prefix)
-
-
-def may_be_beneath(segments: Segments, prefix: str) -> bool:
-    """Whether some server may take a path for one beneath a denied prefix: by any case, and with parameters.
-
-    >>> may_be_beneath(("Admin;v=1", "x"), "/admin")
-    True
-    """
-    return _begins(tuple(_stem(it).lower() for it in segments), prefix.lower())
-
-
-def _begins(segments: Segments, prefix: str) -> bool:
     wanted = prefix.split("/")[1:]
     if wanted[-1] == "":  # what ends in a slash stands for what is in it
         return segments[: len(wanted) - 1] == tuple(wanted[:-1]) and len(segments) >= len(wanted)
     return segments[: len(wanted)] == tuple(wanted)
 
 
-def _stem(segment: str) -> str:
-    """A segment without its parameters, which some servers take off before they look at dots."""
-    return segment.partition(";")[0]
+def may_be_beneath(segments: Segments, prefix: str) -> bool:
+    """Whether some server may take a path for one beneath a denied prefix.
+
+    By any case, in letters that look alike, with parameters, and with what Windows drops: dots and blanks at the end of
+    a name, and a stream behind a colon.
+
+    >>> may_be_beneath(("Admin.;v=1", "x"), "/admin")
+    True
+    """
+    wanted = prefix.split("/")[1:]
+    if wanted[-1] == "":
+        wanted.pop()
+        if len(segments) <= len(wanted):
+            return False
+    return len(segments) >= len(wanted) and all(
+        _folded(name) in {_folded(text), _folded(text.partition(":")[0])}
+        for name, text in zip(wanted, (_name(it) for it in segments), strict=False)
+    )
 
 
-def _decoded(match: re.Match[str]) -> str | None:
-    """A character of a path, or its escape; None for one that stands for something else to some servers."""
-    escape, plain = match.groups()
-    if escape is None:
-        return plain if plain == "/" or _PLAIN.fullmatch(plain) else None
-    character = chr(int(escape, 16))
-    if character in _AMBIGUOUS:
-        return None
-    return character if _PLAIN.fullmatch(character) else f"%{escape.upper()}"
+def _name(segment: str) -> str:
+    """A segment as some servers read it: without escapes and parameters."""
+    return _PARAMETERS.split(unquote(segment), maxsplit=1)[0]
+
+
+def _folded(name: str) -> str:
+    """The same for all names that some file system takes for one."""
+    seen = "".join(it for it in normalize("NFKC", name) if category(it) != "Cf")
+    return normalize("NFKC", seen.upper().casefold()).rstrip(" .")
+
+
+def _is_nothing(segment: str) -> bool:
+    """Whether some server may take it for a dot segment or an empty one.
+
+    A dot segment has dots, and neither letters nor digits beside them.
+    """
+    name = _name(segment)
+    return not _folded(name) or ("." in name and not any(map(str.isalnum, name)))
+
+
+def _is_in_disguise(letter: str) -> bool:
+    """Whether it folds to one that a path is made of, or is a control character."""
+    return category(letter) == "Cc" or not _SYNTAX.isdisjoint(normalize("NFKC", letter))
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    """A character that needs no escape, or its escape in capitals."""
+    character = chr(int(match[1], 16))
+    return character if _PLAIN.fullmatch(character) else match[0].upper()

@@ -85,6 +85,13 @@ def test_what_is_neither_a_machine_nor_a_plan(settled: Station) -> None:
         (("a.example:80", "--path", "http://a.example/v1"), 1, "allow-2", Denial.BAD_HTTP),
         (("a.example:80", "--path", "*", "--method", "OPTIONS"), 1, "allow-2", Denial.BAD_HTTP),
         (("a.example:80", "--path", "/v1", "--method", "get"), 1, "allow-2", Denial.PROTOCOL),
+        (("a.example:80", "--path", "/v1", "--header", "Content-Length: 9"), 1, "allow-2", Denial.CONTENT),
+        (
+            ("a.example:80", "--path", "/v1", "--header", "X: y", "--header", "X-HTTP-Method: PUT"),
+            1,
+            "allow-2",
+            Denial.OVERRIDE,
+        ),
         (("8.8.8.8:53",), 0, "allow-3", None),
         (("8.8.4.4:53",), 1, "", Denial.NO_RULE),
         (("2852039166:80",), 1, "", Denial.BAD_NAME),
@@ -117,6 +124,11 @@ def test_what_is_no_target(settled: Station, plan: Path, target: str) -> None:
 def test_an_address_that_is_none(settled: Station, plan: Path) -> None:
     said = settled.mvm("net", "test", plan, "api.example.com:443", "--resolve", "nowhere")
     assert (said.code, "nowhere" in said.err) == (2, True)
+
+
+def test_a_header_that_is_none(settled: Station, plan: Path) -> None:
+    said = settled.mvm("net", "test", plan, "a.example:80", "--header", "nothing")
+    assert (said.code, "NAME: VALUE" in said.err) == (2, True)
 
 
 @pytest.mark.parametrize("code", list(Denial))

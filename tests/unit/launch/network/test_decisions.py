@@ -224,6 +224,49 @@ def test_requests(
     assert rules(*allowed, deny=denied).http("a.example", 80, host, method, target) == verdict
 
 
+@pytest.mark.parametrize(
+    ("allowed", "denied", "naming"),
+    [
+        ((WEB,), (), ""),
+        ((WEB,), ("http://b.example/x",), ""),
+        ((WEB,), (f"{WEB}:8080/x",), ""),
+        ((WEB, f"{WEB}:8080,method=GET"), (), ""),
+        (("tcp:a.example:80", "http://*,method=GET,acknowledge=all-hosts"), (), ""),
+        ((f"{WEB},method=GET,method=POST",), (), "allow-1"),
+        ((f"{WEB}/v1",), (), "allow-1"),
+        ((WEB, f"{WEB}/v1"), (), "allow-2"),
+        ((WEB, "http://*,method=GET,acknowledge=all-hosts"), (), "allow-2"),
+        ((WEB,), (f"{WEB}/x",), "deny-1"),
+        ((WEB,), (f"{WEB},method=PUT",), "deny-1"),
+        ((WEB,), ("http://*.example,method=PUT",), "deny-1"),
+    ],
+)
+def test_what_is_refused_where_rules_name_requests(
+    allowed: tuple[str, ...], denied: tuple[str, ...], naming: str
+) -> None:
+    asked = rules(*allowed, deny=denied)
+    assert asked.names_requests("a.example", 80) == bool(naming)
+
+    def code_of(method: str, **more: bool) -> tuple[str, Denial | None]:
+        verdict = asked.http("a.example", 80, "a.example", method, "/v1", **more)
+        return (verdict.rule, verdict.code) if verdict.code else ("", None)
+
+    for method in ("GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "get"):
+        if code_of(method) == ("", None):
+            assert code_of(method, has_content=True) == (naming, Denial.CONTENT if naming else None)
+    for method in ("GET", "POST"):
+        assert code_of(method) == ("", None)
+        assert code_of(method, has_override=True) == (naming, Denial.OVERRIDE if naming else None)
+    assert code_of("POST", has_content=True) == ("", None)
+
+
+def test_a_denied_method_is_denied_in_any_case() -> None:
+    asked = rules(WEB, deny=(f"{WEB},method=DELETE",))
+    for method in ("DELETE", "delete", "Delete"):
+        assert asked.http("a.example", 80, "a.example", method, "/") == refused(Denial.DENIED_BY_RULE, "deny-1")
+    assert rules("https://a.example").names_requests("b.example", 443) is False
+
+
 def test_what_speaks_neither_is_for_tcp_alone() -> None:
     assert rules("tcp:a.example:22").unknown("a.example", 22) == yes()
     assert rules("https://a.example:22").unknown("a.example", 22) == refused(Denial.PROTOCOL, "allow-1")

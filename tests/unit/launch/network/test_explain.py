@@ -80,6 +80,12 @@ def test_there_is_no_sentence_for_what_is_allowed() -> None:
         (Attempt("a.example", 80, target="/v1/x"), Verdict(allowed=True, rule="allow-2")),
         (Attempt("a.example", 80), refused(Denial.PATH, "allow-2")),
         (Attempt("a.example", 80, method="PUT", target="/v1"), refused(Denial.METHOD, "allow-2")),
+        (Attempt("a.example", 80, target="/v1", fields=("Content-Length: 0",)), Verdict(allowed=True, rule="allow-2")),
+        (Attempt("a.example", 80, target="/v1", fields=("Content-Length: 9",)), refused(Denial.CONTENT, "allow-2")),
+        (Attempt("a.example", 80, target="/v1", fields=("X-Rewrite-URL: /",)), refused(Denial.OVERRIDE, "allow-2")),
+        (Attempt("a.example", 80, target="/v1?_method=PUT"), refused(Denial.OVERRIDE, "allow-2")),
+        (Attempt("a.example", 80, target="/v1", fields=("Host: b.example",)), refused(Denial.HOST_MISMATCH, "allow-2")),
+        (Attempt("a.example", 80, target="/v1", fields=("Expect: x",)), refused(Denial.BAD_HTTP, "allow-2")),
         (Attempt("db.example.com", 5432), Verdict(allowed=True, rule="allow-3")),
         (Attempt("db.example.com", 5432, Protocol.HTTPS, sni=""), Verdict(allowed=True, rule="allow-3")),
         (Attempt("8.8.8.8", 53), Verdict(allowed=True, rule="allow-4")),
@@ -95,3 +101,9 @@ def test_what_would_become_of_it(attempt: Attempt, verdict: Verdict) -> None:
 def test_an_address_that_is_none() -> None:
     with pytest.raises(ValueError, match="address"):
         Attempt("a.example", 443, addresses=("nowhere",))
+
+
+@pytest.mark.parametrize("field", ["", "X", "X: y\r\nHost: b.example", "X: \n", "\xe4: b"])
+def test_a_field_that_is_none(field: str) -> None:
+    with pytest.raises(ValueError, match="not a field"):
+        Attempt("a.example", 80, fields=("X: y", field))

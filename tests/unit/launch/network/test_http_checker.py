@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.launch.network.http_checker import MAX_PIPELINED, HttpChecker, HttpRefusedError, Passed
+from mvmnix.launch.network.http_checker import MAX_PIPELINED, HttpChecker, HttpRefusedError, Part, Passed
 from mvmnix.launch.network.http_heads import (
     MAX_HEAD_BYTES,
     MAX_RESPONSE_HEAD_BYTES,
@@ -29,8 +29,13 @@ UPGRADE = (
 SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: Upgrade\r\n\r\n"
 
 
-def checker(port: int = 80) -> HttpChecker:
-    return HttpChecker(HOST, port, lambda _: None)
+def checker(port: int = 80, *, strict: bool = False) -> HttpChecker:
+    return HttpChecker(HOST, port, lambda _: "web", strict=strict)
+
+
+def passed(to_server: bytes = b"", to_client: bytes = b"", requests: tuple[RequestHead, ...] = ()) -> Passed:
+    sent, received = (tuple(Part("web", data) for data in (one,) if data) for one in (to_server, to_client))
+    return Passed(sent, received, requests)
 
 
 def request(*lines: str, first: str = "GET / HTTP/1.1", host: str | None = HOST) -> bytes:
@@ -87,11 +92,16 @@ PASSING = {
 def test_what_passes_in_any_portions(shown: str) -> None:
     data = PASSING[shown]
     whole = checker().feed_client(data)
-    assert whole == Passed(data, b"", whole.requests)
+    assert whole == passed(data, b"", whole.requests)
     made = checker()
     fed = [made.feed_client(data[at : at + 1]) for at in range(len(data))]
     assert b"".join(one.to_server for one in fed) == data
     assert sum((one.requests for one in fed), ()) == whole.requests
+
+
+def test_the_longest_body_passes() -> None:
+    assert fault_of(request(f"Content-Length: {2**53 - 1}")) is None
+    assert fault_of(request("Transfer-Encoding: chunked") + b"1fffffffffffff\r\n") is None
 
 
 def test_what_it_says_of_requests() -> None:
@@ -100,7 +110,10 @@ def test_what_it_says_of_requests() -> None:
     with pytest.raises(HttpRefusedError):  # the upgrade, while an answer is due
         made.feed_client(said)
     found = checker().feed_client(BODY + CHUNKED)
-    assert found.requests == (RequestHead("POST", "/a", "1.1", False), RequestHead("PUT", "/b", "1.1", False))
+    assert found.requests == (
+        RequestHead("POST", "/a", "1.1", upgrade=False, has_content=True),
+        RequestHead("PUT", "/b", "1.1", upgrade=False, has_content=True),
+    )
     assert RequestHead("GET", "/a/b?c?d", "1.1", False).path == "/a/b"
 
 
@@ -165,6 +178,9 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     "a hexadecimal length": (request("Content-Length: 0x5"), F.LENGTH),
     "a length of no digits": (request("Content-Length:"), F.LENGTH),
     "a length without bounds": (request("Content-Length: " + "9" * 19), F.LENGTH),
+    "a length beyond the bound": (request(f"Content-Length: {2**53}"), F.LENGTH),
+    "a length with a zero before it": (request("Content-Length: 05"), F.LENGTH),
+    "two zeros": (request("Content-Length: 00"), F.LENGTH),
     "chunked twice": (request("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"), F.LENGTH),
     "chunked in a list": (request("Transfer-Encoding: chunked, chunked"), F.LENGTH),
     "gzip": (request("Transfer-Encoding: gzip, chunked"), F.LENGTH),
@@ -191,6 +207,7 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
                 b"0\r\n\n",
                 b"0;a\r\n\r\n",
                 b"9" * 4096,
+                b"20000000000000\r\n",
             ),
         )
         if not chunk.startswith((b"5\r\nhelloX", b"5\r\nhello\rX"))
@@ -265,7 +282,7 @@ def test_what_is_refused(shown: str) -> None:
 
 def test_each_fault_has_a_row() -> None:
     """Those of a rule and of a server are in tests of their own."""
-    assert {fault for _, fault in REFUSED.values()} == set(HttpFault) - {F.METHOD, F.PATH, F.RESPONSE}
+    assert {fault for _, fault in REFUSED.values()} == set(HttpFault) - {F.RULE, F.RESPONSE}
 
 
 @pytest.mark.parametrize("head", [b"\r\n\r\n", b"GET /\r\n\r\n", b"GET / HTTP/1.1"])
@@ -284,7 +301,7 @@ def test_what_came_before_a_refusal_may_pass_and_a_refusal_stays_one() -> None:
     made = checker()
     with pytest.raises(HttpRefusedError) as refusal:
         made.feed_client(BODY + request(host="other.example", first="GET /x HTTP/1.1"))
-    assert refusal.value.passed == Passed(BODY, b"", (RequestHead("POST", "/a", "1.1", False),))
+    assert refusal.value.passed == passed(BODY, b"", (RequestHead("POST", "/a", "1.1", False, has_content=True),))
     assert refusal.value.request == RequestHead("GET", "/x", "1.1", False)
     assert not settled(made)
     assert made.feed_server(OK).to_client == OK
@@ -302,19 +319,20 @@ def test_the_answer_to_a_refusal() -> None:
         assert b"Content-Length: 18\r\n" in answer
 
 
-@pytest.mark.parametrize("fault", [F.METHOD, F.PATH])
-def test_the_rule_is_asked_about_each_request(fault: HttpFault) -> None:
+def test_the_rule_is_asked_about_each_request() -> None:
     asked = list[RequestHead]()
 
-    def rule(request: RequestHead) -> HttpFault | None:
+    def rule(request: RequestHead) -> str:
         asked.append(request)
-        return fault if len(asked) == 3 else None
+        if len(asked) == 3:
+            raise HeadError(F.RULE, request)
+        return "web"
 
-    made = HttpChecker(HOST, 80, rule)
+    made = HttpChecker(HOST, 80, rule, strict=False)
     assert made.feed_client(BODY).to_server == BODY
     with pytest.raises(HttpRefusedError) as refusal:
         made.feed_client(GET + request(first="DELETE /a?b HTTP/1.1") + GET)
-    assert (refusal.value.fault, refusal.value.passed.to_server) == (fault, GET)
+    assert (refusal.value.fault, refusal.value.passed.to_server) == (F.RULE, GET)
     assert [(one.method, one.path) for one in asked] == [("POST", "/a"), ("GET", "/"), ("DELETE", "/a")]
     assert refusal.value.request is asked[-1]
 
@@ -322,8 +340,7 @@ def test_the_rule_is_asked_about_each_request(fault: HttpFault) -> None:
 def answered(*said: bytes, asked: bytes = GET) -> HttpChecker:
     made = checker()
     made.feed_client(asked)
-    for one in said:
-        assert made.feed_server(one).to_client == one
+    assert b"".join(made.feed_server(one).to_client for one in said) == b"".join(said)
     return made
 
 
@@ -358,9 +375,11 @@ ANSWERS = {
 def test_answers_are_counted(shown: str) -> None:
     asked, said = ANSWERS[shown]
     assert settled(answered(said, asked=asked))
-    made = answered(*(said[at : at + 1] for at in range(len(said) - 1)), asked=asked)
+    made = checker()
+    made.feed_client(asked)
+    came = [made.feed_server(said[at : at + 1]).to_client for at in range(len(said) - 1)]
     assert not settled(made)
-    made.feed_server(said[-1:])
+    assert b"".join([*came, made.feed_server(said[-1:]).to_client]) == said
     assert settled(made)
     with pytest.raises(HttpRefusedError):
         made.feed_server(b"HTTP/1.1 200 OK\r\n")
@@ -408,8 +427,8 @@ def test_a_websocket() -> None:
     made = checker()
     assert made.feed_client(UPGRADE).requests == (RequestHead("GET", "/chat", "1.1", True),)
     assert made.feed_client(b"\x81\x85") == Passed()
-    assert made.feed_server(SWITCHED[:-1]).to_client == SWITCHED[:-1]
-    assert made.feed_server(b"\n\x81\x02") == Passed(b"\x81\x85", b"\n\x81\x02")
+    assert made.feed_server(SWITCHED[:-1]) == Passed()
+    assert made.feed_server(b"\n\x81\x02") == passed(b"\x81\x85", SWITCHED + b"\x81\x02")
     assert made.tunnel
     assert not settled(made)
     frames = b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n"
@@ -423,11 +442,11 @@ def test_a_websocket_that_the_server_declines() -> None:
         made = checker()
         assert made.feed_client(UPGRADE + held).to_server == UPGRADE
         if fault is None:
-            assert made.feed_server(OK) == Passed(GET, OK, (RequestHead("GET", "/", "1.1", False),))
+            assert made.feed_server(OK) == passed(GET, OK, (RequestHead("GET", "/", "1.1", False),))
         else:
             with pytest.raises(HttpRefusedError) as refusal:
                 made.feed_server(OK)
-            assert (refusal.value.fault, refusal.value.passed) == (fault, Passed(b"", OK))
+            assert (refusal.value.fault, refusal.value.passed) == (fault, passed(b"", OK))
         assert not made.tunnel
 
 
@@ -437,6 +456,65 @@ def test_a_websocket_behind_an_answered_request_with_an_early_hint() -> None:
     made.feed_server(b"HTTP/1.1 103 Early Hints\r\n\r\n")
     assert made.feed_client(b"x") == Passed()
     assert made.feed_server(SWITCHED).to_server == b"x"
+
+
+CLOSE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize("asked", [BODY, CHUNKED])
+def test_a_request_with_content_is_the_last_where_rules_name_requests(asked: bytes) -> None:
+    """Both sides are told so, and what follows goes nowhere."""
+    made = checker(strict=True)
+    first, _, rest = asked.partition(b"\r\n")
+    assert made.feed_client(GET + asked + GET).to_server == GET + first + b"\r\nConnection: close\r\n" + rest
+    assert made.sated
+    assert made.feed_client(request(host="other.example")) == Passed()
+    assert made.feed_server(OK + b"HTTP/1.1 100 Continue\r\n\r\n").to_client == OK + b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert not made.finished
+    kept = OK.replace(b"\r\n", b"\r\nKeep-Alive: timeout=5\r\nconnection: Keep-Alive,\r\n  Upgrade\r\n", 1)
+    assert b"".join(made.feed_server(kept[at : at + 1]).to_client for at in range(len(kept))) == CLOSE
+    assert made.finished
+
+
+def test_where_rules_name_nothing_of_requests_no_request_is_the_last() -> None:
+    made = checker()
+    assert made.feed_client(BODY + GET).to_server == BODY + GET
+    made.feed_server(OK + OK)
+    assert (made.sated, made.finished) == (False, False)
+
+
+def test_an_answer_before_the_content_has_passed_is_the_last_too() -> None:
+    made = checker(strict=True)
+    made.feed_client(BODY[:-2])
+    assert not made.sated
+    made.feed_server(OK)
+    assert made.finished
+
+
+def test_an_upgrade_is_the_first_request_where_rules_name_requests() -> None:
+    assert checker(strict=True).feed_client(UPGRADE).to_server == UPGRADE
+    made = checker(strict=True)
+    made.feed_client(GET)
+    made.feed_server(OK)
+    with pytest.raises(HttpRefusedError, match=r"^upgrade$"):
+        made.feed_client(UPGRADE)
+
+
+def test_each_byte_is_of_the_rule_of_its_request() -> None:
+    """Those of answers too, however they come: /a is of the rule /a, and so on."""
+    paths = ("/a", "/b", "/b", "/a", "/c")
+    asked = b"".join(request(first=f"GET {path} HTTP/1.1") for path in paths[:-1]) + BODY.replace(b"/a", b"/c")
+    said = (b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK) * len(paths)
+    for step in (1, 7, 1 << 16):
+        made = HttpChecker(HOST, 80, lambda it: it.path, strict=False)
+        came = [made.feed_client(asked[at : at + step]) for at in range(0, len(asked), step)]
+        came += [made.feed_server(said[at : at + step]) for at in range(0, len(said), step)]
+        for path in set(paths):
+            sent = b"".join(part.data for one in came for part in one.sent if part.rule == path)
+            assert sent.count(b" HTTP/1.1") == sent.count(b" %s HTTP/1.1" % path.encode()) == paths.count(path)
+            received = b"".join(part.data for one in came for part in one.received if part.rule == path)
+            assert received == (b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK) * paths.count(path)
+        assert b"".join(one.to_server for one in came) == asked
 
 
 PIECES = st.sampled_from(
@@ -452,7 +530,7 @@ SAID = st.lists(st.tuples(st.booleans(), PIECES | st.binary(max_size=20)), max_s
 
 @given(SAID)
 def test_whatever_is_said_nothing_but_a_refusal_is_raised(said: list[tuple[bool, bytes]]) -> None:
-    made = checker()
+    made = checker(strict=True)
     for by_client, data in said:
         feed: Callable[[bytes], Passed] = made.feed_client if by_client else made.feed_server
         try:
@@ -466,14 +544,16 @@ def test_portions_change_nothing(said: bytes, data: st.DataObject) -> None:
     """What passes, and whether the rest is refused; a fault is what is seen first."""
     cuts = sorted(data.draw(st.sets(st.integers(0, len(said)), max_size=6)) | {0, len(said)})
 
+    strict = data.draw(st.booleans())
+
     def outcome(parts: list[bytes]) -> tuple[bytes, bool]:
-        made, passed = checker(), b""
+        made, sent = checker(strict=strict), b""
         for part in parts:
             try:
-                passed += made.feed_client(part).to_server
+                sent += made.feed_client(part).to_server
             except HttpRefusedError as refusal:
-                return passed + refusal.passed.to_server, True
-        return passed, False
+                return sent + refusal.passed.to_server, True
+        return sent, False
 
     whole, parts = outcome([said]), outcome([said[start:end] for start, end in pairwise(cuts)])
     assert parts[1] is whole[1]

@@ -19,7 +19,7 @@ from mvmnix.launch.network.request_paths import is_beneath, may_be_beneath, segm
         ("/%76%31", ("v1",)),
         ("/a%20b/%C3%a4", ("a%20b", "%C3%A4")),
         ("/a;b=c/d,e", ("a;b=c", "d,e")),
-        ("/..a/a../...", ("..a", "a..", "...")),
+        ("/..a/a../a...b", ("..a", "a..", "a...b")),
     ],
 )
 def test_a_path_of_one_meaning(target: str, segments: tuple[str, ...]) -> None:
@@ -48,6 +48,16 @@ def test_a_path_of_one_meaning(target: str, segments: tuple[str, ...]) -> None:
             "/a\t",
         ),
         *('/"', "/<", "/|", "/^", "/`", "/{}", "/[1]"),
+        # dots with blanks and punctuation, to which some servers give no meaning
+        *("/...", "/.%20", "/..%20/x", "/..;", "/..,/x", "/..:/x", "/..%3f/x", "/..%23", "/.%E2%80%8B./x", "/.~/x"),
+        # empty without their parameters and blanks
+        *("/;/admin", "/;x=y", "/v1/%3Bx/y", "/%20/x", "/v1/%3F", "/%23x/admin", "/%C2%AD/x", "/%E3%80%80"),
+        # not UTF-8: a byte alone, one too few, overlong, a surrogate, beyond Unicode
+        *("/%ff", "/%c3", "/%c0%af", "/%c0%ae%c0%ae/x", "/%e0%80%af", "/%ed%a0%80", "/%f4%90%80%80", "/a%c3b%a4"),
+        # folds to what a path is made of
+        *("/%ef%bc%8f", "/%ef%bc%bc", "/%ef%bc%8e", "/%e2%80%a4", "/%e2%80%a6", "/%ef%bc%85", "/%ef%bc%9b", "/%cd%be"),
+        *("/%ef%bc%9f", "/%ef%bc%83", "/%e2%84%80", "/%c2%85"),
+        *("/%e2%81%84", "/..%e2%88%95x", "/%e2%88%96", "/%e2%a7%b5", "/%e2%a7%b8"),
     ],
 )
 def test_a_path_of_more_than_one_meaning_is_none(target: str) -> None:
@@ -74,6 +84,16 @@ def test_a_path_of_more_than_one_meaning_is_none(target: str) -> None:
         ("/v1/x/y", "/v1/x", True, True),
         ("/", "/", True, True),
         ("/x", "/", True, True),
+        *(
+            (f"/{it}/x", "/v1", False, True)
+            for it in ("v1.", "v1%20", "v1.%20.", "v1:x", "v1%3F", "v1%23x", "v%C2%AD1")
+        ),
+        *((f"/{it}", "/disk", False, True) for it in ("DI%C5%BFK", "d%C4%B1sk", "%EF%BD%84isk", "dis%E2%84%AA")),
+        ("/a:b", "/a:b", True, True),
+        ("/a:b", "/a", False, True),
+        ("/a", "/a:b", False, False),
+        ("/a.b", "/a", False, False),
+        ("/%C3%84", "/A", False, False),
     ],
 )
 def test_beneath_a_prefix(target: str, prefix: str, allowed: bool, denied: bool) -> None:
@@ -84,7 +104,7 @@ def test_beneath_a_prefix(target: str, prefix: str, allowed: bool, denied: bool)
 
 
 SEGMENT = st.text(string.ascii_letters + string.digits + "._~-", min_size=1, max_size=8).filter(
-    lambda it: it.strip(".")
+    lambda it: any(map(str.isalnum, it))
 )
 
 
