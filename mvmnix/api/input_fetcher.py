@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mvmnix.api import installation
 from mvmnix.api.context import Context
 from mvmnix.api.progress import Progress
 from mvmnix.builder.fetch import Caches, bring_tree, resolve_reference
@@ -21,12 +22,13 @@ class InputFetcher:
         self._downloader, self._fetching = network.downloader, network.fetching
         self._downloader.meter = progress
         self._registries = network.registries
+        self._locks = installation.debian_locks()
         self.caches: Caches | None = network.caches(self._policy)
 
     def sources(self, sources: Sequence[Source]) -> None:
-        """Bring files by hash."""
+        """Bring files by hash; of seeds, this installation's alone."""
         self._registries.fetch(sources, self._progress)
-        fetch_sources(sources, self._store, self._progress, downloader=self._downloader)
+        fetch_sources(sources, self._store, self._progress, locks=self._locks, downloader=self._downloader)
 
     def tree(self, node: LockedNode) -> None:
         """Bring a locked tree, if the policy lets such a one into a build."""

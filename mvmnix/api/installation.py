@@ -7,22 +7,23 @@ from mvmnix.builder.pins import DebianLock, PythonLock, parse_debian, parse_pyth
 from mvmnix.model import Source
 
 
-def _locks() -> tuple[DebianLock | None, PythonLock | None]:
-    """The lock files, as far as this installation has them."""
-    modules = own_flake.directory() / "modules"
-    debian, python = modules / "debian/lock.json", modules / "python/lock.json"
-    return (
-        parse_debian(debian.read_bytes(), where=str(debian)) if debian.is_file() else None,
-        parse_python(python.read_bytes(), where=str(python)) if python.is_file() else None,
-    )
+def debian_locks() -> tuple[DebianLock, ...]:
+    """The lock of Debian packages, as far as this installation has one."""
+    path = own_flake.directory() / "modules/debian/lock.json"
+    return (parse_debian(path.read_bytes(), where=str(path)),) if path.is_file() else ()
+
+
+def _python_locks() -> tuple[PythonLock, ...]:
+    path = own_flake.directory() / "modules/python/lock.json"
+    return (parse_python(path.read_bytes(), where=str(path)),) if path.is_file() else ()
 
 
 def pins() -> tuple[Source, ...]:
     """All that is pinned."""
-    return tuple(source for lock in _locks() if lock is not None for source in lock.sources())
+    locks: tuple[DebianLock | PythonLock, ...] = (*debian_locks(), *_python_locks())
+    return tuple(source for lock in locks for source in lock.sources())
 
 
 def debian_versions() -> Mapping[str, str]:
     """Full versions of Debian packages, by the URIs of their files: a file's name leaves out the epoch."""
-    debian, _ = _locks()
-    return {} if debian is None else {pin.source.uri: pin.version for pin in debian.packages.values()}
+    return {pin.source.uri: pin.version for lock in debian_locks() for pin in lock.packages.values()}

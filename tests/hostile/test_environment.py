@@ -30,7 +30,7 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
-from mvmnix.builder.pins import debian, locks, npm_settings, pypi
+from mvmnix.builder.pins import debian, locks, npm_settings, pypi, seed
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.reproduce import file_differences
@@ -72,6 +72,7 @@ from tests.integration.misbehaving import Authority, Server
 from tests.patience import EVENT_PATIENCE
 from tests.unit import spawns
 from tests.unit.audit.test_anchors import KEY, checkpoint
+from tests.unit.builder.pins.small_index import deb
 
 pytestmark = pytest.mark.integration
 
@@ -263,6 +264,11 @@ def web(path: Path, _: Traps) -> Iterator[Act]:
             assert data == b"xy"
 
         yield act
+
+
+def seed_taken(_: Path) -> None:
+    lock = parse_debian((TREE / "modules/debian/lock.json").read_bytes())
+    assert seed.executable(lock.seed_package, deb({f"./{lock.seed.path}": b"x"}), lock.seed.path) == b"x"
 
 
 def apts_lists(_: Path) -> None:
@@ -473,6 +479,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): downloaded,
     ("mvmnix/builder/fetch/lanes.py:_Worker._run", "mvmnix/builder/fetch/worker/serve.py:main"): web,
     ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
+    ("mvmnix/builder/pins/seed.py:executable",): plain(seed_taken),
     ("mvmnix/builder/pins/npm_settings.py:_usual",): plain(npms_registry),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
     ("mvmnix/privileges/descriptors.py:made_by_child",): plain(made_by_children),

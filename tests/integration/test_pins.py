@@ -22,7 +22,7 @@ from mvmnix.builder.pins.make import add, lock_context
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.pypi import resolve
 from mvmnix.builder.pins.seed import seed_nar
-from mvmnix.builder.pins.sources import fetch_sources
+from mvmnix.builder.pins.sources import fetch_all, fetch_sources
 from mvmnix.builder.pins.version import version_key
 from mvmnix.builder.template import Template, template_tree, write_template
 from mvmnix.cli.commands.pin import pin
@@ -53,7 +53,7 @@ def test_busybox_is_pinned_and_fetched_through_apt(store: Store) -> None:
     lock = add(None, ["busybox-static"], DependencyDepth.CLOSURE, "", lock_context(store, Silent()))
     assert list(lock.packages) == ["busybox-static"]
     assert store.has(lock.packages["busybox-static"].digest)
-    fetch_sources(lock.sources(), store, Silent())
+    fetch_all([lock], store, Silent())
     binary = store.read(lock.seed.nar, limit=16 << 20)
     assert binary.startswith(b"\x0d\0\0\0\0\0\0\0nix-archive-1")
     assert parse_debian(lock.serialise()) == lock

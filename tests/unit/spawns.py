@@ -1,4 +1,4 @@
-"""Finds every place in mvmnix/ that starts a process or forks, by the syntax tree: calls, and names handed on."""
+"""Finds every place in mvmnix/ that uses what has certain names, by the syntax tree: calls, and names handed on."""
 
 import ast
 import re
@@ -25,9 +25,10 @@ PROCESS: Final = "mvmnix/process.py"
 
 
 class _Sites(ast.NodeVisitor):
-    """Collects, by the function that it stands in, what a module starts."""
+    """Collects, by the function that it stands in, what of a module's names fits a pattern."""
 
-    def __init__(self) -> None:
+    def __init__(self, pattern: re.Pattern[str]) -> None:
+        self._pattern = pattern
         self._names: dict[str, str] = {}
         self._scope: list[str] = []
         self.found: dict[str, set[str]] = {}
@@ -83,7 +84,7 @@ class _Sites(ast.NodeVisitor):
 
     def _use(self, node: ast.expr) -> None:
         name = self._dotted(node)
-        if name is not None and STARTERS.fullmatch(name):
+        if name is not None and self._pattern.fullmatch(name):
             self.found.setdefault(".".join(self._scope) or "<module>", set()).add(name)
 
     def _dotted(self, node: ast.expr) -> str | None:
@@ -97,10 +98,10 @@ class _Sites(ast.NodeVisitor):
                 return None
 
 
-def in_source(text: str) -> dict[str, set[str]]:
-    """By function, what a module's text starts."""
+def in_source(text: str, pattern: re.Pattern[str] = STARTERS) -> dict[str, set[str]]:
+    """By function, what a module's text uses of these names: what it starts."""
     tree = ast.parse(text)
-    sites = _Sites()
+    sites = _Sites(pattern)
     for node in ast.walk(tree):  # imports first, wherever they stand
         if isinstance(node, ast.Import | ast.ImportFrom):
             sites.visit(node)

@@ -53,6 +53,8 @@ DOORS = {
     "click": ("mvmnix/cli/",),
     "rich": ("mvmnix/cli/",),
     "sigstore": ("mvmnix/provenance/identity/sigstore.py",),
+    "requests": ("mvmnix/provenance/identity/sigstore.py",),
+    "urllib3": ("mvmnix/provenance/identity/sigstore.py",),
     "rfc3161_client": ("mvmnix/provenance/identity/timestamps.py",),
     "subprocess": ("mvmnix/process.py",),
     "jsonschema": ("mvmnix/schemas.py",),

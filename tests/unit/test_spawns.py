@@ -59,6 +59,10 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         ),
     ),
     "mvmnix/builder/pins/npm_settings.py:_usual": None,
+    "mvmnix/builder/pins/seed.py:executable": (
+        "mvmnix.builder.pins.locks:Seed",
+        (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
+    ),
     "mvmnix/builder/pins/pip_settings.py:read": None,
     "mvmnix/builder/pins/pypi.py:PipIndexes._pip": (
         "mvmnix.builder.pins.pypi:PipIndexes",

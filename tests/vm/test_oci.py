@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.builder.oci.reference import SCHEME
 from mvmnix.builder.pins.parse import parse_debian
-from mvmnix.builder.pins.seed import executable
+from mvmnix.builder.pins.seed import LIMIT, executable
 from mvmnix.manifest import parse
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate
@@ -56,9 +56,9 @@ def listed(world: World, registry: DockerRegistry) -> None:
 def busybox(world: World) -> bytes:
     """The pinned one, out of its package."""
     lock = parse_debian((world.tree / "modules/debian/lock.json").read_bytes())
-    (source,) = (source for source in lock.sources() if "/busybox-static_" in source.uri and "#" not in source.uri)
+    package = lock.seed_package
     with rooms_of(world) as rooms:
-        return executable(rooms.sources.read(source.digest, limit=1 << 30), lock.seed.path)
+        return executable(package, rooms.sources.read(package.digest, limit=LIMIT), lock.seed.path)
 
 
 def application(world: World) -> Pushed:

@@ -14,7 +14,7 @@ from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Source
-from mvmnix.sandbox import Candidates, Sandbox, locate
+from mvmnix.sandbox import Bounds, Candidates, Sandbox, locate
 
 HELPER = Candidates("apt-helper", ("/usr/lib/apt/apt-helper",), "this needs Debian's apt (package apt)")
 APT_GET = Candidates("apt-get", ("/usr/bin/apt-get",), "apt-get install apt")
@@ -23,6 +23,8 @@ COMPONENT = "main"
 _COLUMNS = ("FILENAME", "REPO_URI", "CODENAME", "SUITE", "COMPONENT", "ARCHITECTURE", "ORIGIN")
 _SETTINGS = "look at apt's configuration: apt-config dump"
 _UPDATE = "fetch apt's lists first: apt-get update"
+#: A list of all of Debian's packages has 60 MiB, unpacked; xz takes 65 MiB of memory for what `xz -9` packed.
+_LIST = Bounds(seconds=300, room=1 << 20, memory=512 << 20, output=256 << 20, processes=16)
 _FAILED = re.compile(r"^E: Failed to fetch (?P<uri>\S+)  (?P<why>.*)$", re.MULTILINE)
 
 
@@ -80,7 +82,7 @@ def read_index(suite: str, architecture: str) -> Index:
 def _unpacked(path: Path) -> bytes:
     """A list of apt's, which may be packed by what its name ends in."""
     inside = f"/list{path.suffix}"
-    return Sandbox({inside: path}).run(HELPER, "cat-file", inside).stdout
+    return Sandbox({inside: path}, bounds=_LIST).run(HELPER, "cat-file", inside).stdout
 
 
 class Apt:

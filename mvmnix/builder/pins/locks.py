@@ -126,11 +126,10 @@ class DebianLock:
         name = self.seed.path.rpartition("/")[2]
         return Source(f"{DEBIAN_MIRROR}{package.filename}#{self.seed.path}", name, self.seed.nar, HashMode.NAR)
 
-    def completed(self, sources: Iterable[Source]) -> tuple[Source, ...]:
-        """These sources, and the seed's package if the seed is one of them, as it is taken out of there."""
-        wanted = tuple(sources)
-        package = self.packages[self.seed.package].source
-        return wanted if self.seed_source not in wanted or package in wanted else (*wanted, package)
+    @property
+    def seed_package(self) -> Source:
+        """The package that the seed is taken out of."""
+        return self.packages[self.seed.package].source
 
     def sources(self) -> tuple[Source, ...]:
         """Every package and the seed."""

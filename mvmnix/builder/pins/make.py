@@ -8,7 +8,7 @@ from mvmnix.builder.pins import debian, pypi
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, PythonLock, WheelPin
 from mvmnix.builder.pins.resolve import LockRequirements, resolve, without
-from mvmnix.builder.pins.seed import seed_of
+from mvmnix.builder.pins.seed import LIMIT, seed_of
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import UsageError
 from mvmnix.store import Store
@@ -17,7 +17,6 @@ SUITE = "trixie"
 ARCHITECTURE = "amd64"
 SEED_PACKAGE = "busybox-static"
 SEED_PATH = "usr/bin/busybox"
-_DEB_LIMIT = 64 << 20
 _Pin = DebianPin | WheelPin
 
 
@@ -89,7 +88,7 @@ def _make(lock: DebianLock | None, wanted: LockRequirements, release: str, conte
     pin = packages[package]
     if lock is None or lock.packages[package].digest != pin.digest:
         fetch_sources([pin.source], context.store, context.progress)
-        seed = seed_of(pin, path, context.store.read(pin.digest, limit=_DEB_LIMIT))
+        seed = seed_of(pin, path, context.store.read(pin.digest, limit=LIMIT))
     else:
         seed = lock.seed
     architecture = lock.architecture if lock else ARCHITECTURE

@@ -1,25 +1,35 @@
-"""Takes one executable out of a .deb (ar archive with a compressed tar in it) and makes the seed's NAR of it; no I/O.
+"""Takes one executable out of a .deb (deb(5)), which the sandbox unpacks, and makes the seed's NAR of it."""
 
-Formats: deb(5), ar(5). It is done here, as the seed is what everything else is unpacked with.
-"""
-
-import io
-import tarfile
 from collections.abc import Iterator
+from typing import Final
 
 from mvmnix.builder.pins.locks import DebianPin, Seed
-from mvmnix.errors import MvmnixError
+from mvmnix.child_causes import Cause
+from mvmnix.errors import ReasonCode, RefusedError, clipped, refuse
+from mvmnix.model import Source
 from mvmnix.nar import Dir, File, nar_hash, nar_of_tree
+from mvmnix.process import ProcessError
+from mvmnix.sandbox import Bounds, Candidates, Sandbox, locate
 
-_MAGIC = b"!<arch>\n"
-_HEADER = 60
-#: No seed is larger; a broken size field must not fill the memory.
-_LIMIT = 64 << 20
+#: Bytes of the package, of the archive in it and of the executable, at most: all of busybox-static has 2 MiB.
+LIMIT: Final = 16 << 20
+#: Its archive is a file there; xz takes 65 MiB of memory for what `xz -9` packed.
+BOUNDS: Final = Bounds(seconds=300, room=2 * LIMIT, memory=512 << 20, output=LIMIT, processes=16)
+_DPKG_DEB: Final = Candidates("dpkg-deb", ("/usr/bin/dpkg-deb",), "this needs Debian's dpkg (package dpkg)")
+#: $1 dpkg-deb, $2 the path of the executable. What is no regular file has no output.
+_EXTRACT: Final = r"""
+"$1" --fsys-tarfile - >archive
+exec tar --extract --file=archive --to-stdout --no-recursion --occurrence=1 -- "./$2"
+"""
+#: Characters of what they say, in a message.
+_WORDS: Final = 300
+#: dpkg-deb(1): each thread of xz would have memory of its own.
+_ENVIRONMENT: Final = {"DPKG_DEB_THREADS_MAX": "1"}
 
 
 def seed_of(pin: DebianPin, path: str, deb: bytes) -> Seed:
-    """The seed that stands at `path` in a package whose bytes were checked against its pin. Raises MvmnixError."""
-    digest, _ = nar_hash(seed_nar(path, executable(deb, path)))
+    """The seed that stands at `path` in a package whose bytes were checked against its pin. Raises as `executable`."""
+    digest, _ = nar_hash(seed_nar(path, executable(pin.source, deb, path)))
     return Seed(pin.name, path, digest)
 
 
@@ -32,39 +42,22 @@ def seed_nar(path: str, data: bytes) -> Iterator[bytes]:
     return nar_of_tree(Dir({b"bin": Dir({name: File.of(data, executable=True)})}))
 
 
-def executable(deb: bytes, path: str) -> bytes:
-    """The bytes of a regular file in a .deb. Raises MvmnixError when the .deb is malformed or has no such file."""
-    for name, content in _members(deb):
-        if name.startswith(b"data.tar"):
-            return _tar_member(content, path)
-    raise MvmnixError("a .deb has no data archive", hint="choose another package for the seed")
+def executable(package: Source, deb: bytes, path: str) -> bytes:
+    """The bytes of a regular file in a .deb, whose names begin with `./` as dpkg-deb writes them.
 
-
-def _members(deb: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and contents of an ar archive's members; each starts at an even offset."""
-    if not deb.startswith(_MAGIC):
-        raise MvmnixError("not a .deb: it does not begin as an ar archive", hint="mvm pin update")
-    at = len(_MAGIC)
-    while at + _HEADER <= len(deb):
-        header = deb[at : at + _HEADER]
-        size = header[48:58].strip()
-        if header[58:] != b"`\n" or not size.isdigit():
-            raise MvmnixError("a .deb has a malformed ar header", hint="mvm pin update")
-        at += _HEADER
-        if at + int(size) > len(deb):
-            raise MvmnixError("a .deb is cut off", hint="mvm pin update")
-        yield header[:16].rstrip(b" /"), deb[at : at + int(size)]
-        at += int(size) + int(size) % 2
-
-
-def _tar_member(archive: bytes, path: str) -> bytes:
+    Raises RefusedError [source-unusable], MvmnixError where there is no sandbox or no dpkg-deb.
+    """
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:*") as tar:
-            member = next((one for one in tar if one.name.removeprefix("./") == path and one.isreg()), None)
-            if member is not None and member.size <= _LIMIT:
-                file = tar.extractfile(member)
-                return file.read() if file else b""
-    except (tarfile.TarError, EOFError, OSError) as error:
-        hint = "mvm reads data.tar in xz and gzip; choose another package for the seed"
-        raise MvmnixError(f"a .deb's data archive can't be read: {error}", hint=hint) from error
-    raise MvmnixError(f"a .deb has no regular file {path}", hint="choose another package for the seed")
+        sandbox = Sandbox(environment=_ENVIRONMENT, bounds=BOUNDS)
+        data = sandbox.script(_EXTRACT, locate(_DPKG_DEB), path, input_=deb).stdout
+    except ProcessError as error:
+        said = clipped(error.done.stderr.decode(errors="replace"), lines=1, characters=_WORDS)
+        hint = "" if error.kind is Cause.OWN else error.hint
+        raise _unusable(package, f"{path} can't be unpacked, or not within bounds: {said}", hint) from error
+    if not data:
+        raise _unusable(package, f"it has no regular file {path}")
+    return data
+
+
+def _unusable(package: Source, why: str, hint: str = "") -> RefusedError:
+    return refuse(ReasonCode.SOURCE_UNUSABLE, package.uri, why, hint or "choose another package for the seed")

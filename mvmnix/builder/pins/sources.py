@@ -4,11 +4,12 @@
 2. What is missing is downloaded in batches by a few children, mirror after mirror.
 3. Each file is hashed here, whatever its downloader said, before it gets its name in the store.
 4. Everything that could not be had is named at once, with the one command that repairs it.
-5. A source that is a file out of a package is taken from that package, which must be among the sources.
+5. A seed is taken out of its package (seed.py) where the caller's own locks pin both. Those that a flake names are
+   refused: its fixed outputs would choose what is unpacked.
 """
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
 
@@ -16,7 +17,7 @@ from mvmnix.builder.fetch import Downloader, Failure, FailureKind, Mirror, Progr
 from mvmnix.builder.pins.debian import Apt
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.pypi import Pip
-from mvmnix.builder.pins.seed import executable, seed_nar
+from mvmnix.builder.pins.seed import LIMIT, executable, seed_nar
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
@@ -29,7 +30,6 @@ from mvmnix.store import Store
 CHILDREN = 4
 #: So many of the pins that could not be fetched are named.
 _NAMED = 12
-_DEB_LIMIT = 1 << 30
 
 
 def fetch_sources(
@@ -37,28 +37,28 @@ def fetch_sources(
     store: Store,
     progress: Progress,
     *,
+    locks: Iterable[DebianLock] = (),
     registries: Sequence[Registry] | None = None,
     downloader: Downloader | None = None,
 ) -> None:
     """Bring every source into the store; those with https addresses by `downloader`, if there is one.
 
-    Raises RefusedError [source-unknown] for a URI that no registry answers for, [fetch-not-allowed] for an address that
-    is not on the list, [source-mismatch] for wrong bytes, [fetch-limit]; and MvmnixError for what is no longer served
-    or can't be reached; each time for all of them.
+    Raises RefusedError [source-unknown] for a URI that no registry answers for and a seed of none of `locks`,
+    [source-unusable] for a seed's package, [fetch-not-allowed] for an address that is not on the list,
+    [source-mismatch] for wrong bytes, [fetch-limit]; and MvmnixError for what is no longer served or can't be reached.
     """
-    wanted = tuple(dict.fromkeys(sources))
     answering = (Apt(), Pip()) if registries is None else registries
-    missing = [source for source in wanted if not store.has(source.digest)]
+    missing = [source for source in dict.fromkeys(sources) if not store.has(source.digest)]
     web = None if downloader is None else Web(downloader, store, progress)
     far = [source for source in missing if web is not None and is_web(source)]
     near = [source for source in missing if web is None or not is_web(source)]
-    reasons = _unknown(near, answering) + (web.refusals(far) if web is not None else [])
+    packages = {lock.seed_source: lock.seed_package for lock in locks}
+    seeds = [source for source in near if source.mode is HashMode.NAR]
+    reasons = _unknown(near, answering) + _foreign(seeds, packages) + (web.refusals(far) if web is not None else [])
     if reasons:
         raise RefusedError(*reasons)
-    parts = [source for source in near if source.mode is HashMode.NAR]
-    whole = _whole(parts, wanted)
     files = [source for source in near if source.mode is HashMode.FLAT]
-    files += [one for one in dict.fromkeys(whole.values()) if one not in files and not store.has(one.digest)]
+    files += [one for seed in seeds if (one := packages[seed]) not in files and not store.has(one.digest)]
     progress.total(len(files) + len(far))
     problems = web.run(far) if web is not None and far else []
     failed: dict[Source, Failure] = {}
@@ -69,14 +69,15 @@ def fetch_sources(
         client = client or download.client
     if problems := [*problems, *([_failure(failed, answering, client)] if failed else ())]:
         raise _joined(problems) from client
-    for part, package in whole.items():
-        _take_out(part, package, store)
+    for seed in seeds:
+        _take_out(seed, packages[seed], store)
 
 
 def fetch_all(locks: Iterable[DebianLock | PythonLock], store: Store, progress: Progress) -> tuple[Source, ...]:
     """Bring every source of these locks into the store, and return them."""
-    sources = tuple(source for lock in locks for source in lock.sources())
-    fetch_sources(sources, store, progress)
+    known = tuple(locks)
+    sources = tuple(source for lock in known for source in lock.sources())
+    fetch_sources(sources, store, progress, locks=[lock for lock in known if isinstance(lock, DebianLock)])
     return sources
 
 
@@ -163,25 +164,22 @@ class _Download:
             self._progress.advance(source.name, size)
 
 
-def _whole(parts: Iterable[Source], wanted: Iterable[Source]) -> dict[Source, Source]:
-    """By each part of a package, the package. Raises RefusedError [source-unknown] for those without."""
-    packages = {source.uri: source for source in wanted if source.mode is HashMode.FLAT}
-    lone = [part for part in parts if part.uri.partition("#")[0] not in packages]
-    if lone:
-        why, hint = "its package is not among the sources", "name the package with it, as a lock's sources() do"
-        raise RefusedError(*(Reason(ReasonCode.SOURCE_UNKNOWN, part.uri, why, hint) for part in lone))
-    return {part: packages[part.uri.partition("#")[0]] for part in parts}
-
-
-def _take_out(part: Source, package: Source, store: Store) -> None:
-    """Keep the NAR of the seed, whose executable stands in a package."""
-    path = part.uri.partition("#")[2]
-    data = executable(store.read(package.digest, limit=_DEB_LIMIT), path)
+def _take_out(seed: Source, package: Source, store: Store) -> None:
+    """Keep the NAR of a seed, whose executable is in a package."""
+    path = seed.uri.partition("#")[2]
+    data = executable(package, store.read(package.digest, limit=LIMIT), path)
     try:
-        store.put(seed_nar(path, data), part.digest)
+        store.put(seed_nar(path, data), seed.digest)
     except RefusedError as error:
         why = error.reasons[0].why
-        raise refuse(ReasonCode.SOURCE_MISMATCH, part.uri, why, "let `mvm pin update` write the seed anew") from error
+        raise refuse(ReasonCode.SOURCE_MISMATCH, seed.uri, why, "let `mvm pin update` write the seed anew") from error
+
+
+def _foreign(seeds: Iterable[Source], packages: Container[Source]) -> list[Reason]:
+    """Refusals of what is to be taken out of a package, and is the seed of no lock."""
+    why = "it is taken out of a package, and is not the seed that mvm's own lock pins"
+    hint = "where the flake's own lock pins it, and you trust that: mvm pin fetch, in that flake"
+    return [Reason(ReasonCode.SOURCE_UNKNOWN, seed.uri, why, hint) for seed in seeds if seed not in packages]
 
 
 def _unknown(sources: Iterable[Source], registries: Sequence[Registry]) -> list[Reason]:

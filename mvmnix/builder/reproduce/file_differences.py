@@ -15,15 +15,16 @@ from mvmnix.sandbox import Bounds, Candidates, Sandbox, locate
 from mvmnix.store import Store
 
 DIFFOSCOPE: Final = Candidates("diffoscope", ("/usr/bin/diffoscope",), "apt-get install diffoscope")
-#: How many differences are named; and the most of diffoscope's report that is kept, in bytes.
+#: How many differences are named; and the most of diffoscope's report and of a listing that is read, in bytes.
 MOST: Final = 20
 _REPORT: Final = 256 << 10
+_LISTING: Final = 64 << 20
 _BOUNDS: Final = Bounds(seconds=300)
 
 # Both say one thing on stdout, so that what a file is called can't look like what is said of the next one.
 _UNPACK: Final = 'fsck.erofs --extract=/work/root "$1" >&2; cd /work/root; '
-_ENTRIES: Final = _UNPACK + r"find . -mindepth 1 -printf '%y\0%m\0%l\0%p\0'"
-_HASHES: Final = _UNPACK + "find . -type f -exec sha256sum --zero {} +"
+_ENTRIES: Final = _UNPACK + rf"find . -mindepth 1 -printf '%y\0%m\0%l\0%p\0' | head -c {_LISTING}"
+_HASHES: Final = _UNPACK + f"find . -type f -exec sha256sum --zero {{}} + | head -c {_LISTING}"
 _DIFFOSCOPE: Final = (
     'status=0; "$1" --no-progress --text /work/report "$2" "$3" >&2 || status=$?; [ "$status" -le 1 ]; '
     'head -c "$4" /work/report'

@@ -1,14 +1,17 @@
 """Turns a copy into a tar stream (POSIX pax), and a tar stream into a copy: files and directories, nothing else."""
 
+import io
 import tarfile
 from collections.abc import Callable, Iterator
-from typing import IO, Final
+from typing import IO, Final, override
 
 from mvmnix.errors import UsageError
 from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import DEPTH, Kind, head, is_name, refused
 
 _CHUNK: Final = 65536
+#: Bytes of headers between the contents of two files: tarfile takes long names and maps of sparse files into memory.
+_HEADERS: Final = 256 << 10
 
 
 class TarWriter:
@@ -61,6 +64,23 @@ class TarWriter:
         self._write(entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
 
+class _Bounded(io.BufferedIOBase):
+    """A stream of which tarfile may read `left` bytes more."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.left = _HEADERS
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read on. Raises RefusedError [copy-refused]."""
+        data = self._stream.read(-1 if size is None else size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise refused("standard input", f"more than {_HEADERS} bytes of headers, or a sparse file, in one place")
+        return data
+
+
 def chunks(stream: IO[bytes], pack: Pack) -> Iterator[bytes]:
     """The records of a directory with what is in a tar stream, in whose order every directory comes once.
 
@@ -68,9 +88,12 @@ def chunks(stream: IO[bytes], pack: Pack) -> Iterator[bytes]:
     """
     path: tuple[bytes, ...] = ()
     yield head(Kind.DIRECTORY, mode=0o755)
+    bounded = _Bounded(stream)
     try:
-        with tarfile.open(fileobj=stream, mode="r|") as archive:
+        with tarfile.open(fileobj=bounded, mode="r|") as archive:
+            archive.stream = True  # entries that were read are not kept
             for entry in archive:
+                bounded.left = _HEADERS
                 names = _names(entry.name)
                 if not names or not _is_wanted(entry, pack):
                     continue
@@ -78,8 +101,10 @@ def chunks(stream: IO[bytes], pack: Pack) -> Iterator[bytes]:
                 yield from _moved(path, inside, pack, entry)
                 path = inside
                 if entry.isreg():
+                    bounded.left += entry.size
                     yield from _file(archive, entry, names[-1], pack)
-    except tarfile.TarError as error:
+                    bounded.left = _HEADERS
+    except (tarfile.TarError, IndexError, ValueError) as error:
         raise UsageError(f"standard input is not a tar stream: {error}", hint="an uncompressed one") from error
     yield from (head(Kind.LEAVE) for _ in path)
     yield head(Kind.LEAVE)
@@ -98,6 +123,7 @@ def _is_wanted(entry: tarfile.TarInfo, pack: Pack) -> bool:
         return True
     if not pack.leaves_out:
         raise refused(entry.name, "it is neither a file nor a directory; --leave-out goes on without them")
+    pack.count(entry.name, 0)
     pack.skipped.append(entry.name)
     return False
 

@@ -3,6 +3,9 @@
 Importing it costs a third of a second, so it is imported only to sign keyless, or for a root where none was named. Only
 its public interface is used. Of what it raises nothing gets out but MvmnixError. What is signed elsewhere it does not
 verify: transparency.py does.
+
+Its HTTP clients, requests and urllib3, are told to ask for answers without a content coding (RFC 9110, section 8.4) and
+to unpack none: a packed answer of any size would lie in this process's memory.
 """
 
 import os
@@ -11,6 +14,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from importlib.resources import files
 
+import requests.utils
 from cryptography.x509 import Certificate
 from sigstore.dsse import Statement
 from sigstore.errors import VerificationError
@@ -18,9 +22,13 @@ from sigstore.models import ClientTrustConfig
 from sigstore.oidc import IdentityToken, Issuer, detect_credential
 from sigstore.sign import SigningContext
 from sigstore.verify import Verifier
+from urllib3.response import BaseHTTPResponse
 
 from mvmnix.errors import MvmnixError
 from mvmnix.provenance.identity.certificate_names import names
+
+vars(requests.utils)["DEFAULT_ACCEPT_ENCODING"] = "identity"
+BaseHTTPResponse.CONTENT_DECODERS = []
 
 
 class _Names:

@@ -1,16 +1,62 @@
 """What signing for an identity needs before anything is asked of a service, and what is said where it is not there."""
 
+import gzip
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import requests
+import urllib3
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from sigstore.errors import VerificationError
+from sigstore.oidc import Issuer
+from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 
 from mvmnix.errors import MvmnixError
 from mvmnix.provenance.identity import sigstore
+from tests.integration.misbehaving import Asked, Server
 from tests.unit.provenance.forgeries import NOW
+
+#: Zeros that an answer unpacks to.
+UNPACKED = 32 << 20
+#: By how it is packed, an answer.
+BOMBS = {
+    "gzip": gzip.compress(bytes(UNPACKED), 1),
+    "deflate": zlib.compress(bytes(UNPACKED), 1),
+    "gzip, gzip": gzip.compress(gzip.compress(bytes(UNPACKED), 1)),
+}
+#: What the library asks services with: OIDC, certificates, log and time by requests, a CI's token and TUF by urllib3.
+CLIENTS: dict[str, Callable[[str], object]] = {
+    "requests": lambda url: requests.Session().post(url, timeout=30).content,
+    "sigstore": Issuer,
+    "urllib3": lambda url: urllib3.request("GET", url).data,
+    "tuf": lambda url: Urllib3Fetcher().download_bytes(url, UNPACKED),
+}
+
+
+@pytest.mark.parametrize("coding", BOMBS)
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_packed_answer_is_not_asked_for_and_not_unpacked(client: str, coding: str) -> None:
+    def answer(it: Asked) -> None:
+        it.answer(BOMBS[coding], f"Content-Encoding: {coding}")
+        it.hang_up()
+
+    with Server() as server:
+        server.routes = dict.fromkeys(("/", "/.well-known/openid-configuration"), answer)
+        tracemalloc.start()
+        try:
+            said = CLIENTS[client](f"{server.origin}/")
+        except Exception as error:  # noqa: BLE001 - whatever the library says of an answer that is not JSON
+            said = error
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert [headers["accept-encoding"] for _, headers in server.asked] == ["identity"]
+    assert peak < UNPACKED // 8
+    assert said == BOMBS[coding] or isinstance(said, Exception)
 
 
 def test_a_library_that_ships_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

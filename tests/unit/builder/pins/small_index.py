@@ -44,4 +44,9 @@ def deb(files: dict[str, bytes], *, compression: str = "xz") -> bytes:
             member = tarfile.TarInfo(name)
             member.size, member.mode = len(data), 0o755
             tar.addfile(member, io.BytesIO(data))
-    return ar(debian_binary=b"2.0\n", control_tar_xz=b"odd", **{f"data_tar_{compression}": buffer.getvalue()})
+    return deb_of(compression, buffer.getvalue())
+
+
+def deb_of(compression: str, archive: bytes) -> bytes:
+    """A .deb (deb(5)) whose files are in this packed archive."""
+    return ar(**{"debian-binary": b"2.0\n", "control_tar_xz": b"odd", f"data_tar_{compression}": archive})

@@ -10,10 +10,11 @@ import pytest
 
 from mvmnix.builder.fetch.registries import FILES, Command, Failure, FailureKind
 from mvmnix.builder.fetch.routes import ToConfigured
+from mvmnix.builder.pins.locks import DebianLock, DebianPin, Seed
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.model import Digest, HashMode, Source
+from mvmnix.model import Digest, Source
 from mvmnix.nar import nar_hash
 from mvmnix.private_dirs import Directory
 from mvmnix.sandbox.helper import SH
@@ -204,13 +205,13 @@ def test_what_no_registry_answers_for_is_refused_before_anything_runs(store: Sto
     assert runs(folder) == 0
 
 
-def seed_and_package(folder: Path, seed: bytes = b"\x7fELF") -> tuple[Source, Source]:
-    data = deb({"usr/bin/busybox": b"\x7fELF"})
-    (folder / "busybox_1").write_bytes(data)
-    package = source("busybox_1", data)
-    return Source(
-        package.uri + "#usr/bin/busybox", "busybox", nar_hash(seed_nar("usr/bin/busybox", seed))[0], HashMode.NAR
-    ), package
+def lock_of(folder: Path, seed: bytes = b"\x7fELF") -> DebianLock:
+    """A lock of one package, which the folder serves."""
+    data = deb({"./usr/bin/busybox": b"\x7fELF"})
+    pin = DebianPin("busybox", "1", "amd64", "pool/busybox_1.deb", len(data), Digest.of(data), ())
+    (folder / pin.source.name).write_bytes(data)
+    nar, _ = nar_hash(seed_nar("usr/bin/busybox", seed))
+    return DebianLock("trixie", "amd64", Seed("busybox", "usr/bin/busybox", nar), {}, {"busybox": pin})
 
 
 @pytest.mark.parametrize(
@@ -240,35 +241,51 @@ def test_a_child_works_in_an_empty_directory_of_its_own(store: Store, folder: Pa
 
 
 def test_the_seed_is_taken_from_its_package(store: Store, folder: Path) -> None:
-    seed, package = seed_and_package(folder)
-    fetch_sources([seed, package], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
-    assert store.read(seed.digest, limit=1000).startswith(b"\x0d\0\0\0\0\0\0\0nix-archive-1")
+    lock = lock_of(folder)
+    registry = FolderRegistry((FolderMirror(folder),))
+    fetch_sources([lock.seed_source], store, Recorder(), locks=[lock], registries=[registry])
+    assert store.read(lock.seed.nar, limit=1000).startswith(b"\x0d\0\0\0\0\0\0\0nix-archive-1")
 
 
 def test_a_seed_with_other_bytes_is_refused(store: Store, folder: Path) -> None:
-    seed, package = seed_and_package(folder, seed=b"another")
+    lock = lock_of(folder, seed=b"another")
     with pytest.raises(RefusedError) as refusal:
-        fetch_sources([seed, package], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
+        fetch_sources(
+            lock.sources(), store, Recorder(), locks=[lock], registries=[FolderRegistry((FolderMirror(folder),))]
+        )
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
-    assert not store.has(seed.digest)
+    assert not store.has(lock.seed.nar)
 
 
-def test_a_seed_without_its_package_is_refused(store: Store, folder: Path) -> None:
-    seed, _ = seed_and_package(folder)
+@pytest.mark.parametrize("change", ["digest", "package", "path", "name"])
+def test_a_seed_of_no_lock_is_refused_before_anything_is_unpacked(store: Store, folder: Path, change: str) -> None:
+    """Its package may be there and be named beside it: three fixed outputs of a flake."""
+    lock = lock_of(folder)
+    package, seed = lock.sources()
+    store.put((folder / package.name).read_bytes(), package.digest)
+    uri, _, path = seed.uri.partition("#")
+    foreign = {
+        "digest": dataclasses.replace(seed, digest=Digest.of(b"x")),
+        "package": dataclasses.replace(seed, uri=f"{uri}.deb#{path}"),
+        "path": dataclasses.replace(seed, uri=f"{uri}#bin/sh"),
+        "name": dataclasses.replace(seed, name="sh"),
+    }[change]
+    others = [package, dataclasses.replace(package, uri=foreign.uri.partition("#")[0])]
     with pytest.raises(RefusedError) as refusal:
-        fetch_sources([seed], store, Recorder(), registries=[FolderRegistry((FolderMirror(folder),))])
+        fetch_sources([*others, foreign], store, Recorder(), locks=[lock])
     assert refusal.value.codes == (ReasonCode.SOURCE_UNKNOWN,)
 
 
 def test_a_kept_package_that_was_changed_is_refused_when_the_seed_is_taken(
     store: Store, folder: Path, tmp_path: Path
 ) -> None:
-    seed, package = seed_and_package(folder)
+    lock = lock_of(folder)
+    package, seed = lock.sources()
     registry = FolderRegistry((FolderMirror(folder),))
     fetch_sources([package], store, Recorder(), registries=[registry])
     (tmp_path / "sources" / package.digest.hex).write_bytes(b"!<arch>\n")
     with pytest.raises(RefusedError) as refusal:
-        fetch_sources([seed, package], store, Recorder(), registries=[registry])
+        fetch_sources([seed, package], store, Recorder(), locks=[lock], registries=[registry])
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
-    fetch_sources([seed, package], store, Recorder(), registries=[registry])
+    fetch_sources([seed, package], store, Recorder(), locks=[lock], registries=[registry])
     assert store.has(seed.digest)

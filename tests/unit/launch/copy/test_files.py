@@ -5,8 +5,11 @@ import os
 import socket
 import stat
 import tarfile
-from collections.abc import Iterable
+import tracemalloc
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
+from typing import IO, cast, override
 
 import pytest
 
@@ -253,6 +256,64 @@ def test_a_tar_stream_in_which_something_is_left_out(tmp_path: Path) -> None:
 def test_what_is_no_tar_stream() -> None:
     with pytest.raises(UsageError, match="not a tar stream"):
         list(tarball.chunks(io.BytesIO(b"x" * 10240), Pack(CopyLimits(), leaves_out=False)))
+
+
+def repeated(first: bytes, block: bytes, count: int) -> Iterator[bytes]:
+    yield first
+    yield from (block for _ in range(count))
+
+
+class Stream(io.BufferedIOBase):
+    """These bytes, as they are read."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+
+    @override
+    def read(self, size: int | None = -1, /) -> bytes:
+        return b"".join(islice(self._blocks, (size or 0) // tarfile.BLOCKSIZE))
+
+
+def header(kind: bytes, size: int = 0) -> bytes:
+    entry = tarfile.TarInfo("x")
+    entry.type, entry.size = kind, size
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def sparse() -> bytes:
+    """A header of a sparse file whose map goes on behind it (GNU tar manual, "Basic Tar Format": oldgnu_header)."""
+    block = bytearray(header(tarfile.GNUTYPE_SPARSE))
+    block[482], block[148:156] = 1, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+#: Blocks that would fill memory: a name, a pax record, a map, and entries that are all left out.
+MANY = 1 << 16
+FLOODS = {
+    "a long name": (header(tarfile.GNUTYPE_LONGNAME, MANY * 512), b"a" * 512),
+    "a pax header": (header(tarfile.XHDTYPE, MANY * 512), b"a" * 512),
+    "a sparse file's map": (sparse(), (b"%011o\0%011o\0" % (1, 1) * 21 + b"\1").ljust(512, b"\0")),
+    "links": (header(tarfile.SYMTYPE), header(tarfile.SYMTYPE)),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+def test_headers_of_a_tar_stream_fill_no_memory(flood: str) -> None:
+    pack = Pack(CopyLimits(records=1000), leaves_out=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RefusedError) as caught:
+            list(tarball.chunks(cast("IO[bytes]", Stream(repeated(*FLOODS[flood], MANY))), pack))
+        assert tracemalloc.get_traced_memory()[1] < MANY * 512 // 8
+    finally:
+        tracemalloc.stop()
+    assert caught.value.codes == (ReasonCode.COPY_REFUSED,)
+
+
+def test_a_map_that_breaks_off_is_no_tar_stream() -> None:
+    with pytest.raises(UsageError, match="not a tar stream"):
+        list(tarball.chunks(io.BytesIO(sparse()), Pack(CopyLimits(), leaves_out=False)))
 
 
 def test_a_special_file_on_its_way_into_a_tar_stream() -> None:
