@@ -7,6 +7,7 @@ import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Self
 
 from mvmnix import file_lock
@@ -45,9 +46,9 @@ class Directory:
         """Open a directory by its absolute path; what is missing of it is made first, with mode 0700."""
         return cls(walk(path, make_component), path)
 
-    def child(self, name: str) -> "Directory":
-        """The directory of that name in this one, made with mode 0700 if it is missing."""
-        return self._child(name, make_component)
+    def child(self, name: str, mode: int = 0o700) -> "Directory":
+        """The directory of that name in this one, made with that mode if it is missing."""
+        return self._child(name, partial(make_component, mode=mode))
 
     def existing(self, name: str) -> "Directory":
         """The directory of that name in this one. Raises FileNotFoundError when it is missing."""

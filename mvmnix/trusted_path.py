@@ -69,13 +69,13 @@ def open_component(name: str, path: str, parent: int, flags: int) -> int:
         raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint) from error
 
 
-def make_component(name: str, path: str, parent: int, flags: int) -> int:
+def make_component(name: str, path: str, parent: int, flags: int, mode: int = 0o700) -> int:
     """As `open_component`, but make what is missing; durable before anything is put into it."""
     try:
         return open_component(name, path, parent, flags)
     except FileNotFoundError:
         try:
-            os.mkdir(name, 0o700, dir_fd=parent)
+            os.mkdir(name, mode, dir_fd=parent)
         except FileExistsError:  # another process of ours was faster
             pass
         except PermissionError:

@@ -7,35 +7,19 @@ back from one is signed by the log's key, or it is none.
 
 import os
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from mvmnix.audit.git_branch import GitBranch
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
-from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, Completed, ProcessError, environment, run
-from mvmnix.sandbox import GIT, locate
+from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, run
 
-#: How the one file in the tree of a git anchor is called.
-_FILE: Final = "checkpoint"
 #: How often a commit is made anew because another process of ours was faster.
 _TRIES: Final = 8
-#: Neither hooks nor a user's configuration takes part; the author is no person.
-_OPTIONS: Final = (
-    *("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false"),
-    *("-c", "user.name=mvm", "-c", "user.email=mvm@localhost"),
-)
-#: And nothing is fetched: a repository's configuration says by which program, and objects that are missing would be
-#: (partial clone). git before 2.45 doesn't know the first of the two; the second is a list of protocols, of none.
-_GIT_ENVIRONMENT: Final[Mapping[str, str]] = {
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_NO_LAZY_FETCH": "1",
-    "GIT_ALLOW_PROTOCOL": "",
-}
 
 
 class Anchor(Protocol):
@@ -151,63 +135,22 @@ class GitAnchor:
 
     def take(self, checkpoint: Checkpoint, key: NoteKey) -> None:
         """Commit it on top of the branch, unless that has a later one."""
+        branch = self._open()
         for _ in range(_TRIES):
-            parent = self._tip()
-            if parent and _is_later(self._note(parent), checkpoint, key):
+            tip = branch.read()
+            if tip.commit and _is_later(tip.content, checkpoint, key):
                 return
-            blob = self._git("hash-object", "-w", "--stdin", input_=checkpoint.note)
-            tree = self._git("mktree", input_=f"100644 blob {blob}\t{_FILE}\n".encode())
-            line = ("-p", parent) if parent else ()
-            commit = self._git(
-                "commit-tree", tree, *line, "-m", f"{counted(checkpoint.size, 'record')} of {checkpoint.origin}"
-            )
-            try:
-                self._git("update-ref", self._ref, commit, parent or "0" * len(commit))
-            except ProcessError:
-                if self._tip() == parent:
-                    raise
-            else:
+            if branch.add(tip, checkpoint.note, f"{counted(checkpoint.size, 'record')} of {checkpoint.origin}"):
                 return
         raise MvmnixError(f"the branch {self.branch} of {self.repository} moves all the time", hint="look who commits")
 
     def latest(self) -> bytes | None:
         """The checkpoint of the branch's last commit."""
-        tip = self._tip()
-        return self._note(tip) if tip else None
+        tip = self._open().read()
+        return tip.content if tip.commit else None
 
-    @property
-    def _ref(self) -> str:
-        return f"refs/heads/{self.branch}"
-
-    def _tip(self) -> str:
-        """The last commit; an empty string before the first."""
-        done = self._run("rev-parse", "--verify", "--quiet", self._ref, check=False)
-        if done.status not in {0, 1}:
-            raise ProcessError(done, hint=self._hint)
-        return done.stdout.decode().strip()
-
-    def _note(self, commit: str) -> bytes:
-        """Each object on the way is asked for its size first: who writes to the repository may keep any there."""
-        blob = f"{commit}:{_FILE}"
-        for each in (commit, f"{commit}^{{tree}}", blob):
-            size = self._git("cat-file", "-s", each)
-            if int(size) > MAX_NOTE:
-                raise MvmnixError(f"{self.where} keeps no checkpoint, but {size} bytes in {each}", hint=self._hint)
-        return self._run("cat-file", "blob", blob).stdout
-
-    def _git(self, *words: str, input_: bytes = b"") -> str:
-        return self._run(*words, input_=input_).stdout.decode().strip()
-
-    def _run(self, *words: str, input_: bytes = b"", check: bool = True) -> Completed:
-        argv = (locate(GIT), *_OPTIONS, f"--git-dir={self.repository}", *words)
-        env = environment(extra=_GIT_ENVIRONMENT)
-        late = f"see what holds {self.repository}, or raise `seconds` of the anchor {self.name}"
-        hints = {Cause.LATE: late, Cause.MISSING: GIT.hint}
-        return run(argv, env=env, input_=input_, timeout=self.seconds, check=check, hint=self._hint, hints=hints)
-
-    @property
-    def _hint(self) -> str:
-        return f"look at the repository of the anchor {self.name}: git --git-dir={shlex.quote(self.repository)} fsck"
+    def _open(self) -> GitBranch:
+        return GitBranch(self.repository, self.branch, "checkpoint", self.seconds, MAX_NOTE)
 
 
 def _read(directory: Directory, name: str) -> bytes | None:

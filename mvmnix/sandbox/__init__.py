@@ -13,5 +13,5 @@ __getattr__, __dir__, __all__ = face(
         "subordinate_ids": "SubordinateIds",
         "uid_pool": "Lease UidPool",
     },
-    modules=["bubblewrap", "landlock", "pools", "seccomp", "trusted_executables"],
+    modules=["bubblewrap", "git", "landlock", "pools", "seccomp", "trusted_executables"],
 )

@@ -1,4 +1,4 @@
-from mvmnix.sandbox import bubblewrap, landlock, pools, seccomp, trusted_executables
+from mvmnix.sandbox import bubblewrap, git, landlock, pools, seccomp, trusted_executables
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP, NOBODY
 from mvmnix.sandbox.child import Pipe
 from mvmnix.sandbox.helper import Sandbox
@@ -22,6 +22,7 @@ __all__ = [
     "UidPool",
     "bubblewrap",
     "check_program",
+    "git",
     "landlock",
     "locate",
     "pools",

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix.privileges import NamespaceEntry, client
+from mvmnix.store import memfd
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """bubblewrap's words that bind files, the descriptors that they name, and how the child becomes another user."""
+    """bubblewrap's words that bind files, the descriptors that it inherits, and how the child becomes another user."""
 
     words: tuple[str, ...]
     descriptors: tuple[int, ...]
@@ -25,20 +26,23 @@ class Bound:
 
 
 @contextmanager
-def bound(files: Mapping[str, Path | int], reader: int | None) -> Iterator[Bound]:
-    """Have bubblewrap show files and directories, each at its path inside, read-only.
+def bound(files: Mapping[str, Path | int | bytes], reader: int | None) -> Iterator[Bound]:
+    """Have bubblewrap show files and directories, each at its path inside, read-only; of bytes it makes a file.
 
     `reader` is the uid and gid of the pool that it runs with; None where it runs as the caller. Raises OSError.
     """
     with ExitStack() as stack:
         held: dict[str, int] = {}
-        for inside, path in files.items():
-            held[inside] = os.dup(path) if isinstance(path, int) else os.open(path, os.O_PATH | os.O_CLOEXEC)
-            stack.callback(os.close, held[inside])
+        contents: dict[str, int] = {}
+        for inside, given in files.items():
+            where = contents if isinstance(given, bytes) else held
+            where[inside] = _descriptor(given)
+            stack.callback(os.close, where[inside])
+        made = tuple(word for inside, fd in contents.items() for word in ("--ro-bind-data", str(fd), inside))
         rights = client.current()
         if reader is None or rights is None:
-            words = (("--ro-bind-fd", str(fd), inside) for inside, fd in held.items())
-            yield Bound(tuple(word for three in words for word in three), tuple(held.values()), None)
+            shown = tuple(word for inside, fd in held.items() for word in ("--ro-bind-fd", str(fd), inside))
+            yield Bound((*shown, *made), (*held.values(), *contents.values()), None)
             return
         trees: list[int] = []
         stack.callback(lambda: deque(map(os.close, trees)))
@@ -46,5 +50,14 @@ def bound(files: Mapping[str, Path | int], reader: int | None) -> Iterator[Bound
         namespace = rights.namespace_of(reader)
         stack.callback(os.close, namespace)
         entry = NamespaceEntry(namespace, reader, tuple(trees))
-        words = (("--ro-bind", source, inside) for source, inside in zip(entry.paths, held, strict=True))
-        yield Bound(tuple(word for three in words for word in three), (), entry)
+        shown = tuple(
+            word for source, inside in zip(entry.paths, held, strict=True) for word in ("--ro-bind", source, inside)
+        )
+        yield Bound((*shown, *made), tuple(contents.values()), entry)
+
+
+def _descriptor(given: Path | int | bytes) -> int:
+    """A new descriptor of it, for bubblewrap to bind or, of bytes, to read."""
+    if isinstance(given, bytes):
+        return memfd(given, name="mvmnix-file")
+    return os.dup(given) if isinstance(given, int) else os.open(given, os.O_PATH | os.O_CLOEXEC)

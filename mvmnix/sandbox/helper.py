@@ -54,9 +54,11 @@ class Sandbox:
     """What one run of a helper is given besides the system.
 
     `files` are files and directories of the host by their path inside, read-only: a path, or a descriptor (O_PATH will
-    do) of what was looked at already. As root they are readable inside as they are for their owner.
+    do) of what was looked at already. As root they are readable inside as they are for their owner. Of bytes a file is
+    made, which counts for no bound of `bounds`.
 
-    `environment` is the helper's besides PATH, HOME, TMPDIR and LC_ALL. It is on no command line, so it may be secret.
+    `environment` is the helper's besides PATH, HOME, TMPDIR, LC_ALL and git's settings (git.py). It is on no command
+    line, so it may be secret.
 
     Network: there is a loopback device, up, and nothing else. `gateway` is a listening unix socket of the caller's that
     speaks SOCKS 5 (RFC 1928), whose file others may write to (its directory is closed to them); curl and git connect to
@@ -69,7 +71,7 @@ class Sandbox:
     end of a pipe, whose hang-up does.
     """
 
-    files: Mapping[str, Path | int] = field(default_factory=dict)
+    files: Mapping[str, Path | int | bytes] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     gateway: Path | None = None
     descriptors: tuple[int, ...] = ()

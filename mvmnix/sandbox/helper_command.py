@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from mvmnix import process
-from mvmnix.sandbox import bubblewrap, landlock
+from mvmnix.sandbox import bubblewrap, git, landlock
 from mvmnix.sandbox.child import GATE
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
@@ -34,8 +34,8 @@ _LIMITS: Final = (
     '{ ulimit -u "$4" || ulimit -p "$4"; } 2>/dev/null || exit 125\n'
     "shift 4\n"
 )
-#: What all helpers have in their environment.
-_ENVIRONMENT: Final = {"PATH": process.PATH, "HOME": HOME, "TMPDIR": TEMPORARY, "LC_ALL": "C"}
+#: What all helpers have in their environment: whichever of them starts git, git's settings are mvm's.
+_ENVIRONMENT: Final = {"PATH": process.PATH, "HOME": HOME, "TMPDIR": TEMPORARY, "LC_ALL": "C"} | git.environment()
 #: What the kernel tells of keys and memory that aren't a helper's (proc(5)).
 _HIDDEN: Final = ("/proc/keys", "/proc/key-users", "/proc/kcore", "/proc/timer_list")
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
@@ -88,7 +88,7 @@ class Command:
     """What one helper is given: its files by their path inside, its bounds."""
 
     programs: Programs
-    files: Mapping[str, Path | int]
+    files: Mapping[str, Path | int | bytes]
     bounds: Bounds
 
     def words(self, binds: tuple[str, ...], filter_: int) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ class Command:
 
     def _rules(self) -> dict[str, str]:
         """By path, what Landlock lets it do there."""
-        files = {str(path): path for path in _mounted()} | dict(self.files)
+        files: dict[str, Path | int | bytes] = {str(path): path for path in _mounted()} | dict(self.files)
         shown = {inside: landlock.SHOWN if _is_directory(path) else landlock.EXECUTE for inside, path in files.items()}
         devices = {f"/dev/{name}": landlock.WRITE for name in _DEVICES}
         return {"/": landlock.LIST_ONLY, **shown, **devices, "/proc": landlock.LIST, WORK: landlock.own()}
@@ -148,8 +148,8 @@ def environment(own: Mapping[str, str], *, gateway: bool) -> dict[str, str]:
     return _ENVIRONMENT | proxy | dict(own)
 
 
-def _is_directory(path: Path | int) -> bool:
-    return stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - or a descriptor
+def _is_directory(path: Path | int | bytes) -> bool:
+    return not isinstance(path, bytes) and stat.S_ISDIR(os.stat(path).st_mode)  # noqa: PTH116 - or a descriptor
 
 
 def _system_mounts() -> tuple[str, ...]:

@@ -457,7 +457,7 @@ NETWORKED: Final = plain(networked)
 #: By the places of docs/children.md that are run in it.
 ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
-    ("mvmnix/audit/anchors.py:GitAnchor._run",): git_anchor,
+    ("mvmnix/audit/git_branch.py:GitBranch.read",): git_anchor,
     ("mvmnix/audit/anchors.py:CommandAnchor.take",): plain(command_anchor),
     ("mvmnix/sandbox/helper.py:_Run._to_the_end",): plain(sandboxed),
     ("mvmnix/builder/fetch/unpack.py:unpacked_archive", "mvmnix/builder/fetch/unpack.py:fetchzip"): archived,

@@ -13,11 +13,11 @@ from types import ModuleType
 
 import pytest
 
-from mvmnix.builder import helpers
+from mvmnix.builder.fetch.unpack import NIX
 from mvmnix.errors import MvmnixError
 from mvmnix.privileges import idmap
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import bubblewrap, helper, helper_command, landlock
+from mvmnix.sandbox import bubblewrap, git, helper, helper_command, landlock
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.fakes import Repository
@@ -181,7 +181,7 @@ def test_nothing_of_a_users_git_is_applied(home: Path, tmp_path: Path) -> None:
     evil.write_text("#!/bin/sh\necho hooked >/work/hooked\n")
     evil.chmod(0o755)
     subprocess.run(["git", "config", "--global", "--get", "filter.x.required"], check=True, env=os.environ)
-    sandbox = Sandbox({"/repository": repository.path}, helpers.git())
+    sandbox = Sandbox({"/repository": repository.path})
     config = said(sandbox, "git config --list --show-origin; git config --get-urlmatch url https://a.test/ || true")
     assert "insteadof" not in config.lower()
     assert str(home) not in config
@@ -199,7 +199,7 @@ def test_nothing_of_a_users_git_is_applied(home: Path, tmp_path: Path) -> None:
 def test_git_speaks_http_alone(tmp_path: Path, url: str) -> None:
     repository = Repository.make(tmp_path / "repository")
     with pytest.raises(ProcessError, match="not allowed"):
-        Sandbox({"/repository": repository.path}, helpers.git()).run(program("git"), "clone", "--", url, "there")
+        Sandbox({"/repository": repository.path}).run(program("git"), "clone", "--", url, "there")
 
 
 def test_a_secret_setting_stands_on_no_command_line(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_secret_setting_stands_on_no_command_line(tmp_path: Path) -> None:
     watcher.start()
     try:
         key = "http.https://h.test/.extraHeader"
-        sandbox = Sandbox(environment=helpers.git({key: "Authorization: the-secret"}))
+        sandbox = Sandbox(environment=git.environment({key: "Authorization: the-secret"}))
         assert said(sandbox, 'sleep 0.3; git config "$1"', key) == "Authorization: the-secret"
     finally:
         done.set()
@@ -228,7 +228,7 @@ def test_a_secret_setting_stands_on_no_command_line(tmp_path: Path) -> None:
 
 
 def test_nix_has_a_store_and_configuration_of_its_own(home: Path) -> None:
-    shown = said(Sandbox(environment=helpers.NIX), "nix config show")
+    shown = said(Sandbox(environment=NIX), "nix config show")
     assert "evil.test" not in shown
     assert "\nsubstitute = false" in shown
     assert "\nflake-registry = \n" in shown

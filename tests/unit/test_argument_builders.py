@@ -9,6 +9,7 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -20,7 +21,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvmnix import config, process
-from mvmnix.audit import anchors
 from mvmnix.audit.anchors import GitAnchor
 from mvmnix.builder.fetch import downloads
 from mvmnix.builder.fetch.allowlist import Allowlist, Url
@@ -200,57 +200,46 @@ def test_what_a_user_names_is_a_directory_and_an_attribute(text: str) -> None:
     assert built is None or nix_commands.evaluate(URL, built[0])[-1] == wanted
 
 
-def captured(monkeypatch: pytest.MonkeyPatch, module: object, said: bytes = b"") -> list[tuple[Sequence[str], Any]]:
-    """What a module runs from now on, instead of running it."""
-    calls: list[tuple[Sequence[str], Any]] = []
-
-    def run(argv: Sequence[str], **options: Any) -> Completed:
-        calls.append((tuple(argv), options))
-        return Completed(tuple(argv), 0, said, b"")
-
-    monkeypatch.setattr(module, "run", run)
-    return calls
-
-
 @given(TEXTS)
 def test_the_reader_of_repositories(text: str) -> None:
     """The directory goes in as a descriptor. What a linked work tree is called is in a variable, below ours."""
-    common = Path("/somewhere/.git")
-    found = Found(Path("/somewhere"), common / f"worktrees/{text}", common, {})
-    assert found.environment.keys() == {"GIT_DIR", "GIT_WORK_TREE"}
-    assert found.environment["GIT_DIR"].startswith("/repository/git/worktrees")
+    found = Found(Path("/somewhere"), f"/repository/git/worktrees/{text}", "0", {})
+    usual = Found(Path("/somewhere"), "/repository/git", "0", {})
+    changed = {name for name, value in found.environment.items() if value != usual.environment[name]}
+    assert changed <= {"GIT_DIR"}
     assert found.environment["GIT_WORK_TREE"] == "/repository/tree"
     assert objects.CONVERSATION == ("cat-file", "--batch-command", "--buffer")
 
 
-def test_the_anchor_in_a_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What config.toml names; it is the user's, and is held to be one repository and one branch all the same."""
-    calls = captured(monkeypatch, anchors, b"0" * 40)
+def test_the_anchor_in_a_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A branch of config.toml: the user's, and held to be one branch all the same. The repository isn't an argument."""
+    calls: list[tuple[str, ...]] = []
 
-    def anchor(repository: str = "/r", branch: str = "b") -> GitAnchor:
+    def script(_: Sandbox, *words: str) -> Completed:
+        calls.append(words)
+        return Completed((), 0, b"", b"")
+
+    monkeypatch.setattr(Sandbox, "script", script)
+    subprocess.run(["git", "init", "-q", "--bare", str(tmp_path / "r.git")], check=True)
+
+    def read(branch: str) -> Sequence[str]:
         text = f"""version = 1
 [[anchors]]
 name = "w"
 required = false
-git = {json.dumps(repository)}
+git = {json.dumps(str(tmp_path / "r.git"))}
 branch = {json.dumps(branch)}
 """
         (rule,) = config.parse(text.encode()).anchors
-        return GitAnchor(rule.name, rule.required, rule.git, rule.branch, 1)
+        GitAnchor(rule.name, rule.required, rule.git, rule.branch, 1).latest()
+        return calls[-1]
 
     @given(TEXTS)
     def configured(text: str) -> None:
-        for make in (lambda it: anchor(repository=f"/{it}"), lambda it: anchor(branch=it)):
-
-            def build(it: str, make: Callable[[str], GitAnchor] = make) -> Sequence[str]:
-                make(it)._tip()
-                return calls[-1][0]
-
-            built, usual = refused(build, text), build(HARMLESS)
-            if built is not None:
-                changed = [one for one, other in zip(built, usual, strict=True) if one != other]
-                assert all(re.match(r"refs/heads/\w|--git-dir=/", word) for word in changed)
-                assert len(changed) <= 1
+        built, usual = refused(read, text), read(HARMLESS)
+        if built is not None:
+            assert (built[0], built[2]) == (usual[0], usual[2])
+            assert all(re.fullmatch(r"refs/heads/[\w/-]+", word) for word in (built[1], *built[3:]))
 
     configured()
 

@@ -24,8 +24,8 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.config:AnchorRule",
         ("tests/unit/test_process.py::test_an_argument_is_one_argument_or_refused",),
     ),
-    "mvmnix/audit/anchors.py:GitAnchor._run": (
-        "mvmnix.audit.anchors:GitAnchor",
+    "mvmnix/audit/git_branch.py:GitBranch.read": (
+        "mvmnix.audit.git_branch:GitBranch",
         (f"{BUILDERS}::test_the_anchor_in_a_repository",),
     ),
     "mvmnix/builder/fetch/unpack.py:unpacked_archive": None,

@@ -16,20 +16,38 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Final
 
 from mvmnix import process, strict
 from mvmnix.arguments import Commit, GitRef
-from mvmnix.builder import helpers
 from mvmnix.builder.fetch.allowlist import Url
 from mvmnix.builder.fetch.routes import ToOrigin
 from mvmnix.builder.fetch.socks_proxy import Gateway, listening_at
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError, ReasonCode, clipped, refuse
 from mvmnix.model import Digest, StorePath
-from mvmnix.sandbox import WORK, Bounds, Sandbox
+from mvmnix.sandbox import WORK, Bounds, Sandbox, git
 from mvmnix.store import chunks
 
+#: nix.conf(5): a store of the sandbox's own, no substituter, no registry, no configuration of a user or the system.
+NIX: Final = MappingProxyType(
+    {
+        "NIX_CONF_DIR": f"{WORK}/none",
+        "NIX_USER_CONF_FILES": "",
+        "NIX_CONFIG": "\n".join(
+            (
+                "experimental-features = nix-command flakes",
+                "build-users-group =",
+                "substitute = false",
+                "flake-registry =",
+                "use-registries = false",
+                "accept-flake-config = false",
+                f"store = {WORK}/store",
+            )
+        ),
+    }
+)
 _ARCHIVE: Final = "/archive"
 _CERTIFICATES: Final = "/certificates"
 #: A line of Nix's or git's answer is no longer, in bytes.
@@ -115,7 +133,7 @@ class Unpacked:
 @contextmanager
 def unpacked_archive(uri: str, archive: Path, bounds: Bounds) -> Iterator[Unpacked]:
     """The tree in a file that Nix can unpack. Raises RefusedError [source-unusable]."""
-    sandbox = Sandbox({_ARCHIVE: archive}, {**helpers.git(), **helpers.NIX}, bounds=bounds)
+    sandbox = Sandbox({_ARCHIVE: archive}, NIX, bounds=bounds)
     with tempfile.TemporaryFile(prefix="mvmnix-tree-") as output:
         try:
             with _ONE:
@@ -133,7 +151,7 @@ def fetchzip(archive: Path, bounds: Bounds) -> Iterator[IO[bytes]]:
     """
     with tempfile.TemporaryFile(prefix="mvmnix-unpack-") as nar:
         with _ONE:
-            Sandbox({_ARCHIVE: archive}, helpers.NIX, bounds=bounds).script(_FETCHZIP, output=nar)
+            Sandbox({_ARCHIVE: archive}, NIX, bounds=bounds).script(_FETCHZIP, output=nar)
         nar.seek(0)
         yield nar
 
@@ -170,7 +188,7 @@ def unpacked_commit(uri: str, wanted: Checkout, bounds: Bounds) -> Iterator[Unpa
         path = Path(directory, "socket")
         with Gateway(listening_at(path), ToOrigin(wanted.url), bounds.output) as gateway:
             files = {_CERTIFICATES: Path(wanted.certificates)} if wanted.certificates else {}
-            environment = {**helpers.git(_git(wanted)), **helpers.NIX}
+            environment = {**git.environment(_git(wanted)), **NIX}
             sandbox = Sandbox(files, environment, path, bounds=bounds)
             where = "all" if wanted.everywhere else ""
             try:

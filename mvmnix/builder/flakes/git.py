@@ -1,15 +1,13 @@
 """Asks git, in the sandbox, about a repository of the user's: its commit, its changes, its tree; nothing is written.
 
-A repository is as hostile as the flake in it: its configuration names programs, and its objects are read by their hash
-alone (objects.py). So whatever could be run is switched off, and git works where nothing can be reached.
+A repository is as hostile as the flake in it: its configuration names programs, so git doesn't get it (repository.py),
+and its objects are read by their hash alone (objects.py). git works where nothing can be reached.
 """
 
-import os
 from pathlib import Path
 from typing import Final
 
 from mvmnix import nar, process
-from mvmnix.builder import helpers
 from mvmnix.builder.flakes import objects
 from mvmnix.builder.flakes.repository import Found, copy_of, found
 from mvmnix.child_causes import Cause
@@ -19,32 +17,20 @@ from mvmnix.sandbox import GIT, Bounds, Sandbox, locate
 _MIB: Final = 1 << 20
 #: git maps packs, and takes objects apart in memory; a repository that needs more is refused.
 _BOUNDS: Final = Bounds(seconds=300, room=256 * _MIB, memory=2048 * _MIB, output=64 * _MIB)
-#: Files have other owners in the sandbox than the index says (core.checkStat); packs are mapped in portions.
-_CONFIG: Final = {"core.checkStat": "minimal", "core.packedGitWindowSize": "32m", "core.packedGitLimit": "256m"}
-_WORK_TREE: Final = r"""
-cd "$GIT_WORK_TREE"
-git config --null --get core.worktree || printf '\0'
-"""
-#: Prints core.worktree with a NUL behind it, and what HEAD is: name, type, size.
-_LOOK: Final = rf"""{_WORK_TREE}
-printf 'HEAD\n' | git cat-file --batch-check
-"""
-#: Filters of the repository (gitattributes(5)) are set to none: their names can't hold a line end, but all else.
+#: Prints what HEAD is: name, type, size.
+_LOOK: Final = "printf 'HEAD\\n' | git cat-file --batch-check"
+#: The index has its own time again, for git compares the contents of files that are as new.
 _CHANGES: Final = r"""
 cd "$GIT_WORK_TREE"
-IFS='
-'
-set -f
-for name in $(git config --name-only --get-regexp '^filter\..*\.(clean|smudge|process|required)$' || :); do
-  case $name in
-    *.required) set -- "$@" "--config-env=$name=FALSE" ;;
-    *) set -- "$@" "--config-env=$name=NOTHING" ;;
-  esac
-done
-exec git "$@" status --porcelain=v1 -z --no-renames --untracked-files=no --ignore-submodules=dirty
+if [ -e "$GIT_DIR/index" ]; then
+  cp "$GIT_DIR/index" "$TMPDIR/index"
+  touch -d "@$INDEX_TIME" "$TMPDIR/index"
+  export GIT_INDEX_FILE="$TMPDIR/index"
+fi
+exec git status --porcelain=v1 -z --no-renames --untracked-files=no --ignore-submodules=dirty
 """
-_VALUES: Final = {"FALSE": "false", "NOTHING": ""}
-_LIST: Final = rf"""{_WORK_TREE}
+_LIST: Final = r"""
+cd "$GIT_WORK_TREE"
 exec git ls-files --cached -z
 """
 #: What no component of a tracked path is, in small letters (git: read-cache.c, verify_path).
@@ -63,9 +49,8 @@ class WorkTree:
     def __init__(self, where: Path) -> None:
         self._where = where
         with found(where) as repository:
-            elsewhere, _, head = _said(repository, where, _LOOK).partition(b"\0")
+            head = _said(repository, where, _LOOK)
         self.top = repository.top
-        _must_be_at(repository, elsewhere, where)
         self.commit = self._committed(head)
 
     def changes(self) -> tuple[str, ...]:
@@ -117,8 +102,7 @@ def tracked(where: Path) -> tuple[Path, tuple[bytes, ...]]:
     elsewhere or into a repository: git itself looks at a path when it is added, and takes an index as it is.
     """
     with found(where) as repository:
-        elsewhere, _, listed = _said(repository, where, _LIST).partition(b"\0")
-        _must_be_at(repository, elsewhere, where)
+        listed = _said(repository, where, _LIST)
     names = tuple(sorted({name for name in listed.split(b"\0") if name}))
     if (bad := next((name for name in names if _NO_FILES & {*name.lower().split(b"/")}), None)) is not None:
         why = f"its index lists {_text(bad)}, which is not a file of a work tree"
@@ -139,14 +123,7 @@ def _said(repository: Found, where: Path, script: str, *arguments: str) -> bytes
 
 def _sandbox(repository: Found) -> Sandbox:
     locate(GIT)  # or it says what to install
-    return Sandbox(repository.files, {**helpers.git(_CONFIG), **_VALUES, **repository.environment}, bounds=_BOUNDS)
-
-
-def _must_be_at(repository: Found, elsewhere: bytes, where: Path) -> None:
-    """Refuse a repository whose configuration says that its work tree is another directory (core.worktree)."""
-    if elsewhere and Path(os.path.realpath(repository.git_dir / os.fsdecode(elsewhere))) != repository.top:
-        why = f"its git configuration says that it is part of {_text(elsewhere)}"
-        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "unset core.worktree")
+    return Sandbox(repository.files, repository.environment, bounds=_BOUNDS)
 
 
 def _cause(error: process.ProcessError) -> str:

@@ -5,7 +5,6 @@ trees. So each object is hashed (git(1): gitformat-pack, "object names"), its si
 everything is counted.
 """
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import IO, Final
 
 from mvmnix import nar
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.sandbox import git
 
 #: Bounds on a tree: directories and files in it, levels, bytes of its directories together.
 MAX_ENTRIES: Final = 200_000
@@ -139,7 +139,7 @@ class ObjectReader:
             if size is None or size != sizes[oid]:
                 raise self._missing(kind, oid)
             data = self._exactly(size)
-            if self._exactly(1) != b"\n" or _name(kind, data, len(oid)) != oid:
+            if self._exactly(1) != b"\n" or git.object_name(kind, data, sha256=len(oid) == 64) != oid:
                 raise self._unsupported(f"the bytes of {kind} {oid} are others than its name says", "git fsck")
             found[oid] = data
         return found
@@ -209,12 +209,6 @@ class ObjectReader:
 
 def _is_directory(entry: _Entry) -> bool:
     return entry.mode & _TYPE == 0o40000
-
-
-def _name(kind: str, data: bytes, digits: int) -> str:
-    """An object's name: SHA-1, or SHA-256 in a repository of that format, over `<kind> <size>`, a NUL, the bytes."""
-    digest = hashlib.sha256 if digits == 64 else hashlib.sha1
-    return digest(b"%s %d\0" % (kind.encode(), len(data)) + data, usedforsecurity=False).hexdigest()
 
 
 def _text(entry: _Entry) -> str:

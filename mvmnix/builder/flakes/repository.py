@@ -1,43 +1,54 @@
-"""Finds the git repository around a directory of the user's, and judges it before git reads it; runs nothing.
+"""Finds the git repository around a directory of the user's, and chooses what git gets of it; runs nothing.
 
 1. The work tree is the nearest directory from there upwards that has a `.git`, on the same file system.
 2. A `.git` that is a file names a repository elsewhere. It is followed where that one is a linked work tree's which
    names this file (gitrepository-layout(5), `gitdir`), or a submodule's of a repository around it.
 3. Work tree, repository and what they share belong to the caller (git-config(1), `safe.directory`).
 4. All objects lie in it: what names others (`objects/info/alternates`) is refused.
+5. git gets its objects and refs, HEAD and the index, none of which is a symbolic link, and nothing else: its
+   configuration has no say (sandbox/git.py), but for the object format, and that refs lie in `reftable`.
 """
 
 import os
-from collections.abc import Iterator
+import re
+import stat
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.sandbox import git
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_TREE, _GIT = "/repository/tree", "/repository/git"
+_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_TREE: Final = "/repository/tree"
 #: Bytes of a file that names a directory.
 _POINTER: Final = 8192
+#: Bytes of an index, or of a file of packed refs; those of 200,000 files take some 20 MiB.
+_MAX_FILE: Final = 64 << 20
+#: The part of an index that others share (git-update-index(1), `--split-index`).
+_SHARED_INDEX: Final = re.compile(r"sharedindex\.[0-9a-f]{40,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A repository: the work tree's top, its own directory, the one that it shares with others where it is linked.
+    """A repository: the work tree's top, and what git gets of it by the path in the sandbox.
 
-    `files` are descriptors of directories by their path in the sandbox.
+    `git_dir` is the directory of this work tree in the repository, as git finds it in the sandbox; `index_time` when
+    the index was written, in seconds: git compares the contents of what is newer.
     """
 
     top: Path
-    git_dir: Path
-    common: Path
-    files: dict[str, Path | int]
+    git_dir: str
+    index_time: str
+    files: Mapping[str, Path | int | bytes]
 
     @property
     def environment(self) -> dict[str, str]:
         """How git finds it in the sandbox (git(1)); its own settings of these places have no say."""
-        return {"GIT_DIR": str(Path(_GIT, self.git_dir.relative_to(self.common))), "GIT_WORK_TREE": _TREE}
+        return {"GIT_DIR": self.git_dir, "GIT_WORK_TREE": _TREE, "INDEX_TIME": self.index_time}
 
 
 @contextmanager
@@ -62,22 +73,100 @@ def found(where: Path) -> Iterator[Found]:
                 )
             return fd
 
-        files: dict[str, Path | int] = {_TREE: held(top)}
+        tree = held(top)
         git_dir = top / ".git"
         if not git_dir.is_dir():
             git_dir = _elsewhere(where, top)
         common = git_dir
-        files[_GIT] = held(git_dir)
+        own_fd = common_fd = held(git_dir)
         if (named := _pointer(git_dir / "commondir")) is not None:
             common = Path(os.path.realpath(git_dir / named))
             if git_dir.parent != common / "worktrees":  # gitrepository-layout(5)
                 raise _refused(where, f"{git_dir}/commondir names {common}, whose linked work tree it isn't")
-            files[_GIT] = held(common)
+            common_fd = held(common)
         # 4. its objects
         if os.path.lexists(common / "objects/info/alternates"):
             hint = "git repack -a -d, then remove .git/objects/info/alternates"
             raise _refused(where, "some of its objects lie in another repository (objects/info/alternates)", hint)
-        yield Found(top, git_dir, common, files)
+        # 5. what git gets
+        shared, own = _Held(where, common, common_fd), _Held(where, git_dir, own_fd)
+        inside = str(Path(git.REPOSITORY, git_dir.relative_to(common)))
+        index_time = own.time("index")  # before it is read: a file that takes its place is newer
+        files = {_TREE: tree, **_shared_files(shared, stack), **_own_files(own, inside, stack)}
+        yield Found(top, inside, index_time, files)
+
+
+def _shared_files(common: "_Held", stack: ExitStack) -> dict[str, int | bytes]:
+    """What all work trees of a repository have, by its path in the sandbox."""
+    directories = common.directories(("objects", "refs", "reftable"), stack)
+    files: dict[str, int | bytes] = {**directories, **common.files(("packed-refs",))}
+    sha256 = git.is_sha256(common.files(("config",)).get("config", b""))
+    return {
+        **{f"{git.REPOSITORY}/{name}": content for name, content in files.items()},
+        **git.repository_files(sha256=sha256, reftable="reftable" in directories),
+    }
+
+
+def _own_files(own: "_Held", inside: str, stack: ExitStack) -> dict[str, int | bytes]:
+    """What is this work tree's alone."""
+    files: dict[str, int | bytes] = {**own.files(("HEAD", "index", *own.names(_SHARED_INDEX)))}
+    if inside != git.REPOSITORY:
+        files |= {**own.directories(("reftable",), stack), "commondir": b"../..\n"}
+    return {f"{inside}/{name}": content for name, content in files.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A directory of a repository by its path and descriptor; `where` is for messages."""
+
+    where: Path
+    path: Path
+    fd: int
+
+    def directories(self, names: Iterable[str], stack: ExitStack) -> dict[str, int]:
+        """Those that are there, by name; `stack` closes them."""
+        found = {}
+        for name in names:
+            try:
+                found[name] = os.open(name, _DIRECTORY, dir_fd=self.fd)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._unreadable(name, error) from error
+            stack.callback(os.close, found[name])
+        return found
+
+    def files(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of regular files that are there, by name."""
+        found = {}
+        for name in names:
+            try:
+                fd = os.open(name, _FILE, dir_fd=self.fd)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                raise self._unreadable(name, error) from error
+            with os.fdopen(fd, "rb") as file:
+                if not stat.S_ISREG(os.fstat(fd).st_mode):
+                    raise _refused(self.where, f"{self.path / name} is not a regular file")
+                found[name] = file.read(_MAX_FILE + 1)
+            if len(found[name]) > _MAX_FILE:
+                raise _refused(self.where, f"{self.path / name} is larger than {_MAX_FILE} bytes")
+        return found
+
+    def names(self, pattern: re.Pattern[str]) -> list[str]:
+        """The names in it of that form."""
+        return [name for name in os.listdir(f"/proc/self/fd/{self.fd}") if pattern.fullmatch(name)]  # noqa: PTH208
+
+    def time(self, name: str) -> str:
+        """When a file was changed, in seconds and a fraction; of the epoch where there is none."""
+        with suppress(OSError):
+            changed = os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mtime_ns
+            return f"{changed // 10**9}.{changed % 10**9:09}"
+        return "0"
+
+    def _unreadable(self, name: str, error: OSError) -> RefusedError:
+        return _refused(self.where, f"{self.path / name} can't be opened: {error.strerror}")
 
 
 def copy_of(where: Path) -> str:
@@ -118,7 +207,7 @@ def _elsewhere(where: Path, top: Path) -> Path:
 def _pointer(path: Path) -> str | None:
     """The line in a regular file, which ends at a NUL, as for git; None where there is none."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        fd = os.open(path, _FILE)
     except OSError:
         return None
     with os.fdopen(fd, "rb") as file:

@@ -11,6 +11,7 @@ import pytest
 from mvmnix.audit import anchored_log, anchors
 from mvmnix.audit.anchored_log import AnchoredLog, check_against_all
 from mvmnix.audit.anchors import Anchor, CommandAnchor, FileAnchor, GitAnchor
+from mvmnix.audit.git_branch import GitBranch, Tip
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import last_records
@@ -37,6 +38,11 @@ def git_anchor(path: Path) -> Anchor:
     hook.write_text(f"#!/bin/sh\ntouch {path}/hooked\n")
     hook.chmod(0o755)
     return GitAnchor("branch", True, str(path / "kept.git"), "audit/host-1", 60)
+
+
+def git_branch(path: Path) -> GitBranch:
+    """The branch of `git_anchor`, with a file of any size."""
+    return GitBranch(str(path / "kept.git"), "audit/host-1", "checkpoint", 60, 1 << 30)
 
 
 KEEPERS: dict[str, Callable[[Path], Anchor]] = {"file": file_anchor, "git": git_anchor}
@@ -92,101 +98,38 @@ def test_a_branch_has_a_commit_for_each(tmp_path: Path) -> None:
     assert not (tmp_path / "hooked").exists(), "hooks take no part"
 
 
-@pytest.mark.parametrize("newer", [True, False], ids=["as it is", "a git without GIT_NO_LAZY_FETCH"])
-@pytest.mark.parametrize("url", ["ssh://elsewhere/x", "{run}", "ext::touch {run}", "elsewhere::x"])
-def test_nothing_of_a_repositorys_configuration_is_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, newer: bool
-) -> None:
-    """Who may write to it says there where missing objects come from, and by which program (partial clone)."""
-    if not newer:
-        monkeypatch.delitem(anchors._GIT_ENVIRONMENT, "GIT_NO_LAZY_FETCH")
-    keeper, run = git_anchor(tmp_path), tmp_path / "run"
-    repository = tmp_path / "kept.git"
-    (repository / "config").write_text(
-        f"[core]\nrepositoryformatversion = 1\nbare = true\nsshCommand = touch {run};\nfsmonitor = touch {run};\n"
-        f'[extensions]\npartialClone = origin\n[protocol]\nallow = always\n[protocol "ext"]\nallow = always\n'
-        f'[remote "origin"]\nurl = {url.format(run=run)}\npromisor = true\nuploadpack = touch {run};\n'
-    )
-    (repository / "refs/heads/audit").mkdir()
-    (repository / "refs/heads/audit/host-1").write_text("a" * 40 + "\n")
-    with pytest.raises(MvmnixError):
-        keeper.latest()
-    with pytest.raises(MvmnixError):
-        keeper.take(checkpoint(1), KEY)
-    assert not run.exists()
-
-
-@pytest.mark.parametrize("which", ["nothing", "commit", "tree", "blob"])
-def test_what_a_branch_holds_is_not_read_before_its_size_is_known(tmp_path: Path, which: str) -> None:
-    keeper, repository = git_anchor(tmp_path), tmp_path / "kept.git"
-
-    def made(*words: str, given: str = "") -> str:
-        said = subprocess.run(
-            ["git", "-C", str(repository), *words], input=given.encode(), capture_output=True, check=True
-        )
-        return said.stdout.decode().strip()
-
-    long = "a" * 16_385
-    blob = made("hash-object", "-w", "--stdin", given=long if which == "blob" else long[1:])
-    names = ("checkpoint", *(f"name-{number:04}" for number in range(600 if which == "tree" else 0)))
-    tree = made("mktree", given="".join(f"100644 blob {blob}\t{name}\n" for name in names))
-    who = ("-c", "user.name=a", "-c", "user.email=b")
-    commit = made(*who, "commit-tree", tree, given=long if which == "commit" else "a")
-    made("update-ref", "refs/heads/audit/host-1", commit)
-    if which == "nothing":
-        assert keeper.latest() == long[1:].encode()
-        return
+@pytest.mark.parametrize("size", [16_385, 1 << 20])
+def test_no_more_of_a_branch_is_read_than_a_checkpoint_has(tmp_path: Path, size: int) -> None:
+    keeper, branch = git_anchor(tmp_path), git_branch(tmp_path)
+    assert branch.add(branch.read(), b"a" * size, "a")
     for ask in (keeper.latest, lambda: keeper.take(checkpoint(1), KEY)):
-        with pytest.raises(MvmnixError, match=r"keeps no checkpoint, but [0-9]+ bytes"):
+        with pytest.raises(MvmnixError, match=r"more than 16384 bytes|wrote more than it may"):
             ask()
 
 
-def test_a_branch_that_moves_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes commit at once: the slower one begins anew, on top of the other's."""
-    keeper = git_anchor(tmp_path)
-    real = GitAnchor._git
-    moved: list[bool] = []
-
-    def moving(self: GitAnchor, *words: str, input_: bytes = b"") -> str:
-        if words[0] == "update-ref" and not moved:
-            moved.append(True)
-            keeper.take(checkpoint(1), KEY)
-        return real(self, *words, input_=input_)
-
-    monkeypatch.setattr(GitAnchor, "_git", moving)
-    keeper.take(checkpoint(2), KEY)
-    assert git(tmp_path / "kept.git", "rev-list", "--count", "audit/host-1") == "2"
-    assert keeper.latest() == checkpoint(2).note
-
-
-@pytest.mark.parametrize(("times", "is_kept"), [(7, True), (8, False)])
-def test_a_branch_that_moves_all_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, *, is_kept: bool
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("times", "is_kept"), [(1, True), (2, False)])
+def test_a_branch_that_moves_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, *, is_kept: bool, packed: bool
 ) -> None:
-    keeper, real = git_anchor(tmp_path), GitAnchor._git
+    """Two processes commit at once: the slower one begins anew, on top of the other's."""
+    keeper, real = git_anchor(tmp_path), GitBranch.add
     sizes = iter(range(1, times + 1))
 
-    def moving(self: GitAnchor, *words: str, input_: bytes = b"") -> str:
-        if words[0] == "update-ref" and (size := next(sizes, 0)):
-            monkeypatch.setattr(GitAnchor, "_git", real)
-            keeper.take(checkpoint(size), KEY)
-            monkeypatch.setattr(GitAnchor, "_git", moving)
-        return real(self, *words, input_=input_)
+    def add(self: GitBranch, tip: Tip, content: bytes, message: str) -> bool:
+        if size := next(sizes, 0):
+            assert real(self, tip, checkpoint(size).note, "the other's")
+            if packed:
+                git(tmp_path / "kept.git", "pack-refs", "--all")
+        return real(self, tip, content, message)
 
-    monkeypatch.setattr(GitAnchor, "_git", moving)
+    monkeypatch.setattr(GitBranch, "add", add)
+    monkeypatch.setattr(anchors, "_TRIES", 2)
     with nullcontext() if is_kept else pytest.raises(MvmnixError, match="moves all the time"):
         keeper.take(checkpoint(100), KEY)
+    monkeypatch.setattr(GitBranch, "add", real)
+    assert git(tmp_path / "kept.git", "rev-list", "--count", "audit/host-1") == str(times + is_kept)
     assert keeper.latest() == checkpoint(100 if is_kept else times).note
-
-
-def test_a_branch_that_can_not_be_moved(tmp_path: Path) -> None:
-    """As git's own lock file is there, of a git that was killed: nothing is tried again."""
-    keeper = git_anchor(tmp_path)
-    lock = tmp_path / "kept.git/refs/heads/audit/host-1.lock"
-    lock.parent.mkdir(parents=True)
-    lock.touch()
-    with pytest.raises(MvmnixError, match=r"host-1\.lock"):
-        keeper.take(checkpoint(1), KEY)
 
 
 def test_a_command_gets_it_on_its_standard_input(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import fcntl
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -123,8 +124,7 @@ class Programs:
 
 @pytest.fixture
 def programs(tmp_path: Path, station: Station) -> Programs:
-    for place in (anchors, debian):
-        station.monkeypatch.setattr(place, "locate", lambda _: str(tmp_path / "a-program"))
+    station.monkeypatch.setattr(debian, "locate", lambda _: str(tmp_path / "a-program"))
     station.monkeypatch.setattr(apt_settings, "_APT_CONFIG", str(tmp_path / "a-program"))
     station.monkeypatch.setattr(root, "LOADER", str(tmp_path / "a-program"))
     return Programs(tmp_path)
@@ -132,14 +132,6 @@ def programs(tmp_path: Path, station: Station) -> Programs:
 
 def nix(program: str) -> None:
     HostNix(program, program, NixStore(Kind.OWN, "no other", "/o")).run([program, "--version"], timeout=SHORT)
-
-
-def git_anchor(program: str) -> None:
-    anchor = anchors.GitAnchor("g", required=True, repository="/r", branch="b", seconds=scaled(1))
-    try:
-        anchor.latest()
-    except (MvmnixError, OSError) as error:
-        raise anchored_log.unavailable(anchor, error) from error
 
 
 def command_anchor(program: str) -> None:
@@ -167,7 +159,6 @@ PLACES: dict[str, Callable[[str], object]] = {
     "nix": nix,
     "apt-get": lambda _: debian.targets(),
     "apt-config": lambda _: apt_settings.read(),
-    "git anchor": git_anchor,
     "command anchor": command_anchor,
     "newuidmap": newuidmap,
     "mkfs.erofs": make_image,
@@ -198,7 +189,7 @@ def test_a_program_that_does_not_start(settled: Station, programs: Programs, pla
     check(fail(settled, lambda: PLACES[place](program)), settled, program, cause, hint)
 
 
-@pytest.mark.parametrize("place", ["nix", "git anchor", "command anchor"])
+@pytest.mark.parametrize("place", ["nix", "command anchor"])
 def test_a_program_that_takes_too_long(settled: Station, programs: Programs, place: str) -> None:
     program = programs.script("exec sleep 60")
     check(fail(settled, lambda: PLACES[place](program)), settled, program, "no end after", "uptime|seconds")
@@ -228,6 +219,16 @@ def work_tree(_: Path) -> None:
     git._said(SimpleNamespace(files={}, environment={}), Path("/flake"), "git status")  # type: ignore[arg-type]
 
 
+def git_anchor(path: Path) -> None:
+    repository = path.with_name("anchor.git")
+    subprocess.run(["git", "init", "-q", "--bare", str(repository)], check=True)
+    anchor = anchors.GitAnchor("g", required=True, repository=str(repository), branch="b", seconds=1)
+    try:
+        anchor.latest()
+    except (MvmnixError, OSError) as error:
+        raise anchored_log.unavailable(anchor, error) from error
+
+
 def archive(path: Path) -> None:
     with unpack.unpacked_archive("https://x.test/a.tar.gz", path, Bounds()):
         pass
@@ -238,7 +239,7 @@ def apt_list(path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", SANDBOXED)
-@pytest.mark.parametrize("place", [work_tree, archive, apt_list])
+@pytest.mark.parametrize("place", [work_tree, git_anchor, archive, apt_list])
 def test_a_sandboxed_program_that_fails(
     settled: Station, tmp_path: Path, place: Callable[[Path], None], how: str
 ) -> None:

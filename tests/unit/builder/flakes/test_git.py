@@ -7,6 +7,7 @@ import pytest
 
 from mvmnix.builder.flakes import git, objects
 from mvmnix.builder.flakes.flake_source import take_flake
+from mvmnix.builder.flakes.git import WorkTree
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import FlakeRef
 from tests.fakes import Repository
@@ -119,10 +120,61 @@ def test_a_replaced_object_is_not_taken(repository: Repository) -> None:
     assert take_flake(FlakeRef(str(repository.path))) == clean
 
 
-def test_a_work_tree_elsewhere_is_refused(repository: Repository, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    repository.git("config", "core.worktree", str(tmp_path / "elsewhere"))
-    assert "is part of" in unsupported(repository)
+def test_a_file_as_new_as_the_index_is_compared(repository: Repository) -> None:
+    """git gets a copy of the index, which has the time of the index itself (git: racy-git)."""
+    second = 1_000_000_000
+    work = WorkTree(repository.path)
+    os.utime(repository.path / "a.txt", (second, second))
+    repository.git("add", "--refresh", "a.txt")
+    (repository.path / "a.txt").write_text("b\n")
+    for path in ("a.txt", ".git/index"):
+        os.utime(repository.path / path, (second, second))
+    assert work.changes() == ("a.txt",)
+
+
+def test_a_split_index(repository: Repository) -> None:
+    repository.git("update-index", "--split-index")
+    repository.write("new.txt", "x")
+    repository.git("add", "new.txt")
+    assert list((repository.path / ".git").glob("sharedindex.*"))
+    assert git.tracked(repository.path)[1] == (b"a.txt", b"flake.nix", b"new.txt", b"sub/b.txt")
+    assert WorkTree(repository.path).changes() == ("new.txt",)
+
+
+def test_a_sparse_index(repository: Repository) -> None:
+    repository.git("sparse-checkout", "set", "--cone", "--sparse-index")
+    assert not (repository.path / "sub").exists()
+    assert WorkTree(repository.path).changes() == ()
+    assert b"sub/b.txt" in git.tracked(repository.path)[1]
+
+
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_refs_that_are_kept_as_reftable(tmp_path: Path, *, is_linked: bool) -> None:
+    repository, where = Repository(tmp_path / "repo"), tmp_path / "repo"
+    where.mkdir()
+    repository.git("init", "-q", "--ref-format=reftable")
+    repository.write("flake.nix", "{}")
+    repository.commit()
+    if is_linked:
+        where = tmp_path / "linked"
+        repository.git("worktree", "add", "-q", str(where))
+    commit = Repository(where).commit()
+    assert take_flake(FlakeRef(str(where))).commit == commit
+
+
+@pytest.mark.parametrize("name", ["HEAD", "index", "objects", "refs", "packed-refs"])
+def test_what_is_a_link_is_not_read(repository: Repository, name: str) -> None:
+    repository.git("pack-refs", "--all")
+    path = repository.path / ".git" / name
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+    assert f"{name} can't be opened" in unsupported(repository)
+
+
+def test_what_is_not_a_file_is_not_read(repository: Repository) -> None:
+    (repository.path / ".git/index").unlink()
+    os.mkfifo(repository.path / ".git/index")
+    assert "index is not a regular file" in unsupported(repository)
 
 
 @pytest.mark.parametrize("name", ["HEAD:a.txt", "HEAD:sub", "HEAD^{tree}", "HEAD"])
