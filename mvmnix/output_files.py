@@ -4,7 +4,7 @@ What is written may be a stranger's text (a flake's, a guest's), and the place m
 
 1. The path is walked component by component (openat(2), O_NOFOLLOW), and what is used is what was opened.
 2. A symbolic link on the way counts if root owns it; where the caller is root, only one in the root directory.
-3. So does one in place of the file. Another one is neither followed nor replaced.
+3. One in place of the file or directory is neither followed nor replaced, whosever it is.
 4. A file is written under a random name beside its own (O_EXCL), and gets its own by rename(2) once it is whole. The
    file that had the name stays as it is under its other names, and a new one has its permissions.
 5. FIFOs and character devices are written to. So are descriptors that the caller passed, by the names /dev/stdout,
@@ -28,6 +28,8 @@ _ANY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD: Final = os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: What link(2) fails with where a file system has no hard links.
+_NO_LINKS: Final = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
 #: Symbolic links on the way, as many as Linux follows (path_resolution(7)).
 _MOST_LINKS: Final = 40
 #: Characters of a name that its temporary name begins with; a name has 255 bytes at most (limits.h, NAME_MAX).
@@ -161,8 +163,8 @@ class OutputDirectory:
 def open_parent(path: str, *, makes_parents: bool = False, is_directory: bool = False) -> Iterator[tuple[int, str]]:
     """Yield a descriptor (O_PATH) of the directory that a path lies in, by steps 1 and 2, and the name in it.
 
-    The name may be `.`, `..`, or that of a symbolic link that doesn't count; of a path that `is_directory`, it is `.`,
-    in the directory itself. Raises OSError, and UsageError for a link on the way that doesn't count.
+    The name may be `.`, `..` or that of a symbolic link; of a path that `is_directory`, it is `.` in the directory
+    itself. Raises OSError, and UsageError for a link on the way that doesn't count.
     """
     with _Walk(path, makes_parents=makes_parents, is_directory=is_directory) as walk:
         while (name := walk.step()) is None:
@@ -187,12 +189,13 @@ class _Walk:
         if child is None:
             return name
         try:
-            status = os.fstat(child)
-            if stat.S_ISLNK(status.st_mode):
-                return self._follow(name, child, status.st_uid)
             if not self._left:
                 return name
-            self._go(os.dup(child), os.path.join(self._here, name))  # noqa: PTH118 - a text
+            status = os.fstat(child)
+            if stat.S_ISLNK(status.st_mode):
+                self._follow(name, child, status.st_uid)
+            else:
+                self._go(os.dup(child), os.path.join(self._here, name))  # noqa: PTH118 - a text
         finally:
             os.close(child)
         return None
@@ -208,19 +211,16 @@ class _Walk:
         os.mkdir(name, dir_fd=self.reached)
         return os.open(name, _ANY, dir_fd=self.reached)
 
-    def _follow(self, name: str, link: int, owner: int) -> str | None:
+    def _follow(self, name: str, link: int, owner: int) -> None:
         if owner != 0 or (os.geteuid() == 0 and self._here != "/"):  # 2
-            if self._left:
-                raise _refused(self._path, os.path.join(self._here, name))  # noqa: PTH118 - a text
-            return name
+            raise _refused(self._path, os.path.join(self._here, name))  # noqa: PTH118 - a text
         target = os.readlink("", dir_fd=link)
         self._links += 1
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        self._left += _backwards(target) or ["."]
+        self._left += _backwards(target)
         if target.startswith("/"):
             self._go(os.open("/", _ANY), "/")
-        return None
 
     def _go(self, directory: int, here: str) -> None:
         os.close(self.reached)
@@ -266,7 +266,9 @@ def put(parent: int, temporary: str, name: str, *, replaces: bool) -> None:
         return
     try:
         os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
-    except PermissionError:  # a file system without hard links
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
         if _status(parent, name) is not None:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
         os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)

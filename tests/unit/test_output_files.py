@@ -1,6 +1,7 @@
 """What callers name to be written: where links lead, what races do, and that nothing in mvmnix writes otherwise."""
 
 import ast
+import errno
 import os
 import stat
 import threading
@@ -162,8 +163,8 @@ def test_a_file_that_is_closed_to_its_owner_is_refused(tmp_path: Path, monkeypat
     assert everything(tmp_path) == {"out": b"old"}
 
 
-def closed(*_: object, **__: object) -> None:
-    raise PermissionError(13, "Permission denied")
+def closed(*_: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 @pytest.mark.parametrize("noun", [NewFile, NewDirectory])
@@ -278,7 +279,7 @@ def test_what_fails_leaves_what_was_there(
     tmp_path: Path, noun: Callable[[str], Output], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     if noun is OutputFile:
         (tmp_path / "out").write_bytes(b"old")
@@ -290,7 +291,10 @@ def test_what_fails_leaves_what_was_there(
 
 
 def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "link", closed)
+    def no_links(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
     assert NewFile(f"{tmp_path}/out").write(DATA) is False
     swap(monkeypatch, "put", (tmp_path / "taken").touch)
     with pytest.raises(UsageError, match="is there already"):
@@ -380,11 +384,17 @@ def opens_to_write(call: ast.Call, known: dict[str, set[str]], module: str) -> b
     return any(isinstance(mode, str) and set(mode) <= set("rwaxbt+") and set(mode) & set("wax+") for mode in modes)
 
 
+def called(function: ast.expr) -> tuple[str, str]:
+    if isinstance(function, ast.Attribute):
+        return function.value.id if isinstance(function.value, ast.Name) else "", function.attr
+    return "", function.id if isinstance(function, ast.Name) else ""
+
+
 def writing(tree: ast.Module) -> Iterator[int]:
     """The lines of calls that make, open to write or rename what a path names, or might."""
     known = constants(tree)
     for call in (it for it in ast.walk(tree) if isinstance(it, ast.Call)):
-        module, _, name = ast.unparse(call.func).rpartition(".")
+        module, name = called(call.func)
         makes = (
             (name == "open" and module != "tarfile" and opens_to_write(call, known, module))
             or (module == "os" and name in _OF_OS)
