@@ -255,7 +255,7 @@ def temporary_file(parent: int, name: str, mode: int | None = None) -> Iterator[
 
 
 def temporary_name(name: str) -> str:
-    """Return a name that nobody can foresee, for what will be called `name` once it is whole."""
+    """Return a random name for a file that will be called `name` once it is whole."""
     return f".{name[:_STEM]}.{secrets.token_hex(8)}.tmp"
 
 
