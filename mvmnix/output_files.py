@@ -24,7 +24,7 @@ from typing import IO, Final, Self
 
 from mvmnix.errors import UsageError
 
-_ANY: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_PARENT: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OLD: Final = os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,21 +57,19 @@ class OutputFile:
 
     def _replace(self, parent: int, name: str, data: bytes) -> bool:
         before = _status(parent, name)
-        mode, holds_it = None, None
-        if before is not None:
-            if stat.S_ISLNK(before.st_mode):
-                raise _refused(self.path, self.path)  # 3
-            if not stat.S_ISREG(before.st_mode):
-                _write_stream(parent, name, before, data)  # 5
-                return False
-            mode, holds_it = _compare(parent, name, data)
-        if not holds_it:
+        if before is not None and stat.S_ISLNK(before.st_mode):
+            raise _refused(self.path, self.path)  # 3
+        if before is not None and not stat.S_ISREG(before.st_mode):
+            _write_stream(parent, name, before, data)  # 5
+            return False
+        mode, is_same = (None, False) if before is None else _compare(parent, name, data)
+        if not is_same:
             with temporary_file(parent, name, mode) as (temporary, file):  # 4
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
                 put(parent, temporary, name, replaces=True)
-        return holds_it is False
+        return before is not None and not is_same
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,47 +178,46 @@ class _Walk:
         self._left = [*(["."] if is_directory else []), *_backwards(path)] or ["."]
         self._here = "/" if path.startswith("/") else ""
         self._links = 0
-        self.reached = os.open(self._here or ".", _ANY)
+        self.reached = os.open(self._here or ".", _PARENT)
 
     def step(self) -> str | None:
-        """Go into the next directory, or where a link leads; the name at which the walk ends is returned."""
+        """Go into the next directory, or where a link leads; at the last name, return it."""
         name = self._left.pop()
-        child = self._child(name)
-        if child is None:
+        if not self._left:
             return name
+        where = os.path.join(self._here, name)  # noqa: PTH118 - a text
         try:
-            if not self._left:
-                return name
-            status = os.fstat(child)
-            if stat.S_ISLNK(status.st_mode):
-                self._follow(name, child, status.st_uid)
-            else:
-                self._go(os.dup(child), os.path.join(self._here, name))  # noqa: PTH118 - a text
-        finally:
-            os.close(child)
+            self._go(self._open(name), where)
+        except NotADirectoryError:
+            self._follow(name, where)
         return None
 
-    def _child(self, name: str) -> int | None:
+    def _open(self, name: str) -> int:
         try:
-            return os.open(name, _ANY, dir_fd=self.reached)
+            return os.open(name, _PARENT, dir_fd=self.reached)
         except FileNotFoundError:
-            if not self._left:
-                return None
             if not self._makes_parents:
                 raise
         os.mkdir(name, dir_fd=self.reached)
-        return os.open(name, _ANY, dir_fd=self.reached)
+        return os.open(name, _PARENT, dir_fd=self.reached)
 
-    def _follow(self, name: str, link: int, owner: int) -> None:
-        if owner != 0 or (os.geteuid() == 0 and self._here != "/"):  # 2
-            raise _refused(self._path, os.path.join(self._here, name))  # noqa: PTH118 - a text
-        target = os.readlink("", dir_fd=link)
+    def _follow(self, name: str, where: str) -> None:
+        link = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.reached)
+        try:
+            status = os.fstat(link)
+            if not stat.S_ISLNK(status.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if status.st_uid != 0 or (os.geteuid() == 0 and self._here != "/"):  # 2
+                raise _refused(self._path, where)
+            target = os.readlink("", dir_fd=link)
+        finally:
+            os.close(link)
         self._links += 1
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         self._left += _backwards(target)
         if target.startswith("/"):
-            self._go(os.open("/", _ANY), "/")
+            self._go(os.open("/", _PARENT), "/")
 
     def _go(self, directory: int, here: str) -> None:
         os.close(self.reached)
