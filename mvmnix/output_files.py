@@ -14,7 +14,6 @@ What is written may be a stranger's text (a flake's, a guest's), and the place m
 import errno
 import os
 import re
-import secrets
 import shlex
 import stat
 from collections.abc import Iterator
@@ -253,7 +252,7 @@ def temporary_file(parent: int, name: str, mode: int | None = None) -> Iterator[
 
 def temporary_name(name: str) -> str:
     """Return a random name for a file that will be called `name` once it is whole."""
-    return f".{name[:_STEM]}.{secrets.token_hex(8)}.tmp"
+    return f".{name[:_STEM]}.{os.urandom(8).hex()}.tmp"
 
 
 def put(parent: int, temporary: str, name: str, *, replaces: bool) -> None:

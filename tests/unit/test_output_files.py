@@ -214,6 +214,14 @@ def test_a_fifo_of_a_stranger_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         OutputFile(f"{tmp_path}/fifo").write(DATA)
 
 
+def test_what_takes_the_place_of_a_device_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out").write_bytes(b"old")
+    monkeypatch.setattr(output_files, "_status", lambda *_: Path("/dev/null").stat())
+    with pytest.raises(UsageError, match="busy"):
+        OutputFile(f"{tmp_path}/out").write(DATA)
+    assert everything(tmp_path) == {"out": b"old"}
+
+
 @pytest.mark.parametrize("place", ["/dev/fd", "/proc/self/fd"])
 def test_a_descriptor_that_the_caller_passed_is_written_to(tmp_path: Path, place: str) -> None:
     """As a shell's `--out >(program)` passes one; mvm's own are none."""
@@ -453,4 +461,4 @@ def test_no_temporary_name_can_be_foreseen() -> None:
                 temporary.setdefault(name, []).append(mentioned(text) & {"urandom", "token_hex"})
         assert "with_suffix" not in mentioned(tree), f"{name}: a fixed suffix"
     assert numbered == NUMBERED
-    assert temporary == {"output_files.py": [{"token_hex"}], "private_dirs.py": [{"urandom"}]}
+    assert temporary == {"output_files.py": [{"urandom"}], "private_dirs.py": [{"urandom"}]}
