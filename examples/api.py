@@ -19,6 +19,7 @@ from mvmnix.api import (
     source_ref,
     verify_image,
 )
+from mvmnix.output_files import NewDirectory
 
 HELLO = Path(__file__).parent / "hello"
 
@@ -30,7 +31,7 @@ def main() -> None:
         context.initialize()  # on first use: makes keys, and a policy that trusts them
         with open_image_builder(context) as images:
             image = images.image(source_ref(str(HELLO)))
-        export_image(context, image, Path(scratch) / "hello")
+        export_image(context, image, NewDirectory(f"{scratch}/hello"))
         verified = verify_image(context.policy, Path(scratch) / "hello")
         print(f"verified: {verified.image.name}, SLSA Build L{verified.provenance.level}")
         bundle = sign_plan(context, draft_plan(context, image, PlanOptions(use=Use.WITHIN_WINDOW)))

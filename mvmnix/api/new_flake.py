@@ -5,6 +5,7 @@ from pathlib import Path
 from mvmnix.api.context import Context
 from mvmnix.api.source_refs import image_reference
 from mvmnix.builder import Template, template_tree, write_template
+from mvmnix.output_files import OutputDirectory
 
 
 def describe_image(context: Context, text: str) -> bytes:
@@ -17,9 +18,9 @@ def describe_image(context: Context, text: str) -> bytes:
     return image.describe(image.resolve(image_reference(text), context.network.registries))
 
 
-def write_flake(template: Template, directory: Path, image: bytes | None = None) -> None:
+def write_flake(template: Template, directory: OutputDirectory, image: bytes | None = None) -> None:
     """Write a flake, called as its directory is, that is not there yet or empty; `image` is for OCI's template alone.
 
     Raises UsageError where something is there.
     """
-    write_template(template_tree(template, directory.resolve().name, image=image), directory)
+    write_template(template_tree(template, Path(directory.path).resolve().name, image=image), directory)

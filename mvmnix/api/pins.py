@@ -21,6 +21,7 @@ from mvmnix.builder.pins import (
     parse_python,
 )
 from mvmnix.errors import UsageError
+from mvmnix.output_files import OutputFile
 from mvmnix.roots import Roots
 from mvmnix.store import Cache
 
@@ -161,9 +162,5 @@ def _world(progress: Progress) -> Iterator[make.LockContext]:
 
 def _written(path: Path, data: bytes, changes: Sequence[PinChange]) -> PinnedLock:
     """Replace a lock as a whole, so that no reader sees half of it; an unchanged one is left alone."""
-    if not path.exists() or path.read_bytes() != data:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(data)
-        temporary.replace(path)
+    OutputFile(str(path), makes_parents=True).write(data)
     return PinnedLock(path, changes)

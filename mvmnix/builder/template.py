@@ -9,12 +9,12 @@ import os
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Final
 
 from mvmnix import nar
 from mvmnix.builder import bootstrap
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.output_files import HeldDirectory, OutputDirectory
 
 #: The directory that holds the copy, and the name of the input.
 HOUSE: Final = "mvmnix"
@@ -141,31 +141,27 @@ def _moved(node: Mapping[str, Any]) -> dict[str, Any]:
     return moved
 
 
-def write_template(tree: nar.Dir, target: Path) -> None:
+def write_template(tree: nar.Dir, target: OutputDirectory) -> None:
     """Put a tree into a directory that is empty, but for a .git, or not there yet. Raises UsageError for another."""
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        there = sorted(entry.name for entry in target.iterdir() if entry.name != ".git")
-    except OSError as error:
-        raise UsageError(f"{target} can't be used: {error.strerror}", hint="name a new directory") from error
-    if there:
-        shown = ", ".join(there[:5]) + (" …" if len(there) > 5 else "")
-        raise UsageError(f"{target} is not empty: {shown}", hint="name a new directory; nothing is overwritten")
-    _write(tree, target)
+    with target.open() as place:
+        there = sorted({*os.listdir(place.fd)} - {".git"})  # noqa: PTH208 - a descriptor
+        if there:
+            shown = ", ".join(there[:5]) + (" …" if len(there) > 5 else "")
+            raise UsageError(
+                f"{target.path} is not empty: {shown}", hint="name a new directory; nothing is overwritten"
+            )
+        _write(tree, place)
 
 
-def _write(tree: nar.Dir, target: Path) -> None:
-    for name, node in tree.entries.items():
-        path = target / os.fsdecode(name)
+def _write(tree: nar.Dir, place: HeldDirectory) -> None:
+    for entry, node in tree.entries.items():
+        name = os.fsdecode(entry)
         match node:
             case nar.Dir():
-                path.mkdir()
-                _write(node, path)
+                with place.directory(name) as inner:
+                    _write(node, inner)
             case nar.File():
-                with path.open("xb") as file:
+                with place.file(name, 0o777 if node.executable else 0o666) as file:
                     file.writelines(node.open())
-                    if node.executable:
-                        mode = os.fstat(file.fileno()).st_mode
-                        os.fchmod(file.fileno(), mode | (mode & 0o444) >> 2)
             case nar.Symlink():
-                path.symlink_to(os.fsdecode(node.target))
+                os.symlink(os.fsdecode(node.target), name, dir_fd=place.fd)

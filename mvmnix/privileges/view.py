@@ -55,6 +55,7 @@ def show(grants: Grants) -> None:
         if _is_covered(link, covers) and not os.path.lexists(link):
             Path(link).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             Path(link).symlink_to(real)
+            os.chown(link, ids.MVM, ids.MVM, follow_symlinks=False)  # it isn't the system's (output_files.py)
     _make(here, covers, directory=True)
     os.umask(umask)
     os.chdir(here)

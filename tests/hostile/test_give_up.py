@@ -99,6 +99,19 @@ def test_a_place_that_others_reach_is_not_written(mode: int, code: int, words: s
         assert (Path(place) / "in" / "clock" / "flake.nix").exists() is (code == 0)
 
 
+def test_no_link_above_an_output_is_followed() -> None:
+    """view.py makes it anew where root's mvm sees it, as root; it is a stranger's all the same."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-place-", dir="/srv") as place:
+        Path(place).chmod(0o700)
+        (Path(place) / "real").mkdir()
+        (Path(place) / "link").symlink_to("real")
+        home = make_home(Path(place) / "home")
+        argv = home.argv("init", f"{place}/link/clock")
+        done = subprocess.run(argv, env=home.environment, cwd="/", capture_output=True, check=False)
+        assert (done.returncode, b"is a symbolic link" in done.stderr) == (2, True), done.stderr.decode()
+        assert list((Path(place) / "real").iterdir()) == []
+
+
 def waited(pidfd: int) -> bool:
     try:
         return is_readable(pidfd, 30)

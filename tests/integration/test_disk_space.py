@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.template import Template, template_tree, write_template
+from mvmnix.output_files import OutputDirectory
 from tests.conftest import Home
 
 pytestmark = [
@@ -20,7 +21,7 @@ def mounted(size: str, then: str = "") -> tuple[str, ...]:
 
 
 def test_no_build_begins_without_room_for_the_image(home: Home, tmp_path: Path) -> None:
-    write_template(template_tree(Template.MINIMAL, "fresh"), tmp_path / "fresh")
+    write_template(template_tree(Template.MINIMAL, "fresh"), OutputDirectory(str(tmp_path / "fresh")))
     done = home.mvm("run", f"path:{tmp_path}/fresh", prefix=mounted("16m"))
     said = done.stderr.decode()
     assert (done.returncode, done.stdout) == (125, b""), said

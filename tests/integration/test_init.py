@@ -7,6 +7,7 @@ import pytest
 
 from mvmnix.builder.oci.image import describe, resolve
 from mvmnix.builder.template import Template, template_tree, write_template
+from mvmnix.output_files import OutputDirectory
 from tests.conftest import OFFLINE, Home, own_store
 from tests.unit.builder.oci.images import Memory, pushed
 
@@ -32,7 +33,10 @@ def image() -> bytes:
 def flake(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     template = Template(request.param)
     target = tmp_path / "fresh"
-    write_template(template_tree(template, target.name, image=image() if template is Template.OCI else None), target)
+    write_template(
+        template_tree(template, target.name, image=image() if template is Template.OCI else None),
+        OutputDirectory(str(target)),
+    )
     return target
 
 

@@ -29,6 +29,7 @@ from mvmnix.cli.commands.pin import pin
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash
+from mvmnix.output_files import OutputDirectory
 from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
 from mvmnix.store import Store
@@ -239,7 +240,7 @@ def test_pins_belong_to_the_flake_that_one_stands_in(tmp_path: Path, monkeypatch
     """Those of the installation make the builder image, which a guest's package has no business in."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     target, before = tmp_path / "fresh", (MODULES / "debian/lock.json").read_bytes()
-    write_template(template_tree(Template.MINIMAL, "fresh"), target)
+    write_template(template_tree(Template.MINIMAL, "fresh"), OutputDirectory(str(target)))
     monkeypatch.chdir(target)
     assert lock_directory() == own_lock_directory() == target / "mvmnix/modules"
     run = CliRunner().invoke(pin, ["debian", "--no-depends", "bc"], catch_exceptions=False)
@@ -268,9 +269,9 @@ def test_without_pins_of_a_flake_none_are_written(
 
 def test_an_input_outside_of_the_tree_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A flake from elsewhere says where its inputs are."""
-    write_template(template_tree(Template.MINIMAL, "other"), tmp_path / "other")
+    write_template(template_tree(Template.MINIMAL, "other"), OutputDirectory(str(tmp_path / "other")))
     mine = tmp_path / "top/mine"
-    write_template(template_tree(Template.MINIMAL, "mine"), mine)
+    write_template(template_tree(Template.MINIMAL, "mine"), OutputDirectory(str(mine)))
     lock = (mine / "flake.lock").read_text()
     monkeypatch.chdir(mine)
     for path in ("../../other/mvmnix", "./link"):
@@ -285,9 +286,9 @@ def test_an_input_outside_of_the_tree_is_not_written_to(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize("link", ["modules", "modules/debian", "modules/python"])
 def test_a_link_out_of_the_tree_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
-    write_template(template_tree(Template.MINIMAL, "other"), tmp_path / "other")
+    write_template(template_tree(Template.MINIMAL, "other"), OutputDirectory(str(tmp_path / "other")))
     mine = tmp_path / "mine"
-    write_template(template_tree(Template.MINIMAL, "mine"), mine)
+    write_template(template_tree(Template.MINIMAL, "mine"), OutputDirectory(str(mine)))
     monkeypatch.chdir(mine / "mvmnix")
     assert own_lock_directory() == mine / "mvmnix/modules"
     shutil.rmtree(mine / "mvmnix" / link)

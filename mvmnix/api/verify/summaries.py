@@ -11,6 +11,7 @@ from mvmnix.errors import UsageError
 from mvmnix.images import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.model import Digest
+from mvmnix.output_files import NewFile
 from mvmnix.provenance.bundle import Statement, Subject, distinct
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.slsa import Provenance, parts, predicate, subjects_of
@@ -87,7 +88,7 @@ def _levels(it: AcceptedArtifact, rules: ReleasePolicy) -> Iterable[int]:
             yield rules.level(each.statement, each.attested.signer) or 0
 
 
-def write_summary(context: Context, it: Finding, out: str, verifier_id: str) -> None:
+def write_summary(context: Context, it: Finding, out: NewFile, verifier_id: str) -> None:
     """Write the signed summary to a new file. Raises UsageError for a file that is there, MvmnixError without a key."""
     key = context.key(Role.VERIFIER)
     try:
@@ -106,9 +107,4 @@ def write_summary(context: Context, it: Finding, out: str, verifier_id: str) -> 
     except ValueError as error:
         hint = "name the verifier, and the resource of files, by a URI such as https://verifier.example/gate"
         raise UsageError(f"--vsa: {error}", hint=hint) from error
-    bundle = context.sign(Role.VERIFIER, vsa.to_statement(made).to_bytes())
-    try:
-        with Path(out).open("xb") as file:
-            file.write(bundle)
-    except OSError as error:
-        raise UsageError(f"{out} can't be made: {error.strerror}", hint="name a file that is not there yet") from error
+    out.write(context.sign(Role.VERIFIER, vsa.to_statement(made).to_bytes()))

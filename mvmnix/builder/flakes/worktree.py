@@ -6,7 +6,6 @@ link.
 """
 
 import os
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -21,9 +20,9 @@ from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.fs_tree import tree_of_directory, tree_of_files
 from mvmnix.lock import FILE_NAME
 from mvmnix.model import FlakeRef, store_name
+from mvmnix.output_files import OutputFile
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Draft:
@@ -72,20 +71,7 @@ class Draft:
     def write(self, lock: bytes) -> Path:
         """Put this flake.lock beside flake.nix, in one step; returns where."""
         _check_replaceable(self.lock_path)
-        fd = os.open(self.lock_path.parent, _DIRECTORY | os.O_NOFOLLOW)
-        try:
-            temporary = f".{FILE_NAME}.{secrets.token_hex(8)}.tmp"
-            try:
-                with os.fdopen(os.open(temporary, _NEW, 0o666, dir_fd=fd), "wb") as file:  # as the umask has it
-                    file.write(lock)
-                    file.flush()
-                    os.fsync(file.fileno())
-                os.rename(temporary, FILE_NAME, src_dir_fd=fd, dst_dir_fd=fd)
-            except BaseException:
-                _remove(fd, temporary)
-                raise
-        finally:
-            os.close(fd)
+        OutputFile(str(self.lock_path)).write(lock)
         return self.lock_path
 
     def _check_flake(self, where: Path, names: Sequence[bytes] | None) -> None:
@@ -103,17 +89,10 @@ class Draft:
 
 
 def _check_replaceable(where: Path) -> None:
-    """Refuses what is no plain file. A link that takes the place later would itself be replaced, and not followed."""
+    """Refuses what is no plain file, before anything is built or locked on its account."""
     if where.is_symlink() or (where.exists() and not where.is_file()):
         hint = f"take it away, and lock the flake again: rm {where}"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), "it is not a plain file, and is not replaced", hint)
-
-
-def _remove(fd: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=fd)
-    except FileNotFoundError:
-        return
 
 
 def _with(tree: nar.Dir, path: list[bytes], data: bytes) -> nar.Dir:

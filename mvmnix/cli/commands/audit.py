@@ -1,8 +1,8 @@
 """`mvm audit`: reads, proves and exports the audit log; for a log elsewhere its public key is all that it takes."""
 
 import json
+import os
 import re
-import sys
 from pathlib import Path
 
 import click
@@ -25,15 +25,26 @@ from mvmnix.audit import (
     rolled_back,
 )
 from mvmnix.cli.commands.audit_verify import verify
-from mvmnix.cli.options import DIRECTORY, KEY, KEY_LIMIT, AuditSource, audit_verdicts
+from mvmnix.cli.options import (
+    DIRECTORY,
+    KEY,
+    KEY_LIMIT,
+    AuditSource,
+    Destination,
+    OutputType,
+    audit_verdicts,
+)
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role
+from mvmnix.output_files import NewDirectory, OutputFile
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import MAX_INTEGER
 
-_OUT = click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A file. Default: standard output.")
+_OUT = click.option(
+    "--out", default="-", type=OutputType(OutputFile, "FILE", prints=True), help="A file. Default: standard output."
+)
 _COUNT = click.IntRange(1)
 _INDEX = re.compile("[0-9]{1,11}")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -90,7 +101,7 @@ def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> in
 @_OUT
 @KEY
 @DIRECTORY
-def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
+def checkpoint(out: Destination, key_path: str, directory: Path | None) -> int:
     """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
     with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as verdict_code:
         place = AuditSource.of(context, key_path, directory)
@@ -98,7 +109,7 @@ def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
             raise no_log(place.log)
         with hold_writers(place.log):
             note = read_head(place.log, place.note_key).checkpoint.note
-        _write(out, note)
+        out.write(note)
     return verdict_code.code
 
 
@@ -108,7 +119,7 @@ def checkpoint(out: Path | None, key_path: str, directory: Path | None) -> int:
 @_OUT
 @KEY
 @DIRECTORY
-def prove(index: int | None, pinned: str, out: Path | None, key_path: str, directory: Path | None) -> int:
+def prove(index: int | None, pinned: str, out: Destination, key_path: str, directory: Path | None) -> int:
     """Print a proof that record INDEX is in the log, or that the log goes on from a checkpoint kept elsewhere.
 
     `mvm audit verify --proof FILE --key KEY` checks it, with nothing else.
@@ -127,37 +138,35 @@ def prove(index: int | None, pinned: str, out: Path | None, key_path: str, direc
             if old.size > len(leaves):
                 why = rolled_back(old.size, len(leaves))
                 raise refuse(ReasonCode.LOG_MISMATCH, place.log.path, why, "keep both as evidence")
-            _write(out, ConsistencyProof.make(leaves, old.size, note).text)
+            out.write(ConsistencyProof.make(leaves, old.size, note).text)
         elif found := _found(place, str(index)):
-            _write(out, InclusionProof.make(leaves, index, found[0].record.line, note).text)
+            out.write(InclusionProof.make(leaves, index, found[0].record.line, note).text)
         else:
             return verdict_code.not_found(f"the log has no record {index}")
     return verdict_code.code
 
 
 @audit.command()
-@click.argument("target", metavar="DIRECTORY", type=click.Path(path_type=Path))
+@click.argument("target", metavar="DIRECTORY", type=OutputType(NewDirectory, "DIRECTORY"))
 @click.option("--machine", default="", help="Only what is about this machine, by id or name, with a proof for each.")
-def export(target: Path, machine: str) -> int:
+def export(target: NewDirectory, machine: str) -> int:
     """Write the log into a new directory, with the bundles and receipts that it names and the host's public key.
 
     `mvm audit verify --directory DIRECTORY` checks it anywhere.
     """
     with open_context(TERMINAL) as context, audit_verdicts() as verdict_code:
-        if target.exists():
-            raise UsageError(f"{target} is there already", hint="name a directory that is not there yet")
         name = _machine(context, machine, None) if machine else ""
         if name and not any(
             listed.record.machine == name for listed in records_backwards(context.audit, context.log_key)
         ):
             return verdict_code.not_found(f"the log has no record about a machine {machine}")
-        with Directory.create(str(target.resolve())) as place:
+        with target.make(0o700) as made, Directory(os.dup(made.fd), target.path) as place:
             found = write_export(
                 place, context.audit, context.key(Role.HOST).public, StatementFinder(context).find, name
             )
         lacking = f"; {counted(len(found.missing), 'bundle is', 'bundles are')} kept no longer" if found.missing else ""
         counts = f"{counted(len(found.records), 'record')} and {counted(found.receipts, 'receipt')}"
-        said = f"wrote {counts}, checked, to {target}{lacking}"
+        said = f"wrote {counts}, checked, to {target.path}{lacking}"
         click.echo(said, err=True)
     return verdict_code.code
 
@@ -203,14 +212,3 @@ def _pinned(note: bytes, place: AuditSource) -> Checkpoint:
         return Checkpoint.verified(note, place.note_key)
     except NoteError as error:
         raise RefusedError(foreign_checkpoint(place.log, error)) from error
-
-
-def _write(out: Path | None, data: bytes) -> None:
-    if out is None:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-        return
-    try:
-        out.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"{out} can't be written: {error.strerror}", hint="name another file") from error

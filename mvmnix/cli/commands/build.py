@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from functools import wraps
-from pathlib import Path
 
 import click
 
@@ -17,10 +16,11 @@ from mvmnix.api import (
     source_ref,
 )
 from mvmnix.cli.completers import flake_reference
-from mvmnix.cli.options import signing_options
+from mvmnix.cli.options import OutputType, signing_options
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
 from mvmnix.keys import Role
+from mvmnix.output_files import NewDirectory
 from mvmnix.provenance.slsa import Provenance
 from mvmnix.provenance.verify import Verified
 
@@ -49,13 +49,22 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
     help="Build it once more, with another host name, clock and directory order, and compare.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the files and their evidence to this new directory."
+    "--out",
+    type=OutputType(NewDirectory, "DIRECTORY"),
+    help="Write the files and their evidence to this new directory.",
 )
 @means
 @signing_options
 @click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
 def build(
-    flake: str, *, again: bool, twice: bool, out: Path | None, limits: BuildLimits, choice: KeylessChoice, as_json: bool
+    flake: str,
+    *,
+    again: bool,
+    twice: bool,
+    out: NewDirectory | None,
+    limits: BuildLimits,
+    choice: KeylessChoice,
+    as_json: bool,
 ) -> None:
     """Build FLAKE's image inside the builder VM, sign its provenance and verify it.
 

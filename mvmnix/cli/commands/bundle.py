@@ -1,20 +1,21 @@
 """`mvm bundle export` and `mvm trusted-root export`: what is needed to verify where there is no network."""
 
 from datetime import datetime
-from pathlib import Path
 
 import click
 
 from mvmnix.api import STATEMENT_KINDS, open_context, signed_about
+from mvmnix.cli.options import Destination, OutputType, Stdout
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
+from mvmnix.output_files import NewDirectory, NewFile
 from mvmnix.plural import counted
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.strict import show_time
 
-_NEW = "name one that is not there yet"
+_OUT = OutputType(NewFile, "FILE", prints=True)
 
 
 @click.group()
@@ -24,23 +25,27 @@ def bundle() -> None:
 
 @bundle.command("export")
 @click.argument("digest")
-@click.option("--out", "-o", default="-", metavar="FILE", help="A new file of JSON Lines. Default: stdout.")
+@click.option("--out", "-o", default="-", type=_OUT, help="A new file of JSON Lines. Default: stdout.")
 @click.option(
-    "--directory", default="", metavar="DIRECTORY", help="A new directory instead, with a file for each bundle."
+    "--directory",
+    type=OutputType(NewDirectory, "DIRECTORY"),
+    help="A new directory instead, with a file for each bundle.",
 )
-def export_bundles(digest: str, out: str, directory: str) -> None:
+def export_bundles(digest: str, out: Destination, directory: NewDirectory | None) -> None:
     """Write all that was signed about the image whose manifest has DIGEST: how it was built, what ran.
 
     Provenance, kept parts, rebuilds, plans, receipts, as they are kept here; the recipient verifies them.
     """
-    if directory and out != "-":
+    if directory is not None and not isinstance(out, Stdout):
         raise UsageError("it takes one of --out and --directory", hint="leave one of them out")
     with open_context(TERMINAL) as context:
         found = signed_about(context, digest)
-    if directory:
-        _write_each(Path(directory), found)
+    if directory is not None:
+        with directory.make() as place:
+            for each, (kind, data) in found.items():
+                place.write(f"{kind}-{each.hex}.sigstore.json", data)
     else:
-        _write(out, b"".join(data + b"\n" for _, data in found.values()))
+        out.write(b"".join(data + b"\n" for _, data in found.values()))
     kinds = [f"{sum(kind == each for kind, _ in found.values())} {each}" for each in STATEMENT_KINDS]
     told = ", ".join(text for text in kinds if not text.startswith("0 "))
     click.echo(f"{counted(len(found), 'bundle')}: {told}", err=True)
@@ -53,19 +58,19 @@ def trusted_root_() -> None:
 
 @trusted_root_.command("export")
 @click.argument("name", default="")
-@click.option("--out", "-o", default="-", metavar="FILE", help="A new file. Default: stdout.")
+@click.option("--out", "-o", default="-", type=_OUT, help="A new file. Default: stdout.")
 @click.option("--json", "as_json", is_flag=True, help="With --out: print digest and age as JSON.")
-def export_root(name: str, out: str, as_json: bool) -> None:
+def export_root(name: str, out: Destination, as_json: bool) -> None:
     """Write the trusted_root.json of the public-good Sigstore, or the root that your policy pins as NAME.
 
     The public one is what the installed sigstore library ships; nothing is fetched. Its sha256 is what a policy pins,
     and its age tells how much it may lack: mvm is not told of keys that were replaced since.
     """
-    if as_json and out == "-":
+    if as_json and isinstance(out, Stdout):
         raise UsageError("--json goes with --out", hint="say where to write the root")
     data = _pinned(name) if name else _shipped()
     newest, moment = trusted_root.parse(data).newest, now()
-    _write(out, data)
+    out.write(data)
     digest = Digest.of(data)
     if as_json:
         days = None if newest is None else (moment - newest).days
@@ -93,23 +98,3 @@ def _shipped() -> bytes:
     from mvmnix.provenance.identity import public_good_root  # noqa: PLC0415 - nothing else here pays for it
 
     return public_good_root()
-
-
-def _write_each(directory: Path, found: dict[Digest, tuple[str, bytes]]) -> None:
-    try:
-        directory.mkdir(parents=True)
-    except OSError as error:
-        raise UsageError(f"{directory} can't be made: {error.strerror}", hint=_NEW) from error
-    for digest, (kind, data) in found.items():
-        _write(str(directory / f"{kind}-{digest.hex}.sigstore.json"), data)
-
-
-def _write(out: str, data: bytes) -> None:
-    if out == "-":
-        click.echo(data, nl=False)
-        return
-    try:
-        with Path(out).open("xb") as file:
-            file.write(data)
-    except OSError as error:
-        raise UsageError(f"{out} can't be made: {error.strerror}", hint=_NEW) from error

@@ -1,22 +1,24 @@
 """`mvm image pull`: makes a guest of an OCI image that is named by digest, inside the builder VM."""
 
-from pathlib import Path
-
 import click
 
 from mvmnix.api import export_image, image_reference, open_context, open_image_builder
+from mvmnix.cli.options import OutputType
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
+from mvmnix.output_files import NewDirectory
 
 
 @click.command()
 @click.argument("reference", metavar="oci://HOST/NAME@sha256:DIGEST")
 @click.option("--again", is_flag=True, help="Build it even if a finished image is kept.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Write the files and their evidence to this new directory."
+    "--out",
+    type=OutputType(NewDirectory, "DIRECTORY"),
+    help="Write the files and their evidence to this new directory.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print digests as JSON.")
-def pull(reference: str, again: bool, out: Path | None, as_json: bool) -> None:
+def pull(reference: str, again: bool, out: NewDirectory | None, as_json: bool) -> None:
     """Bring an OCI image by the digest of its manifest or index, and make a guest of it inside the builder VM.
 
     Its layers are applied there and nowhere else. Tags are refused. `mvm run`, `mvm build` and `mvm plan create` take

@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 
 from mvmnix.api import Template, describe_image, open_context, write_flake
+from mvmnix.cli.options import OutputType
 from mvmnix.cli.output import TERMINAL
 from mvmnix.escaping import escape
+from mvmnix.output_files import OutputDirectory
 
 
 @click.command()
@@ -19,8 +21,8 @@ from mvmnix.escaping import escape
     help="What the guest is to be.",
 )
 @click.option("--from", "image", metavar="oci://HOST/NAME@sha256:DIGEST", help="The image, for the template oci.")
-@click.argument("directory", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
-def init(template: str, image: str | None, directory: Path) -> None:
+@click.argument("directory", metavar="[DIR]", default=".", type=OutputType(OutputDirectory, "DIRECTORY"))
+def init(template: str, image: str | None, directory: OutputDirectory) -> None:
     """Write a new flake with its lock to DIR, which is made if it is missing; nothing is ever overwritten.
 
     It has this installation's own flake beside it as an input, so that it builds at once, without a network. The
@@ -34,7 +36,7 @@ def init(template: str, image: str | None, directory: Path) -> None:
     else:
         with open_context(TERMINAL) as context, context.working():
             write_flake(wanted, directory, describe_image(context, image))
-    _next(directory)
+    _next(Path(directory.path))
 
 
 def _next(directory: Path) -> None:

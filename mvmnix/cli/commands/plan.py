@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
-from pathlib import Path
 
 import click
 
@@ -28,6 +27,8 @@ from mvmnix.cli.commands.plan_ls import list_, rm
 from mvmnix.cli.completers import file, flake_or_image
 from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.options import (
+    Destination,
+    OutputType,
     data_lines,
     isolation_line,
     network_lines,
@@ -38,12 +39,18 @@ from mvmnix.cli.options import (
 )
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.progress import steps
-from mvmnix.errors import UsageError
 from mvmnix.escaping import escape, escape_line
 from mvmnix.keys import Role
+from mvmnix.output_files import OutputFile
 from mvmnix.strict import parse_json
 
-_OUT = click.option("--out", "-o", default="-", type=click.Path(), help="Where to write it. Default: stdout.")
+_OUT = click.option(
+    "--out",
+    "-o",
+    default="-",
+    type=OutputType(OutputFile, "FILE", prints=True),
+    help="Where to write it. Default: stdout.",
+)
 
 
 @click.group()
@@ -58,7 +65,7 @@ def plan() -> None:
 @click.option("--single-use", is_flag=True, help="It starts one machine, once. Default: as often as asked meanwhile.")
 @plan_options
 @_OUT
-def create(*, flake: str, valid_for: int, single_use: bool, options: PlanOptions, out: str) -> None:
+def create(*, flake: str, valid_for: int, single_use: bool, options: PlanOptions, out: Destination) -> None:
     """Make a plan for FLAKE's image, which is built first if it isn't yet, or for the kept image NAME.
 
     It is unsigned, an in-toto statement.
@@ -80,7 +87,7 @@ def create(*, flake: str, valid_for: int, single_use: bool, options: PlanOptions
 @click.argument("plan_file", metavar="STATEMENT|BUNDLE", shell_complete=file)
 @_OUT
 @signing_options
-def sign(plan_file: str, out: str, choice: KeylessChoice) -> None:
+def sign(plan_file: str, out: Destination, choice: KeylessChoice) -> None:
     """Sign a plan, with the planner's key or keyless; prints or writes the bundle. What is not a plan is not signed.
 
     Nor is one that looks as if it held a credential. A plan that others have signed gets one signature more: their
@@ -117,15 +124,6 @@ for command in (list_, rm):
     plan.add_command(command)
 
 
-def _write(out: str, data: bytes) -> None:
-    if out == "-":
-        click.echo(data, nl=False)
-        return
-    path = Path(out)
-    try:
-        is_replaced = path.is_file() and (path.stat().st_size != len(data) or path.read_bytes() != data)
-        path.write_bytes(data)
-    except OSError as error:
-        raise UsageError(f"{out} can't be written: {error.strerror}", hint="name another file") from error
-    if is_replaced:
-        notice(f"replaced {out}, which held something else")
+def _write(out: Destination, data: bytes) -> None:
+    if out.write(data):
+        notice(f"replaced {out.path}, which held something else")

@@ -4,7 +4,6 @@ Exit codes: 0 all verified, 1 something refused, 2 something could not be verifi
 """
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -12,17 +11,23 @@ from mvmnix.api import open_context
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.evidence_tree import show_tree
+from mvmnix.cli.options import Destination, OutputType, Stdout
 from mvmnix.cli.output import TERMINAL, answer, notice, tell
 from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.evidence import Page, find_subject, graph_of, graph_record, render_page
+from mvmnix.output_files import OutputFile
 
 
 @click.command()
 @click.argument("what", metavar="IMAGE|PLAN|MACHINE", shell_complete=any_machine)
-@click.option("--html", default="", metavar="FILE", help="Write a page of HTML that needs no other file; - prints it.")
+@click.option(
+    "--html",
+    type=OutputType(OutputFile, "FILE", prints=True),
+    help="Write a page of HTML that needs no other file; - prints it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the graph as JSON.")
-def show(what: str, html: str, as_json: bool) -> int:
+def show(what: str, html: Destination | None, as_json: bool) -> int:
     """Verify the evidence of an image, plan or machine, from source to machine, and show it. Nothing is started.
 
     IMAGE is the beginning of a manifest's digest, or a directory of `mvm build --out`; PLAN the file of a signed plan;
@@ -30,7 +35,7 @@ def show(what: str, html: str, as_json: bool) -> int:
 
     Exit codes: 0 all verified, 1 something refused, 2 something could not be verified.
     """
-    if as_json and html == "-":
+    if as_json and isinstance(html, Stdout):
         raise UsageError("--json and --html - would both go to stdout", hint="name a file for the page")
     with open_context(TERMINAL) as context, could_not_verify(), context.working():
         found = find_subject(context, what, notice)
@@ -40,20 +45,14 @@ def show(what: str, html: str, as_json: bool) -> int:
         except RefusedError as refused:  # the policy: without one nothing can be verified
             tell(refused)
             return 2
-    if html:
-        _write(html, render_page(Page(graph, moment)))
+    if html is not None:
+        html.write(render_page(Page(graph, moment)).encode())
+        if not isinstance(html, Stdout):
+            click.echo(f"wrote {html.path}", err=True)
     if as_json:
         answer("evidence", graph_record(graph, moment))
-    elif not html:
+    elif html is None:
         show_tree(graph, sys.stdout)
     elif graph.exit_code:  # the page says why, and so does this
         show_tree(graph, sys.stderr)
     return graph.exit_code
-
-
-def _write(out: str, text: str) -> None:
-    if out == "-":
-        click.echo(text, nl=False)
-        return
-    Path(out).write_text(text, encoding="utf-8")
-    click.echo(f"wrote {out}", err=True)

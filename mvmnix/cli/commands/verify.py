@@ -14,9 +14,10 @@ import click
 from mvmnix.api import BUNDLE_NAME, digest_in
 from mvmnix.api.verify import SUFFIX, TrustChoice, in_registry, verify_artifacts
 from mvmnix.cli.completers import file
-from mvmnix.cli.options import VerifyOptions, trust_options, wanted_options
+from mvmnix.cli.options import OutputType, VerifyOptions, trust_options, wanted_options
 from mvmnix.cli.verdicts import show, show_json
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
+from mvmnix.output_files import NewFile
 from mvmnix.provenance.verify import AcceptedArtifact, Requirements
 
 
@@ -37,7 +38,9 @@ from mvmnix.provenance.verify import AcceptedArtifact, Requirements
 @wanted_options
 @click.option("--print-provenance", "statements", is_flag=True, help="Print the statements that count, as JSON.")
 @click.option("--plan", default="", help="With DIRECTORY: a signed plan, to be verified together with the image.")
-@click.option("--vsa", default="", metavar="OUT", help="Write a signed summary of a verification under a policy.")
+@click.option(
+    "--vsa", type=OutputType(NewFile, "FILE"), help="Write a signed summary of a verification under a policy."
+)
 @click.option("--verifier-id", default="", metavar="URI", help="What the summary calls the verifier. Default: its key.")
 @click.option("--resource-uri", default="", metavar="URI", help="What the summary calls files. An image has its own.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
@@ -49,7 +52,7 @@ def verify(
     wanted: Requirements,
     statements: bool,
     plan: str,
-    vsa: str,
+    vsa: NewFile | None,
     verifier_id: str,
     resource_uri: str,
     as_json: bool,
@@ -93,11 +96,11 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
         raise UsageError("a summary is about a policy", hint="name one: --policy P")
     verdicts = verify_artifacts(artifacts, options.bundle, criteria)
     passed = [verdict for verdict in verdicts if isinstance(verdict, AcceptedArtifact)]
-    if policy is not None and options.vsa and len(passed) == len(verdicts):
+    if policy is not None and options.vsa is not None and len(passed) == len(verdicts):
         from mvmnix.api.verify import finding_of_files  # noqa: PLC0415 - nor do those without a summary
         from mvmnix.cli.commands.verify_image import write_finding  # noqa: PLC0415
 
-        write_finding(finding_of_files(passed, policy, options.resource_uri), options)
+        write_finding(finding_of_files(passed, policy, options.resource_uri), options.vsa, options.verifier_id)
     (show_json if options.as_json else show)(verdicts, statements=options.statements)
     return int(len(passed) != len(verdicts))
 

@@ -21,6 +21,7 @@ from mvmnix.cli.verdicts import seen, signing_facts, tell_reasons
 from mvmnix.errors import Reason, RefusedError, UsageError
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
+from mvmnix.output_files import NewFile
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.policy import TrustPolicy
 from mvmnix.provenance.verify import Requirements, signer_of
@@ -48,8 +49,8 @@ def verify_one_image(
         found = verify_image(policy, directory, options.bundle, options.plan)
     except RefusedError as refused:
         return _report_refusal(refused, 1, options)
-    if options.vsa:
-        write_finding(finding_of_image(found, policy), options)
+    if options.vsa is not None:
+        write_finding(finding_of_image(found, policy), options.vsa, options.verifier_id)
     if options.as_json:
         answer("verdict", {**_image_record(found), **({"statement": found.statement} if options.statements else {})})
     else:
@@ -59,10 +60,10 @@ def verify_one_image(
     return 0
 
 
-def write_finding(finding: Finding, options: VerifyOptions) -> None:
-    """Sign a summary of it, and write it where that was asked for."""
+def write_finding(finding: Finding, out: NewFile, verifier_id: str) -> None:
+    """Sign a summary of it, and write it."""
     with open_context(TERMINAL) as context:
-        write_summary(context, finding, options.vsa, options.verifier_id)
+        write_summary(context, finding, out, verifier_id)
 
 
 def _policy_in_force() -> tuple[TrustPolicy, tuple[Reason, ...]]:

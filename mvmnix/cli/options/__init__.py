@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = face(
         "data": "data_lines",
         "environment": "env_option",
         "network": "network_lines rule_lines",
+        "outputs": "Destination OutputType Stdout",
         "plan": "plan_option_names plan_options",
         "secrets": "secret_lines",
         "shares": "share_lines",

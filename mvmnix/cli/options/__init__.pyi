@@ -13,6 +13,7 @@ from mvmnix.cli.options.backend import isolation_line
 from mvmnix.cli.options.data import data_lines
 from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.options.network import network_lines, rule_lines
+from mvmnix.cli.options.outputs import Destination, OutputType, Stdout
 from mvmnix.cli.options.plan import plan_option_names, plan_options
 from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.shares import share_lines
@@ -25,6 +26,9 @@ __all__ = [
     "KEY_LIMIT",
     "AuditSource",
     "AuditVerdict",
+    "Destination",
+    "OutputType",
+    "Stdout",
     "VerifyOptions",
     "archive_key",
     "audit_verdicts",

@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from mvmnix.api.verify import TrustChoice
 from mvmnix.errors import UsageError
+from mvmnix.output_files import NewFile
 from mvmnix.provenance.slsa import predicate_type
 from mvmnix.provenance.verify import Requirements
 
@@ -21,7 +22,7 @@ class VerifyOptions:
     plan: str
     as_json: bool
     statements: bool
-    vsa: str
+    vsa: NewFile | None
     verifier_id: str
     resource_uri: str
 

@@ -5,18 +5,18 @@ completed is removed.
 """
 
 import os
-import secrets
 import shutil
 import stat
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
 
 from mvmnix.errors import UsageError
 from mvmnix.launch.copy.records import is_name, refused
+from mvmnix.output_files import open_parent, put, temporary_name
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TWICE: Final = "it comes twice"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -31,23 +31,21 @@ class Unpack:
 
     def __init__(self, target: Path, name: bytes, *, replaces: bool, leaves_out: bool) -> None:
         """Raises UsageError when there is no such place, or something is there."""
-        into = target.is_dir()
-        if not into:
-            target, name = target.parent, os.fsencode(target.name)
-        if not is_name(name):
-            raise UsageError("it needs a name here", hint="name the new file or directory, not the one it goes into")
         self.skipped: list[str] = []
         self._replaces, self._leaves_out = replaces, leaves_out
-        self._name = os.fsdecode(name)
-        self._temporary = f".mvm-cp-{secrets.token_hex(8)}.tmp"
+        self._temporary = temporary_name("mvm-cp")
         self._file: IO[bytes] | None = None
         self._is_file = self._begun = False
         try:
-            self._fds = [os.open(target, _DIRECTORY)]
+            place, self._name = _place(target, os.fsdecode(name))
         except OSError as error:
             raise UsageError(f"{target}: {error.strerror}", hint="make the directory first") from error
+        self._fds = [place]
         with ExitStack() as undo:
             undo.callback(self._close)
+            if not is_name(os.fsencode(self._name)):
+                hint = "name the new file or directory, not the one it goes into"
+                raise UsageError("it needs a name here", hint=hint)
             self._look()
             undo.pop_all()
 
@@ -94,7 +92,7 @@ class Unpack:
             os.mkdir(text, mode | stat.S_IRWXU, dir_fd=self._fds[-1])
         except FileExistsError as error:
             raise refused(text, _TWICE) from error
-        self._fds.append(os.open(text, _DIRECTORY | os.O_NOFOLLOW, dir_fd=self._fds[-1]))
+        self._fds.append(os.open(text, _DIRECTORY, dir_fd=self._fds[-1]))
 
     def leave(self) -> None:
         """Complete."""
@@ -111,15 +109,9 @@ class Unpack:
         """All of it came: give it its name. Raises UsageError when another process was faster."""
         parent = self._fds[0]
         try:
-            if self._is_file and not self._replaces:
-                os.link(self._temporary, self._name, src_dir_fd=parent, dst_dir_fd=parent)
-            else:
-                os.rename(self._temporary, self._name, src_dir_fd=parent, dst_dir_fd=parent)
+            put(parent, self._temporary, self._name, replaces=self._replaces or not self._is_file)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise self._in_the_way() from error
-        except PermissionError:  # a file system without hard links
-            self._look()
-            os.rename(self._temporary, self._name, src_dir_fd=parent, dst_dir_fd=parent)
 
     def _text(self, name: bytes) -> str:
         return os.fsdecode(name) if len(self._fds) > 1 else self._temporary
@@ -144,3 +136,14 @@ class Unpack:
     def _close(self) -> None:
         while self._fds:
             os.close(self._fds.pop())
+
+
+def _place(target: Path, name: str) -> tuple[int, str]:
+    """Open the directory that a copy goes into; it is called `name` there if `target` is that directory.
+
+    Raises OSError, and UsageError for a symbolic link on the way (mvmnix/output_files.py).
+    """
+    with open_parent(str(target)) as (parent, last):
+        with suppress(FileNotFoundError, NotADirectoryError):  # what is no directory may be replaced
+            return os.open(last, _DIRECTORY, dir_fd=parent), name
+        return os.open(".", _DIRECTORY, dir_fd=parent), last

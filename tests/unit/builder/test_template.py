@@ -13,12 +13,16 @@ from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.template import HOUSE, Template, guest_name, lock_of, template_tree, write_template
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import FlakeRef
+from mvmnix.output_files import OutputDirectory
 
 IMAGE = b'{"name":"app"}'
 
 
 def made(target: Path, template: Template) -> Path:
-    write_template(template_tree(template, target.name, image=IMAGE if template is Template.OCI else None), target)
+    write_template(
+        template_tree(template, target.name, image=IMAGE if template is Template.OCI else None),
+        OutputDirectory(str(target)),
+    )
     return target
 
 
@@ -98,7 +102,7 @@ def test_a_fresh_repository_counts_as_empty(tmp_path: Path) -> None:
 
 def test_kinds_of_files(tmp_path: Path) -> None:
     tree = nar.Dir({b"run": nar.File.of(b"#!", executable=True), b"x": nar.File.of(b""), b"l": nar.Symlink(b"run")})
-    write_template(nar.Dir({b"d": tree}), tmp_path)
+    write_template(nar.Dir({b"d": tree}), OutputDirectory(str(tmp_path)))
     modes = {name: bool((tmp_path / "d" / name).stat().st_mode & stat.S_IXUSR) for name in ("run", "x")}
     assert modes == {"run": True, "x": False}
     assert (tmp_path / "d/l").readlink() == Path("run")

@@ -1,5 +1,6 @@
 """A flake as it lies there, and the one file that is written back."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from mvmnix import nar
 from mvmnix.builder.flakes.flake_source import FlakeSource, take_flake
 from mvmnix.builder.flakes.worktree import Draft
-from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest, FlakeRef
 from tests.fakes import Repository
@@ -109,13 +110,23 @@ def test_what_is_no_plain_file_is_not_replaced(repository: Repository, tmp_path:
     assert not [it for it in repository.path.iterdir() if it.name.endswith(".tmp")]
 
 
+def test_the_lock_is_not_written_where_a_link_leads(repository: Repository, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    with Draft(FlakeRef.parse(f"path:{repository.path}?dir=sub")) as draft:
+        (repository.path / "sub").rename(repository.path / "moved")
+        (repository.path / "sub").symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(UsageError, match="symbolic link"):
+            draft.write(b"x")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
 def test_a_write_that_fails_leaves_nothing(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise OSError("no room")
+        raise OSError(errno.ENOSPC, "no room")
 
     with Draft(FlakeRef(str(repository.path))) as draft:
         monkeypatch.setattr(os, "rename", fail)
-        with pytest.raises(OSError, match="no room"):
+        with pytest.raises(UsageError, match="no room"):
             draft.write(b"x")
     assert not [it for it in repository.path.iterdir() if it.name.endswith(".tmp")]
 

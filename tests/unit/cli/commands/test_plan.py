@@ -313,3 +313,19 @@ def test_what_is_replaced_is_named(settled: Station) -> None:
     assert f"replaced {bundle}" in said.err
     said = settled.mvm("plan", "create", "--out", settled.path / "nowhere/plan.json", flake)
     assert (said.code, "plan.json can't be written: No such file or directory" in said.err) == (2, True)
+
+
+def test_a_link_of_a_checkout_in_place_of_an_output_is_refused(
+    settled: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`plan.json -> ../.bashrc` in a repository, and the next shell would run text that its flake chose."""
+    (tmp_path / ".bashrc").write_text("mine")
+    (tmp_path / "checkout").mkdir()
+    monkeypatch.chdir(tmp_path / "checkout")
+    Path("plan.json").symlink_to("../.bashrc")
+    Path("sub").symlink_to("..")
+    flake = settled.flake()
+    for out in ("plan.json", "sub/.bashrc"):
+        said = settled.mvm("plan", "create", "--out", out, flake, "--", "true")
+        assert (tmp_path / ".bashrc").read_text() == "mine"
+        assert (said.code, "is a symbolic link, which mvm doesn't follow" in said.err) == (2, True)

@@ -293,7 +293,7 @@ def test_as_a_page(settled: Station, built: str) -> None:
     both = settled.mvm("show", built, "--html", path, "--json")
     assert (both.code, "image" in nodes(both)) == (0, True)
     assert settled.mvm("show", built, "--html", "-", "--json").code == 2
-    assert settled.mvm("show", built, "--html", settled.path / "nowhere/evidence.html").code == 125
+    assert settled.mvm("show", built, "--html", settled.path / "nowhere/evidence.html").code == 2
 
 
 def test_why_something_is_broken_is_said_beside_its_page(settled: Station, exported: Path) -> None:

@@ -81,6 +81,17 @@ def test_nothing_is_replaced_unless_that_was_said_and_no_directory_ever(tmp_path
     assert not (tmp_path / "link").is_symlink()
 
 
+def test_no_link_leads_to_where_a_copy_goes(tmp_path: Path) -> None:
+    (tmp_path / "home/d").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("home")
+    for target, why in (("link", "is there already"), ("link/d", "symbolic link"), ("link/new", "symbolic link")):
+        with pytest.raises(UsageError, match=why):
+            unpacked(tmp_path / target, file(b"", b"a guest's"), END)
+    with pytest.raises(UsageError, match="symbolic link"):
+        unpacked(tmp_path / "link/d", file(b"", b"a guest's"), END, replaces=True)
+    assert everything(tmp_path / "home") == {"d": None}
+
+
 def test_somebody_who_is_faster(tmp_path: Path) -> None:
     for begin, ends in ((file(b"", b"new"), END), (ROOT, LEAVE + END)):
         with Unpack(tmp_path, b"it", replaces=False, leaves_out=False) as it:
@@ -119,7 +130,7 @@ def test_a_link_planted_meanwhile_is_not_followed(tmp_path: Path) -> None:
     with Unpack(tmp_path / "to", b"", replaces=False, leaves_out=False) as it:
         reader = Reader(it, CopyLimits())
         reader.write(ROOT + head(Kind.DIRECTORY, b"d"))
-        (temporary,) = tmp_path.glob(".mvm-cp-*")
+        (temporary,) = tmp_path.glob(".mvm-cp.*")
         (temporary / "d").rename(tmp_path / "moved")
         (temporary / "d").symlink_to(tmp_path / "other")
         (tmp_path / "moved/f").symlink_to(tmp_path / "other/planted")
