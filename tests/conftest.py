@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,10 @@ settings.load_profile("patient")
 os.environ.setdefault("PYTEST_TIMEOUT", str(PATIENCE))
 # Commands that tests start buffer as they do for users: what is written late, and fails late, shows only so.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# A git of these tests has the settings that a test gives it: neither the machine's nor this user's, nor a hook's.
+for name in [name for name in os.environ if name.startswith("GIT_")]:
+    del os.environ[name]
+os.environ |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
 # A shell without job control has what it starts in the background ignore this signal, and all that starts, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,6 +51,28 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 def pytest_report_header() -> str:
     """Name the choice of rows, for who runs the same ones again."""
     return f"{sample.VARIABLE}={sample.choose_sample()}"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each run a base directory of its own: pytest's is this user's, and other runs clear it up.
+
+    It stays where a test failed. Its name is short, for sockets in it have 107 bytes for their whole path (unix(7)).
+    A plain user's Nix store has directories that are read-only.
+    """
+    if config.option.basetemp is not None or hasattr(config, "workerinput"):
+        return
+    own = Path(tempfile.mkdtemp(prefix="mvm-"))
+    config.option.basetemp = own / "t"
+
+    def remove() -> None:
+        session = config.pluginmanager.get_plugin("session")
+        if session is None or not session.testsfailed:
+            for directory, _, _ in own.walk():
+                directory.chmod(0o700)
+            shutil.rmtree(own, ignore_errors=True)
+
+    config.add_cleanup(remove)
 
 
 def is_listed(path: Path) -> bool:

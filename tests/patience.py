@@ -11,6 +11,8 @@ from typing import Final
 #: Hands the factor on to xdist's workers and to programs that tests start, so that it is measured once.
 VARIABLE: Final = "MVMNIX_TEST_PATIENCE"
 _MOST: Final = 20.0
+#: Of time-outs that run out, for these are waited for.
+_MOST_SCALED: Final = 5.0
 _WORK: Final = (sys.executable, "-I", "-S", "-c", "sum(range(1_000_000))")
 #: Seconds that the work takes on an idle machine of 2024.
 _REFERENCE: Final = 0.05
@@ -56,13 +58,13 @@ def scaled(seconds: float) -> int:
 
     For a time-out of mvm's that a test has run out after something that has to come in time: a boot, a connection.
     """
-    return math.ceil(seconds * FACTOR)
+    return math.ceil(seconds * min(FACTOR, _MOST_SCALED))
 
 
 #: Seconds after which a command that builds or boots counts as hung.
-PATIENCE: Final = scaled(1800)
+PATIENCE: Final = math.ceil(1800 * FACTOR)
 #: The same of one answer, one event or a small program.
-EVENT_PATIENCE: Final = scaled(120)
+EVENT_PATIENCE: Final = math.ceil(120 * FACTOR)
 #: Seconds in which nothing must happen. On a slow machine such a wait can miss a fault, and never makes one.
 QUIET: Final = 0.3
 #: Seconds of a time-out of mvm's that a test has run out: what it waits for never comes, so load can only delay it.

@@ -23,7 +23,7 @@ NETWORK = GuestNetwork("198.19.255.2", 30, "198.19.255.1", "02:6d:76:6d:00:01", 
 PLACES = {"address": (0, 4), "prefix": (4, 1), "gateway": (5, 4), "gateway_mac": (9, 6), "mtu": (15, 2)}
 PLACES["resolver"] = (17, 4)
 
-#: A root directory of the test's own, in which the agent makes a directory, as in the guest's: the machine's lies below.
+#: A root directory of the test's own, for the agent makes a directory there; the machine's directories are below it.
 OWN_ROOT = """
 set -e; mkdir machine; mount -t tmpfs none machine
 for path in /*; do

@@ -39,9 +39,7 @@ CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "proce
 #: Files that may have a number for a wait, or read a clock, with the reason.
 NUMBERS = {
     "tests/patience.py": "gives all others theirs",
-    "tests/unit/launch/gate/test_clock.py": "a clock of the test's own, which nothing waits for",
-    "tests/unit/launch/gate/test_replay.py": "the same",
-    "tests/unit/launch/vmm/test_boot_watchdog.py": "the same",
+    "tests/unit/launch/vmm/test_boot_watchdog.py": "a clock of the test's own, which nothing waits for",
     "tests/unit/launch/test_loop.py": "a timer that is due in 68 years",
     "tests/unit/launch/fake_hypervisor.py": "runs without this tree's modules; seconds of processor time",
     "tests/mutants/trial.py": "no test; its seconds are options of its own",

@@ -134,10 +134,10 @@ class Hostile:
         self.until_ready()
         return self.channel.start_exec(ExecRequest(workload("x")), stdout=self.out, stderr=self.out)
 
-    def listen(self) -> ChannelError:
+    def listen(self, idle: float = EVENT_PATIENCE) -> ChannelError:
         """What the channel makes of it all."""
         with pytest.raises(ChannelError) as caught:
-            self.channel.ping(idle=EVENT_PATIENCE)
+            self.channel.ping(idle=idle)
         return caught.value
 
     def close(self) -> None:

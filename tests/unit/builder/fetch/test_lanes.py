@@ -171,7 +171,8 @@ def test_a_deadline_is_over_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> No
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     deadline = Deadline.after(EVENT_PATIENCE)
-    for now[0], left, is_over in ((104.5, 0.5, False), (105.0, 0.0, True), (106.0, 0.0, True)):
+    for past, left, is_over in ((99.5, 0.5, False), (100.0, 0.0, True), (101.0, 0.0, True)):
+        now[0] = past + EVENT_PATIENCE
         assert (deadline.left, deadline.is_over) == (left, is_over)
 
 
@@ -283,7 +284,7 @@ def test_a_process_that_does_not_close_them_ends_all_the_same() -> None:
     """The interpreter's end waits for threads: a worker that serves would keep it for hours."""
     program = (
         "from mvmnix.builder.fetch.lanes import Lanes; from mvmnix.builder.fetch.worker.packets import Work\n"
-        "lanes = Lanes('', stall=EVENT_PATIENCE, idle=1)\n"
+        f"lanes = Lanes('', stall={EVENT_PATIENCE}, idle=1)\n"
         "lanes.give_back(lanes.take(None, Work.EXPAND, b'gzip', b'10'))\n"
     )
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=EVENT_PATIENCE, check=True)

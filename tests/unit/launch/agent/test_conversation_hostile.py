@@ -11,7 +11,7 @@ from mvmnix.launch.agent.endpoints import FdSink
 from mvmnix.launch.agent.frames import INITIAL_WINDOW, OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Kind, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, ExecRequest
 from mvmnix.launch.agent.stream_frames import Data, End, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Step, Window
-from tests.patience import POLL
+from tests.patience import POLL, QUIET
 from tests.unit.launch.channel_house import (
     IDLE,
     Hostile,
@@ -120,7 +120,7 @@ def test_a_slow_sink_holds_the_guest_to_its_window(hostile: Hostile) -> None:
 def test_a_connection_is_held_to_its_window(hostile: Hostile) -> None:
     hostile.until_ready()
     hostile.says(Open(2, 80), *[Data(2, b"x" * MAX_PAYLOAD)] * 5)  # echoed, but never credited to our sending flow
-    hostile.listen()
+    hostile.listen(QUIET)
     hostile.says(*[Data(2, b"x" * MAX_PAYLOAD)] * 16)
     error = hostile.listen()
     assert "bytes on flow DATA of stream 2" in str(error)
@@ -130,15 +130,15 @@ def test_a_connection_is_held_to_its_window(hostile: Hostile) -> None:
 def test_late_frames_of_a_closed_connection_are_harmless(hostile: Hostile) -> None:
     hostile.until_ready()
     hostile.says(Open(2, 80), Data(2, b"x"), Eof(2))
-    assert isinstance(hostile.listen(), ChannelTimeoutError)
+    assert isinstance(hostile.listen(QUIET), ChannelTimeoutError)
     hostile.says(Window(2, Kind.DATA, 1), Reset(2))
-    assert isinstance(hostile.listen(), ChannelTimeoutError)
+    assert isinstance(hostile.listen(QUIET), ChannelTimeoutError)
 
 
 def test_a_reset_is_answered_and_ends_the_service(hostile: Hostile) -> None:
     hostile.until_ready()
     hostile.says(Open(2, 80), Data(2, b"x"), Reset(2))
-    hostile.listen()
+    hostile.listen(QUIET)
     assert hostile.service.made[0].was_reset
     hostile.says(Data(2, b"x"))
     assert "not open" in str(hostile.listen())
