@@ -68,7 +68,7 @@ def test_by_which_hash_a_key_may_sign(
 def test_a_certificate_is_no_authority_for_itself() -> None:
     """Even where a root names it among its authorities' certificates: nothing is certified by a path of one."""
     der = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER)).material.certificate
-    own = trusted_root.Authority((der,), trusted_root.Window())
+    own = trusted_root.Authority((der,), trusted_root.Window(NOW))
     root = trusted_root.parse(OURS.trusted_root)
     leaf = certificates.from_der(der)
     assert [it.authority for it in issued(leaf, [own, *root.authorities], NOW)] == list(root.authorities)
