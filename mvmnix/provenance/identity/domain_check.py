@@ -82,8 +82,8 @@ def _key(case: DomainCase, signer: Signer) -> IdentityFindings:
         hint = "pin the trust root of its authority in trust.toml, or have it signed without a timestamp"
         return IdentityFindings({}, None, (Reason(ReasonCode.SIGNING_TIME, case.what, why, hint),))
     # each by itself: two of them may have the same log, of which one has no authority for timestamps
-    heard = [_key_before(case, signer, domain) for domain in domains]
-    return next((findings for findings in heard if not findings.reasons), heard[0])
+    verdicts = [_key_before(case, signer, domain) for domain in domains]
+    return next((verdict for verdict in verdicts if not verdict.reasons), verdicts[0])
 
 
 def _domains_of(material: Material, trust: Trust) -> list[Digest]:

@@ -4,7 +4,8 @@ These are the sub-steps of step 3 in authentication.py. They are taken for every
 signature has to be in a log or that brings log entries or timestamps. A domain is what one trusted_root.json says; it
 alone decides.
 
-    3.1 the domain's trust root is at hand, with the bytes that the policy pins;
+    3.1 the domain's trust root is at hand, with the bytes that the policy pins; each log and authority in it says since
+        when it is trusted (trusted_root.py);
     3.2 there is exactly one log entry; none where a key needs no log, or where the domain has none and a timestamp may
         stand in for one;
     3.3 the domain's log holds it: proof, checkpoint and inclusion promise (SET), each that is there; a proof has to be

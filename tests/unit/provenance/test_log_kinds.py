@@ -212,9 +212,9 @@ def test_entries_of_the_second_version_have_no_time(kind: str, keyed: bool) -> N
     for tsa in (False, True):
         it = Case(keyed, options={"kind": KINDS[kind], "tsa": tsa})
         assert refused(it) == {ReasonCode.SIGNING_TIME}
-    untold = Case(keyed, hooks=Hooks(entry=edited(untimed)), options={"kind": KINDS[kind]})
+    it = Case(keyed, hooks=Hooks(entry=edited(untimed)), options={"kind": KINDS[kind]})
     if keyed:
-        assert check(untold).time is None
+        assert check(it).time is None
     else:
-        assert refused(untold) == {ReasonCode.SIGNING_TIME}
-    assert check(replace(untold, options={**untold.options, "tsa": True})).time == NOW
+        assert refused(it) == {ReasonCode.SIGNING_TIME}
+    assert check(replace(it, options={**it.options, "tsa": True})).time == NOW
