@@ -87,10 +87,19 @@ class Bench:
         )
 
     def cosign(
-        self, verb: str, bundle: str, artifact: str, who: Who, *, root: str = "root.json", log: bool = True
+        self,
+        verb: str,
+        bundle: str,
+        artifact: str,
+        who: Who,
+        *,
+        root: str = "root.json",
+        log: bool = True,
+        tsa: bool = False,
     ) -> process.Completed:
-        """`verify-blob-attestation` or `verify-blob`; `log`: whether the bundle has to have an entry."""
+        """`verify-blob-attestation` or `verify-blob`; `log`, `tsa`: whether it has to have an entry, a timestamp."""
         options = ("--new-bundle-format", "--trusted-root", root, *(() if log else ("--insecure-ignore-tlog",)))
+        options = (*options, *(("--use-signed-timestamps",) if tsa else ()))
         return self.run("cosign", verb, *who.for_cosign, *options, "--bundle", bundle, artifact)
 
     def sigstore_go(self, bundle: str, artifact: str, who: Who, *, root: str = "root.json") -> process.Completed:

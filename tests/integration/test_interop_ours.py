@@ -1,8 +1,10 @@
 """Debian's cosign and sigstore-go and npm's sigstore accept what mvm signs, and refuse each forgery for its reason."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 
 import pytest
@@ -15,9 +17,10 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.verify import vsa, vsa_inputs
 from tests.integration.interop import EMPTY_ROOT, Bench, Who, accepts, refuses
-from tests.private_sigstore import Hooks, Sigstore, entry_of
+from tests.private_sigstore import Hooks, Sigstore, Window, entry_of
 from tests.private_sigstore.hooks import UNCHANGED
 from tests.private_sigstore.server import Served, served
+from tests.unit.provenance import forgeries
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.summaries import summary
 
@@ -33,6 +36,7 @@ OTHERS_ENTRY = entry_of(PRIVATE.attest(b"{}", at=worlds.NOW))
 OTHER_ARTIFACT = ("does not match any digest in statement", "do not match digests in statement")
 NOT_SIGNED = "could not verify envelope: accepted signatures do not match threshold"
 NOT_LOGGED = "not enough verified log entries from transparency log: 0 < 1"
+NOT_STAMPED = "threshold not met for verified signed timestamps: 0 < 1"
 #: How npm's sigstore says it; the first is our program's own, for that package leaves subjects to its caller.
 NPM_OTHER_ARTIFACT = "no subject has the digest of the artifact"
 NPM_NOT_SIGNED = "SIGNATURE_ERROR: signature verification failed"
@@ -132,6 +136,49 @@ def test_a_logged_key(claims: Claims, algorithm: Algorithm) -> None:
     refuses(bench.mvm("bundle.json", "kernel", Who("other.pub")), f"refused [{ReasonCode.SIGNER_UNKNOWN}]")
     bench.put(bundle_json=PRIVATE.attest(claims.statements["provenance"], at=worlds.NOW, key=key, log=False))
     refuses(bench.cosign(ATTESTATION, "bundle.json", "kernel", Who("key.pub")), NOT_LOGGED)
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["attestation", "blob"])
+def test_a_logged_key_and_a_timestamp(claims: Claims, bare: bool) -> None:
+    """What `cosign` writes of a key; it looks at a timestamp where it is told to, mvm at each that is there."""
+    bench, key = claims.bench, PrivateKey.generate(Algorithm.ECDSA_P256)
+    kernel, verb = (bench.path / "kernel").read_bytes(), "verify-blob" if bare else ATTESTATION
+    parts = replace(PRIVATE, tsa=replace(PRIVATE.tsa, valid_for=Window(end=worlds.NOW - timedelta(hours=1))))
+    bench.put(key_pub=key.public.pem.encode(), late_json=parts.trusted_root)
+
+    def put(hooks: Hooks = UNCHANGED) -> None:
+        sign = partial(PRIVATE.sign_blob, kernel) if bare else partial(PRIVATE.attest, claims.statements["provenance"])
+        bench.put(bundle_json=sign(at=worlds.NOW, key=key, tsa=True, hooks=hooks))
+
+    def cosign(root: str = "root.json", *, tsa: bool = True) -> Completed:
+        return bench.cosign(verb, "bundle.json", "kernel", Who("key.pub"), root=root, tsa=tsa)
+
+    put()
+    accepts(cosign(), "Verified OK")
+    accepts(bench.mvm("bundle.json", "kernel", Who("key.pub")), "kernel: verified")
+    refuses(cosign("late.json"), NOT_STAMPED)
+    for hooks, reasons in (
+        (Hooks(promise=forgeries.flip), NOT_LOGGED),
+        (Hooks(checkpoint=forgeries.other_signature), "signature on checkpoint did not verify"),
+        (Hooks(proof=forgeries.other_hashes), "calculated root"),
+        (Hooks(body=forgeries.of_a_stranger), ("log certificate does not match", "verifying signature: invalid")),
+        (Hooks(token=forgeries.flip), NOT_STAMPED),
+    ):
+        put(hooks)
+        refuses(cosign(), reasons)
+    accepts(cosign(tsa=False), "Verified OK")
+    refuses(bench.mvm("bundle.json", "kernel", Who("key.pub")), f"refused [{ReasonCode.SIGNING_TIME}]")
+
+
+def test_a_root_whose_log_has_no_start(claims: Claims) -> None:
+    bench, key = claims.bench, PrivateKey.generate(Algorithm.ECDSA_P256)
+    root = json.loads(PRIVATE.trusted_root)
+    del root["tlogs"][0]["publicKey"]["validFor"]["start"]
+    bundle = PRIVATE.attest(claims.statements["provenance"], at=worlds.NOW, key=key)
+    bench.put(bundle_json=bundle, key_pub=key.public.pem.encode(), unbounded_json=json.dumps(root).encode())
+    done = bench.cosign(ATTESTATION, "bundle.json", "kernel", Who("key.pub"), root="unbounded.json")
+    refuses(done, "tlog missing public key validity period start time")
+    refuses(bench.mvm("bundle.json", "kernel", Who("key.pub"), root="unbounded.json"), "validFor.start: missing")
 
 
 def test_a_logged_key_before_sigstore_go(claims: Claims) -> None:

@@ -88,6 +88,7 @@ MADE: dict[str, tuple[Callable[[Theirs], str], bool, bool]] = {
     "cosign sign-blob": (cosign("sign-blob"), False, True),
     "cosign attest-blob --key": (cosign(*ATTEST, *KEYED), True, True),
     "cosign sign-blob --key": (cosign("sign-blob", *KEYED), True, True),
+    "cosign sign-blob --key, timestamped": (cosign("sign-blob", *KEYED, "--timestamp-server-url", "{tsa}"), True, True),
     "cosign attest-blob --key, no log": (cosign(*ATTEST, *UNLOGGED), True, False),
     "cosign sign-blob --key, no log": (cosign("sign-blob", *UNLOGGED), True, False),
     "sigstore-python sign_dsse": (library_attests, False, True),

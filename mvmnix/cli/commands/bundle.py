@@ -81,7 +81,7 @@ def export_root(name: str, out: Destination, as_json: bool) -> None:
 
 def _age(newest: datetime | None, moment: datetime) -> str:
     if newest is None:
-        return "none of its entries says since when it is trusted"
+        return "it has no log and no authority, so that nothing tells its age"
     return f"its youngest entry is trusted since {show_time(newest)}, {counted((moment - newest).days, 'day')} ago"
 
 

@@ -1,4 +1,4 @@
-"""Finds out what a bundle's certificate and timestamps show before one trust domain; decides nothing; pure.
+"""Finds out what a bundle's certificate shows before one trust domain; decides nothing; pure.
 
 transparency.py holds these facts against its steps. It imports the library for X.509, which bundles of keys don't need.
 """
@@ -10,41 +10,23 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Bundle, Material, MessageBundle
-from mvmnix.provenance.identity import certificate_names, certificate_path, timestamps
+from mvmnix.provenance.bundle import Bundle, MessageBundle
+from mvmnix.provenance.identity import certificate_names, certificate_path
 from mvmnix.provenance.identity.certificate_path import Issued
-from mvmnix.provenance.identity.rekor import promised_time
-from mvmnix.provenance.identity.timestamps import Stamp
 from mvmnix.provenance.identity.trusted_root import Log, TrustedRoot
-
-
-@dataclass(frozen=True, slots=True)
-class Times:
-    """When a signature was seen: by the log's promise, and by timestamps; `broken` is why the others don't hold."""
-
-    logged: datetime | None
-    stamps: tuple[Stamp, ...]
-    broken: tuple[str, ...]
-
-    @property
-    def all(self) -> tuple[datetime, ...]:
-        """Every one of them."""
-        return (*(() if self.logged is None else (self.logged,)), *(stamp.time for stamp in self.stamps))
-
 
 type _Paths = tuple[tuple[datetime, tuple[Issued, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """What was found; `certificate` is None where it can't be read, and then nothing else was found but times.
+    """What was found; `certificate` is None where it can't be read, and then nothing else was found.
 
     `paths` says by whom it was certified, for each time; without a time, as of its beginning. `ct_logs` are those of
     its SCT, `unusable` why it is not for signing code or has no good SCT. `names` is subject and issuer, or why it has
     not exactly one of each. `forged` is why the signature is not the certified key's.
     """
 
-    times: Times
     certificate: x509.Certificate | None = None
     paths: _Paths = ()
     ct_logs: tuple[Log, ...] = ()
@@ -63,15 +45,18 @@ class CertificateFacts:
         return it is not None and not it.not_valid_before_utc <= moment <= it.not_valid_after_utc
 
 
-def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | None) -> CertificateFacts:
-    """What bundle and root say; `file` is the digest of the file that a bare signature has to be over."""
-    times = _times(bundle.material, bundle.timestamped, root)
+def gather(
+    bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | None, times: tuple[datetime, ...]
+) -> CertificateFacts:
+    """What bundle and root say, for the times at which the signature was seen.
+
+    `file` is the digest of the file that a bare signature has to be over.
+    """
     try:
         certificate = x509.load_der_x509_certificate(bundle.material.certificate)
         certificate.public_key()
         paths = _paths(certificate, times, root)
         return CertificateFacts(
-            times,
             certificate,
             paths,
             _ct_logs(certificate, root),
@@ -80,24 +65,13 @@ def gather(bundle: Bundle | MessageBundle, root: TrustedRoot, file: Digest | Non
             _forged(certificate, bundle, file),
         )
     except (ValueError, UnsupportedAlgorithm):
-        return CertificateFacts(times)
+        return CertificateFacts()
 
 
-def _times(material: Material, stamped: bytes, root: TrustedRoot) -> Times:
-    logged = None if material.entry is None else promised_time(material.entry)
-    stamps, broken = list[Stamp](), list[str]()
-    for token in material.timestamps:
-        try:
-            stamps.append(timestamps.verified(token, stamped, root.timestamping))
-        except ValueError as error:
-            broken.append(str(error))
-    return Times(logged, tuple(stamps), tuple(broken))
-
-
-def _paths(certificate: x509.Certificate, times: Times, root: TrustedRoot) -> _Paths:
+def _paths(certificate: x509.Certificate, times: tuple[datetime, ...], root: TrustedRoot) -> _Paths:
     """Where it wasn't valid at a time, the nearest at which it was: whether it was then is another question."""
     first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    moments = [(moment, min(max(moment, first), last)) for moment in times.all] or [(first, first)]
+    moments = [(moment, min(max(moment, first), last)) for moment in times] or [(first, first)]
     return tuple(
         (moment, certificate_path.issued(certificate, root.authorities, nearest)) for moment, nearest in moments
     )

@@ -1,7 +1,9 @@
 """Chooses which trust domain has to witness a signature, and asks it: for step 3 of authentication.py; pure.
 
 A certificate is evaluated against each domain that the policy has identities of, separately; a key against the one
-whose log its signer needs, or the one whose log an entry names. Most keys need no domain, and load none.
+whose log its signer needs, or, where it needs none, against each whose log its entry names, or each whose authority may
+have made its timestamps. One that vouches for everything that the bundle brings is enough. Most keys need no domain,
+and load none.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Bundle, Inclusion, MessageBundle
+from mvmnix.provenance.bundle import Bundle, Inclusion, Material, MessageBundle
 from mvmnix.provenance.identity.trust import Identity, Signer, Trust
 
 if TYPE_CHECKING:
@@ -64,40 +66,56 @@ def check_identity(case: DomainCase) -> IdentityFindings:
 
 
 def _key(case: DomainCase, signer: Signer) -> IdentityFindings:
+    if signer.log is not None:
+        return _key_before(case, signer, signer.log)
     material = case.bundle.material
-    domain = signer.log
-    if domain is None and material.entries:
-        first, *_ = material.entries
-        domain = _domain_of(first.log_id, case.trust)
-        if domain is None:
-            looked = ", ".join(map(str, sorted(case.trust.roots))) or "none"
+    if not material.entries and not material.timestamps:
+        return NOTHING
+    domains = _domains_of(material, case.trust)
+    if not domains:
+        looked = ", ".join(map(str, sorted(case.trust.roots))) or "none"
+        if material.entries:
             why = f"it brings an entry of a log that no trust root here has (looked into: {looked})"
             hint = "pin that log's trust root in trust.toml, or have it signed without a log"
             return IdentityFindings({}, None, (Reason(ReasonCode.LOG_ENTRIES, case.what, why, hint),))
-    if domain is None and not material.timestamps:
-        return NOTHING
-    from mvmnix.provenance.identity import transparency, trusted_root  # noqa: PLC0415 - keys without a log don't need it
+        why = "it brings a timestamp, and there is no trust root to check it by"
+        hint = "pin the trust root of its authority in trust.toml, or have it signed without a timestamp"
+        return IdentityFindings({}, None, (Reason(ReasonCode.SIGNING_TIME, case.what, why, hint),))
+    # each by itself: two of them may have the same log, of which one has no authority for timestamps
+    verdicts = [_key_before(case, signer, domain) for domain in domains]
+    return next((verdict for verdict in verdicts if not verdict.reasons), verdicts[0])
 
-    steps = transparency.STEPS if domain is not None else (transparency.step_3_5_time,)
-    root = None if domain is None else _root(domain, case.trust)
+
+def _domains_of(material: Material, trust: Trust) -> list[Digest]:
+    """Those whose log the first entry names; without an entry all, for a timestamp names none."""
+    domains = sorted(trust.roots)
+    if not material.entries:
+        return domains
+    from mvmnix.provenance.identity import trusted_root  # noqa: PLC0415 - keys without a log don't need it
+
+    log_id = material.entries[0].log_id
+    return [each for each in domains if trusted_root.parse(trust.roots[each]).log(log_id) is not None]
+
+
+def _key_before(case: DomainCase, signer: Signer, domain: Digest) -> IdentityFindings:
+    from mvmnix.provenance.identity import timestamps, transparency, trusted_root  # noqa: PLC0415 - as above
+
+    data = _root(domain, case.trust)
+    root = None if data is None else trusted_root.parse(data)
     it = transparency.DomainEvidence(
         case.what,
         case.bundle,
         domain,
-        None if root is None else trusted_root.parse(root),
+        root,
+        timestamps.gather(case.bundle, root),
         signer.key,
         case.file,
         proof=case.proof,
+        needs_log=signer.log is not None,
     )
-    reasons = tuple(reason for step in steps for reason in step(it))
-    included = Inclusion.NONE if reasons else material.inclusion
-    return IdentityFindings({}, min(it.times, default=None), reasons, included)
-
-
-def _domain_of(log_id: bytes, trust: Trust) -> Digest | None:
-    from mvmnix.provenance.identity import trusted_root  # noqa: PLC0415 - as above
-
-    return next((digest for digest in sorted(trust.roots) if trusted_root.parse(trust.roots[digest]).log(log_id)), None)
+    reasons = tuple(reason for step in transparency.STEPS for reason in step(it))
+    included = Inclusion.NONE if reasons else case.bundle.material.inclusion
+    return IdentityFindings({}, min(it.times.all, default=None), reasons, included)
 
 
 @lru_cache(maxsize=16)
@@ -118,7 +136,7 @@ def _certificate(case: DomainCase) -> IdentityFindings:
     passed = {domain: it for domain, it, reasons in heard if not reasons}
     if passed:
         certified = {domain: names for domain, it in passed.items() for names in _certified(it)}
-        moment = min((time for it in passed.values() for time in it.times), default=None)
+        moment = min((time for it in passed.values() for time in it.times.all), default=None)
         return IdentityFindings(certified, moment, (), case.bundle.material.inclusion)
     # of several domains, those tell what is wrong whose authority the certificate is of
     told = [reasons for _, _, reasons in heard]
@@ -143,12 +161,13 @@ def _is_strange(reasons: tuple[Reason, ...]) -> bool:
 
 def _checked(case: DomainCase, domain: Digest) -> "tuple[DomainEvidence, tuple[Reason, ...]]":
     # loads X.509, which keys don't need
-    from mvmnix.provenance.identity import certificate_facts, transparency, trusted_root  # noqa: PLC0415
+    from mvmnix.provenance.identity import certificate_facts, timestamps, transparency, trusted_root  # noqa: PLC0415
 
-    root = _root(domain, case.trust)
-    parsed = None if root is None else trusted_root.parse(root)
-    facts = None if parsed is None else certificate_facts.gather(case.bundle, parsed, case.file)
-    it = transparency.DomainEvidence(case.what, case.bundle, domain, parsed, None, case.file, facts, case.proof)
+    data = _root(domain, case.trust)
+    root = None if data is None else trusted_root.parse(data)
+    times = timestamps.gather(case.bundle, root)
+    facts = None if root is None else certificate_facts.gather(case.bundle, root, case.file, times.all)
+    it = transparency.DomainEvidence(case.what, case.bundle, domain, root, times, None, case.file, facts, case.proof)
     reasons = [reason for step in transparency.STEPS for reason in step(it)]
     forged = transparency.forged(it)
     if forged is not None:

@@ -1,24 +1,27 @@
 """Hears those who witnessed a signature, the log, authorities and certificate of one trust domain; pure.
 
 These are the sub-steps of step 3 in authentication.py. They are taken for every certificate, and for a key whose
-signature has to be in a log or that brings log entries. A domain is what one trusted_root.json says; it alone decides.
+signature has to be in a log or that brings log entries or timestamps. A domain is what one trusted_root.json says; it
+alone decides.
 
-    3.1 the domain's trust root is at hand, with the bytes that the policy pins;
-    3.2 there is exactly one log entry; none where the domain has no log and a timestamp may stand in for one;
+    3.1 the domain's trust root is at hand, with the bytes that the policy pins; each log and authority in it says since
+        when it is trusted (trusted_root.py);
+    3.2 there is exactly one log entry; none where a key needs no log, or where the domain has none and a timestamp may
+        stand in for one;
     3.3 the domain's log holds it: proof, checkpoint and inclusion promise (SET), each that is there; a proof has to be
         there unless the caller takes the log's promise for it;
     3.4 it is about this very signature, payload and key or certificate;
-    3.5 it has a trusted time of signing, each time is right, and the certificate was valid then;
+    3.5 each time of signing that it brings is right; a certificate has one at least, and was valid at each;
     3.6 log and authorities were trusted at that time (`validFor`, both ends);
     3.7 the domain's authority certified the key for signing code, and its CT log saw that (SCT);
     3.8 the certificate names exactly one subject and one OIDC issuer.
 
 For a key 3.7 and 3.8 have no object, nor has the certificate's part of 3.5. A key needs no log unless its signer
-says so; entries that are there all the same are checked, by the one root whose log has their ID, or refused. Where the
-log promised no time, it can't be told whether the log was still trusted then: it has to be trusted until further
-notice. Timestamps beside a key are refused: mvm does not check them (Planned). The log's time counts where it promised
-one, and in entries of Rekor's first version only. What is wrong with usages or SCT is told where no other step refuses:
-an SCT of another domain's CT log often is what another domain's log entry shows more plainly.
+says so; entries and timestamps that are there all the same are checked before one root, or refused (domain_check.py).
+Where nothing says when, it can't be told whether the log was still trusted then: it has to be trusted until further
+notice. The log's time counts where it promised one, and in entries of Rekor's first version only. What is wrong with
+usages or SCT is told where no other step refuses: an SCT of another domain's CT log often is what another domain's log
+entry shows more plainly.
 """
 
 from collections.abc import Callable, Iterator
@@ -31,8 +34,8 @@ from mvmnix.keys import PublicKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import Bundle, LogEntry, Material, MessageBundle
 from mvmnix.provenance.identity import rekor, rekor_body
-from mvmnix.provenance.identity.rekor import promised_time
 from mvmnix.provenance.identity.rekor_body import TIMELESS, Expected, Recorded
+from mvmnix.provenance.identity.timestamps import Times
 from mvmnix.provenance.identity.trusted_root import TrustedRoot, Window
 from mvmnix.strict import MalformedError, show_time
 
@@ -46,19 +49,21 @@ _AGAIN: Final = "get an unchanged copy of the bundle, or have it signed again"
 class DomainEvidence:
     """A signature before one trust domain. `root` is None where its file is not at hand; `file` is for bare signatures.
 
-    `domain` is None for a key that needs no log, `key` for a certificate, `facts` for a key, and without a root.
-    `proof` says whether a log has to prove that it holds the signature: then neither its promise nor a timestamp is
-    enough.
+    `key` is None for a certificate, `facts` for a key, and without a root. `needs_log` is False for a key that may do
+    without a log. `proof` says whether a log that has to have the signature has to prove that: then neither its promise
+    nor a timestamp is enough.
     """
 
     what: str
     bundle: Bundle | MessageBundle
-    domain: Digest | None
+    domain: Digest
     root: TrustedRoot | None
+    times: Times
     key: PublicKey | None = None
     file: Digest | None = None
     facts: "CertificateFacts | None" = None
     proof: bool = True
+    needs_log: bool = True
 
     @property
     def material(self) -> Material:
@@ -71,18 +76,11 @@ class DomainEvidence:
         return self.material.entry
 
     @property
-    def times(self) -> tuple[datetime, ...]:
-        """When a log or a timestamp authority says that it saw the signature."""
-        if self.facts is not None:
-            return self.facts.times.all
-        logged = None if self.entry is None else promised_time(self.entry)
-        return () if logged is None else (logged,)
-
-    @property
     def is_without_log(self) -> bool:
-        """Whether the domain has no log, a timestamp is there, and the caller takes that for it."""
+        """Whether no log has to have it: a key needs none, or a timestamp is taken for it where the domain has none."""
         no_log = self.root is not None and not self.root.logs
-        return no_log and not self.proof and not self.material.entries and bool(self.material.timestamps)
+        stands_in = no_log and not self.proof and bool(self.material.timestamps)
+        return not self.material.entries and (stands_in or not self.needs_log)
 
     def reason(self, code: ReasonCode, why: str) -> Reason:
         """A reason, with what to do about most of them."""
@@ -147,24 +145,17 @@ def expected(it: DomainEvidence, found: Recorded) -> Expected:
 
 
 def step_3_5_time(it: DomainEvidence) -> Iterator[Reason]:
-    """3.5 At least one time, and none that is wrong."""
-    if it.key is not None:
-        if it.material.timestamps:
-            why = "timestamps beside a plain key's signature are not supported"
-            yield it.reason(ReasonCode.SIGNING_TIME, why)
-        return
-    logged = None if it.entry is None else promised_time(it.entry)
-    if logged is None and not it.material.timestamps and len(it.material.entries) <= 1:
+    """3.5 None that is wrong, and for a certificate at least one."""
+    logged, stamped = it.times.logged, it.material.timestamps
+    if it.key is None and logged is None and not stamped and len(it.material.entries) <= 1:
         yield it.reason(ReasonCode.SIGNING_TIME, "neither a log nor a timestamp says when it was signed")
     if it.entry is not None and (it.entry.kind, it.entry.version) in TIMELESS and logged is not None:
         why = f"its log entry has a time, which entries of the kind {it.entry.kind} {it.entry.version} have not"
         yield it.reason(ReasonCode.SIGNING_TIME, why)
-    if it.facts is None:
-        return
-    for why in it.facts.times.broken:
+    for why in it.times.broken:
         yield it.reason(ReasonCode.SIGNING_TIME, f"a timestamp of it does not hold: {why}")
-    for moment in it.times:
-        if it.facts.outside(moment):
+    for moment in it.times.all:
+        if it.facts is not None and it.facts.outside(moment):
             why = f"it was signed at {show_time(moment)}, when its certificate was not valid"
             yield it.reason(ReasonCode.SIGNING_TIME, why)
 
@@ -175,7 +166,7 @@ def step_3_6_windows(it: DomainEvidence) -> Iterator[Reason]:
         if windows and not any(window.holds(moment) for window in windows):
             why = f"it is of {show_time(moment)}, when {who} of the trust root was not trusted"
             yield it.reason(ReasonCode.AUTHORITY_WINDOW, why)
-    if it.key is None or it.root is None or it.entry is None or it.times:
+    if it.key is None or it.root is None or it.entry is None or it.times.all:
         return
     log = it.root.log(it.entry.log_id)
     if log is not None and log.window.end is not None:
@@ -187,14 +178,14 @@ def _windows(it: DomainEvidence) -> Iterator[tuple[str, list[Window], datetime]]
     """Who was relied on at which time, and when they were trusted; several windows where several entries would do."""
     log = None if it.entry is None or it.root is None else it.root.log(it.entry.log_id)
     if log is not None:
-        yield from (("the log", [log.window], moment) for moment in it.times)
+        yield from (("the log", [log.window], moment) for moment in it.times.all)
+    for stamp in it.times.stamps:
+        yield "the timestamp authority", [each.window for each in stamp.authorities], stamp.time
     if it.facts is None:
         return
-    for moment, found in it.facts.paths if it.times else ():
+    for moment, found in it.facts.paths if it.times.all else ():
         yield "the certificate authority", [each.authority.window for each in found], moment
         yield "the CT log", [log.window for log in it.facts.ct_logs], moment
-    for stamp in it.facts.times.stamps:
-        yield "the timestamp authority", [each.window for each in stamp.authorities], stamp.time
 
 
 def step_3_7_certificate(it: DomainEvidence) -> Iterator[Reason]:

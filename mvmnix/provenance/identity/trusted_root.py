@@ -3,7 +3,8 @@
 The format is protobuf-specs' sigstore_trustroot.proto in Protobuf's JSON. Whose file it is, the policy says by its
 SHA-256; what is in it is trusted for that domain alone, and two of them are never put together. Protobuf leaves out
 what is empty, and so may a file. A log or authority whose key, hash or certificate is missing or of an unknown kind
-vouches for nothing, and takes nothing from the others.
+vouches for nothing, and takes nothing from the others. But each has to say since when it is trusted: `TimeRange` has an
+optional end and a start that is not, and a missing one read as "always" would trust more than the file says.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,12 +30,12 @@ _TEXT: Final = r"[^\x00]{0,4096}"
 class Window:
     """From when to when something is trusted, both ends included; without an end, until further notice."""
 
-    start: datetime | None = None
+    start: datetime
     end: datetime | None = None
 
     def holds(self, moment: datetime) -> bool:
         """Whether that moment lies within."""
-        return not (self.start is not None and moment < self.start) and not (self.end is not None and moment > self.end)
+        return self.start <= moment and (self.end is None or moment <= self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,9 @@ class TrustedRoot:
 
     @property
     def newest(self) -> datetime | None:
-        """When the youngest of its entries began to be trusted: it is no older than that."""
+        """When the youngest of its entries began to be trusted: it is no older than that. None where it has none."""
         lists: tuple[Iterable[Log | Authority], ...] = (self.logs, self.authorities, self.ct_logs, self.timestamping)
-        starts = [one.window.start for each in lists for one in each if one.window.start is not None]
-        return max(starts, default=None)
+        return max((one.window.start for each in lists for one in each), default=None)
 
 
 @lru_cache(maxsize=16)
@@ -102,7 +102,7 @@ def _log(record: strict.Record) -> Log:
     _optional(record, "baseUrl")
     _optional(record, "operator")
     hashes = record.text("hashAlgorithm", _NAME) if record.has("hashAlgorithm") else "SHA2_256"
-    key, window = record.child("publicKey", _public) if record.has("publicKey") else (LogKey(b"", ""), Window())
+    key, window = record.child("publicKey", _public)
     # the ID of a log is the SHA-256 of its key (RFC 6962, section 3.2), where nothing else is said
     log_id = record.child("logId", _key_id) if record.has("logId") else Digest.of(key.spki).raw
     if record.has("checkpointKeyId"):
@@ -117,7 +117,7 @@ def _key_id(record: strict.Record) -> bytes:
 def _public(record: strict.Record) -> tuple[LogKey, Window]:
     spki = some_bytes(record, "rawBytes") if record.has("rawBytes") else b""
     details = record.text("keyDetails", _NAME) if record.has("keyDetails") else ""
-    return LogKey(spki, details), record.child("validFor", _window) if record.has("validFor") else Window()
+    return LogKey(spki, details), record.child("validFor", _window)
 
 
 def _authority(record: strict.Record) -> Authority:
@@ -126,7 +126,7 @@ def _authority(record: strict.Record) -> Authority:
     _optional(record, "uri")
     _optional(record, "operator")
     certificates = record.child("certChain", _chain) if record.has("certChain") else ()
-    return Authority(certificates, record.child("validFor", _window) if record.has("validFor") else Window())
+    return Authority(certificates, record.child("validFor", _window))
 
 
 def _chain(record: strict.Record) -> tuple[bytes, ...]:
@@ -144,14 +144,14 @@ def _optional(record: strict.Record, name: str) -> None:
 
 
 def _window(record: strict.Record) -> Window:
-    return Window(_moment(record, "start"), _moment(record, "end"))
+    return Window(_moment(record, "start"), _moment(record, "end") if record.has("end") else None)
 
 
-def _moment(record: strict.Record, name: str) -> datetime | None:
-    return record.parsed(name, _timestamp, None) if record.has(name) else None
+def _moment(record: strict.Record, name: str) -> datetime:
+    return record.parsed(name, _timestamp, datetime.max)
 
 
-def _timestamp(text: str) -> datetime | None:
+def _timestamp(text: str) -> datetime:
     """Protobuf's Timestamp: RFC 3339 in UTC, with or without a fraction."""
     if not text.endswith("Z"):
         raise ValueError("not a time in UTC")

@@ -7,7 +7,7 @@ A bundle is read (BUNDLE_MALFORMED, UNSIGNED), and then:
    key or identity nor the bundle or the statement in it is revoked;
 3. the one signature is that signer's, over DSSE's encoding of payload type and payload, and every required witness
    saw it: steps 3.1 to 3.8 of identity/transparency.py, for certificates and for keys whose signatures have to be in a
-   log; in that log by its proof, of which the log's promise is none;
+   log or bring entries or timestamps; in that log by its proof, of which the log's promise is none;
 4. that signer has the role which such a claim needs;
 5. the payload type is in-toto's.
 

@@ -157,6 +157,39 @@ def test_a_key_s_entry_is_looked_for_in_the_public_good_root(it: Release, monkey
     assert it.verify(it.artifact, key=KEY).out.endswith("(no log, no trusted time)\n")
 
 
+@pytest.mark.parametrize("form", ["file", "digest"])
+@pytest.mark.parametrize("bare", [False, True], ids=["statement", "signature over the file"])
+def test_a_key_s_entry_and_timestamp(it: Release, bare: bool, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As cosign writes them: before the root that was named, and before the public-good one where none was."""
+
+    def made(hooks: Hooks, **more: Any) -> bytes:
+        if bare:
+            return OURS.sign_blob(foreign.ARTIFACT, at=NOW, key=KEY, hooks=hooks, tsa=True, **more)
+        return attested(hooks, KEY, tsa=True, **more)
+
+    def verified(data: bytes, *whom: str | Path) -> Said:
+        what = it.artifact if form == "file" else str(Digest.of(foreign.ARTIFACT))
+        return it.verify(*whom, "--bundle", it.put(data), what, key=KEY)
+
+    root = it.path / "root.json"
+    monkeypatch.setattr(sigstore, "public_good_root", lambda: OURS.trusted_root)
+    for whom in (("--trusted-root", root), ()):
+        said = verified(made(Hooks()), *whom)
+        assert (said.code, said.out.endswith("(signed 2026-09-01T12:00:00Z)\n")) == (0, True), said.err
+        for hooks, code in ((Hooks(token=flip), Code.SIGNING_TIME), (Hooks(promise=flip), Code.LOG_INCLUSION)):
+            said = verified(made(hooks), *whom)
+            assert (said.code, f"refused [{code}]" in said.err) == (1, True), said.err
+    # where no log is asked for, a timestamp stands alone
+    assert verified(made(Hooks(), log=False)).out.endswith("(signed 2026-09-01T12:00:00Z, no log)\n")
+    assert f"refused [{Code.LOG_ENTRIES}]" in verified(made(Hooks(), log=False), "--trusted-root", root).err
+    # a root that doesn't say since when its log is trusted is none
+    unbounded = json.loads(OURS.trusted_root)
+    del unbounded["tlogs"][0]["publicKey"]["validFor"]["start"]
+    root.write_text(json.dumps(unbounded))
+    said = verified(made(Hooks()), "--trusted-root", root)
+    assert (said.code, "validFor.start: missing" in said.err) == (2, True)
+
+
 def test_a_key_without_an_entry_needs_no_root(it: Release, monkeypatch: pytest.MonkeyPatch) -> None:
     """It isn't even read."""
 

@@ -212,6 +212,25 @@ def stamped_twice(it: Json) -> None:
     stamps.append({"signedTimestamp": encoded(THEIRS.tsa.token(b"x", NOW))})
 
 
+def stamped_over(part: str) -> Change:
+    """A good timestamp in place of the first, over another part of the envelope than its signature."""
+
+    def change(it: Json) -> None:
+        token = OURS.tsa.token(base64.b64decode(it["dsseEnvelope"][part]), NOW)
+        it["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"][0] = {
+            "signedTimestamp": encoded(token)
+        }
+
+    return change
+
+
+def within(token: bytes) -> bytes:
+    """A byte flipped in the time that a timestamp tells."""
+    digits = NOW.strftime("%Y%m%d%H%M%S").encode()
+    assert token.count(digits) == 1
+    return token.replace(digits, flip(digits))
+
+
 def twice(it: Json) -> None:
     it["verificationMaterial"]["tlogEntries"] *= 2
 
@@ -236,11 +255,29 @@ def untimed(it: Json) -> None:
     del it["integratedTime"]
 
 
+def of_a_stranger(body: Json) -> Json:
+    """The body of an entry with a stranger's key in place of the signer's."""
+    pem = encoded(STRANGER.public.pem.encode())
+    if body["kind"] == "dsse":
+        return put(pem, "spec", "signatures", 0, "verifier")(body)
+    return put(pem, "spec", "signature", "publicKey", "content")(body)
+
+
 def blob_entry(it: Json) -> Json:
     """A body of another kind: about a file whose content is the envelope's payload."""
     entry = entry_of(OURS.sign_blob(PAYLOAD, at=NOW, key=KEY))
     body: Json = json.loads(base64.b64decode(entry["canonicalizedBody"]))
     return body
+
+
+def spaced_body(it: Json) -> Json:
+    """The same body with a blank behind it."""
+    return it | {"canonicalizedBody": encoded(base64.b64decode(it["canonicalizedBody"]) + b" ")}
+
+
+def other_signature(checkpoint: str) -> str:
+    text, _, signature = checkpoint.rstrip("\n").rpartition(" ")
+    return f"{text} {encoded(flip(base64.b64decode(signature)))}\n"
 
 
 def resigned_checkpoint(text: str) -> str:

@@ -12,6 +12,7 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.envelope import MEDIA_TYPE
 from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer
 from tests.private_sigstore import Hooks, Json, Window, name
+from tests.private_sigstore.bodies import dsse_2_body, hashedrekord_2_body
 from tests.private_sigstore.der import utf8
 from tests.unit.provenance.forgeries import (
     BUILDER,
@@ -46,18 +47,23 @@ from tests.unit.provenance.forgeries import (
     identity,
     in_a_chain,
     leaf,
+    of_a_stranger,
     of_another,
     other_hashes,
     other_scts,
+    other_signature,
     put,
     resigned_checkpoint,
     sct,
     signatures,
+    spaced_body,
+    stamped_over,
     stamped_twice,
     twice,
     unpromised,
     untimed,
     window,
+    within,
 )
 
 MALFORMED, TIME, LOG = {Code.BUNDLE_MALFORMED}, {Code.SIGNING_TIME}, {Code.LOG_INCLUSION}
@@ -65,7 +71,6 @@ BODY, WINDOW, FORGED = {Code.LOG_ENTRY_MISMATCH}, {Code.AUTHORITY_WINDOW}, {Code
 CERTIFICATE, NAMES, UNKNOWN = {Code.CERTIFICATE_INVALID}, {Code.IDENTITY_MALFORMED}, {Code.SIGNER_UNKNOWN}
 
 HOST = frozenset({Role.HOST})
-_VERIFIER = "spec", "signatures", 0, "verifier"
 #: A name as a certificate of Windows has it, not as Fulcio does.
 OTHER_NAME = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), utf8(SUBJECT))
 #: Another certificate that the same instance gave the same subject.
@@ -177,11 +182,13 @@ WITNESSES = (
     Row("3.3", LOG, hooks(checkpoint=lambda it: it + "x"), "a line that is no signature"),
     Row("3.3", LOG, hooks(checkpoint=lambda it: it.replace("rekor", "rek0r", 1)), "a changed checkpoint"),
     Row("3.3", LOG, hooks(entry=put(encoded(THEIRS.log.key.log_id), "logId", "keyId")), "another log's name"),
+    Row("3.3", LOG, hooks(entry=spaced_body), "the body in another formatting than the tree holds"),
+    Row("3.3", LOG, hooks(checkpoint=other_signature), "a flipped signature of the checkpoint"),
     Row("3.3", LOG, home(log=THEIRS.log), "a foreign log"),
-    Row("3.3", LOG, hooks_and(TSA, entry=edited(unpromised)), "a time that nobody promised", KEYLESS),
+    Row("3.3", LOG, hooks_and(TSA, entry=edited(unpromised)), "a time that nobody promised"),
     Row("3.4", BODY, hooks(body=put("0" * 64, "spec", "payloadHash", "value")), "an entry about another payload"),
     Row("3.4", BODY, hooks(body=put(encoded(b"x"), "spec", "signatures", 0, "signature")), "about another signature"),
-    Row("3.4", BODY, hooks(body=put(encoded(STRANGER.public.pem.encode()), *_VERIFIER)), "about another key"),
+    Row("3.4", BODY, hooks(body=of_a_stranger), "about another key"),
     Row("3.4", BODY, hooks(entry=foreign_entry), "the entry of another bundle"),
     Row("3.4", BODY, hooks(body=blob_entry), "an entry about a file"),
     Row("3.4", BODY, hooks(body=put("rfc3161", "kind")), "an entry of an unknown kind"),
@@ -189,14 +196,17 @@ WITNESSES = (
     Row("3.5", TIME, hooks(integrated_time=lambda it: it - HOUR), "logged before the certificate", KEYLESS),
     Row("3.5", TIME, leaf(not_before=NOW - 2 * HOUR, not_after=NOW - HOUR), "an expired certificate", KEYLESS),
     Row("3.5", TIME, hooks(entry=edited(untimed)), "no time", KEYLESS),
-    Row("3.5", TIME, hooks_and(TSA, token=flip), "a broken timestamp beside a good SET", KEYLESS),
-    Row("3.5", TIME, hooks_and(TSA, token=lambda _: b"no"), "no timestamp beside a good SET", KEYLESS),
-    Row("3.5", TIME, hooks_and(TSA, token=lambda _: THEIRS.tsa.token(b"x", NOW)), "a foreign authority's", KEYLESS),
-    Row("3.5", TIME, hooks_and(TSA, token=lambda _: OURS.tsa.token(b"x", NOW)), "of another signature", KEYLESS),
+    Row("3.5", TIME, hooks_and(TSA, token=flip), "a broken timestamp beside a good SET"),
+    Row("3.5", TIME, hooks_and(TSA, token=lambda _: b"no"), "no timestamp beside a good SET"),
+    Row("3.5", TIME, hooks_and(TSA, token=lambda _: THEIRS.tsa.token(b"x", NOW)), "a foreign authority's"),
+    Row("3.5", TIME, hooks_and(TSA, token=lambda _: OURS.tsa.token(b"x", NOW)), "of another signature"),
     Row("3.5", TIME, hooks_and(TSA, token_time=lambda it: it + HOUR), "a timestamp after the certificate", KEYLESS),
-    Row("3.5", TIME, hooks_and(TSA, bundle=edited(stamped_twice)), "a foreign authority's beside a good one", KEYLESS),
-    Row("3.5", TIME, hooks_and(TSA, token=flip, entry=edited(untimed)), "a broken one alone", KEYLESS),
-    Row("3.5", TIME, case(options=TSA), "a timestamp beside a key", KEYED),
+    Row("3.5", TIME, hooks_and(TSA, bundle=edited(stamped_twice)), "a foreign authority's beside a good one"),
+    Row("3.5", TIME, hooks_and(TSA, token=flip, entry=edited(untimed)), "a broken one alone"),
+    Row("3.5", TIME, hooks_and(TSA, token=within), "a flipped byte of what the authority signed"),
+    Row("3.5", TIME, hooks_and(TSA, bundle=edited(stamped_over("payload"))), "a timestamp over the payload"),
+    Row("3.5", TIME, case(options={"kind": dsse_2_body}), "a time of a log that promises none"),
+    Row("3.5", TIME, case(options={"kind": hashedrekord_2_body, **TSA}), "the same beside a timestamp"),
     Row("3.6", WINDOW, window(ca=replace(OURS.ca, valid_for=EARLIER)), "a CA that was trusted till then", KEYLESS),
     Row("3.6", WINDOW, window(ca=replace(OURS.ca, valid_for=LATER)), "a CA that is trusted since", KEYLESS),
     Row(
@@ -224,7 +234,30 @@ WITNESSES = (
         WINDOW,
         lambda it: replace(window(tsa=replace(OURS.tsa, valid_for=EARLIER))(it), options=TSA),
         "a timestamp authority till then",
-        KEYLESS,
+    ),
+    Row(
+        "3.6",
+        WINDOW,
+        lambda it: replace(window(tsa=replace(OURS.tsa, valid_for=LATER))(it), options=TSA),
+        "a timestamp authority since",
+    ),
+    Row(
+        "3.6",
+        WINDOW,
+        lambda it: replace(
+            window(log=replace(OURS.log, valid_for=EARLIER))(it), options=TSA, hooks=Hooks(entry=edited(untimed))
+        ),
+        "a log till then, by a timestamp alone",
+    ),
+    Row(
+        "3.6",
+        WINDOW,
+        lambda it: replace(
+            window(log=replace(OURS.log, valid_for=Window(end=NOW)))(it),
+            options=TSA,
+            hooks=Hooks(token_time=lambda it: it + HOUR / 10),
+        ),
+        "a log till the time that it promised, and a later timestamp",
     ),
     Row("3.7", CERTIFICATE, home(ca=THEIRS.ca), "a foreign CA", KEYLESS),
     Row("3.7", CERTIFICATE, home(ct=THEIRS.ct), "a foreign CT log", KEYLESS),

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity import certificates, trusted_root
-from mvmnix.provenance.identity.certificate_facts import CertificateFacts, Times
+from mvmnix.provenance.identity.certificate_facts import CertificateFacts
 from mvmnix.provenance.identity.certificate_path import issued, unusable, verify_signature
 from tests.unit.provenance.forgeries import ISSUER, NOW, OURS, PAYLOAD, SUBJECT
 
@@ -68,7 +68,7 @@ def test_by_which_hash_a_key_may_sign(
 def test_a_certificate_is_no_authority_for_itself() -> None:
     """Even where a root names it among its authorities' certificates: nothing is certified by a path of one."""
     der = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER)).material.certificate
-    own = trusted_root.Authority((der,), trusted_root.Window())
+    own = trusted_root.Authority((der,), trusted_root.Window(NOW))
     root = trusted_root.parse(OURS.trusted_root)
     leaf = certificates.from_der(der)
     assert [it.authority for it in issued(leaf, [own, *root.authorities], NOW)] == list(root.authorities)
@@ -90,7 +90,7 @@ def test_a_signature_by_a_key_that_can_not_be_checked(key: Key, over: bytes | Di
 @pytest.mark.parametrize(("moment", "outside"), [(NOW - TICK, True), (NOW, False), (NOW + TICK, True)])
 def test_a_certificate_is_valid_at_both_its_ends(moment: datetime, *, outside: bool) -> None:
     """RFC 5280, section 4.1.2.5: the dates are inclusive."""
-    it = CertificateFacts(Times(None, (), ()), certified(ec.generate_private_key(ec.SECP256R1())))
+    it = CertificateFacts(certified(ec.generate_private_key(ec.SECP256R1())))
     assert it.outside(moment) is outside
 
 

@@ -16,7 +16,7 @@ from cryptography.x509 import verification
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle import Inclusion, envelope
 from mvmnix.provenance.identity import timestamps, transparency
 from mvmnix.provenance.identity.certificate_names import utf8
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
@@ -41,6 +41,8 @@ from tests.unit.provenance.forgeries import (
     edited,
     flip,
     identity,
+    stamped_twice,
+    twice,
     untimed,
 )
 from tests.unit.provenance.forgery_rows import ROWS
@@ -72,9 +74,10 @@ def test_what_is_good_passes(keyed: bool) -> None:
     assert found.identity == (None if keyed else (SUBJECT, ISSUER))
 
 
+@pytest.mark.parametrize("keyed", MODES)
 @pytest.mark.parametrize("hooks", [Hooks(), Hooks(entry=edited(untimed))], ids=["log and authority", "authority alone"])
-def test_a_timestamp_authority_says_when(hooks: Hooks) -> None:
-    assert check(Case(hooks=hooks, options=TSA)).time == NOW
+def test_a_timestamp_authority_says_when(hooks: Hooks, keyed: bool) -> None:
+    assert check(Case(keyed, hooks=hooks, options=TSA)).time == NOW
 
 
 @pytest.mark.parametrize(("row", "keyed"), CASES)
@@ -136,7 +139,11 @@ def unheeded(bundle: bytes) -> range:
     return range(start + before * 4 // 3, start + (before + len(ALGORITHM)) * 4 // 3 + 1)
 
 
-@pytest.mark.parametrize("it", [Case(), Case(options=TSA), Case(keyed=True)], ids=["log", "and authority", "key"])
+@pytest.mark.parametrize(
+    "it",
+    [Case(), Case(options=TSA), Case(keyed=True), Case(keyed=True, options=TSA)],
+    ids=["log", "and authority", "key", "key and authority"],
+)
 def test_every_flipped_byte_is_refused(it: Case) -> None:
     whole = it.bundle()
     check(it, whole)
@@ -305,7 +312,43 @@ def test_a_key_that_needs_no_log_may_bring_an_entry() -> None:
     assert check(Case(keyed=True, signers=free, options={"log": False})).time is None
     assert refused(Case(keyed=True, signers=free, roots={})) == {ReasonCode.LOG_ENTRIES}
     assert refused(Case(keyed=True, signers=free, hooks=Hooks(promise=flip))) == {ReasonCode.LOG_INCLUSION}
-    assert refused(Case(keyed=True, signers=free, options={"log": False, "tsa": True})) == {ReasonCode.SIGNING_TIME}
+    assert refused(Case(keyed=True, signers=free, hooks=Hooks(bundle=edited(twice)))) == {ReasonCode.LOG_ENTRIES}
+
+
+ALONE = {"log": False, "tsa": True}
+
+
+@pytest.mark.parametrize("options", [TSA, ALONE], ids=["entry and timestamp", "timestamp alone"])
+def test_a_key_that_needs_no_log_may_bring_a_timestamp(options: dict[str, Any]) -> None:
+    """It is looked at all the same: one that does not hold is a refusal, beside a good entry or alone."""
+    it = Case(keyed=True, signers=(Signer("key", KEY.public, BUILDER),), options=options)
+    found = check(it)
+    assert (found.time, found.inclusion) == (NOW, Inclusion.NONE if options is ALONE else Inclusion.PROVED)
+    for broken in (flip, lambda _: b"no", lambda _: THEIRS.tsa.token(b"x", NOW), lambda _: OURS.tsa.token(b"x", NOW)):
+        assert refused(replace(it, hooks=Hooks(token=broken))) == {ReasonCode.SIGNING_TIME}
+    assert refused(replace(it, hooks=Hooks(bundle=edited(stamped_twice)))) == {ReasonCode.SIGNING_TIME}
+    late = replace(OURS, tsa=replace(OURS.tsa, valid_for=EARLIER))
+    assert refused(replace(it, roots={late.domain: late.trusted_root})) == {ReasonCode.AUTHORITY_WINDOW}
+    codes = {ReasonCode.SIGNING_TIME if options is ALONE else ReasonCode.LOG_ENTRIES}
+    assert refused(replace(it, roots={})) == refused(replace(it, roots={THEIRS.domain: THEIRS.trusted_root})) == codes
+
+
+def test_one_root_vouches_for_all_that_a_key_brings() -> None:
+    """Of several with the same log, the one that knows the authority too; never one for the log, one for the time."""
+    roots = [replace(OURS, tsa=THEIRS.tsa), replace(OURS, tsa=replace(OURS.tsa, valid_for=EARLIER))]
+    foreign = replace(THEIRS, tsa=OURS.tsa)
+    apart = {each.domain: each.trusted_root for each in (*roots, foreign)}
+    free = (Signer("key", KEY.public, BUILDER),)
+    it = Case(keyed=True, signers=free, options=TSA, roots=apart | {OURS.domain: OURS.trusted_root})
+    assert check(it).time == NOW
+    assert refused(replace(it, roots=apart)) <= {ReasonCode.SIGNING_TIME, ReasonCode.AUTHORITY_WINDOW}
+    # a timestamp alone says of no log whose it is: any root whose authority made it
+    assert check(replace(it, roots=apart, options=ALONE)).time == NOW
+
+
+@pytest.mark.parametrize("options", [{"log": False}, ALONE], ids=["neither", "a timestamp"])
+def test_a_key_s_log_is_not_replaced_by_a_timestamp(options: dict[str, Any]) -> None:
+    assert refused(Case(keyed=True, options=options)) == {ReasonCode.LOG_ENTRIES}
 
 
 def test_a_broken_trust_root() -> None:
@@ -343,7 +386,8 @@ trust = Trust((Signer("key", key, frozenset({{Role.BUILDER}}), Digest.of(root)),
 bundle = base64.b64decode({base64.b64encode(Case(keyed=True).bundle()).decode()!r})
 print(authenticate(bundle, trust=trust, role=Role.BUILDER, what="it").signer.name)
 import sys
-print([name for name in sys.modules if name.partition(".")[0] in ("sigstore", "pydantic", "requests")])
+heavy = ("sigstore", "pydantic", "requests", "rfc3161_client")
+print([name for name in sys.modules if name.partition(".")[0] in heavy])
 """
     done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, check=True, cwd="/")
     assert done.stdout.decode().splitlines() == ["key", "[]"]

@@ -1,5 +1,6 @@
 """Trust roots as they are served: what may be left out, what makes one entry unusable, what is no root at all."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.trust import Signer
 from tests.private_sigstore import Window
 from tests.private_sigstore.hooks import Json
+from tests.private_sigstore.window import ALWAYS
 from tests.unit.provenance.forgeries import (
     BUILDER,
     KEY,
@@ -67,9 +69,6 @@ ABSENT = [
     ("baseUrl",),
     ("hashAlgorithm",),
     ("logId",),
-    ("publicKey", "validFor"),
-    ("validFor",),
-    ("validFor", "start"),
     ("subject",),
     ("subject", "organization"),
     ("subject", "commonName"),
@@ -84,7 +83,7 @@ def test_what_may_be_left_out(path: tuple[str, ...], keyed: bool) -> None:
         assert check(under(change, keyed)).time == NOW
 
 
-@pytest.mark.parametrize("path", [("baseUrl",), ("uri",), ("subject",), ("validFor",), ("publicKey", "validFor")])
+@pytest.mark.parametrize("path", [("baseUrl",), ("uri",), ("subject",)])
 def test_what_may_be_empty(path: tuple[str, ...]) -> None:
     empty: Any = "" if path[-1] in {"baseUrl", "uri"} else {}
     assert check(under(each(*path, to=empty))).time == NOW
@@ -108,8 +107,7 @@ UNUSABLE: dict[str, list[Callable[[Json], Any]]] = {
         put(encoded(b"no key"), "publicKey", "rawBytes"),
         drop("publicKey", "keyDetails"),
         drop("publicKey", "rawBytes"),
-        drop("publicKey"),
-        put({}, "publicKey"),
+        put({"validFor": ALWAYS.to_json()}, "publicKey"),
     ],
     "certificateAuthorities": [
         put(encoded(b"no certificate"), "certChain", "certificates", 0, "rawBytes"),
@@ -129,7 +127,7 @@ CODES = {
 
 
 @pytest.mark.parametrize("name", LISTS)
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(7))
 def test_an_unusable_entry_takes_nothing_from_the_others(name: str, number: int) -> None:
     """Alone it vouches for nothing; beside a good one it does no harm, in either order."""
     if number >= len(UNUSABLE[name]):
@@ -150,6 +148,34 @@ def test_an_unusable_entry_takes_nothing_from_the_others(name: str, number: int)
         assert check(under(beside)).time == NOW
 
 
+@pytest.mark.parametrize("bounds", [None, {}, {"start": None}, {"end": "2100-01-01T00:00:00Z"}, {"start": ""}], ids=str)
+@pytest.mark.parametrize("name", LISTS)
+def test_each_entry_says_since_when_it_is_trusted(name: str, bounds: Json | None) -> None:
+    """No start is not "always": not in the entry that vouches, nor in one beside it that nobody asks."""
+    where = ("publicKey", "validFor") if name.endswith("logs") else ("validFor",)
+
+    def unbounded(it: Json) -> Json:
+        entry: Json = (drop(*where) if bounds is None else put(bounds, *where))(it[name][0])
+        return entry
+
+    def instead(it: Json) -> None:
+        it[name][0] = unbounded(it)
+
+    def beside(it: Json) -> None:
+        it[name].append(unbounded(json.loads(THEIRS.trusted_root)))
+
+    for change in (instead, beside):
+        for keyed in (False, True):
+            assert refused(under(change, keyed)) == {Code.ROOT_MALFORMED}
+
+
+def test_the_lists_of_a_root_are_these() -> None:
+    """A list that the format gains, and whose entries say from when to when, belongs into the tests above."""
+    root = trusted_root.parse(OURS.trusted_root)
+    windows = [each for each in dataclasses.fields(root) if hasattr(getattr(root, each.name)[0], "window")]
+    assert len(windows) == len(dataclasses.fields(root)) == len(LISTS)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -167,6 +193,8 @@ def test_an_unusable_entry_takes_nothing_from_the_others(name: str, number: int)
         put("x", "tlogs", 0, "publicKey", "rawBytes"),
         put("", "tlogs", 0, "logId", "keyId"),
         put(1, "tlogs", 0, "hashAlgorithm"),
+        drop("tlogs", 0, "publicKey"),
+        drop("ctlogs", 0, "publicKey"),
         put("yesterday", "tlogs", 0, "publicKey", "validFor", "start"),
         put("2021-01-01T00:00:00+01:00", "certificateAuthorities", 0, "validFor", "start"),
         put([{}] * 65, "ctlogs"),
