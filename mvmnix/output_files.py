@@ -2,7 +2,8 @@
 
 What is written may be a stranger's text (a flake's, a guest's), and the place may be a stranger's, too (a checkout):
 
-1. The path is walked component by component (openat(2), O_NOFOLLOW), and what is used is what was opened.
+1. The path is walked component by component (openat(2), O_NOFOLLOW), and what is used is what was opened. openat2(2)
+   alone follows all links or none (RESOLVE_NO_SYMLINKS): it doesn't ask who owns them.
 2. A symbolic link on the way counts if root owns it; where the caller is root, only one in the root directory.
 3. One in place of the file or directory is neither followed nor replaced, whosever it is.
 4. A file is written under a random name beside its own (O_EXCL), and gets its own by rename(2) once it is whole. The
