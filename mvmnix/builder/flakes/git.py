@@ -19,7 +19,8 @@ _MIB: Final = 1 << 20
 _BOUNDS: Final = Bounds(seconds=300, room=256 * _MIB, memory=2048 * _MIB, output=64 * _MIB)
 #: Prints what HEAD is: name, type, size.
 _LOOK: Final = "printf 'HEAD\\n' | git cat-file --batch-check"
-#: The index has its own time again, for git compares the contents of files that are as new.
+#: The index has its own time again, for git compares the contents of files that are as new. A submodule that it lists
+#: differs from the commit, which has none (objects.py), and is not entered: git would read its configuration.
 _CHANGES: Final = r"""
 cd "$GIT_WORK_TREE"
 if [ -e "$GIT_DIR/index" ]; then
@@ -27,7 +28,11 @@ if [ -e "$GIT_DIR/index" ]; then
   touch -d "@$INDEX_TIME" "$TMPDIR/index"
   export GIT_INDEX_FILE="$TMPDIR/index"
 fi
-exec git status --porcelain=v1 -z --no-renames --untracked-files=no --ignore-submodules=dirty
+git ls-files --stage -z | sed -nz 's/^160000 [0-9a-f]* [0-3]\t/A  /p' >"$TMPDIR/submodules"
+if [ -s "$TMPDIR/submodules" ]; then
+  exec cat "$TMPDIR/submodules"
+fi
+exec git status --porcelain=v1 -z --no-renames --untracked-files=no
 """
 _LIST: Final = r"""
 cd "$GIT_WORK_TREE"

@@ -132,6 +132,15 @@ def test_a_file_as_new_as_the_index_is_compared(repository: Repository) -> None:
     assert work.changes() == ("a.txt",)
 
 
+def test_a_submodule_of_the_index_alone(repository: Repository) -> None:
+    """git would ask it for its commit, by its own configuration."""
+    module = Repository.make(repository.path / "a module")
+    oid = module.git("rev-parse", "HEAD")
+    repository.git("update-index", "--add", "--cacheinfo", f"160000,{oid},a module")
+    (module.path / ".git/config").write_text("[[[")
+    assert WorkTree(repository.path).changes() == ("a module",)
+
+
 def test_a_split_index(repository: Repository) -> None:
     repository.git("update-index", "--split-index")
     repository.write("new.txt", "x")
