@@ -24,7 +24,7 @@ _MODULES: Final = (
 #: The same by the names that are used: these, what reaches them by a name in a string, and shutil's own unpackers.
 UNPACKERS: Final = re.compile(
     rf"({_MODULES})(\.\w+)*|importlib\.(import_module|__import__)|shutil\.\w*unpack\w*"
-    r"|codecs\.(decode|lookup|open|EncodedFile|getdecoder|getreader|StreamReaderWriter)"
+    r"|codecs\.\w+"
 )
 #: Only files with such a word are looked at more closely.
 _WORDS: Final = re.compile(rf"\b({_MODULES}|importlib|shutil|codecs)\b")
@@ -39,6 +39,7 @@ MODULES: Final = {
 }
 #: Places in them that use such a name, and why nothing is unpacked there.
 PLACES: Final = {
+    "mvmnix/escaping.py:TerminalStream.__init__": "UTF-8",
     "mvmnix/cli/main.py:LazyGroup.get_command": "modules of mvm's own",
     "mvmnix/faces.py:face.find": "modules of mvm's own",
     "mvmnix/images/image_archive.py:_begin": "writes a header",
@@ -50,6 +51,8 @@ PLACES: Final = {
     "(tests/unit/launch/copy/test_files.py::test_headers_of_a_tar_stream_fill_no_memory)",
     "mvmnix/launch/network/gateway.py:_import_parsers": "modules of mvm's own",
 }
+#: Loads libseccomp.
+SECCOMP: Final = "mvmnix/sandbox/seccomp.py"
 #: Modules of Python's own that mvm imports and that import an unpacker, and what mvm uses of them.
 STANDARD: Final = {"shutil": "names, trees and copies; its unpackers are named above"}
 #: Files of libraries that mvm is installed with and that import one, and why they unpack nothing of a stranger's.
@@ -84,6 +87,10 @@ def test_mvm_unpacks_nothing() -> None:
     closer = {where: text for where, text in MODULES.items() if _WORDS.search(text)}
     found = {f"{where}:{function}" for where, text in closer.items() for function in spawns.in_source(text, UNPACKERS)}
     assert found == set(PLACES)
+
+
+def test_no_library_in_c_is_loaded_but_for_filters() -> None:
+    assert [where for where, text in MODULES.items() if re.search(r"CDLL\((?!None\b)", text)] == [SECCOMP]
 
 
 def test_a_tar_stream_is_read_as_it_comes() -> None:

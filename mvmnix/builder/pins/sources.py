@@ -57,8 +57,8 @@ def fetch_sources(
     reasons = _unknown(near, answering) + _foreign(seeds, packages) + (web.refusals(far) if web is not None else [])
     if reasons:
         raise RefusedError(*reasons)
-    files = [source for source in near if source.mode is HashMode.FLAT]
-    files += [one for seed in seeds if (one := packages[seed]) not in files and not store.has(one.digest)]
+    absent = (package for seed in seeds if not store.has((package := packages[seed]).digest))
+    files = list(dict.fromkeys((*(source for source in near if source.mode is HashMode.FLAT), *absent)))
     progress.total(len(files) + len(far))
     problems = web.run(far) if web is not None and far else []
     failed: dict[Source, Failure] = {}
