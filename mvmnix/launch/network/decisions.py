@@ -198,8 +198,8 @@ class Rules:
         method: str,
         target: str,
         *,
-        has_content: bool = False,
-        has_override: bool = False,
+        has_content: bool,
+        has_override: bool,
     ) -> Verdict:
         """What is said of a request to a name's port: the name and method in it, and its target in origin form.
 

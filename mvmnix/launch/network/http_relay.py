@@ -152,11 +152,11 @@ class HttpRelay:
         """Carry until either side ends, and tell each rule's begin and end."""
         for rule in self._uses:
             self._tell(self._event(NetworkEventKind.OPENED, rule))
-        ended: EndedError | None = None
+        ended: _EndedError | None = None
         try:
             with server:
                 await self._run(guest, server, first)
-        except EndedError as error:
+        except _EndedError as error:
             ended = error
             reset(guest)
         except OSError:
@@ -216,7 +216,7 @@ class HttpRelay:
                 passed = self._checker.feed_server(data)
             except HttpRefusedError as error:
                 if error.fault is HttpFault.RESPONSE:
-                    raise EndedError(Denial.BAD_ANSWER, self._checker.rule) from error
+                    raise _EndedError(Denial.BAD_ANSWER, self._checker.rule) from error
                 self._refused = self._refused or self._denied(error)  # what was held behind an upgrade
                 passed = error.passed
             for part in passed.received:
@@ -236,12 +236,12 @@ class HttpRelay:
             await write_all(server, part.data)
 
     async def _charge(self, part: Part) -> None:
-        """Count bytes once the rate of their rule has room for them, before they are passed on. Raises EndedError."""
+        """Count bytes once the rate of their rule has room for them, before they are passed on. Raises _EndedError."""
         meter = self._uses[part.rule].meter
         while (debt := meter.debt) > 0:  # noqa: ASYNC110 - others' bytes make it longer meanwhile
             await asyncio.sleep(debt)
         if meter.take(len(part.data)) is None:
-            raise EndedError(Denial.LIMIT_BYTES, part.rule)
+            raise _EndedError(Denial.LIMIT_BYTES, part.rule)
 
 
 async def _portion(source: socket.socket) -> bytes:
@@ -250,7 +250,7 @@ async def _portion(source: socket.socket) -> bytes:
     return await asyncio.get_running_loop().sock_recv(source, _PORTION)
 
 
-class EndedError(ConnectionAbortedError):
+class _EndedError(ConnectionAbortedError):
     """A connection that is ended here, with the reason's code: a rule's bytes are spent, or an answer is refused."""
 
     def __init__(self, code: Denial, rule: str) -> None:

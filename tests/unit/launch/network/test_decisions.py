@@ -221,7 +221,8 @@ REQUESTS = [
 def test_requests(
     allowed: tuple[str, ...], denied: tuple[str, ...], host: str, method: str, target: str, verdict: Verdict
 ) -> None:
-    assert rules(*allowed, deny=denied).http("a.example", 80, host, method, target) == verdict
+    asked = rules(*allowed, deny=denied)
+    assert asked.http("a.example", 80, host, method, target, has_content=False, has_override=False) == verdict
 
 
 @pytest.mark.parametrize(
@@ -247,7 +248,8 @@ def test_what_is_refused_where_rules_name_requests(
     asked = rules(*allowed, deny=denied)
     assert asked.names_requests("a.example", 80) == bool(naming)
 
-    def code_of(method: str, **more: bool) -> tuple[str, Denial | None]:
+    def code_of(method: str, *, has_content: bool = False, has_override: bool = False) -> tuple[str, Denial | None]:
+        more = {"has_content": has_content, "has_override": has_override}
         verdict = asked.http("a.example", 80, "a.example", method, "/v1", **more)
         return (verdict.rule, verdict.code) if verdict.code else ("", None)
 
@@ -263,7 +265,8 @@ def test_what_is_refused_where_rules_name_requests(
 def test_a_denied_method_is_denied_in_any_case() -> None:
     asked = rules(WEB, deny=(f"{WEB},method=DELETE",))
     for method in ("DELETE", "delete", "Delete"):
-        assert asked.http("a.example", 80, "a.example", method, "/") == refused(Denial.DENIED_BY_RULE, "deny-1")
+        verdict = asked.http("a.example", 80, "a.example", method, "/", has_content=False, has_override=False)
+        assert verdict == refused(Denial.DENIED_BY_RULE, "deny-1")
     assert rules("https://a.example").names_requests("b.example", 443) is False
 
 
@@ -417,7 +420,8 @@ def test_what_has_no_rule_that_allows_allows_nothing(network: Network | None) ->
     asked = Rules(network)
     names = ("a.example", "localhost", "metadata.google.internal", "b")
     verdicts = [asked.resolves(it) for it in names]
-    verdicts += [asked.tls(it, 443, it) for it in names] + [asked.http(it, 80, it, "GET", "/") for it in names]
+    verdicts += [asked.tls(it, 443, it) for it in names]
+    verdicts += [asked.http(it, 80, it, "GET", "/", has_content=False, has_override=False) for it in names]
     verdicts += [asked.address(it, port) for it in ("8.8.8.8", METADATA, "127.0.0.1", "10.0.0.1") for port in (53, 80)]
     verdicts += [asked.admits("allow-1", it, 443) for it in names]
     assert not any(it.allowed for it in verdicts)
@@ -546,7 +550,8 @@ def test_no_rule_reaches_metadata_or_what_is_not_public_without_a_word(
 @given(st.text(string.printable, max_size=30), st.integers(1, 65535))
 def test_whatever_a_guest_says_has_a_verdict(text: str, port: int) -> None:
     asked = rules("https://*", "tcp:*:22", "tcp:8.8.8.0/24:22")
-    for verdict in (asked.resolves(text), asked.tls(text, port, text), asked.http(text, port, text, text, text)):
+    request = asked.http(text, port, text, text, text, has_content=True, has_override=True)
+    for verdict in (asked.resolves(text), asked.tls(text, port, text), request):
         assert verdict.allowed or verdict.code
     assert not asked.address(text, 443).allowed
 
