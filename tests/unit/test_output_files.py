@@ -313,6 +313,7 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
 #: Modules beside output_files.py that make, open to write or rename something, and why no stranger's link counts there.
 WRITERS: Final = {
     # mvm's own directories (private_dirs.py), which only the user and root could have changed
+    "audit/git_branch.py": "Directory.rename of a branch's lock, in directories that are held",
     "audit/log.py": "Directory.rename",
     "file_lock.py": "lock files, O_NOFOLLOW in a directory that is held",
     "launch/gate/nonces.py": "a link beside itself, in a directory that is held",

@@ -39,6 +39,7 @@ MODULES: Final = {
 }
 #: Places in them that use such a name, and why nothing is unpacked there.
 PLACES: Final = {
+    "mvmnix/audit/git_branch.py:_write": "packs an object",
     "mvmnix/escaping.py:TerminalStream.__init__": "UTF-8",
     "mvmnix/cli/main.py:LazyGroup.get_command": "modules of mvm's own",
     "mvmnix/faces.py:face.find": "modules of mvm's own",
