@@ -178,7 +178,7 @@ class GitBranch:
             except FileNotFoundError:
                 return None
         if not _COMMIT.fullmatch(data):
-            hint = "name a branch that is no symbolic ref"
+            hint = "name a branch in its own right, not a symbolic ref"
             raise MvmnixError(f"{self._ref} of {self.path} does not name a commit", hint=hint)
         return data
 
