@@ -178,7 +178,7 @@ class GitBranch:
             except FileNotFoundError:
                 return None
         if not _COMMIT.fullmatch(data):
-            hint = "name a branch that holds a commit; a symbolic ref leads elsewhere"
+            hint = "name a branch in its own right, not a symbolic ref"
             raise MvmnixError(f"{self._ref} of {self.path} does not name a commit", hint=hint)
         return data
 
@@ -187,9 +187,12 @@ class GitBranch:
         lock = f"{self._last}.lock"
         with ExitStack() as stack:
             here = repository
-            for name in self._directories:
-                here = stack.enter_context(here.child(name, 0o755))
-            fd = _create(here, lock)
+            try:
+                for name in self._directories:
+                    here = stack.enter_context(here.child(name, 0o755))
+                fd = _create(here, lock)
+            except FileNotFoundError:  # git has packed what was in a directory, and removed that
+                return False
             try:
                 with os.fdopen(fd, "wb") as file:
                     is_there = (self._own(repository), _packed(repository)) == tip.value

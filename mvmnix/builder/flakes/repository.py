@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.sandbox import git
@@ -51,77 +51,29 @@ class Found:
         return {"GIT_DIR": self.git_dir, "GIT_WORK_TREE": _TREE, "INDEX_TIME": self.index_time}
 
 
-@contextmanager
-def found(where: Path) -> Iterator[Found]:
-    """The repository around an absolute directory. Raises RefusedError [flake-unsupported]."""
-    # 1. the nearest
-    top = _top(where)
-    with ExitStack() as stack:
-
-        def held(path: Path) -> int:
-            try:
-                fd = os.open(path, _DIRECTORY)
-            except OSError as error:
-                raise _refused(where, f"{path} can't be opened as a directory: {error.strerror}") from error
-            stack.callback(os.close, fd)
-            # 3. the caller's
-            owner = os.fstat(fd).st_uid
-            if owner != os.geteuid():
-                why = f"{path} belongs to uid {owner}, and git reads a repository for its owner alone"
-                raise _refused(
-                    where, why, f"copy it to a directory of your own (cp -r), or name it as it is: {copy_of(where)}"
-                )
-            return fd
-
-        tree = held(top)
-        git_dir = top / ".git"
-        if not git_dir.is_dir():
-            git_dir = _elsewhere(where, top)
-        common = git_dir
-        own_fd = common_fd = held(git_dir)
-        if (named := _pointer(git_dir / "commondir")) is not None:
-            common = Path(os.path.realpath(git_dir / named))
-            if git_dir.parent != common / "worktrees":  # gitrepository-layout(5)
-                raise _refused(where, f"{git_dir}/commondir names {common}, whose linked work tree it isn't")
-            common_fd = held(common)
-        # 4. its objects
-        if os.path.lexists(common / "objects/info/alternates"):
-            hint = "git repack -a -d, then remove .git/objects/info/alternates"
-            raise _refused(where, "some of its objects lie in another repository (objects/info/alternates)", hint)
-        # 5. what git gets
-        shared, own = _Held(where, common, common_fd), _Held(where, git_dir, own_fd)
-        inside = str(Path(git.REPOSITORY, git_dir.relative_to(common)))
-        index_time = own.time("index")  # before it is read: a file that takes its place is newer
-        files = {_TREE: tree, **_shared_files(shared, stack), **_own_files(own, inside, stack)}
-        yield Found(top, inside, index_time, files)
-
-
-def _shared_files(common: "_Held", stack: ExitStack) -> dict[str, int | bytes]:
-    """What all work trees of a repository have, by its path in the sandbox."""
-    directories = common.directories(("objects", "refs", "reftable"), stack)
-    files: dict[str, int | bytes] = {**directories, **common.files(("packed-refs",))}
-    sha256 = git.is_sha256(common.files(("config",)).get("config", b""))
-    return {
-        **{f"{git.REPOSITORY}/{name}": content for name, content in files.items()},
-        **git.repository_files(sha256=sha256, reftable="reftable" in directories),
-    }
-
-
-def _own_files(own: "_Held", inside: str, stack: ExitStack) -> dict[str, int | bytes]:
-    """What is this work tree's alone."""
-    files: dict[str, int | bytes] = {**own.files(("HEAD", "index", *own.names(_SHARED_INDEX)))}
-    if inside != git.REPOSITORY:
-        files |= {**own.directories(("reftable",), stack), "commondir": b"../..\n"}
-    return {f"{inside}/{name}": content for name, content in files.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """A directory of a repository by its path and descriptor; `where` is for messages."""
+    """A directory of the caller's by its path and descriptor; `where` is for messages."""
 
     where: Path
     path: Path
     fd: int
+
+    @classmethod
+    def open(cls, where: Path, path: Path, stack: ExitStack) -> Self:
+        """Open it; `stack` closes it."""
+        try:
+            fd = os.open(path, _DIRECTORY)
+        except OSError as error:
+            raise _refused(where, f"{path} can't be opened as a directory: {error.strerror}") from error
+        stack.callback(os.close, fd)
+        # 3. the caller's
+        owner = os.fstat(fd).st_uid
+        if owner != os.geteuid():
+            why = f"{path} belongs to uid {owner}, and git reads a repository for its owner alone"
+            hint = f"copy it to a directory of your own (cp -r), or name it as it is: {copy_of(where)}"
+            raise _refused(where, why, hint)
+        return cls(where, path, fd)
 
     def directories(self, names: Iterable[str], stack: ExitStack) -> dict[str, int]:
         """Those that are there, by name; `stack` closes them."""
@@ -167,6 +119,52 @@ class _Held:
 
     def _unreadable(self, name: str, error: OSError) -> RefusedError:
         return _refused(self.where, f"{self.path / name} can't be opened: {error.strerror}")
+
+
+@contextmanager
+def found(where: Path) -> Iterator[Found]:
+    """The repository around an absolute directory. Raises RefusedError [flake-unsupported]."""
+    # 1. the nearest
+    top = _top(where)
+    with ExitStack() as stack:
+        tree = _Held.open(where, top, stack)
+        git_dir = top / ".git"
+        if not git_dir.is_dir():
+            git_dir = _elsewhere(where, top)
+        own = common = _Held.open(where, git_dir, stack)
+        if (named := _pointer(git_dir / "commondir")) is not None:
+            shared = Path(os.path.realpath(git_dir / named))
+            if git_dir.parent != shared / "worktrees":  # gitrepository-layout(5)
+                raise _refused(where, f"{git_dir}/commondir names {shared}, whose linked work tree it isn't")
+            common = _Held.open(where, shared, stack)
+        # 4. its objects
+        if os.path.lexists(common.path / "objects/info/alternates"):
+            hint = "git repack -a -d, then remove .git/objects/info/alternates"
+            raise _refused(where, "some of its objects lie in another repository (objects/info/alternates)", hint)
+        # 5. what git gets
+        inside = str(Path(git.REPOSITORY, git_dir.relative_to(common.path)))
+        index_time = own.time("index")  # before it is read: a file that takes its place is newer
+        files = {_TREE: tree.fd, **_shared_files(common, stack), **_own_files(own, inside, stack)}
+        yield Found(top, inside, index_time, files)
+
+
+def _shared_files(common: _Held, stack: ExitStack) -> dict[str, int | bytes]:
+    """What all work trees of a repository have, by its path in the sandbox."""
+    directories = common.directories(("objects", "refs", "reftable"), stack)
+    files: dict[str, int | bytes] = {**directories, **common.files(("packed-refs",))}
+    sha256 = git.is_sha256(common.files(("config",)).get("config", b""))
+    return {
+        **{f"{git.REPOSITORY}/{name}": content for name, content in files.items()},
+        **git.repository_files(sha256=sha256, reftable="reftable" in directories),
+    }
+
+
+def _own_files(own: _Held, inside: str, stack: ExitStack) -> dict[str, int | bytes]:
+    """What is this work tree's alone."""
+    files: dict[str, int | bytes] = {**own.files(("HEAD", "index", *own.names(_SHARED_INDEX)))}
+    if inside != git.REPOSITORY:
+        files |= {**own.directories(("reftable",), stack), "commondir": b"../..\n"}
+    return {f"{inside}/{name}": content for name, content in files.items()}
 
 
 def copy_of(where: Path) -> str:

@@ -11,6 +11,7 @@ import pytest
 from mvmnix.audit import git_branch
 from mvmnix.audit.git_branch import GitBranch
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.private_dirs import Directory
 from mvmnix.process import Completed
 from mvmnix.sandbox import Sandbox
 
@@ -84,6 +85,19 @@ def test_what_was_not_read_is_not_replaced(repository: Path) -> None:
     git(repository, "update-ref", "-d", "refs/heads/a/b")
     assert not branch.add(tip, b"y", "m")
     assert not (repository / "refs/heads/a/b.lock").exists()
+
+
+def test_a_directory_that_git_removes_meanwhile(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = git_branch._create
+
+    def create(directory: Directory, lock: str) -> int:
+        (repository / "refs/heads/a").rmdir()
+        return real(directory, lock)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(git_branch, "_create", create)
+        assert not add(branch_of(repository), b"x")
+    assert add(branch_of(repository), b"x")
 
 
 def linked(place: str) -> Callable[[Path, Path], object]:
