@@ -41,7 +41,9 @@ def arguments(inputs: Mapping[str, str]) -> list[str]:
     problems = [f"{name} is set and empty" for name in OPTIONS if not inputs.get(name, "").strip()]
     if not all(map(str.strip, artifacts)):
         problems.append("artifacts has an empty line, or is empty")
-    problems += [f"{name[:80]!r} is not an input of the action" for name in sorted(inputs.keys() - {"artifacts", *OPTIONS})]
+    problems += [
+        f"{name[:80]!r} is not an input of the action" for name in sorted(inputs.keys() - {"artifacts", *OPTIONS})
+    ]
     if problems:
         hint = "look at the expressions behind `with:`; leave out what isn't required"
         raise UsageError(f"inputs: {'; '.join(problems)}", hint=hint)
