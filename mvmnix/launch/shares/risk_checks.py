@@ -103,7 +103,7 @@ def _dangers(
         for place in places:
             if same.holds(place) or same.is_in(place):
                 yield danger, f"it is, holds or lies in {place}, which is {what}"
-    there = tuple(filter(_exists, homes))
+    there = tuple(home for home in homes if os.access(home, os.X_OK))  # no link leads out of those that are closed
     yield from _credentials_and_code(same, fd, there, share)
     yield from ((Danger.SOCKET, f"a daemon listens on {it}") for it in _listening() if same.holds_name(it))
     yield from ((Danger.MOUNTS, f"another file system is mounted on {it.point}") for it in mounts.beneath(path))
@@ -112,18 +112,20 @@ def _dangers(
 def _credentials_and_code(
     same: "_Place", fd: int | None, homes: Sequence[str], share: Share
 ) -> Iterator[tuple[Danger, str]]:
-    places = list_credential_places(homes, os.environ)
-    secrets = {found: secret for secret in places if (found := _identity(secret)) is not None}
+    secrets = _existing(list_credential_places(homes, os.environ))
     for secret in secrets.values():
         if same.holds(secret) or same.is_in(secret):
             yield Danger.CREDENTIALS, f"it is, holds or lies in {secret}, {_MEANS[Danger.CREDENTIALS]}"
     if share.writable and (place := same.changeable(list_code_places(homes, os.environ))):
         yield Danger.CODE, f"it is, holds or lies in {place}, {_MEANS[Danger.CODE]}"
-    for danger in _NAMES if share.writable else (Danger.CREDENTIALS,):
+    known = {Danger.CREDENTIALS: secrets}
+    if share.writable:
+        known[Danger.CODE] = _existing(list_code_places(homes, os.environ))
+    for danger, others in known.items():
         for path in same.paths:
             if named := find_name(PurePosixPath(path).parts, _NAMES[danger]):
                 yield danger, f"it is or lies in {named}, {_MEANS[danger]}"
-        if fd is not None and (inside := _beneath(fd, share.host, _NAMES[danger], secrets)):
+        if fd is not None and (inside := _beneath(fd, share.host, _NAMES[danger], others)):
             yield danger, f"it holds {inside}, {_MEANS[danger]}"
 
 
@@ -199,6 +201,11 @@ def _upwards(fd: int) -> Iterator[tuple[int, int]]:
                 return
     finally:
         os.close(here)
+
+
+def _existing(places: Iterable[str]) -> dict[tuple[int, int], str]:
+    """Those of the places that are there, by device and inode."""
+    return {found: place for place in places if (found := _identity(place)) is not None}
 
 
 def _exists(path: str) -> bool:

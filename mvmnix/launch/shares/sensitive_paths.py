@@ -90,7 +90,8 @@ HOME_CODE: Final = frozenset(
         *(".npm-global", ".local/share/pnpm", ".config/yarn", ".nvm", ".volta", ".deno", ".bun", ".pyenv", ".rbenv"),
         *(".rvm", ".gem", ".asdf", ".local/share/mise", ".sdkman", ".ghcup", ".stack", ".cabal", ".opam", ".julia"),
         *(".sbt", ".ivy2", ".ipython", ".jupyter", ".local/share/jupyter", ".ansible", ".vagrant.d", ".direnv"),
-        *(".terraform.d", ".fzf", ".cache/pre-commit", "snap", ".var"),
+        *(".terraform.d", ".fzf", ".cache/pre-commit", "snap", ".var", ".local/share/pipx", ".local/share/uv"),
+        *(".cache/uv", ".cache/pip", ".cache/pypoetry"),  # files of environments, by hard links, and of the next ones
     }
 )
 #: Code of the system beside SYSTEM, which may be a user's: a store for one user, crontabs.
@@ -143,6 +144,9 @@ MOVED: Final[Mapping[str, str]] = {
     "RBENV_ROOT": ".rbenv",
     "NVM_DIR": ".nvm",
     "VOLTA_HOME": ".volta",
+    "PIPX_HOME": ".local/share/pipx",
+    "UV_CACHE_DIR": ".cache/uv",
+    "PIP_CACHE_DIR": ".cache/pip",
     "PNPM_HOME": ".local/share/pnpm",
     "ASDF_DATA_DIR": ".asdf",
     "SDKMAN_DIR": ".sdkman",
@@ -225,7 +229,7 @@ def list_program_directories() -> Iterator[str]:
     scripts = [f"{place}/mvm" for place in _listed(os.environ.get("PATH", ""))]
     scripts += [str(Path(sys.argv[0]).absolute())] if Path(sys.argv[0]).name == "mvm" else []
     programs = [sys.executable, *filter(os.path.isfile, scripts)]
-    programs += filter(None, map(_interpreter, programs))
+    programs += (*filter(None, map(_interpreter, programs)), *list_program_trees())
     for program in programs:
         yield from (os.path.dirname(file) for file in follow_links(program))  # noqa: PTH120 - texts
     with suppress(OSError):

@@ -147,6 +147,14 @@ def test_code_is_read_without_a_word(plain: Path) -> None:
     assert reasons(plain, WRITTEN, Danger.CODE) == []
 
 
+def test_a_hard_link_of_code_is_that_code(home: Path, plain: Path) -> None:
+    (home / ".bashrc").touch()
+    (plain / "in").mkdir()
+    (plain / "in/notes").hardlink_to(home / ".bashrc")
+    assert reasons(plain, READ) == []
+    assert [why.partition(",")[0] for why in reasons(plain, WRITTEN)] == [f"it holds {home}/.bashrc by another name"]
+
+
 def test_names_of_a_home_are_plain_elsewhere(plain: Path) -> None:
     for name in HOME_CODE - CREDENTIALS - CODE - {"snap", ".var"}:
         (plain / name).mkdir(parents=True)
@@ -245,6 +253,17 @@ def test_an_entry_script_and_what_its_first_line_names(plain: Path, monkeypatch:
     for name in ("bin", "venv", "python", "real", "."):
         assert reasons(plain / name, WRITTEN, *EVERY), name
     assert reasons(plain / "bin/data", WRITTEN, *EVERY) == [], "beside it"
+
+
+def test_a_directory_of_modules_by_links(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who may change the second link says which modules are found."""
+    for name in ("one", "two", "modules"):
+        (plain / name).mkdir()
+    (plain / "two/link").symlink_to("../modules")
+    (plain / "one/link").symlink_to("../two/link")
+    monkeypatch.setattr(sys, "path", [*sys.path, f"{plain}/one/link"])
+    for name in ("one", "two", "modules"):
+        assert reasons(plain / name, WRITTEN, *EVERY), name
 
 
 def test_links_on_the_way(plain: Path) -> None:
