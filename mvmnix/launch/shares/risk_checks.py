@@ -103,15 +103,17 @@ def _dangers(
         for place in places:
             if same.holds(place) or same.is_in(place):
                 yield danger, f"it is, holds or lies in {place}, which is {what}"
-    there = tuple(home for home in homes if os.access(home, os.X_OK))  # no link leads out of those that are closed
-    yield from _credentials_and_code(same, fd, there, share)
+    # no link leads out of a home that is closed to us
+    there = tuple(home for home in homes if home.startswith("/") and os.access(home, os.X_OK))
+    yield from _find_credentials_and_code(same, fd, there, share)
     yield from ((Danger.SOCKET, f"a daemon listens on {it}") for it in _listening() if same.holds_name(it))
     yield from ((Danger.MOUNTS, f"another file system is mounted on {it.point}") for it in mounts.beneath(path))
 
 
-def _credentials_and_code(
+def _find_credentials_and_code(
     same: "_Place", fd: int | None, homes: Sequence[str], share: Share
 ) -> Iterator[tuple[Danger, str]]:
+    """Look at what lies in these homes, at the names in the share's path, and at what lies in it."""
     secrets = _existing(list_credential_places(homes, os.environ))
     for secret in secrets.values():
         if same.holds(secret) or same.is_in(secret):
