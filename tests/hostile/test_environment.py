@@ -4,6 +4,7 @@ A row is run as it is in earnest: what it needs is made before, then the directo
 of traps.py, then the child runs. Rows are named by their place in docs/children.md.
 """
 
+import json
 import lzma
 import os
 import subprocess
@@ -425,7 +426,8 @@ def workflow(path: Path, _: Traps) -> Iterator[Act]:
 
     def act() -> None:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("INPUT_ARTIFACTS", "pip.py")
+            inputs = dict.fromkeys(verify_step.OPTIONS, verify_step.LEFT_OUT) | {"artifacts": "pip.py"}
+            patch.setenv("INPUTS", json.dumps(inputs))
             patch.setenv("GITHUB_OUTPUT", str(path / "output"))
             assert verify_step.main() == 2
         assert (path / "output").read_text() == "verified=false\n"
@@ -499,7 +501,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/launch/container/run.py:_spawned",): container,
     ("mvmnix/sandbox/subordinate_ids.py:SubordinateIds._map",): plain(mapped),
     ("mvmnix/launch/secrets/resolve.py:_command",): plain(secret),
-    ("mvmnix/cli/commands/verify_step.py:main",): workflow,
+    ("mvmnix/cli/commands/verify_step.py:_verify",): workflow,
     ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),
 }
 #: What root alone can do, or root alone can put a stand-in for.

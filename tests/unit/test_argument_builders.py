@@ -33,7 +33,7 @@ from mvmnix.builder.flakes.repository import Found
 from mvmnix.builder.lockfile.inputs import question
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.pins import pypi
-from mvmnix.cli.commands.verify_step import arguments
+from mvmnix.cli.commands.verify_step import LEFT_OUT, OPTIONS, arguments
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.root import Root
@@ -421,12 +421,18 @@ def test_the_words_of_a_secrets_command_are_its_own(monkeypatch: pytest.MonkeyPa
     words()
 
 
-@given(st.dictionaries(st.sampled_from(["INPUT_ARTIFACTS", "INPUT_BUNDLE", "INPUT_KEY", "INPUT_TYPE"]), TEXTS))
-def test_a_workflows_inputs(inputs: dict[str, str]) -> None:
-    """An input is the value of its own option; artifacts, one a line, stand behind `--`."""
+@given(st.dictionaries(st.sampled_from(["artifacts", "bundle", "key", "type"]), TEXTS))
+def test_a_workflows_inputs(some: dict[str, str]) -> None:
+    """An input is the value of its own option; artifacts, one a line, stand behind `--`; a blank one is refused."""
+    inputs = dict.fromkeys(OPTIONS, LEFT_OUT) | {"artifacts": "a"} | some
+    lines = inputs["artifacts"].removesuffix("\n").split("\n")
+    if not all(map(str.strip, (*lines, *inputs.values()))):
+        with pytest.raises(UsageError):
+            arguments(inputs)
+        return
     argv = arguments(inputs)
     end = argv.index("--")
     assert argv[:2] == ["verify", "--json"]
-    named = {name: inputs.get(f"INPUT_{name.upper()}", "") for name in ("bundle", "key", "type")}
-    assert argv[2:end] == [f"--{name}={value}" for name, value in named.items() if value]
-    assert all(word and "\n" not in word and word in inputs["INPUT_ARTIFACTS"] for word in argv[end + 1 :])
+    named = {name: inputs[name] for name in ("bundle", "key", "type")}
+    assert argv[2:end] == [f"--{name}={value}" for name, value in named.items() if value != LEFT_OUT]
+    assert argv[end + 1 :] == [line.strip() for line in lines]

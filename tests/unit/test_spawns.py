@@ -76,7 +76,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/api/doctor/checks.py:_nix_store": None,
     "mvmnix/api/doctor/jail.py:_tried": None,
     "mvmnix/api/pins.py:fetch_pins": ("mvmnix.builder.nix.nix_commands:host_add", (f"{BUILDERS}::test_nix",)),
-    "mvmnix/cli/commands/verify_step.py:main": (
+    "mvmnix/cli/commands/verify_step.py:_verify": (
         "mvmnix.cli.commands.verify_step:arguments",
         (f"{BUILDERS}::test_a_workflows_inputs",),
     ),

@@ -1,7 +1,8 @@
 """The step of a workflow that verifies before a release: inputs from the environment, verdicts where people look.
 
-action/action.yml runs it as `python -m mvmnix.cli.commands.verify_step`. What it writes are strangers' strings, escaped
-for where they go: the summary is Markdown, the log is read by the runner for commands.
+action/action.yml runs it as `python -m mvmnix.cli.commands.verify_step`, with all inputs as one JSON object. What it
+writes are strangers' strings, escaped for where they go: the summary is Markdown, the log is read by the runner for
+commands.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import mvmnix
+from mvmnix.errors import UsageError
 from mvmnix.escaping import escape_markdown, escape_workflow_data, escape_workflow_log
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, run
 
@@ -21,6 +23,8 @@ OPTIONS: Final = (
     *("certificate-oidc-issuer-regexp", "trusted-root", "policy", "type"),
     *("source-uri", "source-tag", "source-digest", "builder-id"),
 )
+#: Default of each input in action.yml: an empty input was set, by an expression without a value, and is refused.
+LEFT_OUT: Final = "<left out>"
 #: A summary has 1 MiB at most: so many rows and characters of a cell, and so many bytes of all rows, escaped.
 _ROWS, _CELL, _MOST = 200, 1000, 2**19
 #: Characters of a line of the log, or of an annotation.
@@ -29,10 +33,33 @@ _TITLES: Final = {0: "verified", 1: "refused"}
 
 
 def arguments(inputs: Mapping[str, str]) -> list[str]:
-    """What `mvm verify` is asked, from INPUT_…: an input that is empty was not given."""
-    given = [(name, inputs.get(f"INPUT_{name.replace('-', '_').upper()}", "")) for name in OPTIONS]
-    artifacts = [line.strip() for line in inputs.get("INPUT_ARTIFACTS", "").splitlines() if line.strip()]
-    return ["verify", "--json", *(f"--{name}={value}" for name, value in given if value), "--", *artifacts]
+    """Build the arguments of `mvm verify` from the action's inputs, by their names in lower case.
+
+    Raises UsageError for an input that is missing, blank, or not one of the action's: no requirement gets lost.
+    """
+    artifacts = inputs.get("artifacts", "").removesuffix("\n").split("\n")
+    problems = [f"{name} is set and empty" for name in OPTIONS if not inputs.get(name, "").strip()]
+    if not all(map(str.strip, artifacts)):
+        problems.append("artifacts has an empty line, or is empty")
+    problems += [
+        f"{name[:80]!r} is not an input of the action" for name in sorted(inputs.keys() - {"artifacts", *OPTIONS})
+    ]
+    if problems:
+        hint = "look at the expressions behind `with:`; leave out what isn't required"
+        raise UsageError(f"inputs: {'; '.join(problems)}", hint=hint)
+    given = [f"--{name}={inputs[name]}" for name in OPTIONS if inputs[name] != LEFT_OUT]
+    return ["verify", "--json", *given, "--", *map(str.strip, artifacts)]
+
+
+def read_inputs(text: str) -> Mapping[str, str]:
+    """Read the inputs as `toJSON(inputs)` writes them; the runner ignores the case of names. Raises UsageError."""
+    try:
+        inputs = json.loads(text)
+    except ValueError:
+        inputs = None
+    if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
+        raise UsageError("INPUTS is not a JSON object of strings", hint="run this as action/action.yml does")
+    return {name.lower(): value for name, value in inputs.items()}
 
 
 def rows(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -94,14 +121,7 @@ def annotations(verdict: Mapping[str, Any] | None, words: str) -> Iterator[str]:
 
 def main() -> int:
     """Verify, tell it, and return the exit code of `mvm verify`: 2 for whatever ended without a verdict."""
-    python = [sys.executable, "-P", "-m", "mvmnix.cli"]
-    path = {"PYTHONPATH": str(Path(mvmnix.__file__).parents[1])}
-    # the workflow names its artifacts from where its step runs
-    env, here = environment(INHERITED_BY_USERS_PROGRAMS, path), str(Path.cwd())
-    done = run([*python, *arguments(os.environ)], env=env, cwd=here, check=False)
-    words = done.stderr.decode(errors="replace")
-    verdict = read_verdict(done.stdout)
-    status = 2 if verdict is None or done.status not in _TITLES else done.status
+    status, verdict, words = _verify()
     for line in annotations(verdict, words) if status else ():
         print(line)
     for artifact, said, who in [] if verdict is None else rows(verdict):
@@ -114,6 +134,22 @@ def main() -> int:
             with Path(os.environ[variable]).open("a", encoding="utf-8") as file:
                 file.write(text)
     return status
+
+
+def _verify() -> tuple[int, Mapping[str, Any] | None, str]:
+    """Run `mvm verify`; returns its exit code, its verdict if it came to one, and its words on stderr."""
+    try:
+        asked = arguments(read_inputs(os.environ.get("INPUTS", "")))
+    except UsageError as error:
+        return error.exit_code, None, f"mvm: {error}"
+    python = [sys.executable, "-P", "-m", "mvmnix.cli"]
+    path = {"PYTHONPATH": str(Path(mvmnix.__file__).parents[1])}
+    # the workflow names its artifacts from where its step runs
+    env, here = environment(INHERITED_BY_USERS_PROGRAMS, path), str(Path.cwd())
+    done = run([*python, *asked], env=env, cwd=here, check=False)
+    verdict = read_verdict(done.stdout)
+    status = 2 if verdict is None or done.status not in _TITLES else done.status
+    return status, verdict, done.stderr.decode(errors="replace")
 
 
 def read_verdict(answer: bytes) -> Mapping[str, Any] | None:

@@ -59,7 +59,7 @@ _OPTIONS: Final = (
         metavar="HOST:PORT",
         help=(
             "Have the guest's connections go out by this proxy (CONNECT), which resolves names and judges addresses. "
-            "No variable names one."
+            "HOST is its address where it is on this host or in its networks. No variable names one."
         ),
     ),
     click.option(

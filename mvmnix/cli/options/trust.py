@@ -100,16 +100,21 @@ def wanted_options(function: Callable[..., int]) -> Callable[..., int]:
 
 
 def _refuse_empty() -> None:
-    """No option that was typed is empty: an unset variable must not leave something out.
+    """Refuse options and arguments that were typed and are blank: an unset variable must not leave something out.
 
     Raises UsageError.
     """
     context = click.get_current_context()
-    for option in context.command.params:
-        name = option.name or ""
-        if context.params.get(name) == "" and context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if context.get_parameter_source(name) is ParameterSource.DEFAULT:
+            continue
+        value = context.params.get(name)
+        if any(
+            isinstance(each, str) and not each.strip() for each in (value if isinstance(value, tuple) else (value,))
+        ):
             hint = "say what is meant, or leave the option out"
-            raise UsageError(f"{option.opts[0]} is empty", hint=hint)
+            raise UsageError(f"{parameter.opts[0]} is empty", hint=hint)
 
 
 type _Command = Callable[..., int]

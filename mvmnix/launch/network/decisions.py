@@ -63,6 +63,7 @@ class Denial(StrEnum):
     RESOLVE_FAILED = "resolve-failed"
     CONNECT_FAILED = "connect-failed"
     PROXY_REFUSED = "proxy-refused"
+    PROXY_ADDRESS = "proxy-address"
     LIMIT_BYTES = "limit-bytes"
     LIMIT_CONNECTIONS = "limit-connections"
     LIMIT_LOOKUPS = "limit-lookups"

@@ -9,6 +9,7 @@ host's resolver answers; nothing that a guest or a server wrote.
    host itself. An address that a rule names itself isn't resolved.
 3. Only an address that was judged is connected to, and the connected socket goes back with it.
 4. Where the plan names a proxy, that one is connected to and asked for the host: it resolves the name, and mvm doesn't.
+   All addresses of the proxy's own name are judged first, and one of them is connected to.
 
 Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name; a slow server
 has none (connecting.py). The threads take turns in reading asks; what more there are wait in the socket, and the
@@ -156,8 +157,8 @@ class Dialler:
 def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | None]:
     addresses = _resolved(proxy.host, proxy.port)
     for address in addresses:
-        if not may_be_proxy(_plain(address)):
-            return Reply(ask.number, Denial.ADDRESS_NOT_PUBLIC, ask.rule, _plain(address)), None
+        if not may_be_proxy(proxy.host, _plain(address), is_own=_is_own(address)):
+            return Reply(ask.number, Denial.PROXY_ADDRESS, ask.rule, _plain(address)), None
     if (found := Attempt(addresses, proxy.port).wait()) is None:
         return Reply(ask.number, Denial.CONNECT_FAILED if addresses else Denial.RESOLVE_FAILED, ask.rule), None
     address, connection = found

@@ -84,6 +84,12 @@ EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
     Denial.PROXY_REFUSED: Explanation(
         "the proxy that the plan names did not connect to it", "look at what that proxy allows, and at the host's name"
     ),
+    Denial.PROXY_ADDRESS: Explanation(
+        "the plan names a proxy whose name leads to an address that is not public or is this host's own, or one at a "
+        "link-local, reserved or metadata address",
+        "for a proxy on this host or in its networks, make a plan with its address in place of its name: "
+        "--network-proxy ADDRESS:PORT",
+    ),
     Denial.LIMIT_BYTES: Explanation("the rule's bytes are used up", "give the rule more with bytes="),
     Denial.LIMIT_CONNECTIONS: Explanation(
         "as many connections are open as the rule allows", "close some, or give the rule more with connections="

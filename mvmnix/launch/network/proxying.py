@@ -8,13 +8,14 @@ import socket
 import time
 from typing import Final
 
-from mvmnix.addresses import AddressKind, kind_of
+from mvmnix.addresses import AddressKind, is_public, kind_of
+from mvmnix.launch.plan import is_address
 
 #: Bytes of an answer's head, and seconds for all of it.
 _LONGEST: Final = 8192
 _SECONDS: Final = 15.0
 _STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
-#: What a plan's own proxy may be at, beside public addresses.
+#: Kinds of addresses at which a proxy may be that the plan names by its address.
 _NEAR: Final = frozenset({AddressKind.PUBLIC, AddressKind.PRIVATE, AddressKind.SHARED, AddressKind.LOOPBACK})
 
 
@@ -22,9 +23,14 @@ class ProxyRefusedError(OSError):
     """The proxy answered, and not with a connection."""
 
 
-def may_be_proxy(address: str) -> bool:
-    """Whether a proxy that a plan names may be at this address: a public or private one, or this host's loopback."""
-    return kind_of(address) in _NEAR
+def may_be_proxy(host: str, address: str, *, is_own: bool) -> bool:
+    """Return whether the proxy HOST of a plan may be at this address, which is one of this host's own where `is_own`.
+
+    A name leads to public addresses of other hosts only: this host and its networks are not the resolver's to give.
+    """
+    if is_address(host):
+        return kind_of(address) in _NEAR
+    return is_public(address) and not is_own
 
 
 def ask_for(connection: socket.socket, host: str, port: int) -> None:

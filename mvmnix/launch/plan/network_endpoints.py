@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from typing import Final, Self
 
 from mvmnix import strict
-from mvmnix.launch.plan.network_hosts import HostKind, host_kind, is_address, parse_host
+from mvmnix.launch.plan.network_hosts import HostKind, host_kind, is_address, is_local, parse_host
 
 LARGEST_PORT: Final = 65_535
 #: Takes a port at every address (ip(7), INADDR_ANY).
@@ -65,7 +65,8 @@ class PublishedPort:
 class UpstreamProxy:
     """A proxy by which a guest's connections go out, asked with CONNECT (RFC 9110, section 9.3.6). Raises ValueError.
 
-    It resolves the names that rules allow, so that it judges their addresses, and mvm doesn't.
+    It resolves the names that rules allow, so that it judges their addresses, and mvm doesn't. Its own name may lead to
+    public addresses only; a proxy on this host or in its networks is named by its address.
     """
 
     host: str
@@ -74,6 +75,8 @@ class UpstreamProxy:
     def __post_init__(self) -> None:
         if host_kind(self.host) not in {HostKind.NAME, HostKind.ADDRESS}:
             raise ValueError(f"not the name or the IPv4 address of a proxy: {self.host[:80]!r}")
+        if is_local(self.host):
+            raise ValueError(f"a proxy on this host is named by its address, as in 127.0.0.1: {self.host[:80]!r}")
         if not 1 <= self.port <= LARGEST_PORT:
             raise ValueError(f"not a port: {self.port}")
 

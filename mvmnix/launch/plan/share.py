@@ -4,6 +4,7 @@ docs/shares.md describes them. What a path names is looked at when the machine s
 shares/risk_checks.py).
 """
 
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ class Danger(StrEnum):
     SOCKET = "daemon-socket"
     STATE = "mvm-state"
     CREDENTIALS = "credentials"
+    CODE = "user-code"
     MOUNTS = "mounts"
 
 
@@ -135,7 +137,8 @@ def is_within(path: str, directory: str) -> bool:
     >>> is_within("/etc/ssl", "/etc"), is_within("/etcetera", "/etc"), is_within("/etc", "/")
     (True, False, True)
     """
-    return PurePosixPath(path).is_relative_to(directory)
+    inner, outer = posixpath.normpath(path), posixpath.normpath(directory)  # far quicker than a PurePosixPath
+    return inner == outer or inner.startswith(f"{outer.rstrip('/')}/")
 
 
 def to_json(shares: Sequence[Share]) -> list[Mapping[str, object]]:

@@ -1,8 +1,12 @@
-"""Finds what makes a directory of this host one that is shared only by an explicit word in the plan.
+"""Finds what makes a directory of this host one that is shared only by an explicit word in the plan, or not at all.
 
 A directory is judged by its path, which holds no symbolic link by then; by what it is, whatever path it is reached by
 (device and inode of it and of the directories above it, and its place in its file system); and by what lies in it:
 listening sockets, mounts and what is mounted by the kernel's word, credentials by name and inode, down to some depth.
+What it is judged by is listed in sensitive_paths.py.
+
+1. A writable share neither is, holds nor lies in what mvm itself is run from, whatever the plan says.
+2. Each danger that is found is one that the plan acknowledges; code that is run later is one of a writable share alone.
 """
 
 import os
@@ -10,6 +14,7 @@ import pwd
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -17,26 +22,31 @@ from mvmnix import procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.launch.plan import Danger, Share, is_within
 from mvmnix.launch.shares.location import Mounts
+from mvmnix.launch.shares.sensitive_paths import (
+    CODE,
+    CREDENTIALS,
+    SYSTEM,
+    find_name,
+    list_code_places,
+    list_credential_places,
+    list_program_directories,
+    list_program_trees,
+)
 from mvmnix.launch.shares.walk import walk
 
-#: Directories of the system: they, what is in them, and what they are in.
-SYSTEM: Final = (
-    *("/etc", "/proc", "/sys", "/dev", "/run", "/boot", "/var/run", "/var/lib/docker", "/var/lib/containerd"),
-    *("/var/lib/containers", "/var/lib/libvirt", "/var/lib/incus", "/var/lib/lxd", "/var/lib/kubelet"),
-)
-#: Names of directories that hold credentials, wherever they are.
-CREDENTIALS: Final = frozenset(
-    {
-        *(".ssh", ".aws", ".gnupg", ".azure", ".kube", ".docker", ".config/gcloud", ".config/gh", ".config/op"),
-        *(".password-store", ".local/share/keyrings", ".local/share/kwalletd", ".mozilla", ".config/google-chrome"),
-        *(".config/chromium", ".thunderbird", ".netrc", ".git-credentials", ".pgpass", ".npmrc", ".pypirc"),
-        ".vault-token",
-    }
-)
 #: Uids of people (login.defs(5), UID_MIN); root has a home too.
 _FIRST_PERSON: Final = 1000
 _LAST_PERSON: Final = 60_000
-#: So deep, and so many entries, are looked through for credentials.
+#: Names by what they are in lower case, and what is said of a place that has one.
+_NAMES: Final = {
+    Danger.CREDENTIALS: {name.casefold(): name for name in CREDENTIALS},
+    Danger.CODE: {name.casefold(): name for name in CODE},
+}
+_MEANS: Final = {
+    Danger.CREDENTIALS: "which holds credentials",
+    Danger.CODE: "which this host runs later, or which names what it runs",
+}
+#: So deep, and so many entries, are looked through for credentials and code.
 _DEPTH: Final = 3
 _ENTRIES: Final = 20_000
 _LISTENING: Final = 1 << 16  # __SO_ACCEPTCON in /proc/net/unix
@@ -45,20 +55,28 @@ _BOUND: Final = re.compile(r"\S+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]
 
 
 def refuse_dangers(share: Share, fd: int | None, own: Sequence[str]) -> None:
-    """Raises RefusedError [share-forbidden] for each danger that the share doesn't acknowledge.
+    """Raises RefusedError [share-forbidden] for each danger that the share doesn't acknowledge, and for mvm's program.
 
     `fd` is the directory, None where there is none (yet): then its path alone is judged. `own` are the absolute paths
     of mvm's own directories.
     """
+    mounts = Mounts(_lines("/proc/self/mountinfo"))
+    same, what = _Place(share.host, fd, mounts), f"the share {share.host}"
+    reasons = list[Reason]()
+    # 1. mvm's own program
+    if share.writable and (part := _own_program(same)):
+        why = f"it is, holds or lies in {part}, which mvm itself is run from: the guest's code would run on this host"
+        hint = "share a directory that is apart from mvm's program, or share this one read only (ro)"
+        reasons.append(Reason(ReasonCode.SHARE_FORBIDDEN, what, why, hint))
+    # 2. what a word is for
     found = dict[Danger, str]()
-    for danger, why in _dangers(share.host, fd, own):
+    for danger, why in _dangers(share, fd, own, same, mounts):
         found.setdefault(danger, why)
     unseen = [danger for danger in found if danger not in share.acknowledged]
-    if unseen:
-        what = f"the share {share.host}"
-        raise RefusedError(
-            *(Reason(ReasonCode.SHARE_FORBIDDEN, what, f"{found[it]} [{it}]", _hint(share, it)) for it in unseen)
-        )
+    for it in unseen:
+        reasons.append(Reason(ReasonCode.SHARE_FORBIDDEN, what, f"{found[it]} [{it}]", _hint(share, it)))
+    if reasons:
+        raise RefusedError(*reasons)
 
 
 def _hint(share: Share, danger: Danger) -> str:
@@ -67,28 +85,50 @@ def _hint(share: Share, danger: Danger) -> str:
     return f"{safe}; if this one is meant, the plan says so: --share {share.typed},acknowledge={danger}"
 
 
-def _dangers(path: str, fd: int | None, own: Sequence[str]) -> Iterator[tuple[Danger, str]]:
-    mounts = Mounts(_lines("/proc/self/mountinfo"))
-    same = _Place(path, fd, mounts)
+def _own_program(same: "_Place") -> str | None:
+    """The first part of what mvm is run from that the share is or holds, or, of a tree, lies in."""
+    tree = same.changeable(list_program_trees())
+    return tree or next((it for it in dict.fromkeys(list_program_directories()) if same.holds(it)), None)
+
+
+def _dangers(
+    share: Share, fd: int | None, own: Sequence[str], same: "_Place", mounts: Mounts
+) -> Iterator[tuple[Danger, str]]:
+    path = share.host
     if path == "/" or same.is_itself("/"):
         yield Danger.ROOT, "it is the root of this host's file system"
-    homes = tuple(_homes())
+    homes = tuple(dict.fromkeys(_homes()))
     yield from ((Danger.HOME, f"it is or holds {home}, a user's home") for home in homes if same.holds(home))
     for places, danger, what in ((SYSTEM, Danger.SYSTEM, "the system's"), (own, Danger.STATE, "mvm's own")):
         for place in places:
             if same.holds(place) or same.is_in(place):
                 yield danger, f"it is, holds or lies in {place}, which is {what}"
-    secrets = {found: secret for secret in _secrets(homes) if (found := _identity(secret)) is not None}
-    for names in same.paths:
-        if named := _credential_in(PurePosixPath(names).parts):
-            yield Danger.CREDENTIALS, f"{named} holds credentials"
-    for secret in secrets.values():
-        if same.holds(secret) or same.is_in(secret):
-            yield Danger.CREDENTIALS, f"it is, holds or lies in {secret}, which holds credentials"
+    # no link leads out of a home that is closed to us
+    there = tuple(home for home in homes if home.startswith("/") and os.access(home, os.X_OK))
+    yield from _find_credentials_and_code(same, fd, there, share)
     yield from ((Danger.SOCKET, f"a daemon listens on {it}") for it in _listening() if same.holds_name(it))
     yield from ((Danger.MOUNTS, f"another file system is mounted on {it.point}") for it in mounts.beneath(path))
-    if fd is not None and (inside := _credentials_beneath(fd, secrets)):
-        yield Danger.CREDENTIALS, f"it holds {inside}"
+
+
+def _find_credentials_and_code(
+    same: "_Place", fd: int | None, homes: Sequence[str], share: Share
+) -> Iterator[tuple[Danger, str]]:
+    """Look at what lies in these homes, at the names in the share's path, and at what lies in it."""
+    secrets = _existing(list_credential_places(homes, os.environ))
+    for secret in secrets.values():
+        if same.holds(secret) or same.is_in(secret):
+            yield Danger.CREDENTIALS, f"it is, holds or lies in {secret}, {_MEANS[Danger.CREDENTIALS]}"
+    if share.writable and (place := same.changeable(list_code_places(homes, os.environ))):
+        yield Danger.CODE, f"it is, holds or lies in {place}, {_MEANS[Danger.CODE]}"
+    known = {Danger.CREDENTIALS: secrets}
+    if share.writable:
+        known[Danger.CODE] = _existing(list_code_places(homes, os.environ))
+    for danger, others in known.items():
+        for path in same.paths:
+            if named := find_name(PurePosixPath(path).parts, _NAMES[danger]):
+                yield danger, f"it is or lies in {named}, {_MEANS[danger]}"
+        if fd is not None and (inside := _beneath(fd, share.host, _NAMES[danger], others)):
+            yield danger, f"it holds {inside}, {_MEANS[danger]}"
 
 
 class _Place:
@@ -131,6 +171,23 @@ class _Place:
             or any(there is not None and it.is_within(there) for it in self._locations)
         )
 
+    def changeable(self, places: Iterable[str]) -> str | None:
+        """Find the first place that a writer in it can change, also by changing what lies there, or can make."""
+        makes = cache(self.holds)
+        for place in dict.fromkeys(places):
+            if _exists(place):
+                if self.holds(place) or self.is_in(place):
+                    return place
+                continue
+            above, dangling = place, False
+            while not _exists(above):
+                dangling = dangling or os.path.islink(above)  # noqa: PTH114 - a text
+                above = os.path.dirname(above)  # noqa: PTH120 - a text
+            real = os.path.realpath(place) if dangling else place
+            if is_within(place, self._path) or is_within(real, self._path) or (above != "/" and makes(above)):
+                return place
+        return None
+
 
 def _upwards(fd: int) -> Iterator[tuple[int, int]]:
     """What a directory is, and each directory above it: device and inode."""
@@ -146,6 +203,11 @@ def _upwards(fd: int) -> Iterator[tuple[int, int]]:
                 return
     finally:
         os.close(here)
+
+
+def _existing(places: Iterable[str]) -> dict[tuple[int, int], str]:
+    """Those of the places that are there, by device and inode."""
+    return {found: place for place in places if (found := _identity(place)) is not None}
 
 
 def _exists(path: str) -> bool:
@@ -171,34 +233,22 @@ def _homes() -> Iterator[str]:
         yield from (str(home) for home in Path("/home").iterdir())
 
 
-def _secrets(homes: Iterable[str]) -> Iterator[str]:
-    """Where such names would lie in homes."""
-    for home in filter(_exists, homes):
-        yield from (f"{home.rstrip('/')}/{name}" for name in CREDENTIALS)
+def _beneath(fd: int, path: str, names: Mapping[str, str], known: Mapping[tuple[int, int], str]) -> str | None:
+    """The first such name in a directory, or other name of a known file, to some depth and number of entries.
 
-
-def _credential_in(parts: Sequence[str]) -> str | None:
-    """The first name, or two names after each other, of a path that stand for credentials."""
-    for index, name in enumerate(parts):
-        for words in (name, "/".join(parts[index : index + 2]), "/".join(parts[index : index + 3])):
-            if words in CREDENTIALS:
-                return words
-    return None
-
-
-def _credentials_beneath(fd: int, secrets: Mapping[tuple[int, int], str]) -> str | None:
-    """The first such name in a directory, or other name of one of these, to some depth and number of entries."""
-    inodes = {inode for _, inode in secrets}
+    The names of the directory's own path count as far as a name goes on in it.
+    """
+    inodes, before = {inode for _, inode in known}, PurePosixPath(path).parts[-2:]
     for number, (above, entry) in enumerate(walk(fd, _DEPTH), 1):
         if number > _ENTRIES:
             return None
-        if named := _credential_in((*above, entry.name)):
+        if named := find_name((*before, *above, entry.name)[-3:], names):
             return named
         if entry.inode() in inodes:
             with suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
-                if secret := secrets.get((status.st_dev, status.st_ino)):
-                    return f"{secret} by another name, {'/'.join((*above, entry.name))}"
+                if place := known.get((status.st_dev, status.st_ino)):
+                    return f"{place} by another name, {'/'.join((*above, entry.name))}"
     return None
 
 
@@ -225,5 +275,6 @@ DANGER_MEANINGS: Final[Mapping[Danger, str]] = {
     Danger.SOCKET: "what holds a socket on which a daemon listens",
     Danger.STATE: "mvm's own state, keys, policy or cache",
     Danger.CREDENTIALS: "a directory or file that holds credentials, or what holds one",
+    Danger.CODE: "writable: programs and settings that are run on this host later, and what holds them",
     Danger.MOUNTS: "what has other file systems mounted in it",
 }

@@ -1,5 +1,6 @@
 """What a workflow's step writes: bounded, a row for each reason, images and certified identities too."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,20 @@ import pytest
 
 from mvmnix import process
 from mvmnix.cli.commands import verify_step
-from mvmnix.cli.commands.verify_step import OPTIONS, annotations, arguments, read_verdict, rows, summary
+from mvmnix.cli.commands.verify_step import (
+    LEFT_OUT,
+    OPTIONS,
+    annotations,
+    arguments,
+    read_inputs,
+    read_verdict,
+    rows,
+    summary,
+)
 
+ACTION = (Path(__file__).parents[3] / "action/action.yml").read_text()
+#: Defaults of the action's inputs, by their names.
+DEFAULTS = dict(re.findall(r'(?m)^ {2}([a-z-]+):\n {4}description: .*\n {4}default: "(.*)"$', ACTION))
 REASON = {"code": "source-mismatch", "what": "app.img", "why": "expected x", "next": "look"}
 
 
@@ -66,6 +79,7 @@ def test_no_verdict_is_no_refusal() -> None:
 
 
 def test_a_crash_is_no_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("INPUTS", json.dumps(with_inputs()))
     for status, printed, code in (
         (1, b"", 2),
         (0, b"", 2),
@@ -82,7 +96,65 @@ def test_a_crash_is_no_refusal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         assert written.read_text().startswith(f"### mvm verify: {'refused' if code == 1 else 'could not verify'}\n")
 
 
+def with_inputs(**inputs: str) -> dict[str, str]:
+    """The inputs as the runner hands them on: what a step leaves out has its default."""
+    return DEFAULTS | {"artifacts": "a"} | {name.replace("_", "-"): text for name, text in inputs.items()}
+
+
 def test_inputs_become_arguments() -> None:
-    inputs = {"INPUT_ARTIFACTS": "a\n\n --b \n", "INPUT_SOURCE_URI": "x y; $(z)", "INPUT_KEY": ""}
+    inputs = with_inputs(artifacts="a\n --b \n", source_uri="x y; $(z)")
     assert arguments(inputs) == ["verify", "--json", "--source-uri=x y; $(z)", "--", "a", "--b"]
     assert len(set(OPTIONS)) == len(OPTIONS) == 13
+
+
+def test_each_input_has_a_default_that_is_not_empty() -> None:
+    """An empty default could not be told from an expression without a value."""
+    assert ["artifacts", *OPTIONS] == re.findall(r"(?m)^ {2}([a-z-]+):\n {4}description:", ACTION.split("outputs:")[0])
+    assert dict.fromkeys(OPTIONS, LEFT_OUT) == DEFAULTS
+    assert arguments(with_inputs()) == ["verify", "--json", "--", "a"]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "\t \n"])
+@pytest.mark.parametrize("name", ["artifacts", *OPTIONS])
+def test_an_input_without_a_value_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, text: str
+) -> None:
+    """`${{ vars.TAG }}` without TAG: nothing is verified, since less than what was meant would be."""
+    status = refused_by_step(monkeypatch, tmp_path, with_inputs() | {name: text})
+    assert status == 2
+    assert name in (tmp_path / "summary").read_text().replace("&#45;", "-")
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        with_inputs(artifacts="a\n\nb"),
+        with_inputs(artifacts="\na"),
+        with_inputs(artifacts="a\n\n"),
+        with_inputs(source_tags="v1"),
+        {name: text for name, text in with_inputs().items() if name != "source-tag"},
+        {},
+        [],
+        {"artifacts": ["a"]},
+        None,
+    ],
+    ids=json.dumps,
+)
+def test_no_input_is_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, inputs: object) -> None:
+    """One of several artifacts without a value, a name that is mistyped, or one that action.yml doesn't hand on."""
+    assert refused_by_step(monkeypatch, tmp_path, inputs) == 2
+
+
+def refused_by_step(monkeypatch: pytest.MonkeyPatch, path: Path, inputs: object) -> int:
+    """The exit code of a step that starts nothing, whose output is that nothing is verified."""
+    monkeypatch.setattr(verify_step, "run", lambda *_, **__: pytest.fail("mvm verify was started"))
+    monkeypatch.setenv("INPUTS", json.dumps(inputs))
+    monkeypatch.setenv("GITHUB_OUTPUT", str(path / "output"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(path / "summary"))
+    status = verify_step.main()
+    assert (path / "output").read_text() == "verified=false\n"
+    return status
+
+
+def test_names_are_read_in_any_case() -> None:
+    assert read_inputs('{"Source-Tag": "v1"}') == {"source-tag": "v1"}

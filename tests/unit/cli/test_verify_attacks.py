@@ -39,12 +39,21 @@ EMPTY = (
 )
 
 
+@pytest.mark.parametrize("value", ["", " ", "\t\n"], ids=ascii)
 @pytest.mark.parametrize("option", EMPTY)
-def test_an_unset_variable_leaves_nothing_out(it: Release, option: str) -> None:
+def test_an_unset_variable_leaves_nothing_out(it: Release, option: str, value: str) -> None:
     """`--trusted-root "$ROOT"` without ROOT must not verify without a log."""
-    said = it.verify(option, "", it.artifact, key=None if option == "--key" else KEY)
-    words = {"--type": "--type", "--source-level": "Invalid value for '--source-level'"}
+    said = it.verify(option, value, it.artifact, key=None if option == "--key" else KEY)
+    words = {"--source-level": "Invalid value for '--source-level'"}
     assert (said.code, said.out, words.get(option, f"{option} is empty") in said.err) == (2, "", True)
+
+
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_unset_variable_is_no_artifact(it: Release, value: str) -> None:
+    """Nor this directory, which "" would be as a path."""
+    for artifacts in ([value], [it.artifact, value], [value, it.artifact]):
+        said = it.verify(*artifacts)
+        assert (said.code, said.out, "artifacts is empty" in said.err) == (2, "", True)
 
 
 def test_no_option_may_be_empty() -> None:

@@ -7,9 +7,11 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from mvmnix.launch.network import proxying
+from mvmnix.addresses import AddressKind, kind_of
+from mvmnix.launch.network import dialler, proxying
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.dialler import Dialler
+from mvmnix.launch.network.explain import EXPLANATIONS
 from mvmnix.launch.network.messages import MOST, Ask, Reply, pair
 from mvmnix.launch.network.proxying import ProxyRefusedError, ask_for, may_be_proxy
 from mvmnix.launch.plan import Network, UpstreamProxy, parse_rules
@@ -86,25 +88,60 @@ def test_a_slow_proxy_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         ask_for(ours, "api.example.com", 443)
 
 
-@pytest.mark.parametrize(
-    ("address", "may"),
-    [
-        ("93.184.216.34", True),
-        ("10.0.0.7", True),
-        ("100.64.0.1", True),
-        ("127.0.0.1", True),
-        ("::1", True),
-        ("fd00::7", True),
-        ("169.254.169.254", False),
-        ("169.254.0.7", False),
-        ("0.0.0.0", False),
-        ("224.0.0.1", False),
-        ("100.100.100.200", False),
-        ("::ffff:169.254.169.254", False),
-    ],
-)
-def test_where_a_proxy_may_be(address: str, *, may: bool) -> None:
-    assert may_be_proxy(address) is may
+#: An address of each kind, and whether a proxy may be there that the plan names by it. By a name: a public one alone.
+PLACES = {
+    AddressKind.PUBLIC: ("93.184.216.34", True),
+    AddressKind.PRIVATE: ("10.0.0.7", True),
+    AddressKind.SHARED: ("100.64.0.1", True),
+    AddressKind.LOOPBACK: ("127.0.0.1", True),
+    AddressKind.LINK_LOCAL: ("169.254.0.7", False),
+    AddressKind.UNSPECIFIED: ("0.0.0.0", False),
+    AddressKind.MULTICAST: ("224.0.0.1", False),
+    AddressKind.METADATA: ("169.254.169.254", False),
+    AddressKind.DOCUMENTATION: ("192.0.2.1", False),
+    AddressKind.BENCHMARK: ("198.18.0.1", False),
+    AddressKind.RESERVED: ("240.0.0.1", False),
+}
+#: The same by IPv6: loopback's, a private one, one of this network's routers; IPv4 addresses that are carried.
+CARRIED = ("::1", "fd00::7", "fe80::1", "::ffff:10.0.0.7", "::ffff:127.0.0.1", "64:ff9b::10.0.0.7", "2002:7f00:1::")
+
+
+@pytest.mark.parametrize("kind", AddressKind)
+def test_where_a_proxy_may_be(kind: AddressKind) -> None:
+    address, may = PLACES[kind]
+    assert kind_of(address) is kind
+    assert may_be_proxy(address, address, is_own=False) is may
+    assert may_be_proxy("proxy.example.com", address, is_own=False) is (kind is AddressKind.PUBLIC)
+
+
+@pytest.mark.parametrize("address", CARRIED)
+def test_a_name_leads_to_no_such_address_by_ipv6(address: str) -> None:
+    assert not may_be_proxy("proxy.example.com", address, is_own=False)
+
+
+def test_a_name_leads_to_no_address_of_this_host() -> None:
+    assert not may_be_proxy("proxy.example.com", "93.184.216.34", is_own=True)
+    assert may_be_proxy("93.184.216.34", "93.184.216.34", is_own=True)
+
+
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("93.184.216.34", "10.0.0.7"), ("93.184.216.34", "::1")])
+def test_all_addresses_of_a_proxys_name_are_judged(monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]) -> None:
+    """A server that listens on this host's loopback is not connected to by the resolver's word."""
+    monkeypatch.setattr(dialler, "_resolved", lambda *_: addresses)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        proxy = UpstreamProxy("proxy.example.com", server.getsockname()[1])
+        ((reply, connection),) = dialled(proxy, Ask(7, "allow-1", "api.example.com", 443))
+        assert (reply.code, reply.address, connection) == (Denial.PROXY_ADDRESS, addresses[-1], None)
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert "--network-proxy ADDRESS:PORT" in EXPLANATIONS[Denial.PROXY_ADDRESS].hint
+
+
+@pytest.mark.parametrize("host", ["localhost", "proxy.localhost", "LOCALHOST."])
+def test_this_host_is_not_named_by_a_name(host: str) -> None:
+    with pytest.raises(ValueError, match=r"named by its address, as in 127\.0\.0\.1"):
+        UpstreamProxy.parse(f"{host}:3128")
 
 
 def dialled(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.socket | None]]:
@@ -112,9 +149,9 @@ def dialled(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.so
     plan = Network(parse_rules(["https://api.example.com"], []))
     (answers, asked), (told, events) = pair(), pair()
     with answers, asked, told, events:
-        dialler = Dialler(asked, events, Rules(plan), proxy)
+        one = Dialler(asked, events, Rules(plan), proxy)
         for ask in asks:
-            dialler.dial(ask)
+            one.dial(ask)
             packet, found, _ = received(answers, MOST, 1)
             yield Reply.parse(packet), socket.socket(fileno=found[0]) if found else None
 
@@ -151,4 +188,4 @@ def test_a_dialler_with_a_proxy(answer: bytes, code: Denial | None) -> None:
 
 def test_a_proxy_that_is_nowhere_it_may_be() -> None:
     ((reply, connection),) = dialled(UpstreamProxy("169.254.169.254", 80), Ask(7, "allow-1", "api.example.com", 443))
-    assert (reply.code, reply.address, connection) == (Denial.ADDRESS_NOT_PUBLIC, "169.254.169.254", None)
+    assert (reply.code, reply.address, connection) == (Denial.PROXY_ADDRESS, "169.254.169.254", None)
