@@ -59,13 +59,13 @@ class Carrier:
         guest: socket.socket,
         host: str,
         port: int,
-        connect: Callable[[], socket.socket],
+        connect: Callable[[str], socket.socket],
         tell: Callable[[NetworkEvent], None],
     ) -> None:
-        """Carry a guest's connection to a host's port, which `connect` leads to, and end it."""
+        """Carry a guest's connection to a host's port, which `connect` leads to by a rule, and end it."""
 
-        async def dial(_: str) -> tuple[str, socket.socket]:
-            server = connect()
+        async def dial(rule: str) -> tuple[str, socket.socket]:
+            server = connect(rule)
             server.setblocking(False)
             return ADDRESS, server
 
@@ -84,7 +84,7 @@ class Carrier:
             guest.close()
 
     async def exchange(
-        self, said: Sequence[bytes], host: str, connect: Callable[[], socket.socket], port: int = 80
+        self, said: Sequence[bytes], host: str, connect: Callable[[str], socket.socket], port: int = 80
     ) -> Outcome:
         """What comes of a client that says these, each but the first once something was answered, and then no more."""
         events = list[NetworkEvent]()

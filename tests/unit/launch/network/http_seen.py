@@ -26,7 +26,7 @@ def try_row(row: Row, server: Seen) -> list[str]:
     before = len(server.all())
     given = list[socket.socket]()
 
-    def connect() -> socket.socket:
+    def connect(_: str) -> socket.socket:
         made = server.connect()
         given.append(made.dup())
         return made

@@ -14,7 +14,7 @@ import pytest
 
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from tests.unit.launch.network.http_port import ADDRESS, Carrier, Outcome
+from tests.unit.launch.network.http_port import ADDRESS, SECONDS, Carrier, Outcome
 
 HOST = "a.example"
 RULES = ("a", "b")
@@ -58,9 +58,11 @@ class Server:
 
     def __init__(self) -> None:
         self.got = 0
+        self.dialled_by: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    def connect(self) -> socket.socket:
+    def connect(self, rule: str) -> socket.socket:
+        self.dialled_by.append(rule)
         far, near = socket.socketpair()
         near.setblocking(False)
         self._tasks.append(asyncio.create_task(self._serve(near)))
@@ -97,11 +99,11 @@ def large(rule: str, direction: str) -> bytes:
     return request(rule, answer=LARGE) if direction == "received" else request(rule, content=LARGE)
 
 
-async def exchanged(carried: Carrier, said: Sequence[bytes]) -> tuple[Outcome, int, float]:
-    """What came of it, the bytes that the server got, and the seconds that it took."""
+async def exchanged(carried: Carrier, said: Sequence[bytes]) -> tuple[Outcome, Server, float]:
+    """What came of it, also at the server, and the seconds that it took."""
     server = Server()
     outcome = await carried.exchange(said, HOST, server.connect)
-    return outcome, server.got, asyncio.get_running_loop().time()
+    return outcome, server, asyncio.get_running_loop().time()
 
 
 #: The rule that opens a connection, that of its large request, the one with a limit, and the direction.
@@ -121,7 +123,7 @@ def test_bytes_are_those_of_the_rule_that_allows_the_request(
     """The limit of one rule stops it, and no other; what each had adds up to what the connection carried."""
     limit = LARGE // 2
     said = said_by(opens, serves, direction, at_once=at_once)
-    outcome, got, _ = run(lambda: exchanged(carrier(limited, f"bytes={limit}"), said))
+    outcome, server, _ = run(lambda: exchanged(carrier(limited, f"bytes={limit}"), said))
     closed = outcome.closed()
     assert set(closed) == {opens, serves}
     assert [it.rule for it in outcome.events if it.kind is NetworkEventKind.OPENED] == list(
@@ -132,7 +134,8 @@ def test_bytes_are_those_of_the_rule_that_allows_the_request(
     assert {rule: it.code for rule, it in closed.items()} == {
         rule: Denial.LIMIT_BYTES if stops and rule == serves else "" for rule in closed
     }
-    assert sum(it.sent for it in closed.values()) == got
+    assert sum(it.sent for it in closed.values()) == server.got
+    assert server.dialled_by == [opens]
     assert sum(it.received for it in closed.values()) == len(outcome.answer)
     if stops:
         assert closed[serves].sent + closed[serves].received <= limit
@@ -208,7 +211,7 @@ def test_an_answer_that_cant_be_followed_is_told_of_the_rule_of_its_request() ->
                 await loop.sock_recv(near, 1)
 
         answering = asyncio.create_task(answer())
-        outcome = await carrier().exchange([request("a") + request("b") + request("a")], HOST, lambda: far)
+        outcome = await carrier().exchange([request("a") + request("b") + request("a")], HOST, lambda _: far)
         await answering
         return outcome
 
@@ -236,3 +239,22 @@ def test_the_last_answer_says_that_it_is_and_the_server_is_closed() -> None:
         return answer
 
     assert run(kept) == b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+def test_what_comes_behind_the_last_request_is_not_read() -> None:
+    """A client that sends without end waits for the answer, as one does whom a server doesn't read."""
+
+    async def floods() -> None:
+        loop, events = asyncio.get_running_loop(), list[NetworkEvent]()
+        (client, guest), (far, near) = socket.socketpair(), socket.socketpair()
+        with client, near:
+            for end in (client, guest):
+                end.setblocking(False)
+            serving = asyncio.create_task(carrier().serve(guest, HOST, 80, lambda _: far, events.append))
+            await loop.sock_sendall(client, request("a", content=5))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(SECONDS):
+                    await loop.sock_sendall(client, bytes(4 << 20))
+        await serving
+
+    run(floods)
