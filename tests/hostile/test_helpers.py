@@ -1,6 +1,7 @@
 """The ways out of a helper's sandbox, tried from inside; and what is left of one whose caller is killed."""
 
 import ctypes
+import errno
 import os
 import secrets
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +35,16 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 _ADD_KEY, _KEYCTL, _SESSION, _REVOKE = 248, 250, -3, 3
 
 
+def binds(server: socket.socket, address: Any) -> bool:
+    """Whether a socket has an address now, which another run of these tests may have."""
+    try:
+        server.bind(address)
+    except OSError as error:
+        assert error.errno == errno.EADDRINUSE, error
+        return False
+    return True
+
+
 @pytest.fixture
 def bait() -> Iterator[None]:
     """What a way out would find: a key of the caller, listening sockets, a variable, a file that others can't read."""
@@ -46,7 +58,7 @@ def bait() -> Iterator[None]:
         ):
             server = stack.enter_context(socket.socket(family))
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(address)
+            until(lambda server=server, address=address: binds(server, address))  # type: ignore[misc]
             server.listen()
         os.environ[ways_out.CANARY] = "secret"
         stack.callback(os.environ.pop, ways_out.CANARY)

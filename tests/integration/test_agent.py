@@ -52,14 +52,14 @@ def test_commands_end_as_they_do_on_any_machine(agent: Path) -> None:
         (shell("kill -TERM $$"), 143),
         (shell("kill -KILL $$"), 137),
         (ExecRequest(workload("no-such-program")), 127),
-        (ExecRequest(workload("/no/such/program")), 127),
+        (ExecRequest(workload("/proc/no/such/program")), 127),
         (ExecRequest(workload("/etc/passwd")), 127),
-        (ExecRequest(workload("true", directory="/no/such/place")), 127),
+        (ExecRequest(workload("true", directory="/proc/no/such/place")), 127),
     ]
     with talk(agent) as (channel, _):
         for request, code in rows:
             assert execute(channel, request)[0].exit_code == code, request
-        where = execute(channel, ExecRequest(workload("true", directory="/no/such/place")))[0]
+        where = execute(channel, ExecRequest(workload("true", directory="/proc/no/such/place")))[0]
         assert str(where) == "could not be started: entering the working directory: No such file or directory"
 
 

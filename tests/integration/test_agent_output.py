@@ -26,7 +26,7 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = Path("/tmp") / f"{tmp_path.name}-{os.getpid()}"
+    path = Path("/tmp") / f"{tmp_path.name}-{os.urandom(8).hex()}"
     path.write_bytes(os.urandom(5 * OUTPUT_WINDOW // 2 + 11))
     path.chmod(0o644)
     return path

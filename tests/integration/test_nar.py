@@ -33,7 +33,7 @@ def grow(directory: Path, chance: random.Random, depth: int) -> None:
                 (directory / path).write_bytes(chance.randbytes(chance.choice([0, 1, 7, 8, 9, 1000, 70000])))
                 (directory / path).chmod(chance.choice([0o644, 0o755, 0o744, 0o600, 0o655]))
             case 2:
-                (directory / path).symlink_to(chance.choice(["..", "/nowhere", "a b", "x" * 200]))
+                (directory / path).symlink_to(chance.choice(["..", "/proc/nowhere", "a b", "x" * 200]))
             case _:
                 (directory / path).mkdir()
                 grow(directory / path, chance, depth - 1)

@@ -197,7 +197,7 @@ def test_wheels_come_from_a_configured_directory(
     fetch_sources([SMALL], store, Silent())
     assert store.has(SMALL.digest)
     store.remove(SMALL.digest)
-    configured("find-links = /nowhere")
+    configured("find-links = /proc/nowhere")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path}/wheels")
     fetch_sources([SMALL], store, Silent())
@@ -398,6 +398,6 @@ def test_nothing_listens_once_the_client_has_ended() -> None:
 
 
 def test_a_client_that_is_no_program_starts_nothing() -> None:
-    program = dataclasses.replace(PYTHON, paths=("/nowhere/python",))
+    program = dataclasses.replace(PYTHON, paths=("/proc/nowhere/python",))
     with pytest.raises(MvmnixError, match="is not installed"), downloaded(Command(program, (), NOWHERE), ()):
         pytest.fail("it ran")

@@ -3,6 +3,7 @@
 import bz2
 import io
 import lzma
+import secrets
 import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ from tests.patience import EVENT_PATIENCE, PATIENCE
 
 pytestmark = pytest.mark.integration
 
+#: A name that no other file of this machine has.
+ESCAPED = f"escaped-{secrets.token_hex(8)}"
 DATA = b"#!/bin/sh\necho hello\n"
 TREE = Dir(
     {
@@ -160,8 +163,8 @@ def escaping() -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         add(archive, "top/link", Symlink(b"/tmp"))
-        add(archive, "top/link/mvmnix-escaped", File.of(b"out"))
-        add(archive, "../../mvmnix-escaped", File.of(b"out"))
+        add(archive, f"top/link/{ESCAPED}", File.of(b"out"))
+        add(archive, f"../../{ESCAPED}", File.of(b"out"))
     return out.getvalue()
 
 
@@ -181,7 +184,7 @@ def test_what_does_not_fit_gets_no_name(world: World, case: str) -> None:
         world.fetch(recursive(world.serve("/v1.tar.gz", UNFIT[case]), TREE))
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
     assert world.store.digests() == ()
-    assert not Path("/tmp/mvmnix-escaped").exists()
+    assert not Path("/tmp", ESCAPED).exists()
 
 
 def test_a_packed_nar_that_unpacks_without_end(world: World) -> None:

@@ -1,6 +1,7 @@
 """What naming a file or directory on the command line grants to root's mvm: the rule, row by row."""
 
 import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -185,8 +186,7 @@ def test_what_others_reach_is_granted_to_read(base: Path, tmp_path: Path) -> Non
     ("mode", "group", "closed"), [(0o700, 0, True), (0o710, 0, True), (0o710, 7, False), (0o711, 0, False)]
 )
 def test_closed(mode: int, group: int, *, closed: bool) -> None:
-    where = Path("/run/mvmnix-closed")
-    where.mkdir()
+    where = Path(tempfile.mkdtemp(prefix="mvmnix-closed-", dir="/run"))
     try:
         os.chown(where, 0, group)
         where.chmod(mode)

@@ -221,7 +221,7 @@ def test_what_is_sent_to_a_worker_that_is_gone(ends: tuple[Lane, socket.socket])
 
 
 def test_where_there_is_no_sandbox_the_reason_is_told_at_once(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "PYTHON", Candidates("Python 3", ("/nowhere/python3",), "apt-get install python3"))
+    monkeypatch.setattr(lanes, "PYTHON", Candidates("Python 3", ("/proc/nowhere/python3",), "apt-get install python3"))
     slept: list[float] = []
     allowed = Allowlist(frozenset(), frozenset({server.origin}))
     with (
@@ -233,8 +233,8 @@ def test_where_there_is_no_sandbox_the_reason_is_told_at_once(server: Server, mo
 
 
 def test_certificates_that_are_not_there() -> None:
-    with pytest.raises(MvmnixError, match=r"certificates of /nowhere can't be read") as error:
-        Downloader(Allowlist(frozenset()), environment={"SSL_CERT_FILE": "/nowhere"})
+    with pytest.raises(MvmnixError, match=r"certificates of /proc/nowhere can't be read") as error:
+        Downloader(Allowlist(frozenset()), environment={"SSL_CERT_FILE": "/proc/nowhere"})
     assert "SSL_CERT_FILE" in error.value.hint
 
 

@@ -113,7 +113,7 @@ def test_a_proxy_for_others_is_no_proxy(environment: dict[str, str]) -> None:
     [
         ({"cert": "here.pem"}, {}, "relative path"),
         ({"find-links": "."}, {}, "relative path"),
-        ({"cert": "/nowhere/ca.pem"}, {}, "not there"),
+        ({"cert": "/proc/nowhere/ca.pem"}, {}, "not there"),
         ({"index-url": "ftp://index.test/"}, {}, "not an http, https or file URL"),
         (
             {"extra-index-url": "https://direct.test"},
@@ -183,7 +183,7 @@ def test_a_list_of_mirrors_stands_for_them(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("http://one.test/debian\tpriority:1\nhttps://two.test:8443/\n# http://no.test/\n")
     listed = apt_settings.bases(f"mirror+file:{tmp_path}/list/")
     assert listed == ["http://one.test/debian", "https://two.test:8443/"]
-    assert apt_settings.bases("mirror+file:/nowhere") == apt_settings.bases("cdrom:[Debian]/") == []
+    assert apt_settings.bases("mirror+file:/proc/nowhere") == apt_settings.bases("cdrom:[Debian]/") == []
     assert apt_settings.bases("file:/srv/packages") == ["file:/srv/packages"]
 
 

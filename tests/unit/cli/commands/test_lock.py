@@ -41,7 +41,7 @@ def making(monkeypatch: pytest.MonkeyPatch, made: NewLock) -> list[LockRequest]:
     [
         (["path:/tmp#hello"], "as a whole"),
         (["--update", "a", "--update-all"], "exclude each other"),
-        (["/nowhere/at/all"], "not a directory"),
+        (["/proc/nowhere/at/all"], "not a directory"),
         (["a:b"], "flake references"),
         (["oci://host/name@sha256:" + "0" * 64], "has no lock"),
     ],

@@ -66,7 +66,7 @@ def test_a_file_that_its_owner_may_not_read_is_removed_like_any_other(tmp_path: 
 def test_nothing_is_replaced_unless_that_was_said_and_no_directory_ever(tmp_path: Path) -> None:
     (tmp_path / "it").write_bytes(b"old")
     (tmp_path / "d/it").mkdir(parents=True)
-    (tmp_path / "link").symlink_to("/nowhere")
+    (tmp_path / "link").symlink_to("/proc/nowhere")
     for target in (tmp_path, tmp_path / "it", tmp_path / "link", tmp_path / "d"):
         with pytest.raises(UsageError, match="is there already"):
             unpacked(target, file(b"", b"new"), END)

@@ -36,7 +36,7 @@ def made(tmp_path: Path, *, group: str, mount: str) -> Path:
 
 
 def test_threads(tmp_path: Path) -> None:
-    proc = made(tmp_path, group="0::/", mount="/ /nowhere rw - cgroup2 cgroup2 rw")
+    proc = made(tmp_path, group="0::/", mount="/ /proc/nowhere rw - cgroup2 cgroup2 rw")
     thread(proc, 7, name="a) R 1 (b", state="D")
     thread(proc, 8, schedstat="")
     (first, second) = Scheduling(7, proc=proc).look().threads

@@ -1,0 +1,62 @@
+"""What tests take for granted of the machine: nothing but what Debian has, and no name that another run has too."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.repository import ROOT, tracked
+
+#: What opens, makes or looks at a path, by its name.
+OPENERS = {
+    *("Path", "open", "chdir", "access", "exists", "listdir", "lstat", "stat", "readlink"),
+    *("TemporaryDirectory", "mkdtemp", "makedirs", "mkdir", "rmtree", "symlink", "unlink", "copy", "copyfile"),
+}
+#: Debian's own, and the kernel's.
+EVERYWHERE = re.compile(r"/|/(proc|sys|dev|usr|lib64)(/.*)?|/etc(/passwd|/shadow)?|/home|/tmp|/var/lib|/run|/srv")
+#: Paths that are not opened but written, read and compared; and one that a taken-over root writes in its sandbox.
+ONLY_WORDS = {
+    "tests/hostile/former_root.py": {"/etc/mvmnix-taken-over"},
+    "tests/integration/test_trees.py": {"/work"},
+    "tests/unit/builder/nix/test_store_choice.py": {"/home/u/nix"},
+    "tests/unit/builder/pins/test_client_settings.py": {"/etc/key.pem", "/etc/ca.pem", "/srv/packages"},
+    "tests/unit/builder/pins/test_pypi.py": {"/x", "/p/pip"},
+    "tests/unit/cli/test_child_failures.py": {"/flake"},
+    "tests/unit/test_argument_builders.py": {"/somewhere", "/somewhere/.git"},
+}
+#: Paths by which a test means that nothing is there: only in /proc can nobody make them.
+NOWHERE = re.compile(r"(?<![\w*.])/(nonexistent|nowhere|no/such)")
+
+
+def opened(source: str) -> Iterator[str]:
+    """Absolute paths, and how such ones begin, that calls open."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name), args=given, keywords=more):
+                paths = [*given[:1], *(each.value for each in more if each.arg == "dir")] if name in OPENERS else []
+            case _:
+                paths = []
+        for path in paths:
+            begin = path.values[0] if isinstance(path, ast.JoinedStr) and path.values else path
+            if isinstance(begin, ast.Constant) and isinstance(begin.value, str) and begin.value.startswith("/"):
+                yield begin.value
+
+
+TESTS = [path for path in tracked() if path.parts[0] == "tests" and path.suffix == ".py"]
+
+
+def test_paths_are_the_tests_own_or_everywhere() -> None:
+    found = {str(path): set(opened((ROOT / path).read_text())) for path in TESTS}
+    foreign = {path: {each for each in paths if not EVERYWHERE.fullmatch(each)} for path, paths in found.items()}
+    assert {path: paths for path, paths in foreign.items() if paths} == ONLY_WORDS
+
+
+def test_what_is_not_there_can_not_be_there() -> None:
+    own = "tests/unit/test_own_state.py"
+    assert [str(path) for path in TESTS if str(path) != own and NOWHERE.search((ROOT / path).read_text())] == []
+
+
+@pytest.mark.parametrize("line", ['Path("/opt/x").read_text()', 'open(f"/tmp/{name}")', 'mkdtemp(dir="/opt")'])
+def test_others_paths_are_found(line: str) -> None:
+    assert [path for path in opened(line) if not EVERYWHERE.fullmatch(path)]
