@@ -80,7 +80,8 @@ async def echo(connection):
 async def main():
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
-    async with serve(echo, address, 443, ssl=context), serve(echo, address, 80):
+    patient = {"open_timeout": None, "ping_interval": None}
+    async with serve(echo, address, 443, ssl=context, **patient), serve(echo, address, 80, **patient):
         await asyncio.get_running_loop().create_future()
 asyncio.run(main())
 """
@@ -253,7 +254,7 @@ def _wait_for(address: str, port: int) -> None:
 def resolver_files(place: Path, address: str) -> tuple[str, ...]:
     """Words that run a program in a mount namespace where the resolver is this one, as in a guest."""
     files = {
-        "/etc/resolv.conf": f"nameserver {address}\noptions timeout:2 attempts:3 no-aaaa\n",
+        "/etc/resolv.conf": f"nameserver {address}\noptions timeout:30 attempts:3 no-aaaa\n",
         "/etc/hosts": "127.0.0.1 localhost\n",
         "/etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
     }

@@ -82,7 +82,7 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
 def test_pip_installs_from_an_index(guest: Guest, tmp_path: Path, name: str) -> None:
     index = ("--index-url", f"https://{name}.example.com/simple/", "--cert", guest.servers.certificate)
     target = tmp_path / "target"
-    pip = (sys.executable, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check")
+    pip = (sys.executable, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", f"--timeout={PATIENCE}")
     guest.run(*pip, "install", "--no-cache-dir", *index, "--target", target, "greeting")
     assert "hello from a wheel" in (target / "greeting.py").read_text()
 
@@ -127,7 +127,7 @@ def test_curl(guest: Guest, scheme: str) -> None:
 
 CLIENTS = {
     "requests": "import requests\nprint(requests.get(URL).text)",
-    "httpx": "import httpx\nprint(httpx.get(URL).text)",
+    "httpx": f"import httpx\nprint(httpx.get(URL, timeout={PATIENCE}).text)",
     "aiohttp": """
 import aiohttp, asyncio
 async def main():
@@ -150,7 +150,7 @@ def test_clients_in_python(guest: Guest, client: str, scheme: str) -> None:
 def test_a_websocket(guest: Guest, scheme: str) -> None:
     script = f"""
 from websockets.sync.client import connect
-with connect("{scheme}://socket.example.com/") as socket:
+with connect("{scheme}://socket.example.com/", open_timeout={PATIENCE}, ping_interval=None) as socket:
     socket.send("hello")
     print(socket.recv())
     socket.send("x" * 1000000)
