@@ -3,11 +3,13 @@
 import fcntl
 import os
 import pwd
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,10 +41,12 @@ settings.load_profile("patient")
 os.environ.setdefault("PYTEST_TIMEOUT", str(PATIENCE))
 # Commands that tests start buffer as they do for users: what is written late, and fails late, shows only so.
 os.environ.pop("PYTHONUNBUFFERED", None)
-# A git of these tests has the settings that a test gives it: neither the machine's nor this user's, nor a hook's.
-for name in [name for name in os.environ if name.startswith("GIT_")]:
+# Settings of this user's and this machine's decide nothing here: those of git, language, time zone and umask.
+for name in [name for name in os.environ if name.startswith(("GIT_", "LC_")) or name in {"LANGUAGE", "TZ"}]:
     del os.environ[name]
-os.environ |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+os.environ |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "LANG": "C.UTF-8"}
+time.tzset()
+os.umask(0o022)
 # A shell without job control has what it starts in the background ignore this signal, and all that starts, too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -57,12 +61,14 @@ def pytest_report_header() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Give each run a base directory of its own: pytest's is this user's, and other runs clear it up.
 
-    It stays where a test failed. Its name is short, for sockets in it have 107 bytes for their whole path (unix(7)).
-    A plain user's Nix store has directories that are read-only.
+    It stays where a test failed. Its name is short, for sockets in it have 107 bytes for their whole path (unix(7)),
+    and has nothing that a shell or a table of mounts would escape. A plain user's Nix store has directories that are
+    read-only.
     """
     if config.option.basetemp is not None or hasattr(config, "workerinput"):
         return
-    own = Path(tempfile.mkdtemp(prefix="mvm-"))
+    where = tempfile.gettempdir()
+    own = Path(tempfile.mkdtemp(prefix="mvm-", dir=where if re.fullmatch(r"[\w./-]+", where, re.ASCII) else "/tmp"))
     config.option.basetemp = own / "t"
 
     def remove() -> None:

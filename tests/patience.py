@@ -45,7 +45,7 @@ def factor() -> float:
     except ValueError:
         given = math.nan
     if not 1.0 <= given <= _MOST:
-        given = measure()
+        given = round(measure(), 2)
     os.environ[VARIABLE] = f"{given:.2f}"
     return given
 
