@@ -11,7 +11,7 @@ from typing import Final
 #: Hands the factor on to xdist's workers and to programs that tests start, so that it is measured once.
 VARIABLE: Final = "MVMNIX_TEST_PATIENCE"
 _MOST: Final = 20.0
-#: Of time-outs that run out, for these are waited for.
+#: Of time-outs that run out, for these are waited for; and of a hung command, or it would take a night.
 _MOST_SCALED: Final = 5.0
 _WORK: Final = (sys.executable, "-I", "-S", "-c", "sum(range(1_000_000))")
 #: Seconds that the work takes on an idle machine of 2024.
@@ -28,7 +28,7 @@ def measure() -> float:
     runs = []
     for _ in range(_RUNS):
         began = time.perf_counter()
-        subprocess.run(_WORK, check=True, env={})
+        subprocess.run(_WORK, check=True, env={}, stdin=subprocess.DEVNULL)
         runs.append(time.perf_counter() - began)
     return bounded(min(runs) / _REFERENCE, os.getloadavg()[0] / (os.process_cpu_count() or 1))
 
@@ -62,7 +62,7 @@ def scaled(seconds: float) -> int:
 
 
 #: Seconds after which a command that builds or boots counts as hung.
-PATIENCE: Final = math.ceil(1800 * FACTOR)
+PATIENCE: Final = scaled(1800)
 #: The same of one answer, one event or a small program.
 EVENT_PATIENCE: Final = math.ceil(120 * FACTOR)
 #: Seconds in which nothing must happen. On a slow machine such a wait can miss a fault, and never makes one.
