@@ -35,7 +35,7 @@ AS_ROOT = TREE / "tests/as_root.txt"
 #: What root runs too: files and folders.
 LISTED = tuple(line for line in AS_ROOT.read_text().splitlines() if not line.startswith("#"))
 # A busy machine takes its time, and how long anything takes is nothing that these tests find out.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("patient", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 # Takes the place of `timeout` in pyproject.toml; `--timeout` goes before both.
 os.environ.setdefault("PYTEST_TIMEOUT", str(PATIENCE))
@@ -61,9 +61,8 @@ def pytest_report_header() -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Give each run a base directory of its own: pytest's is this user's, and other runs clear it up.
 
-    It stays where a test failed. Its name is short, for sockets in it have 107 bytes for their whole path (unix(7)),
-    and has nothing that a shell or a table of mounts would escape. A plain user's Nix store has directories that are
-    read-only.
+    It goes with the run; `--basetemp` gives one that stays. Its name is short, for sockets in it have 107 bytes for
+    their whole path (unix(7)), and has nothing that a shell or a table of mounts would escape.
     """
     if config.option.basetemp is not None or hasattr(config, "workerinput"):
         return
@@ -72,11 +71,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.basetemp = own / "t"
 
     def remove() -> None:
-        session = config.pluginmanager.get_plugin("session")
-        if session is None or not session.testsfailed:
-            for directory, _, _ in own.walk():
-                directory.chmod(0o700)
-            shutil.rmtree(own, ignore_errors=True)
+        # the directories of a Nix store are read-only
+        subprocess.run(["chmod", "-R", "u+rwX", own], stderr=subprocess.DEVNULL, check=False)
+        shutil.rmtree(own, ignore_errors=True)
 
     config.add_cleanup(remove)
 
