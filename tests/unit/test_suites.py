@@ -34,3 +34,14 @@ def test_the_suites_look_there() -> None:
     assert "-m 'vm and not systemd' tests/vm tests/hostile\n" in MAKEFILE
     assert "-m 'integration and not vm' $(INTEGRATION)\n" in MAKEFILE
     assert "-m 'not vm and not integration'\n" in MAKEFILE
+
+
+def test_soak_looks_wherever_less_is_taken() -> None:
+    (listed,) = re.findall(r"^SOAK := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
+    files = [*(ROOT / "tests/vm").rglob("test_*.py"), *(ROOT / "tests/hostile").rglob("test_*.py")]
+    less = {
+        path
+        for path in files
+        if re.search(r"MVMNIX_SOAK_|mark\.soak|[ (]sample\(|takes_everything\(", path.read_text())
+    }
+    assert {str(path.relative_to(ROOT)) for path in less} == set(str(listed).replace("\\", "").split())
