@@ -7,20 +7,19 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.patience import EVENT_PATIENCE, until
 from tests.repository import ROOT
 from tests.unit.launch.network.http_rows import ROWS, Row
 from tests.unit.launch.network.http_seen import Seen, try_row
 
 pytestmark = pytest.mark.integration
 
-SECONDS = 60
 _NGINX = """
 daemon off; master_process off; pid PLACE/pid; error_log PLACE/error;
 events { }
@@ -85,7 +84,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         try:
             _await(process, port, place)
             yield Seen(
-                lambda: socket.create_connection(("127.0.0.1", port), SECONDS),
+                lambda: socket.create_connection(("127.0.0.1", port), EVENT_PATIENCE),
                 lambda: (place / "seen").read_text().splitlines(),
             )
         finally:
@@ -93,12 +92,13 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def _await(process: "subprocess.Popen[bytes]", port: int, place: Path) -> None:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end and process.poll() is None:
-        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), SECONDS):
-            return
-        time.sleep(0.02)
-    raise AssertionError((place / "said").read_text())
+    def answers() -> bool:
+        assert process.poll() is None, (place / "said").read_text()
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), EVENT_PATIENCE):
+            return True
+        return False
+
+    until(answers, (place / "said").read_text)
 
 
 @pytest.mark.parametrize("row", [it for it in ROWS if it.seen], ids=lambda it: it.tried)

@@ -35,6 +35,7 @@ from mvmnix.sandbox import PYTHON, locate
 from mvmnix.store import memfd
 from tests.hostile.network import grabs
 from tests.hostile.stand_in import jail
+from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.integration
 #: Has `grabs.py` run in the place of what serves, under all that this serves under.
@@ -110,7 +111,7 @@ def started(walls: Jail, module: str, added: Path) -> Iterator[Started]:
             given = [listener, questions, datagrams, refused, between, events]
         process.start((plan.fileno(), *(one.fileno() for one in given)))
         events.close()
-        ours.settimeout(120)
+        ours.settimeout(EVENT_PATIENCE)
         yield Started(process, ours, listener)
 
 
@@ -169,7 +170,7 @@ def another_serves(walls: Jail, added: Path) -> None:
     with started(walls, "gateway", added) as another:
         assert NetworkEvent.parse(another.events.recv(1024)).kind is NetworkEventKind.READY
         assert another.listener is not None
-        with socket.create_connection(another.listener.getsockname(), 60):
+        with socket.create_connection(another.listener.getsockname(), EVENT_PATIENCE):
             assert NetworkEvent.parse(another.events.recv(1024)).kind is NetworkEventKind.DENIED
 
 

@@ -222,7 +222,7 @@ def work_tree(_: Path) -> None:
 def git_anchor(path: Path) -> None:
     repository = path.with_name("anchor.git")
     subprocess.run(["git", "init", "-q", "--bare", str(repository)], check=True)
-    anchor = anchors.GitAnchor("g", required=True, repository=str(repository), branch="b", seconds=1)
+    anchor = anchors.GitAnchor("g", required=True, repository=str(repository), branch="b", seconds=scaled(1))
     try:
         anchor.latest()
     except (MvmnixError, OSError) as error:

@@ -19,6 +19,7 @@ from tuf.ngclient.urllib3_fetcher import Urllib3Fetcher
 from mvmnix.errors import MvmnixError
 from mvmnix.provenance.identity import sigstore
 from tests.integration.misbehaving import Asked, Server
+from tests.patience import EVENT_PATIENCE
 from tests.unit.provenance.forgeries import NOW
 
 #: Zeros that an answer unpacks to.
@@ -31,7 +32,7 @@ BOMBS = {
 }
 #: What the library asks services with: OIDC, certificates, log and time by requests, a CI's token and TUF by urllib3.
 CLIENTS: dict[str, Callable[[str], object]] = {
-    "requests": lambda url: requests.Session().post(url, timeout=30).content,
+    "requests": lambda url: requests.Session().post(url, timeout=EVENT_PATIENCE).content,
     "sigstore": Issuer,
     "urllib3": lambda url: urllib3.request("GET", url).data,
     "tuf": lambda url: Urllib3Fetcher().download_bytes(url, UNPACKED),

@@ -21,6 +21,7 @@ from mvmnix.process import Completed
 from mvmnix.sandbox import Sandbox, git
 from mvmnix.sandbox.helper_command import environment
 from tests.fakes import Repository
+from tests.patience import EVENT_PATIENCE
 
 MVMNIX: Final = Path(__file__).parents[3] / "mvmnix"
 
@@ -161,7 +162,9 @@ def spring(trap: Trap) -> None:
         ("commit-tree", "-S", "HEAD^{tree}", "-m", "x"),
     ):
         argv = ("git", "-C", str(trap.repository.path), "-c", "user.name=a", "-c", "user.email=b", *words)
-        subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
+        subprocess.run(
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=EVENT_PATIENCE
+        )
 
 
 def anchor(trap: Trap) -> None:

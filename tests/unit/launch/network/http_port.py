@@ -16,11 +16,10 @@ from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.opening import DeniedError, portion, refuse
 from mvmnix.launch.network.sockets import reset
 from mvmnix.launch.plan import Network, parse_rules
+from tests.patience import EVENT_PATIENCE
 
 #: Where all servers are, as events tell it.
 ADDRESS = "93.184.216.34"
-#: Seconds for which a client, or what carries it, may be silent.
-SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +68,7 @@ class Carrier:
             server.setblocking(False)
             return ADDRESS, server
 
-        deadline = asyncio.get_running_loop().time() + SECONDS
+        deadline = asyncio.get_running_loop().time() + EVENT_PATIENCE
         relay = HttpRelay(self._rules, host, port, meter=self._meter, dial=dial, tell=tell)
         try:
             await relay.serve(guest, await portion(guest, deadline), deadline)
@@ -93,7 +92,7 @@ class Carrier:
             for end in (client, guest):
                 end.setblocking(False)
             serving = asyncio.create_task(self.serve(guest, host, port, connect, events.append))
-            async with asyncio.timeout(SECONDS):
+            async with asyncio.timeout(EVENT_PATIENCE):
                 answer = await _converse(client, said)
                 client.close()
                 await serving

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from tests.unit.launch.network.http_port import SECONDS, Carrier
+from tests.patience import EVENT_PATIENCE
+from tests.unit.launch.network.http_port import Carrier
 from tests.unit.launch.network.http_rows import ALLOW, DENY, Row
 
 
@@ -33,7 +34,7 @@ def try_row(row: Row, server: Seen) -> list[str]:
 
     outcome = asyncio.run(Carrier(ALLOW, DENY).exchange(row.said, row.host, connect))
     for connection in given:
-        connection.settimeout(SECONDS)
+        connection.settimeout(EVENT_PATIENCE)
         with connection, suppress(OSError):
             connection.shutdown(socket.SHUT_WR)
             while connection.recv(1 << 16):

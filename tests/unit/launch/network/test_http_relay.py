@@ -14,7 +14,8 @@ import pytest
 
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from tests.unit.launch.network.http_port import ADDRESS, SECONDS, Carrier, Outcome
+from tests.patience import EVENT_PATIENCE
+from tests.unit.launch.network.http_port import ADDRESS, Carrier, Outcome
 
 HOST = "a.example"
 RULES = ("a", "b")
@@ -253,7 +254,7 @@ def test_what_comes_behind_the_last_request_is_not_read() -> None:
             serving = asyncio.create_task(carrier().serve(guest, HOST, 80, lambda _: far, events.append))
             await loop.sock_sendall(client, request("a", content=5))
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(SECONDS):
+                async with asyncio.timeout(EVENT_PATIENCE):
                     await loop.sock_sendall(client, bytes(4 << 20))
         await serving
 
