@@ -7,7 +7,8 @@ What is written may be a stranger's text (a flake's, a guest's), and the place m
 2. A symbolic link on the way counts if root owns it; where the caller is root, only one in the root directory.
 3. One in place of the file or directory is neither followed nor replaced, whosever it is.
 4. A file is written under a random name beside its own (O_EXCL), and gets its own by rename(2) once it is whole. The
-   file that had the name stays as it is under its other names, and a new one has its permissions.
+   file that had the name stays as it is under its other names, and a new one has its permissions, if it was the
+   caller's: another user's file is replaced even by the same bytes, or its owner could change them later.
 5. FIFOs and character devices are written to. So are descriptors that the caller passed, by the names /dev/stdout,
    /dev/stderr, /dev/fd/N and /proc/self/fd/N.
 """
@@ -62,9 +63,9 @@ class OutputFile:
         if before is not None and not stat.S_ISREG(before.st_mode):
             _write_stream(parent, name, before, data)  # 5
             return False
-        mode, is_same = (None, False) if before is None else _compare(parent, name, data)
+        mode, is_same = (None, False) if before is None else _compare(parent, name, data)  # 4
         if not is_same:
-            with temporary_file(parent, name, mode) as (temporary, file):  # 4
+            with temporary_file(parent, name, mode) as (temporary, file):
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -283,11 +284,17 @@ def _status(parent: int, name: str) -> os.stat_result | None:
         return None
 
 
-def _compare(parent: int, name: str, data: bytes) -> tuple[int, bool]:
-    """Return the permissions of a file, and whether it holds this. Raises OSError where it may not be written to."""
+def _compare(parent: int, name: str, data: bytes) -> tuple[int | None, bool]:
+    """Return the permissions of a file of the caller's, and whether it holds this; of another's, None and False.
+
+    Raises OSError where it may not be written to.
+    """
     fd = os.open(name, os.O_RDWR | os.O_NONBLOCK | _OLD, dir_fd=parent)
     try:
-        return stat.S_IMODE(os.fstat(fd).st_mode) & 0o777, os.pread(fd, len(data) + 1, 0) == data
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid():
+            return None, False
+        return stat.S_IMODE(status.st_mode) & 0o777, os.pread(fd, len(data) + 1, 0) == data
     finally:
         os.close(fd)
 

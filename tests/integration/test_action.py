@@ -83,7 +83,7 @@ def test_what_lies_in_the_workspace_is_not_run(runner: Runner) -> None:
 
 
 def test_verified(runner: Runner) -> None:
-    asked = {"artifacts": "  app.img\n", "key": "release.pub", "type": "slsaprovenance1"}
+    asked = {"artifacts": "app.img\n", "key": "release.pub", "type": "slsaprovenance1"}
     done = runner.step(**asked, source_uri=foreign.REPOSITORY, source_tag=foreign.TAG)
     assert done.status == 0, done.stderr.decode()
     assert runner.output.read_text() == "verified=true\n"

@@ -152,6 +152,23 @@ def test_a_file_that_holds_it_already_stays(tmp_path: Path) -> None:
     assert OutputFile(f"{tmp_path}/out").write(DATA[:-1]) is True
 
 
+@pytest.mark.parametrize("held", [b"old", DATA])
+def test_nothing_of_a_stranger_s_file_stays(tmp_path: Path, held: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a sticky directory of the caller's: its owner could change what it holds, or read what takes its place."""
+    (tmp_path / "out").write_bytes(held)
+    (tmp_path / "out").chmod(0o666)
+    before, uid = (tmp_path / "out").stat(), os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+    umask = os.umask(0o027)
+    try:
+        assert OutputFile(f"{tmp_path}/out").write(DATA) is True
+    finally:
+        os.umask(umask)
+    after = (tmp_path / "out").stat()
+    assert after.st_ino != before.st_ino
+    assert stat.S_IMODE(after.st_mode) == 0o640
+
+
 def test_a_file_that_is_closed_to_its_owner_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a plain user; for root nothing is closed."""
     (tmp_path / "out").write_bytes(b"old")

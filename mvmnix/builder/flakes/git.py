@@ -19,8 +19,10 @@ _MIB: Final = 1 << 20
 _BOUNDS: Final = Bounds(seconds=300, room=256 * _MIB, memory=2048 * _MIB, output=64 * _MIB)
 #: Prints what HEAD is: name, type, size.
 _LOOK: Final = "printf 'HEAD\\n' | git cat-file --batch-check"
-#: The index has its own time again, for git compares the contents of files that are as new. A submodule that it lists
-#: differs from the commit, which has none (objects.py), and is not entered: git would read its configuration.
+#: $1 the commit. The index has its own time again, for git compares the contents of files that are as new. A submodule
+#: that it lists differs from the commit, which has none (objects.py), and is not entered: git would read its
+#: configuration. An index also says which files are unchanged, by flags and by their times, so the files that are there
+#: are compared with the commit once more, by their contents: by an index that knows nothing of them.
 _CHANGES: Final = r"""
 cd "$GIT_WORK_TREE"
 if [ -e "$GIT_DIR/index" ]; then
@@ -32,7 +34,11 @@ git ls-files --stage -z | sed -nz 's/^160000 [0-9a-f]* [0-3]\t/A  /p' >"$TMPDIR/
 if [ -s "$TMPDIR/submodules" ]; then
   exec cat "$TMPDIR/submodules"
 fi
-exec git status --porcelain=v1 -z --no-renames --untracked-files=no
+git status --porcelain=v1 -z --no-renames --untracked-files=no
+export GIT_INDEX_FILE="$TMPDIR/new"
+git read-tree "$1"
+git status --porcelain=v1 -z --no-renames --untracked-files=no >"$TMPDIR/changes"
+exec sed -z '/^ D /d' "$TMPDIR/changes"
 """
 _LIST: Final = r"""
 cd "$GIT_WORK_TREE"
@@ -65,13 +71,13 @@ class WorkTree:
         """
         with found(self._where) as repository:
             try:
-                said = _sandbox(repository).script(_CHANGES).stdout
+                said = _sandbox(repository).script(_CHANGES, self.commit).stdout
             except process.ProcessError as error:
                 if error.kind not in _ITS_OWN:
                     raise
                 why = f"git can't compare it with its commit: {_cause(error)}"
                 raise self._unsupported(why, "git status") from error
-        return tuple(sorted(entry[3:].decode(errors="replace") for entry in said.split(b"\0") if entry))
+        return tuple(sorted({entry[3:].decode(errors="replace") for entry in said.split(b"\0") if entry}))
 
     def tree(self, limit: int) -> nar.Dir:
         """The tree of the commit, from its objects alone, each hashed. Refuses more than `limit` bytes of files."""

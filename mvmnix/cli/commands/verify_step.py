@@ -36,6 +36,7 @@ def arguments(inputs: Mapping[str, str]) -> list[str]:
     """Build the arguments of `mvm verify` from the action's inputs, by their names in lower case.
 
     Raises UsageError for an input that is missing, blank, or not one of the action's: no requirement gets lost.
+    Blanks around an artifact are part of its name: "app " is another file than "app".
     """
     artifacts = inputs.get("artifacts", "").removesuffix("\n").split("\n")
     problems = [f"{name} is set and empty" for name in OPTIONS if not inputs.get(name, "").strip()]
@@ -48,7 +49,7 @@ def arguments(inputs: Mapping[str, str]) -> list[str]:
         hint = "look at the expressions behind `with:`; leave out what isn't required"
         raise UsageError(f"inputs: {'; '.join(problems)}", hint=hint)
     given = [f"--{name}={inputs[name]}" for name in OPTIONS if inputs[name] != LEFT_OUT]
-    return ["verify", "--json", *given, "--", *map(str.strip, artifacts)]
+    return ["verify", "--json", *given, "--", *artifacts]
 
 
 def read_inputs(text: str) -> Mapping[str, str]:

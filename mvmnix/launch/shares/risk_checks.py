@@ -13,8 +13,9 @@ import os
 import pwd
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -26,13 +27,15 @@ from mvmnix.launch.shares.sensitive_paths import (
     CODE,
     CREDENTIALS,
     SYSTEM,
+    SYSTEM_CODE,
     find_name,
+    follow_links,
     list_code_places,
     list_credential_places,
     list_program_directories,
     list_program_trees,
 )
-from mvmnix.launch.shares.walk import walk
+from mvmnix.launch.shares.walk import is_directory, walk
 
 #: Uids of people (login.defs(5), UID_MIN); root has a home too.
 _FIRST_PERSON: Final = 1000
@@ -114,21 +117,54 @@ def _find_credentials_and_code(
     same: "_Place", fd: int | None, homes: Sequence[str], share: Share
 ) -> Iterator[tuple[Danger, str]]:
     """Look at what lies in these homes, at the names in the share's path, and at what lies in it."""
-    secrets = _existing(list_credential_places(homes, os.environ))
-    for secret in secrets.values():
+    places = {Danger.CREDENTIALS: tuple(list_credential_places(homes, os.environ))}
+    for secret in _existing(places[Danger.CREDENTIALS]).values():
         if same.holds(secret) or same.is_in(secret):
             yield Danger.CREDENTIALS, f"it is, holds or lies in {secret}, {_MEANS[Danger.CREDENTIALS]}"
-    if share.writable and (place := same.changeable(list_code_places(homes, os.environ))):
-        yield Danger.CODE, f"it is, holds or lies in {place}, {_MEANS[Danger.CODE]}"
-    known = {Danger.CREDENTIALS: secrets}
     if share.writable:
-        known[Danger.CODE] = _existing(list_code_places(homes, os.environ))
-    for danger, others in known.items():
+        places[Danger.CODE] = tuple(list_code_places(homes, os.environ))
+        if place := same.changeable(places[Danger.CODE]):
+            yield Danger.CODE, f"it is, holds or lies in {place}, {_MEANS[Danger.CODE]}"
+    for danger, listed in places.items():
         for path in same.paths:
             if named := find_name(PurePosixPath(path).parts, _NAMES[danger]):
                 yield danger, f"it is or lies in {named}, {_MEANS[danger]}"
-        if fd is not None and (inside := _beneath(fd, share.host, _NAMES[danger], others)):
+        known, links = _look_into(listed)
+        if link := next((link for link in links if any(map(same.holds_name, follow_links(link)))), None):
+            yield danger, f"it holds what {link} leads to, or a link on the way there, {_MEANS[danger]}"
+        if fd is not None and (inside := _beneath(fd, share.host, _NAMES[danger], known)):
             yield danger, f"it holds {inside}, {_MEANS[danger]}"
+
+
+def _look_into(places: Sequence[str]) -> tuple[dict[tuple[int, int], str], Sequence[str]]:
+    """Those of the places that are there, and the files in them, by device and inode; and paths with symbolic links.
+
+    To some depth and number of entries each; one level of the system's directories that a variable names.
+    """
+    known, links = _existing(places), [place for place in places if os.path.islink(place)]  # noqa: PTH114 - a text
+    for (device, _), place in tuple(known.items()):
+        if place in SYSTEM_CODE:
+            continue
+        if os.path.realpath(place) != place:
+            links.append(place)
+        depth = 1 if any(is_within(place, it) for it in SYSTEM_CODE) else _DEPTH
+        with suppress(OSError), _opened(place) as fd:
+            for above, entry in islice(walk(fd, depth), _ENTRIES):
+                path = "/".join((place, *above, entry.name))
+                if entry.is_symlink():
+                    links.append(path)
+                elif not is_directory(entry):
+                    known.setdefault((device, entry.inode()), path)
+    return known, links
+
+
+@contextmanager
+def _opened(directory: str) -> Iterator[int]:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class _Place:

@@ -132,6 +132,20 @@ def test_a_file_as_new_as_the_index_is_compared(repository: Repository) -> None:
     assert work.changes() == ("a.txt",)
 
 
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree", ""])
+def test_no_index_says_what_is_unchanged(repository: Repository, flag: str) -> None:
+    """By a flag, or by the file's time and size; who looks at the directory would see another flake than is built."""
+    second = 1_000_000_000
+    path = repository.path / "a.txt"
+    os.utime(path, (second, second))
+    repository.git("add", "--refresh", "a.txt")
+    if flag:
+        repository.git("update-index", flag, "a.txt")
+    path.write_text("b\n")
+    os.utime(path, (second, second))
+    assert WorkTree(repository.path).changes() == ("a.txt",)
+
+
 def test_a_submodule_of_the_index_alone(repository: Repository) -> None:
     """git would ask it for its commit, by its own configuration."""
     module = Repository.make(repository.path / "a module")

@@ -80,6 +80,7 @@ def tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for nothing but names of the tables, which takes a tenth of the time."""
     for name in ("list_program_trees", "list_program_directories", "_listening"):
         monkeypatch.setattr(risk_checks, name, lambda: ())
+    monkeypatch.setattr(risk_checks, "_look_into", lambda places: (risk_checks._existing(places), ()))
 
 
 @pytest.mark.usefixtures("tables_alone")
@@ -153,6 +154,64 @@ def test_a_hard_link_of_code_is_that_code(home: Path, plain: Path) -> None:
     (plain / "in/notes").hardlink_to(home / ".bashrc")
     assert reasons(plain, READ) == []
     assert [why.partition(",")[0] for why in reasons(plain, WRITTEN)] == [f"it holds {home}/.bashrc by another name"]
+
+
+#: A link in a home, where it leads in a share, and whether the file is there; the access, and the word that it takes.
+LINKED = {
+    "a program": (".local/bin/tool", "tool.py", True, WRITTEN, Danger.CODE),
+    "a program that has yet to be made": (".local/bin/tool", "tool.py", False, WRITTEN, Danger.CODE),
+    "a unit": (".config/systemd/user/x.service", "deep/er/x.service", True, WRITTEN, Danger.CODE),
+    "a unit that is wanted": (".config/systemd/user/default.target.wants/x", "x", True, WRITTEN, Danger.CODE),
+    "a start-up file": (".bashrc", "bashrc", True, WRITTEN, Danger.CODE),
+    "a package": (".local/lib/node_modules/x", ".", True, WRITTEN, Danger.CODE),
+    "a key": (".ssh/id_ed25519", "keys/one", True, READ, Danger.CREDENTIALS),
+}
+
+
+@pytest.mark.parametrize("row", LINKED)
+def test_what_a_link_in_a_place_leads_to(home: Path, plain: Path, row: str) -> None:
+    """By one link, and by a second one in the share, which leads out of it again."""
+    link, target, is_there, access, danger = LINKED[row]
+    for made in (home / link, plain / "in" / target):
+        made.parent.mkdir(parents=True, exist_ok=True)
+    (plain / "in").mkdir(exist_ok=True)
+    (home / link).symlink_to(plain / "in" / target)
+    if is_there and target != ".":
+        (plain / "in" / target).touch()
+    (plain / "beside").mkdir()
+    assert is_refused(plain / "in", access, danger)
+    assert is_refused(plain, access, danger)
+    assert reasons(plain / "in", access, danger) == []
+    assert reasons(plain / "beside", access) == []
+    if access is WRITTEN:
+        assert reasons(plain / "in", READ) == []
+        (plain / "beside/back").symlink_to(home.parent)
+        (home / link).unlink()
+        (home / link).symlink_to(plain / "beside/back/elsewhere")
+        assert is_refused(plain / "beside", access, danger)
+
+
+@pytest.mark.parametrize(
+    ("name", "access", "danger"), [(".ssh/id", READ, Danger.CREDENTIALS), ("bin/x", WRITTEN, Danger.CODE)]
+)
+def test_a_hard_link_of_what_lies_in_a_place(
+    home: Path, plain: Path, name: str, access: Access, danger: Danger
+) -> None:
+    (home / name).parent.mkdir()
+    (home / name).touch()
+    (plain / "in").mkdir()
+    (plain / "in/notes").hardlink_to(home / name)
+    assert [why.partition(",")[0] for why in reasons(plain, access)] == [f"it holds {home}/{name} by another name"]
+    assert reasons(plain, access, danger) == []
+
+
+def test_a_link_in_a_directory_that_a_variable_names(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (plain / "bin").mkdir()
+    (plain / "in").mkdir()
+    (plain / "bin/tool").symlink_to("../in/tool")
+    monkeypatch.setenv("PATH", f"{plain}/bin")
+    assert is_refused(plain / "in", WRITTEN, Danger.CODE)
+    assert reasons(plain / "in", READ) == []
 
 
 def test_names_of_a_home_are_plain_elsewhere(plain: Path) -> None:
