@@ -64,6 +64,8 @@ class HttpRelay:
         self._address: str | None = None
         #: What was refused, and is told once earlier requests have their answers.
         self._refused: DeniedError | None = None
+        #: Held from when requests are read until they are sent: a server gets them in the order in which they were read.
+        self._sending = asyncio.Lock()
 
     async def serve(self, guest: socket.socket, said: bytes, deadline: float) -> None:
         """Carry a connection that begins so until either side ends. Raises OSError.
@@ -198,14 +200,15 @@ class HttpRelay:
     async def _ask(self, guest: socket.socket, server: socket.socket) -> bool:
         """Whether it ended by a refusal."""
         while self._refused is None and (data := await _portion(guest)):
-            if self._checker.sated:
-                return False
-            try:
-                passed = self._checker.feed_client(data)
-            except HttpRefusedError as error:
-                self._refused = self._denied(error)
-                passed = error.passed
-            await self._send(server, passed.sent)
+            async with self._sending:
+                if self._checker.sated:
+                    return False
+                try:
+                    passed = self._checker.feed_client(data)
+                except HttpRefusedError as error:
+                    self._refused = self._denied(error)
+                    passed = error.passed
+                await self._send(server, passed.sent)
         if self._refused is None:
             server.shutdown(socket.SHUT_WR)
         return self._refused is not None
@@ -219,11 +222,13 @@ class HttpRelay:
                     raise _EndedError(Denial.BAD_ANSWER, self._checker.rule) from error
                 self._refused = self._refused or self._denied(error)  # what was held behind an upgrade
                 passed = error.passed
+            if passed.sent:  # before more is read of the guest, which the answer may wait for
+                async with self._sending:
+                    await self._send(server, passed.sent)
             for part in passed.received:
                 await self._charge(part)
                 self._uses[part.rule].received += len(part.data)
                 await write_all(guest, part.data)
-            await self._send(server, passed.sent)
             if self._checker.finished or (self._refused is not None and self._checker.settled):
                 return
         if self._refused is None:
