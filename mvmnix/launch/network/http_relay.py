@@ -66,6 +66,8 @@ class HttpRelay:
         self._refused: DeniedError | None = None
         #: Held from when requests are read until they are sent: a server gets them in the order in which they were read.
         self._sending = asyncio.Lock()
+        #: Whether some of an answer is read and not written yet.
+        self._answers = False
 
     async def serve(self, guest: socket.socket, said: bytes, deadline: float) -> None:
         """Carry a connection that begins so until either side ends. Raises OSError.
@@ -184,17 +186,22 @@ class HttpRelay:
             if asking.done():
                 asking.result()
             if self._refused is not None:
-                self._refused.can_be_told = self._checker.settled
+                self._refused.can_be_told = self._settled
         finally:
             for task in (asking, answering):
                 task.cancel()
             await asyncio.gather(asking, answering, return_exceptions=True)
 
+    @property
+    def _settled(self) -> bool:
+        """Whether the client has all answers to requests that were passed on."""
+        return self._checker.settled and not self._answers
+
     async def _settle(self, answering: "asyncio.Task[None]") -> None:
         """Wait for the answers of earlier requests."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _SETTLE
-        while not self._checker.settled and not answering.done() and loop.time() < end:
+        while not self._settled and not answering.done() and loop.time() < end:
             await asyncio.wait((answering,), timeout=0.02)
 
     async def _ask(self, guest: socket.socket, server: socket.socket) -> bool:
@@ -215,6 +222,7 @@ class HttpRelay:
 
     async def _answer(self, guest: socket.socket, server: socket.socket) -> None:
         while data := await _portion(server):
+            self._answers = True
             try:
                 passed = self._checker.feed_server(data)
             except HttpRefusedError as error:
@@ -229,6 +237,7 @@ class HttpRelay:
                 await self._charge(part)
                 self._uses[part.rule].received += len(part.data)
                 await write_all(guest, part.data)
+            self._answers = False
             if self._checker.finished or (self._refused is not None and self._checker.settled):
                 return
         if self._refused is None:

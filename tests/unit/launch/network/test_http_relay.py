@@ -288,3 +288,12 @@ def test_what_was_held_behind_an_upgrade_goes_first(status: str) -> None:
         return got
 
     assert run(overtakes).removeprefix(upgrade).replace(b"Connection: close\r\n", b"") == head + content
+
+
+def test_a_refusal_comes_behind_a_whole_answer() -> None:
+    """An answer that waits for its rule's rate, or for a client that reads late, isn't broken off by a refusal."""
+    said = [request("a", answer=1), request("a", answer=5000) + request("nothing")]
+    outcome, _, _ = run(lambda: exchanged(carrier("a", "rate=1024"), said))
+    assert outcome.verdict[1] == Denial.PATH
+    _, _, last = outcome.answer.split(b"HTTP/1.1 200 OK")[1:][-1].partition(b"\r\n\r\n")
+    assert last.startswith(bytes(5000) + b"HTTP/1.1 403")
