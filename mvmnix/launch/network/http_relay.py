@@ -64,7 +64,7 @@ class HttpRelay:
         self._address: str | None = None
         #: What was refused, and is told once earlier requests have their answers.
         self._refused: DeniedError | None = None
-        #: Held from when requests are read until they are sent: a server gets them in the order in which they were read.
+        #: Held from reading requests until they are sent, so that a server gets them in the order of their reading.
         self._sending = asyncio.Lock()
         #: Whether some of an answer is read and not written yet.
         self._answers = False
