@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox.profiles import Argument, Profile, SocketOptions
+from mvmnix.sandbox.profiles import Condition, Profile
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 _NAME: Final = "libseccomp.so.2"
@@ -75,7 +75,7 @@ def program(profile: Profile) -> bytes:
         library.seccomp_release(context)
 
 
-def _add_by_condition(library: ctypes.CDLL, context: int, name: str, condition: Argument | SocketOptions) -> None:
+def _add_by_condition(library: ctypes.CDLL, context: int, name: str, condition: Condition) -> None:
     number = library.seccomp_syscall_resolve_name(name.encode())
     if number == _UNKNOWN:
         return

@@ -3,9 +3,9 @@
 h11 reads each head by itself, and this module is stricter than h11, since the server reads the same bytes with other
 code (RFC 9112, 11.2). The code has these numbers; 1 and 7 are in http_checker.py:
 
-2. No line is folded, and the first line is a request of HTTP 1.0 or 1.1.
+2. No line is folded or has a control character, and the first line is a request of HTTP 1.0 or 1.1.
 3. The body's length is said once: one Content-Length below 2^53, without sign and leading zeros, or
-   `Transfer-Encoding: chunked` in HTTP/1.1.
+   `Transfer-Encoding: chunked` in HTTP/1.1; and in no field that some servers take for one of these (`Content_Length`).
 4. The target is a path: no absolute form, authority (CONNECT) or asterisk, and no fragment.
 5. There is one Host, the name that was looked up, with no port or the connection's, and no dot at its end.
 6. Nothing but `Expect: 100-continue` is expected. The one upgrade is to WebSocket (RFC 6455, 4.1), by a GET without
@@ -32,6 +32,8 @@ MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 
 _REQUEST_LINE: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
+#: Some of them end a line for who splits a text (str.splitlines).
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
 _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 #: Fields that frameworks take another method from (the first line), another path, or a second one.
@@ -144,6 +146,8 @@ def read_request(head: bytes, host: str, port: int) -> tuple[RequestHead, Body]:
     # 6. what is expected
     request = _with_upgrade(fields, request, body)
     request = replace(request, has_content=not body.ended, has_override=fields.override or _overrides(request.target))
+    if _CONTROL.search(head):
+        raise HeadError(HttpFault.MALFORMED, request)
     connection = h11.Connection(h11.SERVER, MAX_HEAD_BYTES)
     connection.receive_data(head)
     try:
@@ -172,7 +176,12 @@ class _Fields:
     @property
     def override(self) -> bool:
         """Whether one of them names another method, path or host."""
-        return not _OVERRIDES.isdisjoint(_PUNCTUATION.sub(b"-", name) for name in self._values)
+        return not _OVERRIDES.isdisjoint(map(_fold_name, self._values))
+
+    @property
+    def has_lookalike(self) -> bool:
+        """Whether one of them is a field checked here to servers that take its punctuation for hyphens."""
+        return any(name not in _CHECKED and _fold_name(name) in _CHECKED for name in self._values)
 
     def one(self, name: bytes) -> bytes | None:
         """The value of a field that there is once, otherwise None."""
@@ -184,8 +193,15 @@ class _Fields:
         return [one.strip(b" \t").lower() for value in self.all(name) for one in value.split(b",")]
 
 
+def _fold_name(name: bytes) -> bytes:
+    """Return a field's name as CGI and its like compare it."""
+    return _PUNCTUATION.sub(b"-", name)
+
+
 def _request_body(fields: _Fields, request: RequestHead) -> Body:
     lengths, codings = fields.all(b"content-length"), fields.all(b"transfer-encoding")
+    if fields.has_lookalike:
+        raise HeadError(HttpFault.LENGTH, request)
     if codings:
         if lengths or request.version != "1.1" or [one.lower() for one in codings] != [b"chunked"]:
             raise HeadError(HttpFault.LENGTH, request)
@@ -199,7 +215,7 @@ def _overrides(target: str) -> bool:
     """Whether a parameter of the query names another method."""
     names = (part.partition("=")[0] for part in re.split("[&;]", target.partition("?")[2]))
     read = (unquote_to_bytes(name.replace("+", " ")).partition(b"\0")[0].strip().lower() for name in names)
-    return any(_PUNCTUATION.sub(b"-", name) == _METHOD_PARAMETER for name in read)
+    return any(_fold_name(name) == _METHOD_PARAMETER for name in read)
 
 
 def _check_target(request: RequestHead) -> None:

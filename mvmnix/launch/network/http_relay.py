@@ -64,6 +64,10 @@ class HttpRelay:
         self._address: str | None = None
         #: What was refused, and is told once earlier requests have their answers.
         self._refused: DeniedError | None = None
+        #: Held from reading requests until they are sent, so that a server gets them in the order of their reading.
+        self._sending = asyncio.Lock()
+        #: Whether some of an answer is read and not written yet.
+        self._answers = False
 
     async def serve(self, guest: socket.socket, said: bytes, deadline: float) -> None:
         """Carry a connection that begins so until either side ends. Raises OSError.
@@ -182,36 +186,43 @@ class HttpRelay:
             if asking.done():
                 asking.result()
             if self._refused is not None:
-                self._refused.can_be_told = self._checker.settled
+                self._refused.can_be_told = self._settled
         finally:
             for task in (asking, answering):
                 task.cancel()
             await asyncio.gather(asking, answering, return_exceptions=True)
 
+    @property
+    def _settled(self) -> bool:
+        """Whether the client has all answers to requests that were passed on."""
+        return self._checker.settled and not self._answers
+
     async def _settle(self, answering: "asyncio.Task[None]") -> None:
         """Wait for the answers of earlier requests."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _SETTLE
-        while not self._checker.settled and not answering.done() and loop.time() < end:
+        while not self._settled and not answering.done() and loop.time() < end:
             await asyncio.wait((answering,), timeout=0.02)
 
     async def _ask(self, guest: socket.socket, server: socket.socket) -> bool:
         """Whether it ended by a refusal."""
         while self._refused is None and (data := await _portion(guest)):
-            if self._checker.sated:
-                return False
-            try:
-                passed = self._checker.feed_client(data)
-            except HttpRefusedError as error:
-                self._refused = self._denied(error)
-                passed = error.passed
-            await self._send(server, passed.sent)
+            async with self._sending:
+                if self._checker.sated:
+                    return False
+                try:
+                    passed = self._checker.feed_client(data)
+                except HttpRefusedError as error:
+                    self._refused = self._denied(error)
+                    passed = error.passed
+                await self._send(server, passed.sent)
         if self._refused is None:
             server.shutdown(socket.SHUT_WR)
         return self._refused is not None
 
     async def _answer(self, guest: socket.socket, server: socket.socket) -> None:
         while data := await _portion(server):
+            self._answers = True
             try:
                 passed = self._checker.feed_server(data)
             except HttpRefusedError as error:
@@ -219,11 +230,14 @@ class HttpRelay:
                     raise _EndedError(Denial.BAD_ANSWER, self._checker.rule) from error
                 self._refused = self._refused or self._denied(error)  # what was held behind an upgrade
                 passed = error.passed
+            if passed.sent:  # before more is read of the guest, which the answer may wait for
+                async with self._sending:
+                    await self._send(server, passed.sent)
             for part in passed.received:
                 await self._charge(part)
                 self._uses[part.rule].received += len(part.data)
                 await write_all(guest, part.data)
-            await self._send(server, passed.sent)
+            self._answers = False
             if self._checker.finished or (self._refused is not None and self._checker.settled):
                 return
         if self._refused is None:

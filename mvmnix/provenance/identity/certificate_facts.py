@@ -13,6 +13,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle import Bundle, MessageBundle
 from mvmnix.provenance.identity import certificate_names, certificate_path
 from mvmnix.provenance.identity.certificate_path import Issued
+from mvmnix.provenance.identity.certificates import from_der
 from mvmnix.provenance.identity.trusted_root import Log, TrustedRoot
 
 type _Paths = tuple[tuple[datetime, tuple[Issued, ...]], ...]
@@ -53,7 +54,7 @@ def gather(
     `file` is the digest of the file that a bare signature has to be over.
     """
     try:
-        certificate = x509.load_der_x509_certificate(bundle.material.certificate)
+        certificate = from_der(bundle.material.certificate)
         certificate.public_key()
         paths = _paths(certificate, times, root)
         return CertificateFacts(

@@ -24,6 +24,7 @@ from cryptography.x509.certificate_transparency import SignedCertificateTimestam
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from mvmnix.model import Digest
+from mvmnix.provenance.identity.certificates import from_der
 from mvmnix.provenance.identity.trusted_root import Authority, Log, TrustedRoot
 
 #: By which hash a key on each curve may sign; clients of Sigstore signed by SHA-256 with all of them at first.
@@ -63,7 +64,7 @@ def issued(certificate: x509.Certificate, authorities: Iterable[Authority], mome
 @lru_cache(maxsize=32)
 def _store(certificates: tuple[bytes, ...]) -> verification.Store:
     """Each certificate of an authority is an anchor: bundles bring no intermediate that counts."""
-    return verification.Store([x509.load_der_x509_certificate(der) for der in certificates])
+    return verification.Store([from_der(der) for der in certificates])
 
 
 # A verifier of clients asks for the usage clientAuth; `unusable` asks for codeSigning instead.

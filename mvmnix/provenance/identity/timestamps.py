@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from mvmnix.provenance.bundle import Bundle, MessageBundle
+from mvmnix.provenance.identity.certificates import from_der
 from mvmnix.provenance.identity.rekor import promised_time
 from mvmnix.provenance.identity.trusted_root import Authority, TrustedRoot
 
@@ -74,10 +75,9 @@ def verified(token: bytes, stamped: bytes, authorities: Iterable[Authority]) -> 
 
 
 def _verifier(certificates: tuple[bytes, ...]) -> "Verifier":
-    from cryptography import x509  # noqa: PLC0415 - as above
     from rfc3161_client import VerifierBuilder  # noqa: PLC0415
 
     if len(certificates) < 2:
         raise ValueError("the authority has one certificate instead of a chain")
-    leaf, *above, top = [x509.load_der_x509_certificate(der) for der in certificates]
+    leaf, *above, top = [from_der(der) for der in certificates]
     return VerifierBuilder(tsa_certificate=leaf, intermediates=above, roots=[top]).build()

@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = face(
         "helpers": "HELPERS HELPERS_CONNECTED HELPERS_WITH_GATEWAY",
         "hypervisor": ("HYPERVISOR HYPERVISOR_WITH_NETWORK HYPERVISOR_WITH_SHARES HYPERVISOR_WITH_SHARES_AND_NETWORK"),
         "network": "DIALLER DIALLER_SERVING GATEWAY GATEWAY_SERVING",
-        "profile": "Argument Profile SocketOptions",
+        "profile": "Condition Profile",
     },
 )

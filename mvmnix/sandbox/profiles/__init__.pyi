@@ -8,7 +8,7 @@ from mvmnix.sandbox.profiles.hypervisor import (
     HYPERVISOR_WITH_SHARES_AND_NETWORK,
 )
 from mvmnix.sandbox.profiles.network import DIALLER, DIALLER_SERVING, GATEWAY, GATEWAY_SERVING
-from mvmnix.sandbox.profiles.profile import Argument, Profile, SocketOptions
+from mvmnix.sandbox.profiles.profile import Condition, Profile
 
 __all__ = [
     "CONTAINER",
@@ -25,7 +25,6 @@ __all__ = [
     "HYPERVISOR_WITH_NETWORK",
     "HYPERVISOR_WITH_SHARES",
     "HYPERVISOR_WITH_SHARES_AND_NETWORK",
-    "Argument",
+    "Condition",
     "Profile",
-    "SocketOptions",
 ]

@@ -7,11 +7,21 @@ read (network_process.py). A call passes that both let through.
 
 import fcntl
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mvmnix.sandbox.profiles import common
-from mvmnix.sandbox.profiles.profile import INT, Argument, Profile, SocketOptions, among, names, only
+from mvmnix.sandbox.profiles.profile import (
+    INT,
+    Argument,
+    Condition,
+    Profile,
+    SocketKinds,
+    SocketOptions,
+    among,
+    names,
+    only,
+)
 
 _FASTOPEN: Final = int(socket.MSG_FASTOPEN)
 #: How a connection is ended, and how it is noticed that its peer is gone (launch/network/sockets.py). None of them
@@ -24,12 +34,17 @@ _CONNECTIONS: Final = {
 _ERRORS: Final = {socket.IPPROTO_IP: (11,), socket.IPPROTO_IPV6: (25,)}
 #: Without connect(2) and MSG_FASTOPEN no socket that was handed in leads anywhere else (helpers.py, HELPERS_CONNECTED).
 #: Without sendmsg(2) no descriptor is sent away: those in flight are counted by user (unix(7), ETOOMANYREFS).
-_CONNECTED: Final[Mapping[str, Argument | SocketOptions]] = {
+_CONNECTED: Final[Mapping[str, Condition]] = {
     "sendto": only(3, _FASTOPEN, [0]),
     "setsockopt": SocketOptions(_CONNECTIONS),
 }
 #: The gateway accepts from sockets that listen already, and carries bytes. asyncio wakes itself by a pair.
 _GATEWAY: Final = names("accept4 splice")
+#: TCP and UDP. For another protocol the kernel would load its module, as of SCTP and DCCP.
+_PROTOCOLS: Final[Mapping[int, Sequence[int]]] = {
+    socket.SOCK_STREAM: (0, socket.IPPROTO_TCP),
+    socket.SOCK_DGRAM: (0, socket.IPPROTO_UDP),
+}
 #: The dialler resolves names and connects; by bind(2) it learns which addresses are this host's, and there is no
 #: listen(2). The C library's resolver asks for A and AAAA at once (sendmmsg).
 _DIALLER: Final = names("bind connect sendmmsg")
@@ -68,7 +83,7 @@ DIALLER: Final = Profile(
         **common.OWN,
         **common.commands(),
         **common.requests(),
-        "socket": only(0, INT, [socket.AF_INET, socket.AF_INET6]),
+        "socket": SocketKinds([socket.AF_INET, socket.AF_INET6], _PROTOCOLS),
         "setsockopt": SocketOptions({**_CONNECTIONS, **_ERRORS}),
     },
 )

@@ -4,12 +4,14 @@ What a profile doesn't name is answered with ENOSYS, as by a kernel that doesn't
 back to an older one. What is known and refused on purpose is answered with EPERM.
 """
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 #: The bits of an argument that the kernel takes as an `int`; a filter that looked at all 64 could be passed by others.
 INT: Final = 0xFFFFFFFF
+_SOCKET_FLAGS: Final = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
 
 #: Of one argument, counted from 0, what a mask has to leave: (index, mask, value).
 type Comparison = tuple[int, int, int]
@@ -47,6 +49,28 @@ class SocketOptions:
                 yield True, ((1, INT, level), (2, INT, option))
 
 
+@dataclass(frozen=True, slots=True)
+class SocketKinds:
+    """A condition on the arguments of socket(2): one of these families, types and protocols of the type.
+
+    Another family is refused, another type or protocol unknown: the kernel would load the module of any.
+    """
+
+    families: Sequence[int] = field(hash=False)
+    protocols: Mapping[int, Sequence[int]] = field(hash=False)
+
+    def rules(self) -> Iterator[tuple[bool, tuple[Comparison, ...]]]:
+        """As `Argument.rules`."""
+        yield from ((passes, found) for passes, found in only(0, INT, self.families).rules() if not passes)
+        for family in self.families:
+            for kind, protocols in self.protocols.items():
+                for protocol in protocols:
+                    yield True, ((0, INT, family), (1, INT ^ _SOCKET_FLAGS, kind), (2, INT, protocol))
+
+
+type Condition = Argument | SocketKinds | SocketOptions
+
+
 def among(index: int, values: Sequence[int]) -> Argument:
     """The argument, an `int`, is one of these; with another one the call is unknown.
 
@@ -78,7 +102,7 @@ class Profile:
 
     allowed: frozenset[str]
     refused: frozenset[str]
-    conditions: Mapping[str, Argument | SocketOptions] = field(default_factory=dict, hash=False)
+    conditions: Mapping[str, Condition] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         both = self.allowed & self.conditions.keys()
@@ -90,7 +114,7 @@ class Profile:
         """What is refused whatever its arguments are."""
         return self.refused.difference(self.allowed, self.conditions)
 
-    def extended(self, conditions: Mapping[str, Argument | SocketOptions]) -> Self:
+    def extended(self, conditions: Mapping[str, Condition]) -> Self:
         """The same, with other calls by these conditions."""
         return replace(self, allowed=self.allowed.difference(conditions), conditions={**self.conditions, **conditions})
 

@@ -11,6 +11,7 @@ import re
 import socket
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Final
 
@@ -110,6 +111,8 @@ ARGUMENT: Final = {
     "personality": 0,
     "keyctl": 0,
 }
+#: What passes with each, where it does.
+_AFTER: Final = {"socket": (socket.SOCK_STREAM, 0)}
 #: Calls that are many in one, or take from others, and that no profile has.
 _NOBODYS: Final = """
     bpf perf_event_open userfaultfd ptrace quotactl quotactl_fd io_uring_setup io_uring_enter io_uring_register kcmp
@@ -133,7 +136,7 @@ def passes(name: str, call: str, *arguments: int) -> bool:
 
 def test_every_profile_of_the_code_has_a_row() -> None:
     assert EXPECTED.keys() == PROFILES.keys()
-    assert set(profiles.__all__) - {"Argument", "Profile", "SocketOptions"} == PROFILES.keys()
+    assert set(profiles.__all__) - {"Condition", "Profile"} == PROFILES.keys()
 
 
 def test_no_profile_is_made_elsewhere() -> None:
@@ -209,8 +212,8 @@ def commands(name: str) -> Iterator[tuple[str, set[int], set[int]]]:
 @pytest.mark.parametrize("name", EXPECTED)
 def test_what_passes_is_the_list_and_nothing_else(name: str) -> None:
     for call, expected, tried in commands(name):
-        before = (0,) * ARGUMENT[call]
-        passed = {value for value in tried if passes(name, call, *before, value)}
+        before, after = (0,) * ARGUMENT[call], _AFTER.get(call, ())
+        passed = {value for value in tried if passes(name, call, *before, value, *after)}
         if call == "ioctl":
             passed = {
                 value & 0xFF00 if value & 0xFF00 in expected & {*_KVM, *_OF_SOCKETS} else value for value in passed
@@ -233,11 +236,25 @@ def test_socket_options_pass_in_pairs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
+def test_sockets_of_a_process_in_the_hosts_network_are_of_tcp_and_udp(name: str) -> None:
+    flags = {0, socket.SOCK_CLOEXEC, socket.SOCK_NONBLOCK, socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK}
+    ours = {(1, 0), (1, 6), (2, 0), (2, 17)}
+    tried = set(product({*range(16)}, {*range(64), 132, 136, 255, 256, 262}))
+    tried |= {(kind ^ 1 << bit, protocol) for kind, protocol in ours for bit in range(32) if 1 << bit not in flags}
+    tried |= {(kind, protocol ^ 1 << bit) for kind, protocol in ours for bit in range(32)}
+    is_dialler, families = name.startswith("DIALLER"), EXPECTED[name]["socket"]
+    assert isinstance(families, set)
+    for family, flag in product(families, flags):
+        passed = {(kind, protocol) for kind, protocol in tried if passes(name, "socket", family, kind | flag, protocol)}
+        assert passed == (ours if is_dialler else tried), family
+
+
+@pytest.mark.parametrize("name", EXPECTED)
 def test_the_upper_half_of_an_argument_changes_nothing(name: str) -> None:
     for call, expected, _ in commands(name):
-        before = (0,) * ARGUMENT[call]
+        before, after = (0,) * ARGUMENT[call], _AFTER.get(call, ())
         for value in (*sorted(expected)[:3], 0x1234):
-            assert passes(name, call, *before, 1 << 32 | value) == (value in expected), call
+            assert passes(name, call, *before, 1 << 32 | value, *after) == (value in expected), call
 
 
 @pytest.mark.parametrize("name", EXPECTED)

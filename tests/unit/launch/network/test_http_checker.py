@@ -126,6 +126,9 @@ def test_a_body_passes_as_it_comes_and_a_head_once_it_is_whole() -> None:
     assert made.feed_client(b"\n").to_server == GET
 
 
+#: Those that end no line of HTTP and are no blank.
+_CONTROLS = sorted({*range(32), 127} - set(b"\t\r\n"))
+
 REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     # 1. the form of a head
     "TLS": (b"\x16\x03\x01", F.MALFORMED),
@@ -147,7 +150,7 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     "a field without a colon": (request("X"), F.MALFORMED),
     "a blank before a colon": (request("X : y"), F.MALFORMED),
     "a length with a blank before its colon": (request("Content-Length : 5"), F.MALFORMED),
-    "a NUL in a field": (request("X: a\0b"), F.MALFORMED),
+    **{f"a {each:#04x} in a field": (request(f"X: a{chr(each)}b"), F.MALFORMED) for each in _CONTROLS},
     "a field's name that is not ASCII": (request("\xe4: b"), F.MALFORMED),
     "an empty name": (request(": b"), F.MALFORMED),
     "lines that end with LF": (GET.replace(b"\r\n", b"\n"), F.LINE_ENDING),
@@ -181,6 +184,9 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     "a length beyond the bound": (request(f"Content-Length: {2**53}"), F.LENGTH),
     "a length with a zero before it": (request("Content-Length: 05"), F.LENGTH),
     "two zeros": (request("Content-Length: 00"), F.LENGTH),
+    "a length with an underscore": (request("Content_Length: 5"), F.LENGTH),
+    "a length with an underscore beside one": (request("Content-Length: 0", "content.length: 5"), F.LENGTH),
+    "chunks with an underscore": (request("Transfer_Encoding: chunked"), F.LENGTH),
     "chunked twice": (request("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"), F.LENGTH),
     "chunked in a list": (request("Transfer-Encoding: chunked, chunked"), F.LENGTH),
     "gzip": (request("Transfer-Encoding: gzip, chunked"), F.LENGTH),

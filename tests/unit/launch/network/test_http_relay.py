@@ -259,3 +259,42 @@ def test_what_comes_behind_the_last_request_is_not_read() -> None:
         await serving
 
     run(floods)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket"])
+def test_what_was_held_behind_an_upgrade_goes_first(status: str) -> None:
+    """The answer waits for its rule's rate; what the client says meanwhile isn't sent before what it said earlier."""
+    upgrade = b"Upgrade: websocket\r\nConnection: Upgrade\r\nX: %s\r\n\r\n" % bytes(4096).replace(b"\0", b"x")
+    upgrade = request("a").replace(b"\r\n\r\n", b"\r\n" + upgrade)
+    content = request("b")
+    head = request("b", content=len(content)).removesuffix(bytes(len(content)))
+
+    async def overtakes() -> bytes:
+        loop, events = asyncio.get_running_loop(), list[NetworkEvent]()
+        (client, guest), (far, near) = socket.socketpair(), socket.socketpair()
+        with client, near:
+            for end in (client, guest, near):
+                end.setblocking(False)
+            limited = carrier("a", "rate=1024")
+            serving = asyncio.create_task(limited.serve(guest, HOST, 80, lambda _: far, events.append))
+            await loop.sock_sendall(client, upgrade + head)
+            got = await loop.sock_recv(near, 1 << 16)
+            await loop.sock_sendall(near, f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+            await asyncio.sleep(0.1)
+            await loop.sock_sendall(client, content)
+            client.shutdown(socket.SHUT_WR)
+            while data := await loop.sock_recv(near, 1 << 16):
+                got += data
+        await serving
+        return got
+
+    assert run(overtakes).removeprefix(upgrade).replace(b"Connection: close\r\n", b"") == head + content
+
+
+def test_a_refusal_comes_behind_a_whole_answer() -> None:
+    """An answer that waits for its rule's rate, or for a client that reads late, isn't broken off by a refusal."""
+    said = [request("a", answer=1), request("a", answer=5000) + request("nothing")]
+    outcome, _, _ = run(lambda: exchanged(carrier("a", "rate=1024"), said))
+    assert outcome.verdict[1] == Denial.PATH
+    _, _, last = outcome.answer.split(b"HTTP/1.1 200 OK")[1:][-1].partition(b"\r\n\r\n")
+    assert last.startswith(bytes(5000) + b"HTTP/1.1 403")
