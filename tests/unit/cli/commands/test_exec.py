@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.patience import EVENT_PATIENCE
+from tests.patience import EVENT_PATIENCE, until
 from tests.unit.cli.station import ROOT, Station
-from tests.unit.launch.runtime.test_vm_process import wait_until
 
 
 def launched(station: Station, *options: str, **manifest: Any) -> None:
@@ -120,7 +119,7 @@ def test_a_terminal_gets_text_unless_it_is_asked_for_raw(settled: Station) -> No
 def test_a_killed_caller_takes_his_command_along(settled: Station) -> None:
     launched(settled, "--verb", "exec")
     calling = settled.start("exec", "web", "linger")
-    wait_until(lambda: kinds(settled)[-1] == "exec")
+    until(lambda: kinds(settled)[-1] == "exec")
     calling.kill()
     calling.communicate()
     assert settled.mvm("exec", "web", "echo", "still there").out == "still there\n"
@@ -129,7 +128,7 @@ def test_a_killed_caller_takes_his_command_along(settled: Station) -> None:
 def test_an_interruption_is_the_commands(settled: Station) -> None:
     launched(settled, "--verb", "exec")
     calling = settled.start("exec", "web", "linger")
-    wait_until(lambda: kinds(settled)[-1] == "exec")
+    until(lambda: kinds(settled)[-1] == "exec")
     calling.send_signal(signal.SIGINT)
     assert calling.wait(EVENT_PATIENCE) == 128 + signal.SIGINT
     calling.communicate()

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from tests.patience import until
 from tests.unit.cli.station import ROOT, Station
-from tests.unit.launch.runtime.test_vm_process import wait_until
 
 
 def ids(station: Station) -> list[str]:
@@ -72,7 +72,7 @@ def test_a_supervisor_that_was_killed_leaves_an_end_in_the_log(settled: Station)
     (alive,) = settled.mvm("ps", "--json").answer("machines")
     assert (alive["id"], alive["state"]) == (machine, "running")
     os.kill(supervisor_of(settled, machine), signal.SIGKILL)
-    wait_until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
+    until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
     (dead,) = settled.mvm("ps", "--all", "--json").answer("machines")
     assert (dead["state"], dead["ended"]) == ("ended", "supervisor-died")
     last = json.loads(settled.mvm("audit", "tail", "-n", "1").out)
@@ -162,7 +162,7 @@ def test_without_a_host_key_the_end_of_a_machine_can_t_be_written_down(settled: 
     os.rename(settled.config / "keys/host.pem", settled.path / "gone")  # noqa: PTH104
     assert settled.mvm("ps").code == 0, "there is no end to be written down"
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: "its end can't be recorded" in settled.mvm("ps").err)
+    until(lambda: "its end can't be recorded" in settled.mvm("ps").err)
     said = settled.mvm("ps", "--json")
     assert (said.code, said.answer("machines")) == (0, []), "the others are listed all the same"
     assert "mvm key create host" in said.err

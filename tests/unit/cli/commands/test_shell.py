@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.patience import until
 from tests.seat import Seat
 from tests.unit.cli.commands.test_exec import kinds, launched, typed
 from tests.unit.cli.station import ROOT, Station
-from tests.unit.launch.runtime.test_vm_process import wait_until
 
 
 def sits(station: Station, *arguments: str, command: tuple[str, ...] = ("shell",)) -> Seat:
@@ -118,7 +118,7 @@ def test_what_the_plan_does_not_grant_is_refused(settled: Station, posture: str)
 def test_without_a_terminal_there_is_no_shell(settled: Station) -> None:
     launched(settled, "--verb", "shell", verbs=["shell"])
     assert typed(settled, "shell", "web", stdin=b"ls\n").returncode == 2
-    wait_until(lambda: "shell" not in kinds(settled))
+    until(lambda: "shell" not in kinds(settled))
 
 
 def test_a_verb_that_the_image_does_not_offer_is_refused_at_the_plan(settled: Station) -> None:

@@ -67,10 +67,6 @@ def gone(pid: int) -> bool:
         return True
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    until(condition)
-
-
 def test_a_guest_boots_runs_and_ends(tmp_path: Path) -> None:
     console = bytearray()
     with running(tmp_path, console=console.extend) as guest:
@@ -138,13 +134,13 @@ def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
     supervisor = spawn([sys.executable, "-c", program], env={"PYTHONPATH": str(root)})
     pidfile = tmp_path / "pid"
     try:
-        wait_until(lambda: pidfile.exists() and pidfile.read_text().endswith("."))
+        until(lambda: pidfile.exists() and pidfile.read_text().endswith("."))
         pid = int(pidfile.read_text()[:-1])
         assert not gone(pid)
     finally:
         supervisor.send_signal(signal.SIGKILL)
         supervisor.wait()
-    wait_until(lambda: gone(pid))
+    until(lambda: gone(pid))
 
 
 @pytest.mark.parametrize(
