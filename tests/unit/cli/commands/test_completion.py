@@ -12,10 +12,10 @@ from mvmnix.cli.main import COMMANDS, LazyGroup, cli
 from mvmnix.images.prune import KeptImages
 from mvmnix.model import FlakeRef
 from tests.patience import until
-from tests.unit.cli.commands.test_image import sign_plan
-from tests.unit.cli.commands.test_ps import launched
+from tests.unit.cli.machines import launched
+from tests.unit.cli.plans import sign_plan
 from tests.unit.cli.station import Said, Station
-from tests.unit.test_house import loaded_by
+from tests.unit.import_lists import loaded_by
 
 
 def asked(station: Station, *words: str, shell: str = "bash") -> Said:

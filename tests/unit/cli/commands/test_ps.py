@@ -9,11 +9,8 @@ import sys
 import pytest
 
 from tests.patience import until
+from tests.unit.cli.machines import launched, supervisor_of
 from tests.unit.cli.station import ROOT, Station
-
-
-def ids(station: Station) -> list[str]:
-    return [machine["id"] for machine in station.mvm("ps", "--all", "--json").answer("machines")]
 
 
 def test_nothing_runs(settled: Station) -> None:
@@ -47,24 +44,6 @@ def test_a_machine_that_does_not_run_can_t_be_stopped(settled: Station) -> None:
     said = settled.mvm("stop", "web")
     assert said.code == 2
     assert "isn't running" in said.err
-
-
-def launched(station: Station, *command: str, name: str = "", labels: tuple[str, ...] = ()) -> str:
-    """A detached machine; returns its id. Whatever ends it ends it at once."""
-    station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    flake = station.path / "flakes/hello"
-    reference = f"path:{flake}" if flake.exists() else station.flake()
-    options = [word for label in labels for word in ("--label", label)]
-    assert station.mvm("plan", "create", *options, "--out", statement, reference, "--", *command).code == 0
-    assert station.mvm("plan", "sign", statement, "--out", bundle).code == 0
-    said = station.mvm("launch", "--detach", "--name", name, bundle)
-    assert said.code == 0, said.err
-    return said.out.strip()
-
-
-def supervisor_of(station: Station, machine: str) -> int:
-    return int(station.mvm("inspect", machine).answer("machine")["supervisor"])
 
 
 def test_a_supervisor_that_was_killed_leaves_an_end_in_the_log(settled: Station) -> None:

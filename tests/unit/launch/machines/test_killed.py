@@ -30,9 +30,9 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.private_dirs import Directory
 from tests.patience import until
+from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import LOG_KEY, House, Unanchored, house, nowhere, run_foreground
-from tests.unit.launch.runtime.test_vm_process import gone
 from tests.unit.provenance.world import NOW
 
 CREATED, STARTING, RUNNING, PAUSED, STOPPING, ENDED = MachineState

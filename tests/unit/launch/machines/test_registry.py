@@ -26,9 +26,9 @@ from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest
 from mvmnix.process import run
 from tests.patience import EVENT_PATIENCE, SHORT, until
+from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, end_machines, house
-from tests.unit.launch.runtime.test_vm_process import gone
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ from mvmnix.launch.vmm.boot_watchdog import BootBudget
 from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.model import Posture, Verb
 from tests.patience import EVENT_PATIENCE, scaled, until
+from tests.support.processes import gone
 from tests.unit.launch.house import House, end_machines, house
-from tests.unit.launch.runtime.test_vm_process import gone
 
 EXEC: dict[str, Any] = {"verbs": frozenset({Verb.EXEC})}
 

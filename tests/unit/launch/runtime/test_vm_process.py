@@ -18,6 +18,7 @@ from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import User, Verb, Workload
 from mvmnix.process import ProcessError, run, spawn
 from tests.patience import EVENT_PATIENCE, until
+from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail, NullSandbox
 
@@ -57,14 +58,6 @@ def output(guest: Guest, *argv: str) -> bytes:
     status = guest.channel.exec(request, stdout=said.extend, stderr=said.extend, idle=IDLE)
     assert status.exit_code == 0
     return bytes(said)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process ended; one that nobody reaped yet counts as ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def test_a_guest_boots_runs_and_ends(tmp_path: Path) -> None:
