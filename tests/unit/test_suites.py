@@ -34,13 +34,3 @@ def test_the_suites_look_there() -> None:
     assert "-m 'vm and not systemd' tests/vm tests/hostile\n" in MAKEFILE
     assert "-m 'integration and not vm' $(INTEGRATION)\n" in MAKEFILE
     assert "-m 'not vm and not integration'\n" in MAKEFILE
-
-
-def test_make_soak_runs_what_is_left_out_of_make_test() -> None:
-    """The files that take a sample of a table, or have tests that are marked `soak`: each whole."""
-    (command,) = re.findall(r"(?m)^soak:.*\n((?:\t.*\n)+)", MAKEFILE)
-    files = (ROOT / "tests").rglob("test_*.py")
-    sampled = [str(path.relative_to(ROOT)) for path in files if "from tests.sample import" in path.read_text()]
-    left_out = {*sampled, *marked("soak")} - {"tests/unit/test_suites.py", "tests/unit/test_sample.py"}
-    assert len(left_out) > 4
-    assert [path for path in left_out if path not in command.split()] == []
