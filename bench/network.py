@@ -42,8 +42,7 @@ from mvmnix.launch.runtime.machine import Machine as Started
 from mvmnix.model import User, Verb, Workload
 from tests.conftest import commit
 from tests.hostile.network.world import PUBLIC, beyond, ip, own_network
-from tests.vm.test_network import Machine, boot
-from tests.vm.test_network_guest import FLAKE
+from tests.vm.networked import FLAKE, Machine, boot
 
 _PEER = Path(__file__).with_name("peer.c")
 _USER = User(1000, 1000)

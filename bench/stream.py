@@ -20,7 +20,7 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
-from tests.hostile.test_rogue_agent import member, padded
+from tests.support.archives import member, padded
 
 _HERE = Path(__file__).parent
 _USER = User(1000, 1000)

@@ -1,8 +1,6 @@
 """A builder VM that was taken over sends an archive: four plain files of known names come out of it, or a refusal."""
 
-import io
 import os
-import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from mvmnix.builder.session.import_outputs import OUTPUTS
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, StorePath
+from tests.support.archives import ustar
 
 FILES = {"kernel": b"k" * 1000, "initrd": b"", "rootfs": b"r" * BLOCK * 3, "manifest.json": b"{}"}
 BOUNDS = dict.fromkeys(OUTPUTS, 4096)
@@ -80,17 +79,6 @@ def header(name: bytes = b"kernel", size: bytes = b"00000001750\0", kind: bytes 
     head[148:156] = b" " * 8
     head[148:156] = b"%06o\0 " % sum(head)
     return bytes(head)
-
-
-def ustar(files: dict[str, bytes], order: tuple[str, ...] = OUTPUTS) -> bytes:
-    """The archive that an honest builder sends, by another writer than its own."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in order:
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(files[name]), 0o444
-            tar.addfile(info, io.BytesIO(files[name]))
-    return stream.getvalue()
 
 
 GOOD = ustar(FILES)

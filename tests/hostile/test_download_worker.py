@@ -31,7 +31,7 @@ from mvmnix.sandbox.helper import Sandbox
 from mvmnix.store import Cache
 from mvmnix.strict import MalformedError
 from tests.hostile import ways_out
-from tests.hostile.test_helpers import bait, judged
+from tests.hostile.bait import bait, judged
 from tests.integration.misbehaving import Server
 from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT, scaled
 

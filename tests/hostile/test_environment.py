@@ -72,7 +72,7 @@ from tests.integration.container_house import image as probe_image
 from tests.integration.misbehaving import Authority, Server
 from tests.patience import EVENT_PATIENCE
 from tests.unit import spawns
-from tests.unit.audit.test_anchors import KEY, checkpoint
+from tests.unit.audit.world import KEY, checkpoint
 from tests.unit.builder.pins.small_index import deb
 
 pytestmark = pytest.mark.integration

@@ -24,7 +24,7 @@ from tests.conftest import World
 from tests.hypervisors import hypervisors
 from tests.patience import PATIENCE, scaled
 from tests.sample import sample
-from tests.vm.test_ends import states
+from tests.vm.machines import states
 from tests.workbench import Workbench
 
 pytestmark = pytest.mark.vm

@@ -1,18 +1,14 @@
 """The ways out of a helper's sandbox, tried from inside; and what is left of one whose caller is killed."""
 
-import ctypes
-import errno
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -25,48 +21,15 @@ from mvmnix.sandbox.child import ChildSupervisor
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.hostile import ways_out
+from tests.hostile.bait import bait, judged
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
+
+__all__ = ["bait"]
 
 pytestmark = pytest.mark.integration
 PYTHON = Candidates("python3", ("/usr/bin/python3",), "apt-get install python3")
 PROGRAM = Path(ways_out.__file__)
 PLAIN = 12345
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_ADD_KEY, _KEYCTL, _SESSION, _REVOKE = 248, 250, -3, 3
-
-
-def binds(server: socket.socket, address: Any) -> bool:
-    """Whether a socket has an address now, which another run of these tests may have."""
-    try:
-        server.bind(address)
-    except OSError as error:
-        assert error.errno == errno.EADDRINUSE, error
-        return False
-    return True
-
-
-@pytest.fixture
-def bait() -> Iterator[None]:
-    """What a way out would find: a key of the caller, listening sockets, a variable, a file that others can't read."""
-    with ExitStack() as stack:
-        key = _LIBC.syscall(_ADD_KEY, b"user", ways_out.CANARY.encode(), b"secret", 6, _SESSION)
-        if key > 0:
-            stack.callback(_LIBC.syscall, _KEYCTL, _REVOKE, key)
-        for family, address in (
-            (socket.AF_INET, ("127.0.0.1", ways_out.PORT)),
-            (socket.AF_UNIX, f"\0{ways_out.CANARY}"),
-        ):
-            server = stack.enter_context(socket.socket(family))
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            until(lambda server=server, address=address: binds(server, address))  # type: ignore[misc]
-            server.listen()
-        os.environ[ways_out.CANARY] = "secret"
-        stack.callback(os.environ.pop, ways_out.CANARY)
-        yield
-
-
-def judged(output: str) -> dict[str, str]:
-    return dict(line.rsplit(": ", 1) for line in output.splitlines())
 
 
 @pytest.mark.usefixtures("bait")

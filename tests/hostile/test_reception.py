@@ -11,7 +11,7 @@ from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, Image, Verity
 from mvmnix.private_dirs import Directory
 from mvmnix.store import Store
-from tests.hostile.test_archive import ustar
+from tests.support.archives import ustar
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import World, put
 

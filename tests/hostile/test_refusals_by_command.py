@@ -9,8 +9,8 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.model import Digest, Verb
 from mvmnix.provenance.bundle import envelope
+from tests.hostile.refusal_rows import ROWS
 from tests.hostile.rig import Move, Rig, flipped, replaced
-from tests.hostile.test_refusals import ROWS
 from tests.unit.provenance.world import drop
 
 pytestmark = pytest.mark.vm

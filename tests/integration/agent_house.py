@@ -89,14 +89,6 @@ def execute(channel: Channel, request: ExecRequest, stdin: bytes | None = None) 
     return status, out.data, err.data
 
 
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that nobody has collected yet does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
 class Raw:
     """The host's end without its manners."""
 
@@ -145,3 +137,11 @@ def free_port() -> int:
 
 def until(loop: Loop, done: Callable[[], bool]) -> None:
     patience.until(done, rest=lambda: loop.turn(patience.POLL))
+
+
+def config_bytes(**changes: object) -> bytes:
+    """A configuration that our own constructor would refuse."""
+    guest = config()
+    for name, value in changes.items():
+        object.__setattr__(guest, name, value)
+    return encode(Config(guest))

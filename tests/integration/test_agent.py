@@ -17,7 +17,6 @@ from tests.integration.agent_house import (
     ENVIRONMENT,
     IDLE,
     USER,
-    alive,
     build,
     execute,
     raw,
@@ -26,6 +25,7 @@ from tests.integration.agent_house import (
     workload,
 )
 from tests.patience import POLL
+from tests.support.processes import gone
 from tests.unit.launch.channel_house import Collect, nothing
 
 pytestmark = pytest.mark.integration
@@ -106,7 +106,7 @@ def test_output_of_the_main_process_is_complete_and_stragglers_are_killed(agent:
         assert (status.exit_code, len(out)) == (5, 60000)
         for script in ("sleep 600 & echo $!", "(trap '' HUP TERM; sleep 600 & sleep 600) & sleep 0.1; echo $!"):
             _, out, _ = execute(channel, shell(script))
-            assert not alive(int(out))
+            assert gone(int(out))
 
 
 def test_a_process_that_left_the_session_does_not_hold_the_command(agent: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_process_that_left_the_session_does_not_hold_the_command(agent: Path) 
         status, out, _ = execute(channel, shell("setsid sleep 1000 & sleep 0.1; echo $!"))
         left = int(out)
         try:
-            assert (status.exit_code, alive(left)) == (0, True), "the command has ended before it"
+            assert (status.exit_code, gone(left)) == (0, False), "the command has ended before it"
         finally:
             os.kill(left, signal.SIGKILL)
 
@@ -143,7 +143,7 @@ def test_a_command_that_takes_too_long_is_killed_with_all_its_session(agent: Pat
         script = "trap '' TERM HUP; sleep 600 & echo $!; sleep 600"
         status = channel.exec(shell(script, timeout_ms=300), stdout=out, stderr=nothing, idle=IDLE)
         assert (status.end, status.exit_code) == (End.TIMED_OUT, 124)
-        assert not alive(int(out.data))
+        assert gone(int(out.data))
 
 
 def test_a_slow_reader_delays_nobody_else(agent: Path) -> None:

@@ -15,7 +15,7 @@ from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.transport import encode
 from tests.integration.agent_house import build, config, raw
 from tests.patience import EVENT_PATIENCE
-from tests.unit.launch.agent.test_guest_network import WRONG
+from tests.unit.launch.agent.wrong_networks import WRONG
 
 pytestmark = pytest.mark.integration
 NETWORK = GuestNetwork("198.19.255.2", 30, "198.19.255.1", "02:6d:76:6d:00:01", 1400, "198.19.255.1")

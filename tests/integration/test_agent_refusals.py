@@ -35,9 +35,9 @@ from tests.integration.agent_house import (
     IDLE,
     USER,
     Raw,
-    alive,
     build,
     config,
+    config_bytes,
     free_port,
     process,
     raw,
@@ -46,6 +46,7 @@ from tests.integration.agent_house import (
     workload,
 )
 from tests.patience import EVENT_PATIENCE
+from tests.support.processes import gone
 
 pytestmark = pytest.mark.integration
 
@@ -90,14 +91,6 @@ def test_there_is_room_for_so_many_commands(agent: Path) -> None:
         frames = [host.hears() for _ in range(65)]
         assert sorted(type(frame).__name__ for frame in frames) == ["Exit"] + ["Started"] * 64
         assert Exit(131, End.REFUSED, Step.NONE, 3) in frames
-
-
-def config_bytes(**changes: object) -> bytes:
-    """A configuration that our own constructor would refuse."""
-    guest = config()
-    for name, value in changes.items():
-        object.__setattr__(guest, name, value)
-    return encode(Config(guest))
 
 
 BAD_CONFIGS = {
@@ -268,7 +261,7 @@ def test_commands_die_with_the_host(agent: Path) -> None:
         assert out is not None
         sock.shutdown(socket.SHUT_RDWR)
         assert child.wait(EVENT_PATIENCE) == 0
-        assert not alive(int(out.payload()))
+        assert gone(int(out.payload()))
 
 
 def test_the_agent_says_why_it_ends(agent: Path) -> None:

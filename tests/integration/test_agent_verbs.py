@@ -21,9 +21,9 @@ from tests.integration.agent_house import (
     ENVIRONMENT,
     IDLE,
     USER,
-    alive,
     build,
     config,
+    config_bytes,
     free_port,
     raw,
     shell,
@@ -31,7 +31,7 @@ from tests.integration.agent_house import (
     until,
     workload,
 )
-from tests.integration.test_agent_refusals import config_bytes
+from tests.support.processes import gone
 from tests.unit.launch.channel_house import Collect
 
 pytestmark = pytest.mark.integration
@@ -163,7 +163,7 @@ def test_a_stranger_who_keeps_the_terminal_does_not_keep_the_shell(channel: tupl
     screen = Screen(*channel, terminal("sh", "-c", script))
     pid = int(screen.until(rb"(\d+)\r\n")[1])
     assert screen.ends() == (End.EXITED, 5)
-    if alive(pid):
+    if not gone(pid):
         os.kill(pid, signal.SIGKILL)
 
 
@@ -172,7 +172,7 @@ def test_hanging_up_ends_the_session(channel: tuple[Channel, Loop]) -> None:
     pid = int(screen.until(rb"(\d+)\r\n")[1])
     screen.command.signal(signal.SIGHUP)
     assert screen.ends() == (End.EXITED, 6)
-    assert not alive(pid)
+    assert gone(pid)
 
 
 def test_a_shell_that_is_not_there(channel: tuple[Channel, Loop]) -> None:

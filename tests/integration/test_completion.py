@@ -17,7 +17,7 @@ from mvmnix.model import FlakeRef
 from tests.conftest import own_store
 from tests.repository import ROOT
 from tests.seat import Seat
-from tests.unit.builder.flakes.test_flake_text import WRITTEN
+from tests.unit.builder.flakes.flake_texts import WRITTEN
 from tests.unit.cli.conftest import station as user
 from tests.unit.cli.station import Station, ready
 

@@ -27,7 +27,7 @@ from tests.private_sigstore.bodies import (
 )
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.forgeries import ISSUER, NOW, SUBJECT, edited, flip, put, untimed
-from tests.unit.provenance.test_bundle_versions import of_version, proofless
+from tests.unit.provenance.versions import of_version, proofless
 
 pytestmark = pytest.mark.integration
 

@@ -33,7 +33,7 @@ from mvmnix.output_files import OutputDirectory
 from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
 from mvmnix.store import Store
-from tests.unit.builder.pins.test_version import ASCENDING
+from tests.unit.builder.pins.versions import ASCENDING
 
 pytestmark = pytest.mark.integration
 

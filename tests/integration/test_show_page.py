@@ -17,8 +17,7 @@ from mvmnix.errors import Reason, ReasonCode
 from mvmnix.evidence.graph import Graph, Kind, refused
 from mvmnix.evidence.page import Page, render_page
 from tests.browser import Browser, browser
-from tests.unit.evidence.exhibits import exhibit
-from tests.unit.evidence.test_page import HOSTILE, LONG, everywhere
+from tests.unit.evidence.exhibits import HOSTILE, LONG, everywhere, exhibit
 from tests.unit.provenance.world import NOW
 
 pytestmark = pytest.mark.integration

@@ -38,5 +38,12 @@ def lists() -> str:
     return "\n".join(parts) + "\n"
 
 
+def loaded_by(program: str) -> set[str]:
+    """The modules in memory after a program ran in a fresh interpreter."""
+    tail = "\nimport sys; sys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program + tail], capture_output=True, check=True, cwd="/")
+    return set(done.stderr.decode().split())
+
+
 if __name__ == "__main__":
     LISTS.write_text(lists())

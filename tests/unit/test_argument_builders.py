@@ -52,7 +52,7 @@ from mvmnix.process import Completed
 from mvmnix.sandbox import landlock
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
-from tests.unit.builder.pins.test_pypi import INDEXES
+from tests.unit.builder.pins.small_index import INDEXES
 from tests.unit.strangers import HOSTILE, TEXTS
 
 type Builder = Callable[[str], Sequence[str]]

@@ -4,7 +4,6 @@ import ast
 import ipaddress
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
@@ -17,6 +16,7 @@ from importlinter.cli import lint_imports
 from mvmnix.errors import ReasonCode
 from tests.conftest import commit
 from tests.repository import ROOT, tracked
+from tests.unit.import_lists import loaded_by
 
 LONGEST_FUNCTION = 40
 #: Lines of a file. A test file holds a table of refusals beside the function that runs it, and is as long as its table.
@@ -82,21 +82,25 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(text(path))
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=str)
-def test_a_module_opens_with_one_sentence(path: Path) -> None:
+def opens_with_one_sentence(path: Path) -> bool:
     paragraph = (ast.get_docstring(parsed(path)) or "").partition("\n\n")[0]
-    assert paragraph, "it has no docstring: say what this module alone may do"
     words = re.sub(r"`[^`]*`", "code", paragraph)
-    assert re.fullmatch(r"(?s)(?!.*[.!?]['\")]*\s+[A-Z]).*\.", words), paragraph
+    return re.fullmatch(r"(?s)(?!.*[.!?]['\")]*\s+[A-Z]).*\.", words) is not None
 
 
-@pytest.mark.parametrize("path", [path for path in TRACKED if path.suffix in {".c", ".h", ".nix"}], ids=str)
-def test_c_and_nix_open_with_a_sentence(path: Path) -> None:
-    content = text(path)
-    if path.parts[0] == "examples":  # what a newcomer copies: the flake's own description is its sentence
-        assert re.match(r'\{\n  description = "[A-Z][^"]+";\n', content)
-    else:
-        assert re.match(r"(//|#) \S+ .*\S\n", content)
+def test_a_module_opens_with_one_sentence() -> None:
+    """What this module alone may do."""
+    assert not [str(path) for path in PYTHON if not opens_with_one_sentence(path)]
+
+
+def test_c_and_nix_open_with_a_sentence() -> None:
+    """Of what a newcomer copies, the flake's own description is its sentence."""
+    flake, other = re.compile(r'\{\n  description = "[A-Z][^"]+";\n'), re.compile(r"(//|#) \S+ .*\S\n")
+    sources = [path for path in TRACKED if path.suffix in {".c", ".h", ".nix"}]
+    assert len(sources) > 100
+    assert not [
+        str(path) for path in sources if not (flake if path.parts[0] == "examples" else other).match(text(path))
+    ]
 
 
 def test_what_git_does_not_track_is_not_counted(tmp_path: Path) -> None:
@@ -224,6 +228,52 @@ def test_a_package_comes_in_by_its_door(package: str) -> None:
     assert not [path for path in users if not str(path).startswith(DOORS[package])]
 
 
+def imports(module: ast.Module) -> set[str]:
+    """The dotted names of what a module imports, wherever in it: modules, and names that may be modules."""
+    found = set[str]()
+    for node in ast.walk(module):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module or ''}.{alias.name}" for alias in node.names}
+    return found
+
+
+def used_tests(name: str, source: str) -> set[str]:
+    """The test modules that a module uses: by imports, and by their names in texts of programs; itself left out."""
+    if not re.search(r"(?<!def )\btest_\w", source):  # most have none: to parse all takes seconds
+        return set()
+    used = imports(ast.parse(source)) | set(re.findall(r"\btests\.[\w.]+", source))
+    return {it for it in used if re.search(r"(^|\.)test_", it) and not re.match(rf"{re.escape(name)}\b", it)}
+
+
+@pytest.mark.parametrize(
+    ("source", "used"),
+    [
+        ("from tests.unit.test_a import b", {"tests.unit.test_a", "tests.unit.test_a.b"}),
+        ("def f():\n    from tests.unit import (\n        test_a,\n    )", {"tests.unit.test_a"}),
+        ("from . import test_a", {".test_a"}),
+        ("import tests.unit.test_a as b", {"tests.unit.test_a"}),
+        ("PROGRAM = 'from tests.unit.test_a import *'", {"tests.unit.test_a"}),
+        ("PROGRAM = 'from tests.unit.test_own import *'", set()),
+        ("from tests.unit.house import b", set()),
+    ],
+)
+def test_what_counts_as_using_a_test(source: str, used: set[str]) -> None:
+    assert used_tests("tests.unit.test_own", source) == used
+
+
+def test_no_module_imports_a_test() -> None:
+    """What tests share is in a module that is no test, so that either can be changed alone."""
+    found = {
+        f"{path}: {used}"
+        for path in PYTHON
+        if path.parts[0] in {"tests", "bench"} and path != Path(__file__).relative_to(ROOT)
+        for used in used_tests(".".join(path.with_suffix("").parts), text(path))
+    }
+    assert not found
+
+
 def is_somebodys(host: str) -> bool:
     """Whether a name or address could be reached in the Internet."""
     if host.startswith("{"):  # the whole host is filled in
@@ -278,13 +328,6 @@ def test_a_module_has_one_name() -> None:
 def test_floors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     assert lint_imports(config_filename="pyproject.toml", cache_dir=str(tmp_path)) == 0
-
-
-def loaded_by(program: str) -> set[str]:
-    """The modules in memory after a program ran in a fresh interpreter."""
-    tail = "\nimport sys; sys.stderr.write(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program + tail], capture_output=True, check=True, cwd="/")
-    return set(done.stderr.decode().split())
 
 
 HEAVY = {

@@ -14,7 +14,7 @@ from tests.conftest import World
 from tests.hypervisors import hypervisors
 from tests.patience import PATIENCE
 from tests.vm.conftest import Place
-from tests.vm.test_ends import HELLO, states, wait_for
+from tests.vm.machines import HELLO, states, wait_for
 from tests.workbench import tiny_tree
 
 pytestmark = pytest.mark.vm

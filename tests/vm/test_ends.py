@@ -1,11 +1,9 @@
 """How runs end that somebody breaks off, and what is closed before they begin; nothing is left running or lost."""
 
-import json
 import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,39 +11,13 @@ import pytest
 from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
 from tests.conftest import World
 from tests.hypervisors import hypervisors
-from tests.patience import PATIENCE, until
+from tests.patience import PATIENCE
 from tests.sample import sample
+from tests.support.processes import field, gone
+from tests.vm.machines import HELLO, states, wait_for
 from tests.workbench import Workbench
 
 pytestmark = pytest.mark.vm
-
-HELLO = "./examples/hello"
-
-
-def wait_for(what: Callable[[], object]) -> None:
-    """Wait until something is so."""
-    until(what, seconds=PATIENCE)
-
-
-def states(world: World) -> dict[str, dict[str, str]]:
-    """By each machine's id, what its status file says."""
-    found = {}
-    for path in (world.home.state / "machines").glob("*/machine.json"):
-        found[path.parent.name] = json.loads(path.read_bytes())
-    return found
-
-
-def field(pid: int, name: str) -> list[str]:
-    """One line of a process's status."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return next(line.split()[1:] for line in text.splitlines() if line.startswith(f"{name}:"))
-
-
-def ended(pid: int) -> bool:
-    try:
-        return field(pid, "State")[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def holds_its_machine_alone(qemu: int) -> None:
@@ -85,7 +57,7 @@ def test_a_killed_supervisor_leaves_nothing_of_the_jail(copied: World, tmp_path:
     groups = {Path(line.split(":", 2)[2]).name for line in Path(f"/proc/{qemu}/cgroup").read_text().splitlines()}
     os.kill(supervisor, signal.SIGKILL)
     assert copied.home.mvm("ps").returncode == 0
-    assert all(map(ended, (qemu, first, bubblewrap)))
+    assert all(map(gone, (qemu, first, bubblewrap)))
     left = {path.name for path in Path("/sys/fs/cgroup").rglob("mvmnix-*")}
     assert not left & groups
     assert states(copied)[started.stdout.decode().strip()]["reason"] == "supervisor-died"

@@ -8,7 +8,7 @@ from mvmnix.provenance.bundle import envelope
 from tests.conftest import Home, World
 from tests.private_sigstore import Sigstore
 from tests.private_sigstore.server import served
-from tests.unit.cli.test_keyless_build import SUBJECT, trust
+from tests.support.keyless import SUBJECT, trust
 
 pytestmark = pytest.mark.vm
 

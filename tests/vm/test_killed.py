@@ -17,7 +17,8 @@ from tests.hypervisors import hypervisors
 from tests.patience import PATIENCE
 from tests.sample import sample
 from tests.soak import Held
-from tests.vm.test_ends import ended, field, states, wait_for
+from tests.support.processes import field, gone
+from tests.vm.machines import states, wait_for
 
 pytestmark = pytest.mark.vm
 
@@ -116,7 +117,7 @@ def test_nothing_is_left_on_the_host(place: tuple[World, Path], name: str) -> No
         assert shown(it.home) == {machine: state}
         os.kill(victim(qemu), signal.SIGKILL)
     wait_for(lambda: shown(it.home) == {})
-    wait_for(lambda: all(map(ended, processes)))
+    wait_for(lambda: all(map(gone, processes)))
     told = json.loads(it.home.mvm("inspect", machine).stdout)["result"]
     assert (told["state"], told["ended"]) == (MachineState.ENDED, reason)
     assert it.home.mvm("rm", machine).returncode == 0

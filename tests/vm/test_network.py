@@ -1,107 +1,29 @@
 """A real machine behind the real gateway and dialler, in a world without uplink: what it reaches, what it is told."""
 
 import json
-import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mvmnix import manifest
 from mvmnix.audit.record import RecordKind
-from mvmnix.launch.agent.requests import ENTROPY_BYTES, ExecRequest, GuestConfig
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines.logs import read_network_log
-from mvmnix.launch.network.messages import NetworkEvent
-from mvmnix.launch.network.setup import GUEST_NETWORK
-from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.launch.plan.network_endpoints import PublishedPort
 from mvmnix.launch.runtime.accelerator import KvmProbe
-from mvmnix.launch.runtime.vm_process import Guest, Preparation
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
-from mvmnix.launch.vmm.tsc import TscClock
-from mvmnix.model import User, Verb, Workload
-from mvmnix.store import memfd
 from tests.conftest import World
-from tests.hostile.network.test_connections import echo, http
-from tests.hostile.network.world import OTHER, PUBLIC, Server, made_network, own_network
+from tests.hostile.network.clients import echo, http
+from tests.hostile.network.world import OTHER, PUBLIC, Server, own_network
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
-from tests.unit.launch.channel_house import Collect
 from tests.unit.launch.house import house, run_foreground
 from tests.unit.provenance.world import DEB, SEED, TOOL
 from tests.unit.provenance.world import World as Evidence
-from tests.vm.test_network_guest import image
+from tests.vm.networked import HOSTS, IDLE, NETWORK, Machine, boot, image
 
 pytestmark = [pytest.mark.vm, pytest.mark.root("it makes network namespaces of its own")]
 __all__ = ["image"]
-IDLE = float(PATIENCE)
-USER = User(1000, 1000)
-HOSTS = f"{PUBLIC} api.example.com\n{OTHER} other.example.org\n169.254.169.254 metadata.example.com\n"
-NETWORK = Network(
-    parse_rules(
-        ["http://api.example.com", f"tcp:{PUBLIC}:7", "tcp:metadata.example.com:80"],
-        ["denied.example.com"],
-    ),
-    (PublishedPort.parse("18080:80"),),
-)
-
-
-@dataclass
-class Machine:
-    """One that is ready, and what its gateway told."""
-
-    guest: Guest
-    events: list[NetworkEvent] = field(default_factory=list)
-
-    def sh(self, script: str) -> str:
-        """What a shell in it says."""
-        out = Collect()
-        workload = Workload(("/bin/busybox", "sh", "-c", script), {"PATH": "/bin:/usr/bin"}, "/", USER)
-        self.guest.channel.exec(ExecRequest(workload, 0), stdout=out, stderr=out, idle=IDLE)
-        return out.data.decode()
-
-    def codes(self, name: str) -> list[str]:
-        """Why something of this name was refused."""
-        return [it.code for it in self.events if name in {it.name, it.address} and it.code]
-
-
-def boot(stack: ExitStack, where: Path, files: Path, network: Network = NETWORK, hosts: str = HOSTS) -> Machine:
-    """The image's files in QEMU, with this network; configured, and ready. To be called in a world."""
-    made = manifest.parse((files / "manifest.json").read_bytes())
-    loop, tsc = Loop(), TscClock.start()
-    stack.callback(loop.close)
-    kernel, initrd = (memfd((files / name).read_bytes(), name=name) for name in ("kernel", "initrd"))
-    rootfs = os.open(files / "rootfs", os.O_RDONLY | os.O_CLOEXEC)
-    spec = LaunchSpec(
-        *(kernel, initrd, rootfs, -1, -1, -1, 1, made.memory_mib, made.command_line, Acceleration.TCG, tsc.khz())
-    )
-    walls = stack.enter_context(jail(where))
-    preparation = Preparation(Qemu.find(), walls, spec, network=made_network(network, walls, hosts))
-    guest = preparation.spawn(loop, console=lambda _: None, services={})
-    stack.callback(guest.close)
-    machine = Machine(guest)
-    guest.on_network_event = machine.events.append
-    for descriptor in (kernel, initrd, rootfs):
-        os.close(descriptor)
-    guest.channel.wait_hello(idle=IDLE)
-    told = GuestConfig(
-        hostname="mvm-test",
-        time_ns=time.time_ns(),
-        entropy=os.urandom(ENTROPY_BYTES),
-        scratch=made.scratch_mib << 20,
-        owner=USER,
-        writable=made.writable,
-        verbs=frozenset({Verb.EXEC}),
-        system_calls=made.system_calls,
-        network=GUEST_NETWORK,
-    )
-    guest.channel.configure(told, idle=IDLE)
-    return machine
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,9 @@
 
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,37 +12,22 @@ import pytest
 from mvmnix import manifest
 from mvmnix.launch.agent.encoding import GuestFailedError
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.agent.requests import ENTROPY_BYTES, ExecRequest, GuestConfig
+from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.runtime.vm_process import Guest, Preparation
+from mvmnix.launch.runtime.vm_process import Preparation
 from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, NetworkAttachment
 from mvmnix.launch.vmm.tsc import TscClock
-from mvmnix.model import User, Verb, Workload
+from mvmnix.model import Verb
 from mvmnix.store import memfd
-from tests.conftest import World, commit
+from tests.conftest import World
 from tests.hostile.stand_in import jail
-from tests.patience import PATIENCE
 from tests.tap_peer import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, NAMED, Peer
-from tests.unit.launch.channel_house import Collect
+from tests.vm.networked import IDLE, USER, Machine, image
 
 pytestmark = [pytest.mark.vm, pytest.mark.root("it opens /dev/net/tun, which is root's own where no udev is")]
-IDLE = float(PATIENCE)
-USER = User(1000, 1000)
+__all__ = ["image"]
 NETWORK = GuestNetwork(GUEST, 30, GATEWAY, GATEWAY_MAC, 1500, GATEWAY)
-#: With the tier that lets a workload make namespaces, in which it is root; and with a link that leads elsewhere.
-FLAKE = """{
-  inputs.mvmnix.url = "path:../..";
-  outputs = { mvmnix, ... }: {
-    packages.x86_64-linux.default = mvmnix.lib.mkGuest {
-      name = "connected";
-      network = true;
-      systemCalls = "namespaces";
-      links."/etc/resolv.conf" = "/run/systemd/resolve/stub-resolv.conf";
-    };
-  };
-}
-"""
 #: What would change the network, or go past it; each as the workload's user, and as root of a namespace of its own.
 ATTEMPTS = (
     "ip link set eth0 down",
@@ -65,20 +48,6 @@ ATTEMPTS = (
     "mount -o remount,rw /etc/resolv.conf",
     "rm /etc/hosts",
 )
-
-
-@dataclass
-class Machine:
-    """One that is ready."""
-
-    guest: Guest
-
-    def sh(self, script: str) -> str:
-        """What a shell in it says."""
-        out = Collect()
-        workload = Workload(("/bin/busybox", "sh", "-c", script), {"PATH": "/bin:/usr/bin"}, "/", USER)
-        self.guest.channel.exec(ExecRequest(workload, 0), stdout=out, stderr=out, idle=IDLE)
-        return out.data.decode()
 
 
 def boot(
@@ -114,21 +83,6 @@ def boot(
     )
     guest.channel.configure(told, idle=IDLE)
     return Machine(guest)
-
-
-@pytest.fixture(scope="module")
-def image(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A guest that may be in a network, as `mvm build --out` writes it."""
-    base = tmp_path_factory.mktemp("connected")
-    shutil.copytree(world.tree, base / "tree")
-    guest = base / "tree/guests/connected"
-    guest.mkdir(parents=True)
-    (guest / "flake.nix").write_text(FLAKE)
-    shutil.copy2(base / "tree/examples/hello/flake.lock", guest / "flake.lock")
-    commit(base / "tree")
-    built = world.home.mvm("build", guest, "--out", base / "out", cwd=base / "tree")
-    assert built.returncode == 0, built.stderr.decode()
-    return base / "out"
 
 
 @pytest.fixture(scope="module")

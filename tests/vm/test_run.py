@@ -21,18 +21,12 @@ from mvmnix.provenance.verify.authentication import authenticate
 from mvmnix.strict import parse_json
 from tests.conftest import World
 from tests.hostile.rig import replaced
-from tests.hypervisors import supervisor
 from tests.patience import PATIENCE, until
+from tests.vm.machines import machines, processes_of
 
 pytestmark = pytest.mark.vm
 
 #: Seconds after which something that ought to happen counts as not happening.
-
-
-def machines(world: World) -> list[dict[str, object]]:
-    listed = world.home.mvm("ps", "--all", "--json")
-    assert listed.returncode == 0, listed.stderr.decode()
-    return list(json.loads(listed.stdout)["result"])
 
 
 def kinds(world: World) -> list[str]:
@@ -178,25 +172,6 @@ def test_a_killed_supervisor_takes_its_guest_along(world: World, tmp_path: Path)
     ended = next(each for each in machines(world) if each["id"] == machine)
     assert (ended["state"], ended["ended"]) == ("ended", "supervisor-died")
     assert world.home.mvm("audit", "verify").returncode == 0
-
-
-def child(parent: int, name: str) -> int:
-    """The one child with such a name."""
-    for status in Path("/proc").glob("[0-9]*/status"):
-        try:
-            text = status.read_text()
-        except OSError:
-            continue
-        if f"\nPPid:\t{parent}\n" in text and text.startswith(f"Name:\t{name}"):
-            return int(status.parent.name)
-    raise LookupError(name)
-
-
-def processes_of(world: World, machine: str) -> tuple[int, int]:
-    """Supervisor and hypervisor: who holds the machine's lock, by the kernel's word, and the QEMU of its bubblewrap."""
-    holder = supervisor(world.home, machine)
-    assert holder is not None
-    return holder, child(child(child(holder, "bwrap"), "bwrap"), "qemu")
 
 
 def alive(pid: int) -> bool:

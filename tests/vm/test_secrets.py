@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import World
 from tests.leaks import in_bytes, in_files
 from tests.patience import PATIENCE, until
-from tests.vm.test_run import machines, processes_of
+from tests.vm.machines import machines, processes_of
 
 pytestmark = pytest.mark.vm
 

@@ -15,6 +15,7 @@ import pytest
 
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEventKind
+from tests.hostile.network.clients import echo, http, read_all
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
 from tests.patience import EVENT_PATIENCE, POLL, QUIET
 from tests.unit.launch.network.hellos import hello
@@ -52,12 +53,6 @@ _ALLOW = (
 )
 
 
-def echo(connection: socket.socket) -> None:
-    """Answers with what it gets."""
-    while data := connection.recv(65536):
-        connection.sendall(data)
-
-
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     where = tmp_path_factory.mktemp("world")
@@ -87,14 +82,6 @@ def reached(here: World, address: str, port: int) -> bool:
             return connection.recv(1) != b""
     except OSError:
         return False
-
-
-def read_all(connection: socket.socket) -> bytes:
-    """Until its end."""
-    data = b""
-    while more := connection.recv(65536):
-        data += more
-    return data
 
 
 def test_an_allowed_address_is_reached_and_others_are_not(here: World) -> None:
@@ -140,17 +127,6 @@ def test_names_are_resolved_as_the_rules_say(here: World) -> None:
     assert (denied.code, denied.flag) == (Denial.NO_RULE, "--allow https://other.example.org")
     assert here.event(NetworkEventKind.DENIED, name="denied.example.com").code == Denial.DENIED_BY_RULE
     assert here.event(NetworkEventKind.NAME, name="api.example.com").rule == "allow-1"
-
-
-def http(connection: socket.socket) -> None:
-    """Answers each request with its first line."""
-    data = b""
-    while more := connection.recv(65536):
-        data += more
-        while b"\r\n\r\n" in data:
-            head, _, data = data.partition(b"\r\n\r\n")
-            body = b"you asked " + head.split(b"\r\n")[0]
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
 
 def _ask(here: World, name: str, request: bytes, port: int = 80) -> bytes:

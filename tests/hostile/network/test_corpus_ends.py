@@ -25,9 +25,9 @@ from mvmnix.launch.vmm import NetworkService
 from mvmnix.privileges import received
 from mvmnix.sandbox import PYTHON, locate
 from mvmnix.store import memfd
+from tests.hostile.network.clients import echo
 from tests.hostile.network.corpus import allowed, assert_verdict, verdicts
 from tests.hostile.network.servers import full_server
-from tests.hostile.network.test_connections import echo
 from tests.hostile.network.wire import Capture
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, own_network, world
 from tests.hostile.stand_in import jail

@@ -17,10 +17,9 @@ from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.gateway import CONNECTIONS
 from mvmnix.launch.network.messages import NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY
+from tests.hostile.network.clients import echo, turning
 from tests.hostile.network.corpus import verdicts
 from tests.hostile.network.servers import NameServer, full_server
-from tests.hostile.network.test_connections import echo
-from tests.hostile.network.test_published_ports import turning
 from tests.hostile.network.wire import Capture, RawSocket
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, ip, world
 from tests.patience import EVENT_PATIENCE, QUIET, until

@@ -12,9 +12,9 @@ import pytest
 
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEventKind
+from tests.hostile.network.clients import read_all
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied, verdicts
 from tests.hostile.network.servers import http
-from tests.hostile.network.test_connections import read_all
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
 from tests.patience import EVENT_PATIENCE, POLL
 

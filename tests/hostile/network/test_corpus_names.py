@@ -12,9 +12,9 @@ import pytest
 
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.namespace_setup import GATEWAY
+from tests.hostile.network.clients import echo
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied
 from tests.hostile.network.servers import Answers, NameServer
-from tests.hostile.network.test_connections import echo
 from tests.hostile.network.world import HOST, HOST6, HOST6_TOO, HOST_TOO, OTHER, PUBLIC, Server, World, world
 from tests.patience import EVENT_PATIENCE
 

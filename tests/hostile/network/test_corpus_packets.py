@@ -17,8 +17,8 @@ import pytest
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
+from tests.hostile.network.clients import echo as echo_server
 from tests.hostile.network.corpus import verdicts
-from tests.hostile.network.test_connections import echo as echo_server
 from tests.hostile.network.wire import PORT, PROHIBITED, RESET, Capture, RawSocket, open_guest, quoted, refusal
 from tests.hostile.network.world import HOST, HOST6, OTHER, PUBLIC, Server, World, entered, ip, machine, world
 from tests.patience import EVENT_PATIENCE, QUIET

@@ -11,9 +11,9 @@ import pytest
 
 from mvmnix.launch.network.client_hello import MAX_HELLO_BYTES, Alert, alert_record
 from mvmnix.launch.network.decisions import Denial
+from tests.hostile.network.clients import echo, read_all
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied
 from tests.hostile.network.servers import certificate, tls_server
-from tests.hostile.network.test_connections import echo, read_all
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
 from tests.unit.launch.network.hellos import hello, message, of_python, record, records, server_name, server_names
 

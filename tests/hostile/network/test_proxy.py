@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEventKind
-from tests.hostile.network.test_connections import echo
+from tests.hostile.network.clients import echo
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, beyond, world
 from tests.patience import EVENT_PATIENCE
 

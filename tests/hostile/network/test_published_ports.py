@@ -6,8 +6,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -18,29 +17,11 @@ from mvmnix.launch.network.messages import HandedOver, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY, GUEST
 from mvmnix.launch.network.published_ports import PublishedPorts
 from mvmnix.launch.plan import PublishedPort
-from tests.hostile.network.test_connections import echo, read_all
+from tests.hostile.network.clients import echo, read_all, turning
 from tests.hostile.network.world import HOST, PUBLIC, Server, World, ip, world
 from tests.patience import EVENT_PATIENCE, POLL, QUIET, until
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
-
-
-@contextmanager
-def turning(here: World) -> Iterator[None]:
-    """The loop turns meanwhile, as a supervisor's does."""
-    over = threading.Event()
-
-    def turn() -> None:
-        while not over.is_set():
-            here.loop.turn(POLL)
-
-    thread = threading.Thread(target=turn)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _guest_server(here: World, port: int) -> Server:

@@ -14,7 +14,7 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.errors import GuestTimeoutError
 from mvmnix.launch.machines import registry, retention
 from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
-from tests.unit.api.test_part_builder import Shown
+from tests.support.frontends import Shown
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.house import hurry

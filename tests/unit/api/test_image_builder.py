@@ -10,7 +10,7 @@ from mvmnix.api.source_refs import source_ref
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.process import Completed, ProcessError
 from tests.integration.misbehaving import Server
-from tests.unit.api.test_part_builder import Shown
+from tests.support.frontends import Shown
 from tests.unit.cli.station import Station
 
 

@@ -1,7 +1,7 @@
 """Kept parts of mvm's own, for a command: built once in a VM that is none, had again while their statement verifies."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,30 +21,11 @@ from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import default, trust_text
 from mvmnix.provenance.verify.verify import verify_parts
-from tests.fakes import AtOnce, Progress
-from tests.unit.builder.session import test_parts
-from tests.unit.builder.session.test_parts import PARTS, PATHS, TOOL, WANTED, PartsVm
+from tests.fakes import AtOnce
+from tests.support.frontends import Shown
+from tests.unit.builder.session import parts
+from tests.unit.builder.session.parts import PARTS, PATHS, TOOL, WANTED, PartsVm
 from tests.unit.cli.station import Station
-
-
-@dataclass
-class Shown(Progress):
-    """Progress that remembers its notices too."""
-
-    notices: list[str] = field(default_factory=list)
-    heard: Callable[[], object] = lambda: None
-
-    def notice(self, text: str) -> None:
-        self.notices.append(text)
-        self.heard()
-
-    def single_step(self, name: str) -> None: ...
-
-    def total(self, files: int) -> None: ...
-
-    def advance(self, name: str, size: int) -> None: ...
-
-    def received(self, url: str, size: int, total: int | None) -> None: ...
 
 
 @dataclass
@@ -69,7 +50,7 @@ class Site:
     def running(self, connect: Any) -> Iterator[PartsVm]:
         self.started += 1
         tree = bootstrap.request().flake.store_path
-        yield PartsVm(tree, {}, (TOOL,), answers={"show": test_parts.Site.graph()}, connect=connect)
+        yield PartsVm(tree, {}, (TOOL,), answers={"show": parts.Site.graph()}, connect=connect)
 
 
 @pytest.fixture

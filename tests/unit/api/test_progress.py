@@ -6,7 +6,7 @@ import pytest
 
 from mvmnix.api import progress
 from mvmnix.api.progress import LoggedProgress
-from tests.unit.api.test_part_builder import Shown
+from tests.support.frontends import Shown
 
 
 def test_a_builder_that_floods_its_log_fills_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,13 +12,11 @@ from mvmnix.audit import anchored_log, anchors
 from mvmnix.audit.anchored_log import AnchoredLog, check_against_all
 from mvmnix.audit.anchors import Anchor, CommandAnchor, FileAnchor, GitAnchor
 from mvmnix.audit.git_branch import GitBranch, Tip
-from mvmnix.audit.merkle import CompactRange
-from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from tests.unit.audit.world import NOON, World, new_signer, record
+from tests.unit.audit.world import KEY, NOON, World, checkpoint, new_signer, record
 
 
 def git(repository: Path, *words: str) -> str:
@@ -51,14 +49,6 @@ KEEPERS: dict[str, Callable[[Path], Anchor]] = {"file": file_anchor, "git": git_
 @pytest.fixture(params=KEEPERS)
 def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Anchor:
     return KEEPERS[request.param](tmp_path)
-
-
-def checkpoint(size: int, seed: int = 1, first: int = 0) -> Checkpoint:
-    tree = CompactRange().extend(record(number).line for number in range(first, first + size))
-    return Checkpoint.sign(size, tree.root(), new_signer(seed))
-
-
-KEY = new_signer().key
 
 
 def test_an_anchor_keeps_the_latest(keeper: Anchor) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mvmnix.audit.log import AuditLog
-from mvmnix.audit.note import NoteKey, Signer
+from mvmnix.audit.merkle import CompactRange
+from mvmnix.audit.note import Checkpoint, NoteKey, Signer
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.model import Digest
@@ -67,3 +68,11 @@ def record(number: int) -> Record:
 def content(path: Path) -> bytes:
     """A segment's file without what was written ahead."""
     return path.read_bytes().rstrip(b" ")
+
+
+def checkpoint(size: int, seed: int = 1, first: int = 0) -> Checkpoint:
+    tree = CompactRange().extend(record(number).line for number in range(first, first + size))
+    return Checkpoint.sign(size, tree.root(), new_signer(seed))
+
+
+KEY = new_signer().key

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import strict
-from tests.unit.cli.commands.test_ps import launched, supervisor_of
+from tests.unit.cli.machines import launched, supervisor_of
 from tests.unit.cli.station import Station
 
 ID = "0123456789ab"

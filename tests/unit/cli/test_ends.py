@@ -20,7 +20,7 @@ from mvmnix.audit.tail import read_head
 from mvmnix.audit.vouched import vouch, vouched_record
 from mvmnix.keys import PrivateKey
 from mvmnix.privileges import ids
-from tests.unit.cli.commands.test_ps import launched
+from tests.unit.cli.machines import launched
 from tests.unit.cli.station import Station
 
 NOTE = "end.note"

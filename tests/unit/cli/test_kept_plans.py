@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.images.prune import KeptImages
 from mvmnix.model import Digest
-from tests.unit.cli.commands.test_image import images, named, sign_plan
+from tests.unit.cli.plans import images, named, sign_plan
 from tests.unit.cli.station import Said, Station
 
 

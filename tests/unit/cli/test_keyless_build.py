@@ -1,44 +1,13 @@
 """A build whose provenance and plan a job signs keyless: kept, used again, verified by anybody, launched."""
 
-from pathlib import Path
-
 import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.slsa.provenance import MICROVM
 from tests.private_sigstore import Sigstore
 from tests.private_sigstore.server import served
+from tests.support.keyless import SUBJECT, trust
 from tests.unit.cli.station import Station
-
-SUBJECT = "ci@mvmnix.test"
-BELIEVED = """\
-[[roots]]
-name = "ours"
-sha256 = "{root}"
-
-[[signers]]
-name = "ci"
-roles = ["builder", "planner"]
-identity = "{subject}"
-issuer = "{issuer}"
-root = "ours"
-
-[[builders]]
-id = "{microvm}"
-signer = "ci"
-level = 1
-
-[sources]"""
-
-
-def trust(config: Path, private: Sigstore, issuer: str) -> None:
-    """Have the user's policy know the job as a builder and a planner."""
-    (config / "roots").mkdir(mode=0o700)
-    (config / "roots/ours.json").write_bytes(private.trusted_root)
-    text = (config / "trust.toml").read_text()
-    more = BELIEVED.format(root=private.domain.hex, subject=SUBJECT, issuer=issuer, microvm=MICROVM)
-    (config / "trust.toml").write_text(text.replace("[sources]", more, 1))
 
 
 def test_a_job_signs_a_build_and_its_plan_keyless(settled: Station, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.machines.status import MachineState
+from tests.patience import until
 from tests.unit.cli.station import Station
-from tests.unit.launch.runtime.test_vm_process import wait_until
 
 
 def launched(station: Station) -> int:
@@ -21,7 +21,7 @@ def launched(station: Station) -> int:
     assert station.mvm("plan", "sign", statement, "--out", bundle).code == 0
     assert station.mvm("launch", "--detach", "--name", "web", bundle).code == 0
     opened_last = {"control", "output.log"}
-    wait_until(lambda: {path.name for path in station.state.glob("machines/*/*")} >= opened_last)
+    until(lambda: {path.name for path in station.state.glob("machines/*/*")} >= opened_last)
     return int(station.mvm("inspect", "web").answer("machine")["supervisor"])
 
 
@@ -53,7 +53,7 @@ def test_a_killed_caller_leaves_the_machine_as_it_is(settled: Station, name: str
     if state is MachineState.PAUSED and name != "exec":
         assert settled.mvm("pause", "web").code == 0
     calling = settled.start(*caller.words)
-    wait_until(lambda: is_waiting(settled, calling, name))
+    until(lambda: is_waiting(settled, calling, name))
     if caller.says:
         assert calling.stdout is not None
         assert calling.stdout.readline().startswith(caller.says)
@@ -62,14 +62,14 @@ def test_a_killed_caller_leaves_the_machine_as_it_is(settled: Station, name: str
     calling.kill()
     calling.communicate()
     if caller.ends_it:
-        wait_until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
+        until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
         assert settled.mvm("inspect", "web").answer("machine")["ended"] == "stopped"
         return
     (listed,) = settled.mvm("ps", "--json").answer("machines")
     assert listed["state"] == state
     if state is MachineState.PAUSED:
         assert settled.mvm("resume", "web").code == 0
-    wait_until(lambda: descriptors(supervisor) <= before)
+    until(lambda: descriptors(supervisor) <= before)
     assert settled.mvm("kill", "web").code == 0
 
 

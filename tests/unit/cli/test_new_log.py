@@ -8,8 +8,8 @@ import pytest
 
 from mvmnix import strict
 from mvmnix.model import Digest
+from tests.unit.cli.plans import log, signed
 from tests.unit.cli.station import Said, Station
-from tests.unit.cli.test_replay import log, signed
 
 
 def run(station: Station) -> Said:

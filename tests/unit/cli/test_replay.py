@@ -3,27 +3,14 @@
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from mvmnix.launch.gate.clock import CLOCK, Mark, Moment, read_clocks
+from mvmnix.launch.gate.clock import CLOCK, Mark, Moment
 from mvmnix.model import Digest
+from tests.unit.cli.plans import log, set_mark, signed
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario
-
-
-def signed(station: Station, *options: str) -> Path:
-    plan, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    created = station.mvm("plan", "create", *options, "-o", plan, station.flake(), "--", "echo", "once")
-    assert created.code == 0, created.err
-    assert station.mvm("plan", "sign", "-o", bundle, plan).code == 0
-    return bundle
-
-
-def log(station: Station) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in station.mvm("audit", "tail", "-n", "100").out.splitlines()]
 
 
 def refused(station: Station, said: Said, code: str) -> None:
@@ -130,14 +117,6 @@ def test_a_nonce_that_may_be_forgotten_is_not_missed(settled: Station) -> None:
             lambda self, ahead=ahead: Moment(datetime.now(UTC) + ahead, datetime.now(UTC) + ahead),
         )
         assert settled.mvm("audit", "verify").code == code
-
-
-def set_mark(station: Station, by: timedelta) -> None:
-    """As if the clock had been set by the opposite since."""
-    path = station.state / "replay" / CLOCK
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    reading = read_clocks()
-    path.write_bytes(Mark(reading.wall + by, reading).to_bytes())
 
 
 def test_a_clock_that_went_back(settled: Station) -> None:

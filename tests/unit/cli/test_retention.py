@@ -7,7 +7,7 @@ import pytest
 from mvmnix.launch.machines import retention
 from mvmnix.launch.machines.retention import Kind
 from mvmnix.private_dirs import Directory
-from tests.unit.cli.commands.test_run import kinds, machines
+from tests.unit.cli.machines import kinds, machines
 from tests.unit.cli.station import Station
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode as Code
-from tests.unit.cli.commands.test_show import broken, nodes, snapshot
+from tests.unit.cli.plans import set_mark, signed
+from tests.unit.cli.shown import broken, log_changed, nodes, snapshot
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_replay import set_mark, signed
 
 
 def as_it_is(_: Station) -> None:
@@ -27,11 +27,6 @@ def set_back(station: Station) -> None:
 
 def anchor_gone(station: Station) -> None:
     station.path.joinpath("usb").rename(station.path / "unplugged")
-
-
-def log_changed(station: Station) -> None:
-    for path in (station.state / "audit").glob("*.jsonl"):
-        path.write_bytes(path.read_bytes().replace(b'"kind":"end"', b'"kind":"enD"'))
 
 
 def keep_checkpoints(station: Station) -> Path:

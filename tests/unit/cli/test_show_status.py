@@ -10,9 +10,8 @@ import pytest
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.strict import canonical, parse_time
-from tests.unit.cli.commands.test_show import broken, directory, machine, nodes
+from tests.unit.cli.shown import broken, directory, log_changed, machine, nodes
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_show_replay import log_changed
 
 __all__ = ["machine"]
 

@@ -17,7 +17,7 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.verify.verify import verify_provenance
 from mvmnix.strict import canonical
 from tests.unit.cli.station import Said, Station
-from tests.unit.provenance.verify.test_time_and_rebuilds import SECOND, agreed, rebuilt
+from tests.unit.provenance.verify.rebuilds import SECOND, agreed, rebuilt
 from tests.unit.provenance.world import BLOCKS, BUILDER, STRANGER, drop, new_world, put
 
 #: Where the world's verity superblock begins: a launch looks at that, and the guest at the rest.

@@ -1,7 +1,6 @@
 """The trust policy at work: serials that never go back, revocations, several planners, several builders."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,32 +13,9 @@ from mvmnix.launch.gate import signatures
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate
+from tests.unit.cli.plans import planned
+from tests.unit.cli.policies import OTHER, policy, serial, trusting
 from tests.unit.cli.station import Station
-
-OTHER = PrivateKey.generate()
-
-
-def policy(station: Station, change: Callable[[str], str]) -> None:
-    path = station.config / "trust.toml"
-    path.write_text(change(path.read_text()))
-
-
-def serial(number: int) -> Callable[[str], str]:
-    return lambda text: text.replace(f"serial = {1 if number > 1 else 5}", f"serial = {number}")
-
-
-def trusting(text: str, *, roles: str, table: str) -> str:
-    """The policy with another signer and table."""
-    more = f'[[signers]]\nname = "other"\nroles = ["{roles}"]\nkey = """\n{OTHER.public.pem}"""\n{table}\n[launch]'
-    return text.replace("[launch]", more)
-
-
-def planned(station: Station, reference: str) -> Path:
-    """A plan for it, signed."""
-    plan, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    assert station.mvm("plan", "create", "-o", plan, reference, "--", "true").code == 0
-    assert station.mvm("plan", "sign", "-o", bundle, plan).code == 0
-    return bundle
 
 
 def records(station: Station) -> list[dict[str, object]]:

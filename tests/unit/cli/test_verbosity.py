@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix import log
-from tests.unit.cli.commands.test_exec import launched, on_a_terminal
+from tests.unit.cli.machines import launch_web, on_a_terminal
 from tests.unit.cli.station import ROOT, Station
 
 VALUE = "hush-hunter2-confided"
@@ -64,7 +64,7 @@ def test_no_secret_is_in_it(settled: Station, tmp_path: Path) -> None:
 
 
 def test_a_command_in_a_machine_is_not_in_it(settled: Station) -> None:
-    launched(settled, "--verb", "exec")
+    launch_web(settled, "--verb", "exec")
     settled.monkeypatch.setenv("MVMNIX_LOG", "debug")
     said = settled.mvm("exec", "-e", f"TOKEN={VALUE}", "web", "true", VALUE)
     assert (said.code, "command exec" in said.err, VALUE in said.err) == (0, True, False)

@@ -7,9 +7,8 @@ import pytest
 
 from mvmnix.api import files
 from mvmnix.errors import ReasonCode as Code
-from tests.unit.cli.releases import Release, release, signature, signed
+from tests.unit.cli.releases import Release, policy, release, signature, signed
 from tests.unit.cli.station import Said, Station
-from tests.unit.cli.test_verify_policy import policy
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import ARTIFACT, V1
 

@@ -18,7 +18,7 @@ from tests.unit.cli.station import Said, Station
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import GENERATOR, V1
 from tests.unit.provenance.forgeries import ISSUER, KEY, NOW, OURS, SUBJECT, flip
-from tests.unit.provenance.test_bundle_versions import of_version, proofless, without_log
+from tests.unit.provenance.versions import of_version, proofless, without_log
 
 WHOM = ("--certificate-identity", SUBJECT, "--certificate-oidc-issuer", ISSUER, "--trusted-root")
 POLICY = f"""

@@ -12,67 +12,16 @@ from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
-from tests.unit.cli.releases import KEY, OTHER, Release, provenance, release, signature, signed
+from tests.unit.cli.releases import KEY, OTHER, Release, policy, provenance, release, signature, signed
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.foreign_world import DIGEST, GENERATOR, REPOSITORY, V0_2, V1
 
-POLICY = """
-version = 1
-serial = 1
-expires = {expires}
-
-[[signers]]
-name = "release"
-roles = [{roles}]
-key = '''{key}'''
-
-[[signers]]
-name = "second"
-roles = ["builder"]
-key = '''{other}'''
-
-[[builders]]
-id = "{builder}"
-signer = "release"
-level = 3
-{images}
-
-[[builders]]
-id = "{builder}"
-signer = "second"
-level = 1
-
-[sources]
-patterns = ["{pattern}"]
-allow-local = {local}
-{more}
-"""
-
 
 @pytest.fixture
 def it(station: Station) -> Release:
     return release(station)
-
-
-def policy(it: Release, **changes: str) -> Path:
-    path = it.path / "policy/trust.toml"
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    said = {
-        "expires": "2100-01-01T00:00:00Z",
-        "roles": '"builder"',
-        "key": KEY.public.pem,
-        "other": OTHER.public.pem,
-        "builder": GENERATOR,
-        "images": "",
-        "pattern": f"git+{REPOSITORY}@refs/tags/*",
-        "local": "false",
-        "more": "",
-    }
-    path.write_text(POLICY.format(**said | changes))
-    path.chmod(0o600)
-    return path
 
 
 def verify(it: Release, path: Path, *more: str) -> Said:

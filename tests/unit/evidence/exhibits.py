@@ -6,9 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from mvmnix.errors import RefusedError
+from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge, add_build
-from mvmnix.evidence.graph import Draft, Graph, Node
+from mvmnix.evidence.graph import Draft, Graph, Node, NodeStatus, Verdict, refused
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.evidence.trust import policy_node
 from mvmnix.images.store import IndexEntry, VerifiedImage
@@ -105,3 +105,30 @@ def document(data: bytes) -> StoredDocument:
 def node(graph: Graph, key: str) -> Node:
     """A node by its key, members included."""
     return next(each for each in graph.all() if each.key == key)
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '"onload="alert(1)',
+    "' onmouseover='alert(1)",
+    "</style><style>*{display:none}</style>",
+    "</title><script>alert(1)</script>",
+    "--><img src=x onerror=alert(1)>",
+    "]]><svg/onload=alert(1)>",
+    "&lt;b&gt;&#60;",
+    "javascript:alert(1)",
+    "\u202etxt.exe\u2066\u200b",
+    "\x1b[2J\x07\x00\x9b",
+    "\ud800",
+    "a\r\nb",
+)
+#: Names that have no room in a box.
+LONG = ("x" * 300, "W" * 30, "\u4e16" * 30, "\x1b" * 30, "i" * 60, "/nix/store/" + "0" * 32 + "-name")
+
+
+def everywhere(node: Node, evil: str) -> Node:
+    """A node all of whose text is a stranger's."""
+    reason = Reason(ReasonCode.UNEXPECTED, evil, evil, evil)
+    verdict: Verdict = refused([reason]) if node.verdict.standing is NodeStatus.VERIFIED else node.verdict
+    members = tuple(everywhere(member, evil) for member in node.members)
+    return replace(node, name=evil, digest=evil, signer=evil, verdict=verdict, facts=((evil, evil),), members=members)

@@ -12,9 +12,9 @@ import pytest
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.escaping import escape
 from mvmnix.evidence import style
-from mvmnix.evidence.graph import Graph, Kind, Node, NodeStatus, Verdict, refused, unverified, verified
+from mvmnix.evidence.graph import Graph, Kind, Node, refused, unverified, verified
 from mvmnix.evidence.page import POLICY, Page, render_page
-from tests.unit.evidence.exhibits import exhibit
+from tests.unit.evidence.exhibits import HOSTILE, LONG, everywhere, exhibit
 from tests.unit.provenance.world import NOW
 
 VOID = {"meta"}
@@ -236,35 +236,6 @@ def test_a_group_unfolds_by_itself_where_something_in_it_does_not_stand(graph: G
     members = (replace(first, verdict=unverified("lost")), *others)
     group = replace(graph["sources"], members=members)
     assert not folded(Graph(graph.subject, tuple(group if n.key == "sources" else n for n in graph.nodes), graph.edges))
-
-
-HOSTILE = (
-    "<script>alert(1)</script>",
-    '"onload="alert(1)',
-    "' onmouseover='alert(1)",
-    "</style><style>*{display:none}</style>",
-    "</title><script>alert(1)</script>",
-    "--><img src=x onerror=alert(1)>",
-    "]]><svg/onload=alert(1)>",
-    "&lt;b&gt;&#60;",
-    "javascript:alert(1)",
-    "\u202etxt.exe\u2066\u200b",
-    "\x1b[2J\x07\x00\x9b",
-    "\ud800",
-    "a\r\nb",
-)
-
-
-#: Names that have no room in a box.
-LONG = ("x" * 300, "W" * 30, "\u4e16" * 30, "\x1b" * 30, "i" * 60, "/nix/store/" + "0" * 32 + "-name")
-
-
-def everywhere(node: Node, evil: str) -> Node:
-    """A node all of whose text is a stranger's."""
-    reason = Reason(ReasonCode.UNEXPECTED, evil, evil, evil)
-    verdict: Verdict = refused([reason]) if node.verdict.standing is NodeStatus.VERIFIED else node.verdict
-    members = tuple(everywhere(member, evil) for member in node.members)
-    return replace(node, name=evil, digest=evil, signer=evil, verdict=verdict, facts=((evil, evil),), members=members)
 
 
 @pytest.mark.parametrize("evil", HOSTILE, ids=ascii)

@@ -21,7 +21,7 @@ from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.merge import PolicyInputs
 from tests.private_sigstore import Hooks
-from tests.unit.launch.gate.test_verify import Row, check, refusal
+from tests.unit.launch.gate.rows import Row, check, refusal
 from tests.unit.launch.taken_out import step_23_believed, take_out
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.forgeries import ISSUER, OURS, SUBJECT

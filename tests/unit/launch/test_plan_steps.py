@@ -11,7 +11,7 @@ from mvmnix.errors import ReasonCode
 from mvmnix.launch.gate import verify
 from mvmnix.launch.gate.verify import SignedPlan
 from mvmnix.model import Digest
-from tests.unit.launch.gate.test_verify import check, refusal
+from tests.unit.launch.gate.rows import check, refusal
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import STRANGER, World
 

@@ -11,7 +11,7 @@ from mvmnix.api.context import LIBRARY_LOCK, Context
 from mvmnix.api.doctor import root_state
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.config import AnchorRule
-from tests.unit.cli.commands.test_exec import launched
+from tests.unit.cli.machines import launch_web
 from tests.unit.cli.station import Station
 
 
@@ -124,7 +124,7 @@ def test_no_commands_while_something_is_at_work(root: Station) -> None:
 
 
 def test_a_machine_that_runs_is_named(settled: Station) -> None:
-    launched(settled)
+    launch_web(settled)
     with settled.monkeypatch.context() as patch:
         patch.setattr(caller, "uid", lambda: 0)
         (one,) = found(settled)

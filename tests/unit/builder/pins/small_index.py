@@ -2,8 +2,12 @@
 
 import io
 import tarfile
+from pathlib import Path
 
+from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.pins.index import Index
+from mvmnix.builder.pins.pip_settings import PipSettings
+from mvmnix.builder.pins.pypi import PipIndexes
 from mvmnix.model import Digest
 
 
@@ -50,3 +54,9 @@ def deb(files: dict[str, bytes], *, compression: str = "xz") -> bytes:
 def deb_of(compression: str, archive: bytes) -> bytes:
     """A .deb (deb(5)) whose files are in this packed archive."""
     return ar(**{"debian-binary": b"2.0\n", "control_tar_xz": b"odd", f"data_tar_{compression}": archive})
+
+
+SETTINGS = PipSettings(
+    ToConfigured(frozenset()), {"PIP_INDEX_URL": "https://me:hush@index.test"}, {"/pip/x": Path("/x")}, ()
+)
+INDEXES = PipIndexes(SETTINGS, {"/packages/pip": Path("/p/pip")})

@@ -9,17 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.builder.fetch.registries import Failure, FailureKind
-from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.pins import pypi
-from mvmnix.builder.pins.pip_settings import PipSettings
-from mvmnix.builder.pins.pypi import Pip, PipIndexes, parse_report, requirements
+from mvmnix.builder.pins.pypi import Pip, parse_report, requirements
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import Digest, Source
+from tests.unit.builder.pins.small_index import INDEXES, SETTINGS
 
-SETTINGS = PipSettings(
-    ToConfigured(frozenset()), {"PIP_INDEX_URL": "https://me:hush@index.test"}, {"/pip/x": Path("/x")}, ()
-)
-INDEXES = PipIndexes(SETTINGS, {"/packages/pip": Path("/p/pip")})
 CFFI = Source("mirror://pypi/cffi-2.1.1-cp313-cp313-manylinux_2_17_x86_64.whl", "cffi.whl", Digest("0" * 64))
 RICH = Source("mirror://pypi/rich-15.0.0-py3-none-any.whl", "rich.whl", Digest("1" * 64))
 

@@ -11,11 +11,11 @@ from mvmnix.cli import completers
 from mvmnix.cli.main import COMMANDS, LazyGroup, cli
 from mvmnix.images.prune import KeptImages
 from mvmnix.model import FlakeRef
-from tests.unit.cli.commands.test_image import sign_plan
-from tests.unit.cli.commands.test_ps import launched
+from tests.patience import until
+from tests.unit.cli.machines import launched
+from tests.unit.cli.plans import sign_plan
 from tests.unit.cli.station import Said, Station
-from tests.unit.launch.runtime.test_vm_process import wait_until
-from tests.unit.test_house import loaded_by
+from tests.unit.import_lists import loaded_by
 
 
 def asked(station: Station, *words: str, shell: str = "bash") -> Said:
@@ -60,7 +60,7 @@ def test_other_shells_are_told_what_a_command_is_for(settled: Station, shell: st
 def test_machines_by_what_a_command_takes(settled: Station) -> None:
     settled.mvm("run", "--name", "old", settled.flake(), "--", "true")
     living = launched(settled, "linger", name="web")
-    wait_until((settled.state / "machines" / living / "output.log").exists)  # the last that it makes
+    until((settled.state / "machines" / living / "output.log").exists)  # the last that it makes
     before = snapshot(settled)
     assert sorted(offered(settled, "logs", "")) == ["old", "web"]  # both may be of one second, and have no order then
     for command in ("stop", "exec", "pause"):

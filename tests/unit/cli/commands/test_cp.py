@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.cli.commands.test_exec import kinds, launched, typed
+from tests.unit.cli.machines import kinds, launch_web, typed
 from tests.unit.cli.station import ROOT, Station
 
 
@@ -21,7 +21,7 @@ def desk(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def granted(settled: Station) -> Station:
-    launched(settled, "--verb", "copy", verbs=["exec", "copy"])
+    launch_web(settled, "--verb", "copy", verbs=["exec", "copy"])
     return settled
 
 
@@ -91,7 +91,7 @@ def test_tar_streams(granted: Station) -> None:
 
 @pytest.mark.parametrize("posture", ["dev", "sealed"])
 def test_what_the_plan_does_not_grant_is_refused(settled: Station, posture: str, desk: Path) -> None:
-    launched(settled, posture=posture, verbs=["copy"] if posture == "dev" else [])
+    launch_web(settled, posture=posture, verbs=["copy"] if posture == "dev" else [])
     (desk / "f").write_bytes(b"x")
     for words in (("web:/hello", str(desk / "to")), (str(desk / "f"), "web:/tmp")):
         said = settled.mvm("cp", *words)

@@ -13,8 +13,8 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.vmm.port import Acceleration
 from mvmnix.model import Digest
 from mvmnix.provenance.policy.trust_text import FILE_NAME
+from tests.patience import until
 from tests.unit.cli.station import Station
-from tests.unit.launch.runtime.test_vm_process import wait_until
 
 
 def signed(station: Station, *options: str, command: tuple[str, ...] = ("echo", "hello")) -> Path:
@@ -246,5 +246,5 @@ def test_a_killed_start_leaves_an_end(settled: Station) -> None:
     machine = created(settled, command=("linger",))
     settled.mvm("start", "web")
     os.kill(int(settled.mvm("inspect", machine).answer("machine")["supervisor"]), signal.SIGKILL)
-    wait_until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
+    until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
     assert (state(settled), kinds(settled)[-1]) == ("ended", "end")

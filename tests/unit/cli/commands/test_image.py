@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,9 @@ from mvmnix.launch.machines.machine_dir import MachineHome
 from mvmnix.model import Digest, StorePath
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import KeptPath
-from mvmnix.strict import show_time
+from tests.unit.cli.plans import images, named, sign_plan, station_flake
 from tests.unit.cli.station import Station
 from tests.unit.provenance.world import DEB
-
-
-def images(station: Station) -> list[dict[str, Any]]:
-    found = station.mvm("image", "ls", "--json").answer("images")
-    assert isinstance(found, list)
-    return found
-
-
-def named(station: Station, name: str) -> dict[str, Any]:
-    (one,) = (image for image in images(station) if image.get("name") == name)
-    return one
 
 
 def kept(station: Station) -> set[str]:
@@ -59,27 +47,6 @@ def running(station: Station, name: str, *, says: bool = True) -> Iterator[None]
             rooms.machines, name="web", image=name, plan=nothing, policy=nothing, now=now(), **given
         ):
             yield
-
-
-def sign_plan(station: Station, name: str, *, expired: bool = False) -> Path:
-    """Have a plan for this image, signed by `mvm plan sign`."""
-    image = named(station, name)
-    made = station.mvm("plan", "create", station_flake(station, name), "--", "true").out
-    unsigned = station.path / "plan.json"
-    unsigned.write_text(made)
-    if expired:
-        value = json.loads(made)
-        for key, hours in (("notBefore", 2), ("notAfter", 1)):
-            value["predicate"]["validity"][key] = show_time(now() - timedelta(hours=hours))
-        unsigned.write_text(json.dumps(value))
-    assert image["neededBy"] == []
-    said = station.mvm("plan", "sign", unsigned, "--out", station.path / "plan.sigstore.json")
-    assert said.code == 0, said.err
-    return station.path / "plan.sigstore.json"
-
-
-def station_flake(station: Station, name: str) -> str:
-    return f"path:{station.path}/flakes/{name}"
 
 
 # -- looking

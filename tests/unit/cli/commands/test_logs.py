@@ -8,10 +8,9 @@ import pytest
 
 from mvmnix.launch.machines.output_log import Output, OutputLog
 from mvmnix.private_dirs import Directory
-from tests.patience import EVENT_PATIENCE
-from tests.unit.cli.commands.test_ps import ids, launched, supervisor_of
+from tests.patience import EVENT_PATIENCE, until
+from tests.unit.cli.machines import ids, launched, supervisor_of
 from tests.unit.cli.station import Said, Station
-from tests.unit.launch.runtime.test_vm_process import wait_until
 
 
 def ran(station: Station, *command: str) -> str:
@@ -142,7 +141,7 @@ def test_a_log_is_followed_to_the_end(settled: Station) -> None:
     with (where / "console.log").open("ab") as file:
         file.write(b"more\n")
     assert console.readline() == b"more\n"
-    wait_until((where / "output.log").exists)
+    until((where / "output.log").exists)
     kept(settled, machine, (Output.STDOUT, b"said\n"))
     assert output.readline() == b"said\n"
     settled.mvm("kill", machine)

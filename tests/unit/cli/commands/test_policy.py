@@ -13,8 +13,9 @@ import pytest
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
+from tests.unit.cli.plans import planned
+from tests.unit.cli.policies import OTHER, policy, serial, trusting
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_trust import OTHER, planned, policy, serial, trusting
 
 EXAMPLE = Path(__file__).parents[4] / "examples/policy"
 ROOT = b"""{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [

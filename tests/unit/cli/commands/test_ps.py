@@ -8,12 +8,9 @@ import sys
 
 import pytest
 
+from tests.patience import until
+from tests.unit.cli.machines import launched, supervisor_of
 from tests.unit.cli.station import ROOT, Station
-from tests.unit.launch.runtime.test_vm_process import wait_until
-
-
-def ids(station: Station) -> list[str]:
-    return [machine["id"] for machine in station.mvm("ps", "--all", "--json").answer("machines")]
 
 
 def test_nothing_runs(settled: Station) -> None:
@@ -49,30 +46,12 @@ def test_a_machine_that_does_not_run_can_t_be_stopped(settled: Station) -> None:
     assert "isn't running" in said.err
 
 
-def launched(station: Station, *command: str, name: str = "", labels: tuple[str, ...] = ()) -> str:
-    """A detached machine; returns its id. Whatever ends it ends it at once."""
-    station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    flake = station.path / "flakes/hello"
-    reference = f"path:{flake}" if flake.exists() else station.flake()
-    options = [word for label in labels for word in ("--label", label)]
-    assert station.mvm("plan", "create", *options, "--out", statement, reference, "--", *command).code == 0
-    assert station.mvm("plan", "sign", statement, "--out", bundle).code == 0
-    said = station.mvm("launch", "--detach", "--name", name, bundle)
-    assert said.code == 0, said.err
-    return said.out.strip()
-
-
-def supervisor_of(station: Station, machine: str) -> int:
-    return int(station.mvm("inspect", machine).answer("machine")["supervisor"])
-
-
 def test_a_supervisor_that_was_killed_leaves_an_end_in_the_log(settled: Station) -> None:
     machine = launched(settled, "linger", name="web")
     (alive,) = settled.mvm("ps", "--json").answer("machines")
     assert (alive["id"], alive["state"]) == (machine, "running")
     os.kill(supervisor_of(settled, machine), signal.SIGKILL)
-    wait_until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
+    until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
     (dead,) = settled.mvm("ps", "--all", "--json").answer("machines")
     assert (dead["state"], dead["ended"]) == ("ended", "supervisor-died")
     last = json.loads(settled.mvm("audit", "tail", "-n", "1").out)
@@ -162,7 +141,7 @@ def test_without_a_host_key_the_end_of_a_machine_can_t_be_written_down(settled: 
     os.rename(settled.config / "keys/host.pem", settled.path / "gone")  # noqa: PTH104
     assert settled.mvm("ps").code == 0, "there is no end to be written down"
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: "its end can't be recorded" in settled.mvm("ps").err)
+    until(lambda: "its end can't be recorded" in settled.mvm("ps").err)
     said = settled.mvm("ps", "--json")
     assert (said.code, said.answer("machines")) == (0, []), "the others are listed all the same"
     assert "mvm key create host" in said.err

@@ -1,6 +1,5 @@
 """`mvm run`, from a kept build to the guest's exit code; the guest is a process here, everything else is real."""
 
-import json
 import os
 import resource
 from pathlib import Path
@@ -12,18 +11,9 @@ from mvmnix.api.context import Context
 from mvmnix.api.frontend import Silent
 from mvmnix.errors import ReasonCode
 from tests.leaks import in_files
+from tests.unit.cli.machines import kinds, machines, workload
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import Scenario
-
-
-def kinds(station: Station) -> list[str]:
-    lines = station.mvm("audit", "tail").out.splitlines()
-    return [json.loads(line)["kind"] for line in lines]
-
-
-def machines(station: Station) -> list[Path]:
-    where = station.state / "machines"
-    return [path for path in where.iterdir() if path.is_dir()] if where.exists() else []
 
 
 @pytest.mark.parametrize(
@@ -47,10 +37,6 @@ def test_output_is_the_guest_s_and_prose_is_not_in_it(settled: Station) -> None:
 def test_without_a_command_the_image_s_own_runs(settled: Station) -> None:
     said = settled.mvm("run", settled.flake(workload=workload("echo", "planned")))
     assert (said.code, said.out) == (0, "planned\n")
-
-
-def workload(*argv: str) -> dict[str, object]:
-    return {"command": list(argv), "environment": {}, "directory": "/", "user": {"uid": 1000, "gid": 1000}}
 
 
 def test_options_of_the_command_are_not_ours(settled: Station) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.patience import until
 from tests.seat import Seat
-from tests.unit.cli.commands.test_exec import kinds, launched, typed
+from tests.unit.cli.machines import kinds, launch_web, typed
 from tests.unit.cli.station import ROOT, Station
-from tests.unit.launch.runtime.test_vm_process import wait_until
 
 
 def sits(station: Station, *arguments: str, command: tuple[str, ...] = ("shell",)) -> Seat:
@@ -20,7 +20,7 @@ def sits(station: Station, *arguments: str, command: tuple[str, ...] = ("shell",
 
 
 def test_a_shell(settled: Station) -> None:
-    launched(settled, "--verb", "shell", verbs=["exec", "shell"])
+    launch_web(settled, "--verb", "shell", verbs=["exec", "shell"])
     seat = sits(settled, "web", "sh", "--login")
     seat.until(b"drive this terminal")
     seat.until(b"a shell sh --login vt220 30x100\r\n")
@@ -39,7 +39,7 @@ def test_a_shell(settled: Station) -> None:
 
 @pytest.mark.parametrize("options", [("-it",), ("-ti",), ("-i", "-t"), ("--interactive", "--tty")])
 def test_a_command_gets_a_terminal(settled: Station, options: tuple[str, ...]) -> None:
-    launched(settled, "--verb", "shell", verbs=["exec", "shell"])
+    launch_web(settled, "--verb", "shell", verbs=["exec", "shell"])
     seat = sits(settled, "-e", "TERM=dumb", "web", "top", "-it", command=("exec", *options))
     seat.until(b"drive this terminal")
     seat.until(b"a shell top -it dumb 30x100\r\n")
@@ -51,7 +51,7 @@ def test_a_command_gets_a_terminal(settled: Station, options: tuple[str, ...]) -
 
 
 def test_a_terminal_takes_the_verb_shell(settled: Station) -> None:
-    launched(settled, "--verb", "exec", verbs=["exec", "shell"])
+    launch_web(settled, "--verb", "exec", verbs=["exec", "shell"])
     seat = sits(settled, "web", "top", command=("exec", "-it"))
     assert seat.leaves() == 126
     assert b"refused [verb-not-granted]" in seat.shown
@@ -86,7 +86,7 @@ def signalled(number: signal.Signals) -> Callable[[Seat], None]:
     ids=["keys", "SIGTERM", "SIGHUP", "SIGINT"],
 )
 def test_the_terminal_is_as_it_was_and_the_shell_gone(settled: Station, end: Callable[[Seat], None], code: int) -> None:
-    launched(settled, "--verb", "shell", verbs=["shell"])
+    launch_web(settled, "--verb", "shell", verbs=["shell"])
     seat = sits(settled, "web")
     seat.until(b"[30x100]")
     end(seat)
@@ -98,7 +98,7 @@ def test_the_terminal_is_as_it_was_and_the_shell_gone(settled: Station, end: Cal
 
 
 def test_the_machines_end_gives_the_terminal_back(settled: Station) -> None:
-    launched(settled, "--verb", "shell", verbs=["shell"])
+    launch_web(settled, "--verb", "shell", verbs=["shell"])
     seat = sits(settled, "web")
     seat.until(b"[30x100]")
     settled.mvm("kill", "web")
@@ -108,7 +108,7 @@ def test_the_machines_end_gives_the_terminal_back(settled: Station) -> None:
 
 @pytest.mark.parametrize("posture", ["dev", "sealed"])
 def test_what_the_plan_does_not_grant_is_refused(settled: Station, posture: str) -> None:
-    launched(settled, posture=posture, verbs=["shell"] if posture == "dev" else [])
+    launch_web(settled, posture=posture, verbs=["shell"] if posture == "dev" else [])
     seat = sits(settled, "web")
     assert seat.leaves() == 126
     assert b"refused [verb-not-granted]" in seat.shown
@@ -116,9 +116,9 @@ def test_what_the_plan_does_not_grant_is_refused(settled: Station, posture: str)
 
 
 def test_without_a_terminal_there_is_no_shell(settled: Station) -> None:
-    launched(settled, "--verb", "shell", verbs=["shell"])
+    launch_web(settled, "--verb", "shell", verbs=["shell"])
     assert typed(settled, "shell", "web", stdin=b"ls\n").returncode == 2
-    wait_until(lambda: "shell" not in kinds(settled))
+    until(lambda: "shell" not in kinds(settled))
 
 
 def test_a_verb_that_the_image_does_not_offer_is_refused_at_the_plan(settled: Station) -> None:

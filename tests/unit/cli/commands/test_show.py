@@ -20,28 +20,10 @@ from mvmnix.launch.machines.machine_dir import MachineHome
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.strict import canonical, show_time
-from tests.unit.cli.station import Said, Station
+from tests.unit.cli.shown import SBOM, broken, directory, machine, nodes, snapshot
+from tests.unit.cli.station import Station
 
-SBOM = b'{"bomFormat": "CycloneDX"}'
-
-
-def nodes(said: Said) -> dict[str, Any]:
-    """The nodes of an answer by their keys, members included."""
-
-    def all_(listed: list[Any]) -> list[Any]:
-        return [each for node in listed for each in (node, *all_(node["members"]))]
-
-    return {node["key"]: node for node in all_(said.answer("evidence")["nodes"])}
-
-
-def verdict(node: Any) -> str:
-    """As people read it, without the why."""
-    codes = [reason["code"] for reason in node["verdict"]["reasons"]]
-    return f"{node['verdict']['standing']} {codes}" if codes else str(node["verdict"]["standing"])
-
-
-def broken(said: Said) -> dict[str, str]:
-    return {key: verdict(node) for key, node in nodes(said).items() if verdict(node) != "verified"}
+__all__ = ["machine"]
 
 
 def image(station: Station, name: str = "hello") -> dict[str, Any]:
@@ -58,15 +40,6 @@ def built(settled: Station) -> str:
     return str(image(settled)["manifest"])
 
 
-@pytest.fixture
-def machine(settled: Station) -> str:
-    """The id of a machine that has run and ended."""
-    said = settled.mvm("run", "--name", "web", settled.flake(sbom=SBOM, parts=True), "--", "true")
-    assert said.code == 0, said.err
-    (found,) = settled.mvm("ps", "--all", "--json").answer("machines")
-    return str(found["id"])
-
-
 def plan(station: Station, validity: dict[str, str] | None = None, *, key: PrivateKey | None = None) -> Path:
     """A signed plan for the flake hello."""
     value = json.loads(station.mvm("plan", "create", f"path:{station.path}/flakes/hello", "--", "true").out)
@@ -78,10 +51,6 @@ def plan(station: Station, validity: dict[str, str] | None = None, *, key: Priva
     else:
         signed.write_bytes(envelope.sign(canonical(value), key).to_bytes())
     return signed
-
-
-def snapshot(station: Station) -> dict[str, bytes]:
-    return {str(path): path.read_bytes() for path in station.home.rglob("*") if path.is_file()}
 
 
 # -- all is well
@@ -459,10 +428,6 @@ def test_what_is_no_plan(settled: Station, built: str) -> None:
     bundle = kept("bundles", image(settled)["provenance"])(settled)
     said = settled.mvm("show", bundle, "--json")
     assert (said.code, broken(said)) == (1, {"plan": f"refused ['{Code.SIGNER_ROLE}']"})
-
-
-def directory(station: Station, machine: str) -> Path:
-    return station.state / "machines" / machine
 
 
 def test_a_machine_without_a_receipt(settled: Station, machine: str) -> None:

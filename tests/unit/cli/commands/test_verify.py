@@ -11,8 +11,8 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
+from tests.unit.cli.policies import policy
 from tests.unit.cli.station import Station
-from tests.unit.cli.test_trust import policy
 
 FILES = ["initrd", "kernel", "manifest.json", "provenance.sigstore.json", "rootfs"]
 

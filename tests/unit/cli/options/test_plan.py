@@ -15,7 +15,7 @@ from mvmnix.launch.plan.share import Access, Share
 from mvmnix.model import User, Workload
 from mvmnix.privileges.words import LABELS, LETTERS
 from mvmnix.provenance.bundle import statement
-from tests.unit.cli.commands.test_run import kinds, machines, workload
+from tests.unit.cli.machines import kinds, machines, workload
 from tests.unit.cli.station import Station
 
 IMAGE = workload("true") | {"environment": {"PATH": "/bin", "KEPT": "1"}}

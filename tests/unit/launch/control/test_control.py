@@ -28,9 +28,8 @@ from mvmnix.launch.machines import cleanup, control_socket, registry
 from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
-from tests.patience import POLL
+from tests.patience import POLL, until
 from tests.unit.launch.house import House, end_machines, house
-from tests.unit.launch.runtime.test_vm_process import wait_until
 
 GRANTED: dict[str, Any] = {"verbs": frozenset({Verb.EXEC})}
 OUT = (Stream.STDOUT, Stream.STDERR)
@@ -177,10 +176,10 @@ def test_whoever_hangs_up_has_the_command_killed(here: House) -> None:
     reading, writing = os.pipe()
     with asked(here, "linger", fds=(writing,), streams=(Stream.STDOUT,)):
         os.close(writing)
-        wait_until(lambda: here.log()[-1].kind is RecordKind.EXEC)
+        until(lambda: here.log()[-1].kind is RecordKind.EXEC)
     with os.fdopen(reading, "rb") as file:
         assert file.read() == b""  # the supervisor has let go of it
-    wait_until(lambda: descriptors(entry.supervisor or 0) <= before)
+    until(lambda: descriptors(entry.supervisor or 0) <= before)
 
 
 def test_a_signal_reaches_the_command(here: House) -> None:
@@ -194,7 +193,7 @@ def test_the_machines_end_is_the_commands(here: House) -> None:
     machines = here.directory("machines")
     entry = running(here)
     with asked(here, "linger") as it:
-        wait_until(lambda: here.log()[-1].kind is RecordKind.EXEC)
+        until(lambda: here.log()[-1].kind is RecordKind.EXEC)
         registry.kill(machines, "web")
         with pytest.raises(MvmnixError, match="has ended"):
             it.wait()
@@ -211,7 +210,7 @@ def test_a_killed_supervisor_says_nothing_and_its_socket_goes(here: House) -> No
         os.kill(entry.supervisor, signal.SIGKILL)
         with pytest.raises(MvmnixError, match=r"without an answer|cannot read from the machine's supervisor"):
             it.wait()
-    wait_until(lambda: registry.find_machine(machines, "web").state == "dead")
+    until(lambda: registry.find_machine(machines, "web").state == "dead")
     cleanup.clean_up(machines, here.ledger(), host.clock)
     assert not (here.path / "machines" / entry.status.machine / control_socket.NAME).exists()
 
@@ -246,7 +245,7 @@ def test_a_caller_who_talks_nonsense(here: House, data: bytes) -> None:
                 seqpacket.send(connection, data, fds)
                 answer, _ = seqpacket.receive(connection)
                 assert answer == b"" or b"failure" in answer
-    wait_until(lambda: descriptors(entry.supervisor or 0) <= before)
+    until(lambda: descriptors(entry.supervisor or 0) <= before)
     assert heard(here, "echo", "still there") == (0, b"still there\n", b"")
 
 
@@ -300,4 +299,4 @@ def test_many_at_once(here: House) -> None:
     for thread in threads:
         thread.join()
     assert sorted(results) == sorted((0, f"{number}\n".encode(), b"") for number in range(20))
-    wait_until(lambda: descriptors(entry.supervisor or 0) <= before)
+    until(lambda: descriptors(entry.supervisor or 0) <= before)

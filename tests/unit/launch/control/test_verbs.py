@@ -19,9 +19,9 @@ from mvmnix.launch.machines import control_socket, registry
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
+from tests.patience import until
 from tests.unit.launch.channel_house import Services
 from tests.unit.launch.house import House, end_machines, house
-from tests.unit.launch.runtime.test_vm_process import wait_until
 
 TERMINAL = (Stream.STDIN, Stream.STDOUT)
 
@@ -177,7 +177,7 @@ def test_who_asks_twice_has_hung_up(here: House) -> None:
     first = Exec(("linger",), streams=(Stream.STDOUT,))
     with call(here.directory("machines"), "web", first, (writing,)) as it:
         os.close(writing)
-        wait_until(lambda: here.log()[-1].kind is RecordKind.EXEC)
+        until(lambda: here.log()[-1].kind is RecordKind.EXEC)
         seqpacket.send(it._connection, encode(Exec(("true",))))
         assert it.wait().exit_code == 128 + signal.SIGKILL
     assert os.read(reading, 1) == b""

@@ -20,7 +20,7 @@ from mvmnix.provenance.verify.verify import Verified
 from mvmnix.syscall_tier import SystemCalls
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.summaries import sign, with_verifier
-from tests.unit.provenance.verify.test_time_and_rebuilds import SECOND, agreed, rebuilt
+from tests.unit.provenance.verify.rebuilds import SECOND, agreed, rebuilt
 from tests.unit.provenance.world import World
 
 

@@ -16,7 +16,7 @@ from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.model import Digest
 from mvmnix.strict import MalformedError
-from tests.unit.launch.gate.test_replay import ONCE
+from tests.unit.launch.gate.starts import ONCE
 from tests.unit.launch.house import House, house
 from tests.unit.provenance.world import NOW
 

@@ -15,7 +15,7 @@ from mvmnix.launch.gate.clock import TOLERANCE
 from mvmnix.launch.plan.window import Use, Window
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from tests.unit.launch.gate.test_replay import SECOND, files, plan_no, refused, removed, run
+from tests.unit.launch.gate.starts import SECOND, files, plan_no, refused, removed, run
 from tests.unit.launch.house import House, house
 from tests.unit.provenance.world import NOW
 

@@ -25,12 +25,11 @@ from mvmnix.launch.plan.window import Use, Window
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
 from tests.unit.launch.fake_hypervisor import Scenario
+from tests.unit.launch.gate.starts import ONCE, SECOND, files, kept, plan_no, refused, removed, run
 from tests.unit.launch.house import House, house
 from tests.unit.provenance.world import NOW
 
-ONCE: dict[str, Any] = {"use": Use.ONCE, "nonce": "1" * 32}
 OFTEN: dict[str, Any] = {"use": Use.WITHIN_WINDOW, "nonce": "1" * 32}
-SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
@@ -39,37 +38,8 @@ def here(tmp_path: Path) -> Iterator[House]:
         yield it
 
 
-def run(it: House, plan: VerifiedPlan) -> None:
-    """A start, and its end."""
-    with start_machine(plan, it.host()):
-        pass
-
-
-def refused(it: House, plan: VerifiedPlan, code: ReasonCode) -> str:
-    """Nothing starts, it is logged, and no directory is left; returns what is said."""
-    machines, logged = len(registry.list_entries(it.directory("machines"))), len(it.log())
-    with pytest.raises(RefusedError) as caught:
-        run(it, plan)
-    assert caught.value.codes == (code,)
-    assert len(registry.list_entries(it.directory("machines"))) == machines
-    told = it.log()[logged:]
-    expected = [] if code is ReasonCode.LOG_MISMATCH else [(RecordKind.REFUSAL, plan.digest, (code,))]
-    assert [(record.kind, record.plan, record.reasons) for record in told] == expected
-    return caught.value.reasons[0].why
-
-
 def wait(it: House, passed: timedelta) -> None:
     it.reading = replace(it.reading, wall=it.reading.wall + passed, elapsed=it.reading.elapsed + passed)
-
-
-def kept(it: House) -> list[Path]:
-    return sorted(path for path in (it.path / "replay").glob("??/*"))
-
-
-def files(it: House) -> list[str]:
-    """The nonces that are kept; nothing else lies beside them."""
-    assert all(len(path.name) == 64 for path in kept(it))
-    return [path.name for path in kept(it)]
 
 
 def test_a_plan_for_once_starts_once(here: House) -> None:
@@ -198,10 +168,6 @@ def snapshot(it: House, room: str) -> Callable[[], None]:
     return restore
 
 
-def plan_no(it: House, number: int, use: Use = Use.ONCE) -> VerifiedPlan:
-    return it.plan(use=use, nonce=f"{number:032x}")
-
-
 def test_nonces_that_were_put_back_are_older_than_the_log(here: House) -> None:
     with plan_no(here, 1) as one, plan_no(here, 2) as two, plan_no(here, 3) as three:
         run(here, one)
@@ -265,12 +231,6 @@ def test_nonces_that_were_removed_are_older_than_the_log(here: House) -> None:
         refused(here, two, ReasonCode.STATE_MISMATCH)
         (here.path / "audit").rename(here.path / "audit.bad")
         run(here, two)
-
-
-def removed(it: House, plan: VerifiedPlan) -> None:
-    """A nonce is no longer kept; it is not the last start's, which step 3 finds."""
-    (path,) = (path for path in kept(it) if path.name == nonce_of(plan.plan).hex)
-    path.unlink()
 
 
 def test_refusals_and_ends_do_not_hide_the_last_start(here: House) -> None:

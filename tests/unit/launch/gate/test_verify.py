@@ -2,13 +2,12 @@
 
 import copy
 import fcntl
-import gc
 import json
 import os
 import pickle
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.syscall_tier import SystemCalls
+from tests.unit.launch.gate.rows import Row, check, descriptors, refusal
 from tests.unit.launch.taken_out import take_out
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import BUILDER, NOW, PLANNER, STRANGER, World, drop, put
@@ -39,26 +39,6 @@ from tests.unit.provenance.world import BUILDER, NOW, PLANNER, STRANGER, World, 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return worlds.new_world(tmp_path)
-
-
-def descriptors() -> set[str]:
-    return {entry.name for entry in Path("/proc/self/fd").iterdir()}
-
-
-def check(it: World, directory: Path) -> VerifiedPlan:
-    return it.verified(directory)
-
-
-def refusal(it: World, directory: Path) -> RefusedError:
-    gc.disable()  # what other tests left behind is not to be closed just now, nor what this refusal might leave
-    try:
-        before = descriptors()
-        with pytest.raises(RefusedError) as caught:
-            check(it, directory)
-        assert descriptors() == before, "a refusal leaves nothing open"
-    finally:
-        gc.enable()
-    return caught.value
 
 
 def test_evidence(world: World, tmp_path: Path) -> None:
@@ -137,16 +117,6 @@ def test_it_is_sealed(world: World, tmp_path: Path) -> None:
         values = [getattr(found, name) for name in names]
         with pytest.raises(TypeError, match="verified"):
             VerifiedPlan(*values, object())  # type: ignore[call-arg]
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is changed, with everything around it made consistent again; which step has to notice; by which reason."""
-
-    step: int
-    code: ReasonCode
-    change: Callable[[World], object]
-    name: str
 
 
 def on_hardware(**fields: Any) -> Callable[[World], None]:

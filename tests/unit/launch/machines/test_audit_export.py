@@ -20,7 +20,7 @@ from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope
-from tests.unit.launch.machines.test_receipt import OBSERVED, RECEIPT
+from tests.unit.launch.machines.receipts import OBSERVED, RECEIPT
 from tests.unit.provenance.world import NOW
 
 KEY = PrivateKey.generate()

@@ -29,9 +29,10 @@ from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.private_dirs import Directory
+from tests.patience import until
+from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import LOG_KEY, House, Unanchored, house, nowhere, run_foreground
-from tests.unit.launch.runtime.test_vm_process import gone, wait_until
 from tests.unit.provenance.world import NOW
 
 CREATED, STARTING, RUNNING, PAUSED, STOPPING, ENDED = MachineState
@@ -180,7 +181,7 @@ def killed(here: House, step: Step, moment: Moment, started: Path, way: Way) -> 
     cleanup.clean_up(machines, here.ledger(), here.host().clock)
     assert cleanup.scan_machines(machines).is_tidy
     if started.exists():
-        wait_until(lambda: gone(int(started.read_text())))
+        until(lambda: gone(int(started.read_text())))
     return registry.list_entries(machines)
 
 

@@ -18,8 +18,8 @@ from mvmnix.launch.machines.status import MachineState
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.process import HypervisorProcess
+from tests.support.processes import gone
 from tests.unit.launch.house import House, house
-from tests.unit.launch.runtime.test_vm_process import gone
 
 CREATED, STARTING, RUNNING, PAUSED, STOPPING, ENDED = MachineState
 

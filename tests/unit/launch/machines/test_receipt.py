@@ -1,7 +1,6 @@
 """A receipt is written and read back whole, and says of each field who says so."""
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,36 +12,18 @@ from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.machines import receipt
 from mvmnix.launch.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.receipt import Corruption, HostFile, Observed, Receipt, Reported
+from mvmnix.launch.machines.receipt import Corruption, Receipt, Reported
 from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.launch.plan.share import Access, ShareKind
 from mvmnix.launch.shares.shared import ShareRecord
 from mvmnix.launch.vmm.boot_watchdog import StallReason
-from mvmnix.launch.vmm.confinement import IsolationLayer
-from mvmnix.launch.vmm.port import Acceleration, Usage
+from mvmnix.launch.vmm.port import Acceleration
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.isolation import Boundary
-from tests.unit.provenance.world import NOW, drop, put
+from tests.unit.launch.machines.receipts import OBSERVED, RECEIPT
+from tests.unit.provenance.world import drop, put
 
-OBSERVED = Observed(
-    machine="0123456789ab",
-    started=NOW,
-    ready=NOW + timedelta(seconds=2),
-    ended=NOW + timedelta(seconds=9),
-    accelerator=Acceleration.TCG,
-    hypervisor=HostFile("/usr/bin/qemu-system-x86_64", Digest.of(b"qemu")),
-    firmware=(HostFile("/usr/share/qemu/qboot.rom", Digest.of(b"qboot")),),
-    additions=(Addition(BackendParameter.TSC_EARLY_KHZ, 2_399_998), Addition(BackendParameter.TSC, "reliable")),
-    reason=EndReason.GUEST_EXIT,
-    corruption=None,
-    start_record=17,
-    usage=Usage(1203, 45, 215_000),
-    console_bytes=29_111,
-    confinement=(IsolationLayer.NAMESPACES, IsolationLayer.SECCOMP),
-)
 SHARES = (
     ShareRecord("/out", Access.READ_WRITE, ShareKind.VIRTIOFS, "/usr/libexec/virtiofsd", Digest.of(b"virtiofsd")),
     ShareRecord(
@@ -51,14 +32,6 @@ SHARES = (
 )
 DIAGNOSES = tuple(
     Diagnosis(diagnosis_file(number), verdict, Digest.of(b"")) for number, verdict in enumerate(StallReason, 1)
-)
-RECEIPT = Receipt(
-    subjects=(Subject("kernel", Digest.of(b"kernel")),),
-    plan=Digest.of(b"plan"),
-    provenance=Digest.of(b"provenance"),
-    policy=Digest.of(b"policy"),
-    observed=OBSERVED,
-    reported=Reported(ExitStatus(End.EXITED, Step.NONE, 3)),
 )
 
 

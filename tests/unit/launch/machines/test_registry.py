@@ -25,10 +25,10 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest
 from mvmnix.process import run
-from tests.patience import EVENT_PATIENCE, SHORT
+from tests.patience import EVENT_PATIENCE, SHORT, until
+from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, end_machines, house
-from tests.unit.launch.runtime.test_vm_process import gone, wait_until
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_a_detached_machine_runs_its_command_and_ends(here: House) -> None:
     machines = here.directory("machines")
     entry = detached(here, "complain", "no", name="web")
     assert entry.supervisor != os.getpid()
-    wait_until(lambda: registry.find_machine(machines, "web").state == "ended")
+    until(lambda: registry.find_machine(machines, "web").state == "ended")
     status = registry.find_machine(machines, "web").status
     assert (status.reason, status.exit_code) == (EndReason.GUEST_EXIT, 3)
     assert list(read_output(machines, "web")) == [Piece(Output.STDERR, b"no")]
@@ -98,7 +98,7 @@ def test_a_supervisor_that_does_not_listen_is_killed(here: House) -> None:
     os.kill(entry.supervisor, signal.SIGSTOP)
     stopped = registry.stop(machines, entry.status.machine, patience=SHORT)
     assert stopped.state == "dead"
-    wait_until(lambda: gone(hypervisor))
+    until(lambda: gone(hypervisor))
 
 
 def test_a_machine_whose_supervisor_was_killed_is_dead_and_tidied(here: House) -> None:
@@ -108,7 +108,7 @@ def test_a_machine_whose_supervisor_was_killed_is_dead_and_tidied(here: House) -
     hypervisor = hypervisor_of(entry)
     assert cleanup.clean_up(machines, here.ledger(), host.clock) == ()
     os.kill(entry.supervisor, signal.SIGKILL)
-    wait_until(lambda: gone(hypervisor) and registry.find_machine(machines, "web").state == "dead")
+    until(lambda: gone(hypervisor) and registry.find_machine(machines, "web").state == "dead")
     (dead,) = cleanup.clean_up(machines, here.ledger(), host.clock)
     assert dead.machine == entry.status.machine
     assert cleanup.clean_up(machines, here.ledger(), host.clock) == ()
@@ -126,7 +126,7 @@ def test_the_record_of_a_lost_machines_end_is_of_the_plan_that_was_started(here:
     entry = detached(here, "sleep", "60")
     assert entry.supervisor is not None
     os.kill(entry.supervisor, signal.SIGKILL)
-    wait_until(lambda: registry.find_machine(machines, entry.status.machine).state == "dead")
+    until(lambda: registry.find_machine(machines, entry.status.machine).state == "dead")
     status = registry.find_machine(machines, entry.status.machine).status
     forged = replace(status, plan=Digest("0" * 64), policy=Digest("1" * 64))
     with machines.existing(forged.machine) as directory:
@@ -163,7 +163,7 @@ def test_a_machine_whose_caller_is_gone_is_stopped(here: House, monkeypatch: pyt
     machines = here.directory("machines")
     with here.plan("sleep", "60") as plan:
         assert detach(plan, lambda: here.host(Scenario.SLOW)) is None
-    wait_until(lambda: [entry.state for entry in registry.list_entries(machines)] == ["ended"])
+    until(lambda: [entry.state for entry in registry.list_entries(machines)] == ["ended"])
     assert registry.list_entries(machines)[0].status.reason is EndReason.STOPPED
 
 

@@ -25,9 +25,9 @@ from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.launch.vmm.boot_watchdog import BootBudget
 from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.model import Posture, Verb
-from tests.patience import EVENT_PATIENCE, scaled
+from tests.patience import EVENT_PATIENCE, scaled, until
+from tests.support.processes import gone
 from tests.unit.launch.house import House, end_machines, house
-from tests.unit.launch.runtime.test_vm_process import gone, wait_until
 
 EXEC: dict[str, Any] = {"verbs": frozenset({Verb.EXEC})}
 
@@ -116,9 +116,9 @@ def test_a_killed_supervisor_takes_a_paused_machine_along(here: House) -> None:
     supervisor = entry.supervisor or 0
     (hypervisor,) = map(int, Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split())
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: gone(hypervisor))
+    until(lambda: gone(hypervisor))
     machines = here.directory("machines")
-    wait_until(lambda: registry.find_machine(machines, "web").state == "dead")
+    until(lambda: registry.find_machine(machines, "web").state == "dead")
     cleanup.clean_up(machines, here.ledger(), here.host().clock)
     assert ended(here) == (MachineState.ENDED, EndReason.SUPERVISOR_DIED)
 
@@ -141,7 +141,7 @@ def test_nothing_that_waits_for_signs_of_life_ends_it(here: House, monkeypatch: 
     running(here, limits=PlanLimits(idle_seconds=idle))
     become(here, Pause())
     flag.touch()
-    wait_until(lambda: _age(here) > 1.5 * idle)
+    until(lambda: _age(here) > 1.5 * idle)
     assert become(here, Resume()) == MachineState.RUNNING
 
 
@@ -171,7 +171,7 @@ def test_one_question_on_a_connection(here: House) -> None:
             seqpacket.send(connection, encode(asked))
         with suppress(ConnectionResetError):  # it hung up before it read the second one
             assert b"failure" in seqpacket.receive(connection)[0]
-    wait_until(lambda: registry.find_machine(here.directory("machines"), "web").state == MachineState.PAUSED)
+    until(lambda: registry.find_machine(here.directory("machines"), "web").state == MachineState.PAUSED)
     assert kinds(here) == [RecordKind.START, RecordKind.PAUSE]
 
 

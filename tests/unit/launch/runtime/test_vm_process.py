@@ -18,6 +18,7 @@ from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import User, Verb, Workload
 from mvmnix.process import ProcessError, run, spawn
 from tests.patience import EVENT_PATIENCE, until
+from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail, NullSandbox
 
@@ -57,18 +58,6 @@ def output(guest: Guest, *argv: str) -> bytes:
     status = guest.channel.exec(request, stdout=said.extend, stderr=said.extend, idle=IDLE)
     assert status.exit_code == 0
     return bytes(said)
-
-
-def gone(pid: int) -> bool:
-    """Whether a process ended; one that nobody reaped yet counts as ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    until(condition)
 
 
 def test_a_guest_boots_runs_and_ends(tmp_path: Path) -> None:
@@ -138,13 +127,13 @@ def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
     supervisor = spawn([sys.executable, "-c", program], env={"PYTHONPATH": str(root)})
     pidfile = tmp_path / "pid"
     try:
-        wait_until(lambda: pidfile.exists() and pidfile.read_text().endswith("."))
+        until(lambda: pidfile.exists() and pidfile.read_text().endswith("."))
         pid = int(pidfile.read_text()[:-1])
         assert not gone(pid)
     finally:
         supervisor.send_signal(signal.SIGKILL)
         supervisor.wait()
-    wait_until(lambda: gone(pid))
+    until(lambda: gone(pid))
 
 
 @pytest.mark.parametrize(

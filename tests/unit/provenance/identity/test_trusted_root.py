@@ -32,7 +32,7 @@ from tests.unit.provenance.forgeries import (
     identity,
     put,
 )
-from tests.unit.provenance.test_bundle_versions import check, refused
+from tests.unit.provenance.versions import check, refused
 
 LISTS = ("tlogs", "certificateAuthorities", "ctlogs", "timestampAuthorities")
 

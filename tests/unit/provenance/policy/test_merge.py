@@ -20,7 +20,7 @@ from mvmnix.provenance.policy.rules import BuilderRule, Freshness, Thresholds, V
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM
 from mvmnix.provenance.trust_toml import duration, show_duration
 from mvmnix.strict import show_time
-from tests.unit.provenance.policy.test_policy import IMAGE, NOW, by
+from tests.unit.provenance.policy.claims import IMAGE, NOW, by
 
 BUILDER, PLANNER, VERIFIER = (PrivateKey.generate().public for _ in range(3))
 DEFAULT = default_policy({Role.BUILDER: BUILDER, Role.PLANNER: PLANNER, Role.VERIFIER: VERIFIER}, now=NOW).decode()

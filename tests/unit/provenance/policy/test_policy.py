@@ -12,7 +12,6 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.isolation import Isolation
@@ -21,42 +20,19 @@ from mvmnix.provenance.policy.default import default_policy
 from mvmnix.provenance.policy.policy import digest_of
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, Thresholds
 from mvmnix.provenance.policy.trust_text import effective
-from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, LockAccount, Provenance, RootTree, Versions
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree
+from tests.unit.provenance.policy.claims import COMMITTED, IMAGE, NOW, by
 
 KEYS = {role: PrivateKey.generate(kind).public for role, kind in zip(Role, (*Algorithm, *Algorithm), strict=True)}
-NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 OTHER = PrivateKey.generate().public
 DEFAULT = default_policy(KEYS, now=NOW)
 ONE, TWO = (f"cache.{name}-1:{base64.b64encode(fill * 32).decode()}" for name, fill in (("one", b"\0"), ("two", b"\1")))
 PAIR = 'pairs = [["github:a/*", "github:b/*"]]\n[launch]'
 IFD = "[evaluation]\nimport-from-derivation = true\n[launch]"
-COMMITTED = RootTree(f"git+https://host/repository?rev={'1' * 40}", Digest.of(b""), "1" * 40)
-IMAGE = Digest.of(b"the builder image's manifest")
 LOCAL = RootTree("path:hello", Digest.of(b""), None)
 
 
 HEAD = b"version = 1\nserial = 1\nexpires = 2036-01-01T00:00:00Z\n"
-
-
-def by(builder_id: str) -> Provenance:
-    """A provenance that names this builder, and for a builder VM its image."""
-    files = () if builder_id == HOST_NIX else (Subject("kernel", Digest.of(b"k")), Subject("manifest.json", IMAGE))
-    return Provenance(
-        root=COMMITTED,
-        directory="",
-        attribute="default",
-        lock=None,
-        nodes=LockAccount((), (), ()),
-        sources=(),
-        builder_id=builder_id,
-        builder_image=files,
-        versions=Versions("0.1.0", "2.26.3"),
-        limits=None,
-        invocation="1",
-        started=NOW,
-        finished=NOW,
-        derivation=None,
-    )
 
 
 def text(old: str = "", new: str = "") -> bytes:

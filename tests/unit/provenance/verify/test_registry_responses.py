@@ -19,7 +19,7 @@ from tests.private_sigstore.keys import encode
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import ARTIFACT, DIGEST, V1, Json
 from tests.unit.provenance.forgeries import ISSUER, KEY, NOW, OURS, SUBJECT, edited, flip, identity, put
-from tests.unit.provenance.test_bundle_versions import of_version, proofless
+from tests.unit.provenance.versions import of_version, proofless
 
 NPM_PUBLISH = "https://npm.example/attestation/specs/publish/v0.1"
 WHEEL, SDIST = "app_tool-1.0-py3-none-any.whl", "app_tool-1.0.tar.gz"

@@ -13,7 +13,7 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
 from tests.unit.provenance import world as worlds
-from tests.unit.provenance.verify.test_verify import check
+from tests.unit.provenance.verify.steps import check
 from tests.unit.provenance.world import PLANNER, STRANGER, World, put
 
 

@@ -9,23 +9,18 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.merge import PolicyInputs
-from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance
 from mvmnix.provenance.verify import checks, verify
 from mvmnix.provenance.verify.verify import Verified, verify_alone, verify_parts, verify_provenance
 from tests.fakes import DERIVATION
 from tests.unit.provenance import world as worlds
-from tests.unit.provenance.verify.test_verify import Row, step_0_nothing, take_out
+from tests.unit.provenance.verify.rebuilds import BUILT, SECOND, THIRD, agreed, rebuilt, saying
+from tests.unit.provenance.verify.steps import Row, step_0_nothing, take_out
 from tests.unit.provenance.world import BUILDER, KERNEL, NOW, SEED, STRANGER, TOOL, World
-
-SECOND, THIRD = PrivateKey.generate(), PrivateKey.generate()
-BUILT = NOW - timedelta(minutes=7)
-AGAIN: dict[str, Any] = {"invocation": "urn:uuid:2", "started": BUILT + timedelta(minutes=1), "finished": NOW}
 
 
 @pytest.fixture
@@ -41,11 +36,6 @@ def check(it: World, rebuilds: tuple[bytes, ...] = ()) -> Verified[Provenance]:
         image=it.image,
         now=it.now,
     )
-
-
-def saying(text: str) -> TrustPolicy:
-    """The policy with another table in it."""
-    return trust_text.effective(None, worlds.trust().replace(b"[launch]", f"{text}\n[launch]".encode()))
 
 
 def says(text: str) -> Callable[[World], object]:
@@ -214,24 +204,6 @@ def test_old_parts_make_a_new_image_stale(world: World) -> None:
 
 
 # Agreeing builds
-
-
-def agreed(wanted: int, *keys: PrivateKey) -> TrustPolicy:
-    """A policy that trusts these builders besides the first, and asks for so many."""
-    more = "".join(
-        f'[[signers]]\nname = "b{n}"\nroles = ["builder"]\nkey = """\n{key.public.pem}"""\n'
-        f'[[builders]]\nid = "urn:mvmnix:builder:microvm:1"\nsigner = "b{n}"\nlevel = 1\n'
-        for n, key in enumerate(keys)
-    )
-    return saying(f"[thresholds]\nrebuilds = {wanted}\n{more}")
-
-
-def rebuilt(it: World, key: PrivateKey, *changes: worlds.Change, **fields: Any) -> bytes:
-    """What another builder says of the same files; the first provenance stays."""
-    first = it.provenance_bundle
-    it.sign_provenance(*changes, key=key, **AGAIN | fields)
-    second, it.provenance_bundle = it.provenance_bundle, first
-    return second
 
 
 def test_builders_that_agree(world: World) -> None:

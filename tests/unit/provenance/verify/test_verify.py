@@ -5,7 +5,7 @@ import copy
 import pickle
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import predicate
-from mvmnix.provenance.slsa.provenance import HOST_NIX, LockAccount, LockedInput, Provenance, RootTree, UntouchedNode
+from mvmnix.provenance.slsa.provenance import HOST_NIX, LockAccount, LockedInput, RootTree, UntouchedNode
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
-from mvmnix.provenance.verify.verify import Verified, verify_provenance
+from mvmnix.provenance.verify.verify import Verified
 from tests.unit.provenance import world as worlds
+from tests.unit.provenance.verify.steps import Row, check, take_out
 from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, NOW, PLANNER, STRANGER, TOOLS, World, drop, put
 
 LOCAL = RootTree("path:hello", Digest.of(b"root tree"), None)
@@ -33,16 +34,6 @@ LOCAL = RootTree("path:hello", Digest.of(b"root tree"), None)
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return worlds.new_world(tmp_path)
-
-
-def check(it: World, *, artifacts: tuple[Artifact, ...] | None = None) -> Verified[Provenance]:
-    return verify_provenance(
-        it.evidence,
-        policy=it.policy,
-        artifacts=it.image.artifacts if artifacts is None else artifacts,
-        image=it.image,
-        now=it.now,
-    )
 
 
 def test_evidence(world: World) -> None:
@@ -62,16 +53,6 @@ def test_a_flake_without_a_lock(world: World) -> None:
 def test_a_local_copy_says_so(world: World) -> None:
     world.sign_provenance(root=LOCAL)
     assert check(world).claim.root.commit is None
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is changed, with everything around it made consistent again; which step has to notice; by which reason."""
-
-    step: int
-    code: ReasonCode
-    change: Callable[[World], object]
-    name: str
 
 
 def provenance(**fields: Any) -> Callable[[World], object]:
@@ -445,21 +426,6 @@ def test_refused_by_exactly_one_step(world: World, row: Row) -> None:
     with pytest.raises(RefusedError) as caught:
         check(world)
     assert set(caught.value.codes) == {row.code}
-
-
-def step_0_nothing(*_: object) -> Iterator[Any]:
-    return iter(())
-
-
-def take_out(step: int, patch: pytest.MonkeyPatch) -> None:
-    """Take the numbered step out of the verifier. Steps that make the next noun are replaced by ones that trust."""
-    for module in (authenticator, verify):
-        kept = tuple(it for it in module.STEPS if not it.__name__.startswith(f"step_{step}_"))
-        if len(kept) < len(module.STEPS):
-            patch.setattr(module, "STEPS", kept)
-            return
-    assert step == 7
-    patch.setattr(verify, "step_7_predicate_type", step_0_nothing)
 
 
 #: Step 2 finds the key for step 3, steps 6 and 8 make what the others look at: nothing passes without them.

@@ -1,0 +1,102 @@
+"""A builder VM that has built mvm's parts, and a builder's site around it."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, override
+
+import pytest
+
+from mvmnix import lock, nar
+from mvmnix.builder.flakes.flake_source import source_of
+from mvmnix.builder.session.parts import PartsBuild, PartsRecord
+from mvmnix.builder.session.session import BuildRequest
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.model import Digest, StorePath
+from mvmnix.private_dirs import Directory
+from mvmnix.store import Store
+from tests.descriptors import until_the_end
+from tests.fakes import AtOnce, FakeBuilder, Market, Program, Progress, nar_of, shown, source
+
+TOOL = source("tool.deb", b"tool")
+#: By name: derivation, output, and what it holds.
+PARTS = {
+    name: (StorePath(letter * 32, f"{name}.drv"), StorePath(letter * 32, name), nar_of(name.encode()))
+    for name, letter in (("agent", "a"), ("initrd", "b"), ("vmlinux", "c"))
+}
+WANTED = tuple(str(PARTS[name][0]) for name in ("agent", "initrd"))
+PATHS = [PARTS[name][1] for name in ("agent", "initrd")]
+
+
+def told(**changes: Any) -> bytes:
+    """What the evaluation prints."""
+    known = {name: {"derivation": str(drv), "output": str(out)} for name, (drv, out, _) in PARTS.items()}
+    return json.dumps(known | changes).encode()
+
+
+@dataclass
+class PartsVm(FakeBuilder):
+    """A builder VM that knows mvm's parts too."""
+
+    @override
+    def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
+        programs: dict[str, tuple[str, Program]] = {
+            "eval": ("eval", lambda _: told()),
+            "path-info": ("path-info", self._describe),
+            "--dump": ("dump", lambda argv: next(it[2] for it in PARTS.values() if str(it[1]) == argv[-1])),
+        }
+        name = next((word for word in programs if word in argv), "")
+        if not name:
+            return super()._program(argv)
+        known, program = programs[name]
+        return known, (lambda _: self.answers[known]) if known in self.answers else program
+
+    @staticmethod
+    def _describe(argv: Sequence[str]) -> bytes:
+        paths = [word for word in argv if word.startswith("/nix/store/")]
+        return json.dumps({path: {"narSize": 1, "references": []} for path in paths}).encode()
+
+
+@dataclass
+class Site:
+    """Where parts are built."""
+
+    path: Path
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.store = Store(until_the_end(Directory.create(str(self.path / "sources"))))
+        flake = source_of(nar.Dir({b"flake.nix": nar.File.of(b"{}")}), uri="path:mvmnix", commit=None, directory="")
+        self.request = BuildRequest(flake, lock.parse(None), "parts")
+        self.vm = PartsVm(flake.store_path, {}, (TOOL,), answers={"show": self.graph()})
+        self.market = Market(self.store, {TOOL.digest: b"tool"})
+
+    def answer(self, **answers: bytes) -> None:
+        self.vm.answers = {**self.vm.answers, **answers}
+
+    @staticmethod
+    def graph() -> bytes:
+        """Both parts are made of the tool."""
+        all_ = json.loads(shown(TOOL))
+        guest = all_.pop(next(name for name in all_ if "guest" in name))
+        for name in ("agent", "initrd"):
+            all_[str(PARTS[name][0])] = guest | {"outputs": {"out": {"path": str(PARTS[name][1])}}}
+        return json.dumps(all_).encode()
+
+    def build(self, wanted: Collection[str] = WANTED) -> PartsRecord:
+        work = PartsBuild(
+            self.request, store=self.store, fetchers=self.market, workers=AtOnce(), progress=self.progress
+        )
+        self.vm.connect = work.connection
+        return work.run(self.vm, wanted=wanted, jobs=2)
+
+    def refusal(self) -> RefusedError:
+        with pytest.raises(RefusedError) as refused:
+            self.build()
+        assert refused.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
+        assert refused.value.reasons[0].hint
+        kept = {path.name for path in (self.path / "sources").iterdir()}
+        assert not kept & {Digest.of(archive).hex for _, _, archive in PARTS.values()}
+        assert not [name for name in kept if name.endswith(".tmp")]
+        return refused.value
