@@ -12,9 +12,10 @@ PYTEST := $(CLEAN) $(BIN)/python -m pytest
 # Where these tests are, for to collect all others takes half a minute (tests/unit/test_suites.py).
 INTEGRATION := tests/integration tests/hostile tests/unit/test_verity.py tests/unit/builder/oci/test_image.py
 
-# Where tests are that `make test` takes less of (tests/sample.py, the marker `soak`).
+# Where tests are that `make test` takes less of (tests/sample.py, the marker `in_turn`).
 SOAK := tests/vm/test_soak.py tests/vm/test_two_users.py tests/vm/test_reproducibility.py tests/vm/test_killed.py \
-  tests/vm/test_ends.py tests/vm/test_lock.py tests/hostile/test_flakes.py
+  tests/vm/test_ends.py tests/vm/test_lock.py tests/vm/test_care.py tests/vm/test_parts.py tests/vm/test_run.py \
+  tests/vm/test_wheel.py tests/hostile/test_flakes.py
 
 # Unit tests that start commands, fake machines or git.
 STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \

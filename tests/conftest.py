@@ -91,15 +91,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For root, mark `root` what tests/as_root.txt lists; leave out what root alone runs, and `make soak` alone."""
+    """For root, mark `root` what tests/as_root.txt lists; leave out what root alone runs, and whose turn it isn't."""
     if os.geteuid() == 0:
         for item in items:
             if is_listed(item.path):
                 item.add_marker("root")
-    left_out = {*(("root",) if os.geteuid() else ()), *(() if sample.takes_everything() else ("soak",))}
-    deselected = [item for item in items if any(map(item.get_closest_marker, left_out))]
+    in_turn = [item for item in items if item.get_closest_marker("in_turn")]
+    deselected = {*in_turn}.difference(sample.sample(in_turn, 2))
+    if os.geteuid():
+        deselected |= {item for item in items if item.get_closest_marker("root")}
     if deselected:
-        config.hook.pytest_deselected(items=deselected)
+        config.hook.pytest_deselected(items=[*deselected])
         items[:] = [item for item in items if item not in deselected]
 
 

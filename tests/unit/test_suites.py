@@ -42,6 +42,6 @@ def test_soak_looks_wherever_less_is_taken() -> None:
     less = {
         path
         for path in files
-        if re.search(r"MVMNIX_SOAK_|mark\.soak|[ (]sample\(|takes_everything\(", path.read_text())
+        if re.search(r"MVMNIX_SOAK_|mark\.in_turn|[ (]sample\(|takes_everything\(", path.read_text())
     }
     assert {str(path.relative_to(ROOT)) for path in less} == set(str(listed).replace("\\", "").split())

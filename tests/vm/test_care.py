@@ -40,6 +40,7 @@ def unfinished(*rooms: Path) -> list[Path]:
     return [path for room in rooms for path in room.rglob("*.tmp") if path.is_file()]
 
 
+@pytest.mark.in_turn
 def test_ctrl_c_leaves_nothing_running_and_nothing_unfinished(place: Place) -> None:
     """As a terminal does it, to the whole group of processes; while a part of mvm's own comes out of the builder VM."""
     world, before = place.world, states(place.world).keys()

@@ -20,7 +20,7 @@ def test_an_edit_of_one_file_rebuilds_what_depends_on_it(place: Place, tmp_path:
     flake.write_text(flake.read_text().replace("Hello from", "Greetings from"))
     commit(place.tree)
     _, second = place.build("./examples/hello")
-    assert place.built() == ["rootfs"]
+    assert place.built() == ["guest-hello", "rootfs"]
     assert second.root.commit != first.root.commit
     assert second.kept
     assert second.kept == first.kept
@@ -34,6 +34,7 @@ def test_an_edit_of_one_file_rebuilds_what_depends_on_it(place: Place, tmp_path:
     assert b"[parts-mismatch]" in refused.stderr
 
 
+@pytest.mark.in_turn
 def test_what_was_poisoned_is_not_used_and_the_bits_are_the_same(place: Place) -> None:
     """An archive that was changed in place, and a page that names another one, whose hash is right."""
     poison = nar_of(b"not what mvm made")

@@ -80,12 +80,11 @@ QUESTIONS = {
 
 
 @pytest.fixture(scope="module")
-def twice(world: World, more: Path, workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Twice:
+def twice(world: World, more: Path, workbench: Workbench) -> Twice:
     """In the VM that takes kept parts, and in one that takes none and differs in all that a rebuild varies."""
     claim = claim_of((world.hello / "provenance.sigstore.json").read_bytes())
-    home = world.copy(tmp_path_factory.mktemp("twice") / "home")
     made = Twice(dict.fromkeys(QUESTIONS, ()))
-    with Workbench(home, vary=lambda plan: varied(plan, claim), takes_parts=False) as other:
+    with Workbench(workbench.world, vary=lambda plan: varied(plan, claim), takes_parts=False) as other:
         for bench in (workbench, other):
             made.images.append({name: bench.build(f"{more}{where}").image for name, where in REFERENCES.items()})
             for question, script in QUESTIONS.items():
@@ -153,7 +152,7 @@ def second_claim(world: World, said: dict[str, Any]) -> Provenance:
     return claim_of((world.home.state / "rebuilds" / image / bundle).read_bytes())
 
 
-@pytest.mark.soak
+@pytest.mark.in_turn
 def test_the_builder_image_builds_itself(copied: World) -> None:
     """The host's Nix made the first one, and the builder VM makes the same bits."""
     said = rebuilt(copied, "builder", "reproduce")

@@ -205,6 +205,7 @@ def test_a_flipped_data_block_stops_the_guest_and_is_named(copied: World) -> Non
     assert (named["count"], named["first"][0]) == (len(bad), min(bad))
 
 
+@pytest.mark.in_turn
 def test_python_with_numpy(world: World) -> None:
     done = world.home.mvm("run", "./examples/python", cwd=world.tree)
     assert done.returncode == 0, done.stderr.decode()

@@ -21,6 +21,7 @@ def builder_of(image: Path) -> Sequence[Subject]:
     return predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle).payload)).builder_image
 
 
+@pytest.mark.in_turn
 def test_from_a_wheel_to_a_guest(copied: World, tmp_path: Path) -> None:
     """By a user who has no checkout and no image; only the sources and mvm's own parts are kept from before."""
     for entry in (copied.home.state / "builds").iterdir():
