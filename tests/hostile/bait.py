@@ -1,17 +1,30 @@
 """What a way out of a sandbox would find, and what was said of each way."""
 
 import ctypes
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from tests.hostile import ways_out
+from tests.patience import until
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _ADD_KEY, _KEYCTL, _SESSION, _REVOKE = 248, 250, -3, 3
+
+
+def binds(server: socket.socket, address: Any) -> bool:
+    """Whether a socket has an address now, which another run of these tests may have."""
+    try:
+        server.bind(address)
+    except OSError as error:
+        assert error.errno == errno.EADDRINUSE, error
+        return False
+    return True
 
 
 @pytest.fixture
@@ -27,7 +40,7 @@ def bait() -> Iterator[None]:
         ):
             server = stack.enter_context(socket.socket(family))
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(address)
+            until(lambda server=server, address=address: binds(server, address))  # type: ignore[misc]
             server.listen()
         os.environ[ways_out.CANARY] = "secret"
         stack.callback(os.environ.pop, ways_out.CANARY)
