@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from functools import cache
 
+import dns.edns
 import dns.message
 import dns.rcode
 import pytest
@@ -14,6 +15,7 @@ from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.synthetic import SyntheticAddresses
 from mvmnix.launch.plan import Network
 from mvmnix.launch.plan.network import parse_rules
+from tests.unit.launch.network.name_rows import ALLOW, DENY, NO_DATA, QUESTIONS, Question, ask
 
 
 @cache
@@ -27,9 +29,11 @@ class Asking:
 
     now: float = 0.0
     told: list[NetworkEvent] = field(default_factory=list)
+    allow: tuple[str, ...] = ("https://*.example.com",)
+    deny: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        rules = Rules(Network(parse_rules(["https://*.example.com"], [])))
+        rules = Rules(Network(parse_rules(self.allow, self.deny)))
         self._server = NameServer(rules, SyntheticAddresses(SYNTHETIC), self, lambda: self.now)
 
     def tell(self, event: NetworkEvent) -> None:
@@ -37,8 +41,12 @@ class Asking:
 
     def ask(self, name: str) -> dns.rcode.Rcode | None:
         """None where nothing is answered."""
-        answer = self._server.answer(_query(name))
-        return dns.message.from_wire(answer).rcode() if answer else None
+        answer = self.answer(_query(name))
+        return answer.rcode() if answer else None
+
+    def answer(self, query: bytes) -> dns.message.Message | None:
+        data = self._server.answer(query)
+        return dns.message.from_wire(data) if data else None
 
 
 def test_more_questions_than_there_may_be_get_no_answer() -> None:
@@ -67,3 +75,27 @@ def test_each_name_is_told_once_and_very_many_without_their_names(monkeypatch: p
         assert asking.ask(f"{number}.example.com") == dns.rcode.NOERROR
     assert [it.name for it in asking.told] == [*(f"{number}.example.com" for number in range(9)), ""]
     assert [(it.kind, it.rule) for it in asking.told] == [(NetworkEventKind.NAME, "allow-1")] * 10
+
+
+@pytest.mark.parametrize("row", QUESTIONS, ids=lambda it: it.tried)
+def test_what_a_guest_may_look_up(row: Question) -> None:
+    asking = Asking(allow=ALLOW, deny=DENY)
+    answer = asking.answer(row.query)
+    assert answer is not None
+    kind = NetworkEventKind.NAME if row.code is None else NetworkEventKind.DENIED
+    assert [(it.kind, it.rule, it.code) for it in asking.told] == [(kind, row.rule, row.code or "")]
+    if row.code is None:
+        assert answer.rcode() == dns.rcode.NOERROR
+        assert str(answer.answer[0][0]).startswith("198.18.")
+    else:
+        assert (answer.rcode(), answer.answer) == (dns.rcode.NXDOMAIN, [])
+        assert [it.code for it in answer.options if isinstance(it, dns.edns.EDEOption)] == [dns.edns.EDECode.BLOCKED]
+
+
+@pytest.mark.parametrize("kind", NO_DATA)
+def test_an_allowed_name_has_nothing_but_one_address(kind: str) -> None:
+    asking = Asking(allow=ALLOW, deny=DENY)
+    answer = asking.answer(ask(kind, f"{kind.lower()}.of.wild.example.com", "wild", kind=NO_DATA[kind]).query)
+    assert answer is not None
+    assert (answer.rcode(), answer.answer, answer.additional) == (dns.rcode.NOERROR, [], [])
+    assert [(it.kind, it.rule) for it in asking.told] == [(NetworkEventKind.NAME, "wild")]
