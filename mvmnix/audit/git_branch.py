@@ -38,15 +38,18 @@ _MAX_REF, _MAX_CONFIG, _MAX_PACKED = 1024, _MIB, 64 * _MIB
 #: $1 the branch, $2 a file of its tree, then the branches that can't be beside it. Prints the last commit, and the
 #: file's bytes; nothing where there is no such branch, and none in its way.
 _READ: Final = r"""
-tip=$(git rev-parse --verify --quiet "$1") || [ $? = 1 ]
-if [ -n "$tip" ]; then
-  printf '%s\n' "$tip"
-  exec git cat-file blob "$tip:$2"
+# by its full name: rev-parse alone would go on to refs/tags/refs/heads/...
+status=0
+git show-ref --verify --quiet "$1" || status=$?
+if [ "$status" = 0 ]; then
+  git rev-parse --verify "$1"
+  exec git cat-file blob "$1:$2"
 fi
+[ "$status" = 1 ]
 beside=$(git for-each-ref --count=1 --format='%(refname)' "$1/")
 shift 2
 for above; do
-  if git rev-parse --verify --quiet "$above" >/dev/null; then beside=$above; fi
+  if git show-ref --verify --quiet "$above"; then beside=$above; fi
 done
 if [ -n "$beside" ]; then
   echo "fatal: $beside is in its way" >&2

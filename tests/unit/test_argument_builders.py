@@ -435,4 +435,4 @@ def test_a_workflows_inputs(some: dict[str, str]) -> None:
     assert argv[:2] == ["verify", "--json"]
     named = {name: inputs[name] for name in ("bundle", "key", "type")}
     assert argv[2:end] == [f"--{name}={value}" for name, value in named.items() if value != LEFT_OUT]
-    assert argv[end + 1 :] == [line.strip() for line in lines]
+    assert argv[end + 1 :] == lines

@@ -24,10 +24,10 @@ _MODULES: Final = (
 #: The same by the names that are used: these, what reaches them by a name in a string, and shutil's own unpackers.
 UNPACKERS: Final = re.compile(
     rf"({_MODULES})(\.\w+)*|importlib\.(import_module|__import__)|shutil\.\w*unpack\w*"
-    r"|codecs\.\w+"
+    r"|codecs\.\w+|pkgutil\.\w+|runpy\.\w+"
 )
 #: Only files with such a word are looked at more closely.
-_WORDS: Final = re.compile(rf"\b({_MODULES}|importlib|shutil|codecs)\b")
+_WORDS: Final = re.compile(rf"\b({_MODULES}|importlib|shutil|codecs|pkgutil|runpy)\b")
 _IMPORTS: Final = re.compile(rf"^[ \t]*(?:import|from)[ \t]+(?:{_MODULES})\b|unpack_archive\(", re.MULTILINE)
 #: The room whose code runs in the sandbox (docs/sandbox.md), of which packets.py is used on both sides.
 WORKER: Final = "mvmnix/builder/fetch/worker/"
@@ -88,6 +88,7 @@ def test_mvm_unpacks_nothing() -> None:
     closer = {where: text for where, text in MODULES.items() if _WORDS.search(text)}
     found = {f"{where}:{function}" for where, text in closer.items() for function in spawns.in_source(text, UNPACKERS)}
     assert found == set(PLACES)
+    assert not [where for where, text in MODULES.items() if "__import__" in text]
 
 
 def test_no_library_in_c_is_loaded_but_for_filters() -> None:
@@ -155,6 +156,8 @@ def test_a_child_that_unpacks_is_bounded(place: str) -> None:
         "from compression import zstd\ndef f(x): zstd.decompress(x)",
         "import codecs\ndef f(x): codecs.decode(x, 'bz2')",
         "from importlib import import_module\ndef f(): import_module('zip' + 'file')",
+        "from pkgutil import resolve_name\ndef f(x): resolve_name('z' + 'lib:decompress')(x)",
+        "import runpy\ndef f(): runpy.run_module('tar' + 'file')",
     ],
 )
 def test_no_way_to_unpack_is_overlooked(text: str) -> None:

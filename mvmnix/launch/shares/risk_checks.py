@@ -209,14 +209,14 @@ class _Place:
 
     def changeable(self, places: Iterable[str]) -> str | None:
         """Find the first place that a writer in it can change, also by changing what lies there, or can make."""
-        makes = cache(self.holds)
+        makes, exists = cache(self.holds), cache(_exists)
         for place in dict.fromkeys(places):
-            if _exists(place):
+            if exists(place):
                 if self.holds(place) or self.is_in(place):
                     return place
                 continue
             above, dangling = place, False
-            while not _exists(above):
+            while not exists(above):
                 dangling = dangling or os.path.islink(above)  # noqa: PTH114 - a text
                 above = os.path.dirname(above)  # noqa: PTH120 - a text
             real = os.path.realpath(place) if dangling else place

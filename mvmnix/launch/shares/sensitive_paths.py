@@ -61,6 +61,10 @@ CODE: Final = frozenset(
         *(".zshenv", ".zprofile", ".zlogin", ".zlogout", ".kshrc", ".mkshrc", ".cshrc", ".tcshrc", ".login"),
         *(".logout", ".config/fish", ".inputrc", ".oh-my-zsh", ".config/starship.toml", ".pam_environment"),
         *(".xprofile", ".xsession", ".xsessionrc", ".xinitrc", ".xserverrc", ".gnomerc", ".selected_editor"),
+        *(".bash_completion", ".local/share/bash-completion", ".config/zsh", ".config/nushell", ".config/xonsh"),
+        *(".xonshrc", ".config/powershell", ".bash_it", ".zinit", ".local/share/zinit", ".antigen", ".zplug", ".zim"),
+        # who may log in
+        *(".rhosts", ".shosts", ".k5login", ".k5users", ".yubico", ".config/Yubico", ".google_authenticator"),
         # started by the session, the desktop or a daemon
         *(".config/systemd", ".local/share/systemd", ".config/environment.d", ".config/autostart"),
         *(".config/autostart-scripts", ".config/plasma-workspace", ".kde/Autostart", ".config/user-dirs.dirs"),
@@ -68,10 +72,15 @@ CODE: Final = frozenset(
         *(".local/share/plasma", ".local/share/kio", ".local/share/nautilus", ".config/mimeapps.list", ".mailcap"),
         *(".config/sway", ".config/i3", ".i3", ".config/hypr", ".config/awesome", ".config/openbox", ".xmonad"),
         *(".config/bspwm", ".config/sxhkd", ".config/waybar", ".forward", ".procmailrc", ".config/containers"),
+        *(".config/polybar", ".config/rofi", ".config/dunst", ".config/xfce4", ".config/lxsession", ".config/pulse"),
+        *(".asoundrc", ".config/mpv", ".fehbg", ".screenlayout"),
         # editors, terminals and debuggers
         *(".vim", ".vimrc", ".gvimrc", ".exrc", ".config/nvim", ".local/share/nvim", ".emacs", ".emacs.d"),
         *(".config/emacs", ".spacemacs", ".doom.d", ".config/doom", ".config/helix", ".config/kak", ".vscode"),
         *(".vscode-server", ".vscode-oss", ".config/Code", ".config/VSCodium", ".idea", ".devcontainer"),
+        *(".config/vim", ".nanorc", ".config/nano", ".config/micro", ".config/zed", ".config/JetBrains"),
+        *(".config/sublime-text", ".tmux", ".config/zellij", ".config/foot", ".config/ghostty", ".config/mc"),
+        *(".config/ranger", ".config/lf", ".config/yazi", ".irssi", ".weechat", ".config/weechat"),
         *(".tmux.conf", ".config/tmux", ".screenrc", ".config/kitty", ".config/alacritty", ".wezterm.lua"),
         *(".config/wezterm", ".gdbinit", ".gdbearlyinit", ".config/gdb", ".lldbinit", ".lesskey", ".lessfilter"),
         # version control, and what reacts to a working directory
@@ -91,6 +100,7 @@ HOME_CODE: Final = frozenset(
         *(".rvm", ".gem", ".asdf", ".local/share/mise", ".sdkman", ".ghcup", ".stack", ".cabal", ".opam", ".julia"),
         *(".sbt", ".ivy2", ".ipython", ".jupyter", ".local/share/jupyter", ".ansible", ".vagrant.d", ".direnv"),
         *(".terraform.d", ".fzf", ".cache/pre-commit", "snap", ".var", ".local/share/pipx", ".local/share/uv"),
+        *("miniconda3", "anaconda3", "miniforge3", "mambaforge", ".conda", "perl5", ".cpan", ".linuxbrew"),
         *(".cache/uv", ".cache/pip", ".cache/pypoetry"),  # files of environments, by hard links, and of the next ones
     }
 )
@@ -153,12 +163,40 @@ MOVED: Final[Mapping[str, str]] = {
     "OPAMROOT": ".opam",
     "IPYTHONDIR": ".ipython",
     "JUPYTER_CONFIG_DIR": ".jupyter",
+    "GEM_HOME": ".gem",
+    "BUN_INSTALL": ".bun",
+    "DENO_DIR": ".deno",
+    "NPM_CONFIG_PREFIX": ".npm-global",
+    "npm_config_prefix": ".npm-global",
+    "COMPOSER_HOME": ".config/composer",
+    "JULIA_DEPOT_PATH": ".julia",
+    "STACK_ROOT": ".stack",
+    "CABAL_DIR": ".cabal",
+    "ANSIBLE_CONFIG": ".ansible.cfg",
+    "ANSIBLE_HOME": ".ansible",
+    "VAGRANT_HOME": ".vagrant.d",
+    "MISE_DATA_DIR": ".local/share/mise",
+    "DIRENV_CONFIG": ".config/direnv",
+    "PRE_COMMIT_HOME": ".cache/pre-commit",
+    "POETRY_CONFIG_DIR": ".config/pypoetry",
+    "UV_TOOL_DIR": ".local/share/uv",
+    "UV_PYTHON_INSTALL_DIR": ".local/share/uv",
+    "MINIKUBE_HOME": ".minikube",
+    "PULUMI_HOME": ".pulumi",
+    "BOTO_CONFIG": ".boto",
+    "HF_HOME": ".cache/huggingface",
+    "WGETRC": ".wgetrc",
+    "SCREENRC": ".screenrc",
+    "PSQLRC": ".psqlrc",
+    "ZSH": ".oh-my-zsh",
 }
 #: Variables with files or directories, with colons in between, of which programs and shells run what lies there.
 CODE_VARIABLES: Final = (
     *("PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LD_AUDIT", "BASH_ENV", "ENV", "PYTHONPATH", "PYTHONSTARTUP"),
     *("PYTHONHOME", "PERL5LIB", "RUBYLIB", "NODE_PATH", "LUA_PATH", "R_PROFILE_USER", "GCONV_PATH", "GIT_EXEC_PATH"),
-    *("GIT_TEMPLATE_DIR", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS"),
+    *("GIT_TEMPLATE_DIR", "XDG_CONFIG_DIRS", "XDG_DATA_DIRS", "CLASSPATH", "R_LIBS", "R_LIBS_USER", "LUA_CPATH"),
+    *("GIO_EXTRA_MODULES", "GTK_PATH", "QT_PLUGIN_PATH", "SHELL", "EDITOR", "VISUAL", "PAGER", "BROWSER"),
+    *("GIT_EDITOR", "GIT_ASKPASS", "GIT_SSH", "SSH_ASKPASS", "SUDO_ASKPASS"),
 )
 #: Components of a path that are followed, those of symbolic links too; the kernel follows 40 links
 #: (path_resolution(7)). Bytes of a script's first line that the kernel reads (execve(2)).

@@ -206,6 +206,23 @@ def test_a_branch_that_is_in_the_way(repository: Path, name: str, *, packed: boo
     assert git(repository, "for-each-ref", "--format=%(refname)") == "refs/heads/a/b"
 
 
+@pytest.mark.parametrize("name", ["tags", "heads", "remotes"])
+def test_what_only_ends_with_its_name_is_not_the_branch(repository: Path, name: str) -> None:
+    """As git looks for a name that isn't there (gitrevisions(7)); whoever pushes tags names them."""
+    assert add(branch_of(repository, "other"), b"theirs")
+    git(repository, "update-ref", f"refs/{name}/refs/heads/a/b", "other")
+    git(repository, "pack-refs", "--all")
+    assert branch_of(repository).read().commit == ""
+    assert add(branch_of(repository), b"x")
+    assert git(repository, "rev-list", "--count", "refs/heads/a/b") == "1"
+
+
+def test_a_branch_whose_commit_is_missing_is_no_new_one(repository: Path) -> None:
+    (repository / "packed-refs").write_text(f"{'1' * 40} refs/heads/a/b\n")
+    with pytest.raises(MvmnixError, match="git can't read a/b"):
+        branch_of(repository).read()
+
+
 def test_branches_side_by_side(repository: Path) -> None:
     for name in ("a/b", "a/bc", "a-b", "ab/a/b"):
         assert add(branch_of(repository, name), name.encode())

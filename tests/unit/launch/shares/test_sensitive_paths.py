@@ -229,6 +229,7 @@ def test_places_of_the_system() -> None:
             refuse_dangers(replace(share, host=f"{share.host}/in/it"), None, ())
 
 
+@pytest.mark.usefixtures("tables_alone")
 @pytest.mark.parametrize("variable", MOVED)
 def test_a_variable_moves_a_place(plain: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """What it names is found, by the word of what lies there by default; so is another path in the same value."""
@@ -245,6 +246,7 @@ def test_a_variable_moves_a_place(plain: Path, monkeypatch: pytest.MonkeyPatch, 
         assert is_refused(moved, WRITTEN, Danger.CODE if place in code else Danger.CREDENTIALS)
 
 
+@pytest.mark.usefixtures("tables_alone")
 @pytest.mark.parametrize("variable", CODE_VARIABLES)
 def test_a_variable_names_code(plain: Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     (plain / "one/in").mkdir(parents=True)
