@@ -39,7 +39,8 @@ _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 #: Fields that frameworks take another method from (the first line), another path, or a second one.
 _OVERRIDES: Final = frozenset(
     {
-        *(b"x-http-method", b"x-http-method-override", b"x-method-override", b"x-forwarded-method"),
+        *(b"x-http-method", b"x-http-method-override", b"x-method-override"),
+        *(b"x-forwarded-method", b"x-original-method"),
         # IIS URL Rewrite, Symfony before 4.1, Zend and Laminas, CakePHP, Yii
         *(b"x-original-url", b"x-rewrite-url", b"x-original-uri", b"x-override-url", b"x-forwarded-uri"),
         # what is cut off the path, or put before it: gunicorn, Werkzeug's ProxyFix, Symfony, Spring
@@ -47,6 +48,7 @@ _OVERRIDES: Final = frozenset(
         b"destination",  # where COPY and MOVE write (RFC 4918, 10.3)
         # another Host: Rack, and what counts on a proxy before it
         *(b"forwarded", b"x-forwarded-host", b"x-original-host", b"x-host", b"x-http-host-override"),
+        b"x-forwarded-server",
     }
 )
 #: What CGI and its like take for one character in a field's name (RFC 3875, 4.1.18), and PHP in a parameter's.

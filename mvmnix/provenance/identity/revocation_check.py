@@ -2,8 +2,9 @@
 
 The holder of a bundle can make others of it that verify as well: in another formatting; with the other of the two
 ECDSA signatures (r, s) and (r, n-s), each of which follows from the other without the key (SEC 1, section 4.1.4); with
-or without log entries and timestamps that are not required, or the proof of one, where the log's promise is enough. The
-first two are known here by the digest of any of them. A statement's own digest knows all.
+or without log entries and timestamps that are not required, or the proof of one, where the log's promise is enough;
+with other bytes in a timestamp than its authority signed. The first two are known here by the digest of any of them.
+A statement's own digest knows all.
 """
 
 from collections.abc import Iterator

@@ -58,6 +58,7 @@ def gather(bundle: Bundle | MessageBundle, root: TrustedRoot | None) -> Times:
 
 def verified(token: bytes, stamped: bytes, authorities: Iterable[Authority]) -> Stamp:
     """What a timestamp says of these bytes. Raises ValueError where no authority made it over them."""
+    from cryptography.x509 import InvalidVersion  # noqa: PLC0415 - most keys don't need it
     from rfc3161_client import VerificationError, decode_timestamp_response  # noqa: PLC0415 - most keys don't need it
 
     response = decode_timestamp_response(token)
@@ -65,7 +66,7 @@ def verified(token: bytes, stamped: bytes, authorities: Iterable[Authority]) -> 
     for authority in authorities:
         try:
             _verifier(authority.certificates).verify_message(response, stamped)
-        except (VerificationError, ValueError) as error:
+        except (VerificationError, InvalidVersion, ValueError) as error:  # of a certificate that came with it
             why = str(error)
         else:
             found.append(authority)

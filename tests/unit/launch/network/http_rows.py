@@ -237,7 +237,7 @@ OVERRIDES = (
     *("X-Override-URL: /secret", "X-Forwarded-Uri: /secret", "SCRIPT_NAME: /simple", "Path-Info: /secret"),
     *("X-Script-Name: /simple", "X-Forwarded-Prefix: /simple", "X-Forwarded-Path: /secret", "Destination: /secret"),
     *("Forwarded: host=b.example", "X-Forwarded-Host: b.example", "X-Host: b.example", "X-Original-Host: b.example"),
-    *("X-HTTP-Host-Override: b.example",),
+    *("X-HTTP-Host-Override: b.example", "X-Forwarded-Server: b.example", "X-Original-Method: DELETE"),
     *("x_http_method_override: DELETE", "X.Original.URL: /secret", "X-HTTP_Method-OVERRIDE: DELETE"),
 )
 _PARAMETERS = (
