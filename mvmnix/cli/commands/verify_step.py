@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import mvmnix
-from mvmnix.errors import UsageError
+from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.escaping import escape_markdown, escape_workflow_data, escape_workflow_log
 from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, run
 
@@ -139,15 +139,15 @@ def main() -> int:
 
 def _verify() -> tuple[int, Mapping[str, Any] | None, str]:
     """Run `mvm verify`; returns its exit code, its verdict if it came to one, and its words on stderr."""
-    try:
-        asked = arguments(read_inputs(os.environ.get("INPUTS", "")))
-    except UsageError as error:
-        return error.exit_code, None, f"mvm: {error}"
     python = [sys.executable, "-P", "-m", "mvmnix.cli"]
     path = {"PYTHONPATH": str(Path(mvmnix.__file__).parents[1])}
     # the workflow names its artifacts from where its step runs
     env, here = environment(INHERITED_BY_USERS_PROGRAMS, path), str(Path.cwd())
-    done = run([*python, *asked], env=env, cwd=here, check=False)
+    try:
+        asked = arguments(read_inputs(os.environ.get("INPUTS", "")))
+        done = run([*python, *asked], env=env, cwd=here, check=False)
+    except MvmnixError as error:
+        return 2, None, f"mvm: {error}"
     verdict = read_verdict(done.stdout)
     status = 2 if verdict is None or done.status not in _TITLES else done.status
     return status, verdict, done.stderr.decode(errors="replace")

@@ -151,6 +151,18 @@ def test_no_input_is_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, input
     assert refused_by_step(monkeypatch, tmp_path, inputs) == 2
 
 
+@pytest.mark.parametrize("character", ["\0", "\ud800"], ids=ascii)
+@pytest.mark.parametrize("name", ["artifacts", "key"])
+def test_what_no_argument_can_hold_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, character: str
+) -> None:
+    monkeypatch.setenv("INPUTS", json.dumps(with_inputs() | {name: f"a{character}"}))
+    monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary"))
+    assert verify_step.main() == 2
+    assert (tmp_path / "output").read_text() == "verified=false\n"
+
+
 def refused_by_step(monkeypatch: pytest.MonkeyPatch, path: Path, inputs: object) -> int:
     """The exit code of a step that starts nothing, whose output is that nothing is verified."""
     monkeypatch.setattr(verify_step, "run", lambda *_, **__: pytest.fail("mvm verify was started"))
