@@ -3,7 +3,8 @@
 h11 reads each head by itself, and this module is stricter than h11, since the server reads the same bytes with other
 code (RFC 9112, 11.2). The code has these numbers; 1 and 7 are in http_checker.py:
 
-2. No line is folded or has a control character, and the first line is a request of HTTP 1.0 or 1.1.
+2. No line is folded or has a control character, and the first line is a request of HTTP 1.0 or 1.1. HEAD is in
+   capitals: some servers take any case for it, and then the answer has no body (RFC 9110, 9.3.2).
 3. The body's length is said once: one Content-Length below 2^53, without sign and leading zeros, or
    `Transfer-Encoding: chunked` in HTTP/1.1; and in no field that some servers take for one of these (`Content_Length`).
 4. The target is a path: no absolute form, authority (CONNECT) or asterisk, and no fragment.
@@ -135,6 +136,8 @@ def read_request(head: bytes, host: str, port: int) -> tuple[RequestHead, Body]:
         raise HeadError(HttpFault.FOLDED)
     method, target, version = found.groups()
     request = RequestHead(method.decode(), target.decode(), version.decode(), upgrade=False)
+    if request.method.upper() == "HEAD" != request.method:
+        raise HeadError(HttpFault.MALFORMED, request)
     if version not in _VERSIONS:
         raise HeadError(HttpFault.VERSION, request)
     fields = _Fields(rest)

@@ -152,6 +152,8 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     "a length with a blank before its colon": (request("Content-Length : 5"), F.MALFORMED),
     **{f"a {each:#04x} in a field": (request(f"X: a{chr(each)}b"), F.MALFORMED) for each in _CONTROLS},
     "a field's name that is not ASCII": (request("\xe4: b"), F.MALFORMED),
+    "HEAD in small letters": (request(first="head / HTTP/1.1"), F.MALFORMED),
+    "HEAD in mixed letters": (request(first="Head / HTTP/1.1"), F.MALFORMED),
     "an empty name": (request(": b"), F.MALFORMED),
     "lines that end with LF": (GET.replace(b"\r\n", b"\n"), F.LINE_ENDING),
     "one line that ends with LF": (b"GET / HTTP/1.1\r\nHost: index.example\nX: y\r\n", F.LINE_ENDING),
