@@ -4,6 +4,8 @@ A repository is as hostile as the flake in it: its configuration names programs,
 and its objects are read by their hash alone (objects.py). git works where nothing can be reached.
 """
 
+import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -38,8 +40,10 @@ git status --porcelain=v1 -z --no-renames --untracked-files=no
 export GIT_INDEX_FILE="$TMPDIR/new"
 git read-tree "$1"
 git status --porcelain=v1 -z --no-renames --untracked-files=no >"$TMPDIR/changes"
-exec sed -z '/^ D /d' "$TMPDIR/changes"
+exec sed -z 's/^ D / M?/' "$TMPDIR/changes"
 """
+#: What it puts before a file that the second index doesn't find there, as in a sparse checkout.
+_NOT_FOUND: Final = b" M?"
 _LIST: Final = r"""
 cd "$GIT_WORK_TREE"
 exec git ls-files --cached -z
@@ -77,7 +81,12 @@ class WorkTree:
                     raise
                 why = f"git can't compare it with its commit: {_cause(error)}"
                 raise self._unsupported(why, "git status") from error
-        return tuple(sorted({entry[3:].decode(errors="replace") for entry in said.split(b"\0") if entry}))
+        names = {
+            entry[3:]
+            for entry in said.split(b"\0")
+            if entry and not (entry.startswith(_NOT_FOUND) and _is_absent(self.top, entry[3:]))
+        }
+        return tuple(sorted(name.decode(errors="replace") for name in names))
 
     def tree(self, limit: int) -> nar.Dir:
         """The tree of the commit, from its objects alone, each hashed. Refuses more than `limit` bytes of files."""
@@ -135,6 +144,19 @@ def _said(repository: Found, where: Path, script: str, *arguments: str) -> bytes
 def _sandbox(repository: Found) -> Sandbox:
     locate(GIT)  # or it says what to install
     return Sandbox(repository.files, repository.environment, bounds=_BOUNDS)
+
+
+def _is_absent(top: Path, name: bytes) -> bool:
+    """Whether a file is simply missing: nothing stands in for it, as a link on the way does for what it leads to."""
+    here = os.fsencode(top)
+    for part in name.split(b"/"):
+        here += b"/" + part
+        try:
+            if not stat.S_ISDIR(os.lstat(here).st_mode):
+                return False
+        except FileNotFoundError:
+            return True
+    return False
 
 
 def _cause(error: process.ProcessError) -> str:

@@ -146,6 +146,29 @@ def test_no_index_says_what_is_unchanged(repository: Repository, flag: str) -> N
     assert WorkTree(repository.path).changes() == ("a.txt",)
 
 
+@pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
+def test_no_index_says_that_what_stands_in_for_a_file_is_it(repository: Repository, tmp_path: Path, flag: str) -> None:
+    """A link on the way, to where it is and to where it isn't, and a directory; a file that is missing is just that."""
+    repository.git("update-index", flag, "sub/b.txt")
+    sub = repository.path / "sub"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/b.txt").write_text("c\n")
+    (sub / "b.txt").unlink()
+    assert WorkTree(repository.path).changes() == ()
+    (sub / "b.txt").mkdir()
+    assert WorkTree(repository.path).changes() == ("sub/b.txt",)
+    (sub / "b.txt").rmdir()
+    sub.rmdir()
+    for target in ("../other", "nowhere"):
+        sub.symlink_to(target)
+        assert WorkTree(repository.path).changes() == ("sub/b.txt",)
+        sub.unlink()
+    sub.touch()
+    assert WorkTree(repository.path).changes() == ("sub/b.txt",)
+    sub.unlink()
+    assert WorkTree(repository.path).changes() == ()
+
+
 def test_a_submodule_of_the_index_alone(repository: Repository) -> None:
     """git would ask it for its commit, by its own configuration."""
     module = Repository.make(repository.path / "a module")
