@@ -31,7 +31,7 @@ _SETTLE: Final = 30.0
 
 @dataclass(slots=True)
 class _Use:
-    """What a rule has of a connection: bytes of its requests, and of their answers."""
+    """Bytes of a connection's requests that one rule allows, and of their answers; and the rule's meter."""
 
     meter: RuleMeter
     sent: int = 0
@@ -108,7 +108,7 @@ class HttpRelay:
         return verdict.rule
 
     def _use(self, rule: str) -> Denial | None:
-        """Have a request be of a rule; what its limits have against that: 2."""
+        """Count the connection for a rule (2). Return the limit that forbids that, None where none does."""
         meter = self._meter(rule)
         if meter.is_spent:
             return Denial.LIMIT_BYTES
@@ -125,7 +125,7 @@ class HttpRelay:
         return NetworkEvent(kind, rule, code, self._host, address, self._port, use.sent, use.received)
 
     def _denied(self, error: HttpRefusedError) -> DeniedError:
-        """What stands for a fault."""
+        """Make the denial of a fault."""
         code, rule = Denial.BAD_HTTP, self._checker.latest
         if error.fault is HttpFault.HOST:
             code = Denial.HOST_MISMATCH
@@ -259,7 +259,7 @@ class HttpRelay:
 
 
 async def _portion(source: socket.socket) -> bytes:
-    """What one side says next; others have their turn before in any case."""
+    """Receive the next bytes of one side, after other tasks had their turn."""
     await asyncio.sleep(0)
     return await asyncio.get_running_loop().sock_recv(source, _PORTION)
 
