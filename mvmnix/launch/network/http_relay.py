@@ -80,7 +80,7 @@ class HttpRelay:
             await self._carry(guest, server, passed.sent)
             if self._refused is not None:
                 raise self._refused
-            if self._checker.closes:  # 4
+            if self._checker.is_closing:  # 4
                 with suppress(OSError, TimeoutError):
                     await finish(guest)
         except DeniedError as denied:
@@ -126,7 +126,7 @@ class HttpRelay:
 
     def _denied(self, error: HttpRefusedError) -> DeniedError:
         """Make the denial of a fault."""
-        code, rule = Denial.BAD_HTTP, self._checker.latest
+        code, rule = Denial.BAD_HTTP, self._checker.latest_rule
         if error.fault is HttpFault.HOST:
             code = Denial.HOST_MISMATCH
         elif error.fault is HttpFault.RULE and self._verdict is not None:
@@ -186,29 +186,29 @@ class HttpRelay:
             if asking.done():
                 asking.result()
             if self._refused is not None:
-                self._refused.can_be_told = self._settled
+                self._refused.can_be_told = self._is_settled
         finally:
             for task in (asking, answering):
                 task.cancel()
             await asyncio.gather(asking, answering, return_exceptions=True)
 
     @property
-    def _settled(self) -> bool:
+    def _is_settled(self) -> bool:
         """Whether the client has all answers to requests that were passed on."""
-        return self._checker.settled and not self._answers
+        return self._checker.is_settled and not self._answers
 
     async def _settle(self, answering: "asyncio.Task[None]") -> None:
         """Wait for the answers of earlier requests."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _SETTLE
-        while not self._settled and not answering.done() and loop.time() < end:
+        while not self._is_settled and not answering.done() and loop.time() < end:
             await asyncio.wait((answering,), timeout=0.02)
 
     async def _ask(self, guest: socket.socket, server: socket.socket) -> bool:
         """Whether it ended by a refusal."""
         while self._refused is None and (data := await _portion(guest)):
             async with self._sending:
-                if self._checker.sated:
+                if self._checker.is_client_done:
                     return False
                 try:
                     passed = self._checker.feed_client(data)
@@ -238,7 +238,7 @@ class HttpRelay:
                 self._uses[part.rule].received += len(part.data)
                 await write_all(guest, part.data)
             self._answers = False
-            if self._checker.finished or (self._refused is not None and self._checker.settled):
+            if self._checker.is_done or (self._refused is not None and self._checker.is_settled):
                 return
         if self._refused is None:
             guest.shutdown(socket.SHUT_WR)
