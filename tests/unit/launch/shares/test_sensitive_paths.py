@@ -80,7 +80,7 @@ def tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for nothing but names of the tables, which takes a tenth of the time."""
     for name in ("list_program_trees", "list_program_directories", "_listening"):
         monkeypatch.setattr(risk_checks, name, lambda: ())
-    monkeypatch.setattr(risk_checks, "_look_into", lambda places: (risk_checks._existing(places), ()))
+    monkeypatch.setattr(risk_checks, "_look_into", lambda places: (risk_checks._find_existing(places), ()))
 
 
 def list_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
