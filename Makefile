@@ -74,10 +74,10 @@ test-integration: setup-tests npm ## real programs of the system, without a boot
 test-unit: setup-tests ## what needs neither
 	@cd $(HOUSE) && $(PYTEST) -n 2 -m 'not vm and not integration'
 
-coverage: setup-tests## the part that boots nothing, with the lines and branches that it misses
+coverage: setup-tests ## the part that boots nothing, with the lines and branches that it misses
 	@cd $(HOUSE) && $(PYTEST) --cov --cov-report=term -m 'not vm and not integration'
 
-test-fast: setup-tests## of that, what starts no command and no machine: rules, parsers and types, in a minute
+test-fast: setup-tests ## of that, what starts no command and no machine: rules, parsers and types, in a minute
 	@cd $(HOUSE) && $(PYTEST) -n auto -m 'not vm and not integration' $(addprefix --ignore tests/unit/,$(STARTING))
 
 lint: setup-tests    ## style, types, floors between rooms
@@ -92,7 +92,7 @@ man: setup-tests     ## a manual page of each command, in build/man
 fuzz: setup-tests    ## the fuzzers of the channel and the network, ten minutes each or MVMNIX_FUZZ_SECONDS
 	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py
 
-soak: setup-tests    ## what takes hours: 1,000 real starts in a row, 50 at once, every row of which `make test` takes a sample
+soak: setup-tests    ## what takes hours: 1,000 real starts in a row, 50 at once, all rows of which `make test` takes a sample
 	@cd $(HOUSE) && MVMNIX_SOAK_STARTS=$${MVMNIX_SOAK_STARTS:-1000} MVMNIX_SOAK_AT_ONCE=$${MVMNIX_SOAK_AT_ONCE:-50} \
 	  $(PYTEST) -s --timeout 21600 $(SOAK)
 

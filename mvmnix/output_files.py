@@ -48,8 +48,8 @@ class OutputFile:
 
     def write(self, data: bytes) -> bool:
         """Write the file; return whether it replaced one that held something else. Raises UsageError."""
-        with _failures(self.path, "written", "name another file"):
-            if (passed := _passed(self.path)) is not None:
+        with _translate_errors(self.path, "written", "name another file"):
+            if (passed := _find_descriptor(self.path)) is not None:
                 with open(passed, "wb", closefd=False) as file:
                     file.write(data)
                 return False
@@ -59,7 +59,7 @@ class OutputFile:
     def _replace(self, parent: int, name: str, data: bytes) -> bool:
         before = _status(parent, name)
         if before is not None and stat.S_ISLNK(before.st_mode):
-            raise _refused(self.path, self.path)  # 3
+            raise _make_link_error(self.path, self.path)  # 3
         if before is not None and not stat.S_ISREG(before.st_mode):
             _write_stream(parent, name, before, data)  # 5
             return False
@@ -90,13 +90,13 @@ class NewFile:
         """Open the file, which gets its name once the block has ended. Raises UsageError where something is there."""
         failures = (self.path, "made", "name a file that is not there yet")
         with ExitStack() as held:
-            with _failures(*failures):
+            with _translate_errors(*failures):
                 parent, name = held.enter_context(open_parent(self.path))
                 if _status(parent, name) is not None:  # `put` finds what comes later
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
                 temporary, file = held.enter_context(temporary_file(parent, name))
             yield file
-            with _failures(*failures):
+            with _translate_errors(*failures):
                 file.flush()
                 put(parent, temporary, name, replaces=False)
 
@@ -137,7 +137,7 @@ class NewDirectory:
     def make(self, mode: int = 0o777) -> HeldDirectory:
         """Make the directory. Raises UsageError where something is there."""
         with (
-            _failures(self.path, "made", "name a directory that is not there yet"),
+            _translate_errors(self.path, "made", "name a directory that is not there yet"),
             open_parent(self.path, makes_parents=True) as (parent, name),
         ):
             return HeldDirectory(_make_directory(parent, name, mode))
@@ -152,7 +152,7 @@ class OutputDirectory:
     def open(self) -> HeldDirectory:
         """Open the directory. Raises UsageError."""
         with (
-            _failures(self.path, "used", "name a new directory"),
+            _translate_errors(self.path, "used", "name a new directory"),
             open_parent(self.path, makes_parents=True, is_directory=True) as (directory, name),
         ):
             return HeldDirectory(os.open(name, _DIRECTORY, dir_fd=directory))
@@ -176,7 +176,7 @@ class _Walk:
 
     def __init__(self, path: str, *, makes_parents: bool, is_directory: bool) -> None:
         self._path, self._makes_parents = path, makes_parents
-        self._left = [*(["."] if is_directory else []), *_backwards(path)] or ["."]
+        self._left = [*(["."] if is_directory else []), *_split_reversed(path)] or ["."]
         self._here = "/" if path.startswith("/") else ""
         self._links = 0
         self.reached = os.open(self._here or ".", _PARENT)
@@ -209,14 +209,14 @@ class _Walk:
             if not stat.S_ISLNK(status.st_mode):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
             if status.st_uid != 0 or (os.geteuid() == 0 and self._here != "/"):  # 2
-                raise _refused(self._path, where)
+                raise _make_link_error(self._path, where)
             target = os.readlink("", dir_fd=link)
         finally:
             os.close(link)
         self._links += 1
         if self._links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
-        self._left += _backwards(target)
+        self._left += _split_reversed(target)
         if target.startswith("/"):
             self._go(os.open("/", _PARENT), "/")
 
@@ -231,7 +231,7 @@ class _Walk:
         os.close(self.reached)
 
 
-def _backwards(path: str) -> list[str]:
+def _split_reversed(path: str) -> list[str]:
     return [name for name in reversed(path.split("/")) if name not in {"", "."}]
 
 
@@ -312,8 +312,8 @@ def _write_stream(parent: int, name: str, before: os.stat_result, data: bytes) -
         file.write(data)
 
 
-def _passed(path: str) -> int | None:
-    """Return the descriptor of the caller's that a path names (5); mvm's own are none. Raises OSError."""
+def _find_descriptor(path: str) -> int | None:
+    """Return the inherited descriptor that a path names (5), None for other paths. Raises OSError for mvm's own."""
     found = _PASSED.fullmatch(path)
     number = _STANDARD.get(path) if found is None else int(found[1])
     if number is not None and not os.get_inheritable(number):
@@ -321,13 +321,13 @@ def _passed(path: str) -> int | None:
     return number
 
 
-def _refused(path: str, link: str) -> UsageError:
+def _make_link_error(path: str, link: str) -> UsageError:
     hint = f"name what it leads to, if that is what you mean: realpath {shlex.quote(link)}"
     return UsageError(f"{path} can't be written: {link} is a symbolic link, which mvm doesn't follow", hint=hint)
 
 
 @contextmanager
-def _failures(path: str, verb: str, hint: str) -> Iterator[None]:
+def _translate_errors(path: str, verb: str, hint: str) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:

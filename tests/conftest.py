@@ -91,18 +91,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For root, mark `root` what tests/as_root.txt lists; leave out what root alone runs, and whose turn it isn't."""
+    """For root, mark `root` what tests/as_root.txt lists; for a plain user, leave out what is marked so."""
     if os.geteuid() == 0:
         for item in items:
             if is_listed(item.path):
                 item.add_marker("root")
-    in_turn = [item for item in items if item.get_closest_marker("in_turn")]
-    deselected = {*in_turn}.difference(sample.sample(in_turn, 2))
-    if os.geteuid():
-        deselected |= {item for item in items if item.get_closest_marker("root")}
-    if deselected:
-        config.hook.pytest_deselected(items=[*deselected])
-        items[:] = [item for item in items if item not in deselected]
+        return
+    deselect(config, items, {item for item in items if item.get_closest_marker("root")})
+
+
+def deselect(config: pytest.Config, items: list[pytest.Item], chosen: set[pytest.Item]) -> None:
+    """Leave out these tests."""
+    if chosen:
+        config.hook.pytest_deselected(items=[*chosen])
+        items[:] = [item for item in items if item not in chosen]
 
 
 @pytest.fixture(autouse=True)

@@ -93,8 +93,8 @@ class GitBranch:
         locate(GIT)  # or it says what to install
         with self._repository() as repository, repository.existing("objects") as objects:
             # in this order: git writes packed refs before it removes the branch's own file
-            own = self._own(repository)
-            packed = _packed(repository)
+            own = self._read_own(repository)
+            packed = _read_packed(repository)
             files: dict[str, Path | int | bytes] = {
                 **git.repository_files(sha256=_is_sha256(repository)),
                 f"{git.REPOSITORY}/objects": objects.fd,
@@ -107,7 +107,7 @@ class GitBranch:
             bounds = Bounds(self.seconds, 16 * _MIB, 1024 * _MIB, self.limit + _MAX_REF)
             try:
                 sandbox = Sandbox(files, {"GIT_DIR": git.REPOSITORY}, bounds=bounds)
-                said = sandbox.script(_READ, self._ref, self.file, *self._above).stdout
+                said = sandbox.script(_READ, self._ref, self.file, *self._ancestors).stdout
             except ProcessError as error:
                 if error.kind is not Cause.OWN:
                     raise
@@ -154,7 +154,7 @@ class GitBranch:
         return self.name.rpartition("/")[2]
 
     @property
-    def _above(self) -> list[str]:
+    def _ancestors(self) -> list[str]:
         """The branches `a` and `a/b`, which can't be beside `a/b/c`."""
         parts = self.name.split("/")
         return [f"refs/heads/{'/'.join(parts[:count])}" for count in range(1, len(parts))]
@@ -170,7 +170,7 @@ class GitBranch:
                 raise MvmnixError(f"the branches of {self.path} are kept as reftable, which isn't supported", hint=hint)
             yield repository
 
-    def _own(self, repository: Directory) -> bytes | None:
+    def _read_own(self, repository: Directory) -> bytes | None:
         """The bytes of the branch's own file; None without one."""
         with ExitStack() as stack:
             here = repository
@@ -198,7 +198,7 @@ class GitBranch:
                 return False
             try:
                 with os.fdopen(fd, "wb") as file:
-                    is_there = (self._own(repository), _packed(repository)) == tip.value
+                    is_there = (self._read_own(repository), _read_packed(repository)) == tip.value
                     file.write(f"{commit}\n".encode())
                     file.flush()
                     os.fsync(fd)
@@ -225,7 +225,7 @@ def _create(directory: Directory, lock: str) -> int:
     raise MvmnixError(f"{path} is there: a git works on the branch, or one was killed", hint=hint)
 
 
-def _packed(repository: Directory) -> bytes:
+def _read_packed(repository: Directory) -> bytes:
     return _read(repository, "packed-refs", _MAX_PACKED)
 
 

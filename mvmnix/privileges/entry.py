@@ -61,7 +61,7 @@ class NamespaceEntry:
         trees = self.trees
         if self.trees or self.directories:
             become_private()  # 2
-            trees += tuple(map(_detached, self.directories))  # 3
+            trees += tuple(map(_detach, self.directories))  # 3
         os.setgroups([])  # 4
         os.setresgid(self.uid, self.uid, self.uid)
         os.setresuid(self.uid, self.uid, self.uid)
@@ -98,8 +98,8 @@ def paths(trees: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(f"{where}/{number}" for number in range(len(trees)))
 
 
-def _detached(directory: int) -> int:
-    """A read-only mount of a directory, by its path: a descriptor's mount is one of another namespace.
+def _detach(directory: int) -> int:
+    """Make a detached, read-only mount of a directory, by its path: its descriptor's mount is of another namespace.
 
     Raises OSError, ESTALE where another directory is there by now.
     """

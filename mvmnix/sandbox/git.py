@@ -93,5 +93,5 @@ def object_name(kind: str, data: bytes, *, sha256: bool) -> str:
 
 
 def object_header(kind: str, data: bytes) -> bytes:
-    """What is hashed, and stored, before an object's bytes."""
+    """The bytes that are hashed and stored before an object's own."""
     return b"%s %d\0" % (kind.encode(), len(data))

@@ -46,7 +46,7 @@ class Connection:
     def _take(self, passed: Passed) -> None:
         if self._checker.tunnel and self.tunnel_at is None:
             self.tunnel_at = len(self.sent)
-        self.sent += passed.to_server
+        self.sent += b"".join(part.data for part in passed.sent)
         self.requests += passed.requests
 
 

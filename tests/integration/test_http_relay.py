@@ -102,7 +102,7 @@ class Relay:
             ready.register(client, selectors.EVENT_READ, checker.feed_client)
             ready.register(server, selectors.EVENT_READ, checker.feed_server)
             refusal: HttpRefusedError | None = None
-            while refusal is None or not checker.settled:
+            while refusal is None or not checker.is_settled:
                 for key, _ in ready.select(EVENT_PATIENCE):
                     data = key.fileobj.recv(4096)  # type: ignore[union-attr]
                     if not data:
@@ -113,15 +113,15 @@ class Relay:
                         self._pass(error.passed, client, server)
                         refusal = error
                         ready.unregister(client)
-                    if checker.finished:
+                    if checker.is_done:
                         return
             client.sendall(forbidden(SENTENCE, method=refusal.request.method if refusal.request else ""))
             client.shutdown(socket.SHUT_WR)
 
     def _pass(self, passed: Passed, client: socket.socket, server: socket.socket) -> None:
         self.asked += [f"{request.method} {request.target}" for request in passed.requests]
-        server.sendall(passed.to_server)
-        client.sendall(passed.to_client)
+        for parts, to in ((passed.sent, server), (passed.received, client)):
+            to.sendall(b"".join(part.data for part in parts))
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """Mutates modules that decide security, one place at a time, and prints what no test noticed: `make mutants`.
 
-Each mutation is made in a copy of the tree, and never in the work tree. All tests run once
-without a mutation, and after that only those that execute what is mutated. mutmut and cosmic-ray, which do the like,
-leave out no raise and no reason, and take no sample.
+Each mutation is made in a copy of the tree, and never in the work tree. All tests run once without a mutation, and
+after that only those that execute what is mutated. mutmut and cosmic-ray, which do the like, leave out no raise and no
+reason, and take no sample.
 """
 
 import argparse

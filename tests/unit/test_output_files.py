@@ -16,23 +16,9 @@ from mvmnix import output_files
 from mvmnix.errors import UsageError
 from mvmnix.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile, open_parent
 from tests.repository import ROOT
+from tests.support.outputs import DATA, Output, write
 
-type Output = OutputFile | NewFile | NewDirectory | OutputDirectory
-
-DATA: Final = b"what a stranger chose"
 NOUNS: Final = (OutputFile, NewFile, NewDirectory, OutputDirectory)
-
-
-def write(out: Output) -> None:
-    match out:
-        case OutputFile() | NewFile():
-            out.write(DATA)
-        case NewDirectory():
-            with out.make() as place:
-                place.write("inner", DATA)
-        case OutputDirectory():
-            with out.open() as place:
-                place.write("inner", DATA)
 
 
 def everything(where: Path) -> dict[str, bytes | str | None]:

@@ -20,6 +20,7 @@ ONLY_WORDS = {
     "tests/hostile/former_root.py": {"/etc/mvmnix-taken-over"},
     "tests/integration/test_trees.py": {"/work"},
     "tests/unit/builder/nix/test_store_choice.py": {"/home/u/nix"},
+    "tests/unit/builder/pins/small_index.py": {"/x", "/p/pip"},
     "tests/unit/builder/pins/test_client_settings.py": {"/etc/key.pem", "/etc/ca.pem", "/srv/packages"},
     "tests/unit/builder/pins/test_pypi.py": {"/x", "/p/pip"},
     "tests/unit/cli/test_child_failures.py": {"/flake"},

@@ -44,7 +44,7 @@ def jail(context: Context) -> Iterator[Finding]:
 
 
 def _uids() -> Finding:
-    """Which uid a hypervisor has, and what serves its network."""
+    """Say which uids hypervisors, gateways and diallers have."""
     if caller.uid() == 0:
         return Finding("uids", Health.GOOD, f"one for each machine, from {ids.FIRST_OF_POOL} on")
     try:

@@ -76,7 +76,7 @@ class _Held:
         return cls(where, path, fd)
 
     def directories(self, names: Iterable[str], stack: ExitStack) -> dict[str, int]:
-        """Those that are there, by name; `stack` closes them."""
+        """Open those directories that exist, by name; `stack` closes them."""
         found = {}
         for name in names:
             try:
@@ -89,7 +89,7 @@ class _Held:
         return found
 
     def files(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The bytes of regular files that are there, by name."""
+        """Read those regular files that exist, by name."""
         found = {}
         for name in names:
             try:
@@ -107,11 +107,11 @@ class _Held:
         return found
 
     def names(self, pattern: re.Pattern[str]) -> list[str]:
-        """The names in it of that form."""
+        """List the names in it that match a pattern."""
         return [name for name in os.listdir(f"/proc/self/fd/{self.fd}") if pattern.fullmatch(name)]  # noqa: PTH208
 
     def time(self, name: str) -> str:
-        """When a file was changed, in seconds and a fraction; of the epoch where there is none."""
+        """Return a file's modification time in seconds since the epoch, with a fraction; 0 where there is no file."""
         with suppress(OSError):
             changed = os.stat(name, dir_fd=self.fd, follow_symlinks=False).st_mtime_ns
             return f"{changed // 10**9}.{changed % 10**9:09}"
@@ -149,7 +149,7 @@ def found(where: Path) -> Iterator[Found]:
 
 
 def _shared_files(common: _Held, stack: ExitStack) -> dict[str, int | bytes]:
-    """What all work trees of a repository have, by its path in the sandbox."""
+    """List what all work trees of a repository share, by the path in the sandbox."""
     directories = common.directories(("objects", "refs", "reftable"), stack)
     files: dict[str, int | bytes] = {**directories, **common.files(("packed-refs",))}
     sha256 = git.is_sha256(common.files(("config",)).get("config", b""))
@@ -160,7 +160,7 @@ def _shared_files(common: _Held, stack: ExitStack) -> dict[str, int | bytes]:
 
 
 def _own_files(own: _Held, inside: str, stack: ExitStack) -> dict[str, int | bytes]:
-    """What is this work tree's alone."""
+    """List what belongs to one work tree alone, by the path in the sandbox."""
     files: dict[str, int | bytes] = {**own.files(("HEAD", "index", *own.names(_SHARED_INDEX)))}
     if inside != git.REPOSITORY:
         files |= {**own.directories(("reftable",), stack), "commondir": b"../..\n"}

@@ -35,10 +35,10 @@ class OutputType[T: OutputFile | NewFile | OutputDirectory | NewDirectory](click
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T | Stdout:
-        """What to write to."""
+        """Make the writer of a path."""
         return Stdout() if self.prints and value == "-" else self.noun(str(value))
 
     @override
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-        """What has the shell complete paths."""
+        """Complete paths of files or of directories."""
         return (file if self.name == "FILE" else directory)(ctx, param, incomplete)

@@ -64,7 +64,7 @@ class TarWriter:
         self._write(entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
 
-class _Bounded(io.BufferedIOBase):
+class _BoundedReader(io.BufferedIOBase):
     """A stream of which tarfile may read `left` bytes more."""
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -88,7 +88,7 @@ def chunks(stream: IO[bytes], pack: Pack) -> Iterator[bytes]:
     """
     path: tuple[bytes, ...] = ()
     yield head(Kind.DIRECTORY, mode=0o755)
-    bounded = _Bounded(stream)
+    bounded = _BoundedReader(stream)
     try:
         with tarfile.open(fileobj=bounded, mode="r|") as archive:
             archive.stream = True  # entries that were read are not kept

@@ -23,7 +23,7 @@ from typing import override
 
 from mvmnix import log
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.launch.jail.network_sandbox import NetworkSandbox, extension, is_readable_by_all
+from mvmnix.launch.jail.network_sandbox import NetworkSandbox, find_extension, is_readable_by_all
 from mvmnix.launch.jail.root import Root, libraries
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.launch.jail.share_sandbox import ShareSandbox
@@ -80,7 +80,7 @@ class BubblewrapJail(Jail):
         own_uid = self._pool.belongs_to_root or all(map(is_readable_by_all, code))
         if not own_uid:
             log.info("jail", "gateway and dialler keep their caller's uid: not every user may read mvm's code")
-        files = libraries(extension(service.program, "_ctypes"), self._cache)
+        files = libraries(find_extension(service.program, "_ctypes"), self._cache)
         parts = self._parts(service.program, files, limits, own_uid=own_uid)
         return NetworkSandbox(parts, filter_, service)
 

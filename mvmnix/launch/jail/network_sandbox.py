@@ -33,7 +33,7 @@ class NetworkSandbox(BubblewrapSandbox):
     def __init__(self, parts: SandboxParts, filter_: bytes, service: NetworkService) -> None:
         """Made by `BubblewrapJail.network` only. Raises RefusedError [state-permissions], OSError, MvmnixError."""
         self._service = service
-        self._library = check_program(_library(service.program))
+        self._library = check_program(_find_library(service.program))
         self._settings = {inside: memfd(data, name="mvmnix-settings") for inside, data in service.settings.items()}
         super().__init__(parts, filter_)
 
@@ -97,9 +97,9 @@ class NetworkSandbox(BubblewrapSandbox):
         super().release()
 
 
-def extension(python: str, name: str) -> str:
-    """The file of a compiled module of Python's own. Raises MvmnixError without one."""
-    found = next(Path(_library(python), "lib-dynload").glob(f"{name}.*.so"), None)
+def find_extension(python: str, name: str) -> str:
+    """Find the file of a compiled module of Python's own. Raises MvmnixError without one."""
+    found = next(Path(_find_library(python), "lib-dynload").glob(f"{name}.*.so"), None)
     if found is None:
         raise MvmnixError(f"{python} has no module {name}", hint="apt-get install python3")
     return str(found)
@@ -124,5 +124,5 @@ def is_readable_by_all(directory: str) -> bool:
     return False
 
 
-def _library(python: str) -> str:
+def _find_library(python: str) -> str:
     return f"{_LIBRARY}/{Path(os.path.realpath(python)).name}"

@@ -65,16 +65,6 @@ class Passed:
     received: tuple[Part, ...] = ()
     requests: tuple[RequestHead, ...] = ()
 
-    @property
-    def to_server(self) -> bytes:
-        """All bytes that are sent."""
-        return b"".join(part.data for part in self.sent)
-
-    @property
-    def to_client(self) -> bytes:
-        """All bytes that are received."""
-        return b"".join(part.data for part in self.received)
-
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
@@ -88,7 +78,7 @@ class HttpRefusedError(Exception):
     """A connection that goes no further.
 
     `fault` says why, for machines; `request` is the one that is refused, if its head could be read. `passed` is what
-    came before it: it may be passed on, so that earlier requests get their answers. Once `HttpChecker.settled`, the
+    came before it: it may be passed on, so that earlier requests get their answers. Once `HttpChecker.is_settled`, the
     client takes an answer of our own (http_heads.py, `refusal`).
     """
 
@@ -130,27 +120,27 @@ class HttpChecker:
         return self._tunnel
 
     @property
-    def settled(self) -> bool:
+    def is_settled(self) -> bool:
         """Whether all requests that were passed on are answered, so that the client takes an answer of our own."""
         return not self._waiting and not self._tunnel
 
     @property
-    def closes(self) -> bool:
+    def is_closing(self) -> bool:
         """Whether the last request of the connection has begun."""
         return self._last
 
     @property
-    def sated(self) -> bool:
-        """Whether the last request of the connection has passed: what the client sends now goes nowhere."""
+    def is_client_done(self) -> bool:
+        """Whether the last request of the connection was passed on: what the client sends now is discarded."""
         return self._last and self._body.ended
 
     @property
-    def finished(self) -> bool:
+    def is_done(self) -> bool:
         """Whether the last request of the connection is answered."""
-        return self._last and self.settled
+        return self._last and self.is_settled
 
     @property
-    def latest(self) -> str:
+    def latest_rule(self) -> str:
         """The rule of the latest request, "" before the first."""
         return self._latest
 
@@ -164,7 +154,7 @@ class HttpChecker:
         if self._refusal is not None:
             raise HttpRefusedError(*self._refusal)
         if self._tunnel:
-            return Passed(_joined([Part(self._latest, data)]))
+            return Passed(_join([Part(self._latest, data)]))
         if self._upgrading:
             self._hold(data, Passed())
             return Passed()
@@ -179,7 +169,7 @@ class HttpChecker:
             raise HttpRefusedError(*self._refusal)
         upgrading = self._upgrading
         try:
-            received = _joined(self._responses(data))
+            received = _join(self._responses(data))
         except (BodyError, HeadError):
             self._refuse(HttpFault.RESPONSE, None, Passed())
         if not upgrading or self._upgrading:
@@ -187,7 +177,7 @@ class HttpChecker:
         held = bytes(self._buffer)
         self._buffer.clear()
         if self.tunnel:
-            return Passed(_joined([Part(self._latest, held)]), received)
+            return Passed(_join([Part(self._latest, held)]), received)
         try:
             return replace(self._requests(held), received=received)
         except HttpRefusedError as refusal:
@@ -208,20 +198,20 @@ class HttpChecker:
         """Pass on bodies as they come, and heads once they are whole."""
         sent, begun, at = list[Part](), list[RequestHead](), 0
         try:
-            while at < len(data) and not self._upgrading and not self.sated:
+            while at < len(data) and not self._upgrading and not self.is_client_done:
                 start, at = at, self._body.advance(data, at)
                 sent.append(Part(self._latest, data[start:at]))
-                if self._body.ended and not self.sated:
+                if self._body.ended and not self.is_client_done:
                     at, head = self._next_head(data, at)
                     if head:
                         begun.append(self._begin(head))
                         sent.append(Part(self._latest, with_close(head) if self._last else head))
         except BodyError:
-            self._refuse(HttpFault.CHUNKS, None, Passed(_joined(sent), requests=tuple(begun)))
+            self._refuse(HttpFault.CHUNKS, None, Passed(_join(sent), requests=tuple(begun)))
         except HeadError as error:
-            self._refuse(error.fault, error.request, Passed(_joined(sent), requests=tuple(begun)))
-        passed = Passed(_joined(sent), requests=tuple(begun))
-        if not self.sated:
+            self._refuse(error.fault, error.request, Passed(_join(sent), requests=tuple(begun)))
+        passed = Passed(_join(sent), requests=tuple(begun))
+        if not self.is_client_done:
             self._hold(data[at:], passed)
         return passed
 
@@ -315,7 +305,7 @@ class HttpChecker:
         return at + len(head) - before, with_close(head) if is_last else head
 
 
-def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """The same bytes, in as few parts as there are turns of a rule."""
+def _join(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Join parts that follow each other and are of one rule; empty ones are left out."""
     turns = groupby((part for part in parts if part.data), attrgetter("rule"))
     return tuple(Part(rule, b"".join(part.data for part in turn)) for rule, turn in turns)

@@ -150,7 +150,9 @@ def read_request(head: bytes, host: str, port: int) -> tuple[RequestHead, Body]:
         raise HeadError(HttpFault.HOST, request)
     # 6. what is expected
     request = _with_upgrade(fields, request, body)
-    request = replace(request, has_content=not body.ended, has_override=fields.override or _overrides(request.target))
+    request = replace(
+        request, has_content=not body.ended, has_override=fields.has_override or _overrides(request.target)
+    )
     if _CONTROL.search(head):
         raise HeadError(HttpFault.MALFORMED, request)
     connection = h11.Connection(h11.SERVER, MAX_HEAD_BYTES)
@@ -179,7 +181,7 @@ class _Fields:
         return self._values.get(name, [])
 
     @property
-    def override(self) -> bool:
+    def has_override(self) -> bool:
         """Whether one of them names another method, path or host."""
         return not _OVERRIDES.isdisjoint(map(_fold_name, self._values))
 

@@ -31,7 +31,7 @@ _SETTLE: Final = 30.0
 
 @dataclass(slots=True)
 class _Use:
-    """What a rule has of a connection: bytes of its requests, and of their answers."""
+    """Bytes of a connection's requests that one rule allows, and of their answers; and the rule's meter."""
 
     meter: RuleMeter
     sent: int = 0
@@ -80,7 +80,7 @@ class HttpRelay:
             await self._carry(guest, server, passed.sent)
             if self._refused is not None:
                 raise self._refused
-            if self._checker.closes:  # 4
+            if self._checker.is_closing:  # 4
                 with suppress(OSError, TimeoutError):
                     await finish(guest)
         except DeniedError as denied:
@@ -108,7 +108,7 @@ class HttpRelay:
         return verdict.rule
 
     def _use(self, rule: str) -> Denial | None:
-        """Have a request be of a rule; what its limits have against that: 2."""
+        """Count the connection for a rule (2). Return the limit that forbids that, None where none does."""
         meter = self._meter(rule)
         if meter.is_spent:
             return Denial.LIMIT_BYTES
@@ -125,8 +125,8 @@ class HttpRelay:
         return NetworkEvent(kind, rule, code, self._host, address, self._port, use.sent, use.received)
 
     def _denied(self, error: HttpRefusedError) -> DeniedError:
-        """What stands for a fault."""
-        code, rule = Denial.BAD_HTTP, self._checker.latest
+        """Make the denial of a fault."""
+        code, rule = Denial.BAD_HTTP, self._checker.latest_rule
         if error.fault is HttpFault.HOST:
             code = Denial.HOST_MISMATCH
         elif error.fault is HttpFault.RULE and self._verdict is not None:
@@ -186,29 +186,29 @@ class HttpRelay:
             if asking.done():
                 asking.result()
             if self._refused is not None:
-                self._refused.can_be_told = self._settled
+                self._refused.can_be_told = self._is_settled
         finally:
             for task in (asking, answering):
                 task.cancel()
             await asyncio.gather(asking, answering, return_exceptions=True)
 
     @property
-    def _settled(self) -> bool:
+    def _is_settled(self) -> bool:
         """Whether the client has all answers to requests that were passed on."""
-        return self._checker.settled and not self._answers
+        return self._checker.is_settled and not self._answers
 
     async def _settle(self, answering: "asyncio.Task[None]") -> None:
         """Wait for the answers of earlier requests."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _SETTLE
-        while not self._settled and not answering.done() and loop.time() < end:
+        while not self._is_settled and not answering.done() and loop.time() < end:
             await asyncio.wait((answering,), timeout=0.02)
 
     async def _ask(self, guest: socket.socket, server: socket.socket) -> bool:
         """Whether it ended by a refusal."""
         while self._refused is None and (data := await _portion(guest)):
             async with self._sending:
-                if self._checker.sated:
+                if self._checker.is_client_done:
                     return False
                 try:
                     passed = self._checker.feed_client(data)
@@ -238,7 +238,7 @@ class HttpRelay:
                 self._uses[part.rule].received += len(part.data)
                 await write_all(guest, part.data)
             self._answers = False
-            if self._checker.finished or (self._refused is not None and self._checker.settled):
+            if self._checker.is_done or (self._refused is not None and self._checker.is_settled):
                 return
         if self._refused is None:
             guest.shutdown(socket.SHUT_WR)
@@ -259,7 +259,7 @@ class HttpRelay:
 
 
 async def _portion(source: socket.socket) -> bytes:
-    """What one side says next; others have their turn before in any case."""
+    """Receive the next bytes of one side, after other tasks had their turn."""
     await asyncio.sleep(0)
     return await asyncio.get_running_loop().sock_recv(source, _PORTION)
 

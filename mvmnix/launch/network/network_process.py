@@ -1,9 +1,8 @@
 """The only starter of a machine's gateway and dialler: sandboxed, beside the hypervisor, and gone with it.
 
 Each is given mvm's code, read-only; the plan's network and the filter of system calls that it serves under, in memory;
-its sockets. The gateway has the code of the
-libraries that it parses by besides; the dialler the settings of the host's resolver, as they were when the machine
-started.
+its sockets. The gateway also has the code of the libraries that it parses by; the dialler the settings of the host's
+resolver, as they were when the machine started.
 """
 
 import importlib.util

@@ -42,8 +42,8 @@ def segments_of(target: str) -> Segments | None:
         return None
     if any(_is_in_disguise(it) for it in text if not it.isascii()):
         return None
-    segments = tuple(_ESCAPE.sub(_unescaped, path).split("/")[1:])
-    if "" in segments[:-1] or any(map(_is_nothing, filter(None, segments))):
+    segments = tuple(_ESCAPE.sub(_unescape, path).split("/")[1:])
+    if "" in segments[:-1] or any(map(_is_dots_or_empty, filter(None, segments))):
         return None
     return segments
 
@@ -75,29 +75,29 @@ def may_be_beneath(segments: Segments, prefix: str) -> bool:
         if len(segments) <= len(wanted):
             return False
     return len(segments) >= len(wanted) and all(
-        _folded(name) in {_folded(text), _folded(text.partition(":")[0])}
-        for name, text in zip(wanted, (_name(it) for it in segments), strict=False)
+        _fold(name) in {_fold(text), _fold(text.partition(":")[0])}
+        for name, text in zip(wanted, (_decode(it) for it in segments), strict=False)
     )
 
 
-def _name(segment: str) -> str:
-    """A segment as some servers read it: without escapes and parameters."""
+def _decode(segment: str) -> str:
+    """Decode a segment as some servers do: without escapes and parameters."""
     return _PARAMETERS.split(unquote(segment), maxsplit=1)[0]
 
 
-def _folded(name: str) -> str:
-    """The same for all names that some file system takes for one."""
+def _fold(name: str) -> str:
+    """Fold all names that some file system takes for one to the same."""
     seen = "".join(it for it in normalize("NFKC", name) if category(it) != "Cf")
     return normalize("NFKC", seen.upper().casefold()).rstrip(" .")
 
 
-def _is_nothing(segment: str) -> bool:
+def _is_dots_or_empty(segment: str) -> bool:
     """Whether some server may take it for a dot segment or an empty one.
 
     A dot segment has dots, and neither letters nor digits beside them.
     """
-    name = _name(segment)
-    return not _folded(name) or ("." in name and not any(map(str.isalnum, name)))
+    name = _decode(segment)
+    return not _fold(name) or ("." in name and not any(map(str.isalnum, name)))
 
 
 def _is_in_disguise(letter: str) -> bool:
@@ -105,7 +105,7 @@ def _is_in_disguise(letter: str) -> bool:
     return category(letter) == "Cc" or not _SYNTAX.isdisjoint(normalize("NFKC", letter))
 
 
-def _unescaped(match: re.Match[str]) -> str:
+def _unescape(match: re.Match[str]) -> str:
     """A character that needs no escape, or its escape in capitals."""
     character = chr(int(match[1], 16))
     return character if _PLAIN.fullmatch(character) else match[0].upper()

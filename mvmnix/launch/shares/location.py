@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, Self
 
 from mvmnix import procfs
@@ -89,5 +89,5 @@ class Mounts:
 
 def _below(mount: Mount, path: str) -> Location:
     """Where a path at or beneath the point of a mount lies."""
-    relative = PurePosixPath(path).relative_to(mount.point)
-    return Location(mount.root.device, str(PurePosixPath(mount.root.path) / relative))
+    rest = path[len(mount.point) :].lstrip("/")
+    return Location(mount.root.device, f"{mount.root.path.rstrip('/')}/{rest}".rstrip("/") or "/")

@@ -67,7 +67,7 @@ def refuse_dangers(share: Share, fd: int | None, own: Sequence[str]) -> None:
     same, what = _Place(share.host, fd, mounts), f"the share {share.host}"
     reasons = list[Reason]()
     # 1. mvm's own program
-    if share.writable and (part := _own_program(same)):
+    if share.writable and (part := _find_own_program(same)):
         why = f"it is, holds or lies in {part}, which mvm itself is run from: the guest's code would run on this host"
         hint = "share a directory that is apart from mvm's program, or share this one read only (ro)"
         reasons.append(Reason(ReasonCode.SHARE_FORBIDDEN, what, why, hint))
@@ -88,9 +88,9 @@ def _hint(share: Share, danger: Danger) -> str:
     return f"{safe}; if this one is meant, the plan says so: --share {share.typed},acknowledge={danger}"
 
 
-def _own_program(same: "_Place") -> str | None:
+def _find_own_program(same: "_Place") -> str | None:
     """The first part of what mvm is run from that the share is or holds, or, of a tree, lies in."""
-    tree = same.changeable(list_program_trees())
+    tree = same.find_changeable(list_program_trees())
     return tree or next((it for it in dict.fromkeys(list_program_directories()) if same.holds(it)), None)
 
 
@@ -118,12 +118,12 @@ def _find_credentials_and_code(
 ) -> Iterator[tuple[Danger, str]]:
     """Look at what lies in these homes, at the names in the share's path, and at what lies in it."""
     places = {Danger.CREDENTIALS: tuple(list_credential_places(homes, os.environ))}
-    for secret in _existing(places[Danger.CREDENTIALS]).values():
+    for secret in _find_existing(places[Danger.CREDENTIALS]).values():
         if same.holds(secret) or same.is_in(secret):
             yield Danger.CREDENTIALS, f"it is, holds or lies in {secret}, {_MEANS[Danger.CREDENTIALS]}"
     if share.writable:
         places[Danger.CODE] = tuple(list_code_places(homes, os.environ))
-        if place := same.changeable(places[Danger.CODE]):
+        if place := same.find_changeable(places[Danger.CODE]):
             yield Danger.CODE, f"it is, holds or lies in {place}, {_MEANS[Danger.CODE]}"
     for danger, listed in places.items():
         for path in same.paths:
@@ -132,7 +132,7 @@ def _find_credentials_and_code(
         known, links = _look_into(listed)
         if link := next((link for link in links if any(map(same.holds_name, follow_links(link)))), None):
             yield danger, f"it holds what {link} leads to, or a link on the way there, {_MEANS[danger]}"
-        if fd is not None and (inside := _beneath(fd, share.host, _NAMES[danger], known)):
+        if fd is not None and (inside := _find_beneath(fd, share.host, _NAMES[danger], known)):
             yield danger, f"it holds {inside}, {_MEANS[danger]}"
 
 
@@ -141,14 +141,14 @@ def _look_into(places: Sequence[str]) -> tuple[dict[tuple[int, int], str], Seque
 
     To some depth and number of entries each; one level of the system's directories that a variable names.
     """
-    known, links = _existing(places), [place for place in places if os.path.islink(place)]  # noqa: PTH114 - a text
+    known, links = _find_existing(places), [place for place in places if os.path.islink(place)]  # noqa: PTH114 - a text
     for (device, _), place in tuple(known.items()):
         if place in SYSTEM_CODE:
             continue
         if os.path.realpath(place) != place:
             links.append(place)
         depth = 1 if any(is_within(place, it) for it in SYSTEM_CODE) else _DEPTH
-        with suppress(OSError), _opened(place) as fd:
+        with suppress(OSError), _open(place) as fd:
             for above, entry in islice(walk(fd, depth), _ENTRIES):
                 path = "/".join((place, *above, entry.name))
                 if entry.is_symlink():
@@ -159,7 +159,7 @@ def _look_into(places: Sequence[str]) -> tuple[dict[tuple[int, int], str], Seque
 
 
 @contextmanager
-def _opened(directory: str) -> Iterator[int]:
+def _open(directory: str) -> Iterator[int]:
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield fd
@@ -207,7 +207,7 @@ class _Place:
             or any(there is not None and it.is_within(there) for it in self._locations)
         )
 
-    def changeable(self, places: Iterable[str]) -> str | None:
+    def find_changeable(self, places: Iterable[str]) -> str | None:
         """Find the first place that a writer in it can change, also by changing what lies there, or can make."""
         makes, exists = cache(self.holds), cache(_exists)
         for place in dict.fromkeys(places):
@@ -241,7 +241,7 @@ def _upwards(fd: int) -> Iterator[tuple[int, int]]:
         os.close(here)
 
 
-def _existing(places: Iterable[str]) -> dict[tuple[int, int], str]:
+def _find_existing(places: Iterable[str]) -> dict[tuple[int, int], str]:
     """Those of the places that are there, by device and inode."""
     return {found: place for place in places if (found := _identity(place)) is not None}
 
@@ -269,7 +269,7 @@ def _homes() -> Iterator[str]:
         yield from (str(home) for home in Path("/home").iterdir())
 
 
-def _beneath(fd: int, path: str, names: Mapping[str, str], known: Mapping[tuple[int, int], str]) -> str | None:
+def _find_beneath(fd: int, path: str, names: Mapping[str, str], known: Mapping[tuple[int, int], str]) -> str | None:
     """The first such name in a directory, or other name of a known file, to some depth and number of entries.
 
     The names of the directory's own path count as far as a name goes on in it.

@@ -206,20 +206,20 @@ _FIRST_LINE: Final = 256
 
 def list_credential_places(homes: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
     """Yield where credentials would lie, in these homes and where variables move them."""
-    return _places(CREDENTIALS, homes, environment)
+    return _list_places(CREDENTIALS, homes, environment)
 
 
 def list_code_places(homes: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
     """Yield where code would lie that is run later, of the system and in these homes, and where variables move it."""
     yield from SYSTEM_CODE
-    yield from _places(CODE | HOME_CODE, homes, environment)
+    yield from _list_places(CODE | HOME_CODE, homes, environment)
     for variable in CODE_VARIABLES:
-        yield from _listed(environment.get(variable, ""))
+        yield from _split_paths(environment.get(variable, ""))
     yield from filter(os.path.isabs, _script_directory())
 
 
-def _places(names: Iterable[str], homes: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
-    moved = [(name, place) for variable, name in MOVED.items() for place in _listed(environment.get(variable, ""))]
+def _list_places(names: Iterable[str], homes: Sequence[str], environment: Mapping[str, str]) -> Iterator[str]:
+    moved = [(name, place) for variable, name in MOVED.items() for place in _split_paths(environment.get(variable, ""))]
     bases = (*(("", home) for home in homes), *moved)
     for name in names:
         for old, new in bases:
@@ -229,7 +229,7 @@ def _places(names: Iterable[str], homes: Sequence[str], environment: Mapping[str
                 yield f"{new.rstrip('/')}{name.removeprefix(old)}"
 
 
-def _listed(value: str) -> Iterator[str]:
+def _split_paths(value: str) -> Iterator[str]:
     """Yield the absolute paths of a variable, without "." and ".."; others depend on the working directory."""
     return map(os.path.normpath, filter(os.path.isabs, value.split(":")))
 
@@ -264,10 +264,10 @@ def list_program_directories() -> Iterator[str]:
     Other files there may have nothing to do with mvm: scripts, interpreters, shared libraries.
     """
     yield from (sys.base_prefix, sys.base_exec_prefix)
-    scripts = [f"{place}/mvm" for place in _listed(os.environ.get("PATH", ""))]
+    scripts = [f"{place}/mvm" for place in _split_paths(os.environ.get("PATH", ""))]
     scripts += [str(Path(sys.argv[0]).absolute())] if Path(sys.argv[0]).name == "mvm" else []
     programs = [sys.executable, *filter(os.path.isfile, scripts)]
-    programs += (*filter(None, map(_interpreter, programs)), *list_program_trees())
+    programs += (*filter(None, map(_read_interpreter, programs)), *list_program_trees())
     for program in programs:
         yield from (os.path.dirname(file) for file in follow_links(program))  # noqa: PTH120 - texts
     with suppress(OSError):
@@ -296,7 +296,7 @@ def follow_links(path: str) -> Iterator[str]:
     yield here
 
 
-def _interpreter(script: str) -> str | None:
+def _read_interpreter(script: str) -> str | None:
     """The interpreter that a script's first line names; None without one."""
     try:
         with Path(script).open("rb") as file:

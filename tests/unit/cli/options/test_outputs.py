@@ -12,8 +12,8 @@ from mvmnix.cli.main import cli
 from mvmnix.cli.options import OutputType, Stdout
 from mvmnix.errors import UsageError
 from mvmnix.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
+from tests.support.outputs import DATA, Output, write
 
-DATA: Final = b"data"
 #: By command: the option or argument, what it is, and whether `-` is standard output.
 OUTPUTS: Final = {
     "audit checkpoint --out": (OutputFile, True),
@@ -55,7 +55,7 @@ def walk(command: click.Command, words: str) -> Iterator[tuple[str, click.Parame
         yield f"{words}{parameter.opts[0]}", parameter
 
 
-def output_type(name: str) -> OutputType[OutputFile | NewFile | NewDirectory | OutputDirectory]:
+def output_type(name: str) -> OutputType[Output]:
     found = parameters()[name].type
     assert isinstance(found, OutputType)
     return found
@@ -86,23 +86,15 @@ def test_a_dash_is_standard_output(name: str, capfdbinary: pytest.CaptureFixture
     assert capfdbinary.readouterr().out == DATA
 
 
-def write(name: str, path: Path) -> None:
+def write_to(name: str, path: Path) -> None:
     out = output_type(name).convert(str(path), None, None)
     assert not isinstance(out, Stdout)
-    match out:
-        case OutputFile() | NewFile():
-            out.write(DATA)
-        case NewDirectory():
-            with out.make() as place:
-                place.write("inner", DATA)
-        case OutputDirectory():
-            with out.open() as place:
-                place.write("inner", DATA)
+    write(out)
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_each_writes_where_it_was_told(tmp_path: Path, name: str) -> None:
-    write(name, tmp_path / "out")
+    write_to(name, tmp_path / "out")
     written = tmp_path / "out" if (tmp_path / "out").is_file() else tmp_path / "out/inner"
     assert written.read_bytes() == DATA
 
@@ -116,7 +108,7 @@ def test_none_follows_a_link_of_the_checkout(tmp_path: Path, name: str, target: 
     (tmp_path / "checkout").mkdir()
     (tmp_path / "checkout/out").symlink_to(target)
     with pytest.raises(UsageError):
-        write(name, tmp_path / "checkout" / place)
+        write_to(name, tmp_path / "checkout" / place)
     found = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert found == [".bashrc", "checkout", "checkout/out", "home"]
     assert (tmp_path / ".bashrc").read_bytes() == b"mine"

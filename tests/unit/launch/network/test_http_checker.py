@@ -38,6 +38,10 @@ def passed(to_server: bytes = b"", to_client: bytes = b"", requests: tuple[Reque
     return Passed(sent, received, requests)
 
 
+def join(parts: tuple[Part, ...]) -> bytes:
+    return b"".join(part.data for part in parts)
+
+
 def request(*lines: str, first: str = "GET / HTTP/1.1", host: str | None = HOST) -> bytes:
     hosts = [] if host is None else [f"Host: {host}"]
     return "\r\n".join((first, *hosts, *lines, "", "")).encode("latin-1")
@@ -45,7 +49,7 @@ def request(*lines: str, first: str = "GET / HTTP/1.1", host: str | None = HOST)
 
 def settled(made: HttpChecker) -> bool:
     """Asked again and again, which mypy takes to be the same."""
-    return made.settled
+    return made.is_settled
 
 
 def fault_of(*said: bytes, port: int = 80) -> HttpFault | None:
@@ -95,7 +99,7 @@ def test_what_passes_in_any_portions(shown: str) -> None:
     assert whole == passed(data, b"", whole.requests)
     made = checker()
     fed = [made.feed_client(data[at : at + 1]) for at in range(len(data))]
-    assert b"".join(one.to_server for one in fed) == data
+    assert b"".join(join(one.sent) for one in fed) == data
     assert sum((one.requests for one in fed), ()) == whole.requests
 
 
@@ -120,10 +124,10 @@ def test_what_it_says_of_requests() -> None:
 def test_a_body_passes_as_it_comes_and_a_head_once_it_is_whole() -> None:
     made = checker()
     assert made.feed_client(BODY[:20]) == Passed()
-    assert made.feed_client(BODY[20:-2]).to_server == BODY[:-2]
-    assert made.feed_client(b"l").to_server == b"l"
-    assert made.feed_client(b"o" + GET[:-1]).to_server == b"o"
-    assert made.feed_client(b"\n").to_server == GET
+    assert join(made.feed_client(BODY[20:-2]).sent) == BODY[:-2]
+    assert join(made.feed_client(b"l").sent) == b"l"
+    assert join(made.feed_client(b"o" + GET[:-1]).sent) == b"o"
+    assert join(made.feed_client(b"\n").sent) == GET
 
 
 #: Those that end no line of HTTP and are no blank.
@@ -312,7 +316,7 @@ def test_what_came_before_a_refusal_may_pass_and_a_refusal_stays_one() -> None:
     assert refusal.value.passed == passed(BODY, b"", (RequestHead("POST", "/a", "1.1", False, has_content=True),))
     assert refusal.value.request == RequestHead("GET", "/x", "1.1", False)
     assert not settled(made)
-    assert made.feed_server(OK).to_client == OK
+    assert join(made.feed_server(OK).received) == OK
     assert settled(made)
     with pytest.raises(HttpRefusedError) as again:
         made.feed_client(GET)
@@ -337,10 +341,10 @@ def test_the_rule_is_asked_about_each_request() -> None:
         return "web"
 
     made = HttpChecker(HOST, 80, rule, strict=False)
-    assert made.feed_client(BODY).to_server == BODY
+    assert join(made.feed_client(BODY).sent) == BODY
     with pytest.raises(HttpRefusedError) as refusal:
         made.feed_client(GET + request(first="DELETE /a?b HTTP/1.1") + GET)
-    assert (refusal.value.fault, refusal.value.passed.to_server) == (F.RULE, GET)
+    assert (refusal.value.fault, join(refusal.value.passed.sent)) == (F.RULE, GET)
     assert [(one.method, one.path) for one in asked] == [("POST", "/a"), ("GET", "/"), ("DELETE", "/a")]
     assert refusal.value.request is asked[-1]
 
@@ -348,7 +352,7 @@ def test_the_rule_is_asked_about_each_request() -> None:
 def answered(*said: bytes, asked: bytes = GET) -> HttpChecker:
     made = checker()
     made.feed_client(asked)
-    assert b"".join(made.feed_server(one).to_client for one in said) == b"".join(said)
+    assert b"".join(join(made.feed_server(one).received) for one in said) == b"".join(said)
     return made
 
 
@@ -385,9 +389,9 @@ def test_answers_are_counted(shown: str) -> None:
     assert settled(answered(said, asked=asked))
     made = checker()
     made.feed_client(asked)
-    came = [made.feed_server(said[at : at + 1]).to_client for at in range(len(said) - 1)]
+    came = [join(made.feed_server(said[at : at + 1]).received) for at in range(len(said) - 1)]
     assert not settled(made)
-    assert b"".join([*came, made.feed_server(said[-1:]).to_client]) == said
+    assert b"".join([*came, join(made.feed_server(said[-1:]).received)]) == said
     assert settled(made)
     with pytest.raises(HttpRefusedError):
         made.feed_server(b"HTTP/1.1 200 OK\r\n")
@@ -396,7 +400,7 @@ def test_answers_are_counted(shown: str) -> None:
 def test_an_answer_that_ends_with_the_connection() -> None:
     made = answered(b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 100000, b"HTTP/1.1 200 OK\r\n\r\n")
     assert not settled(made)
-    assert made.feed_client(GET).to_server == GET
+    assert join(made.feed_client(GET).sent) == GET
 
 
 @pytest.mark.parametrize(
@@ -440,15 +444,15 @@ def test_a_websocket() -> None:
     assert made.tunnel
     assert not settled(made)
     frames = b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n"
-    assert made.feed_client(frames).to_server == frames
-    assert made.feed_server(frames).to_client == frames
+    assert join(made.feed_client(frames).sent) == frames
+    assert join(made.feed_server(frames).received) == frames
 
 
 def test_a_websocket_that_the_server_declines() -> None:
     """What was held is a request like any other."""
     for held, fault in ((GET, None), (request(host="other.example"), F.HOST), (b"\x81\x85", F.MALFORMED)):
         made = checker()
-        assert made.feed_client(UPGRADE + held).to_server == UPGRADE
+        assert join(made.feed_client(UPGRADE + held).sent) == UPGRADE
         if fault is None:
             assert made.feed_server(OK) == passed(GET, OK, (RequestHead("GET", "/", "1.1", False),))
         else:
@@ -463,7 +467,7 @@ def test_a_websocket_behind_an_answered_request_with_an_early_hint() -> None:
     made.feed_client(UPGRADE)
     made.feed_server(b"HTTP/1.1 103 Early Hints\r\n\r\n")
     assert made.feed_client(b"x") == Passed()
-    assert made.feed_server(SWITCHED).to_server == b"x"
+    assert join(made.feed_server(SWITCHED).sent) == b"x"
 
 
 CLOSE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
@@ -474,33 +478,34 @@ def test_a_request_with_content_is_the_last_where_rules_name_requests(asked: byt
     """Both sides are told so, and what follows goes nowhere."""
     made = checker(strict=True)
     first, _, rest = asked.partition(b"\r\n")
-    assert made.feed_client(GET + asked + GET).to_server == GET + first + b"\r\nConnection: close\r\n" + rest
-    assert made.sated
+    assert join(made.feed_client(GET + asked + GET).sent) == GET + first + b"\r\nConnection: close\r\n" + rest
+    assert made.is_client_done
     assert made.feed_client(request(host="other.example")) == Passed()
-    assert made.feed_server(OK + b"HTTP/1.1 100 Continue\r\n\r\n").to_client == OK + b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert not made.finished
+    answers = OK + b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert join(made.feed_server(answers).received) == answers
+    assert not made.is_done
     kept = OK.replace(b"\r\n", b"\r\nKeep-Alive: timeout=5\r\nconnection: Keep-Alive,\r\n  Upgrade\r\n", 1)
-    assert b"".join(made.feed_server(kept[at : at + 1]).to_client for at in range(len(kept))) == CLOSE
-    assert made.finished
+    assert b"".join(join(made.feed_server(kept[at : at + 1]).received) for at in range(len(kept))) == CLOSE
+    assert made.is_done
 
 
 def test_where_rules_name_nothing_of_requests_no_request_is_the_last() -> None:
     made = checker()
-    assert made.feed_client(BODY + GET).to_server == BODY + GET
+    assert join(made.feed_client(BODY + GET).sent) == BODY + GET
     made.feed_server(OK + OK)
-    assert (made.sated, made.finished) == (False, False)
+    assert (made.is_client_done, made.is_done) == (False, False)
 
 
 def test_an_answer_before_the_content_has_passed_is_the_last_too() -> None:
     made = checker(strict=True)
     made.feed_client(BODY[:-2])
-    assert not made.sated
+    assert not made.is_client_done
     made.feed_server(OK)
-    assert made.finished
+    assert made.is_done
 
 
 def test_an_upgrade_is_the_first_request_where_rules_name_requests() -> None:
-    assert checker(strict=True).feed_client(UPGRADE).to_server == UPGRADE
+    assert join(checker(strict=True).feed_client(UPGRADE).sent) == UPGRADE
     made = checker(strict=True)
     made.feed_client(GET)
     made.feed_server(OK)
@@ -522,7 +527,7 @@ def test_each_byte_is_of_the_rule_of_its_request() -> None:
             assert sent.count(b" HTTP/1.1") == sent.count(b" %s HTTP/1.1" % path.encode()) == paths.count(path)
             received = b"".join(part.data for one in came for part in one.received if part.rule == path)
             assert received == (b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK) * paths.count(path)
-        assert b"".join(one.to_server for one in came) == asked
+        assert b"".join(join(one.sent) for one in came) == asked
 
 
 PIECES = st.sampled_from(
@@ -558,9 +563,9 @@ def test_portions_change_nothing(said: bytes, data: st.DataObject) -> None:
         made, sent = checker(strict=strict), b""
         for part in parts:
             try:
-                sent += made.feed_client(part).to_server
+                sent += join(made.feed_client(part).sent)
             except HttpRefusedError as refusal:
-                return sent + refusal.passed.to_server, True
+                return sent + join(refusal.passed.sent), True
         return sent, False
 
     whole, parts = outcome([said]), outcome([said[start:end] for start, end in pairwise(cuts)])

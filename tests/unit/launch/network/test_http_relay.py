@@ -14,7 +14,7 @@ import pytest
 
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from tests.patience import EVENT_PATIENCE
+from tests.patience import EVENT_PATIENCE, QUIET
 from tests.unit.launch.network.http_port import ADDRESS, Carrier, Outcome
 
 HOST = "a.example"
@@ -280,7 +280,7 @@ def test_what_was_held_behind_an_upgrade_goes_first(status: str) -> None:
             await loop.sock_sendall(client, upgrade + head)
             got = await loop.sock_recv(near, 1 << 16)
             await loop.sock_sendall(near, f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(QUIET)
             await loop.sock_sendall(client, content)
             client.shutdown(socket.SHUT_WR)
             while data := await loop.sock_recv(near, 1 << 16):

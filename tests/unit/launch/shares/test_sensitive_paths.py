@@ -13,7 +13,7 @@ import pytest
 import mvmnix
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.share import Access, Danger, Share, is_within
-from mvmnix.launch.shares import risk_checks
+from mvmnix.launch.shares import risk_checks, sensitive_paths
 from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.opening import open_directory
 from mvmnix.launch.shares.risk_checks import refuse_dangers
@@ -80,17 +80,24 @@ def tables_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for nothing but names of the tables, which takes a tenth of the time."""
     for name in ("list_program_trees", "list_program_directories", "_listening"):
         monkeypatch.setattr(risk_checks, name, lambda: ())
-    monkeypatch.setattr(risk_checks, "_look_into", lambda places: (risk_checks._existing(places), ()))
+    monkeypatch.setattr(risk_checks, "_look_into", lambda places: (risk_checks._find_existing(places), ()))
+
+
+def list_only(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have the tables of places hold these names alone, so that no other row of them refuses a share."""
+    for table, all_names in (("CREDENTIALS", CREDENTIALS), ("CODE", CODE), ("HOME_CODE", HOME_CODE)):
+        monkeypatch.setattr(sensitive_paths, table, all_names & {*names})
 
 
 @pytest.mark.usefixtures("tables_alone")
 @pytest.mark.parametrize("danger", TABLES)
-def test_a_place_in_a_home(home: Path, plain: Path, danger: Danger) -> None:
+def test_a_place_in_a_home(home: Path, plain: Path, monkeypatch: pytest.MonkeyPatch, danger: Danger) -> None:
     """What lies in it, what it leads to by a symbolic link, and what holds it, also where it has yet to be made."""
     access, names = TABLES[danger]
     (plain / "data/in").mkdir(parents=True)
     missed = []
     for name in sorted(names):
+        list_only(monkeypatch, name)
         place = home / name
         place.parent.mkdir(parents=True, exist_ok=True)
         forms = {"its directory": access is READ or is_refused(place.parent, access, danger)}
@@ -116,6 +123,7 @@ def test_a_place_in_a_home_that_is_mounted(
     access, names = TABLES[danger]
     lines, missed = risk_checks._lines("/proc/self/mountinfo"), []
     for name in sorted(names):
+        list_only(monkeypatch, name)
         (home / name).mkdir(parents=True, exist_ok=True)
         found = Mounts(lines).of_path(str(home / name))
         assert found is not None
@@ -129,9 +137,10 @@ def test_a_place_in_a_home_that_is_mounted(
 
 @pytest.mark.usefixtures("tables_alone")
 @pytest.mark.parametrize("danger", TABLES)
-def test_a_place_anywhere(plain: Path, danger: Danger) -> None:
+def test_a_place_anywhere(plain: Path, monkeypatch: pytest.MonkeyPatch, danger: Danger) -> None:
     """In any case: there are file systems to which `.SSH` is `.ssh`."""
     access, names = TABLES[danger]
+    list_only(monkeypatch)
     missed = []
     for number, name in enumerate(sorted(names - (HOME_CODE if danger is Danger.CODE else frozenset()))):
         share = plain / str(number)
