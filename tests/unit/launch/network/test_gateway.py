@@ -413,55 +413,80 @@ async def test_what_is_needed_later_is_imported_before_an_upgrade(world: World) 
     assert imported == ["mvmnix.launch.network.resolver", "mvmnix.launch.network.http_relay"]
 
 
-def _told(end: socket.socket) -> int:
-    count = 0
-    while True:
-        try:
-            end.recv(MOST)
-        except BlockingIOError:
-            return count
-        count += 1
+class Telling:
+    """Events, and the end at which the supervisor reads them."""
+
+    def __init__(self) -> None:
+        self.supervisor, self._end = pair()
+        self.supervisor.setblocking(False)
+        self.gone: list[None] = []
+        self.events = Events(self._end, lambda: self.gone.append(None))
+
+    def tell(self, count: int) -> list[bool]:
+        """Whether there was room before each of them, and after the last."""
+        has_room = []
+        for _ in range(count):
+            has_room.append(self.events.has_room)
+            self.events.tell(NetworkEvent(NetworkEventKind.NAME))
+        return [*has_room, self.events.has_room]
+
+    async def told(self) -> int:
+        """How many the supervisor can read by now."""
+        await asyncio.sleep(0)
+        count = 0
+        while True:
+            try:
+                self.supervisor.recv(MOST)
+            except BlockingIOError:
+                return count
+            count += 1
+
+    def close(self) -> None:
+        self.supervisor.close()
+        self._end.close()
+
+
+def test_events_are_gathered() -> None:
+    async def main() -> None:
+        telling = Telling()
+        for _ in range(2):
+            telling.tell(2)
+            assert await telling.told() == 0
+            await asyncio.sleep(0.011)
+            assert await telling.told() == 2
+        telling.close()
+
+    run(main)
 
 
 def test_events_wait_for_the_supervisor() -> None:
     async def main() -> None:
-        gone = list[None]()
-        supervisor, end = pair()
-        supervisor.setblocking(False)
-        events, name = Events(end, lambda: gone.append(None)), NetworkEvent(NetworkEventKind.NAME)
-        events.tell(name)
-        assert _told(supervisor) == 0, "events are gathered"
-        await asyncio.sleep(0.011)
-        assert _told(supervisor) == 1
-        has_room = []
-        for _ in range(4096):
-            has_room.append(events.has_room)
-            events.tell(name)
-        assert [*has_room, events.has_room] == [True] * 4096 + [False]
-        events.flush()
-        room = asyncio.ensure_future(events.room())
-        while not room.done():
-            assert _told(supervisor)
-            await asyncio.sleep(0)
-        for _ in range(4096):
-            events.tell(name)
-        telling = asyncio.ensure_future(events.all_told())
-        count = 0
-        while not telling.done():
-            count += _told(supervisor)
-            await asyncio.sleep(0)
-        assert count + _told(supervisor) >= 4096
+        telling = Telling()
+        assert telling.tell(4096) == [True] * 4096 + [False]
+        telling.events.flush()
+        room = asyncio.ensure_future(telling.events.room())
         await asyncio.sleep(1)
-        events.tell(name)
-        assert _told(supervisor) == 0
-        await asyncio.sleep(0.011)
-        assert _told(supervisor) == 1, "what comes later is gathered again"
-        assert gone == []
-        supervisor.close()
-        events.tell(name)
-        await events.all_told()
-        assert gone == [None]
-        end.close()
+        assert room.done(), "what the kernel takes is none that waits"
+        telling.tell(4096)
+        ending = asyncio.ensure_future(telling.events.all_told())
+        count = await telling.told()
+        while not ending.done():
+            count += await telling.told()
+        assert count + await telling.told() == 8192
+        assert telling.gone == []
+        telling.close()
+
+    run(main)
+
+
+def test_without_a_supervisor_nothing_waits() -> None:
+    async def main() -> None:
+        telling = Telling()
+        telling.tell(1)
+        telling.supervisor.close()
+        await telling.events.all_told()
+        assert telling.gone == [None]
+        telling.close()
 
     run(main)
 
