@@ -190,6 +190,7 @@ async def test_a_late_answer_is_closed(it: Asking) -> None:
     (ask,) = await it.take()
     await it.ended()
     assert it.denied == {(75.0, Denial.CONNECT_FAILED): 1}
+    assert not it.client._asked
     with await it.connect(ask) as far:
         assert far.recv(1) == b""
 
