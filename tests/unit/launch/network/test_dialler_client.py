@@ -1,6 +1,7 @@
 """Turns at the dialler: how many connections a host and a rule have, who waits, and what a dialler may say."""
 
 import asyncio
+import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -126,6 +127,20 @@ async def test_a_refusal_says_by_which_rule_and_keeps_nothing_open(it: Asking) -
         near.close()
         assert far.recv(1) == b"", "what comes with a refusal is closed"
     assert [ask.number for ask in it.asked] == [1, 2, 3, 4]
+
+
+@asking
+async def test_of_several_descriptors_none_is_left_open(it: Asking) -> None:
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    it.dial("a.example")
+    (ask,) = await it.take()
+    near, far = socket.socketpair()
+    with near, far:
+        await it.reply(ask, None, near.fileno(), near.fileno(), near.fileno())
+    await it.ended()
+    for _, connection in it.connected:
+        connection.close()
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 @asking
