@@ -23,7 +23,7 @@ def received(end: socket.socket, size: int = PACKET, most: int = DESCRIPTORS) ->
     No child inherits the descriptors (socket.recv_fds drops that flag).
     """
     found = array.array("i")
-    room = socket.CMSG_SPACE(most * found.itemsize)
+    room = socket.CMSG_LEN(most * found.itemsize)  # CMSG_SPACE is rounded up, and may have room for one more
     packet, ancillary, flags, _ = end.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, data in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

@@ -57,7 +57,9 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ),
     ("launch/plan/secret_reference.py", ("unit/launch/plan/test_secret_reference.py", "unit/launch/secrets")),
     ("launch/secrets/resolve.py", ("unit/launch/secrets",)),
+    ("launch/network/namespace_setup.py", ("unit/launch/network/test_namespace.py",)),
     ("launch/network", ("unit/launch/network",)),
+    ("launch/shares/sensitive_paths.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/risk_checks.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/location.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/opening.py", ("unit/launch/shares", "hostile/test_shares.py")),
@@ -84,6 +86,8 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         ("unit/launch/gate/test_verify.py", "unit/launch/test_plan_standing.py", "unit/launch/gate/test_admission.py"),
     ),
     ("launch/gate", ("unit/launch/gate", "unit/launch/test_plan_standing.py")),
+    ("output_files.py", ("unit/test_output_files.py",)),
+    ("privileges/descriptors.py", ("unit/privileges/test_descriptors.py",)),
     ("provenance/verify/explain.py", ("unit/provenance/verify/test_explain.py", "unit/cli/commands/test_policy.py")),
     (
         "provenance/verify/release_checks.py",
@@ -96,14 +100,19 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("lock", ("unit/test_lock.py",)),
     ("manifest.py", ("unit/test_manifest.py",)),
     ("nar.py", ("unit/test_nar.py",)),
+    ("sandbox/git.py", ("unit/sandbox/test_git.py",)),
     ("strict.py", ("unit/test_strict.py",)),
     ("syscall_tier.py", ("unit/launch/gate/test_verify.py",)),
     ("trusted_path.py", ("unit/test_private_dirs.py",)),
     ("verity.py", ("unit/test_verity.py",)),
 )
 
-#: What runs in other processes too, where no recorder sees it: the worker's in a sandbox, the other as another user.
-UNSEEN: Final = (Path("mvmnix/builder/fetch/worker"), Path("mvmnix/trusted_path.py"))
+#: What runs in other processes too, where no recorder sees it: the worker's in a sandbox, the namespace's in one of its
+#: own, the last as another user.
+UNSEEN: Final = (
+    *(Path("mvmnix/builder/fetch/worker"), Path("mvmnix/launch/network/namespace_setup.py")),
+    Path("mvmnix/trusted_path.py"),
+)
 
 
 def modules() -> list[Path]:

@@ -55,7 +55,7 @@ class Ask:
         except (struct.error, UnicodeDecodeError) as error:
             raise MalformedError("not a packet of the gateway's") from error
         rule, host = text[:size], text[size:]
-        if not 0 < len(rule) <= _LONGEST_ID or not _HOST.fullmatch(host) or not 0 < port <= _LARGEST_PORT:
+        if not 0 < len(rule) <= _LONGEST_ID or not _HOST.fullmatch(host) or port == 0:
             raise MalformedError("not a packet of the gateway's")
         return cls(number, rule, host, port)
 
@@ -149,7 +149,7 @@ class NetworkEvent:
         """As `fields` has it."""
 
         def text(name: str, pattern: str) -> str:
-            return record.text(name, pattern, _LONGEST_FLAG) if record.has(name) else ""
+            return record.text(name, pattern) if record.has(name) else ""
 
         def number(name: str, most: int) -> int:
             return record.integer(name, 0, most) if record.has(name) else 0

@@ -4,54 +4,22 @@ Time is the loop's, which goes on when nothing else happens.
 """
 
 import asyncio
-import selectors
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from itertools import product
-from typing import Any, override
 
 import pytest
 
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from tests.patience import EVENT_PATIENCE, QUIET
+from tests.support.virtual_time import run
 from tests.unit.launch.network.http_port import ADDRESS, Carrier, Outcome
 
 HOST = "a.example"
 RULES = ("a", "b")
 #: Bytes of a body, larger than what is read at once.
 LARGE = 1 << 17
-
-
-class Clock(selectors.DefaultSelector):
-    """A selector by which time passes at once."""
-
-    now = 0.0
-
-    @override
-    def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(0)
-        if not ready and timeout is None:
-            raise AssertionError("nothing will ever happen")
-        self.now += 0.0 if ready else max(0.0, timeout or 0.0)
-        return ready
-
-
-class Loop(asyncio.SelectorEventLoop):
-    """A loop with a clock of its own."""
-
-    def __init__(self) -> None:
-        self.clock = Clock()
-        super().__init__(self.clock)
-
-    @override
-    def time(self) -> float:
-        return self.clock.now
-
-
-def run[T](coroutine: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    with asyncio.Runner(loop_factory=Loop) as runner:
-        return runner.run(coroutine())
 
 
 class Server:

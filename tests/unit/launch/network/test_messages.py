@@ -5,8 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply
-from mvmnix.strict import MalformedError
+from mvmnix.launch.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply
+from mvmnix.strict import MalformedError, read
+
+#: In each field the most that a packet may have.
+_LARGEST = NetworkEvent(
+    NetworkEventKind.DENIED,
+    "a" * 64,
+    Denial.ADDRESS_NOT_PUBLIC,
+    "n" * 255,
+    "f" * 45,
+    *(65535, 2**53 - 1, 2**53 - 1, "--allow " + "f" * 400, 65535),
+)
 
 
 def test_packets_go_there_and_back() -> None:
@@ -22,12 +32,53 @@ def test_packets_go_there_and_back() -> None:
     assert NetworkEvent.parse(event.to_bytes()) == event
 
 
-def test_the_largest_packets_fit() -> None:
-    assert len(Ask(1, "a" * 64, "b" * 253, 65535).to_bytes()) <= MOST
-    largest = NetworkEvent(
-        NetworkEventKind.DENIED, "a" * 64, "x" * 40, "n" * 255, "f" * 45, 65535, 2**53 - 1, 2**53 - 1, "f" * 310
-    )
-    assert len(largest.to_bytes()) <= MOST
+def test_the_largest_and_the_smallest_packets_fit_and_are_read() -> None:
+    for ask in (Ask(0xFFFFFFFF, "a" * 64, "b" * 253, 65535), Ask(0, "a", "b", 1)):
+        assert len(ask.to_bytes()) <= MOST
+        assert Ask.parse(ask.to_bytes()) == ask
+    for event in (_LARGEST, NetworkEvent(NetworkEventKind.READY)):
+        assert len(event.to_bytes()) <= MOST
+        assert NetworkEvent.parse(event.to_bytes()) == event
+        assert read(event.fields(), "event", NetworkEvent.read) == event, "a log can be read whatever a process told"
+    handed = HandedOver(65535, 443)
+    assert HandedOver.parse(handed.to_bytes()) == handed
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", "other"),
+        ("rule", "a" * 65),
+        ("code", "No"),
+        ("name", "n" * 256),
+        ("address", "x" * 5),
+        ("port", 65536),
+        ("sent", 2**53),
+        ("received", 2**53),
+        ("flag", "--allow " + "f" * 401),
+        ("slot", 65536),
+        *((name, -1) for name in ("port", "sent", "received", "slot")),
+    ],
+)
+def test_a_field_beyond_its_bounds_is_read_from_no_log(field: str, value: object) -> None:
+    with pytest.raises(MalformedError):
+        read(_LARGEST.fields() | {field: value}, "event", NetworkEvent.read)
+
+
+def test_of_a_reply_as_much_is_taken_as_an_event_has_room_for() -> None:
+    assert Reply.parse(Reply(1, None, "r" * 65, "1" * 46).to_bytes()) == Reply(1, None, "r" * 64, "1" * 45)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 5, b"\0\0\0\1\4\0none", b"\0\0\0\1\0\1\xff"])
+def test_what_no_dialler_of_ours_says(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        Reply.parse(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 3, b"\0" * 5])
+def test_what_no_supervisor_hands_over(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        HandedOver.parse(data)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +89,8 @@ def test_the_largest_packets_fit() -> None:
         Ask(1, "rule", "host", 443).to_bytes()[:-4],
         Ask(1, "rule", "host", 0).to_bytes(),
         Ask(1, "", "host", 443).to_bytes(),
+        Ask(1, "r" * 65, "host", 443).to_bytes(),
+        Ask(1, "rule", "", 443).to_bytes(),
         Ask(1, "rule", "h" * 254, 443).to_bytes(),
         Ask(1, "rule", "host", 443).to_bytes() + b"\xff",
     ],
@@ -57,7 +110,9 @@ def test_what_no_gateway_of_ours_asks(data: bytes) -> None:
         b"opened\0\0\0\0\0\x0065536\x000\x000\x000",
         b"opened\0\0\0\0\0\x0001\x000\x000\x000",
         b"opened\0\0\0\0\0\x000\x000\x009007199254740992\x000",
+        b"opened\0\0\0\0\0\x000\x009007199254740992\x000\x000",
         b"opened\0\0\0\0\0\x000\x000\x000\x0065536",
+        _LARGEST.to_bytes().replace(b"--allow ", b"--allow f"),
         b"denied\0\0\0a\x1b[2J\0\0\x000\x000\x000\x000",
         b"denied\0\0\0\xc3\xa9\0\0\x000\x000\x000\x000",
         b"denied\0\0no-such-code\0\0\0\x000\x000\x000\x000",

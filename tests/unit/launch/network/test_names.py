@@ -1,20 +1,26 @@
 """Questions of DNS are counted, and bounded in a time; each name is told once."""
 
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
 import dns.edns
 import dns.message
+import dns.name
 import dns.rcode
 import pytest
 
-from mvmnix.launch.network.decisions import Denial, Rules
+from mvmnix.launch.network.decisions import Denial, Rules, Verdict
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.names import NameServer
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.synthetic import SyntheticAddresses
 from mvmnix.launch.plan import Network
 from mvmnix.launch.plan.network import parse_rules
+from tests.support.virtual_time import run
 from tests.unit.launch.network.name_rows import ALLOW, DENY, NO_DATA, QUESTIONS, Question, ask
 
 
@@ -28,13 +34,14 @@ class Asking:
     """A name server, its clock and what it told."""
 
     now: float = 0.0
+    most: int = 100_000
     told: list[NetworkEvent] = field(default_factory=list)
     allow: tuple[str, ...] = ("https://*.example.com",)
     deny: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         rules = Rules(Network(parse_rules(self.allow, self.deny)))
-        self._server = NameServer(rules, SyntheticAddresses(SYNTHETIC), self, lambda: self.now)
+        self.server = NameServer(rules, SyntheticAddresses(SYNTHETIC, self.most), self, lambda: self.now)
 
     def tell(self, event: NetworkEvent) -> None:
         self.told.append(event)
@@ -45,7 +52,7 @@ class Asking:
         return answer.rcode() if answer else None
 
     def answer(self, query: bytes) -> dns.message.Message | None:
-        data = self._server.answer(query)
+        data = self.server.answer(query)
         return dns.message.from_wire(data) if data else None
 
 
@@ -66,7 +73,10 @@ def test_each_name_is_told_once_and_very_many_without_their_names(monkeypatch: p
     for _ in range(3):
         assert asking.ask("a.example.com") == dns.rcode.NOERROR
         assert asking.ask("a.example.org") == dns.rcode.NXDOMAIN
-    assert [(it.name, it.code) for it in asking.told] == [("a.example.com", ""), ("a.example.org", Denial.NO_RULE)]
+    assert [(it.name, it.code, it.flag) for it in asking.told] == [
+        ("a.example.com", "", ""),
+        ("a.example.org", Denial.NO_RULE, "--allow https://a.example.org"),
+    ]
     for number in range(20):
         assert asking.ask(f"{number}.example.org") == dns.rcode.NXDOMAIN
     assert [it.name for it in asking.told[2:]] == [*(f"{number}.example.org" for number in range(9)), ""]
@@ -99,3 +109,149 @@ def test_an_allowed_name_has_nothing_but_one_address(kind: str) -> None:
     assert answer is not None
     assert (answer.rcode(), answer.answer, answer.additional) == (dns.rcode.NOERROR, [], [])
     assert [(it.kind, it.rule) for it in asking.told] == [(NetworkEventKind.NAME, "wild")]
+
+
+def test_so_many_names_are_told() -> None:
+    asking = Asking()
+    for number in range(4097):
+        asking.server._once(f"{number}.example.com", "", Verdict(allowed=True, rule="allow-1"))
+    assert [it.name for it in asking.told] == [*(f"{number}.example.com" for number in range(4096)), ""]
+
+
+def test_a_name_that_no_rule_can_have_is_told_in_part() -> None:
+    """Its escapes may be longer than an event has room for."""
+    asking = Asking()
+    question = dns.message.make_query(dns.name.Name([b"\1" * 63, b"\1" * 63, b""]), "A").to_wire()
+    assert dns.message.from_wire(asking.server.answer(question)).rcode() == dns.rcode.NXDOMAIN
+    (told,) = asking.told
+    assert (told.kind, told.code, told.flag) == (NetworkEventKind.DENIED, Denial.BAD_NAME, "")
+    assert told.name == f"{'\\001' * 63}.{'\\001' * 63}"[:255]
+    assert NetworkEvent.parse(told.to_bytes()) == told
+
+
+def test_what_says_nothing_about_a_name_is_not_told() -> None:
+    asking = Asking()
+    assert asking.ask("a.example.com") == dns.rcode.NOERROR
+    asking.told.clear()
+    assert asking.server.answer(bytes(12)) != b""
+    refused = dns.message.make_query("a.example.org", "A", "CH").to_wire()
+    assert dns.message.from_wire(asking.server.answer(refused)).rcode() == dns.rcode.REFUSED
+    assert asking.told == []
+
+
+def test_a_name_for_which_no_address_is_left() -> None:
+    asking = Asking(most=1)
+    assert asking.ask("a.example.com") == dns.rcode.NOERROR
+    assert asking.ask("b.example.com") == dns.rcode.NXDOMAIN
+    assert [(it.name, it.rule, it.code) for it in asking.told] == [
+        ("a.example.com", "allow-1", ""),
+        ("b.example.com", "allow-1", Denial.LIMIT_LOOKUPS),
+    ]
+
+
+@contextmanager
+def udp() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A guest's socket, connected to the server's."""
+    with socket.socket(type=socket.SOCK_DGRAM) as guest, socket.socket(type=socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        guest.connect(server.getsockname())
+        for one in (guest, server):
+            one.setblocking(False)
+        yield guest, server
+
+
+def _count(end: socket.socket) -> int:
+    count = 0
+    while True:
+        try:
+            end.recv(4096)
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+def test_questions_by_udp_are_answered_so_many_at_a_time() -> None:
+    async def answered() -> list[int]:
+        with udp() as (guest, server):
+            Asking().server.start(asyncio.get_running_loop(), server)
+            for _ in range(100):
+                guest.send(_query("a.example.com"))
+            guest.send(b"none")
+            found = []
+            for _ in range(3):
+                await asyncio.sleep(0)
+                found.append(_count(guest))
+            asyncio.get_running_loop().remove_reader(server)
+            return found
+
+    assert [it for it in run(answered) if it] == [64, 36]
+
+
+async def _exchange(guest: socket.socket, sent: bytes, *, ends: bool) -> bytes:
+    """What a server says to this until it lets go; the guest may end first."""
+    loop, received = asyncio.get_running_loop(), b""
+
+    async def write() -> None:
+        await loop.sock_sendall(guest, sent)
+        if ends:
+            guest.shutdown(socket.SHUT_WR)
+
+    writing = asyncio.create_task(write())
+    while more := await loop.sock_recv(guest, 65536):
+        received += more
+    await writing
+    return received
+
+
+def _by_tcp(sent: bytes, *, ends: bool = True) -> tuple[bytes, str]:
+    """What is said, and why it ends."""
+
+    async def both() -> tuple[bytes, str]:
+        guest, server = socket.socketpair()
+        for one in (guest, server):
+            one.setblocking(False)
+
+        async def serve() -> str:
+            try:
+                await Asking().server.serve(server)
+            except (OSError, EOFError) as error:
+                return type(error).__name__
+            finally:
+                server.close()
+            return ""
+
+        with guest:
+            serving = asyncio.create_task(serve())
+            return await _exchange(guest, sent, ends=ends), await serving
+
+    return run(both)
+
+
+def _framed(message: bytes) -> bytes:
+    return len(message).to_bytes(2) + message
+
+
+def test_questions_by_tcp_are_answered_until_there_are_too_many() -> None:
+    answer = _framed(Asking().server.answer(_query("a.example.com")))
+    question = _framed(_query("a.example.com"))
+    assert _by_tcp(question * 3) == (answer * 3, "EOFError")
+    assert _by_tcp(question * 1000, ends=False) == (answer * 1000, "")
+
+
+@pytest.mark.parametrize(
+    ("sent", "ends"),
+    [(b"\0", "EOFError"), (_framed(_query("a.example.com"))[:-1], "EOFError"), (b"\0\4none", "")],
+)
+def test_what_is_no_question_by_tcp_has_no_answer(sent: bytes, ends: str) -> None:
+    assert _by_tcp(sent) == (b"", ends)
+
+
+def test_a_connection_that_says_nothing_is_ended() -> None:
+    async def seconds() -> float:
+        guest, server = socket.socketpair()
+        server.setblocking(False)
+        with guest, server, pytest.raises(TimeoutError):
+            await Asking().server.serve(server)
+        return asyncio.get_running_loop().time()
+
+    assert run(seconds) == 10.0
