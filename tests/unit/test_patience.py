@@ -38,6 +38,14 @@ NO_WAITS = {"AnchorRule.seconds", "Lanes.idle", "PlanLimits.idle_seconds", "late
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "thread_time"}
 #: Files that may have a number for a wait, or read a clock, with the reason.
 NUMBERS = {
+    **dict.fromkeys(
+        (
+            "tests/unit/launch/network/gateway_world.py",
+            "tests/unit/launch/network/test_dialler_client.py",
+            "tests/unit/launch/network/test_gateway.py",
+        ),
+        "a clock that jumps (tests/support/virtual_time.py)",
+    ),
     "tests/patience.py": "gives all others theirs",
     "tests/unit/launch/vmm/test_boot_watchdog.py": "a clock of the test's own, which nothing waits for",
     "tests/unit/launch/test_loop.py": "a timer that is due in 68 years",

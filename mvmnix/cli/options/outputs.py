@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, override
 import click
 
 from mvmnix.cli.completers import directory, file
+from mvmnix.errors import UsageError
 from mvmnix.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ class OutputType[T: OutputFile | NewFile | OutputDirectory | NewDirectory](click
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T | Stdout:
-        """Make the writer of a path."""
+        """Make the writer of a path. Raises UsageError for a blank one, as an unset variable leaves it."""
+        if not str(value).strip():
+            raise UsageError(
+                f"{self.name if param is None else param.opts[0]} is empty", hint="name a file or directory"
+            )
         return Stdout() if self.prints and value == "-" else self.noun(str(value))
 
     @override
