@@ -48,6 +48,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / "secret").write_text("the owner's")
     for name, value in {"HOME": str(home), "TOKEN": "the-owners-secret", "http_proxy": "http://proxy.test"}.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")  # by which the tests' own gits leave this file alone
     return home
 
 

@@ -109,6 +109,7 @@ def test_our_own_environment_and_configuration_have_no_say(
     monkeypatch.setenv("GIT_EXTERNAL_DIFF", str(witness.with_name("evil")))
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / ".gitconfig").write_text(f"[core]\n\tfsmonitor = {witness.with_name('evil')}\n")
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")  # by which the tests' own gits leave this file alone
     assert take_flake(FlakeRef(str(repository.path))) == clean
     assert not witness.exists()
 
