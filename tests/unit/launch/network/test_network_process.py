@@ -31,9 +31,7 @@ class PlayedSandbox:
 
 
 @pytest.mark.parametrize(("module", "profile"), [("gateway", GATEWAY_SERVING), ("dialler", DIALLER_SERVING)])
-def test_a_process_serves_under_its_own_filter(
-    module: str, profile: Profile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_serves_under_its_own_filter(module: str, profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     started = list[tuple[Invocation, bytes]]()
     sandbox = PlayedSandbox()
 
