@@ -9,11 +9,7 @@ from mvmnix.launch.plan.network import NO_RULE_LIMITS, RuleLimits
 
 def test_bytes_of_all_connections_count_together() -> None:
     meter = RuleMeter(RuleLimits(bytes=100), lambda: 0.0)
-    assert meter.take(60) == 0.0
-    assert meter.take(39) == 0.0
-    assert not meter.is_spent
-    assert meter.take(1) == 0.0
-    assert meter.is_spent
+    assert [(meter.take(count), meter.is_spent) for count in (60, 39, 1)] == [(0.0, False), (0.0, False), (0.0, True)]
     assert meter.debt == 0.0
     assert meter.take(1) is None
 
