@@ -80,7 +80,7 @@ class PublishedPorts:
                     listener.listen(_BACKLOG)
                 except OSError as error:
                     why = f"{it.address} port {it.host} can't be listened on: {error.strerror}"
-                    hint = _HINTS.get(error.errno or 0, "publish another port: --publish [IP:]HOST:GUEST")
+                    hint = _HINTS.get(error.errno, "publish another port: --publish [IP:]HOST:GUEST")
                     raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint) from error
                 listener.setblocking(False)
                 listeners.append((it, listener))
@@ -165,7 +165,7 @@ class PublishedPorts:
         self._ending.clear()
 
 
-_HINTS: Final = {
+_HINTS: Final[dict[int | None, str]] = {
     errno.EADDRINUSE: "another program has it: ss -ltnp; or publish another port: --publish [IP:]HOST:GUEST",
     errno.EACCES: "ports below 1024 are root's: publish another one (sysctl net.ipv4.ip_unprivileged_port_start)",
     errno.EADDRNOTAVAIL: "name an address that this host has: ip address",

@@ -1,6 +1,7 @@
 """Each connection of a guest is held against the rules, and each verdict is told."""
 
 import asyncio
+import errno
 import importlib
 import os
 import socket
@@ -13,6 +14,7 @@ from mvmnix.launch.network import gateway
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.gateway import Events, Sockets
 from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes, pair
+from mvmnix.launch.network.relay import SpentError
 from mvmnix.launch.plan import Network
 from mvmnix.launch.plan.network import parse_rules
 from mvmnix.store import memfd
@@ -311,9 +313,11 @@ async def test_nothing_is_accepted_while_the_supervisor_reads_nothing(world: Wor
     assert world.asked() == []
     while await world.events():
         pass
-    await world.turn()
-    assert len(world.asked()) == 1
-    assert await world.events() == []
+    for _ in range(2):
+        await world.turn()
+        assert len(world.asked()) == 1
+        assert await world.events() == []
+        world.connect("8.8.8.8", 53)
 
 
 def _refused_packet(to: str = "8.8.4.4", protocol: int = 17) -> bytes:
@@ -411,6 +415,20 @@ async def test_what_is_needed_later_is_imported_before_an_upgrade(world: World) 
         patched.setattr(importlib, "import_module", imported.append)
         await asyncio.sleep(5.1)
     assert imported == ["mvmnix.launch.network.resolver", "mvmnix.launch.network.http_relay"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, ""),
+        (SpentError(), "limit-bytes"),
+        (OSError(errno.EMFILE, ""), "gateway-busy"),
+        (OSError(errno.ENFILE, ""), "gateway-busy"),
+        (ConnectionResetError(errno.ECONNRESET, ""), ""),
+    ],
+)
+def test_why_a_connection_was_ended(error: OSError | None, code: str) -> None:
+    assert gateway._code_of(error) == code
 
 
 class Telling:

@@ -9,17 +9,21 @@ from mvmnix.launch.plan.network import NO_RULE_LIMITS, RuleLimits
 
 def test_bytes_of_all_connections_count_together() -> None:
     meter = RuleMeter(RuleLimits(bytes=100), lambda: 0.0)
-    assert [meter.take(count) for count in (60, 40)] == [0.0, 0.0]
-    assert meter.is_spent
+    assert [(meter.take(count), meter.is_spent) for count in (60, 39, 1)] == [(0.0, False), (0.0, False), (0.0, True)]
+    assert meter.debt == 0.0
     assert meter.take(1) is None
 
 
 def test_a_rate_is_kept_over_time() -> None:
     now = 0.0
     meter = RuleMeter(RuleLimits(bytes_per_second=1024), lambda: now)
+    assert meter.debt == 0.0
     assert meter.take(1024) == 1.0
+    assert meter.debt == 1.0
     now = 1.0
+    assert meter.debt == 0.0
     assert meter.take(512) == 0.5
+    assert not meter.is_spent
     now = 100.0
     assert meter.take(256) == 0.0, "a quarter of a second's bytes at once"
     assert meter.take(1024) == 1.0
