@@ -75,6 +75,8 @@ def refuse_dangers(share: Share, fd: int | None, own: Sequence[str]) -> None:
     found = dict[Danger, str]()
     for danger, why in _dangers(share, fd, own, same, mounts):
         found.setdefault(danger, why)
+    if reasons:  # no word would help
+        found.pop(Danger.CODE, None)
     unseen = [danger for danger in found if danger not in share.acknowledged]
     for it in unseen:
         reasons.append(Reason(ReasonCode.SHARE_FORBIDDEN, what, f"{found[it]} [{it}]", _hint(share, it)))

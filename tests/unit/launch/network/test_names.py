@@ -241,6 +241,7 @@ def test_questions_by_tcp_are_answered_until_there_are_too_many() -> None:
 @pytest.mark.parametrize(
     ("sent", "ends"),
     [(b"\0", "EOFError"), (_framed(_query("a.example.com"))[:-1], "EOFError"), (b"\0\4none", "")],
+    ids=["half a length", "less than its length", "no message"],
 )
 def test_what_is_no_question_by_tcp_has_no_answer(sent: bytes, ends: str) -> None:
     assert _by_tcp(sent) == (b"", ends)
