@@ -233,7 +233,7 @@ def test_places_of_the_system() -> None:
     for place in filter(os.path.isdir, SYSTEM_CODE):
         share = Share(os.path.realpath(place), "/data", WRITTEN)
         for host in (share.host, f"{share.host}/in/it"):
-            with pytest.raises(RefusedError, match="user-code|mvm itself is run from"):
+            with pytest.raises(RefusedError, match=r"user-code|mvm itself is run from"):
                 refuse_dangers(replace(share, host=host), None, ())
 
 
