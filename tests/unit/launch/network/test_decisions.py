@@ -62,6 +62,7 @@ NAMES = [
     (("tcp:192.0.2.7:22",), (), "a.example", refused(Denial.NO_RULE)),
     ((), ("a.example",), "b.example", refused(Denial.NO_RULE)),
     ((), ("a.example",), "a.example", refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ((), ("https://a.example",), "a.example", refused(Denial.NO_RULE)),
     ((API,), ("api.example.com",), "api.example.com", refused(Denial.DENIED_BY_RULE, "deny-1")),
     ((API,), ("*",), "api.example.com", refused(Denial.DENIED_BY_RULE, "deny-1")),
     ((API,), ("*.example.com",), "api.example.com", refused(Denial.DENIED_BY_RULE, "deny-1")),

@@ -40,6 +40,7 @@ def raw(counts: tuple[int, int, int, int] = (1, 0, 0, 0), rest: bytes = b"", *, 
 
 
 QUESTION = b"\5index\7example\0\0\1\0\1"
+RECORD = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4abcd"
 OPT = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
 
 
@@ -139,6 +140,7 @@ def test_flags(desired: bool) -> None:
         (raw((0, 0, 0, 0)), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((2, 0, 0, 0), QUESTION * 2), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((65535, 0, 0, 0), QUESTION), Outcome.MALFORMED, dns.rcode.FORMERR),
+        (raw((1, 0, 0, 2), QUESTION + OPT + RECORD), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(rest=QUESTION[:-1]), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(rest=QUESTION + b"\0"), Outcome.MALFORMED, dns.rcode.FORMERR),
@@ -146,9 +148,9 @@ def test_flags(desired: bool) -> None:
         (raw(rest=b"\xc0\x0c\0\1\0\1"), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(rest=b"\xc0\xff\0\1\0\1"), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(rest=b"\1a" * 128 + b"\0\0\1\0\1"), Outcome.MALFORMED, dns.rcode.FORMERR),
-        (raw((1, 1, 0, 0), QUESTION + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4abcd"), Outcome.MALFORMED, dns.rcode.FORMERR),
-        (raw((1, 0, 1, 0), QUESTION + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4abcd"), Outcome.MALFORMED, dns.rcode.FORMERR),
-        (raw((1, 0, 0, 1), QUESTION + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4abcd"), Outcome.MALFORMED, dns.rcode.FORMERR),
+        (raw((1, 1, 0, 0), QUESTION + RECORD), Outcome.MALFORMED, dns.rcode.FORMERR),
+        (raw((1, 0, 1, 0), QUESTION + RECORD), Outcome.MALFORMED, dns.rcode.FORMERR),
+        (raw((1, 0, 0, 1), QUESTION + RECORD), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((1, 0, 0, 2), QUESTION + OPT * 2), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((1, 0, 0, 1), QUESTION), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((1, 0, 0, 1), QUESTION + b"\1a" + OPT), Outcome.MALFORMED, dns.rcode.FORMERR),
