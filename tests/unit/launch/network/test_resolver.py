@@ -84,6 +84,7 @@ def test_any_other_name_is_blocked(name: str, kind: str) -> None:
     assert reply.asked == Asked(dns.name.from_text(name).to_text(omit_final_dot=True), kind)
     (option,) = answer.options
     assert isinstance(option, dns.edns.EDEOption)
+    assert read(reply).edns == 0
     assert (option.code, option.text) == (15, "no rule of this machine allows the name")
 
 
