@@ -103,7 +103,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("sandbox/git.py", ("unit/sandbox/test_git.py",)),
     ("strict.py", ("unit/test_strict.py",)),
     ("syscall_tier.py", ("unit/launch/gate/test_verify.py",)),
-    ("trusted_path.py", ("unit/test_private_dirs.py",)),
+    ("trusted_path.py", ("unit/test_private_dirs.py", "unit/test_trusted_path.py")),
     ("verity.py", ("unit/test_verity.py",)),
 )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix import trusted_path
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.private_dirs import Directory
 
@@ -70,3 +71,19 @@ def test_a_name_that_is_ours_is_denied_as_the_system_says(
     monkeypatch.setattr(os, "open", denied)
     with pytest.raises(PermissionError):
         directory.open_file("file")
+
+
+@pytest.mark.parametrize(
+    ("path", "is_directory", "is_ours", "recursive", "doctor"),
+    [
+        ("/home/a/.local/share/mvmnix/lock", False, True, False, True),
+        ("/home/a/.local/share/mvmnix", True, True, True, True),
+        ("/home/a/.local", True, True, False, True),
+        ("/home/a/file", False, True, False, False),
+        ("/srv/mvmnix", True, False, False, False),
+    ],
+)
+def test_what_is_said_to_repair(path: str, *, is_directory: bool, is_ours: bool, recursive: bool, doctor: bool) -> None:
+    hint = trusted_path._hint_for_closed(path, is_directory=is_directory, is_ours=is_ours)
+    assert (" -Rh " in hint, "mvm doctor" in hint) == (recursive, doctor)
+    assert ("chmod a+rX" in hint) != is_ours

@@ -96,6 +96,8 @@ CONNECTIONS = [
     ((API,), (), "other.example.com", 443, refused(Denial.NO_RULE)),
     ((API,), (), "api.example.com\0", 443, refused(Denial.BAD_NAME)),
     ((API,), ("api.example.com",), "api.example.com", 443, refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ((), ("a.example:443",), "a.example", 443, refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ((), ("https://a.example",), "a.example", 443, refused(Denial.NO_RULE)),
     ((API,), ("api.example.com:443",), "api.example.com", 443, refused(Denial.DENIED_BY_RULE, "deny-1")),
     ((API,), ("api.example.com:80",), "api.example.com", 80, refused(Denial.DENIED_BY_RULE, "deny-1")),
     ((API,), ("evil.example",), "evil.example", 443, refused(Denial.DENIED_BY_RULE, "deny-1")),

@@ -1,19 +1,22 @@
 """A dialler beside a gateway that may have been taken over: what it is asked, and how it ends."""
 
 import errno
+import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
 from mvmnix.launch.network import dialler
+from mvmnix.launch.network.connecting import Connecting
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, pair
 from mvmnix.launch.plan.network import Network, parse_rules
 from tests.patience import EVENT_PATIENCE
 
+type Done = Callable[[tuple[str, socket.socket] | None], None]
 _RULES = Rules(Network(parse_rules(["tcp:api.example.com:7", "tcp:192.0.2.1:7", "tcp:quick.example.com:7"], [])))
 
 
@@ -94,6 +97,38 @@ def test_an_address_of_which_it_is_not_known_counts_as_the_hosts(monkeypatch: py
 
     monkeypatch.setattr(socket, "socket", full)
     assert dialler._is_own("93.184.216.34")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "code", "asked_of"),
+    [
+        ((), Denial.RESOLVE_FAILED, ""),
+        (("93.184.216.34", "10.0.0.1"), Denial.ADDRESS_NOT_PUBLIC, "10.0.0.1"),
+        (("93.184.216.34", "169.254.169.254"), Denial.ADDRESS_METADATA, "169.254.169.254"),
+        (("93.184.216.35",), Denial.ADDRESS_NOT_PUBLIC, "93.184.216.35"),  # the host's own
+        (("93.184.216.34", "2606:2800:220::1%eth0"), None, "2606:2800:220::1"),
+        (("93.184.216.36",), Denial.CONNECT_FAILED, "93.184.216.36"),
+    ],
+)
+def test_each_address_of_a_name_is_looked_at(
+    addresses: tuple[str, ...], code: Denial | None, asked_of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one is connected to."""
+
+    def connect(_: Connecting, given: Sequence[str], port: int, done: Done) -> None:
+        assert (given, port) == (addresses, 7)
+        done(None if code is Denial.CONNECT_FAILED else (addresses[-1], socket.socket()))
+
+    monkeypatch.setattr(dialler, "_resolved", lambda *_: addresses)
+    monkeypatch.setattr(dialler, "_is_own", lambda address: address == "93.184.216.35")
+    monkeypatch.setattr(Connecting, "connect", connect)
+    with serving() as here:
+        here.asks.send(Ask(1, "allow-1", "api.example.com", 7).to_bytes())
+        packet, fds, _, _ = socket.recv_fds(here.asks, MOST, 2)
+        for fd in fds:
+            os.close(fd)
+        assert Reply.parse(packet) == Reply(1, code, "allow-1", asked_of)
+        assert len(fds) == (code is None)
 
 
 def test_what_takes_all_memory_is_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Requests of a connection, checked in any portions: what passes as it is, and each way to be refused."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import pairwise
 
 import pytest
@@ -168,7 +169,7 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     "a folded host": (request("Host:", " index.example", host=None), F.FOLDED),
     "a folded length": (request("Content-Length:", "\t5"), F.FOLDED),
     "a blank before the first field": (b"GET / HTTP/1.1\r\n Host: a\r\nHost: index.example\r\n\r\n", F.FOLDED),
-    "a head beyond the bound": (request("X: " + "y" * MAX_HEAD_BYTES), F.TOO_LONG),
+    "a head beyond the bound": (request("X: " + "y" * (32 << 10)), F.TOO_LONG),
     "a target beyond the bound": (b"GET /" + b"a" * MAX_HEAD_BYTES, F.TOO_LONG),
     "HTTP/2 with prior knowledge": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", F.HTTP2),
     "the beginning of that": (b"PRI * HTTP/2", F.HTTP2),
@@ -304,9 +305,18 @@ def test_a_head_by_itself_has_to_be_a_request(head: bytes) -> None:
 
 
 def test_the_longest_head_passes() -> None:
-    room = MAX_HEAD_BYTES - len(request("X: "))
+    room = (32 << 10) - len(request("X: "))
     assert fault_of(request("X: " + "y" * room)) is None
     assert fault_of(request("X: " + "y" * (room + 1))) is F.TOO_LONG
+
+
+def test_the_longest_head_of_an_answer_passes() -> None:
+    room = (64 << 10) - len(b"HTTP/1.1 204 OK\r\nX: \r\n\r\n")
+    for more, is_refused in ((0, False), (1, True)):
+        made = checker()
+        made.feed_client(GET)
+        with pytest.raises(HttpRefusedError) if is_refused else nullcontext():
+            made.feed_server(b"HTTP/1.1 204 OK\r\nX: " + b"y" * (room + more) + b"\r\n\r\n")
 
 
 def test_what_came_before_a_refusal_may_pass_and_a_refusal_stays_one() -> None:

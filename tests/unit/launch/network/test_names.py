@@ -64,6 +64,11 @@ def test_more_questions_than_there_may_be_get_no_answer() -> None:
     assert [asking.ask("a.example.com") is not None for _ in range(200)] == [True] * 125 + [False] * 75
     denied = [it for it in asking.told if it.kind is NetworkEventKind.DENIED]
     assert [(it.name, it.code) for it in denied] == [("", Denial.LIMIT_LOOKUPS)]
+    asking.now = 1.0
+    asking.server._left = 0.0
+    asking.server._since = 1.0
+    assert asking.ask("a.example.com") is None
+    assert [it.code for it in asking.told].count(Denial.LIMIT_LOOKUPS) == 2, "once in a second"
 
 
 def test_each_name_is_told_once_and_very_many_without_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

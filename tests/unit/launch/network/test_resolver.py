@@ -40,6 +40,7 @@ def raw(counts: tuple[int, int, int, int] = (1, 0, 0, 0), rest: bytes = b"", *, 
 
 
 QUESTION = b"\5index\7example\0\0\1\0\1"
+RECORD = b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4abcd"
 OPT = b"\0\0\x29\4\xd0\0\0\0\0\0\0"
 
 
@@ -83,6 +84,7 @@ def test_any_other_name_is_blocked(name: str, kind: str) -> None:
     assert reply.asked == Asked(dns.name.from_text(name).to_text(omit_final_dot=True), kind)
     (option,) = answer.options
     assert isinstance(option, dns.edns.EDEOption)
+    assert read(reply).edns == 0
     assert (option.code, option.text) == (15, "no rule of this machine allows the name")
 
 
@@ -139,6 +141,7 @@ def test_flags(desired: bool) -> None:
         (raw((0, 0, 0, 0)), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((2, 0, 0, 0), QUESTION * 2), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((65535, 0, 0, 0), QUESTION), Outcome.MALFORMED, dns.rcode.FORMERR),
+        (raw((1, 0, 0, 2), QUESTION + OPT + RECORD), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(rest=QUESTION[:-1]), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(rest=QUESTION + b"\0"), Outcome.MALFORMED, dns.rcode.FORMERR),
@@ -146,9 +149,9 @@ def test_flags(desired: bool) -> None:
         (raw(rest=b"\xc0\x0c\0\1\0\1"), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(rest=b"\xc0\xff\0\1\0\1"), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw(rest=b"\1a" * 128 + b"\0\0\1\0\1"), Outcome.MALFORMED, dns.rcode.FORMERR),
-        (raw((1, 1, 0, 0), QUESTION + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4abcd"), Outcome.MALFORMED, dns.rcode.FORMERR),
-        (raw((1, 0, 1, 0), QUESTION + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4abcd"), Outcome.MALFORMED, dns.rcode.FORMERR),
-        (raw((1, 0, 0, 1), QUESTION + b"\xc0\x0c\0\1\0\1\0\0\0\0\0\4abcd"), Outcome.MALFORMED, dns.rcode.FORMERR),
+        (raw((1, 1, 0, 0), QUESTION + RECORD), Outcome.MALFORMED, dns.rcode.FORMERR),
+        (raw((1, 0, 1, 0), QUESTION + RECORD), Outcome.MALFORMED, dns.rcode.FORMERR),
+        (raw((1, 0, 0, 1), QUESTION + RECORD), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((1, 0, 0, 2), QUESTION + OPT * 2), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((1, 0, 0, 1), QUESTION), Outcome.MALFORMED, dns.rcode.FORMERR),
         (raw((1, 0, 0, 1), QUESTION + b"\1a" + OPT), Outcome.MALFORMED, dns.rcode.FORMERR),

@@ -1,0 +1,61 @@
+"""What a summary of a source says of its revision, and what says nothing of it."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.provenance.slsa import ForeignStatement
+from mvmnix.provenance.slsa.source_summaries import SUMMARY_TYPE, SourceSummary, source_summary
+
+_REPOSITORY = "git+https://forge.example/team/image"
+_PREDICATE: Mapping[str, object] = {
+    "verifier": {"id": "https://verifier.example", "version": {"x": "1"}},
+    "timeVerified": "2026-01-01T00:00:00Z",
+    "resourceUri": _REPOSITORY,
+    "verificationResult": "PASSED",
+    "verifiedLevels": ["SLSA_SOURCE_LEVEL_3"],
+}
+
+
+def statement(kind: str = SUMMARY_TYPE, **changes: object) -> ForeignStatement:
+    return ForeignStatement((), kind, {**_PREDICATE, **changes})
+
+
+@pytest.mark.parametrize(
+    ("levels", "level"),
+    [
+        (["SLSA_SOURCE_LEVEL_3"], 3),
+        (["ORG_REVIEWED", "SLSA_SOURCE_LEVEL_0", "xSLSA_SOURCE_LEVEL_9"], 0),
+        (["SLSA_SOURCE_LEVEL_4", "SLSA_SOURCE_LEVEL_2"], 2),
+    ],
+)
+def test_the_lowest_level_counts(levels: list[str], level: int) -> None:
+    assert source_summary(statement(verifiedLevels=levels)) == SourceSummary(_REPOSITORY, level)
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [
+        (statement("https://slsa.dev/provenance/v1"), ReasonCode.PREDICATE_TYPE),
+        (statement(verificationResult="FAILED"), ReasonCode.VERIFICATION_FAILED),
+        (statement(verificationResult="passed"), ReasonCode.VERIFICATION_FAILED),
+        (statement(verifiedLevels=[]), ReasonCode.LEVEL_INSUFFICIENT),
+        (statement(verifiedLevels=["SLSA_BUILD_LEVEL_3", "SLSA_SOURCE_LEVEL_10"]), ReasonCode.LEVEL_INSUFFICIENT),
+        (statement(verificationResult=""), ReasonCode.STATEMENT_MALFORMED),
+        (statement(resourceUri="a b"), ReasonCode.STATEMENT_MALFORMED),
+        (statement(verifiedLevels="SLSA_SOURCE_LEVEL_3"), ReasonCode.STATEMENT_MALFORMED),
+        (statement(verifiedLevels=["SLSA_SOURCE_LEVEL_3"] * 1025), ReasonCode.STATEMENT_MALFORMED),
+        (statement(verifier={}), ReasonCode.STATEMENT_MALFORMED),
+        (statement(verifier="https://verifier.example"), ReasonCode.STATEMENT_MALFORMED),
+        (ForeignStatement((), SUMMARY_TYPE, {}), ReasonCode.STATEMENT_MALFORMED),
+    ],
+)
+def test_what_tells_no_level_is_refused(made: ForeignStatement, code: ReasonCode) -> None:
+    with pytest.raises(RefusedError) as caught:
+        source_summary(made)
+    assert set(caught.value.codes) == {code}
+
+
+def test_as_many_levels_as_there_may_be() -> None:
+    assert source_summary(statement(verifiedLevels=["SLSA_SOURCE_LEVEL_1"] * 1024)).level == 1
