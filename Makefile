@@ -66,7 +66,8 @@ test-root: setup-tests ## as root: what takes root's rights, and what tests/as_r
 	@cd $(HOUSE) && .ci/with-world $(PYTEST) -n 2 --dist loadfile -m root
 
 test-vm: setup-tests ## what boots real machines
-	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm tests/hostile
+	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm
+	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
 
 test-integration: setup-tests npm ## real programs of the system, without a boot
 	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm' $(INTEGRATION)

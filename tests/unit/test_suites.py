@@ -31,7 +31,7 @@ def test_marked_tests_are_where_their_suite_looks(name: str, places: list[str]) 
 
 
 def test_the_suites_look_there() -> None:
-    assert "-m 'vm and not systemd' tests/vm tests/hostile\n" in MAKEFILE
+    assert "-m 'vm and not systemd' tests/vm\n" in MAKEFILE
     assert "-m 'integration and not vm' $(INTEGRATION)\n" in MAKEFILE
     assert "-m 'not vm and not integration'\n" in MAKEFILE
 

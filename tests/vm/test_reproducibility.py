@@ -80,15 +80,19 @@ QUESTIONS = {
 
 
 @pytest.fixture(scope="module")
-def twice(world: World, more: Path, workbench: Workbench) -> Twice:
+def twice(world: World, more: Path, workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Twice:
     """In the VM that takes kept parts, and in one that takes none and differs in all that a rebuild varies."""
     claim = claim_of((world.hello / "provenance.sigstore.json").read_bytes())
     made = Twice(dict.fromkeys(QUESTIONS, ()))
-    with Workbench(workbench.world, vary=lambda plan: varied(plan, claim), takes_parts=False) as other:
+    home = world.copy(tmp_path_factory.mktemp("twice") / "home")
+    with Workbench(home, vary=lambda plan: varied(plan, claim), takes_parts=False) as other:
         for bench in (workbench, other):
             made.images.append({name: bench.build(f"{more}{where}").image for name, where in REFERENCES.items()})
             for question, script in QUESTIONS.items():
                 made.said[question] += (bench.says("/bin/busybox", "sh", "-c", script),)
+    for image in (home.home.state / "images").iterdir():  # what differs is looked for in one store
+        if not (kept := workbench.world.home.state / "images" / image.name).exists():
+            kept.hardlink_to(image)
     return made
 
 
