@@ -53,8 +53,8 @@ test: setup-tests    ## the whole suite, real machines included; as root: as a p
 	@$(HOUSE).ci/as-user $(MAKE) --no-print-directory test
 	@MVMNIX_TEST_WORLD=/var/lib/mvmnix-ci/world $(MAKE) --no-print-directory -f $(HOUSE)Makefile test-root
 else
-# Three suites at once, for they wait now and then. What boots is one of them, in one process that shares a world, a
-# builder VM and machines; what forks is refused beside that VM's threads, so what boots nothing has processes of its own.
+# Three suites at once, for they wait now and then. What boots is one of them: two processes in a row, each with a copy of
+# the world and a builder VM; what forks is refused beside that VM's threads, so what boots nothing has processes of its own.
 test: setup-tests npm
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@$(HOUSE).ci/with-world $(MAKE) --no-print-directory -f $(HOUSE)Makefile \
