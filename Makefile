@@ -13,15 +13,15 @@ PYTEST := $(CLEAN) $(BIN)/python -m pytest
 INTEGRATION := tests/integration tests/hostile tests/unit/test_verity.py tests/unit/builder/oci/test_image.py
 
 # Where tests are that `make test` takes less of (tests/sample.py, the marker `in_turn`).
-SOAK := tests/vm/test_soak.py tests/vm/test_two_users.py tests/vm/test_reproducibility.py tests/vm/test_killed.py \
-  tests/vm/test_ends.py tests/vm/test_lock.py tests/vm/test_care.py tests/vm/test_parts.py tests/vm/test_run.py \
-  tests/vm/test_wheel.py tests/hostile/test_flakes.py
+SOAK := tests/builds/test_reproducibility.py tests/builds/test_lock.py tests/builds/test_care.py tests/builds/test_parts.py \
+  tests/builds/test_wheel.py tests/vm/test_soak.py tests/vm/test_two_users.py tests/vm/test_killed.py tests/vm/test_ends.py \
+  tests/hostile/test_flakes.py tests/hostile/test_rogue_agent.py
 
 # Unit tests that start commands, fake machines or git.
 STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
-.PHONY: help demo test test-root test-vm test-integration test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup setup-tests npm
+.PHONY: help demo test test-as-user test-root test-builds test-vm test-integration test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup setup-tests npm
 help:                ## this list
 	@grep -E '^[a-z-]+: .*##' $(HOUSE)Makefile | sed -E 's/:.*##/\t/' | expand -t 20
 
@@ -46,26 +46,32 @@ $(VENV)/npm/.done: $(HOUSE).ci/npm $(wildcard $(HOUSE)tests/npm/*.json $(HOUSE)t
 demo: setup          ## the whole chain, from examples/hello to a receipt
 	@$(HOUSE)examples/demo
 
-# Whatever takes no root's rights runs as a plain user: root's `make test` makes one, and runs the rest itself then, in
-# a copy of the world that the user built.
+# Whatever takes no root's rights runs as a plain user: root's `make test` makes one, and runs the rest itself beside it, in
+# a copy of the world that the user builds.
 ifeq ($(shell id -u),0)
-test: setup-tests    ## the whole suite, real machines included; as root: as a plain user that it makes, then test-root
-	@$(HOUSE).ci/as-user $(MAKE) --no-print-directory test
-	@MVMNIX_TEST_WORLD=/var/lib/mvmnix-ci/world $(MAKE) --no-print-directory -f $(HOUSE)Makefile test-root
+test: setup-tests    ## the whole suite, real machines included; as root: as a plain user that it makes, and test-root
+	@MVMNIX_TEST_WORLD=$$(mktemp -u /var/lib/mvmnix-ci/world.XXXXXX) $(MAKE) --no-print-directory \
+	  -f $(HOUSE)Makefile -j2 --keep-going --output-sync=line test-as-user test-root
 else
-# Three suites at once, for they wait now and then. What boots is one of them: two processes in a row, each with a copy of
-# the world and a builder VM; what forks is refused beside that VM's threads, so what boots nothing has processes of its own.
+# Suites at once, for they wait now and then. What boots is two of them, each with a copy of the world and a builder VM;
+# what forks is refused beside that VM's threads, so neither has processes of its own.
 test: setup-tests npm
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@$(HOUSE).ci/with-world $(MAKE) --no-print-directory -f $(HOUSE)Makefile \
-	  -j3 --keep-going --output-sync=line test-vm test-integration test-unit
+	  -j4 --keep-going --output-sync=line test-builds test-vm test-integration test-unit
 endif
+
+test-as-user: setup-tests
+	@$(HOUSE).ci/as-user $(MAKE) --no-print-directory test
 
 test-root: setup-tests ## as root: what takes root's rights, and what tests/as_root.txt lists
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
-	@cd $(HOUSE) && .ci/with-world $(PYTEST) -n 2 --dist loadfile -m root
+	@cd $(HOUSE) && .ci/with-world $(PYTEST) -m root
 
-test-vm: setup-tests ## what boots real machines
+test-builds: setup-tests ## what builds in a real builder VM
+	@cd $(HOUSE) && $(PYTEST) tests/builds
+
+test-vm: setup-tests ## what boots other real machines
 	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm
 	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
 

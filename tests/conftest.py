@@ -25,13 +25,15 @@ from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.roots import Roots
 from mvmnix.store import Store
 from tests import sample
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, until
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench
 
 TREE = Path(__file__).resolve().parents[1]
 AS_ROOT = TREE / "tests/as_root.txt"
+#: What is written last of a world that processes share.
+BUILT = "stderr"
 #: What root runs too: files and folders.
 LISTED = tuple(line for line in AS_ROOT.read_text().splitlines() if not line.startswith("#"))
 # A busy machine takes its time, and how long anything takes is nothing that these tests find out.
@@ -290,7 +292,10 @@ def copy_home(home: Path, target: Path) -> None:
 
 
 def take_over(base: Path, copy: Path) -> Path:
-    """Copy another user's world, and what that user's cache has, for root's tests; returns `copy`."""
+    """Copy another user's world once it is built, and what that user's cache has, for root's tests; returns `copy`."""
+    until((base / BUILT).exists, seconds=PATIENCE)
+    with (base / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
     cache = Path(pwd.getpwuid(base.stat().st_uid).pw_dir, ".cache/mvmnix/sources")
     shutil.copytree(
         base, copy, symlinks=True, ignore=lambda directory, _: {"nix"} if directory.endswith("share/mvmnix") else set()
@@ -304,9 +309,9 @@ def take_over(base: Path, copy: Path) -> Path:
 
 def shared_world(base: Path, home: Path) -> World:
     """The world at `base`, built by the first process that asks for it; each has a copy of its home at `home`."""
-    if base.stat().st_uid != os.geteuid():
+    if not base.exists() or base.stat().st_uid != os.geteuid():
         base = take_over(base, home.with_name("taken"))
-    said = base / "stdout", base / "stderr"
+    said = base / "stdout", base / BUILT
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not said[-1].exists():
@@ -321,7 +326,8 @@ def shared_world(base: Path, home: Path) -> World:
 def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
     """The world, built once: minutes. Tests that change state work on a copy of the home (`copied`).
 
-    `MVMNIX_TEST_WORLD` names an empty directory, for processes that share one world.
+    `MVMNIX_TEST_WORLD` names an empty directory, for processes that share one world; for root, it may be another
+    user's, which need not be there yet.
     """
     if shared := os.environ.get("MVMNIX_TEST_WORLD"):
         return shared_world(Path(shared), tmp_path_factory.mktemp("world") / "home")

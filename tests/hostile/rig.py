@@ -108,7 +108,7 @@ class Rig:
     def _without_parts(self) -> Provenance:
         """What the builder would have said of the same image, had no part been kept: all sources came in then.
 
-        So that each row changes one thing; kept parts have rows of their own (tests/vm/test_parts.py).
+        So that each row changes one thing; kept parts have rows of their own (tests/builds/test_parts.py).
         """
         bundles = map(self.rooms.library.bundle, self.entry.parts)
         statements = [parts.from_statement(statement.parse(envelope.parse_bundle(data).payload)) for data in bundles]

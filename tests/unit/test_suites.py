@@ -22,7 +22,7 @@ def integration() -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "places"),
-    [("vm", ["tests/vm", "tests/hostile"]), ("systemd", ["tests/vm"]), ("integration", integration())],
+    [("vm", ["tests/builds", "tests/vm", "tests/hostile"]), ("systemd", ["tests/vm"]), ("integration", integration())],
 )
 def test_marked_tests_are_where_their_suite_looks(name: str, places: list[str]) -> None:
     found = [path for path in marked(name) if path != "tests/unit/test_suites.py"]
@@ -31,14 +31,16 @@ def test_marked_tests_are_where_their_suite_looks(name: str, places: list[str]) 
 
 
 def test_the_suites_look_there() -> None:
+    assert "$(PYTEST) tests/builds\n" in MAKEFILE
     assert "-m 'vm and not systemd' tests/vm\n" in MAKEFILE
+    assert "-m vm tests/hostile\n" in MAKEFILE
     assert "-m 'integration and not vm' $(INTEGRATION)\n" in MAKEFILE
     assert "-m 'not vm and not integration'\n" in MAKEFILE
 
 
 def test_soak_looks_wherever_less_is_taken() -> None:
     (listed,) = re.findall(r"^SOAK := ((?:.*\\\n)*.*)$", MAKEFILE, re.MULTILINE)
-    files = [*(ROOT / "tests/vm").rglob("test_*.py"), *(ROOT / "tests/hostile").rglob("test_*.py")]
+    files = [path for suite in ("builds", "vm", "hostile") for path in (ROOT / "tests" / suite).rglob("test_*.py")]
     less = {
         path
         for path in files

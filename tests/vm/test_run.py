@@ -203,10 +203,3 @@ def test_a_flipped_data_block_stops_the_guest_and_is_named(copied: World) -> Non
     assert isinstance(statement, dict)
     named = statement["predicate"]["observedByHost"]["corruptedBlocks"]
     assert (named["count"], named["first"][0]) == (len(bad), min(bad))
-
-
-@pytest.mark.in_turn
-def test_python_with_numpy(world: World) -> None:
-    done = world.home.mvm("run", "./examples/python", cwd=world.tree)
-    assert done.returncode == 0, done.stderr.decode()
-    assert re.fullmatch(rb"numpy [0-9.]+ on Linux: x = \[2\.0, 3\.0\]\n", done.stdout)

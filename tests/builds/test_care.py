@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from mvmnix.model import Digest
+from tests.builds.conftest import Place
 from tests.conftest import World
 from tests.hypervisors import hypervisors
 from tests.patience import PATIENCE
-from tests.vm.conftest import Place
 from tests.vm.machines import HELLO, states, wait_for
 from tests.workbench import tiny_tree
 

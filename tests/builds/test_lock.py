@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Home, commit, make_home
+from tests.conftest import Home, World, commit
 from tests.integration.locking import HostNix, Web, archive, web, write
 from tests.sample import sample
 
@@ -35,12 +35,9 @@ def served() -> Iterator[Web]:
 
 
 @pytest.fixture(scope="module")
-def user(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """Somebody whose first command is `mvm lock`: it makes keys and the builder image."""
-    home = make_home(tmp_path_factory.mktemp("user") / "home")
-    fetched = home.mvm("pin", "fetch", cwd=tree)
-    assert fetched.returncode == 0, fetched.stderr.decode()
-    return home
+def user(world: World, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """Somebody with a configuration of their own."""
+    return world.copy(tmp_path_factory.mktemp("user") / "home").home
 
 
 @pytest.fixture

@@ -60,7 +60,7 @@ def test_a_guest_of_your_own(copied: World, checkout: Path) -> None:
     text = section("A guest of your own")
     (flake,) = re.findall(r"```nix\n(.*?)```", text, re.DOTALL)
     first, commands = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    assert "mvm init clock" in first, "tests/vm/test_init.py runs it"
+    assert "mvm init clock" in first, "tests/builds/test_init.py runs it"
     (place,) = re.findall(r"`(guests/\w+/flake\.nix)`:", text)
     (checkout / place).parent.mkdir(parents=True)
     (checkout / place).write_text(flake)
@@ -72,11 +72,13 @@ def test_a_guest_of_your_own(copied: World, checkout: Path) -> None:
     assert (refused.returncode, "[flake-dirty]" in refused.stderr) == (126, True)
 
 
-def test_what_is_shown_first(copied: World, checkout: Path) -> None:
+def test_what_is_shown_first(python_world: World, checkout: Path) -> None:
     """The commands below `make demo`; the programs they run are in the example."""
     blocks = re.findall(r"```sh\n(.*?)```", section("Five minutes"), re.DOTALL)
     lines = [line.partition("  # ")[0].strip() for line in blocks[1].splitlines()]
-    said = {line: shell(line, copied, checkout) for line in lines}
+    said = {line: shell(line, python_world, checkout) for line in lines}
     assert all(done.returncode == 0 for done in said.values()), {line: done.stderr for line, done in said.items()}
     assert said["mvm run ./examples/hello"].stdout == "Hello from a verified microVM.\n"
     assert "42\n" in [done.stdout for done in said.values()]
+    numpy = said["mvm run ./examples/python"].stdout
+    assert re.fullmatch(r"numpy [0-9.]+ on Linux: x = \[2\.0, 3\.0\]\n", numpy)

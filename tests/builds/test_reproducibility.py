@@ -109,12 +109,14 @@ def claim_of(bundle: bytes) -> Provenance:
     return predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle).payload))
 
 
+@pytest.mark.in_turn("built twice")
 @pytest.mark.parametrize("name", [name for name in REFERENCES if name != "the date"])
 def test_profiles_and_examples_agree(twice: Twice, name: str) -> None:
     first, second = (images[name] for images in twice.images)
     assert isinstance(compare_images(first, second), Agreement)
 
 
+@pytest.mark.in_turn("built twice")
 def test_it_makes_no_difference_that_a_build_took_kept_parts(twice: Twice, world: World) -> None:
     """The user's own command did, and the second machine has none."""
     kept = manifest.parse((world.hello / "manifest.json").read_bytes())
@@ -122,6 +124,7 @@ def test_it_makes_no_difference_that_a_build_took_kept_parts(twice: Twice, world
     assert isinstance(compare_images(kept, twice.images[1]["example hello"]), Agreement)
 
 
+@pytest.mark.in_turn("built twice")
 def test_an_image_with_the_date_in_it_disagrees(twice: Twice, workbench: Workbench) -> None:
     first, second = (images["the date"] for images in twice.images)
     found = compare_images(first, second)
@@ -131,6 +134,7 @@ def test_an_image_with_the_date_in_it_disagrees(twice: Twice, workbench: Workben
     assert said == "in it, /etc/built: other contents"
 
 
+@pytest.mark.in_turn("built twice")
 def test_name_clock_processors_and_order_were_others(twice: Twice) -> None:
     names, clocks, processors, orders = (twice.said[question] for question in QUESTIONS)
     assert names[0].startswith(b"mvm-")

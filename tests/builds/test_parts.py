@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from mvmnix.model import Digest
+from tests.builds.conftest import Place
 from tests.conftest import commit
 from tests.fakes import nar_of
 from tests.hostile.rig import replaced
-from tests.vm.conftest import Place
 
 pytestmark = pytest.mark.vm
 
