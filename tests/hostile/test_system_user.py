@@ -5,14 +5,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from mvmnix import procfs
 from mvmnix.privileges import ids, withheld
 from mvmnix.process import is_readable
-from tests.conftest import TREE, make_home
-from tests.patience import EVENT_PATIENCE, PATIENCE
+from tests.conftest import TREE, Home, make_home
+from tests.patience import EVENT_PATIENCE, PATIENCE, until
 
 pytestmark = [
     pytest.mark.vm,  # boots nothing, but makes namespaces and control groups of the machine
@@ -148,3 +151,66 @@ def test_another_user_s_directory_is_served_where_it_is_named(tmp_path: Path) ->
             argv, env=environment, cwd="/", capture_output=True, text=True, timeout=EVENT_PATIENCE, check=True
         )
     assert done.stdout.splitlines() == ["served", "it isn't named on the command line"]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A command of root's while it runs, and what a process with its rights may do."""
+
+    process: int
+    uid: int
+
+    def can(self, *argv: str | Path) -> bool:
+        """Run a program as the command's uid, in its mount namespace and its working directory."""
+        entered = ("nsenter", "--target", str(self.process), "--mount", f"--wdns=/proc/{self.process}/cwd")
+        dropped = ("setpriv", f"--reuid={self.uid}", f"--regid={self.uid}", "--clear-groups", "--no-new-privs")
+        done = subprocess.run(
+            [*entered, *dropped, "--", *argv], capture_output=True, timeout=EVENT_PATIENCE, check=False
+        )
+        return done.returncode == 0
+
+
+@contextmanager
+def running(home: Home, cwd: Path) -> Iterator[Running]:
+    """`mvm events --follow`, started by root in a directory, once root's uid is gone."""
+    process = home.start("events", "--follow", cwd=cwd)
+    try:
+        until(lambda: process.poll() is not None or procfs.uids(process.pid).isdisjoint({0}), seconds=EVENT_PATIENCE)
+        assert process.poll() is None, process.communicate()[1].decode()
+        (uid,) = procfs.uids(process.pid)
+        yield Running(process.pid, uid)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A directory of root's that is closed to all others, with a file that is."""
+    place = tmp_path / "private"
+    place.mkdir(mode=0o700)
+    (place / "secret").write_text("root's\n")
+    (place / "secret").chmod(0o600)
+    return place
+
+
+def test_a_name_in_the_working_directory_opens_nothing_of_root_s(home: Home, private: Path) -> None:
+    """A stranger's directory has a link that is called as the command is."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-stranger-") as place:
+        Path(place).chmod(0o755)
+        (Path(place) / "events").symlink_to(private)
+        os.chown(place, 1234, 1234)
+        with running(home, Path(place)) as command:
+            assert not command.can("cat", private / "secret")
+            assert not command.can("touch", private / "planted")
+    assert not (private / "planted").exists()
+
+
+def test_the_working_directory_s_closed_files_stay_closed(home: Home, private: Path) -> None:
+    """To work somewhere names nothing there: a command that was taken over reads and changes none of it."""
+    with running(home, private) as command:
+        assert not command.can("cat", private / "secret")
+        assert not command.can("cat", "secret")
+        assert not command.can("cp", "/etc/hostname", private / "secret")
+        assert not command.can("touch", "planted")
+    assert (private / "secret").read_text() == "root's\n"
