@@ -20,7 +20,7 @@ from mvmnix.private_dirs import Directory
 from mvmnix.process import environment, run
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
-from mvmnix.sandbox.uid_pool import RootIds, UidPool
+from mvmnix.sandbox.uid_pool import UidPool
 from tests.unit.launch.null_sandbox import NullJail
 
 TRUE = Candidates("true", ("/usr/bin/true",), "apt-get install coreutils")
@@ -31,7 +31,7 @@ def jailing(console: Console, *, rounds: int) -> None:
     with ExitStack() as stack:
         base = stack.enter_context(tempfile.TemporaryDirectory(prefix="mvmnix-bench-"))
         leases, cache = (stack.enter_context(Directory.create(f"{base}/{name}")) for name in ("cells", "cache"))
-        jail = BubblewrapJail(UidPool(leases, RootIds() if os.geteuid() == 0 else None), cache)
+        jail = BubblewrapJail(UidPool(leases), cache)
         firmware = Path(Qemu.find().bios).read_bytes()
         found = pair(_started(jail, firmware), _started(NullJail(), firmware), rounds=10 * rounds)
     _show(console, "QEMU from nothing to its first event, and ended again", found, rounds=10 * rounds)

@@ -15,7 +15,6 @@ from mvmnix.launch.plan.share import Access, Share
 from tests.hostile.fuse_guest import ROOT, Op, guest, serving
 
 _MANY = 1_000_000
-_OWNER = 61_004 if os.geteuid() == 0 else os.geteuid()
 
 
 def sharing(console: Console, *, rounds: int) -> None:
@@ -36,9 +35,6 @@ def _filled(where: Path, files: int, size: int) -> Path:
     where.mkdir()
     for number in range(files):
         (where / f"{number}").write_bytes(os.urandom(size))
-    if os.geteuid() == 0:
-        for path in (where, *where.iterdir()):
-            os.chown(path, _OWNER, _OWNER)
     return where
 
 

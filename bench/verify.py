@@ -1,8 +1,7 @@
 """`mvm verify` as a process: with a key beside Debian's cosign, keyless beside a bare program, and of 1,000 files.
 
 The bare program does the same with the `sigstore` library alone: it reads artifact, bundle and trust root, verifies,
-and looks for the artifact among the statement's subjects. Of 1,000 files the time of one is taken off. As root, the
-broker's start (docs/privileges.md) is part of every `mvm`.
+and looks for the artifact among the statement's subjects. Of 1,000 files the time of one is taken off.
 """
 
 import os

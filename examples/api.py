@@ -7,9 +7,9 @@ from mvmnix.api import (
     PlanOptions,
     Use,
     admit_plan,
+    become_system_user,
     draft_plan,
     export_image,
-    give_up_root,
     host_for,
     open_context,
     open_image_builder,
@@ -26,7 +26,7 @@ HELLO = Path(__file__).parent / "hello"
 
 def main() -> None:
     """Each step returns what the next one needs, or raises MvmnixError."""
-    give_up_root(HELLO)  # where root runs this; nothing for a plain user
+    become_system_user()  # where root runs this; nothing for a plain user
     with open_context() as context, tempfile.TemporaryDirectory() as scratch:
         context.initialize()  # on first use: makes keys, and a policy that trusts them
         with open_image_builder(context) as images:

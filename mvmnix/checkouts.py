@@ -18,7 +18,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mvmnix import caller
 from mvmnix.errors import ReasonCode, refuse
 
 #: What makes a directory the top of a checkout: a git work tree (gitrepository-layout(5); a file where it is a linked
@@ -58,9 +57,9 @@ def _checkouts(directory: str) -> Iterator[Path]:
 
 
 def _home() -> str | None:
-    """The home directory of the user who called mvm; None for one whom the password file doesn't have."""
+    """The home directory of the user who runs mvm; None for one whom the password file doesn't have."""
     with suppress(KeyError):
-        return pwd.getpwuid(caller.uid()).pw_dir
+        return pwd.getpwuid(os.geteuid()).pw_dir
     return None
 
 

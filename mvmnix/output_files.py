@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import IO, Final, Self
 
 from mvmnix.errors import UsageError
+from mvmnix.trusted_path import user_name
 
 _PARENT: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -332,5 +333,10 @@ def _translate_errors(path: str, verb: str, hint: str) -> Iterator[None]:
         yield
     except FileExistsError as error:
         raise UsageError(f"{path} is there already", hint=hint) from error
+    except PermissionError as error:
+        directory, user = os.path.dirname(os.path.abspath(path)), user_name(os.geteuid())  # noqa: PTH100, PTH120 - texts
+        given = f"let {user} write there (chown {user}: {shlex.quote(directory)})"
+        told = f"{given}, run mvm as its owner (sudo -u OWNER mvm …), or {hint}"
+        raise UsageError(f"{path} can't be {verb}: {error.strerror}", hint=told) from error
     except OSError as error:
         raise UsageError(f"{path} can't be {verb}: {error.strerror}", hint=hint) from error

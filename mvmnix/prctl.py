@@ -9,6 +9,8 @@ _PR_SET_DUMPABLE: Final = 4
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _SECCOMP_MODE_FILTER: Final = 2
+#: _LINUX_CAPABILITY_VERSION_3 (linux/capability.h).
+_CAPABILITY_VERSION_3: Final = 0x20080522
 #: Bytes of a struct sock_filter (linux/filter.h).
 _INSTRUCTION: Final = 8
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -34,6 +36,13 @@ def disable_core_dumps_and_tracing() -> None:
     set_dumpable(dumpable=False)
 
 
+def drop_capabilities() -> None:
+    """Give up all capabilities that this thread has or could hand on: capset(2), capabilities(7). Raises OSError."""
+    header, nothing = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    if _libc.capset(ctypes.byref(header), ctypes.byref(nothing)) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), "capset")
+
+
 def forbid_new_privileges() -> None:
     """No program that it executes gains rights by that, for good (PR_SET_NO_NEW_PRIVS). Raises OSError."""
     _set(_PR_SET_NO_NEW_PRIVS, 1)
@@ -43,7 +52,7 @@ def filter_system_calls(file: int) -> None:
     """Stack a filter of system calls (sandbox/seccomp.py) on those that the calling thread has, for good.
 
     Its program is read from a descriptor, which is closed then. Threads that are started later have it too. It takes
-    PR_SET_NO_NEW_PRIVS. Raises OSError.
+    PR_SET_NO_NEW_PRIVS, or root's rights. Raises OSError.
     """
     with os.fdopen(file, "rb") as opened:
         program = opened.read()

@@ -16,8 +16,7 @@ import stat
 from collections.abc import Callable
 from contextlib import suppress
 
-from mvmnix import caller
-from mvmnix.errors import ReasonCode, UsageError, refuse
+from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 
 #: How a directory is opened that is to be listed, made durable and used.
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -102,12 +101,25 @@ def _stay_above(name: str, path: str, parent: int, flags: int) -> int:
     return os.dup(parent) if flags == DIRECTORY else open_component(name, path, parent, flags)
 
 
+def is_root_s_alone(path: str) -> bool:
+    """Whether a directory belongs to root, and no other user can change or exchange it: not above it either."""
+    try:
+        fd = walk(path, open_component)
+    except (OSError, RefusedError):
+        return False
+    try:
+        status = os.fstat(fd)
+        return status.st_uid == 0 and not status.st_mode & _OTHERS_WRITE
+    finally:
+        os.close(fd)
+
+
 def judge(path: str, status: os.stat_result) -> None:
     """Refuse a file or directory that a user other than us and root could have changed."""
     us = os.geteuid()
     if status.st_uid not in {us, 0}:
         why = f"it belongs to {owner_name(status.st_uid)}, who could change what mvm finds there"
-        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, _hint_for_foreign(path, status.st_uid))
+        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, _hint_for_foreign(path))
     if status.st_mode & _OTHERS_WRITE:
         why = f"others than its owner may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
         raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, f"chmod go-w {shlex.quote(path)}")
@@ -127,7 +139,7 @@ def judge_closed(name: str, path: str, parent: int) -> None:
     judge(path, status)
     if status.st_uid != os.geteuid():
         why = f"it belongs to {owner_name(status.st_uid)} and is closed to {owner_name(os.geteuid())}, who runs mvm"
-        is_ours = is_beneath(path, home_of(caller.uid())) or os.fstat(parent).st_uid == os.geteuid()
+        is_ours = is_beneath(path, home_of(os.geteuid())) or os.fstat(parent).st_uid == os.geteuid()
         hint = _hint_for_closed(path, is_directory=stat.S_ISDIR(status.st_mode), is_ours=is_ours)
         raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint)
 
@@ -138,17 +150,21 @@ def owner_name(uid: int) -> str:
     >>> owner_name(0)
     'uid 0 (root)'
     """
-    try:
-        return f"uid {uid} ({pwd.getpwuid(uid).pw_name})"
-    except KeyError:
-        return f"uid {uid}"
+    name = user_name(uid)
+    return f"uid {uid}" if name == str(uid) else f"uid {uid} ({name})"
 
 
 def repair(*paths: str, recursive: bool = True) -> str:
     """The command by which these belong to the caller. It follows no symbolic link."""
-    user = caller.uid()
-    sudo = () if user == 0 else ("sudo",)
-    return shlex.join([*sudo, "chown", "-Rh" if recursive else "-h", f"{caller.user_name(user)}:", *paths])
+    return shlex.join(["sudo", "chown", "-Rh" if recursive else "-h", f"{user_name(os.geteuid())}:", *paths])
+
+
+def user_name(uid: int) -> str:
+    """The user's name in the password file; without one the number."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
 
 
 def home_of(uid: int) -> str | None:
@@ -164,10 +180,7 @@ def is_beneath(path: str, directory: str | None) -> bool:
     return directory is not None and path.startswith(f"{directory}/")
 
 
-def _hint_for_foreign(path: str, owner: int) -> str:
-    theirs = home_of(owner)
-    if caller.uid() == 0 and theirs is not None and (path == theirs or is_beneath(path, theirs)):
-        return "run mvm as that user, without sudo; or have it use root's own home: sudo -H mvm …"
+def _hint_for_foreign(path: str) -> str:
     return f"{repair(path, recursive=False)}, or point HOME or the XDG_… variables elsewhere"
 
 

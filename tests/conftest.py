@@ -31,11 +31,10 @@ if TYPE_CHECKING:
     from tests.workbench import Workbench
 
 TREE = Path(__file__).resolve().parents[1]
-AS_ROOT = TREE / "tests/as_root.txt"
+#: Has tests run that take control groups which were delegated to the user (tests/hostile/test_system_user.py).
+DELEGATED = "MVMNIX_TEST_DELEGATED"
 #: What is written last of a world that processes share.
 BUILT = "stderr"
-#: What root runs too: files and folders.
-LISTED = tuple(line for line in AS_ROOT.read_text().splitlines() if not line.startswith("#"))
 # A busy machine takes its time, and how long anything takes is nothing that these tests find out.
 settings.register_profile("patient", database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
@@ -80,26 +79,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(remove)
 
 
-def is_listed(path: Path) -> bool:
-    """Whether tests/as_root.txt names a file, or a folder around it."""
-    return any(path.is_relative_to(TREE / each) for each in LISTED)
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """With `-m root`, leave files alone that have no such test: to collect all of them takes half a minute."""
     if config.option.markexpr != "root" or not collection_path.is_file():
         return None
-    return not (is_listed(collection_path) or b"mark.root(" in collection_path.read_bytes()) or None
+    return b"mark.root(" not in collection_path.read_bytes() or None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """For root, mark `root` what tests/as_root.txt lists; for a plain user, leave out what is marked so."""
-    if os.geteuid() == 0:
-        for item in items:
-            if is_listed(item.path):
-                item.add_marker("root")
-        return
-    deselect(config, items, {item for item in items if item.get_closest_marker("root")})
+    """Leave out what is marked `root`, for a plain user, and what takes control groups that weren't delegated."""
+    left_out = {*(("root",) if os.geteuid() else ()), *(("delegated",) if DELEGATED not in os.environ else ())}
+    deselect(config, items, {item for item in items if any(map(item.get_closest_marker, left_out))})
 
 
 def deselect(config: pytest.Config, items: list[pytest.Item], chosen: set[pytest.Item]) -> None:

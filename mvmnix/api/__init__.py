@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = face(
         "creation": "admit_created create_machine",
         "export": "export_image load_image save_image",
         "failure_log": "keep_failure",
-        "files": "digest_in file_bytes",
+        "files": "digest_in exists file_bytes is_directory",
         "flake_lock": "lock_flake",
         "frontend": "Frontend SILENT",
         "gate": "admit_kept open_replay submit_kept",
@@ -39,7 +39,7 @@ __getattr__, __dir__, __all__ = face(
             "SHARE_HINT sign_plan"
         ),
         "policy_history": "hold_log latest_serials",
-        "privileges": "give_up_root",
+        "root": "become_system_user",
         "progress": "Progress SILENT_PROGRESS",
         "rebuild": "rebuild_builder_image rebuild_image VARIATION",
         "rebuild_provenance": "add_rebuilds",

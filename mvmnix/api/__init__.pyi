@@ -7,7 +7,7 @@ from mvmnix.api.copy import CopyOptions, copy_in, copy_in_tar, copy_out, copy_ou
 from mvmnix.api.creation import admit_created, create_machine
 from mvmnix.api.export import export_image, load_image, save_image
 from mvmnix.api.failure_log import keep_failure
-from mvmnix.api.files import digest_in, file_bytes
+from mvmnix.api.files import digest_in, exists, file_bytes, is_directory
 from mvmnix.api.flake_lock import lock_flake
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.gate import admit_kept, open_replay, submit_kept
@@ -37,11 +37,11 @@ from mvmnix.api.plans import (
     sign_plan,
 )
 from mvmnix.api.policy_history import hold_log, latest_serials
-from mvmnix.api.privileges import give_up_root
 from mvmnix.api.progress import SILENT_PROGRESS, Progress
 from mvmnix.api.rebuild import VARIATION, rebuild_builder_image, rebuild_image
 from mvmnix.api.rebuild_provenance import add_rebuilds
 from mvmnix.api.receipts import read_receipt
+from mvmnix.api.root import become_system_user
 from mvmnix.api.signer import key_file
 from mvmnix.api.source_gc import collect_sources
 from mvmnix.api.source_refs import (
@@ -224,6 +224,7 @@ __all__ = [
     "admit_plan",
     "ask_anchors_of",
     "attribute_names",
+    "become_system_user",
     "begin_new_log",
     "call",
     "change",
@@ -241,6 +242,7 @@ __all__ = [
     "digest_in",
     "draft_plan",
     "existing_source_ref",
+    "exists",
     "export_image",
     "fetch_pins",
     "file_bytes",
@@ -249,12 +251,12 @@ __all__ = [
     "find_images",
     "find_machine",
     "find_network",
-    "give_up_root",
     "has_state",
     "hold_log",
     "host_for",
     "image_names",
     "image_reference",
+    "is_directory",
     "is_export",
     "judge",
     "keep_failure",

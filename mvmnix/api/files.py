@@ -13,6 +13,7 @@ from functools import cache
 
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
+from mvmnix.privileges import held_files
 from mvmnix.provenance.bundle import Blob
 from mvmnix.provenance.slsa import ALGORITHMS, COMMIT
 from mvmnix.store import chunks, digest_of
@@ -27,7 +28,7 @@ _WHOLE = 2**30
 def regular(path: str, hint: str) -> Iterator[int]:
     """A descriptor of a regular file, for reading. Raises UsageError."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = _opened(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise _unreadable(path, error, hint) from error
     try:
@@ -36,6 +37,22 @@ def regular(path: str, hint: str) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def _opened(path: str, flags: int) -> int:
+    """A descriptor of a file, or of what root's command line named (privileges/held_files.py). Raises OSError."""
+    held = held_files.opened(path)
+    return os.open(path, flags) if held is None else held
+
+
+def is_directory(path: str) -> bool:
+    """Whether it is a directory, or one of which files are held."""
+    return os.path.isdir(path) or held_files.is_held_directory(path)  # noqa: PTH112 - a text
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file, or it is held."""
+    return os.path.exists(path) or held_files.is_held(path)  # noqa: PTH110 - a text
 
 
 def _unreadable(path: str, error: OSError, hint: str) -> UsageError:
@@ -107,7 +124,7 @@ def _again(artifact: str, hint: str) -> bytes:
 def file_bytes(path: str, limit: int) -> bytes:
     """A file that the user named, or stdin for `-`. Raises UsageError."""
     try:
-        with open(path if path != "-" else 0, "rb") as file:  # noqa: PTH123 - a descriptor for stdin
+        with open(0 if path == "-" else path, "rb", opener=_opened) as file:
             data = file.read(limit + 1)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}", hint="name a file that is there") from error

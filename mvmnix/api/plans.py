@@ -36,7 +36,7 @@ from mvmnix.launch.plan import (
     plan_statement,
 )
 from mvmnix.launch.secrets import credentials
-from mvmnix.launch.shares import open_directory, open_share, refuse_dangers, refuse_owner
+from mvmnix.launch.shares import open_directory, open_share, refuse_dangers
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
 from mvmnix.provenance.bundle import envelope, statement
 
@@ -322,7 +322,6 @@ def _refuse_share(share: Share, own: Sequence[str]) -> None:
         fd = open_share(share)  # says what is wrong with it
     try:
         refuse_dangers(share, fd, own)
-        refuse_owner(share, fd)
     finally:
         with suppress(OSError):
             os.close(fd)

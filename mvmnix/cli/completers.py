@@ -21,14 +21,13 @@ type ItemCompleter = "Callable[[click.Context, click.Parameter, str], list[Compl
 
 
 def _completer(names: Callable[[], Iterable[str]]) -> Completer:
-    """What completes with names; the context's object is called before (completion.answer_shell)."""
+    """What completes with names."""
 
-    def complete(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
         from mvmnix.api import has_state  # noqa: PLC0415
 
         if not has_state(os.environ):
-            return []  # to give up root's rights makes it
-        context.find_root().obj()
+            return []
         return [name for name in names() if name.startswith(incomplete)]
 
     return complete
@@ -66,14 +65,9 @@ def _paths(kind: str) -> ItemCompleter:
     return complete
 
 
-def _attributes(context: click.Context, flake: str) -> tuple[str, ...]:
-    """The attributes of a flake; where nothing is kept, root is told none: to give up root's rights makes state."""
-    from mvmnix.api import attribute_names, has_state  # noqa: PLC0415
+def _attributes(flake: str) -> tuple[str, ...]:
+    from mvmnix.api import attribute_names  # noqa: PLC0415
 
-    if has_state(os.environ):
-        context.find_root().obj()
-    elif os.geteuid() == 0:
-        return ()
     return attribute_names(os.environ, flake)
 
 
@@ -87,7 +81,7 @@ def _flake(*, kept: bool) -> ItemCompleter:
 
         flake, mark, attribute = incomplete.partition("#")
         if mark:
-            before, found = f"{flake}{mark}", [it for it in _attributes(context, flake) if it.startswith(attribute)]
+            before, found = f"{flake}{mark}", [it for it in _attributes(flake) if it.startswith(attribute)]
         elif kept and incomplete.startswith(KEPT_SCHEME):
             before, found = KEPT_SCHEME, kept_image(context, parameter, incomplete.removeprefix(KEPT_SCHEME))
         else:

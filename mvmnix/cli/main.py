@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, NoReturn, override
 
 import click
 
-from mvmnix import __version__, caller, disk_space, log, temporary, user_namespace
+from mvmnix import __version__, disk_space, log, temporary, user_namespace
 from mvmnix.child_causes import Cause, cause_of, hint_for
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.cli.verbosity import set_up
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -145,17 +145,19 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="mvm", message="%(prog)s %(version)s")
 @click.option("--quiet", is_flag=True, help="No notices and no progress on stderr; failures are told all the same.")
 @click.option("--verbose", count=True, help="Say on stderr what is done; twice, in detail. Or: MVMNIX_LOG=info|debug.")
+@click.option("--user", metavar="NAME", default="", help="As root: run as this user. Default: mvmnix.")
 @click.pass_context
-def cli(context: click.Context, quiet: bool, verbose: int) -> None:
+def cli(context: click.Context, quiet: bool, verbose: int, user: str) -> None:
     """From a pinned flake to a verified, running microVM, with evidence for each step."""
     context.obj = set_up(quiet, verbose, os.environ)
     log.info("cli", "command %s", context.invoked_subcommand)
+    _tell_of_user(user)
 
 
 def main() -> None:
-    """Give up root's rights, where this process has them, and run the command line (docs/privileges.md)."""
+    """Become a system user, where this process is root's, and run the command line (docs/privileges.md)."""
     try:
-        run(_give_up_root)
+        run(_leave_root)
     finally:
         gc.freeze()  # the interpreter, at its end, would look for garbage in all that it loaded
 
@@ -174,7 +176,9 @@ def _complete(first: Callable[[], None]) -> NoReturn:
     """Answer a shell, which is told of no failure, and of nothing else."""
     from mvmnix.cli.commands import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
 
-    answer_shell(cli, os.environ[COMPLETE], first)
+    with suppress(MvmnixError):
+        first()
+        answer_shell(cli, os.environ[COMPLETE])
     _discard_unwritten()
     sys.exit(0)
 
@@ -183,8 +187,8 @@ def _run(first: Callable[[], None]) -> int:
     """The exit code of the command that was asked for, once everything that it said is written."""
     try:
         user_namespace.refuse_unmapped()
-        os.environ.update(temporary.judged(os.environ))  # for our children, too
         first()
+        os.environ.update(temporary.judged(os.environ))  # for our children, too
         status = cli.main(prog_name="mvm", standalone_mode=False, complete_var="")
         if sys.stdout is not None:
             sys.stdout.flush()  # the interpreter's own flush, at its end, could only fail with 120
@@ -197,18 +201,29 @@ def _run(first: Callable[[], None]) -> int:
             error.show()
         return 2
     except Exception as error:  # noqa: BLE001 - never an exit code that means something else
-        return _tell(_failure(error), _withheld(error))
+        return _tell(_failure(error))
     log.debug("cli", "exit code %s", status or 0)
     return status if isinstance(status, int) else 0
 
 
-def _give_up_root() -> None:
-    """As root: be an unprivileged uid from here on, with a broker beside us."""
-    if os.geteuid() != 0:
-        return
-    from mvmnix.privileges import give_up_root  # noqa: PLC0415 - plain users don't pay for it
+def _leave_root() -> None:
+    """As root: be another user from here on, before anything but the command line is read."""
+    if os.geteuid() == 0:
+        from mvmnix.cli import as_root  # noqa: PLC0415 - plain users don't pay for it
 
-    give_up_root(sys.argv[1:], os.environ)
+        as_root.leave(sys.argv[1:], COMMANDS)
+
+
+def _tell_of_user(asked: str) -> None:
+    """Say what came of the step, if it was taken. Raises UsageError where another user is asked for than this one."""
+    as_root = sys.modules.get("mvmnix.cli.as_root")
+    if as_root is not None:
+        as_root.tell()
+    if asked:
+        from mvmnix.trusted_path import user_name  # noqa: PLC0415 - few ask for it
+
+        if asked != (own := user_name(os.geteuid())):
+            raise UsageError(f"--user {asked} is for root alone, and this is {own}", hint="leave it out, or use sudo")
 
 
 def _discard_unwritten() -> None:
@@ -272,23 +287,13 @@ def _directories() -> tuple[str, ...]:
         return ()
 
 
-def _withheld(error: Exception) -> str:
-    """What root is told beside a failure for want of root's rights; "" for others."""
-    if caller.uid() != 0 or os.geteuid() == 0:
-        return ""
-    from mvmnix.privileges import withheld_words  # noqa: PLC0415 - only root's failures pay for it
-
-    return withheld_words(error)
-
-
-def _tell(error: MvmnixError, withheld: str) -> int:
+def _tell(error: MvmnixError) -> int:
     """Tell it on stderr, if that takes it; returns its exit code in any case."""
     from mvmnix.api import keep_failure  # noqa: PLC0415 - only failures pay for it
-    from mvmnix.cli.output import notice, tell  # noqa: PLC0415
+    from mvmnix.cli.output import tell  # noqa: PLC0415
 
-    keep_failure(error)
+    if os.geteuid() != 0:  # else it is the step that failed: nothing is written as root
+        keep_failure(error)
     with suppress(OSError):
         tell(error)
-        if withheld:
-            notice(withheld)
     return error.exit_code

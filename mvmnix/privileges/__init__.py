@@ -1,4 +1,4 @@
-"""What mvm does with root's rights: give them up, and keep a broker for a short list of typed requests."""
+"""Which rights mvm has: it leaves root's before anything else, and makes namespaces and control groups as a user."""
 
 from mvmnix.faces import face
 
@@ -8,9 +8,6 @@ __getattr__, __dir__, __all__ = face(
         "control_groups": "ControlGroups Controller Group GroupLimits",
         "descriptors": "received",
         "entry": "NamespaceEntry",
-        "give_up": "give_up_root",
-        "tree": "ServedDirectory",
-        "withheld": "withheld_words",
     },
-    modules=["client", "control_groups", "ids", "user_namespaces"],
+    modules=["control_groups", "held_files", "session_keyring", "system_user", "user_namespaces"],
 )

@@ -1,10 +1,7 @@
-from mvmnix.privileges import client, control_groups, ids, user_namespaces
+from mvmnix.privileges import control_groups, held_files, session_keyring, system_user, user_namespaces
 from mvmnix.privileges.control_groups import ControlGroups, Controller, Group, GroupLimits
 from mvmnix.privileges.descriptors import received
 from mvmnix.privileges.entry import NamespaceEntry
-from mvmnix.privileges.give_up import give_up_root
-from mvmnix.privileges.tree import ServedDirectory
-from mvmnix.privileges.withheld import withheld_words
 
 __all__ = [
     "ControlGroups",
@@ -12,12 +9,10 @@ __all__ = [
     "Group",
     "GroupLimits",
     "NamespaceEntry",
-    "ServedDirectory",
-    "client",
     "control_groups",
-    "give_up_root",
-    "ids",
+    "held_files",
     "received",
+    "session_keyring",
+    "system_user",
     "user_namespaces",
-    "withheld_words",
 ]

@@ -9,6 +9,7 @@ with Delegate=yes (systemd: CGROUP_DELEGATION). A user's manager has the uid of 
 file keeps that from making groups in a slice: `is_managers` does.
 """
 
+import errno
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from mvmnix.procfs import Mount, groups, lines, mounts
 
@@ -26,10 +27,12 @@ from mvmnix.procfs import Mount, groups, lines, mounts
 _MEMBERS, _ENABLED = "cgroup.procs", "cgroup.subtree_control"
 #: Every group of version 2 has it but the one at the top of the kernel's hierarchy.
 _BENEATH_THE_TOP: Final = "cgroup.type"
+#: The group of the process itself, beneath the one whose parts limit what it starts.
+LEAF: Final = "supervisor"
+#: An attribute of groups (systemd: CGROUP_DELEGATION).
+_DELEGATED: Final = "user.delegate"
 #: The units that hand a part of the hierarchy to a user's manager.
 _MANAGERS: Final = re.compile(r"user@[0-9]+\.service")
-#: The kinds of file system that hierarchies are.
-_KINDS: Final = ("cgroup", "cgroup2")
 #: The files that count what a limit on memory led to, in version 1 and in version 2.
 _EVENTS: Final = ("memory.oom_control", "memory.events")
 #: Files that a kernel may lack, which then counts no swapped memory.
@@ -72,27 +75,13 @@ class Parent:
     controllers: tuple[Controller, ...]
 
 
-class Maker(Protocol):
-    """Who makes and removes groups where this process may not: the broker (client.py)."""
-
-    def make_group(self, name: str, limits: GroupLimits, controllers: frozenset[Controller]) -> None:
-        """Make groups of that name that limit these. Raises OSError."""
-
-    def add_to_group(self, path: str, process: int) -> None:
-        """Put a process in, by its id. Raises OSError."""
-
-    def remove_group(self, path: str) -> bool:
-        """As `remove`."""
-
-
 class Group:
     """The groups of one sandbox, one in each parent; a process is put in by `join` or `add`."""
 
-    def __init__(self, paths: tuple[str, ...], members: tuple[int, ...], maker: Maker | None = None) -> None:
+    def __init__(self, paths: tuple[str, ...], members: tuple[int, ...]) -> None:
         """Made by `ControlGroups` only; `members` are descriptors of their `cgroup.procs`."""
         self._paths = paths
         self._members = members
-        self._maker = maker
 
     def join(self) -> None:
         """Put the calling process in, in a child between fork and exec."""
@@ -100,9 +89,6 @@ class Group:
 
     def add(self, process: int) -> None:
         """Put a process in, by its id. What it has taken of memory stays where it was counted. Raises OSError."""
-        if self._maker is not None:
-            for path in self._paths:
-                self._maker.add_to_group(path, process or os.getpid())
         for fd in self._members:
             os.write(fd, b"%d" % process)
 
@@ -121,19 +107,15 @@ class Group:
         """Remove them; a second call does nothing."""
         self.close()
         for path in self._paths:
-            if self._maker is None:
-                remove(path)
-            else:
-                self._maker.remove_group(path)
+            remove(path)
         self._paths = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ControlGroups:
-    """Where this process may make groups, or `maker` may for it."""
+    """Where this process may make groups."""
 
     parents: tuple[Parent, ...]
-    maker: Maker | None = None
 
     @classmethod
     def find(cls, *, proc: str = "/proc/self") -> Self:
@@ -171,9 +153,6 @@ class ControlGroups:
 
     def group(self, name: str, limits: GroupLimits) -> Group:
         """Groups of that name with these limits. Raises OSError, with nothing left."""
-        if self.maker is not None:
-            self.maker.make_group(name, limits, self.controllers)
-            return Group(self.paths(name), (), self.maker)
         paths, members = self.paths(name), list[int]()
         try:
             for parent, path in zip(self.parents, paths, strict=True):
@@ -187,6 +166,70 @@ class ControlGroups:
         return Group(paths, tuple(members))
 
 
+def hand_over(uid: int, gid: int, *, proc: str = "/proc/self") -> str:
+    """Put this process of root's into groups in which a user may make others; what was in the way, "" for nothing.
+
+    1. Version 1: a group beneath the own one, of each hierarchy that limits anything. It belongs to the user, and stays
+       for later commands.
+    2. Version 2: the own group itself, in which this process is alone and which systemd handed over; or one beneath the
+       top of the kernel's hierarchy. The process goes into a group of its own there: one that has processes hands no
+       controller on (cgroup-v2.rst, "No Internal Process Constraint"), and elsewhere that is in the way.
+    """
+    own = groups(lines(Path(proc, "cgroup")))
+    obstacle, left = "no hierarchy of control groups is mounted", set(Controller)
+    for version, where, names in _mounted(mounts(lines(Path(proc, "mountinfo")))):
+        limited = available(_seen(where, own, version, names)) if version == 2 else left & set(names)
+        if not left & limited:
+            continue
+        try:
+            (_hand_over_v1 if version == 1 else _hand_over_v2)(
+                _seen(where, own, version, names), f"mvmnix-{uid}", uid, gid
+            )
+            left -= limited
+        except OSError as error:
+            obstacle = f"{error.filename or where}: {error.strerror}"
+    return f"no control group of this user's limits {', '.join(sorted(left))}: {obstacle}" if left else ""
+
+
+def _hand_over_v1(own: Path, name: str, uid: int, gid: int) -> None:
+    """1. Raises OSError."""
+    group = own if own.name == name else own / name
+    group.mkdir(mode=0o755, exist_ok=True)
+    for path in (group, group / _MEMBERS):
+        os.chown(path, uid, gid)
+    (group / _MEMBERS).write_text("0", encoding="ascii")
+
+
+def _hand_over_v2(own: Path, name: str, uid: int, gid: int) -> None:
+    """2. Raises OSError."""
+    if _has_processes(own) and not (processes(own) == (os.getpid(),) and is_delegated(own)):
+        raise OSError(errno.EBUSY, "other processes are in it, so it hands no limits on", str(own))
+    group = own if (own / _BENEATH_THE_TOP).exists() else own / name
+    if group != own:
+        enable(own, Controller)
+        group.mkdir(mode=0o755, exist_ok=True)
+    leaf = group / LEAF
+    leaf.mkdir(mode=0o755, exist_ok=True)
+    for directory in (group, leaf):
+        for file in ("", _MEMBERS, _ENABLED, "cgroup.threads"):
+            os.chown(directory / file, uid, gid)
+    (leaf / _MEMBERS).write_text("0", encoding="ascii")
+    enable(group, Controller)
+
+
+def is_delegated(group: Path) -> bool:
+    """Whether the system's manager says that it has handed a group over; a user's manager marks none."""
+    with suppress(OSError):  # another file system, or no such attribute
+        return os.getxattr(group, _DELEGATED) == b"1"
+    return False
+
+
+def _seen(where: Path, own: Mapping[str, str], version: int, names: tuple[str, ...]) -> Path:
+    """The own group of a hierarchy, or its top where that can't be seen from here."""
+    here = where / own.get("" if version == 2 else ",".join(names), "/").lstrip("/")
+    return here if here.is_dir() else where
+
+
 def unified(process: str = "self", *, proc: str = "/proc") -> Path | None:
     """The group of version 2 that a process is in; None where it can't be seen from here. Raises OSError."""
     path = groups(lines(Path(proc, process, "cgroup"))).get("", "")
@@ -195,12 +238,6 @@ def unified(process: str = "self", *, proc: str = "/proc") -> Path | None:
         if version == 2 and path and ".." not in here.parts and here.is_dir():
             return here
     return None
-
-
-def is_group(path: str) -> bool:
-    """Whether an absolute path, without a link or `..` in it, is that of a group of a mounted hierarchy."""
-    mounted = (mount.point for mount in mounts(lines(Path("/proc/self/mountinfo"))) if mount.kind in _KINDS)
-    return os.path.realpath(path) == path and any(path == it or path.startswith(f"{it}/") for it in mounted)
 
 
 def remove(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Takes descriptors that another process sends: a packet's, and what a child of root's made between fork and exec."""
+"""Takes descriptors that another process sends: a packet's, and what a child made between fork and exec."""
 
 import array
 import errno

@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = face(
         "helper": "Sandbox",
         "helper_command": "Bounds WORK",
         "trusted_executables": "Candidates check_program GIT locate program_identity PYTHON",
-        "subordinate_ids": "SubordinateIds",
+        "subordinate_ids": "CONTAINER_COUNT SubordinateIds",
         "uid_pool": "Lease UidPool",
     },
     modules=["bubblewrap", "git", "landlock", "pools", "seccomp", "trusted_executables"],

@@ -3,12 +3,13 @@ from mvmnix.sandbox.bubblewrap import BUBBLEWRAP, NOBODY
 from mvmnix.sandbox.child import Pipe
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import WORK, Bounds
-from mvmnix.sandbox.subordinate_ids import SubordinateIds as SubordinateIds
+from mvmnix.sandbox.subordinate_ids import CONTAINER_COUNT, SubordinateIds
 from mvmnix.sandbox.trusted_executables import GIT, PYTHON, Candidates, check_program, locate, program_identity
 from mvmnix.sandbox.uid_pool import Lease, UidPool
 
 __all__ = [
     "BUBBLEWRAP",
+    "CONTAINER_COUNT",
     "GIT",
     "NOBODY",
     "PYTHON",

@@ -2,9 +2,8 @@
 
 What a helper has, from the outside in; it starts only when all of it is in place (child.py):
 
-1. As root, a uid and gid of the host that no other process has (uid_pool.py), never 0 or `nobody`, and no
-   supplementary group; as a plain user, the caller's. RLIMIT_NPROC counts by it.
-2. A session keyring that holds nothing (session_keyring.py).
+1. The caller's uid, which is never root's (system_user.refuse_root). RLIMIT_NPROC counts by it.
+2. A session keyring that holds nothing (privileges/session_keyring.py).
 3. bubblewrap (bwrap(1)): namespaces of its own of every kind, and no more of them; no capability, no new privilege, no
    terminal. bubblewrap is process 1 of its PID namespace, and of one around it; all of that ends with the caller.
 4. A root in memory: the system's programs and libraries and the files that the caller names, read-only; /proc, of its
@@ -31,8 +30,8 @@ from typing import IO, Final
 from mvmnix import process
 from mvmnix.child_causes import NAMESPACES_HINT, Cause, cause_of, hint_for
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import GroupLimits
-from mvmnix.sandbox import bind_mount, seccomp, session_keyring, uid_pool
+from mvmnix.privileges import GroupLimits, session_keyring, system_user
+from mvmnix.sandbox import bind_mount, seccomp
 from mvmnix.sandbox.child import ChildSupervisor, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
 from mvmnix.sandbox.helper_group import own_group
@@ -54,8 +53,7 @@ class Sandbox:
     """What one run of a helper is given besides the system.
 
     `files` are files and directories of the host by their path inside, read-only: a path, or a descriptor (O_PATH will
-    do) of what was looked at already. As root they are readable inside as they are for their owner. Of bytes a file is
-    made, which counts for no bound of `bounds`.
+    do) of what was looked at already. Of bytes a file is made, which counts for no bound of `bounds`.
 
     `environment` is the helper's besides PATH, HOME, TMPDIR, LC_ALL and git's settings (git.py). It is on no command
     line, so it may be secret.
@@ -131,23 +129,21 @@ class Sandbox:
 
         The interpreter's end doesn't wait for it: what it started ends with this process (bwrap(1), --die-with-parent).
         """
+        system_user.refuse_root()
         programs = Programs.find()
-        with uid_pool.own_uid() as identity:
-            cancel = Pipe()
-            cancelled = (cancel.reading, *(() if self.cancelled is None else (self.cancelled,)))
-            run = _Run(self, programs, identity.uid, cancelled)
-            future = Future[Ended]()
-            future.add_done_callback(lambda ended: identity.settle(_is_clean(ended)))
-            words = (future, argv, pipes, output, input_)
-            thread = threading.Thread(target=run.into, args=words, name="mvm-sandbox", daemon=True)
-            try:
-                thread.start()
-                yield future
-            finally:
-                cancel.close(cancel.writing)
-                if thread.ident is not None:
-                    thread.join()
-                cancel.close()
+        cancel = Pipe()
+        run = _Run(self, programs, (cancel.reading, *(() if self.cancelled is None else (self.cancelled,))))
+        future = Future[Ended]()
+        words = (future, argv, pipes, output, input_)
+        thread = threading.Thread(target=run.into, args=words, name="mvm-sandbox", daemon=True)
+        try:
+            thread.start()
+            yield future
+        finally:
+            cancel.close(cancel.writing)
+            if thread.ident is not None:
+                thread.join()
+            cancel.close()
 
     def _completed(self, argv: tuple[str, ...], ended: Ended) -> process.Completed:
         """Raises ProcessError for a program that failed, MvmnixError for a sandbox that could not be made."""
@@ -187,7 +183,6 @@ class _Run:
 
     sandbox: Sandbox
     programs: Programs
-    uid: int | None
     cancelled: tuple[int, ...]
 
     def into(
@@ -218,7 +213,7 @@ class _Run:
         profile = HELPERS_CONNECTED if given.connected else HELPERS_WITH_GATEWAY if given.gateway else HELPERS
         filter_ = memfd(seccomp.program(profile), name="mvmnix-filter")
         limits = GroupLimits(bounds.memory_of_all, bounds.processes)
-        with os.fdopen(filter_, "rb"), bind_mount.bound(files, self.uid) as bound, own_group(limits) as group:
+        with os.fdopen(filter_, "rb"), bind_mount.bound(files) as bound, own_group(limits) as group:
             # 2. the keyring
             session_keyring.renew()
             child = process.spawn(
@@ -228,7 +223,6 @@ class _Run:
                 stdin=pipes.stdin.reading,
                 stdout=pipes.stdout.writing if output is None else output.fileno(),
                 stderr=pipes.stderr.writing,
-                before_exec=None if bound.entry is None else bound.entry.enter_or_exit,
             )
             pipes.started()
             attendant = ChildSupervisor(child, pipes, self.cancelled, input_=input_, limit=bounds.output, group=group)
@@ -242,7 +236,3 @@ def _unmade(argv: tuple[str, ...], ended: Ended) -> MvmnixError:
     error = MvmnixError(f"the sandbox can't be made: {why}", hint=failure.hint)
     error.__cause__ = failure
     return error
-
-
-def _is_clean(future: Future[Ended]) -> bool:
-    return future.exception() is None and future.result().clean

@@ -1,6 +1,6 @@
 """Bounds what all processes of one helper take together, by a control group where this process can make one.
 
-That is so for root, and for a plain user in a part of the hierarchy that was delegated to it. What the group counts
+That is so in a part of the hierarchy that was delegated to this user. What the group counts
 besides the memory of processes are files in memory: those of the helper's root, and memfd_create(2).
 
 Its maker holds a lock on its directory (flock(2)), which is closed to other users. One whose lock is free was left by a
@@ -17,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mvmnix.privileges import ControlGroups, Controller, Group, GroupLimits, client
+from mvmnix.privileges import ControlGroups, Controller, Group, GroupLimits, control_groups
 
 _PREFIX: Final = "mvmnix-helper-"
 #: Seconds after which a group that has no lock won't get it any more.
@@ -45,7 +45,7 @@ def own_group(limits: GroupLimits) -> Iterator[Group | None]:
 @functools.cache
 def _found() -> ControlGroups:
     """Looked for once: many helpers are short."""
-    return client.groups().limiting(Controller.MEMORY, Controller.TASKS)
+    return ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)
 
 
 def _locked(path: str) -> int:
@@ -64,4 +64,4 @@ def _remove_abandoned(parent: str) -> None:
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _LOCKED_BY:
                 os.close(_locked(str(path)))
-                client.remove_group(str(path))
+                control_groups.remove(str(path))

@@ -1,23 +1,22 @@
 """Decides which pool (uid_pool.py) a command's sandboxes take their uids from, and where its lease files lie.
 
-1. Root's, for mvm that root started: one for the whole machine.
-2. A plain user's with subordinate uids (subordinate_ids.py): one for all state directories of that user, in the home
-   that the password file names, whatever HOME says. A uid that two pools gave away would be the uid of two machines.
-3. Otherwise numbers without uids, in the state directory.
+1. A user's with subordinate uids (subordinate_ids.py): one for all state directories of that user, in the home that
+   the password file names, whatever HOME says. A uid that two pools gave away would be the uid of two machines.
+2. Otherwise numbers without uids, in the state directory.
 """
 
 import os
 from contextlib import suppress
 from typing import Final
 
-from mvmnix import caller, log
+from mvmnix import log
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import client, ids
+from mvmnix.privileges import system_user
 from mvmnix.process import ProcessError
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
-from mvmnix.sandbox.uid_pool import UidPool, machine_uid_pool
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.trusted_path import home_of
 
 #: In a state directory; it keeps the name by which what an older mvm left there is cleaned up.
@@ -30,20 +29,19 @@ _REFUSED: Final = frozenset({Cause.OWN, Cause.DENIED, Cause.NAMESPACES})
 
 
 def open_pool(state: Directory) -> UidPool:
-    """The pool, whose directory the caller closes. Raises MvmnixError for a root that can't give uids away."""
-    if client.current() is not None:
-        return machine_uid_pool()  # 1
+    """The pool, whose directory the caller closes. Raises MvmnixError for a process of root's."""
+    system_user.refuse_root()
     try:
-        return user_uid_pool()  # 2
+        return user_uid_pool()  # 1
     except (MvmnixError, OSError) as error:
         if isinstance(error, ProcessError) and error.kind not in _REFUSED:
             raise  # it would be another uid than a moment ago
         log.info("jail", "machines keep their caller's uid: %s", error)
-    return UidPool(state.child(_NAME))  # 3
+    return UidPool(state.child(_NAME))  # 2
 
 
 def user_uid_pool() -> UidPool:
-    """A plain user's pool of subordinate uids (2), one of which was mapped now.
+    """A user's pool of subordinate uids (1), one of which was mapped now.
 
     Raises MvmnixError, OSError where there can be none; ProcessError where a program that maps them fails.
     """
@@ -58,7 +56,7 @@ def user_uid_pool() -> UidPool:
 def sweep(state: Directory) -> None:
     """Clean up what supervisors that were killed left, in whichever pool they took their leases from.
 
-    Raises MvmnixError for a root that can't give uids away.
+    Raises MvmnixError for a process of root's.
     """
     pool = open_pool(state)
     with pool.directory as directory:
@@ -79,8 +77,6 @@ def are_swept(state: str) -> bool:
 
 
 def _paths(state: str) -> tuple[str, ...]:
-    if caller.uid() == 0:
-        return (ids.POOL_DIRECTORY,)
     return tuple(filter(None, dict.fromkeys((f"{state}/{_NAME}", _user_path()))))
 
 

@@ -6,6 +6,7 @@ them a process id and three numbers each, which nothing that a stranger wrote de
 
 1. A user's range is the first line in each file that names the user, by name or by uid, and holds enough.
 2. Machines get ids from its middle on: other programs (podman, for one) give away those at its start and its end.
+   A container has CONTAINER_COUNT from its start on, as podman's have; what runs the container is the first of them.
 3. What is found is looked at and not tried: a maker of namespaces that fails all the same says so in `namespace_of`.
 """
 
@@ -17,11 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix import caller, process, procfs
+from mvmnix import process, procfs
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import ids, user_namespaces
+from mvmnix.privileges import user_namespaces
 from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.trusted_path import user_name
 
+#: So many ids are given away at most: each is of one sandbox.
+POOL_COUNT: Final = 4096
+#: Users of a container, and what runs it; Debian's useradd(8) gives that many.
+CONTAINER_COUNT: Final = 65_536
 #: The least that a range has to hold.
 _LEAST: Final = 1024
 _SECONDS: Final = 30.0
@@ -34,13 +40,18 @@ _SUBUID, _SUBGID = Path("/etc/subuid"), Path("/etc/subgid")
 
 @dataclass(frozen=True, slots=True)
 class SubordinateIds:
-    """`count` uids and gids of a user's, from these on; and the programs that map them, by absolute paths."""
+    """`count` uids and gids of a user's, from these on; and the programs that map them, by absolute paths.
+
+    `uids` and `gids` are the whole ranges: the first, and how many.
+    """
 
     first_uid: int
     first_gid: int
     count: int
     newuidmap: str
     newgidmap: str
+    uids: tuple[int, int] = (0, 0)
+    gids: tuple[int, int] = (0, 0)
 
     @classmethod
     def find(cls) -> Self:
@@ -50,11 +61,13 @@ class SubordinateIds:
         """
         # looked for first, so that one administrator's visit is enough
         programs = locate(NEWUIDMAP), locate(NEWGIDMAP)
-        names = frozenset({str(os.geteuid()), caller.user_name(os.geteuid())})
+        names = frozenset({str(os.geteuid()), user_name(os.geteuid())})
         uids, gids = (_range(path, names) for path in (_SUBUID, _SUBGID))  # 1
-        count = min(ids.POOL_COUNT, uids[1] // 2, gids[1] // 2)
+        count = min(POOL_COUNT, uids[1] // 2, gids[1] // 2)
         first_uid, first_gid = uids[0] + uids[1] // 2, gids[0] + gids[1] // 2  # 2
-        if not ids.owned(first_uid, count) or not ids.owned(first_gid, count, uid_map="/proc/self/gid_map"):
+        if not user_namespaces.owned(first_uid, count) or not user_namespaces.owned(
+            first_gid, count, uid_map="/proc/self/gid_map"
+        ):
             raise MvmnixError("this user namespace lacks your subordinate uids", hint="run mvm outside of a container")
         for program in programs:
             if why := _powerless(program):
@@ -62,7 +75,7 @@ class SubordinateIds:
         if procfs.has_no_new_privileges():
             why = "this process can't gain rights by executing a program (PR_SET_NO_NEW_PRIVS)"
             raise MvmnixError(why, hint="start mvm from a shell of your own")
-        return cls(first_uid, first_gid, count, *programs)
+        return cls(first_uid, first_gid, count, *programs, uids, gids)
 
     def namespace_of(self, uid: int) -> int:
         """A user namespace in which one of these uids is the only one, and its gid has the same number there.
@@ -74,14 +87,36 @@ class SubordinateIds:
             raise ValueError(f"{uid} is not one of these")
 
         def write(process: int) -> None:
-            self._map(self.newuidmap, process, uid, uid)
-            self._map(self.newgidmap, process, uid, self.first_gid + number)
+            self._map(self.newuidmap, process, uid, uid, 1)
+            self._map(self.newgidmap, process, uid, self.first_gid + number, 1)
 
         return user_namespaces.kept((self, uid), write)
 
+    def container_namespace(self) -> int:
+        """A user namespace in which CONTAINER_COUNT of the uids and gids are 0 and up, none of them the user's own.
+
+        The caller closes it. Raises OSError, ProcessError when it can't be made; MvmnixError for a smaller range.
+        """
+        self.refuse_container()
+
+        def write(process: int) -> None:
+            self._map(self.newuidmap, process, 0, self.uids[0], CONTAINER_COUNT)
+            self._map(self.newgidmap, process, 0, self.gids[0], CONTAINER_COUNT)
+
+        return user_namespaces.kept((self, "container"), write)
+
+    def refuse_container(self) -> None:
+        """Raises MvmnixError where there are too few ids for a container."""
+        if (least := min(self.uids[1], self.gids[1])) < CONTAINER_COUNT:
+            user = user_name(os.geteuid())
+            hint = (
+                f"an administrator gives more: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
+            )
+            raise MvmnixError(f"a container takes {CONTAINER_COUNT} subordinate ids, and {user} has {least}", hint=hint)
+
     @staticmethod
-    def _map(program: str, child: int, inside: int, outside: int) -> None:
-        words = (program, *map(str, (child, inside, outside, 1)))
+    def _map(program: str, child: int, inside: int, outside: int, count: int) -> None:
+        words = (program, *map(str, (child, inside, outside, count)))
         process.run(words, env=process.FIXED, timeout=_SECONDS, hint=_RANGES)
 
 
@@ -92,7 +127,7 @@ def _range(path: Path, names: frozenset[str]) -> tuple[int, int]:
             if name in names and count >= _LEAST:
                 return first, count
     what, option = ("uids", "--add-subuids") if path == _SUBUID else ("gids", "--add-subgids")
-    who = caller.user_name(os.geteuid())
+    who = user_name(os.geteuid())
     hint = f"an administrator gives some: usermod {option} 100000-165535 {who} (a range that no other user has)"
     raise MvmnixError(f"{who} has no range of {_LEAST} subordinate {what} in {path}", hint=hint)
 

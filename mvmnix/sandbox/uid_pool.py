@@ -1,6 +1,6 @@
 """Leases a uid and gid of the host to one sandbox at a time; a number alone where this process can give away none.
 
-Root has uids of the machine's pool (privileges/ids.py), a plain user subordinate ones (subordinate_ids.py).
+The uids are the user's subordinate ones (subordinate_ids.py).
 
 A lease is the record lock on `<number>.lock`. Its holder makes the file one byte long, and removes it before it
 releases the lock. So a lock on a file that isn't empty was one of a holder that was killed: the next `take` or `sweep`
@@ -8,14 +8,13 @@ kills the processes of that uid, and removes the control groups that `<number>.j
 are made. It has the uid too, where that is a subordinate one: another time the user may have others, or none.
 """
 
-import errno
 import os
 import secrets
 import select
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,9 +23,9 @@ from mvmnix import procfs
 from mvmnix.errors import MvmnixError
 from mvmnix.file_lock import Lock
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import client, control_groups, ids
+from mvmnix.privileges import control_groups
 from mvmnix.process import is_readable
-from mvmnix.sandbox.subordinate_ids import SubordinateIds
+from mvmnix.sandbox.subordinate_ids import POOL_COUNT, SubordinateIds
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: Seconds for which processes that were killed may take to be gone.
@@ -35,29 +34,10 @@ _LIMIT: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
-class RootIds:
-    """Uids that root's rights give away: as many as the machine's pool has, from this one on."""
-
-    first_uid: int = ids.FIRST_OF_POOL
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return ids.POOL_COUNT
-
-    def namespace_of(self, uid: int) -> int:
-        """A user namespace in which this one is the only one; the caller closes it. Raises OSError, MvmnixError."""
-        rights = client.current()
-        if rights is None:
-            raise PermissionError(errno.EPERM, "it takes root's rights", f"the user namespace of uid {uid}")
-        return rights.namespace_of(uid)
-
-
-@dataclass(frozen=True, slots=True)
 class Lease:
     """A number that this process holds.
 
-    `uid` is also the gid, but for a subordinate one (SubordinateIds); None where it is the caller's own.
+    `uid` is a subordinate one (SubordinateIds); None where it is the caller's own.
     """
 
     pool: "UidPool"
@@ -69,7 +49,7 @@ class Lease:
 
     def note(self, groups: Sequence[str]) -> None:
         """Write down which control groups are about to be made for it, by absolute paths, and its uid."""
-        uid = {} if self.uid is None or self.pool.belongs_to_root else {"uid": self.uid}
+        uid = {} if self.uid is None else {"uid": self.uid}
         self.pool.directory.write_atomic(f"{self.number}.json", canonical({"groups": list(groups)} | uid))
 
     def namespace(self) -> int | None:
@@ -86,18 +66,13 @@ class Lease:
 
 
 class UidPool:
-    """The leases whose locks lie in a directory: the machine's for root, the user's own otherwise."""
+    """The leases whose locks lie in a directory."""
 
-    def __init__(self, directory: Directory, uids: RootIds | SubordinateIds | None = None) -> None:
+    def __init__(self, directory: Directory, uids: SubordinateIds | None = None) -> None:
         """`uids` are those that it gives away; None where it gives away numbers alone."""
         self.directory = directory
         self.uids = uids
         self._held: set[str] = set()
-
-    @property
-    def belongs_to_root(self) -> bool:
-        """Whether it gives away uids by root's rights, by which ID-mapped mounts give them the caller's files too."""
-        return isinstance(self.uids, RootIds)
 
     @staticmethod
     def are_swept(directory: Directory) -> bool:
@@ -110,7 +85,7 @@ class UidPool:
 
         Raises MvmnixError when all are taken.
         """
-        count = ids.POOL_COUNT if self.uids is None else self.uids.count
+        count = POOL_COUNT if self.uids is None else self.uids.count
         for number in range(count):
             if (lease := self._try(number)) is not None:
                 return lease if own_uid else replace(lease, uid=None)
@@ -165,61 +140,9 @@ class UidPool:
             groups, noted = _noted(self.directory.read(f"{lease.number}.json", _LIMIT))
         except FileNotFoundError:
             groups, noted = (), None
-        # what root's pool notes may be anything: a process of mvm's that was taken over can write there
-        uids = {lease.uid} if self.belongs_to_root else {lease.uid, noted}
-        alone = not self.belongs_to_root
-        evicted = [evict(uid, alone=alone) for uid in uids if uid is not None and uid != os.geteuid()]
-        gone = [self._removed(path) for path in groups]  # each of them, whatever became of the others
+        evicted = [evict(uid) for uid in {lease.uid, noted} if uid is not None and uid != os.geteuid()]
+        gone = [control_groups.remove(path) for path in groups]  # each of them, whatever became of the others
         return all(evicted) and all(gone)
-
-    def _removed(self, path: str) -> bool:
-        if not self.belongs_to_root:
-            return control_groups.remove(path)  # this user wrote it down
-        try:
-            return client.remove_group(path)
-        except PermissionError:
-            return True  # it is no group of mvm's, and so not what a holder left
-
-
-def machine_uid_pool() -> UidPool:
-    """The pool of this machine, for mvm that root started, whose directory the caller closes."""
-    return UidPool(Directory.create(ids.POOL_DIRECTORY), RootIds())
-
-
-@dataclass(slots=True)
-class Identity:
-    """A uid that nothing else has, None for the caller's own; `settle` says whether all of its processes are gone."""
-
-    uid: int | None
-    _clean: bool = False
-
-    def settle(self, clean: bool) -> None:
-        """What ran under it has ended; `clean` where the kernel has reported that of each process."""
-        self._clean = clean
-
-    def is_free(self) -> bool:
-        """Whether no process has it any more; those that may be left are killed."""
-        return self.uid is None or self._clean or evict(self.uid)
-
-
-@contextmanager
-def own_uid() -> Iterator[Identity]:
-    """A uid of the machine's pool, given back when no process has it; for a plain user, the caller's.
-
-    Raises MvmnixError for a root that can't give uids away.
-    """
-    if client.current() is None:
-        yield Identity(None)
-        return
-    pool = machine_uid_pool()
-    with pool.directory:
-        lease = pool.take()
-        identity = Identity(lease.uid)
-        try:
-            yield identity
-        finally:
-            if identity.is_free():
-                lease.release()
 
 
 def _noted(data: bytes) -> tuple[tuple[str, ...], int | None]:
@@ -235,15 +158,15 @@ def _noted(data: bytes) -> tuple[tuple[str, ...], int | None]:
         return (), None  # written by another version: its groups are found by their processes, if there are any
 
 
-def evict(uid: int, *, alone: bool = False) -> bool:
-    """Kill all processes of a uid of a pool, and wait until they are gone; whether they are.
+def evict(uid: int) -> bool:
+    """Kill the processes of a uid of a pool, and wait until they are gone; whether they are.
 
-    With `alone`, those only that are in a user namespace in which theirs is the only uid, as every sandbox's are: other
-    programs give subordinate uids away too, and a user may end their processes.
+    Those only that are in a user namespace in which theirs is the only uid, as every sandbox's are: other programs give
+    subordinate uids away too, and a user may end their processes.
     """
     deadline = time.monotonic() + _PATIENCE
     while found := list(_processes(uid)):
-        killed = [pidfd for pid, pidfd in found if (not alone or procfs.is_alone(pid)) and _is_killed(pidfd)]
+        killed = [pidfd for pid, pidfd in found if procfs.is_alone(pid) and _is_killed(pidfd)]
         poll = select.poll()
         for pidfd in killed:
             poll.register(pidfd, select.POLLIN)

@@ -21,11 +21,9 @@ from mvmnix.launch.vmm.confinement import Jail
 from mvmnix.launch.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec
 from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
-from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import check_program
-from mvmnix.sandbox.uid_pool import RootIds, UidPool
+from mvmnix.sandbox.uid_pool import UidPool
 from tests.patience import EVENT_PATIENCE
 
 SOURCE = Path(__file__).with_name("taken_over.c")
@@ -83,9 +81,7 @@ def _part(path: Path, count: int) -> int:
 
 def first_uid(path: Path) -> int:
     """The first uid of the host that sandboxes of this directory's have."""
-    if os.geteuid() != 0:
-        return _subordinate(path).first_uid
-    return FIRST_UID + COUNT * _part(path, 1000)
+    return _subordinate(path).first_uid
 
 
 def _subordinate(path: Path) -> SubordinateIds:
@@ -96,17 +92,11 @@ def _subordinate(path: Path) -> SubordinateIds:
 
 @contextmanager
 def jail(path: Path, *, uids: bool = True) -> Iterator[BubblewrapJail]:
-    """The jail as it is shipped, with sandboxes of its own; with `uids`, each has one of root's or subordinate."""
+    """The jail as it is shipped, with sandboxes of its own; with `uids`, each has a subordinate one."""
     with ExitStack() as stack:
         leases, cache = (stack.enter_context(Directory.create(str(path / name))) for name in ("cells", "cache"))
         stack.enter_context(mock.patch.object(root, "check_program", _checked))
-        if not uids:
-            pool = UidPool(leases)
-        elif os.geteuid() == 0:
-            pool = UidPool(leases, RootIds(first_uid(path)))
-        else:
-            pool = UidPool(leases, _subordinate(path))
-        yield BubblewrapJail(pool, cache)
+        yield BubblewrapJail(UidPool(leases, _subordinate(path) if uids else None), cache)
 
 
 def _checked(program: str, seen: set[str] | None = None) -> str:

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -54,7 +54,6 @@ from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import idmap, locked_mount, user_namespaces
 from mvmnix.provenance.identity import sigstore
 from mvmnix.roots import Roots
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
@@ -374,32 +373,10 @@ def looked_up(path: Path) -> None:
     assert libraries(locate(BUBBLEWRAP), Directory.create(str(path / "cache")))
 
 
-def exchanged(_: Path) -> None:
-    """As root, who alone may give another user's place away; else the kernel says no, and what was started is gone."""
-    with suppress(PermissionError):
-        os.close(user_namespaces.for_mount((1000, 1001), (1000, 1001)))
-
-
 def mapped(_: Path) -> None:
     """The caller's own uid, which everybody may map."""
     ids = SubordinateIds(os.getuid(), os.getgid(), 1, locate(NEWUIDMAP), locate(NEWGIDMAP))
     os.close(ids.namespace_of(os.getuid()))
-
-
-def copied(path: Path) -> None:
-    """As root, who alone may mount what it wasn't told to; else the kernel says no, and what was started is gone."""
-    source = os.open(path, os.O_PATH)
-    tree = idmap.detached(source)
-    os.close(source)
-    with suppress(OSError):
-        os.close(locked_mount.locked(-1 if tree is None else tree))
-    if tree is not None:
-        os.close(tree)
-
-
-def made_by_children(path: Path) -> None:
-    exchanged(path)
-    copied(path)
 
 
 def secret(_: Path) -> None:
@@ -484,7 +461,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/pins/seed.py:executable",): plain(seed_taken),
     ("mvmnix/builder/pins/npm_settings.py:_usual",): plain(npms_registry),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
-    ("mvmnix/privileges/descriptors.py:made_by_child",): plain(made_by_children),
+    ("mvmnix/privileges/descriptors.py:made_by_child",): plain(mapped),
     (
         "mvmnix/launch/vmm/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",

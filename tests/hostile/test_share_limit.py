@@ -2,9 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,11 +17,10 @@ from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.shares.setup import Shares
 from mvmnix.launch.shares.write_quota import WriteQuota
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
-from tests.patience import EVENT_PATIENCE, POLL, until
+from tests.patience import POLL, until
 
 pytestmark = pytest.mark.integration
-OWNER = 61_004 if os.geteuid() == 0 else os.geteuid()
-as_root = pytest.mark.root("what root alone can become, or give up")
+OWNER = os.geteuid()
 MIB, BLOCK = 1 << 20, 4096
 CHUNK = bytes(1 << 17)
 #: What a server writes besides: 8 bytes for each answer, to wake the guest.
@@ -34,8 +30,6 @@ SPARE = 64 * 1024
 def directory(base: Path, name: str = "share") -> Path:
     made = base.resolve() / name
     made.mkdir(parents=True)
-    if os.geteuid() == 0:
-        os.chown(made, OWNER, OWNER)
     return made
 
 
@@ -187,53 +181,6 @@ def test_all_shares_of_a_machine_count_together(tmp_path: Path) -> None:
         with guest(shares, 1) as other:
             assert fill(other, b"file", 2 * MIB) == 2 * MIB
         assert 3 * MIB <= written(shares) < 4 * MIB
-
-
-#: What a user without a right, and a root without one right, have to say: which is in a process of its own.
-SOMEBODY = """
-import os, sys
-from pathlib import Path
-from mvmnix.errors import RefusedError
-from mvmnix.prctl import disable_core_dumps_and_tracing
-from tests.hostile import test_share_limit
-from tests.hostile.fuse_guest import guest
-from tests.hostile.test_share_limit import MIB, fill, limited
-if user := int(sys.argv[1]):
-    os.setgroups([])
-    os.setresgid(user, user, user)
-    os.setresuid(user, user, user)
-test_share_limit.OWNER = os.geteuid() or test_share_limit.OWNER
-disable_core_dumps_and_tracing()  # as mvm is once it has a secret
-try:
-    with limited(Path(sys.argv[2])) as (shares, where), guest(shares) as it:
-        assert fill(it, b"file", 2 * MIB) == MIB
-        print(MIB <= shares.written() <= 2 * MIB, len(shares.servers))
-except RefusedError as refused:
-    print(*refused.codes)
-"""
-
-
-def as_somebody(user: int, *before: str) -> str:
-    tree = Path(__file__).parents[2]
-    with tempfile.TemporaryDirectory(prefix="mvmnix-plain-") as home:
-        os.chown(home, user or -1, user or -1)
-        argv = [*before, sys.executable, "-c", SOMEBODY, str(user), home]
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tree)}
-        done = subprocess.run(argv, env=environment, cwd=tree, capture_output=True, timeout=EVENT_PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    return done.stdout.decode().strip()
-
-
-@as_root
-def test_it_is_counted_without_root_too() -> None:
-    """The server is then of the same uid, in a user namespace of its own."""
-    assert as_somebody(61_000) == "True 1"
-
-
-@as_root
-def test_what_can_not_be_counted_is_not_served() -> None:
-    """Root without CAP_SYS_PTRACE may not read what another uid writes (proc_pid_io(5))."""
-    assert as_somebody(0, "setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-all") == "limit-unavailable"
 
 
 def test_seen_from_outside(tmp_path: Path) -> None:

@@ -15,18 +15,17 @@ from struct import pack
 
 import pytest
 
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.errors import MvmnixError
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan.share import Access, Share, ShareKind
-from mvmnix.launch.shares import image, opening
+from mvmnix.launch.shares import image
 from mvmnix.launch.shares.setup import Shares
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 from tests.patience import EVENT_PATIENCE, QUIET
 
 pytestmark = pytest.mark.integration
-#: Whose the shared directory is: under root somebody else, or the caller.
-OWNER = 61_001 if os.geteuid() == 0 else os.geteuid()
-as_root = pytest.mark.root("what root alone can put there")
+#: Whose the shared directory is.
+OWNER = os.geteuid()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +47,7 @@ def laid_out(base: Path) -> tuple[Path, Path]:
     for where in (share, beside):
         where.mkdir()
         (where / "file").write_text(f"in {where.name}")
-    give_away(base)
     return share, beside
-
-
-def give_away(base: Path) -> None:
-    if os.geteuid() == 0:
-        for path in (base, *base.rglob("*")):
-            os.chown(path, OWNER, OWNER, follow_symlinks=False)
 
 
 def snapshot(directory: Path) -> list[tuple[object, ...]]:
@@ -94,7 +86,7 @@ def test_what_a_guest_makes_belongs_to_the_directorys_owner(scene: Scene) -> Non
     assert {entry.uid for entry in made} == {1000}, "to the guest it is its own user"
     for name in ("new", "dir"):
         status = (scene.share / name).stat()
-        assert (status.st_uid, status.st_gid) == (OWNER, OWNER if os.geteuid() == 0 else os.getegid())
+        assert (status.st_uid, status.st_gid) == (OWNER, os.getegid())
 
 
 NAMES = [b"..", b"../beside", b"../beside/file", b"../../etc/passwd", b"/etc/passwd", b"dir/../../beside/file"]
@@ -220,19 +212,6 @@ def test_no_attribute_and_no_owner_is_changed(scene: Scene) -> None:
     assert (scene.share / "file").stat().st_uid == OWNER
 
 
-@as_root
-def test_what_its_owner_may_not_the_guest_may_not(scene: Scene) -> None:
-    (scene.share / "roots").write_text("root's alone")
-    (scene.share / "roots").chmod(0o600)
-    os.mknod(scene.share / "zero", 0o666 | stat.S_IFCHR, os.makedev(1, 5))
-    (scene.share / "zero").chmod(0o666)
-    node = scene.guest.lookup(b"roots").node
-    assert failure(lambda: scene.guest.read(node)) == EACCES
-    assert scene.guest.chmod(node, 0o100666) == EPERM
-    assert failure(lambda: scene.guest.read(scene.guest.lookup(b"zero").node)), "a device of the host"
-    assert scene.guest.ask(Op.UNLINK, ROOT, b"roots\0")[0] == 0, "the directory is its own"
-
-
 ODD = {
     "every byte": bytes(set(range(1, 256)) - {ord("/")}),
     "no UTF-8": b"\xff\xfe\x80name\xc0",
@@ -295,11 +274,9 @@ def test_its_sockets_name_leads_to_one_place_whoever_reads_it(scene: Scene) -> N
 def test_seen_from_outside(scene: Scene) -> None:
     process = Path(f"/proc/{scene.pid}")
     status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
-    assert (str(OWNER) in status["Uid"].split()) == (os.geteuid() != 0), "under root it is nobody else"
+    assert set(status["Uid"].split()) == {str(OWNER)}
     assert {status[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-    if os.geteuid() == 0:
-        assert status["Groups"].split() in ([], [str(OWNER)])
     for kind in ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup"):
         assert (process / "ns" / kind).readlink() != Path(f"/proc/self/ns/{kind}").readlink()
     top = {path.name for path in (process / "root").iterdir()}
@@ -307,88 +284,6 @@ def test_seen_from_outside(scene: Scene) -> None:
     assert {path.name for path in (process / "root/share").iterdir()} == {"file"}
     opened = {os.readlink(fd) for fd in (process / "fd").iterdir()}  # noqa: PTH115
     assert not [name for name in opened if str(scene.share.parent) in name], "no directory of the host but its own"
-
-
-@as_root
-def test_a_file_of_another_group_is_written_by_its_owner(scene: Scene) -> None:
-    os.chown(scene.share / "file", OWNER, OWNER + 1)
-    entry = scene.guest.lookup(b"file")
-    assert scene.guest.write(entry.node, scene.guest.open(entry.node), b"new") == 3
-    status = (scene.share / "file").stat()
-    assert (status.st_uid, status.st_gid) == (OWNER, OWNER + 1)
-
-
-def roots_group(share: Path) -> Path:
-    """A directory in the share whose files get its group, which is root's, whoever makes them (inode(7), S_ISGID)."""
-    where = share / "deep" / "inherits"
-    where.mkdir(parents=True)
-    give_away(share)
-    os.chown(where, OWNER, 0)
-    where.chmod(0o2777)
-    return where
-
-
-@as_root
-def test_no_file_of_the_guest_gets_roots_group(tmp_path: Path) -> None:
-    (tmp_path / "host").mkdir()
-    share, _ = laid_out(tmp_path / "host")
-    where = roots_group(share)
-    with serving(tmp_path / "state", Share(str(share), "/data", Access.READ_WRITE)) as shares, guest(shares) as it:
-        node = it.lookup(b"inherits", it.lookup(b"deep").node).node
-        assert failure(lambda: it.create(b"new", node=node)) == EACCES
-        assert failure(lambda: it.mkdir(b"dir", node=node)) == EACCES
-        assert failure(lambda: it.entry(Op.SYMLINK, node, b"link\0file\0")) == EACCES
-        it.create(b"new")
-    assert list(where.iterdir()) == []
-    assert (share / "new").stat().st_gid == OWNER
-
-
-@as_root
-def test_a_directory_whose_own_files_get_roots_group_is_not_written(tmp_path: Path) -> None:
-    (tmp_path / "host").mkdir()
-    share, _ = laid_out(tmp_path / "host")
-    wanted = Share(str(share), "/data", Access.READ_WRITE)
-    os.chown(share, OWNER, 0)
-    with serving(tmp_path / "state", wanted) as shares, guest(shares) as it:
-        it.create(b"new")
-    assert (share / "new").stat().st_gid == OWNER, "no file gets the group of such a directory"
-    share.chmod(0o2755)
-    with pytest.raises(RefusedError, match="group") as refused, serving(tmp_path / "state2", wanted):
-        raise AssertionError
-    assert refused.value.codes == (ReasonCode.SHARE_UNAVAILABLE,)
-    share.chmod(0o755)
-    roots_group(share)
-    os.chown(share, OWNER, 0)
-    with pytest.raises(RefusedError, match="group"), serving(tmp_path / "state3", wanted):
-        raise AssertionError
-
-
-@as_root
-def test_a_large_directory_is_taken_for_one_that_holds_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening, "_ENTRIES", 3)
-    (tmp_path / "host").mkdir()
-    share, _ = laid_out(tmp_path / "host")
-    for number in range(4):
-        (share / f"{number}").mkdir()
-    give_away(share)
-    os.chown(share / "0", 0, 0)
-    (share / "0").chmod(0o2777)
-    with serving(tmp_path / "state", Share(str(share), "/data", Access.READ_WRITE)) as shares, guest(shares) as it:
-        it.create(b"new")
-        assert failure(lambda: it.create(b"new", node=it.lookup(b"0").node)) == EACCES
-
-
-@as_root
-def test_where_nothing_can_be_mapped_nothing_is_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server under its owner's own uid could reach all else of that user's."""
-    monkeypatch.setattr("mvmnix.privileges.idmap.mapped", lambda *_, **__: None)
-    (tmp_path / "host").mkdir()
-    share, _ = laid_out(tmp_path / "host")
-    wanted = Share(str(share), "/data", Access.READ_WRITE)
-    with pytest.raises(RefusedError, match="ID-mapped") as refused, serving(tmp_path / "state", wanted):
-        raise AssertionError
-    assert refused.value.codes == (ReasonCode.SHARE_UNAVAILABLE,)
-    assert "as the directory's owner" in refused.value.hint, "naming it would change nothing"
 
 
 def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:
@@ -471,7 +366,6 @@ def test_a_small_directory_becomes_an_image(tmp_path: Path) -> None:
     (share / "link").symlink_to("/etc/passwd")
     os.mkfifo(share / "fifo")
     (share / os.fsdecode(b"\xff\x1b[2J")).write_text("odd")
-    give_away(share)
     with serving(tmp_path / "state", wanted) as shares:
         assert (shares.servers, shares.memory, shares.mounts[0].kind) == ((), None, ShareKind.EROFS)
         (share / "file").write_text("changed later")
@@ -488,13 +382,11 @@ def test_a_large_one_is_served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(image, "MOST_ENTRIES", 3)
     for number in range(4):
         (share / f"{number}").touch()
-    give_away(share)
     with serving(tmp_path / "state", wanted) as shares:
         assert shares.mounts[0].kind is ShareKind.VIRTIOFS
     monkeypatch.setattr(image, "MOST_ENTRIES", 10_000)
     monkeypatch.setattr(image, "LARGEST", 100)
     (share / "large").write_bytes(bytes(101))
-    give_away(share)
     with serving(tmp_path / "state2", wanted) as shares:
         assert shares.mounts[0].kind is ShareKind.VIRTIOFS
 
@@ -519,25 +411,14 @@ def test_a_deep_one_is_served(tmp_path: Path) -> None:
 def test_the_deepest_image_can_be_made(tmp_path: Path) -> None:
     share, wanted = read_only(tmp_path, follow=False)
     (share / Path(*["d"] * (image.DEEPEST - 1)) / "last").parent.mkdir(parents=True)
-    give_away(share)
     with serving(tmp_path / "state", wanted) as shares:
         assert shares.mounts[0].kind is ShareKind.EROFS
         assert (contents(shares, tmp_path) / Path(*["d"] * (image.DEEPEST - 1))).is_dir()
 
 
-@as_root
 def test_what_cant_be_read_makes_no_image(tmp_path: Path) -> None:
     share, wanted = read_only(tmp_path, follow=False)
-    (share / "roots").write_text("root's alone")
-    (share / "roots").chmod(0o600)
+    (share / "closed").write_text("nobody's")
+    (share / "closed").chmod(0)
     with pytest.raises(MvmnixError, match="no image can be made"), serving(tmp_path / "state", wanted):
         raise AssertionError
-
-
-@as_root
-def test_whose_directory_it_is_cannot_look_into_the_guest(scene: Scene) -> None:
-    """The server has their uid, and all of the guest's memory: neither is it read by them, nor traced."""
-    theirs = ("setpriv", f"--reuid={OWNER}", f"--regid={OWNER}", "--clear-groups", "--inh-caps=-all")
-    for file in ("maps", "mem", "environ"):
-        looked = subprocess.run([*theirs, "head", "-c1", f"/proc/{scene.pid}/{file}"], check=False, capture_output=True)
-        assert b"Permission denied" in looked.stderr, f"{file}: {looked}"

@@ -15,7 +15,6 @@ import pytest
 
 from mvmnix.builder.fetch.unpack import NIX
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import idmap
 from mvmnix.process import ProcessError
 from mvmnix.sandbox import bubblewrap, git, helper, helper_command, landlock
 from mvmnix.sandbox.helper import Bounds, Sandbox
@@ -290,13 +289,3 @@ def test_a_conversation_that_breaks_says_why() -> None:
 def test_a_kernel_without_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landlock, "abi", lambda: 0)
     assert said(Sandbox(), "grep Seccomp: /proc/self/status") == "Seccomp:\t2"
-
-
-def test_a_file_system_without_id_mapped_mounts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(idmap, "mapped", lambda *_, **__: None)
-    (tmp_path / "directory").mkdir()
-    (tmp_path / "directory/file").write_text("readable")
-    (tmp_path / "directory").chmod(0o755)
-    (tmp_path / "directory/file").chmod(0o644)
-    tmp_path.chmod(0o700)
-    assert said(Sandbox({"/given": tmp_path / "directory"}), "cat /given/file") == "readable"

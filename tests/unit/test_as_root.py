@@ -1,25 +1,10 @@
-"""The list of what runs as root too: what it names is there, and the marker for the rest has a reason."""
+"""What only root can test has a marker, and the marker has a reason."""
 
 import ast
-from pathlib import Path
 
-import pytest
-
-from tests.conftest import LISTED, TREE
+from tests.conftest import TREE
 
 TESTS = sorted((TREE / "tests").rglob("test_*.py"))
-
-
-@pytest.mark.parametrize("name", LISTED)
-def test_what_is_listed_is_there(name: str) -> None:
-    path = TREE / name
-    assert path.is_relative_to(TREE / "tests")
-    assert path.is_dir() or path.name.startswith("test_")
-
-
-def test_nothing_is_listed_twice() -> None:
-    paths = [Path(name) for name in LISTED]
-    assert not [(one, other) for one in paths for other in paths if one is not other and one.is_relative_to(other)]
 
 
 def test_no_test_decides_by_itself_whether_it_takes_root() -> None:

@@ -346,14 +346,10 @@ WRITERS: Final = {
     "launch/runtime/accelerator.py": "/dev/kvm",
     "launch/runtime/supervisor.py": "/dev/null",
     "launch/vmm/boot_files.py": "memory files",
-    "privileges/broker.py": "/dev/null",
     "privileges/control_groups.py": "control groups",
     "privileges/entry.py": "what is mounted on, in a mount namespace",
-    "privileges/rights.py": "control groups",
-    "privileges/tun.py": "/dev/net/tun",
-    "privileges/user_namespaces.py": "/proc/PID/uid_map",
-    "privileges/view.py": "what is mounted on, in a mount namespace",
     # opened to be read: the flags are in a variable
+    "api/files.py": "reads",
     "launch/secrets/resolve.py": "reads",
     "launch/shares/opening.py": "reads, O_PATH",
     # others'

@@ -13,7 +13,6 @@ from mvmnix.api.doctor.floor import floor
 from mvmnix.api.doctor.jail import jail
 from mvmnix.api.doctor.network import network
 from mvmnix.api.doctor.ownership import ownership
-from mvmnix.api.doctor.root_state import root_state
 from mvmnix.api.signer import key_file
 from mvmnix.audit import AnchorAnswer, verify_log
 from mvmnix.builder.nix import NIX, HostNix
@@ -165,7 +164,6 @@ CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("policy floor", floor),
     ("audit log", _log),
     ("anchors", _anchors),
-    ("root's state", root_state),
 )
 
 

@@ -1,6 +1,6 @@
 """What `mvm doctor` says of files in a user's own directories that belong to root: each is closed to the user.
 
-`sudo mvm` with the user's HOME leaves such files. For root there is nothing to find: all that is root's is root's own.
+A program of root's that worked with the user's HOME leaves such files.
 """
 
 import os
@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from mvmnix import caller
 from mvmnix.api.context import Context
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.plural import counted
@@ -23,8 +22,6 @@ _STORE: Final = "mvmnix/nix/nix/store"
 
 def ownership(context: Context) -> Iterator[Finding]:
     """One finding for all files of root's, in the four directories or above them in the user's home."""
-    if caller.uid() == 0:
-        return
     above = tuple(dict.fromkeys(it for path in context.roots.paths.values() for it in _above(path)))
     inside = {path: found for path in context.roots.paths.values() if (found := tuple(_of_root(path)))}
     every = (*above, *(path for found in inside.values() for path in found))
@@ -40,7 +37,7 @@ def ownership(context: Context) -> Iterator[Finding]:
 
 def _above(path: str) -> Iterator[str]:
     """Directories of root's between the user's home and the directory, as far as can be seen."""
-    home = home_of(caller.uid())
+    home = home_of(os.geteuid())
     for directory in reversed(Path(path).parents):
         if is_beneath(str(directory), home) and _is_root_s(str(directory)):
             yield str(directory)

@@ -61,7 +61,7 @@ def open_exported(directory: Path) -> Iterator[Exported]:
     with ExitStack() as stack:
         described = files.read(str(directory / "manifest.json"), manifest.LIMIT, _HINT)
         lock, sbom, *listed = (
-            files.read(str(directory / name), STATEMENT_LIMIT, _HINT) if os.path.lexists(directory / name) else None
+            files.read(str(directory / name), STATEMENT_LIMIT, _HINT) if _is_there(directory / name) else None
             for name in (LOCK_NAME, SBOM_NAME, PARTS_NAME, REBUILDS_NAME)
         )
         parts, rebuilds = (
@@ -70,6 +70,10 @@ def open_exported(directory: Path) -> Iterator[Exported]:
         )
         fds = [stack.enter_context(files.regular(str(directory / name), _HINT)) for name in _FILES]
         yield Exported(described, lock, sbom, parts, OpenFiles(*fds), rebuilds)
+
+
+def _is_there(path: Path) -> bool:
+    return os.path.lexists(path) or files.exists(str(path))
 
 
 def _bundles(path: str, lines: bytes) -> tuple[bytes, ...]:

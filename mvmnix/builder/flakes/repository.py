@@ -3,7 +3,8 @@
 1. The work tree is the nearest directory from there upwards that has a `.git`, on the same file system.
 2. A `.git` that is a file names a repository elsewhere. It is followed where that one is a linked work tree's which
    names this file (gitrepository-layout(5), `gitdir`), or a submodule's of a repository around it.
-3. Work tree, repository and what they share belong to the caller (git-config(1), `safe.directory`).
+3. Work tree, repository and what they share belong to the caller, or to root where root alone can change them
+   (git-config(1), `safe.directory`; git itself is told where they are, and then doesn't ask: git.py, Found.environment).
 4. All objects lie in it: what names others (`objects/info/alternates`) is refused.
 5. git gets its objects and refs, HEAD and the index, none of which is a symbolic link, and nothing else: its
    configuration has no say (sandbox/git.py), but for the object format, and that refs lie in `reftable`.
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from mvmnix import trusted_path
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.sandbox import git
 
@@ -67,10 +69,12 @@ class _Held:
         except OSError as error:
             raise _refused(where, f"{path} can't be opened as a directory: {error.strerror}") from error
         stack.callback(os.close, fd)
-        # 3. the caller's
+        # 3. the caller's, or root's alone
         owner = os.fstat(fd).st_uid
-        if owner != os.geteuid():
+        if owner != os.geteuid() and not trusted_path.is_root_s_alone(str(path)):
             why = f"{path} belongs to uid {owner}, and git reads a repository for its owner alone"
+            if owner == 0:
+                why = f"{path} belongs to root, and others can change it, or a directory above"
             hint = f"copy it to a directory of your own (cp -r), or name it as it is: {copy_of(where)}"
             raise _refused(where, why, hint)
         return cls(where, path, fd)

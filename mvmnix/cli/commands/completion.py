@@ -7,7 +7,6 @@ them, at `:` and `=`.
 """
 
 import io
-from collections.abc import Callable
 from contextlib import redirect_stderr, suppress
 from typing import Final
 
@@ -114,11 +113,8 @@ def completion(shell: str) -> None:
     click.echo(_SCRIPTS[shell], nl=False)
 
 
-def answer_shell(cli: click.Command, asked: str, prepare: Callable[[], None]) -> None:
-    """Print completions as click formats them for a shell; `asked` is COMPLETE's value, such as bash_complete.
-
-    `prepare` is called before names of what is kept are looked up: it gives up root's rights.
-    """
+def answer_shell(cli: click.Command, asked: str) -> None:
+    """Print completions as click formats them for a shell; `asked` is COMPLETE's value, such as bash_complete."""
     shell, _, instruction = asked.partition("_")
     found = get_completion_class(shell) if instruction == "complete" else None
     if found is None:
@@ -127,4 +123,4 @@ def answer_shell(cli: click.Command, asked: str, prepare: Callable[[], None]) ->
         redirect_stderr(io.StringIO()),
         suppress(Exception, SystemExit, KeyboardInterrupt),
     ):  # the shell would show what fails
-        click.echo(found(cli, {"obj": prepare}, _PROGRAM, COMPLETE).complete().encode())
+        click.echo(found(cli, {}, _PROGRAM, COMPLETE).complete().encode())

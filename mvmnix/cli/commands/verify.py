@@ -7,11 +7,10 @@ Exit codes: 0 verified, 1 refused, 2 could not verify.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import click
 
-from mvmnix.api import BUNDLE_NAME, digest_in
+from mvmnix.api import BUNDLE_NAME, digest_in, exists, is_directory
 from mvmnix.api.verify import SUFFIX, TrustChoice, in_registry, verify_artifacts
 from mvmnix.cli.completers import file
 from mvmnix.cli.options import OutputType, VerifyOptions, trust_options, wanted_options
@@ -70,7 +69,7 @@ def verify(
         raise UsageError("--verifier-id goes with --vsa", hint="say where to write the summary")
     options = VerifyOptions(bundle, plan, as_json, statements, vsa, verifier_id, resource_uri)
     with could_not_verify():
-        if any(Path(artifact).is_dir() for artifact in artifacts):
+        if any(map(is_directory, artifacts)):
             from mvmnix.cli.commands.verify_image import verify_one_image  # noqa: PLC0415 - files don't pay for it
 
             return verify_one_image(artifacts, whom, wanted, options)
@@ -83,7 +82,7 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
     if bool(options.vsa) != bool(options.resource_uri):
         raise UsageError("--vsa and --resource-uri go together", hint="say what the files are, by a URI")
     for artifact in () if whom.named or whom.policy else artifacts:
-        if not (Path(artifact).exists() or digest_in(artifact) or in_registry(artifact)):
+        if not (exists(artifact) or digest_in(artifact) or in_registry(artifact)):
             hint = "check the path: it is a file, the directory of an image (`mvm build --out`), or sha256:DIGEST"
             raise UsageError(f"{artifact} can't be read: there is no such file", hint=hint)
     _must_be_commits(artifacts, wanted)

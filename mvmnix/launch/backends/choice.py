@@ -5,20 +5,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, assert_never
 
-from mvmnix import caller
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.container import Crun, crun
 from mvmnix.launch.plan import Backend
 from mvmnix.launch.vmm import Hypervisor
-from mvmnix.sandbox import locate
+from mvmnix.sandbox import SubordinateIds, locate
 
 _OTHERWISE: Final = "sign a plan with --backend qemu"
 #: Of two hypervisors that plans may name, wherever they are installed: docs/backends.md has all that is missing.
 _NO_VSOCK: Final = (
     "this version of mvm can't start it: the guest agent speaks virtio-serial, and this hypervisor has vsock alone"
 )
-_ONLY_ROOT: Final = "its users are a range of the host's that only root can give away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,10 @@ def _of(look: Callable[[], object]) -> Iterator[BackendProblem]:
 
 
 def _container() -> tuple[BackendProblem, ...]:
-    missing = [lack for program in crun.PROGRAMS for lack in _of(partial(locate, program))]
-    if caller.uid() != 0:
-        missing.append(BackendProblem(_ONLY_ROOT, f"run mvm as root, or {_OTHERWISE}"))
-    return tuple(missing)
+    programs = (partial(locate, program) for program in crun.PROGRAMS)
+    looks: tuple[Callable[[], object], ...] = (*programs, _refuse_without_ids)
+    return tuple(problem for look in looks for problem in _of(look))
+
+
+def _refuse_without_ids() -> None:
+    SubordinateIds.find().refuse_container()

@@ -8,12 +8,14 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.launch.plan import Plan
+from mvmnix.sandbox import CONTAINER_COUNT
 
 #: Where a container's root filesystem is unpacked, in memory that no process outside the sandbox sees.
 ROOT: Final = "/bundle/room/rootfs"
-#: The container's users 0 to 65535 are these of the user namespace that crun runs in (privileges/user_namespaces.py).
+#: The container's users 0 to 65534 are these of the user namespace that crun runs in, as its user 0
+#: (sandbox/subordinate_ids.py).
 FIRST_USER: Final = 1
-USERS: Final = 65_536
+USERS: Final = CONTAINER_COUNT - 1
 _MIB: Final = 1 << 20
 _PROCESSES: Final = 256
 _FILES: Final = 1024

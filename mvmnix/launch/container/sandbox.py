@@ -4,20 +4,17 @@ import os
 from collections.abc import Sequence
 from typing import override
 
-from mvmnix.errors import MvmnixError
 from mvmnix.launch.vmm import IsolationLayer, ProcessSandbox
-from mvmnix.privileges import NamespaceEntry, client
+from mvmnix.privileges import NamespaceEntry
+from mvmnix.sandbox import SubordinateIds
 
 
 class ContainerSandbox(ProcessSandbox):
     """Adds nothing to the command, which begins with bubblewrap and has root's rights in its namespace alone."""
 
     def __init__(self) -> None:
-        """Ask for the namespace. Raises OSError, MvmnixError for a plain user."""
-        rights = client.current()
-        if rights is None:
-            raise MvmnixError("a container needs a range of uids", hint="run mvm as root")
-        self._entry = NamespaceEntry(rights.container_namespace(), 0)
+        """Make the namespace. Raises OSError, MvmnixError for a user without enough subordinate ids."""
+        self._entry = NamespaceEntry(SubordinateIds.find().container_namespace(), 0)
         self._open = True
 
     @property

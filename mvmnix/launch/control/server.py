@@ -22,7 +22,6 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Protocol, Self, override
 
-from mvmnix.caller import ours
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.agent import Command, FdSink, Sink, Stdin
 from mvmnix.launch.control import seqpacket
@@ -106,7 +105,7 @@ class Control:
             connection, _ = self._listening.accept()
         except OSError:
             return
-        if control_socket.peer(connection)[1] not in ours():  # 1
+        if control_socket.peer(connection)[1] != os.geteuid():  # 1
             connection.close()
             return
         connection.setblocking(False)

@@ -19,16 +19,16 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mvmnix import caller, log, process
+from mvmnix import log, process
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import ControlGroups, Controller, client, control_groups
+from mvmnix.privileges import ControlGroups, Controller, control_groups
 from mvmnix.sandbox import Candidates, locate
+from mvmnix.trusted_path import user_name
 
 BUSCTL: Final = Candidates(
     "busctl", ("/usr/bin/busctl", "/run/current-system/sw/bin/busctl"), "apt-get install systemd"
@@ -37,10 +37,6 @@ BUSCTL: Final = Candidates(
 _RUNTIME: Final = "/run/user"
 #: By name, users whose managers go on without a session (loginctl(1), enable-linger).
 _LINGERING: Final = Path("/var/lib/systemd/linger")
-#: An attribute of groups (systemd: CGROUP_DELEGATION).
-_DELEGATED: Final = "user.delegate"
-#: The group, beneath the unit's, of the process itself.
-_OWN: Final = "supervisor"
 #: Seconds for a call on the bus, and for the move; between two looks whether that is done.
 _SECONDS: Final = 10
 _INTERVAL: Final = 0.005
@@ -50,7 +46,7 @@ _CREDENTIALS: Final = "=iII"
 
 @dataclass(frozen=True, slots=True)
 class Obtained:
-    """Where this process may make groups, and what kept it from more; None where nothing did, or mvm is root's."""
+    """Where this process may make groups, and what kept it from more; None where nothing did."""
 
     groups: ControlGroups
     obstacle: MvmnixError | None = None
@@ -61,13 +57,13 @@ _asked: dict[int, MvmnixError | None] = {}
 
 
 def obtain() -> Obtained:
-    """Control groups for the hypervisors of this process. Raises MvmnixError for a root that can't give uids away."""
-    found = client.groups()
-    if client.current() is not None or not _missing(found):
+    """Control groups for the hypervisors of this process."""
+    found = ControlGroups.find()
+    if not _missing(found):
         return Obtained(found)  # 1
     if os.getpid() not in _asked:
         _asked[os.getpid()] = _ask(_missing(found))
-        found = client.groups()
+        found = ControlGroups.find()
     return Obtained(found, _asked[os.getpid()] if _missing(found) else None)
 
 
@@ -78,7 +74,7 @@ def ends_with_sessions() -> bool:
     """
     own = control_groups.unified()
     managed = own is not None and f"user@{os.geteuid()}.service" in own.parts
-    return managed and not (_LINGERING / caller.user_name(os.geteuid())).exists()
+    return managed and not (_LINGERING / user_name(os.geteuid())).exists()
 
 
 def _missing(found: ControlGroups) -> frozenset[Controller]:
@@ -91,7 +87,7 @@ def _ask(missing: frozenset[Controller]) -> MvmnixError | None:
         missing -= _separate(_delegated(missing))
     except OSError as error:
         log.info("jail", "no control groups of this user's: %s", error)
-        return MvmnixError(f"control groups can't be made: {error}", hint="run mvm as root")
+        return MvmnixError(f"control groups can't be made: {error}", hint="see `mvm doctor`")
     except MvmnixError as error:
         log.info("jail", "no control groups of this user's: %s", error)
         return error
@@ -102,7 +98,7 @@ def _delegated(missing: frozenset[Controller]) -> Path:
     """The group of a unit that was handed over, and in which this process is alone. Raises MvmnixError, OSError."""
     own = control_groups.unified()
     alone = own is not None and control_groups.processes(own) == (os.getpid(),)
-    if own is not None and alone and _is_marked(own):
+    if own is not None and alone and control_groups.is_delegated(own):
         return own  # 2
     bus = _manager(missing)
     if own is not None and alone and control_groups.is_managers(own.parent) and _hands_over(bus, own.name):
@@ -115,13 +111,6 @@ def _delegated(missing: frozenset[Controller]) -> Path:
     return _moved_by(bus)  # 3
 
 
-def _is_marked(group: Path) -> bool:
-    """Whether the system's manager says that it has handed a group over; a user's manager marks none."""
-    with suppress(OSError):  # another file system, or no such attribute
-        return os.getxattr(group, _DELEGATED) == b"1"
-    return False
-
-
 def _hands_over(bus: Path, unit: str) -> bool:
     """Whether a unit of the user's manager has Delegate=yes. Raises MvmnixError."""
     if not unit.endswith((".scope", ".service")):
@@ -131,8 +120,8 @@ def _hands_over(bus: Path, unit: str) -> bool:
 
 def _separate(group: Path) -> frozenset[Controller]:
     """Put this process into a group of its own beneath it; what the group hands on then. Raises OSError."""
-    (group / _OWN).mkdir(mode=0o700, exist_ok=True)
-    (group / _OWN / "cgroup.procs").write_text("0", encoding="ascii")
+    (group / control_groups.LEAF).mkdir(mode=0o700, exist_ok=True)
+    (group / control_groups.LEAF / "cgroup.procs").write_text("0", encoding="ascii")
     return control_groups.enable(group, Controller)
 
 
@@ -165,7 +154,7 @@ def _manager(missing: frozenset[Controller]) -> Path:
 
 def _undelegated(missing: frozenset[Controller]) -> MvmnixError:
     hint = "with control groups of version 2, an administrator runs `systemctl edit user@.service` and has it say, "
-    hint += "below [Service], Delegate=cpu memory pids; or run mvm as root"
+    hint += "below [Service], Delegate=cpu memory pids"
     return MvmnixError(f"the systemd of this user may not limit {', '.join(sorted(missing))}", hint=hint)
 
 

@@ -68,7 +68,7 @@ class BubblewrapJail(Jail):
         """A sandbox for it; `RefusedError` as `sandbox` says."""
         filter_ = seccomp.program(FILE_SERVER_COUNTED if service.counted else FILE_SERVER)
         limits = Limits.of_service(service.memory)
-        parts = self._parts(service.program, service.files, limits, own_uid=self._pool.belongs_to_root)
+        parts = self._parts(service.program, service.files, limits, own_uid=False)
         return ShareSandbox(parts, filter_, service)
 
     @override
@@ -77,7 +77,7 @@ class BubblewrapJail(Jail):
         filter_ = seccomp.program(DIALLER if service.dials else GATEWAY)
         limits = Limits.of_network(service.memory)
         code = (os.readlink(f"/proc/self/fd/{fd}") for fd in service.code.values())  # noqa: PTH115 - a descriptor's
-        own_uid = self._pool.belongs_to_root or all(map(is_readable_by_all, code))
+        own_uid = all(map(is_readable_by_all, code))
         if not own_uid:
             log.info("jail", "gateway and dialler keep their caller's uid: not every user may read mvm's code")
         files = libraries(find_extension(service.program, "_ctypes"), self._cache)

@@ -17,7 +17,6 @@ from typing import Final, override
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts
 from mvmnix.launch.vmm import NetworkService
-from mvmnix.privileges import client
 from mvmnix.sandbox import check_program, landlock
 from mvmnix.store import memfd
 
@@ -37,15 +36,10 @@ class NetworkSandbox(BubblewrapSandbox):
         self._settings = {inside: memfd(data, name="mvmnix-settings") for inside, data in service.settings.items()}
         super().__init__(parts, filter_)
 
-    @override
-    def trees(self, uid: int) -> tuple[int, ...]:
-        rights = client.current()
-        return () if rights is None else tuple(rights.tree(fd, uid, None) for fd in self._service.code.values())
-
     @property
     @override
     def directories(self) -> tuple[int, ...]:
-        return tuple(self._service.code.values()) if client.current() is None else ()
+        return tuple(self._service.code.values())
 
     @property
     @override

@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self, override
 
-from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.vmm import Invocation, IsolationLayer, LaunchSpec, ProcessSandbox
@@ -129,18 +128,14 @@ class BubblewrapSandbox(ProcessSandbox):
         if uid is None or namespace is None:
             return None
         try:
-            return NamespaceEntry(namespace, uid, self.trees(uid), self.directories)
+            return NamespaceEntry(namespace, uid, self.directories)
         except BaseException:
             os.close(namespace)
             raise
 
-    def trees(self, _uid: int) -> tuple[int, ...]:
-        """Detached mounts that it finds when it begins, which are the sandbox's from then on."""
-        return ()
-
     @property
     def directories(self) -> tuple[int, ...]:
-        """Directories of the caller's that it finds like those, where the caller can't make the mounts itself."""
+        """Directories of the caller's that it finds as mounts, wherever they lie (privileges/entry.py)."""
         return ()
 
     @property
@@ -236,14 +231,11 @@ class BubblewrapSandbox(ProcessSandbox):
         if self._released:
             return
         self._released = True
-        entered = () if self._entry is None else (self._entry.namespace, *self._entry.trees)
+        entered = () if self._entry is None else (self._entry.namespace,)
         for fd in (self._filter, self._info_read, self._info_write, *entered):
             if fd >= 0:
                 os.close(fd)
-        try:
-            self._group.remove()
-        except (MvmnixError, OSError):
-            return  # without the broker: who takes the lease once this process has ended removes what it noted
+        self._group.remove()
         self._lease.release()
 
 

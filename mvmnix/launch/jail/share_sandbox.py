@@ -1,23 +1,20 @@
 """The sandbox of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
 
-It is a hypervisor's sandbox (jail.py) but for five things: the directory lies in its root, as a mount in which its uid
-has the place of the directory's owner (privileges/tree.py); it looks like the guest's workload to itself; its filter of
+It is a hypervisor's sandbox (jail.py) but for six things: it has the caller's uid, as which it makes files; the
+directory lies in its root; it looks like the guest's workload to itself; its filter of
 system calls lets it make files (sandbox/profiles/file_server.py); Landlock lets it make and change files and
 directories there, and nothing of any other kind; and where a plan bounds what it writes, no file becomes larger than
 that, and what it writes can be counted.
 """
 
-import errno
 import os
 import resource
 import socket
 from contextlib import suppress
 from typing import Final, override
 
-from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts
 from mvmnix.launch.vmm import SHARE_PLACE, Service, ServiceSandbox
-from mvmnix.privileges import ServedDirectory, client
 from mvmnix.sandbox import bubblewrap, landlock
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)).
@@ -25,41 +22,20 @@ _READ: Final = ("read-file", "read-dir")
 _WRITE: Final = ("write-file", "remove-dir", "remove-file", "make-dir", "make-reg", "make-sym")
 #: What servers read of the kernel: how many descriptors a process may have.
 _NR_OPEN: Final = "/proc/sys/fs/nr_open"
-#: Descriptors: one for each file that a guest has looked at and not forgotten.
-DESCRIPTORS: Final = 1 << 20
 
 
 class ShareSandbox(BubblewrapSandbox, ServiceSandbox):
     """One such sandbox."""
 
     def __init__(self, parts: SandboxParts, filter_: bytes, service: Service) -> None:
-        """Made by `BubblewrapJail.service` only. Raises RefusedError [share-unavailable], MvmnixError."""
+        """Made by `BubblewrapJail.service` only. Raises OSError, MvmnixError."""
         self._service = service
         super().__init__(parts, filter_)
-
-    @override
-    def trees(self, uid: int) -> tuple[int, ...]:
-        """The directory as it looks to the sandbox's own user. Raises RefusedError [share-unavailable]."""
-        rights = client.current()
-        if rights is None:
-            return ()
-        service = self._service
-        try:
-            return (
-                rights.tree(service.directory, uid, ServedDirectory(service.writable, 0 if service.root_group else 1)),
-            )
-        except OSError as error:
-            what = f"the share {os.readlink(f'/proc/self/fd/{service.directory}')}"  # noqa: PTH115 - a descriptor's
-            hint = "as root: name it on the command line or in MVMNIX_GRANT, or share it read only (docs/shares.md)"
-            if error.errno == errno.EOPNOTSUPP:
-                hint = "run mvm as the directory's owner, or share it from a file system with ID-mapped mounts"
-            raise refuse(ReasonCode.SHARE_UNAVAILABLE, what, str(error.strerror), hint) from error
 
     @property
     @override
     def descriptors(self) -> tuple[int, ...]:
-        directory = (self._service.directory,) if self._entry is None else ()
-        return (*super().descriptors, *directory)
+        return (*super().descriptors, self._service.directory)
 
     @override
     def listen(self) -> tuple[socket.socket, socket.socket]:
@@ -94,9 +70,6 @@ class ShareSandbox(BubblewrapSandbox, ServiceSandbox):
     @override
     def mounts(self) -> tuple[str, ...]:
         bind = "--bind" if self._service.writable else "--ro-bind"
-        if self._entry is not None:
-            (path,) = self._entry.paths
-            return (*super().mounts, bind, path, SHARE_PLACE)
         return (*super().mounts, f"{bind}-fd", str(self._service.directory), SHARE_PLACE)
 
     @override
@@ -107,8 +80,7 @@ class ShareSandbox(BubblewrapSandbox, ServiceSandbox):
     @override
     def process_limits(self) -> dict[int, int]:
         limits = super().process_limits()
-        with suppress(ValueError):  # root may raise it, unless its own rights are bounded
-            resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+        # one for each file that a guest has looked at and not forgotten
         limits[resource.RLIMIT_NOFILE] = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         written = self._service.written
         limits[resource.RLIMIT_FSIZE] = resource.RLIM_INFINITY if written is None else written

@@ -17,7 +17,7 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.network import namespace_setup
 from mvmnix.launch.network.published_ports import part
 from mvmnix.launch.network.rules import Taken, ruleset
-from mvmnix.privileges import client, received
+from mvmnix.privileges import received
 from mvmnix.process import is_readable
 from mvmnix.sandbox import PYTHON, Candidates, locate
 from mvmnix.store import memfd
@@ -81,12 +81,10 @@ class Making:
             self._ours, theirs = map(stack.enter_context, socket.socketpair())
             text = stack.enter_context(os.fdopen(memfd(ruleset(taken, inbound=inbound > 0), name="mvmnix-rules")))
             self._said = stack.enter_context(os.fdopen(os.memfd_create("said", os.MFD_CLOEXEC), "rb"))
-            broker = client.broker()
-            ends = (theirs.fileno(),) if broker is None else (theirs.fileno(), broker.socket.fileno())
             self._child = process.spawn(
-                (*words, ",".join(map(str, ends)), nft, str(inbound), *ranges),
+                (*words, str(theirs.fileno()), nft, str(inbound), *ranges),
                 env={"LC_ALL": "C"},
-                pass_fds=ends,
+                pass_fds=(theirs.fileno(),),
                 stdin=text.fileno(),
                 stderr=self._said,
             )

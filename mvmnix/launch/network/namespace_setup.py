@@ -4,8 +4,7 @@ It is started by namespace.py with a socket and the ranges that are taken, and r
 
 1. A user namespace in which this user is root, and in it a network namespace: there are no devices of the host in it.
 2. What the kernel takes from the host's settings is set: nothing is forwarded, no route is chosen by a sender, no IPv6.
-3. The guest's device: a tap without ARP, whose two ends have fixed addresses, by netlink (rtnetlink(7)). Where root
-   alone may open /dev/net/tun, the broker of root's mvm opens it here (privileges/tun.py).
+3. The guest's device: a tap without ARP, whose two ends have fixed addresses, by netlink (rtnetlink(7)).
 4. Synthetic addresses, and ranges that the plan lists, are addresses of this namespace: a route of the type `local`.
 5. The sockets that the gateway listens on: one that any connection is handed to (IP_TRANSPARENT, ip(7)), DNS by UDP
    and TCP; one that hears what the rules refuse (NFLOG); and unconnected ones, for connections into the guest.
@@ -15,7 +14,6 @@ From then on the namespace has no process: it is there as long as one of these d
 """
 
 import _socket as socket  # what `socket` has besides takes as long to import as all else here
-import errno
 import fcntl
 import os
 import struct
@@ -36,9 +34,6 @@ DNS: Final = 53
 FIRST_LOCAL_PORT: Final = 32768
 _BACKLOG: Final = 1024
 TUN: Final = "/dev/net/tun"
-#: What the broker is asked (privileges/broker.py), and how long its answer may be.
-_REQUEST_TUN: Final = b'{"request":"tun"}'
-_ANSWER: Final = 16_384
 
 #: linux/if_tun.h
 _TUNSETIFF: Final = 0x400454CA
@@ -84,12 +79,12 @@ SETTINGS: Final = (
 )
 
 
-def main(told: socket.socket, broker: socket.socket | None, nft: str, ranges: list[str], inbound: int) -> None:
+def main(told: socket.socket, nft: str, ranges: list[str], inbound: int) -> None:
     """Make it, and become nft; raises OSError. `inbound` is how many sockets there are for connections into it."""
     enter()  # 1
     for name, value in SETTINGS:  # 2
         _set(name, value)
-    tap = _tap(broker)  # 3
+    tap = _tap()  # 3
     _configure(ranges)  # 4
     sockets = _sockets(inbound)  # 5
     fds = (tap, *(one.fileno() for one in sockets))
@@ -124,31 +119,11 @@ def _set(name: str, value: str) -> None:
     _write(path, value)
 
 
-def _tap(broker: socket.socket | None) -> int:
-    try:
-        fd = os.open(TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-    except PermissionError:
-        if broker is None:
-            raise
-        fd = _opened_by(broker)
+def _tap() -> int:
+    fd = os.open(TUN, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR
     fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", DEVICE.encode(), flags))
     return fd
-
-
-def _opened_by(broker: socket.socket) -> int:
-    """/dev/net/tun, for this namespace. Raises OSError."""
-    namespace = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    _send(broker, _REQUEST_TUN, (theirs.fileno(), namespace))
-    theirs.close()
-    os.close(namespace)
-    said, ancillary, _, _ = ours.recvmsg(_ANSWER, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
-    ours.close()
-    if not ancillary:
-        raise PermissionError(errno.EACCES, said.decode(errors="replace") or os.strerror(errno.EACCES), TUN)
-    (fd,) = struct.unpack_from("=i", ancillary[0][2])
-    return int(fd)
 
 
 def _send(end: socket.socket, packet: bytes, fds: tuple[int, ...]) -> None:
@@ -233,11 +208,10 @@ def _heard() -> socket.socket:
 
 
 if __name__ == "__main__":
-    told, *asked = (socket.socket(fileno=int(fd)) for fd in sys.argv[1].split(","))
-    for end in (told, *asked):
-        os.set_inheritable(end.fileno(), False)
+    told = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(told.fileno(), False)
     try:
-        main(told, asked[0] if asked else None, sys.argv[2], sys.argv[4:], int(sys.argv[3]))
+        main(told, sys.argv[2], sys.argv[4:], int(sys.argv[3]))
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         sys.stderr.write(f"error: {where}{error.strerror}\n")

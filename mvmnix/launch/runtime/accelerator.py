@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mvmnix import caller
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent import ChannelError
 from mvmnix.launch.loop import Loop
@@ -25,6 +24,7 @@ from mvmnix.private_dirs import Directory
 from mvmnix.provenance import Isolation
 from mvmnix.sandbox import program_identity
 from mvmnix.strict import Record, canonical, parse_json, read
+from mvmnix.trusted_path import user_name
 
 KVM: Final = "/dev/kvm"
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
@@ -112,13 +112,11 @@ def _recall(cache: Directory, name: str) -> KvmVerdict | None:
 
 
 def kvm_access_hint(device: str) -> str:
-    """How the caller gets to open KVM's device, which is used by its group, also by root's mvm (docs/privileges.md)."""
+    """How the caller gets to open KVM's device, which is used by its group (docs/privileges.md)."""
     opened = f"chgrp kvm {device} && chmod 0660 {device}"
     status = os.stat(device)  # noqa: PTH116 - a text
     by_group = status.st_gid != 0 and status.st_mode & stat.S_IRGRP and status.st_mode & stat.S_IWGRP
-    if caller.uid() == 0:
-        return opened
-    group, user = _group_name(status.st_gid) if by_group else "kvm", caller.user_name(os.geteuid())
+    group, user = _group_name(status.st_gid) if by_group else "kvm", user_name(os.geteuid())
     join = f"usermod --append --groups {group} {user}"
     return f"an administrator runs: {join if by_group else f'{opened} && {join}'}; then log in anew"
 

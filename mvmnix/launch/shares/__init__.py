@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = face(
     __name__,
     {
         "image": "MKFS",
-        "opening": "open_directory open_share refuse_owner",
+        "opening": "open_directory open_share",
         "risk_checks": "DANGER_MEANINGS refuse_dangers",
         "server": "VIRTIOFSD",
         "setup": "ShareContext Shares",

@@ -1,5 +1,5 @@
 from mvmnix.launch.shares.image import MKFS
-from mvmnix.launch.shares.opening import open_directory, open_share, refuse_owner
+from mvmnix.launch.shares.opening import open_directory, open_share
 from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS, refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD
 from mvmnix.launch.shares.setup import ShareContext, Shares
@@ -17,5 +17,4 @@ __all__ = [
     "open_directory",
     "open_share",
     "refuse_dangers",
-    "refuse_owner",
 ]

@@ -51,7 +51,7 @@ class Mounts:
     def beneath(self, directory: str) -> Iterator[Mount]:
         """Those on something in a directory, itself left out, and what shows what lies there anyway.
 
-        Root's mvm has such mounts, of what it was granted (privileges/view.py).
+        systemd makes such mounts for a unit (systemd.exec(5), ReadWritePaths).
         """
         for mount in self._mounts.values():
             if mount.point != directory and is_within(mount.point, directory) and not self._shows_the_same(mount):

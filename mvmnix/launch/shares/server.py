@@ -19,7 +19,6 @@ from mvmnix.launch.vmm import (
     ServiceSandbox,
 )
 from mvmnix.model import Digest, User
-from mvmnix.privileges import client
 from mvmnix.sandbox import Candidates, trusted_executables
 
 VIRTIOFSD: Final = Candidates(
@@ -70,7 +69,7 @@ class Server(ServiceProcess):
         """How many bytes it has written so far; 0 once it has ended, None where the kernel doesn't tell."""
         if (pid := self.pid) is None:
             return 0
-        found = procfs.written(pid, client.io)
+        found = procfs.written(pid)
         return 0 if self.pid is None else found  # the number could have been another process's by then
 
     def entered(self) -> None:

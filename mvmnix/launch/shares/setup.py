@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from mvmnix import caller, procfs
+from mvmnix import procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent import Mount
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan import Share, ShareKind
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
-from mvmnix.launch.shares.opening import gives_root_group, open_share, refuse_owner
+from mvmnix.launch.shares.opening import open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.launch.shares.shared import ShareRecord
@@ -109,7 +109,6 @@ class Shares:
             inside=given.user,
             memory=memory,
             written=written,
-            root_group=not (share.writable and caller.uid() == 0 and gives_root_group(fd)),
         )
         if not share.writable and not share.follow and is_small(fd):
             maker = replace(service, program=locate(MKFS), memory=_MAKERS)
@@ -210,7 +209,6 @@ def _opened(shares: Sequence[Share], own: Sequence[str]) -> dict[str, int]:
         try:
             fd = directories[share.guest] = open_share(share)
             refuse_dangers(share, fd, own)
-            refuse_owner(share, fd)
         except RefusedError as refused:
             reasons += refused.reasons
     if reasons:

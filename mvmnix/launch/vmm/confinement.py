@@ -63,7 +63,7 @@ class Service:
     `inside` are its ids as it sees them itself. `memory` bounds what it may take, in bytes, and `written` how large it
     may make a file; None bounds nothing. One that is bounded so and `writable` outlives it when a file would become
     larger, and takes room by writing alone.
-    `files` lie in its root besides, read-only. Without `root_group` it changes nothing that has the group 0.
+    `files` lie in its root besides, read-only.
     """
 
     program: str
@@ -73,7 +73,6 @@ class Service:
     memory: int
     written: int | None = None
     files: tuple[str, ...] = ()
-    root_group: bool = True
 
     @property
     def counted(self) -> bool:

@@ -143,7 +143,7 @@ def command_anchor(program: str) -> None:
 
 
 def newuidmap(program: str) -> None:
-    subordinate_ids.SubordinateIds._map(program, 1, 2, 3)
+    subordinate_ids.SubordinateIds._map(program, 1, 2, 3, 1)
 
 
 def make_image(program: str) -> None:

@@ -1,6 +1,5 @@
 """The door: what exits with which code, and what is imported for it."""
 
-import errno
 import os
 import subprocess
 import sys
@@ -9,11 +8,10 @@ from pathlib import Path
 import click
 import pytest
 
-from mvmnix import __version__, caller
+from mvmnix import __version__
 from mvmnix.cli import main as door
 from mvmnix.cli.main import COMMANDS, cli
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.privileges import ids, view, withheld
 from tests.patience import EVENT_PATIENCE
 from tests.unit import import_lists
 from tests.unit.cli.station import Station
@@ -104,36 +102,6 @@ UNSET = refuse(ReasonCode.SECRET_UNAVAILABLE, "the secret x", "the variable is n
 def caused(error: MvmnixError, cause: Exception) -> MvmnixError:
     error.__cause__ = cause
     return error
-
-
-@pytest.mark.parametrize(
-    ("failure", "words"),
-    [
-        (OSError(errno.EROFS, "Read-only file system", "/x"), withheld.WRITING),
-        (caused(UsageError("x can't be made"), OSError(errno.EROFS, "Read-only file system")), withheld.WRITING),
-        (PermissionError(errno.EACCES, "Permission denied", "/x"), withheld.NAMING),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/closed/x"), withheld.NAMING),
-        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/x"), ""),
-        (caused(SECRET, FileNotFoundError(errno.ENOENT, "No such file or directory", "x")), withheld.NAMING),
-        (caused(SHARE, PermissionError(errno.EACCES, "Permission denied", "x")), ""),
-        (caused(UNSET, ValueError("the variable is not set")), ""),
-        (refuse(ReasonCode.UNSIGNED, "the plan", "no signature", "sign it"), ""),
-        (MvmnixError("it broke"), ""),
-    ],
-)
-@pytest.mark.parametrize("uids", [(0, ids.MVM), (0, 0), (1000, 1000)])
-def test_root_hears_what_was_withheld(station: Station, failure: Exception, words: str, uids: tuple[int, int]) -> None:
-    @click.command()
-    def fails() -> None:
-        station.monkeypatch.setattr(caller, "uid", lambda: uids[0])
-        station.monkeypatch.setattr(os, "geteuid", lambda: uids[1])
-        raise failure
-
-    station.monkeypatch.setattr(view, "_covered", ["/closed"])
-    station.monkeypatch.setattr(door.LazyGroup, "get_command", lambda _self, _context, _name: fails)
-    said = station.mvm("fails")
-    told = [line for line in said.err.splitlines() if "root's mvm" in line]
-    assert told == ([f"mvm: {words}"] if words and uids == (0, ids.MVM) else [])
 
 
 def test_a_reader_that_went_away_is_no_bug(station: Station) -> None:

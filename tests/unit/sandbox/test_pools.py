@@ -1,4 +1,4 @@
-"""Which pool a command's sandboxes take their uids from: one of the machine's, one for each user, or none."""
+"""Which pool a command's sandboxes take their uids from: one for each user, or none; and none for root."""
 
 import os
 import pwd
@@ -8,17 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import caller
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import client
 from mvmnix.process import Completed, ProcessError
 from mvmnix.sandbox import pools
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
-from mvmnix.sandbox.uid_pool import RootIds, UidPool
 
-SOME = SubordinateIds(132_768, 232_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+SOME = SubordinateIds(1_950_000_000, 1_960_000_000, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
 
 
 @pytest.fixture
@@ -29,11 +26,10 @@ def state(tmp_path: Path) -> Iterator[Directory]:
 
 @pytest.fixture(autouse=True)
 def plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A user without root's rights, whose home in the password file is one of the test's."""
+    """A user whose home in the password file is one of the test's."""
     (tmp_path / "home").mkdir()
     entry = pwd.getpwuid(os.getuid())
-    monkeypatch.setattr(client, "current", lambda: None)
-    monkeypatch.setattr(caller, "uid", lambda: 4711)
+    monkeypatch.setattr(os, "getresuid", lambda: (4711, 4711, 4711))
     monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.struct_passwd((*entry[:5], str(tmp_path / "home"), *entry[6:])))
 
 
@@ -58,7 +54,7 @@ def test_subordinate_uids_are_the_users_in_every_state_directory(
         with one.directory, two.directory:
             assert one.directory.path == two.directory.path == str(tmp_path / "home/.local/state/mvmnix/uids")
             leases = [one.take(), two.take()]
-            assert [lease.uid for lease in leases] == [132_768, 132_769]
+            assert [lease.uid for lease in leases] == [1_950_000_000, 1_950_000_001]
             for lease in leases:
                 lease.release()
     assert os.listdir(state.fd) == []  # noqa: PTH208
@@ -84,13 +80,12 @@ def test_only_a_no_of_newuidmap_leaves_machines_with_the_callers_uid(
 
 
 def test_a_server_of_files_keeps_its_callers_uid(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without root's rights its files can't be given to another uid."""
+    """Its files can't be given to another uid."""
     has_subordinate(monkeypatch)
     pool = pools.open_pool(state)
     with pool.directory:
-        assert not pool.belongs_to_root
         one, other = pool.take(own_uid=False), pool.take()
-        assert (one.uid, one.number, other.uid) == (None, 0, 132_769)
+        assert (one.uid, one.number, other.uid) == (None, 0, 1_950_000_001)
         one.release()
         other.release()
 
@@ -142,10 +137,10 @@ def test_as_many_as_there_are(state: Directory, monkeypatch: pytest.MonkeyPatch)
             lease.release()
 
 
-def test_root_has_the_machines(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
-    has_subordinate(monkeypatch)
-    monkeypatch.setattr(client, "current", object)
-    pool = UidPool(state, RootIds(7))
-    monkeypatch.setattr(pools, "machine_uid_pool", lambda: pool)
-    assert pools.open_pool(state) is pool
-    assert pool.belongs_to_root
+@pytest.mark.parametrize("uids", [(0, 0, 0), (0, 4711, 4711), (4711, 4711, 0)])
+def test_root_has_none(state: Directory, monkeypatch: pytest.MonkeyPatch, uids: tuple[int, int, int]) -> None:
+    """A program of root's that uses the application becomes a system user first."""
+    monkeypatch.setattr(os, "getresuid", lambda: uids)
+    with pytest.raises(MvmnixError, match="this process is root's") as caught:
+        pools.open_pool(state)
+    assert "become_system_user" in caught.value.hint

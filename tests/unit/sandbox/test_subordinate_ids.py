@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import caller, procfs
+from mvmnix import procfs
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import ids
+from mvmnix.privileges import user_namespaces
 from mvmnix.sandbox import subordinate_ids
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
@@ -20,12 +20,12 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "subgid").write_text("# of groups\nada:200000:65536\n")
     monkeypatch.setattr(subordinate_ids, "_SUBUID", tmp_path / "subuid")
     monkeypatch.setattr(subordinate_ids, "_SUBGID", tmp_path / "subgid")
-    monkeypatch.setattr(caller, "user_name", lambda _: "ada")
+    monkeypatch.setattr(subordinate_ids, "user_name", lambda _: "ada")
     monkeypatch.setattr(subordinate_ids, "_powerless", lambda _: "")
     for name in ("NEWUIDMAP", "NEWGIDMAP"):
         monkeypatch.setattr(subordinate_ids, name, Candidates(name.lower(), ("/bin/true",), "apt-get install uidmap"))
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    monkeypatch.setattr(ids, "owned", lambda *_, **__: True)
+    monkeypatch.setattr(user_namespaces, "owned", lambda *_, **__: True)
     monkeypatch.setattr(procfs, "has_no_new_privileges", lambda: False)
     return tmp_path
 
@@ -34,7 +34,7 @@ def test_the_middle_of_the_first_range(host: Path) -> None:
     """Other programs give away ids from both ends of it."""
     assert host.is_dir()
     found = SubordinateIds.find()
-    assert (found.first_uid, found.first_gid, found.count) == (132_768, 232_768, ids.POOL_COUNT)
+    assert (found.first_uid, found.first_gid, found.count) == (132_768, 232_768, subordinate_ids.POOL_COUNT)
 
 
 @pytest.mark.parametrize(
@@ -70,14 +70,14 @@ def test_without_a_range(host: Path, file: str, text: str | None) -> None:
 
 def test_a_uid_without_a_name(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (host / "subuid").write_text(":1:65536\n")
-    monkeypatch.setattr(caller, "user_name", str)
+    monkeypatch.setattr(subordinate_ids, "user_name", str)
     with pytest.raises(MvmnixError, match="4711 has no range"):
         SubordinateIds.find()
 
 
 def test_where_the_namespace_lacks_them(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert host.is_dir()
-    monkeypatch.setattr(ids, "owned", lambda *_, uid_map="": uid_map == "")
+    monkeypatch.setattr(user_namespaces, "owned", lambda *_, uid_map="": uid_map == "")
     with pytest.raises(MvmnixError, match="lacks your subordinate uids"):
         SubordinateIds.find()
 
@@ -116,3 +116,29 @@ def test_only_the_users_own(host: Path) -> None:
     for uid in (found.first_uid - 1, found.first_uid + found.count, 0):
         with pytest.raises(ValueError, match="is not one of these"):
             found.namespace_of(uid)
+
+
+def test_a_container_has_the_range_from_its_start(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As podman's have; what runs it is the first of them, and none is the user's own uid."""
+    assert host.is_dir()
+    maps: list[tuple[object, ...]] = []
+    monkeypatch.setattr(SubordinateIds, "_map", staticmethod(lambda *words: maps.append(words)))
+    monkeypatch.setattr(user_namespaces, "kept", lambda _, write: write(1) or 7)
+    assert SubordinateIds.find().container_namespace() == 7
+    assert [words[1:] for words in maps] == [(1, 0, 100_000, 65_536), (1, 0, 200_000, 65_536)]
+
+
+@pytest.mark.parametrize("file", ["subuid", "subgid"])
+def test_too_few_for_a_container(host: Path, file: str) -> None:
+    (host / file).write_text("ada:100000:65535\n")
+    with pytest.raises(MvmnixError, match="takes 65536 subordinate ids, and ada has 65535") as caught:
+        SubordinateIds.find().container_namespace()
+    assert "usermod --add-subuids" in caught.value.hint
+
+
+def test_whether_a_user_namespace_has_a_range(tmp_path: Path) -> None:
+    (tmp_path / "all").write_text("         0          0 4294967295\n")
+    (tmp_path / "few").write_text("0 100000 1000\n5000 7 100\n")
+    assert user_namespaces.owned(132_768, 4096, uid_map=str(tmp_path / "all"))
+    assert user_namespaces.owned(5000, 100, uid_map=str(tmp_path / "few"))
+    assert not user_namespaces.owned(999, 2, uid_map=str(tmp_path / "few"))

@@ -15,18 +15,28 @@ import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import ids
+from mvmnix.privileges import NamespaceEntry
+from mvmnix.process import spawn
 from mvmnix.sandbox import uid_pool
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
-from mvmnix.sandbox.uid_pool import Lease, RootIds, UidPool, evict
+from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
 from mvmnix.strict import canonical
-from tests.patience import EVENT_PATIENCE, until
+from tests.patience import until
+
+SOME = SubordinateIds(1_950_000_000, 1_960_000_000, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+
+
+def last_uid() -> SubordinateIds:
+    """The last one that this user's machines may have, alone: no machine that runs has it."""
+    found = SubordinateIds.find()
+    last = found.count - 1
+    return replace(found, first_uid=found.first_uid + last, first_gid=found.first_gid + last, count=1)
 
 
 class Lent(UidPool):
     """A pool that takes back in the end what a test took."""
 
-    def __init__(self, directory: Directory, uids: RootIds | None) -> None:
+    def __init__(self, directory: Directory, uids: SubordinateIds | None) -> None:
         super().__init__(directory, uids)
         self.taken: list[Lease] = []
 
@@ -37,10 +47,10 @@ class Lent(UidPool):
 
 
 @contextmanager
-def pool_in(path: Path, *, first_uid: int | None = None) -> Iterator[UidPool]:
+def pool_in(path: Path, uids: SubordinateIds | None = None) -> Iterator[UidPool]:
     """The pool in a directory, and nothing of it left open."""
     with Directory.create(str(path)) as directory:
-        lent = Lent(directory, None if first_uid is None else RootIds(first_uid))
+        lent = Lent(directory, uids)
         yield lent
         for lease in lent.taken:
             lease.release()
@@ -48,7 +58,7 @@ def pool_in(path: Path, *, first_uid: int | None = None) -> Iterator[UidPool]:
 
 @pytest.fixture
 def pool(tmp_path: Path) -> Iterator[UidPool]:
-    with pool_in(tmp_path / "cells", first_uid=1_950_000_000) as it:
+    with pool_in(tmp_path / "cells", SOME) as it:
         yield it
 
 
@@ -64,7 +74,7 @@ def test_each_has_a_number_a_uid_and_a_name_of_its_own(pool: UidPool) -> None:
     assert pool.take().number == 2
 
 
-def test_without_root_there_are_no_uids(tmp_path: Path) -> None:
+def test_without_subordinate_ids_there_are_no_uids(tmp_path: Path) -> None:
     with pool_in(tmp_path / "cells") as pool:
         assert pool.take().uid is None
 
@@ -77,8 +87,8 @@ def test_nothing_is_left_of_a_lease_that_was_given_back(pool: UidPool) -> None:
     assert os.listdir(pool.directory.fd) == []  # noqa: PTH208
 
 
-def test_when_all_are_taken(pool: UidPool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids, "POOL_COUNT", 2)
+def test_when_all_are_taken(pool: UidPool) -> None:
+    pool.uids = replace(SOME, count=2)
     pool.take()
     pool.take()
     with pytest.raises(MvmnixError, match="all 2 numbers") as caught:
@@ -130,33 +140,12 @@ def test_sweeping_leaves_nothing(tmp_path: Path) -> None:
     assert not group.exists()
 
 
-@pytest.mark.root("what root's pool does with root's rights")
-def test_a_note_lets_root_remove_and_kill_nothing_else(pool: UidPool, tmp_path: Path) -> None:
-    """Notes of root's pool are written without root's rights: a process of mvm's that was taken over writes any."""
-    victim = subprocess.Popen(["/bin/sleep", "60"])
-    try:
-        (tmp_path / "cgroup.procs").write_text(f"{victim.pid}\n")
-        (tmp_path / "empty").mkdir()
-        pool.directory.write_atomic("0.json", canonical({"groups": [str(tmp_path), str(tmp_path / "empty"), "/sys"]}))
-        assert pool.take().number == 0, "nor does it keep anybody out"
-        assert victim.poll() is None
-        assert (tmp_path / "empty").exists()
-    finally:
-        victim.kill()
-        victim.wait()
-
-
-ROOTS = 1_950_000_000
-SOME = SubordinateIds(132_768, 132_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
-
-
 @pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The uids whose processes were ended."""
     found: list[int] = []
 
-    def evict(uid: int, *, alone: bool) -> bool:
-        assert alone is not (uid == ROOTS), "root's are nobody else's"
+    def evict(uid: int) -> bool:
         found.append(uid)
         return True
 
@@ -175,18 +164,16 @@ def test_a_subordinate_uid_is_emptied_by_who_has_none_any_more(tmp_path: Path, e
             directory.write_atomic("0.json", note)
             ended.clear()
             left.sweep()
-            assert 132_768 in ended
+            assert 1_950_000_000 in ended
             assert os.listdir(directory.fd) == []  # noqa: PTH208
 
 
-@pytest.mark.parametrize("first_uid", [None, ROOTS], ids=["a user's pool", "root's pool"])
-def test_no_note_ends_the_callers_own_processes(tmp_path: Path, ended: list[int], first_uid: int | None) -> None:
-    """And root's pool, where a process of mvm's that was taken over may write, believes no note at all."""
+def test_no_note_ends_the_callers_own_processes(tmp_path: Path, ended: list[int]) -> None:
     with Directory.create(str(tmp_path / "cells")) as directory:
         for uid in (os.geteuid(), 4711):
             directory.write_atomic("0.json", canonical({"groups": [], "uid": uid}))
-            UidPool(directory, None if first_uid is None else RootIds(first_uid)).sweep()
-    assert set(ended) == ({4711} if first_uid is None else {first_uid})
+            UidPool(directory).sweep()
+    assert set(ended) == {4711}
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{}", b'{"groups":7}', b"\xff"])
@@ -211,40 +198,45 @@ def test_a_directory_that_others_may_write_to_is_refused(tmp_path: Path) -> None
     assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
 
 
-@pytest.mark.root("only root can start a process of another uid")
 def test_processes_of_a_leases_uid_are_ended() -> None:
-    uid = 1_950_000_000 + os.getpid()
-    left = [subprocess.Popen(["sleep", "1000"], user=uid, group=uid, extra_groups=[]) for _ in range(3)]
-    assert evict(uid)
-    assert [process.wait(EVENT_PATIENCE) for process in left] == [-signal.SIGKILL] * 3
-    assert evict(uid)
+    found = last_uid()
+    namespace = found.namespace_of(found.first_uid)
+    entry = NamespaceEntry(namespace, found.first_uid)
+    left = [spawn(("/bin/sleep", "1000"), env={}, before_exec=entry.enter_or_exit) for _ in range(3)]
+    os.close(namespace)
+    assert evict(found.first_uid)
+    assert [process.wait() for process in left] == [-signal.SIGKILL] * 3
+    assert evict(found.first_uid)
 
 
 UNNOTED = """
-import subprocess, sys
-from mvmnix.sandbox.uid_pool import RootIds, UidPool
+import os, sys
+from mvmnix.privileges import NamespaceEntry
+from mvmnix.process import spawn
+from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.private_dirs import Directory
-lease = UidPool(Directory.create(sys.argv[1]), RootIds(int(sys.argv[2]))).take()
-quiet = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
-left = subprocess.Popen(["sleep", "1000"], user=lease.uid, group=lease.uid, extra_groups=[], **quiet)
+from tests.unit.sandbox.test_uid_pool import last_uid
+lease = UidPool(Directory.create(sys.argv[1]), last_uid()).take()
+null = os.open(os.devnull, os.O_RDWR)
+entry = NamespaceEntry(lease.namespace(), lease.uid)
+left = spawn(("/bin/sleep", "1000"), env={}, stdout=null, stderr=null, before_exec=entry.enter_or_exit)
 print(left.pid, flush=True)
 sys.stdin.read()
 """
 
 
-@pytest.mark.root("only root can start a process of another uid")
 def test_a_killed_holder_needs_no_note(tmp_path: Path) -> None:
-    """Its lock file says enough: a helper's holder writes nothing else."""
-    first = 1_960_000_000 + os.getpid()
-    argv = [sys.executable, "-c", UNNOTED, str(tmp_path / "cells"), str(first)]
+    """Its lock file says enough, where it was killed before it wrote anything else."""
+    argv = [sys.executable, "-c", UNNOTED, str(tmp_path / "cells")]
     holder = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdout is not None
     left = os.pidfd_open(int(holder.stdout.readline()))
     holder.kill()
     holder.communicate()
-    with pool_in(tmp_path / "cells", first_uid=first) as leases:
+    found = last_uid()
+    with pool_in(tmp_path / "cells", found) as leases:
         assert not select.select([left], [], [], 0)[0], "it outlives its holder"
-        assert leases.take().uid == first
+        assert leases.take().uid == found.first_uid
         assert select.select([left], [], [], 0)[0], "and is gone before the uid is given away"
     os.close(left)
 
@@ -254,7 +246,7 @@ def test_other_programs_processes_of_a_uid_are_not_ended(monkeypatch: pytest.Mon
     with subprocess.Popen(["/bin/sleep", "1000"]) as process:
         monkeypatch.setattr(uid_pool, "_processes", lambda _: [(process.pid, os.pidfd_open(process.pid))])
         try:
-            assert not evict(4711, alone=True)
+            assert not evict(4711)
             assert process.poll() is None
         finally:
             process.kill()

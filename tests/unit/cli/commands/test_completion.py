@@ -1,21 +1,21 @@
 """Completion: what a shell that asks is told, quickly, and that to ask changes nothing and fails silently."""
 
 import os
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from mvmnix.cli import completers
-from mvmnix.cli.main import COMMANDS, LazyGroup, cli
+from mvmnix.cli import main as door
+from mvmnix.cli.main import COMMANDS
+from mvmnix.errors import MvmnixError
 from mvmnix.images.prune import KeptImages
 from mvmnix.model import FlakeRef
 from tests.patience import until
 from tests.unit.cli.machines import launched
 from tests.unit.cli.plans import sign_plan
 from tests.unit.cli.station import Said, Station
-from tests.unit.import_lists import loaded_by
 
 
 def asked(station: Station, *words: str, shell: str = "bash") -> Said:
@@ -183,8 +183,8 @@ def test_no_flake_that_is_read_here(settled: Station, change: Callable[[Path], N
 
 def test_another_user_s_flake_is_not_read(settled: Station) -> None:
     path = flake_of(settled)
-    ours = frozenset({(path / "flake.nix").stat().st_uid + 1})
-    settled.monkeypatch.setattr("mvmnix.caller.ours", lambda: ours)
+    other = (path / "flake.nix").stat().st_uid + 1
+    settled.monkeypatch.setattr("mvmnix.api.names.os", SimpleNamespace(**vars(os) | {"geteuid": lambda: other}))
     assert offered(settled, "build", f"{path}#") == []
 
 
@@ -215,14 +215,10 @@ def test_a_checkout_does_not_bring_its_own_images(settled: Station) -> None:
     assert offered(settled, "build", f"{path}#") == []
 
 
-@pytest.mark.parametrize("uid", [0, 1000])
-def test_attributes_before_anything_is_kept(station: Station, uid: int) -> None:
-    """To give up root's rights makes state, so that root is told nothing before there is any."""
+def test_attributes_before_anything_is_kept(station: Station) -> None:
     path = flake_of(station)
-    station.monkeypatch.setattr("mvmnix.cli.completers.os.geteuid", lambda: uid)
-    station.monkeypatch.setattr("mvmnix.caller.ours", lambda: {(path / "flake.nix").stat().st_uid})
     before = snapshot(station)
-    assert offered(station, "build", f"{path}#t") == ([f"{path}#tools"] if uid else [])
+    assert offered(station, "build", f"{path}#t") == [f"{path}#tools"]
     assert snapshot(station) == before
 
 
@@ -271,70 +267,20 @@ def test_a_command_is_run_whatever_the_variable_says(settled: Station, value: st
     assert [said.code == 0 for said in expected] == [False, False, True, True]
 
 
-def test_root_s_rights_are_given_up_before_names_are_looked_up(settled: Station) -> None:
+def test_root_is_left_before_anything_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     said = list[str]()
-    settled.monkeypatch.setenv("HOME", str(settled.home))
-
-    def names(*_: object) -> tuple[str, ...]:
-        said.append("read")
-        return ("web",)
-
-    for name in ("machine_names", "attribute_names"):
-        settled.monkeypatch.setattr(f"mvmnix.api.names.{name}", names)
-    with cli.make_context("mvm", [], resilient_parsing=True, obj=lambda: said.append("given up")) as context:
-        parameter = cli.params[0]
-        assert completers.any_machine(context, parameter, "w") == ["web"]
-        assert said == ["given up", "read"]
-        said.clear()
-        assert [it.value for it in completers.flake_reference(context, parameter, ".#w")] == [".#web"]
-    assert said == ["given up", "read"]
+    monkeypatch.setenv("_MVM_COMPLETE", "bash_complete")
+    monkeypatch.setattr("mvmnix.cli.commands.answer_shell", lambda *_: said.append("answered"))
+    with pytest.raises(SystemExit) as ended:
+        door._complete(lambda: said.append("left"))
+    assert (ended.value.code, said) == (0, ["left", "answered"])
 
 
-def test_commands_are_offered_without_their_modules() -> None:
-    program = """
-import os, sys
-from mvmnix.cli.main import run
-os.environ |= {"_MVM_COMPLETE": "bash_complete", "COMP_WORDS": "mvm ", "COMP_CWORD": "1"}
-try:
-    run()
-except SystemExit:
-    pass"""
-    loaded = loaded_by(program)
-    assert {it for it in loaded if it.startswith(("mvmnix.cli.", "mvmnix.api", "mvmnix.launch"))} == {
-        "mvmnix.cli.main",
-        "mvmnix.cli.commands",
-        "mvmnix.cli.completers",
-        "mvmnix.cli.commands.completion",
-        "mvmnix.cli.verbosity",
-    }
+def test_where_root_can_not_be_left_nothing_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stays() -> None:
+        raise MvmnixError("there is no such user")
 
-
-def test_machines_are_offered_without_keys_and_policies() -> None:
-    program = """
-import os, sys
-from mvmnix.cli.main import run
-os.environ |= {"_MVM_COMPLETE": "bash_complete", "COMP_WORDS": "mvm stop ", "COMP_CWORD": "2", "HOME": "/proc/self"}
-try:
-    run()
-except SystemExit:
-    pass"""
-    loaded = loaded_by(program)
-    assert not {"cryptography", "rich", "sigstore", "jsonschema", "mvmnix.api.context"} & loaded
-
-
-def test_the_group_s_own_options_are_completed_too() -> None:
-    assert isinstance(cli, LazyGroup)
-    with cli.make_context("mvm", [], resilient_parsing=True) as context:
-        found = cli.shell_complete(context, "--v")
-    assert [it.value for it in found] == ["--version", "--verbose"]
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_a_script_is_printed_and_starts_no_program(settled: Station, shell: str) -> None:
-    def spawned(*_: object, **__: object) -> None:
-        raise AssertionError
-
-    settled.monkeypatch.setattr(subprocess, "Popen", spawned)
-    said = settled.mvm("completion", shell)
-    assert (said.code, said.err) == (0, "")
-    assert f"_MVM_COMPLETE={shell}_complete" in said.out
+    monkeypatch.setenv("_MVM_COMPLETE", "bash_complete")
+    monkeypatch.setattr("mvmnix.cli.commands.answer_shell", lambda *_: pytest.fail("it is root's process"))
+    with pytest.raises(SystemExit):
+        door._complete(stays)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from mvmnix import caller
 from mvmnix.api.doctor import checks, jail
 from mvmnix.api.doctor import floor as floor_check
 from mvmnix.api.doctor.checks import isolation, probed
+from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.nix.store_choice import Kind, NixStore
 from mvmnix.clock import now
@@ -126,25 +126,22 @@ def unmapped(*_: object) -> int:
 
 
 @pytest.mark.parametrize(
-    ("caller_uid", "found_by", "namespace_of", "health", "said", "hint"),
+    ("found_by", "namespace_of", "health", "said", "hint"),
     [
-        (0, no_range, unmapped, "good", "one for each machine, from 1900544000 on", ""),
-        (1000, lambda _: SUBORDINATE, mapped, "good", "of your subordinate uids 132768 to 136863", ""),
-        (1000, lambda _: SUBORDINATE, unmapped, "note", "each in a user namespace of its own: newuidmap", "see /etc"),
-        (1000, no_range, mapped, "note", "machines have your uid, each in a user namespace of its own: ada", "admin"),
+        (lambda _: SUBORDINATE, mapped, "good", "of your subordinate uids 132768 to 136863", ""),
+        (lambda _: SUBORDINATE, unmapped, "note", "each in a user namespace of its own: newuidmap", "see /etc"),
+        (no_range, mapped, "note", "machines have your uid, each in a user namespace of its own: ada", "admin"),
     ],
-    ids=["root", "subordinate", "newuidmap fails", "no range"],
+    ids=["subordinate", "newuidmap fails", "no range"],
 )
 def test_which_uid_a_machine_has(
     monkeypatch: pytest.MonkeyPatch,
-    caller_uid: int,
     found_by: Callable[[type[SubordinateIds]], SubordinateIds],
     namespace_of: Callable[..., int],
     health: str,
     said: str,
     hint: str,
 ) -> None:
-    monkeypatch.setattr(caller, "uid", lambda: caller_uid)
     monkeypatch.setattr(SubordinateIds, "find", classmethod(found_by))
     monkeypatch.setattr(SubordinateIds, "namespace_of", namespace_of)
     finding = jail._uids()
@@ -154,7 +151,6 @@ def test_which_uid_a_machine_has(
 
 
 def test_code_that_a_second_uid_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caller, "uid", lambda: 1000)
     monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: SUBORDINATE))
     monkeypatch.setattr(SubordinateIds, "namespace_of", mapped)
     monkeypatch.setattr(jail, "is_readable_by_all", lambda _: False)
@@ -329,8 +325,10 @@ def floored(station: Station, *, owner: int) -> None:
 def test_commands_are_printed_as_they_are(settled: Station) -> None:
     """However narrow the terminal is: what is copied from it has no line breaks but the command's own."""
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
-    settled.monkeypatch.setattr("mvmnix.caller.uid", lambda: 0)
+    lines = ("chown -Rh ada: " + " ".join(f"/home/ada/.local/state/mvmnix/{number}" for number in range(9)), "exit 0")
+    finding = Finding("files of root's", Health.BAD, "9 files belong to root", "give them to yourself:", lines)
+    settled.monkeypatch.setattr(checks, "CHECKS", (("files of root's", lambda _: iter([finding])),))
     settled.monkeypatch.setenv("COLUMNS", "40")
-    commands = found(settled)["root's state"]["commands"]
+    commands = found(settled)["files of root's"]["commands"]
     assert len(max(commands, key=len)) > 100
     assert "\n".join(f"    {line}" for line in commands) in settled.mvm("doctor").out

@@ -2,18 +2,14 @@
 
 from collections.abc import Callable
 
-import click
 import pytest
 
-from mvmnix.cli.main import cli
-from mvmnix.cli.options.plan import plan_option_names
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.gate import signatures
 from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.plan import Accelerator, Plan
 from mvmnix.launch.plan.share import Access, Share
 from mvmnix.model import User, Workload
-from mvmnix.privileges.words import LABELS, LETTERS
 from mvmnix.provenance.bundle import statement
 from tests.unit.cli.machines import kinds, machines, workload
 from tests.unit.cli.station import Station
@@ -231,33 +227,3 @@ def test_what_podman_has_and_mvm_has_not(station: Station, command: tuple[str, .
 def test_another_option_that_is_none_is_just_that(settled: Station) -> None:
     said = settled.mvm("launch", "--nonsense", "plan.json")
     assert (said.code, "No such option '--nonsense'" in said.err) == (2, True)
-
-
-def _command(*words: str) -> click.Command:
-    found: click.Command | None = cli
-    for word in words:
-        assert isinstance(found, click.Group)
-        found = found.get_command(click.Context(found), word)
-    assert found is not None
-    return found
-
-
-def test_root_s_mvm_knows_the_short_options_that_take_a_value() -> None:
-    """It judges words before click does (mvmnix/privileges/words.py), and takes what it doesn't know for a file."""
-    found = {
-        short: set(it.opts) - {short}
-        for command in (("run",), ("plan", "create"), ("plan", "sign"))
-        for it in _command(*command).params
-        if isinstance(it, click.Option) and not it.is_flag
-        for short in it.opts
-        if not short.startswith("--")
-    }
-    assert found.keys() == LETTERS.keys()
-    for short, others in found.items():
-        assert LETTERS[short] in others
-
-
-def test_root_s_mvm_takes_what_is_a_guest_s_for_no_file() -> None:
-    options = {name for name in plan_option_names() if name.startswith("--")}
-    assert {"--env", "--workdir", "--user", "--label", "--data", "--allow", "--deny"} <= options & set(LABELS)
-    assert {"--allow-preset", "--publish"} <= options & set(LABELS)

@@ -1,14 +1,15 @@
 """What a backend lacks on a host is said, all of it, and a plan that names one that lacks anything is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mvmnix import caller
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.plan.backend import Backend
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
 
 NOT_STARTED = [Backend.FIRECRACKER, Backend.CLOUD_HYPERVISOR]
@@ -54,8 +55,11 @@ def test_a_program_that_others_could_change_counts_for_nothing(monkeypatch: pyte
     assert ReasonCode.STATE_PERMISSIONS in changeable.why
 
 
-@pytest.mark.root("what root has")
+SOME = SubordinateIds(132_768, 232_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap", (100_000, 65_536), (1, 65_536))
+
+
 def test_what_a_container_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: SOME))
     programs = tuple(Candidates(name, (f"/proc/nonexistent/{name}",), f"install {name}") for name in ("crun", "bwrap"))
     monkeypatch.setattr("mvmnix.launch.container.crun.PROGRAMS", programs)
     assert [lack.hint for lack in choice.lacks(Backend.CONTAINER)] == ["install crun", "install bwrap"]
@@ -64,8 +68,9 @@ def test_what_a_container_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.codes == (ReasonCode.BACKEND_UNAVAILABLE,) * 2
 
 
-def test_a_container_of_a_plain_user_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_container_of_a_user_without_enough_ids_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.container.crun.PROGRAMS", ())
-    monkeypatch.setattr(caller, "uid", lambda: 1000)
+    monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: replace(SOME, gids=(1, 65_535))))
     (lack,) = choice.lacks(Backend.CONTAINER)
-    assert "only root" in lack.why
+    assert "takes 65536 subordinate ids" in lack.why
+    assert "usermod --add-subuids" in lack.hint

@@ -19,9 +19,8 @@ from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.delegated_scope import Obtained, delegation_command, obtain, scope_command
-from mvmnix.privileges import client, control_groups
+from mvmnix.privileges import control_groups
 from mvmnix.privileges.control_groups import ControlGroups, Controller
-from mvmnix.privileges.rights import Rights
 from mvmnix.process import Completed, ProcessError
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.unit.strangers import TEXTS
@@ -91,8 +90,8 @@ def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Manager
     monkeypatch.setattr(delegated_scope, "_RUNTIME", str(tmp_path / "run"))
     monkeypatch.setattr(delegated_scope, "_asked", {})
     monkeypatch.setattr(delegated_scope, "BUSCTL", Candidates("busctl", ("/bin/true",), "apt-get install systemd"))
-    monkeypatch.setattr(client, "current", lambda: None)
-    monkeypatch.setattr(client, "groups", lambda: ControlGroups.find(proc=str(tmp_path / "proc/self")))
+    find = ControlGroups.find
+    monkeypatch.setattr(ControlGroups, "find", lambda: find(proc=str(tmp_path / "proc/self")))
     monkeypatch.setattr(control_groups, "unified", partial(control_groups.unified, proc=str(tmp_path / "proc")))
     monkeypatch.setattr(process, "run", it.run)
     monkeypatch.setattr(delegated_scope, "_separate", it.separate)
@@ -183,13 +182,6 @@ def test_where_there_are_groups_already_nothing_is_asked(manager: Manager) -> No
     assert manager.calls == []
 
 
-def test_root_asks_nothing(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
-    session(manager)
-    monkeypatch.setattr(client, "current", Rights)
-    assert obtain() == Obtained(ControlGroups(()))
-    assert manager.calls == []
-
-
 def test_a_fork_asks_for_itself(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
     session(manager)
     manager.moves = False
@@ -257,7 +249,7 @@ def unwritable(_: Manager, patch: pytest.MonkeyPatch) -> None:
         (refused, "Permission denied", "journalctl --user"),
         (unmoved, "moved no process of mvm's", "journalctl --user"),
         (without_controllers, "may not limit cpu, memory, pids", "systemctl edit user@.service"),
-        (unwritable, "control groups can't be made: .*Permission denied", "as root"),
+        (unwritable, "control groups can't be made: .*Permission denied", "mvm doctor"),
     ],
 )
 def test_what_keeps_a_process_from_it(

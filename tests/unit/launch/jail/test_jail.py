@@ -21,12 +21,9 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import ids
 from mvmnix.privileges.control_groups import ControlGroups, Group, Parent
-from mvmnix.privileges.ids import FIRST_OF_POOL as FIRST_UID
-from mvmnix.privileges.ids import POOL_COUNT as COUNT
 from mvmnix.sandbox import landlock, seccomp
-from mvmnix.sandbox.uid_pool import UidPool, machine_uid_pool
+from mvmnix.sandbox.uid_pool import UidPool
 from tests.unit.launch.house import house
 
 PROGRAM = "/usr/bin/sleep"
@@ -113,25 +110,6 @@ def test_nothing_of_a_sandbox_is_left(jail: BubblewrapJail, directories: tuple[D
     assert open_files() == before
 
 
-def test_without_the_broker_its_lease_is_left_for_the_next_sweep(
-    jail: BubblewrapJail, directories: tuple[Directory, Directory], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The machine's end is still to be recorded; what removes its control groups is written in the lease."""
-    before, it = open_files(), sandbox(jail)
-    remove = Group.remove
-
-    def gone(_group: Group) -> None:
-        raise MvmnixError("the process that keeps root's rights for mvm has ended")
-
-    monkeypatch.setattr(Group, "remove", gone)
-    it.release()
-    assert directories[0].names() == ("0.json", "0.lock")
-    monkeypatch.setattr(Group, "remove", remove)
-    it._group.remove()
-    it._lease.release()
-    assert open_files() == before
-
-
 def test_a_sandbox_that_can_not_be_entered_says_why(jail: BubblewrapJail, monkeypatch: pytest.MonkeyPatch) -> None:
     it = sandbox(jail)
 
@@ -178,19 +156,3 @@ def test_landlock_rules_name_files_and_no_directory(jail: BubblewrapJail, monkey
     executed = [path for _, access, path in rules if "execute" in access]
     assert [os.path.basename(path) for path in executed] == ["sleep", "ld-linux-x86-64.so.2"]  # noqa: PTH119
     assert [path for _, access, path in rules if "write" in access] == ["/dev/null"]
-
-
-def test_the_machines_pool_lies_where_only_root_can_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ids, "POOL_DIRECTORY", str(tmp_path / "run"))
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run").chmod(0o777)
-    with pytest.raises(RefusedError) as caught:
-        machine_uid_pool()
-    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
-
-
-def test_a_root_without_the_uids_is_told_so(tmp_path: Path) -> None:
-    (tmp_path / "all").write_text("         0          0 4294967295\n")
-    (tmp_path / "few").write_text("         0     100000      65536\n")
-    assert ids.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "all"))
-    assert not ids.owned(FIRST_UID, COUNT, uid_map=str(tmp_path / "few"))

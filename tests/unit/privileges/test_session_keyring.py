@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox import session_keyring
+from mvmnix.privileges import session_keyring
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""What the command line does where root starts it: it finds out which user to be, and is that one from then on.
+
+1. Options before the command are read as click reads them, and nothing behind it but the command's name. `--user` says
+   whom to be.
+2. What the command needs, and what tells a failure, is imported before the step: nothing of root's is loaded after it.
+3. Commands without state (STATELESS), and a command line without a command, need no user of that name. What `verify`
+   names is opened before.
+"""
+
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from mvmnix import log
+from mvmnix.cli.completers import COMPLETE
+from mvmnix.privileges import held_files, system_user
+from mvmnix.privileges.system_user import Become
+
+#: Those that keep nothing, and read what is named alone.
+STATELESS: Final = frozenset({"completion", "man", "schema", "verify"})
+_USER: Final = "--user"
+_step: list[Become] = []
+
+
+def leave(words: Sequence[str], commands: Mapping[str, tuple[str, str, str]]) -> None:
+    """Be another user. Raises UsageError, MvmnixError: then this process must end."""
+    user, command, rest = read(words)
+    if COMPLETE in os.environ and not words and system_user.exists(system_user.USER):
+        user = system_user.USER  # a shell asks for names of what is kept
+    for module in ("mvmnix.api.failure_log", "mvmnix.cli.output", *commands.get(command, ())[:1]):
+        importlib.import_module(module)
+    if not user and (not command or command in STATELESS):
+        system_user.become_nobody(held_files.hold(rest) if command == "verify" else ())
+    else:
+        _step.append(system_user.become(user or system_user.USER))
+
+
+def read(words: Sequence[str]) -> tuple[str, str, Sequence[str]]:
+    """The user, the command and its words; "" for what isn't there.
+
+    >>> read(["--quiet", "--user=ci", "run", "--user", "1:1", "./guest"])
+    ('ci', 'run', ['--user', '1:1', './guest'])
+    """
+    user, rest = "", list(words)
+    while rest and rest[0].startswith("-") and rest[0] != "--":
+        word = rest.pop(0)
+        name, equals, value = word.partition("=")
+        if name == _USER:
+            user = value if equals else rest.pop(0) if rest else ""
+    if rest[:1] == ["--"]:
+        rest.pop(0)
+    return user, rest[0] if rest else "", rest[1:]
+
+
+def tell() -> None:
+    """Say what came of the step: once, when the command has begun."""
+    for step in _step:
+        if step.obstacle:
+            log.info("jail", "%s", step.obstacle)
+        if step.left:
+            from mvmnix.cli.output import notice  # noqa: PLC0415 - imported already
+
+            notice(f"{step.left} is closed to this user, so mvm works in /")
+    _step.clear()

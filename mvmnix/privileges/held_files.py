@@ -1,0 +1,103 @@
+"""Holds files that root's command line names, open, for a process that is another user by the time it reads them.
+
+`mvm verify` as root reads so what root alone may read: nothing is parsed, only opened. What everybody may read needs no
+descriptor, and is opened by its path, as any user does.
+
+1. A word, what follows its `=`, and the bundle beside it, name a file; of a directory its regular files count.
+2. Only regular files are held, and none that a symbolic link leads to: a stranger's may lead anywhere.
+3. At most MOST files are held.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+#: Descriptors: an image's directory has some ten files, and a release some hundred artifacts with a bundle each.
+MOST: Final = 512
+#: What a bundle is called beside its artifact (api/verify/bundles.py).
+_SUFFIX: Final = ".sigstore.json"
+_PASSED: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_files: Final[dict[str, int]] = {}
+_directories: Final[set[str]] = set()
+
+
+def hold(words: Sequence[str]) -> tuple[int, ...]:
+    """Open what the words name, by the rule above; the descriptors."""
+    for path in _named(words):
+        if len(_files) == MOST:
+            break
+        if path not in _files and (fd := _opened(path)) is not None:
+            _files[path] = fd
+    return tuple(_files.values())
+
+
+def opened(path: str) -> int | None:
+    """A descriptor of a held file, at its beginning, which the caller closes; None for what isn't held."""
+    if path not in _files:
+        return None
+    fd = os.dup(_files[path])
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def is_held(path: str) -> bool:
+    """Whether this file is held."""
+    return path in _files
+
+
+def is_held_directory(path: str) -> bool:
+    """Whether files of this directory are held."""
+    return path.rstrip("/") in _directories
+
+
+def _named(words: Sequence[str]) -> Iterator[str]:
+    for word in words:
+        for path in filter(None, dict.fromkeys((word, word.partition("=")[2]))):
+            yield path
+            yield path + _SUFFIX
+            if _is_directory(path):
+                _directories.add(path.rstrip("/"))
+                with suppress(OSError), os.scandir(path) as entries:
+                    yield from sorted(f"{path.rstrip('/')}/{entry.name}" for entry in entries)
+
+
+def _is_directory(path: str) -> bool:
+    fd = _reached(path)
+    if fd is None:
+        return False
+    try:
+        return stat.S_ISDIR(os.fstat(fd).st_mode)
+    finally:
+        os.close(fd)
+
+
+def _opened(path: str) -> int | None:
+    """A descriptor for reading of a regular file; None for anything else."""
+    fd = _reached(path)
+    if fd is None:
+        return None
+    try:
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return None
+
+
+def _reached(path: str) -> int | None:
+    """What a path leads to, component by component, without a symbolic link; None where there is none."""
+    fd = -1
+    try:
+        fd = os.open("/", _PASSED)
+        for name in os.path.abspath(path).split("/"):  # noqa: PTH100 - a text
+            above, fd = fd, os.open(name or ".", _PASSED, dir_fd=fd)
+            os.close(above)
+    except (OSError, ValueError):
+        if fd >= 0:
+            os.close(fd)
+        return None
+    return fd
