@@ -22,6 +22,7 @@ from mvmnix import prctl
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.privileges import system_user
 from mvmnix.roots import Roots
 from mvmnix.store import Store
 from tests import sample
@@ -251,12 +252,19 @@ def make_world(tree: Path, base: Path) -> World:
 
 
 def pins_in_nix(home: Home, tree: Path) -> None:
-    """The tree's pins, fetched, in the Nix store that this process may write to: root's mvm has another one."""
-    fetched = home.mvm("pin", "fetch", "--store-only", cwd=tree)
+    """This repository's pins, fetched by root's mvm, in the Nix store that this process may write to: not the former's.
+
+    They are the system user's, from whom root takes a copy.
+    """
+    fetched = home.mvm("pin", "fetch", "--store-only", cwd=TREE)
     assert fetched.returncode == 0, fetched.stderr.decode()
+    cache = home.path / ".cache/mvmnix"
+    cache.mkdir(mode=0o700, parents=True)
+    shutil.copytree(Path(pwd.getpwnam(system_user.USER).pw_dir, ".cache/mvmnix/sources"), cache / "sources")
     debian = parse_debian((tree / "modules/debian/lock.json").read_bytes())
     python = parse_python((tree / "modules/python/lock.json").read_bytes())
-    with Roots.from_environment(home.environment) as roots, roots.cache.existing("sources") as sources:
+    variables = home.environment | {"XDG_CACHE_HOME": str(cache.parent)}
+    with Roots.from_environment(variables) as roots, roots.cache.existing("sources") as sources:
         add_to_nix(HostNix.find(roots), (*debian.sources(), *python.sources()), Store(sources))
 
 

@@ -21,6 +21,7 @@ from mvmnix.launch.vmm.confinement import Jail
 from mvmnix.launch.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec
 from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.private_dirs import Directory
+from mvmnix.privileges import user_namespaces
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import check_program
 from mvmnix.sandbox.uid_pool import UidPool
@@ -81,10 +82,25 @@ def _part(path: Path, count: int) -> int:
 
 def first_uid(path: Path) -> int:
     """The first uid of the host that sandboxes of this directory's have."""
-    return _subordinate(path).first_uid
+    return _uids(path).first_uid
 
 
-def _subordinate(path: Path) -> SubordinateIds:
+class RootIds(SubordinateIds):
+    """Uids that nobody has, for tests of the network: as root they have a host's part in it too."""
+
+    @override
+    def namespace_of(self, uid: int) -> int:
+        def write(process: int) -> None:
+            for name in ("uid_map", "gid_map"):
+                Path(f"/proc/{process}/{name}").write_text(f"{uid} {uid} 1")
+
+        return user_namespaces.kept(("root", uid), write)
+
+
+def _uids(path: Path) -> SubordinateIds:
+    if os.geteuid() == 0:
+        first = 1_950_000_000 + 4096 * _part(path, 1000)
+        return RootIds(first, first, 4096, "", "")
     found, few = SubordinateIds.find(), 16
     begin = 256 + few * _part(path, (found.count - 256) // few - 1)
     return replace(found, first_uid=found.first_uid + begin, first_gid=found.first_gid + begin, count=few)
@@ -96,7 +112,7 @@ def jail(path: Path, *, uids: bool = True) -> Iterator[BubblewrapJail]:
     with ExitStack() as stack:
         leases, cache = (stack.enter_context(Directory.create(str(path / name))) for name in ("cells", "cache"))
         stack.enter_context(mock.patch.object(root, "check_program", _checked))
-        yield BubblewrapJail(UidPool(leases, _subordinate(path) if uids else None), cache)
+        yield BubblewrapJail(UidPool(leases, _uids(path) if uids else None), cache)
 
 
 def _checked(program: str, seen: set[str] | None = None) -> str:

@@ -370,20 +370,26 @@ def test_verify_holds_only_so_many_files(private: Path, monkeypatch: pytest.Monk
     assert len(held) == held_files.MOST
 
 
+TAKEN = """
+import sys
+from mvmnix.privileges import system_user
+system_user.become(sys.argv[1])
+from mvmnix.builder.flakes.flake_source import take_flake
+from mvmnix.model import FlakeRef
+print(take_flake(FlakeRef.parse(sys.argv[2] + "#x")).commit)
+"""
+
+
 def test_a_repository_of_root_s_alone_is_read(user: pwd.struct_passwd) -> None:
-    """A checkout that root made, as `nix run` and `make demo` of root's do; and none that others can change."""
-    script = (
-        "import sys; from pathlib import Path; from mvmnix.privileges import system_user; "
-        "system_user.become(sys.argv[1]); from mvmnix.builder.flakes import repository\n"
-        "with repository.found(Path(sys.argv[2])) as it: print(it.top)"
-    )
+    """A checkout that root made, by git itself; and none that others can change."""
     with tempfile.TemporaryDirectory(prefix="mvmnix-of-root-", dir="/srv") as place:
         Path(place).chmod(0o755)
-        commit(Path(place))
-        argv = [sys.executable, "-P", "-c", script, user.pw_name, place]
+        shutil.copytree(TREE / "examples/hello", place, dirs_exist_ok=True)
+        made = commit(Path(place))
+        argv = [sys.executable, "-P", "-c", TAKEN, user.pw_name, place]
         environment = {"PYTHONPATH": str(TREE), "PATH": os.environ["PATH"]}
         done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
-        assert done.stdout.strip() == place, done.stderr
+        assert done.stdout.strip() == made, done.stderr
         Path(place).chmod(0o777)
         done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
         assert "belongs to root, and others can change it" in done.stderr

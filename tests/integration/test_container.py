@@ -29,10 +29,7 @@ from mvmnix.sandbox import trusted_executables
 from tests.integration.container_house import BLOCK, Containers, image, jails, left_over, world_of
 from tests.patience import POLL, scaled, until
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.root("only root can give a container users of its own"),
-]
+pytestmark = pytest.mark.integration
 
 #: Modules, kexec and I/O ports can be left out of a kernel; the others came with Linux 6.8 and later.
 KERNELS_MAY_LACK = {
@@ -114,25 +111,29 @@ def test_it_has_no_capability_and_a_filter(here: Containers) -> None:
 
 
 def test_its_users_are_nobody_s_and_its_network_leads_nowhere(here: Containers) -> None:
-    assert here.run("cat", "/proc/self/uid_map")[1].split() == ["0", "1", "65536"]
+    assert here.run("cat", "/proc/self/uid_map")[1].split() == ["0", "1", "65535"], "user 0 outside of it runs it"
     devices = here.run("cat", "/proc/self/net/dev")[1].splitlines()[2:]
     assert [line.split(":")[0].strip() for line in devices] == ["lo"]
     assert here.run("cat", "/proc/self/net/route")[1].count("\n") == 1
 
 
-def test_a_runtime_that_was_taken_over_asks_in_vain(
-    here: Containers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The image's own program runs in the place of crun, as root; outside, the kernel looks at what it asks for."""
+def test_a_runtime_that_was_taken_over_asks_in_vain(here: Containers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image's own program runs in the place of crun, as root of its namespace."""
     crun = replace(Crun.find(), executable=f"{ROOT}/bin/probe")
     monkeypatch.setattr(Crun, "find", lambda: crun)
     monkeypatch.setattr(trusted_executables, "digest", lambda _: Digest.of(b""))
     tried = judged(here.run("id")[1])
     assert set(tried.values()) == {"held"}, tried
+    assert len(tried) >= 30
+
+
+@pytest.mark.root("the kernel looks at what root asks for")
+def test_what_such_a_runtime_asks_for_is_looked_at_outside(tmp_path: Path) -> None:
+    """So that a line that says `held` means something."""
     image(tmp_path)
     argv = [str(tmp_path / "tree/bin/probe"), "taken over"]
     outside = judged(subprocess.run(argv, capture_output=True, text=True, check=True).stdout)
-    assert outside.keys() == tried.keys()
+    assert len(outside) >= 30
     assert {name for name, word in outside.items() if word == "held"} <= KERNELS_MAY_LACK
 
 
@@ -149,8 +150,8 @@ def test_so_many_processes_and_no_more(here: Containers) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"workload": Workload(("/bin/probe",), {}, "/", User(65_536, 1))},
-        {"workload": Workload(("/bin/probe",), {}, "/", User(1, 65_536))},
+        {"workload": Workload(("/bin/probe",), {}, "/", User(65_535, 1))},
+        {"workload": Workload(("/bin/probe",), {}, "/", User(1, 65_535))},
         {"variation": Variation("other", 0, "natural")},
         {"limits": PlanLimits(tasks=3)},
     ],

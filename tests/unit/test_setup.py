@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.privileges import system_user
 from tests.repository import ROOT
 
 SETUP = (ROOT / "setup").read_text()
@@ -39,6 +40,15 @@ def test_the_demonstration_installs_no_test_programs() -> None:
     needs = dict(re.findall(r"^([a-z-]+): (setup\S*)", makefile, re.MULTILINE))
     assert needs["demo"] == "setup"
     assert {name for name, what in needs.items() if what == "setup"} == {"demo"}
+
+
+def test_the_system_user_is_made_as_mvm_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_kvm, groups in ((True, "--groups kvm"), (False, "")):
+        monkeypatch.setattr(system_user, "_has_kvm", lambda has_kvm=has_kvm: has_kvm)
+        (line,) = re.findall(r"^  (useradd .*\n.*mvmnix) \|\| exit 125$", SETUP, re.MULTILINE)
+        expected = line.replace("\\\n", "").replace('"${groups[@]}"', groups)
+        assert system_user.command_for(system_user.USER).split() == expected.split()
+    assert "groups=(--groups kvm)" in SETUP
 
 
 @pytest.mark.parametrize("words", [("--test",), ("tests",)])

@@ -4,7 +4,7 @@
 2. A `.git` that is a file names a repository elsewhere. It is followed where that one is a linked work tree's which
    names this file (gitrepository-layout(5), `gitdir`), or a submodule's of a repository around it.
 3. Work tree, repository and what they share belong to the caller, or to root where root alone can change them
-   (git-config(1), `safe.directory`; git itself is told where they are, and then doesn't ask: git.py, Found.environment).
+   (git-config(1), `safe.directory`). git is told where they are by GIT_DIR, and then asks nothing about owners.
 4. All objects lie in it: what names others (`objects/info/alternates`) is refused.
 5. git gets its objects and refs, HEAD and the index, none of which is a symbolic link, and nothing else: its
    configuration has no say (sandbox/git.py), but for the object format, and that refs lie in `reftable`.

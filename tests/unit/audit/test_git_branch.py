@@ -1,7 +1,9 @@
 """A branch of a git repository that others write to: what git gets of it, and what is written, and where."""
 
 import os
+import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,8 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.private_dirs import Directory
 from mvmnix.process import Completed
 from mvmnix.sandbox import Sandbox
+from tests.repository import ROOT
+from tests.throwaway_user import throwaway_user
 
 
 def git(repository: Path, *words: str) -> str:
@@ -152,13 +156,39 @@ def test_links_where_something_is_written(repository: Path, tmp_path: Path) -> N
     assert not any((tmp_path / "elsewhere").iterdir())
 
 
+ADDS = """
+import sys
+from pathlib import Path
+from mvmnix.errors import RefusedError
+from mvmnix.privileges import system_user
+from tests.unit.audit.test_git_branch import add, branch_of
+system_user.become(sys.argv[1])
+try:
+    print(add(branch_of(Path(sys.argv[2])), b"x"))
+except RefusedError as refused:
+    print(refused)
+"""
+
+
 @pytest.mark.root("only root gives files away")
-@pytest.mark.parametrize("place", [".", "objects", "refs/heads/a", "refs/heads/a/b"])
-def test_what_another_user_owns_is_refused(repository: Path, place: str) -> None:
-    assert add(branch_of(repository), b"x")
-    os.chown(repository / place, 1234, 1234)
-    with pytest.raises(RefusedError, match="belongs to uid 1234"):
-        add(branch_of(repository), b"y")
+def test_what_another_user_owns_is_refused() -> None:
+    with throwaway_user() as user:
+        repository = Path(user.pw_dir, "r.git")
+
+        def added() -> str:
+            argv = [sys.executable, "-P", "-c", ADDS, user.pw_name, str(repository)]
+            environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
+            done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            return done.stdout
+
+        for place in (".", "objects", "refs/heads/a", "refs/heads/a/b"):
+            subprocess.run(["git", "init", "-q", "--bare", "--template=", str(repository)], check=True)
+            subprocess.run(["chown", "-R", f"{user.pw_name}:", repository], check=True)
+            assert added() == "True\n"
+            os.chown(repository / place, 1234, 1234)
+            assert "belongs to uid 1234" in added(), place
+            shutil.rmtree(repository)
 
 
 @pytest.mark.parametrize("lock", ["", "a-link"])

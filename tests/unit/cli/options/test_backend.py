@@ -79,7 +79,6 @@ def test_a_container_is_refused_by_the_policy_that_mvm_makes(settled: Station) -
     assert [record["reasons"] for record in log(settled)] == [["isolation-unavailable"]]
 
 
-@pytest.mark.root("only root can give a container users of its own")
 def test_a_container_where_the_policy_says_that_word_too(settled: Station) -> None:
     """The image here is no file system, which is found out where it can do no harm."""
     policy = settled.config / "trust.toml"
