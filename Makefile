@@ -64,7 +64,7 @@ endif
 test-as-user: setup-tests
 	@$(HOUSE).ci/as-user $(MAKE) --no-print-directory test
 
-test-root: setup-tests ## as root: what takes root's rights, and what tests/as_root.txt lists
+test-root: setup-tests ## as root: what takes root's rights
 	@cd $(HOUSE) && $(CLEAN) $(BIN)/mvm pin fetch
 	@cd $(HOUSE) && .ci/with-world $(PYTEST) -m root
 

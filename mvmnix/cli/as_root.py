@@ -15,12 +15,11 @@ from typing import Final
 from mvmnix import log
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.privileges import held_files, system_user
-from mvmnix.privileges.system_user import Become
 
 #: Those that keep nothing, and read what is named alone.
 STATELESS: Final = frozenset({"completion", "man", "schema", "verify"})
 _USER: Final = "--user"
-_step: list[Become] = []
+_step: list[system_user.Become] = []
 
 
 def leave(words: Sequence[str], commands: Mapping[str, tuple[str, str, str]]) -> None:

@@ -249,7 +249,7 @@ def _refuse_closed_program() -> None:
         closed = next((str(it) for it in reversed(Path(path).parents) if not os.access(it, os.X_OK)), path)
         hint = f"install it where every user may read it (/opt, /usr/local), or: chmod a+rx {closed}"
         raise MvmnixError(
-            f"mvm lies in {path}, and {closed} is closed to uid {os.geteuid()}, as which it runs", hint=hint
+            f"this program lies in {path}, and {closed} is closed to uid {os.geteuid()}, as which it runs", hint=hint
         )
 
 

@@ -139,9 +139,8 @@ class Ended:
     peak: int
 
 
-def launched(rig: Rig, plan: Path, *, reader: bool = True, shared: str = "") -> Ended:
-    """`shared`: a directory that root's mvm may use for it."""
-    argv, environment = rig.home.argv("launch", plan), {**rig.home.environment, "MVMNIX_GRANT": shared}
+def launched(rig: Rig, plan: Path, *, reader: bool = True) -> Ended:
+    argv, environment = rig.home.argv("launch", plan), rig.home.environment
     with (rig.home.path / "output").open("w+b") as file:
         out = file if reader else subprocess.PIPE
         running = subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=file)
@@ -200,7 +199,7 @@ def test_a_boot_that_comes_to_nothing_is_begun_once_more_and_leaves_evidence(
     (tmp_path / "shared").mkdir(mode=0o755)
     share = Share(str(tmp_path / "shared"), "/mnt", follow=True)
     plan = takes_over(rig, rogue, SCRIPTS["nothing"], shares=(share,), data=DataDisk(128, "/srv"))
-    ended = launched(rig, plan, shared=share.host)
+    ended = launched(rig, plan)
     assert (ended.code, "it is started once more" in ended.said) == (124, True), ended.said
     told = [it.record for it in last_records(rig.rooms.audit, rig.rooms.log_key, last=3)]
     where = rig.home.state / "machines" / str(told[0].machine)

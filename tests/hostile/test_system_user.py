@@ -239,7 +239,7 @@ def test_a_program_in_a_closed_directory_says_so_in_one_line(user: pwd.struct_pa
     done = mvm(user, "ps", env={"PYTHONPATH": private})
     assert done.returncode == 125
     what, following = done.stderr.decode().splitlines()
-    assert what.startswith(f"mvm: mvm lies in {private}/mvmnix, and ")
+    assert what.startswith(f"mvm: this program lies in {private}/mvmnix, and ")
     assert "chmod a+rx" in following
 
 

@@ -137,7 +137,6 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.sandbox.helper:Sandbox",
         (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
     ),
-    "mvmnix/privileges/broker.py:start": None,
     "mvmnix/privileges/descriptors.py:made_by_child": None,
     "mvmnix/sandbox/subordinate_ids.py:SubordinateIds._map": None,
 }
