@@ -88,6 +88,8 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("launch/gate", ("unit/launch/gate", "unit/launch/test_plan_standing.py")),
     ("output_files.py", ("unit/test_output_files.py",)),
     ("privileges/descriptors.py", ("unit/privileges/test_descriptors.py",)),
+    ("privileges/held_files.py", ("unit/privileges/test_system_user.py",)),
+    ("privileges/system_user.py", ("unit/privileges/test_system_user.py",)),
     ("provenance/verify/explain.py", ("unit/provenance/verify/test_explain.py", "unit/cli/commands/test_policy.py")),
     (
         "provenance/verify/release_checks.py",

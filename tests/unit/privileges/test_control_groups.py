@@ -240,3 +240,85 @@ def test_removing_kills_what_is_left_in_it(tmp_path: Path) -> None:
             signal.signal(signal.SIGCHLD, before)
         assert left.wait() == -signal.SIGKILL
     assert not group.exists()
+
+
+@pytest.fixture
+def owners(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[int, int]]:
+    """To whom files of groups were given; a kernel puts files into new groups."""
+    given: dict[str, tuple[int, int]] = {}
+    mkdir = Path.mkdir
+
+    def kernel(path: Path, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        mkdir(path, mode, parents, exist_ok)
+        for name in ("cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "cgroup.type"):
+            (path / name).touch()
+        if not (path / "cgroup.controllers").exists() and (path.parent / "cgroup.subtree_control").exists():
+            (path / "cgroup.controllers").write_text("cpu memory pids")
+
+    monkeypatch.setattr(Path, "mkdir", kernel)
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid: given.update({str(path): (uid, gid)}))
+    return given
+
+
+def test_groups_of_version_1_are_handed_over(tmp_path: Path, owners: dict[str, tuple[int, int]]) -> None:
+    """Beneath the own ones, of what limits anything; a later command takes the same."""
+    for name in ("memory/ours", "cpu,cpuacct", "pids", "freezer"):
+        os.makedirs(tmp_path / name)  # noqa: PTH103 - Path.mkdir is the kernel's
+    own = "4:memory:/ours\n3:cpu,cpuacct:/not/seen\n2:pids:/\n1:freezer:/\n"
+    mounts = (("cgroup", str(tmp_path / name), f"rw,{name}") for name in ("memory", "cpu,cpuacct", "pids", "freezer"))
+    here = proc(tmp_path, own, *mounts)
+    for _ in range(2):
+        assert control_groups.hand_over(7, 9, proc=here) == ""
+    groups = {f"{tmp_path}/{name}/mvmnix-7" for name in ("memory/ours", "cpu,cpuacct", "pids")}
+    assert owners == {path: (7, 9) for group in groups for path in (group, f"{group}/cgroup.procs")}
+    assert {Path(group, "cgroup.procs").read_text() for group in groups} == {"0"}
+    moved = own.replace("/ours", "/ours/mvmnix-7").replace("/not/seen", "/mvmnix-7").replace("pids:/", "pids:/mvmnix-7")
+    (tmp_path / "cgroup").write_text(moved)
+    assert control_groups.hand_over(7, 9, proc=here) == "", "one that was handed over is taken as it is"
+    assert not list(tmp_path.rglob("mvmnix-7/mvmnix-7"))
+
+
+def test_the_topmost_group_of_version_2_gets_one_beneath(tmp_path: Path, owners: dict[str, tuple[int, int]]) -> None:
+    top = v2(tmp_path / "unified", controllers="cpu memory pids", enabled="cpu memory pids")
+    (top / "cgroup.type").unlink()
+    here = proc(tmp_path, "0::/\n", ("cgroup2", f"{tmp_path}/unified", "rw"))
+    assert control_groups.hand_over(7, 9, proc=here) == ""
+    group = tmp_path / "unified/mvmnix-7"
+    assert {Path(path).relative_to(group).parts[0] for path in owners if path != str(group)} == {
+        *("supervisor", "cgroup.procs", "cgroup.subtree_control", "cgroup.threads")
+    }
+    assert (group / "supervisor/cgroup.procs").read_text() == "0"
+    assert (group / "cgroup.procs").read_text() == "", "one that has processes hands nothing on"
+
+
+@pytest.mark.parametrize(
+    ("members", "delegated", "handed"),
+    [("OURS", True, True), ("OURS", False, False), ("OURS 1", True, False), ("1", True, False)],
+)
+def test_a_group_of_version_2_with_processes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    owners: dict[str, tuple[int, int]],
+    members: str,
+    delegated: bool,
+    handed: bool,
+) -> None:
+    """It is handed over where this process is alone in it and systemd says that it may divide it."""
+    own = v2(tmp_path / "unified/run.scope", controllers="cpu memory pids", enabled="cpu memory pids")
+    (own / "cgroup.type").touch()
+    (own / "cgroup.procs").write_text(members.replace("OURS", str(os.getpid())).replace(" ", "\n"))
+    monkeypatch.setattr(control_groups, "is_delegated", lambda _: delegated)
+    here = proc(tmp_path, "0::/run.scope\n", ("cgroup2", f"{tmp_path}/unified", "rw"))
+    said = control_groups.hand_over(7, 9, proc=here)
+    assert bool(owners) is handed
+    assert (own / "supervisor").exists() is handed
+    assert said == (
+        ""
+        if handed
+        else f"no control group of this user's limits cpu, memory, pids: {own}: other processes are in it, "
+        "so it hands no limits on"
+    )
+
+
+def test_where_there_is_nothing_to_hand_over(tmp_path: Path) -> None:
+    assert "no hierarchy of control groups is mounted" in control_groups.hand_over(7, 9, proc=proc(tmp_path, ""))
