@@ -195,12 +195,12 @@ class BubblewrapSandbox(ProcessSandbox):
     def _enter(self) -> None:
         os.chdir("/")
         self._group.join()
+        if self._entry is not None:
+            self._entry.enter()  # it opens directories, for which the limits below may leave no descriptor
         for which, value in self.process_limits().items():
             resource.setrlimit(which, (value, value))
         # Beyond RLIMIT_FSIZE a write fails and its process lives on; what is ignored stays so through exec (signal(7)).
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        if self._entry is not None:
-            self._entry.enter()
 
     def process_limits(self) -> dict[int, int]:
         """By the kernel's numbers, the limits of its process, soft and hard."""
