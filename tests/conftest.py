@@ -137,6 +137,15 @@ class Home:
         """Where this user's keys and trust policy are."""
         return self.path / ".config/mvmnix"
 
+    @property
+    def as_owner(self) -> tuple[str, ...]:
+        """As root: a command that runs another as the user whose home it is; mvm itself would become `mvmnix`."""
+        owner = self.path.stat()
+        if os.geteuid() != 0 or owner.st_uid == 0:
+            return ()
+        ids = (f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}")
+        return ("setpriv", *ids, "--init-groups", "--inh-caps=-all", "--")
+
     def mvm(
         self,
         *arguments: str | bytes | Path,
@@ -147,7 +156,7 @@ class Home:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run `mvm` as this user to its end; `env` adds variables, `prefix` is a command that runs the command."""
         return subprocess.run(
-            [*prefix, *self.argv(*arguments)],
+            [*prefix, *self.as_owner, *self.argv(*arguments)],
             env=self.environment | {name: str(value) for name, value in (env or {}).items()},
             cwd=cwd,
             input=stdin,
@@ -158,10 +167,8 @@ class Home:
 
     def start(self, *arguments: str | bytes | Path, cwd: Path = Path("/")) -> "subprocess.Popen[bytes]":
         """Start `mvm` as this user; the caller waits for it."""
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            self.argv(*arguments), env=self.environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe
-        )
+        pipe, argv = subprocess.PIPE, [*self.as_owner, *self.argv(*arguments)]
+        return subprocess.Popen(argv, env=self.environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
 
     @staticmethod
     def argv(*arguments: str | bytes | Path) -> list[str | bytes | Path]:
@@ -234,14 +241,29 @@ class World:
     first_run: subprocess.CompletedProcess[bytes]
 
     def copy(self, target: Path) -> "World":
-        """The same with another home, at `target`: see `copy_home`."""
+        """The same with another home, at `target`, or as root where its user gets to: see `copy_home`."""
+        if os.geteuid() == 0:
+            target = Path(tempfile.mkdtemp(prefix="copy.", dir=self.tree.parent)) / "home"
         copy_home(self.home.path, target)
+        self.give(target.parent if os.geteuid() == 0 else target)
         return replace(self, home=Home(target))
+
+    def give(self, path: Path) -> None:
+        """As root: give files to the world's user."""
+        give(path, self.tree.parent.stat().st_uid)
+
+
+def give(path: Path, uid: int) -> None:
+    """As root: give files to a user, with that user's group."""
+    if os.geteuid() == 0:
+        gid = pwd.getpwuid(uid).pw_gid
+        subprocess.run(["chown", "-R", "--no-dereference", f"{uid}:{gid}", path], check=True)
 
 
 def make_world(tree: Path, base: Path) -> World:
     """The real thing: `mvm run ./examples/hello` in a fresh home, and the image exported."""
     home = make_home(base / "home")
+    give(base, base.stat().st_uid)
     fetched = home.mvm("pin", "fetch", cwd=tree)
     assert fetched.returncode == 0, fetched.stderr.decode()
     run = home.mvm("run", "--evidence", "./examples/hello", cwd=tree)
@@ -290,25 +312,28 @@ def copy_home(home: Path, target: Path) -> None:
 
 
 def take_over(base: Path, copy: Path) -> Path:
-    """Copy another user's world once it is built, and what that user's cache has, for root's tests; returns `copy`."""
+    """Copy another user's world once it is built, and what that user's cache has, for root's tests; returns `copy`.
+
+    It belongs to that user, as whom its commands run.
+    """
     until((base / BUILT).exists, seconds=PATIENCE)
     with (base / "lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
-    cache = Path(pwd.getpwuid(base.stat().st_uid).pw_dir, ".cache/mvmnix/sources")
+    user = base.stat().st_uid
+    cache = Path(pwd.getpwuid(user).pw_dir, ".cache/mvmnix/sources")
     shutil.copytree(
         base, copy, symlinks=True, ignore=lambda directory, _: {"nix"} if directory.endswith("share/mvmnix") else set()
     )
     (copy / "cache").mkdir(mode=0o700)
     (copy / "cache/mvmnix").mkdir(mode=0o700)
     shutil.copytree(cache, copy / "cache/mvmnix/sources")
+    give(copy, user)
     os.environ["XDG_CACHE_HOME"] = str(copy / "cache")
     return copy
 
 
 def shared_world(base: Path, home: Path) -> World:
     """The world at `base`, built by the first process that asks for it; each has a copy of its home at `home`."""
-    if not base.exists() or base.stat().st_uid != os.geteuid():
-        base = take_over(base, home.with_name("taken"))
     said = base / "stdout", base / BUILT
     with (base / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -321,15 +346,28 @@ def shared_world(base: Path, home: Path) -> World:
 
 
 @pytest.fixture(scope="session")
-def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> World:
+def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The world, built once: minutes. Tests that change state work on a copy of the home (`copied`).
 
-    `MVMNIX_TEST_WORLD` names an empty directory, for processes that share one world; for root, it may be another
-    user's, which need not be there yet.
+    `MVMNIX_TEST_WORLD` names an empty directory, for processes that share one world. Root's is a plain user's, where
+    that user gets to: a copy of one that another user builds there, or the system user's.
     """
-    if shared := os.environ.get("MVMNIX_TEST_WORLD"):
-        return shared_world(Path(shared), tmp_path_factory.mktemp("world") / "home")
-    return make_world(request.getfixturevalue("tree"), tmp_path_factory.mktemp("world"))
+    shared = os.environ.get("MVMNIX_TEST_WORLD")
+    if os.geteuid() == 0:
+        with tempfile.TemporaryDirectory(prefix="mvmnix-world-", dir="/var/tmp") as place:
+            Path(place).chmod(0o755)
+            base = Path(place, "world")
+            if shared is not None and (not Path(shared).exists() or Path(shared).stat().st_uid != 0):
+                take_over(Path(shared), base)
+            else:
+                base.mkdir()
+                os.environ["XDG_CACHE_HOME"] = str(base / "cache")
+                give(base, pwd.getpwnam(system_user.USER).pw_uid)
+            yield shared_world(base, base)
+    elif shared:
+        yield shared_world(Path(shared), tmp_path_factory.mktemp("world") / "home")
+    else:
+        yield make_world(request.getfixturevalue("tree"), tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Final
 
 #: Descriptors: an image's directory has some ten files, and a release some hundred artifacts with a bundle each.
@@ -25,7 +26,7 @@ _directories: Final[set[str]] = set()
 
 def hold(words: Sequence[str]) -> tuple[int, ...]:
     """Open what the words name, by the rule above; the descriptors."""
-    for path in _named(words):
+    for path in map(os.path.normpath, _named(words)):
         if len(_files) == MOST:
             break
         if path not in _files and (fd := _opened(path)) is not None:
@@ -35,21 +36,21 @@ def hold(words: Sequence[str]) -> tuple[int, ...]:
 
 def opened(path: str) -> int | None:
     """A descriptor of a held file, at its beginning, which the caller closes; None for what isn't held."""
-    if path not in _files:
+    if not is_held(path):
         return None
-    fd = os.dup(_files[path])
+    fd = os.dup(_files[os.path.normpath(path)])
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
 
 def is_held(path: str) -> bool:
     """Whether this file is held."""
-    return path in _files
+    return os.path.normpath(path) in _files
 
 
 def is_held_directory(path: str) -> bool:
     """Whether files of this directory are held."""
-    return path.rstrip("/") in _directories
+    return os.path.normpath(path) in _directories
 
 
 def _named(words: Sequence[str]) -> Iterator[str]:
@@ -58,9 +59,9 @@ def _named(words: Sequence[str]) -> Iterator[str]:
             yield path
             yield path + _SUFFIX
             if _is_directory(path):
-                _directories.add(path.rstrip("/"))
+                _directories.add(os.path.normpath(path))
                 with suppress(OSError), os.scandir(path) as entries:
-                    yield from sorted(f"{path.rstrip('/')}/{entry.name}" for entry in entries)
+                    yield from (f"{path}/{entry.name}" for entry in islice(entries, MOST))
 
 
 def _is_directory(path: str) -> bool:

@@ -24,7 +24,7 @@ import pwd
 import re
 import struct
 import sys
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ HOME: Final = f"/var/lib/{USER}"
 #: A uid and gid that own nothing, beyond users, subordinate ids and what systemd gives to services and containers (its
 #: UIDS-GIDS document: 1879048192 and up is unused). `nobody` is never used: other programs run as it.
 NOBODY: Final = 1_900_543_999
+#: Ids that are looked at in its place where a user namespace lacks it; the one that stands for owners unknown there.
+_TRIED, _OVERFLOW = 16, 65534
 #: Variables of root's that are dropped: those that say where root's own files, sockets and temporary files are, those
 #: by which a loader, an interpreter or a library loads code or data, and those that give git, Nix or ssh settings.
 #: What says how servers are reached stays: proxies, certificates, apt, pip.
@@ -89,18 +91,43 @@ def become_nobody(kept: Collection[int] = ()) -> None:
 
     Raises MvmnixError where it fails: then this process must end.
     """
+    nobody = find_nobody()
     try:
         for variable in _of_root(os.environ):
             del os.environ[variable]
         _let_go(kept)
         os.setgroups([])
-        _take(NOBODY, NOBODY)
+        _take(nobody, nobody)
         prctl.forbid_new_privileges()
-        _check(NOBODY, NOBODY)
+        _check(nobody, nobody)
         _refuse_closed_program()
         _leave_closed()
     except OSError as error:
-        raise _failed(f"uid {NOBODY}", error) from error
+        raise _failed(f"uid {nobody}", error) from error
+
+
+def find_nobody(maps: Sequence[str] = ("/proc/self/uid_map", "/proc/self/gid_map")) -> int:
+    """A uid and gid that own nothing: NOBODY, or the last of a user namespace that lacks it, as a container's may.
+
+    Not one that the password file has, nor the overflow uid. Raises MvmnixError where there is none.
+    """
+    ends = [_ends(_lines(path)) for path in maps]
+    if all(any(begin <= NOBODY < end for begin, end in each) for each in ends):
+        return NOBODY
+    last = min(max((end for _, end in each), default=1) for each in ends) - 1
+    for uid in range(last, max(0, last - _TRIED), -1):
+        with suppress(KeyError):
+            pwd.getpwuid(uid)
+            continue
+        if uid != _OVERFLOW and all(any(begin <= uid < end for begin, end in each) for each in ends):
+            return uid
+    raise MvmnixError("this root has no uid to give its rights up for", hint="run mvm as a plain user")
+
+
+def _ends(lines: Sequence[str]) -> list[tuple[int, int]]:
+    """The first id, and the one behind the last, of each range of a map (user_namespaces(7))."""
+    ranges = (tuple(map(int, line.split())) for line in lines)
+    return [(begin, begin + count) for begin, _outside, count in ranges]
 
 
 def refuse_root() -> None:

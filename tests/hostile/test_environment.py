@@ -70,6 +70,7 @@ from tests.integration.container_house import Containers, world_of
 from tests.integration.container_house import image as probe_image
 from tests.integration.misbehaving import Authority, Server
 from tests.patience import EVENT_PATIENCE
+from tests.support.programs import trusted
 from tests.unit import spawns
 from tests.unit.audit.world import KEY, checkpoint
 from tests.unit.builder.pins.small_index import deb
@@ -184,7 +185,7 @@ def compared(path: Path, set_: Traps) -> Iterator[Act]:
     said: list[bytes] = []
 
     def act() -> None:
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, trusted(program):
             patch.setattr(file_differences, "DIFFOSCOPE", replace(file_differences.DIFFOSCOPE, paths=(str(program),)))
             assert "/file: other contents" in file_differences.differences(Difference(*artifacts), images, said.append)
         assert said == [b"65534\n"]
@@ -429,7 +430,6 @@ def container(path: Path, _: Traps) -> Iterator[Act]:
     yield act
 
 
-#: /dev/net/tun may be root's.
 NETWORKED: Final = plain(networked)
 
 
@@ -481,19 +481,14 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/cli/commands/verify_step.py:_verify",): workflow,
     ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),
 }
-#: What root alone can do, or root alone can put a stand-in for.
-AS_ROOT: Final = (compared, container, NETWORKED)
 MARKED: Final = [
-    pytest.param(places, marks=pytest.mark.root("its program, or its uids, are root's to give"))
-    if row in AS_ROOT
-    else places
+    pytest.param(places, marks=pytest.mark.root("/dev/net/tun may be root's")) if row is NETWORKED else places
     for places, row in ROWS.items()
 ]
 #: Places that start no program: forks, and a library in this process that asks the session's keyring.
 NO_PROGRAM: Final = {
     "mvmnix/launch/runtime/supervisor.py:detach",
     "mvmnix/launch/runtime/supervisor.py:_leave",
-    "mvmnix/privileges/broker.py:start",
     "mvmnix/launch/secrets/resolve.py:_keyring",
 }
 

@@ -11,8 +11,8 @@ from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.model import Artifact, Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.sandbox import trusted_executables
 from mvmnix.store import Store
+from tests.support.programs import trusted
 
 pytestmark = pytest.mark.integration
 
@@ -88,7 +88,6 @@ def test_the_same_files_laid_out_otherwise_are_compared_by_blocks(tmp_path: Path
     assert said.startswith("1 of ")
 
 
-CHAIN = trusted_executables._chain
 FAKE = r"""#!/bin/sh
 while [ $# -gt 3 ]; do shift; done
 echo "--- $2 +++ $3" > "$1"
@@ -104,22 +103,14 @@ exit %d
 def test_diffoscopes_report_goes_to_the_log(
     tmp_path: Path, images: Store, two: Two, monkeypatch: pytest.MonkeyPatch, status: int, words: str
 ) -> None:
-    """A stand-in for it, which says where it runs: in the sandbox, as another uid, with the two files.
-
-    It isn't root's, as a program has to be that mvm starts.
-    """
-    own = {str(it) for it in (tmp_path / "bin/diffoscope").parents}
-    monkeypatch.setattr(
-        trusted_executables,
-        "_chain",
-        lambda path: [it for it in CHAIN(path) if it not in own and "diffoscope" not in it],
-    )
+    """A stand-in for it, which says where it runs: in the sandbox, as another uid, with the two files."""
     program = tmp_path / "bin/diffoscope"
     program.parent.mkdir()
     program.write_text(FAKE % status)
     program.chmod(0o755)
     monkeypatch.setattr(file_differences, "DIFFOSCOPE", replace(file_differences.DIFFOSCOPE, paths=(str(program),)))
     logged: list[bytes] = []
-    said = file_differences.differences(two(b"a", b"b", "kernel"), images, logged.append)
+    with trusted(program):
+        said = file_differences.differences(two(b"a", b"b", "kernel"), images, logged.append)
     assert words in b"".join(logged).decode()
     assert said.startswith("1 of 1 blocks")

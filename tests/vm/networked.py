@@ -44,15 +44,16 @@ FLAKE = """{
 
 
 @pytest.fixture(scope="module")
-def image(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image(world: World) -> Path:
     """A guest that may be in a network, as `mvm build --out` writes it."""
-    base = tmp_path_factory.mktemp("connected")
+    base = world.home.path / "connected"
     shutil.copytree(world.tree, base / "tree")
     guest = base / "tree/guests/connected"
     guest.mkdir(parents=True)
     (guest / "flake.nix").write_text(FLAKE)
     shutil.copy2(base / "tree/examples/hello/flake.lock", guest / "flake.lock")
     commit(base / "tree")
+    world.give(base)
     built = world.home.mvm("build", guest, "--out", base / "out", cwd=base / "tree")
     assert built.returncode == 0, built.stderr.decode()
     return base / "out"

@@ -8,10 +8,7 @@ import pytest
 from tests.conftest import World
 from tests.hostile.rig import replaced
 
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.root("only root can give a container users of its own"),
-]
+pytestmark = pytest.mark.vm
 
 WORD = "container: not a microVM"
 

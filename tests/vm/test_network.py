@@ -70,11 +70,11 @@ def test_what_is_refused_is_told_at_once(machine: Machine, what: str) -> None:
 
 
 def test_the_command_itself(world: World, image: Path) -> None:
-    """`mvm run`, as root and without root's rights: the guest is told why, and so is the user, with the option."""
+    """`mvm run` of a user who may open /dev/net/tun: the guest is told why, and so is the user, with the option."""
     script = f"nslookup other.example.com; wget -O - http://{PUBLIC}/; cat /etc/resolv.conf"
-    said = world.home.mvm(
-        "run", "--allow", "https://api.example.com", "image:connected", "--", "/bin/busybox", "sh", "-c", script
-    )
+    open_to_all = 'mount -t tmpfs -o dev none /dev/net; mknod -m 666 /dev/net/tun c 10 200; exec "$@"'
+    words = ("--allow", "https://api.example.com", "image:connected", "--", "/bin/busybox", "sh", "-c", script)
+    said = world.home.mvm("run", *words, prefix=("unshare", "--mount", "sh", "-euc", open_to_all, "sh"))
     assert said.returncode == 0, said.stderr.decode()
     assert b"NXDOMAIN" in said.stdout
     assert said.stdout.endswith(b"nameserver 198.19.255.1\noptions timeout:2 attempts:3 no-aaaa\n")

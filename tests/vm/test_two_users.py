@@ -173,6 +173,7 @@ def test_a_clone_of_another_user_is_refused_by_gits_own_rule(world: World, users
     given(user.home, user)
     tree = user.place / "tree"
     shutil.copytree(world.tree, tree, symlinks=True)
+    given(tree, users[1])
     run = user.mvm("build", tree / "examples/hello", tree=tree)
     assert run.returncode == 126, run.stderr.decode()
     said = run.stderr.decode()

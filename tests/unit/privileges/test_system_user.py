@@ -192,6 +192,29 @@ def test_nothing_starts_in_a_process_of_root_s(monkeypatch: pytest.MonkeyPatch, 
     system_user.refuse_root()
 
 
+@pytest.mark.parametrize(
+    ("uids", "gids", "expected"),
+    [
+        ("0 0 4294967295", "0 0 4294967295", system_user.NOBODY),
+        ("0 1000 1\n1 100000 65536", "0 1000 1\n1 100000 65536", 65_536),
+        ("0 100000 65536", "0 100000 65536", 65_535),
+        ("0 100000 65535", "0 100000 65536", 65_533),
+        ("0 1000 1", "0 1000 1", None),
+        ("0 0 4294967295", "0 1000 1", None),
+    ],
+    ids=["the host", "rootless podman", "remapped", "not the overflow uid", "root alone", "one group"],
+)
+def test_who_owns_nothing(tmp_path: Path, uids: str, gids: str, expected: int | None) -> None:
+    for name, text in (("uid_map", uids), ("gid_map", gids)):
+        (tmp_path / name).write_text(f"{text}\n")
+    maps = [str(tmp_path / name) for name in ("uid_map", "gid_map")]
+    if expected is None:
+        with pytest.raises(MvmnixError, match="no uid to give its rights up for"):
+            system_user.find_nobody(maps)
+    else:
+        assert system_user.find_nobody(maps) == expected
+
+
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_files, "_files", {})
@@ -210,12 +233,12 @@ def test_what_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "link").symlink_to("app")
     (tmp_path / "to").symlink_to("image")
     os.mkfifo(tmp_path / "fifo")
-    words = ["--key=app", "app", "--", "image/", "link", "fifo", "to/kernel", "nothing", "", "/dev/null", "\0"]
+    words = ["--key=app", "./app", "--", "image//", "link", "fifo", "to/kernel", "nothing", "", "/dev/null", "\0"]
     descriptors = held_files.hold(words)
     try:
         assert set(held_files._files) == {"app", "app.sigstore.json", "image/kernel"}
         for _ in range(2):
-            fd = held_files.opened("app")
+            fd = held_files.opened("image/../app")
             assert fd is not None
             assert os.read(fd, 10) == b"bytes"
             os.close(fd)
