@@ -34,7 +34,7 @@ class Roots:
             base = value or (f"{home}/{default}" if home else "")
             if not base.startswith("/"):
                 named = f"{variable}={value!r}" if value else f"HOME={home!r}"
-                hint = "set HOME, or the XDG_… variables, to absolute paths"
+                hint = "set HOME, or the XDG_… variables, to absolute paths; as root: mvm --user NAME …"
                 raise UsageError(f"{named} is not an absolute path", hint=hint)
             return f"{os.path.normpath(base)}/mvmnix"
 

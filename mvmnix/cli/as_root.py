@@ -3,8 +3,8 @@
 1. Options before the command are read as click reads them, and nothing behind it but the command's name. `--user` says
    whom to be.
 2. What the command needs, and what tells a failure, is imported before the step: nothing of root's is loaded after it.
-3. Commands without state (STATELESS), and a command line without a command, need no user of that name. What `verify`
-   names is opened before.
+3. Commands without state (STATELESS) need no user of that name, and neither does the help of any other. What `verify`
+   names is opened before. Without a command nothing is read, and nobody is left.
 """
 
 import importlib
@@ -14,28 +14,35 @@ from typing import Final
 
 from mvmnix import log
 from mvmnix.cli.completers import COMPLETE
+from mvmnix.errors import MvmnixError
 from mvmnix.privileges import held_files, system_user
 
 #: Those that keep nothing, and read what is named alone.
 STATELESS: Final = frozenset({"completion", "man", "schema", "verify"})
 _USER: Final = "--user"
+_HELP: Final = (["--help"], ["-h"])
 _step: list[system_user.Become] = []
+_stayed: list[bool] = []
 
 
 def leave(words: Sequence[str], commands: Mapping[str, tuple[str, str, str]]) -> None:
     """Be another user. Raises UsageError, MvmnixError: then this process must end."""
     user, command, rest = read(words)
-    if COMPLETE in os.environ and not words and system_user.exists(system_user.USER):
-        user = system_user.USER  # a shell asks for names of what is kept
+    asked = COMPLETE in os.environ and not words  # by a shell, for names of what is kept
+    if asked and system_user.exists(system_user.USER):
+        user = system_user.USER
+    if not asked and not user and not command:
+        _stayed.append(True)
+        return
     for module in ("mvmnix.api.failure_log", "mvmnix.cli.output", *commands.get(command, ())[:1]):
         importlib.import_module(module)
-    if not user and (not command or command in STATELESS):
+    if not user and (asked or command in STATELESS or rest in _HELP):
         system_user.become_nobody(held_files.hold(rest) if command == "verify" else ())
     else:
         _step.append(system_user.become(user or system_user.USER))
 
 
-def read(words: Sequence[str]) -> tuple[str, str, Sequence[str]]:
+def read(words: Sequence[str]) -> tuple[str, str, list[str]]:
     """The user, the command and its words; "" for what isn't there.
 
     >>> read(["--quiet", "--user=ci", "run", "--user", "1:1", "./guest"])
@@ -53,7 +60,9 @@ def read(words: Sequence[str]) -> tuple[str, str, Sequence[str]]:
 
 
 def tell() -> None:
-    """Say what came of the step: once, when the command has begun."""
+    """Say what came of the step: once, when a command begins. Raises MvmnixError where there was to be no command."""
+    if _stayed:
+        raise MvmnixError("this process is still root's", hint="report this as a bug, with the command line")
     for step in _step:
         if step.obstacle:
             log.info("jail", "%s", step.obstacle)

@@ -267,7 +267,7 @@ def test_root_is_no_user_of_mvm_s() -> None:
 
 def test_what_keeps_nothing_needs_no_user() -> None:
     """Without `mvmnix`, or with it."""
-    for words in (("--version",), ("--help",), ("schema",), ("completion", "bash")):
+    for words in (("--version",), ("--help",), ("run", "--help"), ("schema",), ("completion", "bash")):
         done = subprocess.run(Home.argv(*words), env={}, capture_output=True, check=False, cwd="/")
         assert (done.returncode, done.stderr) == (0, b""), words
 
