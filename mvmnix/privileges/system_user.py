@@ -32,7 +32,7 @@ from typing import Final
 
 from mvmnix import prctl, procfs
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.privileges import control_groups, session_keyring
+from mvmnix.privileges import session_keyring
 
 USER: Final = "mvmnix"
 HOME: Final = f"/var/lib/{USER}"
@@ -72,6 +72,8 @@ def become(name: str) -> Become:
 
     Raises UsageError for root, MvmnixError where there is no such user or the step fails: then this process must end.
     """
+    from mvmnix.privileges import control_groups  # noqa: PLC0415 - who becomes nobody doesn't pay for it
+
     user = look_up(name)  # 1
     try:
         obstacle = control_groups.hand_over(user.pw_uid, user.pw_gid)  # 2
