@@ -1,7 +1,7 @@
 """Watches one try of a guest to boot, until it is ready; keeps the evidence of one that makes no progress, and ends it.
 
 Before CONFIG is sent a guest holds no secret: then the registers of its processors are part of the evidence. A boot
-that has come to nothing can be begun once more as long as its guest holds none: afterwards too, where the plan has none.
+that has come to nothing can be begun once more as long as its guest holds none: where the plan has none, also then.
 """
 
 import time
