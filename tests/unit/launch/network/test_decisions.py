@@ -156,7 +156,17 @@ HELLOS = [
     (API, "", refused(Denial.SNI_MISMATCH, "allow-1")),
     (API, "other.example.com", refused(Denial.SNI_MISMATCH, "allow-1")),
     (API, "api.example.com\0", refused(Denial.SNI_MISMATCH, "allow-1")),
-    (API, "www.api.example.com", refused(Denial.SNI_MISMATCH, "allow-1")),
+    *(
+        (API, name, refused(Denial.SNI_MISMATCH, "allow-1"))
+        for name in (
+            "www.api.example.com",
+            "evil-api.example.com",
+            "api.example.com.evil.org",
+            "xn--pi-6kc.example.com",
+        )
+    ),
+    ("https://*.example.com", "api.example.com", yes()),
+    ("https://*.example.com", "www.example.com", refused(Denial.SNI_MISMATCH, "allow-1")),
     ("tls:api.example.com:443", "api.example.com", yes()),
     ("http://api.example.com:443", "api.example.com", refused(Denial.PROTOCOL, "allow-1")),
     ("tcp:api.example.com:443", "anything", yes()),
