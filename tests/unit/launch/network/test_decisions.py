@@ -396,10 +396,20 @@ ADMITTED = [
     (API, (), "allow-2", "api.example.com", 443, refused(Denial.NO_RULE)),
     (API, (), "", "api.example.com", 443, refused(Denial.NO_RULE)),
     (API, (), "deny-1", "api.example.com", 443, refused(Denial.NO_RULE)),
-    (API, (), "allow-1", "evil.example", 443, refused(Denial.NO_RULE)),
+    *(
+        (API, (), "allow-1", it, 443, refused(Denial.NO_RULE))
+        for it in ("evil.example", "localhost", "x.api.example.com")
+    ),
     (API, (), "allow-1", "api.example.com", 22, refused(Denial.PORT_NOT_ALLOWED, "allow-1")),
-    (API, (), "allow-1", "api.example.com\0", 443, refused(Denial.BAD_NAME, "allow-1")),
-    (API, (), "allow-1", "8.8.8.8", 443, refused(Denial.BAD_NAME, "allow-1")),
+    *(
+        (API, (), "allow-1", it, 443, refused(Denial.BAD_NAME, "allow-1"))
+        for it in (
+            *("api.example.com\0", "api.example.com:443", "8.8.8.8", "127.0.0.1", METADATA, "2130706433", "0x7f.1"),
+            "fe80::1%lo",
+        )
+    ),
+    (API, ("evil.example",), "deny-1", "evil.example", 443, refused(Denial.NO_RULE)),
+    (API, ("evil.example",), "allow-1", "evil.example", 443, refused(Denial.NO_RULE)),
     (API, ("api.example.com:443",), "allow-1", "api.example.com", 443, refused(Denial.DENIED_BY_RULE, "deny-1")),
     (WILD, (), "allow-1", "x.example.com", 443, yes()),
     (WILD, ("x.example.com",), "allow-1", "x.example.com", 443, refused(Denial.DENIED_BY_RULE, "deny-1")),
