@@ -11,23 +11,13 @@ import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
-from tests.unit.cli.releases import KEY, OTHER, P256, Release, pretty, provenance, release, signature, signed
-from tests.unit.cli.station import Station
+from tests.unit.cli.releases import KEY, OTHER, P256, Release, pretty, provenance, signature, signed
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1
 
 ROOT = Path(__file__).parents[3]
 ALL = ("--type", "slsaprovenance1", "--source-uri", REPOSITORY, "--source-tag", TAG, "--source-digest", COMMIT)
-
-
-@pytest.fixture
-def it(station: Station) -> Release:
-    return release(station)
-
-
-def codes(said: Any) -> list[str]:
-    return [reason["code"] for reason in said.answer("verdict")["reasons"]]
 
 
 def test_verified(it: Release) -> None:
@@ -95,7 +85,7 @@ def test_each_counted_statement_meets_every_requirement_alone(it: Release) -> No
     source["runDetails"]["builder"]["id"] = "https://builder.example/other"
     it.put(*(signed(foreign.statement(V1, one)) for one in (builder, source)))
     said = it.verify("--json", "--source-uri", REPOSITORY, "--builder-id", GENERATOR, it.artifact)
-    assert (said.code, codes(said)) == (1, [Code.SOURCE_MISMATCH, Code.BUILDER_MISMATCH])
+    assert (said.code, said.reason_codes) == (1, [Code.SOURCE_MISMATCH, Code.BUILDER_MISMATCH])
 
 
 def test_a_refusal_as_people_read_it(it: Release) -> None:
@@ -185,8 +175,8 @@ def test_refusals(it: Release, row: str) -> None:
     it.put(bundle)
     said = it.verify("--json", *options, it.artifact)
     assert said.code == 1, said.err
-    assert code in codes(said)
-    assert set(codes(said)) <= {code, Code.SIGNATURE_INVALID}, "a signature over other bytes is none over these"
+    assert code in said.reason_codes
+    assert set(said.reason_codes) <= {code, Code.SIGNATURE_INVALID}, "a signature over other bytes is none over these"
     assert it.verify(*options, it.artifact).err.count(f"{it.artifact}: refused [{code}]: ") >= 1
 
 
@@ -198,7 +188,7 @@ def test_another_payload_type(it: Release) -> None:
     bundle = envelope.Bundle(b"{}", kind, KEY.sign(envelope.pae(kind, b"{}")), Material(KEY.public.hint))
     it.put(bundle.to_bytes())
     said = it.verify("--json", it.artifact)
-    assert (said.code, codes(said)) == (1, [Code.BUNDLE_MALFORMED])
+    assert (said.code, said.reason_codes) == (1, [Code.BUNDLE_MALFORMED])
 
 
 def test_a_huge_bundle_is_not_read(it: Release) -> None:

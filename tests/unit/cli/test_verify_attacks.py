@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,21 +14,11 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa.build_types import WORKFLOW_TYPES
 from tests.patience import EVENT_PATIENCE
-from tests.unit.cli.releases import KEY, OTHER, Release, pretty, provenance, release, signature, signed
-from tests.unit.cli.station import Station
+from tests.unit.cli.releases import KEY, OTHER, Release, pretty, provenance, signature, signed
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import ARTIFACT, GENERATOR, REPOSITORY, TAG, V0_2, V1, Json
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def it(station: Station) -> Release:
-    return release(station)
-
-
-def codes(said: Any) -> list[str]:
-    return [reason["code"] for reason in said.answer("verdict")["reasons"]]
 
 
 EMPTY = (
@@ -99,7 +88,7 @@ def test_what_could_have_changed_the_source_is_refused(it: Release, row: str, bu
     it.put(signed(foreign.statement(kind, made)))
     for asked in (("--source-uri", REPOSITORY), ("--source-tag", TAG), ("--source-digest", foreign.COMMIT)):
         said = it.verify("--json", *asked, it.artifact)
-        assert (said.code, codes(said)) == (1, [Code.EXTERNAL_PARAMETERS])
+        assert (said.code, said.reason_codes) == (1, [Code.EXTERNAL_PARAMETERS])
         assert len(said.out) < 4000
     assert it.verify("--builder-id", GENERATOR, it.artifact).code == 0
 
@@ -181,7 +170,7 @@ def test_a_file_that_is_too_large_for_its_signature(it: Release, monkeypatch: py
     it.put(signature(), provenance(OTHER))
     monkeypatch.setattr("mvmnix.api.files._WHOLE", len(ARTIFACT) - 1)
     said = it.verify("--json", it.artifact)
-    assert (said.code, codes(said)) == (1, [Code.SIGNATURE_INVALID, Code.SIGNER_UNKNOWN])
+    assert (said.code, said.reason_codes) == (1, [Code.SIGNATURE_INVALID, Code.SIGNER_UNKNOWN])
     assert "is larger than" in json.dumps(said.answer("verdict")["reasons"])
     it.put(signature(), provenance())
     assert it.verify(it.artifact).code == 0
@@ -203,5 +192,5 @@ def test_a_file_that_changes_while_it_is_looked_at(it: Release, monkeypatch: pyt
     del value["messageSignature"]["messageDigest"]
     it.put(json.dumps(value).encode())
     said = it.verify("--json", it.artifact)
-    assert (said.code, codes(said)) == (1, [Code.SIGNATURE_INVALID])
+    assert (said.code, said.reason_codes) == (1, [Code.SIGNATURE_INVALID])
     assert it.artifact.read_bytes() == b"signed"

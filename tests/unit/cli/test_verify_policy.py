@@ -12,24 +12,15 @@ from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
-from tests.unit.cli.releases import KEY, OTHER, Release, policy, provenance, release, signature, signed
-from tests.unit.cli.station import Said, Station
+from tests.unit.cli.releases import KEY, OTHER, Release, policy, provenance, signature, signed
+from tests.unit.cli.station import Said
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.foreign_world import DIGEST, GENERATOR, REPOSITORY, V0_2, V1
 
 
-@pytest.fixture
-def it(station: Station) -> Release:
-    return release(station)
-
-
 def verify(it: Release, path: Path, *more: str) -> Said:
     return it.verify("--policy", path, *more, it.artifact, key=None)
-
-
-def codes(said: Said) -> list[str]:
-    return [reason["code"] for reason in said.answer("verdict")["reasons"]]
 
 
 @pytest.mark.parametrize(("kind", "made"), [(V1, foreign.workflow), (V0_2, foreign.generator)])
@@ -59,13 +50,13 @@ ROWS: dict[str, tuple[Code, dict[str, str]]] = {
 def test_refusals(it: Release, row: str) -> None:
     code, changes = ROWS[row]
     said = verify(it, policy(it, **changes), "--json")
-    assert (said.code, codes(said)) == (1, [code])
+    assert (said.code, said.reason_codes) == (1, [code])
 
 
 def test_two_builders_that_agree(it: Release) -> None:
     path = policy(it, more="[thresholds]\nrebuilds = 2")
     it.put(provenance(), provenance())
-    assert codes(verify(it, path, "--json")) == [Code.REBUILDS_MISSING], "one signer counts once"
+    assert verify(it, path, "--json").reason_codes == [Code.REBUILDS_MISSING], "one signer counts once"
     it.put(provenance(), again(OTHER))
     assert verify(it, path).code == 0
 
@@ -92,7 +83,7 @@ def test_one_build_that_two_signed_is_no_rebuild(it: Release, bundles: tuple[byt
     """Nor is a second one by the same builder, nor a second one of another source."""
     it.put(*bundles)
     path = policy(it, more="[thresholds]\nrebuilds = 2")
-    assert Code.REBUILDS_MISSING in codes(verify(it, path, "--json"))
+    assert Code.REBUILDS_MISSING in verify(it, path, "--json").reason_codes
     it.put(*bundles, again(OTHER, run="urn:run:4"))
     assert verify(it, path).code == (0 if bundles[0] != bundles[1] else 1)
 
@@ -102,9 +93,9 @@ def test_what_the_policy_does_not_speak_of(it: Release) -> None:
     for bundle in (signature(), signed(foreign.statement("https://spdx.dev/Document", {}))):
         it.put(bundle)
         said = verify(it, path, "--json")
-        assert (said.code, codes(said)) == (1, [Code.PREDICATE_TYPE])
+        assert (said.code, said.reason_codes) == (1, [Code.PREDICATE_TYPE])
     it.put(signed(foreign.statement(V1, {"buildDefinition": {"buildType": "urn:x:y"}})))
-    assert set(codes(verify(it, path, "--json"))) == {Code.STATEMENT_MALFORMED}
+    assert set(verify(it, path, "--json").reason_codes) == {Code.STATEMENT_MALFORMED}
 
 
 def test_revoked_files(it: Release) -> None:
@@ -113,7 +104,7 @@ def test_revoked_files(it: Release) -> None:
     revoked.write_text(f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{DIGEST.hex}"\n')
     revoked.chmod(0o600)
     said = verify(it, path, "--json")
-    assert (said.code, codes(said)) == (1, [Code.IMAGE_REVOKED])
+    assert (said.code, said.reason_codes) == (1, [Code.IMAGE_REVOKED])
 
 
 @pytest.mark.parametrize("text", ["", "version = 1", "\xff", "no toml"])
@@ -137,15 +128,15 @@ def test_mvms_own_builds(it: Release, tmp_path: Path) -> None:
     built = world.provenance(started=now() - timedelta(minutes=9), finished=now() - timedelta(minutes=7))
     it.put(signed(predicate.provenance_statement(built, world.image.artifacts).to_bytes()))
     assert verify(it, policy(it, **own)).code == 0
-    assert codes(verify(it, policy(it, **own | {"pattern": "path:*"}), "--json")) == [Code.SOURCE_NOT_ADMITTED]
-    assert codes(verify(it, policy(it, **own | {"builder": "urn:x:y"}), "--json")) == [Code.BUILDER_NOT_ADMITTED]
+    assert verify(it, policy(it, **own | {"pattern": "path:*"}), "--json").reason_codes == [Code.SOURCE_NOT_ADMITTED]
+    assert verify(it, policy(it, **own | {"builder": "urn:x:y"}), "--json").reason_codes == [Code.BUILDER_NOT_ADMITTED]
     old = policy(it, **own, more='[freshness]\nprovenance = "1m"')
-    assert codes(verify(it, old, "--json")) == [Code.PROVENANCE_STALE]
+    assert verify(it, old, "--json").reason_codes == [Code.PROVENANCE_STALE]
     image = Digest.of(b"kernel")  # of the builder's image, in worlds
     revoked = it.path / "policy/revocations.toml"
     revoked.write_text(f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{image.hex}"\n')
     revoked.chmod(0o600)
-    assert codes(verify(it, policy(it, **own), "--json")) == [Code.IMAGE_REVOKED]
+    assert verify(it, policy(it, **own), "--json").reason_codes == [Code.IMAGE_REVOKED]
 
 
 def test_the_launch_gate_takes_no_policy_from_the_command_line() -> None:

@@ -7,19 +7,14 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.provenance.bundle import Blob
 from mvmnix.provenance.slsa import in_toto
-from tests.unit.cli.releases import OTHER, Release, release, signature, signed
-from tests.unit.cli.station import Said, Station
+from tests.unit.cli.releases import OTHER, Release, signature, signed
+from tests.unit.cli.station import Said
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import COMMIT, DIGEST, REPOSITORY, V1, Json
 
 SUMMARY = "https://slsa.dev/verification_summary/v1"
 ARTIFACT = f"gitCommit:{COMMIT}"
 ALONE = object()
-
-
-@pytest.fixture
-def it(station: Station) -> Release:
-    return release(station)
 
 
 def summary(subject: Json | None = None, kind: str = SUMMARY, **changes: Any) -> Json:
@@ -44,7 +39,7 @@ def verify(it: Release, statement: Json, *options: str, artifact: str = ARTIFACT
 
 def codes(said: Said) -> set[str]:
     assert said.code == 1, said.err
-    return {reason["code"] for reason in said.answer("verdict")["reasons"]}
+    return set(said.reason_codes)
 
 
 LEVEL = ("--source-level", "3")
