@@ -65,6 +65,7 @@ SMALL: Mapping[str, tuple[Callable[[], bytes], Code]] = {
     "nothing": (lambda: b"", Code.ATTESTATION_MISSING),
     "not UTF-8": (lambda: beside(b'"\xff"'), Code.BUNDLE_MALFORMED),
     "half a pair of surrogates": (lambda: beside(b'"\\ud800"'), Code.BUNDLE_MALFORMED),
+    "no object": (lambda: b"[1, 2]", Code.BUNDLE_MALFORMED),
     "a key twice": (lambda: beside(b"1").replace(b'"more":1', b'"mediaType":"x"'), Code.BUNDLE_MALFORMED),
     "33 levels": (lambda: beside(deep(33)), Code.BUNDLE_MALFORMED),
     "100,000 levels": (lambda: beside(deep(100_000)), Code.BUNDLE_MALFORMED),

@@ -72,10 +72,7 @@ def again(key: PrivateKey, kind: str = V1, run: str = "urn:run:2") -> bytes:
 @pytest.mark.parametrize(
     "bundles",
     [
-        (provenance(), provenance(OTHER)),
-        (again(KEY), again(OTHER)),
         (again(KEY, V0_2), again(OTHER, V0_2)),
-        (again(KEY), again(KEY, run="urn:run:3")),
         (again(KEY), provenance(OTHER, DIGEST, repository="https://git.example/org/other")),
     ],
 )
