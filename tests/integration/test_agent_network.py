@@ -13,7 +13,7 @@ from mvmnix.launch.agent.encoding import Writer
 from mvmnix.launch.agent.frames import Config, Failed, Ready
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.transport import encode
-from tests.integration.agent_house import build, config, raw
+from tests.integration.agent_house import config, raw
 from tests.patience import EVENT_PATIENCE
 from tests.unit.launch.agent.wrong_networks import WRONG
 
@@ -48,11 +48,6 @@ echo; cat /proc/sys/net/ipv6/conf/*/disable_ipv6 | sort -u
 echo; grep ' names \\|/etc/' /proc/self/mountinfo | cut -d ' ' -f 4-6
 for file in resolv.conf hosts; do echo x >root/etc/$file; rm root/etc/$file; umount -n root/etc/nothing; done
 """
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 def encoded(network: GuestNetwork) -> bytes:

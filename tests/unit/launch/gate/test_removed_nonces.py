@@ -1,9 +1,7 @@
 """A nonce whose file was removed: the log has the start, and is asked for it as far back as the plan's window goes."""
 
 import os
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,14 +14,8 @@ from mvmnix.launch.plan.window import Use, Window
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from tests.unit.launch.gate.starts import SECOND, files, plan_no, refused, removed, run
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House
 from tests.unit.provenance.world import NOW
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
 
 
 @pytest.fixture
