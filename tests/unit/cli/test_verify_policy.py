@@ -8,11 +8,10 @@ import pytest
 
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
-from tests.unit.cli.releases import KEY, OTHER, Release, policy, provenance, signature, signed
+from tests.unit.cli.releases import KEY, OTHER, Release, policy, provenance, signed
 from tests.unit.cli.station import Said
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance import world as worlds
@@ -33,66 +32,22 @@ def test_admitted(it: Release, kind: str, made: object) -> None:
     assert verify(it, policy(it).parent).code == 0
 
 
-ROWS: dict[str, tuple[Code, dict[str, str]]] = {
-    "another role": (Code.SIGNER_ROLE, {"roles": '"planner"'}),
-    "another builder": (Code.BUILDER_NOT_ADMITTED, {"builder": GENERATOR + "1"}),
-    "for images only": (Code.BUILDER_NOT_ADMITTED, {"images": 'images = ["hello"]'}),
-    "for builder images only": (Code.BUILDER_NOT_ADMITTED, {"images": f'builder-images = ["{"0" * 64}"]'}),
-    "another source": (Code.SOURCE_NOT_ADMITTED, {"pattern": "git+https://git.example/other/*"}),
-    "a branch": (Code.SOURCE_NOT_ADMITTED, {"pattern": f"git+{REPOSITORY}@refs/heads/*"}),
-    "expired": (Code.POLICY_EXPIRED, {"expires": "2020-01-01T00:00:00Z"}),
-    "an age that nobody reads": (Code.PROVENANCE_STALE, {"more": '[freshness]\nprovenance = "90d"'}),
-    "one builder of two": (Code.REBUILDS_MISSING, {"more": "[thresholds]\nrebuilds = 2"}),
-}
-
-
-@pytest.mark.parametrize("row", ROWS)
-def test_refusals(it: Release, row: str) -> None:
-    code, changes = ROWS[row]
-    said = verify(it, policy(it, **changes), "--json")
-    assert (said.code, said.reason_codes) == (1, [code])
+def test_refused(it: Release) -> None:
+    """All that a policy may have against a build are rows of tests/unit/provenance/verify/test_release_checks.py."""
+    path = policy(it, pattern="git+https://git.example/other/*", builder=GENERATOR + "1")
+    said = verify(it, path, "--json")
+    assert (said.code, said.reason_codes) == (1, [Code.BUILDER_NOT_ADMITTED, Code.SOURCE_NOT_ADMITTED])
+    assert verify(it, path).err.count(f"{it.artifact}: refused [") == 2
 
 
 def test_two_builders_that_agree(it: Release) -> None:
     path = policy(it, more="[thresholds]\nrebuilds = 2")
     it.put(provenance(), provenance())
     assert verify(it, path, "--json").reason_codes == [Code.REBUILDS_MISSING], "one signer counts once"
-    it.put(provenance(), again(OTHER))
+    other = foreign.workflow()
+    other["runDetails"]["metadata"]["invocationId"] = "urn:run:2"
+    it.put(provenance(), signed(foreign.statement(V1, other), OTHER))
     assert verify(it, path).code == 0
-
-
-def again(key: PrivateKey, kind: str = V1, run: str = "urn:run:2") -> bytes:
-    """The bundle of another run of the same build."""
-    made = foreign.workflow() if kind == V1 else foreign.generator()
-    where = made["runDetails"] if kind == V1 else made
-    where["metadata"]["invocationId" if kind == V1 else "buildInvocationID"] = run
-    return signed(foreign.statement(kind, made), key)
-
-
-@pytest.mark.parametrize(
-    "bundles",
-    [
-        (again(KEY, V0_2), again(OTHER, V0_2)),
-        (again(KEY), provenance(OTHER, DIGEST, repository="https://git.example/org/other")),
-    ],
-)
-def test_one_build_that_two_signed_is_no_rebuild(it: Release, bundles: tuple[bytes, ...]) -> None:
-    """Nor is a second one by the same builder, nor a second one of another source."""
-    it.put(*bundles)
-    path = policy(it, more="[thresholds]\nrebuilds = 2")
-    assert Code.REBUILDS_MISSING in verify(it, path, "--json").reason_codes
-    it.put(*bundles, again(OTHER, run="urn:run:4"))
-    assert verify(it, path).code == (0 if bundles[0] != bundles[1] else 1)
-
-
-def test_what_the_policy_does_not_speak_of(it: Release) -> None:
-    path = policy(it)
-    for bundle in (signature(), signed(foreign.statement("https://spdx.dev/Document", {}))):
-        it.put(bundle)
-        said = verify(it, path, "--json")
-        assert (said.code, said.reason_codes) == (1, [Code.PREDICATE_TYPE])
-    it.put(signed(foreign.statement(V1, {"buildDefinition": {"buildType": "urn:x:y"}})))
-    assert set(verify(it, path, "--json").reason_codes) == {Code.STATEMENT_MALFORMED}
 
 
 def test_revoked_files(it: Release) -> None:
