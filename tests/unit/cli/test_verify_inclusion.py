@@ -1,8 +1,6 @@
 """What a verdict says of a log: its proof, its promise or nothing; and a policy that takes nothing but the proof."""
 
 import json
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.identity import sigstore
-from tests.private_sigstore import Hooks, Leaf, der
+from tests.private_sigstore import Hooks
 from tests.unit.cli.releases import Release
 from tests.unit.cli.station import Said
 from tests.unit.provenance import foreign_world as foreign
@@ -198,18 +196,3 @@ def test_a_key_without_an_entry_needs_no_root(it: Release, monkeypatch: pytest.M
     monkeypatch.setattr(sigstore, "public_good_root", unread)
     it.put(attested(Hooks(), KEY, log=False))
     assert it.verify(it.artifact, key=KEY).code == 0
-
-
-def saying(fields: dict[str, bytes], leaf: Leaf) -> Leaf:
-    return replace(leaf, fields=dict(leaf.fields) | fields)
-
-
-def test_a_policy_holds_a_build_against_its_certificate(it: Release) -> None:
-    """Nothing about the source was asked on the command line; the policy is about builders and sources."""
-    repository = "1.3.6.1.4.1.57264.1.12"
-    for named, code in ((foreign.REPOSITORY, 0), ("https://git.example/org/other", 1)):
-        it.put(attested(Hooks(leaf=partial(saying, {repository: der.utf8(named)}))))
-        said = it.verify("--policy", policy(it, ""), "--json", it.artifact, key=None)
-        assert said.code == code, said.out
-        if code:
-            assert said.reason_codes == [Code.SOURCE_MISMATCH]

@@ -1,5 +1,6 @@
 """Builds that mvm did not make, held against a trust policy: what it admits, and each reason against one."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,23 +12,27 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import MessageBundle
 from mvmnix.provenance.bundle.verification_material import Material
+from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.policy import trust_text
+from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.verify.artifact_verifier import HandedIn, VerificationCriteria
 from mvmnix.provenance.verify.release_checks import ReleasePolicy, is_own
 from mvmnix.provenance.verify.requirements import Requirements
+from tests.private_sigstore import Hooks, der
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import ARTIFACT, DIGEST, GENERATOR, REPOSITORY, V0_2, V1, WORKFLOW
+from tests.unit.provenance.forgeries import ISSUER, OURS, SUBJECT, identity
+from tests.unit.provenance.forgeries import NOW as SIGNED
 from tests.unit.provenance.release_policies import policy_text
 from tests.unit.provenance.world import NOW
 
 KEY, OTHER = PrivateKey.generate(), PrivateKey.generate()
 
 
-def codes(*bundles: bytes, **changes: str) -> list[Code]:
-    """Why a policy with these changes refuses the file; nothing where it doesn't."""
-    policy = trust_text.effective(None, policy_text(KEY, OTHER, **changes).encode())
+def codes_by(policy: TrustPolicy, *bundles: bytes) -> list[Code]:
+    """Why a policy refuses the file; nothing where it doesn't."""
     further = ReleasePolicy(policy, NOW).further
     criteria = VerificationCriteria(policy.trust, Requirements(), Role.BUILDER, further, policy.thresholds.rebuilds)
     try:
@@ -35,6 +40,11 @@ def codes(*bundles: bytes, **changes: str) -> list[Code]:
     except RefusedError as error:
         return list(error.codes)
     return []
+
+
+def codes(*bundles: bytes, **changes: str) -> list[Code]:
+    """The same by one with these changes."""
+    return codes_by(trust_text.effective(None, policy_text(KEY, OTHER, **changes).encode()), *bundles)
 
 
 def signed(statement: foreign.Json, key: PrivateKey = KEY) -> bytes:
@@ -71,6 +81,22 @@ ROWS: dict[str, tuple[Code, dict[str, str]]] = {
 def test_refused(row: str) -> None:
     code, changes = ROWS[row]
     assert codes(run(KEY), **changes) == [code]
+
+
+@pytest.mark.parametrize(
+    ("repository", "expected"), [(REPOSITORY, []), ("https://git.example/org/other", [Code.SOURCE_MISMATCH])]
+)
+def test_a_build_has_the_source_that_its_certificate_says(repository: str, expected: list[Code]) -> None:
+    """Fulcio's extension 1.12, though nothing about the source is required."""
+    ci = Signer("ci", identity(), frozenset({Role.BUILDER}))
+    policy = trust_text.effective(None, policy_text(KEY, OTHER).encode())
+    builders = tuple(replace(it, signer=ci.fingerprint) for it in policy.builders)
+    policy = replace(policy, trust=Trust((ci,), {OURS.domain: OURS.trusted_root}), builders=builders)
+    certified = {"1.3.6.1.4.1.57264.1.12": der.utf8(repository)}
+    hooks = Hooks(leaf=lambda it: replace(it, fields=dict(it.fields) | certified))
+    statement = foreign.to_bytes(foreign.statement(V1, foreign.workflow()))
+    data = OURS.attest(statement, at=SIGNED, subject=SUBJECT, issuer=ISSUER, hooks=hooks)
+    assert codes_by(policy, data) == expected
 
 
 REBUILDS = "[thresholds]\nrebuilds = 2"
