@@ -22,7 +22,7 @@ from mvmnix.launch.plan.network_endpoints import PublishedPort
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, NetworkAttachment
 from mvmnix.launch.vmm.tsc import TscClock
-from mvmnix.model import User, Verb, Workload
+from mvmnix.model import Image, User, Verb, Workload
 from mvmnix.store import memfd
 from tests.conftest import World, commit
 from tests.hostile.network.world import OTHER, PUBLIC, made_network
@@ -126,7 +126,12 @@ def boot_linked(
     for descriptor in (kernel, initrd, rootfs, *(() if attachment is None else (attachment.tap,))):
         os.close(descriptor)
     guest.channel.wait_hello(idle=IDLE)
-    told = GuestConfig(
+    guest.channel.configure(_configuration(made, configured), idle=IDLE)
+    return machine
+
+
+def _configuration(made: Image, network: GuestNetwork | None) -> GuestConfig:
+    return GuestConfig(
         hostname="mvm-test",
         time_ns=time.time_ns(),
         entropy=os.urandom(ENTROPY_BYTES),
@@ -135,7 +140,5 @@ def boot_linked(
         writable=made.writable,
         verbs=frozenset({Verb.EXEC}),
         system_calls=made.system_calls,
-        network=configured,
+        network=network,
     )
-    guest.channel.configure(told, idle=IDLE)
-    return machine
