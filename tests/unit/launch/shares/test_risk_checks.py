@@ -259,7 +259,7 @@ def test_a_daemon_that_listens(plain: Path) -> None:
         assert words(share(plain.parent / "home")) == {"home-directory"}
 
 
-@pytest.mark.parametrize("process", ["self", "thread-self", str(os.getpid())])
+@pytest.mark.parametrize("process", ["self", "thread-self", "{own}"])
 def test_a_socket_that_was_bound_by_a_descriptor_is_not_where_that_number_leads_now(plain: Path, process: str) -> None:
     """Of another process's numbers the kernel's list says nothing, and of ours they are others by then."""
     other = plain.parent / "other"
@@ -268,7 +268,7 @@ def test_a_socket_that_was_bound_by_a_descriptor_is_not_where_that_number_leads_
     with ExitStack() as stack:
         for number in numbers:
             daemon = stack.enter_context(socket.socket(socket.AF_UNIX))
-            daemon.bind(f"/proc/{process}/fd/{number}/socket-{number}")
+            daemon.bind(f"/proc/{process.format(own=os.getpid())}/fd/{number}/socket-{number}")
             daemon.listen(1)
         deque(map(os.close, numbers))  # one of them is the share's, next
         assert words(share(plain)) == set()
