@@ -58,6 +58,27 @@ def test_what_is_not_there_can_not_be_there() -> None:
     assert [str(path) for path in TESTS if str(path) != own and NOWHERE.search((ROOT / path).read_text())] == []
 
 
+#: What gives uids away; who takes one ends what was left with it.
+POOLS = {"SubordinateIds", "RootIds"}
+#: The first uid that no user of a machine has, nor any of users' subordinate ones.
+NOBODYS = 1_900_000_000
+
+
+def given_away(source: str) -> Iterator[int]:
+    """Uids that calls give away by a number."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=int(uid)), *_]) if name in POOLS:
+                yield uid
+
+
+def test_no_test_gives_away_a_uid_that_somebody_here_has() -> None:
+    """The first one that did ended a machine of another suite, whose uid it had taken for made up."""
+    found = {str(path): [uid for uid in given_away((ROOT / path).read_text()) if uid < NOBODYS] for path in TESTS}
+    assert {path: uids for path, uids in found.items() if uids} == {}
+    assert list(given_away("SOME = SubordinateIds(100_000, 200_000, 16)")) == [100_000]
+
+
 @pytest.mark.parametrize("line", ['Path("/opt/x").read_text()', 'open(f"/tmp/{name}")', 'mkdtemp(dir="/opt")'])
 def test_others_paths_are_found(line: str) -> None:
     assert [path for path in opened(line) if not EVERYWHERE.fullmatch(path)]

@@ -18,7 +18,7 @@ from mvmnix.sandbox import pools
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.uid_pool import RootIds, UidPool
 
-SOME = SubordinateIds(132_768, 232_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+SOME = SubordinateIds(3_000_032_768, 3_000_132_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_subordinate_uids_are_the_users_in_every_state_directory(
         with one.directory, two.directory:
             assert one.directory.path == two.directory.path == str(tmp_path / "home/.local/state/mvmnix/uids")
             leases = [one.take(), two.take()]
-            assert [lease.uid for lease in leases] == [132_768, 132_769]
+            assert [lease.uid for lease in leases] == [3_000_032_768, 3_000_032_769]
             for lease in leases:
                 lease.release()
     assert os.listdir(state.fd) == []  # noqa: PTH208
@@ -90,7 +90,7 @@ def test_a_server_of_files_keeps_its_callers_uid(state: Directory, monkeypatch: 
     with pool.directory:
         assert not pool.belongs_to_root
         one, other = pool.take(own_uid=False), pool.take()
-        assert (one.uid, one.number, other.uid) == (None, 0, 132_769)
+        assert (one.uid, one.number, other.uid) == (None, 0, 3_000_032_769)
         one.release()
         other.release()
 
@@ -145,7 +145,7 @@ def test_as_many_as_there_are(state: Directory, monkeypatch: pytest.MonkeyPatch)
 def test_root_has_the_machines(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     has_subordinate(monkeypatch)
     monkeypatch.setattr(client, "current", object)
-    pool = UidPool(state, RootIds(7))
+    pool = UidPool(state, RootIds(1_950_000_000))
     monkeypatch.setattr(pools, "machine_uid_pool", lambda: pool)
     assert pools.open_pool(state) is pool
     assert pool.belongs_to_root

@@ -147,7 +147,7 @@ def test_a_note_lets_root_remove_and_kill_nothing_else(pool: UidPool, tmp_path: 
 
 
 ROOTS = 1_950_000_000
-SOME = SubordinateIds(132_768, 132_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+SOME = SubordinateIds(3_000_032_768, 3_000_032_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
 
 
 @pytest.fixture
@@ -171,11 +171,11 @@ def test_a_subordinate_uid_is_emptied_by_who_has_none_any_more(tmp_path: Path, e
         lease.note([])
         note = directory.read("0.json", 1000)
         lease.release()
-        for left in (UidPool(directory), UidPool(directory, replace(SOME, first_uid=200_000))):
+        for left in (UidPool(directory), UidPool(directory, replace(SOME, first_uid=3_000_100_000))):
             directory.write_atomic("0.json", note)
             ended.clear()
             left.sweep()
-            assert 132_768 in ended
+            assert 3_000_032_768 in ended
             assert os.listdir(directory.fd) == []  # noqa: PTH208
 
 

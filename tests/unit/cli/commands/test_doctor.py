@@ -110,7 +110,7 @@ def test_without_bubblewrap(station: Station) -> None:
     assert (finding["health"], finding["next"]) == ("bad", "apt-get install bubblewrap")
 
 
-SUBORDINATE = SubordinateIds(132_768, 132_768, 4096, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+SUBORDINATE = SubordinateIds(3_000_032_768, 3_000_032_768, 4096, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
 
 
 def no_range(_: type[SubordinateIds]) -> SubordinateIds:
@@ -129,7 +129,7 @@ def unmapped(*_: object) -> int:
     ("caller_uid", "found_by", "namespace_of", "health", "said", "hint"),
     [
         (0, no_range, unmapped, "good", "one for each machine, from 1900544000 on", ""),
-        (1000, lambda _: SUBORDINATE, mapped, "good", "of your subordinate uids 132768 to 136863", ""),
+        (1000, lambda _: SUBORDINATE, mapped, "good", "of your subordinate uids 3000032768 to 3000036863", ""),
         (1000, lambda _: SUBORDINATE, unmapped, "note", "each in a user namespace of its own: newuidmap", "see /etc"),
         (1000, no_range, mapped, "note", "machines have your uid, each in a user namespace of its own: ada", "admin"),
     ],
