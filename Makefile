@@ -72,8 +72,8 @@ test-builds: setup-tests ## what builds in a real builder VM
 	@cd $(HOUSE) && $(PYTEST) tests/builds
 
 test-vm: setup-tests ## what boots other real machines
-	@cd $(HOUSE) && $(PYTEST) -m 'vm and not systemd' tests/vm
-	@cd $(HOUSE) && $(PYTEST) -m vm tests/hostile
+	@cd $(HOUSE) && status=0 && { $(PYTEST) -m 'vm and not systemd' tests/vm || status=$$?; } && \
+	  { $(PYTEST) -m vm tests/hostile || status=$$?; } && exit $$status
 
 test-integration: setup-tests npm ## real programs of the system, without a boot
 	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm' $(INTEGRATION)

@@ -4,7 +4,7 @@
    whom to be.
 2. What the command needs, and what tells a failure, is imported before the step: nothing of root's is loaded after it.
 3. Commands without state (STATELESS) need no user of that name, and neither does the help of any other. What `verify`
-   names is opened before. Without a command nothing is read, and nobody is left.
+   names is opened before. Without a command nothing is read, and no step taken.
 """
 
 import importlib
@@ -37,7 +37,7 @@ def leave(words: Sequence[str], commands: Mapping[str, tuple[str, str, str]]) ->
     for module in ("mvmnix.api.failure_log", "mvmnix.cli.output", *commands.get(command, ())[:1]):
         importlib.import_module(module)
     if not user and (asked or command in STATELESS or rest in _HELP):
-        system_user.become_nobody(held_files.hold(rest) if command == "verify" else ())
+        system_user.become_unprivileged(held_files.hold(rest) if command == "verify" else ())
     else:
         _step.append(system_user.become(user or system_user.USER))
 

@@ -14,7 +14,7 @@ It is taken before anything but the command line is read. From there on this pro
    closed above would hold its files open.
 
 PR_SET_NO_NEW_PRIVS isn't set: a plain user's machines get their uids from newuidmap(1) and newgidmap(1), which are
-set-user-ID programs, and none of those that a user may run knows this user. `become_nobody` does set it.
+set-user-ID programs, and none of those that a user may run knows this user. `become_unprivileged` does set it.
 """
 
 import errno
@@ -38,7 +38,7 @@ USER: Final = "mvmnix"
 HOME: Final = f"/var/lib/{USER}"
 #: A uid and gid that own nothing, beyond users, subordinate ids and what systemd gives to services and containers (its
 #: UIDS-GIDS document: 1879048192 and up is unused). `nobody` is never used: other programs run as it.
-NOBODY: Final = 1_900_543_999
+UNPRIVILEGED: Final = 1_900_543_999
 #: Ids that are looked at in its place where a user namespace lacks it; the one that stands for owners unknown there.
 _TRIED, _OVERFLOW = 16, 65534
 #: Variables of root's that are dropped: those that say where root's own files, sockets and temporary files are, those
@@ -72,7 +72,7 @@ def become(name: str) -> Become:
 
     Raises UsageError for root, MvmnixError where there is no such user or the step fails: then this process must end.
     """
-    from mvmnix.privileges import control_groups  # noqa: PLC0415 - who becomes nobody doesn't pay for it
+    from mvmnix.privileges import control_groups  # noqa: PLC0415 - the other step doesn't pay for it
 
     user = look_up(name)  # 1
     try:
@@ -88,34 +88,34 @@ def become(name: str) -> Become:
         raise _failed(user.pw_name, error) from error
 
 
-def become_nobody(kept: Collection[int] = ()) -> None:
+def become_unprivileged(kept: Collection[int] = ()) -> None:
     """Become a user who owns nothing, and gain nothing by any program; what is `kept` of descriptors stays open.
 
     Raises MvmnixError where it fails: then this process must end.
     """
-    nobody = find_nobody()
+    uid = find_unprivileged()
     try:
         for variable in _of_root(os.environ):
             del os.environ[variable]
         _let_go(kept)
         os.setgroups([])
-        _take(nobody, nobody)
+        _take(uid, uid)
         prctl.forbid_new_privileges()
-        _check(nobody, nobody)
+        _check(uid, uid)
         _refuse_closed_program()
         _leave_closed()
     except OSError as error:
-        raise _failed(f"uid {nobody}", error) from error
+        raise _failed(f"uid {uid}", error) from error
 
 
-def find_nobody(maps: Sequence[str] = ("/proc/self/uid_map", "/proc/self/gid_map")) -> int:
-    """A uid and gid that own nothing: NOBODY, or the last of a user namespace that lacks it, as a container's may.
+def find_unprivileged(maps: Sequence[str] = ("/proc/self/uid_map", "/proc/self/gid_map")) -> int:
+    """Find a uid and gid that own nothing: UNPRIVILEGED, or the last one of a container that lacks it.
 
     Not one that the password file has, nor the overflow uid. Raises MvmnixError where there is none.
     """
     ends = [_ends(_lines(path)) for path in maps]
-    if all(any(begin <= NOBODY < end for begin, end in each) for each in ends):
-        return NOBODY
+    if all(any(begin <= UNPRIVILEGED < end for begin, end in each) for each in ends):
+        return UNPRIVILEGED
     last = min(max((end for _, end in each), default=1) for each in ends) - 1
     for uid in range(last, max(0, last - _TRIED), -1):
         with suppress(KeyError):

@@ -12,7 +12,8 @@ with atheris.instrument_imports(include=["mvmnix.launch.network", "h11"]):  # ty
     import h11
 
     from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
-    from mvmnix.launch.network.http_heads import HeadError, HttpFault, RequestHead
+    from mvmnix.launch.network.http_heads import HeadError, HttpFault
+    from mvmnix.launch.network.request_paths import RequestHead
 
 HOST = "a.example"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT"})

@@ -352,7 +352,7 @@ def test_what_verifies_owns_nothing(release: Path) -> None:
     argv = [sys.executable, "-P", "-c", HOLDING, "--key", "release.pub", "app.img"]
     done = subprocess.run(argv, env={"PYTHONPATH": str(TREE)}, cwd=release, capture_output=True, text=True, check=True)
     first, *status = filter(None, done.stdout.splitlines())
-    nobody = str(system_user.NOBODY)
+    nobody = str(system_user.UNPRIVILEGED)
     assert first == " ".join([nobody] * 6) + " [] 7", "three streams, three files, and the listing itself"
     fields = dict(line.split(":\t") for line in status)
     assert fields.pop("NoNewPrivs") == "1"

@@ -1,14 +1,11 @@
 """The guest agent, compiled and started in its test mode, and the two ways to talk to it; shared by its tests."""
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import ExitStatus
@@ -25,18 +22,6 @@ SOURCES = Path(__file__).parents[2] / "modules" / "agent"
 IDLE = float(patience.EVENT_PATIENCE)
 USER = User(65534, 65534) if os.geteuid() == 0 else User(os.getuid(), os.getgid())
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
-
-
-def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The agent in its test mode, compiled once per session."""
-    where = tmp_path_factory.getbasetemp() / "agent"
-    if not where.exists():
-        where.mkdir()
-        for file in SOURCES.iterdir():
-            if file.suffix in {".c", ".h"} or file.name == "Makefile":
-                shutil.copy(file, where)
-        subprocess.run(["make", "-s", "-C", where, "agent-test"], check=True)
-    return where / "agent-test"
 
 
 def workload(*argv: str, directory: str = "/", **environment: str) -> Workload:

@@ -17,7 +17,6 @@ from tests.integration.agent_house import (
     ENVIRONMENT,
     IDLE,
     USER,
-    build,
     execute,
     raw,
     shell,
@@ -29,11 +28,6 @@ from tests.support.processes import gone
 from tests.unit.launch.channel_house import Collect, nothing
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 def test_the_planned_command_runs_once(agent: Path) -> None:

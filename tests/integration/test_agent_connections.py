@@ -13,10 +13,8 @@ from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.loop import Loop
 from tests.integration.agent_house import (
     IDLE,
-    build,
     config,
     execute,
-    free_port,
     talk,
     until,
     workload,
@@ -24,16 +22,6 @@ from tests.integration.agent_house import (
 from tests.unit.launch.channel_house import Echo, Services
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
 
 
 class Client:

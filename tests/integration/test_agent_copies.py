@@ -15,7 +15,7 @@ from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, head
 from mvmnix.launch.copy.unpack import Unpack
 from mvmnix.launch.loop import Loop
-from tests.integration.agent_house import IDLE, USER, build, talk, until, workload
+from tests.integration.agent_house import IDLE, USER, talk, until, workload
 from tests.unit.launch.channel_house import Collect
 
 pytestmark = pytest.mark.integration
@@ -25,11 +25,6 @@ ROOT, LEAVE, END = head(Kind.DIRECTORY, mode=0o755), head(Kind.LEAVE), head(Kind
 
 def file(name: bytes, data: bytes, mode: int = 0o644) -> bytes:
     return head(Kind.FILE, name, mode=mode, size=len(data)) + data
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 @dataclass

@@ -8,15 +8,10 @@ import pytest
 from mvmnix.launch.agent.frames import Config, Failed, Ready
 from mvmnix.launch.agent.transport import encode
 from mvmnix.syscall_tier import SystemCalls
-from tests.integration.agent_house import build, config, raw
+from tests.integration.agent_house import config, raw
 
 pytestmark = pytest.mark.integration
 PLACE = b"\0\0\0\x09/tmp/data"
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 def said() -> bytes:

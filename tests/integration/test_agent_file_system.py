@@ -7,17 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.agent_house import build
-
 pytestmark = pytest.mark.integration
 
 GROUP = 1 << 27
 STEP = 1 << 24
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 def formatted(agent: Path, path: Path, groups: int, *, beyond: int = 0) -> Path:

@@ -13,7 +13,7 @@ import pytest
 from mvmnix.launch.agent.frames import Config, Failed
 from mvmnix.launch.agent.transport import encode
 from mvmnix.syscall_tier import SystemCalls
-from tests.integration.agent_house import USER, build, config, execute, raw, shell, talk
+from tests.integration.agent_house import USER, config, execute, raw, shell, talk
 from tests.seccomp import ALLOW, I386, KILL, numbers, verdict
 
 pytestmark = pytest.mark.integration
@@ -46,11 +46,6 @@ BY_ARGUMENT: Final = frozenset({"clone", "clone3", "unshare", "socket", "ioctl",
 #: Newer than some headers.
 NEW: Final = {"open_tree_attr": 467, "lsm_set_self_attr": 460, "statmount": 457, "listmount": 458}
 NEW_USER, NEW_TIME, THREAD = 0x10000000, 0x80, 0x3D0F00
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import pytest
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.stream_frames import End
 from mvmnix.model import User, Workload
-from tests.integration.agent_house import ENVIRONMENT, IDLE, build, config, execute, talk, until
+from tests.integration.agent_house import ENVIRONMENT, IDLE, config, execute, talk, until
 from tests.unit.launch.channel_house import Collect
 
 pytestmark = [
@@ -20,11 +20,6 @@ TASKS = 6
 #: Users of this test alone: the kernel counts by user.
 CROWD, NEIGHBOUR = (User(1_800_000_000 + 2 * os.getpid() % 1_000_000 + number, 65534) for number in range(2))
 RUNAWAY = "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 600 & echo $i; done; echo all"
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 def command(user: User, *argv: str) -> ExecRequest:

@@ -10,16 +10,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.agent.encoding import GuestFailedError
-from tests.integration.agent_house import build, config, execute, shell, talk
+from tests.integration.agent_house import config, execute, shell, talk
 
 pytestmark = pytest.mark.integration
 
 MIB = 1 << 20
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 class Groups:

@@ -9,7 +9,7 @@ import pytest
 from mvmnix.launch.agent.frames import OUTPUT_WINDOW
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.agent.stream_frames import Exec, Exit, Started, Stdout
-from tests.integration.agent_house import build, execute, raw, shell, talk, workload
+from tests.integration.agent_house import execute, raw, shell, talk, workload
 
 pytestmark = pytest.mark.integration
 
@@ -17,11 +17,6 @@ pytestmark = pytest.mark.integration
 _WRITER = "import os, sys; data = open(sys.argv[1], 'rb').read(); size = int(sys.argv[2])\n"
 _WRITES = _WRITER + "left = memoryview(data)\nwhile left: left = left[os.write(1, left[:size]):]"
 _SENDS = _WRITER + "f, sent = os.open(sys.argv[1], 0), 0\nwhile sent < len(data): sent += os.sendfile(1, f, sent, size)"
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 @pytest.fixture

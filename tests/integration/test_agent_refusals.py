@@ -35,10 +35,8 @@ from tests.integration.agent_house import (
     IDLE,
     USER,
     Raw,
-    build,
     config,
     config_bytes,
-    free_port,
     process,
     raw,
     shell,
@@ -49,16 +47,6 @@ from tests.patience import EVENT_PATIENCE
 from tests.support.processes import gone
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
 
 
 def test_a_sealed_guest_refuses_every_command_but_its_own(agent: Path) -> None:

@@ -16,7 +16,7 @@ from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.loop import Loop
 from mvmnix.model import Workload
-from tests.integration.agent_house import ENVIRONMENT, IDLE, USER, build, config, execute, process, workload
+from tests.integration.agent_house import ENVIRONMENT, IDLE, USER, config, execute, process, workload
 from tests.unit.launch.channel_house import Collect, nothing
 
 pytestmark = pytest.mark.integration
@@ -26,11 +26,6 @@ _SEIZE, _DETACH, _EVENT_MESSAGE, _TRACE_FORK, _EVENT_FORK, _WALL = 0x4206, 17, 0
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 _LIBC.ptrace.restype = ctypes.c_long
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from tests.integration.agent_house import (
     ENVIRONMENT,
     IDLE,
     USER,
-    build,
     config,
     config_bytes,
     free_port,
@@ -35,11 +34,6 @@ from tests.support.processes import gone
 from tests.unit.launch.channel_house import Collect
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="session")
-def agent(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory)
 
 
 def terminal(*argv: str, rows: int = 24, columns: int = 80) -> ShellRequest:

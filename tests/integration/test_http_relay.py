@@ -16,8 +16,9 @@ from typing import Final, override
 import pytest
 
 from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
-from mvmnix.launch.network.http_heads import HeadError, HttpFault, RequestHead
+from mvmnix.launch.network.http_heads import HeadError, HttpFault
 from mvmnix.launch.network.opening import refusal as forbidden
+from mvmnix.launch.network.request_paths import RequestHead
 from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.integration

@@ -22,6 +22,7 @@ from mvmnix.private_dirs import Directory
 from mvmnix.store import Cache, Store
 from tests.integration.misbehaving import Asked, Server
 from tests.patience import EVENT_PATIENCE, PATIENCE
+from tests.support.frontends import Recorder
 
 pytestmark = pytest.mark.integration
 
@@ -35,20 +36,6 @@ TREE = Dir(
         b"link": Symlink(b"sub/text"),
     }
 )
-
-
-@dataclass
-class Recorder:
-    """What the progress port was told."""
-
-    files: int = -1
-    arrived: dict[str, int] = field(default_factory=dict)
-
-    def total(self, files: int) -> None:
-        self.files = files
-
-    def advance(self, name: str, size: int) -> None:
-        self.arrived[name] = size
 
 
 @dataclass

@@ -93,7 +93,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("provenance/verify/explain.py", ("unit/provenance/verify/test_explain.py", "unit/cli/commands/test_policy.py")),
     (
         "provenance/verify/release_checks.py",
-        ("unit/provenance/verify/test_artifact_verifier.py", "unit/cli/test_verify_policy.py"),
+        ("unit/provenance/verify/test_release_checks.py", "unit/cli/test_verify_policy.py"),
     ),
     ("provenance/policy/verdicts.py", ("unit/launch/gate/test_admission.py",)),
     ("provenance", ("unit/provenance", "unit/launch/gate/test_verify.py")),

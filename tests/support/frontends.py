@@ -1,4 +1,4 @@
-"""A frontend that remembers what it was told."""
+"""Frontends that remember what they were told."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,3 +24,17 @@ class Shown(Progress):
     def advance(self, name: str, size: int) -> None: ...
 
     def received(self, url: str, size: int, total: int | None) -> None: ...
+
+
+@dataclass
+class Recorder:
+    """How many files there are, and how large each was that arrived."""
+
+    files: int = -1
+    arrived: dict[str, int] = field(default_factory=dict)
+
+    def total(self, files: int) -> None:
+        self.files = files
+
+    def advance(self, name: str, size: int) -> None:
+        self.arrived[name] = size

@@ -1,5 +1,6 @@
 """What all unit tests share: nothing that a test's world opened outlives the test."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -19,3 +20,10 @@ def opened_no_longer() -> Iterator[None]:
     """Close what was opened `until_the_end`."""
     with closed_at_the_end():
         yield
+
+
+@pytest.fixture
+def volatile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes its time for nothing: for tests that append often and cut no power."""
+    for name in ("fsync", "fdatasync"):
+        monkeypatch.setattr(os, name, lambda _: None)

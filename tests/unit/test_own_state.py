@@ -15,9 +15,11 @@ OPENERS = {
 }
 #: Debian's own, and the kernel's.
 EVERYWHERE = re.compile(r"/|/(proc|sys|dev|usr|bin|lib64)(/.*)?|/etc(/passwd|/shadow)?|/home|/tmp|/var/lib|/run|/srv")
-#: Paths that are not opened but written, read and compared; and one that a taken-over root writes in its sandbox.
+#: Paths that are not opened but written, read and compared; those that what was root tries; homes of users of a test's.
 ONLY_WORDS = {
-    "tests/hostile/former_root.py": {"/etc/mvmnix-taken-over"},
+    "tests/conftest.py": {"/var/tmp"},
+    "tests/hostile/left_root.py": {"/etc/mvmnix-taken-over", "/root"},
+    "tests/hostile/test_system_user.py": {"/var/lib/"},
     "tests/integration/test_trees.py": {"/work"},
     "tests/unit/builder/nix/test_store_choice.py": {"/home/u/nix"},
     "tests/unit/builder/pins/small_index.py": {"/x", "/p/pip"},
@@ -56,6 +58,27 @@ def test_paths_are_the_tests_own_or_everywhere() -> None:
 def test_what_is_not_there_can_not_be_there() -> None:
     own = "tests/unit/test_own_state.py"
     assert [str(path) for path in TESTS if str(path) != own and NOWHERE.search((ROOT / path).read_text())] == []
+
+
+#: What gives uids away; who takes one ends what was left with it.
+POOLS = {"SubordinateIds", "RootIds"}
+#: The first uid that no user of a machine has, nor any of users' subordinate ones.
+NOBODYS = 1_900_000_000
+
+
+def given_away(source: str) -> Iterator[int]:
+    """Uids that calls give away by a number."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name(id=name), args=[ast.Constant(value=int(uid)), *_]) if name in POOLS:
+                yield uid
+
+
+def test_no_test_gives_away_a_uid_that_somebody_here_has() -> None:
+    """The first one that did ended a machine of another suite, whose uid it had taken for made up."""
+    found = {str(path): [uid for uid in given_away((ROOT / path).read_text()) if uid < NOBODYS] for path in TESTS}
+    assert {path: uids for path, uids in found.items() if uids} == {}
+    assert list(given_away("SOME = SubordinateIds(100_000, 200_000, 16)")) == [100_000]
 
 
 @pytest.mark.parametrize("line", ['Path("/opt/x").read_text()', 'open(f"/tmp/{name}")', 'mkdtemp(dir="/opt")'])

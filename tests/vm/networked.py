@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 from mvmnix import manifest
+from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, ExecRequest, GuestConfig
 from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.network.messages import NetworkEvent
-from mvmnix.launch.network.setup import GUEST_NETWORK
+from mvmnix.launch.network.setup import GUEST_NETWORK, MachineNetwork
 from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.plan.network_endpoints import PublishedPort
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
+from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, NetworkAttachment
 from mvmnix.launch.vmm.tsc import TscClock
-from mvmnix.model import User, Verb, Workload
+from mvmnix.model import Image, User, Verb, Workload
 from mvmnix.store import memfd
 from tests.conftest import World, commit
 from tests.hostile.network.world import OTHER, PUBLIC, made_network
@@ -91,25 +93,46 @@ class Machine:
 
 
 def boot(stack: ExitStack, where: Path, files: Path, network: Network = NETWORK, hosts: str = HOSTS) -> Machine:
-    """The image's files in QEMU, with this network; configured, and ready. To be called in a world."""
+    """The image's files in QEMU, behind a gateway of this network. To be called in a world."""
+    walls = stack.enter_context(jail(where))
+    return boot_linked(stack, walls, files, made_network(network, walls, hosts))
+
+
+def boot_linked(
+    stack: ExitStack,
+    walls: BubblewrapJail,
+    files: Path,
+    link: MachineNetwork | NetworkAttachment | None,
+    configured: GuestNetwork | None = GUEST_NETWORK,
+) -> Machine:
+    """The image's files in QEMU, with a gateway, with a tap, which is closed here, or without; configured, and ready.
+
+    Raises GuestFailedError.
+    """
+    attachment = link if isinstance(link, NetworkAttachment) else None
     made = manifest.parse((files / "manifest.json").read_bytes())
     loop, tsc = Loop(), TscClock.start()
     stack.callback(loop.close)
     kernel, initrd = (memfd((files / name).read_bytes(), name=name) for name in ("kernel", "initrd"))
     rootfs = os.open(files / "rootfs", os.O_RDONLY | os.O_CLOEXEC)
     spec = LaunchSpec(
-        *(kernel, initrd, rootfs, -1, -1, -1, 1, made.memory_mib, made.command_line, Acceleration.TCG, tsc.khz())
+        *(kernel, initrd, rootfs, -1, -1, -1, 1, made.memory_mib, made.command_line, Acceleration.TCG, tsc.khz()),
+        network=attachment,
     )
-    walls = stack.enter_context(jail(where))
-    preparation = Preparation(Qemu.find(), walls, spec, network=made_network(network, walls, hosts))
+    preparation = Preparation(Qemu.find(), walls, spec, network=link if isinstance(link, MachineNetwork) else None)
     guest = preparation.spawn(loop, console=lambda _: None, services={})
     stack.callback(guest.close)
     machine = Machine(guest)
     guest.on_network_event = machine.events.append
-    for descriptor in (kernel, initrd, rootfs):
+    for descriptor in (kernel, initrd, rootfs, *(() if attachment is None else (attachment.tap,))):
         os.close(descriptor)
     guest.channel.wait_hello(idle=IDLE)
-    told = GuestConfig(
+    guest.channel.configure(_configuration(made, configured), idle=IDLE)
+    return machine
+
+
+def _configuration(made: Image, network: GuestNetwork | None) -> GuestConfig:
+    return GuestConfig(
         hostname="mvm-test",
         time_ns=time.time_ns(),
         entropy=os.urandom(ENTROPY_BYTES),
@@ -118,7 +141,5 @@ def boot(stack: ExitStack, where: Path, files: Path, network: Network = NETWORK,
         writable=made.writable,
         verbs=frozenset({Verb.EXEC}),
         system_calls=made.system_calls,
-        network=GUEST_NETWORK,
+        network=network,
     )
-    guest.channel.configure(told, idle=IDLE)
-    return machine

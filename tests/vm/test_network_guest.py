@@ -1,29 +1,19 @@
 """A real machine in a network: what its agent sets up before it is ready, and that a workload changes none of it."""
 
-import os
 import re
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from mvmnix import manifest
 from mvmnix.launch.agent.encoding import GuestFailedError
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
-from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.loop import Loop
-from mvmnix.launch.runtime.vm_process import Preparation
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, NetworkAttachment
-from mvmnix.launch.vmm.tsc import TscClock
-from mvmnix.model import Verb
-from mvmnix.store import memfd
+from mvmnix.launch.vmm.port import NetworkAttachment
 from tests.conftest import World
 from tests.hostile.stand_in import jail
 from tests.tap_peer import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, NAMED, Peer
-from tests.vm.networked import IDLE, USER, Machine, image
+from tests.vm.networked import Machine, boot_linked, image
 
 pytestmark = [pytest.mark.vm, pytest.mark.root("it opens /dev/net/tun, which is root's own where no udev is")]
 __all__ = ["image"]
@@ -50,47 +40,13 @@ ATTEMPTS = (
 )
 
 
-def boot(
-    stack: ExitStack, where: Path, image: Path, tap: int | None, network: GuestNetwork | None = NETWORK
-) -> Machine:
-    """The image's files in QEMU, in its jail; configured, and ready. Raises GuestFailedError."""
-    made = manifest.parse((image / "manifest.json").read_bytes())
-    loop, tsc = Loop(), TscClock.start()
-    stack.callback(loop.close)
-    kernel, initrd = (memfd((image / name).read_bytes(), name=name) for name in ("kernel", "initrd"))
-    rootfs = os.open(image / "rootfs", os.O_RDONLY | os.O_CLOEXEC)
-    files = (kernel, initrd, rootfs, *(() if tap is None else (tap,)))
-    spec = LaunchSpec(
-        *(kernel, initrd, rootfs, -1, -1, -1, 1, made.memory_mib, made.command_line, Acceleration.TCG, tsc.khz()),
-        network=None if tap is None else NetworkAttachment(tap, GUEST_MAC),
-    )
-    preparation = Preparation(Qemu.find(), stack.enter_context(jail(where)), spec)
-    guest = preparation.spawn(loop, console=lambda _: None, services={})
-    stack.callback(guest.close)
-    for descriptor in files:
-        os.close(descriptor)
-    guest.channel.wait_hello(idle=IDLE)
-    told = GuestConfig(
-        hostname="mvm-test",
-        time_ns=time.time_ns(),
-        entropy=os.urandom(ENTROPY_BYTES),
-        scratch=made.scratch_mib << 20,
-        owner=USER,
-        writable=made.writable,
-        verbs=frozenset({Verb.EXEC}),
-        system_calls=made.system_calls,
-        network=network,
-    )
-    guest.channel.configure(told, idle=IDLE)
-    return Machine(guest)
-
-
 @pytest.fixture(scope="module")
 def connected(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """In a network; when its tests are over, it turns out that IPv4 alone came out of it: no ARP, no IPv6."""
     with ExitStack() as stack:
         peer = Peer.start()
-        yield boot(stack, tmp_path_factory.mktemp("jail"), image, peer.tap)
+        walls = stack.enter_context(jail(tmp_path_factory.mktemp("jail")))
+        yield boot_linked(stack, walls, image, NetworkAttachment(peer.tap, GUEST_MAC), NETWORK)
         assert set(peer.frames()) == {"0800"}
 
 
@@ -146,7 +102,7 @@ def test_a_workload_changes_nothing(connected: Machine, *, as_root: bool) -> Non
 def test_a_plan_without_a_network_finds_none_in_the_same_image(image: Path, tmp_path: Path) -> None:
     """Not even the driver is loaded; the image's own files stay as they are."""
     with ExitStack() as stack:
-        machine = boot(stack, tmp_path, image, None, None)
+        machine = boot_linked(stack, stack.enter_context(jail(tmp_path)), image, None, None)
         assert machine.sh("ls /sys/class/net") == "lo\n"
         assert "virtio_net" not in machine.sh("cat /proc/modules")
         assert machine.sh("cat /etc/resolv.conf") == ""
@@ -155,5 +111,6 @@ def test_a_plan_without_a_network_finds_none_in_the_same_image(image: Path, tmp_
 def test_an_image_that_was_built_without_one_is_in_none(world: World, tmp_path: Path) -> None:
     peer = Peer.start()
     with ExitStack() as stack, pytest.raises(GuestFailedError, match="built for machines without a network"):
-        boot(stack, tmp_path, world.hello, peer.tap)
+        link = NetworkAttachment(peer.tap, GUEST_MAC)
+        boot_linked(stack, stack.enter_context(jail(tmp_path)), world.hello, link, NETWORK)
     assert peer.frames() == {}

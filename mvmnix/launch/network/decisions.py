@@ -21,7 +21,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 
 from mvmnix.addresses import Address, AddressKind, carried_by, kind_of
-from mvmnix.launch.network.request_paths import is_beneath, may_be_beneath, segments_of
+from mvmnix.launch.network.request_paths import RequestHead, is_beneath, may_be_beneath, segments_of
 from mvmnix.launch.plan import (
     Acknowledgement,
     Action,
@@ -191,22 +191,8 @@ class Rules:
             return refused(Denial.SNI_MISMATCH, fitting[0].id)
         return Verdict(allowed=True, rule=fitting[0].id)
 
-    def http(
-        self,
-        name: str,
-        port: int,
-        host: str,
-        method: str,
-        target: str,
-        *,
-        has_content: bool,
-        has_override: bool,
-    ) -> Verdict:
-        """What is said of a request to a name's port: the name and method in it, and its target in origin form.
-
-        `host` is the name of its Host or `:authority`, whose port the caller has compared; `has_override` says that
-        some servers take one of these from elsewhere.
-        """
+    def http(self, name: str, port: int, request: RequestHead) -> Verdict:
+        """What is said of a request to a name's port, whose Host the caller has compared with both."""
         found = self.names(name, port)
         if isinstance(found, Verdict):
             return found
@@ -215,14 +201,12 @@ class Rules:
         fitting = [it for it in found if it.protocol is Protocol.HTTP]
         if not fitting:
             return refused(Denial.PROTOCOL, found[0].id)
-        if _name(host) != _name(name):
-            return refused(Denial.HOST_MISMATCH, fitting[0].id)
-        verdict = self._request(fitting, str(_name(name)), port, method, target)
-        has_content = has_content and method.upper() in _WITHOUT_CONTENT
+        verdict = self._request(fitting, str(_name(name)), port, request.method, request.target)
+        has_content = request.has_content and request.method.upper() in _WITHOUT_CONTENT
         naming = self._naming(fitting, str(_name(name)), port)
-        if not verdict.allowed or naming is None or not (has_content or has_override):
+        if not verdict.allowed or naming is None or not (has_content or request.has_override):
             return verdict
-        return refused(Denial.OVERRIDE if has_override else Denial.CONTENT, naming.id)
+        return refused(Denial.OVERRIDE if request.has_override else Denial.CONTENT, naming.id)
 
     def names_requests(self, name: str, port: int) -> bool:
         """Whether a rule or a denial names methods or a path at a name's port."""

@@ -6,8 +6,9 @@ from ipaddress import ip_address
 
 from mvmnix.launch.network.client_hello import HelloRefusedError, read_name
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, refused
-from mvmnix.launch.network.http_heads import HeadError, HttpFault, RequestHead, read_request
+from mvmnix.launch.network.http_heads import HeadError, HttpFault, read_request
 from mvmnix.launch.network.opening import speaks_http
+from mvmnix.launch.network.request_paths import RequestHead
 from mvmnix.launch.plan import NetworkRule, Protocol, is_address
 
 
@@ -84,15 +85,7 @@ def _request(rules: Rules, found: Sequence[NetworkRule], attempt: Attempt) -> Ve
             request, _ = read_request(head, attempt.host, attempt.port)
         except HeadError as error:
             return refused(Denial.HOST_MISMATCH if error.fault is HttpFault.HOST else Denial.BAD_HTTP, found[0].id)
-    return rules.http(
-        attempt.host,
-        attempt.port,
-        attempt.host,
-        request.method,
-        request.target,
-        has_content=request.has_content,
-        has_override=request.has_override,
-    )
+    return rules.http(attempt.host, attempt.port, request)
 
 
 def _is_name(sni: str) -> bool:

@@ -29,12 +29,12 @@ from mvmnix.launch.network.http_heads import (
     MAX_RESPONSE_HEAD_BYTES,
     HeadError,
     HttpFault,
-    RequestHead,
     RequestRule,
     read_request,
     read_response,
     with_close,
 )
+from mvmnix.launch.network.request_paths import RequestHead
 
 #: Requests that may wait for their responses at once.
 MAX_PIPELINED: Final = 128

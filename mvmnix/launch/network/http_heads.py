@@ -26,6 +26,7 @@ from urllib.parse import unquote_to_bytes
 import h11
 
 from mvmnix.launch.network.http_bodies import LONGEST_BODY, Body, ChunkedBody, SizedBody, UnendingBody
+from mvmnix.launch.network.request_paths import RequestHead
 
 #: Bytes of a request's head, and of a response's.
 MAX_HEAD_BYTES: Final = 32 * 1024
@@ -82,26 +83,6 @@ class HttpFault(StrEnum):
     PIPELINED = "pipelined"
     RULE = "rule"
     RESPONSE = "response"
-
-
-@dataclass(frozen=True, slots=True)
-class RequestHead:
-    """What a request asks for; `target` is path and query, `upgrade` whether WebSocket is asked for.
-
-    `has_content` says that a body follows, `has_override` that some servers take a method, path or host from elsewhere.
-    """
-
-    method: str
-    target: str
-    version: str
-    upgrade: bool
-    has_content: bool = False
-    has_override: bool = False
-
-    @property
-    def path(self) -> str:
-        """The target without its query."""
-        return self.target.partition("?")[0]
 
 
 @dataclass(frozen=True, slots=True)

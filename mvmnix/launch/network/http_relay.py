@@ -17,10 +17,11 @@ from typing import Final
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, refused
 from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Part, Passed
-from mvmnix.launch.network.http_heads import HeadError, HttpFault, RequestHead
+from mvmnix.launch.network.http_heads import HeadError, HttpFault
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.opening import DeniedError, finish, portion, write_all
+from mvmnix.launch.network.request_paths import RequestHead
 from mvmnix.launch.network.sockets import reset
 from mvmnix.launch.plan import Protocol
 
@@ -91,15 +92,7 @@ class HttpRelay:
                 use.meter.close()
 
     def _judge(self, request: RequestHead) -> str:
-        verdict = self._rules.http(
-            self._host,
-            self._port,
-            self._host,
-            request.method,
-            request.target,
-            has_content=request.has_content,
-            has_override=request.has_override,
-        )
+        verdict = self._rules.http(self._host, self._port, request)
         if verdict.allowed and (code := self._use(verdict.rule)) is not None:
             verdict = refused(code, verdict.rule)
         self._verdict = verdict

@@ -1,4 +1,4 @@
-"""Compares the path of an HTTP request with the prefix of a rule, so that no other spelling leads past it; pure.
+"""An HTTP request's head, and the comparison of its path with a rule's prefix, which no spelling leads past; pure.
 
 Servers differ in what they make of a path. One that could mean another path to some of them is taken for none: escapes
 of slashes, of control characters and of the escape itself, also as letters that look like these (Unicode's NFKC), and
@@ -7,6 +7,7 @@ path has.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Final
 from unicodedata import category, normalize
 from urllib.parse import unquote, unquote_to_bytes
@@ -23,6 +24,26 @@ _SYNTAX: Final = frozenset("./\\%;?#\u2044\u2215\u2216\u29f5\u29f8")
 _PARAMETERS: Final = re.compile("[;?#]")
 
 type Segments = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """What a request asks for; `target` is path and query, `upgrade` whether WebSocket is asked for.
+
+    `has_content` says that a body follows, `has_override` that some servers take a method, path or host from elsewhere.
+    """
+
+    method: str
+    target: str
+    version: str
+    upgrade: bool
+    has_content: bool = False
+    has_override: bool = False
+
+    @property
+    def path(self) -> str:
+        """The target without its query."""
+        return self.target.partition("?")[0]
 
 
 def segments_of(target: str) -> Segments | None:

@@ -1,7 +1,7 @@
 """Watches one try of a guest to boot, until it is ready; keeps the evidence of one that makes no progress, and ends it.
 
-Before CONFIG is sent a guest holds no secret: then the registers of its processors are part of the evidence, and a boot
-that has come to nothing can be begun once more. Afterwards neither.
+Before CONFIG is sent a guest holds no secret: then the registers of its processors are part of the evidence. A boot
+that has come to nothing can be begun once more as long as its guest holds none: where the plan has none, also then.
 """
 
 import time
@@ -79,29 +79,34 @@ class Boot:
     def may_begin_again(self) -> bool:
         """Whether it came to nothing in such a way that another try makes sense, and gives no secret away.
 
-        1. It was given up before CONFIG was sent. 2. It is the first one. 3. It has stalled, or its guest never said a
-        word: one that talks and takes too long would do so again.
+        1. Its guest was told no secret: CONFIG was not sent, or the plan has none. 2. It is the first one. 3. It has
+        stalled, or its guest never said a word: one that talks and takes too long would do so again.
         """
-        untold = not self._configuring  # 1
+        untold = not (self._configuring and self._observations.plan.plan.secrets)  # 1
         silent = self.verdict is StallReason.STALLED or self._guest.bytes_received == 0  # 3
         return self.verdict is not None and untold and self._number < diagnosis.MOST_BOOTS and silent  # 2
 
-    def reports(self) -> bool:
-        """Wait until the guest's agent reports; False when the boot `may_begin_again`. Raises ChannelError."""
+    def succeeds(self, config: GuestConfig) -> bool:
+        """Wait until the guest is what it is told to be, and its network is too; False when it `may_begin_again`.
+
+        Raises ChannelError.
+        """
         try:
             self._observations.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
+            if self.verdict is None:
+                self._configure(config)
         except ChannelError:
             if not self.may_begin_again:
                 raise
         if self.verdict is None:
             return True
         if not self.may_begin_again:
-            raise ChannelClosedError("the guest reported after it had been given up")
+            raise ChannelClosedError("the guest answered after it had been given up")
         notice = f"the machine {self._observations.home.status.machine} {_WORDS[self.verdict]} while it boots"
         self._observations.host.notice(f"{notice}; it is started once more")
         return False
 
-    def configure(self, config: GuestConfig) -> None:
+    def _configure(self, config: GuestConfig) -> None:
         """Tell the guest what it is to be, and wait until it is, and its network too. Raises ChannelError."""
         self._configuring = True
         if self._guest.shares.servers or self._guest.network is not None:

@@ -123,10 +123,9 @@ class Machine:
         """Wait until the guest is ready; called by `start_machine`, once. `another` starts that of a second try."""
         with self._talking():
             boot = Boot.begin(self._observations, self._guest, self._break_off, self._timers)
-            while not boot.reports():
+            while not boot.succeeds(self._config):
                 self._replace(another)
                 boot = boot.again(self._guest)
-            boot.configure(self._config)
             self._config = self._config.without_secrets()
         self._observations.ready = self._observations.host.clock()
         self._observations.home.advance(MachineState.RUNNING)

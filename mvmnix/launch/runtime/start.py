@@ -17,8 +17,7 @@ The steps, which the code repeats by number:
    counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
    that were verified, and beside it what serves its network (launch/network/setup.py).
 6. The guest agent reports, is told what the plan says, and answers that it is ready; its network serves. A boot that
-   stalls or hangs before it was told anything, any secret too, is ended and begun once more: steps 1, 4 (a record of
-   its own) and 5.
+   stalls or hangs before it was told any secret is ended and begun once more: steps 1, 4 (a record of its own) and 5.
 
 However a machine ends, no process is left of it, and there is a receipt and one record of the end.
 """

@@ -291,10 +291,14 @@ def _find_beneath(fd: int, path: str, names: Mapping[str, str], known: Mapping[t
 
 
 def _listening() -> Iterator[str]:
-    """Paths on which a process listens (proc_pid_net(5), unix), as they were bound."""
+    """Paths on which a process listens (proc_pid_net(5), unix), as they were bound.
+
+    Those that were bound by a descriptor of "this" process are left out: here that number is another file's, mostly.
+    """
+    ours = ("/proc/self/", "/proc/thread-self/", f"/proc/{os.getpid()}/", "/dev/fd/")
     for line in _lines("/proc/net/unix"):
         found = _BOUND.fullmatch(line)
-        if found is not None and int(found[1], 16) & _LISTENING:
+        if found is not None and int(found[1], 16) & _LISTENING and not found[2].startswith(ours):
             yield os.path.realpath(found[2])
 
 

@@ -11,15 +11,11 @@ from typing import Self
 
 from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST_MAC, PREFIX
 from tests.hostile.network.world import beyond, entered, ip, new_namespace
-from tests.unit.launch.network.raw_guest import ICMP, IPV4, IPV6, TCP
+from tests.unit.launch.network.raw_guest import IPV6
 
 _ALL = 0x0003  # ETH_P_ALL
 _OUTGOING = 4  # PACKET_OUTGOING (packet(7))
 _MOST = 1 << 16
-_RESET = 0x04
-_UNREACHABLE = 3
-#: How a packet is refused.
-RESET, PORT, PROHIBITED = "a reset", "port unreachable", "administratively prohibited"
 #: What an interface with IPv6 says by itself: neighbours, routers, groups (RFC 4861, RFC 3810).
 _CHATTER = frozenset({133, 134, 135, 136, 143})
 
@@ -112,21 +108,3 @@ def open_guest() -> Iterator[int]:
         finally:
             forwards.write_text("0")
             ip("link", "del", "open0")
-
-
-def refusal(frame: bytes) -> str:
-    """What a frame to the guest says of a packet of its own, in words."""
-    if int.from_bytes(frame[12:14]) != IPV4:
-        return "a frame of another kind"
-    packet = frame[14:]
-    payload = packet[4 * (packet[0] & 15) :]
-    if packet[9] == TCP and payload[13] & _RESET:
-        return RESET
-    if packet[9] == ICMP and payload[0] == _UNREACHABLE:
-        return {3: PORT, 13: PROHIBITED}.get(payload[1], f"unreachable, code {payload[1]}")
-    return f"a packet of protocol {packet[9]}"
-
-
-def quoted(frame: bytes) -> bytes:
-    """The begin of the guest's own packet that an error of ICMP is about (RFC 792)."""
-    return frame[14 + 20 + 8 :]

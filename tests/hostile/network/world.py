@@ -32,12 +32,12 @@ from mvmnix.launch.plan.network import parse_rules
 from mvmnix.process import is_readable
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, POLL, until
+from tests.unit.launch.network import packet_rows
 
 #: Servers of the world: addresses that are global, and here they are a namespace's own.
-PUBLIC = "93.184.216.34"
-OTHER = "151.101.1.140"
+PUBLIC, OTHER = packet_rows.PUBLIC, packet_rows.OTHER
 #: The host's own global addresses, and those of its next hop; and one that it has beside another of the same network.
-HOST, HOST6 = "185.199.108.9", "2a04:4e42::9"
+HOST, HOST6 = packet_rows.HOST, packet_rows.HOST6
 HOST_TOO, HOST6_TOO = "185.199.110.10", "2600:9000:1::10"
 _BESIDE = ("185.199.110.9/24", f"{HOST_TOO}/24", "2600:9000:1::9/64", f"{HOST6_TOO}/64")
 _NEXT, _NEXT6 = "185.199.108.8", "2a04:4e42::8"

@@ -1,40 +1,12 @@
 """A log against a checkpoint that was kept elsewhere: older, forked, gone or another's is refused, all else goes on."""
 
-import shutil
-from pathlib import Path
-
 import pytest
 
 from mvmnix.audit.anchor_check import check_against_anchor
-from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.segment import CAPACITY, segment_name
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.private_dirs import Directory
-from tests.unit.audit.world import World, new_signer, record
-
-SIZE = 2 * CAPACITY + 5
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, bytes]]:
-    """A log of three segments, made once, and its checkpoints by size."""
-    path = tmp_path_factory.mktemp("template") / "audit"
-    with Directory.create(str(path)) as directory:
-        log = AuditLog(directory, new_signer())
-        notes = {size: log.append(record(size - 1)).checkpoint.note for size in range(1, SIZE + 1)}
-    return path, notes
-
-
-@pytest.fixture
-def long(world: World, template: tuple[Path, dict[int, bytes]]) -> World:
-    shutil.copytree(template[0], world.path, dirs_exist_ok=True)
-    return world
-
-
-@pytest.fixture
-def notes(template: tuple[Path, dict[int, bytes]]) -> dict[int, bytes]:
-    return template[1]
+from tests.unit.audit.world import SIZE, World, new_signer, record
 
 
 def refusal(world: World, note: bytes) -> str:

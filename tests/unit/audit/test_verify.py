@@ -1,7 +1,6 @@
 """Verifying a whole log: every tampering by somebody without the key, and what only a pinned checkpoint shows."""
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -22,36 +21,11 @@ from mvmnix.audit.verify import verify_log
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from tests.unit.audit.world import NOON, World, content, new_signer, record
+from tests.unit.audit.world import NOON, SIZE, World, content, new_signer, record
 
-SIZE = 2 * CAPACITY + 5
 #: Lines before the first record of a segment.
 HEAD = 1 + PLACES
 FIRST, SECOND, THIRD = (segment_name(index * CAPACITY) for index in range(3))
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, bytes]]:
-    """A log of three segments, made once, and its checkpoints by size."""
-    path = tmp_path_factory.mktemp("template") / "audit"
-    notes = {}
-    with Directory.create(str(path)) as directory:
-        log = AuditLog(directory, new_signer())
-        for number in range(SIZE):
-            entry = log.append(record(number))
-            notes[entry.checkpoint.size] = entry.checkpoint.note
-    return path, notes
-
-
-@pytest.fixture
-def long(world: World, template: tuple[Path, dict[int, bytes]]) -> World:
-    shutil.copytree(template[0], world.path, dirs_exist_ok=True)
-    return world
-
-
-@pytest.fixture
-def notes(template: tuple[Path, dict[int, bytes]]) -> dict[int, bytes]:
-    return template[1]
 
 
 def refusal(world: World, pinned: bytes | None = None) -> str:

@@ -13,9 +13,12 @@ from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteKey, Signer
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.segment import CAPACITY
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 
+#: Records of three segments.
+SIZE = 2 * CAPACITY + 5
 NOON = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
 
 

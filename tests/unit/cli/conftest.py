@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.private_dirs import Directory
+from tests.unit.cli.releases import Release, release
 from tests.unit.cli.station import Station, ready
 from tests.unit.launch.house import end_machines
 
@@ -34,3 +35,9 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
 def settled(station: Station) -> Station:
     """A user who has run something before: keys, a policy, the builder image."""
     return ready(station)
+
+
+@pytest.fixture
+def it(station: Station) -> Release:
+    """A file that somebody downloaded, with its provenance beside it."""
+    return release(station)

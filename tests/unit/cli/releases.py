@@ -12,7 +12,7 @@ from mvmnix.provenance.bundle.envelope import MessageBundle
 from mvmnix.provenance.bundle.verification_material import Material
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance import foreign_world as foreign
-from tests.unit.provenance.foreign_world import GENERATOR, REPOSITORY
+from tests.unit.provenance.release_policies import policy_text
 
 KEY, OTHER, P256 = PrivateKey.generate(), PrivateKey.generate(), PrivateKey.generate(Algorithm.ECDSA_P256)
 
@@ -79,53 +79,9 @@ def pretty(bundle: bytes) -> bytes:
     return json.dumps(json.loads(bundle), indent=2).encode()
 
 
-POLICY = """
-version = 1
-serial = 1
-expires = {expires}
-
-[[signers]]
-name = "release"
-roles = [{roles}]
-key = '''{key}'''
-
-[[signers]]
-name = "second"
-roles = ["builder"]
-key = '''{other}'''
-
-[[builders]]
-id = "{builder}"
-signer = "release"
-level = 3
-{images}
-
-[[builders]]
-id = "{builder}"
-signer = "second"
-level = 1
-
-[sources]
-patterns = ["{pattern}"]
-allow-local = {local}
-{more}
-"""
-
-
 def policy(it: Release, **changes: str) -> Path:
     path = it.path / "policy/trust.toml"
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    said = {
-        "expires": "2100-01-01T00:00:00Z",
-        "roles": '"builder"',
-        "key": KEY.public.pem,
-        "other": OTHER.public.pem,
-        "builder": GENERATOR,
-        "images": "",
-        "pattern": f"git+{REPOSITORY}@refs/tags/*",
-        "local": "false",
-        "more": "",
-    }
-    path.write_text(POLICY.format(**said | changes))
+    path.write_text(policy_text(KEY, OTHER, **changes))
     path.chmod(0o600)
     return path

@@ -57,6 +57,11 @@ class Said:
         assert (envelope["version"], envelope["kind"]) == (1, kind)
         return envelope["result"]
 
+    @property
+    def reason_codes(self) -> list[str]:
+        """Of a verdict in JSON."""
+        return [reason["code"] for reason in self.answer("verdict")["reasons"]]
+
 
 @dataclass
 class Station:

@@ -21,11 +21,11 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(name)
         return Become("no group", "/closed")
 
-    def become_nobody(kept: Sequence[int] = ()) -> None:
+    def become_unprivileged(kept: Sequence[int] = ()) -> None:
         found.append(f"nobody, with {len(kept)}")
 
     monkeypatch.setattr(system_user, "become", become)
-    monkeypatch.setattr(system_user, "become_nobody", become_nobody)
+    monkeypatch.setattr(system_user, "become_unprivileged", become_unprivileged)
     monkeypatch.setattr(system_user, "exists", lambda _: True)
     monkeypatch.setattr(held_files, "hold", lambda words: tuple(range(len(words))))
     monkeypatch.setattr(as_root, "_step", [])

@@ -15,8 +15,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.strict import MAX_VALUES
 from tests.patience import scaled
 from tests.private_sigstore import answers
-from tests.unit.cli.releases import KEY, provenance, release, signed
-from tests.unit.cli.station import Station
+from tests.unit.cli.releases import KEY, Release, provenance, signed
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import V1, Json
 
@@ -66,6 +65,7 @@ SMALL: Mapping[str, tuple[Callable[[], bytes], Code]] = {
     "nothing": (lambda: b"", Code.ATTESTATION_MISSING),
     "not UTF-8": (lambda: beside(b'"\xff"'), Code.BUNDLE_MALFORMED),
     "half a pair of surrogates": (lambda: beside(b'"\\ud800"'), Code.BUNDLE_MALFORMED),
+    "no object": (lambda: b"[1, 2]", Code.BUNDLE_MALFORMED),
     "a key twice": (lambda: beside(b"1").replace(b'"more":1', b'"mediaType":"x"'), Code.BUNDLE_MALFORMED),
     "33 levels": (lambda: beside(deep(33)), Code.BUNDLE_MALFORMED),
     "100,000 levels": (lambda: beside(deep(100_000)), Code.BUNDLE_MALFORMED),
@@ -151,9 +151,8 @@ def test_what_is_good_passes_within_these_limits(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("row", SMALL)
-def test_it_is_refused(station: Station, row: str) -> None:
+def test_it_is_refused(it: Release, row: str) -> None:
     made, expected = SMALL[row]
-    it = release(station)
     it.bundle.write_bytes(made())
     said = it.verify(it.artifact)
     assert (said.code, f"refused [{expected}]" in said.err, len(said.err) < 4096) == (1, True, True), said.err[-500:]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.model import FlakeRef
-from tests.unit.cli.releases import KEY, OTHER, provenance, release, signed
+from tests.unit.cli.releases import KEY, OTHER, policy, provenance, release, signed
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.forgeries import ISSUER, NOW, OURS, SUBJECT
@@ -18,22 +18,6 @@ PAGE = (Path(__file__).parents[3] / "docs/verify.md").read_text()
 BLOCKS = re.findall(r"(?s)```sh\n(.*?)```\n(?:```text\n(.*?)```\n)?", PAGE)
 
 AUTHOR = {"NAME": "A", "EMAIL": "a@mvmnix.test", "DATE": "2026-09-01T12:00:00Z"}
-
-POLICY = """version = 1
-serial = 1
-expires = 2100-01-01T00:00:00Z
-[[signers]]
-name = "release"
-roles = ["builder"]
-key = '''{key}'''
-[[builders]]
-id = "{builder}"
-signer = "release"
-level = 3
-[sources]
-patterns = ["git+https://git.example/org/*"]
-allow-local = false
-"""
 
 
 @pytest.fixture
@@ -51,8 +35,7 @@ def station(settled: Station) -> Station:
     (here / "keyless.json").write_bytes(OURS.attest(statement, at=NOW, subject=SUBJECT, issuer=ISSUER))
     (here / "root.json").write_bytes(OURS.trusted_root)
     (here / "all.jsonl").write_bytes(b"\n".join((provenance(OTHER), provenance(), signed({}))))
-    (here / "policy").mkdir(mode=0o700)
-    (here / "policy/trust.toml").write_text(POLICY.format(key=KEY.public.pem, builder=foreign.GENERATOR))
+    policy(it, pattern="git+https://git.example/org/*")
     (here / "policy/image").mkdir(mode=0o700)
     shutil.copy(settled.config / "trust.toml", here / "policy/image/trust.toml")
     settled.monkeypatch.chdir(here)

@@ -7,19 +7,14 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.provenance.bundle import Blob
 from mvmnix.provenance.slsa import in_toto
-from tests.unit.cli.releases import OTHER, Release, release, signature, signed
-from tests.unit.cli.station import Said, Station
+from tests.unit.cli.releases import OTHER, Release, signature, signed
+from tests.unit.cli.station import Said
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import COMMIT, DIGEST, REPOSITORY, V1, Json
 
 SUMMARY = "https://slsa.dev/verification_summary/v1"
 ARTIFACT = f"gitCommit:{COMMIT}"
 ALONE = object()
-
-
-@pytest.fixture
-def it(station: Station) -> Release:
-    return release(station)
 
 
 def summary(subject: Json | None = None, kind: str = SUMMARY, **changes: Any) -> Json:
@@ -44,7 +39,7 @@ def verify(it: Release, statement: Json, *options: str, artifact: str = ARTIFACT
 
 def codes(said: Said) -> set[str]:
     assert said.code == 1, said.err
-    return {reason["code"] for reason in said.answer("verdict")["reasons"]}
+    return set(said.reason_codes)
 
 
 LEVEL = ("--source-level", "3")
@@ -63,6 +58,8 @@ def test_a_commit_by_sha256(it: Release) -> None:
     assert verify(it, summary({"digest": {"gitCommit": commit}}), *LEVEL, artifact=f"gitCommit:{commit}").code == 0
 
 
+#: One for each code, and what a revision is; summaries are rows of
+#: tests/unit/provenance/slsa/test_source_summaries.py.
 ROWS: dict[str, tuple[Json, tuple[str, ...], set[Code]]] = {
     "a higher level": (summary(), ("--source-level", "4"), {Code.LEVEL_INSUFFICIENT}),
     "another repository": (summary(), (*LEVEL, "--source-uri", f"{REPOSITORY}x"), {Code.SOURCE_MISMATCH}),
@@ -73,20 +70,7 @@ ROWS: dict[str, tuple[Json, tuple[str, ...], set[Code]]] = {
     "a commit that is none": (summary({"digest": {"gitCommit": [COMMIT]}}), LEVEL, {Code.SUBJECT_MISMATCH}),
     "a file": (summary({"digest": {"sha256": DIGEST.hex}}), LEVEL, {Code.SUBJECT_MISMATCH}),
     "failed": (summary(verificationResult="FAILED"), LEVEL, {Code.VERIFICATION_FAILED}),
-    "passed in small letters": (summary(verificationResult="passed"), LEVEL, {Code.VERIFICATION_FAILED}),
     "no result": (summary(verificationResult=ALONE), LEVEL, {Code.STATEMENT_MALFORMED}),
-    "no level": (summary(verifiedLevels=[]), ("--source-level", "0"), {Code.LEVEL_INSUFFICIENT}),
-    "no levels": (summary(verifiedLevels=ALONE), LEVEL, {Code.STATEMENT_MALFORMED}),
-    "levels that are numbers": (summary(verifiedLevels=[3]), LEVEL, {Code.STATEMENT_MALFORMED}),
-    "of the build track": (summary(verifiedLevels=["SLSA_BUILD_LEVEL_3"]), LEVEL, {Code.LEVEL_INSUFFICIENT}),
-    "of two levels": (
-        summary(verifiedLevels=["SLSA_SOURCE_LEVEL_3", "SLSA_SOURCE_LEVEL_1"]),
-        LEVEL,
-        {Code.LEVEL_INSUFFICIENT},
-    ),
-    "a level with more digits": (summary(verifiedLevels=["SLSA_SOURCE_LEVEL_30"]), LEVEL, {Code.LEVEL_INSUFFICIENT}),
-    "no repository": (summary(resourceUri=ALONE), LEVEL, {Code.STATEMENT_MALFORMED}),
-    "no verifier": (summary(verifier={}), LEVEL, {Code.STATEMENT_MALFORMED}),
     "another type": (summary(kind="https://slsa.dev/verification_summary/v0.2"), LEVEL, {Code.PREDICATE_TYPE}),
     "a builder": (summary(), (*LEVEL, "--builder-id", "https://x.example"), {Code.PREDICATE_TYPE}),
     "another type that is asked for": (summary(), (*LEVEL, "--type", V1), {Code.PREDICATE_TYPE}),

@@ -1,8 +1,7 @@
 """SBOMs and kept parts lie beside a build's provenance, and are found again as it names them, or it is refused."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -15,20 +14,18 @@ from mvmnix.images.store import StoreDirectory, VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.unit.images.shelf import KEY, Shelf, spoil
-from tests.unit.provenance.world import KERNEL, new_world
+from tests.unit.provenance.world import KERNEL
 
 SBOM = b'{"bomFormat": "CycloneDX"}'
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    (tmp_path / "world").mkdir()
-    made = Shelf(tmp_path / "state", new_world(tmp_path / "world"))
-    made.world.keep_parts()
-    made.world.sbom = SBOM
-    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(made.world.parts[0])),)
-    made.world.sign_provenance(sbom=Digest.of(SBOM), kept=kept)
-    yield made
+def shelf(shelf: Shelf) -> Shelf:
+    shelf.world.keep_parts()
+    shelf.world.sbom = SBOM
+    kept = (KeptPath(KERNEL.path, KERNEL.nar, Digest.of(shelf.world.parts[0])),)
+    shelf.world.sign_provenance(sbom=Digest.of(SBOM), kept=kept)
+    return shelf
 
 
 def keep(shelf: Shelf, sbom: bytes | None = SBOM, parts: tuple[bytes, ...] | None = None) -> VerifiedImage:

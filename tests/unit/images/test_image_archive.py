@@ -18,18 +18,16 @@ from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.fakes import ustar
 from tests.unit.images.shelf import KEY, Shelf, other_world
-from tests.unit.provenance.world import KERNEL, PLANNER, STRANGER, new_world
+from tests.unit.provenance.world import KERNEL, PLANNER, STRANGER
 
 MEMBERS = ["provenance.sigstore.json", "flake.lock", "manifest.json", "rootfs", "initrd", "kernel"]
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
+def shelf(shelf: Shelf) -> Shelf:
     """Where the image was built."""
-    (tmp_path / "world").mkdir()
-    made = Shelf(tmp_path / "state", new_world(tmp_path / "world"))
-    made.keep()
-    yield made
+    shelf.keep()
+    return shelf
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +16,15 @@ from mvmnix.images.store import IndexEntry, StoreDirectory
 from mvmnix.model import Digest
 from tests.fakes import files_of
 from tests.unit.images.shelf import KEY, Shelf, other_world, spoil
-from tests.unit.provenance.world import World, new_world
+from tests.unit.provenance.world import World
 
 OTHER = replace(KEY, directory="examples/other")
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    (tmp_path / "world").mkdir()
-    made = Shelf(tmp_path / "state", new_world(tmp_path / "world"))
-    made.keep()
-    yield made
+def shelf(shelf: Shelf) -> Shelf:
+    shelf.keep()
+    return shelf
 
 
 @pytest.fixture

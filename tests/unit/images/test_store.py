@@ -1,6 +1,6 @@
 """Finished builds: what is found was verified in every byte; a lying index and changed files are told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,7 @@ from mvmnix.images.store import BuildKey
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import HOST_NIX
 from tests.unit.images.shelf import BUILDER, KEY, TREE, Shelf, other_world, spoil
-from tests.unit.provenance.world import PLANNER, drop, new_world, put
-
-
-@pytest.fixture
-def shelf(tmp_path: Path) -> Iterator[Shelf]:
-    (tmp_path / "world").mkdir()
-    yield Shelf(tmp_path / "state", new_world(tmp_path / "world"))
+from tests.unit.provenance.world import PLANNER, drop, put
 
 
 def test_what_was_kept_is_found(shelf: Shelf) -> None:

@@ -1,23 +1,15 @@
 """What must not be written down is not: values planted where secrets might be are looked for in log and receipts."""
 
 import secrets
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from mvmnix.errors import RefusedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest, Verb
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House
 
 PLACES = ("argument", "environment", "output", "error", "content", "exec", "name")
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as made:
-        yield made
 
 
 @pytest.fixture

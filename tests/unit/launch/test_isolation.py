@@ -1,8 +1,5 @@
 """What holds a guest: hardware virtualization where a policy requires it, or no start; and the receipt says which."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from mvmnix.audit.record import RecordKind
@@ -14,17 +11,11 @@ from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.policy import trust_text
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House
 from tests.unit.provenance import world as worlds
 
 #: A device that opens; with it the probe guest of the fake hypervisor boots.
 KVM = "/dev/null"
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as made:
-        yield made
 
 
 def require_hardware(it: House) -> None:

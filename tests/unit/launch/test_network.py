@@ -1,6 +1,5 @@
 """Machines whose plans have a network: refused where it is too wide or can't be, and written down."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ from tests.unit.launch.house import House, house
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        it.world.change_manifest(lambda value: value.update(network=True))
-        it.world.sign_provenance()
-        yield it
+def here(here: House) -> House:
+    here.world.change_manifest(lambda value: value.update(network=True))
+    here.world.sign_provenance()
+    return here
 
 
 def test_an_image_whose_machines_have_no_driver_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.merge import PolicyInputs
 from tests.private_sigstore import Hooks
-from tests.unit.launch.gate.rows import Row, check, refusal
+from tests.support.rows import Row
+from tests.unit.launch.gate.rows import check, refusal
 from tests.unit.launch.taken_out import step_23_believed, take_out
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.forgeries import ISSUER, OURS, SUBJECT
@@ -128,12 +129,12 @@ TWICE = (
 )
 
 
-def label(row: Row) -> str:
+def label(row: Row[World]) -> str:
     return f"{row.step}-{row.name}"
 
 
 @pytest.mark.parametrize("row", (*ROWS, *TWICE), ids=label)
-def test_refused_by_exactly_one_step(world: World, tmp_path: Path, row: Row) -> None:
+def test_refused_by_exactly_one_step(world: World, tmp_path: Path, row: Row[World]) -> None:
     row.change(world)
     if row.step == 16:
         world.now = world.policy.expires
@@ -142,7 +143,7 @@ def test_refused_by_exactly_one_step(world: World, tmp_path: Path, row: Row) -> 
 
 @pytest.mark.parametrize("row", ROWS, ids=label)
 def test_without_its_step_the_same_thing_passes(
-    world: World, tmp_path: Path, row: Row, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, row: Row[World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row.change(world)
     take_out(row.step, monkeypatch)
@@ -151,7 +152,7 @@ def test_without_its_step_the_same_thing_passes(
 
 @pytest.mark.parametrize("row", TWICE, ids=label)
 def test_without_its_step_the_provenance_is_refused(
-    world: World, tmp_path: Path, row: Row, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, row: Row[World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row.change(world)
     if row.step == 16:

@@ -195,7 +195,7 @@ def test_nothing_starts_in_a_process_of_root_s(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("uids", "gids", "expected"),
     [
-        ("0 0 4294967295", "0 0 4294967295", system_user.NOBODY),
+        ("0 0 4294967295", "0 0 4294967295", system_user.UNPRIVILEGED),
         ("0 1000 1\n1 100000 65536", "0 1000 1\n1 100000 65536", 65_536),
         ("0 100000 65536", "0 100000 65536", 65_535),
         ("0 100000 65535", "0 100000 65536", 65_533),
@@ -210,9 +210,9 @@ def test_who_owns_nothing(tmp_path: Path, uids: str, gids: str, expected: int | 
     maps = [str(tmp_path / name) for name in ("uid_map", "gid_map")]
     if expected is None:
         with pytest.raises(MvmnixError, match="no uid to give its rights up for"):
-            system_user.find_nobody(maps)
+            system_user.find_unprivileged(maps)
     else:
-        assert system_user.find_nobody(maps) == expected
+        assert system_user.find_unprivileged(maps) == expected
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from mvmnix.process import Completed, ProcessError
 from mvmnix.sandbox import pools
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 
-SOME = SubordinateIds(1_950_000_000, 1_960_000_000, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+SOME = SubordinateIds(3_000_032_768, 3_000_132_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_subordinate_uids_are_the_users_in_every_state_directory(
         with one.directory, two.directory:
             assert one.directory.path == two.directory.path == str(tmp_path / "home/.local/state/mvmnix/uids")
             leases = [one.take(), two.take()]
-            assert [lease.uid for lease in leases] == [1_950_000_000, 1_950_000_001]
+            assert [lease.uid for lease in leases] == [3_000_032_768, 3_000_032_769]
             for lease in leases:
                 lease.release()
     assert os.listdir(state.fd) == []  # noqa: PTH208
@@ -85,7 +85,7 @@ def test_a_server_of_files_keeps_its_callers_uid(state: Directory, monkeypatch: 
     pool = pools.open_pool(state)
     with pool.directory:
         one, other = pool.take(own_uid=False), pool.take()
-        assert (one.uid, one.number, other.uid) == (None, 0, 1_950_000_001)
+        assert (one.uid, one.number, other.uid) == (None, 0, 3_000_032_769)
         one.release()
         other.release()
 

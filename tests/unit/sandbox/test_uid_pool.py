@@ -23,7 +23,7 @@ from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
 from mvmnix.strict import canonical
 from tests.patience import until
 
-SOME = SubordinateIds(1_950_000_000, 1_960_000_000, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+SOME = SubordinateIds(3_000_032_768, 3_000_132_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
 
 
 def last_uid() -> SubordinateIds:
@@ -64,7 +64,7 @@ def pool(tmp_path: Path) -> Iterator[UidPool]:
 
 def test_each_has_a_number_a_uid_and_a_name_of_its_own(pool: UidPool) -> None:
     one, other = pool.take(), pool.take()
-    assert (one.number, one.uid, other.number, other.uid) == (0, 1_950_000_000, 1, 1_950_000_001)
+    assert (one.number, one.uid, other.number, other.uid) == (0, 3_000_032_768, 1, 3_000_032_769)
     assert one.name != other.name
     one.release()
     again = pool.take()
@@ -160,11 +160,11 @@ def test_a_subordinate_uid_is_emptied_by_who_has_none_any_more(tmp_path: Path, e
         lease.note([])
         note = directory.read("0.json", 1000)
         lease.release()
-        for left in (UidPool(directory), UidPool(directory, replace(SOME, first_uid=200_000))):
+        for left in (UidPool(directory), UidPool(directory, replace(SOME, first_uid=3_000_100_000))):
             directory.write_atomic("0.json", note)
             ended.clear()
             left.sweep()
-            assert 1_950_000_000 in ended
+            assert 3_000_032_768 in ended
             assert os.listdir(directory.fd) == []  # noqa: PTH208
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import override
 
@@ -19,6 +19,7 @@ from mvmnix.nar import nar_hash
 from mvmnix.private_dirs import Directory
 from mvmnix.sandbox.helper import SH
 from mvmnix.store import Cache, Store
+from tests.support.frontends import Recorder
 from tests.unit.builder.pins.small_index import deb
 
 SCHEME = "mirror://debian/"
@@ -77,20 +78,6 @@ class FolderRegistry:
 
     def repair(self, sources: Sequence[Source]) -> str:
         return "repair " + " ".join(sorted(source.name for source in sources))
-
-
-@dataclass
-class Recorder:
-    """What the progress port was told."""
-
-    files: int = -1
-    arrived: dict[str, int] = field(default_factory=dict)
-
-    def total(self, files: int) -> None:
-        self.files = files
-
-    def advance(self, name: str, size: int) -> None:
-        self.arrived[name] = size
 
 
 @pytest.fixture

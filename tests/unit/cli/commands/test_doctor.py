@@ -110,7 +110,7 @@ def test_without_bubblewrap(station: Station) -> None:
     assert (finding["health"], finding["next"]) == ("bad", "apt-get install bubblewrap")
 
 
-SUBORDINATE = SubordinateIds(132_768, 132_768, 4096, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+SUBORDINATE = SubordinateIds(3_000_032_768, 3_000_032_768, 4096, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
 
 
 def no_range(_: type[SubordinateIds]) -> SubordinateIds:
@@ -128,7 +128,7 @@ def unmapped(*_: object) -> int:
 @pytest.mark.parametrize(
     ("found_by", "namespace_of", "health", "said", "hint"),
     [
-        (lambda _: SUBORDINATE, mapped, "good", "of your subordinate uids 132768 to 136863", ""),
+        (lambda _: SUBORDINATE, mapped, "good", "of your subordinate uids 3000032768 to 3000036863", ""),
         (lambda _: SUBORDINATE, unmapped, "note", "each in a user namespace of its own: newuidmap", "see /etc"),
         (no_range, mapped, "note", "machines have your uid, each in a user namespace of its own: ada", "admin"),
     ],

@@ -55,7 +55,7 @@ def test_a_program_that_others_could_change_counts_for_nothing(monkeypatch: pyte
     assert ReasonCode.STATE_PERMISSIONS in changeable.why
 
 
-SOME = SubordinateIds(132_768, 232_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap", (100_000, 65_536), (1, 65_536))
+SOME = SubordinateIds(3_000_032_768, 3_000_132_768, 16, "/bin/true", "/bin/true", (3_000_000_000, 65_536), (1, 65_536))
 
 
 def test_what_a_container_takes(monkeypatch: pytest.MonkeyPatch) -> None:

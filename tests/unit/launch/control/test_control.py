@@ -7,7 +7,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,18 +28,10 @@ from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
 from tests.patience import POLL, until
-from tests.unit.launch.house import House, end_machines, house
+from tests.unit.launch.house import House
 
 GRANTED: dict[str, Any] = {"verbs": frozenset({Verb.EXEC})}
 OUT = (Stream.STDOUT, Stream.STDERR)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    with house(tmp_path / "house") as it:
-        yield it
-        end_machines(it.directory("machines"))
 
 
 def running(here: House, *command: str, **changes: Any) -> MachineEntry:

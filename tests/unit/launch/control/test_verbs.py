@@ -2,9 +2,8 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
@@ -21,17 +20,9 @@ from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.model import Digest, Posture, Verb
 from tests.patience import until
 from tests.unit.launch.channel_house import Services
-from tests.unit.launch.house import House, end_machines, house
+from tests.unit.launch.house import House
 
 TERMINAL = (Stream.STDIN, Stream.STDOUT)
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    with house(tmp_path / "house") as it:
-        yield it
-        end_machines(it.directory("machines"))
 
 
 def running(here: House, posture: Posture, *verbs: Verb) -> str:

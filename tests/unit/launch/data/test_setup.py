@@ -15,7 +15,7 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import DataAttachment
 from mvmnix.model import Verb
 from mvmnix.private_dirs import Directory
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House
 
 DISK = DataDisk(16, "/tmp/data")
 SIZE = 16 << 20
@@ -25,12 +25,6 @@ SIZE = 16 << 20
 def directory(tmp_path: Path) -> Iterator[Directory]:
     with Directory.create(str(tmp_path / "machines")) as made:
         yield made
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
 
 
 def ready(directory: Directory) -> tuple[PreparedDisk, DataAttachment]:

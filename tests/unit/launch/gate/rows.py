@@ -1,13 +1,11 @@
 """Rows of a plan's verification, and the refusal that each is to have."""
 
 import gc
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.errors import RefusedError
 from mvmnix.launch.gate.verify import VerifiedPlan
 from tests.unit.provenance.world import World
 
@@ -30,13 +28,3 @@ def refusal(it: World, directory: Path) -> RefusedError:
     finally:
         gc.enable()
     return caught.value
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is changed, with everything around it made consistent again; which step has to notice; by which reason."""
-
-    step: int
-    code: ReasonCode
-    change: Callable[[World], object]
-    name: str

@@ -2,11 +2,10 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,16 +16,10 @@ from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.model import Digest
 from mvmnix.strict import MalformedError
 from tests.unit.launch.gate.starts import ONCE
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House
 from tests.unit.provenance.world import NOW
 
 SPENT = Spent(Digest.of(b""), "m1", NOW, NOW, NOW, "")
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
 
 
 def test_a_nonce_is_on_the_disk_before_it_has_its_name_and_with_it(

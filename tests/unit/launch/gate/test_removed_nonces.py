@@ -1,9 +1,6 @@
 """A nonce whose file was removed: the log has the start, and is asked for it as far back as the plan's window goes."""
 
-import os
-from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -16,21 +13,8 @@ from mvmnix.launch.plan.window import Use, Window
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from tests.unit.launch.gate.starts import SECOND, files, plan_no, refused, removed, run
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House
 from tests.unit.provenance.world import NOW
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
-
-
-@pytest.fixture
-def volatile(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that takes its time for nothing."""
-    for name in ("fsync", "fdatasync"):
-        monkeypatch.setattr(os, name, lambda _: None)
 
 
 def test_a_nonce_that_was_removed_does_not_start_its_plan_again(here: House) -> None:

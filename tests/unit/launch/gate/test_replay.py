@@ -3,10 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,16 +25,10 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.gate.starts import ONCE, SECOND, files, kept, plan_no, refused, removed, run
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House
 from tests.unit.provenance.world import NOW
 
 OFTEN: dict[str, Any] = {"use": Use.WITHIN_WINDOW, "nonce": "1" * 32}
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
 
 
 def wait(it: House, passed: timedelta) -> None:

@@ -30,7 +30,8 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.syscall_tier import SystemCalls
-from tests.unit.launch.gate.rows import Row, check, descriptors, refusal
+from tests.support.rows import Row
+from tests.unit.launch.gate.rows import check, descriptors, refusal
 from tests.unit.launch.taken_out import take_out
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import BUILDER, NOW, PLANNER, STRANGER, World, drop, put
@@ -424,7 +425,7 @@ ROWS = (
 )
 
 
-def label(row: Row) -> str:
+def label(row: Row[World]) -> str:
     return f"{row.step}-{row.name}"
 
 
@@ -434,7 +435,7 @@ def test_a_plan_is_valid_from_the_first_moment_of_its_window(world: World, tmp_p
 
 
 @pytest.mark.parametrize("row", ROWS, ids=label)
-def test_refused_by_exactly_one_step(world: World, tmp_path: Path, row: Row) -> None:
+def test_refused_by_exactly_one_step(world: World, tmp_path: Path, row: Row[World]) -> None:
     row.change(world)
     assert set(refusal(world, tmp_path).codes) == {row.code}
 
@@ -446,7 +447,7 @@ OTHERWISE = {2, 6, 8, 13}
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.step not in OTHERWISE], ids=label)
 def test_without_its_step_the_same_thing_passes(
-    world: World, tmp_path: Path, row: Row, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, row: Row[World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row.change(world)
     take_out(row.step, monkeypatch)

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -32,7 +32,7 @@ from mvmnix.private_dirs import Directory
 from tests.patience import until
 from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import LOG_KEY, House, Unanchored, house, nowhere, run_foreground
+from tests.unit.launch.house import LOG_KEY, House, Unanchored, nowhere, run_foreground
 from tests.unit.provenance.world import NOW
 
 CREATED, STARTING, RUNNING, PAUSED, STOPPING, ENDED = MachineState
@@ -109,12 +109,6 @@ WAYS: Mapping[Step, Way] = {
     (RUNNING, ENDED): Way(("panic",)),
     (STOPPING, ENDED): Way(),
 }
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
 
 
 def test_there_is_a_way_to_each_step_of_the_state_type() -> None:

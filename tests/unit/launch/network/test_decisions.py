@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from mvmnix.addresses import AddressKind, kind_of
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag, refused
+from mvmnix.launch.network.request_paths import RequestHead
 from mvmnix.launch.network.risk_checks import refuse_unacknowledged
 from mvmnix.launch.plan import Acknowledgement, Action, Network, NetworkRule, Protocol, PublishedPort, parse_rules
 
@@ -156,7 +157,17 @@ HELLOS = [
     (API, "", refused(Denial.SNI_MISMATCH, "allow-1")),
     (API, "other.example.com", refused(Denial.SNI_MISMATCH, "allow-1")),
     (API, "api.example.com\0", refused(Denial.SNI_MISMATCH, "allow-1")),
-    (API, "www.api.example.com", refused(Denial.SNI_MISMATCH, "allow-1")),
+    *(
+        (API, name, refused(Denial.SNI_MISMATCH, "allow-1"))
+        for name in (
+            "www.api.example.com",
+            "evil-api.example.com",
+            "api.example.com.evil.org",
+            "xn--pi-6kc.example.com",
+        )
+    ),
+    ("https://*.example.com", "api.example.com", yes()),
+    ("https://*.example.com", "www.example.com", refused(Denial.SNI_MISMATCH, "allow-1")),
     ("tls:api.example.com:443", "api.example.com", yes()),
     ("http://api.example.com:443", "api.example.com", refused(Denial.PROTOCOL, "allow-1")),
     ("tcp:api.example.com:443", "anything", yes()),
@@ -173,58 +184,58 @@ def test_handshakes(rule: str, sni: str | None, verdict: Verdict) -> None:
 
 WEB = "http://a.example"
 REQUESTS = [
-    ((WEB,), (), "a.example", "GET", "/", yes()),
-    ((WEB,), (), "A.EXAMPLE.", "PROPFIND", "/any//../path", yes()),
-    ((WEB,), (), "b.example", "GET", "/", refused(Denial.HOST_MISMATCH, "allow-1")),
-    ((WEB,), (), "", "GET", "/", refused(Denial.HOST_MISMATCH, "allow-1")),
-    ((WEB,), (), "a.example\0", "GET", "/", refused(Denial.HOST_MISMATCH, "allow-1")),
-    ((WEB,), (), METADATA, "GET", "/latest/meta-data", refused(Denial.HOST_MISMATCH, "allow-1")),
-    ((f"{WEB},method=GET",), (), "a.example", "GET", "/", yes()),
-    ((f"{WEB},method=GET",), (), "a.example", "POST", "/", refused(Denial.METHOD, "allow-1")),
-    ((f"{WEB},method=GET",), (), "a.example", "get", "/", refused(Denial.METHOD, "allow-1")),
-    ((f"{WEB},method=GET",), (), "a.example", "GET ", "/", refused(Denial.METHOD, "allow-1")),
-    ((f"{WEB}/v1",), (), "a.example", "GET", "/v1/x", yes()),
-    ((f"{WEB}/v1",), (), "a.example", "GET", "/v2", refused(Denial.PATH, "allow-1")),
-    ((f"{WEB}/v1",), (), "a.example", "GET", "/v1x", refused(Denial.PATH, "allow-1")),
-    ((f"{WEB}/v1",), (), "a.example", "GET", "/v1/../v2", refused(Denial.PATH, "allow-1")),
-    ((f"{WEB}/v1",), (), "a.example", "GET", "/v1/%2e%2e/v2", refused(Denial.PATH, "allow-1")),
-    ((f"{WEB}/v1",), (), "a.example", "GET", "/v1%2f..%2fv2", refused(Denial.PATH, "allow-1")),
-    ((f"{WEB}/v1",), (), "a.example", "OPTIONS", "*", refused(Denial.PATH, "allow-1")),
+    ((WEB,), (), "GET", "/", yes()),
+    ((WEB,), (), "PROPFIND", "/any//../path", yes()),
+    ((f"{WEB},method=GET",), (), "GET", "/", yes()),
+    ((f"{WEB},method=GET",), (), "POST", "/", refused(Denial.METHOD, "allow-1")),
+    ((f"{WEB},method=GET",), (), "get", "/", refused(Denial.METHOD, "allow-1")),
+    ((f"{WEB},method=GET",), (), "GET ", "/", refused(Denial.METHOD, "allow-1")),
+    ((f"{WEB}/v1",), (), "GET", "/v1/x", yes()),
+    ((f"{WEB}/v1",), (), "GET", "/v2", refused(Denial.PATH, "allow-1")),
+    ((f"{WEB}/v1",), (), "GET", "/v1x", refused(Denial.PATH, "allow-1")),
+    ((f"{WEB}/v1",), (), "GET", "/v1/../v2", refused(Denial.PATH, "allow-1")),
+    ((f"{WEB}/v1",), (), "GET", "/v1/%2e%2e/v2", refused(Denial.PATH, "allow-1")),
+    ((f"{WEB}/v1",), (), "GET", "/v1%2f..%2fv2", refused(Denial.PATH, "allow-1")),
+    ((f"{WEB}/v1",), (), "OPTIONS", "*", refused(Denial.PATH, "allow-1")),
     # what is allowed by several rules is the union of them
-    ((f"{WEB}/v1,method=GET", f"{WEB}/v2,method=PUT"), (), "a.example", "PUT", "/v2", yes("allow-2")),
+    ((f"{WEB}/v1,method=GET", f"{WEB}/v2,method=PUT"), (), "PUT", "/v2", yes("allow-2")),
     (
         (f"{WEB}/v1,method=GET", f"{WEB}/v2,method=PUT"),
         (),
-        "a.example",
         "PUT",
         "/v1",
         refused(Denial.METHOD, "allow-1"),
     ),
-    ((f"{WEB}/v1,method=GET", f"{WEB}/v2,method=PUT"), (), "a.example", "PUT", "/v3", refused(Denial.PATH, "allow-1")),
+    ((f"{WEB}/v1,method=GET", f"{WEB}/v2,method=PUT"), (), "PUT", "/v3", refused(Denial.PATH, "allow-1")),
     # a denial beats them
-    ((WEB,), (f"{WEB}/admin",), "a.example", "GET", "/admin", refused(Denial.DENIED_BY_RULE, "deny-1")),
-    ((WEB,), (f"{WEB}/admin",), "a.example", "GET", "/ADMIN/x", refused(Denial.DENIED_BY_RULE, "deny-1")),
-    ((WEB,), (f"{WEB}/admin",), "a.example", "GET", "/%61dmin", refused(Denial.DENIED_BY_RULE, "deny-1")),
-    ((WEB,), (f"{WEB}/admin",), "a.example", "GET", "/admin;x=y", refused(Denial.DENIED_BY_RULE, "deny-1")),
-    ((WEB,), (f"{WEB}/admin",), "a.example", "GET", "/x/../admin", refused(Denial.PATH, "deny-1")),
-    ((WEB,), (f"{WEB}/admin",), "a.example", "GET", "//admin", refused(Denial.PATH, "deny-1")),
-    ((WEB,), (f"{WEB}/admin",), "a.example", "GET", "/public", yes()),
-    ((WEB,), (f"{WEB},method=DELETE",), "a.example", "DELETE", "/", refused(Denial.DENIED_BY_RULE, "deny-1")),
-    ((WEB,), (f"{WEB},method=DELETE",), "a.example", "GET", "/a/../b", yes()),
-    ((WEB,), ("http://*.example.org/x",), "a.example", "GET", "/x", yes()),
-    ((WEB,), (f"{WEB}:8080/x",), "a.example", "GET", "/x", yes()),
-    (("tcp:a.example:80",), (), "b.example", "GET", "/", yes()),
-    (("tls:a.example:80",), (), "a.example", "GET", "/", refused(Denial.PROTOCOL, "allow-1")),
-    (("http://b.example",), (), "a.example", "GET", "/", refused(Denial.NO_RULE)),
+    ((WEB,), (f"{WEB}/admin",), "GET", "/admin", refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ((WEB,), (f"{WEB}/admin",), "GET", "/ADMIN/x", refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ((WEB,), (f"{WEB}/admin",), "GET", "/%61dmin", refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ((WEB,), (f"{WEB}/admin",), "GET", "/admin;x=y", refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ((WEB,), (f"{WEB}/admin",), "GET", "/x/../admin", refused(Denial.PATH, "deny-1")),
+    ((WEB,), (f"{WEB}/admin",), "GET", "//admin", refused(Denial.PATH, "deny-1")),
+    ((WEB,), (f"{WEB}/admin",), "GET", "/public", yes()),
+    ((WEB,), (f"{WEB},method=DELETE",), "DELETE", "/", refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ((WEB,), (f"{WEB},method=DELETE",), "GET", "/a/../b", yes()),
+    ((WEB,), ("http://*.example.org/x",), "GET", "/x", yes()),
+    ((WEB,), (f"{WEB}:8080/x",), "GET", "/x", yes()),
+    (("tcp:a.example:80",), (), "GET", "/", yes()),
+    (("tls:a.example:80",), (), "GET", "/", refused(Denial.PROTOCOL, "allow-1")),
+    (("http://b.example",), (), "GET", "/", refused(Denial.NO_RULE)),
 ]
 
 
-@pytest.mark.parametrize(("allowed", "denied", "host", "method", "target", "verdict"), REQUESTS)
+def request(method: str = "GET", target: str = "/", **more: bool) -> RequestHead:
+    return RequestHead(method, target, "1.1", upgrade=False, **more)
+
+
+@pytest.mark.parametrize(("allowed", "denied", "method", "target", "verdict"), REQUESTS)
 def test_requests(
-    allowed: tuple[str, ...], denied: tuple[str, ...], host: str, method: str, target: str, verdict: Verdict
+    allowed: tuple[str, ...], denied: tuple[str, ...], method: str, target: str, verdict: Verdict
 ) -> None:
     asked = rules(*allowed, deny=denied)
-    assert asked.http("a.example", 80, host, method, target, has_content=False, has_override=False) == verdict
+    for name in ("a.example", "A.EXAMPLE."):
+        assert asked.http(name, 80, request(method, target)) == verdict
 
 
 @pytest.mark.parametrize(
@@ -251,8 +262,8 @@ def test_what_is_refused_where_rules_name_requests(
     assert asked.names_requests("a.example", 80) == bool(naming)
 
     def code_of(method: str, *, has_content: bool = False, has_override: bool = False) -> tuple[str, Denial | None]:
-        more = {"has_content": has_content, "has_override": has_override}
-        verdict = asked.http("a.example", 80, "a.example", method, "/v1", **more)
+        said = request(method, "/v1", has_content=has_content, has_override=has_override)
+        verdict = asked.http("a.example", 80, said)
         return (verdict.rule, verdict.code) if verdict.code else ("", None)
 
     for method in ("GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "get"):
@@ -267,7 +278,7 @@ def test_what_is_refused_where_rules_name_requests(
 def test_a_denied_method_is_denied_in_any_case() -> None:
     asked = rules(WEB, deny=(f"{WEB},method=DELETE",))
     for method in ("DELETE", "delete", "Delete"):
-        verdict = asked.http("a.example", 80, "a.example", method, "/", has_content=False, has_override=False)
+        verdict = asked.http("a.example", 80, request(method))
         assert verdict == refused(Denial.DENIED_BY_RULE, "deny-1")
     assert rules("https://a.example").names_requests("b.example", 443) is False
 
@@ -386,10 +397,20 @@ ADMITTED = [
     (API, (), "allow-2", "api.example.com", 443, refused(Denial.NO_RULE)),
     (API, (), "", "api.example.com", 443, refused(Denial.NO_RULE)),
     (API, (), "deny-1", "api.example.com", 443, refused(Denial.NO_RULE)),
-    (API, (), "allow-1", "evil.example", 443, refused(Denial.NO_RULE)),
+    *(
+        (API, (), "allow-1", it, 443, refused(Denial.NO_RULE))
+        for it in ("evil.example", "localhost", "x.api.example.com")
+    ),
     (API, (), "allow-1", "api.example.com", 22, refused(Denial.PORT_NOT_ALLOWED, "allow-1")),
-    (API, (), "allow-1", "api.example.com\0", 443, refused(Denial.BAD_NAME, "allow-1")),
-    (API, (), "allow-1", "8.8.8.8", 443, refused(Denial.BAD_NAME, "allow-1")),
+    *(
+        (API, (), "allow-1", it, 443, refused(Denial.BAD_NAME, "allow-1"))
+        for it in (
+            *("api.example.com\0", "api.example.com:443", "8.8.8.8", "127.0.0.1", METADATA, "2130706433", "0x7f.1"),
+            "fe80::1%lo",
+        )
+    ),
+    (API, ("evil.example",), "deny-1", "evil.example", 443, refused(Denial.NO_RULE)),
+    (API, ("evil.example",), "allow-1", "evil.example", 443, refused(Denial.NO_RULE)),
     (API, ("api.example.com:443",), "allow-1", "api.example.com", 443, refused(Denial.DENIED_BY_RULE, "deny-1")),
     (WILD, (), "allow-1", "x.example.com", 443, yes()),
     (WILD, ("x.example.com",), "allow-1", "x.example.com", 443, refused(Denial.DENIED_BY_RULE, "deny-1")),
@@ -425,7 +446,7 @@ def test_what_has_no_rule_that_allows_allows_nothing(network: Network | None) ->
     names = ("a.example", "localhost", "metadata.google.internal", "b")
     verdicts = [asked.resolves(it) for it in names]
     verdicts += [asked.tls(it, 443, it) for it in names]
-    verdicts += [asked.http(it, 80, it, "GET", "/", has_content=False, has_override=False) for it in names]
+    verdicts += [asked.http(it, 80, request()) for it in names]
     verdicts += [asked.address(it, port) for it in ("8.8.8.8", METADATA, "127.0.0.1", "10.0.0.1") for port in (53, 80)]
     verdicts += [asked.admits("allow-1", it, 443) for it in names]
     assert not any(it.allowed for it in verdicts)
@@ -554,8 +575,8 @@ def test_no_rule_reaches_metadata_or_what_is_not_public_without_a_word(
 @given(st.text(string.printable, max_size=30), st.integers(1, 65535))
 def test_whatever_a_guest_says_has_a_verdict(text: str, port: int) -> None:
     asked = rules("https://*", "tcp:*:22", "tcp:8.8.8.0/24:22")
-    request = asked.http(text, port, text, text, text, has_content=True, has_override=True)
-    for verdict in (asked.resolves(text), asked.tls(text, port, text), request):
+    requests = asked.http(text, port, request(text, text, has_content=True, has_override=True))
+    for verdict in (asked.resolves(text), asked.tls(text, port, text), requests):
         assert verdict.allowed or verdict.code
     assert not asked.address(text, 443).allowed
 

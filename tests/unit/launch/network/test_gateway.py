@@ -140,6 +140,30 @@ _REFUSALS: dict[str, tuple[tuple[str, int], bytes, NetworkEvent, bytes]] = {
         NetworkEvent(_DENIED, "allow-1", "sni-mismatch", "api.example.com", port=443),
         _ALERT + b"\x70",
     ),
+    "no name in it": (
+        ("198.18.0.2", 443),
+        records(message(())),
+        NetworkEvent(_DENIED, "allow-1", "no-sni", "api.example.com", port=443),
+        _ALERT + b"\x6d",
+    ),
+    "a hidden name": (
+        ("198.18.0.2", 443),
+        hello((0xFE0D, b"x")),
+        NetworkEvent(_DENIED, "allow-1", "ech", "api.example.com", port=443),
+        _ALERT + b"\x31",
+    ),
+    "an encrypted name beside it": (
+        ("198.18.0.2", 443),
+        hello((0xFFCE, b"x")),
+        NetworkEvent(_DENIED, "allow-1", "ech", "api.example.com", port=443),
+        _ALERT + b"\x31",
+    ),
+    "a hello with a fault": (
+        ("198.18.0.2", 443),
+        records(message(kind=2)),
+        NetworkEvent(_DENIED, "allow-1", "bad-client-hello", "api.example.com", port=443),
+        _ALERT + b"\x0a",
+    ),
     "a hello for requests": (
         ("198.18.0.3", 80),
         hello(),

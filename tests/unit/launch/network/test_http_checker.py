@@ -14,10 +14,10 @@ from mvmnix.launch.network.http_heads import (
     MAX_RESPONSE_HEAD_BYTES,
     HeadError,
     HttpFault,
-    RequestHead,
     read_request,
 )
 from mvmnix.launch.network.opening import refusal
+from mvmnix.launch.network.request_paths import RequestHead
 
 F = HttpFault
 HOST = "index.example"

@@ -93,6 +93,10 @@ def test_what_no_supervisor_hands_over(data: bytes) -> None:
         Ask(1, "rule", "", 443).to_bytes(),
         Ask(1, "rule", "h" * 254, 443).to_bytes(),
         Ask(1, "rule", "host", 443).to_bytes() + b"\xff",
+        Ask(1, "rule", "host\0.evil.example.org", 443).to_bytes(),
+        Ask(1, "rule", "host\n", 443).to_bytes(),
+        b"\0\0\0\1\0\7\xff" + b"a" * 20,
+        b"\xff" * MOST,
     ],
 )
 def test_what_no_gateway_of_ours_asks(data: bytes) -> None:

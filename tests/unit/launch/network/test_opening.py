@@ -18,6 +18,10 @@ from mvmnix.launch.network.opening import speaks_http, speaks_tls
             (said, False, False)
             for said in (b"GET\t/", b"G\0", b"\x80\x2e\1\3\1", b"*1\r\n$4\r\nPING\r\n", b"EHLO\r\n")
         ),
+        *(
+            (said, False, False)
+            for said in (b"\4\1\1\xbb\0\0\0\1\0api.example.com\0", b"\x15\3\1\0\2\1\0", b"\x17\3\1\0\x32")
+        ),
     ],
 )
 def test_what_a_connection_begins_with(said: bytes, *, http: bool, tls: bool) -> None:

@@ -18,6 +18,7 @@ from mvmnix.launch.gate.audit_port import Indexed, ReadableJournal
 from mvmnix.launch.machines import cleanup, registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan.limits import PlanLimits
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.window import Use
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
@@ -154,10 +155,18 @@ def test_one_that_talks_is_not_begun_again(here: House, monkeypatch: pytest.Monk
     assert b"still booting" in diagnosis(here, 1)
 
 
-def test_one_that_was_configured_is_not_begun_again_and_its_registers_stay_its_own(here: House) -> None:
-    with here.plan() as plan, pytest.raises(GuestTimeoutError):
-        start_machine(plan, moody(here, Scenario.UNREADY))
+def test_one_that_was_told_a_secret_is_not_begun_again(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOKEN", "hush")
+    secret = SecretReference.parse("token=env:TOKEN", SecretTarget.FILE)
+    with here.plan(secrets=(secret,)) as plan, pytest.raises(GuestTimeoutError):
+        start_machine(plan, moody(here, Scenario.UNREADY, Scenario.BOOTS))
     assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (STALLED,))]
+
+
+def test_one_that_was_told_none_is_begun_again_and_its_registers_stay_its_own(here: House) -> None:
+    with here.plan() as plan, start_machine(plan, moody(here, Scenario.UNREADY, Scenario.BOOTS)) as machine:
+        assert machine.run(stdout=lambda _: None, stderr=lambda _: None).exit_code == 0
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.RESTART, (STALLED,)), (RecordKind.END, ())]
     kept = diagnosis(here, 1)
     assert b"CONFIG was sent: True" in kept
     assert b"info lapic" in kept

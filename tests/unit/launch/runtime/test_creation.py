@@ -1,8 +1,6 @@
 """A start of a machine that waits is held against the record of its creation, wherever it is asked for."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +10,7 @@ from mvmnix.launch.machines.status import MachineSource, MachineState, MachineSt
 from mvmnix.launch.runtime.creation import check_creation, create_home, creation_of, start_home
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House
 from tests.unit.provenance.world import NOW
 
 STATUS = MachineStatus(
@@ -27,12 +25,6 @@ STATUS = MachineStatus(
 )
 CREATION = creation_of(STATUS, NOW)
 REFUSAL = Record(kind=RecordKind.REFUSAL, time=NOW, machine=STATUS.machine, reasons=("replay",))
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
 
 
 def test_the_machine_that_was_created() -> None:

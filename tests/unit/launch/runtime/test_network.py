@@ -2,8 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, ClassVar, override
 
 import pytest
@@ -22,7 +21,7 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.port import NetworkAttachment
 from mvmnix.model import Digest
 from tests.patience import QUIET
-from tests.unit.launch.house import House, house
+from tests.unit.launch.house import House
 
 RULES = parse_rules(["https://api.example.com", "tcp:db.example.com:5432"], [])
 OPENED = NetworkEvent(NetworkEventKind.OPENED, rule="allow-2", name="db.example.com", address="192.0.2.1", port=5432)
@@ -75,11 +74,10 @@ class PlayedNetwork(MachineNetwork):
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        it.world.change_manifest(lambda value: value.update(network=True))
-        it.world.sign_provenance()
-        yield it
+def here(here: House) -> House:
+    here.world.change_manifest(lambda value: value.update(network=True))
+    here.world.sign_provenance()
+    return here
 
 
 @pytest.fixture(autouse=True)

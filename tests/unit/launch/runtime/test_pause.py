@@ -27,17 +27,16 @@ from mvmnix.launch.vmm.qmp import QmpMonitor
 from mvmnix.model import Posture, Verb
 from tests.patience import EVENT_PATIENCE, scaled, until
 from tests.support.processes import gone
-from tests.unit.launch.house import House, end_machines, house
+from tests.unit.launch.house import House, end_machines
 
 EXEC: dict[str, Any] = {"verbs": frozenset({Verb.EXEC})}
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+def here(here: House, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    with house(tmp_path / "house") as it:
-        yield it
-        end_machines(it.directory("machines"))
+    yield here
+    end_machines(here.directory("machines"))
 
 
 def running(here: House, *command: str, **changes: Any) -> MachineEntry:

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -36,16 +36,10 @@ from mvmnix.provenance.slsa.provenance import Variation
 from mvmnix.syscall_tier import SystemCalls
 from tests.patience import PATIENCE, SHORT, scaled
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
-from tests.unit.launch.house import House, Unanchored, house, nowhere
+from tests.unit.launch.house import House, Unanchored, nowhere
 from tests.unit.provenance.world import NOW
 
 EXEC = frozenset({Verb.EXEC})
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
 
 
 def exec_(machine: Machine, *argv: str, timeout: float | None = None) -> tuple[int, bytes]:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,7 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, stopping_signals, supervise
 from tests.patience import EVENT_PATIENCE, QUIET
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import House, house, nowhere, run_foreground
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
+from tests.unit.launch.house import House, nowhere, run_foreground
 
 
 def test_the_exit_code_is_the_commands(here: House) -> None:

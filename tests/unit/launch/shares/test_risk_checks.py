@@ -3,7 +3,9 @@
 import os
 import pwd
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -255,6 +257,21 @@ def test_a_daemon_that_listens(plain: Path) -> None:
         (plain / "docker.sock").unlink()
         assert words(share(plain)) == {"daemon-socket"}, "where it was bound"
         assert words(share(plain.parent / "home")) == {"home-directory"}
+
+
+@pytest.mark.parametrize("process", ["self", "thread-self", "{own}"])
+def test_a_socket_that_was_bound_by_a_descriptor_is_not_where_that_number_leads_now(plain: Path, process: str) -> None:
+    """Of another process's numbers the kernel's list says nothing, and of ours they are others by then."""
+    other = plain.parent / "other"
+    other.mkdir()
+    numbers = [os.open(other, os.O_PATH) for _ in range(2)]
+    with ExitStack() as stack:
+        for number in numbers:
+            daemon = stack.enter_context(socket.socket(socket.AF_UNIX))
+            daemon.bind(f"/proc/{process.format(own=os.getpid())}/fd/{number}/socket-{number}")
+            daemon.listen(1)
+        deque(map(os.close, numbers))  # one of them is the share's, next
+        assert words(share(plain)) == set()
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """From a plan's shares to what a machine is given: all or none, what is refused is in the log, nothing is left open."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,17 +16,11 @@ from mvmnix.launch.shares.server import VIRTIOFSD, command
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.model import Digest, User
 from mvmnix.strict import canonical
-from tests.unit.launch.house import House, house, nowhere
+from tests.unit.launch.house import House, nowhere
 from tests.unit.launch.null_sandbox import NullJail
 
 OWNER = 61_003 if os.geteuid() == 0 else os.geteuid()
 USER = User(1000, 1000)
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from mvmnix.launch.shares.server import Server
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.launch.shares.write_quota import WriteQuota
 from mvmnix.model import User
-from tests.unit.launch.house import House, house, nowhere
+from tests.unit.launch.house import House, nowhere
 from tests.unit.launch.null_sandbox import NullJail
 
 OWNER = 61_006 if os.geteuid() == 0 else os.geteuid()
@@ -56,12 +56,6 @@ def loop() -> Iterator[Steps]:
     made = Steps()
     yield made
     made.close()
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Iterator[House]:
-    with house(tmp_path / "house") as it:
-        yield it
 
 
 @pytest.fixture

@@ -42,6 +42,25 @@ def test_taken(text: str) -> None:
     assert Pattern(text, regexp=True).text == text
 
 
+@pytest.mark.parametrize(
+    ("pattern", "matches"),
+    [
+        (Pattern(r".*@mvmnix\.test", regexp=True), True),
+        (Pattern("ci|ci@mvmnix.test", regexp=True), True),
+        (Pattern("ci|dev", regexp=True), False),
+        (Pattern(r"ci@mvmnix\.tes", regexp=True), False),
+        (Pattern(r"i@mvmnix\.test", regexp=True), False),
+        (Pattern(r".*@mvmnix\.test"), False),
+        (Pattern("ci@mvmnix.test/"), False),
+        (Pattern("CI@MVMNIX.TEST"), False),
+        (Pattern("ci@mvmnix.test"), True),
+    ],
+)
+def test_a_name_is_matched_in_full(pattern: Pattern, *, matches: bool) -> None:
+    assert pattern.matches("ci@mvmnix.test") is matches
+    assert not pattern.matches("ci@mvmnix.test\n")
+
+
 def test_in_a_policy() -> None:
     text = 'version = 1\nserial = 1\n[[identities]]\nidentity-regexp = "(a+)+"\nissuer = "x"\n'
     with pytest.raises(RefusedError) as caught:

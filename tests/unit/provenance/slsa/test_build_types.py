@@ -88,6 +88,7 @@ def generated(name: str) -> Json:
 
 
 WITH_REF = Requirements(None, REPOSITORY, TAG, COMMIT, GENERATOR)
+ABOUT_SOURCE = (Requirements(source_uri=REPOSITORY), Requirements(source_tag=TAG), Requirements(source_digest=COMMIT))
 WITHOUT_REF = Requirements(None, REPOSITORY, None, COMMIT, GENERATOR)
 BUILDS: dict[str, tuple[str, Json, Requirements]] = {
     "GitHub": (V1, workflow(), WITH_REF),
@@ -164,6 +165,37 @@ def test_parameters_of_version_0_2_are_known_of_gitlab_alone() -> None:
     assert found(V0_2, changed, WITH_REF) == [Code.EXTERNAL_PARAMETERS]
     other = gitlab_0_2() | {"buildType": f"{RUNNER}x"}
     assert found(V0_2, other, WITHOUT_REF) == [Code.EXTERNAL_PARAMETERS]
+
+
+@pytest.mark.parametrize("build_type", build_types.WORKFLOW_TYPES)
+@pytest.mark.parametrize(
+    "change",
+    [
+        put({"ref": "evil"}, *_PARAMETERS, "checkout"),
+        put("refs/heads/evil", *_PARAMETERS, "workflow", "checkout"),
+        put({"ref": "refs/heads/evil"}, *_PARAMETERS, "inputs"),
+        put("ref=evil", *_PARAMETERS, "inputs"),
+        put({"REF": "evil"}, *_PARAMETERS, "vars"),
+    ],
+)
+def test_what_could_have_changed_the_source(change: Callable[[Json], Json], build_type: str) -> None:
+    made = change(put(build_type, *_DEFINITION, "buildType")(workflow()))
+    for wanted in ABOUT_SOURCE:
+        assert found(V1, made, wanted) == [Code.EXTERNAL_PARAMETERS]
+    assert found(V1, made, Requirements(builder_id=GENERATOR)) == []
+
+
+@pytest.mark.parametrize("parameters", [{"ref": "evil"}, {"event_inputs": {"ref": "evil"}}, ["ref=evil"]])
+def test_what_could_have_changed_the_source_of_version_0_2(parameters: object) -> None:
+    made = put(parameters, "invocation", "parameters")(generator())
+    for wanted in ABOUT_SOURCE:
+        assert found(V0_2, made, wanted) == [Code.EXTERNAL_PARAMETERS]
+    assert found(V0_2, made, Requirements(builder_id=GENERATOR)) == []
+
+
+@pytest.mark.parametrize("name", ["inputs", "vars"])
+def test_parameters_that_are_there_and_empty(name: str) -> None:
+    assert found(V1, put({}, *_PARAMETERS, name)(workflow()), Requirements(source_uri=REPOSITORY)) == []
 
 
 def test_each_row_is_used() -> None:

@@ -8,6 +8,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.provenance.slsa import ForeignStatement
 from mvmnix.provenance.slsa.source_summaries import SUMMARY_TYPE, SourceSummary, source_summary
 
+_BAD = ReasonCode.STATEMENT_MALFORMED
 _REPOSITORY = "git+https://forge.example/team/image"
 _PREDICATE: Mapping[str, object] = {
     "verifier": {"id": "https://verifier.example", "version": {"x": "1"}},
@@ -28,6 +29,7 @@ def statement(kind: str = SUMMARY_TYPE, **changes: object) -> ForeignStatement:
         (["SLSA_SOURCE_LEVEL_3"], 3),
         (["ORG_REVIEWED", "SLSA_SOURCE_LEVEL_0", "xSLSA_SOURCE_LEVEL_9"], 0),
         (["SLSA_SOURCE_LEVEL_4", "SLSA_SOURCE_LEVEL_2"], 2),
+        (["SLSA_SOURCE_LEVEL_1", "SLSA_SOURCE_LEVEL_3"], 1),
     ],
 )
 def test_the_lowest_level_counts(levels: list[str], level: int) -> None:
@@ -42,13 +44,18 @@ def test_the_lowest_level_counts(levels: list[str], level: int) -> None:
         (statement(verificationResult="passed"), ReasonCode.VERIFICATION_FAILED),
         (statement(verifiedLevels=[]), ReasonCode.LEVEL_INSUFFICIENT),
         (statement(verifiedLevels=["SLSA_BUILD_LEVEL_3", "SLSA_SOURCE_LEVEL_10"]), ReasonCode.LEVEL_INSUFFICIENT),
-        (statement(verificationResult=""), ReasonCode.STATEMENT_MALFORMED),
-        (statement(resourceUri="a b"), ReasonCode.STATEMENT_MALFORMED),
-        (statement(verifiedLevels="SLSA_SOURCE_LEVEL_3"), ReasonCode.STATEMENT_MALFORMED),
-        (statement(verifiedLevels=["SLSA_SOURCE_LEVEL_3"] * 1025), ReasonCode.STATEMENT_MALFORMED),
-        (statement(verifier={}), ReasonCode.STATEMENT_MALFORMED),
-        (statement(verifier="https://verifier.example"), ReasonCode.STATEMENT_MALFORMED),
-        (ForeignStatement((), SUMMARY_TYPE, {}), ReasonCode.STATEMENT_MALFORMED),
+        (statement(verificationResult=""), _BAD),
+        (statement(resourceUri="a b"), _BAD),
+        (statement(verifiedLevels="SLSA_SOURCE_LEVEL_3"), _BAD),
+        (statement(verifiedLevels=["SLSA_SOURCE_LEVEL_3"] * 1025), _BAD),
+        (statement(verifiedLevels=[3]), _BAD),
+        *(
+            (ForeignStatement((), SUMMARY_TYPE, {name: _PREDICATE[name] for name in _PREDICATE if name != gone}), _BAD)
+            for gone in ("verifier", "resourceUri", "verificationResult", "verifiedLevels")
+        ),
+        (statement(verifier={}), _BAD),
+        (statement(verifier="https://verifier.example"), _BAD),
+        (ForeignStatement((), SUMMARY_TYPE, {}), _BAD),
     ],
 )
 def test_what_tells_no_level_is_refused(made: ForeignStatement, code: ReasonCode) -> None:

@@ -1,12 +1,10 @@
 """Rows of a provenance's verification, and how a step is taken out of it."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from mvmnix.errors import ReasonCode
 from mvmnix.model import Artifact
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify import authentication as authenticator
@@ -23,16 +21,6 @@ def check(it: World, *, artifacts: tuple[Artifact, ...] | None = None) -> Verifi
         image=it.image,
         now=it.now,
     )
-
-
-@dataclass(frozen=True)
-class Row:
-    """What is changed, with everything around it made consistent again; which step has to notice; by which reason."""
-
-    step: int
-    code: ReasonCode
-    change: Callable[[World], object]
-    name: str
 
 
 def step_0_nothing(*_: object) -> Iterator[Any]:

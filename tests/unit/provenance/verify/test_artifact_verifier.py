@@ -17,18 +17,15 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle, pae
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
-from mvmnix.provenance.slsa.build_types import BUILD_TYPE
-from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.verify import artifact_verifier, authentication, requirements
 from mvmnix.provenance.verify.artifact_verifier import (
     AcceptedArtifact,
     HandedIn,
     VerificationCriteria,
 )
-from mvmnix.provenance.verify.release_checks import is_own
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.unit.provenance import foreign_world as foreign
-from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1, WORKFLOW
+from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1
 
 KEY = PrivateKey.generate()
 TRUST = Trust((Signer("release", KEY.public, frozenset(Role)),))
@@ -212,23 +209,6 @@ def test_each_signer_counts_once_and_for_a_run_of_its_own(bundles: tuple[bytes, 
     assert codes(VerificationCriteria(BUILDERS, Requirements(), signers=voices + 1), *bundles) == {
         Code.REBUILDS_MISSING
     }
-
-
-@pytest.mark.parametrize(
-    ("kind", "predicate", "own"),
-    [
-        (V1, {"buildDefinition": {"buildType": BUILD_TYPE}}, True),
-        (V1, {"buildDefinition": {"buildType": WORKFLOW}}, False),
-        (V1, {"buildDefinition": {}}, False),
-        (V1, {"buildDefinition": [BUILD_TYPE]}, False),
-        (V1, {"buildDefinition": BUILD_TYPE}, False),
-        (V1, {}, False),
-        (V0_2, {"buildDefinition": {"buildType": BUILD_TYPE}}, False),
-        ("urn:x", {"buildDefinition": {"buildType": BUILD_TYPE}}, False),
-    ],
-)
-def test_whether_mvm_s_own_build_type_is_claimed(kind: str, predicate: dict[str, Any], *, own: bool) -> None:
-    assert is_own(ForeignStatement((), kind, predicate)) is own
 
 
 @pytest.mark.parametrize(

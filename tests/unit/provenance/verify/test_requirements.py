@@ -142,6 +142,8 @@ WEAK = {name: hashlib.new(name, ARTIFACT).hexdigest() for name in ("sha1", "md5"
         ({"sha256": DIGEST.hex, "sha512": "0" * 128}, [Code.SUBJECT_MISMATCH]),
         ({"sha256": OTHER.hex, "sha512": OWN["sha512"]}, [Code.SUBJECT_MISMATCH]),
         (OWN | {"sha384": "0" * 96}, [Code.SUBJECT_MISMATCH]),
+        (OWN | {"sha256": OTHER.hex}, [Code.SUBJECT_MISMATCH]),
+        (OWN | {"sha256": DIGEST.hex, "sha512": "0" * 128}, [Code.SUBJECT_MISMATCH]),
         (WEAK, [Code.SUBJECT_MISMATCH]),
         ({"sha512": OWN["sha512"].upper()}, [Code.STATEMENT_MALFORMED]),
         ({"sha512": OWN["sha512"][:64]}, [Code.STATEMENT_MALFORMED]),

@@ -17,9 +17,10 @@ from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance
 from mvmnix.provenance.verify import checks, verify
 from mvmnix.provenance.verify.verify import Verified, verify_alone, verify_parts, verify_provenance
 from tests.fakes import DERIVATION
+from tests.support.rows import Row
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.verify.rebuilds import BUILT, SECOND, THIRD, agreed, rebuilt, saying
-from tests.unit.provenance.verify.steps import Row, step_0_nothing, take_out
+from tests.unit.provenance.verify.steps import step_0_nothing, take_out
 from tests.unit.provenance.world import BUILDER, KERNEL, NOW, SEED, STRANGER, TOOL, World
 
 
@@ -85,7 +86,7 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.step}-{row.name}")
 def test_refused_by_exactly_one_step_and_without_it_by_none(
-    world: World, row: Row, monkeypatch: pytest.MonkeyPatch
+    world: World, row: Row[World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row.change(world)
     with pytest.raises(RefusedError) as caught:

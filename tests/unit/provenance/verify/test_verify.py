@@ -24,8 +24,9 @@ from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
 from mvmnix.provenance.verify.verify import Verified
+from tests.support.rows import Row
 from tests.unit.provenance import world as worlds
-from tests.unit.provenance.verify.steps import Row, check, take_out
+from tests.unit.provenance.verify.steps import check, take_out
 from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, NOW, PLANNER, STRANGER, TOOLS, World, drop, put
 
 LOCAL = RootTree("path:hello", Digest.of(b"root tree"), None)
@@ -416,12 +417,12 @@ def retyped(data: bytes, payload_type: str) -> bytes:
     return envelope.Bundle(payload, payload_type, signature, Material(BUILDER.public.hint)).to_bytes()
 
 
-def label(row: Row) -> str:
+def label(row: Row[World]) -> str:
     return f"{row.step}-{row.name}"
 
 
 @pytest.mark.parametrize("row", ROWS, ids=label)
-def test_refused_by_exactly_one_step(world: World, row: Row) -> None:
+def test_refused_by_exactly_one_step(world: World, row: Row[World]) -> None:
     row.change(world)
     with pytest.raises(RefusedError) as caught:
         check(world)
@@ -433,7 +434,7 @@ MAKERS = {2, 6, 8}
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if row.step not in MAKERS], ids=label)
-def test_without_its_step_the_same_thing_passes(world: World, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_step_the_same_thing_passes(world: World, row: Row[World], monkeypatch: pytest.MonkeyPatch) -> None:
     row.change(world)
     take_out(row.step, monkeypatch)
     assert isinstance(check(world), Verified)
