@@ -92,6 +92,21 @@ def test_verified(runner: Runner) -> None:
     assert b"::" not in done.stdout.replace(b"\\u003a", b"")
 
 
+@pytest.mark.root("container jobs run as root")
+@pytest.mark.parametrize("mode", [0o700, 0o755])
+def test_as_root_with_files_that_root_alone_may_read(runner: Runner, mode: int) -> None:
+    """No system user is needed for it; what writes the summary and the output is the runner's own step."""
+    runner.path.chmod(mode)
+    for name in ("app.img", "app.img.sigstore.json", "release.pub"):
+        (runner.path / name).chmod(mode & 0o644)
+    asked = {"artifacts": "app.img\n", "key": "release.pub", "type": "slsaprovenance1"}
+    done = runner.step(**asked, source_uri=foreign.REPOSITORY, source_tag=foreign.TAG)
+    assert done.status == 0, done.stderr.decode()
+    assert runner.output.read_text() == "verified=true\n"
+    assert runner.step(**asked, source_tag="v9").status == 1
+    assert runner.output.read_text() == "verified=false\n"
+
+
 def test_refused(runner: Runner) -> None:
     done = runner.step(artifacts="app.img", key="release.pub", source_tag="v9")
     assert done.status == 1

@@ -1,0 +1,42 @@
+"""Files that root's command line named are read by `mvm verify` once it is another user, who may not open them."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mvmnix.api import files
+from mvmnix.errors import UsageError
+from mvmnix.model import Digest
+from mvmnix.privileges import held_files
+
+
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory with a file, held, and closed since."""
+    monkeypatch.setattr(held_files, "_files", {})
+    monkeypatch.setattr(held_files, "_directories", set())
+    (tmp_path / "image").mkdir()
+    (tmp_path / "image/kernel").write_bytes(b"a kernel")
+    descriptors = held_files.hold([str(tmp_path / "image")])
+    (tmp_path / "image").chmod(0)
+    yield tmp_path / "image"
+    (tmp_path / "image").chmod(0o700)
+    for fd in descriptors:
+        os.close(fd)
+
+
+def test_what_is_held_is_read(closed: Path) -> None:
+    kernel = str(closed / "kernel")
+    assert (files.is_directory(str(closed)), files.exists(kernel)) == (True, True)
+    assert files.read(kernel, 100, "") == files.file_bytes(kernel, 100) == b"a kernel"
+    assert files.blob(kernel).digest == Digest.of(b"a kernel")
+
+
+def test_what_is_not_held_is_not(closed: Path) -> None:
+    initrd = str(closed / "initrd")
+    assert not files.exists(initrd)
+    for read in (files.read, lambda path, limit, _: files.file_bytes(path, limit)):
+        with pytest.raises(UsageError, match="can't be read"):
+            read(initrd, 100, "")
