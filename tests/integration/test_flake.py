@@ -90,7 +90,8 @@ def test_doctor_names_the_programs_that_mvm_runs_and_not_those_of_the_path(
     git = tmp_path / "git"
     git.write_text("#!/bin/sh\n")
     git.chmod(0o755)
-    done = place.run(package / "bin/mvm", "doctor", "--json", PATH=f"{tmp_path}:{place.environment['PATH']}")
+    path = f"{tmp_path}:{place.environment['PATH']}"
+    done = place.run(package / "bin/mvm", "doctor", "--json", cwd=Path("/"), PATH=path)
     assert done.stderr == ""
     said = {one["what"]: one["said"] for one in json.loads(done.stdout)["result"]}
     assert said["mvm"].startswith(f"{__version__}, {PYTHON}")
@@ -132,7 +133,11 @@ def test_arguments_arrive_as_they_are(place: Place, package: Path) -> None:
 
 
 def test_its_python_says_that_it_has_no_pip(place: Place, package: Path) -> None:
-    done = place.run(package / "bin/mvm", "pin", "python", "--lock-dir", place.tree / "modules")
+    with tempfile.TemporaryDirectory(prefix="mvmnix-pins-") as where:
+        Path(where).chmod(0o755)  # root's mvm is another user
+        shutil.copytree(place.tree / "modules", Path(where, "modules"))
+        shutil.copy(place.tree / "pyproject.toml", where)
+        done = place.run(package / "bin/mvm", "pin", "python", "--lock-dir", f"{where}/modules", cwd=Path(where))
     assert done.returncode == 125
     assert "has no pip" in done.stderr
     assert ".venv/bin/mvm" in done.stderr
