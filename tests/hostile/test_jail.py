@@ -169,6 +169,15 @@ def test_seen_from_outside(scene: Scene, tmp_path: Path) -> None:
         expected = {"dev", "dev/null", program} | parents | links
         # the sandbox's own directories are closed to its caller
         assert held == {name for name in expected if "/" not in name}
+
+
+@pytest.mark.root("what a process of another uid has open is told to root alone")
+def test_what_it_has_open(scene: Scene, tmp_path: Path) -> None:
+    with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
+        taken.wait_for("hold")
+        pid = taken.guest.process.pid
+        root = Path(f"/proc/{pid}/root")
+        names = {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_relative_to(root / "proc")}
         assert {name for name in names if name.startswith("usr/bin/")} <= {"usr/bin/setpriv"}
         files = [
             str(path.readlink()) for path in sorted(Path(f"/proc/{pid}/fd").iterdir(), key=lambda one: int(one.name))
@@ -208,6 +217,14 @@ def test_the_first_process_from_outside(scene: Scene, tmp_path: Path) -> None:
         assert (first["Name"], first["NSpid"].split()[1:], first["NoNewPrivs"]) == ("bwrap", ["1"], "1")
         assert {first[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
         assert children(parent) == [pid], "there is no third process in its namespace"
+
+
+@pytest.mark.root("what a process of another uid has open is told to root alone")
+def test_what_the_first_process_has_open(scene: Scene, tmp_path: Path) -> None:
+    with jail(tmp_path) as it, taken_over(scene.program, it, scene.disk, "hold") as taken:
+        taken.wait_for("hold")
+        pid = taken.guest.process.pid
+        parent = int(status(pid)["PPid"])
         # it lets go of what the hypervisor inherits once it has started that
         until(lambda: open_files(parent) == OWN_FILES, lambda: open_files(parent))
         mounted = [line.split() for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines()]

@@ -132,7 +132,6 @@ def test_leaks_on_purpose_are_found_by_the_same_search(confided: Confided) -> No
     for pid in (supervisor, hypervisor):
         limits = Path(f"/proc/{pid}/limits").read_text()
         assert next(line for line in limits.splitlines() if "core file" in line).split()[4:6] == ["0", "0"]
-    assert not list(in_bytes(confided.values, Path(f"/proc/{hypervisor}/environ").read_bytes()))
     lines = command_lines()
     assert b"qemu-system" in lines
     assert not list(in_bytes(confided.values, lines, depth=0))
