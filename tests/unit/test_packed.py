@@ -42,6 +42,7 @@ PLACES: Final = {
     "mvmnix/audit/git_branch.py:_write": "packs an object",
     "mvmnix/escaping.py:TerminalStream.__init__": "UTF-8",
     "mvmnix/cli/main.py:LazyGroup.get_command": "modules of mvm's own",
+    "mvmnix/cli/as_root.py:leave": "modules of mvm's own",
     "mvmnix/faces.py:face.find": "modules of mvm's own",
     "mvmnix/images/image_archive.py:_begin": "writes a header",
     "mvmnix/launch/copy/tarball.py:TarWriter.file": "a constant",
