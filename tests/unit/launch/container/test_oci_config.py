@@ -56,7 +56,7 @@ def test_it_has_nothing_of_the_hosts(world: World) -> None:
     assert [mount["destination"] for mount in config["mounts"]] == ["/proc", "/dev", "/tmp", "/var/tmp"]
     assert {it["type"] for it in config["linux"]["namespaces"]} == {"pid", "ipc", "uts", "mount", "network", "user"}
     assert all("path" not in it for it in config["linux"]["namespaces"]), "none of them is shared"
-    mapping = {"containerID": 0, "hostID": 1, "size": 65536}
+    mapping = {"containerID": 0, "hostID": 1, "size": 65535}
     assert config["linux"]["uidMappings"] == config["linux"]["gidMappings"] == [mapping]
 
 
