@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ FLAKE = """{
 @pytest.fixture(scope="module")
 def image(world: World) -> Path:
     """A guest that may be in a network, as `mvm build --out` writes it."""
-    base = world.home.path / "connected"
+    base = Path(tempfile.mkdtemp(prefix="connected.", dir=world.home.path))
     shutil.copytree(world.tree, base / "tree")
     guest = base / "tree/guests/connected"
     guest.mkdir(parents=True)
