@@ -130,6 +130,18 @@ def test_a_file_that_is_replaced_keeps_its_permissions_and_its_other_names_their
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == mode & 0o777
 
 
+def test_a_new_file_whose_name_the_disk_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another way to give it one is for file systems that have no hard links alone."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(UsageError, match="Input/output error"):
+        NewFile(f"{tmp_path}/out").write(DATA)
+    assert everything(tmp_path) == {}
+
+
 def test_a_file_that_holds_it_already_stays(tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(DATA)
     before = (tmp_path / "out").stat()
