@@ -33,6 +33,14 @@ def everything(where: Path) -> dict[str, bytes | str | None]:
     }
 
 
+@pytest.fixture(autouse=True)
+def _no_descriptor_is_left() -> Iterator[None]:
+    """Whatever a test writes, or is refused."""
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     (tmp_path / "home/dir").mkdir(parents=True)
