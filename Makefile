@@ -47,7 +47,7 @@ demo: setup          ## the whole chain, from examples/hello to a receipt
 	@$(HOUSE)examples/demo
 
 # Whatever takes no root's rights runs as a plain user: root's `make test` makes one, and runs the rest itself beside it, in
-# a copy of the world that the user builds.
+# a copy of the world that the user builds: by a name that no earlier run's world has.
 ifeq ($(shell id -u),0)
 test: setup-tests    ## the whole suite, real machines included; as root: as a plain user that it makes, and test-root
 	@MVMNIX_TEST_WORLD=$$(mktemp -u /var/lib/mvmnix-ci/world.XXXXXX) $(MAKE) --no-print-directory \
@@ -72,8 +72,8 @@ test-builds: setup-tests ## what builds in a real builder VM
 	@cd $(HOUSE) && $(PYTEST) tests/builds
 
 test-vm: setup-tests ## what boots other real machines
-	@cd $(HOUSE) && status=0 && { $(PYTEST) -m 'vm and not systemd' tests/vm || status=$$?; } && \
-	  { $(PYTEST) -m vm tests/hostile || status=$$?; } && exit $$status
+	@cd $(HOUSE); status=0; $(PYTEST) -m 'vm and not systemd' tests/vm || status=$$?; \
+	  $(PYTEST) -m vm tests/hostile || status=$$?; exit $$status
 
 test-integration: setup-tests npm ## real programs of the system, without a boot
 	@cd $(HOUSE) && $(PYTEST) -m 'integration and not vm' $(INTEGRATION)

@@ -4,7 +4,6 @@ import base64
 import http.client
 import json
 import os
-import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.patience import EVENT_PATIENCE
+from tests.support.processes import listens
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 
@@ -127,12 +127,12 @@ def browser(directory: Path) -> Iterator[Browser]:
 
 
 def _port(driver: "subprocess.Popen[str]") -> int:
-    """The port that chromedriver chose, as it says on its standard output."""
+    """The port that chromedriver listens on once it says that it started: the number it says is 0 where IPv6 is off."""
     said = ""
     for line in driver.stdout or ():
         said += line
-        if found := re.search(r"started successfully on port (\d+)", line):
-            return int(found[1])
+        if "started successfully" in line:
+            return listens(driver.pid)
     raise AssertionError(f"chromedriver did not start: {said}")
 
 

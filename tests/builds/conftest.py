@@ -81,6 +81,12 @@ def python_world(world: World, tmp_path_factory: pytest.TempPathFactory) -> Worl
 
 
 @pytest.fixture
+def python_user(python_world: World, tmp_path: Path) -> World:
+    """A copy of that which a test may change."""
+    return python_world.copy(tmp_path / "home")
+
+
+@pytest.fixture
 def place(world: World, tmp_path: Path) -> Place:
     shared = Path(world.home.environment["XDG_CACHE_HOME"]) / "mvmnix"
     (tmp_path / "cache").mkdir(mode=0o700)

@@ -44,12 +44,6 @@ sh: can't create /etc/greeting: Read-only file system
 
 
 @pytest.fixture
-def user(python_world: World, tmp_path: Path) -> World:
-    """Somebody who has those parts of mvm's own that images are converted with."""
-    return python_world.copy(tmp_path / "home")
-
-
-@pytest.fixture
 def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
     with DockerRegistry(tmp_path / "registry") as running:
         yield running
@@ -91,17 +85,17 @@ def application(world: World) -> Pushed:
     )
 
 
-def test_an_image_runs(user: World, registry: DockerRegistry, tmp_path: Path) -> None:
+def test_an_image_runs(python_user: World, registry: DockerRegistry, tmp_path: Path) -> None:
     """Pulled once; it runs again when the registry is gone, and its evidence names all that came."""
-    listed(user, registry)
-    image = application(user)
+    listed(python_user, registry)
+    image = application(python_user)
     wanted = registry.push(image, index=image.index())
     exported = tmp_path / "image"
-    pulled = user.home.mvm("image", "pull", str(wanted), "--json", "--out", exported)
+    pulled = python_user.home.mvm("image", "pull", str(wanted), "--json", "--out", exported)
     assert pulled.returncode == 0, pulled.stderr.decode()
     assert json.loads(pulled.stdout)["result"]["reference"] == str(wanted)
     registry.stop()
-    ran = user.home.mvm("run", str(wanted))
+    ran = python_user.home.mvm("run", str(wanted))
     assert (ran.stdout.decode(), ran.returncode) == (SAID, 7), ran.stderr.decode()
 
     bundle = envelope.parse_bundle((exported / "provenance.sigstore.json").read_bytes())
@@ -112,13 +106,13 @@ def test_an_image_runs(user: World, registry: DockerRegistry, tmp_path: Path) ->
     assert came <= {source.uri for source in parse((exported / "manifest.json").read_bytes()).sources}
 
 
-def test_a_hostile_layer_makes_no_image(user: World, registry: DockerRegistry) -> None:
-    listed(user, registry)
+def test_a_hostile_layer_makes_no_image(python_user: World, registry: DockerRegistry) -> None:
+    listed(python_user, registry)
     wanted = registry.push(
         pushed(archive(symlink("a", "../../nix/store"), file("b", b"x"), hard_link("c", "a/.links"))), "team/hostile"
     )
-    images = sorted((user.home.state / "images").iterdir())
-    refused = user.home.mvm("image", "pull", str(wanted))
+    images = sorted((python_user.home.state / "images").iterdir())
+    refused = python_user.home.mvm("image", "pull", str(wanted))
     assert refused.returncode == 125, refused.stdout.decode()
     assert b"the image is refused: layer 1 of 1: b'c': a hard link to b'a/.links'" in refused.stderr
-    assert sorted((user.home.state / "images").iterdir()) == images
+    assert sorted((python_user.home.state / "images").iterdir()) == images

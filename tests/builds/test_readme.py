@@ -22,9 +22,9 @@ def section(heading: str) -> str:
 
 
 @pytest.fixture
-def checkout(copied: World, tmp_path: Path) -> Path:
+def checkout(world: World, tmp_path: Path) -> Path:
     """A clone of this repository that a newcomer may write into."""
-    subprocess.run(["cp", "-a", copied.tree, tmp_path / "mvmnix"], check=True)
+    subprocess.run(["cp", "-a", world.tree, tmp_path / "mvmnix"], check=True)
     return tmp_path / "mvmnix"
 
 
@@ -72,11 +72,11 @@ def test_a_guest_of_your_own(copied: World, checkout: Path) -> None:
     assert (refused.returncode, "[flake-dirty]" in refused.stderr) == (126, True)
 
 
-def test_what_is_shown_first(python_world: World, checkout: Path) -> None:
+def test_what_is_shown_first(python_user: World, checkout: Path) -> None:
     """The commands below `make demo`; the programs they run are in the example."""
     blocks = re.findall(r"```sh\n(.*?)```", section("Five minutes"), re.DOTALL)
     lines = [line.partition("  # ")[0].strip() for line in blocks[1].splitlines()]
-    said = {line: shell(line, python_world, checkout) for line in lines}
+    said = {line: shell(line, python_user, checkout) for line in lines}
     assert all(done.returncode == 0 for done in said.values()), {line: done.stderr for line, done in said.items()}
     assert said["mvm run ./examples/hello"].stdout == "Hello from a verified microVM.\n"
     assert "42\n" in [done.stdout for done in said.values()]

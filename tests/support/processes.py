@@ -1,5 +1,6 @@
 """Asks the kernel about one process."""
 
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -15,3 +16,15 @@ def field(pid: int, name: str) -> list[str]:
     """One line of a process's status."""
     text = Path(f"/proc/{pid}/status").read_text()
     return next(line.split()[1:] for line in text.splitlines() if line.startswith(f"{name}:"))
+
+
+def listens(pid: int) -> int:
+    """The one TCP port that a process listens on, by IPv4."""
+    rows = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
+    listening = {f"socket:[{row[9]}]": int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A"}
+    held = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since
+            held.add(entry.readlink().name)
+    (port,) = (port for name, port in listening.items() if name in held)
+    return port

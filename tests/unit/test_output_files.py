@@ -33,6 +33,14 @@ def everything(where: Path) -> dict[str, bytes | str | None]:
     }
 
 
+@pytest.fixture(autouse=True)
+def _no_descriptor_is_left() -> Iterator[None]:
+    """Whatever a test writes, or is refused."""
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     (tmp_path / "home/dir").mkdir(parents=True)
@@ -128,6 +136,18 @@ def test_a_file_that_is_replaced_keeps_its_permissions_and_its_other_names_their
     assert OutputFile(f"{tmp_path}/out").write(DATA) is True
     assert everything(tmp_path) == {"other": b"old", "out": DATA}
     assert stat.S_IMODE((tmp_path / "out").stat().st_mode) == mode & 0o777
+
+
+def test_a_new_file_whose_name_the_disk_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another way to give it one is for file systems that have no hard links alone."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "link", fail)
+    with pytest.raises(UsageError, match="Input/output error"):
+        NewFile(f"{tmp_path}/out").write(DATA)
+    assert everything(tmp_path) == {}
 
 
 def test_a_file_that_holds_it_already_stays(tmp_path: Path) -> None:

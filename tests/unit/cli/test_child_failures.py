@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,7 +38,7 @@ from mvmnix.launch.shares import image
 from mvmnix.launch.vmm import HypervisorProcess, Invocation
 from mvmnix.process import Completed, ProcessError
 from mvmnix.sandbox import Bounds, Sandbox, child, subordinate_ids
-from tests.patience import SHORT, scaled
+from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT, scaled
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.null_sandbox import NullSandbox
@@ -130,12 +131,12 @@ def programs(tmp_path: Path, station: Station) -> Programs:
     return Programs(tmp_path)
 
 
-def nix(program: str) -> None:
-    HostNix(program, program, NixStore(Kind.OWN, "no other", "/o")).run([program, "--version"], timeout=SHORT)
+def nix(program: str, seconds: float = EVENT_PATIENCE) -> None:
+    HostNix(program, program, NixStore(Kind.OWN, "no other", "/o")).run([program, "--version"], timeout=seconds)
 
 
-def command_anchor(program: str) -> None:
-    anchor = anchors.CommandAnchor("c", required=True, argv=(program,), seconds=scaled(1))
+def command_anchor(program: str, seconds: int = EVENT_PATIENCE) -> None:
+    anchor = anchors.CommandAnchor("c", required=True, argv=(program,), seconds=seconds)
     try:
         anchor.take(SimpleNamespace(note=b"n"), None)  # type: ignore[arg-type]
     except (MvmnixError, OSError) as error:
@@ -189,10 +190,14 @@ def test_a_program_that_does_not_start(settled: Station, programs: Programs, pla
     check(fail(settled, lambda: PLACES[place](program)), settled, program, cause, hint)
 
 
-@pytest.mark.parametrize("place", ["nix", "command anchor"])
+#: Places that bound how long it may take, with a bound that runs out.
+BOUNDED = {"nix": partial(nix, seconds=SHORT), "command anchor": partial(command_anchor, seconds=scaled(1))}
+
+
+@pytest.mark.parametrize("place", BOUNDED)
 def test_a_program_that_takes_too_long(settled: Station, programs: Programs, place: str) -> None:
-    program = programs.script("exec sleep 60")
-    check(fail(settled, lambda: PLACES[place](program)), settled, program, "no end after", "uptime|seconds")
+    program = programs.script(f"exec sleep {PATIENCE}")
+    check(fail(settled, lambda: BOUNDED[place](program)), settled, program, "no end after", "uptime|seconds")
 
 
 #: How a sandboxed program ends → the cause that is told, a pattern of the hint.
@@ -222,7 +227,7 @@ def work_tree(_: Path) -> None:
 def git_anchor(path: Path) -> None:
     repository = path.with_name("anchor.git")
     subprocess.run(["git", "init", "-q", "--bare", str(repository)], check=True)
-    anchor = anchors.GitAnchor("g", required=True, repository=str(repository), branch="b", seconds=scaled(1))
+    anchor = anchors.GitAnchor("g", required=True, repository=str(repository), branch="b", seconds=EVENT_PATIENCE)
     try:
         anchor.latest()
     except (MvmnixError, OSError) as error:

@@ -44,6 +44,14 @@ def test_the_least_and_the_most(tmp_path: Path, place: tuple[str, ...], least: i
         assert refused.value.codes == (ReasonCode.PLAN_MALFORMED,)
 
 
+def test_the_largest_file_system(tmp_path: Path) -> None:
+    verity = json.loads(plans.plan_statement(new_world(tmp_path).plan()).to_bytes())["predicate"]["image"]["verity"]
+    largest = verity | {"dataBlocks": 2**40, "hashOffset": 2**52}
+    read(tmp_path, largest, "image", "verity")
+    with pytest.raises(RefusedError, match="dataBlocks"):
+        read(tmp_path, largest | {"dataBlocks": 2**40 + 1, "hashOffset": 2**52 + 4096}, "image", "verity")
+
+
 def test_how_many_words_a_command_has(tmp_path: Path) -> None:
     read(tmp_path, ["/bin/echo"] * 1024, "workload", "command")
     with pytest.raises(RefusedError, match="command"):

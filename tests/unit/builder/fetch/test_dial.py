@@ -107,6 +107,16 @@ def test_why_it_can_not_be_reached(error: OSError, why: str, monkeypatch: pytest
         dial(FAR, {}, 20)
 
 
+def test_a_proxy_that_is_gone_before_it_is_asked(listening: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = socket.create_connection(("127.0.0.1", port_of(listening)))
+    ours.shutdown(socket.SHUT_WR)
+    resolving(monkeypatch, "10.0.0.1")
+    monkeypatch.setattr(socket, "create_connection", lambda *_: ours)
+    with pytest.raises(BrokenError, match="the proxy can't be reached: Broken pipe"):
+        dial(FAR, {"https_proxy": "http://proxy:3128"}, 20)
+    assert ours.fileno() == -1
+
+
 def test_a_name_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise UnicodeError("label too long")

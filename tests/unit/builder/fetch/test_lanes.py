@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from mvmnix.builder.fetch.worker.packets import Document, Kind, Work
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.integration.misbehaving import Server
-from tests.patience import EVENT_PATIENCE
+from tests.patience import EVENT_PATIENCE, SHORT
 from tests.repository import ROOT
 
 
@@ -155,6 +155,19 @@ def test_a_lane_that_is_cut_ends_what_a_thread_waits_for(ends: tuple[Lane, socke
     lane.cut()
     thread.join(EVENT_PATIENCE)
     assert said == ["the worker is gone"]
+
+
+@pytest.mark.parametrize(
+    "send", [lambda lane: lane.send(Kind.DATA, bytes(1000)), lambda lane: lane.send_all(bytes(1000))]
+)
+def test_a_worker_that_reads_nothing_holds_no_thread(
+    ends: tuple[Lane, socket.socket], send: Callable[[Lane], None]
+) -> None:
+    lane, _ = ends
+    lane._quiet = SHORT
+    with pytest.raises(BrokenError, match="the worker is gone"):
+        for _ in range(100_000):
+            send(lane)
 
 
 def test_how_large_a_packet_may_be(ends: tuple[Lane, socket.socket]) -> None:

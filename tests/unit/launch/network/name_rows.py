@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+import dns.edns
+import dns.message
+import dns.rcode
+
 from mvmnix.launch.network.decisions import Denial
 
 ALLOW = (
@@ -28,6 +32,16 @@ class Question:
         name = b"".join(bytes([len(it)]) + it for it in self.labels) + b"\0"
         question = name + self.kind.to_bytes(2) + b"\0\1"
         return b"\0\7\1\0\0\1\0\0\0\0\0\1" + question + b"\0\0\x29\x04\xd0" + bytes(6)
+
+    def assert_answered(self, answer: dns.message.Message) -> None:
+        """An address that stands for the name where it is allowed; else no such name, and that it is blocked."""
+        if self.code is None:
+            assert answer.rcode() == dns.rcode.NOERROR
+            assert str(answer.answer[0][0]).startswith("198.18.")
+        else:
+            assert (answer.rcode(), answer.answer) == (dns.rcode.NXDOMAIN, [])
+            blocked = [it.code for it in answer.options if isinstance(it, dns.edns.EDEOption)]
+            assert blocked == [dns.edns.EDECode.BLOCKED]
 
 
 def ask(tried: str, name: str, rule: str, code: Denial | None = None, kind: int = 1) -> Question:

@@ -99,6 +99,13 @@ def test_an_address_of_which_it_is_not_known_counts_as_the_hosts(monkeypatch: py
     assert dialler._is_own("93.184.216.34")
 
 
+def test_where_sockets_can_have_any_address_the_kernel_s_choice_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its source for a packet to itself is the host's; for any other of 127.0.0.0/8 it takes the first."""
+    monkeypatch.setattr(dialler, "_can_have", lambda _: True)
+    assert dialler._is_own("127.0.0.1")
+    assert not dialler._is_own("127.0.0.2")
+
+
 @pytest.mark.parametrize(
     ("addresses", "code", "asked_of"),
     [

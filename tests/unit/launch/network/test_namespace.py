@@ -12,7 +12,7 @@ import pytest
 
 from mvmnix.launch.network import namespace, namespace_setup
 from mvmnix.launch.network.namespace import Namespace
-from mvmnix.launch.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GUEST
+from mvmnix.launch.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.launch.network.refused_packets import RefusedPacket, refused_packets
 from mvmnix.launch.network.rules import REFUSED_PER_SECOND, SYNTHETIC, Taken
 from tests.patience import EVENT_PATIENCE, QUIET, until
@@ -26,6 +26,7 @@ from tests.unit.launch.network.raw_guest import (
     UDP,
     RawGuest,
     echo,
+    mac,
     tcp,
     udp,
 )
@@ -79,6 +80,13 @@ def test_a_connection_to_what_is_taken_arrives_with_its_destination(
         assert next(guest.packets()).payload[20:] == b"hello"
         guest.send(tcp(to, port, own=own, flags=RST | ACK, seq=2, ack=answer.seq + 6))
         assert wait_for_reset(accepted)
+
+
+def test_what_comes_to_the_guest_has_the_addresses_that_were_agreed(guest: RawGuest) -> None:
+    """Without a neighbour of its own, a device that asks nobody would send to itself."""
+    guest.send(tcp(_SYNTHETIC, 443, own=43000))
+    assert next(guest.frames()).startswith(mac(GUEST_MAC) + mac(GATEWAY_MAC))
+    guest.send(tcp(_SYNTHETIC, 443, own=43000, flags=RST, seq=2))
 
 
 @pytest.mark.parametrize(
@@ -199,3 +207,10 @@ def test_what_the_kernel_may_do_with_packets_is_settled() -> None:
     """A new namespace has IPv4 settings of the host's, which may forward."""
     assert ("ipv4/ip_forward", "0") in namespace_setup.SETTINGS
     assert {value for name, value in namespace_setup.SETTINGS if name.endswith("disable_ipv6")} == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("why", "hint"), [("[Errno 13] /dev/net/tun", "modprobe tun; chmod 0666"), ("EPERM", "mvm doctor")]
+)
+def test_what_helps_where_none_can_be_made(why: str, hint: str) -> None:
+    assert hint in str(namespace._refusal(why).hint)
