@@ -430,9 +430,6 @@ def container(path: Path, _: Traps) -> Iterator[Act]:
     yield act
 
 
-NETWORKED: Final = plain(networked)
-
-
 #: By the places of docs/children.md that are run in it.
 ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
@@ -471,7 +468,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/launch/network/namespace.py:Making.__init__",
         "mvmnix/launch/network/namespace_setup.py:main",
         "mvmnix/launch/network/network_process.py:NetworkProcess.start",
-    ): NETWORKED,
+    ): plain(networked),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),
     ("mvmnix/launch/jail/delegated_scope.py:_called",): asked,
@@ -481,10 +478,6 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/cli/commands/verify_step.py:_verify",): workflow,
     ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),
 }
-MARKED: Final = [
-    pytest.param(places, marks=pytest.mark.root("/dev/net/tun may be root's")) if row is NETWORKED else places
-    for places, row in ROWS.items()
-]
 #: Places that start no program: forks, and a library in this process that asks the session's keyring.
 NO_PROGRAM: Final = {
     "mvmnix/launch/runtime/supervisor.py:detach",
@@ -504,7 +497,7 @@ def test_every_child_is_run() -> None:
     assert sorted((*run, *NO_PROGRAM)) == sorted(spawns.sites())
 
 
-@pytest.mark.parametrize("places", MARKED, ids=lambda places: places[0])
+@pytest.mark.parametrize("places", ROWS, ids=lambda places: places[0])
 def test_no_trap_goes_off(places: tuple[str, ...], tmp_path: Path, set_: Traps) -> None:
     (tmp_path / "row").mkdir()
     with ExitStack() as stack:

@@ -15,7 +15,7 @@ from tests.hostile.stand_in import jail
 from tests.tap_peer import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, NAMED, Peer
 from tests.vm.networked import Machine, boot_linked, image
 
-pytestmark = [pytest.mark.vm, pytest.mark.root("it opens /dev/net/tun, which is root's own where no udev is")]
+pytestmark = [pytest.mark.vm, pytest.mark.root("it makes a tap in the machine's own network namespace")]
 __all__ = ["image"]
 NETWORK = GuestNetwork(GUEST, 30, GATEWAY, GATEWAY_MAC, 1500, GATEWAY)
 #: What would change the network, or go past it; each as the workload's user, and as root of a namespace of its own.

@@ -31,7 +31,6 @@ from tests.unit.launch.network.raw_guest import (
     udp,
 )
 
-pytestmark = pytest.mark.root("/dev/net/tun may be open to root alone")
 _RANGE = IPv4Network("192.0.2.0/24")
 _ADDRESS = IPv4Network("203.0.113.9/32")
 _SYNTHETIC = "198.18.0.7"
