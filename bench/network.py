@@ -34,10 +34,9 @@ from bench.raw_qemu import PATIENCE, RawQemu
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.network import GUEST_NETWORK
 from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
-from mvmnix.launch.plan import Network
-from mvmnix.launch.plan.network import parse_rules
+from mvmnix.launch.network.setup import GUEST_NETWORK
+from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.runtime.machine import Machine as Started
 from mvmnix.model import User, Verb, Workload
 from tests.conftest import commit

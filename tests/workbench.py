@@ -21,7 +21,7 @@ from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images import NOTHING_KEPT, KeptParts
+from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.runtime.machine import Machine

@@ -56,47 +56,38 @@ from mvmnix.api.source_refs import (
 from mvmnix.api.statements import STATEMENT_KINDS, StatementFinder, signed_about
 from mvmnix.api.terminal import check_terminal, refuse_terminal
 from mvmnix.api.verified_ends import with_verified_ends
-from mvmnix.api.verify import verify_artifacts, verify_image
-from mvmnix.builder import Template
-from mvmnix.builder.lockfile import InputPath, LockChange, LockRequest
-from mvmnix.builder.pins import DependencyDepth
-from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, Need, PruneResult, VerifiedImage, users_of
-from mvmnix.launch import Loop
-from mvmnix.launch.agent import MOST_ROWS, End, ExitStatus, FdSink
-from mvmnix.launch.control import TERM, Call, Exec, Pause, Resume, Shell, Stream, call, change
-from mvmnix.launch.gate import VerifiedPlan
-from mvmnix.launch.machines import (
-    EXPORT_KEY,
-    EXPORT_LOG,
-    Archive,
-    Filter,
-    MachineEntry,
-    Missing,
-    Output,
-    Piece,
-    check_export,
-    filter_machines,
-    find_machine,
-    is_export,
-    list_entries,
-    machine_files,
-    read_console,
-    read_network_log,
-    read_output,
-    wait_for_end,
-    write_export,
-)
-from mvmnix.launch.network import (
-    ACKNOWLEDGEMENT_MEANINGS,
-    EXPLANATIONS,
-    Attempt,
-    Denial,
-    PresetChoice,
-    Rules,
-    judge,
-    sentence,
-)
-from mvmnix.launch.plan import (
+from mvmnix.api.verify.artifacts import verify_artifacts
+from mvmnix.api.verify.image import verify_image
+from mvmnix.builder.lockfile.document import InputPath, LockChange
+from mvmnix.builder.lockfile.session import LockRequest
+from mvmnix.builder.pins.locks import DependencyDepth
+from mvmnix.builder.template import Template
+from mvmnix.images.file_names import BUNDLE_NAME
+from mvmnix.images.gc_roots import Need, users_of
+from mvmnix.images.prune import PruneResult
+from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.endpoints import FdSink
+from mvmnix.launch.agent.requests import MOST_ROWS
+from mvmnix.launch.agent.stream_frames import End
+from mvmnix.launch.control.client import Call, call, change
+from mvmnix.launch.control.messages import TERM, Exec, Pause, Resume, Shell, Stream
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.loop import Loop
+from mvmnix.launch.machines.audit_export import EXPORT_KEY, EXPORT_LOG, Archive, check_export, is_export, write_export
+from mvmnix.launch.machines.filters import Filter, filter_machines
+from mvmnix.launch.machines.logs import read_console, read_network_log, read_output
+from mvmnix.launch.machines.output_log import Missing, Output, Piece
+from mvmnix.launch.machines.registry import MachineEntry, find_machine, list_entries, machine_files, wait_for_end
+from mvmnix.launch.network.decisions import Denial, Rules
+from mvmnix.launch.network.dry_run import Attempt, judge
+from mvmnix.launch.network.explain import EXPLANATIONS, sentence
+from mvmnix.launch.network.presets import PresetChoice
+from mvmnix.launch.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.data_disk import DataDisk
+from mvmnix.launch.plan.labels import Labels, parse_labels
+from mvmnix.launch.plan.limits import (
     LEAST_CPU,
     MOST_CPU,
     MOST_KIB,
@@ -104,28 +95,15 @@ from mvmnix.launch.plan import (
     MOST_SHARED_KIB,
     MOST_TASKS,
     MOST_WEIGHT,
-    Accelerator,
-    Action,
-    Backend,
-    DataDisk,
-    Labels,
-    Network,
-    NetworkRule,
-    Plan,
     PlanLimits,
-    Protocol,
-    PublishedPort,
-    SecretReference,
-    SecretTarget,
-    Share,
-    UpstreamProxy,
-    Use,
-    WhenGatewayEnds,
-    parse_labels,
-    parse_rules,
-    plan_statement,
 )
-from mvmnix.launch.shares import DANGER_MEANINGS
+from mvmnix.launch.plan.network import Action, Network, NetworkRule, Protocol, WhenGatewayEnds, parse_rules
+from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.launch.plan.plan import Accelerator, Plan, plan_statement
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.launch.plan.share import Share
+from mvmnix.launch.plan.window import Use
+from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS
 
 __all__ = [
     "ACKNOWLEDGEMENT_MEANINGS",

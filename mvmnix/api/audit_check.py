@@ -5,22 +5,17 @@ from datetime import datetime
 
 from mvmnix.api.audit_log import ask_anchors_of
 from mvmnix.api.context import Context
-from mvmnix.audit import (
-    LogEvidence,
-    NoLogError,
-    NoteKey,
-    Record,
-    RecordKind,
-    SealedRecord,
-    Visit,
-    is_begun,
-    lost_log,
-    verify_log,
-)
+from mvmnix.audit.note import NoteKey
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.tail import NoLogError, is_begun, lost_log
+from mvmnix.audit.verify import LogEvidence, Visit, verify_log
 from mvmnix.clock import now
 from mvmnix.errors import Reason, RefusedError, UnreadableError
-from mvmnix.launch.gate import HostClock, UnkeptStarts, looked_at
-from mvmnix.launch.machines import LogTraces, list_entries
+from mvmnix.launch.gate.clock import HostClock, looked_at
+from mvmnix.launch.gate.unkept_nonces import UnkeptStarts
+from mvmnix.launch.machines.registry import list_entries
+from mvmnix.launch.machines.traces import LogTraces
 
 
 def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[SealedRecord, ...]]:

@@ -4,18 +4,10 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
-from mvmnix.audit import (
-    Anchor,
-    AnchorAnswer,
-    AnchoredLog,
-    AuditLog,
-    CommandAnchor,
-    FileAnchor,
-    GitAnchor,
-    NoteKey,
-    Signer,
-    ask_anchors,
-)
+from mvmnix.audit.anchored_log import AnchorAnswer, AnchoredLog, ask_anchors
+from mvmnix.audit.anchors import Anchor, CommandAnchor, FileAnchor, GitAnchor
+from mvmnix.audit.log import AuditLog
+from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.config import AnchorRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.private_dirs import Directory
@@ -59,7 +51,7 @@ def journal(
     """
 
     def traces() -> str:
-        from mvmnix.launch.machines import LogTraces  # noqa: PLC0415 - asked for where there is no log
+        from mvmnix.launch.machines.traces import LogTraces  # noqa: PLC0415 - asked for where there is no log
 
         return LogTraces.of(state).said
 

@@ -10,16 +10,20 @@ from mvmnix.api.gate import admit_kept
 from mvmnix.api.host import open_host
 from mvmnix.api.progress import Progress
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import Connection, Threads, WorkerPool
+from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.worker_pool import Threads, WorkerPool
 from mvmnix.clock import now
-from mvmnix.images import VerifiedImage
+from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.launch.machines import retention
-from mvmnix.launch.plan import Use
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.runtime import Host, Machine, start_machine, stopping_signals
+from mvmnix.launch.plan.window import Use
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.start import start_machine
+from mvmnix.launch.runtime.supervisor import stopping_signals
 from mvmnix.model import Verb
-from mvmnix.provenance.slsa import BuilderLimits
+from mvmnix.provenance.slsa.provenance import BuilderLimits
 
 type Connect = Callable[[Callable[[], None]], Connection]
 

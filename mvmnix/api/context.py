@@ -11,31 +11,28 @@ from mvmnix import config, log, temporary
 from mvmnix.api import audit_log
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.signer import Signer, key_file
-from mvmnix.audit import AuditLog, NoteKey, Record, RecordKind
-from mvmnix.audit import Signer as NoteSigner
+from mvmnix.audit.log import AuditLog
+from mvmnix.audit.note import NoteKey
+from mvmnix.audit.note import Signer as NoteSigner
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images import ImageStore, StoreDirectory
+from mvmnix.images.store import ImageStore, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy import (
-    FILE_NAME,
-    FLOOR,
-    Files,
-    TrustPolicy,
-    as_verdict,
-    default_policy,
-    in_force,
-    read_policy_files,
-)
+from mvmnix.provenance.policy.default import default_policy
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy.policy_files import FLOOR, Files, in_force, read_policy_files
+from mvmnix.provenance.policy.trust_text import FILE_NAME
+from mvmnix.provenance.policy.verdicts import as_verdict
 from mvmnix.roots import Roots
 from mvmnix.store import Cache, Store
 
 if TYPE_CHECKING:
     from mvmnix.api.network import Network
     from mvmnix.api.network_presets import Presets
-    from mvmnix.images import PartIndex
+    from mvmnix.images.part_index import PartIndex
 
 #: Lock files beside what they guard: taken shared to make or read something there, exclusively to remove it.
 LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
@@ -133,7 +130,7 @@ class Context:
     @cached_property
     def part_index(self) -> "PartIndex":
         """Parts that are kept for later builds."""
-        from mvmnix.images import PartIndex  # noqa: PLC0415 - builds alone pay for it
+        from mvmnix.images.part_index import PartIndex  # noqa: PLC0415 - builds alone pay for it
 
         return PartIndex(
             self.keep(self.roots.state.child("parts")), self.library.rooms[StoreDirectory.BUNDLES], self.sources

@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import BinaryIO, Final, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent import CopyDirection, End, ExitStatus
-from mvmnix.launch.control import Call, Copy, Stream, call
-from mvmnix.launch.copy import CopyLimits, Pack, Reader, TarWriter, Unpack, tarball
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.requests import CopyDirection
+from mvmnix.launch.agent.stream_frames import End
+from mvmnix.launch.control.client import Call, call
+from mvmnix.launch.control.messages import Copy, Stream
+from mvmnix.launch.copy import tarball
+from mvmnix.launch.copy.pack import Pack
+from mvmnix.launch.copy.records import CopyLimits, Reader
+from mvmnix.launch.copy.tarball import TarWriter
+from mvmnix.launch.copy.unpack import Unpack
 from mvmnix.private_dirs import Directory
 
 _CHUNK: Final = 65536

@@ -9,11 +9,13 @@ from mvmnix.api.gate import open_replay
 from mvmnix.api.launch import admit_plan
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.launch.gate import VerifiedPlan
-from mvmnix.launch.machines import PLAN, MachineSource, MachineStatus, read_kept, registry
-from mvmnix.launch.plan import Backend
-from mvmnix.launch.runtime import check_creation
-from mvmnix.launch.runtime import create_home as register
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.machines import registry
+from mvmnix.launch.machines.machine_dir import PLAN, read_kept
+from mvmnix.launch.machines.status import MachineSource, MachineStatus
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.runtime.creation import check_creation
+from mvmnix.launch.runtime.creation import create_home as register
 from mvmnix.model import Digest
 
 

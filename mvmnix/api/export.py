@@ -5,18 +5,13 @@ import os
 from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.clock import now
-from mvmnix.images import (
-    BUNDLE_NAME,
-    LOCK_NAME,
-    PARTS_NAME,
-    REBUILDS_NAME,
-    KeptImages,
-    RebuildStore,
-    VerifiedImage,
-    image_archive,
-)
+from mvmnix.images import image_archive
+from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
+from mvmnix.images.prune import KeptImages
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.store import VerifiedImage
 from mvmnix.output_files import NewDirectory, NewFile
-from mvmnix.provenance.slsa import SBOM_NAME
+from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.store import chunks
 
 

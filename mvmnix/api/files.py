@@ -14,8 +14,8 @@ from functools import cache
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
 from mvmnix.privileges import held_files
-from mvmnix.provenance.bundle import Blob
-from mvmnix.provenance.slsa import ALGORITHMS, COMMIT
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.slsa.in_toto import ALGORITHMS, COMMIT
 from mvmnix.store import chunks, digest_of
 
 _DIGEST = re.compile("|".join(f"{name}:[0-9a-f]{{{size}}}" for name, size in ALGORITHMS.items()))

@@ -8,8 +8,8 @@ from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.progress import SILENT_PROGRESS, Progress
 from mvmnix.api.source_refs import existing_source_ref
-from mvmnix.builder.flakes import Draft
-from mvmnix.builder.lockfile import LockRequest, LockSession, NewLock
+from mvmnix.builder.flakes.worktree import Draft
+from mvmnix.builder.lockfile.session import LockRequest, LockSession, NewLock
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
 

@@ -8,9 +8,13 @@ from dataclasses import replace
 from mvmnix import log
 from mvmnix.api import audit_log
 from mvmnix.api.context import Context
-from mvmnix.images import RebuildStore, StoredImage
-from mvmnix.launch.gate import HostClock, LoggedStarts, Replay, SignedPlan, Submission, VerifiedPlan, admit
-from mvmnix.launch.vmm import OpenFiles
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.store import StoredImage
+from mvmnix.launch.gate.admission import admit
+from mvmnix.launch.gate.clock import HostClock
+from mvmnix.launch.gate.replay import LoggedStarts, Replay
+from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan
+from mvmnix.launch.vmm.boot_files import OpenFiles
 
 
 def admit_submission(context: Context, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:

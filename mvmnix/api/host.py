@@ -7,9 +7,10 @@ from mvmnix.api.context import Context
 from mvmnix.api.gate import open_replay
 from mvmnix.keys import Role
 from mvmnix.launch.backends import choice
-from mvmnix.launch.jail import BubblewrapJail
-from mvmnix.launch.plan import Backend
-from mvmnix.launch.runtime import Host, KvmProbe
+from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.runtime.accelerator import KvmProbe
+from mvmnix.launch.runtime.host import Host
 from mvmnix.sandbox import pools
 
 

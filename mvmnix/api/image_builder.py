@@ -12,19 +12,24 @@ from mvmnix.api.context import Context
 from mvmnix.api.progress import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes import take_flake
-from mvmnix.builder.nix import HostNix
-from mvmnix.builder.oci import OciRef
-from mvmnix.builder.session import Build, BuildRecord, BuildRequest, PartsWantedError
+from mvmnix.builder.flakes.flake_source import take_flake
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.oci.reference import OciRef
+from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.images import NOTHING_KEPT, BuildKey, KeptImages, KeptParts, VerifiedImage, make_provenance
+from mvmnix.images import make_provenance
+from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
+from mvmnix.images.prune import KeptImages
+from mvmnix.images.store import BuildKey, VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest
 from mvmnix.process import failed_child
-from mvmnix.provenance.slsa import provenance, provenance_statement
-from mvmnix.provenance.verify import ImageEvidence
+from mvmnix.provenance.slsa import provenance
+from mvmnix.provenance.slsa.predicate import provenance_statement
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 
 
 class ImageBuilder:

@@ -9,19 +9,12 @@ from mvmnix.api.kept_plans import drop_expired, kept_plans
 from mvmnix.builder import bootstrap
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images import (
-    BuildKey,
-    IndexEntry,
-    KeptImages,
-    Need,
-    PruneResult,
-    RebuildStore,
-    StoredFile,
-    StoreDirectory,
-    VerifiedImage,
-)
+from mvmnix.images.gc_roots import Need, StoredFile
+from mvmnix.images.prune import KeptImages, PruneResult
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.store import BuildKey, IndexEntry, StoreDirectory, VerifiedImage
 from mvmnix.launch.machines import registry
-from mvmnix.provenance.slsa import HOST_NIX
+from mvmnix.provenance.slsa.provenance import HOST_NIX
 
 #: What needs images, and the images.
 type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from mvmnix.api import installation
 from mvmnix.api.context import Context
 from mvmnix.api.progress import Progress
-from mvmnix.builder.fetch import Caches, bring_tree, resolve_reference
-from mvmnix.builder.pins import fetch_sources
+from mvmnix.builder.fetch.caches import Caches
+from mvmnix.builder.fetch.flake_inputs import bring_tree
+from mvmnix.builder.fetch.resolve import resolve_reference
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.lock import Attributes, LockedNode
 from mvmnix.model import Digest, Source

@@ -7,9 +7,10 @@ from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.images import SHORTEST, STATEMENT_LIMIT
-from mvmnix.launch.gate import read_plan
-from mvmnix.launch.plan import Plan
+from mvmnix.images.prune import SHORTEST
+from mvmnix.images.store import STATEMENT_LIMIT
+from mvmnix.launch.gate.verify import read_plan
+from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest
 
 #: How a kept plan is named where a file could be.

@@ -10,7 +10,7 @@ from mvmnix.keys import Role
 from mvmnix.provenance.bundle import envelope
 
 if TYPE_CHECKING:
-    from mvmnix.provenance.identity import Instance
+    from mvmnix.provenance.identity.sigstore import Instance
 
 #: A trust configuration with hundreds of certificates is smaller, in bytes.
 _LIMIT: Final = 4 << 20

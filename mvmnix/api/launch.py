@@ -13,19 +13,28 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.gate import admit_kept, admit_submission
 from mvmnix.api.host import open_host
 from mvmnix.api.terminal import Terminal, run_in_terminal
-from mvmnix.api.verify import open_exported
+from mvmnix.api.verify.image import open_exported
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, StoredImage
-from mvmnix.launch.agent import End, ExitStatus, Sink, Stdin
+from mvmnix.images.file_names import BUNDLE_NAME
+from mvmnix.images.store import STATEMENT_LIMIT, StoredImage
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.backends import choice
-from mvmnix.launch.container import run_container
-from mvmnix.launch.gate import Submission, SummarizedImage, VerifiedPlan, read_plan
-from mvmnix.launch.machines import read_status, retention
-from mvmnix.launch.plan import Backend, Plan
-from mvmnix.launch.runtime import Host, Machine, SupervisedEnd, accelerator_line, detach, supervise
-from mvmnix.launch.vmm import Acceleration
+from mvmnix.launch.container.run import run_container
+from mvmnix.launch.gate.checks import SummarizedImage
+from mvmnix.launch.gate.verify import Submission, VerifiedPlan, read_plan
+from mvmnix.launch.machines import retention
+from mvmnix.launch.machines.machine_dir import read_status
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.runtime.accelerator import accelerator_line
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.supervisor import SupervisedEnd, detach, supervise
+from mvmnix.launch.vmm.port import Acceleration
 from mvmnix.model import Digest
-from mvmnix.provenance.verify import Summary
+from mvmnix.provenance.verify.summary import Summary
 from mvmnix.roots import Roots
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mvmnix.api.context import Context
-from mvmnix.audit import SealedRecord
+from mvmnix.audit.reading import SealedRecord
 from mvmnix.launch.machines import events, registry
 
 

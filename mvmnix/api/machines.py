@@ -5,8 +5,12 @@ from dataclasses import dataclass
 
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
-from mvmnix.launch.control import Pause, Resume, change
-from mvmnix.launch.machines import CONSOLE, MachineEntry, ProcessUsage, registry, usage
+from mvmnix.launch.control.client import change
+from mvmnix.launch.control.messages import Pause, Resume
+from mvmnix.launch.machines import registry, usage
+from mvmnix.launch.machines.machine_dir import CONSOLE
+from mvmnix.launch.machines.registry import MachineEntry
+from mvmnix.launch.machines.usage import ProcessUsage
 from mvmnix.private_dirs import Directory
 
 

@@ -23,8 +23,8 @@ from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
 
 if TYPE_CHECKING:
-    from mvmnix.images import ImageStore, IndexEntry
-    from mvmnix.provenance.slsa import Provenance
+    from mvmnix.images.store import ImageStore, IndexEntry
+    from mvmnix.provenance.slsa.provenance import Provenance
 
 #: What a shell may be given: it splits words, and takes some signs for itself.
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -54,7 +54,7 @@ def machine_names(environment: Mapping[str, str], states: Collection[str] = ()) 
 
 def image_names(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The names of kept images, by their manifests. Raises as above."""
-    from mvmnix.images import KeptImages  # noqa: PLC0415 - machines don't pay for it
+    from mvmnix.images.prune import KeptImages  # noqa: PLC0415 - machines don't pay for it
 
     with _library(environment) as library:
         return () if library is None else _words(sorted(KeptImages(library).names()))
@@ -69,7 +69,7 @@ def plan_digests(environment: Mapping[str, str]) -> tuple[str, ...]:
 def attribute_names(environment: Mapping[str, str], flake: str) -> tuple[str, ...]:
     """The attributes of a flake, which is named as on a command line, without `#`. Raises as above."""
     from mvmnix.api.source_refs import source_ref  # noqa: PLC0415 - machines don't pay for it
-    from mvmnix.builder.flakes import package_names  # noqa: PLC0415
+    from mvmnix.builder.flakes.flake_text import package_names  # noqa: PLC0415
     from mvmnix.model import FlakeRef  # noqa: PLC0415
 
     if not _REFERENCE.fullmatch(flake):
@@ -116,8 +116,9 @@ def _label(uri: str) -> str:
 
 def _claim(library: "ImageStore", entry: "IndexEntry") -> "Provenance":
     """What a kept image's provenance says, which is not verified."""
-    from mvmnix.provenance.bundle import parse_bundle, statement  # noqa: PLC0415
-    from mvmnix.provenance.slsa import read_provenance  # noqa: PLC0415
+    from mvmnix.provenance.bundle import statement  # noqa: PLC0415
+    from mvmnix.provenance.bundle.envelope import parse_bundle  # noqa: PLC0415
+    from mvmnix.provenance.slsa.predicate import read_provenance  # noqa: PLC0415
 
     return read_provenance(statement.parse(parse_bundle(library.bundle(entry.bundle)).payload))
 
@@ -142,7 +143,7 @@ def _own_file(path: Path) -> bytes | None:
 @contextmanager
 def _library(environment: Mapping[str, str]) -> "Iterator[ImageStore | None]":
     """The kept images; None where there are none: opening a library makes what is missing of it."""
-    from mvmnix.images import ImageStore, StoreDirectory  # noqa: PLC0415 - machines don't pay for it
+    from mvmnix.images.store import ImageStore, StoreDirectory  # noqa: PLC0415 - machines don't pay for it
 
     if not has_state(environment):
         yield None

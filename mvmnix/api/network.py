@@ -6,11 +6,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 
-from mvmnix.builder.fetch import Allowlist, Caches, Credentials, Downloader, DownloadLimits, Fetched, FetchEnvironment
-from mvmnix.builder.oci import Registries
+from mvmnix.builder.fetch.allowlist import Allowlist
+from mvmnix.builder.fetch.caches import Caches
+from mvmnix.builder.fetch.credentials import Credentials
+from mvmnix.builder.fetch.flake_inputs import Fetched, FetchEnvironment
+from mvmnix.builder.fetch.https import Downloader
+from mvmnix.builder.fetch.retry import DownloadLimits
+from mvmnix.builder.oci.registry import Registries
 from mvmnix.config import Config
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.store import Store
 
 

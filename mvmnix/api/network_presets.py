@@ -9,10 +9,11 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from mvmnix.builder.pins import CONFIGURED_TOOLS, configured_urls
+from mvmnix.builder.pins.configured import CONFIGURED_TOOLS, configured_urls
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.network import PRESET_LIMIT, PresetChoice, parse_preset
-from mvmnix.launch.plan import NetworkRule, is_address, parse_rules
+from mvmnix.launch.network.presets import PRESET_LIMIT, PresetChoice, parse_preset
+from mvmnix.launch.plan.network import NetworkRule, parse_rules
+from mvmnix.launch.plan.network_hosts import is_address
 from mvmnix.private_dirs import Directory
 from mvmnix.suggestion import did_you_mean
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mvmnix.api.context import Context
 from mvmnix.api.source_refs import image_reference
-from mvmnix.builder import Template, template_tree, write_template
+from mvmnix.builder.template import Template, template_tree, write_template
 from mvmnix.output_files import OutputDirectory
 
 

@@ -9,14 +9,17 @@ from mvmnix.api.context import Context
 from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.api.progress import Progress
 from mvmnix.builder import bootstrap
-from mvmnix.builder.session import ATTRIBUTE, BuildRequest, PartsBuild, PartsRecord
+from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
-from mvmnix.images import KeptParts, PartDomain, VerifiedImage, make_provenance
+from mvmnix.images import make_provenance
+from mvmnix.images.part_index import KeptParts, PartDomain
+from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa import KeptPath, subjects_of
 from mvmnix.provenance.slsa import parts as claims
+from mvmnix.provenance.slsa.provenance import KeptPath, subjects_of
 
 
 class PartBuilder:

@@ -5,9 +5,11 @@ from pathlib import Path
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import KEPT_SCHEME, plan_bytes
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.gate import plan_of, signatures
-from mvmnix.launch.machines import PLAN, find_machine, read_kept
-from mvmnix.launch.plan import Network
+from mvmnix.launch.gate import signatures
+from mvmnix.launch.gate.checks import plan_of
+from mvmnix.launch.machines.machine_dir import PLAN, read_kept
+from mvmnix.launch.machines.registry import find_machine
+from mvmnix.launch.plan.network import Network
 from mvmnix.provenance.bundle import statement
 
 

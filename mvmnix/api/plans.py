@@ -10,33 +10,27 @@ from typing import Any, Final
 from mvmnix.api.context import Context
 from mvmnix.clock import now
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.images import VerifiedImage
+from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.launch.gate import plan_of, signatures
-from mvmnix.launch.network import PresetChoice, refuse_public_suffixes, refuse_unacknowledged
-from mvmnix.launch.plan import (
-    NO_LABELS,
-    Accelerator,
-    Action,
-    Backend,
-    DataDisk,
-    Labels,
-    Network,
-    NetworkRule,
-    Plan,
-    PlanLimits,
-    PublishedPort,
-    SecretReference,
-    Share,
-    UpstreamProxy,
-    Use,
-    WhenGatewayEnds,
-    check_directory,
-    check_variables,
-    plan_statement,
-)
+from mvmnix.launch.gate import signatures
+from mvmnix.launch.gate.checks import plan_of
+from mvmnix.launch.network.presets import PresetChoice
+from mvmnix.launch.network.public_suffixes import refuse_public_suffixes
+from mvmnix.launch.network.risk_checks import refuse_unacknowledged
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.data_disk import DataDisk
+from mvmnix.launch.plan.fields import check_directory, check_variables
+from mvmnix.launch.plan.labels import NO_LABELS, Labels
+from mvmnix.launch.plan.limits import PlanLimits
+from mvmnix.launch.plan.network import Action, Network, NetworkRule, WhenGatewayEnds
+from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.launch.plan.plan import Accelerator, Plan, plan_statement
+from mvmnix.launch.plan.secret_reference import SecretReference
+from mvmnix.launch.plan.share import Share
+from mvmnix.launch.plan.window import Use
 from mvmnix.launch.secrets import credentials
-from mvmnix.launch.shares import open_directory, open_share, refuse_dangers
+from mvmnix.launch.shares.opening import open_directory, open_share
+from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
 from mvmnix.provenance.bundle import envelope, statement
 

@@ -4,9 +4,11 @@ from pathlib import Path
 
 from mvmnix.api import audit_log
 from mvmnix.api.context import Context
-from mvmnix.audit import Serials, is_begun, records_backwards
+from mvmnix.audit.reading import records_backwards
+from mvmnix.audit.record import Serials
+from mvmnix.audit.tail import is_begun
 from mvmnix.errors import MvmnixError, Reason, RefusedError, UnreadableError
-from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.policy.policy import TrustPolicy
 
 _HINT = (
     "`mvm audit verify` says what is wrong with the log; --policy FILE takes a policy by itself, which starts nothing"

@@ -13,16 +13,19 @@ from typing import Final
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.builder import bootstrap
-from mvmnix.builder.reproduce import Agreement, Difference, Disagreement, compare_images, file_differences
-from mvmnix.builder.session import BuildRequest
+from mvmnix.builder.reproduce import file_differences
+from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare_images
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.images import RebuildStore, VerifiedImage
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import DirectoryOrder
-from mvmnix.provenance.slsa import Provenance, Variation, provenance_statement
-from mvmnix.provenance.verify import Verified
+from mvmnix.provenance.slsa.predicate import provenance_statement
+from mvmnix.provenance.slsa.provenance import Provenance, Variation
+from mvmnix.provenance.verify.verify import Verified
 
 #: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
 VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)

@@ -7,9 +7,11 @@ from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.clock import now
 from mvmnix.errors import RefusedError
-from mvmnix.images import STATEMENT_LIMIT, KeptImages, RebuildStore
+from mvmnix.images.prune import KeptImages
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.model import Digest
-from mvmnix.provenance.verify import Quorum
+from mvmnix.provenance.verify.quorum import Quorum
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,14 @@
 
 from mvmnix.api.context import Context
 from mvmnix.api.policy_history import hold_log
-from mvmnix.audit import RecordKind, SealedRecord, matching_records
+from mvmnix.audit.reading import SealedRecord, matching_records
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.machines import RECEIPT, Receipt, check_receipt, read_kept, registry
+from mvmnix.launch.machines import registry
+from mvmnix.launch.machines.machine_dir import RECEIPT, read_kept
+from mvmnix.launch.machines.receipt import Receipt
+from mvmnix.launch.machines.receipt_check import check_receipt
 
 
 def read_receipt(context: Context, machine: str) -> Receipt:

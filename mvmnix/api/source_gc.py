@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from mvmnix.api import installation
 from mvmnix.api.context import Context
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.images import SourceGcResult, collect_garbage, sources_of
+from mvmnix.images.source_gc import SourceGcResult, collect_garbage, sources_of
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.slsa import Provenance, read_provenance
-from mvmnix.provenance.verify import authenticate
+from mvmnix.provenance.slsa.predicate import read_provenance
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.authentication import authenticate
 
 
 def collect_sources(context: Context, *, remove: bool) -> SourceGcResult:

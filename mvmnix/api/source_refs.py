@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix import checkouts
-from mvmnix.builder.oci import SCHEME, OciRef
+from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
 from mvmnix.roots import Roots

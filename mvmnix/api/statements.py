@@ -6,10 +6,13 @@ from itertools import product, starmap
 from mvmnix.api.context import Context
 from mvmnix.api.kept_plans import plans_for
 from mvmnix.errors import MvmnixError
-from mvmnix.images import KeptImages, RebuildStore, StoreDirectory
-from mvmnix.launch.machines import PLAN, RECEIPT, machine_ids, read_kept, registry
+from mvmnix.images.prune import KeptImages
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.store import StoreDirectory
+from mvmnix.launch.machines import registry
+from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, machine_ids, read_kept
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import BUNDLE_LIMIT
+from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 
 #: The kinds of statement, in the order in which they are collected.
 STATEMENT_KINDS = ("provenance", "parts", "rebuild", "plan", "receipt")

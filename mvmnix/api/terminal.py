@@ -7,11 +7,16 @@ from typing import Protocol
 
 from mvmnix.api.context import Context
 from mvmnix.errors import UsageError
-from mvmnix.launch.agent import ExitStatus, FdSink, TypedInput
-from mvmnix.launch.control import Shell, require_verb
-from mvmnix.launch.gate import VerifiedPlan
-from mvmnix.launch.plan import Backend, Plan, SecretReference, SecretTarget
-from mvmnix.launch.runtime import Machine, StopRequestedError
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.endpoints import FdSink, TypedInput
+from mvmnix.launch.control.authorize import require_verb
+from mvmnix.launch.control.messages import Shell
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.supervisor import StopRequestedError
 from mvmnix.model import Verb
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from mvmnix.api.frontend import Frontend
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.launch.machines import MachineEntry
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
 
@@ -19,8 +19,8 @@ def with_verified_ends(
     """The same machines, with the records of their ends where these are proven by the host's key."""
     if not any(entry.has_ended for entry in entries):
         return tuple(entries)
-    from mvmnix.audit import NoteKey  # noqa: PLC0415
-    from mvmnix.launch.machines import with_ends  # noqa: PLC0415
+    from mvmnix.audit.note import NoteKey  # noqa: PLC0415
+    from mvmnix.launch.machines.recorded_ends import with_ends  # noqa: PLC0415
 
     try:
         key = NoteKey.of_log(_public_key(frontend))

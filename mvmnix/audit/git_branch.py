@@ -26,7 +26,10 @@ from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.private_dirs import Directory
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import GIT, Bounds, Sandbox, git, locate
+from mvmnix.sandbox import git
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import Bounds
+from mvmnix.sandbox.trusted_executables import GIT, locate
 
 _MIB: Final = 1 << 20
 #: How often the lock of a branch is tried while another has it, and the pause before the next try, in seconds.

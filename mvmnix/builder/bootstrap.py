@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mvmnix import lock, nar, own_flake
-from mvmnix.builder.flakes import FlakeSource, source_of
-from mvmnix.builder.nix import HostNix, add_to_nix, nix_commands
-from mvmnix.builder.session import OUTPUTS, BuildRecord, BuildRequest, OutputImport, Progress, graph
+from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.host_store import add_to_nix
+from mvmnix.builder.session import graph
+from mvmnix.builder.session.build import BuildRecord
+from mvmnix.builder.session.exec import Progress
+from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError
 from mvmnix.fs_tree import tree_of_directory
 from mvmnix.model import HashMode, Image, Source, StorePath

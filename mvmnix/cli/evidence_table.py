@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mvmnix.api import RunResult, VerifiedImage, VerifiedPlan
 from mvmnix.escaping import escape
 from mvmnix.plural import counted
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.slsa.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True)

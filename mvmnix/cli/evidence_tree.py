@@ -9,7 +9,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from mvmnix.escaping import escape_line
-from mvmnix.evidence import Graph, Node, NodeStatus
+from mvmnix.evidence.graph import Graph, Node, NodeStatus
 
 _MARKS: Final = {NodeStatus.VERIFIED: "✓", NodeStatus.UNVERIFIED: "?", NodeStatus.REFUSED: "✗"}
 _STYLES: Final = {NodeStatus.VERIFIED: "green", NodeStatus.UNVERIFIED: "yellow", NodeStatus.REFUSED: "bold red"}

@@ -174,7 +174,7 @@ def run(first: Callable[[], None] = lambda: None) -> None:
 
 def _complete(first: Callable[[], None]) -> NoReturn:
     """Answer a shell, which is told of no failure, and of nothing else."""
-    from mvmnix.cli.commands import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
+    from mvmnix.cli.commands.completion import answer_shell  # noqa: PLC0415 - only shells that ask pay for it
 
     with suppress(MvmnixError):
         first()

@@ -46,7 +46,7 @@ class SignedPlanCommand(HintingCommand):
 
     @override
     def hint(self, option: str) -> str:
-        from mvmnix.cli.options import plan_option_names  # noqa: PLC0415 - it imports what makes plans
+        from mvmnix.cli.options.plan import plan_option_names  # noqa: PLC0415 - it imports what makes plans
 
         if option not in plan_option_names():
             return super().hint(option)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping
 import click
 
 from mvmnix import strict
-from mvmnix.api.verify import ArtifactVerdict, FailedArtifact
+from mvmnix.api.verify.artifacts import ArtifactVerdict, FailedArtifact
 from mvmnix.cli.output import answer
 from mvmnix.errors import Reason
 from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Inclusion
-from mvmnix.provenance.verify import AcceptedArtifact, Attested, Authentic, CountedBundle, signer_of
+from mvmnix.provenance.bundle.verification_material import Inclusion
+from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, CountedBundle, signer_of
+from mvmnix.provenance.verify.authentication import Attested, Authentic
 
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"

@@ -21,12 +21,13 @@ from mvmnix.evidence.graph import (
 from mvmnix.evidence.origin import add_origin, flake_name, stands
 from mvmnix.evidence.stored_build import StoredBuild
 from mvmnix.evidence.trust import POLICY, signing
-from mvmnix.images import VerifiedImage
+from mvmnix.images.store import VerifiedImage
 from mvmnix.model import Artifact, Image
 from mvmnix.plural import counted
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import HOST_NIX, MICROVM, Provenance
-from mvmnix.provenance.verify import REBUILD, Verified, differences
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, Provenance
+from mvmnix.provenance.verify.checks import REBUILD, differences
+from mvmnix.provenance.verify.verify import Verified
 from mvmnix.strict import show_time
 
 #: What rebuilds testify of an image that verified: each bundle's digest in hexadecimal, and what came of verifying it.

@@ -14,9 +14,11 @@ from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, StepRes
 from mvmnix.evidence.graph import Kind, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.model import Image
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Parts, Provenance
-from mvmnix.provenance.verify import Authentic, Verified, read_claim, verify_claim, verify_parts
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.parts import Parts
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.authentication import Authentic
+from mvmnix.provenance.verify.verify import Verified, read_claim, verify_claim, verify_parts
 
 #: The node that a step of provenance/verify/verify.py is about, by its number; for all others it is the provenance.
 _ABOUT: Final[Mapping[int, Kind]] = {

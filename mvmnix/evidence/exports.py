@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.api import files
-from mvmnix.api.verify import open_exported
+from mvmnix.api.verify.image import open_exported
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.evidence.build import RebuildEvidence
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
-from mvmnix.images import BUNDLE_NAME, STATEMENT_LIMIT, IndexEntry, VerifiedImage
-from mvmnix.launch.vmm import verity_reasons
+from mvmnix.images.file_names import BUNDLE_NAME
+from mvmnix.images.store import STATEMENT_LIMIT, IndexEntry, VerifiedImage
+from mvmnix.launch.vmm.boot_files import verity_reasons
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import Verified, verify_alone
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.verify import Verified, verify_alone
 from mvmnix.store import digest_of
 
 #: The file that makes a directory one of an image.

@@ -6,21 +6,25 @@ from dataclasses import replace
 from datetime import datetime
 
 from mvmnix.api import Context, hold_log, submit_kept
-from mvmnix.audit import RecordKind, SealedRecord, records_backwards, verify_log
+from mvmnix.audit.reading import SealedRecord, records_backwards
+from mvmnix.audit.record import RecordKind
+from mvmnix.audit.verify import verify_log
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.evidence.machine_nodes import Sealed, StoredMachine
 from mvmnix.evidence.plan_nodes import Gate
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
-from mvmnix.images import ImageStore, IndexEntry, RebuildStore
-from mvmnix.launch.gate import HostClock, looked_at
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.store import ImageStore, IndexEntry
 from mvmnix.launch.gate import verify as gates
-from mvmnix.launch.machines import PLAN, RECEIPT, read_kept
-from mvmnix.launch.machines import MachineEntry as Machine
-from mvmnix.launch.vmm import verity_reasons
+from mvmnix.launch.gate.clock import HostClock, looked_at
+from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, read_kept
+from mvmnix.launch.machines.registry import MachineEntry as Machine
+from mvmnix.launch.vmm.boot_files import verity_reasons
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance.bundle import parse_bundle, statement
-from mvmnix.provenance.slsa import read_provenance
-from mvmnix.provenance.verify import only_refusals
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.envelope import parse_bundle
+from mvmnix.provenance.slsa.predicate import read_provenance
+from mvmnix.provenance.verify.authentication import only_refusals
 from mvmnix.store import digest_of
 
 

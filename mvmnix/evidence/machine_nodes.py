@@ -4,19 +4,24 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit import Checkpoint, NoteKey, Record, RecordKind, SealedRecord, leaf_hash
+from mvmnix.audit.merkle import leaf_hash
+from mvmnix.audit.note import Checkpoint, NoteKey
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, EdgeKind, Kind, Node, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.plan_nodes import PLAN
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.keys import Role
-from mvmnix.launch.machines import MachineEntry, Receipt, end_reason
 from mvmnix.launch.machines import receipt as receipts
+from mvmnix.launch.machines.ending import end_reason
+from mvmnix.launch.machines.receipt import Receipt
+from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.verify import Authentic, authenticate
+from mvmnix.provenance.verify.authentication import Authentic, authenticate
 from mvmnix.strict import show_time
 
 MACHINE: Final = "machine"

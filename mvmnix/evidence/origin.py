@@ -10,8 +10,8 @@ from mvmnix.evidence.check import Checked, check_parts
 from mvmnix.evidence.graph import Draft, EdgeKind, Kind, Node, NodeStatus, Verdict, unverified, verdict_of, verified
 from mvmnix.evidence.stored_build import StoredDocument
 from mvmnix.model import Digest, Source
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import KeptPath, Provenance
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import KeptPath, Provenance
 from mvmnix.strict import show_time
 
 _LISTED: Final = "the signed provenance lists it by this digest"

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from mvmnix import manifest
 from mvmnix.errors import MvmnixError, Reason, RefusedError
-from mvmnix.images import IndexEntry
+from mvmnix.images.store import IndexEntry
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance.verify import ImageEvidence
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
 
 
 @dataclass(frozen=True, slots=True)

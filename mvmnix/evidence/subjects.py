@@ -25,9 +25,12 @@ from mvmnix.evidence.plan_nodes import (
     with_replay,
 )
 from mvmnix.evidence.trust import policy_node
-from mvmnix.images import SHORTEST, STATEMENT_LIMIT, IndexEntry, KeptImages, RebuildStore
-from mvmnix.launch.machines import MachineEntry as Machine
-from mvmnix.launch.machines import machine_ids, registry
+from mvmnix.images.prune import SHORTEST, KeptImages
+from mvmnix.images.rebuilds import RebuildStore
+from mvmnix.images.store import STATEMENT_LIMIT, IndexEntry
+from mvmnix.launch.machines import registry
+from mvmnix.launch.machines.machine_dir import machine_ids
+from mvmnix.launch.machines.registry import MachineEntry as Machine
 from mvmnix.model import Digest
 from mvmnix.suggestion import did_you_mean
 

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit import Serials
+from mvmnix.audit.record import Serials
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.evidence.graph import Kind, Node, Verdict, refused, unverified, verified
-from mvmnix.provenance.identity import Identity, Signer
-from mvmnix.provenance.policy import SERIAL_FILES, TrustPolicy
-from mvmnix.provenance.verify import Authentic
+from mvmnix.provenance.identity.trust import Identity, Signer
+from mvmnix.provenance.policy.policy import SERIAL_FILES, TrustPolicy
+from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.strict import show_time
 
 #: The key of the policy's node.

@@ -15,14 +15,17 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from mvmnix.builder.session import BLOCK, ArchiveReader, OutputImport, Receiver, import_outputs
+from mvmnix.builder.session import import_outputs
+from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
+from mvmnix.builder.session.import_outputs import OutputImport
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, bundles_of
 from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, VerifiedImage
 from mvmnix.model import Digest
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import SBOM_NAME
-from mvmnix.provenance.verify import ImageEvidence, verify_alone
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.predicate import SBOM_NAME
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.verify import verify_alone
 from mvmnix.strict import canonical
 
 _OPTIONAL: Final = (LOCK_NAME, SBOM_NAME, PARTS_NAME)

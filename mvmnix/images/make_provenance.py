@@ -4,15 +4,16 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mvmnix.builder.session import BuildInputs, BuildRecord, PartsRecord
+from mvmnix.builder.session.build import BuildRecord
+from mvmnix.builder.session.parts import PartsRecord
+from mvmnix.builder.session.session import BuildInputs
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.images.store import VerifiedImage
-from mvmnix.provenance.slsa import (
+from mvmnix.provenance.slsa.parts import Part, Parts
+from mvmnix.provenance.slsa.provenance import (
     HOST_NIX,
     MICROVM,
     BuilderLimits,
-    Part,
-    Parts,
     Provenance,
     RootTree,
     Versions,

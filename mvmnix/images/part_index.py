@@ -17,11 +17,11 @@ from typing import Final
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Digest, StorePath, is_digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle import Subject
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import KeptPath
+from mvmnix.provenance.bundle.statement import Subject
+from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts as claims
-from mvmnix.provenance.verify import Verified, verify_parts
+from mvmnix.provenance.slsa.provenance import KeptPath
+from mvmnix.provenance.verify.verify import Verified, verify_parts
 from mvmnix.store import Store
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 

@@ -19,9 +19,9 @@ from mvmnix.images.file_names import MOST_BUNDLES
 from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import Verified, verify_alone
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.verify import Verified, verify_alone
 
 _WHAT = "the provenance of a rebuild"
 

@@ -19,9 +19,9 @@ from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
 import mvmnix
-from mvmnix.builder.session import BuildRecord
+from mvmnix.builder.session.build import BuildRecord
 from mvmnix.model import Artifact, Digest, HashMode, Image, Source, StorePath
-from mvmnix.provenance.slsa import lock_account
+from mvmnix.provenance.slsa.provenance import lock_account
 from mvmnix.strict import canonical, show_time
 
 _DEB: Final = re.compile(r"mirror://debian/.*/([a-z0-9][a-z0-9+.-]*)_([^_/#]+)_([a-z0-9-]+)\.deb(#.+)?")

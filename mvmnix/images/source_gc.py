@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.store import Store
 
 

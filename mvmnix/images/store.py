@@ -17,10 +17,13 @@ from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.images.file_names import MOST_BUNDLES
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle import Subject, parse_bundle, statement
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import HOST_NIX, Provenance
-from mvmnix.provenance.verify import ImageEvidence, Verified, read_claim, verify_alone
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.envelope import parse_bundle
+from mvmnix.provenance.bundle.statement import Subject
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.verify import Verified, read_claim, verify_alone
 from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 

@@ -18,7 +18,7 @@ from enum import Enum, auto
 from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import Group
+from mvmnix.privileges.control_groups import Group
 from mvmnix.process import BoundedOutput, is_readable
 from mvmnix.procfs import children
 

@@ -30,12 +30,13 @@ from typing import IO, Final
 from mvmnix import process
 from mvmnix.child_causes import NAMESPACES_HINT, Cause, cause_of, hint_for
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import GroupLimits, session_keyring, system_user
+from mvmnix.privileges import session_keyring, system_user
+from mvmnix.privileges.control_groups import GroupLimits
 from mvmnix.sandbox import bind_mount, seccomp
 from mvmnix.sandbox.child import ChildSupervisor, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
 from mvmnix.sandbox.helper_group import own_group
-from mvmnix.sandbox.profiles import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
+from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import memfd
 

@@ -17,7 +17,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from mvmnix.privileges import ControlGroups, Controller, Group, GroupLimits, control_groups
+from mvmnix.privileges import control_groups
+from mvmnix.privileges.control_groups import ControlGroups, Controller, Group, GroupLimits
 
 _PREFIX: Final = "mvmnix-helper-"
 #: Seconds after which a group that has no lock won't get it any more.

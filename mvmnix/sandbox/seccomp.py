@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox.profiles import Condition, Profile
+from mvmnix.sandbox.profiles.profile import Condition, Profile
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 _NAME: Final = "libseccomp.so.2"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.oci import OciRef
+from mvmnix.builder.oci.reference import OciRef
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from tests.conftest import Home

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.oci import OciRef
 from mvmnix.builder.oci.attachments import MOST_MANIFESTS
 from mvmnix.builder.oci.descriptors import LIMIT
+from mvmnix.builder.oci.reference import OciRef
 from mvmnix.errors import ReasonCode as Code
 from tests.conftest import Home
 from tests.integration.interop import Bench, Who

@@ -3,9 +3,9 @@
 import pytest
 
 from mvmnix.api.network_presets import rules_of_urls
-from mvmnix.builder.pins import configured_urls
-from mvmnix.launch.network import Rules
-from mvmnix.launch.plan import Network
+from mvmnix.builder.pins.configured import configured_urls
+from mvmnix.launch.network.decisions import Rules
+from mvmnix.launch.plan.network import Network
 
 pytestmark = pytest.mark.integration
 

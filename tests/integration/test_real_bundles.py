@@ -17,8 +17,9 @@ from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.process import Completed
-from mvmnix.provenance.bundle import Inclusion, envelope
+from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.identity import certified_build
 from mvmnix.provenance.identity.certificate_names import names
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust

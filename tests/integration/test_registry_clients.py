@@ -29,8 +29,8 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
 from mvmnix.private_dirs import Directory
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import PYTHON
 from mvmnix.sandbox.helper import Bounds
+from mvmnix.sandbox.trusted_executables import PYTHON
 from mvmnix.store import Cache, Store
 from tests.patience import EVENT_PATIENCE, PATIENCE, scaled
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.machines import Output, OutputLog
+from mvmnix.launch.machines.output_log import Output, OutputLog
 from mvmnix.private_dirs import Directory
 from tests.leaks import Leak, in_bytes, in_files
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from mvmnix.sandbox import Bounds
+from mvmnix.sandbox.helper_command import Bounds
 from tests.repository import ROOT
 from tests.unit import spawns
 

@@ -14,18 +14,21 @@ from mvmnix.api.doctor.jail import jail
 from mvmnix.api.doctor.network import network
 from mvmnix.api.doctor.ownership import ownership
 from mvmnix.api.signer import key_file
-from mvmnix.audit import AnchorAnswer, verify_log
-from mvmnix.builder.nix import NIX, HostNix
-from mvmnix.builder.pins import APT_GET
+from mvmnix.audit.anchored_log import AnchorAnswer
+from mvmnix.audit.verify import verify_log
+from mvmnix.builder.nix.host_nix import NIX, HostNix
+from mvmnix.builder.pins.debian import APT_GET
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
-from mvmnix.launch.backends import Qemu, choice
-from mvmnix.launch.plan import Backend
-from mvmnix.launch.runtime import KvmVerdict, known_verdicts, kvm_access_hint
+from mvmnix.launch.backends import choice
+from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_access_hint
 from mvmnix.plural import counted
-from mvmnix.provenance import Boundary
-from mvmnix.sandbox import BUBBLEWRAP, GIT, locate
+from mvmnix.provenance.isolation import Boundary
+from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
+from mvmnix.sandbox.trusted_executables import GIT, locate
 
 #: How long before a policy expires that is said.
 _SOON = timedelta(days=30)

@@ -10,7 +10,8 @@ from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy import FILE_NAME, in_force
+from mvmnix.provenance.policy.policy_files import in_force
+from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.trusted_path import owner_name
 
 _TITLE: Final = "policy floor"

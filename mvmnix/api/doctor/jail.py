@@ -11,11 +11,18 @@ from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.api.host import open_jail
 from mvmnix.child_causes import NAMESPACES_HINT
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.jail import delegated_scope, is_readable_by_all
-from mvmnix.launch.shares import MKFS, VIRTIOFSD
-from mvmnix.launch.vmm import Acceleration, HypervisorProcess, Invocation, IsolationLayer, LaunchSpec
-from mvmnix.privileges import Controller
-from mvmnix.sandbox import BUBBLEWRAP, SubordinateIds, landlock, locate
+from mvmnix.launch.jail import delegated_scope
+from mvmnix.launch.jail.network_sandbox import is_readable_by_all
+from mvmnix.launch.shares.image import MKFS
+from mvmnix.launch.shares.server import VIRTIOFSD
+from mvmnix.launch.vmm.confinement import IsolationLayer
+from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.privileges.control_groups import Controller
+from mvmnix.sandbox import landlock
+from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
+from mvmnix.sandbox.trusted_executables import locate
 
 _YOURS = "machines have your uid, each in a user namespace of its own"
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}

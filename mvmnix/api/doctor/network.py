@@ -7,8 +7,8 @@ from dataclasses import replace
 from mvmnix.api.context import Context
 from mvmnix.api.doctor.finding import Finding, Health
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.launch.network import NFT, make_namespace
-from mvmnix.sandbox import locate
+from mvmnix.launch.network.namespace import NFT, make_namespace
+from mvmnix.sandbox.trusted_executables import locate
 
 
 def network(_: Context) -> Iterator[Finding]:

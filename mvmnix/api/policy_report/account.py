@@ -6,10 +6,15 @@ from datetime import datetime, timedelta
 
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
-from mvmnix.provenance import Isolation, show_duration
-from mvmnix.provenance.identity import Identity, Revoked, Signer, trusted_root
-from mvmnix.provenance.policy import SERIAL_FILES, BuilderRule, Files, PolicyFile, TrustPolicy, VerifierRule
-from mvmnix.provenance.verify import rule_owners
+from mvmnix.provenance.identity import trusted_root
+from mvmnix.provenance.identity.revocations import Revoked
+from mvmnix.provenance.identity.trust import Identity, Signer
+from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy.policy import SERIAL_FILES, PolicyFile, TrustPolicy
+from mvmnix.provenance.policy.policy_files import Files
+from mvmnix.provenance.policy.rules import BuilderRule, VerifierRule
+from mvmnix.provenance.trust_toml import show_duration
+from mvmnix.provenance.verify.explain import rule_owners
 from mvmnix.strict import show_time
 
 type Row = tuple[str, str]

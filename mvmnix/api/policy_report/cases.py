@@ -15,7 +15,7 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.policy_report.items import Judge, Judged
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
 from mvmnix.provenance import trust_toml
-from mvmnix.provenance.policy import TrustPolicy
+from mvmnix.provenance.policy.policy import TrustPolicy
 
 _PATH: Final = r"[A-Za-z0-9_][A-Za-z0-9._@+-]*(/[A-Za-z0-9_][A-Za-z0-9._@+-]*)*"
 _URI: Final = r"[!-~]{1,4096}"

@@ -6,15 +6,18 @@ from datetime import datetime
 from pathlib import Path
 
 from mvmnix.api.files import file_bytes
-from mvmnix.api.verify import read_image_claim, verify_image
+from mvmnix.api.verify.image import read_image_claim, verify_image
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, UsageError
-from mvmnix.images import STATEMENT_LIMIT
-from mvmnix.launch.gate import checks, read_plan, signatures, verify_plan_without_image
-from mvmnix.launch.plan import PREDICATE_TYPE as PLAN
-from mvmnix.launch.plan import Plan
+from mvmnix.images.store import STATEMENT_LIMIT
+from mvmnix.launch.gate import checks, signatures
+from mvmnix.launch.gate.verify import read_plan, verify_plan_without_image
+from mvmnix.launch.plan.plan import PREDICATE_TYPE as PLAN
+from mvmnix.launch.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.verify import RuleFinding, explain, read_claim
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.verify import explain
+from mvmnix.provenance.verify.explain import RuleFinding
+from mvmnix.provenance.verify.verify import read_claim
 from mvmnix.strict import show_time
 
 _SOURCE_HINT = "extend [sources] in trust.toml if you mean to"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.provenance.bundle import Blob
-from mvmnix.provenance.verify import AcceptedArtifact, HandedIn, Packed, VerificationCriteria
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, HandedIn, VerificationCriteria
+from mvmnix.provenance.verify.registry_responses import Packed
 
 #: How an image in a registry is named.
 _IN_REGISTRY = "oci://"

@@ -9,11 +9,15 @@ from typing import assert_never
 
 from mvmnix.api.context import open_context
 from mvmnix.api.source_refs import image_reference
-from mvmnix.builder.fetch import Allowlist, Downloader, DownloadLimits
-from mvmnix.builder.oci import Attachment, AttachmentKind, RegistryClient, find_attachments
+from mvmnix.builder.fetch.allowlist import Allowlist
+from mvmnix.builder.fetch.https import Downloader
+from mvmnix.builder.fetch.retry import DownloadLimits
+from mvmnix.builder.oci.attachments import Attachment, AttachmentKind, find_attachments
+from mvmnix.builder.oci.registry import RegistryClient
 from mvmnix.config import FetchRules
-from mvmnix.provenance.bundle import Blob
-from mvmnix.provenance.verify import Packed, image_layouts
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.verify import image_layouts
+from mvmnix.provenance.verify.registry_responses import Packed
 
 
 def image_blob(text: str) -> Blob:

@@ -7,7 +7,8 @@ from mvmnix.api import files
 from mvmnix.api.files import file_bytes
 from mvmnix.errors import UnreadableError
 from mvmnix.plural import counted
-from mvmnix.provenance.bundle import BUNDLE_LIMIT, envelope
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 
 #: What is found beside an artifact when no bundle was named.
 SUFFIX = ".sigstore.json"

@@ -12,20 +12,14 @@ from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
-from mvmnix.images import (
-    BUNDLE_NAME,
-    LOCK_NAME,
-    PARTS_NAME,
-    REBUILDS_NAME,
-    STATEMENT_LIMIT,
-    VerifiedImage,
-    bundles_of,
-)
-from mvmnix.launch.vmm import OpenFiles
+from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, bundles_of
+from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
+from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import SBOM_NAME
-from mvmnix.provenance.verify import Claimed, ImageEvidence, read_claim, verify_claim
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.predicate import SBOM_NAME
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.verify import Claimed, read_claim, verify_claim
 from mvmnix.store import digest_of
 
 _HINT = "name a directory of `mvm build --out`"
@@ -114,7 +108,7 @@ def verify_image(
     with open_exported(directory) as it:
         handed_in = it.evidence(claimed.data)
         if plan:
-            from mvmnix.launch.gate import Submission, verify_plan  # noqa: PLC0415 - files of any build don't pay for it
+            from mvmnix.launch.gate.verify import Submission, verify_plan  # noqa: PLC0415 - files of any build don't pay for it
 
             submission = Submission(bundles.canonical_plan(plan), handed_in, it.files)
             verify_plan(submission, policy=policy, now=moment).close()

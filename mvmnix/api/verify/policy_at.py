@@ -4,7 +4,9 @@ from pathlib import Path
 
 from mvmnix.errors import MvmnixError, UnreadableError, UsageError
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy import FILE_NAME, Files, TrustPolicy, in_force
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy.policy_files import Files, in_force
+from mvmnix.provenance.policy.trust_text import FILE_NAME
 
 
 def named_policy(path: str) -> TrustPolicy:

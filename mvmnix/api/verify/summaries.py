@@ -8,23 +8,19 @@ from mvmnix import __version__
 from mvmnix.api.context import Context
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
-from mvmnix.images import VerifiedImage
+from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.output_files import NewFile
-from mvmnix.provenance.bundle import Statement, Subject, distinct
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Provenance, parts, predicate, subjects_of
-from mvmnix.provenance.verify import (
-    AcceptedArtifact,
-    ReadBuild,
-    ReleasePolicy,
-    Result,
-    SummaryInput,
-    Vsa,
-    vsa,
-    vsa_inputs,
-)
+from mvmnix.provenance.bundle.statement import Statement, Subject, distinct
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa import parts, predicate
+from mvmnix.provenance.slsa.provenance import Provenance, subjects_of
+from mvmnix.provenance.verify import vsa, vsa_inputs
+from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact
+from mvmnix.provenance.verify.release_checks import ReleasePolicy
+from mvmnix.provenance.verify.vsa import Result, Vsa
+from mvmnix.provenance.verify.vsa_inputs import ReadBuild, SummaryInput
 
 
 @dataclass(frozen=True, slots=True)

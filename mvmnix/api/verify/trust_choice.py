@@ -10,11 +10,12 @@ from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.identity import Identity, Pattern, Signer, Trust
-from mvmnix.provenance.verify import Requirements, VerificationCriteria
+from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
+from mvmnix.provenance.verify.artifact_verifier import VerificationCriteria
+from mvmnix.provenance.verify.requirements import Requirements
 
 if TYPE_CHECKING:
-    from mvmnix.provenance.policy import TrustPolicy
+    from mvmnix.provenance.policy.policy import TrustPolicy
 
 _KEY_LIMIT = 64 * 1024
 _WHOM = "say whom to trust: --key K, or --certificate-identity I --certificate-oidc-issuer S, or --policy P"
@@ -55,7 +56,7 @@ class TrustChoice:
                 hint = "pin it in the policy: [[roots]], docs/trust-policy.md"
                 raise UsageError("--trusted-root goes with a key or an identity, not with a policy", hint=hint)
             from mvmnix.api.verify.policy_at import named_policy  # noqa: PLC0415 - keys don't pay for it
-            from mvmnix.provenance.verify import ReleasePolicy  # noqa: PLC0415
+            from mvmnix.provenance.verify.release_checks import ReleasePolicy  # noqa: PLC0415
 
             policy = named_policy(self.policy)
             further = ReleasePolicy(policy, now()).further
@@ -135,6 +136,6 @@ class _PublicGood(Mapping[Digest, bytes]):
 
 def _shipped_root() -> bytes:
     """The public-good instance's root, as the sigstore library ships it; nothing is fetched."""
-    from mvmnix.provenance.identity import public_good_root  # noqa: PLC0415 - keys and policies don't pay for it
+    from mvmnix.provenance.identity.sigstore import public_good_root  # noqa: PLC0415 - keys and policies don't pay for it
 
     return public_good_root()

@@ -19,7 +19,9 @@ from mvmnix import process
 from mvmnix.builder.fetch.registries import FILES, INPUT, PROXY_PORT, Command
 from mvmnix.builder.fetch.routes import Route
 from mvmnix.builder.fetch.socks_proxy import Gateway
-from mvmnix.sandbox import PYTHON, Bounds, Sandbox, locate
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import Bounds
+from mvmnix.sandbox.trusted_executables import PYTHON, locate
 
 #: Runs in the sandbox: sends its listening socket out, runs the client, writes out the files that were named.
 _INSIDE: Final = """

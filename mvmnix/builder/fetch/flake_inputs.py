@@ -24,7 +24,7 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.lock import Forge, Git, LockedNode, NodeKind, Web
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.sandbox import Bounds
+from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.store import Store, chunks
 
 

@@ -24,7 +24,7 @@ from mvmnix.builder.fetch.unpack import fetchzip
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.nar import nar_hash, nar_of_file
-from mvmnix.sandbox import Bounds
+from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.store import Store, chunks
 from mvmnix.strict import MalformedError
 

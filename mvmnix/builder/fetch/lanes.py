@@ -22,7 +22,10 @@ from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import Kind, Work
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox import PYTHON, Bounds, Pipe, Sandbox
+from mvmnix.sandbox.child import Pipe
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import Bounds
+from mvmnix.sandbox.trusted_executables import PYTHON
 
 _CODE: Final = "/worker"
 _INSIDE: Final = f"{_CODE}/{'/'.join(packets.__name__.split('.')[:-1])}"

@@ -8,7 +8,8 @@ from typing import Final, Protocol
 
 from mvmnix.builder.fetch.routes import Route
 from mvmnix.model import Source
-from mvmnix.sandbox import WORK, Candidates
+from mvmnix.sandbox.helper_command import WORK
+from mvmnix.sandbox.trusted_executables import Candidates
 
 #: In the sandbox: where a client puts what it fetches, what it was given as `input`, and the port of its way out, on
 #: 127.0.0.1: SOCKS 5, or the configured proxy itself.

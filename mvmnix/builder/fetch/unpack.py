@@ -27,7 +27,9 @@ from mvmnix.builder.fetch.socks_proxy import Gateway, listening_at
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError, ReasonCode, clipped, refuse
 from mvmnix.model import Digest, StorePath
-from mvmnix.sandbox import WORK, Bounds, Sandbox, git
+from mvmnix.sandbox import git
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import WORK, Bounds
 from mvmnix.store import chunks
 
 #: nix.conf(5): a store of the sandbox's own, no substituter, no registry, no configuration of a user or the system.

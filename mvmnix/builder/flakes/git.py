@@ -14,7 +14,9 @@ from mvmnix.builder.flakes import objects
 from mvmnix.builder.flakes.repository import Found, copy_of, found
 from mvmnix.child_causes import Cause
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.sandbox import GIT, Bounds, Sandbox, locate
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import Bounds
+from mvmnix.sandbox.trusted_executables import GIT, locate
 
 _MIB: Final = 1 << 20
 #: git maps packs, and takes objects apart in memory; a repository that needs more is refused.

@@ -12,22 +12,15 @@ from functools import partial
 from typing import Protocol
 
 from mvmnix import lock
-from mvmnix.builder.flakes import FlakeSource
+from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.lockfile import document, graph, inputs
 from mvmnix.builder.lockfile.document import InputPath
 from mvmnix.builder.lockfile.graph import Place, Tree
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session import (
-    KEPT_OUTPUT,
-    BuilderMachine,
-    CommandResult,
-    Connection,
-    Offer,
-    OfferLedger,
-    Progress,
-    last_lines,
-    run_command,
-)
+from mvmnix.builder.session.build_errors import last_lines
+from mvmnix.builder.session.cache import Connection
+from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
+from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.lock import Attributes, LockedNode
 from mvmnix.model import Digest, HashMode

@@ -21,7 +21,7 @@ from mvmnix.builder.nix.store_choice import OWN, Kind, NixStore, choose
 from mvmnix.child_causes import NAMESPACES_HINT, Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.roots import Roots
-from mvmnix.sandbox import Candidates, check_program, locate
+from mvmnix.sandbox.trusted_executables import Candidates, check_program, locate
 
 #: So long, in seconds, a nix-daemon may take to answer.
 _ANSWER_SECONDS: Final = 20

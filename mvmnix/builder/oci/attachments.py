@@ -18,13 +18,14 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from mvmnix.builder.fetch import DownloadError, Response, TooLargeError
+from mvmnix.builder.fetch.https import Response
+from mvmnix.builder.fetch.resumable import DownloadError, TooLargeError
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.oci.registry import other_bytes
 from mvmnix.errors import clipped
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import BUNDLE_LIMIT
+from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.strict import MAX_INTEGER, MalformedError, Record, read
 
 #: Pages of its list that are read of one image, manifests that are in it, and layers in all of these.

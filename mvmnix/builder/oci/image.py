@@ -11,13 +11,13 @@ from typing import Final
 
 from mvmnix import lock, nar
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes import source_of
+from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.oci import config, descriptors
 from mvmnix.builder.oci.config import ImageConfig
 from mvmnix.builder.oci.descriptors import Index, Layer
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.builder.oci.registry import Registry
-from mvmnix.builder.session import BuildRequest
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.strict import canonical
 

@@ -6,7 +6,7 @@ OCI distribution specification 1.1, "Listing Referrers"; RFC 8288. The download 
 
 from urllib.parse import unquote
 
-from mvmnix.builder.fetch import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.errors import RefusedError
 from mvmnix.strict import MalformedError
 

@@ -10,7 +10,10 @@
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
 
-from mvmnix.builder.fetch import Downloader, DownloadError, Progress, Response, document_texts, json_value
+from mvmnix.builder.fetch.https import Downloader, Response
+from mvmnix.builder.fetch.parsing import document_texts, json_value
+from mvmnix.builder.fetch.registries import Progress
+from mvmnix.builder.fetch.resumable import DownloadError
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.oci import challenge, pages
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES

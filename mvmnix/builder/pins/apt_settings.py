@@ -14,10 +14,12 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from mvmnix import process
-from mvmnix.builder.fetch import INPUT, PROXY_PORT, Endpoint, Route, ToConfigured, ToProxy, proxies
+from mvmnix.builder.fetch import proxies
+from mvmnix.builder.fetch.registries import INPUT, PROXY_PORT
+from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured, ToProxy
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox import WORK
+from mvmnix.sandbox.helper_command import WORK
 
 _APT_CONFIG: Final = "/usr/bin/apt-config"
 _LINE: Final = re.compile(r'(?P<name>[^ "]+) "(?P<value>.*)";')

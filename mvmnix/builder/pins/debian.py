@@ -7,14 +7,16 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mvmnix import process
-from mvmnix.builder.fetch import FILES, Command, Failure, FailureKind
+from mvmnix.builder.fetch.registries import FILES, Command, Failure, FailureKind
 from mvmnix.builder.pins import apt_settings
 from mvmnix.builder.pins.apt_settings import AptSettings, ForMirror
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Source
-from mvmnix.sandbox import Bounds, Candidates, Sandbox, locate
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import Bounds
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 HELPER = Candidates("apt-helper", ("/usr/lib/apt/apt-helper",), "this needs Debian's apt (package apt)")
 APT_GET = Candidates("apt-get", ("/usr/bin/apt-get",), "apt-get install apt")

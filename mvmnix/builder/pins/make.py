@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from mvmnix.builder.fetch import Progress
+from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.pins import debian, pypi
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, PythonLock, WheelPin

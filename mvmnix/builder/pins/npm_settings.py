@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox import Candidates, Sandbox
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.trusted_executables import Candidates
 
 #: Of Debian's npm; another one's lies below its own prefix, and NPM_CONFIG_GLOBALCONFIG names it.
 _MACHINE: Final = "/etc/npmrc"

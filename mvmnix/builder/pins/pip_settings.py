@@ -17,7 +17,10 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from mvmnix import process
-from mvmnix.builder.fetch import PROXY_PORT, Endpoint, Proxy, Route, ToConfigured, ToProxy, proxies
+from mvmnix.builder.fetch import proxies
+from mvmnix.builder.fetch.proxies import Proxy
+from mvmnix.builder.fetch.registries import PROXY_PORT
+from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured, ToProxy
 from mvmnix.errors import MvmnixError
 
 #: Prints the index that this pip has without a configuration, and then its configuration.

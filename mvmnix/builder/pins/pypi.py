@@ -13,13 +13,14 @@ from urllib.parse import unquote, urlsplit
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from mvmnix.builder.fetch import FILES, INPUT, Command, Failure, FailureKind, downloaded
+from mvmnix.builder.fetch.downloads import downloaded
+from mvmnix.builder.fetch.registries import FILES, INPUT, Command, Failure, FailureKind
 from mvmnix.builder.pins import pip_settings
 from mvmnix.builder.pins.locks import PYPI_MIRROR, WHEEL_FILE, WHEEL_NAME
 from mvmnix.builder.pins.pip_settings import PipSettings
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.model import Digest, Source
-from mvmnix.sandbox import Candidates
+from mvmnix.sandbox.trusted_executables import Candidates
 
 PYTHON = "3.13"
 #: What a wheel may be built for: CPython of that version, on any x86_64 Linux with Debian 13's glibc (2.41) or older.

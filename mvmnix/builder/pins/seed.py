@@ -9,7 +9,9 @@ from mvmnix.errors import ReasonCode, RefusedError, clipped, refuse
 from mvmnix.model import Source
 from mvmnix.nar import Dir, File, nar_hash, nar_of_tree
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import Bounds, Candidates, Sandbox, locate
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import Bounds
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 #: Bytes of the package, of the archive in it and of the executable, at most: all of busybox-static has 2 MiB.
 LIMIT: Final = 16 << 20

@@ -13,7 +13,10 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import batched
 
-from mvmnix.builder.fetch import Downloader, Failure, FailureKind, Mirror, Progress, Registry, Web, downloaded, is_web
+from mvmnix.builder.fetch.downloads import downloaded
+from mvmnix.builder.fetch.https import Downloader
+from mvmnix.builder.fetch.https_sources import Web, is_web
+from mvmnix.builder.fetch.registries import Failure, FailureKind, Mirror, Progress, Registry
 from mvmnix.builder.pins.debian import Apt
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.pypi import Pip
@@ -23,7 +26,7 @@ from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
 from mvmnix.plural import counted
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import Pipe
+from mvmnix.sandbox.child import Pipe
 from mvmnix.store import Store
 
 #: Children at a time: more would only share the same line, and a mirror shall not be stormed.

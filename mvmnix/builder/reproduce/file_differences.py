@@ -11,7 +11,9 @@ from typing import Final
 from mvmnix.builder.reproduce import listing
 from mvmnix.builder.reproduce.compare import Difference
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox import Bounds, Candidates, Sandbox, locate
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import Bounds
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import Store
 
 DIFFOSCOPE: Final = Candidates("diffoscope", ("/usr/bin/diffoscope",), "apt-get install diffoscope")

@@ -25,7 +25,7 @@ from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import Digest, Image, Source, StorePath
-from mvmnix.provenance.slsa import Cached, KeptPath, Variation
+from mvmnix.provenance.slsa.provenance import Cached, KeptPath, Variation
 from mvmnix.store import Store
 
 #: So often evaluation may begin anew with what it imports; each time it has to have come further.

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mvmnix.builder.flakes import FlakeSource
+from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, exhaustion
 from mvmnix.builder.session.cache import Connection
@@ -14,7 +14,7 @@ from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError
 from mvmnix.lock import LockedFlake, LockedNode
 from mvmnix.model import Digest, HashMode, Source
-from mvmnix.provenance.slsa import Cached, KeptPath
+from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.store import Store
 
 

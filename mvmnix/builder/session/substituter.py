@@ -15,11 +15,11 @@ from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.lock import LockedNode
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.nar import nar_hash
-from mvmnix.provenance.slsa import Cached, KeptPath
+from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.store import Store
 
 if TYPE_CHECKING:  # code that asks caches has loaded what it takes
-    from mvmnix.builder.fetch import CachedPath
+    from mvmnix.builder.fetch.caches import CachedPath
 
 
 class Caches(Protocol):

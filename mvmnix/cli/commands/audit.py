@@ -8,32 +8,13 @@ from pathlib import Path
 import click
 
 from mvmnix.api import Context, StatementFinder, begin_new_log, file_bytes, find_machine, open_context, write_export
-from mvmnix.audit import (
-    Checkpoint,
-    ConsistencyProof,
-    InclusionProof,
-    NoteError,
-    SealedRecord,
-    foreign_checkpoint,
-    hold_writers,
-    is_begun,
-    last_records,
-    leaf_hashes,
-    no_log,
-    read_head,
-    records_backwards,
-    rolled_back,
-)
+from mvmnix.audit.note import Checkpoint, NoteError
+from mvmnix.audit.proof import ConsistencyProof, InclusionProof
+from mvmnix.audit.reading import SealedRecord, last_records, leaf_hashes, records_backwards
+from mvmnix.audit.tail import foreign_checkpoint, hold_writers, is_begun, no_log, read_head, rolled_back
 from mvmnix.cli.commands.audit_verify import verify
-from mvmnix.cli.options import (
-    DIRECTORY,
-    KEY,
-    KEY_LIMIT,
-    AuditSource,
-    Destination,
-    OutputType,
-    audit_verdicts,
-)
+from mvmnix.cli.options.audit import DIRECTORY, KEY, KEY_LIMIT, AuditSource, audit_verdicts
+from mvmnix.cli.options.outputs import Destination, OutputType
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import Role

@@ -17,17 +17,11 @@ from mvmnix.api import (
     open_context,
     unended_starts,
 )
-from mvmnix.audit import (
-    MAGIC,
-    MAX_PROOF,
-    ConsistencyProof,
-    InclusionProof,
-    LogEvidence,
-    NoteKey,
-    SealedRecord,
-    verify_log,
-)
-from mvmnix.cli.options import (
+from mvmnix.audit.note import NoteKey
+from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.audit.verify import LogEvidence, verify_log
+from mvmnix.cli.options.audit import (
     DIRECTORY,
     KEY,
     KEY_LIMIT,

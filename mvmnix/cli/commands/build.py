@@ -16,13 +16,14 @@ from mvmnix.api import (
     source_ref,
 )
 from mvmnix.cli.completers import flake_reference
-from mvmnix.cli.options import OutputType, signing_options
+from mvmnix.cli.options.outputs import OutputType
+from mvmnix.cli.options.signing import signing_options
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
 from mvmnix.keys import Role
 from mvmnix.output_files import NewDirectory
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import Verified
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.verify import Verified
 
 
 def means(command: Callable[..., None]) -> Callable[..., None]:

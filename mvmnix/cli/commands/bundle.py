@@ -5,7 +5,7 @@ from datetime import datetime
 import click
 
 from mvmnix.api import STATEMENT_KINDS, open_context, signed_about
-from mvmnix.cli.options import Destination, OutputType, Stdout
+from mvmnix.cli.options.outputs import Destination, OutputType, Stdout
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
@@ -95,6 +95,6 @@ def _pinned(name: str) -> bytes:
 
 
 def _shipped() -> bytes:
-    from mvmnix.provenance.identity import public_good_root  # noqa: PLC0415 - nothing else here pays for it
+    from mvmnix.provenance.identity.sigstore import public_good_root  # noqa: PLC0415 - nothing else here pays for it
 
     return public_good_root()

@@ -9,7 +9,7 @@ from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call, open_machine_s
 from mvmnix.cli.completers import running_machine
 from mvmnix.cli.local_terminal import refuse_without_input
 from mvmnix.cli.option_hints import SignedPlanCommand
-from mvmnix.cli.options import env_option
+from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.output import TERMINAL, notice, raw_option
 from mvmnix.cli.remote_terminal import run_in_terminal
 from mvmnix.cli.stdio import attentive, bridged_streams

@@ -5,7 +5,7 @@ import click
 from mvmnix.api import load_image, open_context, save_image
 from mvmnix.cli.completers import file as archive_file
 from mvmnix.cli.completers import kept_image
-from mvmnix.cli.options import OutputType
+from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.output import TERMINAL
 from mvmnix.output_files import NewFile
 

@@ -3,7 +3,7 @@
 import click
 
 from mvmnix.api import export_image, image_reference, open_context, open_image_builder
-from mvmnix.cli.options import OutputType
+from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
 from mvmnix.output_files import NewDirectory

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from mvmnix.api import Template, describe_image, open_context, write_flake
-from mvmnix.cli.options import OutputType
+from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.output import TERMINAL
 from mvmnix.escaping import escape
 from mvmnix.output_files import OutputDirectory

@@ -3,7 +3,7 @@
 import click
 
 from mvmnix.api import key_file, open_context, read_secret
-from mvmnix.cli.options import secret_ref
+from mvmnix.cli.options.signing import secret_ref
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.keys import Algorithm, PrivateKey, Role

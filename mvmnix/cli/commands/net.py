@@ -19,7 +19,7 @@ from mvmnix.api import (
     sentence,
 )
 from mvmnix.cli.completers import any_machine
-from mvmnix.cli.options import rule_lines
+from mvmnix.cli.options.network import rule_lines
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.escaping import escape_line

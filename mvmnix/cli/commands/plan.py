@@ -26,17 +26,14 @@ from mvmnix.api import (
 from mvmnix.cli.commands.plan_ls import list_, rm
 from mvmnix.cli.completers import file, flake_or_image
 from mvmnix.cli.option_hints import HintingCommand
-from mvmnix.cli.options import (
-    Destination,
-    OutputType,
-    data_lines,
-    isolation_line,
-    network_lines,
-    plan_options,
-    secret_lines,
-    share_lines,
-    signing_options,
-)
+from mvmnix.cli.options.backend import isolation_line
+from mvmnix.cli.options.data import data_lines
+from mvmnix.cli.options.network import network_lines
+from mvmnix.cli.options.outputs import Destination, OutputType
+from mvmnix.cli.options.plan import plan_options
+from mvmnix.cli.options.secrets import secret_lines
+from mvmnix.cli.options.shares import share_lines
+from mvmnix.cli.options.signing import signing_options
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.progress import steps
 from mvmnix.escaping import escape, escape_line

@@ -6,15 +6,18 @@ from pathlib import Path
 import click
 
 from mvmnix.api import open_context, policy_history
-from mvmnix.api.policy_report import Account, Judge, Judged, account_lines, cases
-from mvmnix.api.verify import named_files
+from mvmnix.api.policy_report import cases
+from mvmnix.api.policy_report.account import Account
+from mvmnix.api.policy_report.items import Judge, Judged
+from mvmnix.api.policy_report.words import account_lines
+from mvmnix.api.verify.policy_at import named_files
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason
 from mvmnix.escaping import escape, escape_line
 from mvmnix.plural import counted
-from mvmnix.provenance.policy import Files, in_force
+from mvmnix.provenance.policy.policy_files import Files, in_force
 
 _POLICY = click.option(
     "--policy",

@@ -22,7 +22,7 @@ from mvmnix.cli.attached_run import Attachment, attach_options, run_here
 from mvmnix.cli.completers import flake_or_image
 from mvmnix.cli.evidence_table import Chain
 from mvmnix.cli.option_hints import HintingCommand
-from mvmnix.cli.options import plan_options
+from mvmnix.cli.options.plan import plan_options
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.progress import steps
 from mvmnix.errors import UsageError

@@ -6,7 +6,7 @@ import click
 
 from mvmnix.cli.completers import running_machine
 from mvmnix.cli.option_hints import SignedPlanCommand
-from mvmnix.cli.options import env_option
+from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.remote_terminal import run_in_terminal
 
 

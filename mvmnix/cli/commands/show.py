@@ -11,11 +11,13 @@ from mvmnix.api import open_context
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.evidence_tree import show_tree
-from mvmnix.cli.options import Destination, OutputType, Stdout
+from mvmnix.cli.options.outputs import Destination, OutputType, Stdout
 from mvmnix.cli.output import TERMINAL, answer, notice, tell
 from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UsageError
-from mvmnix.evidence import Page, find_subject, graph_of, graph_record, render_page
+from mvmnix.evidence.page import Page, render_page
+from mvmnix.evidence.record import graph_record
+from mvmnix.evidence.subjects import find_subject, graph_of
 from mvmnix.output_files import OutputFile
 
 

@@ -11,13 +11,17 @@ from contextlib import contextmanager
 import click
 
 from mvmnix.api import BUNDLE_NAME, digest_in, exists, is_directory
-from mvmnix.api.verify import SUFFIX, TrustChoice, in_registry, verify_artifacts
+from mvmnix.api.verify.artifacts import in_registry, verify_artifacts
+from mvmnix.api.verify.bundles import SUFFIX
+from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.cli.completers import file
-from mvmnix.cli.options import OutputType, VerifyOptions, trust_options, wanted_options
+from mvmnix.cli.options.outputs import OutputType
+from mvmnix.cli.options.trust import VerifyOptions, trust_options, wanted_options
 from mvmnix.cli.verdicts import show, show_json
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.output_files import NewFile
-from mvmnix.provenance.verify import AcceptedArtifact, Requirements
+from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact
+from mvmnix.provenance.verify.requirements import Requirements
 
 
 @click.command()
@@ -96,7 +100,7 @@ def _files(artifacts: tuple[str, ...], whom: TrustChoice, wanted: Requirements, 
     verdicts = verify_artifacts(artifacts, options.bundle, criteria)
     passed = [verdict for verdict in verdicts if isinstance(verdict, AcceptedArtifact)]
     if policy is not None and options.vsa is not None and len(passed) == len(verdicts):
-        from mvmnix.api.verify import finding_of_files  # noqa: PLC0415 - nor do those without a summary
+        from mvmnix.api.verify.summaries import finding_of_files  # noqa: PLC0415 - nor do those without a summary
         from mvmnix.cli.commands.verify_image import write_finding  # noqa: PLC0415
 
         write_finding(finding_of_files(passed, policy, options.resource_uri), options.vsa, options.verifier_id)

@@ -7,15 +7,11 @@ from pathlib import Path
 import click
 
 from mvmnix.api import VerifiedImage, open_context, policy_history
-from mvmnix.api.verify import (
-    Finding,
-    TrustChoice,
-    finding_of_image,
-    named_policy,
-    verify_image,
-    write_summary,
-)
-from mvmnix.cli.options import VerifyOptions
+from mvmnix.api.verify.image import verify_image
+from mvmnix.api.verify.policy_at import named_policy
+from mvmnix.api.verify.summaries import Finding, finding_of_image, write_summary
+from mvmnix.api.verify.trust_choice import TrustChoice
+from mvmnix.cli.options.trust import VerifyOptions
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.verdicts import seen, signing_facts, tell_reasons
 from mvmnix.errors import Reason, RefusedError, UsageError
@@ -23,8 +19,9 @@ from mvmnix.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.output_files import NewFile
 from mvmnix.provenance.bundle import envelope
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.verify import Requirements, signer_of
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.verify.artifact_verifier import signer_of
+from mvmnix.provenance.verify.requirements import Requirements
 
 
 def verify_one_image(

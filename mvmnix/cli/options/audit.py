@@ -10,7 +10,8 @@ from typing import Self
 import click
 
 from mvmnix.api import EXPORT_LOG, Context, file_bytes, is_export, key_file
-from mvmnix.audit import NoLogError, NoteKey
+from mvmnix.audit.note import NoteKey
+from mvmnix.audit.tail import NoLogError
 from mvmnix.cli.output import answer, tell
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import Algorithm, PublicKey, Role

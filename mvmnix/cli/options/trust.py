@@ -7,11 +7,11 @@ from functools import wraps
 import click
 from click.core import ParameterSource
 
-from mvmnix.api.verify import TrustChoice
+from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.errors import UsageError
 from mvmnix.output_files import NewFile
-from mvmnix.provenance.slsa import predicate_type
-from mvmnix.provenance.verify import Requirements
+from mvmnix.provenance.slsa.in_toto import predicate_type
+from mvmnix.provenance.verify.requirements import Requirements
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from mvmnix.audit import Tally
+from mvmnix.audit.tally import Tally
 from mvmnix.launch.agent.port_forward import Handler, ServiceFactory, StreamRefusedError
 
 

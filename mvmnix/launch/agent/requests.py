@@ -11,8 +11,9 @@ from mvmnix.launch.agent import mounts as sharing
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.copy import is_name
-from mvmnix.launch.plan import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, MOST_TASKS, Secret, SecretTarget
+from mvmnix.launch.copy.records import is_name
+from mvmnix.launch.plan.limits import MOST_TASKS
+from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 from mvmnix.model import DirectoryOrder, User, Verb, Workload
 from mvmnix.syscall_tier import SystemCalls
 

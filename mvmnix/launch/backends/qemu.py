@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never, override
 
-from mvmnix.launch.plan import Addition, Backend, BackendParameter, ShareKind
-from mvmnix.launch.vmm import (
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
+from mvmnix.launch.plan.share import ShareKind
+from mvmnix.launch.vmm.port import (
     Acceleration,
     Attachment,
     DataAttachment,
@@ -19,9 +21,9 @@ from mvmnix.launch.vmm import (
     Invocation,
     LaunchSpec,
     NetworkAttachment,
-    QmpMonitor,
 )
-from mvmnix.sandbox import Candidates, locate
+from mvmnix.launch.vmm.qmp import QmpMonitor
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 
 EXECUTABLES = Candidates(
     what="QEMU",

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.launch.plan import Plan
-from mvmnix.sandbox import CONTAINER_COUNT
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.sandbox.subordinate_ids import CONTAINER_COUNT
 
 #: Where a container's root filesystem is unpacked, in memory that no process outside the sandbox sees.
 ROOT: Final = "/bundle/room/rootfs"

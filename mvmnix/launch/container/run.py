@@ -11,31 +11,29 @@ from typing import Final
 
 from mvmnix import store
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.launch.agent import End, ExitStatus, Sink, Stdin, Step, printable
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.encoding import printable
+from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
 from mvmnix.launch.container.sandbox import ContainerSandbox
 from mvmnix.launch.container.streams import Drain, Feed
-from mvmnix.launch.gate import VerifiedPlan
-from mvmnix.launch.machines import ChannelEnd, Ending, EndReason, HostAction, HostFile, MachineState
-from mvmnix.launch.plan import NO_LIMITS, Backend
-from mvmnix.launch.runtime import (
-    Ended,
-    Host,
-    RunObservations,
-    StopRequestedError,
-    SupervisedEnd,
-    begin_start,
-    conclude,
-    end_failure,
-    never_ran,
-    refusals_logged,
-    start_home,
-    stopping_signals,
-)
-from mvmnix.launch.vmm import Acceleration, HypervisorProcess, MonitorEvent
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.machines.ending import ChannelEnd, Ending, EndReason, HostAction
+from mvmnix.launch.machines.receipt import HostFile
+from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.limits import NO_LIMITS
+from mvmnix.launch.runtime.creation import start_home
+from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure, never_ran
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.start import begin_start, refusals_logged
+from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, stopping_signals
+from mvmnix.launch.vmm.port import Acceleration, MonitorEvent
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.sandbox import seccomp, trusted_executables
-from mvmnix.sandbox.profiles import CONTAINER
+from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.syscall_tier import SystemCalls
 
 #: Seconds in which the reader has to take what a container said before it ended.

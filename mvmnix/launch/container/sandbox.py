@@ -4,9 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import override
 
-from mvmnix.launch.vmm import IsolationLayer, ProcessSandbox
-from mvmnix.privileges import NamespaceEntry
-from mvmnix.sandbox import SubordinateIds
+from mvmnix.launch.vmm.confinement import IsolationLayer, ProcessSandbox
+from mvmnix.privileges.entry import NamespaceEntry
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
 
 
 class ContainerSandbox(ProcessSandbox):

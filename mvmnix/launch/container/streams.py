@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-from mvmnix.launch.agent import FdSink, Sink, Stdin, open_source
+from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, open_source
 from mvmnix.launch.loop import Loop
 
 _CHUNK: Final = 65_536

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from mvmnix import strict
-from mvmnix.audit import RecordKind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.launch.agent import ExecRequest, ShellRequest, copy_request
+from mvmnix.launch.agent.requests import ExecRequest, ShellRequest, copy_request
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start
-from mvmnix.launch.plan import Plan
+from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest, Posture, Verb, Workload
 
 

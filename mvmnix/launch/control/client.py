@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.agent import ExitStatus
+from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     LIMIT,
@@ -23,7 +23,8 @@ from mvmnix.launch.control.messages import (
     parse_answer,
 )
 from mvmnix.launch.control.seqpacket import PacketError
-from mvmnix.launch.machines import Failure, control_socket, registry
+from mvmnix.launch.machines import control_socket, registry
+from mvmnix.launch.machines.start_notification import Failure
 from mvmnix.private_dirs import Directory
 
 _LOST: Final = "mvm ps --all says what became of the machine"

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
-from mvmnix.launch.agent import MAX_PAYLOAD, MOST_ROWS, CopyDirection, End, ExitStatus, Step
-from mvmnix.launch.machines import Failure, parse_failure
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection
+from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.launch.machines.start_notification import Failure, parse_failure
 from mvmnix.strict import MAX_INTEGER, Record, canonical, parse_json, read
 
 #: Bytes of a packet: twice what a guest takes of a command, and less than a socket's buffer, which a packet has to fit.

@@ -5,7 +5,7 @@ import os
 import socket
 
 from mvmnix.launch.control.messages import LIMIT, Stream
-from mvmnix.privileges import received
+from mvmnix.privileges.descriptors import received
 
 
 class PacketError(ValueError):

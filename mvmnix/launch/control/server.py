@@ -23,7 +23,8 @@ from types import TracebackType
 from typing import Final, Protocol, Self, override
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.agent import Command, FdSink, Sink, Stdin
+from mvmnix.launch.agent.commands import Command
+from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin
 from mvmnix.launch.control import seqpacket
 from mvmnix.launch.control.messages import (
     Answer,
@@ -44,7 +45,9 @@ from mvmnix.launch.control.messages import (
 )
 from mvmnix.launch.control.seqpacket import PacketError
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines import Failure, MachineHome, control_socket
+from mvmnix.launch.machines import control_socket
+from mvmnix.launch.machines.machine_dir import MachineHome
+from mvmnix.launch.machines.start_notification import Failure
 
 #: Seconds within which a caller has to say what he wants.
 _PATIENCE: Final = 10.0

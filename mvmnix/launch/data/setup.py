@@ -10,8 +10,8 @@ from typing import Final, Self
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.data import luks
-from mvmnix.launch.plan import DataDisk
-from mvmnix.launch.vmm import DataAttachment
+from mvmnix.launch.plan.data_disk import DataDisk
+from mvmnix.launch.vmm.port import DataAttachment
 from mvmnix.prctl import disable_core_dumps_and_tracing
 from mvmnix.private_dirs import Directory
 from mvmnix.store import memfd

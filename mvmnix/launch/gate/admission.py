@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from mvmnix.audit import Record, RecordKind
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import RefusedError
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
-from mvmnix.provenance.policy import TrustPolicy, VerdictLog, as_verdict, refuse_older
-from mvmnix.provenance.verify import VerifiedSummary
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy.verdicts import VerdictLog, as_verdict, refuse_older
+from mvmnix.provenance.verify.summary import VerifiedSummary
 
 
 def admit(it: Submission, *, policy: TrustPolicy, journal: VerdictLog, clock: Callable[[], datetime]) -> VerifiedPlan:

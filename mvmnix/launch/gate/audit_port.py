@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from mvmnix.audit import Record
+from mvmnix.audit.record import Record
 
 
 class Indexed(Protocol):

@@ -6,25 +6,22 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.plan import Plan, kernel_command_line
+from mvmnix.launch.plan import kernel_command_line
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.vmm import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
 from mvmnix.model import Digest, Image, Posture
-from mvmnix.provenance import Boundary, Isolation
-from mvmnix.provenance.bundle import Statement, statement
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import (
-    Authentic,
-    ImageEvidence,
-    Quorum,
-    Summary,
-    Verified,
-    VerifiedSummary,
-    differences,
-    verify_provenance,
-    verify_summary,
-)
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.isolation import Boundary, Isolation
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.authentication import Authentic
+from mvmnix.provenance.verify.checks import differences
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.quorum import Quorum
+from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
+from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from mvmnix.strict import show_time
 
 _WHAT: Final = "the plan"

@@ -22,13 +22,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
 
-from mvmnix.audit import NoteKey, RecordKind, is_begun, matching_records
+from mvmnix.audit.note import NoteKey
+from mvmnix.audit.reading import matching_records
+from mvmnix.audit.record import RecordKind
+from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
 from mvmnix.launch.gate.clock import TOLERANCE, HostClock, Moment, held, looked_at, mismatch, unusable
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.plan import Plan, Use
 from mvmnix.launch.plan import plan as plans
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan.window import Use
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import MalformedError, show_time

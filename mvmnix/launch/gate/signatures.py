@@ -8,11 +8,11 @@ from typing import Final
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.plan import PREDICATE_TYPE
+from mvmnix.launch.plan.plan import PREDICATE_TYPE
 from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.identity import Trust
-from mvmnix.provenance.policy import MOST_VOICES
-from mvmnix.provenance.verify import Authentic, authenticate
+from mvmnix.provenance.identity.trust import Trust
+from mvmnix.provenance.policy.trust_text import MOST_VOICES
+from mvmnix.provenance.verify.authentication import Authentic, authenticate
 
 #: How each bundle begins that mvm writes: keys are sorted.
 BEGIN: Final = b'{"dsseEnvelope":'

@@ -46,14 +46,18 @@ from mvmnix import manifest as manifest_file
 from mvmnix.errors import MvmnixError, StepResult
 from mvmnix.launch.gate import checks, signatures
 from mvmnix.launch.gate.checks import AuthenticPlan, InputDigests, PlanWithImage, SummarizedImage
-from mvmnix.launch.plan import Plan
-from mvmnix.launch.vmm import BootFiles, OpenFiles
+from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles
 from mvmnix.model import Digest, Image
-from mvmnix.provenance import Isolation
-from mvmnix.provenance.identity import Signer
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import Provenance
-from mvmnix.provenance.verify import Authentic, ImageEvidence, Steps, Verified, VerifiedSummary, only_refusals
+from mvmnix.provenance.identity.trust import Signer
+from mvmnix.provenance.isolation import Isolation
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.authentication import Authentic, only_refusals
+from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.step_results import Steps
+from mvmnix.provenance.verify.summary import VerifiedSummary
+from mvmnix.provenance.verify.verify import Verified
 
 _WHAT: Final = "the plan"
 

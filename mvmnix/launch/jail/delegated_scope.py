@@ -26,8 +26,9 @@ from typing import Final
 from mvmnix import log, process
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import ControlGroups, Controller, control_groups
-from mvmnix.sandbox import Candidates, locate
+from mvmnix.privileges import control_groups
+from mvmnix.privileges.control_groups import ControlGroups, Controller
+from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.trusted_path import user_name
 
 BUSCTL: Final = Candidates(

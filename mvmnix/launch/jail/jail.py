@@ -27,21 +27,21 @@ from mvmnix.launch.jail.network_sandbox import NetworkSandbox, find_extension, i
 from mvmnix.launch.jail.root import Root, libraries
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.launch.jail.share_sandbox import ShareSandbox
-from mvmnix.launch.vmm import Invocation, Jail, LaunchSpec, NetworkService, Service
+from mvmnix.launch.vmm.confinement import Jail, NetworkService, Service
+from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import ControlGroups, Controller
-from mvmnix.sandbox import UidPool, seccomp
-from mvmnix.sandbox.profiles import (
-    DIALLER,
-    FILE_SERVER,
-    FILE_SERVER_COUNTED,
-    GATEWAY,
+from mvmnix.privileges.control_groups import ControlGroups, Controller
+from mvmnix.sandbox import seccomp
+from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
+from mvmnix.sandbox.profiles.hypervisor import (
     HYPERVISOR,
     HYPERVISOR_WITH_NETWORK,
     HYPERVISOR_WITH_SHARES,
     HYPERVISOR_WITH_SHARES_AND_NETWORK,
-    Profile,
 )
+from mvmnix.sandbox.profiles.network import DIALLER, GATEWAY
+from mvmnix.sandbox.profiles.profile import Profile
+from mvmnix.sandbox.uid_pool import UidPool
 
 
 class BubblewrapJail(Jail):

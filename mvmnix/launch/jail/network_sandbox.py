@@ -16,8 +16,9 @@ from typing import Final, override
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts
-from mvmnix.launch.vmm import NetworkService
-from mvmnix.sandbox import check_program, landlock
+from mvmnix.launch.vmm.confinement import NetworkService
+from mvmnix.sandbox import landlock
+from mvmnix.sandbox.trusted_executables import check_program
 from mvmnix.store import memfd
 
 #: Where Python's library is, by the name of its program without links.

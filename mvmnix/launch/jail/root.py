@@ -15,7 +15,7 @@ from typing import Final, Self
 from mvmnix import process
 from mvmnix.errors import MvmnixError
 from mvmnix.private_dirs import Directory
-from mvmnix.sandbox import check_program, program_identity
+from mvmnix.sandbox.trusted_executables import check_program, program_identity
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: The program interpreter of x86-64 (System V ABI, AMD64 supplement).

@@ -11,10 +11,15 @@ from typing import Final, Self, override
 
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.vmm import Invocation, IsolationLayer, LaunchSpec, ProcessSandbox
-from mvmnix.privileges import ControlGroups, Group, GroupLimits, NamespaceEntry
+from mvmnix.launch.vmm.confinement import IsolationLayer, ProcessSandbox
+from mvmnix.launch.vmm.port import Invocation, LaunchSpec
+from mvmnix.privileges.control_groups import ControlGroups, Group, GroupLimits
+from mvmnix.privileges.entry import NamespaceEntry
 from mvmnix.process import is_readable
-from mvmnix.sandbox import BUBBLEWRAP, Lease, bubblewrap, landlock, locate
+from mvmnix.sandbox import bubblewrap, landlock
+from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
+from mvmnix.sandbox.trusted_executables import locate
+from mvmnix.sandbox.uid_pool import Lease
 from mvmnix.store import memfd
 
 NULL: Final = "/dev/null"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Final, override
 
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts
-from mvmnix.launch.vmm import SHARE_PLACE, Service, ServiceSandbox
+from mvmnix.launch.vmm.confinement import SHARE_PLACE, Service, ServiceSandbox
 from mvmnix.sandbox import bubblewrap, landlock
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)).

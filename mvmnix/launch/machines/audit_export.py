@@ -14,34 +14,20 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit import (
-    MAX_NOTE,
-    MAX_PROOF,
-    Checkpoint,
-    Head,
-    InclusionProof,
-    NoteError,
-    NoteKey,
-    RecordKind,
-    SealedRecord,
-    hold_writers,
-    is_begun,
-    leaf_hashes,
-    no_log,
-    read_head,
-    read_segment,
-    records_backwards,
-    segment_indices,
-    segment_name,
-    verify_log,
-)
+from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
+from mvmnix.audit.proof import MAX_PROOF, InclusionProof
+from mvmnix.audit.reading import SealedRecord, leaf_hashes, records_backwards
+from mvmnix.audit.record import RecordKind
+from mvmnix.audit.segment import segment_name
+from mvmnix.audit.tail import Head, hold_writers, is_begun, no_log, read_head, read_segment, segment_indices
+from mvmnix.audit.verify import verify_log
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.keys import PublicKey
 from mvmnix.launch.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.bundle import BUNDLE_LIMIT
+from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 
 EXPORT_KEY: Final = "host.pub"
 CHECKPOINT: Final = "checkpoint"

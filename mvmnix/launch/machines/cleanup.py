@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mvmnix.audit import Record, RecordKind
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.gate import ReadableJournal
+from mvmnix.launch.gate.audit_port import ReadableJournal
 from mvmnix.launch.machines import control_socket
 from mvmnix.launch.machines.ending import EndReason, end_reason
 from mvmnix.launch.machines.machine_dir import (

@@ -6,7 +6,7 @@ from typing import Final, Self
 
 from mvmnix import strict
 from mvmnix.escaping import escape_line
-from mvmnix.launch.vmm import Sample, StallReason
+from mvmnix.launch.vmm.boot_watchdog import Sample, StallReason
 from mvmnix.model import Digest
 
 #: How often a machine's guest may begin to boot.

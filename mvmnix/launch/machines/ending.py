@@ -7,8 +7,8 @@ kernel with `panic=-1` does. So the agent's last word, the hypervisor's events a
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mvmnix.audit import Record
-from mvmnix.launch.vmm import MonitorEvent
+from mvmnix.audit.record import Record
+from mvmnix.launch.vmm.port import MonitorEvent
 
 
 class EndReason(StrEnum):

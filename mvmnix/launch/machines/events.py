@@ -4,7 +4,9 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from mvmnix.audit import NoteKey, SealedRecord, is_begun, records_backwards
+from mvmnix.audit.note import NoteKey
+from mvmnix.audit.reading import SealedRecord, records_backwards
+from mvmnix.audit.tail import is_begun
 from mvmnix.private_dirs import Directory
 
 #: Seconds between two looks at a log that is followed.

@@ -11,7 +11,7 @@ from mvmnix.errors import UsageError
 from mvmnix.launch.machines import registry
 from mvmnix.launch.machines.machine_dir import CONSOLE, LOCK
 from mvmnix.launch.machines.output_log import Missing, Output, OutputReader, Piece
-from mvmnix.launch.network import LoggedEvent, has_network_log, read_log
+from mvmnix.launch.network.network_log import LoggedEvent, has_network_log, read_log
 from mvmnix.private_dirs import Directory
 
 _CHUNK: Final = 65536

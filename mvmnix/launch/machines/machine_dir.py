@@ -21,9 +21,9 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.names import new_name
 from mvmnix.launch.machines.output_log import OUTPUT_LIMIT, OutputLog
 from mvmnix.launch.machines.status import MachineSource, MachineState, MachineStatus, is_id
-from mvmnix.launch.network import NetworkLog
-from mvmnix.launch.plan import NO_LABELS, Labels
-from mvmnix.launch.vmm import CONSOLE_LIMIT, BoundedLog
+from mvmnix.launch.network.network_log import NetworkLog
+from mvmnix.launch.plan.labels import NO_LABELS, Labels
+from mvmnix.launch.vmm.console import CONSOLE_LIMIT, BoundedLog
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 

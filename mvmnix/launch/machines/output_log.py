@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent import Keep
+from mvmnix.launch.agent.endpoints import Keep
 from mvmnix.private_dirs import Directory
 
 #: Bytes that are kept of a command's output where its plan says nothing, both files and what marks records included.

@@ -11,15 +11,19 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode
-from mvmnix.launch.agent import End, ExitStatus, Step
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.machines.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan import LARGEST_ADDITION, MOST_SHARES, Addition, Backend, BackendParameter
-from mvmnix.launch.shares import ShareRecord
-from mvmnix.launch.vmm import Acceleration, IsolationLayer, Usage
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.kernel_command_line import LARGEST_ADDITION, Addition, BackendParameter
+from mvmnix.launch.plan.share import MOST_SHARES
+from mvmnix.launch.shares.shared import ShareRecord
+from mvmnix.launch.vmm.confinement import IsolationLayer
+from mvmnix.launch.vmm.port import Acceleration, Usage
 from mvmnix.model import Digest
-from mvmnix.provenance import Boundary, Isolation
-from mvmnix.provenance.bundle import Statement, Subject
+from mvmnix.provenance.bundle.statement import Statement, Subject
+from mvmnix.provenance.isolation import Boundary, Isolation
 
 PREDICATE_TYPE: Final = "urn:mvmnix:receipt:1"
 #: So many corrupted blocks are named one by one; the others are counted.

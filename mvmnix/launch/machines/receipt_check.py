@@ -4,14 +4,15 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.audit import Record, SealedRecord
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.audit.record import Record
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.keys import PublicKey, Role
 from mvmnix.launch.machines.ending import EndReason, end_reason
 from mvmnix.launch.machines.receipt import Receipt, from_statement
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.identity import Signer, Trust
-from mvmnix.provenance.verify import authenticate
+from mvmnix.provenance.identity.trust import Signer, Trust
+from mvmnix.provenance.verify.authentication import authenticate
 
 _WHAT: Final = "the receipt"
 _HINT: Final = "keep both as evidence: one of them is not what the host wrote when the machine ended"

@@ -7,7 +7,9 @@ The status file says it too, and is not read for that: it is not signed. The rec
 from collections.abc import Iterable
 from dataclasses import replace
 
-from mvmnix.audit import MAX_NOTE, NoteKey, Record, RecordKind, vouched_record
+from mvmnix.audit.note import MAX_NOTE, NoteKey
+from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.vouched import vouched_record
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.machines.machine_dir import END
 from mvmnix.launch.machines.registry import MachineEntry

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit import Record
+from mvmnix.audit.record import Record
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.machines.ending import end_reason
 from mvmnix.launch.machines.machine_dir import LOCK, machine_ids, read_status, register

@@ -8,7 +8,8 @@ from enum import StrEnum
 from typing import Final
 
 from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan import NO_LABELS, Labels, labels
+from mvmnix.launch.plan import labels
+from mvmnix.launch.plan.labels import NO_LABELS, Labels
 from mvmnix.model import Digest
 from mvmnix.strict import Record, canonical, parse_json, parse_time, read, show_time
 

@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from mvmnix import strict
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.gate import Nonces
+from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.machines.machine_dir import RECEIPT, machine_ids, read_kept
 from mvmnix.model import Digest
 from mvmnix.plural import counted

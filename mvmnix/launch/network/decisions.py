@@ -22,20 +22,8 @@ from typing import Final
 
 from mvmnix.addresses import Address, AddressKind, carried_by, kind_of
 from mvmnix.launch.network.request_paths import RequestHead, is_beneath, may_be_beneath, segments_of
-from mvmnix.launch.plan import (
-    Acknowledgement,
-    Action,
-    HostKind,
-    Network,
-    NetworkRule,
-    Protocol,
-    covered_range,
-    covers_name,
-    host_kind,
-    host_name,
-    is_private_name,
-    parse_rules,
-)
+from mvmnix.launch.plan.network import Acknowledgement, Action, Network, NetworkRule, Protocol, parse_rules
+from mvmnix.launch.plan.network_hosts import HostKind, covered_range, covers_name, host_kind, host_name, is_private_name
 
 
 class Denial(StrEnum):

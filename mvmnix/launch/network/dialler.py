@@ -30,7 +30,7 @@ from mvmnix.launch.network.connecting import Attempt, Connecting, family
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
 from mvmnix.launch.network.proxying import ProxyRefusedError, ask_for, may_be_proxy
-from mvmnix.launch.plan import UpstreamProxy
+from mvmnix.launch.plan.network_endpoints import UpstreamProxy
 from mvmnix.prctl import filter_system_calls
 from mvmnix.strict import MalformedError
 

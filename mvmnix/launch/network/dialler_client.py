@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.messages import MOST, Ask, Reply
 from mvmnix.launch.network.opening import DeniedError
-from mvmnix.privileges import received
+from mvmnix.privileges.descriptors import received
 from mvmnix.strict import MalformedError
 
 #: Asks of one host that the dialler has at once, and of one rule, which is half of the names that it resolves at a time

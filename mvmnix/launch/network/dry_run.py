@@ -9,7 +9,8 @@ from mvmnix.launch.network.decisions import Denial, Rules, Verdict, refused
 from mvmnix.launch.network.http_heads import HeadError, HttpFault, read_request
 from mvmnix.launch.network.opening import speaks_http
 from mvmnix.launch.network.request_paths import RequestHead
-from mvmnix.launch.plan import NetworkRule, Protocol, is_address
+from mvmnix.launch.plan.network import NetworkRule, Protocol
+from mvmnix.launch.plan.network_hosts import is_address
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.launch.network.decisions import LIFTABLE, Denial, Verdict, missing_flag
-from mvmnix.launch.plan import Protocol
+from mvmnix.launch.plan.network import Protocol
 
 _PLAN_AGAIN: Final = "make a plan with such a rule (`mvm net show` prints those that it has), and sign it"
 _CLIENT: Final = "look at the program in the guest"

@@ -51,9 +51,9 @@ from mvmnix.launch.network.relay import Pipes, Relay, SpentError
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.sockets import keep_alive, reset
 from mvmnix.launch.network.synthetic import SyntheticAddresses
-from mvmnix.launch.plan import Network, NetworkRule, Protocol, RuleLimits
+from mvmnix.launch.plan.network import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.prctl import filter_system_calls
-from mvmnix.privileges import received
+from mvmnix.privileges.descriptors import received
 
 #: Connections at a time, those of DNS, and events that the supervisor hasn't read.
 CONNECTIONS: Final = 1024

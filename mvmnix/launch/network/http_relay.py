@@ -23,7 +23,7 @@ from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.opening import DeniedError, finish, portion, write_all
 from mvmnix.launch.network.request_paths import RequestHead
 from mvmnix.launch.network.sockets import reset
-from mvmnix.launch.plan import Protocol
+from mvmnix.launch.plan.network import Protocol
 
 _PORTION: Final = 1 << 14
 #: Seconds for answers to requests before one that is refused.

@@ -18,7 +18,8 @@ from enum import StrEnum
 from typing import Final, Self
 
 from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.plan import Network, network
+from mvmnix.launch.plan import network
+from mvmnix.launch.plan.network import Network
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
 
 #: Bytes of a packet.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from mvmnix.launch.plan import RuleLimits
+from mvmnix.launch.plan.network import RuleLimits
 
 #: Seconds of its rate that a rule may use at once.
 _BURST: Final = 0.25

@@ -17,9 +17,9 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.network import namespace_setup
 from mvmnix.launch.network.published_ports import part
 from mvmnix.launch.network.rules import Taken, ruleset
-from mvmnix.privileges import received
+from mvmnix.privileges.descriptors import received
 from mvmnix.process import is_readable
-from mvmnix.sandbox import PYTHON, Candidates, locate
+from mvmnix.sandbox.trusted_executables import PYTHON, Candidates, locate
 from mvmnix.store import memfd
 
 NFT: Final = Candidates("nft", ("/usr/sbin/nft", "/run/current-system/sw/bin/nft"), "apt-get install nftables")

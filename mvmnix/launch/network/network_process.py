@@ -14,9 +14,12 @@ from typing import Final
 
 import mvmnix
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.vmm import HypervisorProcess, Invocation, Jail, NetworkService, ProcessSandbox, ServiceProcess
+from mvmnix.launch.vmm.confinement import Jail, NetworkService, ProcessSandbox
+from mvmnix.launch.vmm.port import Invocation
+from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.launch.vmm.service_process import ServiceProcess
 from mvmnix.sandbox import seccomp
-from mvmnix.sandbox.profiles import DIALLER_SERVING, GATEWAY_SERVING
+from mvmnix.sandbox.profiles.network import DIALLER_SERVING, GATEWAY_SERVING
 from mvmnix.store import memfd
 
 _CODE: Final = "/code"

@@ -23,7 +23,7 @@ from mvmnix.launch.network.client_hello import (
 )
 from mvmnix.launch.network.decisions import Denial, Verdict
 from mvmnix.launch.network.sockets import reset
-from mvmnix.launch.plan import Protocol
+from mvmnix.launch.plan.network import Protocol
 
 #: Seconds until the guest has said what it wants; that a refusal waits for its first bytes, and for it to be read.
 HEAD_SECONDS: Final = 15.0

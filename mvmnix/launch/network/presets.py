@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from mvmnix import strict, toml
 from mvmnix.errors import ReasonCode
-from mvmnix.launch.plan import Acknowledgement, Action, NetworkRule, parse_rules
+from mvmnix.launch.plan.network import Acknowledgement, Action, NetworkRule, parse_rules
 
 #: A preset's name, and so its file's without `.toml`.
 NAME: Final = r"[a-z0-9][a-z0-9-]{0,31}"

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 from mvmnix.addresses import AddressKind, is_public, kind_of
-from mvmnix.launch.plan import is_address
+from mvmnix.launch.plan.network_hosts import is_address
 
 #: Bytes of an answer's head, and seconds for all of it.
 _LONGEST: Final = 8192

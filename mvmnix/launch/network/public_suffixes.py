@@ -12,7 +12,8 @@ from typing import Final
 import publicsuffixlist
 
 from mvmnix.launch.network.risk_checks import refuse_found
-from mvmnix.launch.plan import Acknowledgement, Action, HostKind, Network, NetworkRule, host_kind
+from mvmnix.launch.plan.network import Acknowledgement, Action, Network, NetworkRule
+from mvmnix.launch.plan.network_hosts import HostKind, host_kind
 
 #: So many suffixes beneath one are named.
 _NAMED: Final = 3

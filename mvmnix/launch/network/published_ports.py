@@ -27,7 +27,7 @@ from mvmnix.launch.loop import Loop, Timer
 from mvmnix.launch.network.messages import HandedOver, NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GUEST
 from mvmnix.launch.network.sockets import reset
-from mvmnix.launch.plan import PublishedPort
+from mvmnix.launch.plan.network_endpoints import PublishedPort
 
 _BACKLOG: Final = 128
 #: Seconds until the guest has answered.

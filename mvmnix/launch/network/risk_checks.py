@@ -10,16 +10,8 @@ from typing import Final
 
 from mvmnix.addresses import AddressKind, kinds_within, metadata_within
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan import (
-    Acknowledgement,
-    Action,
-    HostKind,
-    Network,
-    NetworkRule,
-    covered_range,
-    host_kind,
-    is_private_name,
-)
+from mvmnix.launch.plan.network import Acknowledgement, Action, Network, NetworkRule
+from mvmnix.launch.plan.network_hosts import HostKind, covered_range, host_kind, is_private_name
 
 #: Shorter prefixes stand for more addresses than any one network has (the largest blocks of RFC 1466).
 _SHORTEST: Final = 8

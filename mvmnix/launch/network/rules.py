@@ -18,7 +18,8 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from mvmnix.launch.network import namespace_setup as setup
-from mvmnix.launch.plan import Action, Network, host_kind
+from mvmnix.launch.plan.network import Action, Network
+from mvmnix.launch.plan.network_hosts import host_kind
 
 #: One address for each name, in the order of the first question (synthetic.py).
 SYNTHETIC: Final = IPv4Network("198.18.0.0/16")

@@ -16,7 +16,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Final, Self
 
-from mvmnix.launch.agent import GuestNetwork
+from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import namespace, namespace_setup
 from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes, pair
@@ -31,10 +31,11 @@ from mvmnix.launch.network.network_process import (
 )
 from mvmnix.launch.network.published_ports import PublishedPorts
 from mvmnix.launch.network.rules import taken_by
-from mvmnix.launch.plan import Network
-from mvmnix.launch.vmm import Jail, NetworkAttachment, NetworkService
+from mvmnix.launch.plan.network import Network
+from mvmnix.launch.vmm.confinement import Jail, NetworkService
+from mvmnix.launch.vmm.port import NetworkAttachment
 from mvmnix.process import ProcessError, is_readable
-from mvmnix.sandbox import PYTHON, locate
+from mvmnix.sandbox.trusted_executables import PYTHON, locate
 from mvmnix.store import memfd
 from mvmnix.strict import MalformedError
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from mvmnix.escaping import escape_line
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.launch.plan import Network
+from mvmnix.launch.plan.network import Network
 
 #: Pairs of a rule and a code that are told apart, and kinds of denials that the user is told of.
 _MOST: Final = 64

@@ -2,7 +2,7 @@
 
 from enum import StrEnum
 
-from mvmnix.provenance import Isolation
+from mvmnix.provenance.isolation import Isolation
 
 
 class Backend(StrEnum):

@@ -26,9 +26,9 @@ from mvmnix.launch.plan.secret_reference import SecretReference
 from mvmnix.launch.plan.share import Share
 from mvmnix.launch.plan.window import Use, Window
 from mvmnix.model import Digest, DirectoryOrder, Image, Posture, Verb, Verity, Workload
-from mvmnix.provenance import Boundary, Isolation
-from mvmnix.provenance.bundle import Statement, Subject
-from mvmnix.provenance.slsa import Variation, subjects_of
+from mvmnix.provenance.bundle.statement import Statement, Subject
+from mvmnix.provenance.isolation import Boundary, Isolation
+from mvmnix.provenance.slsa.provenance import Variation, subjects_of
 
 PREDICATE_TYPE: Final = "urn:mvmnix:plan:1"
 #: How long a plan may be used unless its author says otherwise.

@@ -9,13 +9,17 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final, Self
 
-from mvmnix.launch.agent import ChannelClosedError, ChannelError, GuestConfig
+from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError
+from mvmnix.launch.agent.requests import GuestConfig
 from mvmnix.launch.loop import Cancellable
-from mvmnix.launch.machines import HostAction, diagnosis
+from mvmnix.launch.machines import diagnosis
+from mvmnix.launch.machines.ending import HostAction
 from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares import WriteQuota
-from mvmnix.launch.vmm import BootWatchdog, MonitorEvent, Sample, Scheduling, StallReason
+from mvmnix.launch.shares.write_quota import WriteQuota
+from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Sample, StallReason
+from mvmnix.launch.vmm.port import MonitorEvent
+from mvmnix.launch.vmm.scheduling import Scheduling
 from mvmnix.plural import counted
 
 #: Seconds, for the channel: the watchdog ends the guest, and so the waiting.

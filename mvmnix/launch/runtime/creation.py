@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit import Record, RecordKind
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.gate import Journal, VerifiedPlan
-from mvmnix.launch.machines import MachineHome, MachineSource, MachineStatus
+from mvmnix.launch.gate.audit_port import Journal
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.machines.machine_dir import MachineHome
+from mvmnix.launch.machines.status import MachineSource, MachineStatus
 from mvmnix.launch.runtime.host import Host
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory

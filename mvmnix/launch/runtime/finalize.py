@@ -7,39 +7,43 @@ from datetime import datetime
 from typing import Any, Final
 
 from mvmnix import strict, verity
-from mvmnix.audit import Record, RecordKind, Tally
+from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.tally import Tally
 from mvmnix.child_causes import Cause
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent import End, ExitStatus, Hello, Sink, kept_sink
-from mvmnix.launch.gate import NONCE, VerifiedPlan
-from mvmnix.launch.machines import (
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.endpoints import Sink, kept_sink
+from mvmnix.launch.agent.frames import Hello
+from mvmnix.launch.agent.stream_frames import End
+from mvmnix.launch.gate.replay import NONCE
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.machines.diagnosis import Diagnosis, diagnosis_file
+from mvmnix.launch.machines.ending import Ending, EndReason, end_words, judge_end, with_disk
+from mvmnix.launch.machines.machine_dir import MachineHome
+from mvmnix.launch.machines.output_log import Output, OutputLog
+from mvmnix.launch.machines.receipt import (
     Corruption,
-    Diagnosis,
-    Ending,
-    EndReason,
     HostFile,
-    MachineHome,
-    MachineState,
     NetworkUse,
     Observed,
-    Output,
-    OutputLog,
     Receipt,
     Reported,
-    diagnosis_file,
-    end_words,
-    judge_end,
     receipt_statement,
-    with_disk,
 )
-from mvmnix.launch.network import LoggedEvent, NetworkEvent, NetworkLog, Verdicts
-from mvmnix.launch.plan import kinds_digest
+from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.network.messages import NetworkEvent
+from mvmnix.launch.network.network_log import LoggedEvent, NetworkLog
+from mvmnix.launch.network.verdicts import Verdicts
 from mvmnix.launch.plan import network as networking
 from mvmnix.launch.plan import share as sharing
+from mvmnix.launch.plan.secret_reference import kinds_digest
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares import ShareRecord
-from mvmnix.launch.vmm import Acceleration, BoundedLog, Invocation, IsolationLayer, StallReason, Usage
+from mvmnix.launch.shares.shared import ShareRecord
+from mvmnix.launch.vmm.boot_watchdog import StallReason
+from mvmnix.launch.vmm.confinement import IsolationLayer
+from mvmnix.launch.vmm.console import BoundedLog
+from mvmnix.launch.vmm.port import Acceleration, Invocation, Usage
 from mvmnix.model import Digest
 from mvmnix.process import ProcessError
 from mvmnix.sandbox import trusted_executables

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mvmnix.clock import now
-from mvmnix.launch.gate import ReadableJournal, Replay
+from mvmnix.launch.gate.audit_port import ReadableJournal
+from mvmnix.launch.gate.replay import Replay
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
-from mvmnix.launch.vmm import Hypervisor, Jail
+from mvmnix.launch.vmm.confinement import Jail
+from mvmnix.launch.vmm.port import Hypervisor
 from mvmnix.private_dirs import Directory
 
 #: Makes a bundle of a statement's bytes, with the host's key.

@@ -7,29 +7,25 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from mvmnix.audit import RecordKind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.launch.agent import (
-    ChannelError,
-    ChannelProtocolError,
-    Command,
-    ExecRequest,
-    ExitStatus,
-    GuestConfig,
-    GuestFailedError,
-    Sink,
-    Stdin,
-)
-from mvmnix.launch.control import Start, call_record, guest_request, needed_verb, require_verb
+from mvmnix.launch.agent.commands import Command, ExitStatus
+from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError
+from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
+from mvmnix.launch.control.authorize import call_record, guest_request, needed_verb, require_verb
+from mvmnix.launch.control.messages import Start
 from mvmnix.launch.loop import Cancellable, Loop, Timer
-from mvmnix.launch.machines import ChannelEnd, Ending, HostAction, MachineHome, MachineState
-from mvmnix.launch.network import GATEWAY_ENDED, NetworkEvent
-from mvmnix.launch.plan import WhenGatewayEnds
+from mvmnix.launch.machines.ending import ChannelEnd, Ending, HostAction
+from mvmnix.launch.machines.machine_dir import MachineHome
+from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.network.messages import GATEWAY_ENDED, NetworkEvent
+from mvmnix.launch.plan.network import WhenGatewayEnds
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.pause import Pausing
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.vmm import Acceleration
+from mvmnix.launch.vmm.port import Acceleration
 from mvmnix.model import User, Workload
 
 #: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.

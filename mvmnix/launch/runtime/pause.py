@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Final
 
-from mvmnix.audit import RecordKind
+from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.loop import Timer
-from mvmnix.launch.machines import MachineState
+from mvmnix.launch.machines.status import MachineState
 from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.vmm import MonitorEvent
+from mvmnix.launch.vmm.port import MonitorEvent
 
 #: Is told once that it is so, or why that isn't known.
 type Done = Callable[[MvmnixError | None], None]

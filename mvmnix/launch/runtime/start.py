@@ -29,23 +29,30 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from mvmnix.audit import Record, RecordKind
+from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent import ENTROPY_BYTES, GuestConfig, Mount, ServiceFactory, counted_services
-from mvmnix.launch.data import PreparedDisk
-from mvmnix.launch.gate import VerifiedPlan
-from mvmnix.launch.machines import EndReason, MachineHome, MachineState
-from mvmnix.launch.network import GUEST_NETWORK, MachineNetwork, refuse_unacknowledged
-from mvmnix.launch.plan import Backend
+from mvmnix.launch.agent.mounts import Mount
+from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.agent.refusal_counter import counted_services
+from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
+from mvmnix.launch.data.setup import PreparedDisk
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.machines.ending import EndReason
+from mvmnix.launch.machines.machine_dir import MachineHome
+from mvmnix.launch.machines.status import MachineState
+from mvmnix.launch.network.risk_checks import refuse_unacknowledged
+from mvmnix.launch.network.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
 from mvmnix.launch.runtime.finalize import RunObservations, never_ran
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
-from mvmnix.launch.secrets import resolve_secrets
-from mvmnix.launch.shares import ShareContext, Shares
-from mvmnix.launch.vmm import Acceleration, LaunchSpec, TscClock
+from mvmnix.launch.secrets.resolve import resolve_secrets
+from mvmnix.launch.shares.setup import ShareContext, Shares
+from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
+from mvmnix.launch.vmm.tsc import TscClock
 from mvmnix.model import Digest, DirectoryOrder
 
 _MIB: Final = 1 << 20

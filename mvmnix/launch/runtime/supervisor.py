@@ -15,11 +15,12 @@ from functools import partial
 from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent import ExitStatus, ServiceFactory
-from mvmnix.launch.control import Control
-from mvmnix.launch.gate import VerifiedPlan
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.control.server import Control
+from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines import Failure, Ready, StartNotification, read_start_notification
+from mvmnix.launch.machines.start_notification import Failure, Ready, StartNotification, read_start_notification
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine

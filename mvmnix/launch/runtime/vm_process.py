@@ -12,21 +12,17 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent import Channel, ChannelClosedError, ServiceFactory
-from mvmnix.launch.data import PreparedDisk
+from mvmnix.launch.agent.client import Channel
+from mvmnix.launch.agent.encoding import ChannelClosedError
+from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.loop import Loop, Timer
-from mvmnix.launch.network import MachineNetwork, NetworkEvent
-from mvmnix.launch.shares import Shares
-from mvmnix.launch.vmm import (
-    Acceleration,
-    Hypervisor,
-    HypervisorProcess,
-    Invocation,
-    Jail,
-    LaunchSpec,
-    Monitor,
-    MonitorEvent,
-)
+from mvmnix.launch.network.messages import NetworkEvent
+from mvmnix.launch.network.setup import MachineNetwork
+from mvmnix.launch.shares.setup import Shares
+from mvmnix.launch.vmm.confinement import Jail
+from mvmnix.launch.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec, Monitor, MonitorEvent
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.process import ProcessError
 
 _CHUNK = 65536

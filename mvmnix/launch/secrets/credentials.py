@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan import Plan, plan_statement
+from mvmnix.launch.plan.plan import Plan, plan_statement
 from mvmnix.launch.secrets import plan_texts
 from mvmnix.launch.secrets.plan_texts import Text
 

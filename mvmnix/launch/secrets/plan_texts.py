@@ -10,7 +10,7 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.provenance.bundle import Statement
+from mvmnix.provenance.bundle.statement import Statement
 
 type _Path = tuple[str | int, ...]
 

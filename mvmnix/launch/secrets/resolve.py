@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan import (
+from mvmnix.launch.plan.secret_reference import (
     LARGEST_SECRET,
     LARGEST_SECRETS,
     Secret,

@@ -16,9 +16,12 @@ from typing import Final
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares.walk import is_directory, walk
-from mvmnix.launch.vmm import SHARE_PLACE, HypervisorProcess, Invocation, Jail, Service
+from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, Service
+from mvmnix.launch.vmm.port import Invocation
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import Digest
-from mvmnix.sandbox import Candidates, trusted_executables
+from mvmnix.sandbox import trusted_executables
+from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.store import seal
 
 MKFS: Final = Candidates(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from mvmnix import procfs
-from mvmnix.launch.plan import is_within
+from mvmnix.launch.plan.share import is_within
 
 #: proc_pid_fdinfo(5): the number of the mount that an open file belongs to.
 _MOUNT: Final = re.compile(rb"^mnt_id:\t([0-9]+)$", re.MULTILINE)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.launch.plan import Share
+from mvmnix.launch.plan.share import Share
 from mvmnix.trusted_path import user_name
 
 _PASSED: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

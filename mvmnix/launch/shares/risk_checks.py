@@ -21,7 +21,7 @@ from typing import Final
 
 from mvmnix import procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan import Danger, Share, is_within
+from mvmnix.launch.plan.share import Danger, Share, is_within
 from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.sensitive_paths import (
     CODE,

@@ -13,7 +13,7 @@ from typing import Final
 
 import mvmnix
 from mvmnix import own_flake, procfs
-from mvmnix.launch.plan import is_within
+from mvmnix.launch.plan.share import is_within
 
 #: Directories of the system: they, what is in them, and what they are in.
 SYSTEM: Final = (

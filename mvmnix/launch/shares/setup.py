@@ -8,18 +8,19 @@ from typing import Final, Self
 
 from mvmnix import procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent import Mount
+from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan import Share, ShareKind
+from mvmnix.launch.plan.share import Share, ShareKind
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
 from mvmnix.launch.shares.opening import open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.launch.shares.shared import ShareRecord
-from mvmnix.launch.vmm import Attachment, Jail, Service
+from mvmnix.launch.vmm.confinement import Jail, Service
+from mvmnix.launch.vmm.port import Attachment
 from mvmnix.model import User
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import locate
+from mvmnix.sandbox.trusted_executables import locate
 
 _MIB: Final = 1 << 20
 #: A server's own memory, besides what the kernel keeps for each file that the guest knows: as much as the guest's.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.launch.plan import Access, ShareKind
+from mvmnix.launch.plan.share import Access, ShareKind
 from mvmnix.model import Digest
 
 _PATH: Final = r"/[^\x00-\x1f\x7f]{0,4095}"

@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-from mvmnix.launch.agent import printable
+from mvmnix.launch.agent.encoding import printable
 
 #: Bytes of a console that are kept: a kernel's boot has some 30,000, a guest that floods its console gets no more.
 CONSOLE_LIMIT: Final = 4 * 1024 * 1024

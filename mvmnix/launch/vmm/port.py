@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from mvmnix.launch.plan import Addition, Backend, ShareKind
-from mvmnix.provenance import Boundary
+from mvmnix.launch.plan.backend import Backend
+from mvmnix.launch.plan.kernel_command_line import Addition
+from mvmnix.launch.plan.share import ShareKind
+from mvmnix.provenance.isolation import Boundary
 
 
 class Acceleration(StrEnum):

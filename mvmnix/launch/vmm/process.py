@@ -13,7 +13,7 @@ from typing import Final, Protocol, Self
 
 from mvmnix.child_causes import NO_HINTS, Cause
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent import printable
+from mvmnix.launch.agent.encoding import printable
 from mvmnix.launch.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.launch.vmm.port import Invocation, Usage
 from mvmnix.model import Digest

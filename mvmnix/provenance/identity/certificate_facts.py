@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Bundle, MessageBundle
+from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.identity import certificate_names, certificate_path
 from mvmnix.provenance.identity.certificate_path import Issued
 from mvmnix.provenance.identity.certificates import from_der

@@ -10,7 +10,8 @@ from typing import Final
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.provenance.identity import certificates
-from mvmnix.provenance.slsa import ForeignStatement, foreign_builds
+from mvmnix.provenance.slsa import foreign_builds
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
 
 _ARC: Final = "1.3.6.1.4.1.57264.1"
 #: By their last number: UTF8String in DER, and the older ones in raw text.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Bundle, Inclusion, Material, MessageBundle
+from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
+from mvmnix.provenance.bundle.verification_material import Inclusion, Material
 from mvmnix.provenance.identity.trust import Identity, Signer, Trust
 
 if TYPE_CHECKING:

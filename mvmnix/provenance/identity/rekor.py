@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mvmnix import strict
-from mvmnix.audit import leaf_hash, node_hash
-from mvmnix.provenance.bundle import LogEntry, Proof, decode_base64, encode_base64
+from mvmnix.audit.merkle import leaf_hash, node_hash
+from mvmnix.provenance.bundle.verification_material import LogEntry, Proof, decode_base64, encode_base64
 from mvmnix.provenance.identity.trusted_root import Log, TrustedRoot
 
 _SIGNATURE: Final = re.compile("\u2014 ([^\\s+]{1,255}) ([A-Za-z0-9+/]+={0,2})")

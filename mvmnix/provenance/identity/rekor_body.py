@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from mvmnix import strict
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import BUNDLE_LIMIT, LogEntry, decode_base64, hash_output, raw_bytes, some_bytes
+from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
+from mvmnix.provenance.bundle.verification_material import LogEntry, decode_base64, hash_output, raw_bytes, some_bytes
 from mvmnix.provenance.identity import certificates
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Bundle, MessageBundle
+from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.identity import certificates
 from mvmnix.provenance.identity.trust import Revocations, Signer
 

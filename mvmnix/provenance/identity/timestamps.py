@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from mvmnix.provenance.bundle import Bundle, MessageBundle
+from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.identity.certificates import from_der
 from mvmnix.provenance.identity.rekor import promised_time
 from mvmnix.provenance.identity.trusted_root import Authority, TrustedRoot

@@ -32,7 +32,8 @@ from typing import TYPE_CHECKING, Final
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.keys import PublicKey
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Bundle, LogEntry, Material, MessageBundle
+from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
+from mvmnix.provenance.bundle.verification_material import LogEntry, Material
 from mvmnix.provenance.identity import rekor, rekor_body
 from mvmnix.provenance.identity.rekor_body import TIMELESS, Expected, Recorded
 from mvmnix.provenance.identity.timestamps import Times

@@ -9,7 +9,7 @@ from typing import Final, Self
 from mvmnix import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import FINGERPRINT
+from mvmnix.provenance.bundle.verification_material import FINGERPRINT
 from mvmnix.provenance.identity.expressions import may_backtrack
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})

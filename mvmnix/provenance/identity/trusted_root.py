@@ -16,7 +16,7 @@ from typing import Final
 from mvmnix import strict
 from mvmnix.errors import ReasonCode
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import raw_bytes, some_bytes, without_nulls
+from mvmnix.provenance.bundle.verification_material import raw_bytes, some_bytes, without_nulls
 from mvmnix.provenance.identity.log_key import LogKey
 
 LIMIT: Final = 4 * 2**20

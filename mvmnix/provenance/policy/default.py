@@ -7,7 +7,7 @@ from typing import Final
 from mvmnix.keys import PublicKey, Role
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE
-from mvmnix.provenance.slsa import HOST_NIX, MICROVM
+from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM
 from mvmnix.strict import show_time
 
 #: How long the policy of a workstation lasts. Long: any user of the account can write another one anyway.

@@ -12,7 +12,8 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest
-from mvmnix.provenance.identity import RevocationFile, Revocations, Signer, Trust
+from mvmnix.provenance.identity.revocations import RevocationFile
+from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.policy.policy import PolicyFile, TrustPolicy
 from mvmnix.provenance.policy.rules import Covered, Freshness, Thresholds
 from mvmnix.provenance.trust_toml import show_duration

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit import Serials
+from mvmnix.audit.record import Serials
 from mvmnix.config import CacheKey
 from mvmnix.errors import Reason, ReasonCode, refuse
 from mvmnix.model import Digest
-from mvmnix.provenance.identity import Signer, Trust
+from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, SourceRule, Thresholds, VerifierRule
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.strict import show_time
 
 #: The files that have a serial number, in the order of `TrustPolicy.serials`.

@@ -9,7 +9,8 @@ from typing import Final, override
 from mvmnix.errors import ReasonCode, UnreadableError, refuse
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.identity import RevocationFile, revocations
+from mvmnix.provenance.identity import revocations
+from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy.merge import PolicyInputs, combine
 from mvmnix.provenance.policy.policy import PolicyFile, RootPin, TrustPolicy, digest_of
 from mvmnix.provenance.policy.trust_text import FILE_NAME, parse
@@ -101,7 +102,7 @@ def _root(directory: Directory, pin: RootPin) -> Iterator[bytes]:
 
 
 def _public_good() -> bytes:
-    from mvmnix.provenance.identity import public_good_root  # noqa: PLC0415 - imports what most launches need not pay
+    from mvmnix.provenance.identity.sigstore import public_good_root  # noqa: PLC0415 - imports what most launches need not pay
 
     return public_good_root()
 

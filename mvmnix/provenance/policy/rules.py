@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from mvmnix.model import Digest
-from mvmnix.provenance.slsa import HOST_NIX, Provenance, RootTree
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance, RootTree
 
 #: The only image that the host's own Nix may have built.
 BUILDER_IMAGE: Final = "builder"

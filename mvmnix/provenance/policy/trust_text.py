@@ -10,12 +10,13 @@ from mvmnix import strict
 from mvmnix.config import CacheKey
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.identity import Identity, Signer, read_pattern
+from mvmnix.provenance.identity.revocations import read_pattern
+from mvmnix.provenance.identity.trust import Identity, Signer
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.merge import PolicyInputs, combine
 from mvmnix.provenance.policy.policy import PolicyFile, RootPin, TrustPolicy, digest_of
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, VerifierRule
-from mvmnix.provenance.slsa import HOST_NIX
+from mvmnix.provenance.slsa.provenance import HOST_NIX
 from mvmnix.provenance.trust_toml import duration, moment, read
 
 FILE_NAME: Final = "trust.toml"

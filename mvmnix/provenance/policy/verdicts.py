@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Protocol
 
-from mvmnix.audit import Record, Serials
+from mvmnix.audit.record import Record, Serials
 from mvmnix.errors import RefusedError
 from mvmnix.provenance.policy.policy import TrustPolicy
 

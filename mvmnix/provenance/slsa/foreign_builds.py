@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.provenance.bundle import Statement
+from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.slsa import build_types
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE, BuildType, Stated
 from mvmnix.provenance.slsa.in_toto import TYPES, ForeignStatement

@@ -13,7 +13,7 @@ from typing import Final, cast, override
 
 from mvmnix import strict
 from mvmnix.errors import ReasonCode
-from mvmnix.provenance.bundle import STATEMENT_LIMIT, STATEMENT_TYPE
+from mvmnix.provenance.bundle.statement import STATEMENT_LIMIT, STATEMENT_TYPE
 
 #: The older version, which `cosign` still writes.
 STATEMENT_TYPE_0_1: Final = "https://in-toto.io/Statement/v0.1"

@@ -10,7 +10,7 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, refuse
 from mvmnix.model import STORE_DIR, Digest, StorePath
-from mvmnix.provenance.bundle import Statement, Subject
+from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.build_types import PREDICATE_TYPE
 from mvmnix.provenance.slsa.provenance import Provenance

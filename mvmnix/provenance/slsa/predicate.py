@@ -8,7 +8,7 @@ from typing import Final
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Digest, Source, StorePath
-from mvmnix.provenance.bundle import Statement, Subject, distinct, parse_subject, subject_value
+from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value
 from mvmnix.provenance.slsa import dependencies
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE
 from mvmnix.provenance.slsa.dependencies import NODE, STORE_SCHEME

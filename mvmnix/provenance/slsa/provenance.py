@@ -11,7 +11,7 @@ from typing import Final
 
 from mvmnix.lock import LockedFlake
 from mvmnix.model import Artifact, Digest, Source, StorePath
-from mvmnix.provenance.bundle import Subject
+from mvmnix.provenance.bundle.statement import Subject
 
 #: The host's own Nix, for the first builder image only.
 HOST_NIX: Final = "urn:mvmnix:builder:host-nix:1"

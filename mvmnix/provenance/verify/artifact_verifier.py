@@ -26,9 +26,11 @@ from mvmnix import strict
 from mvmnix.errors import MOST_REASONS, Reason, ReasonCode, RefusedError, bounded
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import PAYLOAD_TYPE, Blob
-from mvmnix.provenance.identity import Trust
-from mvmnix.provenance.slsa import ForeignStatement, foreign_builds, in_toto
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
+from mvmnix.provenance.identity.trust import Trust
+from mvmnix.provenance.slsa import foreign_builds, in_toto
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.verify import registry_responses
 from mvmnix.provenance.verify.authentication import (
     Attested,

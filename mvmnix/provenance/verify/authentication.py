@@ -28,19 +28,15 @@ from typing import Final, NoReturn, assert_never, final, override
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import FINGERPRINT, PAYLOAD_TYPE, Blob, Bundle, Inclusion, MessageBundle, envelope
-from mvmnix.provenance.identity import (
-    DomainCase,
-    Identity,
-    IdentityFindings,
-    RevocationSubject,
-    Signer,
-    Trust,
-    certified_key,
-    domain_check,
-    identity_words,
-    revocation_check,
-)
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
+from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
+from mvmnix.provenance.bundle.verification_material import FINGERPRINT, Inclusion
+from mvmnix.provenance.identity import domain_check, revocation_check
+from mvmnix.provenance.identity.domain_check import DomainCase, IdentityFindings
+from mvmnix.provenance.identity.revocation_check import RevocationSubject, certified_key, identity_words
+from mvmnix.provenance.identity.trust import Identity, Signer, Trust
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
 
 

@@ -12,10 +12,10 @@ from typing import Final
 from mvmnix import lock as flake_lock
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Artifact, Digest, Image, Source
-from mvmnix.provenance.bundle import Statement, Subject
-from mvmnix.provenance.identity import Signer
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import LockedInput, Provenance, RootTree, UntouchedNode, subjects_of
+from mvmnix.provenance.bundle.statement import Statement, Subject
+from mvmnix.provenance.identity.trust import Signer
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa.provenance import LockedInput, Provenance, RootTree, UntouchedNode, subjects_of
 from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings

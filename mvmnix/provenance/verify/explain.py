@@ -9,9 +9,10 @@ from datetime import datetime
 
 from mvmnix.errors import Reason
 from mvmnix.plural import counted
-from mvmnix.provenance.identity import Signer
-from mvmnix.provenance.policy import BuilderRule, TrustPolicy, builder_manifest
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.identity.trust import Signer
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy.rules import BuilderRule, builder_manifest
+from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.trust_toml import show_duration
 from mvmnix.provenance.verify import checks
 from mvmnix.strict import show_time

@@ -22,8 +22,10 @@ from typing import Final, cast
 
 from mvmnix import strict
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import BUNDLE_LIMIT, PAYLOAD_TYPE
-from mvmnix.provenance.slsa import PREDICATE_TYPE, ForeignStatement
+from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
+from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE
+from mvmnix.provenance.slsa.build_types import PREDICATE_TYPE
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
 
 #: Attestations in an answer; its bytes are bounded like a bundle's.
 MOST: Final = 1024

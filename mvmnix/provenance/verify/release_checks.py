@@ -10,10 +10,13 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.provenance.bundle import Statement
-from mvmnix.provenance.identity import Signer
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import BUILD_TYPE, PREDICATE_TYPE, ForeignStatement, Provenance, foreign_builds, predicate
+from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.identity.trust import Signer
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa import foreign_builds, predicate
+from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.authentication import Attested
 from mvmnix.provenance.verify.requirements import StatementPosition, certified_reasons

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.provenance.bundle import Blob
+from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity import certified_build
-from mvmnix.provenance.slsa import BuildSource, ForeignStatement, foreign_builds, source_summaries
+from mvmnix.provenance.slsa import foreign_builds, source_summaries
+from mvmnix.provenance.slsa.foreign_builds import BuildSource
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
 
 #: Subjects that a reason lists.
 _SHOWN: Final = 4

@@ -33,9 +33,11 @@ from typing import Final, NoReturn, final, override
 from mvmnix.errors import Reason, ReasonCode, StepResult, refuse
 from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance.bundle import Statement, statement
-from mvmnix.provenance.identity import Signer
-from mvmnix.provenance.policy import TrustPolicy, VerifierRule
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.identity.trust import Signer
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.policy.rules import VerifierRule
 from mvmnix.provenance.verify import checks, vsa, vsa_inputs
 from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import SKEW, differences

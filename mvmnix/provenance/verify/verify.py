@@ -44,10 +44,14 @@ from typing import Final, NoReturn, final, override
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, Image, Source
-from mvmnix.provenance.bundle import Statement, statement
-from mvmnix.provenance.identity import Signer
-from mvmnix.provenance.policy import TrustPolicy
-from mvmnix.provenance.slsa import MICROVM, PREDICATE_TYPE, Part, Parts, Provenance, parts, predicate
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.bundle.statement import Statement
+from mvmnix.provenance.identity.trust import Signer
+from mvmnix.provenance.policy.policy import TrustPolicy
+from mvmnix.provenance.slsa import parts, predicate
+from mvmnix.provenance.slsa.build_types import PREDICATE_TYPE
+from mvmnix.provenance.slsa.parts import Part, Parts
+from mvmnix.provenance.slsa.provenance import MICROVM, Provenance
 from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import WHAT, Evidence

@@ -17,7 +17,7 @@ from mvmnix import strict
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import PublicKey
 from mvmnix.model import Digest, Image
-from mvmnix.provenance.bundle import Statement, Subject, distinct, parse_subject, subject_value
+from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value
 from mvmnix.provenance.slsa import source_summaries
 from mvmnix.provenance.verify import vsa_inputs
 from mvmnix.provenance.verify.vsa_inputs import SummaryInput

@@ -14,9 +14,11 @@ from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Statement, Subject, envelope, parse_subject, statement, subject_value
-from mvmnix.provenance.identity import Revocations, Trust, revocation_check
-from mvmnix.provenance.slsa import Provenance
+from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.provenance.bundle.statement import Statement, Subject, parse_subject, subject_value
+from mvmnix.provenance.identity import revocation_check
+from mvmnix.provenance.identity.trust import Revocations, Trust
+from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.authentication import authenticate
 
 #: The field of the predicate.

@@ -19,11 +19,10 @@ from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.gateway import CONNECTIONS
 from mvmnix.launch.network.messages import Ask, NetworkEvent, NetworkEventKind, Reply, network_bytes, pair
 from mvmnix.launch.network.network_process import DESCRIPTORS, DIALLER_MEMORY, NetworkProcess, code
-from mvmnix.launch.plan import Network
-from mvmnix.launch.plan.network import parse_rules
-from mvmnix.launch.vmm import NetworkService
-from mvmnix.privileges import received
-from mvmnix.sandbox import PYTHON, locate
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.vmm.confinement import NetworkService
+from mvmnix.privileges.descriptors import received
+from mvmnix.sandbox.trusted_executables import PYTHON, locate
 from mvmnix.store import memfd
 from tests.hostile.network.clients import echo
 from tests.hostile.network.corpus import allowed, assert_verdict, verdicts

@@ -16,7 +16,7 @@ from mvmnix.launch.network import namespace
 from mvmnix.launch.network.messages import HandedOver, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY, GUEST
 from mvmnix.launch.network.published_ports import PublishedPorts
-from mvmnix.launch.plan import PublishedPort
+from mvmnix.launch.plan.network_endpoints import PublishedPort
 from tests.hostile.network.clients import echo, read_all, turning
 from tests.hostile.network.world import HOST, PUBLIC, Server, World, ip, world
 from tests.patience import EVENT_PATIENCE, POLL, QUIET, until

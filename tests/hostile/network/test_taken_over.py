@@ -27,11 +27,9 @@ from mvmnix.launch.network.network_process import (
     NetworkProcess,
     code,
 )
-from mvmnix.launch.plan import Network
-from mvmnix.launch.plan.network import parse_rules
-from mvmnix.launch.vmm import NetworkService
-from mvmnix.launch.vmm.confinement import Jail
-from mvmnix.sandbox import PYTHON, locate
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.vmm.confinement import Jail, NetworkService
+from mvmnix.sandbox.trusted_executables import PYTHON, locate
 from mvmnix.store import memfd
 from tests.hostile.network import grabs
 from tests.hostile.stand_in import jail

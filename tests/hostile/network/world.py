@@ -27,8 +27,8 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import setup
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
-from mvmnix.launch.plan import Network, PublishedPort, UpstreamProxy
-from mvmnix.launch.plan.network import parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
 from mvmnix.process import is_readable
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, POLL, until

@@ -15,7 +15,7 @@ from mvmnix.audit.git_branch import GitBranch
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.private_dirs import Directory
 from mvmnix.process import Completed
-from mvmnix.sandbox import Sandbox
+from mvmnix.sandbox.helper import Sandbox
 from tests.repository import ROOT
 from tests.throwaway_user import throwaway_user
 

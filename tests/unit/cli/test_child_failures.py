@@ -32,12 +32,15 @@ from mvmnix.child_causes import Cause, cause_of, hint_for
 from mvmnix.cli import main as door
 from mvmnix.errors import MOST_CHARACTERS, MOST_LINES, MvmnixError
 from mvmnix.launch.jail import root
-from mvmnix.launch.plan import SecretSource, SecretTarget
+from mvmnix.launch.plan.secret_reference import SecretSource, SecretTarget
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.shares import image
-from mvmnix.launch.vmm import HypervisorProcess, Invocation
+from mvmnix.launch.vmm.port import Invocation
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.process import Completed, ProcessError
-from mvmnix.sandbox import Bounds, Sandbox, child, subordinate_ids
+from mvmnix.sandbox import child, subordinate_ids
+from mvmnix.sandbox.helper import Sandbox
+from mvmnix.sandbox.helper_command import Bounds
 from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT, scaled
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario

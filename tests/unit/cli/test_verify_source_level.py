@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.provenance.bundle import Blob
+from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa import in_toto
 from tests.unit.cli.releases import OTHER, Release, signature, signed
 from tests.unit.cli.station import Said

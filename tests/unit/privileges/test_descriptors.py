@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from mvmnix.privileges import received
+from mvmnix.privileges.descriptors import received
 
 
 @pytest.mark.parametrize("most", range(1, 6))

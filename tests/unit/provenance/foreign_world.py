@@ -5,7 +5,7 @@ from typing import Any
 
 from mvmnix.errors import Reason, RefusedError
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Blob
+from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa import in_toto
 from mvmnix.provenance.verify.requirements import CheckedStatement, ParsedStatement, Requirements, StatementPosition
 

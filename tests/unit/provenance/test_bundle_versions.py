@@ -11,7 +11,8 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Inclusion, envelope
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.verify.authentication import authenticate
 from tests.private_sigstore import Hooks, Json

@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Inclusion
+from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.verify.authentication import Attested, authenticate_foreign
 from tests.private_sigstore import Hooks, Json, entry_of
 from tests.private_sigstore.bodies import (

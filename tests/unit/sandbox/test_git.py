@@ -18,7 +18,8 @@ import pytest
 from mvmnix.audit.git_branch import GitBranch
 from mvmnix.builder.flakes.git import WorkTree, tracked
 from mvmnix.process import Completed
-from mvmnix.sandbox import Sandbox, git
+from mvmnix.sandbox import git
+from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import environment
 from tests.fakes import Repository
 from tests.patience import EVENT_PATIENCE

@@ -15,7 +15,7 @@ import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.private_dirs import Directory
-from mvmnix.privileges import NamespaceEntry
+from mvmnix.privileges.entry import NamespaceEntry
 from mvmnix.process import spawn
 from mvmnix.sandbox import uid_pool
 from mvmnix.sandbox.subordinate_ids import SubordinateIds

@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.builder.fetch import Allowlist, DownloadError, Response, TooLargeError
+from mvmnix.builder.fetch.allowlist import Allowlist
+from mvmnix.builder.fetch.https import Response
+from mvmnix.builder.fetch.resumable import DownloadError, TooLargeError
 from mvmnix.builder.oci import attachments, pages
 from mvmnix.builder.oci.attachments import Attachment, AttachmentKind, find_attachments
 from mvmnix.builder.oci.descriptors import LIMIT
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import BUNDLE_LIMIT
+from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.strict import parse_json
 from tests.unit.builder.oci.images import CONFIG, INDEX, MANIFEST, Document, descriptor, name_of, text
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.fetch import Allowlist
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.oci.pages import page_after
 from mvmnix.strict import MalformedError
 

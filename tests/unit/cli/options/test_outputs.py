@@ -9,7 +9,7 @@ import click
 import pytest
 
 from mvmnix.cli.main import cli
-from mvmnix.cli.options import OutputType, Stdout
+from mvmnix.cli.options.outputs import OutputType, Stdout
 from mvmnix.errors import UsageError
 from mvmnix.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
 from tests.support.outputs import DATA, Output, write

@@ -18,8 +18,7 @@ from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.gateway import Gateway, Sockets
 from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, pair
 from mvmnix.launch.network.sockets import RESET
-from mvmnix.launch.plan import Network
-from mvmnix.launch.plan.network import parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
 from tests.support.virtual_time import run
 
 ADDRESS = "93.184.216.34"

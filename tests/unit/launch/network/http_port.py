@@ -15,7 +15,7 @@ from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.meters import RuleMeter
 from mvmnix.launch.network.opening import DeniedError, portion, refuse
 from mvmnix.launch.network.sockets import reset
-from mvmnix.launch.plan import Network, parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
 from tests.patience import EVENT_PATIENCE
 
 #: Where all servers are, as events tell it.

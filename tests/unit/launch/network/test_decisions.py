@@ -12,7 +12,8 @@ from mvmnix.addresses import AddressKind, kind_of
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag, refused
 from mvmnix.launch.network.request_paths import RequestHead
 from mvmnix.launch.network.risk_checks import refuse_unacknowledged
-from mvmnix.launch.plan import Acknowledgement, Action, Network, NetworkRule, Protocol, PublishedPort, parse_rules
+from mvmnix.launch.plan.network import Acknowledgement, Action, Network, NetworkRule, Protocol, parse_rules
+from mvmnix.launch.plan.network_endpoints import PublishedPort
 
 METADATA = "169.254.169.254"
 

@@ -5,7 +5,7 @@ import pytest
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, refused
 from mvmnix.launch.network.dry_run import Attempt, judge
 from mvmnix.launch.network.explain import EXPLANATIONS, sentence
-from mvmnix.launch.plan import Network, Protocol, parse_rules
+from mvmnix.launch.plan.network import Network, Protocol, parse_rules
 
 RULES = Rules(
     Network(

@@ -15,8 +15,7 @@ from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.gateway import Events, Sockets
 from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes, pair
 from mvmnix.launch.network.relay import SpentError
-from mvmnix.launch.plan import Network
-from mvmnix.launch.plan.network import parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.store import memfd
 from tests.support.virtual_time import run
 from tests.unit.launch.network.gateway_world import ADDRESS, World, gateway_test, heard, many_descriptors

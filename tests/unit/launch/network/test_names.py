@@ -18,8 +18,7 @@ from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.names import NameServer
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.synthetic import SyntheticAddresses
-from mvmnix.launch.plan import Network
-from mvmnix.launch.plan.network import parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
 from tests.support.virtual_time import run
 from tests.unit.launch.network.name_rows import ALLOW, DENY, NO_DATA, QUESTIONS, Question, ask
 

@@ -9,9 +9,12 @@ import pytest
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.network import network_process
 from mvmnix.launch.network.network_process import NetworkProcess, code, settings
-from mvmnix.launch.vmm import HypervisorProcess, Invocation, Jail, NetworkService
+from mvmnix.launch.vmm.confinement import Jail, NetworkService
+from mvmnix.launch.vmm.port import Invocation
+from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.sandbox import seccomp
-from mvmnix.sandbox.profiles import DIALLER_SERVING, GATEWAY_SERVING, Profile
+from mvmnix.sandbox.profiles.network import DIALLER_SERVING, GATEWAY_SERVING
+from mvmnix.sandbox.profiles.profile import Profile
 
 
 class PlayedSandbox:

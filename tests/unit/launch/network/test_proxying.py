@@ -14,8 +14,9 @@ from mvmnix.launch.network.dialler import Dialler
 from mvmnix.launch.network.explain import EXPLANATIONS
 from mvmnix.launch.network.messages import MOST, Ask, Reply, pair
 from mvmnix.launch.network.proxying import ProxyRefusedError, ask_for, may_be_proxy
-from mvmnix.launch.plan import Network, UpstreamProxy, parse_rules
-from mvmnix.privileges import received
+from mvmnix.launch.plan.network import Network, parse_rules
+from mvmnix.launch.plan.network_endpoints import UpstreamProxy
+from mvmnix.privileges.descriptors import received
 
 ASKED = b"CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n"
 

@@ -11,7 +11,7 @@ from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import published_ports
 from mvmnix.launch.network.messages import HandedOver, NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.published_ports import PublishedPorts
-from mvmnix.launch.plan import PublishedPort
+from mvmnix.launch.plan.network_endpoints import PublishedPort
 from tests.patience import EVENT_PATIENCE, POLL, until
 
 _PUBLISHED = PublishedPort("127.0.0.1", 1, 8080)

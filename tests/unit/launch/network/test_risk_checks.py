@@ -5,7 +5,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.network.public_suffixes import refuse_public_suffixes
 from mvmnix.launch.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS, refuse_unacknowledged
-from mvmnix.launch.plan import Acknowledgement, Network, parse_rules
+from mvmnix.launch.plan.network import Acknowledgement, Network, parse_rules
 
 
 def network(*allowed: str, deny: tuple[str, ...] = ()) -> Network:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mvmnix.launch.network.namespace import NFT
 from mvmnix.launch.network.rules import SYNTHETIC, Taken, ruleset, taken_by
 from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.sandbox import locate
+from mvmnix.sandbox.trusted_executables import locate
 
 _NETWORKS = st.builds(
     lambda address, bits: IPv4Network((address, bits), strict=False), st.integers(0, 2**32 - 1), st.integers(0, 32)

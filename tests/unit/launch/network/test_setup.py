@@ -15,10 +15,9 @@ from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, Netwo
 from mvmnix.launch.network.network_process import DIALLER_MEMORY, GATEWAY_MEMORY
 from mvmnix.launch.network.published_ports import PublishedPorts
 from mvmnix.launch.network.setup import MachineNetwork
-from mvmnix.launch.plan import Network
-from mvmnix.launch.plan.network import parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.plan.network_endpoints import PublishedPort
-from mvmnix.launch.vmm import Jail, NetworkService
+from mvmnix.launch.vmm.confinement import Jail, NetworkService
 from mvmnix.process import Completed, ProcessError
 
 _NETWORK = Network(parse_rules(["https://api.example.com"], []))

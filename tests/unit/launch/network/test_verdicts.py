@@ -4,7 +4,7 @@ import pytest
 
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.launch.network.verdicts import Verdicts
-from mvmnix.launch.plan import Network, parse_rules
+from mvmnix.launch.plan.network import Network, parse_rules
 
 
 def made() -> tuple[Verdicts, list[int], list[str]]:

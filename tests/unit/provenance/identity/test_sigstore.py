@@ -16,7 +16,8 @@ from cryptography.x509 import verification
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Inclusion, envelope
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.identity import timestamps, transparency
 from mvmnix.provenance.identity.certificate_names import utf8
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust

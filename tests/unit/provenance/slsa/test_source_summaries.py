@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.provenance.slsa import ForeignStatement
+from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.slsa.source_summaries import SUMMARY_TYPE, SourceSummary, source_summary
 
 _BAD = ReasonCode.STATEMENT_MALFORMED

@@ -11,7 +11,9 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.provenance.bundle import Blob, Inclusion, envelope
+from mvmnix.provenance.bundle import envelope
+from mvmnix.provenance.bundle.blob import Blob
+from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.verify import artifact_verifier, image_layouts
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, HandedIn, VerificationCriteria

@@ -1,3 +1,0 @@
-from mvmnix.cli.commands.completion import answer_shell
-
-__all__ = ["answer_shell"]

@@ -1,3 +1,0 @@
-from mvmnix.launch.loop import Loop
-
-__all__ = ["Loop"]

@@ -1,3 +1,0 @@
-from mvmnix.launch.data.setup import PreparedDisk
-
-__all__ = ["PreparedDisk"]
