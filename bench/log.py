@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import Milliseconds, Times, in_turns
-from mvmnix.audit.anchor_check import check_against_anchor
+from mvmnix.audit.anchored_log import check_against_anchor
 from mvmnix.audit.checkpoint_slot import WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange

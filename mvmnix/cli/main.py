@@ -44,7 +44,7 @@ COMMANDS = {
         "image",
         "Pull OCI images by digest, and look after the images that are kept.",
     ),
-    "images": ("mvmnix.cli.commands.image_ls", "images", "List kept images, as mvm image ls does."),
+    "images": ("mvmnix.cli.commands.image", "images", "List kept images, as mvm image ls does."),
     "init": ("mvmnix.cli.commands.init", "init", "Write a new flake that builds at once."),
     "inspect": ("mvmnix.cli.commands.ps", "inspect", "Print all that is known of a machine, as JSON."),
     "key": ("mvmnix.cli.commands.key", "key", "Make and show keys."),

@@ -17,12 +17,16 @@ What a helper has, from the outside in; it starts only when all of it is in plac
 """
 
 import errno
+import fcntl
+import functools
 import os
+import secrets
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
@@ -30,15 +34,92 @@ from typing import IO, Final
 from mvmnix import process
 from mvmnix.child_causes import NAMESPACES_HINT, Cause, cause_of, hint_for
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import session_keyring, system_user
-from mvmnix.privileges.control_groups import GroupLimits
-from mvmnix.sandbox import bind_mount, seccomp
+from mvmnix.privileges import control_groups, session_keyring, system_user
+from mvmnix.privileges.control_groups import ControlGroups, Controller, Group, GroupLimits
+from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.child import ChildSupervisor, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
-from mvmnix.sandbox.helper_group import own_group
 from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.store import memfd
+
+_PREFIX: Final = "mvmnix-helper-"
+#: Seconds after which a group that has no lock won't get it any more.
+_LOCKED_BY: Final = 60.0
+
+
+@contextmanager
+def own_group(limits: GroupLimits) -> Iterator[Group | None]:
+    """A group of one helper's own, removed with all that is in it; None where none can be made. Raises OSError."""
+    found = _found()
+    if not found.parents:
+        yield None
+        return
+    with ExitStack() as stack:
+        for parent in found.parents:
+            _remove_abandoned(parent.path)
+        name = f"{_PREFIX}{secrets.token_hex(8)}"
+        group = found.group(name, limits)
+        stack.callback(group.remove)
+        for path in found.paths(name):
+            stack.callback(os.close, _locked(path))
+        yield group
+
+
+@functools.cache
+def _found() -> ControlGroups:
+    """Looked for once: many helpers are short."""
+    return ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)
+
+
+def _locked(path: str) -> int:
+    """A descriptor of a directory, with its lock. Raises OSError where another has it."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def _remove_abandoned(parent: str) -> None:
+    for path in Path(parent).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LOCKED_BY:
+                os.close(_locked(str(path)))
+                control_groups.remove(str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """bubblewrap's words that bind files, and the descriptors that it inherits."""
+
+    words: tuple[str, ...]
+    descriptors: tuple[int, ...]
+
+
+@contextmanager
+def bind_files(files: Mapping[str, Path | int | bytes]) -> Iterator[Bound]:
+    """Have bubblewrap show files and directories, each at its path inside, read-only; of bytes it makes a file.
+
+    Raises OSError.
+    """
+    with ExitStack() as stack:
+        words, held = list[str](), list[int]()
+        for inside, given in files.items():
+            held.append(_descriptor(given))
+            stack.callback(os.close, held[-1])
+            words += ("--ro-bind-data" if isinstance(given, bytes) else "--ro-bind-fd", str(held[-1]), inside)
+        yield Bound(tuple(words), tuple(held))
+
+
+def _descriptor(given: Path | int | bytes) -> int:
+    """A new descriptor of it, for bubblewrap to bind or, of bytes, to read."""
+    if isinstance(given, bytes):
+        return memfd(given, name="mvmnix-file")
+    return os.dup(given) if isinstance(given, int) else os.open(given, os.O_PATH | os.O_CLOEXEC)
+
 
 _KILLED: Final = -signal.SIGKILL
 #: What to do where the sandbox can't be made.
@@ -214,7 +295,7 @@ class _Run:
         profile = HELPERS_CONNECTED if given.connected else HELPERS_WITH_GATEWAY if given.gateway else HELPERS
         filter_ = memfd(seccomp.program(profile), name="mvmnix-filter")
         limits = GroupLimits(bounds.memory_of_all, bounds.processes)
-        with os.fdopen(filter_, "rb"), bind_mount.bound(files) as bound, own_group(limits) as group:
+        with os.fdopen(filter_, "rb"), bind_files(files) as bound, own_group(limits) as group:
             # 2. the keyring
             session_keyring.renew()
             child = process.spawn(

@@ -28,10 +28,9 @@ from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, unpacked_commit
 from mvmnix.builder.flakes.git import WorkTree, tracked
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
 from mvmnix.builder.nix.host_store import add_to_nix
-from mvmnix.builder.nix.store_choice import Kind, NixStore
-from mvmnix.builder.pins import debian, locks, npm_settings, pypi, seed
+from mvmnix.builder.pins import configured, debian, locks, pypi, seed
 from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.reproduce import file_differences
@@ -280,12 +279,12 @@ def apts_lists(_: Path) -> None:
 def npms_registry(_: Path) -> None:
     """Which a host without npm says it lacks."""
     try:
-        locate(npm_settings._NPM)
+        locate(configured._NPM)
     except MvmnixError:
         with pytest.raises(MvmnixError, match="npm"):
-            npm_settings._usual()
+            configured._usual()
     else:
-        assert urlsplit(npm_settings._usual()).scheme == "https"
+        assert urlsplit(configured._usual()).scheme == "https"
 
 
 def resolved(_: Path) -> None:
@@ -451,12 +450,12 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     (
         "mvmnix/builder/fetch/downloads.py:downloaded",
         "mvmnix/builder/pins/debian.py:AptMirror.command",
-        "mvmnix/builder/pins/apt_settings.py:read",
+        "mvmnix/builder/pins/debian.py:read",
     ): downloaded,
     ("mvmnix/builder/fetch/lanes.py:_Worker._run", "mvmnix/builder/fetch/worker/serve.py:main"): web,
     ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
     ("mvmnix/builder/pins/seed.py:executable",): plain(seed_taken),
-    ("mvmnix/builder/pins/npm_settings.py:_usual",): plain(npms_registry),
+    ("mvmnix/builder/pins/configured.py:_usual",): plain(npms_registry),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
     ("mvmnix/privileges/descriptors.py:made_by_child",): plain(mapped),
     (
@@ -467,7 +466,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     (
         "mvmnix/launch/network/namespace.py:Making.__init__",
         "mvmnix/launch/network/namespace_setup.py:main",
-        "mvmnix/launch/network/network_process.py:NetworkProcess.start",
+        "mvmnix/launch/network/setup.py:NetworkProcess.start",
     ): plain(networked),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),

@@ -14,7 +14,7 @@ import pytest
 
 from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits
 from mvmnix.process import ProcessError
-from mvmnix.sandbox import helper_group
+from mvmnix.sandbox import helper
 from mvmnix.sandbox.child import ChildSupervisor
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
@@ -170,7 +170,7 @@ def test_memory_files_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, 
 
 def test_without_a_control_group_each_process_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As for a plain user to whom no part of the hierarchy was delegated."""
-    monkeypatch.setattr(helper_group, "_found", lambda: ControlGroups(()))
+    monkeypatch.setattr(helper, "_found", lambda: ControlGroups(()))
     (tmp_path / "fills.py").write_text("x = bytearray(1 << 30)")
     with pytest.raises(ProcessError, match="MemoryError"):
         Sandbox({"/fills.py": tmp_path / "fills.py"}, bounds=SMALL).run(PYTHON, "-I", "/fills.py")
@@ -188,16 +188,16 @@ def test_a_group_that_a_killed_caller_left_is_removed(
     (name,) = (one for one in groups if one.startswith("mvmnix-helper-"))
     found = ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)
     left = [Path(path) for path in found.paths(name)]
-    monkeypatch.setattr(helper_group, "_LOCKED_BY", -1.0)
-    with helper_group.own_group(GroupLimits(1 << 30, 16)):
+    monkeypatch.setattr(helper, "_LOCKED_BY", -1.0)
+    with helper.own_group(GroupLimits(1 << 30, 16)):
         assert all(path.is_dir() for path in left), "it has a holder"
     process.kill()
     process.wait()
     monkeypatch.undo()
-    with helper_group.own_group(GroupLimits(1 << 30, 16)):
+    with helper.own_group(GroupLimits(1 << 30, 16)):
         assert all(path.is_dir() for path in left), "it may be about to get one"
-    monkeypatch.setattr(helper_group, "_LOCKED_BY", -1.0)
-    with helper_group.own_group(GroupLimits(1 << 30, 16)):
+    monkeypatch.setattr(helper, "_LOCKED_BY", -1.0)
+    with helper.own_group(GroupLimits(1 << 30, 16)):
         assert not any(path.exists() for path in left)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.backends.qemu import SANDBOX, Qemu
-from mvmnix.launch.data import luks
+from mvmnix.launch.data import setup
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.vmm.port import Acceleration, DataAttachment, Invocation, LaunchSpec
@@ -45,7 +45,7 @@ def unlocked(tmp_path: Path, header: bytes, passphrase: bytes) -> int:
 
 
 def test_cryptsetup_unlocks_a_header_by_its_passphrase_alone(tmp_path: Path) -> None:
-    header = luks.header(b"correct")
+    header = setup.luks_header(b"correct")
     assert unlocked(tmp_path, header, b"correct") == 0
     assert unlocked(tmp_path, header, b"corrects") == 2
     said = subprocess.run(["/usr/sbin/cryptsetup", "luksDump", tmp_path / "header"], capture_output=True, check=True)

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
 from mvmnix.builder.nix.host_store import add_to_nix
-from mvmnix.builder.nix.store_choice import Kind, NixStore
 from mvmnix.model import Digest, Source, StorePath
 from mvmnix.private_dirs import Directory
 from mvmnix.process import ProcessError  # noqa: F401 - for the script below

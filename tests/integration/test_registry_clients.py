@@ -22,8 +22,7 @@ import pytest
 from mvmnix.builder.fetch.downloads import downloaded
 from mvmnix.builder.fetch.registries import FILES, Command, Silent
 from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured
-from mvmnix.builder.pins.apt_settings import AptSettings
-from mvmnix.builder.pins.debian import Apt, AptMirror
+from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, Source

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.repository import ROOT
-from tests.unit.faces import FACES, names_of
+from tests.unit.rooms import ROOMS, names_of
 
 PAGE = ROOT / "docs/glossary.md"
 HEAD: Final = """\
@@ -74,10 +74,10 @@ STANDARDS: Final = {
 
 
 def rows(folder: str) -> list[tuple[str, str, str]]:
-    """By name: type, what it is, standard. The face of api alone hands on others' types, which are not its own."""
-    face, found = importlib.import_module(folder), []
-    for name in names_of(folder):
-        it = getattr(face, name)
+    """By name: type, what it is, standard."""
+    found = []
+    for module, name in names_of(folder):
+        it = getattr(importlib.import_module(module), name)
         if inspect.isclass(it) and it.__module__.startswith(folder):
             where = folder.removeprefix("mvmnix.")
             standard = STANDARDS.get(f"{where}.{name}", STANDARDS.get(where, ""))
@@ -88,7 +88,7 @@ def rows(folder: str) -> list[tuple[str, str, str]]:
 def page() -> str:
     """The page as of today."""
     parts = [HEAD]
-    for folder in FACES:
+    for folder in ROOMS:
         if listed := rows(folder):
             lines = "".join(f"| `{name}` | {what} | {standard} |\n" for name, what, standard in listed)
             parts.append(

@@ -28,7 +28,7 @@ from mvmnix.builder.fetch.forges import archive_url
 from mvmnix.builder.fetch.registries import Command
 from mvmnix.builder.fetch.routes import ToConfigured
 from mvmnix.builder.fetch.unpack import Checkout
-from mvmnix.builder.flakes import objects
+from mvmnix.builder.flakes import git
 from mvmnix.builder.flakes.repository import Found
 from mvmnix.builder.lockfile.inputs import question
 from mvmnix.builder.nix import nix_commands
@@ -208,7 +208,7 @@ def test_the_reader_of_repositories(text: str) -> None:
     changed = {name for name, value in found.environment.items() if value != usual.environment[name]}
     assert changed <= {"GIT_DIR"}
     assert found.environment["GIT_WORK_TREE"] == "/repository/tree"
-    assert objects.CONVERSATION == ("cat-file", "--batch-command", "--buffer")
+    assert git.CONVERSATION == ("cat-file", "--batch-command", "--buffer")
 
 
 def test_the_anchor_in_a_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from mvmnix.cli.main import cli
 from mvmnix.errors import MvmnixError, ReasonCode
 from tests.repository import ROOT, tracked
 from tests.unit import command_line_page, glossary_page
-from tests.unit.faces import FACES
+from tests.unit.rooms import ROOMS
 
 README = (ROOT / "README.md").read_text()
 TRACKED = tracked()
@@ -62,7 +62,7 @@ def test_the_help_texts_are_those_of_the_commands() -> None:
 
 def test_the_glossary_has_each_type_and_no_other_standard() -> None:
     assert glossary_page.PAGE.read_text() == glossary_page.page(), "run: .venv/bin/python -m tests.unit.glossary_page"
-    folders = {folder.removeprefix("mvmnix.") for folder in FACES}
+    folders = {folder.removeprefix("mvmnix.") for folder in ROOMS}
     types = {f"{folder}.{row[0]}" for folder in folders for row in glossary_page.rows(f"mvmnix.{folder}")}
     assert not glossary_page.STANDARDS.keys() - folders - types
 

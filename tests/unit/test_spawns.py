@@ -48,7 +48,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.builder.pins.debian:AptMirror",
         ("tests/unit/builder/pins/test_debian.py::test_a_uri_for_apt_stays_below_its_mirror",),
     ),
-    "mvmnix/builder/pins/apt_settings.py:read": None,
+    "mvmnix/builder/pins/debian.py:read": None,
     "mvmnix/builder/pins/debian.py:_unpacked": None,
     "mvmnix/builder/pins/debian.py:targets": None,
     "mvmnix/builder/nix/host_nix.py:HostNix.run": (
@@ -58,7 +58,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             f"{BUILDERS}::test_nix",
         ),
     ),
-    "mvmnix/builder/pins/npm_settings.py:_usual": None,
+    "mvmnix/builder/pins/configured.py:_usual": None,
     "mvmnix/builder/pins/seed.py:executable": (
         "mvmnix.builder.pins.locks:Seed",
         (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
@@ -125,7 +125,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         ("tests/unit/launch/network/test_rules.py::test_nothing_but_addresses_and_ports_varies",),
     ),
     "mvmnix/launch/network/namespace_setup.py:main": None,
-    "mvmnix/launch/network/network_process.py:NetworkProcess.start": None,
+    "mvmnix/launch/network/setup.py:NetworkProcess.start": None,
     "mvmnix/launch/runtime/supervisor.py:_leave": None,
     "mvmnix/launch/runtime/supervisor.py:detach": None,
     "mvmnix/provenance/identity/sigstore.py:_identity": None,

@@ -1,34 +1,257 @@
 """Looks at this host for `mvm doctor`: programs, hypervisor, sandbox, keys, policy and log; changes nothing."""
 
 import os
+import shlex
+import stat
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
+from typing import Final
 
+import mvmnix
 from mvmnix import __version__
 from mvmnix.api.audit_log import ask_anchors_of
 from mvmnix.api.context import Context
 from mvmnix.api.doctor.finding import Finding, Health
-from mvmnix.api.doctor.floor import floor
-from mvmnix.api.doctor.jail import jail
-from mvmnix.api.doctor.network import network
-from mvmnix.api.doctor.ownership import ownership
+from mvmnix.api.host import open_jail
 from mvmnix.api.signer import key_file
 from mvmnix.audit.anchored_log import AnchorAnswer
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.pins.debian import APT_GET
+from mvmnix.child_causes import NAMESPACES_HINT
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch.jail import delegated_scope
+from mvmnix.launch.jail.network_sandbox import is_readable_by_all
+from mvmnix.launch.network.namespace import NFT, make_namespace
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_access_hint
+from mvmnix.launch.shares.image import MKFS
+from mvmnix.launch.shares.server import VIRTIOFSD
+from mvmnix.launch.vmm.confinement import IsolationLayer
+from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.model import Digest
 from mvmnix.plural import counted
+from mvmnix.private_dirs import Directory
+from mvmnix.privileges.control_groups import Controller
 from mvmnix.provenance.isolation import Boundary
+from mvmnix.provenance.policy.policy_files import in_force
+from mvmnix.provenance.policy.trust_text import FILE_NAME
+from mvmnix.sandbox import landlock
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import GIT, locate
+from mvmnix.trusted_path import home_of, is_beneath, owner_name, repair
+
+#: So many are named; the command is for all of them.
+_MOST: Final = 5
+#: The directory whose entries are paths of a user's own Nix store (docs/nix.md).
+_STORE: Final = "mvmnix/nix/nix/store"
+
+
+def ownership(context: Context) -> Iterator[Finding]:
+    """One finding for all files of root's, in the four directories or above them in the user's home."""
+    above = tuple(dict.fromkeys(it for path in context.roots.paths.values() for it in _above(path)))
+    inside = {path: found for path in context.roots.paths.values() if (found := tuple(_of_root(path)))}
+    every = (*above, *(path for found in inside.values() for path in found))
+    if not every:
+        return
+    more = f" and {len(every) - _MOST} more" if len(every) > _MOST else ""
+    said = f"{counted(len(every), 'file belongs', 'files belong')} to root: {', '.join(every[:_MOST])}{more}"
+    commands = [repair(*above, recursive=False)] if above else []
+    commands += [repair(*inside)] if inside else []
+    hint = "root's mvm made them here; give them to yourself:"
+    yield Finding("files of root's", Health.BAD, said, hint, (" && ".join(commands),))
+
+
+def _above(path: str) -> Iterator[str]:
+    """Directories of root's between the user's home and the directory, as far as can be seen."""
+    home = home_of(os.geteuid())
+    for directory in reversed(Path(path).parents):
+        if is_beneath(str(directory), home) and _is_root_s(str(directory)):
+            yield str(directory)
+
+
+def _is_root_s(path: str) -> bool:
+    try:
+        return os.lstat(path).st_uid == 0
+    except OSError:
+        return False
+
+
+def _of_root(path: str) -> Iterator[str]:
+    """What is root's there, the directory itself included; of what is in a directory of root's, nothing.
+
+    A path of a Nix store is one entry: its files are read-only, and many.
+    """
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return
+    if status.st_uid == 0:
+        yield path
+    elif stat.S_ISDIR(status.st_mode) and not Path(path).parent.match(_STORE):
+        try:
+            names = sorted(os.listdir(path))  # noqa: PTH208 - texts
+        except OSError:
+            return
+        for name in names:
+            yield from _of_root(f"{path}/{name}")
+
+
+def network(_: Context) -> Iterator[Finding]:
+    """Whether a plan with a network can start here; without one, all other plans can."""
+    try:
+        made = make_namespace(())
+    except RefusedError as error:
+        yield Finding("network", Health.NOTE, error.reasons[0].why, error.hint)
+    except MvmnixError as error:
+        failed = Finding.failed("network", error)
+        yield replace(failed, health=Health.NOTE, said=f"no plan with a network can start: {failed.said}")
+    else:
+        made.close()
+        os.close(made.tap)
+        yield Finding("network", Health.GOOD, f"{locate(NFT)}; a namespace with a tap and rules can be made")
+
+
+_YOURS = "machines have your uid, each in a user namespace of its own"
+_WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
+
+
+def jail(context: Context) -> Iterator[Finding]:
+    """The jail as a whole, Landlock, control groups."""
+    try:
+        words, layers = _tried(context)
+    except MvmnixError as error:
+        yield Finding.failed("jail", error)
+        return
+    if words:
+        yield Finding("jail", Health.BAD, f"no machine can start: {'; '.join(words)}", NAMESPACES_HINT)
+        return
+    yield Finding("jail", Health.GOOD, f"{locate(BUBBLEWRAP)}; {', '.join(layers)}")
+    yield _uids()
+    if version := landlock.abi():
+        yield Finding("Landlock", Health.GOOD, f"version {version}")
+    else:
+        said = "this kernel has none: the jail's other walls stand"
+        yield Finding("Landlock", Health.NOTE, said, "boot a kernel with it, among the `lsm=` that it starts")
+    yield from _limits(delegated_scope.obtain())
+    yield from _shares()
+
+
+def _uids() -> Finding:
+    """Say which uids hypervisors, gateways and diallers have."""
+    try:
+        found = SubordinateIds.find()
+    except MvmnixError as error:
+        return Finding("uids", Health.NOTE, f"{_YOURS}: {error.message}", error.hint)
+    try:
+        os.close(found.namespace_of(found.first_uid))
+    except (MvmnixError, OSError) as error:
+        failed = Finding.failed("uids", error)
+        return replace(failed, health=Health.NOTE, said=f"{_YOURS}: {failed.said}")
+    last = found.first_uid + found.count - 1
+    said = f"one for each machine, of your subordinate uids {found.first_uid} to {last}"
+    code = str(Path(mvmnix.__file__).parent)
+    if is_readable_by_all(code):
+        return Finding("uids", Health.GOOD, said)
+    said += f"; gateways and diallers have yours, since not every user may read {code}"
+    return Finding("uids", Health.NOTE, said, f"chmod -R go+rX {code}")
+
+
+def _shares() -> Iterator[Finding]:
+    """What plans with shares need, and no other does."""
+    for it, why in ((VIRTIOFSD, "serves directories to guests"), (MKFS, "makes images of directories for guests")):
+        try:
+            yield Finding(it.what, Health.GOOD, locate(it))
+        except MvmnixError as error:
+            yield Finding(it.what, Health.NOTE, f"no use: {error.message}; it {why} (--share)", error.hint)
+
+
+def _limits(found: delegated_scope.Obtained) -> Iterator[Finding]:
+    parents = found.groups.parents
+    by_version = [f"{', '.join(_WORDS[what] for what in one.controllers)} (v{one.version})" for one in parents]
+    missing = [words for one, words in _WORDS.items() if one not in found.groups.controllers]
+    if not missing:
+        yield Finding("control groups", Health.GOOD, "; ".join(by_version))
+    else:
+        here = f"usable: {'; '.join(by_version)}; " if by_version else ""
+        said = f"{here}nothing limits a hypervisor's {', '.join(missing)} but its own process limits"
+        if found.obstacle is None:
+            hint = "mount the hierarchies of control groups for writing: mount -o remount,rw /sys/fs/cgroup"
+            yield Finding("control groups", Health.NOTE, said, hint)
+        else:
+            yield Finding("control groups", Health.NOTE, f"{said}: {found.obstacle.message}", found.obstacle.hint)
+    if delegated_scope.ends_with_sessions():
+        said = "machines end with your last session: the systemd manager, which limits them, ends then"
+        yield Finding("lingering", Health.NOTE, said, "loginctl enable-linger")
+
+
+def _tried(context: Context) -> tuple[tuple[str, ...], tuple[IsolationLayer, ...]]:
+    """Enter a sandbox with a program that ends at once: what it complained about, and what stood around it."""
+    invocation = Invocation((locate(BUBBLEWRAP), "--version"), ())
+    spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
+    sandbox = open_jail(context).sandbox((), spec, invocation)
+    process = HypervisorProcess.spawn(invocation, (), sandbox)
+    try:
+        process.wait()
+        return process.last_words, process.layers
+    finally:
+        process.close()
+
+
+_TITLE: Final = "policy floor"
+#: A policy protects its reader from artifacts. It can't bind a user, who may run another program.
+WHOM: Final = "it holds for every user of this machine whose mvm reads it, root included; a modified mvm can ignore it"
+
+
+def floor(context: Context) -> Iterator[Finding]:
+    """One finding: the floor, and the caller's policy under it. Raises RefusedError for one that can't be trusted."""
+    path = f"{context.floor}/{FILE_NAME}"
+    owner = _owner(context.floor)
+    if owner is None:
+        said = f"there is none ({path}): each user's own trust.toml alone counts for that user"
+        yield Finding(_TITLE, Health.NOTE, said)
+        return
+    machine, user = context.policy_files
+    digest = Digest.of(machine.text or b"")
+    said = f"{path}, {digest}, belongs to {owner_name(owner)}"
+    try:
+        in_force(machine, user)
+    except RefusedError as error:
+        reason = error.reasons[0]
+        yield Finding(
+            _TITLE, Health.BAD, f"{said}; yours is refused under it: [{reason.code}] {reason.why}", reason.hint
+        )
+        return
+    yours = "you have none of your own, so it is your policy" if user.text is None else "your trust.toml is within it"
+    if owner != 0:
+        directory, old, new = map(shlex.quote, (os.path.dirname(path), path, f"{path}.new"))  # noqa: PTH120 - a text
+        hint = f"read it; then as root: chown root: {directory} && install -m 644 {old} {new} && mv {new} {old}"
+        yield Finding(_TITLE, Health.NOTE, f"{said}; {yours}; it isn't root's, so other users' mvm refuses it", hint)
+        return
+    yield Finding(_TITLE, Health.GOOD, f"{said}; {yours}; {WHOM}")
+
+
+def _owner(directory: str) -> int | None:
+    """Whose the file is; None without one."""
+    try:
+        with Directory.open(directory) as opened:
+            fd = opened.open_file(FILE_NAME)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.fstat(fd).st_uid
+    finally:
+        os.close(fd)
+
 
 #: How long before a policy expires that is said.
 _SOON = timedelta(days=30)

@@ -9,19 +9,117 @@ would take the one of passwd(5); so each call has an empty directory for one.
 
 import os
 import re
+import shlex
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
+from urllib.parse import quote
 
-from mvmnix import process
+from mvmnix import process, trusted_path
 from mvmnix.builder.nix.nix_commands import host_ask_store
-from mvmnix.builder.nix.store_choice import OWN, Kind, NixStore, choose
 from mvmnix.child_causes import NAMESPACES_HINT, Cause
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.model import StorePath
 from mvmnix.roots import Roots
 from mvmnix.sandbox.trusted_executables import Candidates, check_program, locate
+
+#: Where the machine's store is, and the name of a user's own in `Roots.data`.
+SHARED: Final = "/nix"
+OWN: Final = "nix"
+#: A build without build users has a sandbox, or Nix stops (nix.conf(5)).
+_SANDBOXED: Final = ("--option", "sandbox", "true", "--option", "sandbox-fallback", "false")
+_NO_BUILD_USERS: Final = ("--option", "build-users-group", "")
+
+
+class Kind(StrEnum):
+    """Who keeps the store."""
+
+    DAEMON = "daemon"
+    SHARED = "shared"
+    OWN = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class NixStore:
+    """A store, and why it is the one; `root` is the absolute path of a user's own, and empty for the machine's."""
+
+    kind: Kind
+    why: str
+    root: str = ""
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What every call of Nix has on its command line, before all else (nix3-help-stores)."""
+        match self.kind:
+            case Kind.DAEMON:
+                return ("--store", "daemon")
+            case Kind.SHARED:
+                return ("--store", "local", *_NO_BUILD_USERS)
+            case Kind.OWN:
+                return ("--store", f"local?root={quote(self.root)}", *_NO_BUILD_USERS, *_SANDBOXED)
+
+    def on_host(self, path: StorePath) -> Path:
+        """Where a path of the store lies for this process, outside of any namespace of Nix's."""
+        return Path(f"{self.root}{path}")
+
+    @property
+    def check(self) -> str:
+        """How a user has Nix check this store, for messages."""
+        return f"let Nix check its store: nix-store {shlex.join(self.options)} --verify --check-contents"
+
+    @property
+    def where(self) -> str:
+        """The directory with the store's files, for messages."""
+        return f"{self.root}/nix/store"
+
+
+def choose(own: str, refusal_of_daemon: Callable[[], str], *, shared: str = SHARED) -> NixStore:
+    """The store for this process. `own` is the absolute path of the user's own, which need not exist.
+
+    `refusal_of_daemon` asks the daemon whose socket is there, and says why it can't be used, or "".
+    """
+    store, state = f"{shared}/store", f"{shared}/var/nix"
+    socket = f"{state}/daemon-socket/socket"
+    # 1. who could have changed it
+    for directory in (store, f"{state}/db", os.path.dirname(socket)):  # noqa: PTH120 - a text
+        if why := _doubt(directory):
+            return NixStore(Kind.OWN, f"{store} is not used: {why}", own)
+    # 2. the daemon
+    against = "no nix-daemon listens"
+    if os.path.exists(socket):  # noqa: PTH110
+        against = refusal_of_daemon() if _may_write(socket) else f"{socket} may not be written to"
+        if not against:
+            return NixStore(Kind.DAEMON, f"a nix-daemon answers at {socket}")
+    # 3. the store itself
+    closed = [path for path in (store, state, f"{state}/db") if not _may_write(path)]
+    if not closed:
+        return NixStore(Kind.SHARED, f"uid {os.geteuid()} may write to {store} and {state}")
+    # 4. a store of the user's own
+    return NixStore(Kind.OWN, f"uid {os.geteuid()} may not write to {closed[0]}, and {against}", own)
+
+
+def _doubt(directory: str) -> str:
+    """Why another user could have changed what is in a directory; "" where it is root's or ours, or isn't there."""
+    try:
+        trusted_path.judge_container(directory)
+    except FileNotFoundError:
+        return ""
+    except RefusedError as error:
+        return f"{error.reasons[0].what}: {error.reasons[0].why}"
+    except OSError as error:
+        return f"{directory}: {error.strerror}"
+    return ""
+
+
+def _may_write(path: str) -> bool:
+    """By access(2); of what is missing, the nearest directory above it."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)  # noqa: PTH120 - a text
+    return os.access(path, os.R_OK | os.W_OK | (os.X_OK if os.path.isdir(path) else 0), effective_ids=True)  # noqa: PTH112
+
 
 #: So long, in seconds, a nix-daemon may take to answer.
 _ANSWER_SECONDS: Final = 20

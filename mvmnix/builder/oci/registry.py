@@ -7,21 +7,82 @@
 5. A list's next page is asked for at the list's own address (pages.py), whatever its registry says.
 """
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
+from urllib.parse import unquote, urlencode
 
+from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, Response
 from mvmnix.builder.fetch.parsing import document_texts, json_value
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.fetch.resumable import DownloadError
 from mvmnix.builder.fetch.worker.packets import Document
-from mvmnix.builder.oci import challenge, pages
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest, Source
 from mvmnix.store import Store
 from mvmnix.strict import MalformedError
+
+#: Largest answer of a token service, in bytes.
+TOKEN_LIMIT: Final = 1 << 16
+
+_WORD: Final = re.compile(r"[!-~]{1,32768}")
+_HINT: Final = "images that need a login are not supported: docs/oci.md"
+
+
+def token_url(texts: Sequence[str], name: str) -> str:
+    """Where a token for pulling from repository `name` is given out, by realm and service of a challenge.
+
+    What is asked for is what is needed, not what the registry suggests. Raises MvmnixError.
+    """
+    if len(texts) != 2:
+        raise unknown("it is not a challenge for a bearer token")
+    realm, service = texts
+    asked = {"scope": f"repository:{name}:pull"} | ({"service": service} if service else {})
+    return f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
+
+
+def token(texts: Sequence[str]) -> str:
+    """The token in a token service's answer. Raises MvmnixError."""
+    match texts:
+        case [text] if _WORD.fullmatch(text):
+            return text
+        case _:
+            raise none("it is not printable ASCII")
+
+
+def unknown(why: str) -> MvmnixError:
+    """What to say of another challenge."""
+    return MvmnixError(f"the registry asks for a login that mvm does not know: {why}", hint=_HINT)
+
+
+def none(why: str) -> MvmnixError:
+    """What to say of an answer without a token."""
+    return MvmnixError(f"the registry's token service gives no token: {why}", hint=_HINT)
+
+
+def page_after(path: str, asked: str, answered: str, target: str, allowed: Allowlist) -> str:
+    """The path of the page that a link in the answer to `path` leads to: that path, with the query of the link.
+
+    `asked` is the address of `path`, `answered` the one that gave the answer in the end, which the link is relative to.
+    Raises MalformedError for a link to anywhere else.
+    """
+    own = allowed.admit(asked)
+    try:
+        there = allowed.follow(allowed.admit(answered), target)
+    except RefusedError as error:
+        raise MalformedError(
+            f"its next page can't be asked for: {error.reasons[0].what}: {error.reasons[0].why}"
+        ) from error
+    place, _, query = there.target.partition("?")
+    # what is asked for is written here, so that another spelling of the same path makes no difference
+    if there.origin != own.origin or unquote(place) != own.target.partition("?")[0]:
+        raise MalformedError(f"its next page would be elsewhere: {there}")
+    path = path.partition("?")[0]
+    return f"{path}?{query}" if query else path
+
 
 _ACCEPT: Final = ", ".join((*INDEXES, *MANIFESTS))
 
@@ -75,7 +136,7 @@ class RegistryClient:
         if not targets:
             return ""
         # 5. the list's own address
-        return pages.page_after(path, self._url(reference, path), answer.url, targets[0], self._downloader.allowed)
+        return page_after(path, self._url(reference, path), answer.url, targets[0], self._downloader.allowed)
 
     def _url(self, reference: OciRef, path: str) -> str:
         # 2. how it is asked
@@ -89,19 +150,17 @@ class RegistryClient:
 
     def _token_url(self, said: str, name: str) -> str:
         try:
-            return challenge.token_url(
-                document_texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name
-            )
+            return token_url(document_texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name)
         except MalformedError as error:
-            raise challenge.unknown(f"{said[:80]!r}") from error
+            raise unknown(f"{said[:80]!r}") from error
 
     def _token(self, url: str) -> str:
         said = bytearray()
-        self._downloader.get(url, said.extend, limit=challenge.LIMIT)
+        self._downloader.get(url, said.extend, limit=TOKEN_LIMIT)
         try:
-            return challenge.token(document_texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
+            return token(document_texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
         except MalformedError as error:
-            raise challenge.none(str(error)) from error
+            raise none(str(error)) from error
 
 
 class Registries:

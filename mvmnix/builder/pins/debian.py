@@ -1,22 +1,155 @@
 """The apt adapter: it alone knows apt's command lines and what they print; builder/fetch runs the downloads."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from mvmnix import process
-from mvmnix.builder.fetch.registries import FILES, Command, Failure, FailureKind
-from mvmnix.builder.pins import apt_settings
-from mvmnix.builder.pins.apt_settings import AptSettings, ForMirror
+from mvmnix.builder.fetch import proxies
+from mvmnix.builder.fetch.registries import FILES, INPUT, PROXY_PORT, Command, Failure, FailureKind
+from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured, ToProxy
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
+from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Source
 from mvmnix.sandbox.helper import Sandbox
-from mvmnix.sandbox.helper_command import Bounds
+from mvmnix.sandbox.helper_command import WORK, Bounds
 from mvmnix.sandbox.trusted_executables import Candidates, locate
+
+_APT_CONFIG: Final = "/usr/bin/apt-config"
+_LINE: Final = re.compile(r'(?P<name>[^ "]+) "(?P<value>.*)";')
+#: Settings of how apt downloads whose values are taken as they are, for all hosts or for one (apt-transport-http(1)).
+_HOST: Final = r"(::[A-Za-z0-9.-]+)?"
+_PLAIN: Final = re.compile(
+    rf"Acquire::(Retries|(http|https){_HOST}::(Timeout|Pipeline-Depth|User-Agent|No-Cache|Dl-Limit|AllowRedirect|"
+    r"Verify-Peer|Verify-Host|SslForceVersion))",
+    re.IGNORECASE,
+)
+#: And those that name files (apt-transport-https(1)).
+_FILES: Final = re.compile(rf"Acquire::https{_HOST}::(CaInfo|SslCert|SslKey|CrlFile)", re.IGNORECASE)
+_NETRC: Final = ("/etc/apt/auth.conf", "/etc/apt/auth.conf.d")
+#: Where a directory of packages is inside.
+_PACKAGES: Final = "/apt/packages"
+#: Schemes of mirrors.
+_WEB: Final = ("http", "https")
+_DIRECTORIES: Final = ("file", "copy")
+_HERE: Final = Endpoint("127.0.0.1", PROXY_PORT)
+
+
+@dataclass(frozen=True, slots=True)
+class AptSettings:
+    """By lower-case name, what apt is configured to do; `netrc` has credentials (apt_auth.conf(5))."""
+
+    configured: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
+    netrc: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ForMirror:
+    """What the apt-helper of one mirror is given: `files` by their path inside; `environment` may hold a password.
+
+    `base` is the mirror's base URI as it is inside.
+    """
+
+    base: str
+    route: Route
+    options: tuple[str, ...]
+    environment: Mapping[str, str] = field(repr=False)
+    files: Mapping[str, Path]
+
+
+def read() -> AptSettings:
+    """Of this machine and environment. Raises MvmnixError."""
+    said = process.run(
+        (_APT_CONFIG, "dump"),
+        env=process.environment(()),
+        hint="look at apt's configuration in /etc/apt",
+        hints={Cause.MISSING: "this needs Debian's apt (package apt)"},
+    ).stdout
+    return AptSettings(parse(said.decode(errors="replace")), MappingProxyType(dict(os.environ)), _credentials())
+
+
+def parse(dump: str) -> dict[str, str]:
+    """What `apt-config dump` printed: names and their values, where they have one."""
+    matches = (_LINE.fullmatch(line) for line in dump.splitlines())
+    return {match["name"]: match["value"] for match in matches if match is not None and match["value"]}
+
+
+def bases(uri: str) -> list[str]:
+    """The base URIs that one of apt's sources stands for: itself, or a list of mirrors in a file of this machine.
+
+    None where apt reaches it by a method that is not supported here (apt-transport-mirror(1) over the network, cdrom).
+    """
+    method = urlsplit(uri).scheme
+    if method != "mirror+file":
+        return [uri] if method in {*_WEB, *_DIRECTORIES} else []
+    path = Path(unquote(urlsplit(uri).path).rstrip("/"))
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    return [line.split()[0] for line in lines if line.startswith(tuple(f"{scheme}://" for scheme in _WEB))]
+
+
+def for_mirror(base: str, known: AptSettings) -> ForMirror:
+    """For the mirror with this base URI. Raises MvmnixError."""
+    files: dict[str, Path] = {}
+    options = {name: value for name, value in known.configured.items() if _PLAIN.fullmatch(name)}
+    for name, value in known.configured.items():
+        if _FILES.fullmatch(name):
+            options[name] = f"/apt/{len(files)}"
+            files[options[name]] = Path(value)
+    scheme = urlsplit(base).scheme
+    if scheme in _DIRECTORIES:
+        files[_PACKAGES] = Path(unquote(urlsplit(base).path))
+        # apt's method for `file:` makes a link to the file, and no link comes out of the sandbox
+        base = f"copy:{_PACKAGES}"
+    endpoints = frozenset({Endpoint.of(base)} if scheme in _WEB else ())
+    proxy = proxies.common([_proxy(scheme, place, known) for place in endpoints], "apt")
+    url = proxy.at(_HERE) if proxy else f"socks5h://{_HERE.host}:{_HERE.port}"
+    bundle = known.environment.get("SSL_CERT_FILE", "")
+    if bundle:
+        files["/apt/certificates"] = Path(bundle)
+    return ForMirror(
+        base.rstrip("/"),
+        ToProxy(proxy.endpoint) if proxy else ToConfigured(endpoints),
+        tuple(word for name, value in sorted(options.items()) for word in ("-o", f"{name}={value}")),
+        {"http_proxy": url, "https_proxy": url} | ({"SSL_CERT_FILE": "/apt/certificates"} if bundle else {}),
+        files,
+    )
+
+
+#: What an apt-helper in the sandbox has instead of the machine's files.
+INSIDE: Final = (
+    *("-o", "Dir::Etc=/none", "-o", f"Dir::Etc::netrc={INPUT}", "-o", "Dir::Etc::netrcparts=/none"),
+    *("-o", f"Dir::State={WORK}", "-o", f"Dir::Cache={WORK}", "-o", "APT::Sandbox::User="),
+)
+
+
+def _proxy(scheme: str, place: Endpoint, known: AptSettings) -> str:
+    """The proxy for a host: its own setting, the scheme's, http's for https too, or the environment's."""
+    found = {name.lower(): value for name, value in known.configured.items()}
+    schemes = (scheme, "http") if scheme == "https" else (scheme,)
+    detecting = ("proxy-auto-detect", "proxyautodetect")
+    if any(found.get(f"acquire::{one}::{name}") for one in schemes for name in detecting):
+        why = "apt is configured to ask a program for its proxy, which is not supported"
+        raise MvmnixError(why, hint="let Acquire::http::Proxy name the proxy")
+    for one in schemes:
+        for name in (f"acquire::{one}::proxy::{place.host}", f"acquire::{one}::proxy"):
+            if name in found:
+                return "" if found[name].upper() == "DIRECT" else found[name]
+    return proxies.from_environment(scheme, place, known.environment)
+
+
+def _credentials() -> bytes:
+    """Apt's credentials, as far as we may read them; others fail at their server."""
+    files = [Path(_NETRC[0]), *sorted(Path(_NETRC[1]).glob("*.conf"))]
+    return b"\n".join(file.read_bytes() for file in files if file.is_file() and os.access(file, os.R_OK))
+
 
 HELPER = Candidates("apt-helper", ("/usr/lib/apt/apt-helper",), "this needs Debian's apt (package apt)")
 APT_GET = Candidates("apt-get", ("/usr/bin/apt-get",), "apt-get install apt")
@@ -97,11 +230,11 @@ class Apt:
         """All repositories, Debian's own first. Needs apt's sources, but not its lists. Raises MvmnixError."""
         listed = sorted(targets(), key=lambda target: target.origin != ORIGIN)
         found = [target.repository for target in [*listed, *targets("--no-release-info")]]
-        bases = [base for source in found for base in apt_settings.bases(source)]
+        bases = [base for source in found for base in bases(source)]
         if not bases:
             why = "apt has no package sources that it reaches by http, https or file"
             raise MvmnixError(why, hint="add Debian's to /etc/apt/sources.list.d, then retry")
-        known = apt_settings.read()
+        known = read()
         return tuple(AptMirror(base, known) for base in dict.fromkeys(bases))
 
     def describe(self, source: Source) -> tuple[str, str]:
@@ -132,7 +265,7 @@ class AptMirror:
             for source in batch
             for word in (_uri(given, source), f"{FILES}/{self.file(source)}", f"SHA256:{source.digest.hex}")
         ]
-        arguments = (*apt_settings.INSIDE, *given.options, "download-file", "--", *triples)
+        arguments = (*INSIDE, *given.options, "download-file", "--", *triples)
         return Command(HELPER, arguments, given.route, given.environment, given.files, self.known.netrc)
 
     def file(self, source: Source) -> str:
@@ -146,7 +279,7 @@ class AptMirror:
         return {source: _failure(said[uri]) for source in batch if (uri := unquote(_uri(given, source))) in said}
 
     def _given(self) -> ForMirror:
-        return apt_settings.for_mirror(self.base, self.known)
+        return for_mirror(self.base, self.known)
 
 
 def _uri(given: ForMirror, source: Source) -> str:

@@ -1,6 +1,7 @@
 """`mvm plan`: makes, signs and shows plans; what is kept of them is in plan_kept."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
 from itertools import chain
@@ -9,22 +10,24 @@ import click
 
 from mvmnix.api import (
     STATEMENT_LIMIT,
+    KeptPlan,
     KeylessChoice,
     PlanOptions,
     Use,
     add_signature,
     draft_plan,
     file_bytes,
+    list_plans,
     open_context,
     open_image_builder,
     open_signed,
     plan_bytes,
     plan_statement,
     refuse_early,
+    remove_plans,
     runnable_ref,
 )
-from mvmnix.cli.commands.plan_ls import list_, rm
-from mvmnix.cli.completers import file, flake_or_image
+from mvmnix.cli.completers import file, flake_or_image, kept_plan
 from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.options.backend import isolation_line
 from mvmnix.cli.options.data import data_lines
@@ -34,12 +37,68 @@ from mvmnix.cli.options.plan import plan_options
 from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.shares import share_lines
 from mvmnix.cli.options.signing import signing_options
-from mvmnix.cli.output import TERMINAL, notice
+from mvmnix.cli.output import TERMINAL, answer, notice, short, table
 from mvmnix.cli.progress import steps
 from mvmnix.escaping import escape, escape_line
 from mvmnix.keys import Role
 from mvmnix.output_files import OutputFile
-from mvmnix.strict import parse_json
+from mvmnix.strict import parse_json, show_time
+
+
+@click.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(as_json: bool) -> None:
+    """List the plans that `mvm plan sign` signed here and keeps: as long as one is valid, its image is not removed.
+
+    One that this policy or version doesn't understand is UNREADABLE, and then no image at all is removed.
+    """
+    with open_context(TERMINAL) as context:
+        records = [_record(each) for each in list_plans(context)]
+    if as_json:
+        answer("plans", records)
+        return
+    digests = short(str(record["plan"]) for record in records)
+    table(("PLAN", "IMAGE", "MANIFEST", "UNTIL", "USE", "SIGNERS"), (_row(each, digests) for each in records))
+
+
+@click.command()
+@click.argument("plans", nargs=-1, required=True, metavar="DIGEST...", shell_complete=kept_plan)
+def rm(plans: tuple[str, ...]) -> None:
+    """Forget kept plans, by the first six digits or more of their digests, so that they keep no image. Prints digests.
+
+    That revokes nothing: a copy of the plan elsewhere starts machines until it expires, as long as its image is kept.
+    """
+    with open_context(TERMINAL) as context:
+        for digest in remove_plans(context, plans):
+            click.echo(str(digest))
+
+
+def _record(kept: KeptPlan) -> dict[str, object]:
+    said: dict[str, object] = {"plan": str(kept.digest), "readable": kept.plan is not None}
+    if kept.plan is None:
+        return said
+    return said | {
+        "image": kept.plan.image,
+        "manifest": str(kept.plan.manifest or ""),
+        "provenance": str(kept.plan.provenance),
+        "notBefore": show_time(kept.plan.window.not_before),
+        "notAfter": show_time(kept.plan.window.not_after),
+        "expired": kept.has_expired,
+        "use": str(kept.plan.use),
+        "signers": list(kept.signers),
+    }
+
+
+def _row(record: Mapping[str, object], digests: Mapping[str, str]) -> tuple[str, ...]:
+    plan = digests[str(record["plan"])]
+    if not record["readable"]:
+        return (plan, "UNREADABLE", "", "", "", "")
+    until = "expired" if record["expired"] else str(record["notAfter"])
+    signers = record["signers"]
+    names = ", ".join(map(str, signers)) if isinstance(signers, list) else ""
+    (manifest,) = short([str(record["manifest"])]).values()
+    return (plan, str(record["image"]), manifest, until, str(record["use"]), names)
+
 
 _OUT = click.option(
     "--out",

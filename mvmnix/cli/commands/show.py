@@ -16,8 +16,7 @@ from mvmnix.cli.output import TERMINAL, answer, notice, tell
 from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.evidence.page import Page, render_page
-from mvmnix.evidence.record import graph_record
-from mvmnix.evidence.subjects import find_subject, graph_of
+from mvmnix.evidence.subjects import find_subject, graph_of, graph_record
 from mvmnix.output_files import OutputFile
 
 

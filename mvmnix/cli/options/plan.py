@@ -1,21 +1,164 @@
 """The options for what a plan says besides what its image says, handed over as one argument; they are nowhere else."""
 
+import re
 from collections.abc import Callable
 from functools import reduce, wraps
-from typing import Any, Final
+from typing import Any, Final, override
 
 import click
 
-from mvmnix.api import Labels, PlanOptions, parse_labels
+from mvmnix.api import (
+    LEAST_CPU,
+    MOST_CPU,
+    MOST_KIB,
+    MOST_SECONDS,
+    MOST_SHARED_KIB,
+    MOST_TASKS,
+    MOST_WEIGHT,
+    Accelerator,
+    Labels,
+    PlanLimits,
+    PlanOptions,
+    parse_labels,
+)
 from mvmnix.cli.options.backend import backend_option
 from mvmnix.cli.options.data import data_option
-from mvmnix.cli.options.limits import limit_options
+from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.options.network import network_options
 from mvmnix.cli.options.secrets import references, secret_options
 from mvmnix.cli.options.shares import share_option, shares
-from mvmnix.cli.options.workload import FIELDS, workload_options
 from mvmnix.errors import UsageError
-from mvmnix.model import Verb
+from mvmnix.model import User, Verb
+from mvmnix.syscall_tier import SystemCalls
+
+_LEAST_MIB: Final = 96
+_MOST_MIB: Final = 2**20
+_SUFFIXES: Final = {"": 1, "m": 1, "g": 1024}
+
+
+class MemorySize(click.ParamType[int]):
+    """A number of MiB, or one with the suffix `m` or `g`, as podman-run(1) has them."""
+
+    name = "size"
+
+    @override
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number of MiB, from 96 to 1 TiB."""
+        found = re.fullmatch(r"([0-9]{1,7})([mg]?)", str(value).lower(), re.ASCII)
+        size = int(found[1]) * _SUFFIXES[found[2]] if found else 0
+        if not _LEAST_MIB <= size <= _MOST_MIB:
+            self.fail(f"{value!r} is not a size from 96m to 1024g: write MiB, or 512m, or 2g.", param, ctx)
+        return size
+
+
+def _user(_context: click.Context, _option: click.Parameter, value: str | None) -> User | None:
+    if value is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", value, re.ASCII)
+    try:
+        return User(int(found[1]), int(found[2] or found[1])) if found else _unknown(value)
+    except ValueError as error:
+        raise UsageError(str(error), hint="--user 1000, or --user UID:GID") from error
+
+
+def _unknown(value: str) -> User:
+    raise ValueError(f"not a numeric user: {value[:80]!r}; mvm reads no user names from an image")
+
+
+def _accelerator(_context: click.Context, _option: click.Parameter, value: str | None) -> Accelerator | None:
+    return None if value is None else Accelerator(value)
+
+
+_WORKLOAD_OPTIONS: Final = (
+    click.option("--vcpus", "-c", type=click.IntRange(1, 64), help="Processors. Default: the image's."),
+    click.option(
+        "--memory",
+        "-m",
+        "memory_mib",
+        type=MemorySize(),
+        metavar="MIB",
+        help="Memory: 512, 512m or 2g. Default: the image's.",
+    ),
+    click.option(
+        "--scratch", "scratch_mib", type=click.IntRange(1, _MOST_MIB), metavar="MIB", help="Scratch space, in memory."
+    ),
+    click.option(
+        "--timeout",
+        "wall_seconds",
+        type=click.IntRange(1, 2**31 - 1),
+        metavar="SECONDS",
+        help="Wall time of the run. Default: a day.",
+    ),
+    click.option(
+        "--accelerator",
+        type=click.Choice([each.value for each in Accelerator]),
+        callback=_accelerator,
+        help="What must execute the guest. Default: any.",
+    ),
+    env_option("A variable for the guest's commands. May be repeated."),
+    click.option("--workdir", "-w", "directory", default="", metavar="DIRECTORY", help="Where its commands run."),
+    click.option("--user", "-u", metavar="UID[:GID]", callback=_user, help="As whom they run; never root."),
+)
+#: What a command is handed for these.
+FIELDS: Final = (
+    *("vcpus", "memory_mib", "scratch_mib", "wall_seconds", "accelerator"),
+    *("variables", "directory", "user"),
+)
+
+
+def workload_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add these options; the command is handed each of `FIELDS`. Raises UsageError for what can't be meant."""
+    return reduce(lambda made, option: option(made), reversed(_WORKLOAD_OPTIONS), command)
+
+
+#: Option, field of the limits, bounds, what the number counts, help.
+_NUMBERS: Final = (
+    ("--tasks", "tasks", 1, MOST_TASKS, "NUMBER", "Processes and threads in the guest."),
+    (
+        *("--cpu-percent", "cpu_percent", LEAST_CPU, MOST_CPU, "PERCENT"),
+        "Of one processor of the host, for the whole machine. Default: its processors and half of one more.",
+    ),
+    (
+        *("--cpu-weight", "cpu_weight", 1, MOST_WEIGHT, "WEIGHT"),
+        "Relative CPU share under contention (cgroup cpu.weight). Default: 100.",
+    ),
+    ("--console-log", "console_kib", 1, MOST_KIB, "KIB", "What is kept of its console. Default: 4096."),
+    (
+        *("--output-log", "output_kib", 0, MOST_KIB, "KIB"),
+        "What is kept of what its command prints, for mvm logs; 0: nothing. Default: 16384.",
+    ),
+    (
+        *("--idle", "idle_seconds", 1, MOST_SECONDS, "SECONDS"),
+        "End the machine after SECONDS without input or output. Default: never.",
+    ),
+    (
+        *("--share-limit", "shared_kib", 1, MOST_SHARED_KIB, "KIB"),
+        "End the machine once it has written KIB to its shares. Default: never.",
+    ),
+)
+_LIMIT_OPTIONS: Final = (
+    *(
+        click.option(name, field, type=click.IntRange(low, high), metavar=metavar, help=text)
+        for name, field, low, high, metavar, text in _NUMBERS
+    ),
+    click.option(
+        "--system-calls",
+        type=click.Choice([each.value for each in SystemCalls]),
+        help="The filter over its commands, at least as strict as the image's. Default: the image's.",
+    ),
+)
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a machine may use and for how long it may do nothing, as one argument `limits`."""
+
+    @wraps(command)
+    def limited(*, system_calls: str | None, **others: Any) -> Any:
+        numbers = {field: others.pop(field) for _, field, *_ in _NUMBERS}
+        tier = None if system_calls is None else SystemCalls(system_calls)
+        return command(limits=PlanLimits(system_calls=tier, **numbers), **others)
+
+    return reduce(lambda made, option: option(made), reversed(_LIMIT_OPTIONS), limited)
 
 
 def _verbs(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> frozenset[Verb]:

@@ -6,20 +6,20 @@ whole, into sealed memory, since nothing checks its blocks while they are read.
 
 import errno
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Final
+from typing import Final, override
 
 from mvmnix import store
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.encoding import printable
-from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, open_source
 from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
-from mvmnix.launch.container.sandbox import ContainerSandbox
-from mvmnix.launch.container.streams import Drain, Feed
 from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines.ending import ChannelEnd, Ending, EndReason, HostAction
 from mvmnix.launch.machines.receipt import HostFile
 from mvmnix.launch.machines.status import MachineState
@@ -30,11 +30,146 @@ from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import begin_start, refusals_logged
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, stopping_signals
+from mvmnix.launch.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.launch.vmm.port import Acceleration, MonitorEvent
 from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.privileges.entry import NamespaceEntry
 from mvmnix.sandbox import seccomp, trusted_executables
 from mvmnix.sandbox.profiles.container import CONTAINER
+from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.syscall_tier import SystemCalls
+
+_CHUNK: Final = 65_536
+#: Bytes that wait for the caller's side before the container's pipe is read no more.
+_WINDOW: Final = 262_144
+
+
+class Feed:
+    """The caller's input, into a pipe. Takes over `fd`, the writing end."""
+
+    def __init__(self, loop: Loop, stdin: Stdin, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._loop = loop
+        self._fd = fd
+        self._source = open_source(stdin, loop, self._pull)
+        self._rest = b""
+        self._pull()
+
+    def _pull(self) -> None:
+        if self._fd < 0:
+            return
+        data = self._source.pull(_CHUNK)
+        if data is None:
+            self.close()
+        elif data:
+            self._rest = data
+            self._loop.watch(self._fd, write=self._write)
+
+    def _write(self) -> None:
+        try:
+            self._rest = self._rest[os.write(self._fd, self._rest) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:  # it reads no more
+            self.close()
+            return
+        if not self._rest:
+            self._loop.forget(self._fd)
+            self._pull()
+
+    def close(self) -> None:
+        """The end of input. A second call does nothing."""
+        if self._fd >= 0:
+            self._source.close()
+            self._loop.forget(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+class Drain:
+    """A container's output, from a pipe to the caller. Takes over `fd`, the reading end."""
+
+    def __init__(self, loop: Loop, fd: int, sink: Sink) -> None:
+        os.set_blocking(fd, False)
+        self._loop = loop
+        self._fd = fd
+        self._sink = sink
+        self._deaf = False
+        if isinstance(sink, FdSink):
+            sink.bind(released=self._resume, broken=self._hang_up)
+        loop.watch(fd, read=self._read)
+
+    @property
+    def done(self) -> bool:
+        """Whether all that came is out, and nothing more will come."""
+        pending = self._sink.pending if isinstance(self._sink, FdSink) else 0
+        return self._fd < 0 and not pending
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, _CHUNK)
+        except BlockingIOError:
+            return
+        if not data:
+            self.close()
+            return
+        if not self._deaf:
+            self._sink(data)
+        if self._fd >= 0 and isinstance(self._sink, FdSink) and self._sink.pending > _WINDOW:
+            self._loop.forget(self._fd)
+
+    def _resume(self, _count: int) -> None:
+        if self._fd >= 0:
+            self._loop.watch(self._fd, read=self._read)
+
+    def _hang_up(self) -> None:
+        """The caller reads no more, and what comes is thrown away, as a guest's output is."""
+        self._deaf = True
+
+    def close(self) -> None:
+        """Read no more. A second call does nothing."""
+        if self._fd >= 0:
+            self._loop.forget(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+
+class ContainerSandbox(ProcessSandbox):
+    """Adds nothing to the command, which begins with bubblewrap and has root's rights in its namespace alone."""
+
+    def __init__(self) -> None:
+        """Make the namespace. Raises OSError, MvmnixError for a user without enough subordinate ids."""
+        self._entry = NamespaceEntry(SubordinateIds.find().container_namespace(), 0)
+        self._open = True
+
+    @property
+    @override
+    def descriptors(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    @override
+    def layers(self) -> tuple[IsolationLayer, ...]:
+        return (IsolationLayer.NAMESPACES, IsolationLayer.SECCOMP)
+
+    @override
+    def command(self, argv: Sequence[str]) -> tuple[str, ...]:
+        return tuple(argv)
+
+    @override
+    def enter(self) -> None:
+        self._entry.enter_or_exit()
+
+    @override
+    def first_process(self, child: int) -> int:
+        return child
+
+    @override
+    def release(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self._entry.namespace)
+
 
 #: Seconds in which the reader has to take what a container said before it ended.
 _AFTERMATH: Final = 30.0

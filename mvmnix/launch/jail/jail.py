@@ -18,20 +18,22 @@ What a sandbox is, from the outside in:
 """
 
 import os
+import resource
+import socket
 from collections.abc import Sequence
-from typing import override
+from contextlib import suppress
+from typing import Final, override
 
 from mvmnix import log
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.launch.jail.network_sandbox import NetworkSandbox, find_extension, is_readable_by_all
 from mvmnix.launch.jail.root import Root, libraries
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
-from mvmnix.launch.jail.share_sandbox import ShareSandbox
-from mvmnix.launch.vmm.confinement import Jail, NetworkService, Service
+from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, NetworkService, Service, ServiceSandbox
 from mvmnix.launch.vmm.port import Invocation, LaunchSpec
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges.control_groups import ControlGroups, Controller
-from mvmnix.sandbox import seccomp
+from mvmnix.sandbox import bubblewrap, landlock, seccomp
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
 from mvmnix.sandbox.profiles.hypervisor import (
     HYPERVISOR,
@@ -42,6 +44,75 @@ from mvmnix.sandbox.profiles.hypervisor import (
 from mvmnix.sandbox.profiles.network import DIALLER, GATEWAY
 from mvmnix.sandbox.profiles.profile import Profile
 from mvmnix.sandbox.uid_pool import UidPool
+
+#: Landlock's words for what is done beneath the directory (setpriv(1)).
+_READ: Final = ("read-file", "read-dir")
+_WRITE: Final = ("write-file", "remove-dir", "remove-file", "make-dir", "make-reg", "make-sym")
+#: What servers read of the kernel: how many descriptors a process may have.
+_NR_OPEN: Final = "/proc/sys/fs/nr_open"
+
+
+class ShareSandbox(BubblewrapSandbox, ServiceSandbox):
+    """One such sandbox."""
+
+    def __init__(self, parts: SandboxParts, filter_: bytes, service: Service) -> None:
+        """Made by `BubblewrapJail.service` only. Raises OSError, MvmnixError."""
+        self._service = service
+        super().__init__(parts, filter_)
+
+    @property
+    @override
+    def descriptors(self) -> tuple[int, ...]:
+        return (*super().descriptors, self._service.directory)
+
+    @override
+    def listen(self) -> tuple[socket.socket, socket.socket]:
+        """It has a name meanwhile, or nothing could connect: in the sandboxes' directory, which is ours alone.
+
+        The kernel shows that name later, too (/proc/net/unix). By `self` it would be a file of every process that reads
+        it there, as one does that is about to share a directory.
+        """
+        pool, name = self._lease.pool.directory, f"{self._lease.number}.socket"
+        address = f"/proc/{os.getpid()}/fd/{pool.fd}/{name}"
+        listening, calling = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        try:
+            pool.remove(name)
+            listening.bind(address)
+            listening.listen(1)
+            calling.connect(address)
+        except BaseException:
+            listening.close()
+            calling.close()
+            raise
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=pool.fd)
+        return listening, calling
+
+    @property
+    @override
+    def floor(self) -> tuple[str, ...]:
+        return bubblewrap.floor(str(self._service.inside.uid), str(self._service.inside.gid))
+
+    @property
+    @override
+    def mounts(self) -> tuple[str, ...]:
+        bind = "--bind" if self._service.writable else "--ro-bind"
+        return (*super().mounts, f"{bind}-fd", str(self._service.directory), SHARE_PLACE)
+
+    @override
+    def opened(self, setpriv: str) -> dict[str, str]:
+        words = (*_READ, *((*_WRITE, *landlock.later()) if self._service.writable else ()))
+        return {**super().opened(setpriv), SHARE_PLACE: ",".join(words), _NR_OPEN: landlock.READ}
+
+    @override
+    def process_limits(self) -> dict[int, int]:
+        limits = super().process_limits()
+        # one for each file that a guest has looked at and not forgotten
+        limits[resource.RLIMIT_NOFILE] = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        written = self._service.written
+        limits[resource.RLIMIT_FSIZE] = resource.RLIM_INFINITY if written is None else written
+        return limits
 
 
 class BubblewrapJail(Jail):

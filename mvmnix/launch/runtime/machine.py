@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
@@ -23,10 +23,90 @@ from mvmnix.launch.network.messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.launch.plan.network import WhenGatewayEnds
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
-from mvmnix.launch.runtime.pause import Pausing
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.vmm.port import Acceleration
+from mvmnix.launch.vmm.port import Acceleration, MonitorEvent
 from mvmnix.model import User, Workload
+
+#: Is told once that it is so, or why that isn't known.
+type Done = Callable[[MvmnixError | None], None]
+
+#: Seconds in which a hypervisor has to answer.
+_PATIENCE: Final = 30.0
+_PAUSED: Final = "let it go on first: mvm resume"
+
+
+class Pausing:
+    """One machine's. It is the state in `machine.json` that says whether the guest stands still."""
+
+    def __init__(self, observations: RunObservations, guest: Guest) -> None:
+        self._observations = observations
+        self._guest = guest
+        self._awaited: tuple[MonitorEvent, Done] | None = None
+        self._timer: Timer | None = None
+        guest.on_event = self._on_event
+
+    @property
+    def paused(self) -> bool:
+        """Whether the guest stands still."""
+        return self._observations.home.status.state is MachineState.PAUSED
+
+    def refuse_if_paused(self) -> None:
+        """Raises UsageError when the guest stands still."""
+        if self.paused:
+            raise UsageError("the machine is paused", hint=_PAUSED)
+
+    def change(self, state: MachineState, done: Done) -> None:
+        """Have the guest stand still (PAUSED) or go on (RUNNING); `done` is called later, from the loop.
+
+        Raises UsageError when it does already, or is about to, or the machine is on its way to its end; what the log
+        raises, OSError when the state can't be written down, MvmnixError when the hypervisor can't be told: then
+        nothing has changed.
+        """
+        old = self._observations.home.status.state
+        if self._awaited is not None:
+            raise UsageError("another caller is pausing or resuming the machine", hint="mvm ps says how it is")
+        kind, event, tell = self._ways[state]
+        if old is state or MachineState.PAUSED not in {old, state} or not old.may_become(state):
+            raise UsageError(f"the machine is {old}", hint="mvm pause takes running machines, mvm resume paused ones")
+        self._observations.record(kind)
+        self._observations.home.advance(state)
+        try:
+            tell()
+        except MvmnixError:
+            self._observations.home.advance(old)
+            raise
+        self._awaited = event, done
+        self._timer = self._observations.host.loop.after(_PATIENCE, self._unanswered)
+
+    @property
+    def _ways(self) -> Mapping[MachineState, tuple[RecordKind, MonitorEvent, Callable[[], None]]]:
+        """By the state to come: the record, what the hypervisor says then, and what it is told."""
+        return {
+            MachineState.PAUSED: (RecordKind.PAUSE, MonitorEvent.PAUSED, self._guest.pause),
+            MachineState.RUNNING: (RecordKind.RESUME, MonitorEvent.READY, self._guest.resume),
+        }
+
+    def resume_to_end(self) -> None:
+        """Have a guest that stands still go on, so that it can end in order; no caller waits for an answer."""
+        if self.paused:
+            with suppress(MvmnixError):  # then it is ended otherwise
+                self._guest.resume()
+
+    def _on_event(self, event: MonitorEvent) -> None:
+        if self._awaited is not None and self._awaited[0] is event:
+            self._answer(None)
+
+    def _unanswered(self) -> None:
+        why = f"the hypervisor hasn't answered for {_PATIENCE:.0f} seconds"
+        self._answer(MvmnixError(why, hint="end the machine: mvm kill"))
+
+    def _answer(self, error: MvmnixError | None) -> None:
+        awaited, self._awaited = self._awaited, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if awaited is not None:
+            awaited[1](error)
+
 
 #: Seconds. The host's clock is the one that counts; the guest gets so much longer to end a command by its own.
 _GRACE: Final = 10.0

@@ -7,15 +7,169 @@ imports this module (pyproject.toml): a heuristic is no protection, it only help
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import pairwise
 from typing import Final
 
-from mvmnix.errors import Reason, ReasonCode, RefusedError
+from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
+from detect_secrets.filters import heuristic
+from detect_secrets.plugins.base import BasePlugin, RegexBasedDetector
+from detect_secrets.plugins.high_entropy_strings import Base64HighEntropyString
+from detect_secrets.plugins.ip_public import IPPublicDetector
+from detect_secrets.plugins.keyword import KeywordDetector
+
+from mvmnix import strict
+from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.launch.plan.plan import Plan, plan_statement
-from mvmnix.launch.secrets import plan_texts
-from mvmnix.launch.secrets.plan_texts import Text
+from mvmnix.provenance.bundle.statement import Statement
+
+type _Path = tuple[str | int, ...]
+
+#: What people call some fields; the others are called by their place in the statement.
+_CALLED: Final[Mapping[_Path, str]] = {
+    ("image", "kernelCommandLine"): "the kernel command line",
+    ("workload", "directory"): "the working directory",
+}
+#: The objects whose members a plan's author names, and what such a member is.
+_NAMED_BY_AUTHOR: Final[Mapping[_Path, str]] = {("workload", "environment"): "variable", ("labels",): "label"}
+_COMMAND: Final = ("workload", "command")
+_SECRETS: Final = ("secrets",)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text of a plan. `where` it stands, for people, says nothing of it, but may have `author`, a name beside it.
+
+    `meaning` is what the text is by the word before it, an option or the name of a member; empty where there is none.
+    """
+
+    where: str
+    content: str = field(repr=False)
+    meaning: str = field(default="", repr=False)
+    author: str = field(default="", repr=False)
+
+
+def of_plan(statement: Statement) -> Iterator[Text]:
+    """All texts of a plan, by its statement. Raises RefusedError [plan-malformed] for what no signed plan can hold."""
+    try:
+        value = strict.parse_json(statement.to_bytes())
+    except strict.MalformedError as error:
+        hint = "use UTF-8 in the command, in labels and in paths"
+        raise refuse(ReasonCode.PLAN_MALFORMED, "the plan", str(error), hint) from error
+    predicate = value.pop("predicate") if isinstance(value, dict) else None
+    yield from _walk((), predicate)
+    yield from _walk(("statement",), value)
+
+
+def of_command(argv: Sequence[str]) -> Iterator[Text]:
+    """The words of a command."""
+    for number, (word, meaning) in enumerate(_words(argv)):
+        yield Text(f"argument {number} of the command" if number else "the command's program", word, meaning)
+
+
+def of_members(kind: str, members: Mapping[str, object]) -> Iterator[Text]:
+    """Names and values of variables or labels; `kind` is what one of them is called."""
+    for name, content in members.items():
+        yield Text(f"the name of a {kind}", name)
+        if isinstance(content, str):
+            yield Text(f"the value of the {kind} {name}", content, name, name)
+
+
+def _words(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each word, with the option before it that it may be the value of."""
+    for before, word in pairwise(("", *words)):
+        is_value = before.startswith("-") and not word.startswith("-")
+        yield word, before.lstrip("-") if is_value else ""
+
+
+def _walk(path: _Path, value: object) -> Iterator[Text]:
+    match value:
+        case str():
+            name = _member(path)
+            yield Text(_CALLED.get(path, f"the field {'.'.join(map(str, path))}"), value, name, name)
+        case list() if path == _COMMAND:
+            yield from of_command([str(word) for word in value])
+        case list():
+            for number, each in enumerate(value):
+                yield from _walk((*path, number), each)
+        case dict() if path in _NAMED_BY_AUTHOR:
+            yield from of_members(_NAMED_BY_AUTHOR[path], value)
+        case dict() if path[:-1] == _SECRETS:
+            yield from _secret(path, value)
+        case dict():
+            for name, each in value.items():
+                yield Text("the name of a field", name)
+                yield from _walk((*path, name), each)
+        case _:
+            pass
+
+
+def _member(path: _Path) -> str:
+    return next((step for step in path[-1:] if isinstance(step, str)), "")
+
+
+def _secret(path: _Path, it: Mapping[str, object]) -> Iterator[Text]:
+    """A reference to a secret; its words may be those of a command."""
+    for name, value in it.items():
+        if name != "reference":
+            yield from _walk((*path, name), value)
+    author, words = str(it.get("name", "")), it.get("reference")
+    for number, (word, meaning) in enumerate(_words(list(map(str, words)) if isinstance(words, list) else [])):
+        yield Text(f"word {number} of the reference of {author}", word, meaning, author)
+
+
+#: Bits per character. The library's own bound, 4.5, lets most random strings of 32 letters and digits pass; the
+#: caller has looked before whether letters and digits lie in an order that words don't have.
+_ENTROPY: Final = 4.0
+#: An address is no credential.
+_NOT_ASKED: Final = (IPPublicDetector,)
+
+
+def kinds_of(line: str) -> tuple[str, ...]:
+    """The kinds of credential that the library's patterns see in one line."""
+    return tuple(
+        detector.secret_type
+        for detector in _by_pattern()
+        if any(_could_be_one(found, line) for found in detector.analyze_string(line))
+    ) + (("a password in quotes",) if any(_could_be_one(it, line) for it in _keyword(line)) else ())
+
+
+def named_secret(name: str, value: str) -> bool:
+    """Whether a value is one that the library takes for a secret because of its name."""
+    value = value.strip("\"'")
+    return bool(value[:1].isalnum() and _keyword(f'{name} = "value"')) and _could_be_one(value, f"{name} = {value}")
+
+
+def looks_random(run: str) -> bool:
+    """Whether a run of base64's characters has more entropy than the library's bound."""
+    detector = Base64HighEntropyString(limit=_ENTROPY)
+    filtered = heuristic.is_sequential_string(run) or heuristic.is_potential_uuid(run)
+    return not filtered and detector.calculate_shannon_entropy(run) > detector.entropy_limit
+
+
+@cache
+def _by_pattern() -> tuple[RegexBasedDetector, ...]:
+    known: Mapping[str, Callable[[], BasePlugin]] = get_mapping_from_secret_type_to_class()
+    found = [make() for make in known.values()]
+    return tuple(it for it in found if isinstance(it, RegexBasedDetector) and not isinstance(it, _NOT_ASKED))
+
+
+def _keyword(line: str) -> list[str]:
+    return list(KeywordDetector().analyze_string(line))
+
+
+def _could_be_one(found: str, line: str) -> bool:
+    return not (
+        heuristic.is_templated_secret(found)
+        or heuristic.is_prefixed_with_dollar_sign(found)
+        or heuristic.is_not_alphanumeric_string(found)
+        or heuristic.is_sequential_string(found)
+        or heuristic.is_indirect_reference(line)
+        or found.startswith(("env:", "file:", "keyring:", "command:"))
+    )
+
 
 #: No detector finds anything in a text without one of these; a test holds their patterns against it.
 _WORTH_A_LOOK: Final = re.compile(
@@ -87,18 +241,18 @@ def refuse_in_plan(plan: Plan) -> None:
 
     Raises RefusedError [plaintext-credential] with a reason for each place; none repeats what stands there.
     """
-    _refuse(in_texts(plan_texts.of_plan(plan_statement(plan))))
+    _refuse(in_texts(of_plan(plan_statement(plan))))
 
 
 def refuse_typed(argv: Sequence[str], labels: Mapping[str, str], variables: Mapping[str, str] = _NONE) -> None:
     """The same for a command, labels and variables that were just typed, before anything is built for them."""
-    members = (*plan_texts.of_members("label", labels), *plan_texts.of_members("variable", variables))
+    members = (*of_members("label", labels), *of_members("variable", variables))
     _refuse((*in_command(argv), *in_texts(members)))
 
 
 def in_command(argv: Sequence[str]) -> Iterator[Suspect]:
     """What looks like a credential in a command, at most one for each argument."""
-    yield from in_texts(plan_texts.of_command(argv))
+    yield from in_texts(of_command(argv))
 
 
 def in_texts(texts: Iterable[Text]) -> Iterator[Suspect]:
@@ -143,7 +297,6 @@ def _named(name: str, value: str) -> Iterator[tuple[str, str]]:
     """Whether the name says that the value is a secret."""
     if not _SECRET_NAME.search(name) or _ABOUT.search(name) or _NO_SECRET.fullmatch(value):
         return
-    from mvmnix.launch.secrets.detectors import named_secret  # noqa: PLC0415 - 0.06 s, see above
 
     if named_secret("secret" if _ALSO_SECRET.search(name) else name.replace("-", "_"), value):
         yield "its name says so", name
@@ -151,8 +304,6 @@ def _named(name: str, value: str) -> Iterator[tuple[str, str]]:
 
 def _by_form(line: str) -> Iterator[str]:
     """What the text itself gives away."""
-    from mvmnix.launch.secrets.detectors import kinds_of, looks_random  # noqa: PLC0415 - 0.06 s, see above
-
     yield from kinds_of(line)
     if _BEARER.search(line):
         yield "an Authorization header"

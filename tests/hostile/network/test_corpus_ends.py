@@ -18,7 +18,7 @@ from mvmnix.launch.jail.network_sandbox import NetworkSandbox
 from mvmnix.launch.network.decisions import Denial
 from mvmnix.launch.network.gateway import CONNECTIONS
 from mvmnix.launch.network.messages import Ask, NetworkEvent, NetworkEventKind, Reply, network_bytes, pair
-from mvmnix.launch.network.network_process import DESCRIPTORS, DIALLER_MEMORY, NetworkProcess, code
+from mvmnix.launch.network.setup import DESCRIPTORS, DIALLER_MEMORY, NetworkProcess, code
 from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.vmm.confinement import NetworkService
 from mvmnix.privileges.descriptors import received

@@ -17,9 +17,9 @@ from shutil import copy
 
 import pytest
 
-from mvmnix.launch.network import network_process
+from mvmnix.launch.network import setup
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind, network_bytes, pair
-from mvmnix.launch.network.network_process import (
+from mvmnix.launch.network.setup import (
     DESCRIPTORS,
     DIALLER_MEMORY,
     GATEWAY_MEMORY,
@@ -146,7 +146,7 @@ def test_what_is_taken_from_others_is_nothing(
     with ExitStack() as stack:
         walls = stack.enter_context(jail(tmp_path, uids=uids))
         with monkeypatch.context() as patched:
-            patched.setattr(network_process, "_START", _TAKEN_OVER)
+            patched.setattr(setup, "_START", _TAKEN_OVER)
             taken = stack.enter_context(started(walls, module, added))
         found = grabbed(taken.events)
         assert found.keys() == grabs.GRABS.keys()

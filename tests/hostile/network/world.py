@@ -298,7 +298,7 @@ def made_network(
         "/etc/host.conf": b"multi on\n",
     }
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mvmnix.launch.network.network_process.host_settings", lambda: files)
+        patched.setattr("mvmnix.launch.network.setup.host_settings", lambda: files)
         return setup.MachineNetwork.ready(network, jail)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.audit.anchor_check import check_against_anchor
+from mvmnix.audit.anchored_log import check_against_anchor
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.segment import CAPACITY, segment_name
 from mvmnix.errors import ReasonCode, RefusedError

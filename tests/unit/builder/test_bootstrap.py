@@ -13,8 +13,7 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.nix.host_nix import HostNix
-from mvmnix.builder.nix.store_choice import Kind, NixStore
+from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError

@@ -23,9 +23,8 @@ from mvmnix import child_logs, process
 from mvmnix.audit import anchored_log, anchors
 from mvmnix.builder.fetch import unpack
 from mvmnix.builder.flakes import git
-from mvmnix.builder.nix.host_nix import HostNix
-from mvmnix.builder.nix.store_choice import Kind, NixStore
-from mvmnix.builder.pins import apt_settings, debian
+from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
+from mvmnix.builder.pins import debian
 from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.exec import CommandResult
 from mvmnix.child_causes import Cause, cause_of, hint_for
@@ -129,7 +128,7 @@ class Programs:
 @pytest.fixture
 def programs(tmp_path: Path, station: Station) -> Programs:
     station.monkeypatch.setattr(debian, "locate", lambda _: str(tmp_path / "a-program"))
-    station.monkeypatch.setattr(apt_settings, "_APT_CONFIG", str(tmp_path / "a-program"))
+    station.monkeypatch.setattr(debian, "_APT_CONFIG", str(tmp_path / "a-program"))
     station.monkeypatch.setattr(root, "LOADER", str(tmp_path / "a-program"))
     return Programs(tmp_path)
 
@@ -162,7 +161,7 @@ def loader(program: str) -> None:
 PLACES: dict[str, Callable[[str], object]] = {
     "nix": nix,
     "apt-get": lambda _: debian.targets(),
-    "apt-config": lambda _: apt_settings.read(),
+    "apt-config": lambda _: debian.read(),
     "command anchor": command_anchor,
     "newuidmap": newuidmap,
     "mkfs.erofs": make_image,

@@ -11,7 +11,7 @@ import pytest
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.escaping import escape
-from mvmnix.evidence import style
+from mvmnix.evidence import page
 from mvmnix.evidence.graph import Graph, Kind, Node, refused, unverified, verified
 from mvmnix.evidence.page import POLICY, Page, render_page
 from tests.unit.evidence.exhibits import HOSTILE, LONG, everywhere, exhibit
@@ -164,8 +164,8 @@ def test_nothing_is_loaded_run_or_sent(graph: Graph) -> None:
                 "xlink:href",
             }
             assert name != "href" or value.startswith("#")
-    assert "url(" not in style.SHEET
-    assert "@import" not in style.SHEET
+    assert "url(" not in page.SHEET
+    assert "@import" not in page.SHEET
 
 
 def test_the_page_s_policy_allows_its_style_sheet_and_nothing_else(graph: Graph) -> None:
@@ -173,9 +173,9 @@ def test_the_page_s_policy_allows_its_style_sheet_and_nothing_else(graph: Graph)
     (head,) = [element for element in reader.root.all() if element.tag == "head"]
     assert [child.tag for child in head.children][:2] == ["meta", "meta"], "before anything that it could concern"
     assert head.children[1].attributes == {"http-equiv": "Content-Security-Policy", "content": POLICY}
-    assert f"default-src 'none'; style-src {style.HASH}; base-uri 'none'; form-action 'none'" == POLICY
+    assert f"default-src 'none'; style-src {page.HASH}; base-uri 'none'; form-action 'none'" == POLICY
     sheets = [element.text for element in reader.root.all() if element.tag == "style"]
-    assert sheets == [style.SHEET], "the hash is over these very bytes"
+    assert sheets == [page.SHEET], "the hash is over these very bytes"
 
 
 def test_links_lead_somewhere_and_ids_are_given_once(graph: Graph) -> None:

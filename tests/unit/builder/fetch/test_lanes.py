@@ -14,8 +14,7 @@ import pytest
 
 from mvmnix.builder.fetch import lanes
 from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.fetch.http_requests import request
-from mvmnix.builder.fetch.https import Downloader
+from mvmnix.builder.fetch.https import Downloader, request
 from mvmnix.builder.fetch.lanes import Deadline, Lane, Lanes
 from mvmnix.builder.fetch.parsing import document_texts
 from mvmnix.builder.fetch.resumable import BrokenError, DownloadError

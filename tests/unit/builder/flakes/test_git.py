@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.flakes import git, objects
+from mvmnix.builder.flakes import git
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.flakes.git import WorkTree
 from mvmnix.errors import ReasonCode, RefusedError
@@ -313,7 +313,7 @@ def test_a_tree_that_is_a_file_is_refused(repository: Repository) -> None:
 
 def test_small_objects_that_stand_for_endless_trees(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bombs: ten entries each of the same tree, many levels deep; the same large file many times; a long chain."""
-    monkeypatch.setattr(objects, "MAX_ENTRIES", 5000)
+    monkeypatch.setattr(git, "MAX_ENTRIES", 5000)
     oid = repository.git("rev-parse", "HEAD:flake.nix")
     tree = repository.plant("tree", b"100644 a\0" + bytes.fromhex(oid))
     for _ in range(9):
@@ -326,7 +326,7 @@ def test_small_objects_that_stand_for_endless_trees(repository: Repository, monk
     repository.git("update-ref", "HEAD", repository.plant("commit", commit_of(wide)))
     assert planted(repository) == "its tree is larger than 1048576 bytes"
 
-    for _ in range(objects.MAX_DEPTH + 1):
+    for _ in range(git.MAX_DEPTH + 1):
         tree = repository.plant("tree", b"40000 a\0" + bytes.fromhex(tree))
     repository.git("update-ref", "HEAD", repository.plant("commit", commit_of(tree)))
     assert "nested deeper than 100" in planted(repository)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.flakes import objects
+from mvmnix.builder.flakes import git
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.flakes.git import WorkTree, tracked
 from mvmnix.errors import ReasonCode, RefusedError
@@ -120,12 +120,12 @@ def test_what_only_its_owner_may_read(repository: Repository) -> None:
 
 def test_a_commit_that_is_too_large_is_never_read(repository: Repository) -> None:
     tree = repository.git("rev-parse", "HEAD^{tree}")
-    message = b"x" * objects.MAX_COMMIT
+    message = b"x" * git.MAX_COMMIT
     body = b"tree %s\nauthor t <t@t> 0 +0000\ncommitter t <t@t> 0 +0000\n\n%s\n" % (tree.encode(), message)
     (repository.path / ".git/HEAD").write_text(repository.plant("commit", body) + "\n")
-    assert f"its commit has {len(body)} bytes, more than {objects.MAX_COMMIT}" in refused(repository.path)
+    assert f"its commit has {len(body)} bytes, more than {git.MAX_COMMIT}" in refused(repository.path)
 
 
 def test_directories_are_bounded_together(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "MAX_DIRECTORIES", 100)
+    monkeypatch.setattr(git, "MAX_DIRECTORIES", 100)
     assert "its directories have more than 100 bytes" in refused(repository.path)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 
-from mvmnix.builder.nix.store_choice import Kind, NixStore, choose
+from mvmnix.builder.nix.host_nix import Kind, NixStore, choose
 from mvmnix.model import StorePath
 from tests.unit.strangers import TEXTS
 

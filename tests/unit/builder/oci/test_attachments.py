@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Response
 from mvmnix.builder.fetch.resumable import DownloadError, TooLargeError
-from mvmnix.builder.oci import attachments, pages
+from mvmnix.builder.oci import attachments, registry
 from mvmnix.builder.oci.attachments import Attachment, AttachmentKind, find_attachments
 from mvmnix.builder.oci.descriptors import LIMIT
 from mvmnix.builder.oci.reference import OciRef
@@ -52,7 +52,7 @@ class Paths:
     def page_after(self, reference: OciRef, path: str, answer: Response) -> str:
         if path not in self.links:
             return ""
-        return pages.page_after(path, address(path), answer.url, self.links[path], ALLOWED)
+        return registry.page_after(path, address(path), answer.url, self.links[path], ALLOWED)
 
     def decode(self, data: bytes) -> object:
         return parse_json(data)

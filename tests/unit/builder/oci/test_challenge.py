@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.oci.challenge import token, token_url
+from mvmnix.builder.oci.registry import token, token_url
 from mvmnix.errors import MvmnixError
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.oci.config import ImageConfig, parse
+from mvmnix.builder.oci.image import ImageConfig, parse
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from tests.unit.builder.oci.images import Document, Memory, config_of, text

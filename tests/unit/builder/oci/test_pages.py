@@ -3,7 +3,7 @@
 import pytest
 
 from mvmnix.builder.fetch.allowlist import Allowlist
-from mvmnix.builder.oci.pages import page_after
+from mvmnix.builder.oci.registry import page_after
 from mvmnix.strict import MalformedError
 
 ALLOWED = Allowlist(frozenset({"registry.test", "other.test", "registry.test:8443"}), frozenset({"http://127.0.0.1:1"}))

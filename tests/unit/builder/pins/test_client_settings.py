@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.fetch.routes import Endpoint, ToConfigured, ToProxy
-from mvmnix.builder.pins import apt_settings, pip_settings
-from mvmnix.builder.pins.apt_settings import AptSettings
+from mvmnix.builder.pins import debian, pip_settings
+from mvmnix.builder.pins.debian import AptSettings
 from mvmnix.errors import MvmnixError
 
 USUAL = "https://usual.test/simple"
@@ -146,11 +146,11 @@ nonsense
 
 
 def known(dump: str, **environment: str) -> AptSettings:
-    return AptSettings(apt_settings.parse(dump), environment, b"")
+    return AptSettings(debian.parse(dump), environment, b"")
 
 
 def test_apt_is_given_how_to_download_and_nothing_else() -> None:
-    found = apt_settings.for_mirror("https://direct.test/debian", known(DUMP))
+    found = debian.for_mirror("https://direct.test/debian", known(DUMP))
     assert found.route == ToConfigured(frozenset({Endpoint("direct.test", 443)}))
     assert found.options == (
         *("-o", "Acquire::Retries=3", "-o", "Acquire::http::Timeout=9"),
@@ -162,31 +162,31 @@ def test_apt_is_given_how_to_download_and_nothing_else() -> None:
 
 @pytest.mark.parametrize("base", ["http://mirror.test/", "https://mirror.test/"])
 def test_apts_proxy_is_the_only_way(base: str) -> None:
-    found = apt_settings.for_mirror(base, known(DUMP))
+    found = debian.for_mirror(base, known(DUMP))
     assert found.route == ToProxy(Endpoint("proxy.test", 3128))
     assert found.environment["http_proxy"] == "http://me:hush@127.0.0.1:1080"
     assert "hush" not in repr(found) + " ".join(found.options)
 
 
 def test_apts_proxy_may_come_from_the_environment() -> None:
-    found = apt_settings.for_mirror("http://mirror.test/", known("", http_proxy="http://proxy.test:3128"))
+    found = debian.for_mirror("http://mirror.test/", known("", http_proxy="http://proxy.test:3128"))
     assert found.route == ToProxy(Endpoint("proxy.test", 3128))
 
 
 def test_a_directory_of_packages_is_shown_and_needs_no_network() -> None:
-    found = apt_settings.for_mirror("file:/srv/packages/", known(DUMP))
+    found = debian.for_mirror("file:/srv/packages/", known(DUMP))
     assert (found.base, found.route) == ("copy:/apt/packages", ToConfigured(frozenset()))
     assert found.files == {**found.files, "/apt/packages": Path("/srv/packages")}
 
 
 def test_a_list_of_mirrors_stands_for_them(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("http://one.test/debian\tpriority:1\nhttps://two.test:8443/\n# http://no.test/\n")
-    listed = apt_settings.bases(f"mirror+file:{tmp_path}/list/")
+    listed = debian.bases(f"mirror+file:{tmp_path}/list/")
     assert listed == ["http://one.test/debian", "https://two.test:8443/"]
-    assert apt_settings.bases("mirror+file:/proc/nowhere") == apt_settings.bases("cdrom:[Debian]/") == []
-    assert apt_settings.bases("file:/srv/packages") == ["file:/srv/packages"]
+    assert debian.bases("mirror+file:/proc/nowhere") == debian.bases("cdrom:[Debian]/") == []
+    assert debian.bases("file:/srv/packages") == ["file:/srv/packages"]
 
 
 def test_a_program_that_names_the_proxy_is_refused() -> None:
     with pytest.raises(MvmnixError, match="ask a program"):
-        apt_settings.for_mirror("http://m.test/", known('Acquire::http::Proxy-Auto-Detect "/usr/bin/detect";'))
+        debian.for_mirror("http://m.test/", known('Acquire::http::Proxy-Auto-Detect "/usr/bin/detect";'))

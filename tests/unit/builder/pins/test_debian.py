@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from mvmnix.builder.fetch.registries import Failure, FailureKind
 from mvmnix.builder.fetch.routes import Endpoint, ToConfigured
-from mvmnix.builder.pins.apt_settings import AptSettings
-from mvmnix.builder.pins.debian import Apt, AptMirror, Target, parse_targets
+from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings, Target, parse_targets
 from mvmnix.model import Digest, Source
 
 BASH = Source("mirror://debian/pool/main/b/bash/bash_5.2.37-2+b10_amd64.deb", "bash.deb", Digest("0" * 64))

@@ -4,7 +4,7 @@ import pytest
 
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DebianPin, DependencyDepth
-from mvmnix.builder.pins.resolve import LockRequirements, resolve, without
+from mvmnix.builder.pins.make import LockRequirements, resolve, without
 from mvmnix.errors import UsageError
 from tests.unit.builder.pins.small_index import index, stanza
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.reproduce import listing
+from mvmnix.builder.reproduce import file_differences
 
 ONE, TWO = "1" * 64, "2" * 64
 
@@ -16,7 +16,7 @@ def hashes(**files: str) -> bytes:
 
 
 def test_a_listing() -> None:
-    found = listing.read(
+    found = file_differences.read(
         entries(
             ("d", "755", "", "./etc"),
             ("f", "644", "", "./date"),
@@ -36,9 +36,9 @@ def test_a_listing() -> None:
 def test_names_that_look_like_more_than_a_name() -> None:
     """Names end with NUL, so that none of them is taken for two, or for a digest."""
     name = f"a\n{TWO}  ./b\\"
-    found = listing.read(entries(("f", "644", "", f"./{name}")), f"{ONE}  ./{name}".encode() + b"\0")
+    found = file_differences.read(entries(("f", "644", "", f"./{name}")), f"{ONE}  ./{name}".encode() + b"\0")
     assert found == {name: f"a file of mode 644, sha256:{ONE}"}
-    assert listing.read(b"l\x00777\x00\xff\x00./\xfe\0", b"") == {r"\xfe": r"a link to \xff"}
+    assert file_differences.read(b"l\x00777\x00\xff\x00./\xfe\0", b"") == {r"\xfe": r"a link to \xff"}
 
 
 @pytest.mark.parametrize(
@@ -53,19 +53,19 @@ def test_names_that_look_like_more_than_a_name() -> None:
 )
 def test_what_is_no_listing(entries_: bytes, hashes_: bytes) -> None:
     with pytest.raises(ValueError, match=r"listing|digests|malformed digest line"):
-        listing.read(entries_, hashes_)
+        file_differences.read(entries_, hashes_)
 
 
 def test_every_kind_of_difference_is_said() -> None:
     first = {"a": f"a file of mode 644, sha256:{ONE}", "b": "a link to x", "c": "a directory of mode 755", "same": "x"}
     second = {"a": f"a file of mode 644, sha256:{TWO}", "b": "a link to y", "d": "a directory of mode 755", "same": "x"}
-    assert listing.differences(first, second) == (
+    assert file_differences.compare_listings(first, second) == (
         "/a: other contents",
         "/b: a link to x, then a link to y",
         "/c: in the first alone",
         "/d: in the second alone",
     )
-    assert listing.differences(first, first) == ()
+    assert file_differences.compare_listings(first, first) == ()
 
 
 @pytest.mark.parametrize(
@@ -79,4 +79,4 @@ def test_every_kind_of_difference_is_said() -> None:
     ],
 )
 def test_blocks(first: list[bytes], second: list[bytes], words: str) -> None:
-    assert listing.blocks(first, second) == words
+    assert file_differences.blocks(first, second) == words

@@ -270,7 +270,7 @@ def test_a_command_is_run_whatever_the_variable_says(settled: Station, value: st
 def test_root_is_left_before_anything_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     said = list[str]()
     monkeypatch.setenv("_MVM_COMPLETE", "bash_complete")
-    monkeypatch.setattr("mvmnix.cli.commands.answer_shell", lambda *_: said.append("answered"))
+    monkeypatch.setattr("mvmnix.cli.commands.completion.answer_shell", lambda *_: said.append("answered"))
     with pytest.raises(SystemExit) as ended:
         door._complete(lambda: said.append("left"))
     assert (ended.value.code, said) == (0, ["left", "answered"])
@@ -281,6 +281,6 @@ def test_where_root_can_not_be_left_nothing_is_answered(monkeypatch: pytest.Monk
         raise MvmnixError("there is no such user")
 
     monkeypatch.setenv("_MVM_COMPLETE", "bash_complete")
-    monkeypatch.setattr("mvmnix.cli.commands.answer_shell", lambda *_: pytest.fail("it is root's process"))
+    monkeypatch.setattr("mvmnix.cli.commands.completion.answer_shell", lambda *_: pytest.fail("it is root's process"))
     with pytest.raises(SystemExit):
         door._complete(stays)

@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.doctor import checks, jail
-from mvmnix.api.doctor import floor as floor_check
+from mvmnix.api.doctor import checks
+from mvmnix.api.doctor import checks as floor_check
 from mvmnix.api.doctor.checks import isolation, probed
 from mvmnix.api.doctor.finding import Finding, Health
-from mvmnix.builder.nix.host_nix import NIX, HostNix
-from mvmnix.builder.nix.store_choice import Kind, NixStore
+from mvmnix.builder.nix.host_nix import NIX, HostNix, Kind, NixStore
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail import delegated_scope
@@ -144,7 +143,7 @@ def test_which_uid_a_machine_has(
 ) -> None:
     monkeypatch.setattr(SubordinateIds, "find", classmethod(found_by))
     monkeypatch.setattr(SubordinateIds, "namespace_of", namespace_of)
-    finding = jail._uids()
+    finding = checks._uids()
     assert (finding.what, finding.health) == ("uids", health)
     assert said in finding.said
     assert hint in finding.next
@@ -153,8 +152,8 @@ def test_which_uid_a_machine_has(
 def test_code_that_a_second_uid_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: SUBORDINATE))
     monkeypatch.setattr(SubordinateIds, "namespace_of", mapped)
-    monkeypatch.setattr(jail, "is_readable_by_all", lambda _: False)
-    finding = jail._uids()
+    monkeypatch.setattr(checks, "is_readable_by_all", lambda _: False)
+    finding = checks._uids()
     assert finding.health == "note"
     assert "one for each machine" in finding.said
     assert "gateways and diallers have yours" in finding.said

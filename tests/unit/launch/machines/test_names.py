@@ -9,8 +9,7 @@ import pytest
 
 from mvmnix.errors import UsageError
 from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.names import _ADJECTIVES, _NOUNS, new_name
+from mvmnix.launch.machines.machine_dir import _ADJECTIVES, _NOUNS, MachineHome, new_name
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import parse_time

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 from mvmnix.launch.network import dialler
-from mvmnix.launch.network.connecting import Connecting
 from mvmnix.launch.network.decisions import Denial, Rules
+from mvmnix.launch.network.dialler import Connecting
 from mvmnix.launch.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, pair
 from mvmnix.launch.plan.network import Network, parse_rules
 from tests.patience import EVENT_PATIENCE

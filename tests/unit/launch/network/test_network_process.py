@@ -7,8 +7,8 @@ from typing import cast
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.network import network_process
-from mvmnix.launch.network.network_process import NetworkProcess, code, settings
+from mvmnix.launch.network import setup
+from mvmnix.launch.network.setup import NetworkProcess, code, settings
 from mvmnix.launch.vmm.confinement import Jail, NetworkService
 from mvmnix.launch.vmm.port import Invocation
 from mvmnix.launch.vmm.process import HypervisorProcess
@@ -80,5 +80,5 @@ def test_a_library_that_is_no_directory_is_missing(name: str) -> None:
 def test_names_are_looked_up_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_bytes(b"192.0.2.1 a.example\n")
-    monkeypatch.setattr(network_process, "_SETTINGS", (str(hosts), str(tmp_path / "none")))
+    monkeypatch.setattr(setup, "_SETTINGS", (str(hosts), str(tmp_path / "none")))
     assert settings() == {str(hosts): b"192.0.2.1 a.example\n", "/etc/resolv.conf": b"\nsearch .\n"}

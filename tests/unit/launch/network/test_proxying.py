@@ -8,12 +8,11 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from mvmnix.addresses import AddressKind, kind_of
-from mvmnix.launch.network import dialler, proxying
+from mvmnix.launch.network import dialler
 from mvmnix.launch.network.decisions import Denial, Rules
-from mvmnix.launch.network.dialler import Dialler
+from mvmnix.launch.network.dialler import Dialler, ProxyRefusedError, ask_for, may_be_proxy
 from mvmnix.launch.network.explain import EXPLANATIONS
 from mvmnix.launch.network.messages import MOST, Ask, Reply, pair
-from mvmnix.launch.network.proxying import ProxyRefusedError, ask_for, may_be_proxy
 from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.plan.network_endpoints import UpstreamProxy
 from mvmnix.privileges.descriptors import received
@@ -83,7 +82,7 @@ def test_anything_else_is_no_connection(answer: bytes) -> None:
 
 
 def test_a_slow_proxy_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proxying, "_SECONDS", 0.2)
+    monkeypatch.setattr(dialler, "_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimeoutError):
         ask_for(ours, "api.example.com", 443)

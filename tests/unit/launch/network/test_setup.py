@@ -12,9 +12,8 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.network import namespace, setup
 from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes
-from mvmnix.launch.network.network_process import DIALLER_MEMORY, GATEWAY_MEMORY
 from mvmnix.launch.network.published_ports import PublishedPorts
-from mvmnix.launch.network.setup import MachineNetwork
+from mvmnix.launch.network.setup import DIALLER_MEMORY, GATEWAY_MEMORY, MachineNetwork
 from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.plan.network_endpoints import PublishedPort
 from mvmnix.launch.vmm.confinement import Jail, NetworkService

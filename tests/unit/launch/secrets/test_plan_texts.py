@@ -18,7 +18,7 @@ from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Danger, Share
 from mvmnix.launch.plan.window import Use
-from mvmnix.launch.secrets import credentials, plan_texts
+from mvmnix.launch.secrets import credentials
 from mvmnix.launch.secrets.credentials import in_texts
 from mvmnix.model import Verb
 from mvmnix.provenance.bundle import statement
@@ -84,7 +84,7 @@ def suspects(value: dict[str, Any]) -> list[credentials.Suspect]:
         value["predicateType"],
         value["predicate"],
     )
-    return list(in_texts(plan_texts.of_plan(said)))
+    return list(in_texts(credentials.of_plan(said)))
 
 
 def test_the_full_plan_has_everything(full: Plan) -> None:
@@ -147,7 +147,7 @@ LABELS = {
 @pytest.mark.parametrize("case", LABELS)
 def test_labels(full: Plan, case: str) -> None:
     labels, where = LABELS[case]
-    found = list(in_texts(plan_texts.of_members("label", labels)))
+    found = list(in_texts(credentials.of_members("label", labels)))
     assert [it.where for it in found] == [where]
     with pytest.raises(RefusedError) as refused:
         credentials.refuse_in_plan(replace(full, labels=labels))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.shares.location import Location, Mounts
+from mvmnix.launch.shares.risk_checks import Location, Mounts
 
 LINES = (
     r"21 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw",

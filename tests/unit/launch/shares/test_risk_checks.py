@@ -14,9 +14,8 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.share import Access, Danger, Share
 from mvmnix.launch.shares import risk_checks
-from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.opening import open_directory
-from mvmnix.launch.shares.risk_checks import refuse_dangers
+from mvmnix.launch.shares.risk_checks import Mounts, refuse_dangers
 
 
 def words(share: Share, own: tuple[str, ...] = (), *, is_there: bool = True) -> set[str]:

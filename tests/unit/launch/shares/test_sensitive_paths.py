@@ -15,9 +15,8 @@ import mvmnix
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.share import Access, Danger, Share, is_within
 from mvmnix.launch.shares import risk_checks, sensitive_paths
-from mvmnix.launch.shares.location import Mounts
 from mvmnix.launch.shares.opening import open_directory
-from mvmnix.launch.shares.risk_checks import refuse_dangers
+from mvmnix.launch.shares.risk_checks import Mounts, refuse_dangers
 from mvmnix.launch.shares.sensitive_paths import (
     CODE,
     CODE_VARIABLES,

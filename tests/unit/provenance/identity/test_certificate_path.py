@@ -10,8 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity import certificates, trusted_root
-from mvmnix.provenance.identity.certificate_facts import CertificateFacts
-from mvmnix.provenance.identity.certificate_path import issued, unusable, verify_signature
+from mvmnix.provenance.identity.certificate_facts import CertificateFacts, issued, unusable, verify_signature
 from tests.unit.provenance.forgeries import ISSUER, NOW, OURS, PAYLOAD, SUBJECT
 
 TICK = timedelta(microseconds=1)

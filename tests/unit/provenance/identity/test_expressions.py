@@ -9,9 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.provenance.identity.expressions import may_backtrack
 from mvmnix.provenance.identity.revocations import RevocationFile
-from mvmnix.provenance.identity.trust import Pattern
+from mvmnix.provenance.identity.trust import Pattern, may_backtrack
 
 FOR_EVER = (
     *("(a+)+@b", "(a*)*", "([a-z]+)*x", "(a|aa)+", "(a|b)*", "(a?)*", "(.*)*", "((a+))+", "(a+b?)+", "(a{1,9})+"),

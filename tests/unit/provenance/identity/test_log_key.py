@@ -3,7 +3,7 @@
 import pytest
 
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.provenance.identity.log_key import LogKey
+from mvmnix.provenance.identity.trusted_root import LogKey
 
 KEY = PrivateKey.generate(Algorithm.ECDSA_P256)
 
