@@ -23,7 +23,7 @@ TRACKED = tracked()
 DOCUMENTS = [ROOT / path for path in TRACKED if path.suffix == ".md" and path.parts[0] in {path.name, "docs"}]
 RECORDS = [path for path in DOCUMENTS if path.parent == ROOT / "docs/adr"]
 #: These name modules as they were called.
-FORMER = {ROOT / "docs/names.md", ROOT / "CHANGELOG.md", *RECORDS}
+FORMER = {ROOT / "CHANGELOG.md", *RECORDS}
 #: Promises that nobody can keep (docs/threat-model.md, rule 6); that page itself and the rule are about them.
 BROAD = re.compile(
     r"impossible to|instant(ly)? boot|unbreakable|unhackable|100 ?% (safe|secure)|bulletproof|military", re.IGNORECASE

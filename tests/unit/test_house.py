@@ -143,7 +143,7 @@ RIDDLES = re.compile(
     re.IGNORECASE,
 )
 #: These name an old text on purpose, or keep the words of a decision or a version.
-QUOTING = {Path("CHANGELOG.md"), Path("docs/names.md")}
+QUOTING = {Path("CHANGELOG.md")}
 
 
 def docstrings(module: ast.Module) -> set[int]:
@@ -314,15 +314,6 @@ def test_every_reason_code_is_documented_and_provoked() -> None:
 def test_every_reason_code_is_used() -> None:
     code = "".join(text(path) for path in OURS if path != Path("mvmnix/errors.py"))
     assert not [one for one in ReasonCode if f"ReasonCode.{one.name}" not in code]
-
-
-def test_a_module_has_one_name() -> None:
-    """Each row of docs/names.md is done, or not yet: the module is under its new name or under its old one."""
-    rows = re.findall(r"(?m)^\| `([\w/.]+)` \| `([\w/.]+)` \|", text(Path("docs/names.md")))
-    assert len(rows) > 10
-    modules = {str(path.relative_to("mvmnix")) for path in OURS}
-    there = [[any(module.startswith(name) for module in modules) for name in row] for row in rows]
-    assert [row for row, (old, new) in zip(rows, there, strict=True) if old == new] == []
 
 
 def test_floors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
