@@ -21,7 +21,7 @@ from bench.pairs import Milliseconds, Times, in_turns
 from bench.place import TRUE, Place
 from mvmnix.api.context import Context
 from mvmnix.api.gate import admit_kept
-from mvmnix.api.host import open_host
+from mvmnix.api.launch import open_host
 from mvmnix.launch.control.client import call
 from mvmnix.launch.control.messages import Exec
 from mvmnix.launch.control.server import Control

@@ -13,12 +13,11 @@ from rich.table import Table
 
 from bench.pairs import Milliseconds, Times, in_turns
 from mvmnix.audit.anchored_log import check_against_anchor
-from mvmnix.audit.checkpoint_slot import WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.audit.segment import CAPACITY, Segment, segment_name
+from mvmnix.audit.segment import CAPACITY, WIDTH, Seal, Segment, segment_name
 from mvmnix.audit.verify import verify_log
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, settings
 from mvmnix import prctl
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
-from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.builder.pins.locks import parse_debian, parse_python
 from mvmnix.privileges import system_user
 from mvmnix.roots import Roots
 from mvmnix.store import Store

@@ -16,7 +16,7 @@ from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.machines import registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.private_dirs import Directory
-from mvmnix.sandbox import pools
+from mvmnix.sandbox import uid_pool
 from tests.conftest import Home, World
 from tests.hypervisors import hypervisors
 from tests.patience import PATIENCE, scaled
@@ -70,7 +70,7 @@ class Held:
 def _left(state: Path) -> set[str]:
     """Leases that no process holds: others' machines may come and go meanwhile. They list control groups."""
     found = set[str]()
-    for path in pools._paths(str(state)):
+    for path in uid_pool._paths(str(state)):
         with suppress(FileNotFoundError), Directory.open(path) as leases:
             free = (name for name in leases.names() if leases.holder(f"{name.partition('.')[0]}.lock") is None)
             found |= {f"{path}/{name}" for name in free}

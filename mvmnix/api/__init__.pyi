@@ -1,49 +1,62 @@
-from mvmnix.api import files, policy_history
+from mvmnix.api import files
+from mvmnix.api.audit import ask_anchors_of, kept_checkpoint
 from mvmnix.api.audit_check import begin_new_log, check_own_log, unended_starts
-from mvmnix.api.audit_log import ask_anchors_of, kept_checkpoint
 from mvmnix.api.builder_vm import BuildLimits
-from mvmnix.api.context import Context, open_context
+from mvmnix.api.context import Context, become_system_user, open_context
 from mvmnix.api.copy import CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar
-from mvmnix.api.creation import admit_created, create_machine
-from mvmnix.api.export import export_image, load_image, save_image
 from mvmnix.api.failure_log import keep_failure
 from mvmnix.api.files import digest_in, exists, file_bytes, is_directory
-from mvmnix.api.flake_lock import lock_flake
-from mvmnix.api.frontend import SILENT, Frontend
+from mvmnix.api.flakes import describe_image, lock_flake, write_flake
+from mvmnix.api.frontend import SILENT, SILENT_PROGRESS, Frontend, Progress
 from mvmnix.api.gate import admit_kept, open_replay, submit_kept
 from mvmnix.api.image_builder import ImageBuilder, open_image_builder
-from mvmnix.api.images import SeenImage, find_images, list_images, prune_images, remove_images
-from mvmnix.api.kept_plans import KeptPlan, list_plans, plan_bytes, remove_plans
-from mvmnix.api.keyless import PUBLIC_INSTANCES, KeylessChoice
-from mvmnix.api.launch import RunResult, admit_plan, host_for, run_attached, start_detached
-from mvmnix.api.machine_events import read_events
+from mvmnix.api.images import (
+    SeenImage,
+    collect_sources,
+    export_image,
+    find_images,
+    list_images,
+    load_image,
+    prune_images,
+    remove_images,
+    save_image,
+)
+from mvmnix.api.launch import (
+    RunResult,
+    admit_created,
+    admit_plan,
+    check_terminal,
+    create_machine,
+    host_for,
+    refuse_terminal,
+    run_attached,
+    start_detached,
+)
 from mvmnix.api.machine_store import open_machine_store, put_in_order
 from mvmnix.api.machines import MachineUsage, change_machines, kill_machines, remove_machines, stop_machines, usage_of
 from mvmnix.api.names import attribute_names, has_state, image_names, machine_names, plan_digests
-from mvmnix.api.new_flake import describe_image, write_flake
-from mvmnix.api.own_secrets import read_secret
 from mvmnix.api.pins import PinnedLock, add_packages, fetch_pins, pin_wheels, update_packages
-from mvmnix.api.plan_network import find_network
 from mvmnix.api.plans import (
     DATA_HINT,
     NETWORK_HINT,
     SHARE_HINT,
+    KeptPlan,
     NetworkOptions,
     PlanOptions,
     add_signature,
     draft_plan,
+    find_network,
+    list_plans,
     open_signed,
+    plan_bytes,
     refuse_early,
+    remove_plans,
     sign_plan,
 )
 from mvmnix.api.policy_history import hold_log, latest_serials
-from mvmnix.api.progress import SILENT_PROGRESS, Progress
-from mvmnix.api.rebuild import VARIATION, rebuild_builder_image, rebuild_image
-from mvmnix.api.rebuild_provenance import add_rebuilds
-from mvmnix.api.receipts import read_receipt
-from mvmnix.api.root import become_system_user
-from mvmnix.api.signer import key_file
-from mvmnix.api.source_gc import collect_sources
+from mvmnix.api.rebuild import VARIATION, add_rebuilds, rebuild_builder_image, rebuild_image
+from mvmnix.api.receipts import read_events, read_receipt
+from mvmnix.api.signing import PUBLIC_INSTANCES, KeylessChoice, key_file, read_secret
 from mvmnix.api.source_refs import (
     KEPT_SCHEME,
     KeptImage,
@@ -54,7 +67,6 @@ from mvmnix.api.source_refs import (
     source_ref,
 )
 from mvmnix.api.statements import STATEMENT_KINDS, StatementFinder, signed_about
-from mvmnix.api.terminal import check_terminal, refuse_terminal
 from mvmnix.api.verified_ends import with_verified_ends
 from mvmnix.api.verify.artifacts import verify_artifacts
 from mvmnix.api.verify.image import verify_image
@@ -75,10 +87,17 @@ from mvmnix.launch.control.messages import TERM, Exec, Pause, Resume, Shell, Str
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines.audit_export import EXPORT_KEY, EXPORT_LOG, Archive, check_export, is_export, write_export
-from mvmnix.launch.machines.filters import Filter, filter_machines
 from mvmnix.launch.machines.logs import read_console, read_network_log, read_output
 from mvmnix.launch.machines.output_log import Missing, Output, Piece
-from mvmnix.launch.machines.registry import MachineEntry, find_machine, list_entries, machine_files, wait_for_end
+from mvmnix.launch.machines.registry import (
+    Filter,
+    MachineEntry,
+    filter_machines,
+    find_machine,
+    list_entries,
+    machine_files,
+    wait_for_end,
+)
 from mvmnix.launch.network.decisions import Denial, Rules
 from mvmnix.launch.network.dry_run import Attempt, judge
 from mvmnix.launch.network.explain import EXPLANATIONS, sentence
@@ -99,10 +118,9 @@ from mvmnix.launch.plan.limits import (
 )
 from mvmnix.launch.plan.network import Action, Network, NetworkRule, Protocol, WhenGatewayEnds, parse_rules
 from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
-from mvmnix.launch.plan.plan import Accelerator, Plan, plan_statement
+from mvmnix.launch.plan.plan import Accelerator, Plan, Use, plan_statement
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Share
-from mvmnix.launch.plan.window import Use
 from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS
 
 __all__ = [
@@ -260,7 +278,6 @@ __all__ = [
     "plan_bytes",
     "plan_digests",
     "plan_statement",
-    "policy_history",
     "prune_images",
     "put_in_order",
     "read_console",

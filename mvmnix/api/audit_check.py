@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from mvmnix.api.audit_log import ask_anchors_of
+from mvmnix.api.audit import ask_anchors_of
 from mvmnix.api.context import Context
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.reading import SealedRecord

@@ -6,18 +6,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mvmnix.api.context import Context
+from mvmnix.api.frontend import Progress
 from mvmnix.api.gate import admit_kept
-from mvmnix.api.host import open_host
-from mvmnix.api.progress import Progress
+from mvmnix.api.launch import open_host
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.worker_pool import Threads, WorkerPool
 from mvmnix.clock import now
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.launch.machines import retention
+from mvmnix.launch.machines import cleanup
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.window import Use
+from mvmnix.launch.plan.plan import Use
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
@@ -85,7 +85,7 @@ class BuilderVm:
         """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
         bundle = self._context.sign(Role.PLANNER, plans.plan_statement(self._plan).to_bytes())
         services = {nix_commands.CACHE_PORT: connect}
-        retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
+        cleanup.prune(self._context.machines, cleanup.Kind.BUILD, self._host.notice)
         with (
             admit_kept(self._context, bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
@@ -93,7 +93,7 @@ class BuilderVm:
             self._context.recorded(),
         ):
             verified.kernel_loaded()
-            retention.mark(self._context.machines, machine.id, retention.Kind.BUILD)
+            cleanup.mark(self._context.machines, machine.id, cleanup.Kind.BUILD)
             try:
                 yield machine
             finally:

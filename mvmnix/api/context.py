@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mvmnix import config, log, temporary
-from mvmnix.api import audit_log
+from mvmnix.api import audit
 from mvmnix.api.frontend import SILENT, Frontend
-from mvmnix.api.signer import Signer, key_file
+from mvmnix.api.signing import Signer, key_file
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
@@ -21,9 +21,8 @@ from mvmnix.images.store import ImageStore, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
-from mvmnix.provenance.policy.default import default_policy
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.policy.policy_files import FLOOR, Files, in_force, read_policy_files
+from mvmnix.provenance.policy.policy_files import FLOOR, Files, default_policy, in_force, read_policy_files
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.provenance.policy.verdicts import as_verdict
 from mvmnix.roots import Roots
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from mvmnix.api.network import Network
     from mvmnix.api.network_presets import Presets
     from mvmnix.images.part_index import PartIndex
+
 
 #: Lock files beside what they guard: taken shared to make or read something there, exclusively to remove it.
 LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
@@ -144,13 +144,13 @@ class Context:
     @cached_property
     def audit(self) -> Directory:
         """Where the audit log is."""
-        return self._opened.enter_context(audit_log.audit_directory(self.roots.state))
+        return self._opened.enter_context(audit.audit_directory(self.roots.state))
 
     @cached_property
     def journal(self) -> AuditLog:
         """The audit log, ready to be appended to."""
         signer = NoteSigner(self.log_key, self.key(Role.HOST).sign)
-        return audit_log.journal(self.audit, signer, self.config.anchors, self.roots.state, self.frontend.notice)
+        return audit.journal(self.audit, signer, self.config.anchors, self.roots.state, self.frontend.notice)
 
     @property
     def log_key(self) -> NoteKey:
@@ -257,3 +257,16 @@ def open_context(frontend: Frontend = SILENT) -> Iterator[Context]:
     temporary.apply()
     with Roots.from_environment(os.environ) as roots, Context(roots, frontend) as context:
         yield context
+
+
+def become_system_user(name: str = "") -> None:
+    """As root: be a system user from here on, `mvmnix` unless another is named; as a plain user do nothing.
+
+    For a process with one thread, before anything else is called here. Root's variables and descriptors are dropped,
+    and no way leads back (docs/privileges.md). Without this call nothing starts in a process of root's. Raises
+    MvmnixError where it fails: then this process must end.
+    """
+    if os.geteuid() == 0:
+        from mvmnix.privileges import system_user  # noqa: PLC0415 - plain users don't pay for it
+
+        system_user.become(name or system_user.USER)

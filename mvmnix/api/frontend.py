@@ -1,6 +1,6 @@
 """What the application asks of the face above it: to show a line, and to ask the user for a secret."""
 
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 
 class Frontend(Protocol):
@@ -32,3 +32,84 @@ class Silent:
 
 
 SILENT: Final = Silent()
+
+
+#: Bytes of a builder's output that are kept.
+MOST_LOGGED: Final = 64 * 1024 * 1024
+
+
+class Progress(Protocol):
+    """Callbacks of a face. Names, addresses and logged bytes come from builders and servers: escape them."""
+
+    def step(self, name: str) -> None:
+        """A step has begun; the one before is done."""
+
+    def single_step(self, name: str) -> None:
+        """The same for a step that forks: the callee may start no thread until the next step."""
+
+    def log(self, data: bytes) -> None:
+        """A builder has written `data` to its log."""
+
+    def total(self, files: int) -> None:
+        """The step will fetch this number of files."""
+
+    def advance(self, name: str, size: int) -> None:
+        """A file of `size` bytes has arrived."""
+
+    def received(self, url: str, size: int, total: int | None) -> None:
+        """`size` bytes of a large file have arrived, of `total` where that is known."""
+
+    def notice(self, text: str) -> None:
+        """Something the user should read, though the operation goes on."""
+
+
+class SilentProgress:
+    """Progress that is not shown."""
+
+    def step(self, name: str) -> None:
+        """Show nothing."""
+
+    def single_step(self, name: str) -> None:
+        """Show nothing."""
+
+    def log(self, data: bytes) -> None:
+        """Show nothing."""
+
+    def total(self, files: int) -> None:
+        """Show nothing."""
+
+    def advance(self, name: str, size: int) -> None:
+        """Show nothing."""
+
+    def received(self, url: str, size: int, total: int | None) -> None:
+        """Show nothing."""
+
+    def notice(self, text: str) -> None:
+        """Show nothing."""
+
+
+SILENT_PROGRESS: Final = SilentProgress()
+
+
+class LoggedProgress:
+    """Hands everything on to another progress, and writes what builders say to a file of bounded size."""
+
+    def __init__(self, shown: Progress, log: BinaryIO) -> None:
+        self.step, self.single_step = shown.step, shown.single_step
+        self.total, self.advance, self.received = shown.total, shown.advance, shown.received
+        self.notice = shown.notice
+        self._shown = shown
+        self._log = log
+        self._logged = 0
+
+    def log(self, data: bytes) -> None:
+        """Write it to the log, which ends at MOST_LOGGED bytes: a build that floods it fills no disk."""
+        self._shown.log(data)
+        room = MOST_LOGGED - self._logged
+        if room <= 0:
+            return
+        self._logged += len(data)
+        self._log.write(data[:room])
+        if self._logged >= MOST_LOGGED:
+            self._log.write(f"\nmvm: the log ends here, after {MOST_LOGGED} bytes\n".encode())
+        self._log.flush()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from mvmnix import log
-from mvmnix.api import audit_log
+from mvmnix.api import audit
 from mvmnix.api.context import Context
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import StoredImage
@@ -69,5 +69,5 @@ def open_replay(context: Context, notice: Callable[[str], None]) -> Replay:
         context.nonces,
         clock=HostClock(context.nonces, notice),
         starts=LoggedStarts(context.audit, lambda: context.log_key),
-        check_anchors=lambda: audit_log.check_anchors(lambda: context.journal, context.config.anchors),
+        check_anchors=lambda: audit.check_anchors(lambda: context.journal, context.config.anchors),
     )

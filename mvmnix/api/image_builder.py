@@ -9,7 +9,7 @@ from mvmnix import __version__, child_logs, disk_space, lock
 from mvmnix.api import installation
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan, limits_of
 from mvmnix.api.context import Context
-from mvmnix.api.progress import SILENT_PROGRESS, LoggedProgress, Progress
+from mvmnix.api.frontend import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import take_flake
@@ -29,7 +29,7 @@ from mvmnix.model import Digest
 from mvmnix.process import failed_child
 from mvmnix.provenance.slsa import provenance
 from mvmnix.provenance.slsa.predicate import provenance_statement
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 
 
 class ImageBuilder:

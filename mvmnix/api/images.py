@@ -1,20 +1,31 @@
 """Lists, removes and prunes the kept images, each of them verified when it is looked at, and says what needs them."""
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from mvmnix.api import files, installation
 from mvmnix.api.context import Context
-from mvmnix.api.kept_plans import drop_expired, kept_plans
+from mvmnix.api.plans import drop_expired, kept_plans
 from mvmnix.builder import bootstrap
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.images import image_archive
+from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
 from mvmnix.images.gc_roots import Need, StoredFile
-from mvmnix.images.prune import KeptImages, PruneResult
+from mvmnix.images.prune import KeptImages, PruneResult, SourceGcResult, collect_garbage, sources_of
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import BuildKey, IndexEntry, StoreDirectory, VerifiedImage
+from mvmnix.keys import Role
 from mvmnix.launch.machines import registry
-from mvmnix.provenance.slsa.provenance import HOST_NIX
+from mvmnix.model import Digest
+from mvmnix.output_files import NewDirectory, NewFile
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.slsa.predicate import SBOM_NAME, read_provenance
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
+from mvmnix.provenance.verify.authentication import authenticate
+from mvmnix.store import chunks
 
 #: What needs images, and the images.
 type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]
@@ -147,3 +158,73 @@ def _plans(context: Context) -> Iterator[Need]:
             yield Need(f"a plan that can't be read: {context.plans.where(kept.digest)}", None)
         elif not kept.has_expired:
             yield Need(f"the plan {kept.digest}", kept.image)
+
+
+def export_image(context: Context, finished: VerifiedImage, out: NewDirectory) -> None:
+    """Write an image's four files and its evidence into a new directory, hashed on the way.
+
+    Raises UsageError for a directory that exists.
+    """
+    it, rebuilds = finished.evidence, RebuildStore(context.roots.state).bundles(finished.image.manifest.digest)
+    with out.make() as place:
+        for artifact in finished.image.artifacts:
+            with place.file(artifact.name) as file:
+                context.library.images.copy(artifact.digest, file.write)
+                os.fchmod(file.fileno(), 0o444)
+        place.write(BUNDLE_NAME, it.provenance)
+        if it.lock is not None:
+            place.write(LOCK_NAME, it.lock)
+        if it.sbom is not None:
+            place.write(SBOM_NAME, it.sbom)
+        if it.parts:
+            place.write(PARTS_NAME, b"\n".join(it.parts))
+        if rebuilds:
+            place.write(REBUILDS_NAME, b"\n".join(rebuilds))
+
+
+def save_image(context: Context, digest: str, out: NewFile) -> None:
+    """Write the image whose manifest has this digest, or begins with it, to a new archive; it is verified first.
+
+    Raises UsageError for a file that exists.
+    """
+    with context.working():
+        (_, entry), *_ = KeptImages(context.library).find(digest)
+        finished = context.library.open(entry, policy=context.policy, now=now())
+        with out.open() as file:
+            image_archive.pack(context.library, finished, file.write)
+
+
+def load_image(context: Context, file: str) -> VerifiedImage:
+    """Take an image out of an archive of `save_image`; it is kept once the trust policy admits it.
+
+    Raises UsageError for what is no regular file, RefusedError, which is logged.
+    """
+    with files.regular(file, "name an archive that is there") as fd, context.working(), context.recorded():
+        return image_archive.unpack(context.library, chunks(fd), policy=context.policy, now=now())
+
+
+def collect_sources(context: Context, *, remove: bool) -> SourceGcResult:
+    """Remove them, or only say what would go; with what killed downloads left. All can be fetched again by hash.
+
+    Raises MvmnixError while a build runs, and where a kept build's provenance doesn't verify.
+    """
+    with context.clearing():
+        needed = {*sources_of(_claims(context)), *(source.digest for source in installation.pins())}
+        needed |= {part.nar for part in context.part_index.needed()}
+        return collect_garbage(context.sources, needed, remove=remove)
+
+
+def _claims(context: Context) -> Iterator[Provenance]:
+    """The provenance of each kept build, authenticated. Raises MvmnixError: unknown needs forbid a removal."""
+    for entry in context.library.entries():
+        yield _claim(context, entry.bundle, entry.manifest)
+
+
+def _claim(context: Context, bundle: Digest, manifest: Digest) -> Provenance:
+    try:
+        data = context.library.bundle(bundle)
+        authentic = authenticate(data, trust=context.policy.trust, role=Role.BUILDER, what="a kept build")
+        return read_provenance(statement.parse(authentic.payload))
+    except RefusedError as refused:
+        why = f"the provenance of {manifest} is refused ({', '.join(refused.codes)}): what it needs is not known"
+        raise MvmnixError(why, hint=f"mvm image rm {manifest}, or correct the trust policy") from refused

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mvmnix.api import installation
 from mvmnix.api.context import Context
-from mvmnix.api.progress import Progress
+from mvmnix.api.frontend import Progress
 from mvmnix.builder.fetch.caches import Caches
 from mvmnix.builder.fetch.flake_inputs import bring_tree
 from mvmnix.builder.fetch.resolve import resolve_reference

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 
 from mvmnix import own_flake
-from mvmnix.builder.pins.locks import DebianLock, PythonLock
-from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.builder.pins.locks import DebianLock, PythonLock, parse_debian, parse_python
 from mvmnix.model import Source
 
 

@@ -1,41 +1,145 @@
 """Admits signed plans, and starts machines from what was admitted: attached to streams, or detached."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from mvmnix.api import files
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
-from mvmnix.api.gate import admit_kept, admit_submission
-from mvmnix.api.host import open_host
-from mvmnix.api.terminal import Terminal, run_in_terminal
+from mvmnix.api.gate import admit_kept, admit_submission, open_replay
 from mvmnix.api.verify.image import open_exported
+from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.images.file_names import BUNDLE_NAME
 from mvmnix.images.store import STATEMENT_LIMIT, StoredImage
+from mvmnix.keys import Role
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, TypedInput
 from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.backends import choice
 from mvmnix.launch.container.run import run_container
+from mvmnix.launch.control.authorize import require_verb
+from mvmnix.launch.control.messages import Shell
 from mvmnix.launch.gate.checks import SummarizedImage
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, read_plan
-from mvmnix.launch.machines import retention
-from mvmnix.launch.machines.machine_dir import read_status
+from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.machines import cleanup, registry
+from mvmnix.launch.machines.machine_dir import PLAN, read_kept, read_status
+from mvmnix.launch.machines.status import MachineSource, MachineStatus
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.runtime.accelerator import accelerator_line
+from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.launch.runtime.accelerator import KvmProbe, accelerator_line
+from mvmnix.launch.runtime.creation import check_creation
+from mvmnix.launch.runtime.creation import create_home as register
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.supervisor import SupervisedEnd, detach, supervise
+from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, detach, supervise
 from mvmnix.launch.vmm.port import Acceleration
-from mvmnix.model import Digest
+from mvmnix.model import Digest, Verb
 from mvmnix.provenance.verify.summary import Summary
 from mvmnix.roots import Roots
+from mvmnix.sandbox import uid_pool
+
+
+class Terminal(Protocol):
+    """The terminal at the caller's side, standard input and output."""
+
+    @property
+    def kind(self) -> str:
+        """What it is, as in TERM."""
+
+    def size(self) -> tuple[int, int]:
+        """Its rows and columns."""
+
+    def raw(self, changed: Callable[[], None]) -> AbstractContextManager[None]:
+        """Raw mode, until the context ends; `changed` is called when its size may be another."""
+
+    def hangs_up(self, typed: bytes) -> bool:
+        """Whether the user hangs up with this, and what was typed before."""
+
+
+def refuse_terminal(context: Context, plan: VerifiedPlan) -> None:
+    """Refuse, before anything starts, a plan whose command can't have a terminal.
+
+    Raises RefusedError [verb-not-granted], which is logged; UsageError as `check_terminal` does.
+    """
+    check_terminal(plan.plan.backend, plan.plan.secrets)
+    with context.recorded(plan=plan.digest):
+        require_verb(plan.plan, Verb.SHELL)
+
+
+def check_terminal(backend: Backend, secrets: Sequence[SecretReference]) -> None:
+    """Raises UsageError where a plan for this backend, with these secrets, can't give its command a terminal."""
+    if backend is Backend.CONTAINER:
+        raise UsageError("a container gets no terminal", hint="leave out -t, or plan for the backend qemu")
+    if any(it.target is SecretTarget.VARIABLE for it in secrets):
+        why = "a command in a terminal is sent to the guest, and none that is sent gets secrets as variables"
+        raise UsageError(why, hint="--secret makes a file of each instead; or leave out -t")
+
+
+def run_in_terminal(machine: Machine, plan: Plan, terminal: Terminal) -> ExitStatus:
+    """Run the plan's command, without one the image's shell, and wait for its end.
+
+    Raises StopRequestedError, as for SIGHUP, when the user hangs up.
+    """
+    loop = machine.loop
+
+    def hang_up() -> None:
+        raise StopRequestedError(signal.SIGHUP)
+
+    def seen(data: bytes) -> None:
+        if terminal.hangs_up(data):
+            loop.after(0, hang_up)
+
+    def resize() -> None:
+        command.resize(*terminal.size())
+
+    def changed() -> None:  # a signal's handler, which may run between any two instructions: the loop does the rest
+        loop.after(0, resize)
+
+    asked = Shell(plan.workload.argv, *terminal.size(), terminal.kind)
+    command = machine.start_verb(asked, stdout=FdSink(loop, 1), stderr=_nowhere, stdin=TypedInput(0, seen))
+    with terminal.raw(changed):
+        return machine.finish(command)
+
+
+def _nowhere(_data: bytes) -> None:
+    """A terminal's output is one."""
+
+
+def open_jail(context: Context) -> BubblewrapJail:
+    """Where hypervisors run, with a pool of uids where this process can give some away.
+
+    Raises MvmnixError for a root that can't give uids away, RefusedError [state-permissions].
+    """
+    pool = uid_pool.open_pool(context.roots.state)
+    context.keep(pool.directory)
+    return BubblewrapJail(pool, context.roots.cache)
+
+
+def open_host(context: Context, notice: Callable[[str], None], backend: Backend = Backend.QEMU) -> Host:
+    """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `choice.find` does."""
+    hypervisor, jail = choice.find(backend), open_jail(context)
+    host = Host(
+        hypervisor=hypervisor,
+        jail=jail,
+        kvm=KvmProbe(hypervisor, jail, context.roots.cache),
+        journal=context.journal,
+        sign=partial(context.sign, Role.HOST),
+        machines=context.machines,
+        replay=open_replay(context, notice),
+        notice=notice,
+        own=tuple(context.roots.paths.values()),
+    )
+    context.at_end(host.loop.close)
+    return host
 
 
 @contextmanager
@@ -92,7 +196,7 @@ def run_attached(
     In a `terminal` it has no other streams; `refuse_terminal` comes before.
 
     `created` is the id of a machine that was created; without it there is a new one. One that is `disposable` is
-    removed some time after its end (launch/machines/retention.py), unless its guest never got ready. Signals that stop
+    removed some time after its end (launch/machines/cleanup.py), unless its guest never got ready. Signals that stop
     this process stop the machine, so this is for the main thread. Raises what the start raises; a refusal is in the
     log.
     """
@@ -129,9 +233,9 @@ def _disposing(host: Host, *, disposable: bool) -> Iterator[Callable[[str], None
         yield lambda _machine: None
         return
     try:
-        yield lambda machine: retention.mark(host.machines, machine, retention.Kind.RUN)
+        yield lambda machine: cleanup.mark(host.machines, machine, cleanup.Kind.RUN)
     finally:
-        retention.prune(host.machines, retention.Kind.RUN, host.notice)
+        cleanup.prune(host.machines, cleanup.Kind.RUN, host.notice)
 
 
 def start_detached(
@@ -147,7 +251,7 @@ def start_detached(
     make_host = partial(_host_of_its_own, plan.plan.backend)
     machine = detach(plan, make_host, name=name, created=created, failed=_keep_failure)
     if disposable:
-        retention.mark(context.machines, machine, retention.Kind.RUN)
+        cleanup.mark(context.machines, machine, cleanup.Kind.RUN)
     with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
         status = read_status(home, machine)
         if status is not None and status.acceleration:
@@ -211,3 +315,59 @@ def _image_of(context: Context, plan: Plan) -> StoredImage:
         hint="bring it: mvm image load ARCHIVE, or launch with --image DIRECTORY (of `mvm build --out`); a new build "
         "needs a new plan",
     )
+
+
+def create_machine(context: Context, bundle: bytes, *, name: str = "", image: str = "", vsa: str = "") -> str:
+    """Admit a signed plan, and register a machine for it that doesn't run yet; returns its id. Nothing is spent.
+
+    `image` and `vsa` are as in `admit_plan`. Raises RefusedError, once it is in the log.
+    """
+    with context.working(), admit_plan(context, bundle, image, vsa) as verified:  # until then no image is removed
+        _refuse_what_could_not_start(context, verified)
+        origin = MachineSource(*(str(Path(path).absolute()) if path else "" for path in (image, vsa)))
+        return register(verified, context.machines, context.journal, now=now(), name=name, origin=origin)
+
+
+@contextmanager
+def admit_created(context: Context, machine: str) -> Iterator[tuple[VerifiedPlan, str]]:
+    """The plan of a created machine, verified anew, and the machine's id; its files are closed at the end.
+
+    Raises UsageError for a machine that can't be started; RefusedError, once it is in the log.
+    """
+    status, origin = _waiting(context, machine)
+    with admit_plan(context, _plan_of(context, status), origin.image, origin.summary) as verified:
+        yield verified, status.machine
+
+
+def _refuse_what_could_not_start(context: Context, verified: VerifiedPlan) -> None:
+    """A container, and a plan that was spent. Raises RefusedError, which is in the log."""
+    with context.recorded(plan=verified.digest):
+        if verified.plan.backend is Backend.CONTAINER:
+            why, hint = "a container is not a machine, and runs in the foreground alone", "run it: `mvm launch`"
+            raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
+        open_replay(context, context.frontend.notice).judge(verified.plan)
+
+
+def _waiting(context: Context, machine: str) -> tuple[MachineStatus, MachineSource]:
+    """A machine that wasn't started yet. Raises UsageError."""
+    entry = registry.find_machine(context.machines, machine)
+    origin = entry.status.origin
+    if origin is None or not entry.status.waits or entry.alive:
+        hint = "mvm start takes what `mvm create` made, once; mvm launch makes another machine from the same plan"
+        raise UsageError(f"the machine {machine!r} can't be started: it is {entry.state}", hint=hint)
+    return entry.status, origin
+
+
+def _plan_of(context: Context, status: MachineStatus) -> bytes:
+    """The bytes that the machine was created from; none of them is trusted yet. Raises MvmnixError, RefusedError."""
+    bundle = read_kept(context.machines, status.machine, PLAN)
+    if bundle is None:
+        hint = f"remove it: mvm rm {status.machine}"
+        raise MvmnixError(f"the plan of machine {status.machine} is gone", hint=hint)
+    with context.recorded(plan=Digest.of(bundle)):
+        check_creation(status, context.journal.about(status.machine))
+        if Digest.of(bundle) != status.plan:
+            why = f"it is not the one that the machine {status.machine} was created from: {status.plan}"
+            hint = f"remove that machine, and create another one: mvm rm {status.machine}"
+            raise refuse(ReasonCode.PLAN_MISMATCH, "the machine's plan", why, hint)
+    return bundle

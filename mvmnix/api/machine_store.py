@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mvmnix.launch.machines import cleanup
 from mvmnix.private_dirs import Directory
 from mvmnix.roots import Roots
-from mvmnix.sandbox import pools
+from mvmnix.sandbox import uid_pool
 
 if TYPE_CHECKING:
     from mvmnix.api.frontend import Frontend
@@ -30,10 +30,10 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
     found = cleanup.scan_machines(machines)
     for line in found.broken:
         frontend.notice(line)
-    if found.is_tidy and pools.are_swept(roots.paths["state"]):
+    if found.is_tidy and uid_pool.are_swept(roots.paths["state"]):
         return
     from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
-    from mvmnix.api.signer import key_file  # noqa: PLC0415
+    from mvmnix.api.signing import key_file  # noqa: PLC0415
     from mvmnix.clock import now  # noqa: PLC0415
     from mvmnix.keys import Role  # noqa: PLC0415
 
@@ -41,4 +41,4 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
         if not found.is_tidy:
             journal = context.journal if context.keys.exists(key_file(Role.HOST)) else None
             cleanup.clean_up(machines, journal, now, frontend.notice)
-        pools.sweep(roots.state)
+        uid_pool.sweep(roots.state)

@@ -11,7 +11,7 @@ from mvmnix.builder.fetch.caches import Caches
 from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.flake_inputs import Fetched, FetchEnvironment
 from mvmnix.builder.fetch.https import Downloader
-from mvmnix.builder.fetch.retry import DownloadLimits
+from mvmnix.builder.fetch.resumable import DownloadLimits
 from mvmnix.builder.oci.registry import Registries
 from mvmnix.config import Config
 from mvmnix.private_dirs import Directory

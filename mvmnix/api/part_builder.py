@@ -6,8 +6,8 @@ from dataclasses import replace
 from mvmnix import __version__
 from mvmnix.api.builder_vm import BuilderVm, BuildLimits, builder_plan, limits_of
 from mvmnix.api.context import Context
+from mvmnix.api.frontend import Progress
 from mvmnix.api.input_fetcher import InputFetcher
-from mvmnix.api.progress import Progress
 from mvmnix.builder import bootstrap
 from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
 from mvmnix.builder.session.session import BuildRequest

@@ -12,9 +12,8 @@ from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins import make
-from mvmnix.builder.pins.locks import DebianLock, DependencyDepth, PythonLock
+from mvmnix.builder.pins.locks import DebianLock, DependencyDepth, PythonLock, parse_debian, parse_python
 from mvmnix.builder.pins.make import PinChange
-from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_all
 from mvmnix.errors import UsageError
 from mvmnix.output_files import OutputFile

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mvmnix.api import audit_log
+from mvmnix.api import audit
 from mvmnix.api.context import Context
 from mvmnix.audit.reading import records_backwards
 from mvmnix.audit.record import Serials
@@ -29,7 +29,7 @@ def latest_serials(context: Context) -> Serials | MvmnixError | None:
 
 def hold_log(context: Context) -> None:
     """Compare the log with what its anchors keep, as a start does. Raises RefusedError."""
-    audit_log.check_anchors(lambda: context.journal, context.config.anchors)
+    audit.check_anchors(lambda: context.journal, context.config.anchors)
 
 
 def rolled_back(context: Context, policy: TrustPolicy) -> tuple[Reason, ...]:

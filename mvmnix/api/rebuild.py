@@ -7,24 +7,28 @@
 4. Where they agree, that is signed and kept as a provenance of its own; where not, each file that differs is named.
 """
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mvmnix.api.context import Context
+from mvmnix.api.files import file_bytes
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.builder import bootstrap
 from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.compare import Agreement, Difference, Disagreement, compare_images
+from mvmnix.builder.reproduce.file_differences import Agreement, Difference, Disagreement, compare_images
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.images.prune import KeptImages
 from mvmnix.images.rebuilds import RebuildStore
-from mvmnix.images.store import VerifiedImage
+from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.model import DirectoryOrder
+from mvmnix.model import Digest, DirectoryOrder
 from mvmnix.provenance.slsa.predicate import provenance_statement
 from mvmnix.provenance.slsa.provenance import Provenance, Variation
+from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.verify import Verified
 
 #: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
@@ -73,3 +77,40 @@ def _reason(it: Difference, context: Context, images: ImageBuilder) -> Reason:
     why = f"the second build made {it.second.digest} of it, the first {it.first.digest}: {found}"
     hint = f"compare {kept.where(it.first.digest)} and {kept.where(it.second.digest)}; see docs/reproducibility.md"
     return Reason(ReasonCode.NOT_REPRODUCIBLE, it.name, why, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildSigners:
+    """Who built an image alike: the builders that a launch counts, the bundles of the rebuilds, how many it wants."""
+
+    manifest: Digest
+    builders: tuple[str, ...]
+    rebuilds: tuple[Digest, ...]
+    wanted: int
+
+
+def add_rebuilds(context: Context, digest: str, paths: Sequence[str]) -> RebuildSigners:
+    """Keep further provenance of the image whose manifest has this digest, or begins with it, once each verifies.
+
+    Each file of `paths` has one bundle or several, a line each. Raises RefusedError, which is logged, for one that
+    doesn't verify, UsageError for no file.
+    """
+    bundles = [bundle for path in paths for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
+    with context.working(), context.recorded():
+        kept, moment = RebuildStore(context.roots.state), now()
+        ((_, entry), *_) = KeptImages(context.library).find(digest)
+        first = context.library.open(entry, policy=context.policy, now=moment)
+        for bundle in bundles:
+            kept.keep(first, bundle, policy=context.policy, now=moment)
+        each = (it for _, it in kept.each(first, policy=context.policy, now=moment))
+        seen = [it for it in each if not isinstance(it, RefusedError)]
+        quorum = Quorum()
+        builders = (
+            it.signer.name for it in (first.provenance, *seen) if not quorum.count(it.authentic, {it.claim.invocation})
+        )
+        return RebuildSigners(
+            first.image.manifest.digest,
+            tuple(sorted(builders)),
+            tuple(it.bundle for it in seen),
+            context.policy.thresholds.rebuilds,
+        )

@@ -1,12 +1,14 @@
 """Reads the receipt of a machine that has ended, verified with the host's key and against the audit log."""
 
+from collections.abc import Iterator
+
 from mvmnix.api.context import Context
 from mvmnix.api.policy_history import hold_log
 from mvmnix.audit.reading import SealedRecord, matching_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.machines import registry
+from mvmnix.launch.machines import events, registry
 from mvmnix.launch.machines.machine_dir import RECEIPT, read_kept
 from mvmnix.launch.machines.receipt import Receipt
 from mvmnix.launch.machines.receipt_check import check_receipt
@@ -39,3 +41,17 @@ def _records(context: Context, machine: str) -> dict[RecordKind, SealedRecord]:
         if listed.record.kind is RecordKind.START:
             break
     return found
+
+
+def read_events(context: Context, machine: str, *, last: int, follow: bool) -> Iterator[SealedRecord]:
+    """What happened to machines, or to this one, by the log's verified records: the last ones, and then as they come.
+
+    Raises UsageError for a machine that isn't there, RefusedError [log-mismatch].
+    """
+    wanted = registry.find_machine(context.machines, machine).status.machine if machine else None
+    log, key = context.audit, context.log_key
+    before = events.log_events(log, key, last=last, machine=wanted)
+    since = before[-1].index + 1 if before else events.end(log, key)
+    yield from before
+    if follow:
+        yield from events.follow(log, key, since=since, machine=wanted)

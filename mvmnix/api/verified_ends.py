@@ -31,7 +31,7 @@ def with_verified_ends(
 
 def _public_key(frontend: Frontend) -> bytes:
     """The raw public key of the host. For one that is encrypted, as `Context.log_key` finds it, which takes longer."""
-    from mvmnix.api.signer import key_file  # noqa: PLC0415
+    from mvmnix.api.signing import key_file  # noqa: PLC0415
     from mvmnix.keys import PrivateKey, Role  # noqa: PLC0415
 
     with Roots.from_environment(os.environ) as roots, roots.config.child("keys") as keys:

@@ -25,12 +25,11 @@ from datetime import datetime
 from typing import Final, Self
 
 from mvmnix import log
-from mvmnix.audit.checkpoint_slot import BLANK, PLACES, WIDTH, Seal
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import matching_records
 from mvmnix.audit.record import MAX_LINE, Record, RecordKind, Serials
-from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, SPARE, Segment, segment_name
+from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, SPARE, WIDTH, Seal, Segment, segment_name
 from mvmnix.audit.tail import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost_log, mismatch, read_head, read_segment
 from mvmnix.audit.vouched import vouch
 from mvmnix.errors import MvmnixError, RefusedError, UsageError

@@ -1,7 +1,7 @@
 """The files in which the records lie: names, header, seals and lines of a segment; pure.
 
 A segment is named after the index of its first record. Its first line is a header with the compact range of the tree
-before that record; two places for seals follow (mvmnix/audit/checkpoint_slot.py), then each line is one record. The
+before that record; two places for seals follow (mvmnix/audit/segment.py), then each line is one record. The
 header is not signed and need not be: folding the segment's records into it must arrive at the root that a seal signs.
 Behind the last line of the last segment are spaces, written ahead, so that a record changes no file's size when it
 comes.
@@ -12,10 +12,63 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from mvmnix import strict
-from mvmnix.audit.checkpoint_slot import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.merkle import HASH_SIZE, CompactRange
+from mvmnix.audit.note import Checkpoint, NoteKey
 from mvmnix.audit.record import MAX_LINE
 from mvmnix.strict import MalformedError
+
+_DIGITS: Final = 16
+#: Base64 of the 4 bytes of a key's ID and the 64 bytes of an Ed25519 signature.
+_SIGNATURE: Final = r"[A-Za-z0-9+/]{91}="
+_LINE: Final = re.compile(rf'\{{"seal":"({_SIGNATURE})","size":"([0-9]{{{_DIGITS}}})"\}}\n')
+#: How many places there are.
+PLACES: Final = 2
+#: Bytes of one place, its newline included.
+WIDTH: Final = len('{"seal":"","size":""}\n') + 92 + _DIGITS
+#: A place without a seal.
+BLANK: Final = b" " * (WIDTH - 1) + b"\n"
+NO_SEALS: Final = (BLANK, BLANK)
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The signature over the checkpoint of `size` records, as it stands in the note's last line (base64)."""
+
+    size: int
+    signature: str
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Self:
+        """The seal that says what this checkpoint of our own says."""
+        return cls(checkpoint.size, checkpoint.note.decode().rstrip("\n").rpartition(" ")[2])
+
+    @classmethod
+    def parse(cls, line: bytes, place: int) -> Self | None:
+        """Read what stands at a place; None when it is blank, torn or does not belong there."""
+        match = _LINE.fullmatch(line.decode(errors="replace"))
+        if match is None or int(match[2]) % PLACES != place:
+            return None
+        return cls(int(match[2]), match[1])
+
+    @property
+    def place(self) -> int:
+        """Where it is kept."""
+        return self.size % PLACES
+
+    @property
+    def line(self) -> bytes:
+        """What stands there, `WIDTH` bytes."""
+        return f'{{"seal":"{self.signature}","size":"{self.size:0{_DIGITS}}"}}\n'.encode()
+
+    @property
+    def alone(self) -> tuple[bytes, bytes]:
+        """Both places where there is no other seal."""
+        return (self.line, BLANK) if self.place == 0 else (BLANK, self.line)
+
+    def checkpoint(self, root: bytes, key: NoteKey) -> Checkpoint:
+        """The checkpoint, once the signature holds for this root. Raises NoteError."""
+        return Checkpoint.verified(Checkpoint.signed_text(self.size, root, key, self.signature), key)
+
 
 #: A full segment has this many records, and each but the last is full: so the name of the last follows from the log's
 #: size, and what a start reads and hashes is bounded.

@@ -10,10 +10,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.audit.checkpoint_slot import BLANK, PLACES, Seal
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
-from mvmnix.audit.segment import CAPACITY, MAX_SEGMENT, Segment, first_of, segment_name
+from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, Seal, Segment, first_of, segment_name
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UnreadableError
 from mvmnix.file_lock import Lock
 from mvmnix.plural import counted

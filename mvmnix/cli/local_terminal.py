@@ -83,7 +83,7 @@ class HangUpKeys:
 
 
 class OwnTerminal:
-    """This process's terminal for a guest that it supervises itself (api/terminal.py).
+    """This process's terminal for a guest that it supervises itself (api/launch.py).
 
     The signals that end the process are its supervisor's, which ends the machine in order. SIGQUIT counts as SIGTERM.
     """

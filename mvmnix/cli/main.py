@@ -58,7 +58,7 @@ COMMANDS = {
         "net",
         "Show what a plan lets its guest reach, and say why something is refused.",
     ),
-    "pause": ("mvmnix.cli.commands.pause", "pause", "Pause a running machine."),
+    "pause": ("mvmnix.cli.commands.stop", "pause", "Pause a running machine."),
     "pin": ("mvmnix.cli.commands.pin", "pin", "Pin packages and wheels by hash, and fetch what is pinned."),
     "plan": ("mvmnix.cli.commands.plan", "plan", "Make, sign, show and list plans."),
     "policy": (
@@ -68,7 +68,7 @@ COMMANDS = {
     ),
     "port": ("mvmnix.cli.commands.port", "port", "List the published ports of a machine."),
     "ps": ("mvmnix.cli.commands.ps", "ps", "List machines."),
-    "resume": ("mvmnix.cli.commands.pause", "resume", "Resume a paused machine."),
+    "resume": ("mvmnix.cli.commands.stop", "resume", "Resume a paused machine."),
     "rm": ("mvmnix.cli.commands.stop", "rm", "Remove a machine that has ended."),
     "run": (
         "mvmnix.cli.commands.run",

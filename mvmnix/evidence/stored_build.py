@@ -7,7 +7,7 @@ from mvmnix import manifest
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.images.store import IndexEntry
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, Verifie
 from mvmnix.model import Digest
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import verify_alone
 from mvmnix.strict import canonical
 

@@ -16,6 +16,8 @@ from mvmnix.images import gc_roots as rules
 from mvmnix.images.gc_roots import Need, Shelved, StoredFile
 from mvmnix.images.store import ImageStore, IndexEntry, StoreDirectory
 from mvmnix.model import Digest, Image
+from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.store import Store
 from mvmnix.suggestion import did_you_mean
 
 #: So many digits of a digest are enough, if they are of one alone.
@@ -168,3 +170,32 @@ class KeptImages:
         for store in self._library.rooms.values():
             found |= store.sweep(remove=remove)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class SourceGcResult:
+    """What was removed, or would be: sources, what died writers left, and bytes in all."""
+
+    sources: tuple[Digest, ...]
+    leftovers: tuple[str, ...]
+    size: int
+
+
+def sources_of(claims: Iterable[Provenance]) -> Iterator[Digest]:
+    """What these builds were made from, as far as it is kept by its hash: to build them again without a network."""
+    for claim in claims:
+        yield from (source.digest for source in claim.sources)
+        yield from (node.source.digest for node in claim.nodes.inputs)
+        yield from (path.nar for path in claim.cached)
+        yield from (path.nar for path in claim.kept)
+
+
+def collect_garbage(sources: Store, needed: Collection[Digest], *, remove: bool = True) -> SourceGcResult:
+    """Remove all other sources. The caller holds the lock that keeps builds and downloads out."""
+    gone = tuple(digest for digest in sources.digests() if digest not in needed)
+    size = sum(map(sources.weight, gone))
+    if remove:
+        for digest in gone:
+            sources.remove(digest)
+    leftovers = sources.sweep(remove=remove)
+    return SourceGcResult(gone, tuple(sorted(leftovers)), size + sum(leftovers.values()))

@@ -22,7 +22,7 @@ from mvmnix.provenance.bundle.envelope import parse_bundle
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import Verified, read_claim, verify_alone
 from mvmnix.store import Store, digest_of
 from mvmnix.strict import MalformedError, Record, canonical, parse_json, read

@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from mvmnix import lock
-from mvmnix.builder.pins.parse import parse_debian
+from mvmnix.builder.pins.locks import parse_debian
 from mvmnix.config import CacheKey, CacheRule, Config, FetchRules
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.oci.reference import SCHEME
-from mvmnix.builder.pins.parse import parse_debian
+from mvmnix.builder.pins.locks import parse_debian
 from mvmnix.builder.pins.seed import LIMIT, executable
 from mvmnix.manifest import parse
 from mvmnix.provenance.bundle import envelope, statement

@@ -14,7 +14,7 @@ import pytest
 from mvmnix import manifest
 from mvmnix.api.rebuild import VARIATION, varied
 from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.compare import Agreement, Disagreement, compare_images
+from mvmnix.builder.reproduce.file_differences import Agreement, Disagreement, compare_images
 from mvmnix.model import Image
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate

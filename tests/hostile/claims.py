@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from mvmnix import manifest
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.launch.plan.window import Window
+from mvmnix.launch.plan.plan import Window
 from mvmnix.model import Digest, Image, Source, Verb
 from mvmnix.provenance.policy import trust_text
 from tests.hostile.rig import Move, Rig

@@ -31,7 +31,7 @@ from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from tests.conftest import Home, World
 from tests.unit.provenance.world import Change, signed
 from tests.workbench import rooms_of

@@ -31,10 +31,10 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins import configured, debian, locks, pypi, seed
-from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.builder.pins.locks import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.compare import Difference
+from mvmnix.builder.reproduce.file_differences import Difference
 from mvmnix.cli.commands import verify_step
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.backends.qemu import Qemu

@@ -14,8 +14,7 @@ import pytest
 from mvmnix import procfs
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.plan.share import Access, Share
-from mvmnix.launch.shares.setup import Shares
-from mvmnix.launch.shares.write_quota import WriteQuota
+from mvmnix.launch.shares.setup import Shares, WriteQuota
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 from tests.patience import POLL, until
 

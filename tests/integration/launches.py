@@ -22,14 +22,14 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from mvmnix import private_dirs
-from mvmnix.audit import checkpoint_slot, log
+from mvmnix.audit import log, segment
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate import clock, nonces, replay
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.plan.window import Use
+from mvmnix.launch.plan.plan import Use
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
 from tests.unit.launch.house import House, house, nowhere
@@ -37,7 +37,7 @@ from tests.unit.provenance.world import NOW
 
 STARTED, REPLAYED, OTHER = 0, 3, 9
 #: Where a process is killed: whatever changes the disk on the way to a start. Modules, since a path may go stale.
-TRACED = frozenset(module.__file__ for module in (replay, nonces, clock, private_dirs, log, checkpoint_slot))
+TRACED = frozenset(module.__file__ for module in (replay, nonces, clock, private_dirs, log, segment))
 MACHINE = "a" * 12
 #: What a start changes.
 ROOMS = ("replay", "audit", "machines")

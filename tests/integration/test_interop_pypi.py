@@ -15,7 +15,7 @@ from sigstore.models import ClientTrustConfig
 from sigstore.oidc import IdentityToken
 from sigstore.sign import SigningContext
 
-from mvmnix.api import keyless
+from mvmnix.api import signing
 from mvmnix.config import SecretRef, SigningRule
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Algorithm, PrivateKey
@@ -105,7 +105,7 @@ def signed_by_mvm(it: Exchange, statement: bytes) -> bytes:
     token.write_text(it.served.token(SUBJECT))
     it.bench.put(config_json=it.served.config(tsa=True))
     rule = SigningRule(sigstore=str(it.bench.path / "config.json"), token=SecretRef.parse(f"file:{token}"))
-    return keyless.sign(statement, rule, interactive=False)
+    return signing.sign(statement, rule, interactive=False)
 
 
 def signed_by_them(it: Exchange) -> Attestation:

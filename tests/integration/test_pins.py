@@ -17,13 +17,12 @@ from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.debian import Apt, read_index
-from mvmnix.builder.pins.locks import DependencyDepth
+from mvmnix.builder.pins.index import version_key
+from mvmnix.builder.pins.locks import DependencyDepth, parse_debian, parse_python
 from mvmnix.builder.pins.make import add, lock_context
-from mvmnix.builder.pins.parse import parse_debian, parse_python
 from mvmnix.builder.pins.pypi import resolve
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.sources import fetch_all, fetch_sources
-from mvmnix.builder.pins.version import version_key
 from mvmnix.builder.template import Template, template_tree, write_template
 from mvmnix.cli.commands.pin import pin
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError

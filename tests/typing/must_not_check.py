@@ -20,7 +20,7 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.summary import VerifiedSummary
 from mvmnix.provenance.verify.verify import Claimed, Verified, verify_provenance
 from mvmnix.provenance.verify.vsa import Vsa

@@ -20,7 +20,7 @@ from mvmnix.errors import RefusedError
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.private_dirs import Directory
 from mvmnix.privileges import control_groups
-from mvmnix.sandbox import pools
+from mvmnix.sandbox import uid_pool
 from tests.hostile.stand_in import taken_over
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
 
@@ -67,7 +67,7 @@ class House:
 def house() -> Iterator[House]:
     state = Path.home() / ".local/state/mvmnix"
     with Directory.create(str(state)) as directory, Directory.create(str(state / "libraries")) as cache:
-        pool = pools.open_pool(directory)
+        pool = uid_pool.open_pool(directory)
         (state / "disk").write_bytes(b"the image")
         with pool.directory:
             yield House(BubblewrapJail(pool, cache), Path(pool.directory.path), state / "disk")

@@ -5,18 +5,18 @@ import shlex
 import stat
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import mvmnix
 from mvmnix import __version__
-from mvmnix.api.audit_log import ask_anchors_of
+from mvmnix.api.audit import ask_anchors_of
 from mvmnix.api.context import Context
-from mvmnix.api.doctor.finding import Finding, Health
-from mvmnix.api.host import open_jail
-from mvmnix.api.signer import key_file
+from mvmnix.api.launch import open_jail
+from mvmnix.api.signing import key_file
 from mvmnix.audit.anchored_log import AnchorAnswer
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.nix.host_nix import NIX, HostNix
@@ -49,6 +49,38 @@ from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import GIT, locate
 from mvmnix.trusted_path import home_of, is_beneath, owner_name, repair
+
+
+class Health(StrEnum):
+    """How a finding is meant."""
+
+    GOOD = "good"
+    NOTE = "note"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; `commands` are lines for a shell, to be pasted as they are."""
+
+    what: str
+    health: Health
+    said: str
+    next: str = ""
+    commands: tuple[str, ...] = ()
+
+    @classmethod
+    def failed(cls, what: str, error: MvmnixError | OSError) -> Self:
+        """What a failure says, and its hint once."""
+        match error:
+            case RefusedError():
+                said = (f"[{reason.code}] {reason.what}: {reason.why}" for reason in error.reasons)
+                return cls(what, Health.BAD, "; ".join(said), error.hint)
+            case MvmnixError():
+                return cls(what, Health.BAD, error.message, error.hint)
+            case OSError():
+                return cls(what, Health.BAD, f"{error.filename or 'the system'}: {error.strerror}")
+
 
 #: So many are named; the command is for all of them.
 _MOST: Final = 5

@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix import strict
 from mvmnix.api.files import file_bytes
-from mvmnix.api.policy_report.items import Judge, Judged
+from mvmnix.api.policy_report.account import Judge, Judged
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
 from mvmnix.provenance import trust_toml
 from mvmnix.provenance.policy.policy import TrustPolicy

@@ -11,7 +11,7 @@ from mvmnix.api.context import open_context
 from mvmnix.api.source_refs import image_reference
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader
-from mvmnix.builder.fetch.retry import DownloadLimits
+from mvmnix.builder.fetch.resumable import DownloadLimits
 from mvmnix.builder.oci.attachments import Attachment, AttachmentKind, find_attachments
 from mvmnix.builder.oci.registry import RegistryClient
 from mvmnix.config import FetchRules

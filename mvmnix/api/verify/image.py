@@ -18,7 +18,7 @@ from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import Claimed, read_claim, verify_claim
 from mvmnix.store import digest_of
 

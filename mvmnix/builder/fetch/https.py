@@ -25,8 +25,15 @@ from urllib.parse import quote
 from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.dial import Dialled, dial
 from mvmnix.builder.fetch.lanes import Deadline, Lane, Lanes, lied
-from mvmnix.builder.fetch.resumable import BrokenError, ChangedError, DownloadError, Transfer
-from mvmnix.builder.fetch.retry import TRANSIENT, DownloadLimits, pause
+from mvmnix.builder.fetch.resumable import (
+    TRANSIENT,
+    BrokenError,
+    ChangedError,
+    DownloadError,
+    DownloadLimits,
+    Transfer,
+    pause,
+)
 from mvmnix.builder.fetch.unpack import certificates
 from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, Kind, Work, one_line, unpack
 from mvmnix.errors import MvmnixError, ReasonCode, refuse

@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.pins import debian, pypi
-from mvmnix.builder.pins.index import Index, Stanza
+from mvmnix.builder.pins.index import Index, Relation, Stanza, version_key
 from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, PythonLock, WheelPin
 from mvmnix.builder.pins.seed import LIMIT, seed_of
 from mvmnix.builder.pins.sources import fetch_sources
-from mvmnix.builder.pins.version import Relation, version_key
 from mvmnix.errors import UsageError
 from mvmnix.store import Store
 

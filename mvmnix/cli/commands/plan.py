@@ -29,13 +29,10 @@ from mvmnix.api import (
 )
 from mvmnix.cli.completers import file, flake_or_image, kept_plan
 from mvmnix.cli.option_hints import HintingCommand
-from mvmnix.cli.options.backend import isolation_line
-from mvmnix.cli.options.data import data_lines
 from mvmnix.cli.options.network import network_lines
 from mvmnix.cli.options.outputs import Destination, OutputType
-from mvmnix.cli.options.plan import plan_options
+from mvmnix.cli.options.plan import data_lines, isolation_line, plan_options, share_lines
 from mvmnix.cli.options.secrets import secret_lines
-from mvmnix.cli.options.shares import share_lines
 from mvmnix.cli.options.signing import signing_options
 from mvmnix.cli.output import TERMINAL, answer, notice, short, table
 from mvmnix.cli.progress import steps

@@ -7,8 +7,7 @@ import click
 
 from mvmnix.api import open_context, policy_history
 from mvmnix.api.policy_report import cases
-from mvmnix.api.policy_report.account import Account
-from mvmnix.api.policy_report.items import Judge, Judged
+from mvmnix.api.policy_report.account import Account, Judge, Judged
 from mvmnix.api.policy_report.words import account_lines
 from mvmnix.api.verify.policy_at import named_files
 from mvmnix.cli.commands.verify import could_not_verify

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import click
 
-from mvmnix.api import kill_machines, remove_machines, stop_machines
+from mvmnix.api import Pause, Resume, change_machines, kill_machines, remove_machines, stop_machines
 from mvmnix.cli.completers import Completer, ended_machine, running_machine
 from mvmnix.cli.output import TERMINAL
 
@@ -41,4 +41,29 @@ def rm(machines: tuple[str, ...], force: bool) -> None:
     The audit log keeps what it has: start and end, and the digests of plan and receipt.
     """
     for machine in remove_machines(machines, TERMINAL, force=force):
+        click.echo(machine)
+
+
+_MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=running_machine)
+
+
+@click.command()
+@_MACHINES
+def pause(machines: tuple[str, ...]) -> None:
+    """Pause each MACHINE until `mvm resume`; its memory stays, and its plan's wall time goes on.
+
+    Prints its id.
+    """
+    _change(machines, Pause())
+
+
+@click.command()
+@_MACHINES
+def resume(machines: tuple[str, ...]) -> None:
+    """Resume each paused MACHINE. Prints its id."""
+    _change(machines, Resume())
+
+
+def _change(machines: tuple[str, ...], asked: Pause | Resume) -> None:
+    for machine in change_machines(machines, asked, TERMINAL):
         click.echo(machine)

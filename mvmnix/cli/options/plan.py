@@ -1,13 +1,16 @@
 """The options for what a plan says besides what its image says, handed over as one argument; they are nowhere else."""
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import reduce, wraps
 from typing import Any, Final, override
 
 import click
 
 from mvmnix.api import (
+    DANGER_MEANINGS,
+    DATA_HINT,
     LEAST_CPU,
     MOST_CPU,
     MOST_KIB,
@@ -15,21 +18,103 @@ from mvmnix.api import (
     MOST_SHARED_KIB,
     MOST_TASKS,
     MOST_WEIGHT,
+    SHARE_HINT,
     Accelerator,
+    Backend,
+    DataDisk,
     Labels,
+    Plan,
     PlanLimits,
     PlanOptions,
+    Share,
     parse_labels,
 )
-from mvmnix.cli.options.backend import backend_option
-from mvmnix.cli.options.data import data_option
 from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.options.network import network_options
 from mvmnix.cli.options.secrets import references, secret_options
-from mvmnix.cli.options.shares import share_option, shares
 from mvmnix.errors import UsageError
 from mvmnix.model import User, Verb
 from mvmnix.syscall_tier import SystemCalls
+
+
+def share_option[F: Callable[..., object]](command: F) -> F:
+    """Add --share, which is --volume too, for `shares`."""
+    return click.option(
+        "--share",
+        "--volume",
+        "-v",
+        "shared",
+        multiple=True,
+        metavar="SRC:DST[:ro|rw]",
+        help="Give the guest the directory SRC of this host as DST; read only, unless :rw is said. May be repeated.",
+    )(command)
+
+
+def shares(texts: Sequence[str]) -> tuple[Share, ...]:
+    """What was typed. A relative directory is meant from here. Raises UsageError."""
+    try:
+        return tuple(Share.parse(_from_here(text)) for text in texts)
+    except ValueError as error:
+        raise UsageError(str(error), hint=SHARE_HINT) from None
+
+
+def share_lines(plan: Plan) -> Iterator[str]:
+    """For each share of a plan a line that says what the guest may do, and what was acknowledged."""
+    for it in plan.shares:
+        may = "reads and writes" if it.writable else "reads, and sees what changes in," if it.follow else "reads"
+        yield f"shared directory {it.host}: the guest {may} it as {it.guest}"
+        yield from (f"acknowledged for {it.host}: {DANGER_MEANINGS[danger]} [{danger}]" for danger in it.acknowledged)
+
+
+def _from_here(text: str) -> str:
+    host, colon, rest = text.partition(":")
+    return f"{os.path.abspath(host)}{colon}{rest}" if host else text  # noqa: PTH100 - links stay, to be refused
+
+
+def _parsed(_context: click.Context, _option: click.Parameter, value: str | None) -> DataDisk | None:
+    try:
+        return None if value is None else DataDisk.parse(value)
+    except ValueError as error:
+        raise UsageError(str(error), hint=DATA_HINT) from None
+
+
+def data_option[F: Callable[..., object]](command: F) -> F:
+    """Add --data; the command is handed a `DataDisk` or None. Raises UsageError for what is none."""
+    return click.option(
+        "--data",
+        metavar="MIB:PATH",
+        callback=_parsed,
+        help="A disk of its own at PATH, writable, encrypted, and gone when the machine ends.",
+    )(command)
+
+
+def data_lines(plan: Plan) -> Iterator[str]:
+    """A line that says what the guest gets, if it gets one."""
+    if plan.data is not None:
+        yield f"data disk of {plan.data.size_mib} MiB: the guest reads and writes it as {plan.data.path}, until it ends"
+
+
+def _chosen(_context: click.Context, _option: click.Parameter, value: str) -> Backend:
+    return Backend(value)
+
+
+def backend_option[F: Callable[..., object]](command: F) -> F:
+    """Give a command the option; it is handed a `Backend`."""
+    return click.option(
+        "--backend",
+        type=click.Choice([each.value for each in Backend]),
+        default=Backend.QEMU.value,
+        show_default=True,
+        callback=_chosen,
+        help="What runs it. container is Preview, no microVM; firecracker and cloud-hypervisor are Planned: refused.",
+    )(command)
+
+
+def isolation_line(plan: Plan) -> str:
+    """What will hold what the plan starts, as far as the plan says it; one line for people."""
+    first, *others = (it.explained for it in plan.boundaries)
+    return "; ".join((f"isolation: {first}", *(f"where KVM doesn't work: {it}" for it in others)))
+
 
 _LEAST_MIB: Final = 96
 _MOST_MIB: Final = 2**20

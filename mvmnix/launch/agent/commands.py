@@ -9,13 +9,15 @@ from typing import assert_never, override
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Source
-from mvmnix.launch.agent.flow_control import Inbound, Outbound, Outlet
 from mvmnix.launch.agent.frames import Frame, Kind
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, is_size
 from mvmnix.launch.agent.stream_frames import (
     Bytes,
     End,
     Exit,
+    Inbound,
+    Outbound,
+    Outlet,
     Resize,
     Signal,
     Started,

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError
-from mvmnix.launch.agent.flow_control import Inbound, Outbound, Outlet
 from mvmnix.launch.agent.frames import Frame, Kind
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
-from mvmnix.launch.agent.stream_frames import Data, Eof, Reset, Window
+from mvmnix.launch.agent.stream_frames import Data, Eof, Inbound, Outbound, Outlet, Reset, Window
 
 
 class StreamRefusedError(ChannelError):

@@ -7,13 +7,14 @@ from typing import Final, Self
 
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.control import seqpacket
+from mvmnix.launch.control import messages
 from mvmnix.launch.control.messages import (
     LIMIT,
     Answer,
     Asked,
     Done,
     Exited,
+    PacketError,
     Pause,
     Resize,
     Resume,
@@ -22,7 +23,6 @@ from mvmnix.launch.control.messages import (
     encode,
     parse_answer,
 )
-from mvmnix.launch.control.seqpacket import PacketError
 from mvmnix.launch.machines import control_socket, registry
 from mvmnix.launch.machines.start_notification import Failure
 from mvmnix.private_dirs import Directory
@@ -43,12 +43,12 @@ class Call:
     def signal(self, number: int) -> None:
         """Send the command a Linux signal; without effect when it has ended."""
         with suppress(OSError):
-            seqpacket.send(self._connection, encode(Signal(number)))
+            messages.send(self._connection, encode(Signal(number)))
 
     def resize(self, rows: int, columns: int) -> None:
         """Tell a command in a terminal the terminal's size; without effect when it has ended."""
         with suppress(OSError):
-            seqpacket.send(self._connection, encode(Resize(rows, columns)))
+            messages.send(self._connection, encode(Resize(rows, columns)))
 
     def fileno(self) -> int:
         """The descriptor that can be read once `wait` would return."""
@@ -95,9 +95,9 @@ def change(machines: Directory, text: str, asked: Pause | Resume) -> None:
 
 def _received(connection: socket.socket) -> tuple[bytes, tuple[int, ...]]:
     try:
-        return seqpacket.receive(connection)
+        return messages.receive(connection)
     except ConnectionResetError:  # it hung up without having read all that we said, but may have answered before
-        return seqpacket.receive(connection)
+        return messages.receive(connection)
 
 
 def _read_answer(connection: socket.socket) -> Exited | Done:
@@ -106,7 +106,7 @@ def _read_answer(connection: socket.socket) -> Exited | Done:
         data, descriptors = _received(connection)
     except (OSError, PacketError) as error:
         raise MvmnixError(f"cannot read from the machine's supervisor: {error}", hint=_LOST) from error
-    seqpacket.close(descriptors)
+    messages.close(descriptors)
     if not data:
         raise MvmnixError("the machine's supervisor ended without an answer", hint=_LOST)
     answer: Answer = parse_answer(data)
@@ -127,7 +127,7 @@ def _asked(machines: Directory, text: str, asked: Asked, descriptors: tuple[int,
     with machines.existing(entry.status.machine) as directory:
         connection = control_socket.connect(directory, entry.supervisor)
     try:
-        seqpacket.send(connection, data, descriptors)
+        messages.send(connection, data, descriptors)
     except OSError as error:
         connection.close()
         raise MvmnixError(f"cannot write to the machine's supervisor: {error.strerror}", hint=_LOST) from error

@@ -3,6 +3,9 @@
 The client sends one `Asked`, with descriptors where it says so, and gets one `Answer`; meanwhile it may send signals.
 """
 
+import array
+import os
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
@@ -12,6 +15,7 @@ from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection
 from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.machines.start_notification import Failure, parse_failure
+from mvmnix.privileges.descriptors import received
 from mvmnix.strict import MAX_INTEGER, Record, canonical, parse_json, read
 
 #: Bytes of a packet: twice what a guest takes of a command, and less than a socket's buffer, which a packet has to fit.
@@ -238,3 +242,31 @@ def _exited(record: Record) -> Exited:
     end, step = record.text("end", "|".join(ends)), record.text("step", "|".join(steps))
     code = record.integer("code", 0, MAX_INTEGER)
     return Exited(ExitStatus(End(ends.get(end, End.EXITED)), Step(steps.get(step, Step.NONE)), code))
+
+
+class PacketError(ValueError):
+    """What came was not a packet that fits, with at most three descriptors."""
+
+
+def send(connection: socket.socket, data: bytes, descriptors: tuple[int, ...] = ()) -> None:
+    """Send one packet. Raises OSError."""
+    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
+    connection.sendmsg([data], [rights] if descriptors else [])
+
+
+def receive(connection: socket.socket) -> tuple[bytes, tuple[int, ...]]:
+    """The next packet, and its descriptors, which are the caller's to close; no bytes when the other end hung up.
+
+    Raises PacketError, and then all descriptors are closed; OSError.
+    """
+    data, descriptors, flags = received(connection, LIMIT, len(Stream))
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        close(tuple(descriptors))
+        raise PacketError("a packet that is too long, or has too many descriptors")
+    return data, tuple(descriptors)
+
+
+def close(descriptors: tuple[int, ...]) -> None:
+    """Close them all."""
+    for fd in descriptors:
+        os.close(fd)

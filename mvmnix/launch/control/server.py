@@ -25,7 +25,7 @@ from typing import Final, Protocol, Self, override
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin
-from mvmnix.launch.control import seqpacket
+from mvmnix.launch.control import messages
 from mvmnix.launch.control.messages import (
     Answer,
     Asked,
@@ -33,6 +33,7 @@ from mvmnix.launch.control.messages import (
     Done,
     Exec,
     Exited,
+    PacketError,
     Pause,
     Resize,
     Resume,
@@ -43,7 +44,6 @@ from mvmnix.launch.control.messages import (
     encode,
     parse_asked,
 )
-from mvmnix.launch.control.seqpacket import PacketError
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.machines import control_socket
 from mvmnix.launch.machines.machine_dir import MachineHome
@@ -138,19 +138,19 @@ class _Caller:
         """Send it, and close the connection. A second answer is not sent."""
         if self._connection.fileno() >= 0:
             with suppress(OSError, ValueError):  # the client is gone; there is more to say than a packet holds
-                seqpacket.send(self._connection, encode(answer))
+                messages.send(self._connection, encode(answer))
         self._close()
 
     def _readable(self) -> None:
         try:
-            data, descriptors = seqpacket.receive(self._connection)
+            data, descriptors = messages.receive(self._connection)
         except BlockingIOError:
             return
         except (PacketError, OSError):  # 2
             self._left()
             return
         if not data:
-            seqpacket.close(descriptors)
+            messages.close(descriptors)
             self._left()
             return
         try:
@@ -173,7 +173,7 @@ class _Caller:
             asked = parse_asked(data)  # 2
             _check(asked, len(descriptors))
         except ValueError:
-            seqpacket.close(descriptors)
+            messages.close(descriptors)
             raise
         match asked, self._command:
             case ((Pause() | Resume()), None) if not self._waits:
@@ -187,7 +187,7 @@ class _Caller:
             case Resize(rows, columns), Command() as command if self._is_terminal:
                 command.resize(rows, columns)
             case _:
-                seqpacket.close(descriptors)
+                messages.close(descriptors)
                 raise ValueError("a command is asked for once, and a signal sent while it runs")
 
     def _start(self, asked: Start, descriptors: tuple[int, ...]) -> None:
@@ -201,7 +201,7 @@ class _Caller:
                 streams[stream] = take(left.pop(0), stream)
                 self._descriptors = tuple(streams.values())
         finally:
-            seqpacket.close(tuple(left))
+            messages.close(tuple(left))
         self._outputs = tuple(fd for stream, fd in streams.items() if stream is not Stream.STDIN)
         out, err = (self._sink(streams.get(stream)) for stream in (Stream.STDOUT, Stream.STDERR))
         start = self._control.machine.start_verb
@@ -252,7 +252,7 @@ class _Caller:
     def _let_go(self, descriptors: tuple[int, ...]) -> None:
         for fd in descriptors:
             self._loop.forget(fd)
-        seqpacket.close(descriptors)
+        messages.close(descriptors)
         self._descriptors = tuple(fd for fd in self._descriptors if fd not in descriptors)
 
 

@@ -18,7 +18,7 @@ from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.provenance.verify.checks import differences
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
 from mvmnix.provenance.verify.verify import Verified, verify_provenance

@@ -31,8 +31,7 @@ from mvmnix.launch.gate.clock import TOLERANCE, HostClock, Moment, held, looked_
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.window import Use
+from mvmnix.launch.plan.plan import Plan, Use
 from mvmnix.model import Digest
 from mvmnix.private_dirs import Directory
 from mvmnix.strict import MalformedError, show_time

@@ -54,7 +54,7 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.authentication import Authentic, only_refusals
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.step_results import Steps
 from mvmnix.provenance.verify.summary import VerifiedSummary
 from mvmnix.provenance.verify.verify import Verified

@@ -2,7 +2,7 @@
 
 What a sandbox is, from the outside in:
 
-1. A uid and gid that no process outside it has meanwhile (where mvm can give one away: sandbox/pools.py), in control
+1. A uid and gid that no process outside it has meanwhile (where mvm can give one away: sandbox/uid_pool.py), in control
    groups with the plan's limits (where mvm can make them).
 2. Limits of the process: no core, no file written but a data disk, bounded addresses and descriptors; of tasks too,
    which are counted by uid, where it has one of its own.

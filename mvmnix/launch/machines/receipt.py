@@ -18,7 +18,7 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.kernel_command_line import LARGEST_ADDITION, Addition, BackendParameter
 from mvmnix.launch.plan.share import MOST_SHARES
-from mvmnix.launch.shares.shared import ShareRecord
+from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.launch.vmm.confinement import IsolationLayer
 from mvmnix.launch.vmm.port import Acceleration, Usage
 from mvmnix.model import Digest

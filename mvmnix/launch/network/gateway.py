@@ -36,7 +36,7 @@ from mvmnix.launch.network.dialler_client import DiallerClient
 from mvmnix.launch.network.explain import sentence
 from mvmnix.launch.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, read_network
 from mvmnix.launch.network.meters import RuleMeter
-from mvmnix.launch.network.names import NameServer
+from mvmnix.launch.network.names import NameServer, SyntheticAddresses
 from mvmnix.launch.network.opening import (
     HEAD_SECONDS,
     DeniedError,
@@ -50,7 +50,6 @@ from mvmnix.launch.network.refused_packets import TCP, refused_packets
 from mvmnix.launch.network.relay import Pipes, Relay, SpentError
 from mvmnix.launch.network.rules import SYNTHETIC
 from mvmnix.launch.network.sockets import keep_alive, reset
-from mvmnix.launch.network.synthetic import SyntheticAddresses
 from mvmnix.launch.plan.network import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.prctl import filter_system_calls
 from mvmnix.privileges.descriptors import received

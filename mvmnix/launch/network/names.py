@@ -16,169 +16,41 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.launch.network.synthetic import SyntheticAddresses
 
 if TYPE_CHECKING:
-    pass
+    from mvmnix.launch.network.resolver import Reply
 
-import re
-from dataclasses import dataclass
-from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import IPv4Network
 
-import dns.edns
-import dns.exception
-import dns.flags
-import dns.message
-import dns.name
-import dns.opcode
-import dns.rcode
-import dns.rdata
-import dns.rdataclass
-import dns.rdatatype
-import dns.rrset
-
-#: Seconds for which an answer may be kept.
-TTL: Final = 60
-#: Bytes of a UDP message that this resolver takes (RFC 9715, 3.2).
-PAYLOAD: Final = 1232
-#: Bytes of a query, by TCP too, where a longer one could have thousands of options.
-MAX_QUERY: Final = 4096
-_HEADER: Final = 12
-_BLOCKED_TEXT: Final = "no rule of this machine allows the name"
-_LABEL: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_REVERSE: Final = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.in-addr\.arpa")
-_OURS: Final = ip_network("198.18.0.0/15")
+_FIRST: Final = 2  # no name has the network's own address, nor one that looks like a router's
+#: Names of one machine; a wildcard has no end.
+MOST: Final = 16_384
 
 
-class Outcome(StrEnum):
-    """What became of a query."""
+class SyntheticAddresses:
+    """Gives addresses of a network out in the order of the first question."""
 
-    ANSWERED = "answered"
-    NO_DATA = "no-data"
-    BLOCKED = "blocked"
-    REFUSED = "refused"
-    NOT_IMPLEMENTED = "not-implemented"
-    BAD_VERSION = "bad-version"
-    MALFORMED = "malformed"
-    DROPPED = "dropped"
+    def __init__(self, network: IPv4Network, most: int = MOST) -> None:
+        self._network = network
+        self._most = min(most, network.num_addresses - _FIRST - 1)
+        self._by_name: dict[str, IPv4Address] = {}
+        self._by_address: dict[IPv4Address, str] = {}
 
+    def address_of(self, name: str) -> IPv4Address | None:
+        """The address of a name; None where there are no more."""
+        known = self._by_name.get(name)
+        if known is None and len(self._by_name) < self._most:
+            known = self._network[_FIRST + len(self._by_name)]
+            self._by_name[name] = known
+            self._by_address[known] = name
+        return known
 
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked for, for the log: a name in lower case, in the escapes of RFC 1035, 5.1, and a type."""
+    def name_of(self, address: IPv4Address) -> str | None:
+        """The name that has this address; None where none was asked for."""
+        return self._by_address.get(address)
 
-    name: str
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """The message to send back, empty for none; and what was asked, as far as it could be read."""
-
-    outcome: Outcome
-    message: bytes = b""
-    asked: Asked | None = None
-
-
-#: The synthetic address of an allowed name, which is in lower case and has no dot at its end; None for other names.
-type AddressOf = Callable[[str], IPv4Address | None]
-
-
-def reply_to(query: bytes, address_of: AddressOf) -> Reply:
-    """The answer to one message. Never raises but what `address_of` does.
-
-    `address_of` is asked for host names alone: letters, digits and hyphens.
-    """
-    # 1. a query
-    if len(query) < _HEADER or query[2] & 0x80:
-        return Reply(Outcome.DROPPED)
-    # 2. its form
-    if query[2] >> 3 & 0xF != dns.opcode.QUERY:
-        return Reply(Outcome.NOT_IMPLEMENTED, _header(query, dns.rcode.NOTIMP))
-    parsed = _parsed(query)
-    if parsed is None:
-        return Reply(Outcome.MALFORMED, _header(query, dns.rcode.FORMERR))
-    question = parsed.question[0]
-    asked = Asked(question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype))
-    answer = _empty_answer(parsed, question)
-    outcome = _decide(parsed, question, answer, address_of)
-    return Reply(outcome, answer.to_wire(), asked)
-
-
-def _parsed(query: bytes) -> dns.message.Message | None:
-    """A query with one question and nothing else but EDNS, or None."""
-    counts = [int.from_bytes(query[at : at + 2]) for at in range(4, _HEADER, 2)]
-    if counts[:3] != [1, 0, 0] or counts[3] > 1 or len(query) > MAX_QUERY:
-        return None
-    try:
-        parsed = dns.message.from_wire(query)
-    except (dns.exception.DNSException, ValueError):
-        return None
-    if counts[3] and parsed.edns < 0:  # another record than OPT
-        return None
-    return parsed
-
-
-def _header(query: bytes, rcode: dns.rcode.Rcode) -> bytes:
-    """An answer without its question: identifier, operation and RD of the query."""
-    return query[:2] + bytes((0x80 | query[2] & 0x79, 0x80 | rcode)) + bytes(8)
-
-
-def _empty_answer(query: dns.message.Message, question: dns.rrset.RRset) -> dns.message.Message:
-    answer = dns.message.Message(id=query.id)
-    answer.flags = dns.flags.QR | dns.flags.RA | query.flags & (dns.flags.RD | dns.flags.CD)
-    answer.question.append(question)
-    if query.edns >= 0:
-        answer.use_edns(0, query.ednsflags & dns.flags.DO, PAYLOAD)
-    return answer
-
-
-def _decide(
-    query: dns.message.Message, question: dns.rrset.RRset, answer: dns.message.Message, address_of: AddressOf
-) -> Outcome:
-    """Complete an empty answer."""
-    if query.edns > 0:
-        answer.set_rcode(dns.rcode.BADVERS)
-        return Outcome.BAD_VERSION
-    # 3. class and type
-    if question.rdclass != dns.rdataclass.IN or _is_meta(question.rdtype):
-        answer.set_rcode(dns.rcode.REFUSED)
-        return Outcome.REFUSED
-    # 4. a name that is allowed
-    name = _host_name(question.name)
-    address = address_of(name) if name else None
-    if address is not None and question.rdtype == dns.rdatatype.A:
-        record = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.A, address.packed, 0, 4)
-        answer.answer.append(dns.rrset.from_rdata(question.name, TTL, record))
-        return Outcome.ANSWERED
-    if address is not None or _is_ours(name):
-        return Outcome.NO_DATA
-    # 5. any other
-    answer.set_rcode(dns.rcode.NXDOMAIN)
-    if query.edns == 0:
-        blocked = dns.edns.EDEOption(dns.edns.EDECode.BLOCKED, _BLOCKED_TEXT)
-        answer.use_edns(0, query.ednsflags & dns.flags.DO, PAYLOAD, options=[blocked])
-    return Outcome.BLOCKED
-
-
-def _is_meta(kind: dns.rdatatype.RdataType) -> bool:
-    """RFC 6895, 3.1: OPT, and 128 to 254, which are no types of data; 255, ANY, asks for what there is."""
-    return kind == dns.rdatatype.OPT or 128 <= kind < dns.rdatatype.ANY
-
-
-def _host_name(name: dns.name.Name) -> str:
-    """In lower case, without the dot at its end; empty if it is no host name."""
-    labels = [label.decode("latin-1").lower() for label in name.labels[:-1]]
-    return ".".join(labels) if labels and all(_LABEL.fullmatch(label) for label in labels) else ""
-
-
-def _is_ours(name: str) -> bool:
-    """Whether it stands for an address of the gateway or a synthetic one (RFC 1035, 3.5)."""
-    found = _REVERSE.fullmatch(name)
-    if found is None or any(int(part) > 255 or str(int(part)) != part for part in found.groups()):
-        return False
-    return IPv4Address(".".join(reversed(found.groups()))) in _OURS
+    def __contains__(self, address: IPv4Address) -> bool:
+        return address in self._network
 
 
 _DATAGRAM: Final = 4096
@@ -247,9 +119,10 @@ class NameServer:
             self._once("", Denial.LIMIT_LOOKUPS, Verdict(allowed=False, code=Denial.LIMIT_LOOKUPS))
             return b""
         self._verdict = None
+        from mvmnix.launch.network import resolver  # noqa: PLC0415 - a guest that boots asks nothing yet
 
-        reply = reply_to(query, self._address_of)
-        self._tell(reply, blocked=reply.outcome is Outcome.BLOCKED)
+        reply = resolver.reply_to(query, self._address_of)
+        self._tell(reply, blocked=reply.outcome is resolver.Outcome.BLOCKED)
         return reply.message
 
     def _may_ask(self) -> bool:

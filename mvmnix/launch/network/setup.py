@@ -29,8 +29,7 @@ from mvmnix.launch.network.rules import taken_by
 from mvmnix.launch.plan.network import Network
 from mvmnix.launch.vmm.confinement import Jail, NetworkService, ProcessSandbox
 from mvmnix.launch.vmm.port import Invocation, NetworkAttachment
-from mvmnix.launch.vmm.process import HypervisorProcess
-from mvmnix.launch.vmm.service_process import ServiceProcess
+from mvmnix.launch.vmm.process import HypervisorProcess, ServiceProcess
 from mvmnix.process import ProcessError, is_readable
 from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.profiles.network import DIALLER_SERVING, GATEWAY_SERVING

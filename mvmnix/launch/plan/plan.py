@@ -24,11 +24,34 @@ from mvmnix.launch.plan.limits import NO_LIMITS, PlanLimits
 from mvmnix.launch.plan.network import Network
 from mvmnix.launch.plan.secret_reference import SecretReference
 from mvmnix.launch.plan.share import Share
-from mvmnix.launch.plan.window import Use, Window
 from mvmnix.model import Digest, DirectoryOrder, Image, Posture, Verb, Verity, Workload
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.slsa.provenance import Variation, subjects_of
+
+
+class Use(StrEnum):
+    """How often a plan starts a machine within its window: once, or at every request.
+
+    Every plan says it. A version that didn't know the word would take a plan for once as one for always, and a plan
+    without it could mean either; so both are refused.
+    """
+
+    ONCE = "once"
+    WITHIN_WINDOW = "within-window"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a plan may be used: from the first moment, up to but without the second; whole seconds, UTC."""
+
+    not_before: datetime
+    not_after: datetime
+
+    def __post_init__(self) -> None:
+        if self.not_before >= self.not_after:
+            raise ValueError("the plan's validity ends before it begins")
+
 
 PREDICATE_TYPE: Final = "urn:mvmnix:plan:1"
 #: How long a plan may be used unless its author says otherwise.

@@ -16,7 +16,7 @@ from mvmnix.launch.machines import diagnosis
 from mvmnix.launch.machines.ending import HostAction
 from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares.write_quota import WriteQuota
+from mvmnix.launch.shares.setup import WriteQuota
 from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Sample, StallReason
 from mvmnix.launch.vmm.port import MonitorEvent
 from mvmnix.launch.vmm.scheduling import Scheduling

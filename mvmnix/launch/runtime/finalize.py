@@ -39,7 +39,7 @@ from mvmnix.launch.plan import share as sharing
 from mvmnix.launch.plan.secret_reference import kinds_digest
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares.shared import ShareRecord
+from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.launch.vmm.boot_watchdog import StallReason
 from mvmnix.launch.vmm.confinement import IsolationLayer
 from mvmnix.launch.vmm.console import BoundedLog

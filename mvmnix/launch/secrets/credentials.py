@@ -7,18 +7,10 @@ imports this module (pyproject.toml): a heuristic is no protection, it only help
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import pairwise
 from typing import Final
-
-from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
-from detect_secrets.filters import heuristic
-from detect_secrets.plugins.base import BasePlugin, RegexBasedDetector
-from detect_secrets.plugins.high_entropy_strings import Base64HighEntropyString
-from detect_secrets.plugins.ip_public import IPPublicDetector
-from detect_secrets.plugins.keyword import KeywordDetector
 
 from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
@@ -118,57 +110,6 @@ def _secret(path: _Path, it: Mapping[str, object]) -> Iterator[Text]:
     author, words = str(it.get("name", "")), it.get("reference")
     for number, (word, meaning) in enumerate(_words(list(map(str, words)) if isinstance(words, list) else [])):
         yield Text(f"word {number} of the reference of {author}", word, meaning, author)
-
-
-#: Bits per character. The library's own bound, 4.5, lets most random strings of 32 letters and digits pass; the
-#: caller has looked before whether letters and digits lie in an order that words don't have.
-_ENTROPY: Final = 4.0
-#: An address is no credential.
-_NOT_ASKED: Final = (IPPublicDetector,)
-
-
-def kinds_of(line: str) -> tuple[str, ...]:
-    """The kinds of credential that the library's patterns see in one line."""
-    return tuple(
-        detector.secret_type
-        for detector in _by_pattern()
-        if any(_could_be_one(found, line) for found in detector.analyze_string(line))
-    ) + (("a password in quotes",) if any(_could_be_one(it, line) for it in _keyword(line)) else ())
-
-
-def named_secret(name: str, value: str) -> bool:
-    """Whether a value is one that the library takes for a secret because of its name."""
-    value = value.strip("\"'")
-    return bool(value[:1].isalnum() and _keyword(f'{name} = "value"')) and _could_be_one(value, f"{name} = {value}")
-
-
-def looks_random(run: str) -> bool:
-    """Whether a run of base64's characters has more entropy than the library's bound."""
-    detector = Base64HighEntropyString(limit=_ENTROPY)
-    filtered = heuristic.is_sequential_string(run) or heuristic.is_potential_uuid(run)
-    return not filtered and detector.calculate_shannon_entropy(run) > detector.entropy_limit
-
-
-@cache
-def _by_pattern() -> tuple[RegexBasedDetector, ...]:
-    known: Mapping[str, Callable[[], BasePlugin]] = get_mapping_from_secret_type_to_class()
-    found = [make() for make in known.values()]
-    return tuple(it for it in found if isinstance(it, RegexBasedDetector) and not isinstance(it, _NOT_ASKED))
-
-
-def _keyword(line: str) -> list[str]:
-    return list(KeywordDetector().analyze_string(line))
-
-
-def _could_be_one(found: str, line: str) -> bool:
-    return not (
-        heuristic.is_templated_secret(found)
-        or heuristic.is_prefixed_with_dollar_sign(found)
-        or heuristic.is_not_alphanumeric_string(found)
-        or heuristic.is_sequential_string(found)
-        or heuristic.is_indirect_reference(line)
-        or found.startswith(("env:", "file:", "keyring:", "command:"))
-    )
 
 
 #: No detector finds anything in a text without one of these; a test holds their patterns against it.
@@ -297,6 +238,7 @@ def _named(name: str, value: str) -> Iterator[tuple[str, str]]:
     """Whether the name says that the value is a secret."""
     if not _SECRET_NAME.search(name) or _ABOUT.search(name) or _NO_SECRET.fullmatch(value):
         return
+    from mvmnix.launch.secrets.detectors import named_secret  # noqa: PLC0415 - 0.06 s, see above
 
     if named_secret("secret" if _ALSO_SECRET.search(name) else name.replace("-", "_"), value):
         yield "its name says so", name
@@ -304,6 +246,8 @@ def _named(name: str, value: str) -> Iterator[tuple[str, str]]:
 
 def _by_form(line: str) -> Iterator[str]:
     """What the text itself gives away."""
+    from mvmnix.launch.secrets.detectors import kinds_of, looks_random  # noqa: PLC0415 - 0.06 s, see above
+
     yield from kinds_of(line)
     if _BEARER.search(line):
         yield "an Authorization header"

@@ -15,7 +15,7 @@ from typing import Final
 
 from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.shares.walk import is_directory, walk
+from mvmnix.launch.shares.opening import is_directory, walk
 from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, Service
 from mvmnix.launch.vmm.port import Invocation
 from mvmnix.launch.vmm.process import HypervisorProcess

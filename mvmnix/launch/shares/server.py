@@ -11,8 +11,7 @@ from mvmnix import procfs
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, Service, ServiceSandbox
 from mvmnix.launch.vmm.port import Invocation
-from mvmnix.launch.vmm.process import HypervisorProcess
-from mvmnix.launch.vmm.service_process import ServiceProcess
+from mvmnix.launch.vmm.process import HypervisorProcess, ServiceProcess
 from mvmnix.model import Digest, User
 from mvmnix.sandbox import trusted_executables
 from mvmnix.sandbox.trusted_executables import Candidates

@@ -2,25 +2,54 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from mvmnix import procfs
+from mvmnix import procfs, strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan.share import Share, ShareKind
+from mvmnix.launch.plan.share import Access, Share, ShareKind
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
 from mvmnix.launch.shares.opening import open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
-from mvmnix.launch.shares.shared import ShareRecord
 from mvmnix.launch.vmm.confinement import Jail, Service
 from mvmnix.launch.vmm.port import Attachment
-from mvmnix.model import User
+from mvmnix.model import Digest, User
 from mvmnix.process import ProcessError
 from mvmnix.sandbox.trusted_executables import locate
+
+_PATH: Final = r"/[^\x00-\x1f\x7f]{0,4095}"
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRecord:
+    """`program` served it or made its image; `digest` is that of the program's bytes."""
+
+    guest: str
+    access: Access
+    kind: ShareKind
+    program: str
+    digest: Digest
+    #: The image's, where the guest got one.
+    image: Digest | None = None
+
+    def value(self) -> Mapping[str, object]:
+        """As it stands in the receipt."""
+        program = {"path": self.program, "sha256": self.digest.hex}
+        value = {"guest": self.guest, "access": self.access, "fileSystem": self.kind, "program": program}
+        return value if self.image is None else {**value, "image": self.image.hex}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> "ShareRecord":
+        """As `value` wrote it. Raises ValueError."""
+        program, digest = record.child("program", lambda it: (it.text("path", _PATH), it.digest()))
+        image = record.digest("image") if record.has("image") else None
+        kind = record.choice("fileSystem", ShareKind)
+        return cls(record.text("guest", _PATH), record.choice("access", Access), kind, program, digest, image)
+
 
 _MIB: Final = 1 << 20
 #: A server's own memory, besides what the kernel keeps for each file that the guest knows: as much as the guest's.
@@ -233,3 +262,32 @@ def _memory(size: int) -> int:
     os.ftruncate(memory, size)
     fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     return memory
+
+
+#: Seconds between two looks: what is written meanwhile is not noticed in time.
+LOOK: Final = 0.1
+
+
+class WriteQuota:
+    """Watches until it is cancelled, or has called `reached`, once. `written` and `most` are bytes.
+
+    What can't be counted any more, for which `written` answers None, is as bad as too much.
+    """
+
+    def __init__(self, loop: Loop, written: Callable[[], int | None], most: int, reached: Callable[[], None]) -> None:
+        self._loop = loop
+        self._written = written
+        self._most = most
+        self._reached = reached
+        self._timer = loop.after(LOOK, self._look)
+
+    def _look(self) -> None:
+        written = self._written()
+        if written is None or written >= self._most:
+            self._reached()
+        else:
+            self._timer = self._loop.after(LOOK, self._look)
+
+    def cancel(self) -> None:
+        """Stop looking."""
+        self._timer.cancel()

@@ -15,6 +15,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -22,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mvmnix import strict
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.bundle.verification_material import LogEntry, encode_base64
-from mvmnix.provenance.identity import certificates, rekor_body
+from mvmnix.provenance.identity import certificates, rekor
 from mvmnix.provenance.verify.registry_responses import Form, Packed
 
 _MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle+json;version=0.1"
@@ -117,9 +118,30 @@ def _der(pem: str) -> bytes:
 def _hint(entries: list[LogEntry]) -> str:
     """The key that the log names; which is then verified like any other that a bundle names."""
     for entry in entries:
-        return encode_base64(hashlib.sha256(rekor_body.read(entry).verifier).digest())
+        return encode_base64(hashlib.sha256(rekor.read(entry).verifier).digest())
     return _NAMELESS
 
 
 def _written(material: Json, **content: object) -> bytes:
     return json.dumps({"mediaType": _MEDIA_TYPE, "verificationMaterial": material, **content}).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEvidence:
+    """What lies beside an image's kernel, initrd and rootfs.
+
+    `manifest` has the bytes of manifest.json, `provenance` those of the provenance bundle, `lock` those of flake.lock,
+    None where the flake has none; `sbom` those of the SBOM where one is there; `parts` are the bundles of the kept
+    parts that the provenance names, `rebuilds` the provenance bundles of other builds of the image.
+    """
+
+    manifest: bytes
+    provenance: bytes
+    lock: bytes | None = None
+    sbom: bytes | None = None
+    parts: tuple[bytes, ...] = ()
+    rebuilds: tuple[bytes, ...] = ()
+
+    def of_rebuild(self, provenance: bytes) -> "ImageEvidence":
+        """What another build of the same image is verified by: its own provenance, which took in no kept parts."""
+        return ImageEvidence(manifest=self.manifest, provenance=provenance, lock=self.lock)

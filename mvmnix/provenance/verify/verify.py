@@ -55,7 +55,7 @@ from mvmnix.provenance.slsa.provenance import MICROVM, Provenance
 from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import WHAT, Evidence
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.step_results import Findings, Steps
 
 _PARTS: Final = "a parts statement"

@@ -4,13 +4,13 @@ import io
 
 import pytest
 
-from mvmnix.api import progress
-from mvmnix.api.progress import LoggedProgress
+from mvmnix.api import frontend
+from mvmnix.api.frontend import LoggedProgress
 from tests.support.frontends import Shown
 
 
 def test_a_builder_that_floods_its_log_fills_no_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "MOST_LOGGED", 1000)
+    monkeypatch.setattr(frontend, "MOST_LOGGED", 1000)
     log = io.BytesIO()
     shown = Shown()
     steps = LoggedProgress(shown, log)

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from mvmnix.audit.checkpoint_slot import BLANK, PLACES, WIDTH
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
-from mvmnix.audit.segment import SPARE, Segment
+from mvmnix.audit.segment import BLANK, PLACES, SPARE, WIDTH, Segment
 from mvmnix.audit.verify import verify_log
 from tests.unit.audit.world import World, record
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from mvmnix.audit.checkpoint_slot import PLACES
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.record import RecordKind
-from mvmnix.audit.segment import CAPACITY, Segment, segment_name
+from mvmnix.audit.segment import CAPACITY, PLACES, Segment, segment_name
 from mvmnix.audit.tail import PENDING
 from mvmnix.audit.verify import verify_log
 from tests.unit.audit.killed import restore, snapshot, states_of_an_append, survives

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.checkpoint_slot import NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import last_records, matching_records, tree_at
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.audit.segment import CAPACITY, SPARE, Segment, segment_name
+from mvmnix.audit.segment import CAPACITY, NO_SEALS, PLACES, SPARE, WIDTH, Seal, Segment, segment_name
 from mvmnix.audit.tail import PENDING, VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UnreadableError, UsageError

@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from mvmnix.audit.checkpoint_slot import BLANK, NO_SEALS, PLACES, WIDTH, Seal
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
-from mvmnix.audit.segment import CAPACITY, Segment, first_of, segment_name
+from mvmnix.audit.segment import BLANK, CAPACITY, NO_SEALS, PLACES, WIDTH, Seal, Segment, first_of, segment_name
 from mvmnix.strict import MalformedError
 from tests.unit.audit.world import new_signer
 

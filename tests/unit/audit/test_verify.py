@@ -9,13 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mvmnix.audit.checkpoint_slot import BLANK, PLACES, WIDTH, Seal
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.audit.segment import CAPACITY, Segment, segment_name
+from mvmnix.audit.segment import BLANK, CAPACITY, PLACES, WIDTH, Seal, Segment, segment_name
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError

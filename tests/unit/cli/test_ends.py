@@ -11,10 +11,10 @@ import pytest
 
 from mvmnix import strict
 from mvmnix.api.context import Context
-from mvmnix.audit.checkpoint_slot import Seal
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import RecordKind
+from mvmnix.audit.segment import Seal
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.vouched import vouch, vouched_record
 from mvmnix.keys import PrivateKey

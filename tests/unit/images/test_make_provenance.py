@@ -17,7 +17,7 @@ from mvmnix.model import Digest, Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, BuilderLimits, KeptPath, Provenance, Variation
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.fakes import DERIVATION, artifacts_of, source
 from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, DEB, KERNEL, LOCK, NOW, SEED, World, new_world

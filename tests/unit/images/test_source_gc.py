@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.images.source_gc import SourceGcResult, collect_garbage, sources_of
+from mvmnix.images.prune import SourceGcResult, collect_garbage, sources_of
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import Cached, LockAccount, LockedInput

@@ -13,8 +13,7 @@ from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.launch.gate import checks, signatures
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.window import Window
+from mvmnix.launch.plan.plan import Plan, Window
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.revocations import RevocationFile

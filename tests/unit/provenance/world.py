@@ -20,7 +20,7 @@ from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, HashMode, Image, Source, StorePath, Verity
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.statement import Statement, Subject
-from mvmnix.provenance.policy import default, trust_text
+from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.parts import Part, Parts
@@ -35,7 +35,7 @@ from mvmnix.provenance.slsa.provenance import (
     Versions,
     lock_account,
 )
-from mvmnix.provenance.verify.image_evidence import ImageEvidence
+from mvmnix.provenance.verify.image_layouts import ImageEvidence
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 SALT = bytes(range(32))
@@ -74,7 +74,7 @@ BUILDER, PLANNER, HOST, STRANGER = (PrivateKey.generate(kind) for kind in (*Algo
 
 def trust() -> bytes:
     keys = {Role.BUILDER: BUILDER.public, Role.PLANNER: PLANNER.public, Role.HOST: HOST.public}
-    return default.default_policy(keys, now=NOW)
+    return policy_files.default_policy(keys, now=NOW)
 
 
 def manifest_value(*, kernel: bytes, initrd: bytes, rootfs: bytes, tree: Verity, name: str = "hello") -> Json:

@@ -12,7 +12,7 @@ from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.private_dirs import Directory
 from mvmnix.process import Completed, ProcessError
-from mvmnix.sandbox import pools
+from mvmnix.sandbox import uid_pool
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 
 SOME = SubordinateIds(3_000_032_768, 3_000_132_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
@@ -50,7 +50,7 @@ def test_subordinate_uids_are_the_users_in_every_state_directory(
 ) -> None:
     has_subordinate(monkeypatch)
     with Directory.create(str(tmp_path / "other/mvmnix")) as other:
-        one, two = pools.open_pool(state), pools.open_pool(other)
+        one, two = uid_pool.open_pool(state), uid_pool.open_pool(other)
         with one.directory, two.directory:
             assert one.directory.path == two.directory.path == str(tmp_path / "home/.local/state/mvmnix/uids")
             leases = [one.take(), two.take()]
@@ -72,17 +72,17 @@ def test_only_a_no_of_newuidmap_leaves_machines_with_the_callers_uid(
 
     monkeypatch.setattr(SubordinateIds, "namespace_of", namespace_of)
     if falls_back:
-        with closing(pools.open_pool(state).directory) as directory:
+        with closing(uid_pool.open_pool(state).directory) as directory:
             assert directory.path == state.where("cells")
         return
     with pytest.raises(ProcessError):
-        pools.open_pool(state)
+        uid_pool.open_pool(state)
 
 
 def test_a_server_of_files_keeps_its_callers_uid(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its files can't be given to another uid."""
     has_subordinate(monkeypatch)
-    pool = pools.open_pool(state)
+    pool = uid_pool.open_pool(state)
     with pool.directory:
         one, other = pool.take(own_uid=False), pool.take()
         assert (one.uid, one.number, other.uid) == (None, 0, 3_000_032_769)
@@ -92,7 +92,7 @@ def test_a_server_of_files_keeps_its_callers_uid(state: Directory, monkeypatch: 
 
 def test_without_subordinate_uids(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     has_none(monkeypatch)
-    pool = pools.open_pool(state)
+    pool = uid_pool.open_pool(state)
     with pool.directory:
         assert (pool.directory.path, pool.take().uid) == (state.where("cells"), None)
 
@@ -105,30 +105,30 @@ def test_without_a_home(state: Directory, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(pwd, "getpwuid", unknown)
     with pytest.raises(MvmnixError, match="no home in the password file"):
-        pools.user_uid_pool()
-    with closing(pools.open_pool(state).directory) as directory:
+        uid_pool.user_uid_pool()
+    with closing(uid_pool.open_pool(state).directory) as directory:
         assert directory.path == state.where("cells")
-    assert pools.are_swept(state.path)
+    assert uid_pool.are_swept(state.path)
 
 
 def test_what_was_left_in_either_is_swept(state: Directory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As when a user got subordinate uids between two machines."""
     has_subordinate(monkeypatch)
-    assert pools.are_swept(state.path)
+    assert uid_pool.are_swept(state.path)
     places = [state.where("cells"), str(tmp_path / "home/.local/state/mvmnix/uids")]
     for place in places:
         with Directory.create(place) as left:
             left.write_atomic("3.lock", b"x")
-        assert not pools.are_swept(state.path)
-    pools.sweep(state)
-    assert pools.are_swept(state.path)
+        assert not uid_pool.are_swept(state.path)
+    uid_pool.sweep(state)
+    assert uid_pool.are_swept(state.path)
     for place in places:
         assert os.listdir(place) == []  # noqa: PTH208
 
 
 def test_as_many_as_there_are(state: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     has_subordinate(monkeypatch)
-    pool = pools.open_pool(state)
+    pool = uid_pool.open_pool(state)
     with pool.directory:
         leases = [pool.take() for _ in range(SOME.count)]
         with pytest.raises(MvmnixError, match="all 16 numbers"):
@@ -142,5 +142,5 @@ def test_root_has_none(state: Directory, monkeypatch: pytest.MonkeyPatch, uids: 
     """A program of root's that uses the application becomes a system user first."""
     monkeypatch.setattr(os, "getresuid", lambda: uids)
     with pytest.raises(MvmnixError, match="this process is root's") as caught:
-        pools.open_pool(state)
+        uid_pool.open_pool(state)
     assert "become_system_user" in caught.value.hint

@@ -11,7 +11,7 @@ import pytest
 from mvmnix import trusted_path
 from mvmnix.api.context import Context
 from mvmnix.api.doctor import checks
-from mvmnix.api.doctor.finding import Finding, Health
+from mvmnix.api.doctor.checks import Finding, Health
 from mvmnix.roots import Roots
 
 USER = 4321

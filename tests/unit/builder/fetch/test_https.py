@@ -9,8 +9,7 @@ import pytest
 
 from mvmnix.builder.fetch.allowlist import Allowlist, Url
 from mvmnix.builder.fetch.https import MAX_REDIRECTS, Downloader, DownloadError, Response
-from mvmnix.builder.fetch.resumable import BrokenError
-from mvmnix.builder.fetch.retry import DownloadLimits
+from mvmnix.builder.fetch.resumable import BrokenError, DownloadLimits
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from tests.integration.misbehaving import Asked, Handler, Server
 from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT

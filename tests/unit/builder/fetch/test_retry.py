@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.fetch.retry import LONGEST, pause
+from mvmnix.builder.fetch.resumable import LONGEST, pause
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])

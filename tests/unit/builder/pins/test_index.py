@@ -2,8 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.pins.index import Index
-from mvmnix.builder.pins.version import Relation
+from mvmnix.builder.pins.index import Index, Relation
 from tests.unit.builder.pins.small_index import index, stanza
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, Seed
-from mvmnix.builder.pins.parse import parse_debian, parse_python
+from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, Seed, parse_debian, parse_python
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from mvmnix.builder.pins.version import Relation, parse_relations, version_key
+from mvmnix.builder.pins.index import Relation, parse_relations, version_key
 from tests.unit.builder.pins.versions import ASCENDING
 
 

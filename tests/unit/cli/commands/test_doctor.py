@@ -12,8 +12,7 @@ import pytest
 
 from mvmnix.api.doctor import checks
 from mvmnix.api.doctor import checks as floor_check
-from mvmnix.api.doctor.checks import isolation, probed
-from mvmnix.api.doctor.finding import Finding, Health
+from mvmnix.api.doctor.checks import Finding, Health, isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix, Kind, NixStore
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.api import flake_lock
+from mvmnix.api import flakes
 from mvmnix.api.context import Context
 from mvmnix.builder.flakes.worktree import Draft
 from mvmnix.builder.lockfile.document import LockChange
@@ -32,7 +32,7 @@ def making(monkeypatch: pytest.MonkeyPatch, made: NewLock) -> list[LockRequest]:
         wishes.append(wish)
         return made
 
-    monkeypatch.setattr(flake_lock, "_locked", make)
+    monkeypatch.setattr(flakes, "_locked", make)
     return wishes
 
 

@@ -65,7 +65,7 @@ def test_verified(settled: Station, exported: Path) -> None:
 
 def test_a_verdict_is_one_line(settled: Station, exported: Path) -> None:
     """Names in it are a stranger's."""
-    settled.monkeypatch.setattr("mvmnix.cli.commands.verify._image_line", lambda _: "verified: a\nverified: b")
+    settled.monkeypatch.setattr("mvmnix.cli.commands.verify_image._image_line", lambda _: "verified: a\nverified: b")
     assert settled.mvm("verify", exported).out == f"{exported}: verified: a\\nverified: b\n"
 
 

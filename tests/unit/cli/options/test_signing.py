@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mvmnix.api.context import Context
-from mvmnix.api.keyless import KeylessChoice
+from mvmnix.api.signing import KeylessChoice
 from mvmnix.cli.options.signing import keyless_choice
 from mvmnix.config import SecretRef, SigningRule, TokenPlace
 from mvmnix.errors import MvmnixError, RefusedError, UsageError

@@ -18,7 +18,7 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.control import seqpacket
+from mvmnix.launch.control import messages
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Exec, Stream, encode
 from mvmnix.launch.control.server import CallerSink
@@ -55,7 +55,7 @@ def heard(here: House, *argv: str, stdin: bytes | None = None, **more: Any) -> t
         try:
             it = stack.enter_context(asked(here, *argv, fds=theirs, streams=streams, **more))
         finally:
-            seqpacket.close(theirs)
+            messages.close(theirs)
         if stdin is not None:
             os.write(pipes[Stream.STDIN][1], stdin)
             os.close(pipes[Stream.STDIN][1])
@@ -133,7 +133,7 @@ def test_a_terminal_is_not_taken(here: House) -> None:
     master, terminal = os.openpty()
     with asked(here, "true", fds=(terminal,), streams=(Stream.STDOUT,)) as it, pytest.raises(UsageError, match="pipe"):
         it.wait()
-    seqpacket.close((master, terminal))
+    messages.close((master, terminal))
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody_else(here: House) -> None:
@@ -233,8 +233,8 @@ def test_a_caller_who_talks_nonsense(here: House, data: bytes) -> None:
     with here.directory("machines").existing(entry.status.machine) as directory:
         for fds in ((), (0,)):
             with control_socket.connect(directory, entry.supervisor) as connection:
-                seqpacket.send(connection, data, fds)
-                answer, _ = seqpacket.receive(connection)
+                messages.send(connection, data, fds)
+                answer, _ = messages.receive(connection)
                 assert answer == b"" or b"failure" in answer
     until(lambda: descriptors(entry.supervisor or 0) <= before)
     assert heard(here, "echo", "still there") == (0, b"still there\n", b"")

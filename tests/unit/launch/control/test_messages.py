@@ -11,7 +11,7 @@ from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import CopyDirection
 from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.control import seqpacket
+from mvmnix.launch.control import messages
 from mvmnix.launch.control.messages import (
     LIMIT,
     Answer,
@@ -19,6 +19,7 @@ from mvmnix.launch.control.messages import (
     Copy,
     Exec,
     Exited,
+    PacketError,
     Resize,
     Shell,
     Signal,
@@ -27,7 +28,6 @@ from mvmnix.launch.control.messages import (
     parse_answer,
     parse_asked,
 )
-from mvmnix.launch.control.seqpacket import PacketError
 from mvmnix.launch.machines.start_notification import Failure
 
 
@@ -117,15 +117,15 @@ def test_a_message_that_is_too_long() -> None:
 def test_a_packet_with_too_many_descriptors_leaves_none_open() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, Path(__file__).open() as file:
-        seqpacket.send(ours, b"x", (file.fileno(),) * 3)
-        data, received = seqpacket.receive(theirs)
+        messages.send(ours, b"x", (file.fileno(),) * 3)
+        data, received = messages.receive(theirs)
         assert (data, len(received)) == (b"x", 3)
-        seqpacket.close(received)
+        messages.close(received)
         before = len(list(Path("/proc/self/fd").iterdir()))
-        seqpacket.send(ours, b"x", (file.fileno(),) * 20)
+        messages.send(ours, b"x", (file.fileno(),) * 20)
         with pytest.raises(PacketError):
-            seqpacket.receive(theirs)
-        seqpacket.send(ours, b"x" * (LIMIT + 1))
+            messages.receive(theirs)
+        messages.send(ours, b"x" * (LIMIT + 1))
         with pytest.raises(PacketError):
-            seqpacket.receive(theirs)
+            messages.receive(theirs)
         assert len(list(Path("/proc/self/fd").iterdir())) == before

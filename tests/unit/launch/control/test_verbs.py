@@ -11,7 +11,7 @@ from mvmnix import strict
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.agent.requests import CopyDirection
-from mvmnix.launch.control import seqpacket
+from mvmnix.launch.control import messages
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start, Stream, encode
 from mvmnix.launch.machines import control_socket, registry
@@ -38,7 +38,7 @@ class Terminal:
     def __init__(self, here: House, asked: Shell) -> None:
         (theirs_in, self.typing), (self.screen, theirs_out) = os.pipe(), os.pipe()
         self.call: Call = call(here.directory("machines"), "web", asked, (theirs_in, theirs_out))
-        seqpacket.close((theirs_in, theirs_out))
+        messages.close((theirs_in, theirs_out))
 
     def until(self, words: bytes) -> bytes:
         """What the screen shows up to these words."""
@@ -50,7 +50,7 @@ class Terminal:
         return shown
 
     def close(self) -> None:
-        seqpacket.close((self.typing, self.screen))
+        messages.close((self.typing, self.screen))
 
 
 def asked_to(here: House, asked: Start) -> Callable[[], None]:
@@ -62,7 +62,7 @@ def asked_to(here: House, asked: Start) -> Callable[[], None]:
             ends[0 if stream is Stream.STDIN else 1] for stream, ends in zip(asked.streams, pipes, strict=True)
         )
         with call(here.directory("machines"), "web", asked, theirs) as it:
-            seqpacket.close(tuple(fd for ends in pipes for fd in ends if fd != pipes[0][1]))
+            messages.close(tuple(fd for ends in pipes for fd in ends if fd != pipes[0][1]))
             if asked.streams[:1] == (Stream.STDIN,):
                 with suppress(BrokenPipeError):  # whoever was refused may have nobody to type for already
                     os.write(pipes[0][1], b"\x04")
@@ -169,7 +169,7 @@ def test_who_asks_twice_has_hung_up(here: House) -> None:
     with call(here.directory("machines"), "web", first, (writing,)) as it:
         os.close(writing)
         until(lambda: here.log()[-1].kind is RecordKind.EXEC)
-        seqpacket.send(it._connection, encode(Exec(("true",))))
+        messages.send(it._connection, encode(Exec(("true",))))
         assert it.wait().exit_code == 128 + signal.SIGKILL
     assert os.read(reading, 1) == b""
     os.close(reading)
@@ -198,7 +198,7 @@ def test_what_nobody_can_have(here: House, data: bytes) -> None:
         here.directory("machines").existing(machine) as directory,
         control_socket.connect(directory, entry.supervisor) as connection,
     ):
-        seqpacket.send(connection, data)
-        answer, _ = seqpacket.receive(connection)
+        messages.send(connection, data)
+        answer, _ = messages.receive(connection)
         assert b"failure" in answer
     assert not {RecordKind.SHELL, RecordKind.COPY} & {it.kind for it in here.log()}

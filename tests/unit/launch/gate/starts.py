@@ -11,7 +11,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.machines import registry
-from mvmnix.launch.plan.window import Use
+from mvmnix.launch.plan.plan import Use
 from mvmnix.launch.runtime.start import start_machine
 from tests.unit.launch.house import House
 

@@ -19,8 +19,7 @@ from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.machines import registry
 from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Accelerator
-from mvmnix.launch.plan.window import Use, Window
+from mvmnix.launch.plan.plan import Accelerator, Use, Window
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
 from tests.unit.launch.fake_hypervisor import Scenario

@@ -22,8 +22,7 @@ from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.plan.network_endpoints import UpstreamProxy
-from mvmnix.launch.plan.plan import Accelerator
-from mvmnix.launch.plan.window import Window
+from mvmnix.launch.plan.plan import Accelerator, Window
 from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, Posture, Verb
 from mvmnix.provenance.isolation import Isolation

@@ -22,7 +22,7 @@ from mvmnix.launch.machines.machine_dir import LOCK, MachineHome
 from mvmnix.launch.machines.recorded_ends import with_ends
 from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.status import MachineSource, MachineState
-from mvmnix.launch.plan.window import Use
+from mvmnix.launch.plan.plan import Use
 from mvmnix.launch.runtime.creation import create_home
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine

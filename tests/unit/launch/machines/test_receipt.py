@@ -15,7 +15,7 @@ from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.machines.receipt import Corruption, Receipt, Reported
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.share import Access, ShareKind
-from mvmnix.launch.shares.shared import ShareRecord
+from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.launch.vmm.boot_watchdog import StallReason
 from mvmnix.launch.vmm.port import Acceleration
 from mvmnix.model import Digest

@@ -18,8 +18,7 @@ from mvmnix.launch.machines.logs import read_console, read_output
 from mvmnix.launch.machines.output_log import Output, Piece
 from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.machines.start_notification import Failure
-from mvmnix.launch.plan.plan import Accelerator
-from mvmnix.launch.plan.window import Use
+from mvmnix.launch.plan.plan import Accelerator, Use
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach

@@ -437,7 +437,7 @@ async def test_what_is_needed_later_is_imported_before_an_upgrade(world: World) 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(importlib, "import_module", imported.append)
         await asyncio.sleep(5.1)
-    assert imported == ["mvmnix.launch.network.names", "mvmnix.launch.network.http_relay"]
+    assert imported == ["mvmnix.launch.network.resolver", "mvmnix.launch.network.http_relay"]
 
 
 @pytest.mark.parametrize(

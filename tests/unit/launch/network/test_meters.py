@@ -3,7 +3,7 @@
 from ipaddress import IPv4Network
 
 from mvmnix.launch.network.meters import RuleMeter
-from mvmnix.launch.network.synthetic import SyntheticAddresses
+from mvmnix.launch.network.names import SyntheticAddresses
 from mvmnix.launch.plan.network import NO_RULE_LIMITS, RuleLimits
 
 

@@ -15,9 +15,8 @@ import pytest
 
 from mvmnix.launch.network.decisions import Denial, Rules, Verdict
 from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.launch.network.names import NameServer
+from mvmnix.launch.network.names import NameServer, SyntheticAddresses
 from mvmnix.launch.network.rules import SYNTHETIC
-from mvmnix.launch.network.synthetic import SyntheticAddresses
 from mvmnix.launch.plan.network import Network, parse_rules
 from tests.support.virtual_time import run
 from tests.unit.launch.network.name_rows import ALLOW, DENY, NO_DATA, QUESTIONS, Question, ask

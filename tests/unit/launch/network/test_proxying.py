@@ -82,7 +82,7 @@ def test_anything_else_is_no_connection(answer: bytes) -> None:
 
 
 def test_a_slow_proxy_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialler, "_SECONDS", 0.2)
+    monkeypatch.setattr(dialler, "_PROXY_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimeoutError):
         ask_for(ours, "api.example.com", 443)

@@ -11,10 +11,9 @@ from mvmnix.launch.plan import plan as plans
 from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.plan import Accelerator, Timeouts
+from mvmnix.launch.plan.plan import Accelerator, Timeouts, Use, Window
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Share
-from mvmnix.launch.plan.window import Use, Window
 from mvmnix.model import Posture, User, Verb, Workload
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.isolation import Isolation

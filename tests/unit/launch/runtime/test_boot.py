@@ -18,8 +18,8 @@ from mvmnix.launch.gate.audit_port import Indexed, ReadableJournal
 from mvmnix.launch.machines import cleanup, registry
 from mvmnix.launch.machines.ending import EndReason
 from mvmnix.launch.plan.limits import PlanLimits
+from mvmnix.launch.plan.plan import Use
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
-from mvmnix.launch.plan.window import Use
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.vmm.boot_watchdog import BootBudget, StallReason

@@ -12,7 +12,7 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.control import seqpacket
+from mvmnix.launch.control import messages
 from mvmnix.launch.control.client import call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, encode
 from mvmnix.launch.machines import cleanup, control_socket, registry
@@ -167,9 +167,9 @@ def test_one_question_on_a_connection(here: House) -> None:
         control_socket.connect(directory, entry.supervisor or 0) as connection,
     ):
         for asked in (Pause(), Exec(("true",))):
-            seqpacket.send(connection, encode(asked))
+            messages.send(connection, encode(asked))
         with suppress(ConnectionResetError):  # it hung up before it read the second one
-            assert b"failure" in seqpacket.receive(connection)[0]
+            assert b"failure" in messages.receive(connection)[0]
     until(lambda: registry.find_machine(here.directory("machines"), "web").state == MachineState.PAUSED)
     assert kinds(here) == [RecordKind.START, RecordKind.PAUSE]
 

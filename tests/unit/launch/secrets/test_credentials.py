@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.secrets import credentials
+from mvmnix.launch.secrets import credentials, detectors
 from mvmnix.launch.secrets.credentials import in_command, in_texts, of_members
 from mvmnix.model import User, Workload
 from tests.unit.provenance.world import World, new_world
@@ -149,7 +149,7 @@ def test_all_places_are_named_at_once() -> None:
     assert len(refused.value.reasons) == 2
 
 
-PATTERNS = [pattern for detector in credentials._by_pattern() for pattern in detector.denylist]
+PATTERNS = [pattern for detector in detectors._by_pattern() for pattern in detector.denylist]
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: pattern.pattern[:40])
@@ -176,14 +176,14 @@ def test_no_name_of_the_library_s_list_is_overlooked(name: str) -> None:
 
 def test_a_plan_of_ordinary_words_needs_no_detector(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own fields are most of a plan, and each start would pay for them."""
-    monkeypatch.setattr(credentials, "kinds_of", pytest.fail)
-    monkeypatch.setattr(credentials, "named_secret", pytest.fail)
+    monkeypatch.setattr(detectors, "kinds_of", pytest.fail)
+    monkeypatch.setattr(detectors, "named_secret", pytest.fail)
     credentials.refuse_in_plan(plan)
 
 
 @pytest.mark.parametrize("keyword", ["api_key", "db_pass", "password", "passwd", "pwd", "secret", "private_key"])
 def test_the_quick_look_lets_the_library_see_each_keyword(keyword: str) -> None:
-    assert credentials.named_secret(keyword, "hunter2")
+    assert detectors.named_secret(keyword, "hunter2")
     assert [found.name for found in in_command(("deploy", f"--{keyword}=hunter2"))] == [keyword.upper()]
 
 

@@ -14,10 +14,9 @@ from mvmnix.launch.plan.data_disk import DataDisk
 from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.plan.network_endpoints import PublishedPort
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.launch.plan.plan import Plan, Use
 from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.plan.share import Access, Danger, Share
-from mvmnix.launch.plan.window import Use
 from mvmnix.launch.secrets import credentials
 from mvmnix.launch.secrets.credentials import in_texts
 from mvmnix.model import Verb

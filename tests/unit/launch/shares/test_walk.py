@@ -10,8 +10,7 @@ import pytest
 
 from mvmnix.launch.shares import image
 from mvmnix.launch.shares.image import is_small
-from mvmnix.launch.shares.opening import open_directory
-from mvmnix.launch.shares.walk import is_directory, walk
+from mvmnix.launch.shares.opening import is_directory, open_directory, walk
 
 #: Levels of a tree that no process could hold open at once.
 DEEP = 1500

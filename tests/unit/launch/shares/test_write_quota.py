@@ -22,8 +22,7 @@ from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.shares import setup
 from mvmnix.launch.shares.server import Server
-from mvmnix.launch.shares.setup import ShareContext, Shares
-from mvmnix.launch.shares.write_quota import WriteQuota
+from mvmnix.launch.shares.setup import ShareContext, Shares, WriteQuota
 from mvmnix.model import User
 from tests.unit.launch.house import House, nowhere
 from tests.unit.launch.null_sandbox import NullJail

@@ -4,14 +4,16 @@ from pathlib import Path
 
 from mvmnix.api.builder_vm import BuilderVm, builder_plan
 from mvmnix.api.context import Context
+from mvmnix.api.frontend import SILENT_PROGRESS, Progress
 from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.input_fetcher import InputFetcher
-from mvmnix.api.progress import SILENT_PROGRESS, Progress
-from mvmnix.api.source_refs import existing_source_ref
+from mvmnix.api.source_refs import existing_source_ref, image_reference
 from mvmnix.builder.flakes.worktree import Draft
 from mvmnix.builder.lockfile.session import LockRequest, LockSession, NewLock
+from mvmnix.builder.template import Template, template_tree, write_template
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
+from mvmnix.output_files import OutputDirectory
 
 
 def lock_flake(
@@ -45,3 +47,21 @@ def _flake(text: str) -> FlakeRef:
     if not isinstance(found, FlakeRef):
         raise UsageError(f"{text} is an image, and has no lock", hint="name the directory of a flake.nix")
     return found
+
+
+def describe_image(context: Context, text: str) -> bytes:
+    """What image.json says of an OCI image, asked from its registry.
+
+    Raises UsageError, RefusedError [oci-malformed, oci-unsupported, source-mismatch], DownloadError.
+    """
+    from mvmnix.builder.oci import image  # noqa: PLC0415 - one template alone needs it
+
+    return image.describe(image.resolve(image_reference(text), context.network.registries))
+
+
+def write_flake(template: Template, directory: OutputDirectory, image: bytes | None = None) -> None:
+    """Write a flake, called as its directory is, that is not there yet or empty; `image` is for OCI's template alone.
+
+    Raises UsageError where something is there.
+    """
+    write_template(template_tree(template, Path(directory.path).resolve().name, image=image), directory)
