@@ -1,4 +1,4 @@
-"""Puts the flake into the wheel, as mvmnix/flake, where mvmnix/own_flake.py finds it; the rest is in pyproject.toml."""
+"""Puts the flake into the wheel, as mvmnix/flake (mvmnix/system/own_flake.py); the rest is in pyproject.toml."""
 
 import shutil
 from pathlib import Path
@@ -8,7 +8,7 @@ from setuptools import setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
-#: As in mvmnix/own_flake.py, which can't be imported here: a build has no project on sys.path (PEP 517).
+#: As in mvmnix/system/own_flake.py, which can't be imported here: a build has no project on sys.path (PEP 517).
 FLAKE = ("flake.nix", "flake.lock", "modules", "profiles")
 
 

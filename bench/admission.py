@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.pairs import Pair, pair
-from mvmnix import strict, verity
-from mvmnix.launch.vmm.boot_files import OpenFiles
+from mvmnix.formats import strict, verity
 from mvmnix.model import Artifact, Verity
-from mvmnix.store import digest_of
+from mvmnix.system.store import digest_of
+from mvmnix.vmm.boot_files import OpenFiles
 from tests.unit.provenance import world as worlds
 
 _MIB = 1 << 20

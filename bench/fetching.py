@@ -15,8 +15,8 @@ from mvmnix.builder.fetch.https import Downloader, DownloadLimits
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.model import Digest, Source
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Cache
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache
 from tests.conftest import TREE
 from tests.integration.misbehaving import Authority
 from tests.integration.webserver import serving

@@ -14,13 +14,13 @@ from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.vm_process import Preparation
-from mvmnix.launch.vmm.confinement import Jail
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
-from mvmnix.private_dirs import Directory
-from mvmnix.process import environment, run
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import environment, run
+from mvmnix.vmm.confinement import Jail
+from mvmnix.vmm.port import Acceleration, LaunchSpec
 from tests.unit.launch.null_sandbox import NullJail
 
 TRUE = Candidates("true", ("/usr/bin/true",), "apt-get install coreutils")

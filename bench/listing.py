@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 
 from bench.pairs import Pair, pair
-from mvmnix.launch.machines import registry
 from mvmnix.launch.runtime.supervisor import detach
+from mvmnix.machines import registry
 from tests.unit.launch.house import house
 
 

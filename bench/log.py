@@ -20,7 +20,7 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, WIDTH, Seal, Segment, segment_name
 from mvmnix.audit.verify import verify_log
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 
 #: Records of the long log.
 MANY = 100_000

@@ -15,9 +15,9 @@ from bench.commands import plan
 from bench.place import Place
 from bench.raw_qemu import RawQemu
 from mvmnix.api.context import Context
-from mvmnix.launch.machines import registry
-from mvmnix.procfs import stat
-from mvmnix.roots import Roots
+from mvmnix.machines import registry
+from mvmnix.system.procfs import stat
+from mvmnix.system.roots import Roots
 
 _SLEEP = ("/bin/busybox", "sleep", "1000")
 #: Seconds after which a guest that does nothing has nothing left to do.

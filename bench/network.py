@@ -34,11 +34,11 @@ from bench.raw_qemu import PATIENCE, RawQemu
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
-from mvmnix.launch.network.setup import GUEST_NETWORK
-from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.runtime.machine import Machine as Started
 from mvmnix.model import User, Verb, Workload
+from mvmnix.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
+from mvmnix.network.setup import GUEST_NETWORK
+from mvmnix.plan.network import Network, parse_rules
 from tests.conftest import commit
 from tests.hostile.network.world import PUBLIC, beyond, ip, own_network
 from tests.vm.networked import FLAKE, Machine, boot
@@ -286,7 +286,7 @@ def _processes() -> _Taken:
     found = {"supervisor": _taken(os.getpid())}
     for process in descendants(os.getpid()):
         words = Path(f"/proc/{process}/cmdline").read_text()
-        if Path(words.split("\0", maxsplit=1)[0]).name.startswith("python") and "mvmnix.launch.network" in words:
+        if Path(words.split("\0", maxsplit=1)[0]).name.startswith("python") and "mvmnix.network" in words:
             found["gateway" if ".gateway " in words else "dialler"] = _taken(process)
     return found
 

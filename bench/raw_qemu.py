@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix import manifest
+from mvmnix.formats import manifest
 from mvmnix.launch.agent.frames import Bye, Config, Frame, Hello, Ready, Shutdown
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.agent.stream_frames import Exit, Run, Started
 from mvmnix.launch.agent.transport import FROM_GUEST, FrameDecoder, encode
 from mvmnix.launch.backends.qemu import EXECUTABLES, FIRMWARE, TRANSLATED_CPU
-from mvmnix.launch.vmm.tsc import TscClock
 from mvmnix.model import Image, Workload
+from mvmnix.vmm.tsc import TscClock
 
 #: Seconds after which a boot counts as hung.
 PATIENCE = 120

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 from bench.pairs import Pair, Times, timed
 from bench.place import Place
-from mvmnix import lock
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
@@ -17,11 +16,12 @@ from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import run
 from mvmnix.builder.session.session import BuildRequest
+from mvmnix.formats import lock
 from mvmnix.images.part_index import KeptParts
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.model import SYSTEM, FlakeRef
 from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
-from mvmnix.roots import Roots
+from mvmnix.system.roots import Roots
 
 
 class BuiltError(Exception):

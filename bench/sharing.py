@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import Milliseconds, pair
-from mvmnix.launch.plan.share import Access, Share
+from mvmnix.plan.share import Access, Share
 from tests.hostile.fuse_guest import ROOT, Op, guest, serving
 
 _MANY = 1_000_000

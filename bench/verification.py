@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import Milliseconds, Pair, Subject, pair
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.keys import Role
-from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.verify.authentication import authenticate
+from mvmnix.vmm.boot_files import OpenFiles
 from tests.private_sigstore import Sigstore, merged
 from tests.unit.provenance import world as worlds
 

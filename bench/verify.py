@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import Milliseconds, Pair, pair_by_both
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope

@@ -19,7 +19,7 @@ from mvmnix.api import (
     source_ref,
     verify_image,
 )
-from mvmnix.output_files import NewDirectory
+from mvmnix.system.output_files import NewDirectory
 
 HELLO = Path(__file__).parent / "hello"
 

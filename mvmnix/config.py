@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Self, override
 
-from mvmnix import strict, toml
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.formats import strict, toml
 
 FILE_NAME: Final = "config.toml"
 #: No configuration that people read is larger, in bytes.

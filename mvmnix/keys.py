@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
-from mvmnix.trusted_path import owner_name, repair
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.trusted_path import owner_name, repair
 
 #: A PKCS#8 PEM of these kinds has less than 300 bytes.
 _LIMIT: Final = 4096

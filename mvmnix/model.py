@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Self, override
 
-from mvmnix.arguments import AttributePath, is_subdirectory
-from mvmnix.syscall_tier import SystemCalls
+from mvmnix.formats.syscall_tier import SystemCalls
+from mvmnix.system.arguments import AttributePath, is_subdirectory
 
 STORE_DIR = "/nix/store"
 SYSTEM = "x86_64-linux"

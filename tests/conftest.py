@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from mvmnix import prctl
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.locks import parse_debian, parse_python
-from mvmnix.privileges import system_user
-from mvmnix.roots import Roots
-from mvmnix.store import Store
+from mvmnix.system import prctl, system_user
+from mvmnix.system.roots import Roots
+from mvmnix.system.store import Store
 from tests import sample
 from tests.patience import PATIENCE, until
 

@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mvmnix import nar
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.substituter import Caches
 from mvmnix.builder.session.worker_pool import Outcome, outcome
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.lock import LockedNode
+from mvmnix.formats import nar
+from mvmnix.formats.lock import LockedNode
 from mvmnix.model import Artifact, Digest, HashMode, Source, StorePath
-from mvmnix.store import Store
+from mvmnix.system.store import Store
 from tests.unit.provenance.world import World
 
 DERIVATION = StorePath("0" * 32, "guest-hello.drv")

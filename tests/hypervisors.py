@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from mvmnix import procfs
-from mvmnix.launch.machines.machine_dir import LOCK
-from mvmnix.private_dirs import Directory
+from mvmnix.machines.machine_dir import LOCK
+from mvmnix.system import procfs
+from mvmnix.system.private_dirs import Directory
 from tests.conftest import Home
 
 

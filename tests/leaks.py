@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix.launch.machines.output_log import NEWER, OLDER
+from mvmnix.machines.output_log import NEWER, OLDER
 
 #: Bytes that a compressed piece may have when it is inflated, and how often pieces may lie in pieces.
 INFLATED = 64 << 20

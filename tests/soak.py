@@ -13,10 +13,10 @@ from mvmnix.api.frontend import SILENT
 from mvmnix.api.launch import admit_plan, host_for
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.images.store import STATEMENT_LIMIT
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.private_dirs import Directory
+from mvmnix.machines import registry
+from mvmnix.machines.ending import EndReason
 from mvmnix.sandbox import uid_pool
+from mvmnix.system.private_dirs import Directory
 from tests.conftest import Home, World
 from tests.hypervisors import hypervisors
 from tests.patience import PATIENCE, scaled
@@ -142,7 +142,7 @@ def _ended(process: "subprocess.Popen[bytes]") -> str:
 
 
 def _is_namespace(descriptor: Path) -> bool:
-    """Whether it is one of the user namespaces that are kept, some dozens at most (privileges/user_namespaces.py)."""
+    """Whether it is one of the user namespaces that are kept, some dozens at most (sandbox/user_namespaces.py)."""
     with suppress(FileNotFoundError):
         return str(descriptor.readlink()).startswith("user:")
     return False

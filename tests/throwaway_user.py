@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mvmnix.privileges import control_groups, system_user
+from mvmnix.system import control_groups, system_user
 from tests.patience import EVENT_PATIENCE, until
 
 

@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import pytest
 
-from mvmnix import lock
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
@@ -21,13 +20,14 @@ from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.formats import lock
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.model import FlakeRef
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
-from mvmnix.roots import Roots
+from mvmnix.system.roots import Roots
 from tests.conftest import World
 from tests.patience import PATIENCE
 

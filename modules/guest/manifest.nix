@@ -1,4 +1,4 @@
-# manifest.json, the one contract between this side and Python's (mvmnix/manifest.schema.json); digests come later.
+# manifest.json, the one contract between this side and Python's (mvmnix/formats/manifest.schema.json); digests come later.
 { guest, rootfs, kernel }:
 let
   # Numbers that are not known yet: a quoted word in JSON now, a bare number once it is filled in.

@@ -86,10 +86,11 @@ from mvmnix.launch.control.client import Call, call, change
 from mvmnix.launch.control.messages import TERM, Exec, Pause, Resume, Shell, Stream
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines.audit_export import EXPORT_KEY, EXPORT_LOG, Archive, check_export, is_export, write_export
-from mvmnix.launch.machines.logs import read_console, read_network_log, read_output
-from mvmnix.launch.machines.output_log import Missing, Output, Piece
-from mvmnix.launch.machines.registry import (
+from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS
+from mvmnix.machines.audit_export import EXPORT_KEY, EXPORT_LOG, Archive, check_export, is_export, write_export
+from mvmnix.machines.logs import read_console, read_network_log, read_output
+from mvmnix.machines.output_log import Missing, Output, Piece
+from mvmnix.machines.registry import (
     Filter,
     MachineEntry,
     filter_machines,
@@ -98,15 +99,15 @@ from mvmnix.launch.machines.registry import (
     machine_files,
     wait_for_end,
 )
-from mvmnix.launch.network.decisions import Denial, Rules
-from mvmnix.launch.network.dry_run import Attempt, judge
-from mvmnix.launch.network.explain import EXPLANATIONS, sentence
-from mvmnix.launch.network.presets import PresetChoice
-from mvmnix.launch.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.labels import Labels, parse_labels
-from mvmnix.launch.plan.limits import (
+from mvmnix.network.decisions import Denial, Rules
+from mvmnix.network.dry_run import Attempt, judge
+from mvmnix.network.explain import EXPLANATIONS, sentence
+from mvmnix.network.presets import PresetChoice
+from mvmnix.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.data_disk import DataDisk
+from mvmnix.plan.labels import Labels, parse_labels
+from mvmnix.plan.limits import (
     LEAST_CPU,
     MOST_CPU,
     MOST_KIB,
@@ -116,12 +117,11 @@ from mvmnix.launch.plan.limits import (
     MOST_WEIGHT,
     PlanLimits,
 )
-from mvmnix.launch.plan.network import Action, Network, NetworkRule, Protocol, WhenGatewayEnds, parse_rules
-from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
-from mvmnix.launch.plan.plan import Accelerator, Plan, Use, plan_statement
-from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
-from mvmnix.launch.plan.share import Share
-from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS
+from mvmnix.plan.network import Action, Network, NetworkRule, Protocol, WhenGatewayEnds, parse_rules
+from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.plan.plan import Accelerator, Plan, Use, plan_statement
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.plan.share import Share
 
 __all__ = [
     "ACKNOWLEDGEMENT_MEANINGS",

@@ -10,7 +10,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.config import AnchorRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 
 _DIRECTORY = "audit"
 
@@ -51,7 +51,7 @@ def journal(
     """
 
     def traces() -> str:
-        from mvmnix.launch.machines.traces import LogTraces  # noqa: PLC0415 - asked for where there is no log
+        from mvmnix.machines.traces import LogTraces  # noqa: PLC0415 - asked for where there is no log
 
         return LogTraces.of(state).said
 

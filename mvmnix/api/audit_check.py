@@ -14,8 +14,8 @@ from mvmnix.clock import now
 from mvmnix.errors import Reason, RefusedError, UnreadableError
 from mvmnix.launch.gate.clock import HostClock, looked_at
 from mvmnix.launch.gate.unkept_nonces import UnkeptStarts
-from mvmnix.launch.machines.registry import list_entries
-from mvmnix.launch.machines.traces import LogTraces
+from mvmnix.machines.registry import list_entries
+from mvmnix.machines.traces import LogTraces
 
 
 def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[SealedRecord, ...]]:

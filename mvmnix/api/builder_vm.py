@@ -15,14 +15,14 @@ from mvmnix.builder.session.worker_pool import Threads, WorkerPool
 from mvmnix.clock import now
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.launch.machines import cleanup
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Use
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import stopping_signals
+from mvmnix.machines import cleanup
 from mvmnix.model import Verb
+from mvmnix.plan import plan as plans
+from mvmnix.plan.plan import Use
 from mvmnix.provenance.slsa.provenance import BuilderLimits
 
 type Connect = Callable[[Callable[[], None]], Connection]

@@ -7,7 +7,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mvmnix import config, log, temporary
+from mvmnix import config
 from mvmnix.api import audit
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.signing import Signer, key_file
@@ -20,13 +20,14 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.images.store import ImageStore, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.policy_files import FLOOR, Files, default_policy, in_force, read_policy_files
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.provenance.policy.verdicts import as_verdict
-from mvmnix.roots import Roots
-from mvmnix.store import Cache, Store
+from mvmnix.system import log, temporary
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.roots import Roots
+from mvmnix.system.store import Cache, Store
 
 if TYPE_CHECKING:
     from mvmnix.api.network import Network
@@ -267,6 +268,6 @@ def become_system_user(name: str = "") -> None:
     MvmnixError where it fails: then this process must end.
     """
     if os.geteuid() == 0:
-        from mvmnix.privileges import system_user  # noqa: PLC0415 - plain users don't pay for it
+        from mvmnix.system import system_user  # noqa: PLC0415 - plain users don't pay for it
 
         system_user.become(name or system_user.USER)

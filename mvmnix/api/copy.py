@@ -20,7 +20,7 @@ from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import CopyLimits, Reader
 from mvmnix.launch.copy.tarball import TarWriter
 from mvmnix.launch.copy.unpack import Unpack
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 
 _CHUNK: Final = 65536
 #: Bytes of a guest's complaint that are kept.

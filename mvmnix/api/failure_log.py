@@ -2,11 +2,11 @@
 
 import os
 
-from mvmnix import child_logs
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
-from mvmnix.process import failed_child
-from mvmnix.roots import Roots
+from mvmnix.system import child_logs
+from mvmnix.system.process import failed_child
+from mvmnix.system.roots import Roots
 
 
 def keep_failure(error: MvmnixError) -> None:

@@ -13,7 +13,7 @@ from mvmnix.builder.lockfile.session import LockRequest, LockSession, NewLock
 from mvmnix.builder.template import Template, template_tree, write_template
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
-from mvmnix.output_files import OutputDirectory
+from mvmnix.system.output_files import OutputDirectory
 
 
 def lock_flake(

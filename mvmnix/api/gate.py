@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mvmnix import log
 from mvmnix.api import audit
 from mvmnix.api.context import Context
 from mvmnix.images.rebuilds import RebuildStore
@@ -14,7 +13,8 @@ from mvmnix.launch.gate.admission import admit
 from mvmnix.launch.gate.clock import HostClock
 from mvmnix.launch.gate.replay import LoggedStarts, Replay
 from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan
-from mvmnix.launch.vmm.boot_files import OpenFiles
+from mvmnix.system import log
+from mvmnix.vmm.boot_files import OpenFiles
 
 
 def admit_submission(context: Context, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:

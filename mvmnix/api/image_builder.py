@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from mvmnix import __version__, child_logs, disk_space, lock
+from mvmnix import __version__
 from mvmnix.api import installation
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan, limits_of
 from mvmnix.api.context import Context
@@ -19,17 +19,19 @@ from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
+from mvmnix.formats import lock
 from mvmnix.images import make_provenance
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
 from mvmnix.images.prune import KeptImages
 from mvmnix.images.store import BuildKey, VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest
-from mvmnix.process import failed_child
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.slsa import provenance
 from mvmnix.provenance.slsa.predicate import provenance_statement
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
+from mvmnix.system import child_logs, disk_space
+from mvmnix.system.process import failed_child
 
 
 class ImageBuilder:

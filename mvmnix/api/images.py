@@ -18,14 +18,14 @@ from mvmnix.images.prune import KeptImages, PruneResult, SourceGcResult, collect
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import BuildKey, IndexEntry, StoreDirectory, VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.launch.machines import registry
+from mvmnix.machines import registry
 from mvmnix.model import Digest
-from mvmnix.output_files import NewDirectory, NewFile
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.slsa.predicate import SBOM_NAME, read_provenance
 from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
 from mvmnix.provenance.verify.authentication import authenticate
-from mvmnix.store import chunks
+from mvmnix.system.output_files import NewDirectory, NewFile
+from mvmnix.system.store import chunks
 
 #: What needs images, and the images.
 type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]

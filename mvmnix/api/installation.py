@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from mvmnix import own_flake
 from mvmnix.builder.pins.locks import DebianLock, PythonLock, parse_debian, parse_python
 from mvmnix.model import Source
+from mvmnix.system import own_flake
 
 
 def debian_locks() -> tuple[DebianLock, ...]:

@@ -29,23 +29,23 @@ from mvmnix.launch.control.messages import Shell
 from mvmnix.launch.gate.checks import SummarizedImage
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, read_plan
 from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.launch.machines import cleanup, registry
-from mvmnix.launch.machines.machine_dir import PLAN, read_kept, read_status
-from mvmnix.launch.machines.status import MachineSource, MachineStatus
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.runtime.accelerator import KvmProbe, accelerator_line
 from mvmnix.launch.runtime.creation import check_creation
 from mvmnix.launch.runtime.creation import create_home as register
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, detach, supervise
-from mvmnix.launch.vmm.port import Acceleration
+from mvmnix.machines import cleanup, registry
+from mvmnix.machines.machine_dir import PLAN, read_kept, read_status
+from mvmnix.machines.status import MachineSource, MachineStatus
 from mvmnix.model import Digest, Verb
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.plan import Plan
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.provenance.verify.summary import Summary
-from mvmnix.roots import Roots
 from mvmnix.sandbox import uid_pool
+from mvmnix.system.roots import Roots
+from mvmnix.vmm.port import Acceleration
 
 
 class Terminal(Protocol):
@@ -196,7 +196,7 @@ def run_attached(
     In a `terminal` it has no other streams; `refuse_terminal` comes before.
 
     `created` is the id of a machine that was created; without it there is a new one. One that is `disposable` is
-    removed some time after its end (launch/machines/cleanup.py), unless its guest never got ready. Signals that stop
+    removed some time after its end (machines/cleanup.py), unless its guest never got ready. Signals that stop
     this process stop the machine, so this is for the main thread. Raises what the start raises; a refusal is in the
     log.
     """

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mvmnix.launch.machines import cleanup
-from mvmnix.private_dirs import Directory
-from mvmnix.roots import Roots
+from mvmnix.machines import cleanup
 from mvmnix.sandbox import uid_pool
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.roots import Roots
 
 if TYPE_CHECKING:
     from mvmnix.api.frontend import Frontend

@@ -7,11 +7,11 @@ from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.launch.control.client import change
 from mvmnix.launch.control.messages import Pause, Resume
-from mvmnix.launch.machines import registry, usage
-from mvmnix.launch.machines.machine_dir import CONSOLE
-from mvmnix.launch.machines.registry import MachineEntry
-from mvmnix.launch.machines.usage import ProcessUsage
-from mvmnix.private_dirs import Directory
+from mvmnix.machines import registry, usage
+from mvmnix.machines.machine_dir import CONSOLE
+from mvmnix.machines.registry import MachineEntry
+from mvmnix.machines.usage import ProcessUsage
+from mvmnix.system.private_dirs import Directory
 
 
 def stop_machines(names: Iterable[str], frontend: Frontend = SILENT, *, patience: float = 15.0) -> Iterator[str]:

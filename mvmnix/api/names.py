@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.machines import registry
-from mvmnix.private_dirs import Directory
-from mvmnix.roots import Roots
+from mvmnix.machines import registry
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.roots import Roots
 
 if TYPE_CHECKING:
     from mvmnix.images.store import ImageStore, IndexEntry

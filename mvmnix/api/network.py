@@ -14,9 +14,9 @@ from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.resumable import DownloadLimits
 from mvmnix.builder.oci.registry import Registries
 from mvmnix.config import Config
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 
 
 class Network:

@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 from mvmnix.builder.pins.configured import CONFIGURED_TOOLS, configured_urls
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.network.presets import PRESET_LIMIT, PresetChoice, parse_preset
-from mvmnix.launch.plan.network import NetworkRule, parse_rules
-from mvmnix.launch.plan.network_hosts import is_address
-from mvmnix.private_dirs import Directory
+from mvmnix.network.presets import PRESET_LIMIT, PresetChoice, parse_preset
+from mvmnix.plan.network import NetworkRule, parse_rules
+from mvmnix.plan.network_hosts import is_address
 from mvmnix.suggestion import did_you_mean
+from mvmnix.system.private_dirs import Directory
 
 #: In the user's directory of configuration, and in the machine's.
 DIRECTORY: Final = "presets"

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix import lock, own_flake
 from mvmnix.api.context import SOURCES_LOCK
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.nix.host_nix import HostNix
@@ -16,9 +15,11 @@ from mvmnix.builder.pins.locks import DebianLock, DependencyDepth, PythonLock, p
 from mvmnix.builder.pins.make import PinChange
 from mvmnix.builder.pins.sources import fetch_all
 from mvmnix.errors import UsageError
-from mvmnix.output_files import OutputFile
-from mvmnix.roots import Roots
-from mvmnix.store import Cache
+from mvmnix.formats import lock
+from mvmnix.system import own_flake
+from mvmnix.system.output_files import OutputFile
+from mvmnix.system.roots import Roots
+from mvmnix.system.store import Cache
 
 _DEBIAN = "debian/lock.json"
 _PYTHON = "python/lock.json"

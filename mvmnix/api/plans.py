@@ -18,25 +18,25 @@ from mvmnix.keys import Role
 from mvmnix.launch.gate import signatures
 from mvmnix.launch.gate.checks import plan_of
 from mvmnix.launch.gate.verify import read_plan
-from mvmnix.launch.machines.machine_dir import PLAN, read_kept
-from mvmnix.launch.machines.registry import find_machine
-from mvmnix.launch.network.presets import PresetChoice
-from mvmnix.launch.network.public_suffixes import refuse_public_suffixes
-from mvmnix.launch.network.risk_checks import refuse_unacknowledged
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.fields import check_directory, check_variables
-from mvmnix.launch.plan.labels import NO_LABELS, Labels
-from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.network import Action, Network, NetworkRule, WhenGatewayEnds
-from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
-from mvmnix.launch.plan.plan import Accelerator, Plan, Use, plan_statement
-from mvmnix.launch.plan.secret_reference import SecretReference
-from mvmnix.launch.plan.share import Share
 from mvmnix.launch.secrets import credentials
 from mvmnix.launch.shares.opening import open_directory, open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
+from mvmnix.machines.machine_dir import PLAN, read_kept
+from mvmnix.machines.registry import find_machine
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
+from mvmnix.network.presets import PresetChoice
+from mvmnix.network.public_suffixes import refuse_public_suffixes
+from mvmnix.network.risk_checks import refuse_unacknowledged
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.data_disk import DataDisk
+from mvmnix.plan.fields import check_directory, check_variables
+from mvmnix.plan.labels import NO_LABELS, Labels
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.network import Action, Network, NetworkRule, WhenGatewayEnds
+from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.plan.plan import Accelerator, Plan, Use, plan_statement
+from mvmnix.plan.secret_reference import SecretReference
+from mvmnix.plan.share import Share
 from mvmnix.provenance.bundle import envelope, statement
 
 #: What to say next where shares or a data disk don't fit a plan.

@@ -24,8 +24,8 @@ from mvmnix.images.prune import KeptImages
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest, DirectoryOrder
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.slsa.predicate import provenance_statement
 from mvmnix.provenance.slsa.provenance import Provenance, Variation
 from mvmnix.provenance.verify.quorum import Quorum

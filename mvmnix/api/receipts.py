@@ -8,10 +8,10 @@ from mvmnix.audit.reading import SealedRecord, matching_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.keys import Role
-from mvmnix.launch.machines import events, registry
-from mvmnix.launch.machines.machine_dir import RECEIPT, read_kept
-from mvmnix.launch.machines.receipt import Receipt
-from mvmnix.launch.machines.receipt_check import check_receipt
+from mvmnix.machines import events, registry
+from mvmnix.machines.machine_dir import RECEIPT, read_kept
+from mvmnix.machines.receipt import Receipt
+from mvmnix.machines.receipt_check import check_receipt
 
 
 def read_receipt(context: Context, machine: str) -> Receipt:

@@ -8,8 +8,8 @@ from mvmnix.api.frontend import Frontend
 from mvmnix.config import Config, SecretRef, SigningRule
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope
+from mvmnix.system.private_dirs import Directory
 
 if TYPE_CHECKING:
     from mvmnix.provenance.identity.sigstore import Instance

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mvmnix import checkouts
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.errors import UsageError
 from mvmnix.model import FlakeRef
-from mvmnix.roots import Roots
+from mvmnix.system import checkouts
+from mvmnix.system.roots import Roots
 
 type SourceRef = FlakeRef | OciRef
 

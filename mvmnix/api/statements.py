@@ -9,8 +9,8 @@ from mvmnix.errors import MvmnixError
 from mvmnix.images.prune import KeptImages
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import StoreDirectory
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, machine_ids, read_kept
+from mvmnix.machines import registry
+from mvmnix.machines.machine_dir import PLAN, RECEIPT, machine_ids, read_kept
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 

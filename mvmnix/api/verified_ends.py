@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from mvmnix.api.frontend import Frontend
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.launch.machines.registry import MachineEntry
-from mvmnix.private_dirs import Directory
-from mvmnix.roots import Roots
+from mvmnix.machines.registry import MachineEntry
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.roots import Roots
 
 
 def with_verified_ends(
@@ -20,7 +20,7 @@ def with_verified_ends(
     if not any(entry.has_ended for entry in entries):
         return tuple(entries)
     from mvmnix.audit.note import NoteKey  # noqa: PLC0415
-    from mvmnix.launch.machines.recorded_ends import with_ends  # noqa: PLC0415
+    from mvmnix.machines.recorded_ends import with_ends  # noqa: PLC0415
 
     try:
         key = NoteKey.of_log(_public_key(frontend))

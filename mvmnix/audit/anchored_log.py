@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, override
 
-from mvmnix import strict
 from mvmnix.audit.anchors import Anchor
 from mvmnix.audit.log import AuditLog, Entry, no_traces
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
@@ -24,9 +23,10 @@ from mvmnix.audit.reading import tree_at
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.tail import foreign_checkpoint, hold_writers, is_begun, mismatch, other_root, read_head, rolled_back
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.plural import counted
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 
 
 class ContradictedError(RefusedError):

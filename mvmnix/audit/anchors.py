@@ -12,11 +12,11 @@ from typing import Final, Protocol
 
 from mvmnix.audit.git_branch import GitBranch
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.plural import counted
-from mvmnix.private_dirs import Directory
-from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, run
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import INHERITED_BY_USERS_PROGRAMS, environment, run
 
 #: How often a commit is made anew because another process of ours was faster.
 _TRIES: Final = 8

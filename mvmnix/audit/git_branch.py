@@ -21,15 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mvmnix.child_causes import Cause
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
-from mvmnix.private_dirs import Directory
-from mvmnix.process import ProcessError
 from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import GIT, locate
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import ProcessError
 
 _MIB: Final = 1 << 20
 #: How often the lock of a branch is tried while another has it, and the pause before the next try, in seconds.

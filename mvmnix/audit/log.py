@@ -24,7 +24,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Self
 
-from mvmnix import log
 from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import matching_records
@@ -34,7 +33,8 @@ from mvmnix.audit.tail import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost_
 from mvmnix.audit.vouched import vouch
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.system import log
+from mvmnix.system.private_dirs import Directory
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.audit.record import MAX_LINE, Record
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.formats.strict import MalformedError
 from mvmnix.plural import counted
-from mvmnix.strict import MalformedError
 
 #: A tree of 2^63 leaves has paths of so many hashes; a consistency path may have one more.
 LONGEST: Final = 64

@@ -11,9 +11,9 @@ from mvmnix.audit.record import Record
 from mvmnix.audit.segment import CAPACITY, Segment
 from mvmnix.audit.tail import Head, hold_writers, is_begun, mismatch, no_log, read_head, read_segment
 from mvmnix.errors import RefusedError
+from mvmnix.formats.strict import MalformedError, show_time
 from mvmnix.plural import counted
-from mvmnix.private_dirs import Directory
-from mvmnix.strict import MalformedError, show_time
+from mvmnix.system.private_dirs import Directory
 
 
 @dataclass(frozen=True, slots=True)

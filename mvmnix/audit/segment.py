@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from mvmnix import strict
 from mvmnix.audit.merkle import HASH_SIZE, CompactRange
 from mvmnix.audit.note import Checkpoint, NoteKey
 from mvmnix.audit.record import MAX_LINE
-from mvmnix.strict import MalformedError
+from mvmnix.formats import strict
+from mvmnix.formats.strict import MalformedError
 
 _DIGITS: Final = 16
 #: Base64 of the 4 bytes of a key's ID and the 64 bytes of an Ed25519 signature.

@@ -14,10 +14,10 @@ from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, Seal, Segment, first_of, segment_name
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UnreadableError
-from mvmnix.file_lock import Lock
+from mvmnix.formats.strict import MalformedError
 from mvmnix.plural import counted
-from mvmnix.private_dirs import Directory
-from mvmnix.strict import MalformedError
+from mvmnix.system.file_lock import Lock
+from mvmnix.system.private_dirs import Directory
 
 LOCK: Final = "lock"
 #: The key with which the log's checkpoints can be checked, in C2SP's form, for others: mvm doesn't trust it. It is

@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.formats.strict import MAX_INTEGER
 from mvmnix.model import Digest
-from mvmnix.strict import MAX_INTEGER
 
 #: Stands for all rules beyond the limit.
 OTHERS: Final = "others"

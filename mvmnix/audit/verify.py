@@ -24,9 +24,9 @@ from mvmnix.audit.tail import (
     segment_indices,
 )
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.formats.strict import MalformedError
 from mvmnix.plural import counted
-from mvmnix.private_dirs import Directory
-from mvmnix.strict import MalformedError
+from mvmnix.system.private_dirs import Directory
 
 _MAX_REASONS: Final = 20
 #: Is handed each record's index and its text by field (`spelled`), in order, whether or not the log verifies then.

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from mvmnix import lock, nar, own_flake
 from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
@@ -23,9 +22,11 @@ from mvmnix.builder.session.exec import Progress
 from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError
-from mvmnix.fs_tree import tree_of_directory
+from mvmnix.formats import lock, nar
 from mvmnix.model import HashMode, Image, Source, StorePath
-from mvmnix.store import Store
+from mvmnix.system import own_flake
+from mvmnix.system.fs_tree import tree_of_directory
+from mvmnix.system.store import Store
 
 #: What of this installation the builder image is made from: that much of it root's mvm may read.
 FILES = tuple(map(os.fsencode, own_flake.FILES))

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
-from mvmnix import nar
 from mvmnix.builder import bootstrap
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.output_files import HeldDirectory, OutputDirectory
+from mvmnix.formats import nar
+from mvmnix.system.output_files import HeldDirectory, OutputDirectory
 
 #: The directory that holds the copy, and the name of the input.
 HOUSE: Final = "mvmnix"

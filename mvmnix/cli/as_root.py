@@ -12,10 +12,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mvmnix import log
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import held_files, system_user
+from mvmnix.system import held_files, log, system_user
 
 #: Those that keep nothing, and read what is named alone.
 STATELESS: Final = frozenset({"completion", "man", "schema", "verify"})

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mvmnix.api import RunResult, VerifiedImage, VerifiedPlan
-from mvmnix.escaping import escape
+from mvmnix.formats.escaping import escape
 from mvmnix.plural import counted
 from mvmnix.provenance.slsa.provenance import Provenance
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from mvmnix.escaping import escape_line
 from mvmnix.evidence.graph import Graph, Node, NodeStatus
+from mvmnix.formats.escaping import escape_line
 
 _MARKS: Final = {NodeStatus.VERIFIED: "✓", NodeStatus.UNVERIFIED: "?", NodeStatus.REFUSED: "✗"}
 _STYLES: Final = {NodeStatus.VERIFIED: "green", NodeStatus.UNVERIFIED: "yellow", NodeStatus.REFUSED: "bold red"}

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, NoReturn, override
 
 import click
 
-from mvmnix import __version__, disk_space, log, temporary, user_namespace
-from mvmnix.child_causes import Cause, cause_of, hint_for
+from mvmnix import __version__
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.cli.verbosity import set_up
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.system import disk_space, log, temporary, user_namespace
+from mvmnix.system.child_causes import Cause, cause_of, hint_for
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -220,7 +221,7 @@ def _tell_of_user(asked: str) -> None:
     if as_root is not None:
         as_root.tell()
     if asked:
-        from mvmnix.trusted_path import user_name  # noqa: PLC0415 - few ask for it
+        from mvmnix.system.trusted_path import user_name  # noqa: PLC0415 - few ask for it
 
         if asked != (own := user_name(os.geteuid())):
             raise UsageError(f"--user {asked} is for root alone, and this is {own}", hint="leave it out, or use sudo")
@@ -279,7 +280,7 @@ def _directories() -> tuple[str, ...]:
     """Where mvm writes: its own directories, and that of temporary files."""
     import tempfile  # noqa: PLC0415 - only failures pay for it
 
-    from mvmnix.roots import Roots  # noqa: PLC0415
+    from mvmnix.system.roots import Roots  # noqa: PLC0415
 
     try:
         return (*Roots.from_environment(os.environ).paths.values(), tempfile.gettempdir())

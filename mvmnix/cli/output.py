@@ -13,7 +13,7 @@ import click
 
 from mvmnix.cli.verbosity import is_quiet
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.escaping import TerminalStream, escape
+from mvmnix.formats.escaping import TerminalStream, escape
 from mvmnix.plural import counted
 
 #: The one envelope of every `--json` answer.

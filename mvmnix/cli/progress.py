@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from mvmnix.cli.output import is_news
 from mvmnix.cli.verbosity import is_quiet
-from mvmnix.escaping import escape
+from mvmnix.formats.escaping import escape
 from mvmnix.plural import counted
 
 if TYPE_CHECKING:

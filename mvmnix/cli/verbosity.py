@@ -8,7 +8,7 @@ from typing import Final, TextIO, override
 import click
 
 from mvmnix.errors import UsageError
-from mvmnix.escaping import escape_line
+from mvmnix.formats.escaping import escape_line
 
 VARIABLE: Final = "MVMNIX_LOG"
 _LEVELS: Final = ("info", "debug")

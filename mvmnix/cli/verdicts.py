@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 
 import click
 
-from mvmnix import strict
 from mvmnix.api.verify.artifacts import ArtifactVerdict, FailedArtifact
 from mvmnix.cli.output import answer
 from mvmnix.errors import Reason
-from mvmnix.escaping import escape_line
+from mvmnix.formats import strict
+from mvmnix.formats.escaping import escape_line
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, CountedBundle, signer_of

@@ -22,6 +22,7 @@ from mvmnix.evidence.graph import (
 )
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.evidence.trust import POLICY, signing
+from mvmnix.formats.strict import show_time
 from mvmnix.images.store import VerifiedImage
 from mvmnix.model import Artifact, Digest, Image, Source
 from mvmnix.plural import counted
@@ -29,7 +30,6 @@ from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, KeptPath, Provenance
 from mvmnix.provenance.verify.checks import REBUILD, differences
 from mvmnix.provenance.verify.verify import Verified
-from mvmnix.strict import show_time
 
 _LISTED: Final = "the signed provenance lists it by this digest"
 

@@ -8,9 +8,9 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Final
 
-from mvmnix.escaping import escape
 from mvmnix.evidence.graph import Edge, EdgeKind, Graph, Node, NodeStatus, worst
 from mvmnix.evidence.markup import CLASSES, Markup, element, mark
+from mvmnix.formats.escaping import escape
 
 WIDTH: Final = 184.0
 HEIGHT: Final = 70.0

@@ -13,16 +13,16 @@ from mvmnix.evidence.build import Judge
 from mvmnix.evidence.graph import Draft, EdgeKind, Kind, Node, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.plan_nodes import PLAN
 from mvmnix.evidence.trust import POLICY, signing
+from mvmnix.formats.strict import show_time
 from mvmnix.keys import Role
-from mvmnix.launch.machines import receipt as receipts
-from mvmnix.launch.machines.ending import end_reason
-from mvmnix.launch.machines.receipt import Receipt
-from mvmnix.launch.machines.registry import MachineEntry
+from mvmnix.machines import receipt as receipts
+from mvmnix.machines.ending import end_reason
+from mvmnix.machines.receipt import Receipt
+from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Digest
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.verify.authentication import Authentic, authenticate
-from mvmnix.strict import show_time
 
 MACHINE: Final = "machine"
 _WHAT: Final = "the receipt"

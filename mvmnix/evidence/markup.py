@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.escaping import escape_html
 from mvmnix.evidence.graph import NodeStatus
+from mvmnix.formats.escaping import escape_html
 
 #: Elements without an end tag (HTML, "Void elements").
 _VOID: Final = frozenset({"meta"})

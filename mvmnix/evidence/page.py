@@ -15,8 +15,8 @@ from mvmnix import __version__
 from mvmnix.evidence.diagram import diagram
 from mvmnix.evidence.graph import Graph, Kind, Node, NodeStatus, Verdict
 from mvmnix.evidence.markup import CLASSES, Markup, element, joined, mark, marks, raw
+from mvmnix.formats.strict import show_time
 from mvmnix.plural import counted
-from mvmnix.strict import show_time
 
 SHEET: Final = """
 :root {

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mvmnix import manifest
 from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.formats import manifest
 from mvmnix.images.store import IndexEntry
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.verify.image_layouts import ImageEvidence

@@ -30,16 +30,16 @@ from mvmnix.evidence.plan_nodes import (
 )
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.evidence.trust import policy_node
+from mvmnix.formats.strict import show_time
 from mvmnix.images.file_names import BUNDLE_NAME
 from mvmnix.images.prune import SHORTEST, KeptImages
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, VerifiedImage
 from mvmnix.launch.gate import verify as gates
 from mvmnix.launch.gate.clock import HostClock, looked_at
-from mvmnix.launch.machines import registry
-from mvmnix.launch.machines.machine_dir import PLAN, RECEIPT, machine_ids, read_kept
-from mvmnix.launch.machines.registry import MachineEntry as Machine
-from mvmnix.launch.vmm.boot_files import verity_reasons
+from mvmnix.machines import registry
+from mvmnix.machines.machine_dir import PLAN, RECEIPT, machine_ids, read_kept
+from mvmnix.machines.registry import MachineEntry as Machine
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.envelope import parse_bundle
@@ -48,9 +48,9 @@ from mvmnix.provenance.slsa.predicate import read_provenance
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.authentication import only_refusals
 from mvmnix.provenance.verify.verify import Verified, verify_alone
-from mvmnix.store import digest_of
-from mvmnix.strict import show_time
 from mvmnix.suggestion import did_you_mean
+from mvmnix.system.store import digest_of
+from mvmnix.vmm.boot_files import verity_reasons
 
 
 def stored_build(context: Context, entry: IndexEntry) -> StoredBuild:

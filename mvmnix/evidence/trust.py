@@ -7,10 +7,10 @@ from typing import Final
 from mvmnix.audit.record import Serials
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.evidence.graph import Kind, Node, Verdict, refused, unverified, verified
+from mvmnix.formats.strict import show_time
 from mvmnix.provenance.identity.trust import Identity, Signer
 from mvmnix.provenance.policy.policy import SERIAL_FILES, TrustPolicy
 from mvmnix.provenance.verify.authentication import Authentic
-from mvmnix.strict import show_time
 
 #: The key of the policy's node.
 POLICY: Final = "policy"

@@ -19,6 +19,7 @@ from mvmnix.builder.session import import_outputs
 from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
 from mvmnix.builder.session.import_outputs import OutputImport
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.formats.strict import canonical
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, bundles_of
 from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, VerifiedImage
 from mvmnix.model import Digest
@@ -26,7 +27,6 @@ from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import verify_alone
-from mvmnix.strict import canonical
 
 _OPTIONAL: Final = (LOCK_NAME, SBOM_NAME, PARTS_NAME)
 _EVIDENCE: Final = (BUNDLE_NAME, *_OPTIONAL)

@@ -15,15 +15,15 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.errors import MvmnixError
+from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
 from mvmnix.model import Digest, StorePath, is_digest
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts as claims
 from mvmnix.provenance.slsa.provenance import KeptPath
 from mvmnix.provenance.verify.verify import Verified, verify_parts
-from mvmnix.store import Store
-from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 
 LIMIT: Final = 4 * 1024 * 1024
 _PATH: Final = r"/nix/store/[0-9a-z]{32}-[0-9a-zA-Z+._?=-]{1,211}"

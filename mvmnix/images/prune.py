@@ -10,15 +10,15 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from mvmnix import manifest
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats import manifest
 from mvmnix.images import gc_roots as rules
 from mvmnix.images.gc_roots import Need, Shelved, StoredFile
 from mvmnix.images.store import ImageStore, IndexEntry, StoreDirectory
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.store import Store
 from mvmnix.suggestion import did_you_mean
+from mvmnix.system.store import Store
 
 #: So many digits of a digest are enough, if they are of one alone.
 SHORTEST = 6

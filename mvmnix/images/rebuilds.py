@@ -18,10 +18,10 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.images.file_names import MOST_BUNDLES
 from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.verify import Verified, verify_alone
+from mvmnix.system.private_dirs import Directory
 
 _WHAT = "the provenance of a rebuild"
 

@@ -12,11 +12,11 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
-from mvmnix import manifest
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.formats import manifest
+from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
 from mvmnix.images.file_names import MOST_BUNDLES
 from mvmnix.model import Artifact, Digest, Image
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.envelope import parse_bundle
 from mvmnix.provenance.bundle.statement import Subject
@@ -24,8 +24,8 @@ from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import Verified, read_claim, verify_alone
-from mvmnix.store import Store, digest_of
-from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store, digest_of
 
 #: Largest bundle and lock that are read, in bytes.
 STATEMENT_LIMIT = 16 * 1024 * 1024

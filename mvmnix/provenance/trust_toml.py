@@ -5,8 +5,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from mvmnix import strict, toml
 from mvmnix.errors import ReasonCode
+from mvmnix.formats import strict, toml
 
 #: No policy that people read is larger, in bytes.
 LIMIT: Final = 2**20

@@ -18,9 +18,9 @@ from enum import Enum, auto
 from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges.control_groups import Group
-from mvmnix.process import BoundedOutput, is_readable
-from mvmnix.procfs import children
+from mvmnix.system.control_groups import Group
+from mvmnix.system.process import BoundedOutput, is_readable
+from mvmnix.system.procfs import children
 
 #: A script for sh(1): say that all is set up, wait for a line, become the program that the arguments name.
 GATE: Final = r"""printf '\0' >&2; read -r go || exit 125; exec "$@" """

@@ -3,7 +3,7 @@
 What a helper has, from the outside in; it starts only when all of it is in place (child.py):
 
 1. The caller's uid, which is never root's (system_user.refuse_root). RLIMIT_NPROC counts by it.
-2. A session keyring that holds nothing (privileges/session_keyring.py).
+2. A session keyring that holds nothing (system/session_keyring.py).
 3. bubblewrap (bwrap(1)): namespaces of its own of every kind, and no more of them; no capability, no new privilege, no
    terminal. bubblewrap is process 1 of its PID namespace, and of one around it; all of that ends with the caller.
 4. A root in memory: the system's programs and libraries and the files that the caller names, read-only; /proc, of its
@@ -31,17 +31,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
-from mvmnix import process
-from mvmnix.child_causes import NAMESPACES_HINT, Cause, cause_of, hint_for
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import control_groups, session_keyring, system_user
-from mvmnix.privileges.control_groups import ControlGroups, Controller, Group, GroupLimits
 from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.child import ChildSupervisor, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
 from mvmnix.sandbox.profiles.helpers import HELPERS, HELPERS_CONNECTED, HELPERS_WITH_GATEWAY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
-from mvmnix.store import memfd
+from mvmnix.system import control_groups, process, session_keyring, system_user
+from mvmnix.system.child_causes import NAMESPACES_HINT, Cause, cause_of, hint_for
+from mvmnix.system.control_groups import ControlGroups, Controller, Group, GroupLimits
+from mvmnix.system.store import memfd
 
 _PREFIX: Final = "mvmnix-helper-"
 #: Seconds after which a group that has no lock won't get it any more.

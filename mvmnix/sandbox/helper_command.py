@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix import process
 from mvmnix.sandbox import bubblewrap, git, landlock
 from mvmnix.sandbox.child import GATE
 from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.system import process
 
 #: Where a helper works; what it writes stays there, and is gone with it.
 WORK: Final = "/work"

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix import process, procfs
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import user_namespaces
+from mvmnix.sandbox import user_namespaces
 from mvmnix.sandbox.trusted_executables import Candidates, locate
-from mvmnix.trusted_path import user_name
+from mvmnix.system import process, procfs
+from mvmnix.system.trusted_path import user_name
 
 #: So many ids are given away at most: each is of one sandbox.
 POOL_COUNT: Final = 4096

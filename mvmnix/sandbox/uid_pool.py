@@ -19,16 +19,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mvmnix import log, procfs
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
-from mvmnix.file_lock import Lock
-from mvmnix.private_dirs import Directory
-from mvmnix.privileges import control_groups, system_user
-from mvmnix.process import ProcessError, is_readable
+from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
 from mvmnix.sandbox.subordinate_ids import POOL_COUNT, SubordinateIds
-from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
-from mvmnix.trusted_path import home_of
+from mvmnix.system import control_groups, log, procfs, system_user
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.file_lock import Lock
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import ProcessError, is_readable
+from mvmnix.system.trusted_path import home_of
 
 #: Seconds for which processes that were killed may take to be gone.
 _PATIENCE: Final = 10.0

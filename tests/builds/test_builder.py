@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import lock, manifest
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.session import graph
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.formats import lock, manifest
 from mvmnix.model import Digest, Image, StorePath
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.provenance import MICROVM, Provenance
-from mvmnix.roots import Roots
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.roots import Roots
+from mvmnix.system.store import Store
 from tests.conftest import World
 from tests.hostile.rig import flipped, replaced
 from tests.workbench import Workbench, tiny_tree

@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
-from mvmnix import lock
 from mvmnix.builder.pins.locks import parse_debian
 from mvmnix.config import CacheKey, CacheRule, Config, FetchRules
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.formats import lock
+from mvmnix.formats.nar import Dir, File, nar_hash, nar_of_tree
+from mvmnix.formats.strict import canonical
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.nar import Dir, File, nar_hash, nar_of_tree
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.rules import SourceRule
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.strict import canonical
 from tests.conftest import World, copy_home
 from tests.fakes import Repository
 from tests.git_server import TreeServer, serve

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import manifest
+from mvmnix.formats import manifest
 from tests.conftest import World, commit
 from tests.standin import EVERYTHING, copy_of, put_guest
 

@@ -10,7 +10,7 @@ import pytest
 from mvmnix.builder.oci.reference import SCHEME
 from mvmnix.builder.pins.locks import parse_debian
 from mvmnix.builder.pins.seed import LIMIT, executable
-from mvmnix.manifest import parse
+from mvmnix.formats.manifest import parse
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import MICROVM

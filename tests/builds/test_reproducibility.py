@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from mvmnix import manifest
 from mvmnix.api.rebuild import VARIATION, varied
 from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.file_differences import Agreement, Disagreement, compare_images
+from mvmnix.formats import manifest
 from mvmnix.model import Image
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate

@@ -7,8 +7,8 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["mvmnix.launch.network", "mvmnix.addresses"]):  # type: ignore[attr-defined]
-    from mvmnix.launch.network.client_hello import (
+with atheris.instrument_imports(include=["mvmnix.network", "mvmnix.formats.addresses"]):  # type: ignore[attr-defined]
+    from mvmnix.network.client_hello import (
         MAX_HELLO_BYTES,
         ClientHello,
         ClientHelloReader,

@@ -8,12 +8,12 @@ import sys
 
 import atheris
 
-with atheris.instrument_imports(include=["mvmnix.launch.network", "h11"]):  # type: ignore[attr-defined]
+with atheris.instrument_imports(include=["mvmnix.network", "h11"]):  # type: ignore[attr-defined]
     import h11
 
-    from mvmnix.launch.network.http_checker import HttpChecker, HttpRefusedError, Passed
-    from mvmnix.launch.network.http_heads import HeadError, HttpFault
-    from mvmnix.launch.network.request_paths import RequestHead
+    from mvmnix.network.http_checker import HttpChecker, HttpRefusedError, Passed
+    from mvmnix.network.http_heads import HeadError, HttpFault
+    from mvmnix.network.request_paths import RequestHead
 
 HOST = "a.example"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT"})

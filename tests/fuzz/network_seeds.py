@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from tests.unit.launch.network.hellos import EXAMPLE, hello, message, protocols, records, server_name, versions
+from tests.unit.network.hellos import EXAMPLE, hello, message, protocols, records, server_name, versions
 
 
 def client_hello() -> Iterator[tuple[str, bytes]]:

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from mvmnix import manifest
+from mvmnix.formats import manifest
 from mvmnix.keys import Algorithm, PrivateKey, Role
-from mvmnix.launch.plan.plan import Window
 from mvmnix.model import Digest, Image, Source, Verb
+from mvmnix.plan.plan import Window
 from mvmnix.provenance.policy import trust_text
 from tests.hostile.rig import Move, Rig
 from tests.unit.provenance.world import flipped_signature, put, rewritten

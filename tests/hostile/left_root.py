@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from mvmnix import prctl
-from mvmnix.privileges import system_user
+from mvmnix.system import prctl, system_user
 
 type Way = Callable[[], object]
 

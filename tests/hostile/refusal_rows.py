@@ -5,9 +5,9 @@ from datetime import timedelta
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Role
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.kernel_command_line import LONGEST
 from mvmnix.model import Digest, Posture
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.kernel_command_line import LONGEST
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa.provenance import HOST_NIX, LockAccount
 from tests.hostile.claims import (

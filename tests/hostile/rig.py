@@ -14,24 +14,24 @@ from typing import Any
 
 import pytest
 
-from mvmnix import manifest, strict
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats import manifest, strict
 from mvmnix.images.store import IndexEntry
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.gate.admission import admit
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact, Digest, Image, Posture, Verb
+from mvmnix.plan import plan as plans
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
+from mvmnix.vmm.boot_files import OpenFiles
 from tests.conftest import Home, World
 from tests.unit.provenance.world import Change, signed
 from tests.workbench import rooms_of

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix import process
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.archive import BLOCK, ArchiveReader
 from mvmnix.builder.session.import_outputs import OUTPUTS
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, StorePath
+from mvmnix.system import process
 from tests.support.archives import ustar
 
 FILES = {"kernel": b"k" * 1000, "initrd": b"", "rootfs": b"r" * BLOCK * 3, "manifest.json": b"{}"}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix import nar
 from mvmnix.builder.session.cache import MAX_HEAD, MAX_WAITING, Connection
 from mvmnix.builder.session.ledger import MAX_MISSED, Offer, OfferLedger
+from mvmnix.formats import nar
 from mvmnix.model import Digest, HashMode, Source, StorePath
 
 CONTENT = b"a pin's bytes" * 100

@@ -25,11 +25,11 @@ from mvmnix.builder.fetch.resumable import DownloadLimits
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.formats.strict import MalformedError
 from mvmnix.model import Digest, Source
-from mvmnix.private_dirs import Directory
 from mvmnix.sandbox.helper import Sandbox
-from mvmnix.store import Cache
-from mvmnix.strict import MalformedError
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache
 from tests.hostile import ways_out
 from tests.hostile.bait import bait, judged
 from tests.integration.misbehaving import Server

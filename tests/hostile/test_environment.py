@@ -18,7 +18,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from mvmnix import nar
 from mvmnix.audit.anchors import CommandAnchor, GitAnchor
 from mvmnix.builder.bootstrap import ATTRIBUTE, request
 from mvmnix.builder.fetch.allowlist import Allowlist
@@ -37,30 +36,31 @@ from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.file_differences import Difference
 from mvmnix.cli.commands import verify_step
 from mvmnix.errors import MvmnixError
+from mvmnix.formats import nar
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.root import libraries
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.launch.network.setup import MachineNetwork
-from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
-from mvmnix.launch.vmm.confinement import Service
-from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
-from mvmnix.private_dirs import Directory
+from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.setup import MachineNetwork
+from mvmnix.plan.network import Network, parse_rules
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.provenance.identity import sigstore
-from mvmnix.roots import Roots
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.subordinate_ids import NEWGIDMAP, NEWUIDMAP, SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.roots import Roots
+from mvmnix.system.store import Store
+from mvmnix.vmm.confinement import Service
+from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.vmm.process import HypervisorProcess
 from tests.fakes import Repository
 from tests.git_server import serve
 from tests.hostile import traps
@@ -457,16 +457,16 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/pins/seed.py:executable",): plain(seed_taken),
     ("mvmnix/builder/pins/configured.py:_usual",): plain(npms_registry),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
-    ("mvmnix/privileges/descriptors.py:made_by_child",): plain(mapped),
+    ("mvmnix/system/descriptors.py:made_by_child",): plain(mapped),
     (
-        "mvmnix/launch/vmm/process.py:HypervisorProcess.spawn",
+        "mvmnix/vmm/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",
         "mvmnix/api/doctor/jail.py:_tried",
     ): plain(confined),
     (
-        "mvmnix/launch/network/namespace.py:Making.__init__",
-        "mvmnix/launch/network/namespace_setup.py:main",
-        "mvmnix/launch/network/setup.py:NetworkProcess.start",
+        "mvmnix/network/namespace.py:Making.__init__",
+        "mvmnix/network/namespace_setup.py:main",
+        "mvmnix/network/setup.py:NetworkProcess.start",
     ): plain(networked),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),

@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix import lock, nar
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session import graph
 from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.formats import lock, nar
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.stream_frames import End
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.fakes import AtOnce, Market
 
 PIN = Source("mirror://debian/pool/p/pin.deb", "pin.deb", Digest.of(b"pin"))

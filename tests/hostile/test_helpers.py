@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.privileges.control_groups import ControlGroups, Controller, GroupLimits
-from mvmnix.process import ProcessError
 from mvmnix.sandbox import helper
 from mvmnix.sandbox.child import ChildSupervisor
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.system.control_groups import ControlGroups, Controller, GroupLimits
+from mvmnix.system.process import ProcessError
 from tests.hostile import ways_out
 from tests.hostile.bait import bait, judged
 from tests.patience import EVENT_PATIENCE, PATIENCE, until

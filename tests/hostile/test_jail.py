@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import procfs as proc
-from mvmnix.launch.vmm.confinement import IsolationLayer
-from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import landlock
+from mvmnix.system import procfs as proc
+from mvmnix.system.control_groups import ControlGroups, Controller
+from mvmnix.vmm.confinement import IsolationLayer
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
 from tests.patience import EVENT_PATIENCE, until
 from tests.unit.launch.null_sandbox import NullJail

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.privileges.control_groups import ControlGroups, Controller
+from mvmnix.system.control_groups import ControlGroups, Controller
 from tests.hostile.stand_in import Taken, compiled, jail, taken_over
 from tests.patience import until
 

@@ -9,8 +9,8 @@ from mvmnix.builder.session.import_outputs import LIMITS, OUTPUTS, OutputImport
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, Image, Verity
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.support.archives import ustar
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import World, put

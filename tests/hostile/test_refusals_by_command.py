@@ -6,8 +6,8 @@ import pytest
 
 from mvmnix.audit.reading import last_records
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.model import Digest, Verb
+from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.bundle import envelope
 from tests.hostile.refusal_rows import ROWS
 from tests.hostile.rig import Move, Rig, flipped, replaced

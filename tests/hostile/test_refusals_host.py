@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 from tests.conftest import World
 from tests.hostile.rig import GREETING, Rig, export_commit, flipped, replaced
 

@@ -18,11 +18,11 @@ from mvmnix.launch.agent.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello,
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import Data, End, Exit, Open, Started, Stderr, Stdout, Step
 from mvmnix.launch.agent.transport import encode
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.plan import Timeouts
-from mvmnix.launch.plan.share import Share
+from mvmnix.machines.ending import EndReason
 from mvmnix.model import Digest
+from mvmnix.plan.data_disk import DataDisk
+from mvmnix.plan.plan import Timeouts
+from mvmnix.plan.share import Share
 from tests.conftest import TREE, World
 from tests.hostile.rig import Rig, replaced
 from tests.patience import PATIENCE, POLL, until

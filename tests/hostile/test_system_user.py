@@ -21,8 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import procfs
-from mvmnix.privileges import held_files, system_user
+from mvmnix.system import held_files, procfs, system_user
 from tests.conftest import DELEGATED, TREE, Home, commit, make_home
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
 from tests.throwaway_user import throwaway_user

@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mvmnix import strict, verity
+from mvmnix.formats import strict, verity
 from mvmnix.launch.agent.endpoints import Stdin
 from mvmnix.launch.container.crun import Crun
 from mvmnix.launch.container.run import run_container
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.supervisor import SupervisedEnd
 from mvmnix.model import Verity
+from mvmnix.plan.backend import Backend
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
 from tests.patience import EVENT_PATIENCE

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mvmnix import process
+from mvmnix.system import process
 from tests.conftest import Home
 from tests.patience import EVENT_PATIENCE
 from tests.private_sigstore import Sigstore, tuf

@@ -21,7 +21,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from mvmnix import private_dirs
 from mvmnix.audit import log, segment
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
@@ -29,9 +28,10 @@ from mvmnix.launch.gate import clock, nonces, replay
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.plan.plan import Use
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Digest
+from mvmnix.plan.plan import Use
+from mvmnix.system import private_dirs
 from tests.unit.launch.house import House, house, nowhere
 from tests.unit.provenance.world import NOW
 

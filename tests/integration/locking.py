@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import override
 
 from mvmnix.builder.lockfile import graph, inputs
-from mvmnix.fs_tree import tree_of_directory
-from mvmnix.lock import Attributes
+from mvmnix.formats.lock import Attributes
+from mvmnix.formats.nar import nar_hash, nar_of_tree
 from mvmnix.model import Digest
-from mvmnix.nar import nar_hash, nar_of_tree
+from mvmnix.system.fs_tree import tree_of_directory
 
 
 def archive(files: Mapping[str, str], when: int = 1_700_000_000) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import process
+from mvmnix.system import process
 from tests.patience import EVENT_PATIENCE
 from tests.unit.cli.releases import KEY, OTHER, provenance, signed
 from tests.unit.provenance import foreign_world as foreign

@@ -28,9 +28,9 @@ from mvmnix.launch.agent.stream_frames import (
 )
 from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, MOST_SECRETS, Secret, SecretTarget
-from mvmnix.launch.plan.share import MOST_SHARES, ShareKind
 from mvmnix.model import DirectoryOrder, Verb
+from mvmnix.plan.secret_reference import LARGEST_SECRET, MOST_SECRETS, Secret, SecretTarget
+from mvmnix.plan.share import MOST_SHARES, ShareKind
 from tests.integration.agent_house import (
     IDLE,
     USER,

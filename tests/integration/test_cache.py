@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import nar
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.ledger import Offer, OfferLedger
+from mvmnix.formats import nar
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from tests.fakes import nar_of, source
 from tests.patience import EVENT_PATIENCE

@@ -16,10 +16,10 @@ from mvmnix.builder.fetch.https import DownloadLimits
 from mvmnix.builder.fetch.worker import documents
 from mvmnix.config import CacheKey, CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.formats.nar import nar_hash
 from mvmnix.model import StorePath
-from mvmnix.nar import nar_hash
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Cache, Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache, Store
 from tests.integration.misbehaving import Authority, Server
 from tests.integration.webserver import serving
 from tests.patience import EVENT_PATIENCE, PATIENCE

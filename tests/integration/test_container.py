@@ -16,13 +16,13 @@ from mvmnix.launch.agent.endpoints import FdSink
 from mvmnix.launch.container.crun import Crun
 from mvmnix.launch.container.oci_config import ROOT
 from mvmnix.launch.container.run import run_container
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
+from mvmnix.machines.ending import EndReason
 from mvmnix.model import Digest, User, Workload
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa.provenance import Variation
 from mvmnix.sandbox import trusted_executables

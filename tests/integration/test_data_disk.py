@@ -13,11 +13,11 @@ import pytest
 from mvmnix.launch.backends.qemu import SANDBOX, Qemu
 from mvmnix.launch.data import setup
 from mvmnix.launch.data.setup import PreparedDisk
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.vmm.port import Acceleration, DataAttachment, Invocation, LaunchSpec
-from mvmnix.launch.vmm.process import HypervisorProcess
-from mvmnix.private_dirs import Directory
-from mvmnix.store import memfd
+from mvmnix.plan.data_disk import DataDisk
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import memfd
+from mvmnix.vmm.port import Acceleration, DataAttachment, Invocation, LaunchSpec
+from mvmnix.vmm.process import HypervisorProcess
 from tests.hostile.stand_in import jail
 from tests.leaks import in_bytes
 

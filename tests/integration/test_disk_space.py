@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.template import Template, template_tree, write_template
-from mvmnix.output_files import OutputDirectory
+from mvmnix.system.output_files import OutputDirectory
 from tests.conftest import Home
 from tests.throwaway_user import throwaway_user
 

@@ -13,10 +13,10 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.model import Digest, Source, StorePath
-from mvmnix.private_dirs import Directory
-from mvmnix.process import ProcessError  # noqa: F401 - for the script below
-from mvmnix.roots import Roots
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import ProcessError  # noqa: F401 - for the script below
+from mvmnix.system.roots import Roots
+from mvmnix.system.store import Store
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +79,8 @@ def test_mvm_in_the_namespace_of_such_a_store_refuses(tmp_path: Path) -> None:
             user = ["setpriv", "--reuid", "61000", "--regid", "61000", "--clear-groups"]
         # mvm itself may lie where only root can read it
         look = (
-            "import sys; from mvmnix.user_namespace import refuse_unmapped; from mvmnix.errors import RefusedError\n"
+            "import sys; from mvmnix.errors import RefusedError\n"
+            "from mvmnix.system.user_namespace import refuse_unmapped\n"
             "try: refuse_unmapped()\n"
             "except RefusedError as refusal: sys.exit(refusal.codes[0])\n"
         )

@@ -1,6 +1,6 @@
 """The rows of HTTP against nginx, Apache and Node: none of them sees a request that wasn't judged.
 
-Python's own server has a test without a process (tests/unit/launch/network/test_http_rows.py).
+Python's own server has a test without a process (tests/unit/network/test_http_rows.py).
 """
 
 import os
@@ -15,8 +15,8 @@ import pytest
 
 from tests.patience import EVENT_PATIENCE, until
 from tests.repository import ROOT
-from tests.unit.launch.network.http_rows import ROWS, Row
-from tests.unit.launch.network.http_seen import Seen, try_row
+from tests.unit.network.http_rows import ROWS, Row
+from tests.unit.network.http_seen import Seen, try_row
 
 pytestmark = pytest.mark.integration
 

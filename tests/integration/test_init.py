@@ -7,7 +7,7 @@ import pytest
 
 from mvmnix.builder.oci.image import describe, resolve
 from mvmnix.builder.template import Template, template_tree, write_template
-from mvmnix.output_files import OutputDirectory
+from mvmnix.system.output_files import OutputDirectory
 from tests.conftest import OFFLINE, Home, own_store
 from tests.unit.builder.oci.images import Memory, pushed
 

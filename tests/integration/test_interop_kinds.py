@@ -15,7 +15,7 @@ from sigstore.models import Bundle, ClientTrustConfig, InvalidBundle, TrustedRoo
 from sigstore.verify import Verifier
 from sigstore.verify.policy import Identity
 
-from mvmnix.process import Completed
+from mvmnix.system.process import Completed
 from tests.integration.interop import Bench, Who
 from tests.private_sigstore import Hooks, Sigstore
 from tests.private_sigstore.bodies import (

@@ -11,11 +11,11 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Algorithm, PrivateKey
-from mvmnix.launch.plan import plan as plans
-from mvmnix.process import Completed
+from mvmnix.plan import plan as plans
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.verify import vsa, vsa_inputs
+from mvmnix.system.process import Completed
 from tests.integration.interop import EMPTY_ROOT, Bench, Who, accepts, refuses
 from tests.private_sigstore import Hooks, Sigstore, Window, entry_of
 from tests.private_sigstore.hooks import UNCHANGED

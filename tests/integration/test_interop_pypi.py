@@ -20,8 +20,8 @@ from mvmnix.config import SecretRef, SigningRule
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Artifact, Digest
-from mvmnix.process import Completed
 from mvmnix.provenance.slsa import predicate
+from mvmnix.system.process import Completed
 from tests.integration.interop import Bench, Who, accepts, refuses
 from tests.private_sigstore import Hooks, Sigstore
 from tests.private_sigstore.server import Served, served

@@ -13,8 +13,8 @@ from sigstore.sign import SigningContext
 
 from mvmnix.errors import ReasonCode
 from mvmnix.model import Digest
-from mvmnix.process import Completed
 from mvmnix.provenance.bundle import statement
+from mvmnix.system.process import Completed
 from tests.integration.interop import Bench, Who, accepts, refuses
 from tests.private_sigstore import Sigstore
 from tests.private_sigstore.server import Served, served

@@ -38,7 +38,7 @@ WRITER = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from mvmnix.audit.log import AuditLog
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 from tests.unit.audit.world import new_signer, record
 log = AuditLog(Directory.open(sys.argv[1]), new_signer())
 for number in range(int(sys.argv[2])):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.fs_tree import tree_of_directory
-from mvmnix.nar import File, nar_hash, nar_of_file, nar_of_tree
+from mvmnix.formats.nar import File, nar_hash, nar_of_file, nar_of_tree
+from mvmnix.system.fs_tree import tree_of_directory
 
 pytestmark = pytest.mark.integration
 

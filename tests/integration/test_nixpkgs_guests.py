@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import lock, manifest
 from mvmnix.builder.bootstrap import FILES as BUILDER_FILES
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.session import graph
+from mvmnix.formats import lock, manifest
 from mvmnix.model import StorePath
-from mvmnix.roots import Roots
+from mvmnix.system.roots import Roots
 from tests.conftest import OFFLINE, Home, make_home, pins_in_nix
 from tests.standin import EVERYTHING, STANDIN
 

@@ -19,8 +19,8 @@ from mvmnix.builder.oci.registry import Registries
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest, Source
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.conftest import Home
 from tests.descriptors import open_below
 from tests.integration.misbehaving import Asked, Server

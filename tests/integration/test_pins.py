@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mvmnix import process
 from mvmnix.api.pins import lock_directory, own_lock_directory
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.nix.host_nix import HostNix
@@ -26,12 +25,13 @@ from mvmnix.builder.pins.sources import fetch_all, fetch_sources
 from mvmnix.builder.template import Template, template_tree, write_template
 from mvmnix.cli.commands.pin import pin
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.formats.nar import nar_hash
 from mvmnix.model import Digest, HashMode, Source
-from mvmnix.nar import nar_hash
-from mvmnix.output_files import OutputDirectory
-from mvmnix.private_dirs import Directory
-from mvmnix.roots import Roots
-from mvmnix.store import Store
+from mvmnix.system import process
+from mvmnix.system.output_files import OutputDirectory
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.roots import Roots
+from mvmnix.system.store import Store
 from tests.unit.builder.pins.versions import ASCENDING
 
 pytestmark = pytest.mark.integration

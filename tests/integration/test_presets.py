@@ -4,8 +4,8 @@ import pytest
 
 from mvmnix.api.network_presets import rules_of_urls
 from mvmnix.builder.pins.configured import configured_urls
-from mvmnix.launch.network.decisions import Rules
-from mvmnix.launch.plan.network import Network
+from mvmnix.network.decisions import Rules
+from mvmnix.plan.network import Network
 
 pytestmark = pytest.mark.integration
 

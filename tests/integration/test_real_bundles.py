@@ -16,7 +16,6 @@ from cryptography import x509
 from mvmnix.errors import RefusedError
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.process import Completed
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.verification_material import Inclusion
@@ -24,6 +23,7 @@ from mvmnix.provenance.identity import certified_build
 from mvmnix.provenance.identity.certificate_names import names
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.verify.authentication import Attested, authenticate, authenticate_foreign
+from mvmnix.system.process import Completed
 from tests.conftest import Home
 from tests.integration.interop import Bench, Who, accepts, refuses
 from tests.repository import ROOT

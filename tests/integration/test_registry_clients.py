@@ -26,11 +26,11 @@ from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
-from mvmnix.private_dirs import Directory
-from mvmnix.process import ProcessError
 from mvmnix.sandbox.helper import Bounds
 from mvmnix.sandbox.trusted_executables import PYTHON
-from mvmnix.store import Cache, Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import ProcessError
+from mvmnix.system.store import Cache, Store
 from tests.patience import EVENT_PATIENCE, PATIENCE, scaled
 
 pytestmark = pytest.mark.integration
@@ -273,8 +273,8 @@ FETCH = """
 import sys
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.pins.sources import fetch_sources
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Cache
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache
 from tests.integration.test_registry_clients import DEB, AptMirror, AptSettings, OneMirror
 port, store = sys.argv[1:]
 with Directory.create(store) as directory:

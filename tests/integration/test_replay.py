@@ -50,7 +50,7 @@ def test_killed_at_every_line_it_is_spent_or_not(tmp_path: Path) -> None:
 LOOK = """
 import sys
 from mvmnix.launch.gate.clock import CLOCK, HostClock, Mark
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 with Directory.create(sys.argv[1]) as directory:
     HostClock(directory, print).now()
     mark = Mark.parse(directory.read(CLOCK, 4096))

@@ -10,8 +10,8 @@ import pytest
 from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.file_differences import Difference
 from mvmnix.model import Artifact, Digest
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.support.programs import trusted
 
 pytestmark = pytest.mark.integration

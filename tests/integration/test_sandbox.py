@@ -15,10 +15,10 @@ import pytest
 
 from mvmnix.builder.fetch.unpack import NIX
 from mvmnix.errors import MvmnixError
-from mvmnix.process import ProcessError
 from mvmnix.sandbox import bubblewrap, git, helper, helper_command, landlock
 from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.system.process import ProcessError
 from tests.fakes import Repository
 from tests.patience import EVENT_PATIENCE, SHORT
 

@@ -18,7 +18,7 @@ import json, sys
 from mvmnix.errors import RefusedError
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.opening import open_directory
-from mvmnix.launch.plan.share import Danger, Share
+from mvmnix.plan.share import Danger, Share
 
 share = Share(sys.argv[1], "/data", acknowledged=tuple(map(Danger, filter(None, sys.argv[2].split(",")))))
 try:

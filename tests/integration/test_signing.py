@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.keys import Role
-from mvmnix.launch.plan import plan as plans
+from mvmnix.plan import plan as plans
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.verify.authentication import authenticate
 from tests.conftest import Home

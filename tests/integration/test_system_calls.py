@@ -23,7 +23,7 @@ import dataclasses, os, sys
 from pathlib import Path
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.runtime.vm_process import Preparation
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, MonitorEvent, NetworkAttachment
+from mvmnix.vmm.port import Acceleration, LaunchSpec, MonitorEvent, NetworkAttachment
 from mvmnix.launch.loop import Loop
 from tests.hostile.stand_in import jail
 from tests.tap_peer import GUEST_MAC, Peer

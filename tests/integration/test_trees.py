@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from mvmnix import lock
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.flake_inputs import Fetched, FetchEnvironment, bring_tree
@@ -22,11 +21,12 @@ from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.resolve import resolve_reference
 from mvmnix.config import CredentialRule, TokenPlace
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.lock import Attributes
+from mvmnix.formats import lock
+from mvmnix.formats.lock import Attributes
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
 from mvmnix.sandbox.helper import Bounds
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.fakes import Repository
 from tests.git_server import TreeServer, serve
 from tests.integration.misbehaving import Authority

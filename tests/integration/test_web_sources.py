@@ -16,10 +16,10 @@ from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadLimits
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.formats.nar import Dir, File, Node, Symlink, nar_hash, nar_of_tree
 from mvmnix.model import Digest, HashMode, Source
-from mvmnix.nar import Dir, File, Node, Symlink, nar_hash, nar_of_tree
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Cache, Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache, Store
 from tests.integration.misbehaving import Asked, Server
 from tests.patience import EVENT_PATIENCE, PATIENCE
 from tests.support.frontends import Recorder

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import own_flake
 from mvmnix.builder import bootstrap
+from mvmnix.system import own_flake
 from tests.conftest import TREE, Home, committed_copy
 from tests.repository import tracked
 from tests.wheel import Installation, build, install

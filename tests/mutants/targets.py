@@ -45,25 +45,25 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("builder/oci", ("unit/builder/oci", "integration/test_oci.py")),
     ("launch/gate/admission.py", ("unit/launch/gate/test_admission.py", "unit/launch/gate/test_verify.py")),
     (
-        "launch/plan/plan.py",
+        "plan/plan.py",
         (
-            *("unit/launch/plan/test_plan.py", "unit/launch/gate/test_verify.py", "unit/launch/test_plan_bounds.py"),
-            *("unit/launch/plan/test_secret_reference.py", "unit/launch/plan/test_share.py", "unit/launch/data"),
+            *("unit/plan/test_plan.py", "unit/launch/gate/test_verify.py", "unit/launch/test_plan_bounds.py"),
+            *("unit/plan/test_secret_reference.py", "unit/plan/test_share.py", "unit/launch/data"),
         ),
     ),
     (
-        "launch/plan/fields.py",
-        ("unit/launch/plan/test_plan.py", "unit/launch/gate/test_verify.py", "unit/launch/test_plan_bounds.py"),
+        "plan/fields.py",
+        ("unit/plan/test_plan.py", "unit/launch/gate/test_verify.py", "unit/launch/test_plan_bounds.py"),
     ),
-    ("launch/plan/secret_reference.py", ("unit/launch/plan/test_secret_reference.py", "unit/launch/secrets")),
+    ("plan/secret_reference.py", ("unit/plan/test_secret_reference.py", "unit/launch/secrets")),
     ("launch/secrets/resolve.py", ("unit/launch/secrets",)),
-    ("launch/network/namespace_setup.py", ("unit/launch/network/test_namespace.py",)),
-    ("launch/network", ("unit/launch/network",)),
+    ("network/namespace_setup.py", ("unit/network/test_namespace.py",)),
+    ("launch/network", ("unit/network",)),
     ("launch/shares/sensitive_paths.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/risk_checks.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/location.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/opening.py", ("unit/launch/shares", "hostile/test_shares.py")),
-    ("launch/plan/share.py", ("unit/launch/plan/test_share.py", "unit/launch/shares")),
+    ("plan/share.py", ("unit/plan/test_share.py", "unit/launch/shares")),
     (
         "launch/runtime/start.py",
         (
@@ -80,16 +80,16 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "launch/gate/checks.py",
         ("unit/launch/gate/test_checks.py", "unit/launch/gate/test_verify.py", "unit/launch/test_plan_standing.py"),
     ),
-    ("launch/plan/window.py", ("unit/launch/gate/test_verify.py",)),
+    ("plan/window.py", ("unit/launch/gate/test_verify.py",)),
     (
         "launch/gate/verify.py",
         ("unit/launch/gate/test_verify.py", "unit/launch/test_plan_standing.py", "unit/launch/gate/test_admission.py"),
     ),
     ("launch/gate", ("unit/launch/gate", "unit/launch/test_plan_standing.py")),
     ("output_files.py", ("unit/test_output_files.py",)),
-    ("privileges/descriptors.py", ("unit/privileges/test_descriptors.py",)),
-    ("privileges/held_files.py", ("unit/privileges/test_system_user.py",)),
-    ("privileges/system_user.py", ("unit/privileges/test_system_user.py",)),
+    ("system/descriptors.py", ("unit/system/test_descriptors.py",)),
+    ("system/held_files.py", ("unit/system/test_system_user.py",)),
+    ("system/system_user.py", ("unit/system/test_system_user.py",)),
     ("provenance/verify/explain.py", ("unit/provenance/verify/test_explain.py", "unit/cli/commands/test_policy.py")),
     (
         "provenance/verify/release_checks.py",
@@ -112,8 +112,8 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 #: What runs in other processes too, where no recorder sees it: the worker's in a sandbox, the namespace's in one of its
 #: own, the last as another user.
 UNSEEN: Final = (
-    *(Path("mvmnix/builder/fetch/worker"), Path("mvmnix/launch/network/namespace_setup.py")),
-    Path("mvmnix/trusted_path.py"),
+    *(Path("mvmnix/builder/fetch/worker"), Path("mvmnix/network/namespace_setup.py")),
+    Path("mvmnix/system/trusted_path.py"),
 )
 
 

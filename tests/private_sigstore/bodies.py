@@ -8,7 +8,7 @@ from collections.abc import Callable
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.provenance.bundle.envelope import pae
 from tests.private_sigstore.hooks import Json
 from tests.private_sigstore.keys import decode, encode

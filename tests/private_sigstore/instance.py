@@ -9,7 +9,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from tests.private_sigstore.authority import log_instance
 from tests.private_sigstore.keys import LogKey, encode
 from tests.private_sigstore.window import ALWAYS, Window

@@ -10,7 +10,7 @@ from threading import Lock, Thread
 from typing import Any, cast, override
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from tests.private_sigstore.instance import Sigstore
 from tests.private_sigstore.oidc import Issuer
 from tests.private_sigstore.services import Fulcio, Rekor

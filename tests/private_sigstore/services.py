@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.provenance.bundle.envelope import pae
 from tests.private_sigstore.authority import Leaf
 from tests.private_sigstore.bodies import dsse_body

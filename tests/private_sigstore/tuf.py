@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 from typing import Final
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey
 from tests.private_sigstore.hooks import Json
 

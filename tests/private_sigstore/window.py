@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mvmnix import strict
+from mvmnix.formats import strict
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from mvmnix.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
+from mvmnix.system.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
 
 type Output = OutputFile | NewFile | NewDirectory | OutputDirectory
 

@@ -8,11 +8,10 @@ from datetime import datetime
 
 from mvmnix.keys import PrivateKey, PublicKey, Role
 from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan, verify_plan
-from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles
 from mvmnix.model import Digest, Image
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle.envelope import Bundle, sign
 from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.identity.trust import Signer
@@ -24,6 +23,7 @@ from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.summary import VerifiedSummary
 from mvmnix.provenance.verify.verify import Claimed, Verified, verify_provenance
 from mvmnix.provenance.verify.vsa import Vsa
+from mvmnix.vmm.boot_files import BootFiles, OpenFiles
 
 
 def only_what_was_verified_starts(

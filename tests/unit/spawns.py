@@ -21,7 +21,7 @@ STARTERS: Final = re.compile(
     r"|mvmnix\.builder\.fetch(\.registries)?\.Command"
 )
 #: The room itself.
-PROCESS: Final = "mvmnix/process.py"
+PROCESS: Final = "mvmnix/system/process.py"
 
 
 class _Sites(ast.NodeVisitor):

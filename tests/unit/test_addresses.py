@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.addresses import (
+from mvmnix.formats.addresses import (
     METADATA,
     RANGES,
     AddressKind,

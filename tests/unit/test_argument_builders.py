@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mvmnix import config, process
+from mvmnix import config
 from mvmnix.audit.anchors import GitAnchor
 from mvmnix.builder.fetch import downloads
 from mvmnix.builder.fetch.allowlist import Allowlist, Url
@@ -35,23 +35,24 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.pins import pypi
 from mvmnix.cli.commands.verify_step import LEFT_OUT, OPTIONS, arguments
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
+from mvmnix.formats.lock import Forge, NodeKind
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxTools
-from mvmnix.launch.plan import kernel_command_line
-from mvmnix.launch.plan.kernel_command_line import Addition
-from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
-from mvmnix.launch.plan.share import ShareKind
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.shares import image, server
-from mvmnix.launch.vmm.port import Acceleration, Attachment, LaunchSpec
-from mvmnix.lock import Forge, NodeKind
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
-from mvmnix.privileges.control_groups import ControlGroups
-from mvmnix.process import Completed
+from mvmnix.plan import kernel_command_line
+from mvmnix.plan.kernel_command_line import Addition
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.plan.share import ShareKind
 from mvmnix.sandbox import landlock
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.system import process
+from mvmnix.system.control_groups import ControlGroups
+from mvmnix.system.process import Completed
+from mvmnix.vmm.port import Acceleration, Attachment, LaunchSpec
 from tests.unit.builder.pins.small_index import INDEXES
 from tests.unit.strangers import HOSTILE, TEXTS
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.checkouts import refuse_inside
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.roots import Roots
+from mvmnix.system.checkouts import refuse_inside
+from mvmnix.system.roots import Roots
 
 
 @pytest.fixture

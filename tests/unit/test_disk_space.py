@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import disk_space
 from mvmnix.errors import MvmnixError
+from mvmnix.system import disk_space
 
 
 def test_the_file_system_is_asked_for_what_is_not_there_yet(tmp_path: Path) -> None:

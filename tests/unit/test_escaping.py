@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from mvmnix.escaping import (
+from mvmnix.formats.escaping import (
     TerminalStream,
     escape,
     escape_html,

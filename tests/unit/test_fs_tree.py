@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.fs_tree import MAX_DEPTH, tree_of_directory, tree_of_files
-from mvmnix.nar import Dir, File, Symlink, nar_hash, nar_of_tree
+from mvmnix.formats.nar import Dir, File, Symlink, nar_hash, nar_of_tree
+from mvmnix.system.fs_tree import MAX_DEPTH, tree_of_directory, tree_of_files
 
 
 @contextmanager

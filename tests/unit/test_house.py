@@ -56,16 +56,16 @@ DOORS = {
     "requests": ("mvmnix/provenance/identity/sigstore.py",),
     "urllib3": ("mvmnix/provenance/identity/sigstore.py",),
     "rfc3161_client": ("mvmnix/provenance/identity/timestamps.py",),
-    "subprocess": ("mvmnix/process.py",),
-    "jsonschema": ("mvmnix/schemas.py",),
+    "subprocess": ("mvmnix/system/process.py",),
+    "jsonschema": ("mvmnix/formats/schemas.py",),
     "keyring": ("mvmnix/launch/secrets/resolve.py",),
     "detect_secrets": ("mvmnix/launch/secrets/detectors.py",),
     "cyclonedx": ("mvmnix/images/sbom.py",),
     "packageurl": ("mvmnix/images/sbom.py",),
-    "dns": ("mvmnix/launch/network/resolver.py",),
-    "h11": ("mvmnix/launch/network/http_heads.py",),
-    "publicsuffixlist": ("mvmnix/launch/network/public_suffixes.py",),
-    "idna": ("mvmnix/launch/plan/network_hosts.py",),
+    "dns": ("mvmnix/network/resolver.py",),
+    "h11": ("mvmnix/network/http_heads.py",),
+    "publicsuffixlist": ("mvmnix/network/public_suffixes.py",),
+    "idna": ("mvmnix/plan/network_hosts.py",),
 }
 
 
@@ -114,7 +114,7 @@ def test_what_git_does_not_track_is_not_counted(tmp_path: Path) -> None:
 
 def test_what_packaging_leaves_is_ignored() -> None:
     """`pip wheel .` makes these."""
-    left = ["build/lib/mvmnix/nar.py", "dist/mvmnix-0.1.0-py3-none-any.whl", "mvmnix.egg-info/PKG-INFO"]
+    left = ["build/lib/mvmnix/formats/nar.py", "dist/mvmnix-0.1.0-py3-none-any.whl", "mvmnix.egg-info/PKG-INFO"]
     argv = ["git", "-C", str(ROOT), "check-ignore", "--no-index", *left]
     assert subprocess.run(argv, capture_output=True, text=True, check=False).stdout.splitlines() == left
 
@@ -355,9 +355,7 @@ except SystemExit as end:
 
 def test_the_supervisor_is_light() -> None:
     """What stays in memory beside each machine needs `cryptography`, to sign its receipt, and no more."""
-    loaded = loaded_by(
-        "import mvmnix.launch.runtime.supervisor, mvmnix.launch.machines.registry, mvmnix.launch.backends.qemu"
-    )
+    loaded = loaded_by("import mvmnix.launch.runtime.supervisor, mvmnix.machines.registry, mvmnix.launch.backends.qemu")
     assert not (HEAVY - {"cryptography"} | {"click"}) & loaded
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 
 NAME = "builder.pem"
 

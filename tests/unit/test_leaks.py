@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.machines.output_log import Output, OutputLog
-from mvmnix.private_dirs import Directory
+from mvmnix.machines.output_log import Output, OutputLog
+from mvmnix.system.private_dirs import Directory
 from tests.leaks import Leak, in_bytes, in_files
 
 SECRET = b"hush/~planted+" + bytes(range(200, 216))

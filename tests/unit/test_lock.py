@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from mvmnix import lock
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.lock.node import RawNode, locked, original
+from mvmnix.formats import lock
+from mvmnix.formats.lock.node import RawNode, locked, original
 from mvmnix.model import Digest, StorePath
 
 NAR = "sha256-vUfIeBEfpbAfZ5zjgIkYk7eHBeVfCYVjLbWnMkseYnk="

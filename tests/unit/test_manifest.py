@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mvmnix.manifest as manifests
-from mvmnix import schemas, strict
+import mvmnix.formats.manifest as manifests
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats import schemas, strict
+from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.model import Digest, Posture, Verb
-from mvmnix.syscall_tier import SystemCalls
 from tests.unit.places import at, changed, places
 from tests.unit.provenance.world import Json, new_world
 

@@ -245,7 +245,7 @@ def test_a_test_that_does_not_end_is_ended(tree: Tree, monkeypatch: pytest.Monke
 
 def test_a_copy_has_the_files_that_git_tracks(tmp_path: Path) -> None:
     copied = Tree.copied(tmp_path / "copy")
-    assert (copied.path / "mvmnix/nar.py").read_bytes() == (ROOT / "mvmnix/nar.py").read_bytes()
+    assert (copied.path / "mvmnix/formats/nar.py").read_bytes() == (ROOT / "mvmnix/formats/nar.py").read_bytes()
     assert not (copied.path / ".venv").exists()
 
 

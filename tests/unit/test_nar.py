@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import MvmnixError
-from mvmnix.nar import Dir, File, Node, Symlink, nar_hash, nar_of_file, nar_of_tree, tree_of_nar
-from mvmnix.strict import MalformedError
+from mvmnix.formats.nar import Dir, File, Node, Symlink, nar_hash, nar_of_file, nar_of_tree, tree_of_nar
+from mvmnix.formats.strict import MalformedError
 
 
 def bytes_of(node: Node) -> bytes:

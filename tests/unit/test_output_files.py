@@ -12,9 +12,9 @@ from typing import Final
 
 import pytest
 
-from mvmnix import output_files
 from mvmnix.errors import UsageError
-from mvmnix.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile, open_parent
+from mvmnix.system import output_files
+from mvmnix.system.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile, open_parent
 from tests.repository import ROOT
 from tests.support.outputs import DATA, Output, write
 
@@ -340,8 +340,8 @@ WRITERS: Final = {
     "audit/log.py": "Directory.rename",
     "file_lock.py": "lock files, O_NOFOLLOW in a directory that is held",
     "launch/gate/nonces.py": "a link beside itself, in a directory that is held",
-    "launch/machines/output_log.py": "Directory.rename",
-    "launch/network/network_log.py": "Directory.rename",
+    "machines/output_log.py": "Directory.rename",
+    "network/network_log.py": "Directory.rename",
     "private_dirs.py": "the other writer: mvm's own directories",
     "sandbox/uid_pool.py": "a lease file, by its descriptor",
     "store.py": "Directory.rename, and in a directory that is held",
@@ -362,12 +362,12 @@ WRITERS: Final = {
     "launch/control/server.py": "a descriptor of its own, opened again",
     "launch/data/setup.py": "a file without a name in a directory that is held",
     "launch/jail/delegated_scope.py": "control groups",
-    "launch/network/namespace_setup.py": "/proc/sys and /dev/net/tun, in a namespace",
+    "network/namespace_setup.py": "/proc/sys and /dev/net/tun, in a namespace",
     "launch/runtime/accelerator.py": "/dev/kvm",
     "launch/runtime/supervisor.py": "/dev/null",
-    "launch/vmm/boot_files.py": "memory files",
-    "privileges/control_groups.py": "control groups",
-    "privileges/entry.py": "what is mounted on, in a mount namespace",
+    "vmm/boot_files.py": "memory files",
+    "system/control_groups.py": "control groups",
+    "sandbox/entry.py": "what is mounted on, in a mount namespace",
     # opened to be read: the flags are in a variable
     "api/files.py": "reads",
     "launch/secrets/resolve.py": "reads",

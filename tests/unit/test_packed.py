@@ -40,7 +40,7 @@ MODULES: Final = {
 #: Places in them that use such a name, and why nothing is unpacked there.
 PLACES: Final = {
     "mvmnix/audit/git_branch.py:_write": "packs an object",
-    "mvmnix/escaping.py:TerminalStream.__init__": "UTF-8",
+    "mvmnix/formats/escaping.py:TerminalStream.__init__": "UTF-8",
     "mvmnix/cli/main.py:LazyGroup.get_command": "modules of mvm's own",
     "mvmnix/cli/as_root.py:leave": "modules of mvm's own",
     "mvmnix/api/__init__.py:__getattr__": "modules of mvm's own",
@@ -51,7 +51,7 @@ PLACES: Final = {
     "mvmnix/launch/copy/tarball.py:TarWriter._head": "writes a header",
     "mvmnix/launch/copy/tarball.py:chunks": "a tar stream that isn't packed; its headers are bounded "
     "(tests/unit/launch/copy/test_files.py::test_headers_of_a_tar_stream_fill_no_memory)",
-    "mvmnix/launch/network/gateway.py:_import_parsers": "modules of mvm's own",
+    "mvmnix/network/gateway.py:_import_parsers": "modules of mvm's own",
 }
 #: Loads libseccomp.
 SECCOMP: Final = "mvmnix/sandbox/seccomp.py"

@@ -40,14 +40,14 @@ CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "proce
 NUMBERS = {
     **dict.fromkeys(
         (
-            "tests/unit/launch/network/gateway_world.py",
-            "tests/unit/launch/network/test_dialler_client.py",
-            "tests/unit/launch/network/test_gateway.py",
+            "tests/unit/network/gateway_world.py",
+            "tests/unit/network/test_dialler_client.py",
+            "tests/unit/network/test_gateway.py",
         ),
         "a clock that jumps (tests/support/virtual_time.py)",
     ),
     "tests/patience.py": "gives all others theirs",
-    "tests/unit/launch/vmm/test_boot_watchdog.py": "a clock of the test's own, which nothing waits for",
+    "tests/unit/vmm/test_boot_watchdog.py": "a clock of the test's own, which nothing waits for",
     "tests/unit/launch/test_loop.py": "a timer that is due in 68 years",
     "tests/unit/launch/fake_hypervisor.py": "runs without this tree's modules; seconds of processor time",
     "tests/mutants/trial.py": "no test; its seconds are options of its own",

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
-from mvmnix.private_dirs import Directory
-from mvmnix.roots import Roots
-from mvmnix.trusted_path import judge_container, repair
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.roots import Roots
+from mvmnix.system.trusted_path import judge_container, repair
 
 FOREIGN = 54321
 AS_ROOT = os.geteuid() == 0
@@ -147,7 +147,7 @@ def test_an_ordinary_user_below_directories_of_root(passable: Path) -> None:
         "import os, sys\n"
         f"os.setgroups([]); os.setgid({FOREIGN}); os.setuid({FOREIGN})\n"
         "from mvmnix.errors import RefusedError\n"
-        "from mvmnix.private_dirs import Directory\n"
+        "from mvmnix.system.private_dirs import Directory\n"
         "home = sys.argv[1]\n"
         "Directory.create(home + '/mine/deep').write_atomic('x', b'1')\n"
         "closed = Directory.open(home + '/mine/deep')\n"
@@ -161,7 +161,7 @@ def test_an_ordinary_user_below_directories_of_root(passable: Path) -> None:
     for path, owner, mode in (("", FOREIGN, 0o700), ("/d", FOREIGN + 1, 0o700), ("/f", FOREIGN + 1, 0o600)):
         os.chown(f"{passable}/mine/deep{path}", owner, owner)
         Path(f"{passable}/mine/deep{path}").chmod(mode)
-    argv = [sys.executable, "-c", "import mvmnix.private_dirs, mvmnix.errors\n" + code, str(passable)]
+    argv = [sys.executable, "-c", "import mvmnix.system.private_dirs, mvmnix.errors\n" + code, str(passable)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "state-permissions\n" * 3, "")
 
@@ -298,7 +298,7 @@ def test_roots_follow_the_environment(home: Path) -> None:
 
 def test_what_was_refused_once_is_refused_for_the_same_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root's mvm sees less once it gave up root's rights: what it said of a directory then stays said."""
-    monkeypatch.setattr("mvmnix.roots._refused", {})
+    monkeypatch.setattr("mvmnix.system.roots._refused", {})
     (home / ".cache").mkdir()
     (home / ".cache").chmod(0o777)
     with Roots.from_environment({"HOME": str(home)}) as roots:
@@ -329,7 +329,7 @@ def test_roots_refuse_a_loose_home(home: Path) -> None:
 
 HOLD = """
 import sys
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 with Directory.open(sys.argv[1]).lock("l"):
     print("held", flush=True)
     sys.stdin.read()
@@ -338,7 +338,7 @@ with Directory.open(sys.argv[1]).lock("l"):
 
 ASK = """
 import sys
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 print(Directory.open(sys.argv[1]).holder("l"))
 """
 

@@ -12,7 +12,7 @@ from sigstore.verify import Verifier
 from sigstore.verify.policy import Identity
 from sigstore_models.trustroot import v1 as models
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE

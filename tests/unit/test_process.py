@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix import process
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MOST_CHARACTERS, MOST_LINES, MvmnixError, ReasonCode, RefusedError
-from mvmnix.process import (
+from mvmnix.system import process
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.process import (
     FIXED,
     INHERITED,
     INHERITED_BY_USERS_PROGRAMS,

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from mvmnix import procfs
+from mvmnix.system import procfs
 
 MIB, PAGE, TIMES = 1 << 20, os.sysconf("SC_PAGE_SIZE"), 16
 

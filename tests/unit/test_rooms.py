@@ -29,8 +29,8 @@ def test_no_module_imports_what_is_another_s_own() -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("from mvmnix.launch.plan.plan import Plan", []),
-        ("def f():\n    from mvmnix.launch.plan.plan import _seal", ["mvmnix.launch.plan.plan._seal"]),
+        ("from mvmnix.plan.plan import Plan", []),
+        ("def f():\n    from mvmnix.plan.plan import _seal", ["mvmnix.plan.plan._seal"]),
         ("from mvmnix.launch._plan import Plan", ["mvmnix.launch._plan.Plan"]),
         ("from os import _exit", []),
     ],

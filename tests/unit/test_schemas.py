@@ -13,15 +13,16 @@ from typing import Any
 import jsonschema
 import pytest
 
-from mvmnix import config, schemas, strict, toml
+from mvmnix import config
 from mvmnix.api.policy_report import cases
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.formats import schemas, strict, toml
+from mvmnix.formats.strict import MalformedError, Record
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.network import presets
+from mvmnix.network import presets
 from mvmnix.provenance.identity import revocations
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.policy_files import default_policy
-from mvmnix.strict import MalformedError, Record
 from tests.repository import ROOT
 from tests.unit.places import Place, at, changed, places
 

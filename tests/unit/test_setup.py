@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.privileges import system_user
+from mvmnix.system import system_user
 from tests.repository import ROOT
 
 SETUP = (ROOT / "setup").read_text()

@@ -99,7 +99,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             f"{BUILDERS}::test_parameters_of_a_kernel_stay_apart",
         ),
     ),
-    "mvmnix/launch/vmm/process.py:HypervisorProcess.spawn": (
+    "mvmnix/vmm/process.py:HypervisorProcess.spawn": (
         "mvmnix.sandbox.landlock:command",
         (
             f"{BUILDERS}::test_a_rule_of_landlock_is_one_word",
@@ -108,7 +108,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/launch/jail/root.py:_asked": None,
     "mvmnix/launch/secrets/resolve.py:_command": (
-        "mvmnix.launch.plan.secret_reference:SecretReference",
+        "mvmnix.plan.secret_reference:SecretReference",
         (f"{BUILDERS}::test_the_words_of_a_secrets_command_are_its_own",),
     ),
     "mvmnix/launch/secrets/resolve.py:_keyring": None,
@@ -120,12 +120,12 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.launch.shares.server:command",
         (f"{BUILDERS}::test_what_works_on_a_directory_is_told_numbers",),
     ),
-    "mvmnix/launch/network/namespace.py:Making.__init__": (
-        "mvmnix.launch.network.rules:ruleset",
-        ("tests/unit/launch/network/test_rules.py::test_nothing_but_addresses_and_ports_varies",),
+    "mvmnix/network/namespace.py:Making.__init__": (
+        "mvmnix.network.rules:ruleset",
+        ("tests/unit/network/test_rules.py::test_nothing_but_addresses_and_ports_varies",),
     ),
-    "mvmnix/launch/network/namespace_setup.py:main": None,
-    "mvmnix/launch/network/setup.py:NetworkProcess.start": None,
+    "mvmnix/network/namespace_setup.py:main": None,
+    "mvmnix/network/setup.py:NetworkProcess.start": None,
     "mvmnix/launch/runtime/supervisor.py:_leave": None,
     "mvmnix/launch/runtime/supervisor.py:detach": None,
     "mvmnix/provenance/identity/sigstore.py:_identity": None,
@@ -137,7 +137,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.sandbox.helper:Sandbox",
         (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
     ),
-    "mvmnix/privileges/descriptors.py:made_by_child": None,
+    "mvmnix/system/descriptors.py:made_by_child": None,
     "mvmnix/sandbox/subordinate_ids.py:SubordinateIds._map": None,
 }
 SITES: Final = sorted(spawns.sites())
@@ -185,7 +185,7 @@ def test_what_spells_its_arguments_is_held_by_a_test(place: str) -> None:
         "import subprocess as s\ndef f(): s.Popen('x')",
         "from subprocess import run\ndef f(): run('x')",
         "from mvmnix import process\ndef f(): process.run(['x'])",
-        "from mvmnix.process import spawn\ndef f(): return spawn",
+        "from mvmnix.system.process import spawn\ndef f(): return spawn",
         "from mvmnix import process as p\ndef f(): return map(p.first_bytes, [])",
         "def f():\n  from os import posix_spawn\n  posix_spawn('x', [], {})",
         "import multiprocessing.pool\ndef f(): multiprocessing.pool.Pool()",
@@ -200,6 +200,6 @@ def test_no_way_to_start_one_is_overlooked(text: str) -> None:
 
 
 def test_what_starts_nothing_is_no_child() -> None:
-    text = "import os, threading\nfrom mvmnix.process import environment\ndef f(x: int): os.open('x', 0); environment()"
+    text = "import os\nfrom mvmnix.system.process import environment\ndef f(x: int): os.open('x', 0); environment()"
     assert spawns.in_source(text) == {}
     assert spawns.in_source("def run(): ...\ndef f(): run()") == {}

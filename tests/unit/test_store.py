@@ -12,8 +12,8 @@ import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Cache, Store, seal, sealed_memfd
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache, Store, seal, sealed_memfd
 
 DATA = b"some bytes" * 1000
 DIGEST = Digest.of(DATA)
@@ -196,8 +196,8 @@ def test_a_sweep_leaves_what_is_being_put(store: Store, tmp_path: Path) -> None:
 
 KILLED = """
 import sys
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 incoming = Store(Directory.open(sys.argv[1])).receive()
 incoming.write(b"half of an image")
 print("received", flush=True)
@@ -230,7 +230,7 @@ def test_memory_whose_pages_are_in_use_is_sealed_a_little_later(monkeypatch: pyt
         if len(waited) == 3:
             mapped.close()
 
-    monkeypatch.setattr("mvmnix.store.time.sleep", unmap)
+    monkeypatch.setattr("mvmnix.system.store.time.sleep", unmap)
     seal(memory, fcntl.F_SEAL_WRITE)
     assert fcntl.fcntl(memory, fcntl.F_GET_SEALS) == fcntl.F_SEAL_WRITE
     os.close(memory)
@@ -239,7 +239,7 @@ def test_memory_whose_pages_are_in_use_is_sealed_a_little_later(monkeypatch: pyt
 
 def test_memory_that_somebody_goes_on_writing_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
-    monkeypatch.setattr("mvmnix.store.time.sleep", waited.append)
+    monkeypatch.setattr("mvmnix.system.store.time.sleep", waited.append)
     memory = os.memfd_create("busy", os.MFD_ALLOW_SEALING)
     os.ftruncate(memory, 4096)
     with mmap.mmap(memory, 4096), pytest.raises(OSError, match="busy"):
@@ -249,7 +249,7 @@ def test_memory_that_somebody_goes_on_writing_is_not_waited_for_without_end(monk
 
 
 def test_what_cannot_be_sealed_at_all_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvmnix.store.time.sleep", pytest.fail)
+    monkeypatch.setattr("mvmnix.system.store.time.sleep", pytest.fail)
     memory = os.memfd_create("never")
     with pytest.raises(PermissionError):
         seal(memory, fcntl.F_SEAL_WRITE)

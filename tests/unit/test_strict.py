@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode
+from mvmnix.formats import strict
+from mvmnix.formats.strict import MalformedError, Record
 from mvmnix.model import Digest
-from mvmnix.strict import MalformedError, Record
 
 
 class Colour(StrEnum):

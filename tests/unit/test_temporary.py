@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import temporary
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.system import temporary
 
 
 def refused(directory: Path | str) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import user_namespace
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.user_namespace import refuse_unmapped
+from mvmnix.system import user_namespace
+from mvmnix.system.user_namespace import refuse_unmapped
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import process, verity
+from mvmnix.formats import verity
 from mvmnix.model import Digest, Verity
+from mvmnix.system import process
 
 SALT = bytes(range(32))
 UUID = "12345678-1234-4234-8234-123456789abc"

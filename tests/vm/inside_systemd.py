@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from mvmnix import procfs
 from mvmnix.errors import RefusedError
 from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.private_dirs import Directory
-from mvmnix.privileges import control_groups
 from mvmnix.sandbox import uid_pool
+from mvmnix.system import control_groups, procfs
+from mvmnix.system.private_dirs import Directory
 from tests.hostile.stand_in import taken_over
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
 

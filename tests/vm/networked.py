@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import manifest
+from mvmnix.formats import manifest
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, ExecRequest, GuestConfig
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.network.messages import NetworkEvent
-from mvmnix.launch.network.setup import GUEST_NETWORK, MachineNetwork
-from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.launch.plan.network_endpoints import PublishedPort
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec, NetworkAttachment
-from mvmnix.launch.vmm.tsc import TscClock
 from mvmnix.model import Image, User, Verb, Workload
-from mvmnix.store import memfd
+from mvmnix.network.messages import NetworkEvent
+from mvmnix.network.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.plan.network import Network, parse_rules
+from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.system.store import memfd
+from mvmnix.vmm.port import Acceleration, LaunchSpec, NetworkAttachment
+from mvmnix.vmm.tsc import TscClock
 from tests.conftest import World, commit
 from tests.hostile.network.world import OTHER, PUBLIC, made_network
 from tests.hostile.stand_in import jail

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.status import MachineState
+from mvmnix.machines.ending import EndReason
+from mvmnix.machines.status import MachineState
 from tests import soak
 from tests.conftest import Home, World
 from tests.hypervisors import hypervisors

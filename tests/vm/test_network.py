@@ -10,8 +10,8 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.machines.logs import read_network_log
 from mvmnix.launch.runtime.accelerator import KvmProbe
+from mvmnix.machines.logs import read_network_log
 from tests.conftest import World
 from tests.hostile.network.clients import echo, http
 from tests.hostile.network.world import OTHER, PUBLIC, Server, own_network
@@ -90,7 +90,7 @@ def test_from_a_signed_plan_to_the_receipt(image: Path, tmp_path: Path, monkeypa
     )
     built = Evidence(kernel, initrd, rootfs, described)
     built.sign_provenance(sources=(DEB, TOOL, SEED, *built.image.sources))
-    monkeypatch.setattr("mvmnix.launch.network.setup.settings", lambda: {"/etc/hosts": HOSTS.encode()})
+    monkeypatch.setattr("mvmnix.network.setup.settings", lambda: {"/etc/hosts": HOSTS.encode()})
     (tmp_path / "walls").mkdir(mode=0o700)
     said = bytearray()
     with ExitStack() as stack:

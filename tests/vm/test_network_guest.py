@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.launch.agent.encoding import GuestFailedError
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.vmm.port import NetworkAttachment
+from mvmnix.vmm.port import NetworkAttachment
 from tests.conftest import World
 from tests.hostile.stand_in import jail
 from tests.tap_peer import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, NAMED, Peer

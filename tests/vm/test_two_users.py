@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import procfs
+from mvmnix.system import procfs
 from tests.conftest import TREE, World
 from tests.patience import PATIENCE, until
 
@@ -32,7 +32,7 @@ SPACES = ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup")
 PLAINLY = """
 import importlib, os, pkgutil, sys
 import mvmnix
-from mvmnix.prctl import set_dumpable
+from mvmnix.system.prctl import set_dumpable
 for module in pkgutil.walk_packages(mvmnix.__path__, "mvmnix."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)

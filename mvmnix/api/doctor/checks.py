@@ -21,7 +21,6 @@ from mvmnix.audit.anchored_log import AnchorAnswer
 from mvmnix.audit.verify import verify_log
 from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.pins.debian import APT_GET
-from mvmnix.child_causes import NAMESPACES_HINT
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
@@ -29,18 +28,13 @@ from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.network_sandbox import is_readable_by_all
-from mvmnix.launch.network.namespace import NFT, make_namespace
-from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_access_hint
 from mvmnix.launch.shares.image import MKFS
 from mvmnix.launch.shares.server import VIRTIOFSD
-from mvmnix.launch.vmm.confinement import IsolationLayer
-from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import Digest
+from mvmnix.network.namespace import NFT, make_namespace
+from mvmnix.plan.backend import Backend
 from mvmnix.plural import counted
-from mvmnix.private_dirs import Directory
-from mvmnix.privileges.control_groups import Controller
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.provenance.policy.policy_files import in_force
 from mvmnix.provenance.policy.trust_text import FILE_NAME
@@ -48,7 +42,13 @@ from mvmnix.sandbox import landlock
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import GIT, locate
-from mvmnix.trusted_path import home_of, is_beneath, owner_name, repair
+from mvmnix.system.child_causes import NAMESPACES_HINT
+from mvmnix.system.control_groups import Controller
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.trusted_path import home_of, is_beneath, owner_name, repair
+from mvmnix.vmm.confinement import IsolationLayer
+from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.vmm.process import HypervisorProcess
 
 
 class Health(StrEnum):

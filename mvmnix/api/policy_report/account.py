@@ -8,12 +8,13 @@ from pathlib import Path
 from mvmnix.api.files import file_bytes
 from mvmnix.api.verify.image import read_image_claim, verify_image
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, UsageError
+from mvmnix.formats.strict import show_time
 from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.gate import checks, signatures
 from mvmnix.launch.gate.verify import read_plan, verify_plan_without_image
-from mvmnix.launch.plan.plan import PREDICATE_TYPE as PLAN
-from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest
+from mvmnix.plan.plan import PREDICATE_TYPE as PLAN
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.revocations import Revoked
@@ -26,7 +27,6 @@ from mvmnix.provenance.trust_toml import show_duration
 from mvmnix.provenance.verify import explain
 from mvmnix.provenance.verify.explain import RuleFinding, rule_owners
 from mvmnix.provenance.verify.verify import read_claim
-from mvmnix.strict import show_time
 
 type Row = tuple[str, str]
 

@@ -10,10 +10,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.api.files import file_bytes
 from mvmnix.api.policy_report.account import Judge, Judged
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
+from mvmnix.formats import strict
 from mvmnix.provenance import trust_toml
 from mvmnix.provenance.policy.policy import TrustPolicy
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from mvmnix.api.policy_report.account import Account, Row
 from mvmnix.errors import RefusedError
+from mvmnix.formats.strict import show_time
 from mvmnix.plural import counted
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer
@@ -12,7 +13,6 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.policy import SERIAL_FILES
 from mvmnix.provenance.trust_toml import show_duration
 from mvmnix.provenance.verify.explain import rule_owners
-from mvmnix.strict import show_time
 
 _SOON = timedelta(days=30)
 _ISOLATION = {

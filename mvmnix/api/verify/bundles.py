@@ -2,10 +2,10 @@
 
 import json
 
-from mvmnix import strict
 from mvmnix.api import files
 from mvmnix.api.files import file_bytes
 from mvmnix.errors import UnreadableError
+from mvmnix.formats import strict
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT

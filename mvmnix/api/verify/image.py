@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from mvmnix import manifest
 from mvmnix.api import files
 from mvmnix.api.verify import bundles
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
+from mvmnix.formats import manifest
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, bundles_of
 from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
-from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Artifact
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import Claimed, read_claim, verify_claim
-from mvmnix.store import digest_of
+from mvmnix.system.store import digest_of
+from mvmnix.vmm.boot_files import OpenFiles
 
 _HINT = "name a directory of `mvm build --out`"
 _FILES = ("kernel", "initrd", "rootfs")

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from mvmnix.errors import MvmnixError, UnreadableError, UsageError
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.policy_files import Files, in_force
 from mvmnix.provenance.policy.trust_text import FILE_NAME
+from mvmnix.system.private_dirs import Directory
 
 
 def named_policy(path: str) -> TrustPolicy:

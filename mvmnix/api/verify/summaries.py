@@ -11,7 +11,6 @@ from mvmnix.errors import UsageError
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.output_files import NewFile
 from mvmnix.provenance.bundle.statement import Statement, Subject, distinct
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts, predicate
@@ -21,6 +20,7 @@ from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact
 from mvmnix.provenance.verify.release_checks import ReleasePolicy
 from mvmnix.provenance.verify.vsa import Result, Vsa
 from mvmnix.provenance.verify.vsa_inputs import ReadBuild, SummaryInput
+from mvmnix.system.output_files import NewFile
 
 
 @dataclass(frozen=True, slots=True)

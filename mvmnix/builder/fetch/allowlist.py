@@ -14,9 +14,9 @@ from functools import lru_cache
 from typing import Final, Self, override
 from urllib.parse import urljoin
 
-from mvmnix.addresses import facts_of
 from mvmnix.config import FetchRules
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.formats.addresses import facts_of
 
 #: Longer URLs are refused; characters.
 MAX_URL: Final = 4096

@@ -28,9 +28,9 @@ from mvmnix.builder.fetch.parsing import Compression, Expander, document_texts
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.config import CacheKey, CacheRule
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
+from mvmnix.formats.strict import MalformedError
 from mvmnix.model import NIX32, STORE_DIR, Digest, StorePath
-from mvmnix.store import Incoming, Store
-from mvmnix.strict import MalformedError
+from mvmnix.system.store import Incoming, Store
 
 #: How many paths and signatures an answer may name.
 MAX_REFERENCES: Final = 10_000

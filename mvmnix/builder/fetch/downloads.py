@@ -15,13 +15,13 @@ from threading import Thread
 from types import TracebackType
 from typing import IO, Final, Self
 
-from mvmnix import process
 from mvmnix.builder.fetch.registries import FILES, INPUT, PROXY_PORT, Command
 from mvmnix.builder.fetch.routes import Route
 from mvmnix.builder.fetch.socks_proxy import Gateway
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import PYTHON, locate
+from mvmnix.system import process
 
 #: Runs in the sandbox: sends its listening socket out, runs the client, writes out the files that were named.
 _INSIDE: Final = """

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, assert_never
 
-from mvmnix import nar
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.forges import archive_url
@@ -21,11 +20,12 @@ from mvmnix.builder.fetch.https import Response
 from mvmnix.builder.fetch.lanes import Lanes
 from mvmnix.builder.fetch.unpack import Checkout, Unpacked, certificates, unpacked_archive, unpacked_commit
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.lock import Forge, Git, LockedNode, NodeKind, Web
+from mvmnix.formats import nar
+from mvmnix.formats.lock import Forge, Git, LockedNode, NodeKind, Web
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
 from mvmnix.sandbox.helper_command import Bounds
-from mvmnix.store import Store, chunks
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store, chunks
 
 
 class Downloads(Protocol):

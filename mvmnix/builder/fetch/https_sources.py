@@ -16,17 +16,17 @@ from tempfile import NamedTemporaryFile
 from typing import Final
 from urllib.parse import urlsplit
 
-from mvmnix import process
 from mvmnix.builder.fetch.https import ChangedError, Downloader
 from mvmnix.builder.fetch.parsing import Compression, expand
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.fetch.unpack import fetchzip
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
+from mvmnix.formats.nar import nar_hash, nar_of_file
+from mvmnix.formats.strict import MalformedError
 from mvmnix.model import Digest, HashMode, Source
-from mvmnix.nar import nar_hash, nar_of_file
 from mvmnix.sandbox.helper_command import Bounds
-from mvmnix.store import Store, chunks
-from mvmnix.strict import MalformedError
+from mvmnix.system import process
+from mvmnix.system.store import Store, chunks
 
 _SCHEMES: Final = ("https://", "http://")
 _PACKED: Final = re.compile(r".*\.nar(\.(?P<how>xz|bz2|gz))?")

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mvmnix import process
 from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import Kind, Work
@@ -26,6 +25,7 @@ from mvmnix.sandbox.child import Pipe
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import PYTHON
+from mvmnix.system import process
 
 _CODE: Final = "/worker"
 _INSIDE: Final = f"{_CODE}/{'/'.join(packets.__name__.split('.')[:-1])}"

@@ -14,7 +14,7 @@ from mvmnix.builder.fetch.lanes import Lane, Lanes, lied
 from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.packets import MOST, Document, Kind, Work, one_line, unpack
-from mvmnix.strict import MalformedError
+from mvmnix.formats.strict import MalformedError
 
 _HINT: Final = "try it again; it may be a mistake of mvm's, or a server that has broken its worker"
 #: Texts of a document have no more bytes in all than this and twice its size.

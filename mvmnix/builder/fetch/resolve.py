@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from mvmnix import lock
 from mvmnix.builder.fetch.flake_inputs import FetchEnvironment, archive, downloaded, file_archive, keep, qualified
 from mvmnix.builder.fetch.forges import ANSWER_LIMIT, archive_url, commit, commit_url, document, no_commit
 from mvmnix.builder.fetch.https import Response
@@ -18,11 +17,12 @@ from mvmnix.builder.fetch.parsing import document_texts
 from mvmnix.builder.fetch.unpack import Checkout, Depth, Unpacked, certificates, unpacked_commit
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.lock import Attributes, Forge, Git, NodeKind, Web
+from mvmnix.formats import lock
+from mvmnix.formats.lock import Attributes, Forge, Git, NodeKind, Web
+from mvmnix.formats.nar import nar_hash
+from mvmnix.formats.strict import MalformedError
 from mvmnix.model import Digest
-from mvmnix.nar import nar_hash
-from mvmnix.store import Store
-from mvmnix.strict import MalformedError
+from mvmnix.system.store import Store
 
 
 @dataclass(frozen=True, slots=True)

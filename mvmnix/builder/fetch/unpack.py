@@ -19,18 +19,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Final
 
-from mvmnix import process, strict
-from mvmnix.arguments import Commit, GitRef
 from mvmnix.builder.fetch.allowlist import Url
 from mvmnix.builder.fetch.routes import ToOrigin
 from mvmnix.builder.fetch.socks_proxy import Gateway, listening_at
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError, ReasonCode, clipped, refuse
+from mvmnix.formats import strict
 from mvmnix.model import Digest, StorePath
 from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import WORK, Bounds
-from mvmnix.store import chunks
+from mvmnix.system import process
+from mvmnix.system.arguments import Commit, GitRef
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.store import chunks
 
 #: nix.conf(5): a store of the sandbox's own, no substituter, no registry, no configuration of a user or the system.
 NIX: Final = MappingProxyType(

@@ -13,14 +13,15 @@ from itertools import batched
 from pathlib import Path
 from typing import IO, Final
 
-from mvmnix import nar, process
 from mvmnix.builder.flakes.repository import Found, copy_of, found
-from mvmnix.child_causes import Cause
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.formats import nar
 from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import GIT, locate
+from mvmnix.system import process
+from mvmnix.system.child_causes import Cause
 
 #: Bounds on a tree: directories and files in it, levels, bytes of its directories together.
 MAX_ENTRIES: Final = 200_000

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix import trusted_path
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.sandbox import git
+from mvmnix.system import trusted_path
 
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

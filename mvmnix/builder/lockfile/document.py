@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode
-from mvmnix.lock import FILE_NAME, Attributes
+from mvmnix.formats import strict
+from mvmnix.formats.lock import FILE_NAME, Attributes
 
 #: Bounds on a lock: how deep inputs of inputs go, and how many there are in all.
 MAX_DEPTH: Final = 32

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-from mvmnix import lock
 from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.lockfile import document, graph, inputs
 from mvmnix.builder.lockfile.document import InputPath
@@ -22,9 +21,10 @@ from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
 from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.lock import Attributes, LockedNode
+from mvmnix.formats import lock
+from mvmnix.formats.lock import Attributes, LockedNode
 from mvmnix.model import Digest, HashMode
-from mvmnix.store import Store
+from mvmnix.system.store import Store
 
 #: How busybox's `timeout` ends a program: 128 and SIGKILL, as the kernel does when memory is short.
 _KILLED = 137

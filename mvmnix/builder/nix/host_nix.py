@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Final, Self
 from urllib.parse import quote
 
-from mvmnix import process, trusted_path
 from mvmnix.builder.nix.nix_commands import host_ask_store
-from mvmnix.child_causes import NAMESPACES_HINT, Cause
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.model import StorePath
-from mvmnix.roots import Roots
 from mvmnix.sandbox.trusted_executables import Candidates, check_program, locate
+from mvmnix.system import process, trusted_path
+from mvmnix.system.child_causes import NAMESPACES_HINT, Cause
+from mvmnix.system.roots import Roots
 
 #: Where the machine's store is, and the name of a user's own in `Roots.data`.
 SHARED: Final = "/nix"

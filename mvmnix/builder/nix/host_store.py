@@ -7,13 +7,13 @@ from itertools import batched
 from pathlib import Path
 from typing import assert_never
 
-from mvmnix import nar
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
+from mvmnix.formats import nar
+from mvmnix.formats.strict import MalformedError
 from mvmnix.model import HashMode, Source, StorePath
-from mvmnix.store import Store
-from mvmnix.strict import MalformedError
+from mvmnix.system.store import Store
 
 #: Files per child: their copies lie in a temporary directory meanwhile.
 _BATCH = 64

@@ -24,9 +24,9 @@ from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.oci.registry import other_bytes
 from mvmnix.errors import clipped
+from mvmnix.formats.strict import MAX_INTEGER, MalformedError, Record, read
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
-from mvmnix.strict import MAX_INTEGER, MalformedError, Record, read
 
 #: Pages of its list that are read of one image, manifests that are in it, and layers in all of these.
 MOST_PAGES: Final = 128

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix import lock, nar
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.oci import descriptors
@@ -20,8 +19,9 @@ from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.builder.oci.registry import Registry
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, refuse
+from mvmnix.formats import lock, nar
+from mvmnix.formats.strict import MalformedError, Record, canonical, read
 from mvmnix.model import Digest
-from mvmnix.strict import MalformedError, Record, canonical, read
 
 PLATFORM: Final = "linux/amd64"
 #: Where every guest may write anyway (profiles/minimal.nix).

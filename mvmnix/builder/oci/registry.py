@@ -21,9 +21,9 @@ from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.oci.descriptors import INDEXES, LIMIT, MANIFESTS, MAX_BYTES
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.formats.strict import MalformedError
 from mvmnix.model import Digest, Source
-from mvmnix.store import Store
-from mvmnix.strict import MalformedError
+from mvmnix.system.store import Store
 
 #: Largest answer of a token service, in bytes.
 TOKEN_LIMIT: Final = 1 << 16

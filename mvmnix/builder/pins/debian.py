@@ -9,18 +9,18 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from mvmnix import process
 from mvmnix.builder.fetch import proxies
 from mvmnix.builder.fetch.registries import FILES, INPUT, PROXY_PORT, Command, Failure, FailureKind
 from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured, ToProxy
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DEBIAN_MIRROR, MIRROR_PATH
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.model import Source
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import WORK, Bounds
 from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.system import process
+from mvmnix.system.child_causes import Cause
 
 _APT_CONFIG: Final = "/usr/bin/apt-config"
 _LINE: Final = re.compile(r'(?P<name>[^ "]+) "(?P<value>.*)";')

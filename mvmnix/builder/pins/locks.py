@@ -12,8 +12,8 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from mvmnix.errors import ReasonCode
+from mvmnix.formats.strict import MAX_INTEGER, MalformedError, Record, parse_json, read
 from mvmnix.model import Digest, HashMode, Source, store_name
-from mvmnix.strict import MAX_INTEGER, MalformedError, Record, parse_json, read
 
 VERSION = 1
 DEBIAN_MIRROR = "mirror://debian/"

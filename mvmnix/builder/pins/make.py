@@ -10,7 +10,7 @@ from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, Py
 from mvmnix.builder.pins.seed import LIMIT, seed_of
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import UsageError
-from mvmnix.store import Store
+from mvmnix.system.store import Store
 
 _Candidate = DebianPin | Stanza
 

@@ -16,12 +16,12 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from mvmnix import process
 from mvmnix.builder.fetch import proxies
 from mvmnix.builder.fetch.proxies import Proxy
 from mvmnix.builder.fetch.registries import PROXY_PORT
 from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured, ToProxy
 from mvmnix.errors import MvmnixError
+from mvmnix.system import process
 
 #: Prints the index that this pip has without a configuration, and then its configuration.
 _ASK: Final = """

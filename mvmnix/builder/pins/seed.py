@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from mvmnix.builder.pins.locks import DebianPin, Seed
-from mvmnix.child_causes import Cause
 from mvmnix.errors import ReasonCode, RefusedError, clipped, refuse
+from mvmnix.formats.nar import Dir, File, nar_hash, nar_of_tree
 from mvmnix.model import Source
-from mvmnix.nar import Dir, File, nar_hash, nar_of_tree
-from mvmnix.process import ProcessError
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.process import ProcessError
 
 #: Bytes of the package, of the archive in it and of the executable, at most: all of busybox-static has 2 MiB.
 LIMIT: Final = 16 << 20

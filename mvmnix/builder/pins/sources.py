@@ -21,13 +21,13 @@ from mvmnix.builder.pins.debian import Apt
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.pypi import Pip
 from mvmnix.builder.pins.seed import LIMIT, executable, seed_nar
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.model import HashMode, Source
 from mvmnix.plural import counted
-from mvmnix.process import ProcessError
 from mvmnix.sandbox.child import Pipe
-from mvmnix.store import Store
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.process import ProcessError
+from mvmnix.system.store import Store
 
 #: Children at a time: more would only share the same line, and a mirror shall not be stormed.
 CHILDREN = 4

@@ -15,7 +15,7 @@ from mvmnix.model import Artifact, Image
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import Candidates, locate
-from mvmnix.store import Store
+from mvmnix.system.store import Store
 
 _SEAL: Final = object()
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
 from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, one_path, run
@@ -24,9 +23,10 @@ from mvmnix.builder.session.session import BuildRequest, Session
 from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.formats import strict
 from mvmnix.model import Digest, Image, Source, StorePath
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath, Variation
-from mvmnix.store import Store
+from mvmnix.system.store import Store
 
 #: So often evaluation may begin anew with what it imports; each time it has to have come further.
 MAX_ROUNDS: Final = 32

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from mvmnix.arguments import AttributePath
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.process import first_cause
 from mvmnix.suggestion import did_you_mean
+from mvmnix.system.arguments import AttributePath
+from mvmnix.system.process import first_cause
 
 _READ: Final = "the first error of the log is the cause of those behind it: look for it there"
 #: How many of a flake's packages a message names.

@@ -5,7 +5,7 @@ from typing import Final, Protocol
 
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.model import StorePath
-from mvmnix.process import one_line
+from mvmnix.system.process import one_line
 
 #: How much of a program's output is kept to be shown or read, in bytes.
 KEPT_OUTPUT: Final = 64 * 1024

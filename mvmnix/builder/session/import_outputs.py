@@ -4,11 +4,11 @@ import os
 from types import TracebackType
 from typing import Self
 
-from mvmnix import manifest, verity
 from mvmnix.builder.session.archive import ArchiveReader
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.formats import manifest, verity
 from mvmnix.model import Artifact, Image
-from mvmnix.store import Incoming, Store
+from mvmnix.system.store import Incoming, Store
 
 #: The files of an image, in the order in which they are asked for; and the largest size of each, in bytes.
 OUTPUTS = ("kernel", "initrd", "rootfs", "manifest.json")

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
 
-from mvmnix import strict
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
 from mvmnix.builder.session.exec import BuilderMachine, CommandResult, Progress, Tail, run
@@ -22,9 +21,10 @@ from mvmnix.builder.session.session import BuildInputs, BuildRequest, Session
 from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.formats import strict
 from mvmnix.model import Digest, StorePath
 from mvmnix.plural import counted
-from mvmnix.store import Store
+from mvmnix.system.store import Store
 
 #: The attribute that lists them, and the largest archive of one, in bytes.
 ATTRIBUTE: Final = "parts"

@@ -15,11 +15,11 @@ from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.builder.session.substituter import SourceFetchers, SourceFinder
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError
-from mvmnix.lock import LockedFlake, LockedNode
+from mvmnix.formats.lock import LockedFlake, LockedNode
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.plural import counted
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
-from mvmnix.store import Store
+from mvmnix.system.store import Store
 
 #: Less room than this is none: KiB; files. Nix tidies up before it says that a build failed, and frees some of both.
 _LITTLE: Final = (1024, 1024)

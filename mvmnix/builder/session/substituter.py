@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, assert_never
 
-from mvmnix import nar
 from mvmnix.builder.session.ledger import Offer, content_address
 from mvmnix.builder.session.worker_pool import Outcome, WorkerPool
 from mvmnix.errors import MvmnixError, Reason, RefusedError
-from mvmnix.lock import LockedNode
+from mvmnix.formats import nar
+from mvmnix.formats.lock import LockedNode
+from mvmnix.formats.nar import nar_hash
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.nar import nar_hash
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
-from mvmnix.store import Store
+from mvmnix.system.store import Store
 
 if TYPE_CHECKING:  # code that asks caches has loaded what it takes
     from mvmnix.builder.fetch.caches import CachedPath

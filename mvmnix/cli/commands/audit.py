@@ -43,11 +43,11 @@ from mvmnix.cli.options.audit import (
 from mvmnix.cli.options.outputs import Destination, OutputType
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.formats.strict import MAX_INTEGER
 from mvmnix.keys import Role
-from mvmnix.output_files import NewDirectory, OutputFile
 from mvmnix.plural import counted
-from mvmnix.private_dirs import Directory
-from mvmnix.strict import MAX_INTEGER
+from mvmnix.system.output_files import NewDirectory, OutputFile
+from mvmnix.system.private_dirs import Directory
 
 _ANCHOR = "anchor:"
 _FORMER = "witness:"

@@ -21,9 +21,9 @@ from mvmnix.cli.options.signing import signing_options
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
 from mvmnix.keys import Role
-from mvmnix.output_files import NewDirectory
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.verify import Verified
+from mvmnix.system.output_files import NewDirectory
 
 
 def means(command: Callable[..., None]) -> Callable[..., None]:

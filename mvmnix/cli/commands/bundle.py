@@ -9,11 +9,11 @@ from mvmnix.cli.options.outputs import Destination, OutputType, Stdout
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
+from mvmnix.formats.strict import show_time
 from mvmnix.model import Digest
-from mvmnix.output_files import NewDirectory, NewFile
 from mvmnix.plural import counted
 from mvmnix.provenance.identity import trusted_root
-from mvmnix.strict import show_time
+from mvmnix.system.output_files import NewDirectory, NewFile
 
 _OUT = OutputType(NewFile, "FILE", prints=True)
 

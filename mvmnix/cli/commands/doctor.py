@@ -6,7 +6,7 @@ from rich.console import Console
 from mvmnix.api import open_context
 from mvmnix.api.doctor.checks import Finding, Health, look_at_host
 from mvmnix.cli.output import TERMINAL, answer
-from mvmnix.escaping import escape, escape_line
+from mvmnix.formats.escaping import escape, escape_line
 
 _MARKS = {Health.GOOD: "[green]✓[/green]", Health.NOTE: "[yellow]•[/yellow]", Health.BAD: "[red]✗[/red]"}
 

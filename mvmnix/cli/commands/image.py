@@ -30,10 +30,10 @@ from mvmnix.cli.output import MIB, TERMINAL, answer, notice, short, table, tell_
 from mvmnix.cli.progress import steps
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode
-from mvmnix.escaping import escape, escape_line
-from mvmnix.output_files import NewDirectory, NewFile
+from mvmnix.formats.escaping import escape, escape_line
+from mvmnix.formats.strict import show_time
 from mvmnix.plural import counted
-from mvmnix.strict import show_time
+from mvmnix.system.output_files import NewDirectory, NewFile
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

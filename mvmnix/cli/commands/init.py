@@ -8,8 +8,8 @@ import click
 from mvmnix.api import Template, describe_image, open_context, write_flake
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.output import TERMINAL
-from mvmnix.escaping import escape
-from mvmnix.output_files import OutputDirectory
+from mvmnix.formats.escaping import escape
+from mvmnix.system.output_files import OutputDirectory
 
 
 @click.command()

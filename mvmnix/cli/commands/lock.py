@@ -7,7 +7,7 @@ from mvmnix.cli.completers import directory
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
 from mvmnix.errors import UsageError
-from mvmnix.escaping import escape
+from mvmnix.formats.escaping import escape
 
 
 @click.command()

@@ -22,7 +22,7 @@ from mvmnix.cli.completers import any_machine
 from mvmnix.cli.options.network import rule_lines
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
-from mvmnix.escaping import escape_line
+from mvmnix.formats.escaping import escape_line
 
 _PLAN = click.argument("plan", metavar="MACHINE|PLAN", shell_complete=any_machine)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -36,10 +36,10 @@ from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.signing import signing_options
 from mvmnix.cli.output import TERMINAL, answer, notice, short, table
 from mvmnix.cli.progress import steps
-from mvmnix.escaping import escape, escape_line
+from mvmnix.formats.escaping import escape, escape_line
+from mvmnix.formats.strict import parse_json, show_time
 from mvmnix.keys import Role
-from mvmnix.output_files import OutputFile
-from mvmnix.strict import parse_json, show_time
+from mvmnix.system.output_files import OutputFile
 
 
 @click.command("ls")

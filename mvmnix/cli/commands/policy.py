@@ -14,7 +14,7 @@ from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason
-from mvmnix.escaping import escape, escape_line
+from mvmnix.formats.escaping import escape, escape_line
 from mvmnix.plural import counted
 from mvmnix.provenance.policy.policy_files import Files, in_force
 

@@ -16,7 +16,7 @@ from mvmnix.api import (
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.errors import UsageError
-from mvmnix.strict import show_time
+from mvmnix.formats.strict import show_time
 
 
 @click.command()

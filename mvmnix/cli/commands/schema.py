@@ -4,8 +4,8 @@ import sys
 
 import click
 
-from mvmnix import schemas
 from mvmnix.cli.output import answer, table
+from mvmnix.formats import schemas
 
 
 @click.command()

@@ -17,7 +17,7 @@ from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.evidence.page import Page, render_page
 from mvmnix.evidence.subjects import find_subject, graph_of, graph_record
-from mvmnix.output_files import OutputFile
+from mvmnix.system.output_files import OutputFile
 
 
 @click.command()

@@ -19,9 +19,9 @@ from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.options.trust import VerifyOptions, trust_options, wanted_options
 from mvmnix.cli.verdicts import show, show_json
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
-from mvmnix.output_files import NewFile
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact
 from mvmnix.provenance.verify.requirements import Requirements
+from mvmnix.system.output_files import NewFile
 
 
 @click.command()

@@ -15,13 +15,13 @@ from mvmnix.cli.options.trust import VerifyOptions
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.verdicts import seen, signing_facts, tell_reasons
 from mvmnix.errors import Reason, RefusedError, UsageError
-from mvmnix.escaping import escape_line
+from mvmnix.formats.escaping import escape_line
 from mvmnix.model import Digest
-from mvmnix.output_files import NewFile
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.verify.artifact_verifier import signer_of
 from mvmnix.provenance.verify.requirements import Requirements
+from mvmnix.system.output_files import NewFile
 
 
 def verify_one_image(

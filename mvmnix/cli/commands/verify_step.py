@@ -14,8 +14,8 @@ from typing import Any, Final
 
 import mvmnix
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.escaping import escape_markdown, escape_workflow_data, escape_workflow_log
-from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, run
+from mvmnix.formats.escaping import escape_markdown, escape_workflow_data, escape_workflow_log
+from mvmnix.system.process import INHERITED_BY_USERS_PROGRAMS, environment, run
 
 #: Inputs that are options of `mvm verify` by the same name.
 OPTIONS: Final = (

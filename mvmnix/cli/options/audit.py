@@ -15,7 +15,7 @@ from mvmnix.audit.tail import NoLogError
 from mvmnix.cli.output import answer, tell
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import Algorithm, PublicKey, Role
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 
 KEY_LIMIT = 65_536
 KEY = click.option("--key", "key_path", default="", help="The host's public key, PEM. Default: this host's own.")

@@ -7,7 +7,7 @@ import click
 
 from mvmnix.cli.completers import directory, file
 from mvmnix.errors import UsageError
-from mvmnix.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
+from mvmnix.system.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -28,7 +28,7 @@ type Destination = OutputFile | NewFile | Stdout
 
 
 class OutputType[T: OutputFile | NewFile | OutputDirectory | NewDirectory](click.ParamType[T | Stdout]):
-    """The value is what is written to, by the rule of mvmnix/output_files.py; with `prints`, `-` is standard output."""
+    """The value is what is written to, by the rule of mvmnix/system/output_files.py; with `prints`, `-` is standard output."""
 
     def __init__(self, noun: Callable[[str], T], name: str, *, prints: bool = False) -> None:
         """`name` is FILE or DIRECTORY."""

@@ -9,9 +9,9 @@ from click.core import ParameterSource
 
 from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.errors import UsageError
-from mvmnix.output_files import NewFile
 from mvmnix.provenance.slsa.in_toto import predicate_type
 from mvmnix.provenance.verify.requirements import Requirements
+from mvmnix.system.output_files import NewFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
-from mvmnix.launch.plan.share import MOST_SHARES, ShareKind
+from mvmnix.plan.share import MOST_SHARES, ShareKind
 
 _TAG: Final = re.compile(r"[a-z0-9]{1,16}")
 _LONGEST: Final = 4096

@@ -9,10 +9,10 @@ from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.container import crun
 from mvmnix.launch.container.crun import Crun
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.vmm.port import Hypervisor
+from mvmnix.plan.backend import Backend
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import locate
+from mvmnix.vmm.port import Hypervisor
 
 _OTHERWISE: Final = "sign a plan with --backend qemu"
 #: Of two hypervisors that plans may name, wherever they are installed: docs/backends.md has all that is missing.

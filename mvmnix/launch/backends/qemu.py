@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import assert_never, override
 
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
-from mvmnix.launch.plan.share import ShareKind
-from mvmnix.launch.vmm.port import (
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.kernel_command_line import Addition, BackendParameter
+from mvmnix.plan.share import ShareKind
+from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.vmm.port import (
     Acceleration,
     Attachment,
     DataAttachment,
@@ -22,8 +23,7 @@ from mvmnix.launch.vmm.port import (
     LaunchSpec,
     NetworkAttachment,
 )
-from mvmnix.launch.vmm.qmp import QmpMonitor
-from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.vmm.qmp import QmpMonitor
 
 EXECUTABLES = Candidates(
     what="QEMU",

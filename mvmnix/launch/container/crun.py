@@ -12,10 +12,10 @@ from typing import Final, override
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.container.oci_config import ROOT
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.vmm.port import Hypervisor, Invocation, LaunchSpec, Monitor
+from mvmnix.plan.backend import Backend
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP, NOBODY
 from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.vmm.port import Hypervisor, Invocation, LaunchSpec, Monitor
 
 CRUN: Final = Candidates("crun", ("/usr/bin/crun",), "apt-get install --no-install-recommends crun")
 UNPACKER: Final = Candidates(

@@ -6,8 +6,8 @@ The members are those of the OCI runtime specification 1.0.2 (config.md, config-
 from collections.abc import Mapping
 from typing import Final
 
-from mvmnix import strict
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.formats import strict
+from mvmnix.plan.plan import Plan
 from mvmnix.sandbox.subordinate_ids import CONTAINER_COUNT
 
 #: Where a container's root filesystem is unpacked, in memory that no process outside the sandbox sees.

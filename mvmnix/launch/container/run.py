@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final, override
 
-from mvmnix import store
 from mvmnix.errors import ReasonCode, refuse
+from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.encoding import printable
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, open_source
@@ -20,24 +20,24 @@ from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines.ending import ChannelEnd, Ending, EndReason, HostAction
-from mvmnix.launch.machines.receipt import HostFile
-from mvmnix.launch.machines.status import MachineState
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.limits import NO_LIMITS
 from mvmnix.launch.runtime.creation import start_home
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure, never_ran
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import begin_start, refusals_logged
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, stopping_signals
-from mvmnix.launch.vmm.confinement import IsolationLayer, ProcessSandbox
-from mvmnix.launch.vmm.port import Acceleration, MonitorEvent
-from mvmnix.launch.vmm.process import HypervisorProcess
-from mvmnix.privileges.entry import NamespaceEntry
+from mvmnix.machines.ending import ChannelEnd, Ending, EndReason, HostAction
+from mvmnix.machines.receipt import HostFile
+from mvmnix.machines.status import MachineState
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.limits import NO_LIMITS
 from mvmnix.sandbox import seccomp, trusted_executables
+from mvmnix.sandbox.entry import NamespaceEntry
 from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
-from mvmnix.syscall_tier import SystemCalls
+from mvmnix.system import store
+from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
+from mvmnix.vmm.port import Acceleration, MonitorEvent
+from mvmnix.vmm.process import HypervisorProcess
 
 _CHUNK: Final = 65_536
 #: Bytes that wait for the caller's side before the container's pipe is read no more.

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from mvmnix import strict
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, refuse
+from mvmnix.formats import strict
 from mvmnix.launch.agent.requests import ExecRequest, ShellRequest, copy_request
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start
-from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest, Posture, Verb, Workload
+from mvmnix.plan.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

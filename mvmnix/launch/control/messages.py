@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
+from mvmnix.formats.strict import MAX_INTEGER, Record, canonical, parse_json, read
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection
 from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.machines.start_notification import Failure, parse_failure
-from mvmnix.privileges.descriptors import received
-from mvmnix.strict import MAX_INTEGER, Record, canonical, parse_json, read
+from mvmnix.machines.start_notification import Failure, parse_failure
+from mvmnix.system.descriptors import received
 
 #: Bytes of a packet: twice what a guest takes of a command, and less than a socket's buffer, which a packet has to fit.
 LIMIT: Final = 2 * MAX_PAYLOAD

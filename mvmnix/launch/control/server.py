@@ -45,9 +45,9 @@ from mvmnix.launch.control.messages import (
     parse_asked,
 )
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines import control_socket
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.start_notification import Failure
+from mvmnix.machines import control_socket
+from mvmnix.machines.machine_dir import MachineHome
+from mvmnix.machines.start_notification import Failure
 
 #: Seconds within which a caller has to say what he wants.
 _PATIENCE: Final = 10.0

@@ -14,7 +14,7 @@ from typing import IO, Final, Self
 
 from mvmnix.errors import UsageError
 from mvmnix.launch.copy.records import is_name, refused
-from mvmnix.output_files import open_parent, put, temporary_name
+from mvmnix.system.output_files import open_parent, put, temporary_name
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TWICE: Final = "it comes twice"
@@ -141,7 +141,7 @@ class Unpack:
 def _place(target: Path, name: str) -> tuple[int, str]:
     """Open the directory that a copy goes into; it is called `name` there if `target` is that directory.
 
-    Raises OSError, and UsageError for a symbolic link on the way (mvmnix/output_files.py).
+    Raises OSError, and UsageError for a symbolic link on the way (mvmnix/system/output_files.py).
     """
     with open_parent(str(target)) as (parent, last):
         with suppress(FileNotFoundError, NotADirectoryError):  # what is no directory may be replaced

@@ -14,11 +14,11 @@ from typing import Final, Self
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.vmm.port import DataAttachment
-from mvmnix.prctl import disable_core_dumps_and_tracing
-from mvmnix.private_dirs import Directory
-from mvmnix.store import memfd
+from mvmnix.plan.data_disk import DataDisk
+from mvmnix.system.prctl import disable_core_dumps_and_tracing
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import memfd
+from mvmnix.vmm.port import DataAttachment
 
 _SECTOR: Final = 512
 _MASTER_KEY_BYTES: Final = 64

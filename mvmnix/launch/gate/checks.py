@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.plan import kernel_command_line
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
+from mvmnix.formats.strict import show_time
 from mvmnix.model import Digest, Image, Posture
+from mvmnix.plan import kernel_command_line
+from mvmnix.plan import plan as plans
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.isolation import Boundary, Isolation
@@ -22,7 +22,7 @@ from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
-from mvmnix.strict import show_time
+from mvmnix.vmm.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons
 
 _WHAT: Final = "the plan"
 _REPLAN: Final = "make and sign a plan anew: `mvm plan create`, `mvm plan sign`"

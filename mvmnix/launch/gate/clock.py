@@ -21,10 +21,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix import strict
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UnreadableError, refuse
-from mvmnix.file_lock import Lock
-from mvmnix.private_dirs import Directory
+from mvmnix.formats import strict
+from mvmnix.system.file_lock import Lock
+from mvmnix.system.private_dirs import Directory
 
 CLOCK: Final = "clock.json"
 LOCK: Final = "lock"

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
-from mvmnix import strict
 from mvmnix.errors import UnreadableError
+from mvmnix.formats import strict
 from mvmnix.model import Digest, is_digest
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 
 #: How many neighbours of a nonce are looked at, each time one is spent, whether they can be forgotten.
 NEIGHBOURS: Final = 16

@@ -27,14 +27,14 @@ from mvmnix.audit.reading import matching_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
+from mvmnix.formats.strict import MalformedError, show_time
 from mvmnix.launch.gate.clock import TOLERANCE, HostClock, Moment, held, looked_at, mismatch, unusable
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan, Use
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
-from mvmnix.strict import MalformedError, show_time
+from mvmnix.plan import plan as plans
+from mvmnix.plan.plan import Plan, Use
+from mvmnix.system.private_dirs import Directory
 
 #: How a START record names the digest of its plan's nonce.
 NONCE: Final = "nonce"

@@ -5,10 +5,10 @@ A bundle in canonical JSON has no line break, so that there is one way to take s
 
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
+from mvmnix.formats import strict
 from mvmnix.keys import Role
-from mvmnix.launch.plan.plan import PREDICATE_TYPE
+from mvmnix.plan.plan import PREDICATE_TYPE
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.identity.trust import Trust
 from mvmnix.provenance.policy.trust_text import MOST_VOICES

@@ -42,13 +42,12 @@ from datetime import datetime
 from types import TracebackType
 from typing import Final, NoReturn, Self, final, override
 
-from mvmnix import manifest as manifest_file
 from mvmnix.errors import MvmnixError, StepResult
+from mvmnix.formats import manifest as manifest_file
 from mvmnix.launch.gate import checks, signatures
 from mvmnix.launch.gate.checks import AuthenticPlan, InputDigests, PlanWithImage, SummarizedImage
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.vmm.boot_files import BootFiles, OpenFiles
 from mvmnix.model import Digest, Image
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.policy import TrustPolicy
@@ -58,6 +57,7 @@ from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.step_results import Steps
 from mvmnix.provenance.verify.summary import VerifiedSummary
 from mvmnix.provenance.verify.verify import Verified
+from mvmnix.vmm.boot_files import BootFiles, OpenFiles
 
 _WHAT: Final = "the plan"
 

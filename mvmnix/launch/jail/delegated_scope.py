@@ -23,13 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mvmnix import log, process
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import control_groups
-from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox.trusted_executables import Candidates, locate
-from mvmnix.trusted_path import user_name
+from mvmnix.system import control_groups, log, process
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.control_groups import ControlGroups, Controller
+from mvmnix.system.trusted_path import user_name
 
 BUSCTL: Final = Candidates(
     "busctl", ("/usr/bin/busctl", "/run/current-system/sw/bin/busctl"), "apt-get install systemd"

@@ -24,15 +24,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, override
 
-from mvmnix import log
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.launch.jail.network_sandbox import NetworkSandbox, find_extension, is_readable_by_all
 from mvmnix.launch.jail.root import Root, libraries
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
-from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, NetworkService, Service, ServiceSandbox
-from mvmnix.launch.vmm.port import Invocation, LaunchSpec
-from mvmnix.private_dirs import Directory
-from mvmnix.privileges.control_groups import ControlGroups, Controller
 from mvmnix.sandbox import bubblewrap, landlock, seccomp
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
 from mvmnix.sandbox.profiles.hypervisor import (
@@ -44,6 +39,11 @@ from mvmnix.sandbox.profiles.hypervisor import (
 from mvmnix.sandbox.profiles.network import DIALLER, GATEWAY
 from mvmnix.sandbox.profiles.profile import Profile
 from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.system import log
+from mvmnix.system.control_groups import ControlGroups, Controller
+from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.confinement import SHARE_PLACE, Jail, NetworkService, Service, ServiceSandbox
+from mvmnix.vmm.port import Invocation, LaunchSpec
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)).
 _READ: Final = ("read-file", "read-dir")

@@ -12,11 +12,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix import process
 from mvmnix.errors import MvmnixError
-from mvmnix.private_dirs import Directory
+from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
 from mvmnix.sandbox.trusted_executables import check_program, program_identity
-from mvmnix.strict import MalformedError, Record, canonical, parse_json, read
+from mvmnix.system import process
+from mvmnix.system.private_dirs import Directory
 
 #: The program interpreter of x86-64 (System V ABI, AMD64 supplement).
 LOADER: Final = "/lib64/ld-linux-x86-64.so.2"

@@ -11,16 +11,16 @@ from typing import Final, Self, override
 
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.root import Root
-from mvmnix.launch.vmm.confinement import IsolationLayer, ProcessSandbox
-from mvmnix.launch.vmm.port import Invocation, LaunchSpec
-from mvmnix.privileges.control_groups import ControlGroups, Group, GroupLimits
-from mvmnix.privileges.entry import NamespaceEntry
-from mvmnix.process import is_readable
 from mvmnix.sandbox import bubblewrap, landlock
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
+from mvmnix.sandbox.entry import NamespaceEntry
 from mvmnix.sandbox.trusted_executables import locate
 from mvmnix.sandbox.uid_pool import Lease
-from mvmnix.store import memfd
+from mvmnix.system.control_groups import ControlGroups, Group, GroupLimits
+from mvmnix.system.process import is_readable
+from mvmnix.system.store import memfd
+from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
+from mvmnix.vmm.port import Invocation, LaunchSpec
 
 NULL: Final = "/dev/null"
 _DESCRIPTORS: Final = 1024
@@ -39,7 +39,7 @@ _DEVICES: Final = 0.5
 _ADDRESSES: Final = 8192
 #: MiB of address space for a guest's memory that is mapped too, the most that a plan may name.
 _GUESTS: Final = 1 << 20
-#: Threads of a server of files, and of a process of a network: the dialler's for names (launch/network/dialler.py).
+#: Threads of a server of files, and of a process of a network: the dialler's for names (network/dialler.py).
 _SERVICE: Final = 64
 _NETWORK: Final = 160
 
@@ -140,7 +140,7 @@ class BubblewrapSandbox(ProcessSandbox):
 
     @property
     def directories(self) -> tuple[int, ...]:
-        """Directories of the caller's that it finds as mounts, wherever they lie (privileges/entry.py)."""
+        """Directories of the caller's that it finds as mounts, wherever they lie (sandbox/entry.py)."""
         return ()
 
     @property

@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.launch.agent.encoding import ChannelError
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.runtime.vm_process import Preparation
-from mvmnix.launch.vmm.confinement import Jail
-from mvmnix.launch.vmm.port import Acceleration, Hypervisor, LaunchSpec, MonitorEvent
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.sandbox.trusted_executables import program_identity
-from mvmnix.strict import Record, canonical, parse_json, read
-from mvmnix.trusted_path import user_name
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.trusted_path import user_name
+from mvmnix.vmm.confinement import Jail
+from mvmnix.vmm.port import Acceleration, Hypervisor, LaunchSpec, MonitorEvent
 
 KVM: Final = "/dev/kvm"
 _BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"

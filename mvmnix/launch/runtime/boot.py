@@ -12,15 +12,15 @@ from typing import Final, Self
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError
 from mvmnix.launch.agent.requests import GuestConfig
 from mvmnix.launch.loop import Cancellable
-from mvmnix.launch.machines import diagnosis
-from mvmnix.launch.machines.ending import HostAction
 from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.shares.setup import WriteQuota
-from mvmnix.launch.vmm.boot_watchdog import BootWatchdog, Sample, StallReason
-from mvmnix.launch.vmm.port import MonitorEvent
-from mvmnix.launch.vmm.scheduling import Scheduling
+from mvmnix.machines import diagnosis
+from mvmnix.machines.ending import HostAction
 from mvmnix.plural import counted
+from mvmnix.vmm.boot_watchdog import BootWatchdog, Sample, StallReason
+from mvmnix.vmm.port import MonitorEvent
+from mvmnix.vmm.scheduling import Scheduling
 
 #: Seconds, for the channel: the watchdog ends the guest, and so the waiting.
 _NO_LIMIT: Final = 1e6

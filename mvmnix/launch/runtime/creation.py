@@ -17,11 +17,11 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.launch.gate.audit_port import Journal
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.status import MachineSource, MachineStatus
 from mvmnix.launch.runtime.host import Host
+from mvmnix.machines.machine_dir import MachineHome
+from mvmnix.machines.status import MachineSource, MachineStatus
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 
 #: How the record names the digest of the machine's name, which may be empty.
 NAME: Final = "name"

@@ -6,22 +6,24 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from mvmnix import strict, verity
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.tally import Tally
-from mvmnix.child_causes import Cause
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.formats import strict, verity
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.endpoints import Sink, kept_sink
 from mvmnix.launch.agent.frames import Hello
 from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.gate.replay import NONCE
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines.diagnosis import Diagnosis, diagnosis_file
-from mvmnix.launch.machines.ending import Ending, EndReason, end_words, judge_end, with_disk
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.output_log import Output, OutputLog
-from mvmnix.launch.machines.receipt import (
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.vm_process import Guest
+from mvmnix.launch.shares.setup import ShareRecord
+from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
+from mvmnix.machines.ending import Ending, EndReason, end_words, judge_end, with_disk
+from mvmnix.machines.machine_dir import MachineHome
+from mvmnix.machines.output_log import Output, OutputLog
+from mvmnix.machines.receipt import (
     Corruption,
     HostFile,
     NetworkUse,
@@ -30,23 +32,21 @@ from mvmnix.launch.machines.receipt import (
     Reported,
     receipt_statement,
 )
-from mvmnix.launch.machines.status import MachineState
-from mvmnix.launch.network.messages import NetworkEvent
-from mvmnix.launch.network.network_log import LoggedEvent, NetworkLog
-from mvmnix.launch.network.verdicts import Verdicts
-from mvmnix.launch.plan import network as networking
-from mvmnix.launch.plan import share as sharing
-from mvmnix.launch.plan.secret_reference import kinds_digest
-from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares.setup import ShareRecord
-from mvmnix.launch.vmm.boot_watchdog import StallReason
-from mvmnix.launch.vmm.confinement import IsolationLayer
-from mvmnix.launch.vmm.console import BoundedLog
-from mvmnix.launch.vmm.port import Acceleration, Invocation, Usage
+from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest
-from mvmnix.process import ProcessError
+from mvmnix.network.messages import NetworkEvent
+from mvmnix.network.network_log import LoggedEvent, NetworkLog
+from mvmnix.network.verdicts import Verdicts
+from mvmnix.plan import network as networking
+from mvmnix.plan import share as sharing
+from mvmnix.plan.secret_reference import kinds_digest
 from mvmnix.sandbox import trusted_executables
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.process import ProcessError
+from mvmnix.vmm.boot_watchdog import StallReason
+from mvmnix.vmm.confinement import IsolationLayer
+from mvmnix.vmm.console import BoundedLog
+from mvmnix.vmm.port import Acceleration, Invocation, Usage
 
 #: How many corrupted blocks an error message names; the receipt has more.
 _NAMED: Final = 8

@@ -9,9 +9,9 @@ from mvmnix.launch.gate.audit_port import ReadableJournal
 from mvmnix.launch.gate.replay import Replay
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
-from mvmnix.launch.vmm.confinement import Jail
-from mvmnix.launch.vmm.port import Hypervisor
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.confinement import Jail
+from mvmnix.vmm.port import Hypervisor
 
 #: Makes a bundle of a statement's bytes, with the host's key.
 type Sign = Callable[[bytes], bytes]

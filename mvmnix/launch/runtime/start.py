@@ -15,7 +15,7 @@ The steps, which the code repeats by number:
    has to have the record, and doesn't take it: then the log has its end too.
 5. What serves its shares starts; where the plan bounds what the guest writes there, and it turns out that this can't be
    counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
-   that were verified, and beside it what serves its network (launch/network/setup.py).
+   that were verified, and beside it what serves its network (network/setup.py).
 6. The guest agent reports, is told what the plan says, and answers that it is ready; its network serves. A boot that
    stalls or hangs before it was told any secret is ended and begun once more: steps 1, 4 (a record of its own) and 5.
 
@@ -37,12 +37,6 @@ from mvmnix.launch.agent.refusal_counter import counted_services
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.machine_dir import MachineHome
-from mvmnix.launch.machines.status import MachineState
-from mvmnix.launch.network.risk_checks import refuse_unacknowledged
-from mvmnix.launch.network.setup import GUEST_NETWORK, MachineNetwork
-from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
 from mvmnix.launch.runtime.finalize import RunObservations, never_ran
@@ -51,9 +45,15 @@ from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares.setup import ShareContext, Shares
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
-from mvmnix.launch.vmm.tsc import TscClock
+from mvmnix.machines.ending import EndReason
+from mvmnix.machines.machine_dir import MachineHome
+from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest, DirectoryOrder
+from mvmnix.network.risk_checks import refuse_unacknowledged
+from mvmnix.network.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.plan.backend import Backend
+from mvmnix.vmm.port import Acceleration, LaunchSpec
+from mvmnix.vmm.tsc import TscClock
 
 _MIB: Final = 1 << 20
 _NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}

@@ -17,13 +17,13 @@ from mvmnix.launch.agent.encoding import ChannelClosedError
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.loop import Loop, Timer
-from mvmnix.launch.network.messages import NetworkEvent
-from mvmnix.launch.network.setup import MachineNetwork
 from mvmnix.launch.shares.setup import Shares
-from mvmnix.launch.vmm.confinement import Jail
-from mvmnix.launch.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec, Monitor, MonitorEvent
-from mvmnix.launch.vmm.process import HypervisorProcess
-from mvmnix.process import ProcessError
+from mvmnix.network.messages import NetworkEvent
+from mvmnix.network.setup import MachineNetwork
+from mvmnix.system.process import ProcessError
+from mvmnix.vmm.confinement import Jail
+from mvmnix.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec, Monitor, MonitorEvent
+from mvmnix.vmm.process import HypervisorProcess
 
 _CHUNK = 65536
 #: Seconds after the hypervisor's death within which the kernel delivers what is left in its sockets.

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.plan.plan import Plan, plan_statement
+from mvmnix.formats import strict
+from mvmnix.plan.plan import Plan, plan_statement
 from mvmnix.provenance.bundle.statement import Statement
 
 type _Path = tuple[str | int, ...]

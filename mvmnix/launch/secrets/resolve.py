@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan.secret_reference import (
+from mvmnix.plan.secret_reference import (
     LARGEST_SECRET,
     LARGEST_SECRETS,
     Secret,
@@ -18,9 +18,9 @@ from mvmnix.launch.plan.secret_reference import (
     SecretSource,
     SecretTarget,
 )
-from mvmnix.prctl import disable_core_dumps_and_tracing
-from mvmnix.process import INHERITED_BY_USERS_PROGRAMS, environment, first_bytes
-from mvmnix.trusted_path import DIRECTORY, judge, open_component, walk
+from mvmnix.system.prctl import disable_core_dumps_and_tracing
+from mvmnix.system.process import INHERITED_BY_USERS_PROGRAMS, environment, first_bytes
+from mvmnix.system.trusted_path import DIRECTORY, judge, open_component, walk
 
 #: Seconds that a command may take; the user may have to type a passphrase meanwhile.
 _PATIENCE: Final = 60.0

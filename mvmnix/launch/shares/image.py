@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.shares.opening import is_directory, walk
-from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, Service
-from mvmnix.launch.vmm.port import Invocation
-from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 from mvmnix.sandbox.trusted_executables import Candidates
-from mvmnix.store import seal
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.store import seal
+from mvmnix.vmm.confinement import SHARE_PLACE, Jail, Service
+from mvmnix.vmm.port import Invocation
+from mvmnix.vmm.process import HypervisorProcess
 
 MKFS: Final = Candidates(
     what="mkfs.erofs",

@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.launch.plan.share import Share
-from mvmnix.trusted_path import user_name
+from mvmnix.plan.share import Share
+from mvmnix.system.trusted_path import user_name
 
 _PASSED: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPENED: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

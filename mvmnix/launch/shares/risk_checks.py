@@ -20,9 +20,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Final, Self
 
-from mvmnix import procfs
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.launch.plan.share import Danger, Share, is_within
 from mvmnix.launch.shares.opening import is_directory, walk
 from mvmnix.launch.shares.sensitive_paths import (
     CODE,
@@ -36,6 +34,8 @@ from mvmnix.launch.shares.sensitive_paths import (
     list_program_directories,
     list_program_trees,
 )
+from mvmnix.plan.share import Danger, Share, is_within
+from mvmnix.system import procfs
 
 #: proc_pid_fdinfo(5): the number of the mount that an open file belongs to.
 _MOUNT: Final = re.compile(rb"^mnt_id:\t([0-9]+)$", re.MULTILINE)

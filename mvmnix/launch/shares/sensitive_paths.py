@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import mvmnix
-from mvmnix import own_flake, procfs
-from mvmnix.launch.plan.share import is_within
+from mvmnix.plan.share import is_within
+from mvmnix.system import own_flake, procfs
 
 #: Directories of the system: they, what is in them, and what they are in.
 SYSTEM: Final = (

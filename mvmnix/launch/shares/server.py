@@ -7,14 +7,14 @@ guest; its --sandbox is none since the sandbox around it is a stricter one (laun
 import os
 from typing import Final
 
-from mvmnix import procfs
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.vmm.confinement import SHARE_PLACE, Jail, Service, ServiceSandbox
-from mvmnix.launch.vmm.port import Invocation
-from mvmnix.launch.vmm.process import HypervisorProcess, ServiceProcess
 from mvmnix.model import Digest, User
 from mvmnix.sandbox import trusted_executables
 from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.system import procfs
+from mvmnix.vmm.confinement import SHARE_PLACE, Jail, Service, ServiceSandbox
+from mvmnix.vmm.port import Invocation
+from mvmnix.vmm.process import HypervisorProcess, ServiceProcess
 
 VIRTIOFSD: Final = Candidates(
     what="virtiofsd",

@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from mvmnix import procfs, strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.formats import strict
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.plan.share import Access, Share, ShareKind
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
 from mvmnix.launch.shares.opening import open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
-from mvmnix.launch.vmm.confinement import Jail, Service
-from mvmnix.launch.vmm.port import Attachment
 from mvmnix.model import Digest, User
-from mvmnix.process import ProcessError
+from mvmnix.plan.share import Access, Share, ShareKind
 from mvmnix.sandbox.trusted_executables import locate
+from mvmnix.system import procfs
+from mvmnix.system.process import ProcessError
+from mvmnix.vmm.confinement import Jail, Service
+from mvmnix.vmm.port import Attachment
 
 _PATH: Final = r"/[^\x00-\x1f\x7f]{0,4095}"
 

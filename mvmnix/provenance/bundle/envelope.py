@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.formats import strict
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import verification_material as materials

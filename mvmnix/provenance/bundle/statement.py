@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self, cast
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode
+from mvmnix.formats import strict
 from mvmnix.model import Artifact, Digest
 
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"

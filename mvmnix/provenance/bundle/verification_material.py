@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Final, cast
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 
 #: More than any bundle has; only one entry is ever trusted.

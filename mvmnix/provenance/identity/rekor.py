@@ -15,8 +15,8 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from mvmnix import strict
 from mvmnix.audit.merkle import leaf_hash, node_hash
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.bundle.verification_material import (

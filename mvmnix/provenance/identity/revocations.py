@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Self
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance import trust_toml
 from mvmnix.provenance.identity.trust import Pattern, Revocations

@@ -30,6 +30,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from mvmnix.errors import Reason, ReasonCode
+from mvmnix.formats.strict import MalformedError, show_time
 from mvmnix.keys import PublicKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
@@ -38,7 +39,6 @@ from mvmnix.provenance.identity import rekor
 from mvmnix.provenance.identity.rekor import TIMELESS, Expected, Recorded
 from mvmnix.provenance.identity.timestamps import Times
 from mvmnix.provenance.identity.trusted_root import TrustedRoot, Window
-from mvmnix.strict import MalformedError, show_time
 
 if TYPE_CHECKING:
     from mvmnix.provenance.identity.certificate_facts import CertificateFacts

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import raw_bytes, some_bytes, without_nulls
 

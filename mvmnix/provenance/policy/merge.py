@@ -11,13 +11,13 @@ from types import MappingProxyType
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.formats.strict import show_time
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
 from mvmnix.provenance.policy.policy import PolicyFile, TrustPolicy
 from mvmnix.provenance.policy.rules import Covered, Freshness, Thresholds
 from mvmnix.provenance.trust_toml import show_duration
-from mvmnix.strict import show_time
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
 _LOGS: Final = {True: "needs no log", False: "needs another log"}

@@ -12,12 +12,12 @@ from typing import Final
 from mvmnix.audit.record import Serials
 from mvmnix.config import CacheKey
 from mvmnix.errors import Reason, ReasonCode, refuse
+from mvmnix.formats.strict import show_time
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, SourceRule, Thresholds, VerifierRule
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.strict import show_time
 
 #: The files that have a serial number, in the order of `TrustPolicy.serials`.
 SERIAL_FILES: Final = (

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Final, override
 
 from mvmnix.errors import ReasonCode, UnreadableError, refuse
+from mvmnix.formats.strict import show_time
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.identity import revocations
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.isolation import Isolation
@@ -20,7 +20,7 @@ from mvmnix.provenance.policy.rules import BUILDER_IMAGE
 from mvmnix.provenance.policy.trust_text import FILE_NAME, parse
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM
 from mvmnix.provenance.trust_toml import LIMIT
-from mvmnix.strict import show_time
+from mvmnix.system.private_dirs import Directory
 
 #: The machine owner's directory, whose files user files only narrow.
 FLOOR: Final = "/etc/mvmnix"
@@ -65,7 +65,7 @@ def read_policy_files(floor: str | None, config: Directory | None) -> "tuple[Fil
     """What the machine's files and the user's say; `in_force` makes a policy of it.
 
     `floor` is the path of the directory with the machine's (`FLOOR` but in tests), `config` the user's directory, which
-    is none in a checkout (mvmnix/checkouts.py). Raises RefusedError: STATE_PERMISSIONS when others could change a file,
+    is none in a checkout (mvmnix/system/checkouts.py). Raises RefusedError: STATE_PERMISSIONS when others could change a file,
     POLICY_MALFORMED.
     """
     if floor is None:

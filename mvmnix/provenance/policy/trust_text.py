@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.config import CacheKey
+from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import read_pattern

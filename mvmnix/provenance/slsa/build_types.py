@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix import strict
+from mvmnix.formats import strict
 
 PREDICATE_TYPE: Final = "https://slsa.dev/provenance/v1"
 #: mvm's own, which predicate.py reads.

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode, refuse
+from mvmnix.formats import strict
 from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.slsa import build_types
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE, BuildType, Stated

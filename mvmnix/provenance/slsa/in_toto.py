@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast, override
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode
+from mvmnix.formats import strict
 from mvmnix.provenance.bundle.statement import STATEMENT_LIMIT, STATEMENT_TYPE
 
 #: The older version, which `cosign` still writes.

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.formats import strict
 from mvmnix.model import Artifact, Digest, HashMode, Source, StorePath
 from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE, PREDICATE_TYPE

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from mvmnix.lock import LockedFlake
+from mvmnix.formats.lock import LockedFlake
 from mvmnix.model import Artifact, Digest, Source, StorePath
 from mvmnix.provenance.bundle.statement import Subject
 

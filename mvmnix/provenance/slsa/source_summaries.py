@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode, refuse
+from mvmnix.formats import strict
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
 
 SUMMARY_TYPE: Final = "https://slsa.dev/verification_summary/v1"

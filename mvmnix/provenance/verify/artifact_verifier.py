@@ -22,8 +22,8 @@ from functools import cached_property, lru_cache
 from pathlib import PurePath
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import MOST_REASONS, Reason, ReasonCode, RefusedError, bounded
+from mvmnix.formats import strict
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob

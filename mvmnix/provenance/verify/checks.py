@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from mvmnix import lock as flake_lock
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.formats import lock as flake_lock
+from mvmnix.formats.strict import show_time
 from mvmnix.model import Artifact, Digest, Image, Source
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.identity.trust import Signer
@@ -19,7 +20,6 @@ from mvmnix.provenance.slsa.provenance import LockedInput, Provenance, RootTree,
 from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings
-from mvmnix.strict import show_time
 
 #: How far two honest clocks, or one that was set in between, may be apart.
 SKEW: Final = timedelta(minutes=5)

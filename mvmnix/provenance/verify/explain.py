@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mvmnix.errors import Reason
+from mvmnix.formats.strict import show_time
 from mvmnix.plural import counted
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.policy.policy import TrustPolicy
@@ -15,7 +16,6 @@ from mvmnix.provenance.policy.rules import BuilderRule, builder_manifest
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.trust_toml import show_duration
 from mvmnix.provenance.verify import checks
-from mvmnix.strict import show_time
 
 _WHAT = "the provenance"
 

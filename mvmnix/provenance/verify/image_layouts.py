@@ -20,7 +20,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.bundle.verification_material import LogEntry, encode_base64
 from mvmnix.provenance.identity import certificates, rekor

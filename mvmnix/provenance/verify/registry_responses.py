@@ -20,7 +20,7 @@ from enum import StrEnum
 from itertools import islice
 from typing import Final, cast
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.bundle.statement import PAYLOAD_TYPE

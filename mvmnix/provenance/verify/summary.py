@@ -31,6 +31,7 @@ from datetime import datetime
 from typing import Final, NoReturn, final, override
 
 from mvmnix.errors import Reason, ReasonCode, StepResult, refuse
+from mvmnix.formats.strict import show_time
 from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.bundle import statement
@@ -43,7 +44,6 @@ from mvmnix.provenance.verify.authentication import Authentic, authenticate, onl
 from mvmnix.provenance.verify.checks import SKEW, differences
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
 from mvmnix.provenance.verify.vsa import Result, Vsa
-from mvmnix.strict import show_time
 
 _WHAT: Final = "the verification summary"
 _AGAIN: Final = "have the image verified again: `mvm verify --vsa OUT DIRECTORY`"

@@ -13,8 +13,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode
+from mvmnix.formats import strict
 from mvmnix.keys import PublicKey
 from mvmnix.model import Digest, Image
 from mvmnix.provenance.bundle.statement import Statement, Subject, distinct, parse_subject, subject_value

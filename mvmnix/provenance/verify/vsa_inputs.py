@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix import strict
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.formats import strict
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement

@@ -24,7 +24,7 @@ from mvmnix.sandbox.profiles.profile import (
 )
 
 _FASTOPEN: Final = int(socket.MSG_FASTOPEN)
-#: How a connection is ended, and how it is noticed that its peer is gone (launch/network/sockets.py). None of them
+#: How a connection is ended, and how it is noticed that its peer is gone (network/sockets.py). None of them
 #: chooses an interface, a route or another address, attaches a program, or takes more memory for a socket.
 _CONNECTIONS: Final = {
     socket.SOL_SOCKET: (socket.SO_LINGER, socket.SO_KEEPALIVE),
@@ -72,7 +72,7 @@ GATEWAY: Final = Profile(
         "socketpair": only(0, INT, [socket.AF_UNIX]),
     },
 )
-#: A pipe holds bytes that wait (launch/network/relay.py).
+#: A pipe holds bytes that wait (network/relay.py).
 GATEWAY_SERVING: Final = GATEWAY.without(*_STARTING).extended(_FLAGS)
 #: No AF_UNIX: abstract sockets of the host are in its network namespace (unix(7)).
 DIALLER: Final = Profile(

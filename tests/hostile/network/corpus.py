@@ -6,8 +6,8 @@ has to have the verdict, the rule and the reason that stand in the row, and no o
 
 from dataclasses import dataclass
 
-from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.decisions import Denial
+from mvmnix.network.messages import NetworkEvent, NetworkEventKind
 from tests.hostile.network.world import World
 
 _VERDICTS = frozenset({NetworkEventKind.NAME, NetworkEventKind.OPENED, NetworkEventKind.DENIED})

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.network.messages import NetworkEventKind
+from mvmnix.network.decisions import Denial
+from mvmnix.network.messages import NetworkEventKind
 from tests.hostile.network.clients import echo, http, read_all
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
 from tests.patience import EVENT_PATIENCE, POLL, QUIET
-from tests.unit.launch.network.hellos import hello
+from tests.unit.network.hellos import hello
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 

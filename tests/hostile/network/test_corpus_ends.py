@@ -15,15 +15,15 @@ from typing import Final
 import pytest
 
 from mvmnix.launch.jail.network_sandbox import NetworkSandbox
-from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.network.gateway import CONNECTIONS
-from mvmnix.launch.network.messages import Ask, NetworkEvent, NetworkEventKind, Reply, network_bytes, pair
-from mvmnix.launch.network.setup import DESCRIPTORS, DIALLER_MEMORY, NetworkProcess, code
-from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.launch.vmm.confinement import NetworkService
-from mvmnix.privileges.descriptors import received
+from mvmnix.network.decisions import Denial
+from mvmnix.network.gateway import CONNECTIONS
+from mvmnix.network.messages import Ask, NetworkEvent, NetworkEventKind, Reply, network_bytes, pair
+from mvmnix.network.setup import DESCRIPTORS, DIALLER_MEMORY, NetworkProcess, code
+from mvmnix.plan.network import Network, parse_rules
 from mvmnix.sandbox.trusted_executables import PYTHON, locate
-from mvmnix.store import memfd
+from mvmnix.system.descriptors import received
+from mvmnix.system.store import memfd
+from mvmnix.vmm.confinement import NetworkService
 from tests.hostile.network.clients import echo
 from tests.hostile.network.corpus import allowed, assert_verdict, verdicts
 from tests.hostile.network.servers import full_server
@@ -246,7 +246,7 @@ def _serves(here: World, address: str) -> bool:
 
 
 #: What a gateway that was taken over could ask for, one for each code: rule, host and port. All ways to it are rows of
-#: ADMITTED in tests/unit/launch/network/test_decisions.py.
+#: ADMITTED in tests/unit/network/test_decisions.py.
 ASKS = {
     "another host": (("api", "other.example.org", 7), Denial.NO_RULE),
     "another port": (("api", NAME, 22), Denial.PORT_NOT_ALLOWED),
@@ -309,7 +309,7 @@ def test_a_gateway_that_was_taken_over_dials_nothing_else(usurper: Usurper, what
 
 
 def test_a_gateway_that_speaks_nonsense(usurper: Usurper) -> None:
-    """All shapes of it are rows of tests/unit/launch/network/test_messages.py."""
+    """All shapes of it are rows of tests/unit/network/test_messages.py."""
     with nothing_passes():
         with suppress(ConnectionResetError):
             assert usurper.ask(Ask(5, "api", f"{NAME}\0.evil.example.org", 7).to_bytes()) == (b"", [])

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.network.gateway import CONNECTIONS
-from mvmnix.launch.network.messages import NetworkEventKind
-from mvmnix.launch.network.namespace_setup import GATEWAY
+from mvmnix.network.decisions import Denial
+from mvmnix.network.gateway import CONNECTIONS
+from mvmnix.network.messages import NetworkEventKind
+from mvmnix.network.namespace_setup import GATEWAY
 from tests.hostile.network.clients import echo, turning
 from tests.hostile.network.corpus import verdicts
 from tests.hostile.network.servers import NameServer, full_server
 from tests.hostile.network.wire import Capture, RawSocket
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, ip, world
 from tests.patience import EVENT_PATIENCE, QUIET, until
-from tests.unit.launch.network.hellos import hello
-from tests.unit.launch.network.raw_guest import frame, tcp
+from tests.unit.network.hellos import hello
+from tests.unit.network.raw_guest import frame, tcp
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 

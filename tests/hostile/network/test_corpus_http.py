@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.network.messages import NetworkEventKind
+from mvmnix.network.decisions import Denial
+from mvmnix.network.messages import NetworkEventKind
 from tests.hostile.network.clients import read_all
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied, verdicts
 from tests.hostile.network.servers import http
@@ -53,7 +53,7 @@ def _get(*lines: str, path: str = "/", host: str = API, method: str = "GET", bod
 _THEN = _get(host="evil.example.org", path="/evil")
 _BAD = denied(Denial.BAD_HTTP, "api")
 _HOST, _PATH = denied(Denial.HOST_MISMATCH, "api"), denied(Denial.PATH, "paths")
-#: One for each code that a request can have; all ways to it are rows of tests/unit/launch/network/http_rows.py.
+#: One for each code that a request can have; all ways to it are rows of tests/unit/network/http_rows.py.
 FIRST = [
     Request("a request", _get(), allowed("api", PUBLIC)),
     Request("content", _get("Content-Length: 5", method="POST", body=b"hello"), allowed("api")),

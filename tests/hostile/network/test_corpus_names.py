@@ -10,14 +10,14 @@ import dns.message
 import dns.rcode
 import pytest
 
-from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.network.namespace_setup import GATEWAY
+from mvmnix.network.decisions import Denial
+from mvmnix.network.namespace_setup import GATEWAY
 from tests.hostile.network.clients import echo
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied
 from tests.hostile.network.servers import Answers, NameServer
 from tests.hostile.network.world import HOST, HOST6, HOST6_TOO, HOST_TOO, OTHER, PUBLIC, Server, World, world
 from tests.patience import EVENT_PATIENCE
-from tests.unit.launch.network import name_rows
+from tests.unit.network import name_rows
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -33,7 +33,7 @@ _DENY = (*name_rows.DENY, "151.101.0.0/16,id=range")
 
 
 #: One for each code, and the questions that could carry data out; all ways to them are rows of
-#: tests/unit/launch/network/name_rows.py.
+#: tests/unit/network/name_rows.py.
 FIRST = (
     *("an allowed name", "a name below a wildcard", "a denied name below a wildcard"),
     *("a NUL byte behind an allowed name", "data in a name (DNS tunnelling)", "data asked for as TXT"),
@@ -63,7 +63,7 @@ def _to(tried: str, address: str, *others: str, code: Denial = Denial.ADDRESS_NO
 
 _METADATA = Denial.ADDRESS_METADATA
 #: One for each code and each way to an address; all kinds of addresses are rows of `DIALLED` in
-#: tests/unit/launch/network/test_decisions.py.
+#: tests/unit/network/test_decisions.py.
 LEADS = [
     Lead("a public address", "public.to", _answers((PUBLIC,)), allowed("to", PUBLIC)),
     Lead("a public address, by IPv6 alone", "six.to", _answers((SIX,)), allowed("to", SIX)),

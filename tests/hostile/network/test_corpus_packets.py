@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.launch.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GUEST
+from mvmnix.network.decisions import Denial
+from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GUEST
 from tests.hostile.network.clients import echo as echo_server
 from tests.hostile.network.corpus import verdicts
 from tests.hostile.network.wire import Capture, RawSocket, open_guest
 from tests.hostile.network.world import HOST, HOST6, OTHER, PUBLIC, Server, World, entered, ip, machine, world
 from tests.patience import EVENT_PATIENCE, QUIET
-from tests.unit.launch.network.packet_rows import LAST, PRIVATE, PROBES, refusals
-from tests.unit.launch.network.raw_guest import ICMP, echo, frame, udp
+from tests.unit.network.packet_rows import LAST, PRIVATE, PROBES, refusals
+from tests.unit.network.raw_guest import ICMP, echo, frame, udp
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 

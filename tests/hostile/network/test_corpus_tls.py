@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.network.client_hello import MAX_HELLO_BYTES, Alert, alert_record
-from mvmnix.launch.network.decisions import Denial
+from mvmnix.network.client_hello import MAX_HELLO_BYTES, Alert, alert_record
+from mvmnix.network.decisions import Denial
 from tests.hostile.network.clients import echo, read_all
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied
 from tests.hostile.network.servers import certificate, tls_server
 from tests.hostile.network.world import PUBLIC, Server, World, world
-from tests.unit.launch.network.hellos import hello, message, record, records, server_name
+from tests.unit.network.hellos import hello, message, record, records, server_name
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -51,7 +51,7 @@ class Hello:
 _BAD = denied(Denial.BAD_CLIENT_HELLO, "api")
 _LATE = (KEYS, os.urandom(1216))
 #: One for each code, and what comes in several portions; all faults of a hello, and what rules say of its name, are
-#: rows of test_client_hello.py and of test_decisions.py in tests/unit/launch/network.
+#: rows of test_client_hello.py and of test_decisions.py in tests/unit/network.
 HELLOS = [
     Hello("the name that was resolved", hello(), allowed("api", PUBLIC)),
     Hello("one byte at a time", hello(), allowed("api"), portion=1),

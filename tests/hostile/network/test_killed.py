@@ -20,9 +20,9 @@ _ROOT = Path(__file__).parents[3]
 _SUPERVISOR = """
 import fcntl, json, os, sys, time
 from pathlib import Path
-from mvmnix.launch.network.setup import MachineNetwork
-from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.launch.plan.network_endpoints import PublishedPort
+from mvmnix.network.setup import MachineNetwork
+from mvmnix.plan.network import Network, parse_rules
+from mvmnix.plan.network_endpoints import PublishedPort
 from tests.hostile.stand_in import jail
 
 with jail(Path(sys.argv[1])) as made:

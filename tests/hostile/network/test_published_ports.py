@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.network import namespace
-from mvmnix.launch.network.messages import HandedOver, NetworkEventKind
-from mvmnix.launch.network.namespace_setup import GATEWAY, GUEST
-from mvmnix.launch.network.published_ports import PublishedPorts
-from mvmnix.launch.plan.network_endpoints import PublishedPort
+from mvmnix.network import namespace
+from mvmnix.network.messages import HandedOver, NetworkEventKind
+from mvmnix.network.namespace_setup import GATEWAY, GUEST
+from mvmnix.network.published_ports import PublishedPorts
+from mvmnix.plan.network_endpoints import PublishedPort
 from tests.hostile.network.clients import echo, read_all, turning
 from tests.hostile.network.world import HOST, PUBLIC, Server, World, ip, world
 from tests.patience import EVENT_PATIENCE, POLL, QUIET, until

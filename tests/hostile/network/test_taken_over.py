@@ -17,9 +17,9 @@ from shutil import copy
 
 import pytest
 
-from mvmnix.launch.network import setup
-from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind, network_bytes, pair
-from mvmnix.launch.network.setup import (
+from mvmnix.network import setup
+from mvmnix.network.messages import NetworkEvent, NetworkEventKind, network_bytes, pair
+from mvmnix.network.setup import (
     DESCRIPTORS,
     DIALLER_MEMORY,
     GATEWAY_MEMORY,
@@ -27,10 +27,10 @@ from mvmnix.launch.network.setup import (
     NetworkProcess,
     code,
 )
-from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.launch.vmm.confinement import Jail, NetworkService
+from mvmnix.plan.network import Network, parse_rules
 from mvmnix.sandbox.trusted_executables import PYTHON, locate
-from mvmnix.store import memfd
+from mvmnix.system.store import memfd
+from mvmnix.vmm.confinement import Jail, NetworkService
 from tests.hostile.network import grabs
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE
@@ -42,7 +42,7 @@ import sys
 sys.modules["ssl"] = None
 sys.path += ["/code", "/code/grabs"]
 import grabs
-from mvmnix.launch.network import gateway, dialler
+from mvmnix.network import gateway, dialler
 gateway.Gateway.serve, dialler.Dialler.serve = grabs.serve_gateway, grabs.serve_dialler
 %s.main(*map(int, sys.argv[1:]))
 """

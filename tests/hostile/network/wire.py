@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST_MAC, PREFIX
+from mvmnix.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST_MAC, PREFIX
 from tests.hostile.network.world import beyond, entered, ip, new_namespace
-from tests.unit.launch.network.raw_guest import IPV6
+from tests.unit.network.raw_guest import IPV6
 
 _ALL = 0x0003  # ETH_P_ALL
 _OUTGOING = 4  # PACKET_OUTGOING (packet(7))

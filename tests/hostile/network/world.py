@@ -24,15 +24,15 @@ import pytest
 
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.network import setup
-from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.launch.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
-from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
-from mvmnix.process import is_readable
+from mvmnix.network import setup
+from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
+from mvmnix.plan.network import Network, parse_rules
+from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.system.process import is_readable
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, POLL, until
-from tests.unit.launch.network import packet_rows
+from tests.unit.network import packet_rows
 
 #: Servers of the world: addresses that are global, and here they are a namespace's own.
 PUBLIC, OTHER = packet_rows.PUBLIC, packet_rows.OTHER
@@ -298,7 +298,7 @@ def made_network(
         "/etc/host.conf": b"multi on\n",
     }
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mvmnix.launch.network.setup.host_settings", lambda: files)
+        patched.setattr("mvmnix.network.setup.host_settings", lambda: files)
         return setup.MachineNetwork.ready(network, jail)
 
 

@@ -12,8 +12,8 @@ from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import GuestTimeoutError
-from mvmnix.launch.machines import cleanup, registry
-from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.machines import cleanup, registry
+from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 from tests.support.frontends import Shown
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario

@@ -9,7 +9,7 @@ import pytest
 from mvmnix.api import files
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
-from mvmnix.privileges import held_files
+from mvmnix.system import held_files
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.source_refs import source_ref
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.process import Completed, ProcessError
+from mvmnix.system.process import Completed, ProcessError
 from tests.integration.misbehaving import Server
 from tests.support.frontends import Shown
 from tests.unit.cli.station import Station

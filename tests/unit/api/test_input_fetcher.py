@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from mvmnix import own_flake
 from mvmnix.api import installation
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS
@@ -13,6 +12,7 @@ from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.builder.pins import seed
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
+from mvmnix.system import own_flake
 from tests.repository import ROOT
 from tests.unit.builder.pins.small_index import deb
 from tests.unit.cli.station import Station

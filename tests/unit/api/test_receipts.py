@@ -7,8 +7,8 @@ import pytest
 
 from mvmnix.api import Context, read_receipt
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.receipt import Receipt
+from mvmnix.machines.ending import EndReason
+from mvmnix.machines.receipt import Receipt
 from tests.unit.cli.station import Station
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.audit.log import AuditLog
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 from tests.unit.audit.world import SIZE, World, new_signer, new_world, record
 
 

@@ -13,9 +13,9 @@ import pytest
 from mvmnix.audit import git_branch
 from mvmnix.audit.git_branch import GitBranch
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.private_dirs import Directory
-from mvmnix.process import Completed
 from mvmnix.sandbox.helper import Sandbox
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import Completed
 from tests.repository import ROOT
 from tests.throwaway_user import throwaway_user
 

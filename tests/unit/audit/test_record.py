@@ -10,13 +10,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mvmnix import strict
 from mvmnix.audit.record import MAX_DIGESTS, MAX_LINE, MAX_REASONS, Record, RecordKind, spelled
 from mvmnix.errors import ReasonCode
-from mvmnix.launch.plan.backend import Backend
+from mvmnix.formats import strict
+from mvmnix.formats.strict import MalformedError
 from mvmnix.model import Digest
+from mvmnix.plan.backend import Backend
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.strict import MalformedError
 from tests.unit.audit.world import NOON, record
 
 DIGESTS = st.binary(min_size=32, max_size=32).map(lambda raw: Digest(raw.hex()))

@@ -7,7 +7,7 @@ import pytest
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.segment import BLANK, CAPACITY, NO_SEALS, PLACES, WIDTH, Seal, Segment, first_of, segment_name
-from mvmnix.strict import MalformedError
+from mvmnix.formats.strict import MalformedError
 from tests.unit.audit.world import new_signer
 
 LINES = tuple(b"line %d" % number for number in range(3))

@@ -8,7 +8,7 @@ import pytest
 from mvmnix.audit.segment import CAPACITY, segment_name
 from mvmnix.audit.tail import LOCK, hold_writers, read_head
 from mvmnix.errors import RefusedError
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 from tests.unit.audit.world import World, content, record
 
 FIRST = segment_name(0)

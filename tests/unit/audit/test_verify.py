@@ -19,7 +19,7 @@ from mvmnix.audit.tail import read_head
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 from tests.unit.audit.world import NOON, SIZE, World, content, new_signer, record
 
 #: Lines before the first record of a segment.

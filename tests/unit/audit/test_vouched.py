@@ -7,7 +7,7 @@ import pytest
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.record import RecordKind
 from mvmnix.audit.vouched import MAGIC, vouch, vouched_record
-from mvmnix.strict import MalformedError
+from mvmnix.formats.strict import MalformedError
 from tests.unit.audit.world import new_signer, record
 
 SIGNER = new_signer()

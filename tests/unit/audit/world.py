@@ -15,7 +15,7 @@ from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 
 #: Records of three segments.
 SIZE = 2 * CAPACITY + 5

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import nar, own_flake
 from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
 from mvmnix.builder.flakes.flake_source import source_of
@@ -17,11 +16,13 @@ from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.lock import LockedFlake
+from mvmnix.formats import nar
+from mvmnix.formats.lock import LockedFlake
 from mvmnix.model import Source, StorePath
-from mvmnix.private_dirs import Directory
-from mvmnix.process import ProcessError
-from mvmnix.store import Store
+from mvmnix.system import own_flake
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import ProcessError
+from mvmnix.system.store import Store
 from tests.descriptors import until_the_end
 from tests.fakes import DERIVATION, Progress, files_of, shown
 from tests.unit.provenance.world import DEB, World, new_world

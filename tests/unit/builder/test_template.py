@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from mvmnix import lock, nar, own_flake
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.template import HOUSE, Template, guest_name, lock_of, template_tree, write_template
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats import lock, nar
 from mvmnix.model import FlakeRef
-from mvmnix.output_files import OutputDirectory
+from mvmnix.system import own_flake
+from mvmnix.system.output_files import OutputDirectory
 
 IMAGE = b'{"name":"app"}'
 

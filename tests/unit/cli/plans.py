@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mvmnix.clock import now
+from mvmnix.formats.strict import show_time
 from mvmnix.launch.gate.clock import CLOCK, Mark, read_clocks
-from mvmnix.strict import show_time
 from tests.unit.cli.station import Station
 
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from mvmnix import lock, own_flake
 from mvmnix.api.context import Context
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.main import run
 from mvmnix.clock import now
+from mvmnix.formats import lock
+from mvmnix.formats.lock import LockedFlake
 from mvmnix.images.store import BuildKey
 from mvmnix.keys import Role
-from mvmnix.lock import LockedFlake
 from mvmnix.model import Digest, FlakeRef, Source
 from mvmnix.provenance.slsa import parts as parts_room
 from mvmnix.provenance.slsa.predicate import provenance_statement
@@ -33,7 +33,8 @@ from mvmnix.provenance.slsa.provenance import (
     lock_account,
     subjects_of,
 )
-from mvmnix.roots import Roots
+from mvmnix.system import own_flake
+from mvmnix.system.roots import Roots
 from tests.fakes import DERIVATION, files_of
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail

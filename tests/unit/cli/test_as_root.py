@@ -8,8 +8,8 @@ import pytest
 from mvmnix.cli import as_root
 from mvmnix.cli.main import COMMANDS
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import held_files, system_user
-from mvmnix.privileges.system_user import Become
+from mvmnix.system import held_files, system_user
+from mvmnix.system.system_user import Become
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from tests.unit.cli.machines import launched, supervisor_of
 from tests.unit.cli.station import Station
 

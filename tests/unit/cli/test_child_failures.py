@@ -19,7 +19,6 @@ from typing import Any
 import click
 import pytest
 
-from mvmnix import child_logs, process
 from mvmnix.audit import anchored_log, anchors
 from mvmnix.builder.fetch import unpack
 from mvmnix.builder.flakes import git
@@ -27,19 +26,20 @@ from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
 from mvmnix.builder.pins import debian
 from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.exec import CommandResult
-from mvmnix.child_causes import Cause, cause_of, hint_for
 from mvmnix.cli import main as door
 from mvmnix.errors import MOST_CHARACTERS, MOST_LINES, MvmnixError
 from mvmnix.launch.jail import root
-from mvmnix.launch.plan.secret_reference import SecretSource, SecretTarget
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.shares import image
-from mvmnix.launch.vmm.port import Invocation
-from mvmnix.launch.vmm.process import HypervisorProcess
-from mvmnix.process import Completed, ProcessError
+from mvmnix.plan.secret_reference import SecretSource, SecretTarget
 from mvmnix.sandbox import child, subordinate_ids
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
+from mvmnix.system import child_logs, process
+from mvmnix.system.child_causes import Cause, cause_of, hint_for
+from mvmnix.system.process import Completed, ProcessError
+from mvmnix.vmm.port import Invocation
+from mvmnix.vmm.process import HypervisorProcess
 from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT, scaled
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.api.context import Context
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
@@ -17,6 +16,7 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.audit.segment import Seal
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.vouched import vouch, vouched_record
+from mvmnix.formats import strict
 from mvmnix.keys import PrivateKey
 from mvmnix.sandbox.subordinate_ids import POOL_COUNT
 from tests.unit.cli.machines import launched

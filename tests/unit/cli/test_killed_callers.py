@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.machines.status import MachineState
+from mvmnix.machines.status import MachineState
 from tests.patience import until
 from tests.unit.cli.station import Station
 

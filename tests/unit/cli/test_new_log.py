@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 from tests.unit.cli.plans import log, signed
 from tests.unit.cli.station import Said, Station

@@ -16,8 +16,8 @@ from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.images import make_provenance
 from mvmnix.images.store import VerifiedImage
-from mvmnix.launch.plan.plan import Plan
 from mvmnix.model import Digest
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate, provenance
 from mvmnix.provenance.slsa.provenance import BuilderLimits

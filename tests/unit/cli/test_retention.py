@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.machines import cleanup
-from mvmnix.launch.machines.cleanup import Kind
-from mvmnix.private_dirs import Directory
+from mvmnix.machines import cleanup
+from mvmnix.machines.cleanup import Kind
+from mvmnix.system.private_dirs import Directory
 from tests.unit.cli.machines import kinds, machines
 from tests.unit.cli.station import Station
 

@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.strict import canonical, parse_time
+from mvmnix.formats.strict import canonical, parse_time
 from tests.unit.cli.shown import broken, directory, log_changed, machine, nodes
 from tests.unit.cli.station import Station
 

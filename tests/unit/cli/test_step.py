@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mvmnix import process
 from mvmnix.cli.commands import verify_step
 from mvmnix.cli.commands.verify_step import (
     LEFT_OUT,
@@ -19,6 +18,7 @@ from mvmnix.cli.commands.verify_step import (
     rows,
     summary,
 )
+from mvmnix.system import process
 
 ACTION = (Path(__file__).parents[3] / "action/action.yml").read_text()
 #: Defaults of the action's inputs, by their names.

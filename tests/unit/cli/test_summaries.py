@@ -10,12 +10,12 @@ import pytest
 from mvmnix.api.context import Context
 from mvmnix.api.verify.summaries import finding_of_image
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.formats.strict import canonical
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.verify.verify import verify_provenance
-from mvmnix.strict import canonical
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance.verify.rebuilds import SECOND, agreed, rebuilt
 from tests.unit.provenance.world import BLOCKS, BUILDER, STRANGER, drop, new_world, put

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.strict import MAX_VALUES
+from mvmnix.formats.strict import MAX_VALUES
 from tests.patience import scaled
 from tests.private_sigstore import answers
 from tests.unit.cli.releases import KEY, Release, provenance, signed

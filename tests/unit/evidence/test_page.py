@@ -10,10 +10,10 @@ from typing import override
 import pytest
 
 from mvmnix.errors import Reason, ReasonCode
-from mvmnix.escaping import escape
 from mvmnix.evidence import page
 from mvmnix.evidence.graph import Graph, Kind, Node, refused, unverified, verified
 from mvmnix.evidence.page import POLICY, Page, render_page
+from mvmnix.formats.escaping import escape
 from tests.unit.evidence.exhibits import HOSTILE, LONG, everywhere, exhibit
 from tests.unit.provenance.world import NOW
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mvmnix.images.store import BuildKey, ImageStore, VerifiedImage
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 from tests.descriptors import until_the_end
 from tests.fakes import files_of
 from tests.unit.provenance.world import World, new_world

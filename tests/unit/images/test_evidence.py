@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
+from mvmnix.formats import strict
 from mvmnix.images.gc_roots import StoredFile, files_of
 from mvmnix.images.prune import KeptImages
 from mvmnix.images.store import StoreDirectory, VerifiedImage

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import lock, nar
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats import lock, nar
 from mvmnix.images import make_provenance
 from mvmnix.images.store import VerifiedImage
 from mvmnix.model import Digest, Source

@@ -14,12 +14,12 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts, PartDomain, PartIndex
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest, StorePath
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle.statement import Subject
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import parts as claims
 from mvmnix.provenance.slsa.provenance import KeptPath, RootTree
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.descriptors import until_the_end
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import BUILDER, KERNEL, NOW, STRANGER, TOOLS, World, new_world, signed

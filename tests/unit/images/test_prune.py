@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats import strict
 from mvmnix.images.gc_roots import Need, StoredFile
 from mvmnix.images.prune import KeptImages, PruneResult
 from mvmnix.images.store import IndexEntry, StoreDirectory
@@ -193,7 +193,7 @@ KILLED = """
 import sys
 from mvmnix.images.store import ImageStore
 from mvmnix.builder.session.import_outputs import OutputImport
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 with OutputImport(ImageStore(Directory.open(sys.argv[1])).images) as imported:
     for name in ("kernel", "initrd"):
         imported.open(name).write(b"half of it")

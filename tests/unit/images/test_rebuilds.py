@@ -10,9 +10,9 @@ from mvmnix.errors import RefusedError
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import VerifiedImage
 from mvmnix.model import Digest, StorePath
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import BuilderLimits, Provenance, Variation
 from mvmnix.provenance.verify.verify import Verified
+from mvmnix.system.private_dirs import Directory
 from tests.descriptors import until_the_end
 from tests.unit.images.shelf import Shelf, other_world, spoil
 from tests.unit.provenance.world import PLANNER, new_world

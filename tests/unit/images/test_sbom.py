@@ -12,10 +12,10 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
-from mvmnix import lock, strict
 from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
+from mvmnix.formats import lock, strict
 from mvmnix.images import sbom
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath

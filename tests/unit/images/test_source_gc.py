@@ -7,9 +7,9 @@ import pytest
 
 from mvmnix.images.prune import SourceGcResult, collect_garbage, sources_of
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import Cached, LockAccount, LockedInput
-from mvmnix.store import Cache, Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache, Store
 from tests.unit.provenance.world import DEB, SEED, TOOL, new_world
 
 FILES = (b"bash", b"erofs", b"left over")

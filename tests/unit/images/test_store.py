@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.formats import strict
 from mvmnix.images.store import BuildKey
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import HOST_NIX

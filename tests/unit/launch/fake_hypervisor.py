@@ -23,11 +23,11 @@ if __name__ == "__main__":
     sys.path[0] = str(_ROOT)
 
 from mvmnix.launch.agent.frames import Bye, Frame, Ready  # noqa: E402 - as a program it must find the package first
-from mvmnix.launch.plan.backend import Backend  # noqa: E402 - as a program it must find the package first
-from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter  # noqa: E402
-from mvmnix.launch.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec  # noqa: E402
-from mvmnix.launch.vmm.qmp import QmpMonitor  # noqa: E402
 from mvmnix.model import Workload  # noqa: E402
+from mvmnix.plan.backend import Backend  # noqa: E402 - as a program it must find the package first
+from mvmnix.plan.kernel_command_line import Addition, BackendParameter  # noqa: E402
+from mvmnix.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec  # noqa: E402
+from mvmnix.vmm.qmp import QmpMonitor  # noqa: E402
 from tests.unit.launch.fake_guest import FakeGuest, Program  # noqa: E402
 
 

@@ -24,17 +24,17 @@ from mvmnix.launch.gate.clock import HostClock, Reading
 from mvmnix.launch.gate.replay import LoggedStarts, Replay, no_anchors
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines.machine_dir import LOCK, machine_ids
-from mvmnix.launch.machines.receipt import Receipt, from_statement
-from mvmnix.launch.plan.plan import Accelerator, Timeouts
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
-from mvmnix.launch.vmm.boot_watchdog import BootBudget
+from mvmnix.machines.machine_dir import LOCK, machine_ids
+from mvmnix.machines.receipt import Receipt, from_statement
 from mvmnix.model import Digest, Verb, Workload
-from mvmnix.private_dirs import Directory
+from mvmnix.plan.plan import Accelerator, Timeouts
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.verify.authentication import authenticate
+from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.boot_watchdog import BootBudget
 from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail
@@ -204,4 +204,4 @@ def hurry(monkeypatch: pytest.MonkeyPatch, boots: int = 1) -> None:
     def budget(seconds: float, began: float) -> BootBudget:
         return BootBudget(seconds if next(hanging, None) is None else SHORT, began)
 
-    monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog.BootBudget", budget)
+    monkeypatch.setattr("mvmnix.vmm.boot_watchdog.BootBudget", budget)

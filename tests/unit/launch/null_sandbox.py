@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import override
 
-from mvmnix.launch.vmm.confinement import IsolationLayer, Jail, NetworkService, ProcessSandbox, Service, ServiceSandbox
-from mvmnix.launch.vmm.port import Invocation, LaunchSpec
+from mvmnix.vmm.confinement import IsolationLayer, Jail, NetworkService, ProcessSandbox, Service, ServiceSandbox
+from mvmnix.vmm.port import Invocation, LaunchSpec
 
 
 class NullSandbox(ProcessSandbox):

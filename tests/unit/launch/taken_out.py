@@ -9,8 +9,8 @@ import pytest
 
 from mvmnix.errors import StepResult
 from mvmnix.launch.gate import checks
-from mvmnix.launch.vmm.boot_files import BootFiles
 from mvmnix.provenance.verify import authentication as authenticator
+from mvmnix.vmm.boot_files import BootFiles
 
 
 def step_0_nothing(*_: object) -> Iterator[Any]:

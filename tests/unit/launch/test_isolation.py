@@ -4,12 +4,12 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.machines import registry
-from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.vmm.process import HypervisorProcess
+from mvmnix.machines import registry
+from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.policy import trust_text
+from mvmnix.vmm.process import HypervisorProcess
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House
 from tests.unit.provenance import world as worlds

@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvmnix import procfs as proc
-from mvmnix.launch.machines import registry
 from mvmnix.launch.runtime.host import Host
+from mvmnix.machines import registry
+from mvmnix.system import procfs as proc
 from tests.unit.launch.house import House, house, nowhere, run_foreground
 
 STARTS = 30

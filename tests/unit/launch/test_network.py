@@ -6,8 +6,8 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.network import Network, parse_rules
 from mvmnix.launch.runtime.start import start_machine
+from mvmnix.plan.network import Network, parse_rules
 from tests.unit.launch.house import House, house
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.plan import plan as plans
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from tests.unit.provenance.world import new_world
 

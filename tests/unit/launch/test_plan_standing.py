@@ -12,9 +12,9 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.launch.gate import checks, signatures
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan, Window
 from mvmnix.model import Digest
+from mvmnix.plan import plan as plans
+from mvmnix.plan.plan import Plan, Window
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text

@@ -6,9 +6,9 @@ import json
 import pytest
 
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
-from mvmnix.launch.plan.share import ShareKind
-from mvmnix.launch.vmm.port import Acceleration, Attachment, DataAttachment, LaunchSpec, NetworkAttachment
+from mvmnix.plan.kernel_command_line import Addition, BackendParameter
+from mvmnix.plan.share import ShareKind
+from mvmnix.vmm.port import Acceleration, Attachment, DataAttachment, LaunchSpec, NetworkAttachment
 
 QEMU = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
 SPEC = LaunchSpec(

@@ -9,8 +9,8 @@ from typing import Any, override
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer, Trust

@@ -10,7 +10,6 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import PrivateKey
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.revocations import RevocationFile
@@ -19,6 +18,7 @@ from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.verify import verify_parts, verify_provenance
+from mvmnix.system.private_dirs import Directory
 from tests.unit.provenance.forgeries import OURS, PAYLOAD
 from tests.unit.provenance.world import new_world, trust
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
+from mvmnix.formats import strict
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope

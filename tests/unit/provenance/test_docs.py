@@ -8,8 +8,8 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.gate import verify
-from mvmnix.launch.plan import kernel_command_line
-from mvmnix.launch.plan import plan as plans
+from mvmnix.plan import kernel_command_line
+from mvmnix.plan import plan as plans
 from mvmnix.provenance.identity import transparency
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text

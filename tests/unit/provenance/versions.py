@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
+from mvmnix.formats import strict
 from mvmnix.provenance.verify.authentication import Attested, authenticate_foreign
 from tests.private_sigstore import Hooks, Json, Sigstore
 from tests.unit.provenance.forgeries import (

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 
-from mvmnix import lock, manifest, strict, verity
 from mvmnix.errors import RefusedError
+from mvmnix.formats import lock, manifest, strict, verity
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.launch.gate.verify import Submission, VerifiedPlan, verify_plan
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, HashMode, Image, Source, StorePath, Verity
+from mvmnix.plan import plan as plans
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.policy import policy_files, trust_text
@@ -36,6 +35,7 @@ from mvmnix.provenance.slsa.provenance import (
     lock_account,
 )
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
+from mvmnix.vmm.boot_files import OpenFiles
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 SALT = bytes(range(32))

@@ -17,10 +17,10 @@ import pytest
 
 from mvmnix.audit.git_branch import GitBranch
 from mvmnix.builder.flakes.git import WorkTree, tracked
-from mvmnix.process import Completed
 from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import environment
+from mvmnix.system.process import Completed
 from tests.fakes import Repository
 from tests.patience import EVENT_PATIENCE
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
-from mvmnix.private_dirs import Directory
-from mvmnix.process import Completed, ProcessError
 from mvmnix.sandbox import uid_pool
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import Completed, ProcessError
 
 SOME = SubordinateIds(3_000_032_768, 3_000_132_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
 

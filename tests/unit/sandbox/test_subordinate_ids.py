@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import procfs
 from mvmnix.errors import MvmnixError
-from mvmnix.privileges import user_namespaces
-from mvmnix.sandbox import subordinate_ids
+from mvmnix.sandbox import subordinate_ids, user_namespaces
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.system import procfs
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from typing import override
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.private_dirs import Directory
-from mvmnix.privileges.entry import NamespaceEntry
-from mvmnix.process import spawn
+from mvmnix.formats.strict import canonical
 from mvmnix.sandbox import uid_pool
+from mvmnix.sandbox.entry import NamespaceEntry
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
-from mvmnix.strict import canonical
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.process import spawn
 from tests.patience import until
 
 SOME = SubordinateIds(3_000_032_768, 3_000_132_768, 16, "/usr/bin/newuidmap", "/usr/bin/newgidmap")
@@ -99,7 +99,7 @@ def test_when_all_are_taken(pool: UidPool) -> None:
 HOLDER = """
 import sys
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 lease = UidPool(Directory.create(sys.argv[1])).take()
 lease.note([sys.argv[2]])
 print(lease.number, flush=True)
@@ -212,9 +212,9 @@ def test_processes_of_a_leases_uid_are_ended() -> None:
 UNNOTED = """
 import os, sys
 from mvmnix.privileges import NamespaceEntry
-from mvmnix.process import spawn
+from mvmnix.system.process import spawn
 from mvmnix.sandbox.uid_pool import UidPool
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 from tests.unit.sandbox.test_uid_pool import last_uid
 lease = UidPool(Directory.create(sys.argv[1]), last_uid()).take()
 null = os.open(os.devnull, os.O_RDWR)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import trusted_path
 from mvmnix.api.context import Context
 from mvmnix.api.doctor import checks
 from mvmnix.api.doctor.checks import Finding, Health
-from mvmnix.roots import Roots
+from mvmnix.system import trusted_path
+from mvmnix.system.roots import Roots
 
 USER = 4321
 

@@ -12,8 +12,8 @@ from mvmnix.builder.fetch.resumable import DownloadLimits
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Cache
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache
 from tests.integration.misbehaving import Asked as Request
 from tests.integration.misbehaving import Server
 

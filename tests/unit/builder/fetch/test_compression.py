@@ -15,7 +15,7 @@ from mvmnix.builder.fetch.parsing import Compression, expand
 from mvmnix.builder.fetch.resumable import DownloadError
 from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.compression import BadStreamError, Expander
-from mvmnix.strict import MalformedError
+from mvmnix.formats.strict import MalformedError
 from tests.patience import EVENT_PATIENCE
 
 DATA = bytes(range(256)) * 1000

@@ -12,8 +12,8 @@ from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.fetch.worker import documents
 from mvmnix.config import CacheKey
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats.strict import MalformedError
 from mvmnix.model import Digest, StorePath
-from mvmnix.strict import MalformedError
 
 #: Made by `nix copy --to 'file:///…?compression=xz&secret-key=…'` (Nix 2.26.3), with the key below.
 REAL = b"""StorePath: /nix/store/gwina1sjk7g95wq6fxc6b7s1hza53h74-hello

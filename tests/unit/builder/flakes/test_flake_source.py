@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import nar
 from mvmnix.builder.flakes import flake_source as flake
 from mvmnix.builder.flakes import git
 from mvmnix.builder.flakes.flake_source import FlakeSource, take_flake
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.formats import nar
 from mvmnix.model import Digest, FlakeRef
 from mvmnix.sandbox.trusted_executables import GIT
 from tests.fakes import Repository

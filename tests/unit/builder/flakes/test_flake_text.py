@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mvmnix.builder.flakes.flake_text import package_names
 from mvmnix.builder.template import Template, template_tree
-from mvmnix.nar import File
+from mvmnix.formats.nar import File
 from tests.repository import ROOT
 from tests.unit.builder.flakes.flake_texts import WRITTEN
 

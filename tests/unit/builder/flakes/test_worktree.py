@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import nar
 from mvmnix.builder.flakes.flake_source import FlakeSource, take_flake
 from mvmnix.builder.flakes.worktree import Draft
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.formats import nar
 from mvmnix.model import Digest, FlakeRef
 from tests.fakes import Repository
 

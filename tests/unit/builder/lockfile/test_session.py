@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import nar
 from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
 from mvmnix.builder.lockfile import document
 from mvmnix.builder.lockfile.document import LockChange
@@ -17,10 +16,11 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.exec import Ended
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.lock import Attributes, LockedNode
+from mvmnix.formats import nar
+from mvmnix.formats.lock import Attributes, LockedNode
 from mvmnix.model import Digest, StorePath
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.fakes import Progress, get
 
 A = {"type": "tarball", "url": "http://localhost/a"}

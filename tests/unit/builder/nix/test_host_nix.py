@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import process
 from mvmnix.builder.nix import host_nix
 from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
 from mvmnix.errors import MvmnixError
-from mvmnix.process import Completed, ProcessError
-from mvmnix.roots import Roots
+from mvmnix.system import process
+from mvmnix.system.process import Completed, ProcessError
+from mvmnix.system.roots import Roots
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from mvmnix.builder.oci.attachments import Attachment, AttachmentKind, find_atta
 from mvmnix.builder.oci.descriptors import LIMIT
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.errors import Reason, ReasonCode
+from mvmnix.formats.strict import parse_json
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
-from mvmnix.strict import parse_json
 from tests.unit.builder.oci.images import CONFIG, INDEX, MANIFEST, Document, descriptor, name_of, text
 
 IMAGE = OciRef("registry.test", "team/app", Digest.of(b"an image"))

@@ -4,7 +4,7 @@ import pytest
 
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.oci.registry import page_after
-from mvmnix.strict import MalformedError
+from mvmnix.formats.strict import MalformedError
 
 ALLOWED = Allowlist(frozenset({"registry.test", "other.test", "registry.test:8443"}), frozenset({"http://127.0.0.1:1"}))
 PATH = "referrers/sha256:0123"

@@ -11,10 +11,10 @@ from mvmnix.builder.pins.locks import DebianLock, DependencyDepth
 from mvmnix.builder.pins.make import LockContext, PinChange, add, changes, update
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.errors import UsageError
+from mvmnix.formats.nar import nar_hash
 from mvmnix.model import Digest
-from mvmnix.nar import nar_hash
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.unit.builder.pins.small_index import deb, index, stanza
 
 SEEDS = {version: deb({"./usr/bin/busybox": version.encode()}) for version in ("1", "2")}

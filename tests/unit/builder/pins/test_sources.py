@@ -14,11 +14,11 @@ from mvmnix.builder.pins.locks import DebianLock, DebianPin, Seed
 from mvmnix.builder.pins.seed import seed_nar
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.formats.nar import nar_hash
 from mvmnix.model import Digest, Source
-from mvmnix.nar import nar_hash
-from mvmnix.private_dirs import Directory
 from mvmnix.sandbox.helper import SH
-from mvmnix.store import Cache, Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache, Store
 from tests.support.frontends import Recorder
 from tests.unit.builder.pins.small_index import deb
 

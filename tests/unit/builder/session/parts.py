@@ -8,14 +8,14 @@ from typing import Any, override
 
 import pytest
 
-from mvmnix import lock, nar
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session.parts import PartsBuild, PartsRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats import lock, nar
 from mvmnix.model import Digest, StorePath
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.descriptors import until_the_end
 from tests.fakes import AtOnce, FakeBuilder, Market, Program, Progress, nar_of, shown, source
 

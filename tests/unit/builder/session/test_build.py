@@ -8,7 +8,6 @@ from typing import Any, override
 
 import pytest
 
-from mvmnix import lock, nar
 from mvmnix.builder.fetch.caches import CachedPath
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
@@ -16,10 +15,11 @@ from mvmnix.builder.session import build, graph
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.formats import lock, nar
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import KeptPath
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.descriptors import until_the_end
 from tests.fakes import (
     DERIVATION,

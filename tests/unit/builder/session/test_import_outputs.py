@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
+from mvmnix.formats import strict
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
-from mvmnix.store import Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Store
 from tests.fakes import files_of, ustar
 from tests.unit.provenance.world import BLOCKS, Json, World, new_world
 

@@ -12,7 +12,7 @@ from mvmnix.builder.session import parts
 from mvmnix.builder.session.parts import BuiltPart
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath
-from mvmnix.store import Incoming
+from mvmnix.system.store import Incoming
 from tests.unit.builder.session.parts import PARTS, PATHS, TOOL, WANTED, Site, told
 
 

@@ -8,16 +8,16 @@ from typing import override
 
 import pytest
 
-from mvmnix import lock
 from mvmnix.builder.fetch.caches import CachedPath
 from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.session.ledger import Offer
 from mvmnix.builder.session.substituter import SourceFinder
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.formats import lock
 from mvmnix.model import Digest, HashMode, StorePath
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
-from mvmnix.store import Cache, Store
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.store import Cache, Store
 from tests.descriptors import until_the_end
 from tests.fakes import AtOnce, Market, nar_of, source
 

@@ -6,13 +6,13 @@ import shutil
 import signal
 from pathlib import Path
 
-from mvmnix import strict
 from mvmnix.audit.log import AuditLog, Entry
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.vmm.port import Acceleration
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance.policy.trust_text import FILE_NAME
+from mvmnix.vmm.port import Acceleration
 from tests.patience import until
 from tests.unit.cli.station import Station
 

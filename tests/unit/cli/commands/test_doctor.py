@@ -16,15 +16,15 @@ from mvmnix.api.doctor.checks import Finding, Health, isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix, Kind, NixStore
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
+from mvmnix.formats.strict import show_time
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.delegated_scope import Obtained
 from mvmnix.launch.runtime.accelerator import KvmVerdict
 from mvmnix.model import Digest
-from mvmnix.privileges.control_groups import ControlGroups
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
-from mvmnix.strict import show_time
+from mvmnix.system.control_groups import ControlGroups
 from tests.unit.cli.station import ROOT, Station
 
 WORKS = KvmVerdict(usable=True, seen="a probe guest booted under KVM", recalled=True)

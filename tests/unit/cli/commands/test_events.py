@@ -3,7 +3,7 @@
 import json
 import os
 
-from mvmnix.launch.machines import usage
+from mvmnix.machines import usage
 from tests.unit.cli.station import Station
 
 

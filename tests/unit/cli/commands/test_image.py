@@ -15,10 +15,10 @@ from mvmnix.api.context import LIBRARY_LOCK, SOURCES_LOCK, Context
 from mvmnix.cli.output import short
 from mvmnix.clock import now
 from mvmnix.images.part_index import PartDomain
-from mvmnix.launch.machines.machine_dir import MachineHome
+from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.model import Digest, StorePath
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.slsa.provenance import KeptPath
+from mvmnix.system.private_dirs import Directory
 from tests.unit.cli.plans import images, named, sign_plan, station_flake
 from tests.unit.cli.station import Station
 from tests.unit.provenance.world import DEB

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from mvmnix.launch.machines.output_log import Output, OutputLog
-from mvmnix.private_dirs import Directory
+from mvmnix.machines.output_log import Output, OutputLog
+from mvmnix.system.private_dirs import Directory
 from tests.patience import EVENT_PATIENCE, until
 from tests.unit.cli.machines import ids, launched, supervisor_of
 from tests.unit.cli.station import Said, Station

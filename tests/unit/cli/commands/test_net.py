@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.network.decisions import Denial
-from mvmnix.launch.plan import plan as plans
+from mvmnix.network.decisions import Denial
+from mvmnix.plan import plan as plans
 from mvmnix.provenance.bundle import statement
 from tests.unit.cli.station import Station
 

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode
+from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.keys import PrivateKey
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.limits import NO_LIMITS, PlanLimits
-from mvmnix.launch.plan.plan import Accelerator, Plan
 from mvmnix.model import Verb
+from mvmnix.plan import plan as plans
+from mvmnix.plan.data_disk import DataDisk
+from mvmnix.plan.limits import NO_LIMITS, PlanLimits
+from mvmnix.plan.plan import Accelerator, Plan
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.isolation import Boundary
-from mvmnix.syscall_tier import SystemCalls
 from tests.unit.cli.station import Station
 
 

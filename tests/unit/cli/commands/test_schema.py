@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mvmnix import schemas
+from mvmnix.formats import schemas
 from tests.unit.cli.station import Station
 
 

@@ -15,11 +15,11 @@ from mvmnix.api.context import Context
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
+from mvmnix.formats.strict import canonical, show_time
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.launch.machines.machine_dir import MachineHome
+from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
-from mvmnix.strict import canonical, show_time
 from tests.unit.cli.shown import SBOM, broken, directory, machine, nodes, snapshot
 from tests.unit.cli.station import Station
 

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.launch.plan.backend import Backend
 from mvmnix.launch.runtime.accelerator import KvmVerdict
+from mvmnix.plan.backend import Backend
 from mvmnix.provenance.isolation import Isolation
 from tests.repository import ROOT
 from tests.unit.cli.station import Station

@@ -6,10 +6,10 @@ import pytest
 
 from mvmnix.api import network_presets
 from mvmnix.errors import MvmnixError, ReasonCode
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.network import Acknowledgement, Network, WhenGatewayEnds, parse_rules
-from mvmnix.launch.plan.network_endpoints import PublishedPort, UpstreamProxy
-from mvmnix.launch.plan.plan import Plan
+from mvmnix.plan import plan as plans
+from mvmnix.plan.network import Acknowledgement, Network, WhenGatewayEnds, parse_rules
+from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from tests.unit.cli.station import Station
 

@@ -11,7 +11,7 @@ import pytest
 from mvmnix.cli.main import cli
 from mvmnix.cli.options.outputs import OutputType, Stdout
 from mvmnix.errors import UsageError
-from mvmnix.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
+from mvmnix.system.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
 from tests.support.outputs import DATA, Output, write
 
 #: By command: the option or argument, what it is, and whether `-` is standard output.

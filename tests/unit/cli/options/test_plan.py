@@ -6,10 +6,10 @@ import pytest
 
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.gate import signatures
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Accelerator, Plan
-from mvmnix.launch.plan.share import Access, Share
 from mvmnix.model import User, Workload
+from mvmnix.plan import plan as plans
+from mvmnix.plan.plan import Accelerator, Plan
+from mvmnix.plan.share import Access, Share
 from mvmnix.provenance.bundle import statement
 from tests.unit.cli.machines import kinds, machines, workload
 from tests.unit.cli.station import Station

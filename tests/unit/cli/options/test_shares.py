@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.plan import Plan
-from mvmnix.launch.plan.share import Access, Danger, Share
+from mvmnix.plan import plan as plans
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.plan import Plan
+from mvmnix.plan.share import Access, Danger, Share
 from mvmnix.provenance.bundle import statement
 from tests.unit.cli.station import Station
 

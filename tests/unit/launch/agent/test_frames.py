@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer, printable
 from mvmnix.launch.agent.frames import (
     INITIAL_WINDOW,
@@ -61,10 +62,9 @@ from mvmnix.launch.agent.transport import (
     FrameTypes,
     encode,
 )
-from mvmnix.launch.plan.limits import MOST_TASKS
-from mvmnix.launch.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 from mvmnix.model import DirectoryOrder, User, Verb, Workload
-from mvmnix.syscall_tier import SystemCalls
+from mvmnix.plan.limits import MOST_TASKS
+from mvmnix.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 
 USER = User(1000, 1000)
 WORK = Workload(("sh", "-c", "echo 'Grüße'\n"), {"PATH": "/bin", "RAW": "\udcff"}, "/tmp", USER)

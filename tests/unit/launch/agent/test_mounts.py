@@ -7,9 +7,9 @@ import pytest
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.mounts import Mount, read, write
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
-from mvmnix.launch.plan.secret_reference import Secret, SecretTarget
-from mvmnix.launch.plan.share import ShareKind
 from mvmnix.model import User, Verb
+from mvmnix.plan.secret_reference import Secret, SecretTarget
+from mvmnix.plan.share import ShareKind
 
 MOUNTS = (
     Mount("share0", "/data", ShareKind.VIRTIOFS, read_only=False),

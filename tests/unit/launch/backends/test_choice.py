@@ -8,7 +8,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.backends import choice
 from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.plan.backend import Backend
+from mvmnix.plan.backend import Backend
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import configuration
-from mvmnix.launch.plan.backend import Backend
 from mvmnix.model import User, Workload
+from mvmnix.plan.backend import Backend
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.sandbox.profiles.container import RUNTIME
 from tests.unit.provenance.world import World, new_world

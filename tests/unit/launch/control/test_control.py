@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.formats import strict
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.control import messages
@@ -23,9 +23,9 @@ from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Exec, Stream, encode
 from mvmnix.launch.control.server import CallerSink
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines import cleanup, control_socket, registry
-from mvmnix.launch.machines.registry import MachineEntry
 from mvmnix.launch.runtime.supervisor import detach
+from mvmnix.machines import cleanup, control_socket, registry
+from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Digest, Posture, Verb
 from tests.patience import POLL, until
 from tests.unit.launch.house import House

@@ -28,7 +28,7 @@ from mvmnix.launch.control.messages import (
     parse_answer,
     parse_asked,
 )
-from mvmnix.launch.machines.start_notification import Failure
+from mvmnix.machines.start_notification import Failure
 
 
 @pytest.mark.parametrize(

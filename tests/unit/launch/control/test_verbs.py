@@ -7,16 +7,16 @@ from contextlib import suppress
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats import strict
 from mvmnix.launch.agent.requests import CopyDirection
 from mvmnix.launch.control import messages
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start, Stream, encode
-from mvmnix.launch.machines import control_socket, registry
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
+from mvmnix.machines import control_socket, registry
 from mvmnix.model import Digest, Posture, Verb
 from tests.patience import until
 from tests.unit.launch.channel_house import Services

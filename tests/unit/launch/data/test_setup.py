@@ -9,12 +9,12 @@ import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.data.setup import PreparedDisk
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.vmm.port import DataAttachment
 from mvmnix.model import Verb
-from mvmnix.private_dirs import Directory
+from mvmnix.plan.data_disk import DataDisk
+from mvmnix.plan.plan import Accelerator
+from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.port import DataAttachment
 from tests.unit.launch.house import House
 
 DISK = DataDisk(16, "/tmp/data")

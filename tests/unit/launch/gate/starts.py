@@ -10,9 +10,9 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines import registry
-from mvmnix.launch.plan.plan import Use
 from mvmnix.launch.runtime.start import start_machine
+from mvmnix.machines import registry
+from mvmnix.plan.plan import Use
 from tests.unit.launch.house import House
 
 ONCE: dict[str, Any] = {"use": Use.ONCE, "nonce": "1" * 32}

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.gate.checks import PlanWithImage, SummarizedImage, plan_of, step_20_agreement, step_23_provenance
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.model import Digest
+from mvmnix.plan import plan as plans
+from mvmnix.plan.limits import PlanLimits
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary
 from mvmnix.provenance.verify.verify import Verified
-from mvmnix.syscall_tier import SystemCalls
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.summaries import sign, with_verifier
 from tests.unit.provenance.verify.rebuilds import SECOND, agreed, rebuilt

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.formats.strict import MalformedError
 from mvmnix.launch.gate import clock as clocks
 from mvmnix.launch.gate.clock import CLOCK, NOTICED, TOLERANCE, HostClock, Mark, Reading, read_clocks
-from mvmnix.private_dirs import Directory
-from mvmnix.strict import MalformedError
+from mvmnix.system.private_dirs import Directory
 
 BEGIN = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (timedelta(seconds=it) for it in (1, 60, 3600, 86400))
@@ -278,7 +278,7 @@ def test_a_disk_that_takes_nothing(host: Clocks, monkeypatch: pytest.MonkeyPatch
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mvmnix.private_dirs.os.fsync", full)
+    monkeypatch.setattr("mvmnix.system.private_dirs.os.fsync", full)
     with pytest.raises(MvmnixError, match=r"No space left.*nothing starts"):
         host.now()
     assert CLOCK not in host.directory.names()

@@ -9,9 +9,9 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import CAPACITY, Segment
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.clock import TOLERANCE
-from mvmnix.launch.plan.plan import Use, Window
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.plan.plan import Use, Window
+from mvmnix.system.private_dirs import Directory
 from tests.unit.launch.gate.starts import SECOND, files, plan_no, refused, removed, run
 from tests.unit.launch.house import House
 from tests.unit.provenance.world import NOW

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.formats import strict
 from mvmnix.launch.gate.clock import CLOCK, TOLERANCE
 from mvmnix.launch.gate.nonces import NEIGHBOURS, Nonces, Spent
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.machines import registry
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.plan import Accelerator, Use, Window
 from mvmnix.launch.runtime.start import start_machine
+from mvmnix.machines import registry
 from mvmnix.model import Digest
+from mvmnix.plan import plan as plans
+from mvmnix.plan.plan import Accelerator, Use, Window
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.gate.starts import ONCE, SECOND, files, kept, plan_no, refused, removed, run
 from tests.unit.launch.house import House

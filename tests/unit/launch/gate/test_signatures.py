@@ -7,7 +7,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.signatures import gather, is_statement, payload, split
-from mvmnix.launch.plan import plan as plans
+from mvmnix.plan import plan as plans
 from mvmnix.provenance.bundle import envelope, statement
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import PLANNER, STRANGER, World

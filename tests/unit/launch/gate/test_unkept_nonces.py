@@ -12,7 +12,7 @@ from mvmnix.errors import ReasonCode
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.unkept_nonces import UnkeptStarts
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.system.private_dirs import Directory
 from tests.unit.provenance.world import NOW
 
 SECOND = timedelta(seconds=1)

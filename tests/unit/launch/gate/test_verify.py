@@ -14,21 +14,21 @@ from typing import Any
 
 import pytest
 
-from mvmnix import store
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.gate import checks, verify
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.launch.plan.network_endpoints import UpstreamProxy
-from mvmnix.launch.plan.plan import Accelerator, Window
-from mvmnix.launch.vmm.boot_files import OpenFiles
 from mvmnix.model import Digest, Posture, Verb
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.network import Network, parse_rules
+from mvmnix.plan.network_endpoints import UpstreamProxy
+from mvmnix.plan.plan import Accelerator, Window
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.verify import authentication as authenticator
-from mvmnix.syscall_tier import SystemCalls
+from mvmnix.system import store
+from mvmnix.vmm.boot_files import OpenFiles
 from tests.support.rows import Row
 from tests.unit.launch.gate.rows import check, descriptors, refusal
 from tests.unit.launch.taken_out import take_out

@@ -14,15 +14,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from mvmnix import process
-from mvmnix.child_causes import Cause
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.delegated_scope import Obtained, delegation_command, obtain, scope_command
-from mvmnix.privileges import control_groups
-from mvmnix.privileges.control_groups import ControlGroups, Controller
-from mvmnix.process import Completed, ProcessError
 from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.system import control_groups, process
+from mvmnix.system.child_causes import Cause
+from mvmnix.system.control_groups import ControlGroups, Controller
+from mvmnix.system.process import Completed, ProcessError
 from tests.unit.strangers import TEXTS
 
 ALL = "cpu memory pids"

@@ -16,14 +16,14 @@ from mvmnix.launch.jail import sandbox as making
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox
 from mvmnix.launch.jail.sandbox import Limits as Limits_
-from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.launch.vmm.process import HypervisorProcess
-from mvmnix.private_dirs import Directory
-from mvmnix.privileges.control_groups import ControlGroups, Group, Parent
+from mvmnix.plan.limits import PlanLimits
 from mvmnix.sandbox import landlock, seccomp
 from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.system.control_groups import ControlGroups, Group, Parent
+from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
+from mvmnix.vmm.process import HypervisorProcess
 from tests.unit.launch.house import house
 
 PROGRAM = "/usr/bin/sleep"

@@ -11,9 +11,9 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.jail import root as files
 from mvmnix.launch.jail.root import LOADER, Root, libraries
 from mvmnix.launch.jail.sandbox import Limits
-from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.private_dirs import Directory
-from mvmnix.privileges.control_groups import GroupLimits
+from mvmnix.system.control_groups import GroupLimits
+from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 from tests.patience import until
 
 PROGRAM = "/usr/bin/setpriv"

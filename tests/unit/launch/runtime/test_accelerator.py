@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.runtime import accelerator
 from mvmnix.launch.runtime.accelerator import KvmProbe, KvmVerdict, choose, known_verdicts
-from mvmnix.launch.vmm.port import Acceleration, LaunchSpec
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
+from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.isolation import Boundary, Isolation
+from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.port import Acceleration, LaunchSpec
 from tests.patience import EVENT_PATIENCE, SHORT
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail

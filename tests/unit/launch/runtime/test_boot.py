@@ -15,17 +15,17 @@ import pytest
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
 from mvmnix.launch.gate.audit_port import Indexed, ReadableJournal
-from mvmnix.launch.machines import cleanup, registry
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.plan import Use
-from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.vmm.boot_watchdog import BootBudget, StallReason
-from mvmnix.launch.vmm.confinement import Jail
-from mvmnix.launch.vmm.port import Invocation, LaunchSpec
+from mvmnix.machines import cleanup, registry
+from mvmnix.machines.ending import EndReason
 from mvmnix.model import Digest
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.plan import Use
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.vmm.boot_watchdog import BootBudget, StallReason
+from mvmnix.vmm.confinement import Jail
+from mvmnix.vmm.port import Invocation, LaunchSpec
 from tests.patience import scaled
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.house import House, house, hurry
@@ -51,7 +51,7 @@ class Moody(FakeHypervisor):
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     """A stall shows after half a second here; the seconds themselves are in test_boot_watchdog.py."""
     for name, value in {"_QUIET": 0.5, "_USED": 0.1, "_WALL_FACTOR": 1.0, "_TOTAL_FACTOR": 2.0}.items():
-        monkeypatch.setattr(f"mvmnix.launch.vmm.boot_watchdog.{name}", value)
+        monkeypatch.setattr(f"mvmnix.vmm.boot_watchdog.{name}", value)
     with house(tmp_path / "house") as it:
         yield it
 
@@ -190,7 +190,7 @@ def test_one_that_moves_on_while_it_is_looked_at_had_not_stalled(here: House) ->
 
 def test_registers_that_come_after_the_configuration_are_not_kept(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """It hangs, is asked for them, reports, and is told all; then the answers come."""
-    monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._USED", 1000.0)
+    monkeypatch.setattr("mvmnix.vmm.boot_watchdog._USED", 1000.0)
     with here.plan(boot_seconds=scaled(1)) as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, moody(here, Scenario.LATE))
     assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (EndReason.TIMEOUT,))]
@@ -288,7 +288,7 @@ def test_a_disk_that_takes_no_diagnosis_hinders_nothing(here: House, monkeypatch
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("mvmnix.launch.machines.machine_dir.MachineHome.keep_diagnosis", full)
+    monkeypatch.setattr("mvmnix.machines.machine_dir.MachineHome.keep_diagnosis", full)
     with here.plan() as plan, start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)):
         pass
     assert len(here.receipts()[0].observed.diagnoses) == 1

@@ -6,9 +6,9 @@ import pytest
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.machines.status import MachineSource, MachineState, MachineStatus
 from mvmnix.launch.runtime.creation import check_creation, create_home, creation_of, start_home
 from mvmnix.launch.runtime.start import start_machine
+from mvmnix.machines.status import MachineSource, MachineState, MachineStatus
 from mvmnix.model import Digest
 from tests.unit.launch.house import House
 from tests.unit.provenance.world import NOW

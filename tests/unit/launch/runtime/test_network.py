@@ -10,16 +10,16 @@ import pytest
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.launch.loop import Loop
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.logs import read_network_log
-from mvmnix.launch.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.launch.network.network_log import NEWER
-from mvmnix.launch.network.setup import MachineNetwork
-from mvmnix.launch.plan.network import Network, WhenGatewayEnds, parse_rules
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.vmm.port import NetworkAttachment
+from mvmnix.machines.ending import EndReason
+from mvmnix.machines.logs import read_network_log
 from mvmnix.model import Digest
+from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.network_log import NEWER
+from mvmnix.network.setup import MachineNetwork
+from mvmnix.plan.network import Network, WhenGatewayEnds, parse_rules
+from mvmnix.vmm.port import NetworkAttachment
 from tests.patience import QUIET
 from tests.unit.launch.house import House
 

@@ -15,16 +15,16 @@ from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control import messages
 from mvmnix.launch.control.client import call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, encode
-from mvmnix.launch.machines import cleanup, control_socket, registry
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.registry import MachineEntry
-from mvmnix.launch.machines.status import MachineState
-from mvmnix.launch.plan.limits import PlanLimits
 from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.supervisor import detach
-from mvmnix.launch.vmm.boot_watchdog import BootBudget
-from mvmnix.launch.vmm.qmp import QmpMonitor
+from mvmnix.machines import cleanup, control_socket, registry
+from mvmnix.machines.ending import EndReason
+from mvmnix.machines.registry import MachineEntry
+from mvmnix.machines.status import MachineState
 from mvmnix.model import Posture, Verb
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.vmm.boot_watchdog import BootBudget
+from mvmnix.vmm.qmp import QmpMonitor
 from tests.patience import EVENT_PATIENCE, scaled, until
 from tests.support.processes import gone
 from tests.unit.launch.house import House, end_machines

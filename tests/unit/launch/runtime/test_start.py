@@ -13,27 +13,27 @@ import pytest
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent.port_forward import StreamRefusedError
 from mvmnix.launch.gate.audit_port import Indexed
-from mvmnix.launch.machines import cleanup, registry
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.machines.output_log import NEWER, OLDER, Missing, OutputReader, Piece
-from mvmnix.launch.machines.status import MachineState
-from mvmnix.launch.plan.backend import Backend
-from mvmnix.launch.plan.kernel_command_line import Addition, BackendParameter
-from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.plan import Accelerator
 from mvmnix.launch.runtime.boot import Another
 from mvmnix.launch.runtime.finalize import Ended, MachineFailedError
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.vmm.port import Acceleration
+from mvmnix.machines import cleanup, registry
+from mvmnix.machines.ending import EndReason
+from mvmnix.machines.output_log import NEWER, OLDER, Missing, OutputReader, Piece
+from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest, DirectoryOrder, Posture, Verb
-from mvmnix.private_dirs import Directory
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.kernel_command_line import Addition, BackendParameter
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa.provenance import Variation
-from mvmnix.syscall_tier import SystemCalls
+from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.port import Acceleration
 from tests.patience import PATIENCE, SHORT, scaled
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.house import House, Unanchored, nowhere
@@ -189,8 +189,8 @@ def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -
 
 @pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS, Scenario.CHATTERS])
 def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._WALL_FACTOR", 0.5)  # when is in its own tests
-    monkeypatch.setattr("mvmnix.launch.vmm.boot_watchdog._TOTAL_FACTOR", 0.7)
+    monkeypatch.setattr("mvmnix.vmm.boot_watchdog._WALL_FACTOR", 0.5)  # when is in its own tests
+    monkeypatch.setattr("mvmnix.vmm.boot_watchdog._TOTAL_FACTOR", 0.7)
     with here.plan(boot_seconds=scaled(1)) as plan, pytest.raises(GuestTimeoutError):
         start_machine(plan, here.host(scenario))
     assert here.receipts()[0].observed.reason is EndReason.TIMEOUT
@@ -316,7 +316,7 @@ def test_corrupted_blocks_are_named_when_the_guest_stops(here: House) -> None:
 
 
 def test_a_flooded_console_is_bounded_and_does_not_hinder(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvmnix.launch.machines.machine_dir.CONSOLE_LIMIT", 65536)
+    monkeypatch.setattr("mvmnix.machines.machine_dir.CONSOLE_LIMIT", 65536)
     with here.plan("flood", "4096") as plan, start_machine(plan, here.host()) as machine:
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
     assert (Path(machine.where) / "console.log").stat().st_size < 66000

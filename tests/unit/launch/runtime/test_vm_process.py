@@ -13,10 +13,10 @@ from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelProtocolErro
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
-from mvmnix.launch.vmm.port import Acceleration, Invocation, LaunchSpec, MonitorEvent
-from mvmnix.launch.vmm.process import HypervisorProcess
 from mvmnix.model import User, Verb, Workload
-from mvmnix.process import ProcessError, run, spawn
+from mvmnix.system.process import ProcessError, run, spawn
+from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec, MonitorEvent
+from mvmnix.vmm.process import HypervisorProcess
 from tests.patience import EVENT_PATIENCE, until
 from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
@@ -193,7 +193,7 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
 
 def test_the_launch_path_is_light() -> None:
     program = (
-        "import sys, mvmnix.launch.runtime.supervisor, mvmnix.launch.machines.registry, mvmnix.launch.backends.qemu\n"
+        "import sys, mvmnix.launch.runtime.supervisor, mvmnix.machines.registry, mvmnix.launch.backends.qemu\n"
         "print(' '.join(sys.modules))"
     )
     loaded = run([sys.executable, "-c", program]).stdout.decode().split()

@@ -13,10 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.plan import Plan
 from mvmnix.launch.secrets import credentials, detectors
 from mvmnix.launch.secrets.credentials import in_command, in_texts, of_members
 from mvmnix.model import User, Workload
+from mvmnix.plan.plan import Plan
 from tests.unit.provenance.world import World, new_world
 
 #: Written in halves, so that no scanner takes this file for a leak.

@@ -7,10 +7,10 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget, kinds_digest
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Verb
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget, kinds_digest
 from tests.leaks import in_files
 from tests.unit.launch.house import House, house, nowhere
 

@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan import plan as plans
-from mvmnix.launch.plan.data_disk import DataDisk
-from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.network import Network, parse_rules
-from mvmnix.launch.plan.network_endpoints import PublishedPort
-from mvmnix.launch.plan.plan import Plan, Use
-from mvmnix.launch.plan.secret_reference import SecretReference, SecretTarget
-from mvmnix.launch.plan.share import Access, Danger, Share
+from mvmnix.formats import strict
+from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.secrets import credentials
 from mvmnix.launch.secrets.credentials import in_texts
 from mvmnix.model import Verb
+from mvmnix.plan import plan as plans
+from mvmnix.plan.data_disk import DataDisk
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.network import Network, parse_rules
+from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.plan.plan import Plan, Use
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.plan.share import Access, Danger, Share
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.slsa.provenance import Variation
-from mvmnix.syscall_tier import SystemCalls
 from tests.unit.provenance.world import new_world, put
 
 #: Written in halves, so that no scanner takes this file for a leak.

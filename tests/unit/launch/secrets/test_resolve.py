@@ -16,15 +16,15 @@ import pytest
 from keyring.backend import KeyringBackend
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.secret_reference import (
+from mvmnix.launch.secrets import resolve as room
+from mvmnix.launch.secrets.resolve import resolve_secrets
+from mvmnix.plan.secret_reference import (
     LARGEST_SECRET,
     LARGEST_SECRETS,
     SecretReference,
     SecretSource,
     SecretTarget,
 )
-from mvmnix.launch.secrets import resolve as room
-from mvmnix.launch.secrets.resolve import resolve_secrets
 from tests.descriptors import open_below
 from tests.patience import until
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.share import Share
 from mvmnix.launch.shares import opening
 from mvmnix.launch.shares.opening import open_directory, open_share
+from mvmnix.plan.share import Share
 
 
 @pytest.fixture

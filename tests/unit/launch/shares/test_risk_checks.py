@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.share import Access, Danger, Share
 from mvmnix.launch.shares import risk_checks
 from mvmnix.launch.shares.opening import open_directory
 from mvmnix.launch.shares.risk_checks import Mounts, refuse_dangers
+from mvmnix.plan.share import Access, Danger, Share
 
 
 def words(share: Share, own: tuple[str, ...] = (), *, is_there: bool = True) -> set[str]:

@@ -13,7 +13,6 @@ import pytest
 
 import mvmnix
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.share import Access, Danger, Share, is_within
 from mvmnix.launch.shares import risk_checks, sensitive_paths
 from mvmnix.launch.shares.opening import open_directory
 from mvmnix.launch.shares.risk_checks import Mounts, refuse_dangers
@@ -30,6 +29,7 @@ from mvmnix.launch.shares.sensitive_paths import (
     list_program_directories,
     list_program_trees,
 )
+from mvmnix.plan.share import Access, Danger, Share, is_within
 
 READ, WRITTEN = Access.READ_ONLY, Access.READ_WRITE
 EVERY = tuple(sorted(Danger))

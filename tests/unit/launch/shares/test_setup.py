@@ -8,14 +8,14 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.plan.plan import Accelerator
-from mvmnix.launch.plan.share import Access, Danger, Share, ShareKind, to_json
+from mvmnix.formats.strict import canonical
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.shares import setup
 from mvmnix.launch.shares.server import VIRTIOFSD, command
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.model import Digest, User
-from mvmnix.strict import canonical
+from mvmnix.plan.plan import Accelerator
+from mvmnix.plan.share import Access, Danger, Share, ShareKind, to_json
 from tests.unit.launch.house import House, nowhere
 from tests.unit.launch.null_sandbox import NullJail
 

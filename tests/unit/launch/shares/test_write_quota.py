@@ -8,22 +8,22 @@ from typing import Any, override
 
 import pytest
 
-from mvmnix import procfs
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.loop import Loop, Timer
-from mvmnix.launch.machines.ending import EndReason
-from mvmnix.launch.plan.limits import PlanLimits
-from mvmnix.launch.plan.share import Access, Share
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.shares import setup
 from mvmnix.launch.shares.server import Server
 from mvmnix.launch.shares.setup import ShareContext, Shares, WriteQuota
+from mvmnix.machines.ending import EndReason
 from mvmnix.model import User
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.share import Access, Share
+from mvmnix.system import procfs
 from tests.unit.launch.house import House, nowhere
 from tests.unit.launch.null_sandbox import NullJail
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats import strict
 from mvmnix.keys import Algorithm, PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.provenance.bundle import verification_material
 from mvmnix.provenance.bundle.verification_material import Material
 from tests.private_sigstore import Hooks

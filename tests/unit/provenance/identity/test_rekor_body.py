@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
-from mvmnix import strict
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import verification_material
 from mvmnix.provenance.identity import rekor

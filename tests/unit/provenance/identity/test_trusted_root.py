@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from mvmnix import strict
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
+from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.trust import Signer

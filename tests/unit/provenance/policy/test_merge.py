@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats.strict import show_time
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern
@@ -19,7 +20,6 @@ from mvmnix.provenance.policy.policy_files import default_policy
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, Thresholds, VerifierRule
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM
 from mvmnix.provenance.trust_toml import duration, show_duration
-from mvmnix.strict import show_time
 from tests.unit.provenance.policy.claims import IMAGE, NOW, by
 
 BUILDER, PLANNER, VERIFIER = (PrivateKey.generate().public for _ in range(3))

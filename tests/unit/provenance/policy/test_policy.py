@@ -11,7 +11,6 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.private_dirs import Directory
 from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.isolation import Isolation
@@ -21,6 +20,7 @@ from mvmnix.provenance.policy.policy_files import default_policy
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, Thresholds
 from mvmnix.provenance.policy.trust_text import effective
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree
+from mvmnix.system.private_dirs import Directory
 from tests.unit.provenance.policy.claims import COMMITTED, IMAGE, NOW, by
 
 KEYS = {role: PrivateKey.generate(kind).public for role, kind in zip(Role, (*Algorithm, *Algorithm), strict=True)}
@@ -395,7 +395,7 @@ def test_roots_and_revocations_beside_the_files(tmp_path: Path, config: Director
         policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
         assert policy.serials == (0, 1, 2, 3)
         assert dict(policy.trust.roots) == {Digest.of(b"{}"): b"{}"}
-        (tmp_path / "home/.config/mvmnix/roots/ours.json").chmod(0o666)
+        (tmp_path / "home/.config/mvmnix/system/roots/ours.json").chmod(0o666)
         with pytest.raises(RefusedError) as caught:
             load(tmp_path, config)
         assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from mvmnix import lock
 from mvmnix.errors import RefusedError
+from mvmnix.formats import lock
 from mvmnix.model import Digest, HashMode, StorePath
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Subject

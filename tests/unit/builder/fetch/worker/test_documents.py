@@ -20,7 +20,7 @@ from mvmnix.builder.fetch.worker.documents import (
     refs,
     token,
 )
-from mvmnix.strict import parse_json
+from mvmnix.formats.strict import parse_json
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(1 - 2**53, 2**53 - 1) | st.text(st.characters(exclude_categories=["Cs"])),

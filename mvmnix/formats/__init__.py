@@ -1,0 +1,1 @@
+"""Formats: bytes in, typed nouns out, and the other way round; pure."""

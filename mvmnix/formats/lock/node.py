@@ -1,0 +1,289 @@
+"""Says what one node of flake.lock names, or for which reasons it is refused; pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.formats.lock.reference import FORGES, Attributes, Forge, Git, Local, NodeKind, Place, Web, place
+from mvmnix.model import Digest, HashMode, Source, StorePath
+from mvmnix.system.arguments import GitRef, is_subdirectory
+
+#: Where the lock file lies in a flake's directory.
+FILE_NAME: Final = "flake.lock"
+#: What to do about most problems.
+_TEXT: Final = r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,4096}"
+HINT: Final = "look at flake.lock, and lock the flake again with `mvm lock`"
+
+_NO_USER: Final = "take user name and password out of the URL, and name them in config.toml, [[credentials]]"
+_COMMON: Final = frozenset({"type", "narHash", "lastModified", "dir", "rev", "revCount", "ref", "name", "__final"})
+#: What makes a tree depend on more than a commit, or promises a check: each with the reason why it is refused.
+_UNSUPPORTED: Final = {
+    "submodules": "its submodules would come from places that no lock names",
+    "lfs": "its large files would come from a place that no lock names",
+    "exportIgnore": "git archive's attributes are not applied",
+    "verifyCommit": "signatures of commits are not verified",
+    "keytype": "signatures of commits are not verified",
+    "publicKey": "signatures of commits are not verified",
+    "publicKeys": "signatures of commits are not verified",
+}
+#: What Nix writes of a tree with changes that are not committed: refused for a reason of its own.
+_DIRTY: Final = frozenset({"dirtyRev", "dirtyShortRev"})
+_KNOWN: Final[Mapping[NodeKind, frozenset[str]]] = {
+    **dict.fromkeys(FORGES, _COMMON | {"owner", "repo", "host", "treeHash"}),
+    NodeKind.GIT: _COMMON | {"url", "shallow", "allRefs", *_UNSUPPORTED},
+    NodeKind.TARBALL: _COMMON | {"url"},
+    NodeKind.FILE: _COMMON | {"url"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OriginalInput:
+    """What flake.nix asked for: a place, and a directory in the tree that is there."""
+
+    place: Place
+    directory: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The flake reference."""
+        return self.place.uri
+
+
+@dataclass(frozen=True, slots=True)
+class LockedNode:
+    """A tree that is named by content: `nar` is the SHA-256 of its Nix archive; `place` where it was locked from.
+
+    `directory` is where the flake lies in that tree, "" for its top; `flake` whether it is one.
+    """
+
+    name: str
+    place: Forge | Git | Web
+    nar: Digest
+    directory: str
+    flake: bool
+    asked: OriginalInput
+
+    @property
+    def uri(self) -> str:
+        """The place as a flake reference, without user information."""
+        return self.place.uri
+
+    @property
+    def original(self) -> str:
+        """What flake.nix asked for, as a flake reference."""
+        return self.asked.uri
+
+    @property
+    def source(self) -> Source:
+        """The tree as a file that may enter a build; Nix calls every such tree `source`."""
+        return Source(self.uri, "source", self.nar, HashMode.NAR)
+
+    @property
+    def store_path(self) -> StorePath:
+        """Where Nix puts the tree."""
+        return self.source.store_path
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeNode:
+    """A directory in the tree of its parent node (path of input names from the root; empty for the root itself)."""
+
+    name: str
+    path: str
+    parent: tuple[str, ...]
+    asked: OriginalInput
+    directory: str = ""
+
+    @property
+    def place(self) -> Local:
+        """The path as a place."""
+        return Local(self.path)
+
+    @property
+    def uri(self) -> str:
+        """The path as a flake reference."""
+        return self.place.uri
+
+    @property
+    def original(self) -> str:
+        """What flake.nix asked for, as a flake reference."""
+        return self.asked.uri
+
+
+@dataclass(frozen=True, slots=True)
+class RawNode:
+    """A node as it stands in the file: `locked` is what is fetched, `original` what flake.nix asked for.
+
+    One that is missing is empty.
+    """
+
+    name: str
+    locked: Attributes
+    original: Attributes
+    flake: bool
+    parent: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """The fetcher's name as the file has it, "" when the node is not locked."""
+        return str(self.locked.get("type", ""))
+
+
+def relative(node: RawNode) -> RelativeNode:
+    """The typed node of a relative path that has no reasons against it."""
+    locked = node.locked
+    return RelativeNode(node.name, str(locked["path"]), node.parent, _asked(node), str(locked.get("dir", "")))
+
+
+def locked(node: RawNode) -> LockedNode:
+    """The typed node of a tree that has no reasons against it."""
+    attributes = node.locked
+    where = place(attributes)
+    if not isinstance(where, Forge | Git | Web):
+        raise TypeError(f"no place to fetch from: {where}")
+    nar = Digest.from_sri(str(attributes["narHash"]))
+    return LockedNode(node.name, where, nar, str(attributes.get("dir", "")), node.flake, _asked(node))
+
+
+def tree(name: str, attributes: Attributes) -> LockedNode:
+    """The node of a tree that is locked by these attributes. Raises RefusedError with every reason against it."""
+    node = RawNode(name, attributes, attributes, flake=True, parent=())
+    found = list(reasons(node))
+    if node.kind == "path" and not found:
+        why, hint = "it is not a tree of its own", "take it out of the tree that it lies in"
+        found = [Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, f"{FILE_NAME}: node {name!r}", why, hint)]
+    if found:
+        raise RefusedError(*found)
+    return locked(node)
+
+
+def original(name: str, attributes: Attributes) -> Forge | Git | Web:
+    """The place that an unlocked reference names, if it is one to fetch from. Raises RefusedError with every reason."""
+    what = f"input {name}"
+    found, where = list(_text_reasons(what, attributes, {})), place(attributes)
+    if not isinstance(where, Forge | Git | Web):
+        why, hint = f"{where.uri} is not a fixed source", f"use one of {', '.join(NodeKind)}, or a relative path"
+        raise RefusedError(*found, Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, why, hint))
+    found += _attribute_reasons(what, NodeKind(str(attributes["type"])), attributes)
+    if found:
+        raise RefusedError(*found)
+    return where
+
+
+def _asked(node: RawNode) -> OriginalInput:
+    return OriginalInput(place(node.original), str(node.original.get("dir", "")))
+
+
+def reasons(node: RawNode) -> Iterator[Reason]:
+    """Everything for which a node is refused."""
+    what = f"{FILE_NAME}: node {node.name!r}"
+    locked = node.locked
+    if "type" not in locked:
+        yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it is not locked", "run `mvm lock`")
+        return
+    if "indirect" in {node.original.get("type"), node.kind}:
+        hint = "write the input's whole URL into flake.nix, and lock it again"
+        yield Reason(
+            ReasonCode.LOCK_NODE_UNSUPPORTED, what, "it names a registry entry, which is not a fixed source", hint
+        )
+    if not _DIRTY.isdisjoint(locked):
+        yield Reason(ReasonCode.FLAKE_DIRTY, what, "it was locked from a dirty tree", "commit there, and lock again")
+    yield from _text_reasons(what, locked, node.original)
+    if node.kind == "path":
+        yield from _path_reasons(what, locked)
+    elif node.kind in set(NodeKind):
+        yield from _tree_reasons(what, NodeKind(node.kind), locked)
+    elif node.kind != "indirect":
+        why = f"its type {node.kind!r} is not known"
+        hint = f"use one of {', '.join(NodeKind)}, or a relative path"
+        yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, why, hint)
+
+
+def _text_reasons(what: str, locked: Attributes, original: Attributes) -> Iterator[Reason]:
+    """What would make a reference's URL form another one than Nix's, or hide in a message."""
+    for where, attributes in (("locked", locked), ("original", original)):
+        strange = sorted(
+            name for name, value in attributes.items() if isinstance(value, str) and not re.fullmatch(_TEXT, value)
+        )
+        if strange:
+            yield Reason(ReasonCode.LOCK_MALFORMED, what, f"unusual text in its {where} {', '.join(strange)}", HINT)
+    for where, attributes in (("locked", locked), ("original", original)):
+        if not is_subdirectory(str(attributes.get("dir", ""))):
+            yield Reason(ReasonCode.LOCK_MALFORMED, what, f"its {where} dir does not lead downwards", HINT)
+    if re.match(r"[^/?#]*//[^/?#]*@", str(original.get("url", ""))):
+        yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, "its original URL carries user information", _NO_USER)
+
+
+def _path_reasons(what: str, locked: Attributes) -> Iterator[Reason]:
+    path = locked.get("path")
+    if not isinstance(path, str) or not re.fullmatch(r"[^\x00-\x1f\x7f]{1,4096}", path):
+        yield Reason(ReasonCode.LOCK_MALFORMED, what, "it has no path", HINT)
+    elif path.startswith("/"):
+        hint = "refer to it by a relative path in the same tree, or by git"
+        yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, f"it names a place on one machine, {path}", hint)
+    yield from _unknown(what, locked, frozenset({"type", "path", "lastModified", "dir"}))
+
+
+def _tree_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Reason]:
+    if "narHash" not in locked:
+        yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it has no narHash", "run `mvm lock`")
+    elif _nar(locked) is None:
+        why = f"its narHash is not a SHA-256 in SRI form: {str(locked['narHash'])[:80]!r}"
+        yield Reason(ReasonCode.LOCK_MALFORMED, what, why, HINT)
+    if kind in {*FORGES, NodeKind.GIT}:
+        rev = str(locked.get("rev", ""))
+        if not rev:
+            yield Reason(ReasonCode.FLAKE_UNLOCKED, what, "it names no commit", "run `mvm lock`")
+        elif not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", rev):
+            yield Reason(ReasonCode.LOCK_MALFORMED, what, f"{rev[:80]!r} is not a commit", HINT)
+    yield from _attribute_reasons(what, kind, locked)
+
+
+def _attribute_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Reason]:
+    for name in sorted(_UNSUPPORTED.keys() & locked.keys()):
+        if locked[name] not in {False, ""}:
+            hint = "lock it without, or fetch it from somewhere else"
+            yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, f"{name}: {_UNSUPPORTED[name]}", hint)
+    yield from _unknown(what, locked, _KNOWN[kind] | _DIRTY)
+    yield from _place_reasons(what, kind, locked)
+
+
+def _place_reasons(what: str, kind: NodeKind, locked: Attributes) -> Iterator[Reason]:
+    if (ref := str(locked.get("ref", ""))) and (problem := GitRef.problem(ref)):
+        yield Reason(ReasonCode.LOCK_MALFORMED, what, f"its ref is invalid: {ref[:80]!r}: {problem}", HINT)
+    if kind in FORGES:
+        for name in ("owner", "repo"):
+            if not re.fullmatch(r"[A-Za-z0-9._~%+-]{1,255}", str(locked.get(name, ""))):
+                yield Reason(ReasonCode.LOCK_MALFORMED, what, f"it has no proper {name}", HINT)
+        if not re.fullmatch(r"[A-Za-z0-9.:-]{1,255}", str(locked.get("host", "default"))):
+            yield Reason(ReasonCode.LOCK_MALFORMED, what, "it has no proper host", HINT)
+        return
+    url = str(locked.get("url", ""))
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
+    if not re.fullmatch(r"[\x21-\x7e]{1,4096}", url) or not parts.scheme:
+        yield Reason(ReasonCode.LOCK_MALFORMED, what, f"its URL is not one: {url[:80]!r}", HINT)
+    elif parts.scheme == "file":
+        hint = "publish it where others can fetch it, or refer to it by a relative path"
+        yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, "it names a place on one machine", hint)
+    elif "@" in parts.netloc:
+        yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, "its URL carries user information", _NO_USER)
+
+
+def _unknown(what: str, locked: Attributes, known: frozenset[str] | set[str]) -> Iterator[Reason]:
+    unknown = sorted(set(locked) - known)
+    if unknown:
+        why = f"it has attributes that mvm does not know: {', '.join(unknown)}"
+        yield Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, what, why, "lock it with a Nix that mvm knows (2.26), or ask")
+
+
+def _nar(locked: Attributes) -> Digest | None:
+    try:
+        return Digest.from_sri(str(locked["narHash"]))
+    except (KeyError, ValueError):
+        return None

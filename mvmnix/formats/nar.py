@@ -1,0 +1,225 @@
+"""The Nix archive format: file trees to the one byte stream that Nix hashes, and back; pure, no I/O.
+
+Nix manual, "Nix Archive (NAR) Format". A NAR knows regular files with an executable bit, symbolic links and
+directories; no owner, time or other mode. Entries are sorted by the bytes of their names, so a tree has one NAR.
+
+>>> digest, size = nar_hash(nar_of_tree(Dir({b"hello": File.of(b"hi")})))
+>>> digest.sri, size
+('sha256-vcvDDv89d1+qXJq/tRFxfMuHDAROYpMdPm3tFfvnzKg=', 288)
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Self, assert_never
+
+from mvmnix.errors import MvmnixError
+from mvmnix.formats.strict import MalformedError
+from mvmnix.model import Digest
+
+_ALIGNMENT = 8
+#: Levels of directories that are read.
+_MAX_DEPTH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file of `size` bytes; `open` gives them in chunks of any size, from the start at each call."""
+
+    size: int
+    open: Callable[[], Iterable[bytes]]
+    executable: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.size < 2**63:
+            raise ValueError(f"no file has {self.size} bytes")
+
+    @classmethod
+    def of(cls, data: bytes, *, executable: bool = False) -> Self:
+        """A file with these bytes."""
+        return cls(len(data), lambda: (data,), executable)
+
+
+@dataclass(frozen=True, slots=True)
+class Symlink:
+    """A symbolic link; `target` is kept as it is and never followed."""
+
+    target: bytes
+
+    def __post_init__(self) -> None:
+        if not self.target or b"\0" in self.target:
+            raise ValueError(f"not the target of a symbolic link: {self.target!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Dir:
+    """A directory: names (bytes of one path component each) and what they stand for; iterates in the order of a NAR."""
+
+    entries: "Mapping[bytes, Node]"
+
+    def __post_init__(self) -> None:
+        for name in self.entries:
+            if not name or name in {b".", b".."} or b"/" in name or b"\0" in name:
+                raise ValueError(f"not a name in a directory: {name!r}")
+        object.__setattr__(
+            self, "entries", MappingProxyType(dict(sorted(self.entries.items(), key=lambda entry: entry[0])))
+        )
+
+
+type Node = File | Symlink | Dir
+#: What an archive may hold at its top: any node.
+type Tree = Node
+
+
+def nar_of_tree(tree: Tree) -> Iterator[bytes]:
+    """The archive of a tree, in chunks. Raises MvmnixError when a file's bytes are not as many as its size says."""
+    yield _string(b"nix-archive-1")
+    yield from _node(tree)
+
+
+def nar_of_file(size: int, chunks: Iterable[bytes], *, executable: bool = False) -> Iterator[bytes]:
+    """The archive of a single regular file. Raises MvmnixError when `chunks` hold more or less than `size` bytes."""
+    yield from nar_of_tree(File(size, lambda: chunks, executable))
+
+
+def nar_hash(chunks: Iterable[bytes]) -> tuple[Digest, int]:
+    """The digest (Nix's narHash) and size in bytes (NarSize) of an archive."""
+    hasher = hashlib.sha256()
+    size = 0
+    for chunk in chunks:
+        hasher.update(chunk)
+        size += len(chunk)
+    return Digest(hasher.hexdigest()), size
+
+
+def tree_of_nar(archive: bytes) -> Tree:
+    """The tree in an archive, whose files keep its bytes. Raises MalformedError for one that Nix would not write.
+
+    >>> tree_of_nar(b"".join(nar_of_tree(Dir({b"a": Symlink(b"b")})))) == Dir({b"a": Symlink(b"b")})
+    True
+    """
+    reader = _Reader(archive)
+    reader.expect(_string(b"nix-archive-1"))
+    tree = reader.node(0)
+    reader.expect_end()
+    return tree
+
+
+def _padding(size: int) -> bytes:
+    return bytes(-size % _ALIGNMENT)
+
+
+def _string(data: bytes) -> bytes:
+    """`str(s)` of the grammar: length as 64 bits little-endian, bytes, zeros up to a multiple of 8."""
+    return len(data).to_bytes(8, "little") + data + _padding(len(data))
+
+
+def _strings(*parts: bytes) -> bytes:
+    return b"".join(map(_string, parts))
+
+
+_FILE = _strings(b"(", b"type", b"regular", b"contents")
+_EXECUTABLE = _strings(b"(", b"type", b"regular", b"executable", b"", b"contents")
+_SYMLINK = _strings(b"(", b"type", b"symlink", b"target")
+_DIRECTORY = _strings(b"(", b"type", b"directory")
+_ENTRY = _strings(b"entry", b"(", b"name")
+_VALUE = _string(b"node")
+_CLOSE = _string(b")")
+
+
+def _node(node: Node) -> Iterator[bytes]:
+    match node:
+        case File():
+            yield (_EXECUTABLE if node.executable else _FILE) + node.size.to_bytes(8, "little")
+            yield from _contents(node)
+            yield _padding(node.size) + _CLOSE
+        case Symlink():
+            yield _SYMLINK + _string(node.target) + _CLOSE
+        case Dir():
+            yield _DIRECTORY
+            for name, child in node.entries.items():
+                yield _ENTRY + _string(name) + _VALUE
+                yield from _node(child)
+                yield _CLOSE
+            yield _CLOSE
+        case _:
+            assert_never(node)
+
+
+def _contents(file: File) -> Iterator[bytes]:
+    left = file.size
+    for chunk in file.open():
+        left -= len(chunk)
+        if left < 0:
+            raise _changed(file, "more")
+        yield chunk
+    if left:
+        raise _changed(file, f"{left} fewer")
+
+
+def _changed(file: File, kind: str) -> MvmnixError:
+    return MvmnixError(
+        f"a file of {file.size} bytes gave {kind} bytes while it was read", hint="keep it still, and try again"
+    )
+
+
+class _Reader:
+    """Reads the grammar from its beginning, one token after the other."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def node(self, depth: int) -> Node:
+        if depth > _MAX_DEPTH:
+            raise MalformedError(f"it is nested deeper than {_MAX_DEPTH} directories")
+        executable = self._took(_EXECUTABLE)
+        if executable or self._took(_FILE):
+            return self._closed(File.of(self._string(), executable=executable))
+        if self._took(_DIRECTORY):
+            return Dir(dict(self._entries(depth)))
+        self.expect(_SYMLINK)
+        try:
+            return self._closed(Symlink(self._string()))
+        except ValueError as error:
+            raise MalformedError(str(error)) from error
+
+    def _entries(self, depth: int) -> Iterator[tuple[bytes, Node]]:
+        last = b""
+        while self._took(_ENTRY):
+            name = self._string()
+            if name <= last or name in {b".", b".."} or b"/" in name or b"\0" in name:
+                raise MalformedError(f"a directory has the entry {name!r} after {last!r}")
+            last = name
+            self.expect(_VALUE)
+            yield name, self._closed(self.node(depth + 1))
+        self.expect(_CLOSE)
+
+    def _closed[T](self, node: T) -> T:
+        self.expect(_CLOSE)
+        return node
+
+    def expect(self, token: bytes) -> None:
+        """Raises MalformedError where another one follows."""
+        if not self._took(token):
+            raise MalformedError(f"it is not an archive at byte {self._at}")
+
+    def expect_end(self) -> None:
+        """Raises MalformedError where it goes on."""
+        if self._at != len(self._data):
+            raise MalformedError(f"something follows its end at byte {self._at}")
+
+    def _took(self, token: bytes) -> bool:
+        found = self._data.startswith(token, self._at)
+        self._at += len(token) if found else 0
+        return found
+
+    def _string(self) -> bytes:
+        begin = self._at + 8
+        end = begin + int.from_bytes(self._data[self._at : begin], "little")
+        if end > len(self._data):
+            raise MalformedError(f"it is cut off in the string at byte {self._at}")
+        self._at = end
+        self.expect(_padding(end - begin))
+        return self._data[begin:end]

@@ -1,0 +1,121 @@
+"""How a machine's end is judged from what was observed; a rule without I/O, which never asks for an exit status.
+
+Guests end in ways that look alike: QEMU exits with 0 after a panic, and a reset is both how our agent ends and how a
+kernel with `panic=-1` does. So the agent's last word, the hypervisor's events and what the host itself did decide.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from mvmnix.audit.record import Record
+from mvmnix.vmm.port import MonitorEvent
+
+
+class EndReason(StrEnum):
+    """Why a machine ended."""
+
+    GUEST_EXIT = "guest-exit"
+    STOPPED = "stopped"
+    TIMEOUT = "timeout"
+    BOOT_STALLED = "boot-stalled"
+    IDLE = "idle"
+    SHARE_LIMIT = "share-limit"
+    NETWORK_ENDED = "network-ended"
+    GUEST_FAILED = "guest-failed"
+    GUEST_PANIC = "guest-panic"
+    VERITY_CORRUPTION = "verity-corruption"
+    HYPERVISOR_DIED = "hypervisor-died"
+    CHANNEL_VIOLATION = "channel-violation"
+    SUPERVISOR_DIED = "supervisor-died"
+    NOT_STARTED = "not-started"
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether it is an intended end."""
+        return self in {EndReason.GUEST_EXIT, EndReason.STOPPED}
+
+
+class HostAction(StrEnum):
+    """What the host did to the machine last, if anything."""
+
+    NOTHING = "nothing"
+    ASKED_TO_STOP = "asked-to-stop"
+    KILLED_ON_STOP = "killed-on-stop"
+    KILLED_ON_TIMEOUT = "killed-on-timeout"
+    KILLED_ON_STALL = "killed-on-stall"
+    KILLED_ON_IDLE = "killed-on-idle"
+    KILLED_ON_SHARE_LIMIT = "killed-on-share-limit"
+    KILLED_ON_NETWORK_END = "killed-on-network-end"
+
+
+class ChannelEnd(StrEnum):
+    """How the conversation with the agent ended."""
+
+    NONE = "none"
+    FAREWELL = "farewell"
+    FAILURE = "failure"
+    VIOLATION = "violation"
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """All that the host knows about the end of a machine, before the disk is looked at."""
+
+    action: HostAction
+    last_word: ChannelEnd
+    events: tuple[MonitorEvent, ...]
+
+
+_GUEST_ENDS = frozenset({MonitorEvent.GUEST_RESET, MonitorEvent.GUEST_SHUTDOWN, MonitorEvent.GUEST_PANIC})
+
+
+def judge_end(ending: Ending) -> EndReason:
+    """Why the machine ended, as far as that can be told without its disk.
+
+    1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
+       boot, was idle for too long or wrote too much, one whose network ended, one that was stopped.
+    2. A hypervisor that failed, or went without a word about its guest.
+    3. A guest that said why it can't go on.
+    4. A panic, or a reset that the agent did not announce.
+    5. An end that the agent announced.
+
+    >>> judge_end(Ending(HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_RESET,)))
+    <EndReason.GUEST_EXIT: 'guest-exit'>
+    """
+    silent = not _GUEST_ENDS & set(ending.events)
+    unannounced = ending.last_word is not ChannelEnd.FAREWELL
+    steps = (
+        (ending.last_word is ChannelEnd.VIOLATION, EndReason.CHANNEL_VIOLATION),  # 1
+        (ending.action is HostAction.KILLED_ON_TIMEOUT, EndReason.TIMEOUT),
+        (ending.action is HostAction.KILLED_ON_STALL, EndReason.BOOT_STALLED),
+        (ending.action is HostAction.KILLED_ON_IDLE, EndReason.IDLE),
+        (ending.action is HostAction.KILLED_ON_SHARE_LIMIT, EndReason.SHARE_LIMIT),
+        (ending.action is HostAction.KILLED_ON_NETWORK_END, EndReason.NETWORK_ENDED),
+        (ending.action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
+        (MonitorEvent.INTERNAL_ERROR in ending.events or silent, EndReason.HYPERVISOR_DIED),  # 2
+        (ending.last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),  # 3
+        (MonitorEvent.GUEST_PANIC in ending.events or unannounced, EndReason.GUEST_PANIC),  # 4
+        (ending.action is HostAction.ASKED_TO_STOP, EndReason.STOPPED),  # 5
+    )
+    return next((reason for holds, reason in steps if holds), EndReason.GUEST_EXIT)
+
+
+def with_disk(reason: EndReason, corrupted: tuple[int, ...]) -> EndReason:
+    """The same, once the host has walked the disk's hash tree after an unintended end.
+
+    >>> with_disk(EndReason.GUEST_PANIC, (17,))
+    <EndReason.VERITY_CORRUPTION: 'verity-corruption'>
+    """
+    return EndReason.VERITY_CORRUPTION if corrupted and not reason.is_clean else reason
+
+
+def end_words(reason: EndReason) -> tuple[str, ...]:
+    """How a record of the end says why: with no word for the guest's own end, which is the usual one."""
+    return () if reason is EndReason.GUEST_EXIT else (reason,)
+
+
+def end_reason(end: Record) -> str:
+    """Why a machine ended, by the record of that. An older mvm wrote no word for a machine that was stopped, either."""
+    if end.reasons:
+        return end.reasons[0]
+    return EndReason.STOPPED if end.exit_code is None else EndReason.GUEST_EXIT

@@ -1,0 +1,120 @@
+"""Reads what is kept of a machine's output and of its kernel's console, as the raw, untrusted bytes that came."""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from io import FileIO
+from typing import Final
+
+from mvmnix.errors import UsageError
+from mvmnix.machines import registry
+from mvmnix.machines.machine_dir import CONSOLE, LOCK
+from mvmnix.machines.output_log import Missing, Output, OutputReader, Piece
+from mvmnix.network.network_log import LoggedEvent, has_network_log, read_log
+from mvmnix.system.private_dirs import Directory
+
+_CHUNK: Final = 65536
+#: Seconds between two looks at a log that is followed.
+_FOLLOW: Final = 0.1
+#: What machines of an older mvm have, detached ones alone, in place of one log for both outputs.
+_FORMER: Final = {Output.STDOUT: "stdout.log", Output.STDERR: "stderr.log"}
+
+
+def read_output(
+    machines: Directory,
+    text: str,
+    outputs: Collection[Output] = tuple(Output),
+    *,
+    follow: bool = False,
+    lines: int | None = None,
+) -> Iterator[Piece | Missing]:
+    """What the command of the machine with this name or id printed to these outputs, in the order in which it came.
+
+    As it is now; or, with `follow`, what is added too, until the machine has ended. Of what is there already the last
+    `lines` alone, if that is given. Raises UsageError where nothing is kept, MvmnixError for a broken log.
+    """
+    machine = registry.find_machine(machines, text).status.machine
+    with machines.existing(machine) as directory, OutputReader(directory) as reader:
+        if _has_begun(directory, lambda: reader.has_begun, follow=follow):
+
+            def read() -> Iterator[Piece | Missing]:
+                return (it for it in reader.read() if isinstance(it, Missing) or it.output in outputs)
+
+            yield from _followed(directory, read, follow=follow, lines=lines)
+            return
+        if not any(map(directory.exists, _FORMER.values())):
+            why = "its command has not begun, or nothing is kept of it (mvm logs --help says of which)"
+            raise UsageError(
+                f"the machine {text!r} has no output: {why}", hint=f"its kernel's console: mvm logs --console {text}"
+            )
+        for output in outputs:
+            with os.fdopen(directory.open_file(_FORMER[output]), "rb", buffering=0) as file:
+                yield from _last(_pieces(file, output), lines)
+
+
+def read_console(
+    machines: Directory, text: str, *, follow: bool = False, lines: int | None = None
+) -> Iterator[Piece | Missing]:
+    """What the kernel of a machine said on its console, as `read_output` gives a standard output."""
+    machine = registry.find_machine(machines, text).status.machine
+    with machines.existing(machine) as directory:
+        if not _has_begun(directory, lambda: directory.exists(CONSOLE), follow=follow):
+            raise UsageError(f"the machine {text!r} has no console, for it was not started", hint=f"mvm start {text}")
+        with os.fdopen(directory.open_file(CONSOLE), "rb", buffering=0) as file:
+            yield from _followed(directory, lambda: _pieces(file), follow=follow, lines=lines)
+
+
+def read_network_log(machines: Directory, text: str, *, follow: bool = False) -> Iterator[LoggedEvent]:
+    """The verdicts about the network of the machine with this name or id, the oldest that is kept first.
+
+    With `follow`, what is added too, until the machine has ended. Raises UsageError where nothing is kept, MvmnixError
+    for a broken log.
+    """
+    machine = registry.find_machine(machines, text).status.machine
+    with machines.existing(machine) as directory:
+        if not _has_begun(directory, lambda: has_network_log(directory), follow=follow):
+            why = "it has no network, or was not started"
+            raise UsageError(f"the machine {text!r} has no network log: {why}", hint=f"mvm net show {text}")
+        goes_on = (lambda: directory.holder(LOCK) is not None) if follow else None
+        yield from read_log(directory, follow=goes_on)
+
+
+def _has_begun(directory: Directory, is_there: Callable[[], bool], *, follow: bool) -> bool:
+    """Whether a log is there; with `follow`, once it is, or the machine has ended."""
+    while not is_there():
+        if not follow or directory.holder(LOCK) is None:
+            return is_there()
+        time.sleep(_FOLLOW)
+    return True
+
+
+def _followed(
+    directory: Directory, read: Callable[[], Iterable[Piece | Missing]], *, follow: bool, lines: int | None
+) -> Iterator[Piece | Missing]:
+    yield from _last(read(), lines)
+    alive = follow
+    while alive:
+        time.sleep(_FOLLOW)
+        alive = directory.holder(LOCK) is not None  # asked before the last look
+        yield from read()
+
+
+def _pieces(file: FileIO, output: Output = Output.STDOUT) -> Iterator[Piece]:
+    while chunk := file.read(_CHUNK):
+        yield Piece(output, chunk)
+
+
+def _last(pieces: Iterable[Piece | Missing], lines: int | None) -> Iterator[Piece | Missing]:
+    """The last so many lines, all for None; what was printed without a line break between them is a line."""
+    if lines is None:
+        yield from pieces
+        return
+    found = deque[tuple[Output, bytearray]](maxlen=lines)
+    for piece in (it for it in pieces if isinstance(it, Piece)):
+        for part in piece.data.splitlines(keepends=True):
+            if found and found[-1][0] is piece.output and not found[-1][1].endswith(b"\n"):
+                found[-1][1].extend(part)
+            else:
+                found.append((piece.output, bytearray(part)))
+    yield from (Piece(output, bytes(line)) for output, line in found)

@@ -1,0 +1,280 @@
+"""The receipt: what became of a machine, each field marked as seen by the host or told by the guest; pure.
+
+A statement with the predicate `urn:mvmnix:receipt:1`, about the plan's subjects, for the host key to sign. What the
+guest told is worth what the guest is worth; a hostile one may report any exit status it likes.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from mvmnix.errors import ReasonCode
+from mvmnix.formats import strict
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.launch.shares.setup import ShareRecord
+from mvmnix.machines.diagnosis import MOST_BOOTS, Diagnosis
+from mvmnix.machines.ending import EndReason
+from mvmnix.model import Digest
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.kernel_command_line import LARGEST_ADDITION, Addition, BackendParameter
+from mvmnix.plan.share import MOST_SHARES
+from mvmnix.provenance.bundle.statement import Statement, Subject
+from mvmnix.provenance.isolation import Boundary, Isolation
+from mvmnix.vmm.confinement import IsolationLayer
+from mvmnix.vmm.port import Acceleration, Usage
+
+PREDICATE_TYPE: Final = "urn:mvmnix:receipt:1"
+#: So many corrupted blocks are named one by one; the others are counted.
+MOST_BLOCKS: Final = 1024
+
+_PATH: Final = r"/[^\x00-\x1f\x7f]{0,4095}"
+_MACHINE: Final = r"[a-z0-9][a-z0-9-]{0,63}"
+_LAYER: Final = "|".join(IsolationLayer)
+_LARGEST: Final = strict.MAX_INTEGER
+
+
+@dataclass(frozen=True, slots=True)
+class HostFile:
+    """A program or firmware of the host that took part: where it lay, and its bytes."""
+
+    path: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Corruption:
+    """Data blocks (4,096 bytes each) of the root filesystem that fit no hash: how many, and the first by number."""
+
+    count: int
+    first: tuple[int, ...]
+
+    @classmethod
+    def of(cls, blocks: tuple[int, ...]) -> "Corruption":
+        """What `verity.find_corruption` found."""
+        return cls(len(blocks), blocks[:MOST_BLOCKS])
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkUse:
+    """The digests of the plan's network and of what is kept of the machine's network log; the proxy as typed, or ""."""
+
+    rules: Digest
+    log: Digest
+    proxy: str = ""
+
+    def value(self) -> Mapping[str, object]:
+        """As a receipt has it."""
+        proxied = {"proxy": self.proxy} if self.proxy else {}
+        return {"rules": self.rules.hex, "log": self.log.hex, **proxied}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> "NetworkUse":
+        """Raises MalformedError."""
+        proxy = record.text("proxy") if record.has("proxy") else ""
+        return cls(record.digest("rules"), record.digest("log"), proxy)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What the host saw. `ready` is None for a guest that never got so far; `start_record` the start's audit log index.
+
+    `corruption` is None when not checked: after an orderly end the disk is not read again. `usage` is that of the
+    hypervisor's process, None when the kernel didn't tell; `console_bytes` is what came over the console, kept or not;
+    `shares` how the guest got the directories that the plan names. `diagnoses` are of the boots that made no progress,
+    in their order; what stands beside them is of the last boot. `network` is None for a machine without one.
+    """
+
+    machine: str
+    started: datetime
+    ready: datetime | None
+    ended: datetime
+    accelerator: Acceleration
+    hypervisor: HostFile
+    firmware: tuple[HostFile, ...]
+    additions: tuple[Addition, ...]
+    reason: EndReason
+    corruption: Corruption | None
+    start_record: int
+    usage: Usage | None = None
+    console_bytes: int = 0
+    backend: Backend = Backend.QEMU
+    shares: tuple[ShareRecord, ...] = ()
+    confinement: tuple[IsolationLayer, ...] = ()
+    diagnoses: tuple[Diagnosis, ...] = ()
+    network: NetworkUse | None = None
+
+    @property
+    def boundary(self) -> Boundary:
+        """What held the guest."""
+        return Boundary.CONTAINER if self.backend is Backend.CONTAINER else self.accelerator.boundary
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What the guest told: how the plan's command ended, None when it told nothing."""
+
+    status: ExitStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a plan: digests of its bundle, of the provenance's and of the policy, and both sides' word."""
+
+    subjects: tuple[Subject, ...]
+    plan: Digest
+    provenance: Digest
+    policy: Digest
+    observed: Observed
+    reported: Reported
+
+
+def receipt_statement(receipt: Receipt) -> Statement:
+    """The statement for the host key to sign."""
+    predicate = {
+        "plan": receipt.plan.hex,
+        "provenance": receipt.provenance.hex,
+        "policy": receipt.policy.hex,
+        "observedByHost": _observed_value(receipt.observed),
+        "reportedByGuest": _reported_value(receipt.reported),
+    }
+    return Statement(receipt.subjects, PREDICATE_TYPE, predicate)
+
+
+def from_statement(statement: Statement) -> Receipt:
+    """Read a receipt. Raises RefusedError STATEMENT_MALFORMED with all problems at once."""
+    try:
+        return strict.read(statement.predicate, "receipt", lambda record: _parse(record, statement.subjects))
+    except strict.MalformedError as error:
+        hint = "take the receipt as mvm wrote it"
+        raise error.refused(ReasonCode.STATEMENT_MALFORMED, "the receipt", hint) from error
+
+
+def _observed_value(it: Observed) -> Mapping[str, object]:
+    value: dict[str, object] = {
+        "machine": it.machine,
+        "startedOn": strict.show_time(it.started),
+        "endedOn": strict.show_time(it.ended),
+        "backend": it.backend,
+        "isolation": it.backend.isolation,
+        "boundary": it.boundary,
+        "accelerator": it.accelerator,
+        "hypervisor": _file_value(it.hypervisor),
+        "firmware": [_file_value(file) for file in it.firmware],
+        "confinement": list(it.confinement),
+        "kernelCommandLineAdditions": {added.parameter: added.value for added in it.additions},
+        "endReason": it.reason,
+        "startRecord": it.start_record,
+        "consoleBytes": it.console_bytes,
+    }
+    if it.usage is not None:
+        value["hypervisorUsage"] = {
+            "userMilliseconds": it.usage.user_ms,
+            "systemMilliseconds": it.usage.system_ms,
+            "peakResidentKiB": it.usage.peak_kib,
+        }
+    if it.shares:
+        value["shares"] = [share.value() for share in it.shares]
+    if it.diagnoses:
+        value["diagnoses"] = [one.value() for one in it.diagnoses]
+    if it.network is not None:
+        value["network"] = it.network.value()
+    if it.ready is not None:
+        value["readyOn"] = strict.show_time(it.ready)
+    if it.corruption is not None:
+        value["corruptedBlocks"] = {"count": it.corruption.count, "first": list(it.corruption.first)}
+    return value
+
+
+def _file_value(it: HostFile) -> Mapping[str, object]:
+    return {"path": it.path, "sha256": it.digest.hex}
+
+
+def _reported_value(it: Reported) -> Mapping[str, object]:
+    if it.status is None:
+        return {}
+    return {"end": it.status.end.name.lower(), "step": it.status.step.name.lower(), "code": it.status.code}
+
+
+def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Receipt:
+    return Receipt(
+        subjects=subjects,
+        plan=record.digest("plan"),
+        provenance=record.digest("provenance"),
+        policy=record.digest("policy"),
+        observed=record.child("observedByHost", _observed),
+        reported=record.child("reportedByGuest", _reported),
+    )
+
+
+def _observed(record: strict.Record) -> Observed:
+    said = record.choice("boundary", Boundary) if record.has("boundary") else None  # older receipts have none
+    found = Observed(
+        machine=record.text("machine", _MACHINE),
+        started=record.time("startedOn"),
+        ready=record.time("readyOn") if record.has("readyOn") else None,
+        ended=record.time("endedOn"),
+        backend=_backend(record),
+        accelerator=record.choice("accelerator", Acceleration),
+        hypervisor=record.child("hypervisor", _file),
+        firmware=record.each("firmware", _file, 16),
+        confinement=tuple(IsolationLayer(name) for name in record.texts("confinement", _LAYER, len(IsolationLayer))),
+        additions=record.child("kernelCommandLineAdditions", _additions),
+        reason=record.choice("endReason", EndReason),
+        corruption=record.child("corruptedBlocks", _corruption) if record.has("corruptedBlocks") else None,
+        start_record=record.integer("startRecord", 0, _LARGEST),
+        usage=record.child("hypervisorUsage", _usage) if record.has("hypervisorUsage") else None,
+        console_bytes=record.integer("consoleBytes", 0, _LARGEST),
+        shares=record.each("shares", ShareRecord.read, MOST_SHARES) if record.has("shares") else (),
+        diagnoses=record.each("diagnoses", Diagnosis.read, MOST_BOOTS) if record.has("diagnoses") else (),
+        network=record.child("network", NetworkUse.read) if record.has("network") else None,
+    )
+    if said not in {None, found.boundary}:
+        raise ValueError(f"its boundary is {str(said)!r}, and with that backend and accelerator it was another one")
+    return found
+
+
+def _backend(record: strict.Record) -> Backend:
+    backend, isolation = record.choice("backend", Backend), record.choice("isolation", Isolation)
+    if isolation is not backend.isolation:
+        raise ValueError(f"its isolation is {str(isolation)!r}, which the backend {backend} doesn't have")
+    return backend
+
+
+def _usage(record: strict.Record) -> Usage:
+    names = ("userMilliseconds", "systemMilliseconds", "peakResidentKiB")
+    return Usage(*(record.integer(name, 0, _LARGEST) for name in names))
+
+
+def _file(record: strict.Record) -> HostFile:
+    return HostFile(record.text("path", _PATH), record.digest())
+
+
+def _additions(record: strict.Record) -> tuple[Addition, ...]:
+    wanted = [name for name in BackendParameter if record.has(name)]
+    return tuple(
+        Addition(name, record.integer(name, 0, LARGEST_ADDITION) if name.word is None else record.text(name))
+        for name in wanted
+    )
+
+
+def _corruption(record: strict.Record) -> Corruption:
+    count, first = record.integer("count", 0, _LARGEST), record.integers("first", 0, _LARGEST, MOST_BLOCKS)
+    if len(first) != min(count, MOST_BLOCKS):
+        raise ValueError("the first blocks are not as many as they should be")
+    return Corruption(count, first)
+
+
+def _reported(record: strict.Record) -> Reported:
+    if not record.names():
+        return Reported(None)
+    end = record.parsed("end", lambda text: End[_name(text, End)], End.EXITED)
+    step = record.parsed("step", lambda text: Step[_name(text, Step)], Step.NONE)
+    return Reported(ExitStatus(end, step, record.integer("code", 0, 2**32 - 1)))
+
+
+def _name(text: str, kind: type[End | Step]) -> str:
+    if text not in {member.name.lower() for member in kind}:
+        raise ValueError(f"not one of {', '.join(member.name.lower() for member in kind)}")
+    return text.upper()

@@ -1,0 +1,447 @@
+"""Connects where the plan's rules lead, in the host's network, for a gateway that may have been taken over.
+
+It runs in a sandbox of its own (jail/network_sandbox.py) and reads asks of a fixed shape (messages.py) and what the
+host's resolver answers; nothing that a guest or a server wrote.
+
+1. The rule with that id allows that host and port. What doesn't is a breach: the gateway asks for nothing else.
+2. The name is resolved here, now, by the host's resolver. All of its addresses are judged, by the same code as the
+   downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them; so does one of the
+   host itself. An address that a rule names itself isn't resolved.
+3. Only an address that was judged is connected to, and the connected socket goes back with it.
+4. Where the plan names a proxy, that one is connected to and asked for the host: it resolves the name, and mvm doesn't.
+   All addresses of the proxy's own name are judged first, and one of them is connected to.
+
+Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name; a slow server
+has none (connecting.py). The threads take turns in reading asks; what more there are wait in the socket, and the
+gateway refuses what that doesn't take.
+"""
+
+import errno
+import os
+import re
+import resource
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import lru_cache, partial
+from typing import Final
+
+from mvmnix.formats.addresses import AddressKind, is_public, kind_of
+from mvmnix.formats.strict import MalformedError
+from mvmnix.network.decisions import Denial, Rules
+from mvmnix.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
+from mvmnix.network.sockets import keep_alive
+from mvmnix.plan.network_endpoints import UpstreamProxy
+from mvmnix.plan.network_hosts import is_address
+from mvmnix.system.prctl import filter_system_calls
+
+#: Bytes of an answer's head, and seconds for all of it.
+_LONGEST: Final = 8192
+_PROXY_SECONDS: Final = 15.0
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+#: Kinds of addresses at which a proxy may be that the plan names by its address.
+_NEAR: Final = frozenset({AddressKind.PUBLIC, AddressKind.PRIVATE, AddressKind.SHARED, AddressKind.LOOPBACK})
+
+
+class ProxyRefusedError(OSError):
+    """The proxy answered, and not with a connection."""
+
+
+def may_be_proxy(host: str, address: str, *, is_own: bool) -> bool:
+    """Return whether the proxy HOST of a plan may be at this address, which is one of this host's own where `is_own`.
+
+    A name leads to public addresses of other hosts only: this host and its networks are not the resolver's to give.
+    """
+    if is_address(host):
+        return kind_of(address) in _NEAR
+    return is_public(address) and not is_own
+
+
+def ask_for(connection: socket.socket, host: str, port: int) -> None:
+    """Have a connected proxy connect to a name or an IPv4 address. Raises OSError, ProxyRefusedError."""
+    target = f"{host}:{port}".encode("ascii")
+    end = time.monotonic() + _PROXY_SECONDS
+    connection.settimeout(_PROXY_SECONDS)
+    connection.sendall(b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (target, target))
+    head = _head(connection, end)
+    status = _STATUS.match(head)
+    if status is None or not status[1].startswith(b"2"):
+        raise ProxyRefusedError(f"the proxy says {head.splitlines()[0][:100] if head else b''!r}")
+    connection.settimeout(None)
+
+
+def _head(connection: socket.socket, end: float) -> bytes:
+    """An answer's head, taken out of the socket; empty for one that doesn't end, or is too long."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n") and len(head) < _LONGEST:
+        connection.settimeout(max(0.01, end - time.monotonic()))
+        seen = connection.recv(_LONGEST - len(head), socket.MSG_PEEK)
+        both = head + seen
+        found = both.find(b"\r\n\r\n", max(0, len(head) - 3))
+        wanted = len(seen) if found < 0 else found + 4 - len(head)
+        if not wanted:
+            return b""
+        head += connection.recv(wanted)
+    return head if head.endswith(b"\r\n\r\n") else b""
+
+
+#: Seconds for one address; those of them in the caller's thread; addresses that are tried.
+_SECONDS: Final = 10.0
+_MOMENT: Final = 0.05
+_ADDRESSES: Final = 6
+#: How many are waited for, and the seconds between two looks at whose time is over.
+_WAITING: Final = 1024
+_TICK: Final = 0.5
+
+#: Is told the address that answered and a connection to it, which doesn't block; or None.
+type Told = Callable[[tuple[str, socket.socket] | None], None]
+
+
+class Attempt:
+    """One host's addresses, of which the first that answers is looked for."""
+
+    def __init__(self, addresses: Sequence[str], port: int) -> None:
+        self._rest = iter(addresses[:_ADDRESSES])
+        self._port = port
+        self._address = ""
+        self._connection: socket.socket | None = None
+        self._end = 0.0
+
+    def begin(self) -> bool:
+        """Begin to connect to the next address; False where there is none any more."""
+        for address in self._rest:
+            if (connection := _begun(address, self._port)) is not None:
+                self._address, self._connection, self._end = address, connection, time.monotonic() + _SECONDS
+                return True
+        return False
+
+    def fileno(self) -> int:
+        """The connection that has begun."""
+        return -1 if self._connection is None else self._connection.fileno()
+
+    @property
+    def left(self) -> float:
+        """Seconds until the address counts as silent."""
+        return max(0.0, self._end - time.monotonic())
+
+    def answered(self, seconds: float) -> bool:
+        """Whether the address has answered within so many seconds, in whatever way."""
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLOUT)
+        return bool(poll.poll(seconds * 1000))
+
+    def found(self) -> tuple[str, socket.socket] | None:
+        """The address and its connection, where it has answered with one; else it is closed."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return None
+        try:
+            if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
+                connection.getpeername()  # it isn't connected where its time was over
+                keep_alive(connection)
+                return self._address, connection
+        except OSError:
+            pass
+        connection.close()
+        return None
+
+    def wait(self) -> tuple[str, socket.socket] | None:
+        """What comes of it, in this thread."""
+        while self.fileno() >= 0 or self.begin():
+            self.answered(self.left)
+            if (found := self.found()) is not None:
+                return found
+        return None
+
+
+class Connecting:
+    """Has any number of threads connect; a thread of its own waits for what is slow, while there is such."""
+
+    def __init__(self, failed: Callable[[], None]) -> None:
+        """`failed` is called when that thread can't go on."""
+        self._failed = failed
+        self._lock = threading.Lock()
+        self._poll = select.epoll()
+        self._slow = dict[int, tuple[Attempt, Told]]()
+        self._serves = False
+
+    def connect(self, addresses: Sequence[str], port: int, told: Told) -> None:
+        """Have `told` called once with what came of it, in this thread or in another."""
+        attempt = Attempt(addresses, port)
+        while attempt.begin():  # 1
+            if not attempt.answered(_MOMENT):
+                if not self._takes(attempt, told):
+                    told(attempt.wait())
+                return
+            if (found := attempt.found()) is not None:
+                told(found)
+                return
+        told(None)
+
+    def _takes(self, attempt: Attempt, told: Told) -> bool:
+        with self._lock:
+            if len(self._slow) >= _WAITING:
+                return False
+            if not self._serves:
+                try:
+                    threading.Thread(target=self._serve, daemon=True).start()
+                except RuntimeError:  # there is none left
+                    return False
+                self._serves = True
+            self._watch(attempt, told)
+        return True
+
+    def _watch(self, attempt: Attempt, told: Told) -> None:
+        self._slow[attempt.fileno()] = attempt, told
+        self._poll.register(attempt.fileno(), select.EPOLLOUT)
+
+    def _serve(self) -> None:
+        """2; ends when nothing is slow any more."""
+        ended = False
+        try:
+            while not ended:
+                answered = {fd for fd, _ in self._poll.poll(_TICK)}
+                with self._lock:
+                    over = answered | {fd for fd, (it, _) in self._slow.items() if it.left == 0}
+                    ready = [self._slow.pop(fd) for fd in over]
+                    for fd in over:
+                        self._poll.unregister(fd)
+                for attempt, told in ready:
+                    self._look(attempt, told)
+                with self._lock:
+                    ended = not self._slow
+                    self._serves = not ended
+        finally:
+            if not ended:
+                self._failed()
+
+    def _look(self, attempt: Attempt, told: Told) -> None:
+        found = attempt.found()
+        if found is None and attempt.begin():
+            with self._lock:
+                self._watch(attempt, told)
+        else:
+            told(found)
+
+
+def _begun(address: str, port: int) -> socket.socket | None:
+    """A connection that doesn't block; None where it fails at once."""
+    try:
+        connection = socket.socket(family(address), socket.SOCK_STREAM)
+    except OSError:
+        return None
+    connection.setblocking(False)
+    try:
+        connection.connect((address, port))
+    except BlockingIOError:
+        return connection
+    except OSError:
+        connection.close()
+        return None
+    return connection
+
+
+def family(address: str) -> socket.AddressFamily:
+    """Of an address as text."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+#: Asks that are done at a time.
+_WORKERS: Final = 120
+#: Threads and more: the first, one for slow servers. The kernel counts those of a uid in the sandbox's user namespace.
+_TASKS: Final = _WORKERS + 8
+#: Verdicts that are known from asks before; each depends on the plan alone.
+_KNOWN: Final = 1024
+_STACK: Final = 512 << 10
+#: Addresses of one name: judging each of thousands would take the time of other connections.
+_MOST_ADDRESSES: Final = 64
+_NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
+#: Addresses that no host has (RFC 5737, RFC 3849).
+_NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
+class Dialler:
+    """Serves one gateway until that hangs up."""
+
+    def __init__(
+        self, asked: socket.socket, events: socket.socket, rules: Rules, proxy: UpstreamProxy | None = None
+    ) -> None:
+        self._asked, self._events, self._proxy = asked, events, proxy
+        self._admits, self._reaches = lru_cache(_KNOWN)(rules.admits), lru_cache(_KNOWN)(rules.reaches)
+        #: The thread that holds it reads the next ask.
+        self._turn = threading.Lock()
+        self._counting = threading.Lock()
+        self._threads = self._idle = 1
+        self._ended = threading.Event()
+        self._connecting = Connecting(self._ended.set)
+
+    def serve(self) -> None:
+        """Returns when the gateway has hung up, or has sent what none of ours sends, which is told then."""
+        self._events.send(NetworkEvent(NetworkEventKind.READY).to_bytes())
+        threading.Thread(target=self._work, daemon=True).start()
+        self._ended.wait()
+
+    def _work(self) -> None:
+        """A thread that can't go on ends the dialler, so that nothing waits for it."""
+        try:
+            while (ask := self._next()) is not None:
+                try:
+                    self.dial(ask)
+                except MemoryError:
+                    self._reply(Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
+                with self._counting:
+                    self._idle += 1
+        finally:
+            self._ended.set()
+
+    def _next(self) -> Ask | None:
+        """The next ask, once it is this thread's turn; None when there will be no more. Others follow, if need be."""
+        with self._turn:
+            try:
+                packet = b"" if self._ended.is_set() else self._asked.recv(MOST)
+                ask = Ask.parse(packet) if packet else None
+            except ConnectionResetError:
+                ask = None
+            except MalformedError:
+                ask = None
+                self._events.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
+            if ask is None:
+                self._ended.set()
+                return None
+            self._have_another_follow()
+            return ask
+
+    def _have_another_follow(self) -> None:
+        """See to it that a thread reads on, as long as there may be more of them."""
+        with self._counting:
+            self._idle -= 1
+            if self._idle > 0 or self._threads >= _WORKERS:
+                return
+            self._threads += 1
+            self._idle += 1
+        try:
+            threading.Thread(target=self._work, daemon=True).start()
+        except RuntimeError:  # there is none left: this one reads on when it is done
+            with self._counting:
+                self._threads -= 1
+                self._idle -= 1
+
+    def _reply(self, reply: Reply, connection: socket.socket | None = None) -> None:
+        with suppress(OSError):  # the gateway is gone, and so will be this process
+            if connection is None:
+                self._asked.send(reply.to_bytes())
+            else:
+                with connection:
+                    socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
+
+    def dial(self, ask: Ask) -> None:
+        """Answer it, now or once a server has."""
+        # 1. the rule
+        admitted = self._admits(ask.rule, ask.host, ask.port)
+        if not admitted.allowed:
+            with suppress(OSError):
+                self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
+            self._reply(Reply(ask.number, admitted.code, admitted.rule))
+            return
+        if self._proxy is not None:
+            self._reply(*_by_proxy(self._proxy, ask))  # 4
+            return
+        # 2. its addresses
+        addresses = _resolved(ask.host, ask.port)
+        if not addresses:
+            self._reply(Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
+            return
+        for address in addresses:
+            verdict = self._reaches(ask.rule, address, ask.port, is_own=_is_own(address))
+            if not verdict.allowed:
+                self._reply(Reply(ask.number, verdict.code, verdict.rule, _plain(address)))
+                return
+        # 3. one of them
+        self._connecting.connect(addresses, ask.port, partial(self._connected, ask, _plain(addresses[0])))
+
+    def _connected(self, ask: Ask, first: str, found: tuple[str, socket.socket] | None) -> None:
+        if found is None:
+            self._reply(Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, first))
+        else:
+            self._reply(Reply(ask.number, None, ask.rule, _plain(found[0])), found[1])
+
+
+def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | None]:
+    addresses = _resolved(proxy.host, proxy.port)
+    for address in addresses:
+        if not may_be_proxy(proxy.host, _plain(address), is_own=_is_own(address)):
+            return Reply(ask.number, Denial.PROXY_ADDRESS, ask.rule, _plain(address)), None
+    if (found := Attempt(addresses, proxy.port).wait()) is None:
+        return Reply(ask.number, Denial.CONNECT_FAILED if addresses else Denial.RESOLVE_FAILED, ask.rule), None
+    address, connection = found
+    try:
+        ask_for(connection, ask.host, ask.port)
+        connection.setblocking(False)
+    except OSError as error:
+        connection.close()
+        code = Denial.PROXY_REFUSED if isinstance(error, ProxyRefusedError) else Denial.CONNECT_FAILED
+        return Reply(ask.number, code, ask.rule, _plain(address)), None
+    return Reply(ask.number, None, ask.rule, _plain(address)), connection
+
+
+def _plain(address: str) -> str:
+    return address.partition("%")[0]
+
+
+def _resolved(host: str, port: int) -> Sequence[str]:
+    """The addresses of a host, each once, in the resolver's order; none where it has none, or more than a host has."""
+    try:
+        found = socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    addresses = list(dict.fromkeys(str(place[0]) for *_, place in found))
+    return addresses if len(addresses) <= _MOST_ADDRESSES else ()
+
+
+def _is_own(address: str) -> bool:
+    """Whether it is an address of this host, which a socket can have; what can't be told counts as one.
+
+    Where sockets can have any (ip-sysctl, ip_nonlocal_bind), it is told from others by the kernel's choice of it as the
+    source, too; that isn't so for an address beside another one of the same network.
+    """
+    try:
+        if not _can_have(address):
+            return False
+        if not _can_have(_NOBODYS[family(address)]):
+            return True
+        with socket.socket(family(address), socket.SOCK_DGRAM) as one:
+            one.connect((address, 9))
+            return str(one.getsockname()[0]) == _plain(address)
+    except OSError as error:
+        return error.errno not in _NO_ROUTE  # it isn't connected to either
+
+
+def _can_have(address: str) -> bool:
+    """Raises OSError."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as one:
+        try:
+            one.bind((address, 0))
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                return False
+            raise
+    return True
+
+
+def main(filter_: int, network: int, asked: int, events: int) -> None:
+    """Serve; the process ends with the gateway.
+
+    `filter_` is a file with the filter to serve under (prctl.py), `network` one with the plan's.
+    """
+    plan = read_network(network)
+    threading.stack_size(_STACK)
+    with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
+        dialler = Dialler(asks, told, Rules(plan), plan.proxy)
+        with suppress(ValueError):  # it may have fewer as it is
+            resource.setrlimit(resource.RLIMIT_NPROC, (_TASKS, _TASKS))
+        filter_system_calls(filter_)  # before there is a second thread
+        dialler.serve()
+    os._exit(0)  # threads may wait for a name yet

@@ -1,0 +1,147 @@
+"""Asks the dialler for connections, from the gateway: of one host so many at a time.
+
+A host may be slow to resolve or to answer: others have their turn meanwhile. One that hasn't answered for a moment has
+no more than so many connections that wait for their turn, since each of them is one of the machine's.
+"""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+from weakref import WeakValueDictionary
+
+from mvmnix.formats.strict import MalformedError
+from mvmnix.network.decisions import Denial
+from mvmnix.network.messages import MOST, Ask, Reply
+from mvmnix.network.opening import DeniedError
+from mvmnix.system.descriptors import received
+
+#: Asks of one host that the dialler has at once, and of one rule, which is half of the names that it resolves at a time
+#: (dialler.py).
+_ASKS: Final = 8
+_ASKS_OF_RULE: Final = 60
+#: Connections that wait for a silent host's turns, and the seconds until it counts as one.
+_WAITING: Final = 64
+_SILENT: Final = 2.0
+#: Seconds until there is an answer, the turn's wait included.
+_SECONDS: Final = 75.0
+#: Of no use to what is done with a connection here, but for three questions to the kernel that it saves.
+_TCP: Final = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+
+type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
+
+
+class _Turns:
+    """Turns of a host, or of all hosts of a rule: when one answered last, in the loop's seconds; how many wait."""
+
+    def __init__(self, now: float, most: int) -> None:
+        self.turns = asyncio.Semaphore(most)
+        self.answered = now
+        self.waiting = 0
+
+    async def take_turn(self, end: float) -> bool:
+        """Wait for a turn; False where there is none until `end`, or too many wait for silent ones."""
+        if not self.turns.locked():
+            return await self.turns.acquire()
+        loop = asyncio.get_running_loop()
+        self.waiting += 1
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(min(end, loop.time() + _SILENT)):
+                        return await self.turns.acquire()
+                except TimeoutError:
+                    silent = loop.time() - self.answered > _SILENT
+                    if loop.time() >= end or (silent and self.waiting > _WAITING):
+                        return False
+        finally:
+            self.waiting -= 1
+
+
+class DiallerClient:
+    """Asks the dialler; answers come in any order."""
+
+    def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
+        """`gone` is called when the dialler has ended, or says what it never does."""
+        self._end, self._gone = end, gone
+        self._number = 0
+        self._asked: dict[int, _Waiting] = {}
+        self._hosts = WeakValueDictionary[str, _Turns]()  # those that are being dialled
+        self._rules = WeakValueDictionary[str, _Turns]()
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Listen to it."""
+        self._end.setblocking(False)
+        loop.add_reader(self._end.fileno(), self._readable)
+
+    def _readable(self) -> None:
+        try:
+            packet, fds, _ = received(self._end, MOST, 1)
+            reply = Reply.parse(packet)  # an empty one is the end
+        except BlockingIOError:
+            return
+        except (OSError, MalformedError):
+            self._gone()
+            return
+        connection = socket.socket(*_TCP, fds[0]) if fds else None
+        waiting = self._asked.pop(reply.number, None)
+        if waiting is None or waiting.done():
+            if connection is not None:
+                connection.close()
+        else:
+            waiting.set_result((reply, connection))
+
+    async def dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
+        """The address, and a connection to it. Raises DeniedError."""
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        async with (
+            self._turn(self._hosts.setdefault(host, _Turns(begun, _ASKS)), rule, begun + _SECONDS),
+            self._turn(self._rules.setdefault(rule, _Turns(begun, _ASKS_OF_RULE)), rule, begun + _SECONDS),
+        ):
+            return await self._dial(rule, host, port, begun + _SECONDS)
+
+    @staticmethod
+    @asynccontextmanager
+    async def _turn(of: _Turns, rule: str, end: float) -> AsyncIterator[None]:
+        """One of these. Raises DeniedError."""
+        if not await of.take_turn(end):
+            raise DeniedError(Denial.CONNECT_FAILED, rule)
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            yield
+        finally:
+            of.turns.release()
+            if (now := loop.time()) - begun < _SILENT:
+                of.answered = now
+
+    async def _dial(self, rule: str, host: str, port: int, end: float) -> tuple[str, socket.socket]:
+        self._number = number = (self._number + 1) & 0xFFFFFFFF
+        loop = asyncio.get_running_loop()
+        waiting: _Waiting = loop.create_future()
+        self._asked[number] = waiting
+        late = loop.call_at(end, _fail_late, waiting)
+        try:
+            self._end.send(Ask(number, rule, host, port).to_bytes())
+            reply, connection = await waiting
+        except TimeoutError as error:
+            raise DeniedError(Denial.CONNECT_FAILED, rule) from error
+        except OSError as error:  # BlockingIOError: it reads nothing any more
+            raise DeniedError(Denial.GATEWAY_BUSY, rule) from error
+        finally:
+            late.cancel()
+            self._asked.pop(number, None)
+        if reply.code is not None or connection is None:
+            if connection is not None:
+                connection.close()
+            # without a code there was one, and no descriptor is left to take it by
+            raise DeniedError(reply.code or Denial.GATEWAY_BUSY, reply.rule or rule, reply.address)
+        connection.setblocking(False)
+        return reply.address, connection
+
+
+def _fail_late(waiting: _Waiting) -> None:
+    if not waiting.done():
+        waiting.set_exception(TimeoutError())

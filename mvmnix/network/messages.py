@@ -1,0 +1,233 @@
+"""Defines what gateway, dialler and supervisor send each other; pure, with the two calls that send and receive.
+
+They speak over pairs of AF_UNIX sockets of the type SOCK_SEQPACKET, so that the kernel keeps packets apart. A packet is
+small and of a fixed shape; what doesn't have it is `MalformedError`, and the reader of such a packet ends: each of them
+was written by a process of ours, or by one that a stranger has taken over.
+
+- Ask, gateway to dialler: a number, a rule's id, a host and a port.
+- Reply, dialler to gateway: that number, how it went, the address; and the connected socket, or none.
+- NetworkEvent, both to the supervisor: what became of one connection or one question of the guest's.
+"""
+
+import os
+import re
+import socket
+import struct
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, Self
+
+from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
+from mvmnix.network.decisions import Denial
+from mvmnix.plan import network
+from mvmnix.plan.network import Network
+
+#: Bytes of a packet.
+MOST: Final = 1024
+_ASK: Final = struct.Struct(">IHB")
+_REPLY: Final = struct.Struct(">IBB")
+_HANDED_OVER: Final = struct.Struct(">HH")
+_LONGEST_ID: Final = 64
+_HOST: Final = re.compile(r"[!-~]{1,253}")
+_LONGEST_ADDRESS: Final = 45
+_LARGEST_PORT: Final = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Connect to this host and port, by this rule."""
+
+    number: int
+    rule: str
+    host: str
+    port: int
+
+    def to_bytes(self) -> bytes:
+        """As a packet."""
+        rule = self.rule.encode("ascii")
+        return _ASK.pack(self.number, self.port, len(rule)) + rule + self.host.encode("ascii")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Raises MalformedError."""
+        try:
+            number, port, size = _ASK.unpack_from(data)
+            text = data[_ASK.size :].decode("ascii")
+        except (struct.error, UnicodeDecodeError) as error:
+            raise MalformedError("not a packet of the gateway's") from error
+        rule, host = text[:size], text[size:]
+        if not 0 < len(rule) <= _LONGEST_ID or not _HOST.fullmatch(host) or port == 0:
+            raise MalformedError("not a packet of the gateway's")
+        return cls(number, rule, host, port)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """How it went: connected where there is no `code`. `rule` decided it, `address` is what it is about, if any."""
+
+    number: int
+    code: Denial | None
+    rule: str = ""
+    address: str = ""
+
+    def to_bytes(self) -> bytes:
+        """As a packet."""
+        code, rule = (self.code or "").encode("ascii"), self.rule.encode("ascii")
+        return _REPLY.pack(self.number, len(code), len(rule)) + code + rule + self.address.encode("ascii")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Raises MalformedError."""
+        try:
+            number, code, rule = _REPLY.unpack_from(data)
+            text = data[_REPLY.size :].decode("ascii")
+            denial = Denial(text[:code]) if code else None
+        except (struct.error, ValueError) as error:
+            raise MalformedError("not a packet of the dialler's") from error
+        return cls(number, denial, text[code : code + rule][:_LONGEST_ID], text[code + rule :][:_LONGEST_ADDRESS])
+
+
+class NetworkEventKind(StrEnum):
+    """What an event is about: a question of DNS, a connection's begin and end, a refusal, or one of our own processes.
+
+    INBOUND is a connection into the guest, from the host's `address` to the guest's `port`. READY: the process serves.
+    BREACH: the gateway asked for what no rule admits, so it isn't ours any more.
+    """
+
+    READY = "ready"
+    NAME = "name"
+    OPENED = "opened"
+    CLOSED = "closed"
+    DENIED = "denied"
+    BREACH = "breach"
+    INBOUND = "inbound"
+    INBOUND_CLOSED = "inbound-closed"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkEvent:
+    """One verdict. `code` is a denial's, `sent` and `received` are the guest's bytes, `flag` what would allow it.
+
+    `name` and `address` are what was asked for and where it led; empty where there is none.
+    """
+
+    kind: NetworkEventKind
+    rule: str = ""
+    code: str = ""
+    name: str = ""
+    address: str = ""
+    port: int = 0
+    sent: int = 0
+    received: int = 0
+    flag: str = ""
+    slot: int = 0
+
+    def fields(self) -> dict[str, object]:
+        """What it says, by name."""
+        said = {name: getattr(self, name) for name in _FIELDS}
+        return {"kind": self.kind} | {name: value for name, value in said.items() if value}
+
+    def to_bytes(self) -> bytes:
+        """As a packet: all fields in their order, parted by NUL."""
+        texts = f"{self.kind}\0{self.rule}\0{self.code}\0{self.name}\0{self.address}\0{self.flag}"
+        return f"{texts}\0{self.port}\0{self.sent}\0{self.received}\0{self.slot}".encode("ascii")
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Raises MalformedError."""
+        found = _EVENT.fullmatch(data)
+        if found is None:
+            raise MalformedError("not an event of the gateway's or the dialler's")
+        kind, rule, code, name, address, flag = (each.decode("ascii") for each in found.group(1, 2, 3, 4, 5, 6))
+        port, sent, received, slot = map(int, found.group(7, 8, 9, 10))
+        known = kind in _KINDS and code in _CODES
+        if not known or port > _LARGEST_PORT or max(sent, received) > _LARGEST_COUNT or slot > _LARGEST_SLOT:
+            raise MalformedError("not an event of the gateway's or the dialler's")
+        return cls(NetworkEventKind(kind), rule, code, name, address, port, sent, received, flag, slot)
+
+    @classmethod
+    def read(cls, record: Record) -> Self:
+        """As `fields` has it."""
+
+        def text(name: str, pattern: str) -> str:
+            return record.text(name, pattern) if record.has(name) else ""
+
+        def number(name: str, most: int) -> int:
+            return record.integer(name, 0, most) if record.has(name) else 0
+
+        return cls(
+            kind=record.choice("kind", NetworkEventKind),
+            rule=text("rule", _TEXTS["rule"]),
+            code=text("code", _TEXTS["code"]),
+            name=text("name", _TEXTS["name"]),
+            address=text("address", _TEXTS["address"]),
+            port=number("port", _LARGEST_PORT),
+            sent=number("sent", _LARGEST_COUNT),
+            received=number("received", _LARGEST_COUNT),
+            flag=text("flag", _TEXTS["flag"]),
+            slot=number("slot", _LARGEST_SLOT),
+        )
+
+
+_FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received", "flag", "slot")
+_LONGEST_FLAG: Final = 400
+_LARGEST_COUNT, _LARGEST_SLOT = 2**53 - 1, 2**16 - 1
+_KINDS: Final = frozenset(map(str, NetworkEventKind))
+_CODES: Final = frozenset({"", *map(str, Denial)})
+#: What a text is, where there is one.
+_TEXTS: Final = {
+    "rule": r"[a-z0-9][a-z0-9.-]{0,63}",
+    "code": r"[a-z-]{1,40}",
+    "name": r"[!-~]{1,255}",
+    "address": r"[0-9a-f:.]{2,45}",
+    # what a shell takes as it is: a person may type it
+    "flag": f"--allow [A-Za-z0-9:/.,=-]{{1,{_LONGEST_FLAG}}}",
+}
+_EVENT: Final = re.compile(
+    "\0".join(
+        (r"([a-z-]{1,20})", *(f"((?:{it})?)" for it in _TEXTS.values()), *([r"(0|[1-9][0-9]{0,15})"] * 4))
+    ).encode()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """Supervisor to gateway, with two descriptors: a client of the host's, and its connection to a port of the guest's.
+
+    `slot` is a number that the gateway names when it is done with them.
+    """
+
+    slot: int
+    port: int
+
+    def to_bytes(self) -> bytes:
+        """As a packet."""
+        return _HANDED_OVER.pack(self.slot, self.port)
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """Raises MalformedError."""
+        try:
+            return cls(*_HANDED_OVER.unpack(data))
+        except struct.error as error:
+            raise MalformedError("not a packet of the supervisor's") from error
+
+
+#: What is written down when the gateway or the dialler has ended.
+GATEWAY_ENDED: Final = NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_ENDED)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def read_network(fd: int) -> Network:
+    """What the supervisor gave a process of the plan, in a file that is closed then. Raises MalformedError."""
+    with os.fdopen(fd, "rb") as file:
+        return read(parse_json(file.read()), "network", network.from_record)
+
+
+def network_bytes(given: Network) -> bytes:
+    """What `read_network` reads."""
+    return canonical(network.to_json(given))

@@ -1,0 +1,179 @@
+"""Answers a guest's questions of DNS, over UDP and TCP, from the plan's rules (resolver.py); asks no other server.
+
+1. A name that the rules resolve has one synthetic address, for the machine's life.
+2. Questions are bounded in a time: a guest that asks for more gets no answer.
+3. Of each name the first answer and the first refusal is an event, up to a bound for each of both. What is beyond it,
+   and that there were too many questions, is an event without a name, one in a second.
+
+What reads a question takes longer to import than all else here, so it isn't before it is needed (gateway.py).
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Final, Protocol
+
+from mvmnix.network.decisions import Denial, Rules, Verdict, missing_flag
+from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+
+if TYPE_CHECKING:
+    from mvmnix.network.resolver import Reply
+
+from ipaddress import IPv4Network
+
+_FIRST: Final = 2  # no name has the network's own address, nor one that looks like a router's
+#: Names of one machine; a wildcard has no end.
+MOST: Final = 16_384
+
+
+class SyntheticAddresses:
+    """Gives addresses of a network out in the order of the first question."""
+
+    def __init__(self, network: IPv4Network, most: int = MOST) -> None:
+        self._network = network
+        self._most = min(most, network.num_addresses - _FIRST - 1)
+        self._by_name: dict[str, IPv4Address] = {}
+        self._by_address: dict[IPv4Address, str] = {}
+
+    def address_of(self, name: str) -> IPv4Address | None:
+        """The address of a name; None where there are no more."""
+        known = self._by_name.get(name)
+        if known is None and len(self._by_name) < self._most:
+            known = self._network[_FIRST + len(self._by_name)]
+            self._by_name[name] = known
+            self._by_address[known] = name
+        return known
+
+    def name_of(self, address: IPv4Address) -> str | None:
+        """The name that has this address; None where none was asked for."""
+        return self._by_address.get(address)
+
+    def __contains__(self, address: IPv4Address) -> bool:
+        return address in self._network
+
+
+_DATAGRAM: Final = 4096
+#: Questions that are answered one after another before anything else is looked at.
+_BATCH: Final = 64
+#: Questions in a second, and at once.
+_RATE: Final = 500.0
+_BURST: Final = 2000.0
+#: Names that are told apart in events, of those that are answered and of those that aren't; seconds between others.
+_MOST: Final = 4096
+_BETWEEN: Final = 1.0
+#: Seconds for which a connection may say nothing (RFC 7766, section 6.2.3), and questions by one.
+_IDLE: Final = 10.0
+_QUESTIONS: Final = 1000
+
+
+class Told(Protocol):
+    """Where events go."""
+
+    def tell(self, event: NetworkEvent) -> None:
+        """Send it, or keep it until that is possible."""
+
+
+class NameServer:
+    """One machine's."""
+
+    def __init__(self, rules: Rules, names: SyntheticAddresses, events: Told, clock: Callable[[], float]) -> None:
+        self._rules, self._names, self._events, self._clock = rules, names, events, clock
+        self._datagrams: socket.socket | None = None
+        self._answered, self._refused = set[tuple[str, str]](), set[tuple[str, str]]()
+        #: When an event without a name was told last.
+        self._nameless = clock() - _BETWEEN
+        self._left, self._since = _BURST, clock()
+        self._verdict: Verdict | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop, datagrams: socket.socket) -> None:
+        """Answer what comes by UDP."""
+        self._datagrams = datagrams
+        loop.add_reader(datagrams.fileno(), self._readable, datagrams)
+
+    def _readable(self, datagrams: socket.socket) -> None:
+        for _ in range(_BATCH):
+            try:
+                query, peer = datagrams.recvfrom(_DATAGRAM)
+                if message := self.answer(query):
+                    datagrams.sendto(message, peer)
+            except BlockingIOError:
+                return
+            except OSError:  # an error of ICMP that the guest made up, or no room
+                continue
+
+    async def serve(self, connection: socket.socket) -> None:
+        """Answer what comes by TCP (RFC 1035, 4.2.2). Raises OSError, EOFError, TimeoutError."""
+        loop = asyncio.get_running_loop()
+        for _ in range(_QUESTIONS):
+            async with asyncio.timeout(_IDLE):
+                size = int.from_bytes(await _exactly(connection, 2))
+                message = self.answer(await _exactly(connection, size))
+                if not message:
+                    return
+                await loop.sock_sendall(connection, len(message).to_bytes(2) + message)
+
+    def answer(self, query: bytes) -> bytes:
+        """The answer to one message; empty for none."""
+        if not self._may_ask():
+            self._once("", Denial.LIMIT_LOOKUPS, Verdict(allowed=False, code=Denial.LIMIT_LOOKUPS))
+            return b""
+        self._verdict = None
+        from mvmnix.network import resolver  # noqa: PLC0415 - a guest that boots asks nothing yet
+
+        reply = resolver.reply_to(query, self._address_of)
+        self._tell(reply, blocked=reply.outcome is resolver.Outcome.BLOCKED)
+        return reply.message
+
+    def _may_ask(self) -> bool:
+        now = self._clock()
+        self._left = min(_BURST, self._left + (now - self._since) * _RATE)
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+    def _address_of(self, name: str) -> IPv4Address | None:
+        self._verdict = self._rules.resolves(name)
+        if not self._verdict.allowed:
+            return None
+        address = self._names.address_of(name)
+        if address is None:  # a wildcard has more names than there are addresses
+            self._verdict = Verdict(allowed=False, rule=self._verdict.rule, code=Denial.LIMIT_LOOKUPS)
+        return address
+
+    def _tell(self, reply: "Reply", *, blocked: bool) -> None:
+        if reply.asked is None or (self._verdict is None and not blocked):
+            return
+        verdict = self._verdict or Verdict(allowed=False, code=Denial.BAD_NAME)
+        self._once(reply.asked.name[:_LONGEST], verdict.code or "", verdict)
+
+    def _once(self, name: str, code: str, verdict: Verdict) -> None:
+        seen = self._answered if verdict.allowed else self._refused
+        if (name, code) in seen:
+            return
+        if name and len(seen) < _MOST:
+            seen.add((name, code))
+        elif (now := self._clock()) - self._nameless >= _BETWEEN:
+            self._nameless, name = now, ""
+        else:
+            return
+        kind = NetworkEventKind.NAME if verdict.allowed else NetworkEventKind.DENIED
+        flag = missing_flag(name, _USUAL_PORT) if verdict.code is Denial.NO_RULE else ""
+        self._events.tell(NetworkEvent(kind, rule=verdict.rule, code=code, name=name, flag=flag))
+
+
+_LONGEST: Final = 255
+#: A name that is asked for has no port yet.
+_USUAL_PORT: Final = 443
+
+
+async def _exactly(connection: socket.socket, size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = await asyncio.get_running_loop().sock_recv(connection, size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data

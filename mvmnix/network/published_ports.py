@@ -1,0 +1,194 @@
+"""Connections into the guest: the supervisor listens on the host, connects in the guest's namespace, and hands both on.
+
+1. A listening socket for each port that the plan publishes, at its address, made before anything starts. One that can't
+   be had is refused [network-unavailable].
+2. For each connection, one of the sockets that were made in the guest's namespace (namespace_setup.py) is connected to
+   the guest's port: so many at a time, others are refused by a reset. Nothing of what comes over either is read here.
+3. Once it is connected, the gateway gets both ends and carries bytes between them. When it says that it is done with
+   them, the socket is parted from its peer (connect(2), AF_UNSPEC), and serves another connection.
+
+The gateway can't connect it to anything, and its namespace has no way but to the guest (docs/adr/0039).
+"""
+
+import ctypes
+import errno
+import fcntl
+import socket
+import sys
+import termios
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Self
+
+from mvmnix.errors import ReasonCode, refuse
+from mvmnix.launch.loop import Loop, Timer
+from mvmnix.network.messages import HandedOver, NetworkEvent, NetworkEventKind
+from mvmnix.network.namespace_setup import GUEST
+from mvmnix.network.sockets import reset
+from mvmnix.plan.network_endpoints import PublishedPort
+
+_BACKLOG: Final = 128
+#: Seconds until the guest has answered.
+_SECONDS: Final = 10.0
+#: Connections that are accepted before anything else is looked at.
+_BATCH: Final = 16
+#: Seconds between two looks at what a guest has taken, and how many there are.
+_PAUSE: Final = 0.05
+_ENDING: Final = 1200
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+type HandOver = Callable[[HandedOver, socket.socket, socket.socket], None]
+type Tell = Callable[[NetworkEvent], None]
+
+
+@dataclass(slots=True)
+class _Connecting:
+    """A client whose connection into the guest isn't there yet."""
+
+    client: socket.socket
+    peer: str
+    published: PublishedPort
+    timer: Timer
+
+
+class PublishedPorts:
+    """Those of one machine; they listen from the start, and are served once `watch` is called."""
+
+    def __init__(self, listeners: Sequence[tuple[PublishedPort, socket.socket]]) -> None:
+        """Made by `listen`."""
+        self._listeners = tuple(listeners)
+        self._stock: tuple[socket.socket, ...] = ()
+        self._free: list[int] = []
+        self._connecting: dict[int, _Connecting] = {}
+        self._ending: dict[int, Timer] = {}
+        self._loop: Loop | None = None
+        self._hand_over: HandOver = lambda *_: None
+        self._tell: Tell = lambda _: None
+
+    @classmethod
+    def listen(cls, ports: Sequence[PublishedPort]) -> Self:
+        """Step 1. Raises RefusedError [network-unavailable]."""
+        with ExitStack() as stack:
+            listeners: list[tuple[PublishedPort, socket.socket]] = []
+            for it in ports:
+                listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+                try:
+                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    listener.bind((it.address, it.host))
+                    listener.listen(_BACKLOG)
+                except OSError as error:
+                    why = f"{it.address} port {it.host} can't be listened on: {error.strerror}"
+                    hint = _HINTS.get(error.errno, "publish another port: --publish [IP:]HOST:GUEST")
+                    raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint) from error
+                listener.setblocking(False)
+                listeners.append((it, listener))
+            stack.pop_all()
+        return cls(listeners)
+
+    def watch(self, loop: Loop, stock: Sequence[socket.socket], hand_over: HandOver, tell: Tell) -> None:
+        """Serve them, by sockets of the guest's namespace, which stay the caller's."""
+        self._loop, self._stock, self._hand_over, self._tell = loop, tuple(stock), hand_over, tell
+        self._free = list(range(len(stock)))
+        for published, listener in self._listeners:
+            loop.watch(listener.fileno(), read=partial(self._accept, listener, published))
+
+    def _accept(self, listener: socket.socket, published: PublishedPort) -> None:
+        for _ in range(_BATCH):
+            try:
+                client, (peer, _port) = listener.accept()
+            except OSError:  # there is none, or no descriptor for it
+                return
+            client.setblocking(False)
+            if self._loop is None or not self._free:
+                reset(client)
+                continue
+            slot = self._free.pop()
+            inside, loop = self._stock[slot], self._loop
+            timer = loop.after(_SECONDS, partial(self._done, slot, errno.ETIMEDOUT))
+            self._connecting[slot] = _Connecting(client, peer, published, timer)
+            with suppress(OSError):  # what came of it is asked later
+                _begin_to_connect(inside, published.guest)
+            loop.watch(inside.fileno(), write=partial(self._connected, slot))
+
+    def _connected(self, slot: int) -> None:
+        self._done(slot, self._stock[slot].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _done(self, slot: int, problem: int) -> None:
+        """Step 3, or the end of it."""
+        if (it := self._connecting.pop(slot, None)) is None:
+            return
+        it.timer.cancel()
+        inside = self._stock[slot]
+        if self._loop is not None:
+            self._loop.forget(inside.fileno())
+        if problem == 0:
+            try:
+                self._hand_over(HandedOver(slot, it.published.guest), it.client, inside)
+                self._tell(NetworkEvent(NetworkEventKind.INBOUND, address=it.peer, port=it.published.guest))
+            except OSError:  # the gateway is gone, or takes nothing
+                problem = errno.EPIPE
+        if problem == 0:
+            it.client.close()
+            return
+        reset(it.client)
+        self.give_back(slot)
+
+    def give_back(self, slot: int) -> None:
+        """The gateway is done with this connection; the guest may still have to take what was said last."""
+        if 0 <= slot < len(self._stock) and slot not in (*self._free, *self._connecting, *self._ending):
+            self._part(slot, _ENDING)
+
+    def _part(self, slot: int, tries: int) -> None:
+        self._ending.pop(slot, None)
+        if tries and self._loop is not None and _unsent(self._stock[slot]):
+            self._ending[slot] = self._loop.after(_PAUSE, partial(self._part, slot, tries - 1))
+            return
+        part(self._stock[slot])
+        self._free.append(slot)
+
+    def close(self) -> None:
+        """Listen no more."""
+        for _, listener in self._listeners:
+            if self._loop is not None and listener.fileno() >= 0:
+                self._loop.forget(listener.fileno())
+            listener.close()
+        for slot, it in self._connecting.items():
+            it.timer.cancel()
+            it.client.close()
+            if self._loop is not None and self._stock[slot].fileno() >= 0:
+                self._loop.forget(self._stock[slot].fileno())
+        self._connecting.clear()
+        for timer in self._ending.values():
+            timer.cancel()
+        self._ending.clear()
+
+
+_HINTS: Final[dict[int | None, str]] = {
+    errno.EADDRINUSE: "another program has it: ss -ltnp; or publish another port: --publish [IP:]HOST:GUEST",
+    errno.EACCES: "ports below 1024 are root's: publish another one (sysctl net.ipv4.ip_unprivileged_port_start)",
+    errno.EADDRNOTAVAIL: "name an address that this host has: ip address",
+}
+
+
+def _begin_to_connect(inside: socket.socket, port: int) -> None:
+    """Connect without waiting, whatever its flags say, which the gateway has in common. Raises OSError."""
+    inside.sendto(b"", socket.MSG_FASTOPEN | socket.MSG_DONTWAIT, (GUEST, port))
+
+
+def _unsent(connection: socket.socket) -> int:
+    """Bytes that the peer hasn't acknowledged (tcp(7), SIOCOUTQ); 0 of a connection that is gone."""
+    count = bytearray(4)
+    try:
+        connection.getpeername()
+        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, count)
+    except OSError:
+        return 0
+    return int.from_bytes(count, sys.byteorder)
+
+
+def part(connection: socket.socket) -> None:
+    """Have a socket be as new: parted from its peer, with a reset if that is still there. What fails is as before."""
+    unspecified = (ctypes.c_char * 16)()  # struct sockaddr, of the family AF_UNSPEC
+    _libc.connect(connection.fileno(), unspecified, len(unspecified))

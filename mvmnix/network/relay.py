@@ -1,0 +1,283 @@
+"""Carries bytes between two connected sockets, both ways, without looking at them: splice(2), in an asyncio loop.
+
+1. A direction holds at most one pipe's bytes. It reads again only when all of them were written, so a slow reader is
+   waited for by its own writer alone. It has the pipe while there are bytes in it; an empty one is kept for the next
+   that has some, since to make one and close it costs as much as to carry a message.
+2. The end of one direction is passed on as it is (half-close), the other goes on; a reset is passed on as a reset.
+3. A `Meter` counts the bytes, says how long to wait where a rule has a rate, and ends both where its bytes are spent.
+"""
+
+import asyncio
+import os
+import select
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Protocol
+
+from mvmnix.network.sockets import RESET
+
+#: Bytes that are moved at once: an ordinary pipe's (pipe(7)).
+_CHUNK: Final = 1 << 16
+#: Bytes that an empty pipe takes whatever it was made smaller to.
+_PAGE: Final = 4096
+#: Seconds for which one direction may go on once the other has ended, without a byte.
+_HALF_CLOSED: Final = 600.0
+#: Empty pipes that are kept.
+_KEPT: Final = 16
+_FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
+
+
+class SpentError(ConnectionAbortedError):
+    """The rule's bytes are spent."""
+
+
+class Meter(Protocol):
+    """What a rule allows of bytes; both directions of all of its connections count together."""
+
+    @property
+    def debt(self) -> float:
+        """Seconds to wait before any are read."""
+
+    def take(self, count: int) -> float | None:
+        """Count bytes; the seconds to wait before more are read, None where there may be no more."""
+
+
+class Pipes:
+    """Pipes for bytes on their way; what is given back is empty."""
+
+    def __init__(self) -> None:
+        self._free: list[tuple[int, int]] = []
+
+    def take(self) -> tuple[int, int]:
+        """One to read from, and to write to. Raises OSError."""
+        return self._free.pop() if self._free else os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def give_back(self, pipe: tuple[int, int]) -> None:
+        """It is for others, and has nothing in it."""
+        if len(self._free) < _KEPT:
+            self._free.append(pipe)
+        else:
+            self.destroy(pipe)
+
+    @staticmethod
+    def destroy(pipe: tuple[int, int]) -> None:
+        """With what is in it."""
+        for end in pipe:
+            os.close(end)
+
+
+class Direction:
+    """Bytes from one socket to another."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        source: socket.socket,
+        to: socket.socket,
+        meter: Meter,
+        pipes: Pipes,
+    ) -> None:
+        self.count = 0
+        self.ended = False
+        #: Is called at its end: with an error, or None.
+        self.at_end: Callable[[OSError | None], None] = lambda _: None
+        self._loop, self._source, self._to, self._meter, self._pipes = loop, source, to, meter, pipes
+        #: While there are so many bytes in it.
+        self._pipe: tuple[int, int] | None = None
+        self._left = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._reads = self._writes = False
+
+    def start(self) -> None:
+        """Begin."""
+        self._reads = True
+        self._loop.add_reader(self._source.fileno(), self.advance)
+
+    async def begin_with(self, said: bytes) -> None:
+        """Begin with bytes that were read from the source already."""
+        while (debt := self._meter.debt) > 0:  # noqa: ASYNC110 - others' bytes make it longer meanwhile
+            await asyncio.sleep(debt)
+        self.count += len(said)
+        wait = self._meter.take(len(said))
+        if wait is None:
+            self._end(SpentError())
+            return
+        try:
+            if said:
+                await self._loop.sock_sendall(self._to, said)
+        except OSError as error:
+            self._end(error)
+            return
+        if wait > 0:
+            self._pause(wait)
+        else:
+            self.start()
+            self.advance()  # what the source said while the other was dialled is there already
+
+    def advance(self) -> None:
+        """Move what there is to read, once it was started."""
+        if (debt := self._meter.debt) > 0:
+            self._pause(debt)
+            return
+        moved = 0
+        try:
+            pipe = self._pipes.take()
+            try:
+                moved = self._moved(pipe[1])
+            finally:
+                if moved == 0:
+                    self._pipes.give_back(pipe)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(error)
+            return
+        if moved == 0:
+            self._finish()
+            return
+        self.count += moved
+        self._pipe, self._left = pipe, moved
+        wait = self._meter.take(moved)
+        if wait is None:
+            self._end(SpentError())
+        elif not self._drained():
+            self._read_no_more()
+            self._writes = True
+            self._loop.add_writer(self._to.fileno(), self._writable, wait)
+        elif wait > 0 and not self.ended:
+            self._pause(wait)
+
+    def _moved(self, pipe: int) -> int:
+        """Move bytes into an empty pipe; 0 at their end. Raises OSError, BlockingIOError where there are none now.
+
+        A mark of urgent data (tcp(7)) looks like the end to splice(2), or like nothing to read; recv(2) goes past it.
+        """
+        try:
+            if moved := os.splice(self._source.fileno(), pipe, _CHUNK, flags=_FLAGS):
+                return moved
+        except BlockingIOError:
+            pass
+        data = self._source.recv(_PAGE, socket.MSG_DONTWAIT)
+        return os.write(pipe, data) if data else 0
+
+    def _drained(self) -> bool:
+        """Write what is in the pipe; whether all of it is gone, or the direction has ended."""
+        while self._pipe is not None:
+            try:
+                self._left -= os.splice(self._pipe[0], self._to.fileno(), self._left, flags=_FLAGS)
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._end(error)
+                return True
+            if self._left == 0:
+                self._pipes.give_back(self._pipe)
+                self._pipe = None
+        return True
+
+    def _writable(self, wait: float) -> None:
+        if not self._drained() or self.ended:
+            return
+        self._write_no_more()
+        if wait > 0:
+            self._pause(wait)
+        else:
+            self.start()
+
+    def _pause(self, seconds: float) -> None:
+        self._read_no_more()
+        self._timer = self._loop.call_later(seconds, self._resume)
+
+    def _resume(self) -> None:
+        """Read on, but not for a reader that is gone: what it doesn't get would take the rate of others."""
+        poll = select.poll()
+        poll.register(self._to, 0)
+        if poll.poll(0):
+            self._end(ConnectionResetError())
+        else:
+            self.start()
+
+    def _read_no_more(self) -> None:
+        if self._reads:
+            self._reads = False
+            self._loop.remove_reader(self._source.fileno())
+
+    def _write_no_more(self) -> None:
+        if self._writes:
+            self._writes = False
+            self._loop.remove_writer(self._to.fileno())
+
+    def _finish(self) -> None:
+        error: OSError | None = None
+        try:
+            self._to.shutdown(socket.SHUT_WR)
+        except OSError as failed:
+            error = failed
+        self._end(error)
+
+    def _end(self, error: OSError | None) -> None:
+        if not self.ended:
+            self.close()
+            self.at_end(error)
+
+    def close(self) -> None:
+        """Let go of everything but the sockets."""
+        self.ended = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._read_no_more()
+        self._write_no_more()
+        if self._pipe is not None:
+            self._pipes.destroy(self._pipe)
+            self._pipe = None
+
+
+class Relay:
+    """Both directions between a guest and a server, whose sockets it takes over."""
+
+    def __init__(self, guest: socket.socket, server: socket.socket, meter: Meter, pipes: Pipes) -> None:
+        loop = asyncio.get_running_loop()
+        self._loop, self._ends = loop, (guest, server)
+        self.sent = Direction(loop, guest, server, meter, pipes)
+        self.received = Direction(loop, server, guest, meter, pipes)
+        self._done: asyncio.Future[OSError | None] = loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+        self._seen = 0
+
+    async def run(self, said: bytes = b"") -> OSError | None:
+        """Carry until both directions have ended, what the guest has said before first; the error that ended them."""
+        try:
+            for one in (self.sent, self.received):
+                one.at_end = self._ended
+            self.received.start()
+            await self.sent.begin_with(said)
+            return await self._done
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            for one in (self.sent, self.received):
+                one.close()
+            for end in self._ends:
+                end.close()
+
+    def _ended(self, error: OSError | None) -> None:
+        if self._done.done():
+            return
+        if error is not None:
+            for end in self._ends:  # 2
+                with suppress(OSError):
+                    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            self._done.set_result(error)
+        elif self.sent.ended and self.received.ended:
+            self._done.set_result(None)
+        else:
+            self._seen = self.sent.count + self.received.count
+            self._timer = self._loop.call_later(_HALF_CLOSED, self._late)
+
+    def _late(self) -> None:
+        if (seen := self.sent.count + self.received.count) == self._seen:
+            self._ended(TimeoutError("one direction has ended, and the other says nothing"))
+        else:
+            self._seen = seen
+            self._timer = self._loop.call_later(_HALF_CLOSED, self._late)

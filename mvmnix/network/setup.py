@@ -1,0 +1,347 @@
+"""Makes a plan's network ready for a machine: its namespace, its gateway and its dialler, all of them or none.
+
+1. The namespace, whose rules hold before the hypervisor has the guest's device. It is made while the rest of a machine
+   is prepared: what lasts is the start of a process.
+2. Sandboxes for the two processes; what the host lacks is refused, and nothing is opened instead.
+3. Both start beside the hypervisor, whose guest takes longer to boot than they to serve. What it sends before that
+   waits in sockets, and no machine is ready before both are.
+4. If one of them ends, so does the other: no packet passes any more, since no process is left that accepts.
+"""
+
+import importlib.util
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
+from typing import Final, Self
+
+import mvmnix
+from mvmnix.errors import MvmnixError
+from mvmnix.formats.strict import MalformedError
+from mvmnix.launch.agent.guest_network import GuestNetwork
+from mvmnix.launch.loop import Loop
+from mvmnix.network import namespace, namespace_setup
+from mvmnix.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes, pair
+from mvmnix.network.published_ports import PublishedPorts
+from mvmnix.network.rules import taken_by
+from mvmnix.plan.network import Network
+from mvmnix.sandbox import seccomp
+from mvmnix.sandbox.profiles.network import DIALLER_SERVING, GATEWAY_SERVING
+from mvmnix.sandbox.trusted_executables import PYTHON, locate
+from mvmnix.system.process import ProcessError, is_readable
+from mvmnix.system.store import memfd
+from mvmnix.vmm.confinement import Jail, NetworkService, ProcessSandbox
+from mvmnix.vmm.port import Invocation, NetworkAttachment
+from mvmnix.vmm.process import HypervisorProcess, ServiceProcess
+
+_CODE: Final = "/code"
+#: asyncio does without ssl where there is none, and is imported sooner.
+_START: Final = f"""
+import sys
+sys.modules["ssl"] = None
+sys.path.append({_CODE!r})
+from mvmnix.network.%s import main
+main(*map(int, sys.argv[1:]))
+"""
+_MIB: Final = 1 << 20
+#: Libraries that the gateway parses by; the dialler needs none.
+LIBRARIES: Final = ("dns", "h11")
+#: What the C library's resolver reads (resolver(5), nsswitch.conf(5), gai.conf(5)).
+_RESOLVER: Final = "/etc/resolv.conf"
+_SETTINGS: Final = (_RESOLVER, "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/host.conf")
+_LARGEST_SETTING: Final = 1 << 20
+#: Descriptors: a connection has its two sockets, and a pipe for each direction in which bytes wait.
+DESCRIPTORS: Final = 8192
+GATEWAY_MEMORY: Final = 256 * _MIB
+DIALLER_MEMORY: Final = 128 * _MIB
+
+
+class NetworkProcess(ServiceProcess):
+    """A gateway or a dialler: made first, started beside the hypervisor."""
+
+    def __init__(self, jail: Jail, module: str, service: NetworkService) -> None:
+        """Raises what `Jail.network` raises."""
+        super().__init__()
+        self.module, self._service = module, service
+        self._sandbox: ProcessSandbox = jail.network(service)
+
+    def start(self, descriptors: tuple[int, ...]) -> None:
+        """Start it with these, which stay the caller's. Raises ProcessError."""
+        profile = DIALLER_SERVING if self._service.dials else GATEWAY_SERVING
+        with os.fdopen(memfd(seccomp.program(profile), name="mvmnix-filter"), "rb") as filter_:
+            given = (filter_.fileno(), *descriptors)
+            argv = (self._service.program, "-I", "-S", "-c", _START % self.module, *map(str, given))
+            self._process = HypervisorProcess.spawn(Invocation(argv, ()), given, self._sandbox)
+
+    def close(self) -> None:
+        """End it, and let go of all that it had."""
+        if self._process is None:
+            self._sandbox.release()
+        else:
+            self._process.close()
+
+
+def code(*libraries: str) -> Mapping[str, int]:
+    """By their paths inside, descriptors of directories of code, mvm's own among them; the caller closes them.
+
+    Raises MvmnixError.
+    """
+    places = {"mvmnix": str(Path(mvmnix.__file__).parent)}
+    for name in libraries:
+        found = importlib.util.find_spec(name)
+        if found is None or not found.submodule_search_locations:
+            raise MvmnixError(
+                f"the Python package {name} is missing", hint="install mvmnix again, with its dependencies"
+            )
+        places[name] = found.submodule_search_locations[0]
+    return {
+        f"{_CODE}/{name}": os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for name, path in places.items()
+    }
+
+
+def settings() -> Mapping[str, bytes]:
+    """The files of the host's resolver, as they are now, but for its search list (resolv.conf(5)).
+
+    A name with a dot is what the rules say that it is; with a list, the resolver would try other names once it isn't
+    found. The last such line counts, and a dot is the root.
+    """
+    found = dict(host_settings())
+    found[_RESOLVER] = found.get(_RESOLVER, b"") + b"\nsearch .\n"
+    return found
+
+
+def host_settings() -> Mapping[str, bytes]:
+    """The files that the host's own programs resolve names by."""
+    found: dict[str, bytes] = {}
+    for path in _SETTINGS:
+        with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
+            found[path] = file.read(_LARGEST_SETTING)
+    return found
+
+
+#: What the guest's agent is told of its link.
+GUEST_NETWORK: Final = GuestNetwork(
+    address=namespace_setup.GUEST,
+    prefix=namespace_setup.PREFIX,
+    gateway=namespace_setup.GATEWAY,
+    gateway_mac=namespace_setup.GATEWAY_MAC,
+    mtu=namespace_setup.MTU,
+    resolver=namespace_setup.GATEWAY,
+)
+#: Events that are read before anything else is looked at.
+_BATCH: Final = 256
+#: Bytes of connections into the guest that wait for a gateway, as the kernel counts them: some more than there are at
+#: a time (namespace.INBOUND). Their descriptors are in flight until it takes them, which are counted by user (unix(7)).
+_HANDED_OVER: Final = 32 << 10
+#: Seconds that a gateway has for the last of them.
+_LAST: Final = 1.5
+
+
+class MachineNetwork:
+    """The network of one machine. It has descriptors, sandboxes and, once started, processes, until `close`."""
+
+    def __init__(self) -> None:
+        """Made by `ready`."""
+        self._stack = ExitStack()
+        self._making: namespace.Making | None = None
+        self._namespace: namespace.Namespace | None = None
+        self._gateway: NetworkProcess | None = None
+        self._dialler: NetworkProcess | None = None
+        self._given: tuple[int, ...] = ()
+        self._ends: list[socket.socket] = []
+        self._ports = PublishedPorts(())
+        #: Conversations with those that don't serve yet.
+        self._starting: set[socket.socket] = set()
+        self._told: Callable[[NetworkEvent], None] = lambda _: None
+        #: The guest's device, which is the hypervisor's.
+        self._tap: int | None = None
+
+    @classmethod
+    def ready(cls, network: Network, jail: Jail) -> Self:
+        """Begin to make the namespace, and make the rest; `attachment` waits for it.
+
+        Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError.
+        """
+        self = cls()
+        try:
+            self._make(network, jail)
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def _make(self, network: Network, jail: Jail) -> None:
+        self._ports = PublishedPorts.listen(network.ports)
+        self._stack.callback(self._ports.close)
+        inbound = namespace.INBOUND if network.ports else 0
+        self._making = namespace.Making(taken_by(network), inbound=inbound)  # 1
+        self._stack.callback(self._abandon)
+        # 2
+        python, parsing, dialling = locate(PYTHON), code(*LIBRARIES), code()
+        for fd in (*parsing.values(), *dialling.values()):
+            self._stack.callback(os.close, fd)
+        gateway = NetworkService(python, parsing, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
+        self._gateway = NetworkProcess(jail, "gateway", gateway)
+        self._stack.callback(self._gateway.close)
+        dialler = NetworkService(python, dialling, settings(), DIALLER_MEMORY, DESCRIPTORS, dials=True)
+        self._dialler = NetworkProcess(jail, "dialler", dialler)
+        self._stack.callback(self._dialler.close)
+        data = network_bytes(network)
+        self._given = (memfd(data, name="mvmnix-network"), memfd(data, name="mvmnix-network"))
+        for fd in self._given:
+            self._stack.callback(os.close, fd)
+
+    @property
+    def attachment(self) -> NetworkAttachment:
+        """The guest's device, for the hypervisor, once the rules hold.
+
+        Raises RefusedError [network-unavailable], ValueError once it was released.
+        """
+        self._made()
+        if self._tap is None:
+            raise ValueError("the device is the hypervisor's already")
+        return NetworkAttachment(self._tap, namespace_setup.GUEST_MAC)
+
+    def _made(self) -> namespace.Namespace:
+        making, self._making = self._making, None
+        if making is not None:
+            self._namespace = making.finish()
+            self._tap = self._namespace.tap
+            self._stack.callback(self.release)
+            self._stack.callback(self._namespace.close)
+        if self._namespace is None:
+            raise ValueError("a network that isn't ready")
+        return self._namespace
+
+    def _abandon(self) -> None:
+        making, self._making = self._making, None
+        if making is not None:
+            making.abandon()
+
+    def start(self) -> None:
+        """Start both, from the thread that will live as long. Raises ProcessError, and what `attachment` raises."""
+        made = self._made()
+        if self._gateway is None or self._dialler is None:
+            raise ValueError("a network that isn't ready")
+        # 3. both processes
+        asking, asked = pair()
+        ours, gateways = pair()
+        also_ours, diallers = pair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _HANDED_OVER)
+        self._ends = [ours, also_ours]
+        self._starting = {ours, also_ours}
+        for end in self._ends:
+            end.setblocking(False)
+            self._stack.callback(end.close)
+        with asking, asked, gateways, diallers:
+            self._dialler.start((self._given[1], asked.fileno(), diallers.fileno()))
+            sockets = (made.connections, made.questions, made.datagrams, made.refused, asking, gateways)
+            self._gateway.start((self._given[0], *(one.fileno() for one in sockets)))
+        made.release_served()
+
+    def watch(self, loop: Loop, told: Callable[[NetworkEvent], None], ended: Callable[[], None]) -> None:
+        """Have `told` called with each event, and `ended` once one of the processes ends by itself."""
+        over: list[None] = []
+        self._told = told
+
+        def end() -> None:
+            if not over:
+                over.append(None)
+                self._starting.clear()
+                self.kill_soon()  # 4
+                ended()
+
+        for each in self._ends:
+            loop.watch(each.fileno(), read=partial(self._heard, each, loop, end))
+        for one in self._processes:
+            one.watch(loop, end)
+        if self._namespace is not None:
+            self._ports.watch(loop, self._namespace.inbound, self._hand_over, told)
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether one of the processes doesn't serve yet, and neither has ended."""
+        return bool(self._starting)
+
+    def _hand_over(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
+        """Give the gateway both ends of a connection into the guest. Raises OSError."""
+        socket.send_fds(self._ends[0], [handed.to_bytes()], [client.fileno(), guest.fileno()])
+
+    @property
+    def _processes(self) -> tuple[NetworkProcess, ...]:
+        return tuple(filter(None, (self._gateway, self._dialler)))
+
+    def _heard(self, end: socket.socket, loop: Loop, ended: Callable[[], None]) -> None:
+        if not self._hear(end):
+            loop.forget(end.fileno())
+            ended()
+
+    def _hear(self, end: socket.socket) -> bool:
+        """Take what there is to hear; whether there may be more."""
+        for _ in range(_BATCH):
+            try:
+                packet = end.recv(MOST)
+                if not packet:
+                    return False
+                event = NetworkEvent.parse(packet)
+            except BlockingIOError:
+                return True
+            except (OSError, MalformedError):
+                return False
+            if event.kind is NetworkEventKind.INBOUND_CLOSED:
+                self._ports.give_back(event.slot)
+            if event.kind is NetworkEventKind.READY:
+                self._starting.discard(end)
+            self._told(event)
+            if event.kind is NetworkEventKind.BREACH:
+                return False
+        return True
+
+    def _hear_out(self, end: socket.socket) -> None:
+        """Have the gateway end, and take what it tells last: the bytes of connections that are open still."""
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + _LAST
+        while (left := until - time.monotonic()) > 0 and is_readable(end.fileno(), left) and self._hear(end):
+            pass
+
+    def kill_soon(self) -> None:
+        """End both, without waiting for that."""
+        for one in self._processes:
+            one.kill_soon()
+
+    def release(self) -> None:
+        """Close what is the hypervisor's, once it has it or will never have it."""
+        if self._tap is not None:
+            os.close(self._tap)
+            self._tap = None
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """What the processes complained about, escaped."""
+        return tuple(f"{one.module}: {line}" for one in self._processes for line in one.last_words)
+
+    def failure(self) -> ProcessError | None:
+        """That of the first that complained."""
+        return next((failure for one in self._processes if (failure := one.failure()) is not None), None)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of those that run."""
+        return tuple(one.pid for one in self._processes if one.pid is not None)
+
+    def close(self, loop: Loop | None = None) -> None:
+        """End the processes, and let go of everything; `loop` watched them. A second call does nothing."""
+        if loop is not None:
+            for one in self._processes:
+                one.forget(loop)
+            for end in self._ends:
+                if end.fileno() >= 0:
+                    loop.forget(end.fileno())
+            if self._ends and self._gateway is not None and self._gateway.pid is not None and not self._starting:
+                self._hear_out(self._ends[0])
+        self._ends = []
+        self._stack.close()

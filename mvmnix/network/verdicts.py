@@ -1,0 +1,69 @@
+"""What the supervisor makes of a network's events: lines of the log, counts for the audit log, a notice; pure.
+
+The events come from processes that a stranger may have taken over, so whatever they say is counted within bounds: so
+many rules and codes are told apart, the rest are `others`. The audit log gets no name and no address: a rule stands
+there by its place in the plan, whose digest the start's record has.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from mvmnix.formats.escaping import escape_line
+from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.plan.network import Network
+
+#: Pairs of a rule and a code that are told apart, and kinds of denials that the user is told of.
+_MOST: Final = 64
+_TOLD: Final = 16
+_OTHERS: Final = "others"
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """Of one machine. `first_use` is called with a rule's place in the plan, once for each; `notice` with a line."""
+
+    network: Network
+    machine: str
+    first_use: Callable[[int], None]
+    notice: Callable[[str], None]
+    _places: dict[str, int] = field(init=False)
+    _used: set[int] = field(default_factory=set)
+    _denied: dict[tuple[str, ...], int] = field(default_factory=dict)
+    _told: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._places = {rule.id: number for number, rule in enumerate(self.network.rules, 1)}
+
+    def take(self, event: NetworkEvent) -> None:
+        """Count it. Raises what `first_use` does."""
+        place = self._places.get(event.rule, 0)
+        if event.kind is NetworkEventKind.OPENED and place and place not in self._used:
+            self._used.add(place)
+            self.first_use(place)
+        if event.code:
+            self._count(event, place)
+            self._tell(event)
+
+    def _count(self, event: NetworkEvent, place: int) -> None:
+        reasons = (f"network-{event.code}", *((f"rule-{place}",) if place else ()))
+        if reasons not in self._denied and len(self._denied) >= _MOST:
+            reasons = (f"network-{_OTHERS}",)
+        self._denied[reasons] = self._denied.get(reasons, 0) + 1
+
+    def _tell(self, event: NetworkEvent) -> None:
+        kind = (event.code, event.name or event.address, event.port)
+        if kind in self._told or len(self._told) >= _TOLD:
+            return
+        self._told.add(kind)
+        host = event.name or event.address or "an address without a name"
+        port = f":{event.port}" if event.port else ""
+        rule = f", {event.rule}" if event.rule else ""
+        led = f" at {event.address}" if event.address and event.address != host else ""
+        would = f"; {event.flag} would allow it" if event.flag else ""
+        self.notice(escape_line(f"{self.machine}: {host}{port}{led} is refused ({event.code}{rule}){would}"))
+
+    @property
+    def denials(self) -> Mapping[tuple[str, ...], int]:
+        """How often something was refused, by the reasons of a record."""
+        return dict(self._denied)

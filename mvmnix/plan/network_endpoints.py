@@ -1,0 +1,113 @@
+"""What a guest's network has at this host's side: ports that lead into the guest, and a proxy to go out by; pure."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Final, Self
+
+from mvmnix.formats import strict
+from mvmnix.plan.network_hosts import HostKind, host_kind, is_address, is_local, parse_host
+
+LARGEST_PORT: Final = 65_535
+#: Takes a port at every address (ip(7), INADDR_ANY).
+ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - nothing is bound here
+_LOOPBACK: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedPort:
+    """A port of the guest that is reached by one of the host: at an IPv4 address of it. Raises ValueError."""
+
+    address: str
+    host: int
+    guest: int
+
+    def __post_init__(self) -> None:
+        if not is_address(self.address) or IPv4Address(self.address).is_multicast:
+            raise ValueError(f"not an IPv4 address of this host: {self.address[:80]!r}")
+        for port in (self.host, self.guest):
+            if not 1 <= port <= LARGEST_PORT:
+                raise ValueError(f"not a port: {port}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What a user typed: [IP:]HOST:GUEST; the address is loopback's otherwise. Raises ValueError.
+
+        >>> PublishedPort.parse("8080:80")
+        PublishedPort(address='127.0.0.1', host=8080, guest=80)
+        """
+        rest, _, guest = text.rpartition(":")
+        address, colon, host = rest.rpartition(":")
+        return cls(address if colon else _LOOPBACK, parse_port(host, text), parse_port(guest, text))
+
+    @property
+    def typed(self) -> str:
+        """As it is typed."""
+        return f"{self.address}:{self.host}:{self.guest}"
+
+    @property
+    def value(self) -> Mapping[str, object]:
+        """As it stands in a plan's predicate."""
+        return {"address": self.address, "host": self.host, "guest": self.guest}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> Self:
+        """As `value` wrote it. Raises ValueError."""
+        return cls(
+            address=record.text("address", limit=15),
+            host=record.integer("host", 1, LARGEST_PORT),
+            guest=record.integer("guest", 1, LARGEST_PORT),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamProxy:
+    """A proxy by which a guest's connections go out, asked with CONNECT (RFC 9110, section 9.3.6). Raises ValueError.
+
+    It resolves the names that rules allow, so that it judges their addresses, and mvm doesn't. Its own name may lead to
+    public addresses only; a proxy on this host or in its networks is named by its address.
+    """
+
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        if host_kind(self.host) not in {HostKind.NAME, HostKind.ADDRESS}:
+            raise ValueError(f"not the name or the IPv4 address of a proxy: {self.host[:80]!r}")
+        if is_local(self.host):
+            raise ValueError(f"a proxy on this host is named by its address, as in 127.0.0.1: {self.host[:80]!r}")
+        if not 1 <= self.port <= LARGEST_PORT:
+            raise ValueError(f"not a port: {self.port}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What a user typed: HOST:PORT. Raises ValueError.
+
+        >>> UpstreamProxy.parse("proxy.example.com:3128").typed
+        'proxy.example.com:3128'
+        """
+        host, _, port = text.rpartition(":")
+        return cls(parse_host(host), parse_port(port, text))
+
+    @property
+    def typed(self) -> str:
+        """As it is typed."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def value(self) -> Mapping[str, object]:
+        """As it stands in a plan's predicate."""
+        return {"host": self.host, "port": self.port}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> Self:
+        """As `value` wrote it. Raises ValueError."""
+        return cls(record.text("host"), record.integer("port", 1, LARGEST_PORT))
+
+
+def parse_port(text: str, whole: str) -> int:
+    """A port, in what was typed as a `whole`. Raises ValueError."""
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
+        raise ValueError(f"not a port, {text[:20]!r}, in {whole[:80]!r}")
+    return int(text)

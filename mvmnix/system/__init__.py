@@ -1,0 +1,1 @@
+"""What is asked of the kernel and the file system: processes, files, locks, rights."""

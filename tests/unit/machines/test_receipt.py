@@ -1,0 +1,130 @@
+"""A receipt is written and read back whole, and says of each field who says so."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats import strict
+from mvmnix.launch.agent.commands import ExitStatus
+from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.launch.shares.setup import ShareRecord
+from mvmnix.machines import receipt
+from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
+from mvmnix.machines.ending import EndReason
+from mvmnix.machines.receipt import Corruption, Receipt, Reported
+from mvmnix.model import Digest
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.share import Access, ShareKind
+from mvmnix.provenance.bundle import statement
+from mvmnix.provenance.isolation import Boundary
+from mvmnix.vmm.boot_watchdog import StallReason
+from mvmnix.vmm.port import Acceleration
+from tests.unit.machines.receipts import OBSERVED, RECEIPT
+from tests.unit.provenance.world import drop, put
+
+SHARES = (
+    ShareRecord("/out", Access.READ_WRITE, ShareKind.VIRTIOFS, "/usr/libexec/virtiofsd", Digest.of(b"virtiofsd")),
+    ShareRecord(
+        "/set", Access.READ_ONLY, ShareKind.EROFS, "/usr/bin/mkfs.erofs", Digest.of(b"mkfs"), Digest.of(b"image")
+    ),
+)
+DIAGNOSES = tuple(
+    Diagnosis(diagnosis_file(number), verdict, Digest.of(b"")) for number, verdict in enumerate(StallReason, 1)
+)
+
+
+@pytest.mark.parametrize(
+    "it",
+    [
+        RECEIPT,
+        replace(RECEIPT, reported=Reported(None)),
+        *(replace(RECEIPT, observed=replace(OBSERVED, backend=backend)) for backend in Backend),
+        *(replace(RECEIPT, reported=Reported(ExitStatus(end, step, 2**32 - 1))) for end in End for step in Step),
+        *(replace(RECEIPT, observed=replace(OBSERVED, reason=reason)) for reason in EndReason),
+        replace(RECEIPT, observed=replace(OBSERVED, usage=None, console_bytes=0)),
+        replace(RECEIPT, observed=replace(OBSERVED, shares=SHARES)),
+        replace(RECEIPT, observed=replace(OBSERVED, ready=None, firmware=(), additions=())),
+        replace(RECEIPT, observed=replace(OBSERVED, additions=OBSERVED.additions[:1])),
+        replace(RECEIPT, observed=replace(OBSERVED, diagnoses=DIAGNOSES)),
+        replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(()))),
+        replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(tuple(range(5000))))),
+    ],
+)
+def test_round_trip(it: Receipt) -> None:
+    written = receipt.receipt_statement(it).to_bytes()
+    assert receipt.from_statement(statement.parse(written)) == it
+
+
+def test_who_says_what() -> None:
+    predicate = receipt.receipt_statement(RECEIPT).predicate
+    assert set(predicate) == {"plan", "provenance", "policy", "observedByHost", "reportedByGuest"}
+    assert predicate["reportedByGuest"] == {"end": "exited", "step": "none", "code": 3}
+    assert "code" not in str(predicate["observedByHost"])
+
+
+@pytest.mark.parametrize(
+    ("backend", "accelerator", "boundary"),
+    [
+        (Backend.QEMU, Acceleration.KVM, "hardware"),
+        (Backend.QEMU, Acceleration.TCG, "sandbox"),
+        (Backend.CONTAINER, Acceleration.NONE, "container: not a microVM"),
+        (Backend.CONTAINER, Acceleration.TCG, "container: not a microVM"),
+    ],
+)
+def test_what_held_the_guest(backend: Backend, accelerator: Acceleration, boundary: str) -> None:
+    it = replace(RECEIPT, observed=replace(OBSERVED, backend=backend, accelerator=accelerator))
+    said = receipt.receipt_statement(it).predicate["observedByHost"]
+    assert isinstance(said, dict)
+    assert said["boundary"] == boundary
+
+
+def test_an_older_receipt_is_read() -> None:
+    """From before receipts said what held the guest, which their accelerator says, too."""
+    value = strict.parse_json(receipt.receipt_statement(RECEIPT).to_bytes())
+    assert isinstance(value, dict)
+    drop("predicate", "observedByHost", "boundary")(value)
+    found = receipt.from_statement(statement.parse(strict.canonical(value)))
+    assert (found, found.observed.boundary) == (RECEIPT, Boundary.SANDBOX)
+
+
+def test_many_corrupted_blocks_are_counted() -> None:
+    assert Corruption.of(tuple(range(5000))) == Corruption(5000, tuple(range(1024)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put(1, "predicate", "more"),
+        put("container", "predicate", "observedByHost", "backend"),
+        put("container: not a microVM", "predicate", "observedByHost", "isolation"),
+        put("hardware", "predicate", "observedByHost", "boundary"),
+        put("microvm", "predicate", "observedByHost", "boundary"),
+        put("later", "predicate", "observedByHost", "endedOn"),
+        put("qemu", "predicate", "observedByHost", "hypervisor", "path"),
+        put("none", "predicate", "observedByHost", "endReason"),
+        put("xen", "predicate", "observedByHost", "accelerator"),
+        put(1, "predicate", "observedByHost", "kernelCommandLineAdditions", "init"),
+        put("unstable", "predicate", "observedByHost", "kernelCommandLineAdditions", "tsc"),
+        put(1, "predicate", "observedByHost", "kernelCommandLineAdditions", "tsc"),
+        put("1", "predicate", "observedByHost", "kernelCommandLineAdditions", "tsc_early_khz"),
+        put({"count": 3, "first": [1]}, "predicate", "observedByHost", "corruptedBlocks"),
+        put(-1, "predicate", "observedByHost", "consoleBytes"),
+        put([DIAGNOSES[0].value()] * 3, "predicate", "observedByHost", "diagnoses"),
+        put([{**DIAGNOSES[0].value(), "file": "../machine.json"}], "predicate", "observedByHost", "diagnoses"),
+        put([{**DIAGNOSES[0].value(), "verdict": "slow"}], "predicate", "observedByHost", "diagnoses"),
+        put(["selinux"], "predicate", "observedByHost", "confinement"),
+        put(-1, "predicate", "observedByHost", "hypervisorUsage", "userMilliseconds"),
+        put(1, "predicate", "observedByHost", "hypervisorUsage", "more"),
+        put("EXITED", "predicate", "reportedByGuest", "end"),
+        put(-1, "predicate", "reportedByGuest", "code"),
+    ],
+)
+def test_malformed(change: Any) -> None:
+    value = strict.parse_json(receipt.receipt_statement(RECEIPT).to_bytes())
+    assert isinstance(value, dict)
+    change(value)
+    with pytest.raises(RefusedError) as caught:
+        receipt.from_statement(statement.parse(strict.canonical(value)))
+    assert set(caught.value.codes) == {ReasonCode.STATEMENT_MALFORMED}

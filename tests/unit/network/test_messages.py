@@ -1,0 +1,145 @@
+"""Packets between gateway, dialler and supervisor: what is none of theirs is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mvmnix.formats.strict import MalformedError, read
+from mvmnix.network.decisions import Denial
+from mvmnix.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply
+
+#: In each field the most that a packet may have.
+_LARGEST = NetworkEvent(
+    NetworkEventKind.DENIED,
+    "a" * 64,
+    Denial.ADDRESS_NOT_PUBLIC,
+    "n" * 255,
+    "f" * 45,
+    *(65535, 2**53 - 1, 2**53 - 1, "--allow " + "f" * 400, 65535),
+)
+
+
+def test_packets_go_there_and_back() -> None:
+    ask = Ask(7, "allow-1", "api.example.com", 443)
+    assert Ask.parse(ask.to_bytes()) == ask
+    for reply in (
+        Reply(7, None, "allow-1", "2001:db8::1"),
+        Reply(0xFFFFFFFF, Denial.ADDRESS_METADATA, "a" * 64, "169.254.169.254"),
+        Reply(0, Denial.GATEWAY_BUSY),
+    ):
+        assert Reply.parse(reply.to_bytes()) == reply
+    event = NetworkEvent(NetworkEventKind.CLOSED, "a", "limit-bytes", "x.y", "1.2.3.4", 80, 1, 2**53 - 1, "--allow x")
+    assert NetworkEvent.parse(event.to_bytes()) == event
+
+
+def test_the_largest_and_the_smallest_packets_fit_and_are_read() -> None:
+    for ask in (Ask(0xFFFFFFFF, "a" * 64, "b" * 253, 65535), Ask(0, "a", "b", 1)):
+        assert len(ask.to_bytes()) <= MOST
+        assert Ask.parse(ask.to_bytes()) == ask
+    for event in (_LARGEST, NetworkEvent(NetworkEventKind.READY)):
+        assert len(event.to_bytes()) <= MOST
+        assert NetworkEvent.parse(event.to_bytes()) == event
+        assert read(event.fields(), "event", NetworkEvent.read) == event, "a log can be read whatever a process told"
+    handed = HandedOver(65535, 443)
+    assert HandedOver.parse(handed.to_bytes()) == handed
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("kind", "other"),
+        ("rule", "a" * 65),
+        ("code", "No"),
+        ("name", "n" * 256),
+        ("address", "x" * 5),
+        ("port", 65536),
+        ("sent", 2**53),
+        ("received", 2**53),
+        ("flag", "--allow " + "f" * 401),
+        ("slot", 65536),
+        *((name, -1) for name in ("port", "sent", "received", "slot")),
+    ],
+)
+def test_a_field_beyond_its_bounds_is_read_from_no_log(field: str, value: object) -> None:
+    with pytest.raises(MalformedError):
+        read(_LARGEST.fields() | {field: value}, "event", NetworkEvent.read)
+
+
+def test_of_a_reply_as_much_is_taken_as_an_event_has_room_for() -> None:
+    assert Reply.parse(Reply(1, None, "r" * 65, "1" * 46).to_bytes()) == Reply(1, None, "r" * 64, "1" * 45)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 5, b"\0\0\0\1\4\0none", b"\0\0\0\1\0\1\xff"])
+def test_what_no_dialler_of_ours_says(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        Reply.parse(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 3, b"\0" * 5])
+def test_what_no_supervisor_hands_over(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        HandedOver.parse(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 6,
+        Ask(1, "rule", "host", 443).to_bytes()[:-4],
+        Ask(1, "rule", "host", 0).to_bytes(),
+        Ask(1, "", "host", 443).to_bytes(),
+        Ask(1, "r" * 65, "host", 443).to_bytes(),
+        Ask(1, "rule", "", 443).to_bytes(),
+        Ask(1, "rule", "h" * 254, 443).to_bytes(),
+        Ask(1, "rule", "host", 443).to_bytes() + b"\xff",
+        Ask(1, "rule", "host\0.evil.example.org", 443).to_bytes(),
+        Ask(1, "rule", "host\n", 443).to_bytes(),
+        b"\0\0\0\1\0\7\xff" + b"a" * 20,
+        b"\xff" * MOST,
+    ],
+)
+def test_what_no_gateway_of_ours_asks(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        Ask.parse(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"opened",
+        b"opened\0No\0\0\0\0\x000\x000\x000\x000",
+        b"other\0\0\0\0\0\x000\x000\x000\x000",
+        b"opened\0\0\0\0\0\x0065536\x000\x000\x000",
+        b"opened\0\0\0\0\0\x0001\x000\x000\x000",
+        b"opened\0\0\0\0\0\x000\x000\x009007199254740992\x000",
+        b"opened\0\0\0\0\0\x000\x009007199254740992\x000\x000",
+        b"opened\0\0\0\0\0\x000\x000\x000\x0065536",
+        _LARGEST.to_bytes().replace(b"--allow ", b"--allow f"),
+        b"denied\0\0\0a\x1b[2J\0\0\x000\x000\x000\x000",
+        b"denied\0\0\0\xc3\xa9\0\0\x000\x000\x000\x000",
+        b"denied\0\0no-such-code\0\0\0\x000\x000\x000\x000",
+        b"denied\0\0no-rule\0\0\0run `reboot`\x000\x000\x000\x000",
+        b"denied\0\0no-rule\0\0\0--allow http://a.example,method=$(id)\x000\x000\x000\x000",
+        b"denied\0\0no-rule\0\0\0--allow tcp:a.example:1 | sh\x000\x000\x000\x000",
+        b"opened\0\0\0\0\0\x000\x000\x000\x000\0",
+        b"opened\0\0\0\0\0\x000\x000\x000\x000\n",
+    ],
+)
+def test_what_no_process_of_ours_tells(data: bytes) -> None:
+    with pytest.raises(MalformedError):
+        NetworkEvent.parse(data)
+
+
+def test_a_packet_without_texts_is_one() -> None:
+    assert NetworkEvent.parse(b"opened\0\0\0\0\0\x000\x000\x000\x000") == NetworkEvent(NetworkEventKind.OPENED)
+
+
+@given(st.binary(max_size=MOST))
+def test_any_bytes_are_a_packet_or_refused(data: bytes) -> None:
+    for kind in (Ask, Reply, NetworkEvent):
+        try:
+            kind.parse(data)
+        except MalformedError:
+            continue

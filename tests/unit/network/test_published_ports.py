@@ -1,0 +1,226 @@
+"""Connections into the guest, whose place a listener of the test's has: what is handed on, and what is refused."""
+
+import errno
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.launch.loop import Loop
+from mvmnix.network import published_ports
+from mvmnix.network.messages import HandedOver, NetworkEvent, NetworkEventKind
+from mvmnix.network.published_ports import PublishedPorts
+from mvmnix.plan.network_endpoints import PublishedPort
+from tests.patience import EVENT_PATIENCE, POLL, until
+
+_PUBLISHED = PublishedPort("127.0.0.1", 1, 8080)
+object.__setattr__(_PUBLISHED, "host", 0)  # the kernel finds one that is free
+
+
+class Publishing:
+    """A machine's only port, by two sockets into the guest."""
+
+    def __init__(self) -> None:
+        self.ports = PublishedPorts.listen([_PUBLISHED])
+        self._stock = [socket.socket() for _ in range(2)]
+        self.guest = socket.create_server(("127.0.0.1", 0))
+        self.loop = Loop()
+        self.handed: list[tuple[HandedOver, socket.socket]] = []
+        self.told: list[NetworkEvent] = []
+        self.is_gone = False
+        self.clients: list[socket.socket] = []
+        for one in self._stock:
+            one.setblocking(False)
+        self.ports.watch(self.loop, self._stock, self._hand_over, self.told.append)
+
+    def _hand_over(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
+        if self.is_gone:
+            raise BrokenPipeError
+        assert guest is self._stock[handed.slot]
+        self.handed.append((handed, client.dup()))
+
+    def begin_to_connect(self, inside: socket.socket, port: int) -> None:
+        """To the guest of the test's."""
+        assert port == 8080
+        inside.connect(self.guest.getsockname())
+
+    def connect(self) -> socket.socket:
+        """A client of the host's."""
+        ((_, listener),) = self.ports._listeners
+        client = socket.create_connection(listener.getsockname(), EVENT_PATIENCE)
+        self.clients.append(client)
+        return client
+
+    def turn_until(self, count: int) -> None:
+        """Until so many were handed over."""
+        until(lambda: len(self.handed) == count, rest=lambda: self.loop.turn(POLL))
+
+    def wait_for_reset(self, client: socket.socket) -> None:
+        client.setblocking(False)
+
+        def is_reset() -> bool:
+            try:
+                return client.recv(1) == b"no answer"
+            except BlockingIOError:
+                return False
+            except ConnectionResetError:
+                return True
+
+        until(is_reset, rest=lambda: self.loop.turn(POLL))
+
+    def close(self) -> None:
+        self.ports.close()
+        for one in (*self._stock, self.guest, *self.clients, *(client for _, client in self.handed)):
+            one.close()
+        self.loop.close()
+
+
+@pytest.fixture
+def publishing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Publishing]:
+    made = Publishing()
+    monkeypatch.setattr(published_ports, "_begin_to_connect", made.begin_to_connect)
+    yield made
+    made.close()
+
+
+def test_both_ends_are_handed_on(publishing: Publishing) -> None:
+    client = publishing.connect()
+    publishing.turn_until(1)
+    ((handed, near),) = publishing.handed
+    assert handed.port == 8080
+    assert publishing.told == [NetworkEvent(NetworkEventKind.INBOUND, address="127.0.0.1", port=8080)]
+    client.send(b"x")
+    near.settimeout(EVENT_PATIENCE)
+    assert near.recv(1) == b"x"
+
+
+def test_a_socket_serves_again_once_it_was_given_back(publishing: Publishing) -> None:
+    first, second = publishing.connect(), publishing.connect()
+    publishing.turn_until(2)
+    for slot in (-1, 2, 65535):
+        publishing.ports.give_back(slot)
+    publishing.wait_for_reset(publishing.connect())
+    guests = [publishing.guest.accept()[0] for _ in (first, second)]
+    publishing.clients += guests
+    for _ in range(2):
+        publishing.ports.give_back(publishing.handed[0][0].slot)
+    guests[0].settimeout(EVENT_PATIENCE)
+    with pytest.raises(ConnectionResetError):
+        guests[0].recv(1)
+    publishing.connect()
+    publishing.turn_until(3)
+    assert publishing.handed[2][0].slot == publishing.handed[0][0].slot
+    publishing.wait_for_reset(publishing.connect())
+
+
+def test_what_the_guest_has_not_taken_is_waited_for(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
+    unsent = [5, 5, 0]
+    monkeypatch.setattr(published_ports, "_unsent", lambda _: unsent.pop(0))
+    monkeypatch.setattr(published_ports, "_PAUSE", 0.0)
+    publishing.connect()
+    publishing.turn_until(1)
+    slot = publishing.handed[0][0].slot
+    for _ in range(2):
+        publishing.ports.give_back(slot)
+    assert (slot in publishing.ports._free, unsent) == (False, [5, 0])
+    until(lambda: slot in publishing.ports._free, rest=lambda: publishing.loop.turn(POLL))
+    assert (unsent, publishing.ports._ending) == ([], {})
+
+
+def test_a_guest_that_takes_nothing_is_waited_for_so_long(
+    publishing: Publishing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = list[socket.socket]()
+
+    def unsent(inside: socket.socket) -> int:
+        looks.append(inside)
+        return 1
+
+    monkeypatch.setattr(published_ports, "_unsent", unsent)
+    monkeypatch.setattr(published_ports, "_PAUSE", 0.0)
+    publishing.connect()
+    publishing.turn_until(1)
+    slot = publishing.handed[0][0].slot
+    publishing.ports.give_back(slot)
+    until(lambda: slot in publishing.ports._free, rest=lambda: publishing.loop.turn(POLL))
+    assert len(looks) == 1200
+
+
+@pytest.mark.parametrize("why", ["nobody listens", "no answer", "the gateway is gone"])
+def test_a_client_whose_connection_fails_is_reset(
+    publishing: Publishing, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if why == "nobody listens":
+        publishing.guest.close()
+        monkeypatch.setattr(publishing, "begin_to_connect", lambda *_: None)
+        monkeypatch.setattr(published_ports, "_begin_to_connect", _refused)
+    elif why == "no answer":
+        monkeypatch.setattr(published_ports, "_SECONDS", 0.0)
+        monkeypatch.setattr(PublishedPorts, "_connected", lambda *_: None)
+    else:
+        publishing.is_gone = True
+    publishing.wait_for_reset(publishing.connect())
+    assert (publishing.told, publishing.handed) == ([], [])
+    assert sorted(publishing.ports._free) == [0, 1]
+    assert not publishing.ports._connecting
+
+
+def _refused(inside: socket.socket, _port: int) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        inside.connect(closed.getsockname())
+
+
+def test_nothing_is_watched_after_the_end(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PublishedPorts, "_connected", lambda *_: None)
+    client = publishing.connect()
+    until(lambda: publishing.ports._connecting, rest=lambda: publishing.loop.turn(POLL))
+    publishing.ports.close()
+    assert not publishing.loop._selector.get_map()
+    client.settimeout(EVENT_PATIENCE)
+    assert client.recv(1) == b""
+    publishing.ports.close()
+
+
+def test_without_a_loop_nobody_is_served() -> None:
+    ports = PublishedPorts.listen([_PUBLISHED])
+    ports.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        ports._listeners[0][1].getsockname()
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        (errno.EADDRINUSE, "ss -ltnp"),
+        (errno.EACCES, "below 1024"),
+        (errno.EADDRNOTAVAIL, "ip address"),
+        (errno.ENOBUFS, "publish another port"),
+    ],
+)
+def test_a_port_that_can_not_be_had_is_refused(code: int, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(*_: object) -> None:
+        raise OSError(code, "why")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(RefusedError, match="port 0 can't be listened on: why") as caught:
+        PublishedPorts.listen([_PUBLISHED])
+    assert caught.value.codes == (ReasonCode.NETWORK_UNAVAILABLE,)
+    assert hint in caught.value.reasons[0].hint
+
+
+def test_what_a_peer_has_not_acknowledged_is_unsent() -> None:
+    with socket.socket() as alone:
+        assert published_ports._unsent(alone) == 0
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        peer, _ = server.accept()
+        with peer:
+            assert published_ports._unsent(client) == 0
+            client.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                while True:
+                    client.send(bytes(1 << 16))
+            assert published_ports._unsent(client) > 0
+        published_ports.part(client)
+        assert published_ports._unsent(client) == 0

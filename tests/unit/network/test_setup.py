@@ -1,0 +1,361 @@
+"""A machine's network of a namespace and two processes, which the test plays: all of them or none, until it ends."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, Self, cast
+
+import pytest
+
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.loop import Loop
+from mvmnix.network import namespace, setup
+from mvmnix.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes
+from mvmnix.network.published_ports import PublishedPorts
+from mvmnix.network.setup import DIALLER_MEMORY, GATEWAY_MEMORY, MachineNetwork
+from mvmnix.plan.network import Network, parse_rules
+from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.system.process import Completed, ProcessError
+from mvmnix.vmm.confinement import Jail, NetworkService
+
+_NETWORK = Network(parse_rules(["https://api.example.com"], []))
+_READY = NetworkEvent(NetworkEventKind.READY)
+
+
+class PlayedProcess:
+    """What would run in a sandbox: the test has its ends of the conversations."""
+
+    made: ClassVar[list["PlayedProcess"]]
+    #: The module whose process can't be made, and the one whose can't be started.
+    unmade = unstarted = ""
+
+    def __init__(self, _jail: Jail, module: str, service: NetworkService) -> None:
+        if module == self.unmade:
+            raise MvmnixError("no sandbox")
+        self.module, self.service, self.calls = module, service, list[str]()
+        self.pid: int | None = None
+        self.last_words: tuple[str, ...] = ()
+        self.given: tuple[int, ...] = ()
+        self.ended: Callable[[], None] = lambda: None
+        self.made.append(self)
+
+    def start(self, descriptors: tuple[int, ...]) -> None:
+        if self.module == self.unstarted:
+            raise OSError("no process")
+        self.given = tuple(map(os.dup, descriptors))
+        self.pid = 1000 + len(descriptors)
+
+    @property
+    def supervisor(self) -> socket.socket:
+        """Its end of the conversation with the supervisor, which is the last that it is given."""
+        return socket.socket(fileno=os.dup(self.given[-1]))
+
+    def watch(self, _loop: Loop, ended: Callable[[], None]) -> None:
+        self.calls.append("watch")
+        self.ended = ended
+
+    def forget(self, _loop: Loop) -> None:
+        self.calls.append("forget")
+
+    def kill_soon(self) -> None:
+        self.calls.append("kill")
+        self._end()
+
+    def failure(self) -> ProcessError | None:
+        done = Completed((self.module,), 1, b"", b"")
+        return ProcessError(done) if self.last_words else None
+
+    def close(self) -> None:
+        self.calls.append("close")
+        self._end()
+
+    def _end(self) -> None:
+        for fd in self.given:
+            os.close(fd)
+        self.given = ()
+
+
+class PlayedMaking:
+    """A namespace that is being made."""
+
+    made: ClassVar[list["PlayedMaking"]]
+
+    def __init__(self, taken: object, *, inbound: int) -> None:
+        self.inbound, self.calls = inbound, list[str]()
+        self.made.append(self)
+
+    def finish(self) -> namespace.Namespace:
+        self.calls.append("finish")
+        self.sockets = [socket.socket() for _ in range(5)]
+        self.tap = os.open("/dev/null", os.O_RDONLY)
+        connections, questions, datagrams, refused, inbound = self.sockets
+        return namespace.Namespace(self.tap, connections, questions, datagrams, refused, (inbound,))
+
+    def abandon(self) -> None:
+        self.calls.append("abandon")
+
+
+@dataclass
+class Watched:
+    """A network that was started, by a loop."""
+
+    network: MachineNetwork
+    loop: Loop = field(default_factory=Loop)
+    told: list[NetworkEvent] = field(default_factory=list)
+    ended: list[None] = field(default_factory=list)
+
+    @classmethod
+    def started(cls) -> Self:
+        network = ready()
+        network.start()
+        self = cls(network)
+        network.watch(self.loop, self.told.append, lambda: self.ended.append(None))
+        return self
+
+    def close(self) -> None:
+        self.network.kill_soon()
+        self.network.close(self.loop)
+        self.loop.close()
+
+    def turn(self) -> None:
+        self.loop.turn(0)
+
+
+def ready(network: Network = _NETWORK) -> MachineNetwork:
+    return MachineNetwork.ready(network, cast("Jail", None))
+
+
+@pytest.fixture(autouse=True)
+def played(monkeypatch: pytest.MonkeyPatch) -> None:
+    PlayedProcess.made, PlayedMaking.made = [], []
+    monkeypatch.setattr(setup, "NetworkProcess", PlayedProcess)
+    monkeypatch.setattr(namespace, "Making", PlayedMaking)
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    made = Watched.started()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def descriptors() -> Iterator[None]:
+    """None is left open."""
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def _processes() -> tuple[PlayedProcess, PlayedProcess]:
+    gateway, dialler = PlayedProcess.made
+    return gateway, dialler
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_each_process_has_what_is_its_own() -> None:
+    network = ready()
+    gateway, dialler = _processes()
+    assert (gateway.module, dialler.module) == ("gateway", "dialler")
+    assert (gateway.service.dials, dialler.service.dials) == (False, True)
+    assert (gateway.service.memory, dialler.service.memory) == (GATEWAY_MEMORY, DIALLER_MEMORY)
+    assert (dict(gateway.service.settings), "/etc/resolv.conf" in dialler.service.settings) == ({}, True)
+    assert set(gateway.service.code) - set(dialler.service.code) == {"/code/dns", "/code/h11"}
+    assert [*network.pids] == []
+    network.start()
+    assert (len(gateway.given), len(dialler.given)) == (7, 3)
+    assert [*network.pids] == [1007, 1003]
+    for one in (gateway, dialler):
+        with os.fdopen(os.dup(one.given[0]), "rb") as rules:
+            assert rules.read() == network_bytes(_NETWORK)
+    (making,) = PlayedMaking.made
+    assert [it.fileno() for it in making.sockets[:4]] == [-1] * 4, "they are the gateway's alone"
+    asking, asked = (socket.socket(fileno=os.dup(fd)) for fd in (gateway.given[-2], dialler.given[-2]))
+    with asking, asked:
+        asking.send(b"ask")
+        assert asked.recv(MOST) == b"ask"
+    network.close()
+    assert (gateway.calls, dialler.calls) == (["close"], ["close"])
+    network.close()
+    assert making.sockets[4].fileno() == -1
+
+
+def test_a_network_without_ports_has_no_sockets_for_connections_into_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PublishedPorts, "listen", lambda _: PublishedPorts(()))
+    for plan in (Network(_NETWORK.rules, (PublishedPort.parse("8080:80"),)), _NETWORK):
+        ready(plan).close()
+    assert [it.inbound for it in PlayedMaking.made] == [namespace.INBOUND, 0]
+
+
+@pytest.mark.usefixtures("descriptors")
+def test_the_device_is_the_hypervisors_once() -> None:
+    network = ready()
+    attachment = network.attachment
+    assert attachment.tap == PlayedMaking.made[0].tap == network.attachment.tap
+    network.release()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(attachment.tap)
+    with pytest.raises(ValueError, match="the hypervisor's already"):
+        _ = network.attachment
+    network.release()
+    network.close()
+    assert PlayedMaking.made[0].calls == ["finish"]
+
+
+@pytest.mark.usefixtures("descriptors")
+@pytest.mark.parametrize("module", ["gateway", "dialler"])
+def test_where_one_can_not_be_made_or_started_there_is_none(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PlayedProcess, "unmade", module)
+    with pytest.raises(MvmnixError, match="no sandbox"):
+        ready()
+    assert PlayedMaking.made[0].calls == ["abandon"]
+    assert [it.calls for it in PlayedProcess.made] == [["close"]] * (module == "dialler")
+    monkeypatch.setattr(PlayedProcess, "unmade", "")
+    monkeypatch.setattr(PlayedProcess, "unstarted", module)
+    network = ready()
+    with pytest.raises(OSError, match="no process"):
+        network.start()
+    network.close()
+
+
+def test_what_was_not_made_ready_is_none() -> None:
+    network = MachineNetwork()
+    with pytest.raises(ValueError, match="isn't ready"):
+        network.start()
+    with pytest.raises(ValueError, match="isn't ready"):
+        _ = network.attachment
+    assert (network.pids, network.last_words, network.failure(), network.is_starting) == ((), (), None, False)
+    network.close()
+
+
+def test_it_has_started_once_both_serve(watched: Watched) -> None:
+    gateway, dialler = _processes()
+    for one in (gateway, dialler):
+        assert watched.network.is_starting
+        with one.supervisor as end:
+            end.send(_READY.to_bytes())
+        watched.turn()
+    assert not watched.network.is_starting
+    assert (watched.told, watched.ended) == ([_READY] * 2, [])
+
+
+def test_so_many_events_are_read_at_a_time(watched: Watched) -> None:
+    gateway, dialler = _processes()
+    event = NetworkEvent(NetworkEventKind.NAME)
+    with gateway.supervisor as end, dialler.supervisor as other:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        for _ in range(257):
+            end.send(event.to_bytes())
+        other.send(_READY.to_bytes())
+        watched.turn()
+        assert watched.told.count(event) == 256
+        assert _READY in watched.told, "each has its turn"
+        watched.turn()
+    assert watched.told.count(event) == 257
+
+
+@pytest.mark.parametrize(
+    "packets",
+    [[b"nonsense"], [NetworkEvent(NetworkEventKind.BREACH, code="no-rule").to_bytes()], None],
+    ids=["nonsense", "breach", "its end"],
+)
+@pytest.mark.parametrize("of", [0, 1], ids=["gateway", "dialler"])
+def test_the_end_of_one_is_the_end_of_both(watched: Watched, of: int, packets: list[bytes] | None) -> None:
+    one = PlayedProcess.made[of]
+    with one.supervisor as end:
+        for packet in packets or ():
+            end.send(packet)
+        if packets is None:
+            end.shutdown(socket.SHUT_WR)
+        else:
+            end.send(NetworkEvent(NetworkEventKind.NAME).to_bytes())
+    for _ in range(3):
+        watched.turn()
+    assert watched.ended == [None]
+    assert not watched.network.is_starting
+    assert [it.kind for it in watched.told] == ([NetworkEventKind.BREACH] if packets and len(packets[0]) > 8 else [])
+    for each in _processes():
+        assert each.calls == ["watch", "kill"]
+        each.ended()
+    assert watched.ended == [None], "told once"
+
+
+def test_what_they_complained_of_is_told(watched: Watched) -> None:
+    _, dialler = _processes()
+    assert (watched.network.last_words, watched.network.failure()) == ((), None)
+    dialler.last_words = ("MemoryError", "end")
+    assert watched.network.last_words == ("dialler: MemoryError", "dialler: end")
+    assert isinstance(watched.network.failure(), ProcessError)
+
+
+def test_a_port_is_free_again_once_the_gateway_is_done_with_it(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back = list[int]()
+    monkeypatch.setattr(watched.network._ports, "give_back", given_back.append)
+    gateway, _ = _processes()
+    with gateway.supervisor as end:
+        end.send(NetworkEvent(NetworkEventKind.INBOUND_CLOSED, slot=7).to_bytes())
+        end.send(NetworkEvent(NetworkEventKind.CLOSED, slot=8).to_bytes())
+        watched.turn()
+    assert given_back == [7]
+
+
+def test_the_gateway_is_handed_both_ends(watched: Watched) -> None:
+    gateway, _ = _processes()
+    near, far = socket.socketpair()
+    with near, far, gateway.supervisor as end:
+        watched.network._hand_over(HandedOver(3, 80), near, far)
+        packet, fds, _, _ = socket.recv_fds(end, MOST, 3)
+        assert (HandedOver.parse(packet), len(fds)) == (HandedOver(3, 80), 2)
+        client, guest = (socket.socket(fileno=fd) for fd in fds)
+        with client, guest:
+            client.send(b"x")
+            assert far.recv(1) == b"x"
+
+
+def test_what_a_gateway_tells_last_is_heard() -> None:
+    watched = Watched.started()
+    gateway, dialler = _processes()
+    event = NetworkEvent(NetworkEventKind.CLOSED, sent=4)
+    with gateway.supervisor as end, dialler.supervisor as other:
+        for one in (end, other):
+            one.send(_READY.to_bytes())
+        for _ in range(2):
+            watched.turn()
+        end.send(event.to_bytes())
+        end.shutdown(socket.SHUT_WR)
+        watched.network.close(watched.loop)
+        assert end.recv(1) == b"", "it was asked to end"
+    assert watched.told == [_READY, _READY, event]
+    assert [it.calls for it in _processes()] == [["watch", "forget", "close"]] * 2
+    watched.network.close(watched.loop)
+    watched.loop.close()
+
+
+@pytest.mark.parametrize("why", ["it never served", "it is gone", "nobody watches"])
+def test_nobody_waits_for_a_gateway_that_tells_nothing(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MachineNetwork, "_hear_out", lambda *_: pytest.fail("waited"))
+    watched = Watched.started()
+    gateway, dialler = _processes()
+    if why != "it never served":
+        for one in (gateway, dialler):
+            with one.supervisor as end:
+                end.send(_READY.to_bytes())
+        watched.turn()
+    if why == "it is gone":
+        gateway.pid = None
+    watched.network.close(None if why == "nobody watches" else watched.loop)
+    watched.loop.close()
+
+
+def test_a_gateway_that_does_not_end_has_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "_LAST", 0.05)
+    watched = Watched.started()
+    for one in _processes():
+        with one.supervisor as end:
+            end.send(_READY.to_bytes())
+    watched.turn()
+    watched.network.close(watched.loop)
+    watched.loop.close()
