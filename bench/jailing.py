@@ -12,11 +12,11 @@ from rich.table import Table
 from bench.pairs import Milliseconds, Pair, pair
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.vm_process import Preparation
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import environment, run
 from mvmnix.vmm.confinement import Jail

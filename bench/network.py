@@ -33,12 +33,12 @@ from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.machine import Machine as Started
 from mvmnix.model import User, Verb, Workload
 from mvmnix.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.network.setup import GUEST_NETWORK
 from mvmnix.plan.network import Network, parse_rules
+from mvmnix.system.loop import Loop
 from tests.conftest import commit
 from tests.hostile.network.world import PUBLIC, beyond, ip, own_network
 from tests.vm.networked import FLAKE, Machine, boot

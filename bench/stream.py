@@ -18,8 +18,8 @@ from bench.place import Place
 from bench.raw_qemu import PATIENCE, RawQemu
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
-from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
+from mvmnix.system.loop import Loop
 from tests.support.archives import member, padded
 
 _HERE = Path(__file__).parent

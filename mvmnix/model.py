@@ -8,8 +8,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar, Self, override
 
-from mvmnix.formats.syscall_tier import SystemCalls
-from mvmnix.system.arguments import AttributePath, is_subdirectory
+from mvmnix.arguments import AttributePath, is_subdirectory
+
+
+class SystemCalls(StrEnum):
+    """How much of the guest's kernel a workload may ask for; what each of them refuses: docs/guests.md.
+
+    From the least to the most: `strict` also refuses what programs can do without that were written for such a place,
+    `namespaces` lets through what a sandbox like Nix's is made of.
+    """
+
+    STRICT = "strict"
+    DEFAULT = "default"
+    NAMESPACES = "namespaces"
+
+    def within(self, other: "SystemCalls") -> bool:
+        """Whether this lets through no more than the other.
+
+        >>> [[str(it) for it in SystemCalls if it.within(other)] for other in SystemCalls]
+        [['strict'], ['strict', 'default'], ['strict', 'default', 'namespaces']]
+        """
+        order = list(SystemCalls)
+        return order.index(self) <= order.index(other)
+
 
 STORE_DIR = "/nix/store"
 SYSTEM = "x86_64-linux"

@@ -85,7 +85,6 @@ from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.control.client import Call, call, change
 from mvmnix.launch.control.messages import TERM, Exec, Pause, Resume, Shell, Stream
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS
 from mvmnix.machines.audit_export import EXPORT_KEY, EXPORT_LOG, Archive, check_export, is_export, write_export
 from mvmnix.machines.logs import read_console, read_network_log, read_output
@@ -122,6 +121,7 @@ from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
 from mvmnix.plan.plan import Accelerator, Plan, Use, plan_statement
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Share
+from mvmnix.system.loop import Loop
 
 __all__ = [
     "ACKNOWLEDGEMENT_MEANINGS",

@@ -8,8 +8,7 @@ from typing import Final
 
 from mvmnix.errors import ReasonCode
 from mvmnix.formats.strict import MAX_INTEGER, MalformedError, Record, parse_json, read
-from mvmnix.formats.syscall_tier import SystemCalls
-from mvmnix.model import SYSTEM, Artifact, Digest, Image, Posture, Source, User, Verb, Verity, Workload
+from mvmnix.model import SYSTEM, Artifact, Digest, Image, Posture, Source, SystemCalls, User, Verb, Verity, Workload
 
 #: A manifest larger than this is refused unread; the builder's own is under 100 kB.
 LIMIT: Final = 4 * 1024 * 1024

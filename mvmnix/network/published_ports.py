@@ -23,11 +23,11 @@ from functools import partial
 from typing import Final, Self
 
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.launch.loop import Loop, Timer
 from mvmnix.network.messages import HandedOver, NetworkEvent, NetworkEventKind
 from mvmnix.network.namespace_setup import GUEST
 from mvmnix.network.sockets import reset
 from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.system.loop import Loop, Timer
 
 _BACKLOG: Final = 128
 #: Seconds until the guest has answered.

@@ -22,7 +22,6 @@ import mvmnix
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.loop import Loop
 from mvmnix.network import namespace, namespace_setup
 from mvmnix.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes, pair
 from mvmnix.network.published_ports import PublishedPorts
@@ -31,6 +30,7 @@ from mvmnix.plan.network import Network
 from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.profiles.network import DIALLER_SERVING, GATEWAY_SERVING
 from mvmnix.sandbox.trusted_executables import PYTHON, locate
+from mvmnix.system.loop import Loop
 from mvmnix.system.process import ProcessError, is_readable
 from mvmnix.system.store import memfd
 from mvmnix.vmm.confinement import Jail, NetworkService, ProcessSandbox

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from mvmnix.formats.strict import Record
-from mvmnix.formats.syscall_tier import SystemCalls
+from mvmnix.model import SystemCalls
 
 #: The largest number of tasks that a kernel of 64 bits knows (PID_MAX_LIMIT).
 MOST_TASKS: Final = 4_194_304

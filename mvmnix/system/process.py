@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, Final
 
+from mvmnix.arguments import unsafe
 from mvmnix.errors import MvmnixError, clipped
 from mvmnix.system import log
-from mvmnix.system.arguments import unsafe
 from mvmnix.system.child_causes import NO_HINTS, Cause, cause_of, hint_for, signal_of
 
 #: Where a child looks for further programs: the system's own directories, never those of the caller's PATH.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 from mvmnix.vmm.scheduling import Schedule
 
 #: On a loaded host a guest gets little CPU for its seconds: so many times its budget may pass on the wall.

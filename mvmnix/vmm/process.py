@@ -13,10 +13,10 @@ from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.encoding import printable
-from mvmnix.launch.loop import Loop
 from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 from mvmnix.system.child_causes import NO_HINTS, Cause
+from mvmnix.system.loop import Loop
 from mvmnix.system.process import BoundedOutput, Completed, ProcessError, is_readable, spawn
 from mvmnix.system.procfs import children, stat
 from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox

@@ -16,7 +16,7 @@ with atheris.instrument_imports(include=["mvmnix.launch"]):  # type: ignore[attr
     from mvmnix.launch.agent.frames import Frame, Hello, Ready
     from mvmnix.launch.agent.requests import ExecRequest
     from mvmnix.launch.agent.transport import MAX_FRAME_BYTES, encode
-    from mvmnix.launch.loop import Loop
+    from mvmnix.system.loop import Loop
 
 from tests.unit.launch.channel_house import IDLE, Services, config, workload
 

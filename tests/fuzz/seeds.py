@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent.frames import Bye, Config, Failed, Hello, Kind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
@@ -33,6 +32,7 @@ from mvmnix.launch.agent.stream_frames import (
     Window,
 )
 from mvmnix.launch.agent.transport import encode
+from mvmnix.model import SystemCalls
 from mvmnix.plan.secret_reference import Secret, SecretTarget
 from mvmnix.plan.share import ShareKind
 from tests.fuzz.network_seeds import client_hello, http, resolver

@@ -15,10 +15,10 @@ from enum import IntEnum
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.model import User
 from mvmnix.plan.share import Share
+from mvmnix.system.loop import Loop
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE
 

@@ -14,13 +14,13 @@ from zlib import crc32
 
 from mvmnix.launch.jail import root
 from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.plan.backend import Backend
 from mvmnix.sandbox import user_namespaces
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import check_program
 from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
 from mvmnix.vmm.confinement import Jail
 from mvmnix.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec

@@ -41,7 +41,6 @@ from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail import delegated_scope
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.jail.root import libraries
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
@@ -55,6 +54,7 @@ from mvmnix.sandbox.helper import Bounds, Sandbox
 from mvmnix.sandbox.subordinate_ids import NEWGIDMAP, NEWUIDMAP, SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.sandbox.uid_pool import UidPool
+from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import Store

@@ -11,10 +11,10 @@ from struct import pack
 
 import pytest
 
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.shares.setup import Shares, WriteQuota
 from mvmnix.plan.share import Access, Share
 from mvmnix.system import procfs
+from mvmnix.system.loop import Loop
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 from tests.patience import POLL, until
 

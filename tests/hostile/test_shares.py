@@ -16,10 +16,10 @@ from struct import pack
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.shares import image
 from mvmnix.launch.shares.setup import Shares
 from mvmnix.plan.share import Access, Share, ShareKind
+from mvmnix.system.loop import Loop
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 from tests.patience import EVENT_PATIENCE, QUIET
 

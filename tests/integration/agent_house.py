@@ -12,8 +12,8 @@ from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.frames import Config, Frame, Hello, Ready
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.transport import FROM_GUEST, FrameDecoder, encode
-from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
+from mvmnix.system.loop import Loop
 from tests import patience
 from tests.patience import EVENT_PATIENCE
 from tests.unit.launch.channel_house import Collect, Services

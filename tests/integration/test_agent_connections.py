@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.launch.agent.frames import INITIAL_WINDOW
 from mvmnix.launch.agent.requests import ExecRequest
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 from tests.integration.agent_house import (
     IDLE,
     config,

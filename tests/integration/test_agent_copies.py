@@ -14,7 +14,7 @@ from mvmnix.launch.agent.requests import CopyDirection, copy_request
 from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, head
 from mvmnix.launch.copy.unpack import Unpack
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 from tests.integration.agent_house import IDLE, USER, talk, until, workload
 from tests.unit.launch.channel_house import Collect
 

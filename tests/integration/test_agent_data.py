@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent.frames import Config, Failed, Ready
 from mvmnix.launch.agent.transport import encode
+from mvmnix.model import SystemCalls
 from tests.integration.agent_house import config, raw
 
 pytestmark = pytest.mark.integration

@@ -10,9 +10,9 @@ from typing import Final
 
 import pytest
 
-from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent.frames import Config, Failed
 from mvmnix.launch.agent.transport import encode
+from mvmnix.model import SystemCalls
 from tests.integration.agent_house import USER, config, execute, raw, shell, talk
 from tests.seccomp import ALLOW, I386, KILL, numbers, verdict
 

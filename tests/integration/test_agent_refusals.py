@@ -27,10 +27,10 @@ from mvmnix.launch.agent.stream_frames import (
     Window,
 )
 from mvmnix.launch.agent.transport import encode
-from mvmnix.launch.loop import Loop
 from mvmnix.model import DirectoryOrder, Verb
 from mvmnix.plan.secret_reference import LARGEST_SECRET, MOST_SECRETS, Secret, SecretTarget
 from mvmnix.plan.share import MOST_SHARES, ShareKind
+from mvmnix.system.loop import Loop
 from tests.integration.agent_house import (
     IDLE,
     USER,

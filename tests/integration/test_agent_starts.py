@@ -14,8 +14,8 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.loop import Loop
 from mvmnix.model import Workload
+from mvmnix.system.loop import Loop
 from tests.integration.agent_house import ENVIRONMENT, IDLE, USER, config, execute, process, workload
 from tests.unit.launch.channel_house import Collect, nothing
 

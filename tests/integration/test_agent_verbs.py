@@ -15,8 +15,8 @@ from mvmnix.launch.agent.frames import Config, Failed, Frame, Kind, Ready
 from mvmnix.launch.agent.requests import CopyDirection, ShellRequest, copy_request
 from mvmnix.launch.agent.stream_frames import Copy, End, Exec, Exit, Resize, Shell, Started, Step
 from mvmnix.launch.agent.transport import encode
-from mvmnix.launch.loop import Loop
 from mvmnix.model import Verb, Workload
+from mvmnix.system.loop import Loop
 from tests.integration.agent_house import (
     ENVIRONMENT,
     IDLE,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from mvmnix.arguments import LONGEST, AttributePath, Commit, GitRef, InsidePath, OneLine, Operand
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.system.arguments import LONGEST, AttributePath, Commit, GitRef, InsidePath, OneLine, Operand
 from tests.unit.strangers import HOSTILE, TEXTS
 
 KINDS: tuple[type[OneLine], ...] = (OneLine, Operand, InsidePath, AttributePath, GitRef, Commit)

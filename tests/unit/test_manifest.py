@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 import mvmnix.formats.manifest as manifests
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import schemas, strict
-from mvmnix.formats.syscall_tier import SystemCalls
-from mvmnix.model import Digest, Posture, Verb
+from mvmnix.model import Digest, Posture, SystemCalls, Verb
 from tests.unit.places import at, changed, places
 from tests.unit.provenance.world import Json, new_world
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvmnix.arguments import is_subdirectory
 from mvmnix.formats.nar import nar_hash, nar_of_file
 from mvmnix.model import (
     Artifact,
@@ -21,7 +22,6 @@ from mvmnix.model import (
     nix32,
     store_name,
 )
-from mvmnix.system.arguments import is_subdirectory
 
 #: Printed by nix-hash, nix-store --add-fixed and nix-store --print-fixed-path (2.26.3) for a file with this line.
 LINE = b"hello\n"

@@ -15,13 +15,13 @@ from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, ExecRequest, GuestConfig
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.model import Image, User, Verb, Workload
 from mvmnix.network.messages import NetworkEvent
 from mvmnix.network.setup import GUEST_NETWORK, MachineNetwork
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.system.loop import Loop
 from mvmnix.system.store import memfd
 from mvmnix.vmm.port import Acceleration, LaunchSpec, NetworkAttachment
 from mvmnix.vmm.tsc import TscClock

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import quote
 
+from mvmnix.arguments import Commit
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.lock import Forge, NodeKind
-from mvmnix.system.arguments import Commit
 
 #: Each forge's own host, in pieces: mvm talks to none of them unless the configuration lists it.
 _HOSTS: Final = {

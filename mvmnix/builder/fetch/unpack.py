@@ -19,6 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import IO, Final
 
+from mvmnix.arguments import Commit, GitRef
 from mvmnix.builder.fetch.allowlist import Url
 from mvmnix.builder.fetch.routes import ToOrigin
 from mvmnix.builder.fetch.socks_proxy import Gateway, listening_at
@@ -29,7 +30,6 @@ from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import WORK, Bounds
 from mvmnix.system import process
-from mvmnix.system.arguments import Commit, GitRef
 from mvmnix.system.child_causes import Cause
 from mvmnix.system.store import chunks
 

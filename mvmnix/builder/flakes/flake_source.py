@@ -5,12 +5,12 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.git import WorkTree
 from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import nar
 from mvmnix.model import Digest, FlakeRef, StorePath, store_name
-from mvmnix.system.arguments import is_subdirectory
 from mvmnix.system.fs_tree import tree_of_directory
 
 #: A root tree larger than this is refused, in bytes; it is held in memory while it is sent.

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
 from mvmnix.builder.flakes.git import tracked
 from mvmnix.builder.flakes.repository import copy_of
@@ -18,7 +19,6 @@ from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import nar
 from mvmnix.formats.lock import FILE_NAME
 from mvmnix.model import FlakeRef, store_name
-from mvmnix.system.arguments import is_subdirectory
 from mvmnix.system.fs_tree import tree_of_directory, tree_of_files
 from mvmnix.system.output_files import OutputFile
 

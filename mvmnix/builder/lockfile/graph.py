@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.lockfile import document
 from mvmnix.builder.lockfile.document import MAX_DEPTH, MAX_ENTRIES, Entry, InputPath, Inputs
 from mvmnix.builder.lockfile.inputs import Flake, InputSpec
@@ -16,7 +17,6 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats import lock as locks
 from mvmnix.formats.lock import Attributes
 from mvmnix.model import Digest, StorePath
-from mvmnix.system.arguments import is_subdirectory
 
 _FIX_INPUT: Final = "look at the inputs in flake.nix; see docs/locks.md"
 

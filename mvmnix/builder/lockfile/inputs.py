@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.lockfile.document import InputPath, attributes
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
 from mvmnix.formats.lock import Attributes
 from mvmnix.model import Digest, StorePath
-from mvmnix.system.arguments import is_subdirectory
 
 #: A larger answer is refused, in bytes: a lock file of a flake is in it.
 LIMIT: Final = 16 * 2**20

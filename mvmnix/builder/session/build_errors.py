@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from mvmnix.arguments import AttributePath
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.suggestion import did_you_mean
-from mvmnix.system.arguments import AttributePath
 from mvmnix.system.process import first_cause
 
 _READ: Final = "the first error of the log is the cause of those behind it: look for it there"

@@ -28,7 +28,7 @@ type Destination = OutputFile | NewFile | Stdout
 
 
 class OutputType[T: OutputFile | NewFile | OutputDirectory | NewDirectory](click.ParamType[T | Stdout]):
-    """The value is what is written to, by the rule of mvmnix/system/output_files.py; with `prints`, `-` is standard output."""
+    """The value is what is written to, by the rule of system/output_files.py; with `prints`, `-` is standard output."""
 
     def __init__(self, noun: Callable[[str], T], name: str, *, prints: bool = False) -> None:
         """`name` is FILE or DIRECTORY."""

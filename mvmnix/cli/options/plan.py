@@ -33,8 +33,7 @@ from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.options.network import network_options
 from mvmnix.cli.options.secrets import references, secret_options
 from mvmnix.errors import UsageError
-from mvmnix.formats.syscall_tier import SystemCalls
-from mvmnix.model import User, Verb
+from mvmnix.model import SystemCalls, User, Verb
 
 
 def share_option[F: Callable[..., object]](command: F) -> F:

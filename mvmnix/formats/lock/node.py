@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from mvmnix.arguments import GitRef, is_subdirectory
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats.lock.reference import FORGES, Attributes, Forge, Git, Local, NodeKind, Place, Web, place
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.system.arguments import GitRef, is_subdirectory
 
 #: Where the lock file lies in a flake's directory.
 FILE_NAME: Final = "flake.lock"

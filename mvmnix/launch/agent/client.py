@@ -34,7 +34,7 @@ from mvmnix.launch.agent.port_forward import Connection, ServiceFactory
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.stream_frames import CommandFrame, Open, Reset, Run, Window, frame_of
 from mvmnix.launch.agent.transport import Transport
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 
 _NO_SERVICES: Mapping[int, ServiceFactory] = {}
 

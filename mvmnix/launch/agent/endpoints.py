@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 
 #: A pipe that polls writable takes this much without blocking (pipe(7)); the user's descriptors stay in blocking mode,
 #: because their mode is shared with other processes.

@@ -6,14 +6,13 @@ from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import ClassVar, Final, Self, override
 
-from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent import guest_network as networking
 from mvmnix.launch.agent import mounts as sharing
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.copy.records import is_name
-from mvmnix.model import DirectoryOrder, User, Verb, Workload
+from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.limits import MOST_TASKS
 from mvmnix.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 

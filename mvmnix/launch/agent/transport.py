@@ -28,7 +28,7 @@ from mvmnix.launch.agent.stream_frames import (
     Stdout,
     Window,
 )
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 
 #: Frames with bytes are made only while less than this waits to be sent.
 _LOW_WATER = 131072

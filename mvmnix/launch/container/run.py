@@ -11,7 +11,6 @@ from contextlib import ExitStack
 from typing import Final, override
 
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.encoding import printable
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, open_source
@@ -19,7 +18,6 @@ from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.creation import start_home
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure, never_ran
 from mvmnix.launch.runtime.host import Host
@@ -28,6 +26,7 @@ from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, 
 from mvmnix.machines.ending import ChannelEnd, Ending, EndReason, HostAction
 from mvmnix.machines.receipt import HostFile
 from mvmnix.machines.status import MachineState
+from mvmnix.model import SystemCalls
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.limits import NO_LIMITS
 from mvmnix.sandbox import seccomp, trusted_executables
@@ -35,6 +34,7 @@ from mvmnix.sandbox.entry import NamespaceEntry
 from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.system import store
+from mvmnix.system.loop import Loop
 from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.vmm.port import Acceleration, MonitorEvent
 from mvmnix.vmm.process import HypervisorProcess

@@ -44,10 +44,10 @@ from mvmnix.launch.control.messages import (
     encode,
     parse_asked,
 )
-from mvmnix.launch.loop import Loop
 from mvmnix.machines import control_socket
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.start_notification import Failure
+from mvmnix.system.loop import Loop
 
 #: Seconds within which a caller has to say what he wants.
 _PATIENCE: Final = 10.0

@@ -16,12 +16,12 @@ from typing import Final
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.launch.agent.encoding import ChannelError
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.vm_process import Preparation
 from mvmnix.model import Digest
 from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.sandbox.trusted_executables import program_identity
+from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.trusted_path import user_name
 from mvmnix.vmm.confinement import Jail

@@ -11,13 +11,13 @@ from typing import Final, Self
 
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError
 from mvmnix.launch.agent.requests import GuestConfig
-from mvmnix.launch.loop import Cancellable
 from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.shares.setup import WriteQuota
 from mvmnix.machines import diagnosis
 from mvmnix.machines.ending import HostAction
 from mvmnix.plural import counted
+from mvmnix.system.loop import Cancellable
 from mvmnix.vmm.boot_watchdog import BootWatchdog, Sample, StallReason
 from mvmnix.vmm.port import MonitorEvent
 from mvmnix.vmm.scheduling import Scheduling

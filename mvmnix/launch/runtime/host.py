@@ -7,8 +7,8 @@ from datetime import datetime
 from mvmnix.clock import now
 from mvmnix.launch.gate.audit_port import ReadableJournal
 from mvmnix.launch.gate.replay import Replay
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
+from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
 from mvmnix.vmm.confinement import Jail
 from mvmnix.vmm.port import Hypervisor

@@ -15,7 +15,6 @@ from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.control.authorize import call_record, guest_request, needed_verb, require_verb
 from mvmnix.launch.control.messages import Start
-from mvmnix.launch.loop import Cancellable, Loop, Timer
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.vm_process import Guest
@@ -25,6 +24,7 @@ from mvmnix.machines.status import MachineState
 from mvmnix.model import User, Workload
 from mvmnix.network.messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.plan.network import WhenGatewayEnds
+from mvmnix.system.loop import Cancellable, Loop, Timer
 from mvmnix.vmm.port import Acceleration, MonitorEvent
 
 #: Is told once that it is so, or why that isn't known.

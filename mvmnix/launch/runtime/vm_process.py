@@ -16,10 +16,10 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.data.setup import PreparedDisk
-from mvmnix.launch.loop import Loop, Timer
 from mvmnix.launch.shares.setup import Shares
 from mvmnix.network.messages import NetworkEvent
 from mvmnix.network.setup import MachineNetwork
+from mvmnix.system.loop import Loop, Timer
 from mvmnix.system.process import ProcessError
 from mvmnix.vmm.confinement import Jail
 from mvmnix.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec, Monitor, MonitorEvent

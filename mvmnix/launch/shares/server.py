@@ -7,11 +7,11 @@ guest; its --sandbox is none since the sandbox around it is a stricter one (laun
 import os
 from typing import Final
 
-from mvmnix.launch.loop import Loop
 from mvmnix.model import Digest, User
 from mvmnix.sandbox import trusted_executables
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.system import procfs
+from mvmnix.system.loop import Loop
 from mvmnix.vmm.confinement import SHARE_PLACE, Jail, Service, ServiceSandbox
 from mvmnix.vmm.port import Invocation
 from mvmnix.vmm.process import HypervisorProcess, ServiceProcess

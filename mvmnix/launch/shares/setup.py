@@ -9,7 +9,6 @@ from typing import Final, Self
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
 from mvmnix.launch.shares.opening import open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
@@ -18,6 +17,7 @@ from mvmnix.model import Digest, User
 from mvmnix.plan.share import Access, Share, ShareKind
 from mvmnix.sandbox.trusted_executables import locate
 from mvmnix.system import procfs
+from mvmnix.system.loop import Loop
 from mvmnix.system.process import ProcessError
 from mvmnix.vmm.confinement import Jail, Service
 from mvmnix.vmm.port import Attachment

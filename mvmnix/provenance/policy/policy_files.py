@@ -65,7 +65,7 @@ def read_policy_files(floor: str | None, config: Directory | None) -> "tuple[Fil
     """What the machine's files and the user's say; `in_force` makes a policy of it.
 
     `floor` is the path of the directory with the machine's (`FLOOR` but in tests), `config` the user's directory, which
-    is none in a checkout (mvmnix/system/checkouts.py). Raises RefusedError: STATE_PERMISSIONS when others could change a file,
+    is none in a checkout (system/checkouts.py). Raises RefusedError: STATE_PERMISSIONS when others could change a file,
     POLICY_MALFORMED.
     """
     if floor is None:

@@ -23,12 +23,12 @@ import dns.rcode
 import pytest
 
 from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.launch.loop import Loop
 from mvmnix.network import setup
 from mvmnix.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.system.loop import Loop
 from mvmnix.system.process import is_readable
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, POLL, until

@@ -7,7 +7,7 @@ import tty
 import pytest
 
 from mvmnix.cli.attached_run import output
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 from tests.patience import EVENT_PATIENCE
 from tests.unit.cli.station import Station
 

@@ -12,8 +12,8 @@ from mvmnix.launch.agent.encoding import ChannelError
 from mvmnix.launch.agent.frames import Frame, Hello, Ready
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.transport import encode
-from mvmnix.launch.loop import Loop
 from mvmnix.model import User, Verb, Workload
+from mvmnix.system.loop import Loop
 from tests.patience import EVENT_PATIENCE
 from tests.unit.launch.fake_guest import FakeGuest
 

@@ -23,7 +23,6 @@ from mvmnix.launch.gate.audit_port import Indexed
 from mvmnix.launch.gate.clock import HostClock, Reading
 from mvmnix.launch.gate.replay import LoggedStarts, Replay, no_anchors
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
@@ -33,6 +32,7 @@ from mvmnix.model import Digest, Verb, Workload
 from mvmnix.plan.plan import Accelerator, Timeouts
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.verify.authentication import authenticate
+from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
 from mvmnix.vmm.boot_watchdog import BootBudget
 from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 from tests.patience import EVENT_PATIENCE
 
 

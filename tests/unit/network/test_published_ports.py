@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.loop import Loop
 from mvmnix.network import published_ports
 from mvmnix.network.messages import HandedOver, NetworkEvent, NetworkEventKind
 from mvmnix.network.published_ports import PublishedPorts
 from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.system.loop import Loop
 from tests.patience import EVENT_PATIENCE, POLL, until
 
 _PUBLISHED = PublishedPort("127.0.0.1", 1, 8080)

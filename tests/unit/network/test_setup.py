@@ -9,13 +9,13 @@ from typing import ClassVar, Self, cast
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.loop import Loop
 from mvmnix.network import namespace, setup
 from mvmnix.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.network.published_ports import PublishedPorts
 from mvmnix.network.setup import DIALLER_MEMORY, GATEWAY_MEMORY, MachineNetwork
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.system.loop import Loop
 from mvmnix.system.process import Completed, ProcessError
 from mvmnix.vmm.confinement import Jail, NetworkService
 

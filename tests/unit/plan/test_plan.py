@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.formats.syscall_tier import SystemCalls
-from mvmnix.model import Posture, User, Verb, Workload
+from mvmnix.model import Posture, SystemCalls, User, Verb, Workload
 from mvmnix.plan import plan as plans
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk

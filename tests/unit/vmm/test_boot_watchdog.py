@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 from mvmnix.vmm.boot_watchdog import BootBudget, BootWatchdog, Sample, StallReason, StallRule
 from mvmnix.vmm.scheduling import Schedule, Thread
 

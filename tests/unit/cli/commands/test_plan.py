@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.keys import PrivateKey
-from mvmnix.model import Verb
+from mvmnix.model import SystemCalls, Verb
 from mvmnix.plan import plan as plans
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.limits import NO_LIMITS, PlanLimits

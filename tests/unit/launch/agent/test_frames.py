@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer, printable
 from mvmnix.launch.agent.frames import (
     INITIAL_WINDOW,
@@ -62,7 +61,7 @@ from mvmnix.launch.agent.transport import (
     FrameTypes,
     encode,
 )
-from mvmnix.model import DirectoryOrder, User, Verb, Workload
+from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.limits import MOST_TASKS
 from mvmnix.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 

@@ -22,11 +22,11 @@ from mvmnix.launch.control import messages
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Exec, Stream, encode
 from mvmnix.launch.control.server import CallerSink
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.machines import cleanup, control_socket, registry
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Digest, Posture, Verb
+from mvmnix.system.loop import Loop
 from tests.patience import POLL, until
 from tests.unit.launch.house import House
 

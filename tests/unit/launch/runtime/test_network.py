@@ -9,7 +9,6 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines.ending import EndReason
@@ -19,6 +18,7 @@ from mvmnix.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.network.network_log import NEWER
 from mvmnix.network.setup import MachineNetwork
 from mvmnix.plan.network import Network, WhenGatewayEnds, parse_rules
+from mvmnix.system.loop import Loop
 from mvmnix.vmm.port import NetworkAttachment
 from tests.patience import QUIET
 from tests.unit.launch.house import House

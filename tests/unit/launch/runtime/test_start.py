@@ -13,7 +13,6 @@ import pytest
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
-from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.agent.port_forward import StreamRefusedError
 from mvmnix.launch.gate.audit_port import Indexed
 from mvmnix.launch.runtime.boot import Another
@@ -25,7 +24,7 @@ from mvmnix.machines import cleanup, registry
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.output_log import NEWER, OLDER, Missing, OutputReader, Piece
 from mvmnix.machines.status import MachineState
-from mvmnix.model import Digest, DirectoryOrder, Posture, Verb
+from mvmnix.model import Digest, DirectoryOrder, Posture, SystemCalls, Verb
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.plan.limits import PlanLimits

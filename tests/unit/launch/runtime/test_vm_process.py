@@ -11,9 +11,9 @@ import pytest
 
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelProtocolError
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
-from mvmnix.launch.loop import Loop
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.model import User, Verb, Workload
+from mvmnix.system.loop import Loop
 from mvmnix.system.process import ProcessError, run, spawn
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec, MonitorEvent
 from mvmnix.vmm.process import HypervisorProcess

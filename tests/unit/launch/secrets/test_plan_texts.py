@@ -9,10 +9,9 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import strict
-from mvmnix.formats.syscall_tier import SystemCalls
 from mvmnix.launch.secrets import credentials
 from mvmnix.launch.secrets.credentials import in_texts
-from mvmnix.model import Verb
+from mvmnix.model import SystemCalls, Verb
 from mvmnix.plan import plan as plans
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.limits import PlanLimits

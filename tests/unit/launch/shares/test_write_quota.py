@@ -13,7 +13,6 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import nonce_of
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.loop import Loop, Timer
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.shares import setup
@@ -24,6 +23,7 @@ from mvmnix.model import User
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.share import Access, Share
 from mvmnix.system import procfs
+from mvmnix.system.loop import Loop, Timer
 from tests.unit.launch.house import House, nowhere
 from tests.unit.launch.null_sandbox import NullJail
 
