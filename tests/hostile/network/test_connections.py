@@ -230,8 +230,9 @@ def test_what_is_not_tls_is_refused_where_tls_is_the_rule(here: World) -> None:
     ],
 )
 def test_where_a_name_may_not_lead(here: World, name: str, port: int, code: Denial, address: str) -> None:
+    synthetic = str(here.resolve(name))
     with Server("10.0.0.7", 7, echo) as private, Server("127.0.0.1", 7, echo) as own:
-        with pytest.raises(ConnectionResetError), here.guest.connect(str(here.resolve(name)), port) as connection:
+        with pytest.raises(ConnectionResetError), here.guest.connect(synthetic, port) as connection:
             connection.recv(1)
         assert private.peers == own.peers == []
     denied = here.event(NetworkEventKind.DENIED, name=name)
