@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.patience import EVENT_PATIENCE
-from tests.support.processes import listens
+from tests.support.processes import find_port
 
 CHROMIUM, DRIVER = "/usr/bin/chromium", "/usr/bin/chromedriver"
 
@@ -132,7 +132,7 @@ def _port(driver: "subprocess.Popen[str]") -> int:
     for line in driver.stdout or ():
         said += line
         if "started successfully" in line:
-            return listens(driver.pid)
+            return find_port(driver.pid)
     raise AssertionError(f"chromedriver did not start: {said}")
 
 

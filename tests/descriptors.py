@@ -1,18 +1,16 @@
 """What a test has open: asked of the kernel below a directory, and closed at its end."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
+
+from tests.support.processes import list_open
 
 
 def open_below(directory: Path) -> set[str]:
     """The paths, by the kernel's word, whatever else is open."""
-    found = set[str]()
-    for fd in Path("/proc/self/fd").iterdir():
-        with suppress(FileNotFoundError):  # that of the listing itself
-            found.add(str(fd.readlink()))
-    return {name for name in found if name.startswith(str(directory))}
+    return {name for name in list_open() if name.startswith(str(directory))}
 
 
 _OPEN: Final[list[ExitStack]] = []

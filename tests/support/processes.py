@@ -18,13 +18,18 @@ def field(pid: int, name: str) -> list[str]:
     return next(line.split()[1:] for line in text.splitlines() if line.startswith(f"{name}:"))
 
 
-def listens(pid: int) -> int:
-    """The one TCP port that a process listens on, by IPv4."""
+def list_open(process: int | str = "self") -> set[str]:
+    """List what a process has open, by the kernel's names, whatever is closed meanwhile."""
+    found = set[str]()
+    for fd in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # of this process, that of the listing itself
+            found.add(str(fd.readlink()))
+    return found
+
+
+def find_port(pid: int) -> int:
+    """Find the one TCP port that a process listens on, by IPv4."""
     rows = (line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:])
     listening = {f"socket:[{row[9]}]": int(row[1].partition(":")[2], 16) for row in rows if row[3] == "0A"}
-    held = set()
-    for entry in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):  # closed since
-            held.add(entry.readlink().name)
-    (port,) = (port for name, port in listening.items() if name in held)
+    (port,) = (listening[name] for name in listening.keys() & list_open(pid))
     return port

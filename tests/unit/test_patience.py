@@ -218,3 +218,52 @@ def test_what_never_comes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         patience.until(lambda: False, lambda: "nothing came", lambda: turns.append(0), seconds=3)
     assert len(turns) == 3
     assert patience.until(lambda: "found") == "found"
+
+
+def _connects(item: ast.withitem) -> bool:
+    match item.context_expr:
+        case ast.Call(func=ast.Attribute(attr="connect" | "create_connection")):
+            return True
+        case _:
+            return False
+
+
+def _expects_a_reset(item: ast.withitem) -> bool:
+    return ast.unparse(item.context_expr) == "pytest.raises(ConnectionResetError)"
+
+
+def too_late_for_a_reset(source: str) -> list[int]:
+    """Lines that expect a reset only once a connection was made: it may come before connect(2) returns."""
+    found: list[int] = []
+    if "ConnectionResetError" not in source:  # to parse all tests takes seconds
+        return found
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.With):
+            first = node.body[0]
+            items = [*node.items, *(first.items if isinstance(first, ast.With) else [])]
+            connected = False
+            for item in items:
+                if connected and _expects_a_reset(item):
+                    found.append(item.context_expr.lineno)
+                connected = connected or _connects(item)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "lines"),
+    [
+        ("with pytest.raises(ConnectionResetError), guest.connect(a, 7) as one:\n    one.recv(1)", []),
+        ("with guest.connect(a, 7) as one, pytest.raises(ConnectionResetError):\n    one.recv(1)", [1]),
+        ("with guest.connect(a, 7) as one:\n    with pytest.raises(ConnectionResetError):\n        one.recv(1)", [2]),
+        (
+            "with guest.connect(a, 7) as one:\n    one.send(b'')\n    with pytest.raises(ConnectionResetError): pass",
+            [],
+        ),
+    ],
+)
+def test_what_is_too_late_for_a_reset(source: str, lines: list[int]) -> None:
+    assert too_late_for_a_reset(source) == lines
+
+
+def test_no_test_expects_a_reset_too_late() -> None:
+    assert {str(path): lines for path in TESTS if (lines := too_late_for_a_reset((ROOT / path).read_text()))} == {}

@@ -230,8 +230,9 @@ def test_what_is_not_tls_is_refused_where_tls_is_the_rule(here: World) -> None:
     ],
 )
 def test_where_a_name_may_not_lead(here: World, name: str, port: int, code: Denial, address: str) -> None:
+    synthetic = str(here.resolve(name))
     with Server("10.0.0.7", 7, echo) as private, Server("127.0.0.1", 7, echo) as own:
-        with here.guest.connect(str(here.resolve(name)), port) as connection, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), here.guest.connect(synthetic, port) as connection:
             connection.recv(1)
         assert private.peers == own.peers == []
     denied = here.event(NetworkEventKind.DENIED, name=name)
@@ -325,8 +326,8 @@ def test_the_bytes_of_a_rule_end(here: World) -> None:
                 connection.sendall(bytes(100))
                 assert connection.recv(100)
         assert here.event(NetworkEventKind.CLOSED).code == Denial.LIMIT_BYTES
-        another = here.guest.connect(str(here.resolve("api.example.com")), 1000)
-        with another, pytest.raises(ConnectionResetError):
+        address = str(here.resolve("api.example.com"))
+        with pytest.raises(ConnectionResetError), here.guest.connect(address, 1000) as another:
             another.recv(1)
     assert here.event(NetworkEventKind.DENIED).code == Denial.LIMIT_BYTES
 
@@ -361,7 +362,7 @@ def test_the_connections_of_a_rule(here: World) -> None:
     with Server(PUBLIC, 1001, echo), here.guest.connect(address, 1001) as first:
         first.sendall(b"x")
         assert first.recv(1) == b"x"
-        with here.guest.connect(address, 1001) as second, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), here.guest.connect(address, 1001) as second:
             second.recv(1)
         assert here.event(NetworkEventKind.DENIED).code == Denial.LIMIT_CONNECTIONS
 

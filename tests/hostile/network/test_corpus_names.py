@@ -256,7 +256,7 @@ def test_no_search_list_makes_another_name_of_it(
 
 
 def test_the_hosts_own_address_takes_the_word_for_private_ones(here: World, everywhere: tuple[Server, ...]) -> None:
-    with here.guest.connect(HOST, 7) as connection, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), here.guest.connect(HOST, 7) as connection:
         connection.recv(1)
     assert_verdict(here, denied(Denial.ADDRESS_NOT_PUBLIC, "host", HOST))
     assert everywhere[0].peers == []

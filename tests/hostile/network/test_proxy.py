@@ -69,7 +69,7 @@ def test_a_connection_goes_by_the_proxy(here: World) -> None:
 def test_what_the_proxy_refuses_has_a_code(here: World) -> None:
     address = here.resolve("unknown.example.com")
     assert address
-    with here.guest.connect(address, 7) as connection, pytest.raises(ConnectionResetError):
+    with pytest.raises(ConnectionResetError), here.guest.connect(address, 7) as connection:
         connection.recv(1)
     assert here.event(NetworkEventKind.DENIED, name="unknown.example.com", port=7).code == Denial.PROXY_REFUSED
 

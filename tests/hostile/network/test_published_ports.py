@@ -38,7 +38,7 @@ def test_a_published_port_leads_into_the_guest_alone(tmp_path: Path) -> None:
                     client.shutdown(socket.SHUT_WR)
                     assert read_all(client) == b"hello"
             assert set(server.peers) == {GATEWAY}
-            with socket.create_connection((HOST, 8081), EVENT_PATIENCE) as client, pytest.raises(ConnectionResetError):
+            with pytest.raises(ConnectionResetError), socket.create_connection((HOST, 8081), EVENT_PATIENCE) as client:
                 client.recv(1)  # no program of the guest listens there
         here.turn()
         closed = here.event(NetworkEventKind.INBOUND_CLOSED)
