@@ -10,7 +10,7 @@ CLEAN := $(HOUSE).ci/environment
 PYTEST := $(CLEAN) $(BIN)/python -m pytest
 
 # Where these tests are, for to collect all others takes half a minute (tests/unit/test_suites.py).
-INTEGRATION := tests/integration tests/hostile tests/unit/test_verity.py tests/unit/builder/oci/test_image.py
+INTEGRATION := tests/integration tests/hostile tests/unit/formats/test_verity.py tests/unit/builder/oci/test_image.py
 
 # Where tests are that `make test` takes less of (tests/sample.py, the marker `in_turn`).
 SOAK := tests/builds/test_reproducibility.py tests/builds/test_lock.py tests/builds/test_care.py tests/builds/test_parts.py \
@@ -18,7 +18,7 @@ SOAK := tests/builds/test_reproducibility.py tests/builds/test_lock.py tests/bui
   tests/hostile/test_flakes.py tests/hostile/test_rogue_agent.py
 
 # Unit tests that start commands, fake machines or git.
-STARTING := cli api builder/flakes launch/control launch/machines launch/runtime launch/gate/test_replay.py \
+STARTING := cli api builder/flakes launch/control machines launch/runtime launch/gate/test_replay.py \
   launch/test_many_starts.py test_mutants.py
 
 .PHONY: help demo test test-as-user test-root test-builds test-vm test-integration test-unit test-fast coverage lint format man bench fuzz soak systemd mutants setup setup-tests npm

@@ -180,7 +180,7 @@ HOSTILE = {
 }
 SHOWN = """
 import json, os, sys
-from mvmnix.privileges import system_user
+from mvmnix.system import system_user
 system_user.become(sys.argv[1])
 print(json.dumps(dict(os.environ)))
 """
@@ -285,7 +285,7 @@ def test_a_machine_s_means_are_a_plain_user_s(user: pwd.struct_passwd) -> None:
 
 LIMITED = """
 import os, sys
-from mvmnix.privileges import system_user
+from mvmnix.system import system_user
 assert not system_user.become(sys.argv[1]).obstacle
 os.environ[sys.argv[2]] = "1"
 import pytest
@@ -371,7 +371,7 @@ def test_verify_holds_only_so_many_files(private: Path, monkeypatch: pytest.Monk
 
 TAKEN = """
 import sys
-from mvmnix.privileges import system_user
+from mvmnix.system import system_user
 system_user.become(sys.argv[1])
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.model import FlakeRef

@@ -24,7 +24,7 @@ from pathlib import Path
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.runtime.vm_process import Preparation
 from mvmnix.vmm.port import Acceleration, LaunchSpec, MonitorEvent, NetworkAttachment
-from mvmnix.launch.loop import Loop
+from mvmnix.system.loop import Loop
 from tests.hostile.stand_in import jail
 from tests.tap_peer import GUEST_MAC, Peer
 

@@ -223,7 +223,7 @@ def test_the_nouns_are_where_concepts_says() -> None:
     concepts = (ROOT / "docs/concepts.md").read_text()
     rows = re.findall(r"(?m)^\| (`[^|]*) \|[^|]*\|[^|]*\| `([\w/]+)(?:\.py|/)`", concepts)
     assert len(rows) > 10
-    home = {"FlakeRef": "model", "Image": "model", "Source": "model", "LockedFlake": "lock"}
+    home = {"FlakeRef": "model", "Image": "model", "Source": "model"}
     for nouns, module in rows:
         for noun in re.findall(r"`(\w+)[`\[]", nouns):
             where = home.get(noun, module.replace("/", "."))

@@ -22,7 +22,7 @@ FIXED: Final = {
 SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/audit/anchors.py:CommandAnchor.take": (
         "mvmnix.config:AnchorRule",
-        ("tests/unit/test_process.py::test_an_argument_is_one_argument_or_refused",),
+        ("tests/unit/system/test_process.py::test_an_argument_is_one_argument_or_refused",),
     ),
     "mvmnix/audit/git_branch.py:GitBranch.read": (
         "mvmnix.audit.git_branch:GitBranch",

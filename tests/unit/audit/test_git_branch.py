@@ -160,7 +160,7 @@ ADDS = """
 import sys
 from pathlib import Path
 from mvmnix.errors import RefusedError
-from mvmnix.privileges import system_user
+from mvmnix.system import system_user
 from tests.unit.audit.test_git_branch import add, branch_of
 system_user.become(sys.argv[1])
 try:

@@ -261,8 +261,6 @@ NAMING: Final = {
     "api/doctor/checks.py",
     "audit/git_branch.py",
     "builder/flakes/git.py",
-    "sandbox/__init__.py",
-    "sandbox/__init__.pyi",
     "sandbox/trusted_executables.py",
 }
 #: A command line of git in a script.

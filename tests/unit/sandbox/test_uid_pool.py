@@ -211,7 +211,7 @@ def test_processes_of_a_leases_uid_are_ended() -> None:
 
 UNNOTED = """
 import os, sys
-from mvmnix.privileges import NamespaceEntry
+from mvmnix.sandbox.entry import NamespaceEntry
 from mvmnix.system.process import spawn
 from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.system.private_dirs import Directory

@@ -131,7 +131,7 @@ def runs(station: Station, *options: str, verbs: tuple[str, ...] = ("exec", "she
     """`mvm run`, with a command of its own, at a terminal, in a process whose hypervisor is none."""
     flake = station.flake(verbs=list(verbs))
     program = (
-        "from pathlib import Path; from mvmnix import own_flake; from mvmnix.api import host\n"
+        "from pathlib import Path; from mvmnix.api import host; from mvmnix.system import own_flake\n"
         "from mvmnix.launch.backends import choice\n"
         "from tests.unit.launch.null_sandbox import NullJail\n"
         "from tests.unit.launch.fake_hypervisor import FakeHypervisor\n"

@@ -395,7 +395,7 @@ def test_roots_and_revocations_beside_the_files(tmp_path: Path, config: Director
         policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
         assert policy.serials == (0, 1, 2, 3)
         assert dict(policy.trust.roots) == {Digest.of(b"{}"): b"{}"}
-        (tmp_path / "home/.config/mvmnix/system/roots/ours.json").chmod(0o666)
+        (tmp_path / "home/.config/mvmnix/roots/ours.json").chmod(0o666)
         with pytest.raises(RefusedError) as caught:
             load(tmp_path, config)
         assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)

@@ -11,7 +11,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.system import user_namespace
 from mvmnix.system.user_namespace import refuse_unmapped
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def refused(*directories: str) -> str:
