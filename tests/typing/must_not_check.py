@@ -53,8 +53,8 @@ def only_the_verifier_mints_a_verified_plan(
     files: BootFiles,
 ) -> None:
     VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, ())  # E: [call-arg]
-    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, (), None)  # E: [arg-type]
-    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, (), object())  # E: [arg-type]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, (), seal=None)  # E: [arg-type]
+    VerifiedPlan(plan, image, provenance, (signer,), digest, need, digest, b"", files, (), seal="")  # E: [arg-type]
 
 
 def only_the_verifier_mints_evidence(
@@ -68,15 +68,15 @@ def only_the_verifier_mints_evidence(
     digest: Digest,
 ) -> None:
     Verified(claim, authentic, 3, digest, ())  # E: [call-arg]
-    Verified(claim, authentic, 3, digest, (), object())  # E: [arg-type]
+    Verified(claim, authentic, 3, digest, (), seal=object())  # E: [arg-type]
     Claimed(b"", authentic, said, claim, policy, ())  # E: [call-arg]
-    Claimed(b"", authentic, said, claim, policy, (), object())  # E: [arg-type]
+    Claimed(b"", authentic, said, claim, policy, (), seal=object())  # E: [arg-type]
     SignedPlan(b"", digest, (authentic,), plan, policy, ())  # E: [call-arg]
-    SignedPlan(b"", digest, (authentic,), plan, policy, (), object())  # E: [arg-type]
+    SignedPlan(b"", digest, (authentic,), plan, policy, (), seal=object())  # E: [arg-type]
     VerifiedSummary(summary, signer, digest, digest, digest, ())  # E: [call-arg]
-    VerifiedSummary(summary, signer, digest, digest, digest, (), object())  # E: [arg-type]
+    VerifiedSummary(summary, signer, digest, digest, digest, (), seal=object())  # E: [arg-type]
     Authentic(b"", signer, digest)  # E: [call-arg]
-    Authentic(b"", signer, digest, object())  # E: [arg-type]
+    Authentic(b"", signer, digest, seal=object())  # E: [arg-type]
 
 
 def evidence_is_not_changed(plan: Plan, verified: VerifiedPlan, provenance: Verified[Provenance]) -> None:

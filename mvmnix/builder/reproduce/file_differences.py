@@ -5,7 +5,7 @@ its blocks.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final, final
@@ -15,22 +15,21 @@ from mvmnix.model import Artifact, Image
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import Candidates, locate
+from mvmnix.sealed import Seal, Sealed
 from mvmnix.system.store import Store
 
-_SEAL: Final = object()
+_SEAL: Final = Seal()
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class Agreement(Sealed):
     """Two builds made this image. Only `compare_images` makes one."""
 
-    image: Image
-    seal: InitVar[object]
+    _seal = _SEAL
+    _maker = "compare_images"
 
-    def __post_init__(self, seal: object) -> None:
-        if seal is not _SEAL:
-            raise TypeError("an agreement is what compare() found, and is not made by hand")
+    image: Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,7 @@ def compare_images(first: Image, second: Image) -> Agreement | Disagreement:
     """Compare two images by the digests of their files, which the caller has taken from the files themselves."""
     pairs = zip(first.artifacts, second.artifacts, strict=True)
     differences = tuple(Difference(one, other) for one, other in pairs if one.digest != other.digest)
-    return Disagreement(differences) if differences else Agreement(first, _SEAL)
+    return Disagreement(differences) if differences else Agreement(first, seal=_SEAL)
 
 
 #: The unit in which files without a listing are compared, in bytes.

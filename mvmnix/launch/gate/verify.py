@@ -37,10 +37,10 @@ tied to the verity root of step 20, by step 22 and by the guest's kernel when it
 """
 
 import os
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Final, NoReturn, Self, final, override
+from typing import Final, Self, final
 
 from mvmnix.errors import MvmnixError, StepResult
 from mvmnix.formats import manifest as manifest_file
@@ -57,21 +57,17 @@ from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.step_results import Steps
 from mvmnix.provenance.verify.summary import VerifiedSummary
 from mvmnix.provenance.verify.verify import Verified
+from mvmnix.sealed import Seal, Sealed
 from mvmnix.vmm.boot_files import BootFiles, OpenFiles
 
 _WHAT: Final = "the plan"
 
-
-class _Seal:
-    """What only this module has: the permission to say that a plan was verified."""
-
-
-_SEAL: Final = _Seal()
+_SEAL: Final = Seal()
 
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
-class VerifiedPlan:
+class VerifiedPlan(Sealed):
     """A plan that passed every step, the evidence for it, and the descriptors that its machine boots from.
 
     `signers` are all who signed it, `policy` is the digest of the policy in force, `required` the isolation that this
@@ -79,6 +75,9 @@ class VerifiedPlan:
     are those that were taken. Sealed: only `verify_plan` makes it. A context manager that owns its descriptors. Neither
     copied nor pickled: another process forks from it, or verifies.
     """
+
+    _seal = _SEAL
+    _maker = "verify_plan"
 
     plan: Plan
     image: Image
@@ -90,11 +89,6 @@ class VerifiedPlan:
     bundle: bytes
     files: BootFiles
     steps: tuple[StepResult, ...]
-    seal: InitVar[_Seal]
-
-    def __post_init__(self, seal: _Seal) -> None:
-        if seal is not _SEAL:
-            raise TypeError("only launch.gate.verify.verify_plan() says that a plan is verified")
 
     @property
     def signer(self) -> Signer:
@@ -139,18 +133,17 @@ class VerifiedPlan:
     ) -> None:
         self.close()
 
-    @override
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a verified plan stays in the process that verified it, and in its forks")
-
 
 @final
 @dataclass(frozen=True, slots=True)
-class SignedPlan:
+class SignedPlan(Sealed):
     """What the bundles of a plan say, trusted or not: steps 1 to 8 passed, under this policy.
 
     `data` are the bundles, `digest` is that of these, `signed` each of them. Sealed: `read_plan` makes it.
     """
+
+    _seal = _SEAL
+    _maker = "read_plan"
 
     data: bytes
     digest: Digest
@@ -158,20 +151,11 @@ class SignedPlan:
     plan: Plan
     policy: TrustPolicy
     steps: tuple[StepResult, ...]
-    seal: InitVar[_Seal]
 
     @property
     def named(self) -> InputDigests:
         """The digests of what it names, for steps 13 and 14 where nothing was handed in but the plan."""
         return InputDigests(self.digest, self.plan.manifest or Digest.of(b""), self.plan.provenance)
-
-    def __post_init__(self, seal: _Seal) -> None:
-        if seal is not _SEAL:
-            raise TypeError("only launch.gate.verify.read_plan() says that a plan is signed")
-
-    @override
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("evidence stays in the process that verified it")
 
 
 def read_plan(data: bytes, policy: TrustPolicy) -> SignedPlan:
@@ -183,7 +167,7 @@ def read_plan(data: bytes, policy: TrustPolicy) -> SignedPlan:
         claim = taken.need(checks.step_6_statement, first)
         taken.need(checks.step_7_predicate_type, claim)
         plan = taken.need(checks.step_8_plan, claim)
-        return SignedPlan(data, Digest.of(data), signed, plan, policy, taken.results, _SEAL)
+        return SignedPlan(data, Digest.of(data), signed, plan, policy, taken.results, seal=_SEAL)
 
 
 def verify_plan_without_image(it: SignedPlan, handed: InputDigests, now: datetime) -> Steps:
@@ -233,7 +217,7 @@ def verify_plan(it: Submission, *, policy: TrustPolicy, now: datetime) -> Verifi
             found, signers = _look(candidate, boot, taken), tuple(each.signer for each in claim.signed)
             boot.complete()
             by = (policy.digest, policy.isolation, claim.digest)
-            return VerifiedPlan(claim.plan, image, found, signers, *by, claim.data, boot, taken.results, _SEAL)
+            return VerifiedPlan(claim.plan, image, found, signers, *by, claim.data, boot, taken.results, seal=_SEAL)
         except BaseException:
             boot.close()
             raise

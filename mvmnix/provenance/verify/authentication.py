@@ -21,9 +21,9 @@ import base64
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, NoReturn, assert_never, final, override
+from typing import Final, assert_never, final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import PublicKey, Role
@@ -38,13 +38,9 @@ from mvmnix.provenance.identity.domain_check import DomainCase, IdentityFindings
 from mvmnix.provenance.identity.revocation_check import RevocationSubject, certified_key, identity_words
 from mvmnix.provenance.identity.trust import Identity, Signer, Trust
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
+from mvmnix.sealed import Seal, Sealed
 
-
-class _Seal:
-    """What only this module has: the permission to say that something was authenticated."""
-
-
-_SEAL: Final = _Seal()
+_SEAL: Final = Seal()
 
 
 def _spki(signer: Signer, certificate: bytes) -> Digest:
@@ -53,19 +49,21 @@ def _spki(signer: Signer, certificate: bytes) -> Digest:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Authentic:
+class Authentic(Sealed):
     """Bytes that a known signer signed in a role that the policy gives them; `digest` is the bundle's.
 
     `time` is when a log or timestamp authority saw the signature, None without either; `identity` subject and OIDC
     issuer as certified, None for a key; `certificate` is in DER, empty for a key.
     `inclusion` says what shows that a log has it, `steps` which steps were taken.
-    Sealed: `authenticate` makes it. Not for pickling: another process verifies the bytes again.
+    Made by `authenticate`.
     """
+
+    _seal = _SEAL
+    _maker = "authenticate"
 
     payload: bytes
     signer: Signer
     digest: Digest
-    seal: InitVar[_Seal]
     time: datetime | None = None
     identity: tuple[str, str] | None = None
     inclusion: Inclusion = Inclusion.NONE
@@ -76,14 +74,6 @@ class Authentic:
     def spki(self) -> Digest:
         """The SHA-256 of the key that made the signature, certified or not."""
         return _spki(self.signer, self.certificate)
-
-    def __post_init__(self, seal: _Seal) -> None:
-        if seal is not _SEAL:
-            raise TypeError("only authenticate() says that a claim is authentic")
-
-    @override
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("evidence stays in the process that verified it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +86,19 @@ class Claim:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Attested:
+class Attested(Sealed):
     """What a known signer signed with whatever tool: a claim, or the file with this digest itself.
 
     The other fields are Authentic's; `digest` is that of the bundle's bytes as they came. It is not an Authentic:
     nothing that launches takes it. Sealed: `authenticate_foreign` makes it.
     """
 
+    _seal = _SEAL
+    _maker = "authenticate_foreign"
+
     content: Claim | Digest
     signer: Signer
     digest: Digest
-    seal: InitVar[_Seal]
     time: datetime | None = None
     identity: tuple[str, str] | None = None
     inclusion: Inclusion = Inclusion.NONE
@@ -117,14 +109,6 @@ class Attested:
     def spki(self) -> Digest:
         """The SHA-256 of the key that made the signature, certified or not."""
         return _spki(self.signer, self.certificate)
-
-    def __post_init__(self, seal: _Seal) -> None:
-        if seal is not _SEAL:
-            raise TypeError("only authenticate_foreign() says that something is attested")
-
-    @override
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("evidence stays in the process that verified it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +235,8 @@ def authenticate(data: bytes, *, trust: Trust, role: Role, what: str) -> Authent
         it = _submitted(data, bundle, canonical, what=what, trust=trust, role=role, blob=None, proof=True)
         signer, steps = _passed(it, STEPS)
         seen, certificate = it.findings, bundle.material.certificate
-        by = (signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion, certificate, steps)
-        return Authentic(bundle.payload, *by)
+        by = (signer, Digest.of(data), seen.time, it.identity, seen.inclusion, certificate, steps)
+        return Authentic(bundle.payload, *by, seal=_SEAL)
 
 
 def authenticate_foreign(
@@ -286,8 +270,8 @@ def authenticate_read(
         signer, steps = _passed(it, FOREIGN_STEPS)
         content = Claim(bundle.payload, bundle.payload_type) if isinstance(bundle, Bundle) else _sha256(_needed(blob))
         seen, certificate = it.findings, bundle.material.certificate
-        by = (signer, Digest.of(data), _SEAL, seen.time, it.identity, seen.inclusion, certificate, steps)
-        return Attested(content, *by)
+        by = (signer, Digest.of(data), seen.time, it.identity, seen.inclusion, certificate, steps)
+        return Attested(content, *by, seal=_SEAL)
 
 
 def _submitted(

@@ -26,9 +26,9 @@ step 12 under the same rules.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NoReturn, final, override
+from typing import Final, final
 
 from mvmnix.errors import Reason, ReasonCode, StepResult, refuse
 from mvmnix.formats.strict import show_time
@@ -44,6 +44,7 @@ from mvmnix.provenance.verify.authentication import Authentic, authenticate, onl
 from mvmnix.provenance.verify.checks import SKEW, differences
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
 from mvmnix.provenance.verify.vsa import Result, Vsa
+from mvmnix.sealed import Seal, Sealed
 
 _WHAT: Final = "the verification summary"
 _AGAIN: Final = "have the image verified again: `mvm verify --vsa OUT DIRECTORY`"
@@ -56,24 +57,22 @@ class Summary:
     data: bytes
 
 
-class _Seal:
-    """What only this module has: the permission to say that a summary was verified."""
-
-
-_SEAL: Final = _Seal()
+_SEAL: Final = Seal()
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class VerifiedSummary:
+class VerifiedSummary(Sealed):
     """A summary that passed every step: by whom and under which policy.
 
     `bundle` is the digest of the provenance bundle that it stands in for, `summary` that of its own; `steps` are those
     that were taken.
 
-    It is no Verified[Provenance]: mvm has not seen how the image came to be. Sealed: `verify_summary` makes it. Not
-    for pickling: another process verifies the bytes again.
+    It is no Verified[Provenance]: mvm has not seen how the image came to be. Sealed: `verify_summary` makes it.
     """
+
+    _seal = _SEAL
+    _maker = "verify_summary"
 
     claim: Vsa
     signer: Signer
@@ -81,20 +80,11 @@ class VerifiedSummary:
     bundle: Digest
     summary: Digest
     steps: tuple[StepResult, ...]
-    seal: InitVar[_Seal]
-
-    def __post_init__(self, seal: _Seal) -> None:
-        if seal is not _SEAL:
-            raise TypeError("only verify_summary() says that a summary is verified")
 
     @property
     def level(self) -> int:
         """The SLSA Build level that the verifier grants."""
         return self.claim.level
-
-    @override
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("evidence stays in the process that verified it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,4 +272,4 @@ def verify_summary(
         taken.take_each(STEPS, evidence)
         taken.require()
         by = (authentic.signer, policy.digest, provenance, authentic.digest, taken.results)
-        return VerifiedSummary(claim, *by, _SEAL)
+        return VerifiedSummary(claim, *by, seal=_SEAL)

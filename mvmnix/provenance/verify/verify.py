@@ -37,9 +37,9 @@ VM that the policy admits for the image `parts`, under steps 16, 18, 20 and 23 t
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import InitVar, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final, NoReturn, final, override
+from typing import Final, final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, StepResult, refuse
 from mvmnix.keys import Role
@@ -57,35 +57,29 @@ from mvmnix.provenance.verify.authentication import Authentic, authenticate, onl
 from mvmnix.provenance.verify.checks import WHAT, Evidence
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.step_results import Findings, Steps
+from mvmnix.sealed import Seal, Sealed
 
 _PARTS: Final = "a parts statement"
 
-
-class _Seal:
-    """What only this module has: the permission to say that a claim was verified."""
-
-
-_SEAL: Final = _Seal()
+_SEAL: Final = Seal()
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Verified[T]:
+class Verified[T](Sealed):
     """A claim that passed every step: by whom, up to which SLSA Build level, under which policy; and these steps.
 
-    Sealed: the functions of this module make it. Not for pickling: another process verifies the bytes again.
+    Sealed: the functions of this module make it.
     """
+
+    _seal = _SEAL
+    _maker = "verify_provenance"
 
     claim: T
     authentic: Authentic
     level: int
     policy: Digest
     steps: tuple[StepResult, ...]
-    seal: InitVar[_Seal]
-
-    def __post_init__(self, seal: _Seal) -> None:
-        if seal is not _SEAL:
-            raise TypeError("only a verifier says that a claim is verified")
 
     @property
     def signer(self) -> Signer:
@@ -97,18 +91,17 @@ class Verified[T]:
         """The digest of the bundle that has it."""
         return self.authentic.digest
 
-    @override
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("evidence stays in the process that verified it")
-
 
 @final
 @dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(Sealed):
     """What a provenance bundle says, trusted or not: steps 1 to 8 passed, under this policy.
 
     `data` are the bundle's bytes. Sealed: `read_claim` makes it.
     """
+
+    _seal = _SEAL
+    _maker = "read_claim"
 
     data: bytes
     authentic: Authentic
@@ -116,15 +109,6 @@ class Claimed:
     provenance: Provenance
     policy: TrustPolicy
     steps: tuple[StepResult, ...]
-    seal: InitVar[_Seal]
-
-    def __post_init__(self, seal: _Seal) -> None:
-        if seal is not _SEAL:
-            raise TypeError("only read_claim() says what an authentic provenance claims")
-
-    @override
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("evidence stays in the process that verified it")
 
 
 type Step = Callable[[Evidence], Findings]
@@ -192,7 +176,7 @@ def read_claim(bundle: bytes, policy: TrustPolicy) -> Claimed:
         claim = taken.need(step_6_statement, authentic)
         taken.need(step_7_predicate_type, claim)
         provenance = taken.need(step_8_predicate, claim)
-        return Claimed(bundle, authentic, claim, provenance, policy, taken.results, _SEAL)
+        return Claimed(bundle, authentic, claim, provenance, policy, taken.results, seal=_SEAL)
 
 
 def verify_claim(
@@ -256,7 +240,7 @@ def _held_against(
     taken.take_each(STEPS, evidence)
     taken.require()
     level = min((evidence.level or 0, *(each.level for each in kept)))
-    return Verified(it.provenance, it.authentic, level, policy.digest, taken.results, _SEAL)
+    return Verified(it.provenance, it.authentic, level, policy.digest, taken.results, seal=_SEAL)
 
 
 def verify_parts(bundle: bytes, *, policy: TrustPolicy, now: datetime) -> Verified[Parts]:
@@ -279,7 +263,7 @@ def _judged_parts(found: Parts, authentic: Authentic, policy: TrustPolicy, now: 
             reasons.append(Reason(ReasonCode.BUILDER_NOT_ADMITTED, _PARTS, why, hint))
         if reasons:
             raise RefusedError(*reasons)
-        return Verified(found, authentic, level or 0, policy.digest, authentic.steps, _SEAL)
+        return Verified(found, authentic, level or 0, policy.digest, authentic.steps, seal=_SEAL)
 
 
 def _read_parts(bundle: bytes, policy: TrustPolicy) -> tuple[Parts, Authentic]:

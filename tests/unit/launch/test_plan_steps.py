@@ -26,8 +26,8 @@ def test_a_read_plan_is_sealed_and_of_its_policy(world: World, tmp_path: Path) -
     for copied in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="process"):
             copied(it)
-    with pytest.raises(TypeError, match="signed"):
-        SignedPlan(it.data, it.digest, it.signed, it.plan, it.policy, it.steps, object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="only read_plan"):
+        SignedPlan(it.data, it.digest, it.signed, it.plan, it.policy, it.steps, seal=object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="seal"):
         replace(it, plan=world.plan(vcpus=2))  # type: ignore[call-arg]
     world.plan_bundle = it  # type: ignore[assignment]

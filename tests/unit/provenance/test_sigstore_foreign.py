@@ -75,7 +75,7 @@ def test_a_bare_signature_over_the_file(key: PrivateKey | None) -> None:
     with pytest.raises(TypeError, match="stays in the process"):
         pickle.dumps(found)
     with pytest.raises(TypeError, match="authenticate_foreign"):
-        Attested(BLOB.digest, found.signer, BLOB.digest, object())  # type: ignore[arg-type]
+        Attested(BLOB.digest, found.signer, BLOB.digest, seal=object())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["certificate", "key"])

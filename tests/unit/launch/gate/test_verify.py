@@ -114,8 +114,8 @@ def test_it_is_sealed(world: World, tmp_path: Path) -> None:
             replace(found, plan=world.plan(vcpus=2))  # type: ignore[call-arg]
         names = ("plan", "image", "provenance", "signers", "policy", "required", "digest", "bundle", "files", "steps")
         values = [getattr(found, name) for name in names]
-        with pytest.raises(TypeError, match="verified"):
-            VerifiedPlan(*values, object())  # type: ignore[call-arg]
+        with pytest.raises(TypeError, match="only verify_plan"):
+            VerifiedPlan(*values, seal=object())  # type: ignore[call-arg]
 
 
 def on_hardware(**fields: Any) -> Callable[[World], None]:

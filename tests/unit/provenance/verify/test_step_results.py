@@ -145,8 +145,8 @@ def test_what_was_read_is_sealed(world: World) -> None:
         with pytest.raises(TypeError, match="process"):
             copied(it)
     values = (it.data, it.authentic, it.statement, it.provenance, it.policy, it.steps)
-    with pytest.raises(TypeError, match="claims"):
-        verify.Claimed(*values, object())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="only read_claim"):
+        verify.Claimed(*values, seal=object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="seal"):
         replace(it, provenance=world.provenance())  # type: ignore[call-arg]
 

@@ -347,8 +347,9 @@ def test_it_is_sealed(world: World) -> None:
     for copied in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="process"):
             copied(found)
-    with pytest.raises(TypeError, match="verified"):
-        VerifiedSummary(found.claim, found.signer, found.policy, found.bundle, found.summary, found.steps, object())  # type: ignore[arg-type]
+    values = (found.claim, found.signer, found.policy, found.bundle, found.summary, found.steps)
+    with pytest.raises(TypeError, match="only verify_summary"):
+        VerifiedSummary(*values, seal=object())  # type: ignore[arg-type]
 
 
 def test_it_is_written_and_read_alike(world: World) -> None:

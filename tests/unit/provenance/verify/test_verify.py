@@ -535,9 +535,9 @@ def test_what_nobody_expected_is_a_refusal(world: World, monkeypatch: pytest.Mon
 def test_evidence_is_sealed(world: World) -> None:
     found = check(world)
     with pytest.raises(TypeError):
-        Verified(found.claim, found.authentic, 3, found.policy, (), object())  # type: ignore[arg-type]
+        Verified(found.claim, found.authentic, 3, found.policy, (), seal=object())  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        Authentic(b"", found.signer, found.bundle, object())  # type: ignore[arg-type]
+        Authentic(b"", found.signer, found.bundle, seal=object())  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="seal"):
         replace(found, level=3)  # type: ignore[call-arg]
     for copied in (copy.copy, copy.deepcopy, pickle.dumps):
