@@ -4,7 +4,8 @@ It makes, verifies, evaluates and changes nothing, and loads little. What a flak
 
 1. by the provenance of kept images, where it names a tree and a directory as the flake's are called and the same
    flake.lock;
-2. by its flake.nix, where names are written out (builder/flakes/flake_text.py).
+2. by its flake.nix, where a name is bound to a guest: `NAME = mvmnix.lib.mkGuest`. That is a search in a text: it may
+   offer a name that the flake hasn't, and miss others.
 
 Of a flake only regular files of the caller's own are read, up to a bound, and no symbolic link.
 """
@@ -34,6 +35,10 @@ _DIGITS: Final = 12
 #: The same of an attribute, and of a reference to a flake.
 _ATTRIBUTE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 _REFERENCE: Final = re.compile(r"[A-Za-z0-9._/~+@%:?=-]{1,4096}")
+#: A name that is bound to a guest, as `mvm init` writes it.
+_GUEST: Final = re.compile(
+    rb"(?<![\w'-])([A-Za-z_][\w-]{0,63})\s{0,64}=\s{0,64}(?:[A-Za-z_][\w-]{0,63}\.){0,8}mk(?:Oci)?Guest\b"
+)
 #: Bytes of a file of a flake's that are read.
 _LIMIT: Final = 2**20
 
@@ -69,7 +74,6 @@ def plan_digests(environment: Mapping[str, str]) -> tuple[str, ...]:
 def attribute_names(environment: Mapping[str, str], flake: str) -> tuple[str, ...]:
     """The attributes of a flake, which is named as on a command line, without `#`. Raises as above."""
     from mvmnix.api.source_refs import source_ref  # noqa: PLC0415 - machines don't pay for it
-    from mvmnix.builder.flakes.flake_text import package_names  # noqa: PLC0415
     from mvmnix.model import FlakeRef  # noqa: PLC0415
 
     if not _REFERENCE.fullmatch(flake):
@@ -82,7 +86,7 @@ def attribute_names(environment: Mapping[str, str], flake: str) -> tuple[str, ..
     if text is None:
         return ()
     top = Path(reference.directory).resolve() if reference.copy else _work_tree(directory)
-    found = (*sorted(_built_from(environment, top, directory)), *package_names(text))
+    found = (*sorted(_built_from(environment, top, directory)), *(name.decode() for name in _GUEST.findall(text)))
     return tuple(name for name in dict.fromkeys(found) if _ATTRIBUTE.fullmatch(name))
 
 

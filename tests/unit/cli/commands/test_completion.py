@@ -89,7 +89,7 @@ def test_files_are_the_shell_s(settled: Station) -> None:
     assert asked(settled, "plan", "create", "--out", "x").out == "file,x\n"
 
 
-FLAKE = "{ outputs = _: { packages.x86_64-linux = { hello = 1; helper = 2; tools = 3; }; }; }"
+FLAKE = "{ outputs = { m, ... }: { packages = { hello = m.mkGuest { }; helper=m.mkGuest{}; tools = m.mkOciGuest { }; }; }; }"
 
 
 def flake_of(station: Station, name: str = "guest", text: str = FLAKE) -> Path:
@@ -198,12 +198,30 @@ def test_what_names_no_flake(settled: Station, text: str) -> None:
     assert offered(settled, "run", text) == []
 
 
-def test_attributes_that_a_shell_would_take_for_its_own_are_not_offered(settled: Station) -> None:
-    path = flake_of(settled)
-    settled.monkeypatch.setattr(
-        "mvmnix.builder.flakes.flake_text.package_names", lambda _: ("a b", "it's", "-x", "good")
-    )
-    assert offered(settled, "build", f"{path}#") == [f"{path}#good"]
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "packages.x86_64-linux.good = mkGuest {",
+            "good\n  =\n  mvmnix.lib.mkGuest (",
+            "good = mvmnix.lib.mkOciGuest {",
+        ),
+        *('it\'s = mkGuest { }; -x = mkGuest { }; "a b" = mkGuest; good = mkGuest', "good = mkGuest; bad = mkGuestly"),
+        *(
+            "good = mkGuest; bad == mkGuest",
+            "good = mkGuest; bad = f.mk; other = 1",
+            "good = mkGuest; ${bad} = mkGuest",
+        ),
+    ],
+)
+def test_names_that_are_bound_to_a_guest(settled: Station, text: str) -> None:
+    """None among them that a shell would take for its own."""
+    assert offered(settled, "build", f"{(path := flake_of(settled, text=text))}#") == [f"{path}#good"]
+
+
+def test_a_long_text_is_searched_at_once(settled: Station) -> None:
+    text = ("a" * 64 + " " * 64) * 8000
+    assert offered(settled, "build", f"{flake_of(settled, text=text)}#") == []
 
 
 def test_a_checkout_does_not_bring_its_own_images(settled: Station) -> None:
