@@ -70,10 +70,11 @@ from mvmnix.api.statements import STATEMENT_KINDS, StatementFinder, signed_about
 from mvmnix.api.verified_ends import with_verified_ends
 from mvmnix.api.verify.artifacts import verify_artifacts
 from mvmnix.api.verify.image import verify_image
-from mvmnix.builder.lockfile.document import InputPath, LockChange
+from mvmnix.builder.lockfile.document import LockChange
 from mvmnix.builder.lockfile.session import LockRequest
 from mvmnix.builder.pins.locks import DependencyDepth
 from mvmnix.builder.template import Template
+from mvmnix.formats.lock import InputPath
 from mvmnix.images.file_names import BUNDLE_NAME
 from mvmnix.images.gc_roots import Need, users_of
 from mvmnix.images.prune import PruneResult

@@ -10,7 +10,8 @@ from mvmnix.builder.fetch.flake_inputs import bring_tree
 from mvmnix.builder.fetch.resolve import resolve_reference
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.formats.lock import Attributes, LockedNode
+from mvmnix.formats.flake_references import Attributes
+from mvmnix.formats.lock import LockedNode
 from mvmnix.model import Digest, Source
 
 

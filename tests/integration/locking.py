@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import override
 
 from mvmnix.builder.lockfile import graph, inputs
-from mvmnix.formats.lock import Attributes
+from mvmnix.formats.flake_references import Attributes
 from mvmnix.formats.nar import nar_hash, nar_of_tree
 from mvmnix.model import Digest
 from mvmnix.system.fs_tree import tree_of_directory

@@ -21,8 +21,8 @@ from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.resolve import resolve_reference
 from mvmnix.config import CredentialRule, TokenPlace
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.formats import lock
-from mvmnix.formats.lock import Attributes
+from mvmnix.formats import flake_references, lock
+from mvmnix.formats.flake_references import Attributes
 from mvmnix.model import Digest
 from mvmnix.sandbox.helper import Bounds
 from mvmnix.system.private_dirs import Directory
@@ -181,7 +181,7 @@ def test_another_uri_that_claims_a_cached_hash_is_asked_itself(world: World) -> 
     world.server.files["/copy"] = GOOD
     world.server.files["/other"] = tar(("top/other", b""))
     copy, other, none = (
-        replace(node, place=lock.Web(lock.NodeKind.TARBALL, f"{world.server.origin}/{name}"))
+        replace(node, place=flake_references.Web(flake_references.NodeKind.TARBALL, f"{world.server.origin}/{name}"))
         for name in ("copy", "other", "none")
     )
     assert world.asked(lambda: bring_tree(copy, world.store, world.fetching)) == ["/copy"]

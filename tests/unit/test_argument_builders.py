@@ -35,7 +35,7 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.pins import pypi
 from mvmnix.cli.commands.verify_step import LEFT_OUT, OPTIONS, arguments
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
-from mvmnix.formats.lock import Forge, NodeKind
+from mvmnix.formats.flake_references import Forge, NodeKind
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.root import Root
 from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxTools

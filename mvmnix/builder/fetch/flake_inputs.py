@@ -21,7 +21,8 @@ from mvmnix.builder.fetch.lanes import Lanes
 from mvmnix.builder.fetch.unpack import Checkout, Unpacked, certificates, unpacked_archive, unpacked_commit
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats import nar
-from mvmnix.formats.lock import Forge, Git, LockedNode, NodeKind, Web
+from mvmnix.formats.flake_references import Forge, Git, NodeKind, Web
+from mvmnix.formats.lock import LockedNode
 from mvmnix.model import Digest
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.system.private_dirs import Directory

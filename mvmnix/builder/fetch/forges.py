@@ -13,7 +13,7 @@ from mvmnix.arguments import Commit
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.errors import MvmnixError
-from mvmnix.formats.lock import Forge, NodeKind
+from mvmnix.formats.flake_references import Forge, NodeKind
 
 #: Each forge's own host, in pieces: mvm talks to none of them unless the configuration lists it.
 _HOSTS: Final = {

@@ -17,8 +17,8 @@ from mvmnix.builder.fetch.parsing import document_texts
 from mvmnix.builder.fetch.unpack import Checkout, Depth, Unpacked, certificates, unpacked_commit
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.formats import lock
-from mvmnix.formats.lock import Attributes, Forge, Git, NodeKind, Web
+from mvmnix.formats import flake_references, lock
+from mvmnix.formats.flake_references import Attributes, Forge, Git, NodeKind, Web
 from mvmnix.formats.nar import nar_hash
 from mvmnix.formats.strict import MalformedError
 from mvmnix.model import Digest
@@ -46,7 +46,7 @@ def resolve_reference(attributes: Attributes, store: Store, fetching: FetchEnvir
 
     A `narHash` among them is held against the tree: RefusedError [source-mismatch].
     """
-    where = lock.original(lock.place(attributes).uri, attributes)
+    where = lock.original(flake_references.place(attributes).uri, attributes)
     authorization = fetching.credentials.authorization(where.uri)
     match where:
         case Git() as place:
@@ -64,7 +64,7 @@ def resolve_reference(attributes: Attributes, store: Store, fetching: FetchEnvir
             found = _forge(place, attributes, store, fetching, authorization)
         case _:
             assert_never(where)
-    fetching.fetched.add(lock.place(found.locked).uri, found.nar)
+    fetching.fetched.add(flake_references.place(found.locked).uri, found.nar)
     return found
 
 

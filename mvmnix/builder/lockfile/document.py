@@ -5,25 +5,21 @@ so what is written is a tree; names are given on the way: an input's own, or `na
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from mvmnix.errors import ReasonCode
-from mvmnix.formats import strict
-from mvmnix.formats.lock import FILE_NAME, Attributes
+from mvmnix.formats import lock, strict
+from mvmnix.formats.flake_references import Attributes
+from mvmnix.formats.lock import FILE_NAME, InputPath, RawNode
 
 #: Bounds on a lock: how deep inputs of inputs go, and how many there are in all.
 MAX_DEPTH: Final = 32
 MAX_ENTRIES: Final = 4096
 
-_NAME: Final = r"[^\x00-\x1f\x7f]{1,255}"
-_LONGEST_PATH: Final = 64
 _HINT: Final = "take that flake.lock away, or lock its flake again with Nix 2.26 or `mvm lock`"
 
-#: The names of inputs from the root, one after another; empty for the root itself.
-type InputPath = tuple[str, ...]
 type Inputs = Mapping[str, "Entry | InputPath"]
 
 
@@ -46,7 +42,7 @@ def read(data: bytes | None, where: str = FILE_NAME) -> Inputs:
     if data is None:
         return {}
     try:
-        root, nodes = strict.read(strict.parse_json(data), where, _file)
+        root, nodes = lock.read_nodes(data, where)
         return _Reader(nodes).inputs(root, ())
     except strict.MalformedError as error:
         raise error.refused(ReasonCode.LOCK_MALFORMED, where, _HINT) from error
@@ -54,19 +50,10 @@ def read(data: bytes | None, where: str = FILE_NAME) -> Inputs:
         raise strict.MalformedError(str(error)).refused(ReasonCode.LOCK_MALFORMED, where, _HINT) from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Node:
-    locked: Attributes | None
-    original: Attributes | None
-    flake: bool
-    parent: InputPath | None
-    inputs: Mapping[str, str | InputPath]
-
-
 class _Reader:
     """Follows the names of nodes. A node that several inputs share is read once; a circle is an error."""
 
-    def __init__(self, nodes: Mapping[str, _Node]) -> None:
+    def __init__(self, nodes: Mapping[str, RawNode]) -> None:
         self._nodes = nodes
         self._read: dict[str, Entry] = {}
 
@@ -85,51 +72,10 @@ class _Reader:
         if name not in self._read:
             inputs = self.inputs(name, above)
             node = self._nodes[name]
-            if node.locked is None or node.original is None:
+            if not node.locked or not node.original:
                 raise ValueError(f"the node {name!r} is not locked")
             self._read[name] = Entry(node.locked, node.original, node.flake, node.parent, inputs)
         return self._read[name]
-
-
-def _file(record: strict.Record) -> tuple[str, Mapping[str, _Node]]:
-    record.integer("version", 7, 7)
-    return record.text("root", _NAME), record.child("nodes", _nodes)
-
-
-def _nodes(record: strict.Record) -> Mapping[str, _Node]:
-    return {name: record.child(name, _node) for name in record.names()}
-
-
-def _node(record: strict.Record) -> _Node:
-    return _Node(
-        record.child("locked", attributes) if record.has("locked") else None,
-        record.child("original", attributes) if record.has("original") else None,
-        record.flag("flake") if record.has("flake") else True,
-        record.texts("parent", _NAME) if record.has("parent") else None,
-        record.child("inputs", _edges) if record.has("inputs") else {},
-    )
-
-
-def _edges(record: strict.Record) -> Mapping[str, str | InputPath]:
-    result: dict[str, str | InputPath] = {}
-    for name in record.names():
-        if not re.fullmatch(_NAME, name):
-            raise ValueError("not the name of an input")
-        is_name = isinstance(record.value(name), str)
-        result[name] = record.text(name, _NAME) if is_name else record.texts(name, _NAME, _LONGEST_PATH)
-    return result
-
-
-def attributes(record: strict.Record) -> Attributes:
-    """The attributes of a flake reference (Nix manual, `nix flake`, "Flake references")."""
-    result: dict[str, str | int | bool] = {}
-    for name in record.names():
-        match record.value(name):
-            case str() | int() as value:  # bool is an int
-                result[name] = value
-            case _:
-                raise ValueError(f"{name!r} is neither text, number nor truth value")
-    return result
 
 
 def write(inputs: Inputs) -> bytes:

@@ -11,11 +11,12 @@ from typing import Final, Protocol
 
 from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.lockfile import document
-from mvmnix.builder.lockfile.document import MAX_DEPTH, MAX_ENTRIES, Entry, InputPath, Inputs
+from mvmnix.builder.lockfile.document import MAX_DEPTH, MAX_ENTRIES, Entry, Inputs
 from mvmnix.builder.lockfile.inputs import Flake, InputSpec
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats import lock as locks
-from mvmnix.formats.lock import Attributes
+from mvmnix.formats.flake_references import Attributes
+from mvmnix.formats.lock import InputPath
 from mvmnix.model import Digest, StorePath
 
 _FIX_INPUT: Final = "look at the inputs in flake.nix; see docs/locks.md"

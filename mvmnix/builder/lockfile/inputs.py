@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from mvmnix.arguments import is_subdirectory
-from mvmnix.builder.lockfile.document import InputPath, attributes
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
-from mvmnix.formats.lock import Attributes
+from mvmnix.formats.flake_references import Attributes
+from mvmnix.formats.lock import InputPath, attributes
 from mvmnix.model import Digest, StorePath
 
 #: A larger answer is refused, in bytes: a lock file of a flake is in it.

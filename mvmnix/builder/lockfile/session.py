@@ -13,7 +13,6 @@ from typing import Protocol
 
 from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.lockfile import document, graph, inputs
-from mvmnix.builder.lockfile.document import InputPath
 from mvmnix.builder.lockfile.graph import Place, Tree
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.build_errors import last_lines
@@ -22,7 +21,8 @@ from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResu
 from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import lock
-from mvmnix.formats.lock import Attributes, LockedNode
+from mvmnix.formats.flake_references import Attributes
+from mvmnix.formats.lock import InputPath, LockedNode
 from mvmnix.model import Digest, HashMode
 from mvmnix.system.store import Store
 

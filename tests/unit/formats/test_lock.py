@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.formats import lock
-from mvmnix.formats.lock.node import RawNode, locked, original
+from mvmnix.formats import flake_references, lock
+from mvmnix.formats.lock import RawNode, locked, original
 from mvmnix.model import Digest, StorePath
 
 NAR = "sha256-vUfIeBEfpbAfZ5zjgIkYk7eHBeVfCYVjLbWnMkseYnk="
@@ -51,8 +51,8 @@ def test_a_lock_without_inputs_has_a_digest() -> None:
 def test_a_github_node() -> None:
     parsed = lock.parse(node(GITHUB))
     (found,) = parsed.locked
-    place = lock.Forge(lock.NodeKind.GITHUB, "NixOS", "nixpkgs", rev=REV)
-    asked = lock.OriginalInput(lock.Forge(lock.NodeKind.GITHUB, "", ""))
+    place = flake_references.Forge(flake_references.NodeKind.GITHUB, "NixOS", "nixpkgs", rev=REV)
+    asked = lock.OriginalInput(flake_references.Forge(flake_references.NodeKind.GITHUB, "", ""))
     assert found == lock.LockedNode("n", place, Digest.from_sri(NAR), "", flake=True, asked=asked)
     assert found.uri == f"github:NixOS/nixpkgs/{REV}"
     assert found.store_path == StorePath.recursive("source", Digest.from_sri(NAR))
@@ -89,8 +89,8 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
     parsed = lock.parse(data)
     assert parsed.locked == ()
     assert parsed.relative == (
-        lock.RelativeNode("a", "../tree", ("mvm",), lock.OriginalInput(lock.Local(""))),
-        lock.RelativeNode("mvm", "../../sub", (), lock.OriginalInput(lock.Unknown("", ""))),
+        lock.RelativeNode("a", "../tree", ("mvm",), lock.OriginalInput(flake_references.Local(""))),
+        lock.RelativeNode("mvm", "../../sub", (), lock.OriginalInput(flake_references.Unknown("", ""))),
     )
 
 
@@ -338,5 +338,5 @@ def test_what_a_tree_is_locked_by(attributes: dict[str, Any], codes: tuple[Reaso
 
 
 def test_a_forge_by_its_branch() -> None:
-    place = lock.Forge(lock.NodeKind.GITHUB, "NixOS", "nixpkgs", ref="nixos-24.11")
+    place = flake_references.Forge(flake_references.NodeKind.GITHUB, "NixOS", "nixpkgs", ref="nixos-24.11")
     assert place.uri == "github:NixOS/nixpkgs/nixos-24.11"

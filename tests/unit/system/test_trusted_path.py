@@ -76,7 +76,7 @@ def test_a_name_that_is_ours_is_denied_as_the_system_says(
 @pytest.mark.parametrize(
     ("path", "is_directory", "is_ours", "recursive", "doctor"),
     [
-        ("/home/a/.local/share/mvmnix/formats/lock", False, True, False, True),
+        ("/home/a/.local/share/mvmnix/lock", False, True, False, True),
         ("/home/a/.local/share/mvmnix", True, True, True, True),
         ("/home/a/.local", True, True, False, True),
         ("/home/a/file", False, True, False, False),

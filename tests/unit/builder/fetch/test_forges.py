@@ -8,7 +8,7 @@ from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.forges import archive_url, commit, commit_url, document
 from mvmnix.builder.fetch.worker.documents import PARSERS, BadDocumentError
 from mvmnix.errors import MvmnixError
-from mvmnix.formats.lock import Forge, NodeKind
+from mvmnix.formats.flake_references import Forge, NodeKind
 
 REV = "0123456789abcdef0123456789abcdef01234567"
 NOWHERE = Allowlist(frozenset())

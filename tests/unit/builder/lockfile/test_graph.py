@@ -12,7 +12,7 @@ from mvmnix.builder.lockfile.graph import Place, Tree
 from mvmnix.builder.lockfile.inputs import Flake, InputSpec
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from mvmnix.formats.lock import Attributes
+from mvmnix.formats.flake_references import Attributes
 from mvmnix.model import Digest
 
 ROOT = Place(Tree({}, Digest.of(b"root")), "")

@@ -9,7 +9,7 @@ from mvmnix.builder.lockfile import inputs
 from mvmnix.builder.lockfile.inputs import Flake, InputSpec
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
-from mvmnix.formats.lock import Attributes
+from mvmnix.formats.flake_references import Attributes
 from mvmnix.model import Digest, StorePath
 
 NAR = Digest.of(b"x")

@@ -17,7 +17,8 @@ from mvmnix.builder.session.exec import Ended
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import nar
-from mvmnix.formats.lock import Attributes, LockedNode
+from mvmnix.formats.flake_references import Attributes
+from mvmnix.formats.lock import LockedNode
 from mvmnix.model import Digest, StorePath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store

@@ -89,7 +89,7 @@ def test_files_are_the_shell_s(settled: Station) -> None:
     assert asked(settled, "plan", "create", "--out", "x").out == "file,x\n"
 
 
-FLAKE = "{ outputs = { m, ... }: { packages = { hello = m.mkGuest { }; helper=m.mkGuest{}; tools = m.mkOciGuest { }; }; }; }"
+FLAKE = "{ outputs = { m, ... }: rec { hello = m.mkGuest { }; helper=m.mkGuest{}; tools = m.mkOciGuest { }; }; }"
 
 
 def flake_of(station: Station, name: str = "guest", text: str = FLAKE) -> Path:
@@ -201,17 +201,11 @@ def test_what_names_no_flake(settled: Station, text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "packages.x86_64-linux.good = mkGuest {",
-            "good\n  =\n  mvmnix.lib.mkGuest (",
-            "good = mvmnix.lib.mkOciGuest {",
-        ),
-        *('it\'s = mkGuest { }; -x = mkGuest { }; "a b" = mkGuest; good = mkGuest', "good = mkGuest; bad = mkGuestly"),
-        *(
-            "good = mkGuest; bad == mkGuest",
-            "good = mkGuest; bad = f.mk; other = 1",
-            "good = mkGuest; ${bad} = mkGuest",
-        ),
+        "packages.x86_64-linux.good = mkGuest {",
+        "good\n  =\n  mvmnix.lib.mkGuest (",
+        "good = mvmnix.lib.mkOciGuest {",
+        'good = mkGuest; it\'s = mkGuest; -x = mkGuest; "a b" = mkGuest; ${bad} = mkGuest',
+        "good = mkGuest; bad == mkGuest; bad = mkGuestly; bad = f.mk; bad = 1",
     ],
 )
 def test_names_that_are_bound_to_a_guest(settled: Station, text: str) -> None:

@@ -1,20 +1,48 @@
-"""Says what one node of flake.lock names, or for which reasons it is refused; pure."""
+"""Reads flake.lock, version 7: bytes in, typed nodes that are all locked by a hash out; pure.
+
+The format is Nix's own (Nix manual, `nix flake`, "Lock files"; nix: libflake/lockfile.cc). A node with a `narHash`
+names a tree by its content. A relative `path` node has none: it lies in the root tree, whose hash covers it. What was
+locked is held against what flake.nix asked for, beyond which only a policy's pairs reach.
+"""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
 from mvmnix.arguments import GitRef, is_subdirectory
 from mvmnix.errors import Reason, ReasonCode, RefusedError
-from mvmnix.formats.lock.reference import FORGES, Attributes, Forge, Git, Local, NodeKind, Place, Web, place
+from mvmnix.formats import strict
+from mvmnix.formats.flake_references import (
+    FORGES,
+    Attributes,
+    Forge,
+    Git,
+    Local,
+    NodeKind,
+    Place,
+    Web,
+    differences,
+    place,
+)
 from mvmnix.model import Digest, HashMode, Source, StorePath
+
+#: The names of inputs from the root, one after another; empty for the root itself.
+type InputPath = tuple[str, ...]
+#: The edges that leave a node: names of nodes, or paths of inputs from the root (`follows`).
+type Edges = Mapping[str, str | InputPath]
+#: Patterns (fnmatch) of the original and of the locked reference, both in URL form.
+type Pair = tuple[str, str]
 
 #: Where the lock file lies in a flake's directory.
 FILE_NAME: Final = "flake.lock"
-#: What to do about most problems.
+_NAME: Final = r"[^\x00-\x1f\x7f]{1,255}"
+_LONGEST_PATH: Final = 64
 _TEXT: Final = r"[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]{0,4096}"
+#: What to do about most problems.
 HINT: Final = "look at flake.lock, and lock the flake again with `mvm lock`"
 
 _NO_USER: Final = "take user name and password out of the URL, and name them in config.toml, [[credentials]]"
@@ -117,14 +145,15 @@ class RelativeNode:
 class RawNode:
     """A node as it stands in the file: `locked` is what is fetched, `original` what flake.nix asked for.
 
-    One that is missing is empty.
+    One that is missing is empty; `parent` is None where the file has none.
     """
 
     name: str
     locked: Attributes
     original: Attributes
-    flake: bool
-    parent: tuple[str, ...]
+    flake: bool = True
+    parent: InputPath | None = None
+    inputs: Edges = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -135,7 +164,7 @@ class RawNode:
 def relative(node: RawNode) -> RelativeNode:
     """The typed node of a relative path that has no reasons against it."""
     locked = node.locked
-    return RelativeNode(node.name, str(locked["path"]), node.parent, _asked(node), str(locked.get("dir", "")))
+    return RelativeNode(node.name, str(locked["path"]), node.parent or (), _asked(node), str(locked.get("dir", "")))
 
 
 def locked(node: RawNode) -> LockedNode:
@@ -150,7 +179,7 @@ def locked(node: RawNode) -> LockedNode:
 
 def tree(name: str, attributes: Attributes) -> LockedNode:
     """The node of a tree that is locked by these attributes. Raises RefusedError with every reason against it."""
-    node = RawNode(name, attributes, attributes, flake=True, parent=())
+    node = RawNode(name, attributes, attributes)
     found = list(reasons(node))
     if node.kind == "path" and not found:
         why, hint = "it is not a tree of its own", "take it out of the tree that it lies in"
@@ -287,3 +316,153 @@ def _nar(locked: Attributes) -> Digest | None:
         return Digest.from_sri(str(locked["narHash"]))
     except (KeyError, ValueError):
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class LockedFlake:
+    """What a flake's lock file says; `digest` is that of its bytes, None when the flake has no lock file.
+
+    Without a lock file a flake has no inputs: one that has some does not evaluate with `--no-update-lock-file`.
+    """
+
+    digest: Digest | None
+    locked: tuple[LockedNode, ...] = field(default=())
+    relative: tuple[RelativeNode, ...] = field(default=())
+
+
+def parse(data: bytes | None) -> LockedFlake:
+    """The typed nodes of these bytes of flake.lock, or of a flake without one.
+
+    Raises RefusedError with all reasons at once: LOCK_MALFORMED, LOCK_NODE_UNSUPPORTED, FLAKE_UNLOCKED, FLAKE_DIRTY.
+    """
+    if data is None:
+        return LockedFlake(None)
+    try:
+        root, nodes = read_nodes(data)
+        _follow_all(root, nodes)
+    except strict.MalformedError as error:
+        raise error.refused(ReasonCode.LOCK_MALFORMED, FILE_NAME, HINT) from error
+    inputs = [node for name, node in sorted(nodes.items()) if name != root]
+    found = [reason for node in inputs for reason in reasons(node)]
+    if found:
+        raise RefusedError(*found)
+    trees = tuple(locked(node) for node in inputs if node.kind != "path")
+    return LockedFlake(Digest.of(data), trees, tuple(relative(node) for node in inputs if node.kind == "path"))
+
+
+def read_nodes(data: bytes, where: str = FILE_NAME) -> tuple[str, Mapping[str, RawNode]]:
+    """The name of the root's node, and all nodes, as they stand in the file. Raises strict.MalformedError."""
+    return strict.read(strict.parse_json(data), where, _file)
+
+
+def _file(record: strict.Record) -> tuple[str, Mapping[str, RawNode]]:
+    record.integer("version", 7, 7)
+    root = record.text("root", _NAME)
+    nodes = record.child("nodes", _nodes)
+    if root not in nodes:
+        raise ValueError(f"the root node {root!r} is missing")
+    return root, nodes
+
+
+def _nodes(record: strict.Record) -> Mapping[str, RawNode]:
+    return {name: record.child(name, partial(_node, name)) for name in record.names()}
+
+
+def _node(name: str, record: strict.Record) -> RawNode:
+    if not re.fullmatch(_NAME, name):
+        raise ValueError("not the name of a node")
+    return RawNode(
+        name,
+        record.child("locked", attributes) if record.has("locked") else {},
+        record.child("original", attributes) if record.has("original") else {},
+        record.flag("flake") if record.has("flake") else True,
+        record.texts("parent", _NAME) if record.has("parent") else None,
+        record.child("inputs", _edges) if record.has("inputs") else {},
+    )
+
+
+def _edges(record: strict.Record) -> Edges:
+    result: dict[str, str | InputPath] = {}
+    for name in record.names():
+        if not re.fullmatch(_NAME, name):
+            raise ValueError("not the name of an input")
+        is_name = isinstance(record.value(name), str)
+        result[name] = record.text(name, _NAME) if is_name else record.texts(name, _NAME, _LONGEST_PATH)
+    return result
+
+
+def attributes(record: strict.Record) -> Attributes:
+    """The attributes of a flake reference (Nix manual, `nix flake`, "Flake references").
+
+    Keys for signatures of commits, the only list that there is, are True: nothing that has them is taken.
+    """
+    result: dict[str, str | int | bool] = {}
+    for name in record.names():
+        match record.value(name):
+            case str() | int() as value:  # bool is an int
+                result[name] = value
+            case list() if name == "publicKeys":
+                result[name] = True
+            case _:
+                raise ValueError(f"{name!r} is neither text, number nor truth value")
+    return result
+
+
+def _follow_all(root: str, nodes: Mapping[str, RawNode]) -> None:
+    """Follow every edge. Raises MalformedError with each one that leads nowhere or in a circle."""
+    known: dict[InputPath, str | None] = {}
+    problems = []
+    for node in nodes.values():
+        for name, target in node.inputs.items():
+            try:
+                _follow(target, root, nodes, known)
+            except (ValueError, RecursionError) as error:
+                problems.append(f"input {name!r} of node {node.name!r}: {error}")
+    if problems:
+        raise strict.MalformedError(*problems)
+
+
+def _follow(
+    target: str | InputPath, root: str, nodes: Mapping[str, RawNode], known: dict[InputPath, str | None]
+) -> str:
+    """The node that an input means. `known` has the paths that were followed, None for one that still is.
+
+    Each path is followed once: paths that name paths, 64 deep and 64 wide, would otherwise never end.
+    """
+    if isinstance(target, str):
+        if target not in nodes:
+            raise ValueError(f"there is no node {target!r}")
+        return target
+    if target in known:
+        done = known[target]
+        if done is None:
+            raise ValueError(f"it follows {'/'.join(target)!r}, which leads in a circle or nowhere")
+        return done
+    known[target] = None
+    here = root
+    for step in target:
+        if step not in nodes[here].inputs:
+            raise ValueError(f"it follows {'/'.join(target)!r}, but node {here!r} has no input {step!r}")
+        here = _follow(nodes[here].inputs[step], root, nodes, known)
+    known[target] = here
+    return here
+
+
+def mismatches(lock: LockedFlake, pairs: Sequence[Pair] = ()) -> Iterator[Reason]:
+    """Every node that was locked to another place than it names as its original, and that no pair admits.
+
+    Nix trusts a lock file: with an exchanged `locked`, an input that reads `github:NixOS/nixpkgs` can be any tree.
+    """
+    nodes: tuple[LockedNode | RelativeNode, ...] = (*lock.locked, *lock.relative)
+    for node in nodes:
+        found = list(_differences(node))
+        if found and not any(fnmatchcase(node.original, asked) and fnmatchcase(node.uri, got) for asked, got in pairs):
+            why = f"it asks for {node.original} and is locked to {node.uri}: {'; '.join(found)}"
+            hint = "lock the flake again, or pair the two in the policy, if that is meant"
+            yield Reason(ReasonCode.LOCK_SUBSTITUTED, f"{FILE_NAME}: node {node.name!r}", why, hint)
+
+
+def _differences(node: LockedNode | RelativeNode) -> Iterator[str]:
+    yield from differences(node.asked.place, node.place)
+    if node.asked.directory != node.directory:
+        yield f"dir {node.asked.directory!r} became {node.directory!r}"
