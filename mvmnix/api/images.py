@@ -143,13 +143,7 @@ def part_roots(context: Context) -> frozenset[StoredFile]:
 
 def _machines(context: Context) -> tuple[Need, ...]:
     living = [entry.status for entry in registry.list_entries(context.machines) if entry.alive or entry.status.waits]
-    return tuple(
-        Need(
-            f"the machine {status.name or status.machine}",
-            (status.manifest, status.provenance) if status.manifest and status.provenance else None,
-        )
-        for status in living
-    )
+    return tuple(Need(f"the machine {status.name}", (status.manifest, status.provenance)) for status in living)
 
 
 def _plans(context: Context) -> Iterator[Need]:

@@ -52,9 +52,7 @@ def machine_names(environment: Mapping[str, str], states: Collection[str] = ()) 
     """The names of the machines in these states, or of all, the youngest first. Raises OSError, MvmnixError."""
     with _state(environment) as state, state.existing("machines") as machines:
         entries = reversed(registry.list_entries(machines))
-        return _words(
-            entry.status.name or entry.status.machine for entry in entries if not states or entry.state in states
-        )
+        return _words(entry.status.name for entry in entries if not states or entry.state in states)
 
 
 def image_names(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -99,7 +99,7 @@ def add_machine(draft: Draft, stored: StoredMachine, judge: Judge) -> str:
 
 def _machine(stored: StoredMachine) -> Node:
     status = stored.entry.status
-    name = f"{status.machine} ({status.name})" if status.name else status.machine
+    name = f"{status.machine} ({status.name})"
     if not isinstance(stored.log, Sealed) or stored.start is None:
         facts = [("state", stored.entry.state), ("created", show_time(status.created))]
         return Node(MACHINE, Kind.MACHINE, name, _machine_verdict(stored), facts=tuple(facts))
@@ -131,13 +131,15 @@ def _machine_verdict(stored: StoredMachine) -> Verdict:
 def _against_the_log(stored: StoredMachine, start: Record, end: Record | None) -> Iterator[Reason]:
     """What its directory says otherwise than the log."""
     status = stored.entry.status
-    pairs: Pairs = [("plan", status.plan, start.plan), ("policy", status.policy, start.policy)]
-    pairs += [("image", status.manifest, start.digests.get("manifest"))] if status.manifest else []
-    pairs += [("provenance", status.provenance, start.digests.get("provenance"))] if status.provenance else []
-    pairs.append(("start", show_time(status.began), show_time(start.time)))
+    pairs: Pairs = [
+        ("plan", status.plan, start.plan),
+        ("policy", status.policy, start.policy),
+        ("image", status.manifest, start.digests.get("manifest")),
+        ("provenance", status.provenance, start.digests.get("provenance")),
+        ("start", show_time(status.began), show_time(start.time)),
+    ]
     if end is not None and status.reason is not None:
-        if end.reasons or not status.reason.is_clean:  # an older record says nothing of an end that was meant
-            pairs.append(("end", status.reason, end_reason(end)))
+        pairs.append(("end", status.reason, end_reason(end)))
         ours, theirs = (None if code is None else str(code) for code in (status.exit_code, end.exit_code))
         pairs.append(("exit code", ours, theirs))
     yield from _contradictions("the machine's status", "the log", pairs)

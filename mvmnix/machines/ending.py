@@ -115,7 +115,5 @@ def end_words(reason: EndReason) -> tuple[str, ...]:
 
 
 def end_reason(end: Record) -> str:
-    """Why a machine ended, by the record of that. An older mvm wrote no word for a machine that was stopped, either."""
-    if end.reasons:
-        return end.reasons[0]
-    return EndReason.STOPPED if end.exit_code is None else EndReason.GUEST_EXIT
+    """Why a machine ended, by the record of that."""
+    return end.reasons[0] if end.reasons else EndReason.GUEST_EXIT

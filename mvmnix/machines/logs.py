@@ -17,8 +17,6 @@ from mvmnix.system.private_dirs import Directory
 _CHUNK: Final = 65536
 #: Seconds between two looks at a log that is followed.
 _FOLLOW: Final = 0.1
-#: What machines of an older mvm have, detached ones alone, in place of one log for both outputs.
-_FORMER: Final = {Output.STDOUT: "stdout.log", Output.STDERR: "stderr.log"}
 
 
 def read_output(
@@ -36,21 +34,16 @@ def read_output(
     """
     machine = registry.find_machine(machines, text).status.machine
     with machines.existing(machine) as directory, OutputReader(directory) as reader:
-        if _has_begun(directory, lambda: reader.has_begun, follow=follow):
-
-            def read() -> Iterator[Piece | Missing]:
-                return (it for it in reader.read() if isinstance(it, Missing) or it.output in outputs)
-
-            yield from _followed(directory, read, follow=follow, lines=lines)
-            return
-        if not any(map(directory.exists, _FORMER.values())):
+        if not _has_begun(directory, lambda: reader.has_begun, follow=follow):
             why = "its command has not begun, or nothing is kept of it (mvm logs --help says of which)"
             raise UsageError(
                 f"the machine {text!r} has no output: {why}", hint=f"its kernel's console: mvm logs --console {text}"
             )
-        for output in outputs:
-            with os.fdopen(directory.open_file(_FORMER[output]), "rb", buffering=0) as file:
-                yield from _last(_pieces(file, output), lines)
+
+        def read() -> Iterator[Piece | Missing]:
+            return (it for it in reader.read() if isinstance(it, Missing) or it.output in outputs)
+
+        yield from _followed(directory, read, follow=follow, lines=lines)
 
 
 def read_console(
@@ -100,9 +93,9 @@ def _followed(
         yield from read()
 
 
-def _pieces(file: FileIO, output: Output = Output.STDOUT) -> Iterator[Piece]:
+def _pieces(file: FileIO) -> Iterator[Piece]:
     while chunk := file.read(_CHUNK):
-        yield Piece(output, chunk)
+        yield Piece(Output.STDOUT, chunk)
 
 
 def _last(pieces: Iterable[Piece | Missing], lines: int | None) -> Iterator[Piece | Missing]:

@@ -209,7 +209,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Receipt:
 
 
 def _observed(record: strict.Record) -> Observed:
-    said = record.choice("boundary", Boundary) if record.has("boundary") else None  # older receipts have none
+    boundary = record.choice("boundary", Boundary)
     found = Observed(
         machine=record.text("machine", _MACHINE),
         started=record.time("startedOn"),
@@ -230,8 +230,8 @@ def _observed(record: strict.Record) -> Observed:
         diagnoses=record.each("diagnoses", Diagnosis.read, MOST_BOOTS) if record.has("diagnoses") else (),
         network=record.child("network", NetworkUse.read) if record.has("network") else None,
     )
-    if said not in {None, found.boundary}:
-        raise ValueError(f"its boundary is {str(said)!r}, and with that backend and accelerator it was another one")
+    if boundary is not found.boundary:
+        raise ValueError(f"its boundary is {str(boundary)!r}, and with that backend and accelerator it was another one")
     return found
 
 

@@ -8,7 +8,7 @@ from mvmnix.audit.record import Record
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
-from mvmnix.machines.ending import EndReason, end_reason
+from mvmnix.machines.ending import end_reason
 from mvmnix.machines.receipt import Receipt, from_statement
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.identity.trust import Signer, Trust
@@ -41,15 +41,10 @@ def _end(receipt: Receipt, record: Record) -> Iterator[str]:
         "plan": (receipt.plan, record.plan),
         "policy": (receipt.policy, record.policy),
         "time of the end": (observed.ended, record.time),
-        "reason of the end": (str(observed.reason), _reason(record, observed.reason)),
+        "reason of the end": (str(observed.reason), end_reason(record)),
         "exit code": (None if status is None else status.exit_code, record.exit_code),
     }
     yield from _differing("end", pairs)
-
-
-def _reason(record: Record, told: EndReason) -> str:
-    """Why the machine ended, by its record; an older one that says nothing allows for either end that was meant."""
-    return told if told.is_clean and not record.reasons else end_reason(record)
 
 
 def _start(receipt: Receipt, start: SealedRecord | None) -> Iterator[str]:

@@ -66,10 +66,9 @@ class MachineSource:
 class MachineStatus:
     """What the status file says.
 
-    `name` is the user's choice, or was chosen at random; it is empty in files of an older mvm, which chose none.
-    `acceleration` is empty until it is known; `reason` and `exit_code` (the command's, as the guest reported it) until
-    the end. `manifest` and `provenance` are the digests of the image's manifest and bundle, which say what has to be
-    kept for it; None in files that mvm wrote before it named them.
+    `name` is the user's choice, or was chosen at random. `manifest` and `provenance` are the digests of the image's
+    manifest and bundle, which say what has to be kept for it. `acceleration` is empty until it is known; `reason` and
+    `exit_code` (the command's, as the guest reported it) until the end.
     `labels` are the plan's. `origin` stands in those of machines that `mvm create` made, and `started` once one starts.
     """
 
@@ -78,13 +77,13 @@ class MachineStatus:
     image: str
     plan: Digest
     policy: Digest
+    manifest: Digest
+    provenance: Digest
     state: MachineState
     created: datetime
     acceleration: str = ""
     reason: EndReason | None = None
     exit_code: int | None = None
-    manifest: Digest | None = None
-    provenance: Digest | None = None
     labels: Labels = field(default_factory=lambda: NO_LABELS)
     origin: MachineSource | None = None
     started: datetime | None = None
@@ -114,6 +113,8 @@ class MachineStatus:
             "image": self.image,
             "plan": self.plan.hex,
             "policy": self.policy.hex,
+            "manifest": self.manifest.hex,
+            "provenance": self.provenance.hex,
             "state": self.state.value,
             "created": show_time(self.created),
             "acceleration": self.acceleration,
@@ -122,10 +123,6 @@ class MachineStatus:
             members["reason"] = self.reason.value
         if self.exit_code is not None:
             members["exitCode"] = self.exit_code
-        if self.manifest is not None:
-            members["manifest"] = self.manifest.hex
-        if self.provenance is not None:
-            members["provenance"] = self.provenance.hex
         if self.labels:
             members["labels"] = dict(self.labels)
         if self.origin is not None:
@@ -145,13 +142,13 @@ class MachineStatus:
                 image=record.text("image"),
                 plan=record.digest("plan"),
                 policy=record.digest("policy"),
+                manifest=record.digest("manifest"),
+                provenance=record.digest("provenance"),
                 state=record.choice("state", MachineState),
                 created=record.parsed("created", parse_time, _EPOCH),
                 acceleration=record.text("acceleration"),
                 reason=record.choice("reason", EndReason) if record.has("reason") else None,
                 exit_code=record.integer("exitCode", 0, 255) if record.has("exitCode") else None,
-                manifest=record.digest("manifest") if record.has("manifest") else None,
-                provenance=record.digest("provenance") if record.has("provenance") else None,
                 labels=record.child("labels", labels.read) if record.has("labels") else NO_LABELS,
                 origin=record.child("origin", _origin) if record.has("origin") else None,
                 started=record.parsed("started", parse_time, _EPOCH) if record.has("started") else None,

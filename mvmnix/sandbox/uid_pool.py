@@ -215,10 +215,10 @@ def _has(process: Path, wanted: bytes) -> bool:
         return False
 
 
-#: In a state directory; it keeps the name by which what an older mvm left there is cleaned up.
+#: In a state directory.
 _NAME: Final = "cells"
 #: From a home on, in the state directory of a user without XDG variables (XDG Base Directory Specification). No pool
-#: without uids, and no older mvm, cleans up there.
+#: without uids cleans up there.
 _UIDS: Final = ".local/state/mvmnix/uids"
 #: What the programs that map ids say where they may not.
 _REFUSED: Final = frozenset({Cause.OWN, Cause.DENIED, Cause.NAMESPACES})

@@ -91,7 +91,7 @@ def directory(machine: Path) -> None:
 
 
 NO_NOTE: dict[str, Callable[[Path], object]] = {
-    "none, as an older mvm left it": lambda machine: (machine / NOTE).unlink(),
+    "none": lambda machine: (machine / NOTE).unlink(),
     "empty": lambda machine: (machine / NOTE).write_bytes(b""),
     "too long": lambda machine: (machine / NOTE).write_bytes(b"x" * 1_000_000),
     "a directory": directory,

@@ -25,8 +25,8 @@ def machines(tmp_path: Path) -> Iterator[Directory]:
 
 
 def made(machines: Directory, name: str = "") -> MachineHome:
-    digest = Digest.of(b"")
-    return MachineHome.create(machines, name=name, image="x", plan=digest, policy=digest, now=NOW)
+    digests = dict.fromkeys(("plan", "policy", "manifest", "provenance"), Digest.of(b""))
+    return MachineHome.create(machines, name=name, image="x", now=NOW, **digests)
 
 
 def test_words_are_plain() -> None:

@@ -15,6 +15,8 @@ STATUS = MachineStatus(
     "hello",
     Digest.of(b"plan"),
     Digest.of(b"policy"),
+    Digest.of(b"manifest"),
+    Digest.of(b"bundle"),
     MachineState.RUNNING,
     datetime(2026, 1, 2, tzinfo=UTC),
     "tcg",
@@ -31,7 +33,6 @@ STATUS = MachineStatus(
         dataclasses.replace(STATUS, labels={"tier": "web", "a/b": "ü =\u202e"}),
         dataclasses.replace(STATUS, state=MachineState.CREATED, acceleration="", origin=MachineSource()),
         dataclasses.replace(STATUS, origin=MachineSource("/a", "/b"), started=datetime(2026, 1, 3, tzinfo=UTC)),
-        dataclasses.replace(STATUS, manifest=Digest.of(b"manifest"), provenance=Digest.of(b"bundle")),
     ],
 )
 def test_round_trip(status: MachineStatus) -> None:

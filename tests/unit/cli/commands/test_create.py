@@ -158,7 +158,7 @@ def test_a_policy_that_it_was_not_created_under_is_refused(settled: Station) -> 
 
 
 def test_a_machine_whose_creation_the_log_does_not_have_is_refused(settled: Station) -> None:
-    """One that an older mvm created, that was killed before it recorded it, or that somebody copied there."""
+    """One whose caller was killed before it recorded it, or that somebody copied there."""
     machine = settled.state / "machines" / created(settled)
     copy = machine.with_name("0123456789ab")
     shutil.copytree(machine, copy)
