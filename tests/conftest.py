@@ -26,11 +26,11 @@ from mvmnix.system.roots import Roots
 from mvmnix.system.store import Store
 from tests import sample
 from tests.patience import PATIENCE, until
+from tests.repository import ROOT
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench
 
-TREE = Path(__file__).resolve().parents[1]
 #: Has tests run that take control groups which were delegated to the user (tests/hostile/test_system_user.py).
 DELEGATED = "MVMNIX_TEST_DELEGATED"
 #: What is written last of a world that processes share.
@@ -190,15 +190,15 @@ def home(tmp_path: Path) -> Home:
 def committed_copy(target: Path) -> Path:
     """The files of this tree, those not committed yet among them, as a git commit in a new repository."""
     listed = subprocess.run(
-        ["git", "-C", TREE, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         capture_output=True,
         check=True,
     )
     for name in filter(None, listed.stdout.decode().split("\0")):
-        if (TREE / name).is_file():
+        if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            (target / name).write_bytes((TREE / name).read_bytes())
-            (target / name).chmod((TREE / name).stat().st_mode & 0o755)
+            (target / name).write_bytes((ROOT / name).read_bytes())
+            (target / name).chmod((ROOT / name).stat().st_mode & 0o755)
     commit(target)
     return target
 
@@ -277,7 +277,7 @@ def pins_in_nix(home: Home, tree: Path) -> None:
 
     They are the system user's, from whom root takes a copy.
     """
-    fetched = home.mvm("pin", "fetch", "--store-only", cwd=TREE)
+    fetched = home.mvm("pin", "fetch", "--store-only", cwd=ROOT)
     assert fetched.returncode == 0, fetched.stderr.decode()
     cache = home.path / ".cache/mvmnix"
     cache.mkdir(mode=0o700, parents=True)

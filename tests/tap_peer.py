@@ -14,9 +14,9 @@ import sys
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 from tests.patience import EVENT_PATIENCE
+from tests.repository import ROOT
 
 #: What the gateway has, and what it tells of every name.
 GATEWAY, NAMED, GUEST = "198.19.255.1", "198.18.0.1", "198.19.255.2"
@@ -24,7 +24,6 @@ GATEWAY_MAC, GUEST_MAC = "02:6d:76:6d:00:01", "02:6d:76:6d:00:02"
 GREETING = b"HTTP/1.0 200 OK\r\n\r\nhello from outside\n"
 TUNSETIFF, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x400454CA, 0x2, 0x1000, 0x4000
 ETH_P_ALL = 3
-ROOT = Path(__file__).parents[1]
 
 COMMANDS = f"""
 link set lo up

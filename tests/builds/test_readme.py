@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TREE, World
+from tests.conftest import World
 from tests.patience import PATIENCE
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.vm
 
-README = (TREE / "README.md").read_text()
+README = (ROOT / "README.md").read_text()
 
 
 def section(heading: str) -> str:
@@ -32,7 +33,7 @@ def shell(line: str, copied: World, cwd: Path) -> "subprocess.CompletedProcess[s
     """A line as it would be typed, `mvm` being the one of this tree."""
     python = f"{shlex.quote(sys.executable)} -P -m mvmnix.cli"
     script = f'mvm() {{ {python} "$@"; }}\n{line}'
-    environment = {**copied.home.environment, "PYTHONPATH": str(TREE), "GIT_CONFIG_NOSYSTEM": "1"}
+    environment = {**copied.home.environment, "PYTHONPATH": str(ROOT), "GIT_CONFIG_NOSYSTEM": "1"}
     identity = {f"GIT_{who}_{what}": "t@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return subprocess.run(
         ["bash", "-c", script],

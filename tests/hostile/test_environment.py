@@ -69,6 +69,7 @@ from tests.integration.container_house import Containers, world_of
 from tests.integration.container_house import image as probe_image
 from tests.integration.misbehaving import Authority, Server
 from tests.patience import EVENT_PATIENCE
+from tests.repository import ROOT
 from tests.support.programs import trusted
 from tests.unit import spawns
 from tests.unit.audit.world import KEY, checkpoint
@@ -80,7 +81,6 @@ pytestmark = pytest.mark.integration
 type Act = Callable[[], object]
 type Row = Callable[[Path, Traps], AbstractContextManager[Act]]
 
-TREE: Final = Path(__file__).parents[2]
 SPEC: Final = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
 
 
@@ -235,8 +235,8 @@ def smallest[T: (locks.DebianPin, locks.WheelPin)](pins: "dict[str, T]") -> T:
 @contextmanager
 def downloaded(path: Path, _: Traps) -> Iterator[Act]:
     """The smallest package and the smallest wheel of mvm's own locks, by the machine's configuration."""
-    deb = parse_debian((TREE / "modules/debian/lock.json").read_bytes())
-    wheels = parse_python((TREE / "modules/python/lock.json").read_bytes())
+    deb = parse_debian((ROOT / "modules/debian/lock.json").read_bytes())
+    wheels = parse_python((ROOT / "modules/python/lock.json").read_bytes())
     sources = [smallest(dict(deb.packages)).source, smallest(dict(wheels.packages)).source]
     kept = store(path / "sources")
 
@@ -267,7 +267,7 @@ def web(path: Path, _: Traps) -> Iterator[Act]:
 
 
 def seed_taken(_: Path) -> None:
-    lock = parse_debian((TREE / "modules/debian/lock.json").read_bytes())
+    lock = parse_debian((ROOT / "modules/debian/lock.json").read_bytes())
     assert seed.executable(lock.seed_package, deb({f"./{lock.seed.path}": b"x"}), lock.seed.path) == b"x"
 
 

@@ -22,10 +22,10 @@ from mvmnix.system.control_groups import ControlGroups, Controller
 from mvmnix.vmm.confinement import IsolationLayer
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
 from tests.patience import EVENT_PATIENCE, until
+from tests.repository import ROOT
 from tests.unit.launch.null_sandbox import NullJail
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)

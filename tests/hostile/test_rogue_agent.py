@@ -23,16 +23,17 @@ from mvmnix.model import Digest
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.plan import Timeouts
 from mvmnix.plan.share import Share
-from tests.conftest import TREE, World
+from tests.conftest import World
 from tests.hostile.rig import Rig, replaced
 from tests.patience import PATIENCE, POLL, until
+from tests.repository import ROOT
 from tests.sample import sample
 from tests.support.archives import member, padded
 from tests.unit.provenance.world import put
 
 pytestmark = pytest.mark.vm
 
-AGENT, ROGUE = TREE / "modules/agent", TREE / "tests/hostile/rogue"
+AGENT, ROGUE = ROOT / "modules/agent", ROOT / "tests/hostile/rogue"
 HELLO, READY = Hello(1, "rogue", "0"), Ready()
 EXITED = Exit(1, End.EXITED, Step.NONE, 0)
 ESCAPES = b"\x1b]0;mine\x07\x1b[2J\x1b[6n\xff\r\n"

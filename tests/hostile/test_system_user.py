@@ -22,8 +22,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.system import held_files, procfs, system_user
-from tests.conftest import DELEGATED, TREE, Home, commit, make_home
+from tests.conftest import DELEGATED, Home, commit, make_home
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
+from tests.repository import ROOT
 from tests.throwaway_user import throwaway_user
 from tests.unit.cli.releases import KEY, provenance
 from tests.unit.provenance import foreign_world as foreign
@@ -82,7 +83,7 @@ def test_no_way_leads_back(user: pwd.struct_passwd, private: Path) -> None:
     argv = [sys.executable, "-P", str(Path(__file__).with_name("left_root.py")), user.pw_name, str(private)]
     done = subprocess.run(
         argv,
-        env={"PYTHONPATH": str(TREE), "PATH": os.environ["PATH"]},
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
         cwd=private,
         stdin=theirs,
         capture_output=True,
@@ -189,7 +190,7 @@ print(json.dumps(dict(os.environ)))
 def test_a_hostile_environment_is_dropped(user: pwd.struct_passwd, private: Path) -> None:
     variables = {name: str(private) for name in HOSTILE} | {"LANG": "C.UTF-8", "https_proxy": "http://proxy.test"}
     argv = [sys.executable, "-P", "-c", SHOWN, user.pw_name]
-    done = subprocess.run(argv, env=variables | {"PYTHONPATH": str(TREE)}, capture_output=True, check=True, cwd="/")
+    done = subprocess.run(argv, env=variables | {"PYTHONPATH": str(ROOT)}, capture_output=True, check=True, cwd="/")
     left = json.loads(done.stdout)
     assert [name for name, value in left.items() if str(private) in value] == []
     assert left["https_proxy"] == "http://proxy.test", "how servers are reached stays"
@@ -234,7 +235,7 @@ def test_nothing_of_root_s_is_written(user: pwd.struct_passwd, private: Path) ->
 
 
 def test_a_program_in_a_closed_directory_says_so_in_one_line(user: pwd.struct_passwd, private: Path) -> None:
-    shutil.copytree(TREE / "mvmnix", private / "mvmnix", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "mvmnix", private / "mvmnix", ignore=shutil.ignore_patterns("__pycache__"))
     done = mvm(user, "ps", env={"PYTHONPATH": private})
     assert done.returncode == 125
     what, following = done.stderr.decode().splitlines()
@@ -297,7 +298,7 @@ def test_limits_hold_in_the_groups_that_are_handed_over(user: pwd.struct_passwd)
     """What takes delegated control groups, of helpers and of hypervisors, as a user who has some."""
     files = ["tests/hostile/test_helpers.py", "tests/hostile/test_jail.py"]
     argv = [sys.executable, "-P", "-c", LIMITED, user.pw_name, DELEGATED, *files]
-    done = subprocess.run(argv, cwd=TREE, capture_output=True, timeout=PATIENCE, check=False)
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
     assert b" 5 passed" in done.stdout, done.stdout.decode()
 
@@ -349,7 +350,7 @@ print(*(line for line in open("/proc/self/status") if line.startswith(("NoNewPri
 
 def test_what_verifies_owns_nothing(release: Path) -> None:
     argv = [sys.executable, "-P", "-c", HOLDING, "--key", "release.pub", "app.img"]
-    done = subprocess.run(argv, env={"PYTHONPATH": str(TREE)}, cwd=release, capture_output=True, text=True, check=True)
+    done = subprocess.run(argv, env={"PYTHONPATH": str(ROOT)}, cwd=release, capture_output=True, text=True, check=True)
     first, *status = filter(None, done.stdout.splitlines())
     nobody = str(system_user.UNPRIVILEGED)
     assert first == " ".join([nobody] * 6) + " [] 7", "three streams, three files, and the listing itself"
@@ -383,10 +384,10 @@ def test_a_repository_of_root_s_alone_is_read(user: pwd.struct_passwd) -> None:
     """A checkout that root made, by git itself; and none that others can change."""
     with tempfile.TemporaryDirectory(prefix="mvmnix-of-root-", dir="/srv") as place:
         Path(place).chmod(0o755)
-        shutil.copytree(TREE / "examples/hello", place, dirs_exist_ok=True)
+        shutil.copytree(ROOT / "examples/hello", place, dirs_exist_ok=True)
         made = commit(Path(place))
         argv = [sys.executable, "-P", "-c", TAKEN, user.pw_name, place]
-        environment = {"PYTHONPATH": str(TREE), "PATH": os.environ["PATH"]}
+        environment = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]}
         done = subprocess.run(argv, env=environment, cwd="/", capture_output=True, text=True, check=False)
         assert done.stdout.strip() == made, done.stderr
         Path(place).chmod(0o777)

@@ -16,9 +16,10 @@ from mvmnix.model import User, Verb, Workload
 from mvmnix.system.loop import Loop
 from tests import patience
 from tests.patience import EVENT_PATIENCE
+from tests.repository import ROOT
 from tests.unit.launch.channel_house import Collect, Services
 
-SOURCES = Path(__file__).parents[2] / "modules" / "agent"
+SOURCES = ROOT / "modules" / "agent"
 IDLE = float(patience.EVENT_PATIENCE)
 USER = User(65534, 65534) if os.geteuid() == 0 else User(os.getuid(), os.getgid())
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}

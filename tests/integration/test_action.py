@@ -10,12 +10,12 @@ import pytest
 
 from mvmnix.system import process
 from tests.patience import EVENT_PATIENCE
+from tests.repository import ROOT
 from tests.unit.cli.releases import KEY, OTHER, provenance, signed
 from tests.unit.provenance import foreign_world as foreign
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
 ACTION = ROOT / "action/action.yml"
 WORKFLOW = ROOT / "examples/release/workflow.yml"
 TEXT = ACTION.read_text()

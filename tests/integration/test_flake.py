@@ -14,10 +14,10 @@ import pytest
 from mvmnix import __version__
 from mvmnix.builder.pins.pypi import requirements
 from tests.conftest import make_home, pins_in_nix
+from tests.repository import ROOT
 
 pytestmark = [pytest.mark.integration, pytest.mark.root("it takes a /nix that may be written to")]
 
-REPOSITORY = Path(__file__).parents[2]
 PYTHON = "Python 3.13."
 
 
@@ -45,7 +45,7 @@ class Place:
 
 def documented_configuration() -> str:
     """The lines of nix.conf that docs/nix.md asks for."""
-    block = re.search(r"```ini\n(.*?)```", (REPOSITORY / "docs/nix.md").read_text(), re.DOTALL)
+    block = re.search(r"```ini\n(.*?)```", (ROOT / "docs/nix.md").read_text(), re.DOTALL)
     assert block is not None
     return block[1]
 
@@ -192,7 +192,7 @@ def test_the_package_for_nixpkgs_asks_for_what_pyproject_does(place: Place) -> N
     """Preview: a stand-in for nixpkgs shows what it is asked for, not that it builds."""
     expression = STAND_IN.replace("TREE", str(place.tree))
     asked = json.loads(place.nix("eval", "--impure", "--json", "--expr", expression))
-    wanted = requirements((REPOSITORY / "pyproject.toml").read_bytes())
+    wanted = requirements((ROOT / "pyproject.toml").read_bytes())
     assert asked["dependencies"] == [f"library {re.split('[<>=!~]', one)[0]}" for one in wanted]
     assert asked["version"] == __version__
     project = {entry.name for entry in Path(asked["project"]).iterdir()}

@@ -12,14 +12,14 @@ import pytest
 
 from tests.fuzz import seeds
 from tests.patience import EVENT_PATIENCE, PATIENCE
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.integration
 
 #: Seconds that each fuzzer runs; without any it replays its corpus once.
 SECONDS = int(os.environ.get("MVMNIX_FUZZ_SECONDS", "0"))
-HOUSE = Path(__file__).parents[2]
-AGENT = HOUSE / "modules" / "agent"
-TARGETS = HOUSE / "tests" / "fuzz"
+AGENT = ROOT / "modules" / "agent"
+TARGETS = ROOT / "tests" / "fuzz"
 PARSERS = (
     "frames.c",
     "requests.c",
@@ -75,7 +75,7 @@ def the_corpora_stay_as_they_are() -> Iterator[None]:
 
 
 def fuzz(
-    directory: Path, *argv: str | Path, corpus: Path, house: Path = HOUSE, how: tuple[str, ...] = REPLAY
+    directory: Path, *argv: str | Path, corpus: Path, house: Path = ROOT, how: tuple[str, ...] = REPLAY
 ) -> "subprocess.CompletedProcess[str]":
     """One run, with the modules of `house`; what it finds worth keeping goes into a directory of the test's own."""
     grown = directory / "grown"
@@ -151,7 +151,7 @@ def copied(directory: Path, module: str, text: str, planted: str) -> Path:
     """A copy of the checkout's Python with one text of a module replaced."""
     copy = directory / "house"
     for name in ("mvmnix", "tests"):
-        shutil.copytree(HOUSE / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "vm", "hostile"))
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "vm", "hostile"))
     path = copy / "mvmnix" / module
     before = path.read_text()
     assert before.count(text) == 1

@@ -17,10 +17,10 @@ from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import ProcessError  # noqa: F401 - for the script below
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import Store
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
 DATA = b"mvmnix test: what is put into a store"
 SOURCE = Source("mirror://debian/pool/t/t_1_all.deb", "t_1_all.deb", Digest.of(DATA))
 #: It sees its own inputs and outputs by their usual names, and nothing of the machine's.

@@ -14,6 +14,7 @@ from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.audit.segment import CAPACITY
 from mvmnix.audit.verify import verify_log
+from tests.repository import ROOT
 from tests.unit.audit.killed import states_of_an_append, survives
 from tests.unit.audit.world import World, new_world
 
@@ -44,11 +45,10 @@ log = AuditLog(Directory.open(sys.argv[1]), new_signer())
 for number in range(int(sys.argv[2])):
     print(log.append(record(number)).index, flush=True)
 """
-ROOT = str(Path(__file__).parents[2])
 
 
 def writer(world: World, count: int) -> subprocess.Popen[str]:
-    argv = [sys.executable, "-c", WRITER, str(world.path), str(count), ROOT]
+    argv = [sys.executable, "-c", WRITER, str(world.path), str(count), str(ROOT)]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
 

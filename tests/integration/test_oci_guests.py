@@ -9,11 +9,11 @@ import pytest
 
 from modules.oci.emit import emit
 from tests.conftest import own_store
+from tests.repository import ROOT
 from tests.unit.modules.oci.layers import archive, file, folder, hard_link, merge, symlink
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
 IMAGE = {
     "name": "app",
     "command": ["app"],

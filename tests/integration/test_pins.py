@@ -32,6 +32,7 @@ from mvmnix.system.output_files import OutputDirectory
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import Store
+from tests.repository import ROOT
 from tests.unit.builder.pins.versions import ASCENDING
 
 pytestmark = pytest.mark.integration
@@ -165,7 +166,7 @@ def test_the_commands_write_locks_that_stay_the_same(tmp_path: Path, monkeypatch
     assert path.stat().st_ino == first.st_ino
 
 
-MODULES = Path(__file__).parents[2] / "modules"
+MODULES = ROOT / "modules"
 
 
 def test_a_pinned_wheel_comes_through_pip_and_a_gone_one_is_named(store: Store) -> None:

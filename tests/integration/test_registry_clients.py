@@ -32,9 +32,9 @@ from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import ProcessError
 from mvmnix.system.store import Cache, Store
 from tests.patience import EVENT_PATIENCE, PATIENCE, scaled
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).parents[2]
 PLAIN = 61_000
 SECRET = "hush-hush"
 METADATA = "169.254.169.254"

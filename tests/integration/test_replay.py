@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.patience import PATIENCE
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.integration
 
-ROOT = Path(__file__).parents[2]
 CROWD = 50
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from mvmnix.sandbox.profiles.profile import Profile
 from tests.calls_traced import PROFILES, outside
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.integration
 as_root = pytest.mark.root("only root may trace what has another uid")
-ROOT = Path(__file__).parents[2]
 
 #: Starts QEMU in the shipped jail under TCG, and under KVM where its device can be opened, with a kernel that does
 #: nothing and a network device; pauses it and has it go on. KVM gets the simplest processor, as hosts may emulate it

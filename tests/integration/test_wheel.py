@@ -11,8 +11,8 @@ import pytest
 
 from mvmnix.builder import bootstrap
 from mvmnix.system import own_flake
-from tests.conftest import TREE, Home, committed_copy
-from tests.repository import tracked
+from tests.conftest import Home, committed_copy
+from tests.repository import ROOT, tracked
 from tests.wheel import Installation, build, install
 
 pytestmark = pytest.mark.integration
@@ -120,4 +120,4 @@ def test_its_builder_is_the_checkout_s(
 
 
 def test_the_flake_of_a_checkout_is_beside_the_package() -> None:
-    assert own_flake.directory() == TREE
+    assert own_flake.directory() == ROOT

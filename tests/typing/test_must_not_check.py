@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from mypy import api
 
-ROOT = Path(__file__).parents[2]
+from tests.repository import ROOT
+
 FILE = Path("tests/typing/must_not_check.py")
 _EXPECTED = re.compile(r"# E: \[([a-z-]+(?:, [a-z-]+)*)\]$")
 _FOUND = re.compile(rf"{re.escape(str(FILE))}:(\d+): error: .*\[([a-z-]+)\]$")

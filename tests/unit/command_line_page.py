@@ -8,14 +8,13 @@ import io
 import os
 import subprocess
 import sys
-from pathlib import Path
 from unittest import mock
 
 import click
 
 from mvmnix.cli.main import cli
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/command-line.md"
 #: What stands above this line of the page is written by hand, what follows it by `page`.
 MARK = "<!-- From here on written by tests/unit/command_line_page.py, from the help texts. -->\n"

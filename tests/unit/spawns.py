@@ -3,10 +3,10 @@
 import ast
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final, override
 
-ROOT: Final = Path(__file__).parents[2]
+from tests.repository import ROOT
+
 #: What starts a process, by the name that it is imported under: the kernel's ways, libraries', and mvm's own room.
 STARTERS: Final = re.compile(
     r"os\.(fork|forkpty|exec\w+|spawn\w+|posix_spawnp?|system|popen|startfile)"

@@ -2,9 +2,9 @@
 
 import ast
 
-from tests.conftest import TREE
+from tests.repository import ROOT
 
-TESTS = sorted((TREE / "tests").rglob("test_*.py"))
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 def test_no_test_decides_by_itself_whether_it_takes_root() -> None:

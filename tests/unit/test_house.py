@@ -284,6 +284,13 @@ def is_somebodys(host: str) -> bool:
         return not NOBODYS.fullmatch(host.removeprefix("*.").removesuffix("."))
 
 
+def test_the_top_of_the_repository_is_found_in_one_place() -> None:
+    """A test that counts the folders above it breaks where it is moved. A fake program has no other way."""
+    there = {"tests/repository.py", "tests/unit/launch/fake_hypervisor.py", "tests/unit/test_house.py"}
+    tops = [p for p in PYTHON if f"parents[{len(p.parts) - 1}]" in text(p) and p.parts[0] == "tests"]
+    assert {str(path) for path in tops} <= there
+
+
 def test_no_host_is_named_but_those_of_specifications() -> None:
     """Addresses come from apt's and pip's configuration; identifiers are `urn:mvmnix:…`."""
     named = {

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-QUIETLY = Path(__file__).parents[2] / ".ci/quietly"
+from tests.repository import ROOT
+
+QUIETLY = ROOT / ".ci/quietly"
 
 
 def quietly(tmp_path: Path, *argv: str) -> "subprocess.CompletedProcess[str]":

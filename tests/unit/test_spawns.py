@@ -2,14 +2,13 @@
 
 import ast
 import importlib
-from pathlib import Path
 from typing import Final
 
 import pytest
 
+from tests.repository import ROOT
 from tests.unit import spawns
 
-ROOT: Final = Path(__file__).parents[2]
 TABLE: Final = ROOT / "docs/children.md"
 BUILDERS: Final = "tests/unit/test_argument_builders.py"
 #: Tests that need no text: they show that there is none in what varies.

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-WITH_WORLD = Path(__file__).parents[2] / ".ci" / "with-world"
+from tests.repository import ROOT
+
+WITH_WORLD = ROOT / ".ci" / "with-world"
 
 
 @pytest.mark.parametrize("status", [0, 3])

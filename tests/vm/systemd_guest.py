@@ -13,8 +13,8 @@ from typing import Final
 
 from packaging.requirements import Requirement
 
-from tests.conftest import TREE
 from tests.patience import PATIENCE
+from tests.repository import ROOT
 
 #: What mvm needs there, a systemd with its bus, and the kernel.
 _PACKAGES: Final = (
@@ -112,7 +112,7 @@ def _disk(where: Path, program: str) -> Path:
             directory.type, directory.mode = tarfile.DIRTYPE, 0o755
             archive.addfile(directory)
         for name in ("mvmnix", "tests"):
-            archive.add(TREE / name, name, filter=roots)
+            archive.add(ROOT / name, name, filter=roots)
         for distribution in _needed():
             for file in distribution.files or ():
                 if ".." not in file.parts:

@@ -19,8 +19,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.system import procfs
-from tests.conftest import TREE, World
+from tests.conftest import World
 from tests.patience import PATIENCE, until
+from tests.repository import ROOT
 
 pytestmark = [pytest.mark.vm, pytest.mark.root("only root can become two users")]
 
@@ -62,14 +63,14 @@ class User:
     def home(self) -> Path:
         return self.place / self.name
 
-    def argv(self, *arguments: str | Path, tree: Path = TREE) -> list[str]:
+    def argv(self, *arguments: str | Path, tree: Path = ROOT) -> list[str]:
         """A command of mvm's as this user, whose checkout is `tree`."""
         over = ["unshare", "--mount", "sh", "-euc", OVER, "sh", str(self.place / "etc")]
         environment = [f"HOME={self.home}", f"PATH={os.environ['PATH']}", f"PYTHONPATH={tree}", "LANG=C.UTF-8"]
         python = [sys.executable, "-P", "-c", PLAINLY, str(self.uid)]
         return [*over, "env", "-i", *environment, *python, *map(str, arguments)]
 
-    def mvm(self, *arguments: str | Path, tree: Path = TREE) -> subprocess.CompletedProcess[bytes]:
+    def mvm(self, *arguments: str | Path, tree: Path = ROOT) -> subprocess.CompletedProcess[bytes]:
         argv = self.argv(*arguments, tree=tree)
         return subprocess.run(argv, cwd="/", capture_output=True, timeout=PATIENCE, check=False)
 

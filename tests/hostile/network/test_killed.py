@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from tests.patience import POLL, until
+from tests.repository import ROOT
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
-_ROOT = Path(__file__).parents[3]
 #: Makes a network, and says how far it has come.
 _SUPERVISOR = """
 import fcntl, json, os, sys, time
@@ -68,8 +68,8 @@ def _has_process(namespace: int) -> bool:
 @pytest.mark.parametrize("lines", [1, 2, 3], ids=["while it is made", "when it is ready", "when it runs"])
 def test_nothing_is_left(tmp_path: Path, lines: int) -> None:
     words = (sys.executable, "-c", _SUPERVISOR, str(tmp_path))
-    environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
-    supervisor = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, cwd=_ROOT)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    supervisor = subprocess.Popen(words, stdout=subprocess.PIPE, env=environment, cwd=ROOT)
     assert supervisor.stdout is not None
     found: dict[str, Any] = {}
     try:

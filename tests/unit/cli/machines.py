@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.patience import EVENT_PATIENCE
-from tests.unit.cli.station import ROOT, Station
+from tests.repository import ROOT
+from tests.unit.cli.station import Station
 
 
 def launch_web(station: Station, *options: str, **manifest: Any) -> None:

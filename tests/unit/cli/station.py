@@ -36,11 +36,11 @@ from mvmnix.provenance.slsa.provenance import (
 from mvmnix.system import own_flake
 from mvmnix.system.roots import Roots
 from tests.fakes import DERIVATION, files_of
+from tests.repository import ROOT
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail
 from tests.unit.provenance.world import DEB, KERNEL, Json, World, new_world
 
-ROOT = Path(__file__).parents[3]
 BUILDER_NAME = str(DERIVATION)
 
 

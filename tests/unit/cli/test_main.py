@@ -13,10 +13,9 @@ from mvmnix.cli import main as door
 from mvmnix.cli.main import COMMANDS, cli
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, UsageError, refuse
 from tests.patience import EVENT_PATIENCE
+from tests.repository import ROOT
 from tests.unit import import_lists
 from tests.unit.cli.station import Station
-
-ROOT = Path(__file__).parents[3]
 
 
 def test_version_and_help(station: Station) -> None:
@@ -118,9 +117,7 @@ def test_a_reader_that_went_away_is_no_bug(station: Station) -> None:
 def imported(code: str) -> set[str]:
     """The top names of all modules that this code makes a fresh interpreter import."""
     script = f"{code}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, check=True, cwd=Path(__file__).parents[3]
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, cwd=ROOT)
     return set(done.stdout.decode().split("\n")[-2].split())
 
 

@@ -19,8 +19,9 @@ from mvmnix.cli.commands.verify_step import (
     summary,
 )
 from mvmnix.system import process
+from tests.repository import ROOT
 
-ACTION = (Path(__file__).parents[3] / "action/action.yml").read_text()
+ACTION = (ROOT / "action/action.yml").read_text()
 #: Defaults of the action's inputs, by their names.
 DEFAULTS = dict(re.findall(r'(?m)^ {2}([a-z-]+):\n {4}description: .*\n {4}default: "(.*)"$', ACTION))
 REASON = {"code": "source-mismatch", "what": "app.img", "why": "expected x", "next": "look"}

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.system import log
+from tests.repository import ROOT
 from tests.unit.cli.machines import launch_web, on_a_terminal
-from tests.unit.cli.station import ROOT, Station
+from tests.unit.cli.station import Station
 
 VALUE = "hush-hunter2-confided"
 

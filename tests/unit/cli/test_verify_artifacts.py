@@ -4,19 +4,18 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
+from tests.repository import ROOT
 from tests.unit.cli.releases import KEY, OTHER, P256, Release, pretty, provenance, signature, signed
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.foreign_world import ARTIFACT, COMMIT, DIGEST, GENERATOR, REPOSITORY, TAG, V0_2, V1
 
-ROOT = Path(__file__).parents[3]
 ALL = ("--type", "slsaprovenance1", "--source-uri", REPOSITORY, "--source-tag", TAG, "--source-digest", COMMIT)
 
 

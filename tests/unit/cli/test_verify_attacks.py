@@ -12,12 +12,10 @@ from mvmnix.api import files
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.provenance.bundle.blob import Blob
 from tests.patience import EVENT_PATIENCE
+from tests.repository import ROOT
 from tests.unit.cli.releases import KEY, OTHER, Release, pretty, provenance, signature, signed
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import ARTIFACT, GENERATOR, REPOSITORY, V0_2
-
-ROOT = Path(__file__).parents[3]
-
 
 EMPTY = (
     *("--key", "--bundle", "--certificate-identity", "--certificate-identity-regexp", "--certificate-oidc-issuer"),

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from mvmnix.model import FlakeRef
+from tests.repository import ROOT
 from tests.unit.cli.releases import KEY, OTHER, policy, provenance, release, signed
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.forgeries import ISSUER, NOW, OURS, SUBJECT
 
-PAGE = (Path(__file__).parents[3] / "docs/verify.md").read_text()
+PAGE = (ROOT / "docs/verify.md").read_text()
 BLOCKS = re.findall(r"(?s)```sh\n(.*?)```\n(?:```text\n(.*?)```\n)?", PAGE)
 
 AUTHOR = {"NAME": "A", "EMAIL": "a@mvmnix.test", "DATE": "2026-09-01T12:00:00Z"}

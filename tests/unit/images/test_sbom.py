@@ -20,6 +20,7 @@ from mvmnix.images import sbom
 from mvmnix.model import Digest, HashMode, Source, StorePath
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from tests.fakes import DERIVATION
+from tests.repository import ROOT
 from tests.unit.provenance.world import DEB, LOCK, SEED, TOUCHED, new_world
 
 BUSYBOX = Source(
@@ -90,7 +91,7 @@ def test_another_process_makes_the_same_bytes(record: BuildRecord, tmp_path: Pat
     """Whatever the order in which its sets and dictionaries hash."""
     code = "from tests.unit.images import test_sbom as it; it.show()"
     argv = [sys.executable, "-c", code, str(tmp_path)]
-    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[3])}
+    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
     assert subprocess.check_output(argv, env=environment) == sbom.of(record, versions={})
 
 

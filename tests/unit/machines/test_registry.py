@@ -25,6 +25,7 @@ from mvmnix.model import Digest
 from mvmnix.plan.plan import Accelerator, Use
 from mvmnix.system.process import run
 from tests.patience import EVENT_PATIENCE, SHORT, until
+from tests.repository import ROOT
 from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, end_machines, house
@@ -187,9 +188,10 @@ def test_a_caller_does_not_wait_for_the_machines_end(here: House, tmp_path: Path
         f"with house(Path({str(tmp_path / 'other')!r})) as here, here.plan('sleep', '60') as plan:\n"
         "    print(detach(plan, here.host))\n"
     )
-    root = str(Path(__file__).parents[4])
     machine = (
-        run([sys.executable, "-c", program], env={"PYTHONPATH": root}, timeout=EVENT_PATIENCE).stdout.decode().strip()
+        run([sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, timeout=EVENT_PATIENCE)
+        .stdout.decode()
+        .strip()
     )
     machines = House(tmp_path / "other", here.world).directory("machines")
     assert registry.find_machine(machines, machine).alive

@@ -15,9 +15,10 @@ from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.verify import authentication, summary
 from mvmnix.provenance.verify import verify as provenance_verify
+from tests.repository import ROOT
 from tests.unit.provenance import world as worlds
 
-DOCS = Path(__file__).parents[3] / "docs"
+DOCS = ROOT / "docs"
 VERIFICATION = (DOCS / "verification.md").read_text()
 PLAN = (DOCS / "plan.md").read_text()
 

@@ -23,8 +23,9 @@ from mvmnix.sandbox.helper_command import environment
 from mvmnix.system.process import Completed
 from tests.fakes import Repository
 from tests.patience import EVENT_PATIENCE
+from tests.repository import ROOT
 
-MVMNIX: Final = Path(__file__).parents[3] / "mvmnix"
+MVMNIX: Final = ROOT / "mvmnix"
 
 #: By name, lines of a repository's configuration. {run} is a program that leaves the setting's mark, {mark} the path of
 #: that mark, {here} a directory with hooks, attributes, templates and another configuration, whose programs leave it.

@@ -10,8 +10,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.system import user_namespace
 from mvmnix.system.user_namespace import refuse_unmapped
-
-ROOT = Path(__file__).parents[3]
+from tests.repository import ROOT
 
 
 def refused(*directories: str) -> str:

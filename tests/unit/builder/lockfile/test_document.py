@@ -10,8 +10,8 @@ from mvmnix.builder.lockfile import document
 from mvmnix.builder.lockfile.document import Entry, Inputs, LockChange
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parents[4]
 HERE = {"type": "path", "path": "./a"}
 
 

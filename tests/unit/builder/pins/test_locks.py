@@ -1,7 +1,6 @@
 """The lock files: strict in what they read, the same bytes in what they write."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +8,9 @@ import pytest
 from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, Seed, parse_debian, parse_python
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, HashMode
+from tests.repository import ROOT
 
-MODULES = Path(__file__).parents[4] / "modules"
+MODULES = ROOT / "modules"
 NAR = Digest.of(b"nar")
 DEBIAN: dict[str, Any] = {
     "version": 1,

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.repository import ROOT
 from tests.unit.cli.machines import kinds, launch_web, typed
-from tests.unit.cli.station import ROOT, Station
+from tests.unit.cli.station import Station
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.system.control_groups import ControlGroups
-from tests.unit.cli.station import ROOT, Station
+from tests.repository import ROOT
+from tests.unit.cli.station import Station
 
 WORKS = KvmVerdict(usable=True, seen="a probe guest booted under KVM", recalled=True)
 FAILS = KvmVerdict(usable=False, seen="failed to set MSR", recalled=True)

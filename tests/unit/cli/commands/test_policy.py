@@ -13,11 +13,12 @@ import pytest
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
+from tests.repository import ROOT
 from tests.unit.cli.plans import planned
 from tests.unit.cli.policies import OTHER, policy, serial, trusting
 from tests.unit.cli.station import Station
 
-EXAMPLE = Path(__file__).parents[4] / "examples/policy"
+EXAMPLE = ROOT / "examples/policy"
 ROOT = b"""{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [
   {"baseUrl": "http://localhost", "hashAlgorithm": "SHA2_256", "logId": {"keyId": "AAAA"},
    "publicKey": {"rawBytes": "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",

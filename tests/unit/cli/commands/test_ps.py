@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from tests.patience import until
+from tests.repository import ROOT
 from tests.unit.cli.machines import launched, supervisor_of
-from tests.unit.cli.station import ROOT, Station
+from tests.unit.cli.station import Station
 
 
 def test_nothing_runs(settled: Station) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.patience import until
+from tests.repository import ROOT
 from tests.seat import Seat
 from tests.unit.cli.machines import kinds, launch_web, typed
-from tests.unit.cli.station import ROOT, Station
+from tests.unit.cli.station import Station
 
 
 def sits(station: Station, *arguments: str, command: tuple[str, ...] = ("shell",)) -> Seat:

@@ -18,6 +18,7 @@ from mvmnix.system.process import ProcessError, run, spawn
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec, MonitorEvent
 from mvmnix.vmm.process import HypervisorProcess
 from tests.patience import EVENT_PATIENCE, until
+from tests.repository import ROOT
 from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.null_sandbox import NullJail, NullSandbox
@@ -123,8 +124,7 @@ def test_it_dies_with_its_supervisor(tmp_path: Path) -> None:
         f"    Path({str(tmp_path / 'pid')!r}).write_text(str(guest.process.pid) + '.')\n"
         "    time.sleep(60)\n"
     )
-    root = Path(__file__).parents[4]
-    supervisor = spawn([sys.executable, "-c", program], env={"PYTHONPATH": str(root)})
+    supervisor = spawn([sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)})
     pidfile = tmp_path / "pid"
     try:
         until(lambda: pidfile.exists() and pidfile.read_text().endswith("."))

@@ -19,9 +19,9 @@ from modules.oci.apply import complete, merged, user_of
 from modules.oci.emit import emit
 from modules.oci.merge import Merge
 from modules.oci.tarball import LayerError
+from tests.repository import ROOT
 from tests.unit.modules.oci.layers import WANTED, Sent, archive, file, folder, hard_link, merge, sent, shown, symlink
 
-ROOT = Path(__file__).parents[4]
 SMALL = archive(file("etc/passwd", b"web:x:33:44::/:/bin/sh\n"), file("a", b"1"))
 
 
