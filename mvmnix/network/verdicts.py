@@ -5,10 +5,11 @@ many rules and codes are told apart, the rest are `others`. The audit log gets n
 there by its place in the plan, whose digest the start's record has.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from mvmnix.audit.tally import Tally
 from mvmnix.formats.escaping import escape_line
 from mvmnix.network.messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network
@@ -16,7 +17,6 @@ from mvmnix.plan.network import Network
 #: Pairs of a rule and a code that are told apart, and kinds of denials that the user is told of.
 _MOST: Final = 64
 _TOLD: Final = 16
-_OTHERS: Final = "others"
 
 
 @dataclass(slots=True)
@@ -27,9 +27,10 @@ class Verdicts:
     machine: str
     first_use: Callable[[int], None]
     notice: Callable[[str], None]
+    #: How often something was refused.
+    denials: Tally = field(default_factory=lambda: Tally(limit=_MOST, prefix="network-"))
     _places: dict[str, int] = field(init=False)
     _used: set[int] = field(default_factory=set)
-    _denied: dict[tuple[str, ...], int] = field(default_factory=dict)
     _told: set[tuple[str, str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -42,14 +43,8 @@ class Verdicts:
             self._used.add(place)
             self.first_use(place)
         if event.code:
-            self._count(event, place)
+            self.denials.count(event.code, *((f"rule-{place}",) if place else ()))
             self._tell(event)
-
-    def _count(self, event: NetworkEvent, place: int) -> None:
-        reasons = (f"network-{event.code}", *((f"rule-{place}",) if place else ()))
-        if reasons not in self._denied and len(self._denied) >= _MOST:
-            reasons = (f"network-{_OTHERS}",)
-        self._denied[reasons] = self._denied.get(reasons, 0) + 1
 
     def _tell(self, event: NetworkEvent) -> None:
         kind = (event.code, event.name or event.address, event.port)
@@ -62,8 +57,3 @@ class Verdicts:
         led = f" at {event.address}" if event.address and event.address != host else ""
         would = f"; {event.flag} would allow it" if event.flag else ""
         self.notice(escape_line(f"{self.machine}: {host}{port}{led} is refused ({event.code}{rule}){would}"))
-
-    @property
-    def denials(self) -> Mapping[tuple[str, ...], int]:
-        """How often something was refused, by the reasons of a record."""
-        return dict(self._denied)

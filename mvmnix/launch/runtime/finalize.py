@@ -174,10 +174,8 @@ class RunObservations:
         """Put into the log what was refused to the guest, and the end; that into the status too. Raises as the log."""
         exit_code = None if self.status is None else self.status.exit_code
         record = self._record(RecordKind.END, now, digests=digests, reasons=end_words(reason), exit_code=exit_code)
-        it = self.home.status
-        for refusals in self.tally.records(machine=it.machine, plan=it.plan, policy=it.policy, time=now):
-            self.host.journal.append(refusals)
-        for reasons, count in ({} if self.verdicts is None else self.verdicts.denials).items():
+        tallies = [self.tally, *([] if self.verdicts is None else [self.verdicts.denials])]
+        for reasons, count in (each for tally in tallies for each in tally.counts.items()):
             self.host.journal.append(self._record(RecordKind.REFUSAL, now, reasons=reasons, count=count))
         self.host.journal.append(record)
         self.home.keep_end(self.host.journal.vouch(record))

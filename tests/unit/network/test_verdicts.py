@@ -22,7 +22,7 @@ def test_the_first_use_of_each_rule_is_told_once() -> None:
     verdicts, used, said = made()
     for rule in ("no-such-rule", "", "allow-2", "allow-1", "allow-2"):
         verdicts.take(NetworkEvent(NetworkEventKind.OPENED, rule=rule))
-    assert (used, said, verdicts.denials) == ([2, 1], [], {})
+    assert (used, said, verdicts.denials.counts) == ([2, 1], [], {})
 
 
 def test_denials_are_counted_by_rule_and_code_and_told_once() -> None:
@@ -31,7 +31,7 @@ def test_denials_are_counted_by_rule_and_code_and_told_once() -> None:
     for _ in range(3):
         verdicts.take(denied("no-rule"))
     verdicts.take(denied("denied-by-rule", "c.example.com", "deny-1"))
-    assert verdicts.denials == {("network-no-rule",): 3, ("network-denied-by-rule", "rule-3"): 1}
+    assert verdicts.denials.counts == {("network-no-rule",): 3, ("network-denied-by-rule", "rule-3"): 1}
     assert used == []
     assert said == [
         "0123456789ab: x.example.com:443 is refused (no-rule); --allow https://x.example.com would allow it",
@@ -44,11 +44,11 @@ def test_whatever_is_said_takes_a_bounded_room() -> None:
     for number in range(1000):
         letters = "".join(chr(ord("a") + int(digit)) for digit in str(number))
         verdicts.take(denied(letters, f"n{number}.example.com"))
-    assert len(verdicts.denials) == 65
-    assert verdicts.denials["network-others",] == 1000 - 64
+    assert len(verdicts.denials.counts) == 65
+    assert verdicts.denials.counts["network-others",] == 1000 - 64
     assert len(said) == 16
     verdicts.take(denied("a", "n0.example.com"))
-    assert verdicts.denials["network-a",] == 2, "what was told apart before is counted still"
+    assert verdicts.denials.counts["network-a",] == 2, "what was told apart before is counted still"
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ def test_a_line_says_what_is_known(event: NetworkEvent, line: str) -> None:
 def test_a_connection_that_ran_out_of_bytes_counts_as_a_denial() -> None:
     verdicts, _, _ = made()
     verdicts.take(NetworkEvent(NetworkEventKind.CLOSED, rule="allow-1", code="limit-bytes"))
-    assert verdicts.denials == {("network-limit-bytes", "rule-1"): 1}
+    assert verdicts.denials.counts == {("network-limit-bytes", "rule-1"): 1}
