@@ -107,7 +107,7 @@ systemd: setup-tests ## a plain user's control groups in a guest that boots Debi
 	@cd $(HOUSE) && $(PYTEST) tests/vm/test_systemd.py
 
 mutants: setup-tests ## mutations of what decides security that no test notices: 300, or ARGS="--count 60 --seed 7"
-	@cd $(HOUSE) && $(CLEAN) $(BIN)/python -m tests.mutants $(ARGS)
+	@cd $(HOUSE) && $(CLEAN) $(BIN)/python -m tools.mutants $(ARGS)
 
 bench: setup-tests   ## figures against raw QEMU and Python: ratios and medians
 	@cd $(HOUSE) && $(BIN)/python -m bench

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.__main__ import Progress
-from tests.mutants.mutations import Kind, Mutation, mutations
-from tests.mutants.recording import Recording
-from tests.mutants.targets import TARGETS, UNSEEN, covering, modules
-from tests.mutants.trial import Outcome, Tree
 from tests.patience import scaled
 from tests.repository import ROOT
+from tools.mutants.__main__ import Progress
+from tools.mutants.mutations import Kind, Mutation, mutations
+from tools.mutants.recording import Recording
+from tools.mutants.targets import TARGETS, UNSEEN, covering, modules
+from tools.mutants.trial import Outcome, Tree
 
 
 def found(source: str, kind: Kind) -> set[str]:
@@ -236,7 +236,7 @@ def test_tests_that_fail_the_second_time_are_no_judges(tree: Tree) -> None:
 
 def test_a_test_that_does_not_end_is_ended(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the next one runs as before."""
-    monkeypatch.setattr("tests.mutants.trial._LEAST", scaled(2))
+    monkeypatch.setattr("tools.mutants.trial._LEAST", scaled(2))
     recording = Recording.read(tree.recorded(TESTS))
     endless = found_of("        n -= 1")["n -= (0)"]
     assert tree.tried(RULED, endless, TESTS, recording) is Outcome.TOOK_TOO_LONG

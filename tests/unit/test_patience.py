@@ -50,7 +50,6 @@ NUMBERS = {
     "tests/unit/vmm/test_boot_watchdog.py": "a clock of the test's own, which nothing waits for",
     "tests/unit/launch/test_loop.py": "a timer that is due in 68 years",
     "tests/unit/launch/fake_hypervisor.py": "runs without this tree's modules; seconds of processor time",
-    "tests/mutants/trial.py": "no test; its seconds are options of its own",
     "tests/unit/test_patience.py": "a clock of its own",
     "tests/hostile/ways_out.py": "runs alone in the sandbox; its waits end attempts that must not succeed",
 }
@@ -60,8 +59,6 @@ READING = {
     "tests/hostile/network/test_corpus_floods.py": "the same",
     "tests/hostile/test_neighbours.py": "the same, of processor time",
     "tests/hostile/network/wire.py": "gathers for so long what must not come",
-    "tests/mutants/__main__.py": "no test; tells how far it is",
-    "tests/mutants/plugins.py": "no test; runs quick tests first",
     "tests/unit/launch/fake_hypervisor.py": "uses up processor time",
     "tests/workbench.py": "one time-out for several commands",
 }

@@ -22,11 +22,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final, override
 
-from tests.mutants.mutations import Kind, Mutation, mutations
-from tests.mutants.recording import Recording
-from tests.mutants.targets import UNSEEN, covering, modules
-from tests.mutants.trial import SURVIVORS, Outcome, Tree
 from tests.repository import ROOT
+from tools.mutants.mutations import Kind, Mutation, mutations
+from tools.mutants.recording import Recording
+from tools.mutants.targets import UNSEEN, covering, modules
+from tools.mutants.trial import SURVIVORS, Outcome, Tree
 
 #: Among so many mutations of a sample is the one whose tests are run without it, in each copy.
 _LOOKED_AT: Final = 20

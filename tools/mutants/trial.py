@@ -12,10 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from tests.mutants.mutations import Mutation
-from tests.mutants.recording import Recording
-from tests.mutants.warm import Request
 from tests.repository import ROOT, tracked
+from tools.mutants.mutations import Mutation
+from tools.mutants.recording import Recording
+from tools.mutants.warm import Request
 
 #: Seconds for tests that took less than one; others get a multiple of what they took without a mutation.
 _LEAST: Final = 60
@@ -60,7 +60,7 @@ class Tree:
 
     def __enter__(self) -> Self:
         """Start the process. It ends when its input does, and what it started with it."""
-        argv = [sys.executable, "-P", "-m", "tests.mutants.warm"]
+        argv = [sys.executable, "-P", "-m", "tools.mutants.warm"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         pipe = subprocess.PIPE
         self._running = subprocess.Popen(argv, cwd=self.path, env=environment, stdin=pipe, stdout=pipe)

@@ -23,7 +23,7 @@ from typing import Final
 
 import pytest
 
-from tests.mutants.plugins import Recorder, Selection
+from tools.mutants.plugins import Recorder, Selection
 
 #: Bytes that a process may have: a loop that lost its end takes no more.
 _MEMORY: Final = 4 << 30
@@ -70,7 +70,7 @@ def _look_only_in(tree: str) -> None:
     """Import what is tested from there, and not from where this file is."""
     sys.path = [tree, *(path for path in sys.path if path not in {tree, os.environ["PYTHONPATH"]})]
     os.environ["PYTHONPATH"] = tree
-    for name in [name for name in sys.modules if name.partition(".")[0] == "tests"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"tests", "tools"}]:
         del sys.modules[name]
 
 

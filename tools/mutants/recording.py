@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from tests.mutants.mutations import Mutation
+from tools.mutants.mutations import Mutation
 
 
 @dataclass(frozen=True, slots=True)
