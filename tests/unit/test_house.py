@@ -63,6 +63,7 @@ DOORS = {
     "cyclonedx": ("mvmnix/images/sbom.py",),
     "packageurl": ("mvmnix/images/sbom.py",),
     "dns": ("mvmnix/network/resolver.py",),
+    "pyroute2": ("mvmnix/api/doctor/checks.py",),
     "h11": ("mvmnix/network/http_heads.py",),
     "publicsuffixlist": ("mvmnix/network/public_suffixes.py",),
     "idna": ("mvmnix/plan/network_hosts.py",),

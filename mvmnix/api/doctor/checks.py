@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import socket
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -151,6 +152,20 @@ def network(_: Context) -> Iterator[Finding]:
         made.close()
         os.close(made.tap)
         yield Finding("network", Health.GOOD, f"{locate(NFT)}; a namespace with a tap and rules can be made")
+    yield _routes()
+
+
+def _routes() -> Finding:
+    """The default routes of this host, over which the connections of guests go."""
+    from pyroute2 import IPRoute  # noqa: PLC0415 - 150 ms
+
+    families = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}
+    with IPRoute() as kernel:
+        found = [name for name, family in families.items() if kernel.get_default_routes(family=family)]
+    if found:
+        return Finding("default route", Health.GOOD, f"{' and '.join(found)}: where a plan allows it, guests reach it")
+    said = "none: what a plan allows is reached in the networks of this host alone, or by --network-proxy"
+    return Finding("default route", Health.NOTE, said)
 
 
 _YOURS = "machines have your uid, each in a user namespace of its own"

@@ -2,6 +2,9 @@
 
 import os
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -331,3 +334,25 @@ def test_commands_are_printed_as_they_are(settled: Station) -> None:
     commands = found(settled)["files of root's"]["commands"]
     assert len(max(commands, key=len)) > 100
     assert "\n".join(f"    {line}" for line in commands) in settled.mvm("doctor").out
+
+
+@pytest.mark.parametrize(
+    ("routes", "health", "said"),
+    [
+        ({socket.AF_INET}, "good", "IPv4: "),
+        ({socket.AF_INET, socket.AF_INET6}, "good", "IPv4 and IPv6: "),
+        (set(), "note", "none: "),
+    ],
+)
+def test_the_ways_of_this_host(station: Station, routes: set[int], health: str, said: str) -> None:
+    asked = lambda _, family: ["a route"] if family in routes else []  # noqa: E731
+    station.monkeypatch.setattr("pyroute2.IPRoute.get_default_routes", asked, raising=False)
+    finding = found(station)["default route"]
+    assert (finding["health"], finding["said"].startswith(said)) == (health, True)
+
+
+def test_routes_are_read_of_the_kernel() -> None:
+    """In a network namespace of its own there are none."""
+    program = "from mvmnix.api.doctor.checks import _routes; print(_routes().health)"
+    argv = ["unshare", "--user", "--net", sys.executable, "-c", program]
+    assert subprocess.run(argv, cwd=ROOT, capture_output=True, check=True, text=True).stdout == "note\n"
