@@ -17,9 +17,9 @@ from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.model import Digest, Source
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache
-from tests.conftest import TREE
 from tests.integration.misbehaving import Authority
 from tests.integration.webserver import serving
+from tests.repository import ROOT
 
 #: As many at once as mvm's own default.
 PARALLEL = DownloadLimits().parallel
@@ -27,7 +27,7 @@ PARALLEL = DownloadLimits().parallel
 
 def own_pins() -> list[int]:
     """How large the sources are that this repository pins for itself."""
-    lock = json.loads((TREE / "modules/debian/lock.json").read_bytes())
+    lock = json.loads((ROOT / "modules/debian/lock.json").read_bytes())
     return [pin["size"] for pin in lock["packages"].values()]
 
 
@@ -36,7 +36,7 @@ def fetching(sizes: Sequence[int], *, rounds: int) -> Pair:
 
     The worker's modules are compiled before, as an installation has them.
     """
-    compileall.compile_dir(TREE / "mvmnix/builder/fetch/worker", quiet=1)
+    compileall.compile_dir(ROOT / "mvmnix/builder/fetch/worker", quiet=1)
     with tempfile.TemporaryDirectory(prefix="mvmnix-bench-fetch-") as name:
         base = Path(name)
         (base / "www").mkdir()

@@ -1,7 +1,7 @@
 """A guest's network through the gateway, against the same guest with QEMU's own user-mode network, in turns.
 
 The servers are one process, in a network namespace with addresses of the Internet; what a guest runs is the same
-program (peer.c). Three guests are there: one behind a gateway and a dialler, one with `-netdev user`, and one whose tap
+program (peer.c). Three guests are there: one behind a gateway and a dialer, one with `-netdev user`, and one whose tap
 is in the servers' own namespace, with nothing between: what is added to that is ours, or that of QEMU's stack.
 
 Then a machine of a signed plan makes 10,000 connections, and its processes are looked at before and after; and machines
@@ -35,8 +35,8 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.runtime.machine import Machine as Started
 from mvmnix.model import User, Verb, Workload
-from mvmnix.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
-from mvmnix.network.setup import GUEST_NETWORK
+from mvmnix.network.host.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
+from mvmnix.network.host.setup import GUEST_NETWORK
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.system.loop import Loop
 from tests.conftest import commit
@@ -287,7 +287,7 @@ def _processes() -> _Taken:
     for process in descendants(os.getpid()):
         words = Path(f"/proc/{process}/cmdline").read_text()
         if Path(words.split("\0", maxsplit=1)[0]).name.startswith("python") and "mvmnix.network" in words:
-            found["gateway" if ".gateway " in words else "dialler"] = _taken(process)
+            found["gateway" if ".gateway " in words else "dialer"] = _taken(process)
     return found
 
 

@@ -99,11 +99,11 @@ from mvmnix.machines.registry import (
     machine_files,
     wait_for_end,
 )
-from mvmnix.network.decisions import Denial, Rules
-from mvmnix.network.dry_run import Attempt, judge
-from mvmnix.network.explain import EXPLANATIONS, sentence
-from mvmnix.network.presets import PresetChoice
-from mvmnix.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS
+from mvmnix.network.gateway.dry_run import Attempt, judge
+from mvmnix.network.policy.decisions import Denial, Rules
+from mvmnix.network.policy.explain import EXPLANATIONS, sentence
+from mvmnix.network.policy.presets import PresetChoice
+from mvmnix.network.policy.risk_checks import ACKNOWLEDGEMENT_MEANINGS
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.labels import Labels, parse_labels

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from mvmnix.builder.pins.configured import CONFIGURED_TOOLS, configured_urls
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.network.presets import PRESET_LIMIT, PresetChoice, parse_preset
+from mvmnix.network.policy.presets import PRESET_LIMIT, PresetChoice, parse_preset
 from mvmnix.plan.network import NetworkRule, parse_rules
 from mvmnix.plan.network_hosts import is_address
 from mvmnix.suggestion import did_you_mean

@@ -24,9 +24,9 @@ from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.machines.machine_dir import PLAN, read_kept
 from mvmnix.machines.registry import find_machine
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
-from mvmnix.network.presets import PresetChoice
-from mvmnix.network.public_suffixes import refuse_public_suffixes
-from mvmnix.network.risk_checks import refuse_unacknowledged
+from mvmnix.network.policy.presets import PresetChoice
+from mvmnix.network.policy.public_suffixes import refuse_public_suffixes
+from mvmnix.network.policy.risk_checks import refuse_unacknowledged
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.fields import check_directory, check_variables

@@ -19,7 +19,7 @@ from mvmnix.machines.ending import EndReason
 from mvmnix.machines.output_log import OUTPUT_LIMIT, OutputLog
 from mvmnix.machines.status import MachineSource, MachineState, MachineStatus, is_id
 from mvmnix.model import Digest
-from mvmnix.network.network_log import NetworkLog
+from mvmnix.network.host.network_log import NetworkLog
 from mvmnix.plan.labels import NO_LABELS, Labels
 from mvmnix.system import log
 from mvmnix.system.file_lock import Lock

@@ -1,4 +1,4 @@
-"""What gateway, dialler and supervisor do with connected sockets; imports nothing that a supervisor doesn't have."""
+"""What gateway, dialer and supervisor do with connected sockets; imports nothing that a supervisor doesn't have."""
 
 import socket
 import struct
@@ -9,6 +9,15 @@ from typing import Final
 RESET: Final = struct.pack("ii", 1, 0)
 #: Seconds of silence, then between questions, and how many of them, until a peer counts as gone (tcp(7)).
 _KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
+
+
+#: Bytes of a packet between two of them.
+MOST: Final = 1024
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two ends of a conversation; the kernel keeps packets apart. Raises OSError."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def reset(connection: socket.socket) -> None:

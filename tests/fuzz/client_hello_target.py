@@ -8,7 +8,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["mvmnix.network", "mvmnix.formats.addresses"]):  # type: ignore[attr-defined]
-    from mvmnix.network.client_hello import (
+    from mvmnix.network.gateway.client_hello import (
         MAX_HELLO_BYTES,
         ClientHello,
         ClientHelloReader,

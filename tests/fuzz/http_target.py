@@ -11,9 +11,9 @@ import atheris
 with atheris.instrument_imports(include=["mvmnix.network", "h11"]):  # type: ignore[attr-defined]
     import h11
 
-    from mvmnix.network.http_checker import HttpChecker, HttpRefusedError, Passed
-    from mvmnix.network.http_heads import HeadError, HttpFault
-    from mvmnix.network.request_paths import RequestHead
+    from mvmnix.network.gateway.http_checker import HttpChecker, HttpRefusedError, Passed
+    from mvmnix.network.gateway.http_heads import HeadError, HttpFault
+    from mvmnix.network.policy.request_paths import RequestHead
 
 HOST = "a.example"
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT"})

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 import atheris
 
 with atheris.instrument_imports(include=["mvmnix.network", "dns"]):  # type: ignore[attr-defined]
-    from mvmnix.network.resolver import Outcome, reply_to
+    from mvmnix.network.gateway.resolver import Outcome, reply_to
 
 ADDRESS = IPv4Address("198.18.0.1")
 #: Each type of answer can be reached by a seed.

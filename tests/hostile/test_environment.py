@@ -44,8 +44,8 @@ from mvmnix.launch.jail.root import libraries
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.network.setup import MachineNetwork
+from mvmnix.network.host.setup import MachineNetwork
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.provenance.identity import sigstore
@@ -300,7 +300,7 @@ def confined(path: Path) -> None:
 
 
 def networked(path: Path) -> None:
-    """The child that makes a namespace, nft, and a gateway and a dialler until they serve."""
+    """The child that makes a namespace, nft, and a gateway and a dialer until they serve."""
     path.chmod(0o700)
     loop, told = Loop(), list[NetworkEvent]()
     network = MachineNetwork.ready(Network(parse_rules(["https://api.example.com"], [])), jail(path))
@@ -464,9 +464,9 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/api/doctor/jail.py:_tried",
     ): plain(confined),
     (
-        "mvmnix/network/namespace.py:Making.__init__",
-        "mvmnix/network/namespace_setup.py:main",
-        "mvmnix/network/setup.py:NetworkProcess.start",
+        "mvmnix/network/host/namespace.py:Making.__init__",
+        "mvmnix/network/host/namespace_setup.py:main",
+        "mvmnix/network/host/setup.py:NetworkProcess.start",
     ): plain(networked),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),

@@ -15,10 +15,10 @@ from typing import Final, override
 
 import pytest
 
-from mvmnix.network.http_checker import HttpChecker, HttpRefusedError, Passed
-from mvmnix.network.http_heads import HeadError, HttpFault
-from mvmnix.network.opening import refusal as forbidden
-from mvmnix.network.request_paths import RequestHead
+from mvmnix.network.gateway.http_checker import HttpChecker, HttpRefusedError, Passed
+from mvmnix.network.gateway.http_heads import HeadError, HttpFault
+from mvmnix.network.gateway.opening import refusal as forbidden
+from mvmnix.network.policy.request_paths import RequestHead
 from tests.patience import EVENT_PATIENCE
 
 pytestmark = pytest.mark.integration

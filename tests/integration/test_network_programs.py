@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.network.namespace_setup import GATEWAY
+from mvmnix.network.host.namespace_setup import GATEWAY
 from tests.hostile.network.clients import turning
 from tests.hostile.network.world import World, world
 from tests.integration import network_servers

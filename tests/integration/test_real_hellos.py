@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from mvmnix.network.client_hello import Alert, ClientHello, ClientHelloReader, alert_record
+from mvmnix.network.gateway.client_hello import Alert, ClientHello, ClientHelloReader, alert_record
 from tests.browser import CHROMIUM
 from tests.patience import EVENT_PATIENCE
 

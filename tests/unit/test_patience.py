@@ -41,7 +41,7 @@ NUMBERS = {
     **dict.fromkeys(
         (
             "tests/unit/network/gateway_world.py",
-            "tests/unit/network/test_dialler_client.py",
+            "tests/unit/network/test_dialer_client.py",
             "tests/unit/network/test_gateway.py",
         ),
         "a clock that jumps (tests/support/virtual_time.py)",

@@ -119,12 +119,12 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.launch.shares.server:command",
         (f"{BUILDERS}::test_what_works_on_a_directory_is_told_numbers",),
     ),
-    "mvmnix/network/namespace.py:Making.__init__": (
-        "mvmnix.network.rules:ruleset",
+    "mvmnix/network/host/namespace.py:Making.__init__": (
+        "mvmnix.network.host.packet_rules:ruleset",
         ("tests/unit/network/test_rules.py::test_nothing_but_addresses_and_ports_varies",),
     ),
-    "mvmnix/network/namespace_setup.py:main": None,
-    "mvmnix/network/setup.py:NetworkProcess.start": None,
+    "mvmnix/network/host/namespace_setup.py:main": None,
+    "mvmnix/network/host/setup.py:NetworkProcess.start": None,
     "mvmnix/launch/runtime/supervisor.py:_leave": None,
     "mvmnix/launch/runtime/supervisor.py:detach": None,
     "mvmnix/provenance/identity/sigstore.py:_identity": None,

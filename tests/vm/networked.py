@@ -17,8 +17,8 @@ from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.model import Image, User, Verb, Workload
-from mvmnix.network.messages import NetworkEvent
-from mvmnix.network.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.network.host.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.network.supervisor_messages import NetworkEvent
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
 from mvmnix.system.loop import Loop

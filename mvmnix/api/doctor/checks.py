@@ -33,7 +33,7 @@ from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_ac
 from mvmnix.launch.shares.image import MKFS
 from mvmnix.launch.shares.server import VIRTIOFSD
 from mvmnix.model import Digest
-from mvmnix.network.namespace import NFT, make_namespace
+from mvmnix.network.host.namespace import NFT, make_namespace
 from mvmnix.plan.backend import Backend
 from mvmnix.plural import counted
 from mvmnix.provenance.isolation import Boundary
@@ -194,7 +194,7 @@ def jail(context: Context) -> Iterator[Finding]:
 
 
 def _uids() -> Finding:
-    """Say which uids hypervisors, gateways and diallers have."""
+    """Say which uids hypervisors, gateways and dialers have."""
     try:
         found = SubordinateIds.find()
     except MvmnixError as error:
@@ -209,7 +209,7 @@ def _uids() -> Finding:
     code = str(Path(mvmnix.__file__).parent)
     if is_readable_by_all(code):
         return Finding("uids", Health.GOOD, said)
-    said += f"; gateways and diallers have yours, since not every user may read {code}"
+    said += f"; gateways and dialers have yours, since not every user may read {code}"
     return Finding("uids", Health.NOTE, said, f"chmod -R go+rX {code}")
 
 

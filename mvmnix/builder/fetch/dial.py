@@ -25,14 +25,14 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Dialled:
+class Dialed:
     """A connection, and what the worker has to know of a proxy: packets.py, CONNECTION."""
 
     connection: socket.socket
     texts: tuple[bytes, bytes, bytes] = (b"", b"", b"")
 
 
-def dial(url: Url, environment: Mapping[str, str], seconds: float) -> Dialled:
+def dial(url: Url, environment: Mapping[str, str], seconds: float) -> Dialed:
     """Connect to an origin. Raises BrokenError, RefusedError [fetch-not-allowed], MvmnixError."""
     place = Endpoint(url.host.strip("[]"), url.port)
     # 1. the proxy
@@ -43,10 +43,10 @@ def dial(url: Url, environment: Mapping[str, str], seconds: float) -> Dialled:
     # 2. the peer
     for address in addresses:
         must_be_peer(url.host, address, local=url.local)
-    return Dialled(_connected(place, addresses, seconds))
+    return Dialed(_connected(place, addresses, seconds))
 
 
-def _through(proxy: str, url: Url, seconds: float) -> Dialled:
+def _through(proxy: str, url: Url, seconds: float) -> Dialed:
     parts = urlsplit(proxy)
     if parts.scheme not in _PORTS or not parts.hostname:
         raise MvmnixError("https_proxy names no http or https proxy", hint="SOCKS proxies are not supported; unset it")
@@ -59,13 +59,13 @@ def _through(proxy: str, url: Url, seconds: float) -> Dialled:
         request += f"Proxy-Authorization: Basic {base64.b64encode(who.encode('latin-1', 'replace')).decode()}\r\n"
     sent = f"{request}\r\n".encode()
     if parts.scheme == "https":
-        return Dialled(connection, (b"1", parts.hostname.encode(), sent))
+        return Dialed(connection, (b"1", parts.hostname.encode(), sent))
     try:
         connection.sendall(sent)
     except OSError as error:
         connection.close()
         raise BrokenError(f"the proxy can't be reached: {error.strerror or error}") from error
-    return Dialled(connection, (b"1", b"", b""))
+    return Dialed(connection, (b"1", b"", b""))
 
 
 def _resolved(place: Endpoint) -> list[str]:

@@ -23,7 +23,7 @@ from typing import Final, Protocol, Self
 from urllib.parse import quote
 
 from mvmnix.builder.fetch.allowlist import Allowlist, Url
-from mvmnix.builder.fetch.dial import Dialled, dial
+from mvmnix.builder.fetch.dial import Dialed, dial
 from mvmnix.builder.fetch.lanes import Deadline, Lane, Lanes, lied
 from mvmnix.builder.fetch.resumable import (
     TRANSIENT,
@@ -83,7 +83,7 @@ def take(lanes: Lanes, url: Url, stall: float) -> Lane:
     return lanes.take(url.origin, Work.FETCH, host, str(stall).encode())
 
 
-def ask(lane: Lane, url: Url, headers: Mapping[str, str], dial: Callable[[Url], Dialled], deadline: Deadline) -> Answer:
+def ask(lane: Lane, url: Url, headers: Mapping[str, str], dial: Callable[[Url], Dialed], deadline: Deadline) -> Answer:
     """The head of the answer. Raises BrokenError, CertificateError, and RefusedError and MvmnixError as `dial` does."""
     lane.send(Kind.ASK, request(url, headers))
     connected = False
@@ -94,8 +94,8 @@ def ask(lane: Lane, url: Url, headers: Mapping[str, str], dial: Callable[[Url], 
         # 2. one connection
         if kind is not Kind.WANTED or connected:
             raise lied("something else than an answer")
-        dialled = dial(url)
-        lane.connect(dialled.connection, *dialled.texts)
+        dialed = dial(url)
+        lane.connect(dialed.connection, *dialed.texts)
         connected = True
 
 
@@ -296,7 +296,7 @@ class Downloader:
             else:
                 self.lanes.drop(lane)
 
-    def _dial(self, deadline: Deadline, url: Url) -> Dialled:
+    def _dial(self, deadline: Deadline, url: Url) -> Dialed:
         # 2. the connection
         return dial(url, self._environment, min(self.limits.connect, max(deadline.left, 0.001)))
 

@@ -36,7 +36,7 @@ from mvmnix.sandbox.profiles.hypervisor import (
     HYPERVISOR_WITH_SHARES,
     HYPERVISOR_WITH_SHARES_AND_NETWORK,
 )
-from mvmnix.sandbox.profiles.network import DIALLER, GATEWAY
+from mvmnix.sandbox.profiles.network import DIALER, GATEWAY
 from mvmnix.sandbox.profiles.profile import Profile
 from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.system import log
@@ -145,12 +145,12 @@ class BubblewrapJail(Jail):
     @override
     def network(self, service: NetworkService) -> NetworkSandbox:
         """A sandbox for it, with a uid of its own where every user may read the code; `RefusedError` as `sandbox`."""
-        filter_ = seccomp.program(DIALLER if service.dials else GATEWAY)
+        filter_ = seccomp.program(DIALER if service.dials else GATEWAY)
         limits = Limits.of_network(service.memory)
         code = (os.readlink(f"/proc/self/fd/{fd}") for fd in service.code.values())  # noqa: PTH115 - a descriptor's
         own_uid = all(map(is_readable_by_all, code))
         if not own_uid:
-            log.info("jail", "gateway and dialler keep their caller's uid: not every user may read mvm's code")
+            log.info("jail", "gateway and dialer keep their caller's uid: not every user may read mvm's code")
         files = libraries(find_extension(service.program, "_ctypes"), self._cache)
         parts = self._parts(service.program, files, limits, own_uid=own_uid)
         return NetworkSandbox(parts, filter_, service)

@@ -1,8 +1,8 @@
-"""The sandbox of a process of a machine's network, the gateway or the dialler: Python and mvm's own code are in there.
+"""The sandbox of a process of a machine's network, the gateway or the dialer: Python and mvm's own code are in there.
 
 It is a hypervisor's sandbox (jail.py) but for five things: its root holds Python's library and directories of code,
 read-only; files of settings lie there as they were when it was made; its filter of system calls is of its own, and it
-stacks another one upon that before it serves (sandbox/profiles/network.py); the dialler is in the host's network; and
+stacks another one upon that before it serves (sandbox/profiles/network.py); the dialer is in the host's network; and
 where a user's subordinate uid couldn't read the code, it has the caller's uid.
 """
 
@@ -104,7 +104,7 @@ def find_extension(python: str, name: str) -> str:
 def is_readable_by_all(directory: str) -> bool:
     """Whether every user who gets into a directory of code may read it, and the modules at any depth.
 
-    Not if it can't be told. It is asked for a gateway, and again for its dialler.
+    Not if it can't be told. It is asked for a gateway, and again for its dialer.
     """
     with suppress(OSError), os.scandir(directory) as entries:
         if os.stat(directory).st_mode & _LISTED != _LISTED:  # noqa: PTH116 - a text

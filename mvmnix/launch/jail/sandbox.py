@@ -39,7 +39,7 @@ _DEVICES: Final = 0.5
 _ADDRESSES: Final = 8192
 #: MiB of address space for a guest's memory that is mapped too, the most that a plan may name.
 _GUESTS: Final = 1 << 20
-#: Threads of a server of files, and of a process of a network: the dialler's for names (network/dialler.py).
+#: Threads of a server of files, and of a process of a network: the dialer's for names (network/dialer/process.py).
 _SERVICE: Final = 64
 _NETWORK: Final = 160
 

@@ -34,9 +34,9 @@ from mvmnix.machines.receipt import (
 )
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest
-from mvmnix.network.messages import NetworkEvent
-from mvmnix.network.network_log import LoggedEvent, NetworkLog
-from mvmnix.network.verdicts import Verdicts
+from mvmnix.network.host.network_log import LoggedEvent, NetworkLog
+from mvmnix.network.host.verdicts import Verdicts
+from mvmnix.network.supervisor_messages import NetworkEvent
 from mvmnix.plan import network as networking
 from mvmnix.plan import share as sharing
 from mvmnix.plan.secret_reference import kinds_digest

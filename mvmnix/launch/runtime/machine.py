@@ -22,7 +22,7 @@ from mvmnix.machines.ending import ChannelEnd, Ending, HostAction
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
 from mvmnix.model import User, Workload
-from mvmnix.network.messages import GATEWAY_ENDED, NetworkEvent
+from mvmnix.network.supervisor_messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.plan.network import WhenGatewayEnds
 from mvmnix.system.loop import Cancellable, Loop, Timer
 from mvmnix.vmm.port import Acceleration, MonitorEvent

@@ -15,7 +15,7 @@ The steps, which the code repeats by number:
    has to have the record, and doesn't take it: then the log has its end too.
 5. What serves its shares starts; where the plan bounds what the guest writes there, and it turns out that this can't be
    counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
-   that were verified, and beside it what serves its network (network/setup.py).
+   that were verified, and beside it what serves its network (network/host/setup.py).
 6. The guest agent reports, is told what the plan says, and answers that it is ready; its network serves. A boot that
    stalls or hangs before it was told any secret is ended and begun once more: steps 1, 4 (a record of its own) and 5.
 
@@ -49,8 +49,8 @@ from mvmnix.machines.ending import EndReason
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest, DirectoryOrder
-from mvmnix.network.risk_checks import refuse_unacknowledged
-from mvmnix.network.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.network.host.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.network.policy.risk_checks import refuse_unacknowledged
 from mvmnix.plan.backend import Backend
 from mvmnix.vmm.port import Acceleration, LaunchSpec
 from mvmnix.vmm.tsc import TscClock

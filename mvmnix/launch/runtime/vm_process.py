@@ -17,8 +17,8 @@ from mvmnix.launch.agent.encoding import ChannelClosedError
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.shares.setup import Shares
-from mvmnix.network.messages import NetworkEvent
-from mvmnix.network.setup import MachineNetwork
+from mvmnix.network.host.setup import MachineNetwork
+from mvmnix.network.supervisor_messages import NetworkEvent
 from mvmnix.system.loop import Loop, Timer
 from mvmnix.system.process import ProcessError
 from mvmnix.vmm.confinement import Jail

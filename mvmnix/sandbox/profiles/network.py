@@ -1,4 +1,4 @@
-"""What the two processes of a machine's network may ask the kernel for: the gateway, and the dialler; pure.
+"""What the two processes of a machine's network may ask the kernel for: the gateway, and the dialer; pure.
 
 Written from traces of both (docs/jail.md), and held to what each of them is for. Each has two lists: one to start by,
 under which the sandbox begins, and one to serve by, which it stacks upon that itself before a guest's first byte is
@@ -45,9 +45,9 @@ _PROTOCOLS: Final[Mapping[int, Sequence[int]]] = {
     socket.SOCK_STREAM: (0, socket.IPPROTO_TCP),
     socket.SOCK_DGRAM: (0, socket.IPPROTO_UDP),
 }
-#: The dialler resolves names and connects; by bind(2) it learns which addresses are this host's, and there is no
+#: The dialer resolves names and connects; by bind(2) it learns which addresses are this host's, and there is no
 #: listen(2). The C library's resolver asks for A and AAAA at once (sendmmsg).
-_DIALLER: Final = names("bind connect sendmmsg")
+_DIALER: Final = names("bind connect sendmmsg")
 #: Used by no process that serves: another program, further filters, and what the kernel counts by user or keeps beside
 #: a process's memory. One that polls has its instance of epoll by then. A descriptor that can't be copied is watched
 #: once; with copies, each open file could be watched under each number (epoll(7)).
@@ -75,8 +75,8 @@ GATEWAY: Final = Profile(
 #: A pipe holds bytes that wait (network/relay.py).
 GATEWAY_SERVING: Final = GATEWAY.without(*_STARTING).extended(_FLAGS)
 #: No AF_UNIX: abstract sockets of the host are in its network namespace (unix(7)).
-DIALLER: Final = Profile(
-    allowed=common.ORDINARY | _DIALLER,
+DIALER: Final = Profile(
+    allowed=common.ORDINARY | _DIALER,
     refused=common.REFUSED,
     conditions={
         **common.THREADS,
@@ -87,4 +87,4 @@ DIALLER: Final = Profile(
         "setsockopt": SocketOptions({**_CONNECTIONS, **_ERRORS}),
     },
 )
-DIALLER_SERVING: Final = DIALLER.without(*_STARTING, "pipe2").extended(_FLAGS)
+DIALER_SERVING: Final = DIALER.without(*_STARTING, "pipe2").extended(_FLAGS)

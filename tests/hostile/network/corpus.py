@@ -6,8 +6,8 @@ has to have the verdict, the rule and the reason that stand in the row, and no o
 
 from dataclasses import dataclass
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from tests.hostile.network.world import World
 
 _VERDICTS = frozenset({NetworkEventKind.NAME, NetworkEventKind.OPENED, NetworkEventKind.DENIED})

@@ -1,4 +1,4 @@
-"""What a gateway or a dialler that was taken over tries to take from its user and from the host.
+"""What a gateway or a dialer that was taken over tries to take from its user and from the host.
 
 It runs inside of their sandbox (test_taken_over.py), where no other module of the tests is. Whatever it gets it keeps.
 """
@@ -149,10 +149,10 @@ async def serve_gateway(gateway: object) -> None:
     """In the place of `Gateway.serve`."""
     given = gateway._sockets  # type: ignore[attr-defined]
     given.events.setblocking(True)
-    _grab_all(given.connections, given.dialler, given.events)
+    _grab_all(given.connections, given.dialer, given.events)
 
 
-def serve_dialler(dialler: object) -> None:
-    """In the place of `Dialler.serve`."""
+def serve_dialer(dialer: object) -> None:
+    """In the place of `Dialer.serve`."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
-        _grab_all(one, dialler._asked, dialler._events)  # type: ignore[attr-defined]
+        _grab_all(one, dialer._asked, dialer._events)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Connections of a guest through the real gateway and dialler, to servers that have global addresses."""
+"""Connections of a guest through the real gateway and dialer, to servers that have global addresses."""
 
 import os
 import select
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.messages import NetworkEventKind
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.supervisor_messages import NetworkEventKind
 from tests.hostile.network.clients import echo, http, read_all
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
 from tests.patience import EVENT_PATIENCE, POLL, QUIET

@@ -1,4 +1,4 @@
-"""Corpus: nothing passes a gateway or a dialler that is taken over, stopped, out of descriptors or out of memory.
+"""Corpus: nothing passes a gateway or a dialer that is taken over, stopped, out of descriptors or out of memory.
 
 `without its gateway` and a supervisor that is killed: test_connections.py, test_killed.py.
 """
@@ -15,10 +15,12 @@ from typing import Final
 import pytest
 
 from mvmnix.launch.jail.network_sandbox import NetworkSandbox
-from mvmnix.network.decisions import Denial
-from mvmnix.network.gateway import CONNECTIONS
-from mvmnix.network.messages import Ask, NetworkEvent, NetworkEventKind, Reply, network_bytes, pair
-from mvmnix.network.setup import DESCRIPTORS, DIALLER_MEMORY, NetworkProcess, code
+from mvmnix.network.dialer_messages import Ask, Reply
+from mvmnix.network.gateway.process import CONNECTIONS
+from mvmnix.network.host.setup import DESCRIPTORS, DIALER_MEMORY, NetworkProcess, code
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.sockets import pair
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.sandbox.trusted_executables import PYTHON, locate
 from mvmnix.system.descriptors import received
@@ -39,8 +41,8 @@ SLOW: Final = tuple(f"{letter}.slow.example.com" for letter in "abcdefghijklmnop
 _ALLOW = (f"tcp:{NAME}:7,id=api", f"http://{NAME}:80,id=http", "tcp:*.slow.example.com:9,id=slow")
 _DENY = ("denied.example.com",)
 _HOSTS = f"{PUBLIC} {NAME}\n{OTHER} {' '.join(SLOW)} other.example.org denied.example.com"
-GATEWAY, DIALLER = 0, 1
-BOTH = pytest.mark.parametrize("which", [GATEWAY, DIALLER], ids=["gateway", "dialler"])
+GATEWAY, DIALER = 0, 1
+BOTH = pytest.mark.parametrize("which", [GATEWAY, DIALER], ids=["gateway", "dialer"])
 
 
 @pytest.fixture
@@ -90,7 +92,7 @@ def test_one_that_is_stopped(here: World, which: int) -> None:
 
 
 class Limited:
-    """Worlds whose gateway or dialler may have so much of something (setrlimit(2)), from its begin."""
+    """Worlds whose gateway or dialer may have so much of something (setrlimit(2)), from its begin."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, where: Path) -> None:
         self._monkeypatch, self._where = monkeypatch, where
@@ -101,7 +103,7 @@ class Limited:
         given = NetworkSandbox.process_limits
 
         def limits(sandbox: NetworkSandbox) -> dict[int, int]:
-            is_it = sandbox._service.dials == (which == DIALLER)
+            is_it = sandbox._service.dials == (which == DIALER)
             return {**given(sandbox), **({limit: most} if is_it else {})}
 
         self._monkeypatch.setattr(NetworkSandbox, "process_limits", limits)
@@ -154,9 +156,9 @@ def test_a_gateway_without_descriptors_for_a_connection_in(limited: Limited) -> 
         assert here.ended == []
 
 
-def test_a_dialler_without_descriptors(limited: Limited) -> None:
+def test_a_dialer_without_descriptors(limited: Limited) -> None:
     """It can neither ask for a name's addresses nor whose they are nor connect, and says so."""
-    with limited.world(DIALLER, resource.RLIMIT_NOFILE, 24) as (here, address):
+    with limited.world(DIALER, resource.RLIMIT_NOFILE, 24) as (here, address):
         slow = [str(here.resolve(it)) for it in SLOW]
         with full_server(OTHER, 9), ExitStack() as stack:
             for number in range(32):
@@ -217,7 +219,7 @@ def _memory(where: Path, which: int) -> int:
 
 @BOTH
 def test_one_without_memory(limited: Limited, tmp_path: Path, which: int) -> None:
-    """It ends by that or refuses, which is told; a dialler serves on with fewer threads; nothing else ever passes."""
+    """It ends by that or refuses, which is told; a dialer serves on with fewer threads; nothing else ever passes."""
     (other := tmp_path / "other").mkdir()
     most = _memory(other, which) + (1 << 20)
     with limited.world(which, resource.RLIMIT_DATA, most) as (here, address):
@@ -235,7 +237,7 @@ def test_one_without_memory(limited: Limited, tmp_path: Path, which: int) -> Non
             connection.sendall(b"hello")
             assert connection.recv(1) == b""
         here.turn()
-        if which == DIALLER and not here.ended:
+        if which == DIALER and not here.ended:
             here.until(lambda: _serves(here, address))
 
 
@@ -255,19 +257,19 @@ ASKS = {
 
 
 class Usurper:
-    """Stands where a gateway does, before a dialler of its own."""
+    """Stands where a gateway does, before a dialer of its own."""
 
     def __init__(self, asking: socket.socket, events: socket.socket) -> None:
         self._asking, self._events = asking, events
 
     def ask(self, packet: bytes) -> tuple[bytes, list[int]]:
-        """What is answered, with the descriptors; nothing once the dialler has ended."""
+        """What is answered, with the descriptors; nothing once the dialer has ended."""
         self._asking.send(packet)
         answer, found, _ = received(self._asking, 1024, 1)
         return answer, found
 
     def told(self) -> list[NetworkEventKind]:
-        """What the supervisor is told, up to the dialler's end or to what makes it end that."""
+        """What the supervisor is told, up to the dialer's end or to what makes it end that."""
         found: list[NetworkEventKind] = []
         while NetworkEventKind.BREACH not in found and (packet := self._events.recv(1024)):
             found.append(NetworkEvent.parse(packet).kind)
@@ -285,12 +287,12 @@ def usurper(tmp_path: Path) -> Iterator[Usurper]:
         for fd in found.values():
             stack.callback(os.close, fd)
         settings = {"/etc/hosts": _HOSTS.encode()}
-        service = NetworkService(locate(PYTHON), found, settings, DIALLER_MEMORY, DESCRIPTORS, dials=True)
-        dialler = NetworkProcess(walls, "dialler", service)
-        stack.callback(dialler.close)
+        service = NetworkService(locate(PYTHON), found, settings, DIALER_MEMORY, DESCRIPTORS, dials=True)
+        dialer = NetworkProcess(walls, "dialer", service)
+        stack.callback(dialer.close)
         plan = os.fdopen(memfd(network_bytes(Network(parse_rules(_ALLOW, _DENY))), name="plan"), "rb")
         with plan:
-            dialler.start((plan.fileno(), asked.fileno(), theirs.fileno()))
+            dialer.start((plan.fileno(), asked.fileno(), theirs.fileno()))
         asked.close()
         theirs.close()
         for end in (asking, ours):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.gateway import CONNECTIONS
-from mvmnix.network.messages import NetworkEventKind
-from mvmnix.network.namespace_setup import GATEWAY
+from mvmnix.network.gateway.process import CONNECTIONS
+from mvmnix.network.host.namespace_setup import GATEWAY
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.supervisor_messages import NetworkEventKind
 from tests.hostile.network.clients import echo, turning
 from tests.hostile.network.corpus import verdicts
 from tests.hostile.network.servers import NameServer, full_server
@@ -59,7 +59,7 @@ def api(here: World) -> str:
 
 
 def _used(here: World) -> list[tuple[int, int]]:
-    """Bytes of memory and descriptors of the gateway and the dialler."""
+    """Bytes of memory and descriptors of the gateway and the dialer."""
     found = []
     for pid in here.network.pids:
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -198,7 +198,7 @@ def test_connections_that_are_half_open(here: World, api: str) -> None:
 
 
 def test_a_slow_server_is_waited_for_by_its_own_connections_alone(here: World, api: str) -> None:
-    """A host that drops what it gets: more connections to it than the dialler does at a time."""
+    """A host that drops what it gets: more connections to it than the dialer does at a time."""
     slow = str(here.resolve(SLOW))
     with ExitStack() as stack:
         stack.enter_context(full_server(OTHER, 7))

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.messages import NetworkEventKind
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.supervisor_messages import NetworkEventKind
 from tests.hostile.network.clients import read_all
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied, verdicts
 from tests.hostile.network.servers import http
@@ -149,7 +149,7 @@ def test_what_a_first_request_may_be(here: World, recorder: Recorder, row: Reque
         assert recorder.got == row.said, "the guest's own bytes are passed on"
         assert answer.startswith(b"HTTP/1.1 200 ")
         return
-    assert recorder.got == b"", "nothing was dialled"
+    assert recorder.got == b"", "nothing was dialed"
     spoken = re.match(rb"[A-Z]+ ", row.said) is not None
     tls = row.said[:1] == b"\x16"
     assert _refusals(answer) == ([str(row.expected.code)] if spoken else [])

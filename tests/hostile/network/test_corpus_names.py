@@ -1,4 +1,4 @@
-"""Corpus: names, what a guest may look up, and where the names that it may look up lead when they are dialled."""
+"""Corpus: names, what a guest may look up, and where the names that it may look up lead when they are dialed."""
 
 import socket
 from collections.abc import Iterator
@@ -10,8 +10,8 @@ import dns.message
 import dns.rcode
 import pytest
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.namespace_setup import GATEWAY
+from mvmnix.network.host.namespace_setup import GATEWAY
+from mvmnix.network.policy.decisions import Denial
 from tests.hostile.network.clients import echo
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied
 from tests.hostile.network.servers import Answers, NameServer
@@ -62,7 +62,7 @@ def _to(tried: str, address: str, *others: str, code: Denial = Denial.ADDRESS_NO
 
 
 _METADATA = Denial.ADDRESS_METADATA
-#: One for each code and each way to an address; all kinds of addresses are rows of `DIALLED` in
+#: One for each code and each way to an address; all kinds of addresses are rows of `DIALED` in
 #: tests/unit/network/test_decisions.py.
 LEADS = [
     Lead("a public address", "public.to", _answers((PUBLIC,)), allowed("to", PUBLIC)),
@@ -221,7 +221,7 @@ def test_where_an_allowed_name_may_lead(here: World, everywhere: tuple[Server, .
 def test_an_answer_that_changes_after_the_check_is_not_asked_for(
     here: World, names: NameServer, everywhere: tuple[Server, ...]
 ) -> None:
-    """Rebinding: what was judged is dialled, and a name is resolved once for each connection."""
+    """Rebinding: what was judged is dialed, and a name is resolved once for each connection."""
     assert _echoed(here, "rebound.to.example.com") == b"hello"
     assert_verdict(here, allowed("to", PUBLIC))
     assert sorted(names.asked) == [("rebound.to.example.com", kind) for kind in ("A", "AAAA")]

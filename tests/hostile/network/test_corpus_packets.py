@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GUEST
+from mvmnix.network.host.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GUEST
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from tests.hostile.network.clients import echo as echo_server
 from tests.hostile.network.corpus import verdicts
 from tests.hostile.network.wire import Capture, RawSocket, open_guest

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.network.client_hello import MAX_HELLO_BYTES, Alert, alert_record
-from mvmnix.network.decisions import Denial
+from mvmnix.network.gateway.client_hello import MAX_HELLO_BYTES, Alert, alert_record
+from mvmnix.network.policy.decisions import Denial
 from tests.hostile.network.clients import echo, read_all
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied
 from tests.hostile.network.servers import certificate, tls_server
@@ -125,7 +125,7 @@ def test_what_a_handshake_may_say(here: World, server: Server, row: Hello) -> No
         assert answer == row.said, "the guest's own bytes are passed on"
     else:
         assert answer == (b"" if row.alert is None else alert_record(row.alert))
-        assert server.peers == [], "nothing was dialled"
+        assert server.peers == [], "nothing was dialed"
 
 
 def test_a_handshake_that_ends_early(here: World) -> None:

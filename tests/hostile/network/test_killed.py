@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root("it makes network namespaces of its own")
 _SUPERVISOR = """
 import fcntl, json, os, sys, time
 from pathlib import Path
-from mvmnix.network.setup import MachineNetwork
+from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
 from tests.hostile.stand_in import jail

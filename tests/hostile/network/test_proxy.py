@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.messages import NetworkEventKind
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.supervisor_messages import NetworkEventKind
 from tests.hostile.network.clients import echo
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, beyond, world
 from tests.patience import EVENT_PATIENCE

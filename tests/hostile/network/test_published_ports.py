@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.network import namespace
-from mvmnix.network.messages import HandedOver, NetworkEventKind
-from mvmnix.network.namespace_setup import GATEWAY, GUEST
-from mvmnix.network.published_ports import PublishedPorts
+from mvmnix.network.host import namespace
+from mvmnix.network.host.namespace_setup import GATEWAY, GUEST
+from mvmnix.network.host.published_ports import PublishedPorts
+from mvmnix.network.supervisor_messages import HandedOver, NetworkEventKind
 from mvmnix.plan.network_endpoints import PublishedPort
 from tests.hostile.network.clients import echo, read_all, turning
 from tests.hostile.network.world import HOST, PUBLIC, Server, World, ip, world

@@ -1,4 +1,4 @@
-"""A gateway and a dialler that were taken over: what they can take from their user, and what other machines still have.
+"""A gateway and a dialer that were taken over: what they can take from their user, and what other machines still have.
 
 It needs no network namespace: a gateway listens on this host's loopback here, and a plain user can start both.
 """
@@ -17,16 +17,17 @@ from shutil import copy
 
 import pytest
 
-from mvmnix.network import setup
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind, network_bytes, pair
-from mvmnix.network.setup import (
+from mvmnix.network.host import setup
+from mvmnix.network.host.setup import (
     DESCRIPTORS,
-    DIALLER_MEMORY,
+    DIALER_MEMORY,
     GATEWAY_MEMORY,
     LIBRARIES,
     NetworkProcess,
     code,
 )
+from mvmnix.network.sockets import pair
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.sandbox.trusted_executables import PYTHON, locate
 from mvmnix.system.store import memfd
@@ -42,8 +43,9 @@ import sys
 sys.modules["ssl"] = None
 sys.path += ["/code", "/code/grabs"]
 import grabs
-from mvmnix.network import gateway, dialler
-gateway.Gateway.serve, dialler.Dialler.serve = grabs.serve_gateway, grabs.serve_dialler
+from mvmnix.network.dialer import process as dialer
+from mvmnix.network.gateway import process as gateway
+gateway.Gateway.serve, dialer.Dialer.serve = grabs.serve_gateway, grabs.serve_dialer
 %s.main(*map(int, sys.argv[1:]))
 """
 _HERE = ("127.0.0.1", 0)
@@ -51,7 +53,7 @@ _HERE = ("127.0.0.1", 0)
 _FEW = 1024
 #: Grabs that succeed, and what ends them: a process's own limits, and no one's besides.
 _GATEWAYS = {"a signal that waits": errno.EAGAIN, "a pipe": errno.EMFILE}
-_DIALLERS = {
+_DIALERS = {
     "descriptors in flight": errno.ETOOMANYREFS,
     "a signal that waits": errno.EAGAIN,
     "a thread": errno.EAGAIN,
@@ -60,7 +62,7 @@ _DIALLERS = {
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A gateway or a dialler: the supervisor's end of its conversation, and where a gateway listens."""
+    """A gateway or a dialer: the supervisor's end of its conversation, and where a gateway listens."""
 
     process: NetworkProcess
     events: socket.socket
@@ -93,7 +95,7 @@ def started(walls: Jail, module: str, added: Path) -> Iterator[Started]:
         found = {**code(*(LIBRARIES if module == "gateway" else ())), "/code/grabs": opened}
         for fd in found.values():
             stack.callback(os.close, fd)
-        memory, dials = (GATEWAY_MEMORY, False) if module == "gateway" else (DIALLER_MEMORY, True)
+        memory, dials = (GATEWAY_MEMORY, False) if module == "gateway" else (DIALER_MEMORY, True)
         service = NetworkService(locate(PYTHON), found, {}, memory, DESCRIPTORS, dials=dials)
         process = NetworkProcess(walls, module, service)
         stack.callback(process.close)
@@ -136,8 +138,8 @@ def few_descriptors() -> Iterator[None]:
     [
         ("gateway", True, _GATEWAYS),
         ("gateway", False, _GATEWAYS),
-        ("dialler", True, _DIALLERS),
-        ("dialler", False, _DIALLERS),
+        ("dialer", True, _DIALERS),
+        ("dialer", False, _DIALERS),
     ],
 )
 def test_what_is_taken_from_others_is_nothing(
@@ -158,7 +160,7 @@ def test_what_is_taken_from_others_is_nothing(
         one, other = map(stack.enter_context, pair())
         with select.epoll() as poll:
             poll.register(other, select.EPOLLIN)
-        if (module, uids) != ("dialler", False):  # docs/jail.md, "What it does not do"
+        if (module, uids) != ("dialer", False):  # docs/jail.md, "What it does not do"
             socket.send_fds(one, [b"x"], [other.fileno()])
         taken.events.send(b"x")
 
@@ -175,7 +177,7 @@ def another_serves(walls: Jail, added: Path) -> None:
 @pytest.mark.parametrize("mode", [0o755, 0o700])
 def test_each_has_a_uid_of_its_own_where_that_one_may_read_the_code(tmp_path: Path, added: Path, mode: int) -> None:
     added.chmod(mode)
-    with jail(tmp_path) as walls, started(walls, "gateway", added) as one, started(walls, "dialler", added) as other:
+    with jail(tmp_path) as walls, started(walls, "gateway", added) as one, started(walls, "dialer", added) as other:
         for each in (one, other):
             assert NetworkEvent.parse(each.events.recv(1024)).kind is NetworkEventKind.READY
         if mode == 0o755:

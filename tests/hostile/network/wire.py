@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
-from mvmnix.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST_MAC, PREFIX
+from mvmnix.network.host.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST_MAC, PREFIX
 from tests.hostile.network.world import beyond, entered, ip, new_namespace
 from tests.unit.network.raw_guest import IPV6
 

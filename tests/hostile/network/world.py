@@ -1,6 +1,6 @@
 """A world without uplink: a host, servers with global addresses beyond it, a resolver's settings, a guest without a VM.
 
-The test's own thread has a network namespace of its own while a world is open, the host's, so that the dialler which it
+The test's own thread has a network namespace of its own while a world is open, the host's, so that the dialer which it
 starts is in there. A second one stands for the Internet: it has the addresses of the servers, and the host's default
 route leads to it. The guest is a third, with its own tap, and frames are carried between both taps. Nothing of it leads
 to this machine's network.
@@ -23,9 +23,9 @@ import dns.rcode
 import pytest
 
 from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.network import setup
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.network.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
+from mvmnix.network.host import setup
+from mvmnix.network.host.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
 from mvmnix.system.loop import Loop
@@ -291,14 +291,14 @@ def machine(
 def made_network(
     network: Network, jail: BubblewrapJail, hosts: str, resolver: str = "nameserver 127.0.0.1"
 ) -> setup.MachineNetwork:
-    """A network whose dialler has these names; it isn't started."""
+    """A network whose dialer has these names; it isn't started."""
     files = {
         "/etc/hosts": hosts.encode(),
         "/etc/resolv.conf": f"{resolver}\noptions timeout:1 attempts:1\n".encode(),
         "/etc/host.conf": b"multi on\n",
     }
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("mvmnix.network.setup.host_settings", lambda: files)
+        patched.setattr("mvmnix.network.host.setup.host_settings", lambda: files)
         return setup.MachineNetwork.ready(network, jail)
 
 

@@ -19,7 +19,7 @@ from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import schemas, strict, toml
 from mvmnix.formats.strict import MalformedError, Record
 from mvmnix.keys import PrivateKey, Role
-from mvmnix.network import presets
+from mvmnix.network.policy import presets
 from mvmnix.provenance.identity import revocations
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.policy_files import default_policy

@@ -1,4 +1,4 @@
-"""A gateway in this process: the test is its guest, its dialler and its supervisor.
+"""A gateway in this process: the test is its guest, its dialer and its supervisor.
 
 Connections are pairs of AF_UNIX sockets, which have what was sent at once; time is the loop's.
 """
@@ -14,10 +14,11 @@ from typing import override
 
 import dns.message
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.gateway import Gateway, Sockets
-from mvmnix.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, pair
-from mvmnix.network.sockets import RESET
+from mvmnix.network.dialer_messages import Ask, Reply
+from mvmnix.network.gateway.process import Gateway, Sockets
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.sockets import MOST, RESET, pair
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 from tests.support.virtual_time import run
 
@@ -96,11 +97,11 @@ class World:
         self.connections, self.questions = Listener(), Listener()
         self.refused, refused = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._far, datagrams = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.dialler, dialler = pair()
+        self.dialer, dialer = pair()
         self.supervisor, events = pair()
-        for one in (refused, datagrams, events, self.dialler, self.supervisor):
+        for one in (refused, datagrams, events, self.dialer, self.supervisor):
             one.setblocking(False)
-        self._sockets = Sockets(self.connections, self.questions, datagrams, refused, dialler, events)
+        self._sockets = Sockets(self.connections, self.questions, datagrams, refused, dialer, events)
         self.gateway = Gateway(Network(parse_rules(allow, deny)), self._sockets)
         self.told: list[NetworkEvent] = []
         self._stack = ExitStack()
@@ -122,8 +123,8 @@ class World:
             self.hear()
             await playing
         given = self._sockets
-        ours = (self.refused, self._far, self.dialler, self.supervisor)
-        theirs = (given.refused, given.datagrams, given.events, given.dialler, self.connections, self.questions)
+        ours = (self.refused, self._far, self.dialer, self.supervisor)
+        theirs = (given.refused, given.datagrams, given.events, given.dialer, self.connections, self.questions)
         for one in (*ours, *theirs):
             if one.fileno() >= 0:
                 asyncio.get_running_loop().remove_reader(one)
@@ -161,10 +162,10 @@ class World:
         return str(next(iter(answer)))
 
     def asked(self) -> list[Ask]:
-        """What the dialler is asked since the last time."""
+        """What the dialer is asked since the last time."""
         found = []
         with suppress(BlockingIOError):
-            while packet := self.dialler.recv(MOST):
+            while packet := self.dialer.recv(MOST):
                 found.append(Ask.parse(packet))
         return found
 
@@ -173,7 +174,7 @@ class World:
         (ask,) = self.asked()
         near, far = socket.socketpair()
         with near:
-            socket.send_fds(self.dialler, [Reply(ask.number, None, "", ADDRESS).to_bytes()], [near.fileno()])
+            socket.send_fds(self.dialer, [Reply(ask.number, None, "", ADDRESS).to_bytes()], [near.fileno()])
         await self.turn()
         far.setblocking(False)
         return self._stack.enter_context(far)
@@ -181,7 +182,7 @@ class World:
     async def refuse_dial(self, code: Denial, address: str = "", rule: str = "") -> None:
         """Answer the only ask with a refusal."""
         (ask,) = self.asked()
-        self.dialler.send(Reply(ask.number, code, rule, address).to_bytes())
+        self.dialer.send(Reply(ask.number, code, rule, address).to_bytes())
         await self.turn()
 
 

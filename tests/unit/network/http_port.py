@@ -9,12 +9,12 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mvmnix.network.decisions import Rules
-from mvmnix.network.http_relay import HttpRelay
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.network.meters import RuleMeter
-from mvmnix.network.opening import DeniedError, portion, refuse
+from mvmnix.network.gateway.http_relay import HttpRelay
+from mvmnix.network.gateway.meters import RuleMeter
+from mvmnix.network.gateway.opening import DeniedError, portion, refuse
+from mvmnix.network.policy.decisions import Rules
 from mvmnix.network.sockets import reset
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 from tests.patience import EVENT_PATIENCE
 

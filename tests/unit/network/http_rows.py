@@ -7,7 +7,7 @@ a server of the test's own (test_http_rows.py) and those that people run (tests/
 from dataclasses import dataclass
 from itertools import product
 
-from mvmnix.network.decisions import Denial
+from mvmnix.network.policy.decisions import Denial
 
 API, PATHS, WILD = "api.example.com", "www.example.com", "a.wild.example.com"
 #: By how rules name requests: a host, and the rule or the denial that does.

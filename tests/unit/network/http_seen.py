@@ -40,5 +40,5 @@ def try_row(row: Row, server: Seen) -> list[str]:
             while connection.recv(1 << 16):
                 pass
     assert outcome.verdict == (row.rule, row.code), outcome
-    assert bool(given) == bool(row.seen), "what is refused first isn't dialled"
+    assert bool(given) == bool(row.seen), "what is refused first isn't dialed"
     return list(server.all()[before:])

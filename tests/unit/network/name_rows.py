@@ -6,7 +6,7 @@ import dns.edns
 import dns.message
 import dns.rcode
 
-from mvmnix.network.decisions import Denial
+from mvmnix.network.policy.decisions import Denial
 
 ALLOW = (
     "https://api.example.com,id=api",

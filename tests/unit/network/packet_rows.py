@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mvmnix.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, PORT
+from mvmnix.network.host.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, PORT
 from tests.unit.network.raw_guest import (
     ACK,
     ARP,

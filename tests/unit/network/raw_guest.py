@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mvmnix.network.namespace_setup import GATEWAY_MAC, GUEST, GUEST_MAC
+from mvmnix.network.host.namespace_setup import GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.system.process import is_readable
 from tests.patience import EVENT_PATIENCE
 

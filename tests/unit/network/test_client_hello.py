@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.network.client_hello import (
+from mvmnix.network.gateway.client_hello import (
     MAX_HELLO_BYTES,
     Alert,
     ClientHello,

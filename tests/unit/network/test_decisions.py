@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.formats.addresses import AddressKind, kind_of
-from mvmnix.network.decisions import Denial, Rules, Verdict, missing_flag, refused
-from mvmnix.network.request_paths import RequestHead
-from mvmnix.network.risk_checks import refuse_unacknowledged
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict, missing_flag, refused
+from mvmnix.network.policy.request_paths import RequestHead
+from mvmnix.network.policy.risk_checks import refuse_unacknowledged
 from mvmnix.plan.network import Acknowledgement, Action, Network, NetworkRule, Protocol, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
 
@@ -78,7 +78,7 @@ NAMES = [
     ((API,), ("https://api.example.com",), "api.example.com", refused(Denial.DENIED_BY_RULE, "deny-1")),
     ((API,), ("http://api.example.com",), "api.example.com", yes()),
     (("http://a.example",), ("http://a.example/admin",), "a.example", yes()),
-    # a denied range says nothing about names: it counts when they are dialled
+    # a denied range says nothing about names: it counts when they are dialed
     ((API,), ("0.0.0.0/0",), "api.example.com", yes()),
 ]
 
@@ -333,7 +333,7 @@ def test_addresses(
     assert rules(*allowed, deny=denied).address(address, port) == verdict
 
 
-DIALLED = [
+DIALED = [
     (API, (), "8.8.8.8", yes()),
     (API, (), "2606:4700:4700::1111", yes()),
     *(
@@ -379,7 +379,7 @@ DIALLED = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "denied", "address", "verdict"), DIALLED)
+@pytest.mark.parametrize(("rule", "denied", "address", "verdict"), DIALED)
 def test_addresses_that_a_name_leads_to(rule: str, denied: tuple[str, ...], address: str, verdict: Verdict) -> None:
     assert rules(rule, deny=denied).reaches("allow-1", address, 443) == verdict
 
@@ -425,7 +425,7 @@ ADMITTED = [
 
 
 @pytest.mark.parametrize(("rule", "denied", "id_", "host", "port", "verdict"), ADMITTED)
-def test_what_the_dialler_is_asked(
+def test_what_the_dialer_is_asked(
     rule: str, denied: tuple[str, ...], id_: str, host: str, port: int, verdict: Verdict
 ) -> None:
     assert rules(rule, deny=denied).admits(id_, host, port) == verdict

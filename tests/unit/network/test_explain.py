@@ -2,9 +2,9 @@
 
 import pytest
 
-from mvmnix.network.decisions import Denial, Rules, Verdict, refused
-from mvmnix.network.dry_run import Attempt, judge
-from mvmnix.network.explain import EXPLANATIONS, sentence
+from mvmnix.network.gateway.dry_run import Attempt, judge
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict, refused
+from mvmnix.network.policy.explain import EXPLANATIONS, sentence
 from mvmnix.plan.network import Network, Protocol, parse_rules
 
 RULES = Rules(

@@ -10,11 +10,12 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from mvmnix.network import gateway
-from mvmnix.network.decisions import Denial
-from mvmnix.network.gateway import Events, Sockets
-from mvmnix.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes, pair
-from mvmnix.network.relay import SpentError
+from mvmnix.network.gateway import process
+from mvmnix.network.gateway.process import Events, Sockets
+from mvmnix.network.gateway.relay import SpentError
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.sockets import MOST, pair
+from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.system.store import memfd
 from tests.support.virtual_time import run
@@ -56,7 +57,7 @@ async def test_tls_is_carried_and_told(world: World) -> None:
 
 
 @gateway_test(_TCP, "tcp:db.example.com:5432")
-async def test_tcp_is_dialled_before_the_guest_says_anything(world: World) -> None:
+async def test_tcp_is_dialed_before_the_guest_says_anything(world: World) -> None:
     for host, port, rule in (("8.8.8.8", 53, "allow-1"), (await world.resolve("db.example.com"), 5432, "allow-2")):
         world.connect(host, port)
         await world.turn()
@@ -411,7 +412,7 @@ def test_a_connection_into_the_guest_without_its_descriptors_is_given_back(count
     test()
 
 
-def test_it_ends_with_its_dialler_and_tells_what_was_carried() -> None:
+def test_it_ends_with_its_dialer_and_tells_what_was_carried() -> None:
     worlds = list[World]()
 
     @gateway_test(_TCP)
@@ -423,7 +424,7 @@ def test_it_ends_with_its_dialler_and_tells_what_was_carried() -> None:
         guest.send(b"four")
         await world.turn()
         await world.events()
-        world.dialler.close()
+        world.dialer.close()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.sleep(1)
 
@@ -437,7 +438,7 @@ async def test_what_is_needed_later_is_imported_before_an_upgrade(world: World) 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(importlib, "import_module", imported.append)
         await asyncio.sleep(5.1)
-    assert imported == ["mvmnix.network.resolver", "mvmnix.network.http_relay"]
+    assert imported == ["mvmnix.network.gateway.resolver", "mvmnix.network.gateway.http_relay"]
 
 
 @pytest.mark.parametrize(
@@ -451,7 +452,7 @@ async def test_what_is_needed_later_is_imported_before_an_upgrade(world: World) 
     ],
 )
 def test_why_a_connection_was_ended(error: OSError | None, code: str) -> None:
-    assert gateway._code_of(error) == code
+    assert process._code_of(error) == code
 
 
 class Telling:
@@ -535,26 +536,26 @@ def test_without_a_supervisor_nothing_waits() -> None:
 def test_a_process_serves_what_it_was_given_until_its_supervisor_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its filter is in force before it accepts anything."""
     filtered = list[int]()
-    monkeypatch.setattr(gateway, "filter_system_calls", filtered.append)
+    monkeypatch.setattr(process, "filter_system_calls", filtered.append)
     made = list[Sockets]()
 
     def keep(*sockets: socket.socket) -> Sockets:
         made.append(Sockets(*sockets))
         return made[0]
 
-    monkeypatch.setattr(gateway, "Sockets", keep)
+    monkeypatch.setattr(process, "Sockets", keep)
     supervisor, events = pair()
-    far, dialler = pair()
+    far, dialer = pair()
     listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    given = [*listeners, *(socket.socket(type=socket.SOCK_DGRAM) for _ in range(2)), dialler, events]
+    given = [*listeners, *(socket.socket(type=socket.SOCK_DGRAM) for _ in range(2)), dialer, events]
     supervisor.shutdown(socket.SHUT_WR)
     rules = memfd(network_bytes(Network(parse_rules([_TCP], []))), name="rules")
     with supervisor, far:
-        gateway.main(99, rules, *(os.dup(one.fileno()) for one in given))
+        process.main(99, rules, *(os.dup(one.fileno()) for one in given))
         assert NetworkEvent.parse(supervisor.recv(MOST)) == NetworkEvent(NetworkEventKind.READY)
     assert filtered == [99]
     for one in given:
         assert not os.get_blocking(one.fileno())
         one.close()
-    for name in ("connections", "questions", "datagrams", "refused", "dialler", "events"):
+    for name in ("connections", "questions", "datagrams", "refused", "dialer", "events"):
         getattr(made[0], name).close()

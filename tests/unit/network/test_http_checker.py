@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.network.http_checker import HttpChecker, HttpRefusedError, Part, Passed
-from mvmnix.network.http_heads import (
+from mvmnix.network.gateway.http_checker import HttpChecker, HttpRefusedError, Part, Passed
+from mvmnix.network.gateway.http_heads import (
     MAX_HEAD_BYTES,
     MAX_RESPONSE_HEAD_BYTES,
     HeadError,
     HttpFault,
     read_request,
 )
-from mvmnix.network.opening import refusal
-from mvmnix.network.request_paths import RequestHead
+from mvmnix.network.gateway.opening import refusal
+from mvmnix.network.policy.request_paths import RequestHead
 
 F = HttpFault
 HOST = "index.example"

@@ -10,8 +10,8 @@ from itertools import product
 
 import pytest
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from tests.patience import EVENT_PATIENCE, QUIET
 from tests.support.virtual_time import run
 from tests.unit.network.http_port import ADDRESS, Carrier, Outcome
@@ -27,11 +27,11 @@ class Server:
 
     def __init__(self) -> None:
         self.got = 0
-        self.dialled_by: list[str] = []
+        self.dialed_by: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     def connect(self, rule: str) -> socket.socket:
-        self.dialled_by.append(rule)
+        self.dialed_by.append(rule)
         far, near = socket.socketpair()
         near.setblocking(False)
         self._tasks.append(asyncio.create_task(self._serve(near)))
@@ -104,7 +104,7 @@ def test_bytes_are_those_of_the_rule_that_allows_the_request(
         rule: Denial.LIMIT_BYTES if stops and rule == serves else "" for rule in closed
     }
     assert sum(it.sent for it in closed.values()) == server.got
-    assert server.dialled_by == [opens]
+    assert server.dialed_by == [opens]
     assert sum(it.received for it in closed.values()) == len(outcome.answer)
     if stops:
         assert closed[serves].sent + closed[serves].received <= limit

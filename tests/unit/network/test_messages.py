@@ -1,12 +1,14 @@
-"""Packets between gateway, dialler and supervisor: what is none of theirs is refused."""
+"""Packets between gateway, dialer and supervisor: what is none of theirs is refused."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.formats.strict import MalformedError, read
-from mvmnix.network.decisions import Denial
-from mvmnix.network.messages import MOST, Ask, HandedOver, NetworkEvent, NetworkEventKind, Reply
+from mvmnix.network.dialer_messages import Ask, Reply
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.sockets import MOST
+from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind
 
 #: In each field the most that a packet may have.
 _LARGEST = NetworkEvent(
@@ -70,7 +72,7 @@ def test_of_a_reply_as_much_is_taken_as_an_event_has_room_for() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 5, b"\0\0\0\1\4\0none", b"\0\0\0\1\0\1\xff"])
-def test_what_no_dialler_of_ours_says(data: bytes) -> None:
+def test_what_no_dialer_of_ours_says(data: bytes) -> None:
     with pytest.raises(MalformedError):
         Reply.parse(data)
 

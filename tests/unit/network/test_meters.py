@@ -2,8 +2,8 @@
 
 from ipaddress import IPv4Network
 
-from mvmnix.network.meters import RuleMeter
-from mvmnix.network.names import SyntheticAddresses
+from mvmnix.network.gateway.meters import RuleMeter
+from mvmnix.network.gateway.names import SyntheticAddresses
 from mvmnix.plan.network import NO_RULE_LIMITS, RuleLimits
 
 

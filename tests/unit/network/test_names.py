@@ -13,10 +13,9 @@ import dns.name
 import dns.rcode
 import pytest
 
-from mvmnix.network.decisions import Denial, Rules, Verdict
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.network.names import NameServer, SyntheticAddresses
-from mvmnix.network.rules import SYNTHETIC
+from mvmnix.network.gateway.names import NameServer, SyntheticAddresses
+from mvmnix.network.policy.decisions import SYNTHETIC, Denial, Rules, Verdict
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 from tests.support.virtual_time import run
 from tests.unit.network.name_rows import ALLOW, DENY, NO_DATA, QUESTIONS, Question, ask
@@ -71,7 +70,7 @@ def test_more_questions_than_there_may_be_get_no_answer() -> None:
 
 def test_each_name_is_told_once_and_very_many_without_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names that are refused take no place of those that are answered; what is beyond is told once in a second."""
-    monkeypatch.setattr("mvmnix.network.names._MOST", 10)
+    monkeypatch.setattr("mvmnix.network.gateway.names._MOST", 10)
     asking = Asking()
     for _ in range(3):
         assert asking.ask("a.example.com") == dns.rcode.NOERROR

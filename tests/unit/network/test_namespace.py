@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.network import namespace, namespace_setup
-from mvmnix.network.namespace import Namespace
-from mvmnix.network.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
-from mvmnix.network.refused_packets import RefusedPacket, refused_packets
-from mvmnix.network.rules import REFUSED_PER_SECOND, SYNTHETIC, Taken
+from mvmnix.network.gateway.refused_packets import RefusedPacket, refused_packets
+from mvmnix.network.host import namespace, namespace_setup
+from mvmnix.network.host.namespace import Namespace
+from mvmnix.network.host.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
+from mvmnix.network.host.packet_rules import REFUSED_PER_SECOND, Taken
+from mvmnix.network.policy.decisions import SYNTHETIC
 from tests.patience import EVENT_PATIENCE, QUIET, until
 from tests.unit.network.packet_rows import LAST, PROBES, Probe, refusals
 from tests.unit.network.raw_guest import (

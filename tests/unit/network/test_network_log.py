@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.network.network_log import NEWER, OLDER, LoggedEvent, NetworkLog, kept_digest, read_log
+from mvmnix.network.host.network_log import NEWER, OLDER, LoggedEvent, NetworkLog, kept_digest, read_log
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.system.private_dirs import Directory
 
 _TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

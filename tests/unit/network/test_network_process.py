@@ -1,4 +1,4 @@
-"""What a gateway and a dialler are given: their code, the resolver's settings, and the filter that they serve under."""
+"""What a gateway and a dialer are given: their code, the resolver's settings, and the filter that they serve under."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import cast
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.network import setup
-from mvmnix.network.setup import NetworkProcess, code, settings
+from mvmnix.network.host import setup
+from mvmnix.network.host.setup import NetworkProcess, code, settings
 from mvmnix.sandbox import seccomp
-from mvmnix.sandbox.profiles.network import DIALLER_SERVING, GATEWAY_SERVING
+from mvmnix.sandbox.profiles.network import DIALER_SERVING, GATEWAY_SERVING
 from mvmnix.sandbox.profiles.profile import Profile
 from mvmnix.vmm.confinement import Jail, NetworkService
 from mvmnix.vmm.port import Invocation
@@ -33,7 +33,7 @@ class PlayedSandbox:
         self.calls.append("close")
 
 
-@pytest.mark.parametrize(("module", "profile"), [("gateway", GATEWAY_SERVING), ("dialler", DIALLER_SERVING)])
+@pytest.mark.parametrize(("module", "profile"), [("gateway", GATEWAY_SERVING), ("dialer", DIALER_SERVING)])
 def test_a_process_serves_under_its_own_filter(module: str, profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
     started = list[tuple[Invocation, bytes]]()
     sandbox = PlayedSandbox()
@@ -44,7 +44,7 @@ def test_a_process_serves_under_its_own_filter(module: str, profile: Profile, mo
         return sandbox
 
     monkeypatch.setattr(HypervisorProcess, "spawn", spawn)
-    service = NetworkService("/python", {}, {}, 1, 1, dials=module == "dialler")
+    service = NetworkService("/python", {}, {}, 1, 1, dials=module == "dialer")
     process = NetworkProcess(cast("Jail", sandbox), module, service)
     process.start((7, 8))
     ((invocation, filter_),) = started

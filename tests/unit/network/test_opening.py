@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.network.opening import speaks_http, speaks_tls
+from mvmnix.network.gateway.opening import speaks_http, speaks_tls
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,12 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from mvmnix.formats.addresses import AddressKind, kind_of
-from mvmnix.network import dialler
-from mvmnix.network.decisions import Denial, Rules
-from mvmnix.network.dialler import Dialler, ProxyRefusedError, ask_for, may_be_proxy
-from mvmnix.network.explain import EXPLANATIONS
-from mvmnix.network.messages import MOST, Ask, Reply, pair
+from mvmnix.network.dialer import process
+from mvmnix.network.dialer.process import Dialer, ProxyRefusedError, ask_for, may_be_proxy
+from mvmnix.network.dialer_messages import Ask, Reply
+from mvmnix.network.policy.decisions import Denial, Rules
+from mvmnix.network.policy.explain import EXPLANATIONS
+from mvmnix.network.sockets import MOST, pair
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import UpstreamProxy
 from mvmnix.system.descriptors import received
@@ -82,7 +83,7 @@ def test_anything_else_is_no_connection(answer: bytes) -> None:
 
 
 def test_a_slow_proxy_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialler, "_PROXY_SECONDS", 0.2)
+    monkeypatch.setattr(process, "_PROXY_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimeoutError):
         ask_for(ours, "api.example.com", 443)
@@ -127,10 +128,10 @@ def test_a_name_leads_to_no_address_of_this_host() -> None:
 @pytest.mark.parametrize("addresses", [("127.0.0.1",), ("93.184.216.34", "10.0.0.7"), ("93.184.216.34", "::1")])
 def test_all_addresses_of_a_proxys_name_are_judged(monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]) -> None:
     """A server that listens on this host's loopback is not connected to by the resolver's word."""
-    monkeypatch.setattr(dialler, "_resolved", lambda *_: addresses)
+    monkeypatch.setattr(process, "_resolved", lambda *_: addresses)
     with socket.create_server(("127.0.0.1", 0)) as server:
         proxy = UpstreamProxy("proxy.example.com", server.getsockname()[1])
-        ((reply, connection),) = dialled(proxy, Ask(7, "allow-1", "api.example.com", 443))
+        ((reply, connection),) = dialed(proxy, Ask(7, "allow-1", "api.example.com", 443))
         assert (reply.code, reply.address, connection) == (Denial.PROXY_ADDRESS, addresses[-1], None)
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -144,12 +145,12 @@ def test_this_host_is_not_named_by_a_name(host: str) -> None:
         UpstreamProxy.parse(f"{host}:3128")
 
 
-def dialled(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.socket | None]]:
-    """What a dialler with this proxy answers to each of these."""
+def dialed(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.socket | None]]:
+    """What a dialer with this proxy answers to each of these."""
     plan = Network(parse_rules(["https://api.example.com"], []))
     (answers, asked), (told, events) = pair(), pair()
     with answers, asked, told, events:
-        one = Dialler(asked, events, Rules(plan), proxy)
+        one = Dialer(asked, events, Rules(plan), proxy)
         for ask in asks:
             one.dial(ask)
             packet, found, _ = received(answers, MOST, 1)
@@ -159,7 +160,7 @@ def dialled(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.so
 @pytest.mark.parametrize(
     ("answer", "code"), [(b"HTTP/1.1 200 ok\r\n\r\nhi", None), (b"HTTP/1.1 502 no\r\n\r\n", Denial.PROXY_REFUSED)]
 )
-def test_a_dialler_with_a_proxy(answer: bytes, code: Denial | None) -> None:
+def test_a_dialer_with_a_proxy(answer: bytes, code: Denial | None) -> None:
     """The name isn't resolved here: it has no address that this host could know."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         proxy = UpstreamProxy("127.0.0.1", server.getsockname()[1])
@@ -173,7 +174,7 @@ def test_a_dialler_with_a_proxy(answer: bytes, code: Denial | None) -> None:
         thread = threading.Thread(target=serve)
         thread.start()
         # what the rule doesn't allow isn't asked for
-        (reply, connection), (other, none) = dialled(
+        (reply, connection), (other, none) = dialed(
             proxy, Ask(7, "allow-1", "api.example.com", 443), Ask(8, "allow-1", "other.example.com", 443)
         )
         thread.join()
@@ -187,5 +188,5 @@ def test_a_dialler_with_a_proxy(answer: bytes, code: Denial | None) -> None:
 
 
 def test_a_proxy_that_is_nowhere_it_may_be() -> None:
-    ((reply, connection),) = dialled(UpstreamProxy("169.254.169.254", 80), Ask(7, "allow-1", "api.example.com", 443))
+    ((reply, connection),) = dialed(UpstreamProxy("169.254.169.254", 80), Ask(7, "allow-1", "api.example.com", 443))
     assert (reply.code, reply.address, connection) == (Denial.PROXY_ADDRESS, "169.254.169.254", None)

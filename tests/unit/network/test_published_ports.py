@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.network import published_ports
-from mvmnix.network.messages import HandedOver, NetworkEvent, NetworkEventKind
-from mvmnix.network.published_ports import PublishedPorts
+from mvmnix.network.host import published_ports
+from mvmnix.network.host.published_ports import PublishedPorts
+from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind
 from mvmnix.plan.network_endpoints import PublishedPort
 from mvmnix.system.loop import Loop
 from tests.patience import EVENT_PATIENCE, POLL, until

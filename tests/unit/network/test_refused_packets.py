@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.network.refused_packets import RefusedPacket, refused_packets
+from mvmnix.network.gateway.refused_packets import RefusedPacket, refused_packets
 
 _ADDRESS = IPv4Address("8.8.8.8")
 _LOG, _PAYLOAD, _MARK = 4 << 8, 9, 2

@@ -7,8 +7,8 @@ import socket
 import struct
 import termios
 
-from mvmnix.network.meters import RuleMeter
-from mvmnix.network.relay import Pipes, Relay
+from mvmnix.network.gateway.meters import RuleMeter
+from mvmnix.network.gateway.relay import Pipes, Relay
 from mvmnix.plan.network import RuleLimits
 from tests.patience import POLL
 

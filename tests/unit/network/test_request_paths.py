@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.network.request_paths import is_beneath, may_be_beneath, segments_of
+from mvmnix.network.policy.request_paths import is_beneath, may_be_beneath, segments_of
 
 
 @pytest.mark.parametrize(

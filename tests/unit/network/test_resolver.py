@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.network.resolver import TTL, Asked, Outcome, Reply, reply_to
+from mvmnix.network.gateway.resolver import TTL, Asked, Outcome, Reply, reply_to
 
 ADDRESS = IPv4Address("198.18.0.1")
 ALLOWED = "index.example"

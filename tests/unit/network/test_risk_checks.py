@@ -3,8 +3,8 @@
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.network.public_suffixes import refuse_public_suffixes
-from mvmnix.network.risk_checks import ACKNOWLEDGEMENT_MEANINGS, refuse_unacknowledged
+from mvmnix.network.policy.public_suffixes import refuse_public_suffixes
+from mvmnix.network.policy.risk_checks import ACKNOWLEDGEMENT_MEANINGS, refuse_unacknowledged
 from mvmnix.plan.network import Acknowledgement, Network, parse_rules
 
 
@@ -49,7 +49,7 @@ def test_what_takes_a_word(rule: str, words: tuple[str, ...]) -> None:
 )
 def test_what_no_word_helps(rule: str) -> None:
     for words in ("", "".join(f",acknowledge={it}" for it in Acknowledgement)):
-        with pytest.raises(RefusedError, match="none of them is dialled") as caught:
+        with pytest.raises(RefusedError, match="none of them is dialed") as caught:
             refuse_unacknowledged(network(rule + words))
         assert caught.value.codes == (ReasonCode.NETWORK_FORBIDDEN,)
 

@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.network.namespace import NFT
-from mvmnix.network.rules import SYNTHETIC, Taken, ruleset, taken_by
+from mvmnix.network.host.namespace import NFT
+from mvmnix.network.host.packet_rules import Taken, ruleset, taken_by
+from mvmnix.network.policy.decisions import SYNTHETIC
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.sandbox.trusted_executables import locate
 

@@ -9,10 +9,11 @@ from typing import ClassVar, Self, cast
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.network import namespace, setup
-from mvmnix.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes
-from mvmnix.network.published_ports import PublishedPorts
-from mvmnix.network.setup import DIALLER_MEMORY, GATEWAY_MEMORY, MachineNetwork
+from mvmnix.network.host import namespace, setup
+from mvmnix.network.host.published_ports import PublishedPorts
+from mvmnix.network.host.setup import DIALER_MEMORY, GATEWAY_MEMORY, MachineNetwork
+from mvmnix.network.sockets import MOST
+from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
 from mvmnix.system.loop import Loop
@@ -27,13 +28,13 @@ class PlayedProcess:
     """What would run in a sandbox: the test has its ends of the conversations."""
 
     made: ClassVar[list["PlayedProcess"]]
-    #: The module whose process can't be made, and the one whose can't be started.
+    #: The name of the process that can't be made, and the one whose can't be started.
     unmade = unstarted = ""
 
-    def __init__(self, _jail: Jail, module: str, service: NetworkService) -> None:
-        if module == self.unmade:
+    def __init__(self, _jail: Jail, name: str, service: NetworkService) -> None:
+        if name == self.unmade:
             raise MvmnixError("no sandbox")
-        self.module, self.service, self.calls = module, service, list[str]()
+        self.name, self.service, self.calls = name, service, list[str]()
         self.pid: int | None = None
         self.last_words: tuple[str, ...] = ()
         self.given: tuple[int, ...] = ()
@@ -41,7 +42,7 @@ class PlayedProcess:
         self.made.append(self)
 
     def start(self, descriptors: tuple[int, ...]) -> None:
-        if self.module == self.unstarted:
+        if self.name == self.unstarted:
             raise OSError("no process")
         self.given = tuple(map(os.dup, descriptors))
         self.pid = 1000 + len(descriptors)
@@ -63,7 +64,7 @@ class PlayedProcess:
         self._end()
 
     def failure(self) -> ProcessError | None:
-        done = Completed((self.module,), 1, b"", b"")
+        done = Completed((self.name,), 1, b"", b"")
         return ProcessError(done) if self.last_words else None
 
     def close(self) -> None:
@@ -149,34 +150,34 @@ def descriptors() -> Iterator[None]:
 
 
 def _processes() -> tuple[PlayedProcess, PlayedProcess]:
-    gateway, dialler = PlayedProcess.made
-    return gateway, dialler
+    gateway, dialer = PlayedProcess.made
+    return gateway, dialer
 
 
 @pytest.mark.usefixtures("descriptors")
 def test_each_process_has_what_is_its_own() -> None:
     network = ready()
-    gateway, dialler = _processes()
-    assert (gateway.module, dialler.module) == ("gateway", "dialler")
-    assert (gateway.service.dials, dialler.service.dials) == (False, True)
-    assert (gateway.service.memory, dialler.service.memory) == (GATEWAY_MEMORY, DIALLER_MEMORY)
-    assert (dict(gateway.service.settings), "/etc/resolv.conf" in dialler.service.settings) == ({}, True)
-    assert set(gateway.service.code) - set(dialler.service.code) == {"/code/dns", "/code/h11"}
+    gateway, dialer = _processes()
+    assert (gateway.name, dialer.name) == ("gateway", "dialer")
+    assert (gateway.service.dials, dialer.service.dials) == (False, True)
+    assert (gateway.service.memory, dialer.service.memory) == (GATEWAY_MEMORY, DIALER_MEMORY)
+    assert (dict(gateway.service.settings), "/etc/resolv.conf" in dialer.service.settings) == ({}, True)
+    assert set(gateway.service.code) - set(dialer.service.code) == {"/code/dns", "/code/h11"}
     assert [*network.pids] == []
     network.start()
-    assert (len(gateway.given), len(dialler.given)) == (7, 3)
+    assert (len(gateway.given), len(dialer.given)) == (7, 3)
     assert [*network.pids] == [1007, 1003]
-    for one in (gateway, dialler):
+    for one in (gateway, dialer):
         with os.fdopen(os.dup(one.given[0]), "rb") as rules:
             assert rules.read() == network_bytes(_NETWORK)
     (making,) = PlayedMaking.made
     assert [it.fileno() for it in making.sockets[:4]] == [-1] * 4, "they are the gateway's alone"
-    asking, asked = (socket.socket(fileno=os.dup(fd)) for fd in (gateway.given[-2], dialler.given[-2]))
+    asking, asked = (socket.socket(fileno=os.dup(fd)) for fd in (gateway.given[-2], dialer.given[-2]))
     with asking, asked:
         asking.send(b"ask")
         assert asked.recv(MOST) == b"ask"
     network.close()
-    assert (gateway.calls, dialler.calls) == (["close"], ["close"])
+    assert (gateway.calls, dialer.calls) == (["close"], ["close"])
     network.close()
     assert making.sockets[4].fileno() == -1
 
@@ -204,13 +205,13 @@ def test_the_device_is_the_hypervisors_once() -> None:
 
 
 @pytest.mark.usefixtures("descriptors")
-@pytest.mark.parametrize("module", ["gateway", "dialler"])
+@pytest.mark.parametrize("module", ["gateway", "dialer"])
 def test_where_one_can_not_be_made_or_started_there_is_none(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PlayedProcess, "unmade", module)
     with pytest.raises(MvmnixError, match="no sandbox"):
         ready()
     assert PlayedMaking.made[0].calls == ["abandon"]
-    assert [it.calls for it in PlayedProcess.made] == [["close"]] * (module == "dialler")
+    assert [it.calls for it in PlayedProcess.made] == [["close"]] * (module == "dialer")
     monkeypatch.setattr(PlayedProcess, "unmade", "")
     monkeypatch.setattr(PlayedProcess, "unstarted", module)
     network = ready()
@@ -230,8 +231,8 @@ def test_what_was_not_made_ready_is_none() -> None:
 
 
 def test_it_has_started_once_both_serve(watched: Watched) -> None:
-    gateway, dialler = _processes()
-    for one in (gateway, dialler):
+    gateway, dialer = _processes()
+    for one in (gateway, dialer):
         assert watched.network.is_starting
         with one.supervisor as end:
             end.send(_READY.to_bytes())
@@ -241,9 +242,9 @@ def test_it_has_started_once_both_serve(watched: Watched) -> None:
 
 
 def test_so_many_events_are_read_at_a_time(watched: Watched) -> None:
-    gateway, dialler = _processes()
+    gateway, dialer = _processes()
     event = NetworkEvent(NetworkEventKind.NAME)
-    with gateway.supervisor as end, dialler.supervisor as other:
+    with gateway.supervisor as end, dialer.supervisor as other:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         for _ in range(257):
             end.send(event.to_bytes())
@@ -260,7 +261,7 @@ def test_so_many_events_are_read_at_a_time(watched: Watched) -> None:
     [[b"nonsense"], [NetworkEvent(NetworkEventKind.BREACH, code="no-rule").to_bytes()], None],
     ids=["nonsense", "breach", "its end"],
 )
-@pytest.mark.parametrize("of", [0, 1], ids=["gateway", "dialler"])
+@pytest.mark.parametrize("of", [0, 1], ids=["gateway", "dialer"])
 def test_the_end_of_one_is_the_end_of_both(watched: Watched, of: int, packets: list[bytes] | None) -> None:
     one = PlayedProcess.made[of]
     with one.supervisor as end:
@@ -282,10 +283,10 @@ def test_the_end_of_one_is_the_end_of_both(watched: Watched, of: int, packets: l
 
 
 def test_what_they_complained_of_is_told(watched: Watched) -> None:
-    _, dialler = _processes()
+    _, dialer = _processes()
     assert (watched.network.last_words, watched.network.failure()) == ((), None)
-    dialler.last_words = ("MemoryError", "end")
-    assert watched.network.last_words == ("dialler: MemoryError", "dialler: end")
+    dialer.last_words = ("MemoryError", "end")
+    assert watched.network.last_words == ("dialer: MemoryError", "dialer: end")
     assert isinstance(watched.network.failure(), ProcessError)
 
 
@@ -317,9 +318,9 @@ def test_the_gateway_is_handed_both_ends(watched: Watched) -> None:
 
 def test_what_a_gateway_tells_last_is_heard() -> None:
     watched = Watched.started()
-    gateway, dialler = _processes()
+    gateway, dialer = _processes()
     event = NetworkEvent(NetworkEventKind.CLOSED, sent=4)
-    with gateway.supervisor as end, dialler.supervisor as other:
+    with gateway.supervisor as end, dialer.supervisor as other:
         for one in (end, other):
             one.send(_READY.to_bytes())
         for _ in range(2):
@@ -338,9 +339,9 @@ def test_what_a_gateway_tells_last_is_heard() -> None:
 def test_nobody_waits_for_a_gateway_that_tells_nothing(why: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MachineNetwork, "_hear_out", lambda *_: pytest.fail("waited"))
     watched = Watched.started()
-    gateway, dialler = _processes()
+    gateway, dialer = _processes()
     if why != "it never served":
-        for one in (gateway, dialler):
+        for one in (gateway, dialer):
             with one.supervisor as end:
                 end.send(_READY.to_bytes())
         watched.turn()

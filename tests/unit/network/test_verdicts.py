@@ -2,8 +2,8 @@
 
 import pytest
 
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.network.verdicts import Verdicts
+from mvmnix.network.host.verdicts import Verdicts
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 
 

@@ -70,7 +70,7 @@ _GATEWAY = {
     "socket": set(),
     "socketpair": {socket.AF_UNIX},
 }
-_DIALLER = {**_GATEWAY, "setsockopt": _CONNECTION | {(0, 11), (41, 25)}, "socket": _INET, "socketpair": set()}
+_DIALER = {**_GATEWAY, "setsockopt": _CONNECTION | {(0, 11), (41, 25)}, "socket": _INET, "socketpair": set()}
 _SERVING = {"fcntl": _FLAGS, "prctl": set(), "prlimit64": set(), "socketpair": set()}
 _FILE_SERVER = {**_HYPERVISOR, "ioctl": _ANY_DESCRIPTOR}
 #: By profile and call, what passes of the argument that chooses.
@@ -97,8 +97,8 @@ EXPECTED: Final[Mapping[str, Mapping[str, object]]] = {
     },
     "GATEWAY": _GATEWAY,
     "GATEWAY_SERVING": {**_GATEWAY, **_SERVING},
-    "DIALLER": _DIALLER,
-    "DIALLER_SERVING": {**_DIALLER, **_SERVING},
+    "DIALER": _DIALER,
+    "DIALER_SERVING": {**_DIALER, **_SERVING},
 }
 #: Which argument chooses.
 ARGUMENT: Final = {
@@ -241,11 +241,11 @@ def test_sockets_of_a_process_in_the_hosts_network_are_of_tcp_and_udp(name: str)
     tried = set(product({*range(16)}, {*range(64), 132, 136, 255, 256, 262}))
     tried |= {(kind ^ 1 << bit, protocol) for kind, protocol in ours for bit in range(32) if 1 << bit not in flags}
     tried |= {(kind, protocol ^ 1 << bit) for kind, protocol in ours for bit in range(32)}
-    is_dialler, families = name.startswith("DIALLER"), EXPECTED[name]["socket"]
+    is_dialer, families = name.startswith("DIALER"), EXPECTED[name]["socket"]
     assert isinstance(families, set)
     for family, flag in product(families, flags):
         passed = {(kind, protocol) for kind, protocol in tried if passes(name, "socket", family, kind | flag, protocol)}
-        assert passed == (ours if is_dialler else tried), family
+        assert passed == (ours if is_dialer else tried), family
 
 
 @pytest.mark.parametrize("name", EXPECTED)
@@ -265,9 +265,9 @@ def test_other_calls_that_are_many_in_one_are_nobodys(name: str) -> None:
         assert {call for call in nobodys if passes(name, call, argument, argument, argument)} == set()
 
 
-@pytest.mark.parametrize("name", ["GATEWAY_SERVING", "DIALLER_SERVING"])
+@pytest.mark.parametrize("name", ["GATEWAY_SERVING", "DIALER_SERVING"])
 def test_who_serves_takes_nothing_that_is_counted_by_user(name: str) -> None:
-    """Neither a descriptor's copy nor an instance of anything; a dialler sends the descriptors that it made."""
+    """Neither a descriptor's copy nor an instance of anything; a dialer sends the descriptors that it made."""
     taken = """
         execve execveat fork vfork dup dup2 dup3 socketpair epoll_create epoll_create1 eventfd eventfd2 timerfd_create
         signalfd signalfd4 memfd_create inotify_init inotify_init1 pipe seccomp prctl prlimit64 mlock mlockall
@@ -279,7 +279,7 @@ def test_who_serves_takes_nothing_that_is_counted_by_user(name: str) -> None:
         assert {call for call in ({*taken.split()} | extra) - less if passes(name, call, flags)} == set()
 
 
-@pytest.mark.parametrize("name", ["GATEWAY", "DIALLER"])
+@pytest.mark.parametrize("name", ["GATEWAY", "DIALER"])
 def test_what_serves_has_less_than_what_starts(name: str) -> None:
     for call in NUMBERS:
         for argument in (0, 1, 2, 0x10000):

@@ -54,11 +54,11 @@ def connecting(patch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def test_a_listed_origin_of_this_machine(listening: socket.socket) -> None:
-    dialled = dial(near(listening), {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}, 20)
-    with dialled.connection as connection:
+    dialed = dial(near(listening), {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}, 20)
+    with dialed.connection as connection:
         assert connection.getpeername() == ("127.0.0.1", port_of(listening))
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
-    assert dialled.texts == (b"", b"", b"")
+    assert dialed.texts == (b"", b"", b"")
 
 
 @pytest.mark.parametrize("private", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:10.0.0.1"])
@@ -136,9 +136,9 @@ def test_a_name_without_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_proxy_is_asked_here_and_its_credentials_stay_here(listening: socket.socket) -> None:
-    dialled = dial(FAR, {"https_proxy": f"http://me:hu%21sh@127.0.0.1:{port_of(listening)}"}, 20)
-    assert dialled.texts == (b"1", b"", b"")
-    with dialled.connection, listening.accept()[0] as accepted:
+    dialed = dial(FAR, {"https_proxy": f"http://me:hu%21sh@127.0.0.1:{port_of(listening)}"}, 20)
+    assert dialed.texts == (b"1", b"", b"")
+    with dialed.connection, listening.accept()[0] as accepted:
         assert accepted.recv(4096).decode().split("\r\n") == [
             "CONNECT sources.example:443 HTTP/1.1",
             "Host: sources.example:443",
@@ -149,10 +149,10 @@ def test_a_proxy_is_asked_here_and_its_credentials_stay_here(listening: socket.s
 
 
 def test_a_proxy_by_tls_is_asked_by_the_worker(listening: socket.socket) -> None:
-    dialled = dial(FAR, {"https_proxy": f"https://localhost:{port_of(listening)}"}, 20)
+    dialed = dial(FAR, {"https_proxy": f"https://localhost:{port_of(listening)}"}, 20)
     request = b"CONNECT sources.example:443 HTTP/1.1\r\nHost: sources.example:443\r\n\r\n"
-    assert dialled.texts == (b"1", b"localhost", request)
-    dialled.connection.close()
+    assert dialed.texts == (b"1", b"localhost", request)
+    dialed.connection.close()
     with listening.accept()[0] as accepted:
         assert accepted.recv(4096) == b""
 

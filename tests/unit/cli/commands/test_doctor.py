@@ -159,7 +159,7 @@ def test_code_that_a_second_uid_cannot_read(monkeypatch: pytest.MonkeyPatch) -> 
     finding = checks._uids()
     assert finding.health == "note"
     assert "one for each machine" in finding.said
-    assert "gateways and diallers have yours" in finding.said
+    assert "gateways and dialers have yours" in finding.said
     assert finding.next.startswith("chmod -R go+rX /")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.network.decisions import Denial
+from mvmnix.network.policy.decisions import Denial
 from mvmnix.plan import plan as plans
 from mvmnix.provenance.bundle import statement
 from tests.unit.cli.station import Station

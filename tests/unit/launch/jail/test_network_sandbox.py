@@ -1,4 +1,4 @@
-"""Whether the code of a gateway and a dialler can be read by a uid that isn't the caller's."""
+"""Whether the code of a gateway and a dialer can be read by a uid that isn't the caller's."""
 
 from pathlib import Path
 

@@ -14,9 +14,9 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.logs import read_network_log
 from mvmnix.model import Digest
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.network.network_log import NEWER
-from mvmnix.network.setup import MachineNetwork
+from mvmnix.network.host.network_log import NEWER
+from mvmnix.network.host.setup import MachineNetwork
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, WhenGatewayEnds, parse_rules
 from mvmnix.system.loop import Loop
 from mvmnix.vmm.port import NetworkAttachment

@@ -113,7 +113,7 @@ class Direction:
             self._pause(wait)
         else:
             self.start()
-            self.advance()  # what the source said while the other was dialled is there already
+            self.advance()  # what the source said while the other was dialed is there already
 
     def advance(self) -> None:
         """Move what there is to read, once it was started."""

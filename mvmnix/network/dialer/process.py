@@ -1,6 +1,6 @@
 """Connects where the plan's rules lead, in the host's network, for a gateway that may have been taken over.
 
-It runs in a sandbox of its own (jail/network_sandbox.py) and reads asks of a fixed shape (messages.py) and what the
+It runs in a sandbox of its own (jail/network_sandbox.py) and reads asks of a fixed shape (dialer_messages.py) and what the
 host's resolver answers; nothing that a guest or a server wrote.
 
 1. The rule with that id allows that host and port. What doesn't is a breach: the gateway asks for nothing else.
@@ -31,9 +31,10 @@ from typing import Final
 
 from mvmnix.formats.addresses import AddressKind, is_public, kind_of
 from mvmnix.formats.strict import MalformedError
-from mvmnix.network.decisions import Denial, Rules
-from mvmnix.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, read_network
-from mvmnix.network.sockets import keep_alive
+from mvmnix.network.dialer_messages import Ask, Reply
+from mvmnix.network.policy.decisions import Denial, Rules
+from mvmnix.network.sockets import MOST, keep_alive
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, read_network
 from mvmnix.plan.network_endpoints import UpstreamProxy
 from mvmnix.plan.network_hosts import is_address
 from mvmnix.system.prctl import filter_system_calls
@@ -263,7 +264,7 @@ _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
 _NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
-class Dialler:
+class Dialer:
     """Serves one gateway until that hangs up."""
 
     def __init__(
@@ -285,7 +286,7 @@ class Dialler:
         self._ended.wait()
 
     def _work(self) -> None:
-        """A thread that can't go on ends the dialler, so that nothing waits for it."""
+        """A thread that can't go on ends the dialer, so that nothing waits for it."""
         try:
             while (ask := self._next()) is not None:
                 try:
@@ -439,9 +440,9 @@ def main(filter_: int, network: int, asked: int, events: int) -> None:
     plan = read_network(network)
     threading.stack_size(_STACK)
     with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
-        dialler = Dialler(asks, told, Rules(plan), plan.proxy)
+        dialer = Dialer(asks, told, Rules(plan), plan.proxy)
         with suppress(ValueError):  # it may have fewer as it is
             resource.setrlimit(resource.RLIMIT_NPROC, (_TASKS, _TASKS))
         filter_system_calls(filter_)  # before there is a second thread
-        dialler.serve()
+        dialer.serve()
     os._exit(0)  # threads may wait for a name yet

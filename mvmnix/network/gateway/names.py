@@ -14,11 +14,11 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Final, Protocol
 
-from mvmnix.network.decisions import Denial, Rules, Verdict, missing_flag
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict, missing_flag
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 
 if TYPE_CHECKING:
-    from mvmnix.network.resolver import Reply
+    from mvmnix.network.gateway.resolver import Reply
 
 from ipaddress import IPv4Network
 
@@ -119,7 +119,7 @@ class NameServer:
             self._once("", Denial.LIMIT_LOOKUPS, Verdict(allowed=False, code=Denial.LIMIT_LOOKUPS))
             return b""
         self._verdict = None
-        from mvmnix.network import resolver  # noqa: PLC0415 - a guest that boots asks nothing yet
+        from mvmnix.network.gateway import resolver  # noqa: PLC0415 - a guest that boots asks nothing yet
 
         reply = resolver.reply_to(query, self._address_of)
         self._tell(reply, blocked=reply.outcome is resolver.Outcome.BLOCKED)

@@ -25,8 +25,8 @@ from urllib.parse import unquote_to_bytes
 
 import h11
 
-from mvmnix.network.http_bodies import LONGEST_BODY, Body, ChunkedBody, SizedBody, UnendingBody
-from mvmnix.network.request_paths import RequestHead
+from mvmnix.network.gateway.http_bodies import LONGEST_BODY, Body, ChunkedBody, SizedBody, UnendingBody
+from mvmnix.network.policy.request_paths import RequestHead
 
 #: Bytes of a request's head, and of a response's.
 MAX_HEAD_BYTES: Final = 32 * 1024

@@ -1,6 +1,6 @@
 """Carries one connection of HTTP/1.1, each request of which is read and held against the rules (http_heads.py).
 
-1. Nothing is dialled before the first request is allowed: the connection is dialled by the rule that allows it.
+1. Nothing is dialed before the first request is allowed: the connection is dialed by the rule that allows it.
 2. Each request is of the rule that allows it, and so are its bytes and those of its answer: that rule's limits hold for
    them. A connection counts as one of each rule that it is used by, and each use is told as a connection is.
 3. A request that is refused is answered once those before it have their answers, and ends the connection. If they don't
@@ -15,14 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.network.decisions import Denial, Rules, Verdict, refused
-from mvmnix.network.http_checker import HttpChecker, HttpRefusedError, Part, Passed
-from mvmnix.network.http_heads import HeadError, HttpFault
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
-from mvmnix.network.meters import RuleMeter
-from mvmnix.network.opening import DeniedError, finish, portion, write_all
-from mvmnix.network.request_paths import RequestHead
+from mvmnix.network.gateway.http_checker import HttpChecker, HttpRefusedError, Part, Passed
+from mvmnix.network.gateway.http_heads import HeadError, HttpFault
+from mvmnix.network.gateway.meters import RuleMeter
+from mvmnix.network.gateway.opening import DeniedError, finish, portion, write_all
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict, refused
+from mvmnix.network.policy.request_paths import RequestHead
 from mvmnix.network.sockets import reset
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Protocol
 
 _PORTION: Final = 1 << 14

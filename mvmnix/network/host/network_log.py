@@ -1,7 +1,7 @@
 """The only writer and reader of a machine's network log: one line for each verdict, in two files of a bounded size.
 
 `network.log` is the newer, `network.1.log` the older one, in the machine's directory, for its owner alone. A line is
-canonical JSON: the time, the machine, and the event as the gateway or the dialler told it. When the newer file has half
+canonical JSON: the time, the machine, and the event as the gateway or the dialer told it. When the newer file has half
 of the bound it takes the older one's place. No failing disk ends a machine: what can't be written is missing. What was
 left in the files at the end has a digest, which stands in the receipt.
 """
@@ -18,7 +18,7 @@ from typing import Final, Self
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read, show_time
 from mvmnix.model import Digest
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.system.private_dirs import Directory
 
 NEWER: Final = "network.log"

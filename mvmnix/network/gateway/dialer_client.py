@@ -1,4 +1,4 @@
-"""Asks the dialler for connections, from the gateway: of one host so many at a time.
+"""Asks the dialer for connections, from the gateway: of one host so many at a time.
 
 A host may be slow to resolve or to answer: others have their turn meanwhile. One that hasn't answered for a moment has
 no more than so many connections that wait for their turn, since each of them is one of the machine's.
@@ -12,13 +12,14 @@ from typing import Final
 from weakref import WeakValueDictionary
 
 from mvmnix.formats.strict import MalformedError
-from mvmnix.network.decisions import Denial
-from mvmnix.network.messages import MOST, Ask, Reply
-from mvmnix.network.opening import DeniedError
+from mvmnix.network.dialer_messages import Ask, Reply
+from mvmnix.network.gateway.opening import DeniedError
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.sockets import MOST
 from mvmnix.system.descriptors import received
 
-#: Asks of one host that the dialler has at once, and of one rule, which is half of the names that it resolves at a time
-#: (dialler.py).
+#: Asks of one host that the dialer has at once, and of one rule, which is half of the names that it resolves at a time
+#: (dialer.py).
 _ASKS: Final = 8
 _ASKS_OF_RULE: Final = 60
 #: Connections that wait for a silent host's turns, and the seconds until it counts as one.
@@ -59,15 +60,15 @@ class _Turns:
             self.waiting -= 1
 
 
-class DiallerClient:
-    """Asks the dialler; answers come in any order."""
+class DialerClient:
+    """Asks the dialer; answers come in any order."""
 
     def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
-        """`gone` is called when the dialler has ended, or says what it never does."""
+        """`gone` is called when the dialer has ended, or says what it never does."""
         self._end, self._gone = end, gone
         self._number = 0
         self._asked: dict[int, _Waiting] = {}
-        self._hosts = WeakValueDictionary[str, _Turns]()  # those that are being dialled
+        self._hosts = WeakValueDictionary[str, _Turns]()  # those that are being dialed
         self._rules = WeakValueDictionary[str, _Turns]()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -2,7 +2,7 @@
 
 It runs in a sandbox of its own, in a network namespace without a device (network_process.py): it can accept from the
 sockets of the guest's namespace, and has no call to make or connect one. It reads what a stranger writes, byte by byte,
-so it counts as taken over: the dialler takes a rule's id, a host and a port from it, and judges them itself.
+so it counts as taken over: the dialer takes a rule's id, a host and a port from it, and judges them itself.
 
 For each connection:
 
@@ -10,7 +10,7 @@ For each connection:
 2. The rules for that host and port. Without one the connection is refused at once.
 3. By the rules' protocol, what the guest says first: a TLS hello with that name (client_hello.py), a request with it as
    Host (http_heads.py); for `tcp` nothing, since the server may speak first.
-4. The dialler connects, by that rule.
+4. The dialer connects, by that rule.
 5. Bytes go both ways (relay.py), as far as the rule's limits allow. Of HTTP, each further request is read as the first,
    and may be of another rule (http_relay.py).
 
@@ -31,13 +31,10 @@ from functools import lru_cache, partial
 from ipaddress import IPv4Address
 from typing import Final
 
-from mvmnix.network.decisions import LIFTABLE, Denial, Rules, Verdict, missing_flag
-from mvmnix.network.dialler_client import DiallerClient
-from mvmnix.network.explain import sentence
-from mvmnix.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, read_network
-from mvmnix.network.meters import RuleMeter
-from mvmnix.network.names import NameServer, SyntheticAddresses
-from mvmnix.network.opening import (
+from mvmnix.network.gateway.dialer_client import DialerClient
+from mvmnix.network.gateway.meters import RuleMeter
+from mvmnix.network.gateway.names import NameServer, SyntheticAddresses
+from mvmnix.network.gateway.opening import (
     HEAD_SECONDS,
     DeniedError,
     portion,
@@ -46,10 +43,12 @@ from mvmnix.network.opening import (
     speaks_http,
     speaks_tls,
 )
-from mvmnix.network.refused_packets import TCP, refused_packets
-from mvmnix.network.relay import Pipes, Relay, SpentError
-from mvmnix.network.rules import SYNTHETIC
-from mvmnix.network.sockets import keep_alive, reset
+from mvmnix.network.gateway.refused_packets import TCP, refused_packets
+from mvmnix.network.gateway.relay import Pipes, Relay, SpentError
+from mvmnix.network.policy.decisions import LIFTABLE, SYNTHETIC, Denial, Rules, Verdict, missing_flag
+from mvmnix.network.policy.explain import sentence
+from mvmnix.network.sockets import MOST, keep_alive, reset
+from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, read_network
 from mvmnix.plan.network import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.system.descriptors import received
 from mvmnix.system.prctl import filter_system_calls
@@ -85,7 +84,7 @@ class Sockets:
     questions: socket.socket
     datagrams: socket.socket
     refused: socket.socket
-    dialler: socket.socket
+    dialer: socket.socket
     events: socket.socket
 
 
@@ -172,7 +171,7 @@ class Gateway:
         self._names = SyntheticAddresses(SYNTHETIC)
         self._ended: asyncio.Event = asyncio.Event()
         self._events = Events(sockets.events, self._ended.set)
-        self._dialler = DiallerClient(sockets.dialler, self._ended.set)
+        self._dialer = DialerClient(sockets.dialer, self._ended.set)
         self._meters: dict[str, RuleMeter] = {}
         self._targets: dict[tuple[str, int], Target] = {}
         self._pipes = Pipes()
@@ -180,9 +179,9 @@ class Gateway:
         self._resolver = NameServer(self._rules, self._names, self._events, time.monotonic)
 
     async def serve(self) -> None:
-        """Serve until the supervisor or the dialler is gone."""
+        """Serve until the supervisor or the dialer is gone."""
         loop = asyncio.get_running_loop()
-        self._dialler.start(loop)
+        self._dialer.start(loop)
         keep_alive(self._sockets.connections)  # those that are accepted have it from there
         self._resolver.start(loop, self._sockets.datagrams)
         accepting = (
@@ -368,14 +367,14 @@ class Gateway:
             raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)
 
     async def _carry_http(self, guest: socket.socket, target: Target, said: bytes, deadline: float) -> None:
-        from mvmnix.network.http_relay import HttpRelay  # noqa: PLC0415 - `_PARSERS`
+        from mvmnix.network.gateway.http_relay import HttpRelay  # noqa: PLC0415 - `_PARSERS`
 
         relay = HttpRelay(
             self._rules,
             target.host,
             target.port,
             meter=lambda rule: self._meter(self._rules.rule(rule)),
-            dial=lambda rule: self._dialler.dial(rule, target.host, target.port),
+            dial=lambda rule: self._dialer.dial(rule, target.host, target.port),
             tell=self._events.tell,
         )
         await relay.serve(guest, said, deadline)
@@ -388,8 +387,8 @@ class Gateway:
         if not meter.open():
             raise DeniedError(Denial.LIMIT_CONNECTIONS, rule.id, said=said)
         try:
-            # 4. the dialler
-            address, server = await self._dialler.dial(rule.id, target.host, target.port)
+            # 4. the dialer
+            address, server = await self._dialer.dial(rule.id, target.host, target.port)
             opened = NetworkEvent(
                 NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
             )
@@ -439,7 +438,7 @@ async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection:
 
 
 def main(filter_: int, rules: int, *sockets: int) -> None:
-    """Serve until the supervisor or the dialler is gone.
+    """Serve until the supervisor or the dialer is gone.
 
     `filter_` is a file with the filter to serve under (prctl.py), `rules` one with the plan's network.
     """

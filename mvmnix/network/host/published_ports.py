@@ -23,9 +23,9 @@ from functools import partial
 from typing import Final, Self
 
 from mvmnix.errors import ReasonCode, refuse
-from mvmnix.network.messages import HandedOver, NetworkEvent, NetworkEventKind
-from mvmnix.network.namespace_setup import GUEST
+from mvmnix.network.host.namespace_setup import GUEST
 from mvmnix.network.sockets import reset
+from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind
 from mvmnix.plan.network_endpoints import PublishedPort
 from mvmnix.system.loop import Loop, Timer
 

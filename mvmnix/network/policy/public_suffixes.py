@@ -11,7 +11,7 @@ from typing import Final
 
 import publicsuffixlist
 
-from mvmnix.network.risk_checks import refuse_found
+from mvmnix.network.policy.risk_checks import refuse_found
 from mvmnix.plan.network import Acknowledgement, Action, Network, NetworkRule
 from mvmnix.plan.network_hosts import HostKind, host_kind
 

@@ -1,4 +1,4 @@
-"""Makes a plan's network ready for a machine: its namespace, its gateway and its dialler, all of them or none.
+"""Makes a plan's network ready for a machine: its namespace, its gateway and its dialer, all of them or none.
 
 1. The namespace, whose rules hold before the hypervisor has the guest's device. It is made while the rest of a machine
    is prepared: what lasts is the start of a process.
@@ -22,13 +22,14 @@ import mvmnix
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.network import namespace, namespace_setup
-from mvmnix.network.messages import MOST, HandedOver, NetworkEvent, NetworkEventKind, network_bytes, pair
-from mvmnix.network.published_ports import PublishedPorts
-from mvmnix.network.rules import taken_by
+from mvmnix.network.host import namespace, namespace_setup
+from mvmnix.network.host.packet_rules import taken_by
+from mvmnix.network.host.published_ports import PublishedPorts
+from mvmnix.network.sockets import MOST, pair
+from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network
 from mvmnix.sandbox import seccomp
-from mvmnix.sandbox.profiles.network import DIALLER_SERVING, GATEWAY_SERVING
+from mvmnix.sandbox.profiles.network import DIALER_SERVING, GATEWAY_SERVING
 from mvmnix.sandbox.trusted_executables import PYTHON, locate
 from mvmnix.system.loop import Loop
 from mvmnix.system.process import ProcessError, is_readable
@@ -43,11 +44,11 @@ _START: Final = f"""
 import sys
 sys.modules["ssl"] = None
 sys.path.append({_CODE!r})
-from mvmnix.network.%s import main
+from mvmnix.network.%s.process import main
 main(*map(int, sys.argv[1:]))
 """
 _MIB: Final = 1 << 20
-#: Libraries that the gateway parses by; the dialler needs none.
+#: Libraries that the gateway parses by; the dialer needs none.
 LIBRARIES: Final = ("dns", "h11")
 #: What the C library's resolver reads (resolver(5), nsswitch.conf(5), gai.conf(5)).
 _RESOLVER: Final = "/etc/resolv.conf"
@@ -56,24 +57,24 @@ _LARGEST_SETTING: Final = 1 << 20
 #: Descriptors: a connection has its two sockets, and a pipe for each direction in which bytes wait.
 DESCRIPTORS: Final = 8192
 GATEWAY_MEMORY: Final = 256 * _MIB
-DIALLER_MEMORY: Final = 128 * _MIB
+DIALER_MEMORY: Final = 128 * _MIB
 
 
 class NetworkProcess(ServiceProcess):
-    """A gateway or a dialler: made first, started beside the hypervisor."""
+    """A gateway or a dialer: made first, started beside the hypervisor."""
 
-    def __init__(self, jail: Jail, module: str, service: NetworkService) -> None:
+    def __init__(self, jail: Jail, name: str, service: NetworkService) -> None:
         """Raises what `Jail.network` raises."""
         super().__init__()
-        self.module, self._service = module, service
+        self.name, self._service = name, service
         self._sandbox: ProcessSandbox = jail.network(service)
 
     def start(self, descriptors: tuple[int, ...]) -> None:
         """Start it with these, which stay the caller's. Raises ProcessError."""
-        profile = DIALLER_SERVING if self._service.dials else GATEWAY_SERVING
+        profile = DIALER_SERVING if self._service.dials else GATEWAY_SERVING
         with os.fdopen(memfd(seccomp.program(profile), name="mvmnix-filter"), "rb") as filter_:
             given = (filter_.fileno(), *descriptors)
-            argv = (self._service.program, "-I", "-S", "-c", _START % self.module, *map(str, given))
+            argv = (self._service.program, "-I", "-S", "-c", _START % self.name, *map(str, given))
             self._process = HypervisorProcess.spawn(Invocation(argv, ()), given, self._sandbox)
 
     def close(self) -> None:
@@ -149,7 +150,7 @@ class MachineNetwork:
         self._making: namespace.Making | None = None
         self._namespace: namespace.Namespace | None = None
         self._gateway: NetworkProcess | None = None
-        self._dialler: NetworkProcess | None = None
+        self._dialer: NetworkProcess | None = None
         self._given: tuple[int, ...] = ()
         self._ends: list[socket.socket] = []
         self._ports = PublishedPorts(())
@@ -180,15 +181,15 @@ class MachineNetwork:
         self._making = namespace.Making(taken_by(network), inbound=inbound)  # 1
         self._stack.callback(self._abandon)
         # 2
-        python, parsing, dialling = locate(PYTHON), code(*LIBRARIES), code()
-        for fd in (*parsing.values(), *dialling.values()):
+        python, parsing, dialing = locate(PYTHON), code(*LIBRARIES), code()
+        for fd in (*parsing.values(), *dialing.values()):
             self._stack.callback(os.close, fd)
         gateway = NetworkService(python, parsing, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
         self._gateway = NetworkProcess(jail, "gateway", gateway)
         self._stack.callback(self._gateway.close)
-        dialler = NetworkService(python, dialling, settings(), DIALLER_MEMORY, DESCRIPTORS, dials=True)
-        self._dialler = NetworkProcess(jail, "dialler", dialler)
-        self._stack.callback(self._dialler.close)
+        dialer = NetworkService(python, dialing, settings(), DIALER_MEMORY, DESCRIPTORS, dials=True)
+        self._dialer = NetworkProcess(jail, "dialer", dialer)
+        self._stack.callback(self._dialer.close)
         data = network_bytes(network)
         self._given = (memfd(data, name="mvmnix-network"), memfd(data, name="mvmnix-network"))
         for fd in self._given:
@@ -224,20 +225,20 @@ class MachineNetwork:
     def start(self) -> None:
         """Start both, from the thread that will live as long. Raises ProcessError, and what `attachment` raises."""
         made = self._made()
-        if self._gateway is None or self._dialler is None:
+        if self._gateway is None or self._dialer is None:
             raise ValueError("a network that isn't ready")
         # 3. both processes
         asking, asked = pair()
         ours, gateways = pair()
-        also_ours, diallers = pair()
+        also_ours, dialers = pair()
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _HANDED_OVER)
         self._ends = [ours, also_ours]
         self._starting = {ours, also_ours}
         for end in self._ends:
             end.setblocking(False)
             self._stack.callback(end.close)
-        with asking, asked, gateways, diallers:
-            self._dialler.start((self._given[1], asked.fileno(), diallers.fileno()))
+        with asking, asked, gateways, dialers:
+            self._dialer.start((self._given[1], asked.fileno(), dialers.fileno()))
             sockets = (made.connections, made.questions, made.datagrams, made.refused, asking, gateways)
             self._gateway.start((self._given[0], *(one.fileno() for one in sockets)))
         made.release_served()
@@ -272,7 +273,7 @@ class MachineNetwork:
 
     @property
     def _processes(self) -> tuple[NetworkProcess, ...]:
-        return tuple(filter(None, (self._gateway, self._dialler)))
+        return tuple(filter(None, (self._gateway, self._dialer)))
 
     def _heard(self, end: socket.socket, loop: Loop, ended: Callable[[], None]) -> None:
         if not self._hear(end):
@@ -322,7 +323,7 @@ class MachineNetwork:
     @property
     def last_words(self) -> tuple[str, ...]:
         """What the processes complained about, escaped."""
-        return tuple(f"{one.module}: {line}" for one in self._processes for line in one.last_words)
+        return tuple(f"{one.name}: {line}" for one in self._processes for line in one.last_words)
 
     def failure(self) -> ProcessError | None:
         """That of the first that complained."""

@@ -1,90 +1,23 @@
-"""Defines what gateway, dialler and supervisor send each other; pure, with the two calls that send and receive.
+"""Defines what gateway and dialer tell the supervisor, and what that gives them; pure.
 
-They speak over pairs of AF_UNIX sockets of the type SOCK_SEQPACKET, so that the kernel keeps packets apart. A packet is
-small and of a fixed shape; what doesn't have it is `MalformedError`, and the reader of such a packet ends: each of them
-was written by a process of ours, or by one that a stranger has taken over.
-
-- Ask, gateway to dialler: a number, a rule's id, a host and a port.
-- Reply, dialler to gateway: that number, how it went, the address; and the connected socket, or none.
-- NetworkEvent, both to the supervisor: what became of one connection or one question of the guest's.
+They speak over pairs of sockets that keep packets apart (sockets.py). What hasn't the shape of a packet is
+`MalformedError`, and its reader ends: a process of ours wrote it, or one that a stranger has taken over.
 """
 
 import os
 import re
-import socket
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self
 
 from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
-from mvmnix.network.decisions import Denial
+from mvmnix.network.policy.decisions import Denial
 from mvmnix.plan import network
 from mvmnix.plan.network import Network
 
-#: Bytes of a packet.
-MOST: Final = 1024
-_ASK: Final = struct.Struct(">IHB")
-_REPLY: Final = struct.Struct(">IBB")
 _HANDED_OVER: Final = struct.Struct(">HH")
-_LONGEST_ID: Final = 64
-_HOST: Final = re.compile(r"[!-~]{1,253}")
-_LONGEST_ADDRESS: Final = 45
 _LARGEST_PORT: Final = 65_535
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Connect to this host and port, by this rule."""
-
-    number: int
-    rule: str
-    host: str
-    port: int
-
-    def to_bytes(self) -> bytes:
-        """As a packet."""
-        rule = self.rule.encode("ascii")
-        return _ASK.pack(self.number, self.port, len(rule)) + rule + self.host.encode("ascii")
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Raises MalformedError."""
-        try:
-            number, port, size = _ASK.unpack_from(data)
-            text = data[_ASK.size :].decode("ascii")
-        except (struct.error, UnicodeDecodeError) as error:
-            raise MalformedError("not a packet of the gateway's") from error
-        rule, host = text[:size], text[size:]
-        if not 0 < len(rule) <= _LONGEST_ID or not _HOST.fullmatch(host) or port == 0:
-            raise MalformedError("not a packet of the gateway's")
-        return cls(number, rule, host, port)
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """How it went: connected where there is no `code`. `rule` decided it, `address` is what it is about, if any."""
-
-    number: int
-    code: Denial | None
-    rule: str = ""
-    address: str = ""
-
-    def to_bytes(self) -> bytes:
-        """As a packet."""
-        code, rule = (self.code or "").encode("ascii"), self.rule.encode("ascii")
-        return _REPLY.pack(self.number, len(code), len(rule)) + code + rule + self.address.encode("ascii")
-
-    @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Raises MalformedError."""
-        try:
-            number, code, rule = _REPLY.unpack_from(data)
-            text = data[_REPLY.size :].decode("ascii")
-            denial = Denial(text[:code]) if code else None
-        except (struct.error, ValueError) as error:
-            raise MalformedError("not a packet of the dialler's") from error
-        return cls(number, denial, text[code : code + rule][:_LONGEST_ID], text[code + rule :][:_LONGEST_ADDRESS])
 
 
 class NetworkEventKind(StrEnum):
@@ -137,12 +70,12 @@ class NetworkEvent:
         """Raises MalformedError."""
         found = _EVENT.fullmatch(data)
         if found is None:
-            raise MalformedError("not an event of the gateway's or the dialler's")
+            raise MalformedError("not an event of the gateway's or the dialer's")
         kind, rule, code, name, address, flag = (each.decode("ascii") for each in found.group(1, 2, 3, 4, 5, 6))
         port, sent, received, slot = map(int, found.group(7, 8, 9, 10))
         known = kind in _KINDS and code in _CODES
         if not known or port > _LARGEST_PORT or max(sent, received) > _LARGEST_COUNT or slot > _LARGEST_SLOT:
-            raise MalformedError("not an event of the gateway's or the dialler's")
+            raise MalformedError("not an event of the gateway's or the dialer's")
         return cls(NetworkEventKind(kind), rule, code, name, address, port, sent, received, flag, slot)
 
     @classmethod
@@ -213,13 +146,8 @@ class HandedOver:
             raise MalformedError("not a packet of the supervisor's") from error
 
 
-#: What is written down when the gateway or the dialler has ended.
+#: What is written down when the gateway or the dialer has ended.
 GATEWAY_ENDED: Final = NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_ENDED)
-
-
-def pair() -> tuple[socket.socket, socket.socket]:
-    """Two ends."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
 def read_network(fd: int) -> Network:

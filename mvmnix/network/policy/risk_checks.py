@@ -1,7 +1,7 @@
 """Finds what makes a network rule one that is taken only by an explicit word in the plan, or not at all; pure.
 
 When a plan is made and again when a machine starts. Suffixes under which strangers have names: public_suffixes.py. To
-which addresses a name leads is known when it is dialled (decisions.py, step 5).
+which addresses a name leads is known when it is dialed (decisions.py, step 5).
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ from mvmnix.plan.network_hosts import HostKind, covered_range, host_kind, is_pri
 #: Shorter prefixes stand for more addresses than any one network has (the largest blocks of RFC 1466).
 _SHORTEST: Final = 8
 #: What an acknowledged rule may name; a range of other kinds alone would let nothing through.
-_DIALLED: Final = frozenset({AddressKind.PUBLIC, AddressKind.PRIVATE, AddressKind.SHARED, AddressKind.METADATA})
+_DIALED: Final = frozenset({AddressKind.PUBLIC, AddressKind.PRIVATE, AddressKind.SHARED, AddressKind.METADATA})
 
 #: What each word stands for, to be shown.
 ACKNOWLEDGEMENT_MEANINGS: Final[Mapping[Acknowledgement, str]] = {
@@ -56,8 +56,8 @@ def _risks(rule: NetworkRule) -> Iterator[tuple[Acknowledgement | None, str]]:
 
 def _risks_of_range(covered: IPv4Network) -> Iterator[tuple[Acknowledgement | None, str]]:
     kinds = kinds_within(covered)
-    if not kinds & _DIALLED:
-        yield None, f"{covered} has {' and '.join(sorted(kinds))} addresses alone, and none of them is dialled"
+    if not kinds & _DIALED:
+        yield None, f"{covered} has {' and '.join(sorted(kinds))} addresses alone, and none of them is dialed"
         return
     if covered.prefixlen < _SHORTEST:
         yield Acknowledgement.ALL_HOSTS, f"{covered} has {covered.num_addresses:,} addresses"

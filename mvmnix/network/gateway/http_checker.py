@@ -23,8 +23,8 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, NoReturn
 
-from mvmnix.network.http_bodies import Body, BodyError, SizedBody
-from mvmnix.network.http_heads import (
+from mvmnix.network.gateway.http_bodies import Body, BodyError, SizedBody
+from mvmnix.network.gateway.http_heads import (
     MAX_HEAD_BYTES,
     MAX_RESPONSE_HEAD_BYTES,
     HeadError,
@@ -34,7 +34,7 @@ from mvmnix.network.http_heads import (
     read_response,
     with_close,
 )
-from mvmnix.network.request_paths import RequestHead
+from mvmnix.network.policy.request_paths import RequestHead
 
 #: Requests that may wait for their responses at once.
 MAX_PIPELINED: Final = 128

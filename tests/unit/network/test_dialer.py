@@ -1,4 +1,4 @@
-"""A dialler beside a gateway that may have been taken over: what it is asked, and how it ends."""
+"""A dialer beside a gateway that may have been taken over: what it is asked, and how it ends."""
 
 import errno
 import os
@@ -9,10 +9,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from mvmnix.network import dialler
-from mvmnix.network.decisions import Denial, Rules
-from mvmnix.network.dialler import Connecting
-from mvmnix.network.messages import MOST, Ask, NetworkEvent, NetworkEventKind, Reply, pair
+from mvmnix.network.dialer import process
+from mvmnix.network.dialer.process import Connecting
+from mvmnix.network.dialer_messages import Ask, Reply
+from mvmnix.network.policy.decisions import Denial, Rules
+from mvmnix.network.sockets import MOST, pair
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 from tests.patience import EVENT_PATIENCE
 
@@ -21,7 +23,7 @@ _RULES = Rules(Network(parse_rules(["tcp:api.example.com:7", "tcp:192.0.2.1:7", 
 
 
 class Served:
-    """A dialler's conversations."""
+    """A dialer's conversations."""
 
     def __init__(self, asks: socket.socket, events: socket.socket) -> None:
         self.asks, self.events = asks, events
@@ -39,7 +41,7 @@ def serving() -> Iterator[Served]:
     """One that serves, and has ended in the end."""
     (asks, asked), (events, told) = pair(), pair()
     with asks, asked, events, told:
-        serving = threading.Thread(target=dialler.Dialler(asked, told, _RULES).serve)
+        serving = threading.Thread(target=process.Dialer(asked, told, _RULES).serve)
         serving.start()
         here = Served(asks, events)
         assert here.event().kind is NetworkEventKind.READY
@@ -88,7 +90,7 @@ def test_where_no_more_threads_can_be_started_those_there_serve_on(monkeypatch: 
 def test_a_name_has_no_more_addresses_than_a_host_has(count: int, found: int, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = [(0, 0, 0, "", (f"93.{number >> 8}.{number & 255}.1", 7)) for number in range(count)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: answers)
-    assert len(dialler._resolved("api.example.com", 7)) == found
+    assert len(process._resolved("api.example.com", 7)) == found
 
 
 def test_an_address_of_which_it_is_not_known_counts_as_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,14 +98,14 @@ def test_an_address_of_which_it_is_not_known_counts_as_the_hosts(monkeypatch: py
         raise OSError(errno.EMFILE, "no descriptors are left")
 
     monkeypatch.setattr(socket, "socket", full)
-    assert dialler._is_own("93.184.216.34")
+    assert process._is_own("93.184.216.34")
 
 
 def test_where_sockets_can_have_any_address_the_kernel_s_choice_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its source for a packet to itself is the host's; for any other of 127.0.0.0/8 it takes the first."""
-    monkeypatch.setattr(dialler, "_can_have", lambda _: True)
-    assert dialler._is_own("127.0.0.1")
-    assert not dialler._is_own("127.0.0.2")
+    monkeypatch.setattr(process, "_can_have", lambda _: True)
+    assert process._is_own("127.0.0.1")
+    assert not process._is_own("127.0.0.2")
 
 
 @pytest.mark.parametrize(
@@ -126,8 +128,8 @@ def test_each_address_of_a_name_is_looked_at(
         assert (given, port) == (addresses, 7)
         done(None if code is Denial.CONNECT_FAILED else (addresses[-1], socket.socket()))
 
-    monkeypatch.setattr(dialler, "_resolved", lambda *_: addresses)
-    monkeypatch.setattr(dialler, "_is_own", lambda address: address == "93.184.216.35")
+    monkeypatch.setattr(process, "_resolved", lambda *_: addresses)
+    monkeypatch.setattr(process, "_is_own", lambda address: address == "93.184.216.35")
     monkeypatch.setattr(Connecting, "connect", connect)
     with serving() as here:
         here.asks.send(Ask(1, "allow-1", "api.example.com", 7).to_bytes())
@@ -142,7 +144,7 @@ def test_what_takes_all_memory_is_one_answer(monkeypatch: pytest.MonkeyPatch) ->
     def resolved(_host: str, _port: int) -> tuple[str, ...]:
         raise MemoryError
 
-    monkeypatch.setattr(dialler, "_resolved", resolved)
+    monkeypatch.setattr(process, "_resolved", resolved)
     with serving() as here:
         for number in range(3):
             answer = here.ask(Ask(number, "allow-1", "api.example.com", 7))
@@ -158,14 +160,14 @@ def test_a_slow_name_has_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
             free.wait(EVENT_PATIENCE)
         return ()
 
-    monkeypatch.setattr(dialler, "_resolved", resolved)
+    monkeypatch.setattr(process, "_resolved", resolved)
     with serving() as here:
         for _ in range(2):
-            for number in range(1, dialler._WORKERS):
+            for number in range(1, process._WORKERS):
                 here.asks.send(Ask(number, "allow-1", "api.example.com", 7).to_bytes())
             for _ in range(3):
                 assert here.ask(Ask(0, "allow-3", "quick.example.com", 7)).number == 0
             free.set()
-            found = {Reply.parse(here.asks.recv(MOST)).number for _ in range(1, dialler._WORKERS)}
-            assert found == set(range(1, dialler._WORKERS))
+            found = {Reply.parse(here.asks.recv(MOST)).number for _ in range(1, process._WORKERS)}
+            assert found == set(range(1, process._WORKERS))
             free.clear()

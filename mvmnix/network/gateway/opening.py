@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from mvmnix.network.client_hello import (
+from mvmnix.network.gateway.client_hello import (
     Alert,
     ClientHello,
     ClientHelloReader,
@@ -21,7 +21,7 @@ from mvmnix.network.client_hello import (
     HelloRefusedError,
     alert_record,
 )
-from mvmnix.network.decisions import Denial, Verdict
+from mvmnix.network.policy.decisions import Denial, Verdict
 from mvmnix.network.sockets import reset
 from mvmnix.plan.network import Protocol
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from mvmnix.audit.tally import Tally
 from mvmnix.formats.escaping import escape_line
-from mvmnix.network.messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network
 
 #: Pairs of a rule and a code that are told apart, and kinds of denials that the user is told of.

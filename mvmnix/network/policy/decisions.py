@@ -1,6 +1,6 @@
 """Says what a plan's rules make of a name, an address, a connection and a request; pure, and the one place that does.
 
-The resolver asks it for names, the gateway for connections and requests, the dialler for what the gateway wants dialled
+The resolver asks it for names, the gateway for connections and requests, the dialer for what the gateway wants dialed
 and for each address that a name resolves to, and `mvm net test` for all of these. In this order:
 
 1. A name is compared in lower case, without a trailing dot (plan/network_hosts.py). What is no name is refused.
@@ -10,7 +10,7 @@ and for each address that a name resolves to, and `mvm net test` for all of thes
    that names methods or a path covers requests of the protocol `http`, and all of `tcp`.
 4. The name in the handshake or the request is the name that was resolved. Where a rule or a denial names methods or a
    path, no request has content that some servers don't read, or names another method, path or host in a field.
-5. Each address that is dialled is public, or of a kind that the rule acknowledges; denied ranges count for it too. One
+5. Each address that is dialed is public, or of a kind that the rule acknowledges; denied ranges count for it too. One
    that is the host's own counts as private at least: what listens there may count on never being asked from outside.
 """
 
@@ -21,9 +21,12 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 
 from mvmnix.formats.addresses import Address, AddressKind, carried_by, kind_of
-from mvmnix.network.request_paths import RequestHead, is_beneath, may_be_beneath, segments_of
+from mvmnix.network.policy.request_paths import RequestHead, is_beneath, may_be_beneath, segments_of
 from mvmnix.plan.network import Acknowledgement, Action, Network, NetworkRule, Protocol, parse_rules
 from mvmnix.plan.network_hosts import HostKind, covered_range, covers_name, host_kind, host_name, is_private_name
+
+#: Where allowed names lead in the guest: each to an address of its own, in the order of the first question.
+SYNTHETIC: Final = IPv4Network("198.18.0.0/16")
 
 
 class Denial(StrEnum):
@@ -82,7 +85,7 @@ def refused(code: Denial, rule: str = "") -> Verdict:
     return Verdict(allowed=False, rule=rule, code=code)
 
 
-#: What each acknowledgement lets through besides public addresses. All other kinds are dialled for no rule.
+#: What each acknowledgement lets through besides public addresses. All other kinds are dialed for no rule.
 _ACKNOWLEDGED: Final = {
     AddressKind.PRIVATE: Acknowledgement.PRIVATE_ADDRESSES,
     AddressKind.SHARED: Acknowledgement.PRIVATE_ADDRESSES,
@@ -226,7 +229,7 @@ class Rules:
         return refused(Denial.NO_RULE) if verdict.allowed else verdict
 
     def admits(self, rule: str, host: str, port: int) -> Verdict:
-        """Whether a rule, by its id, lets a name or an address be dialled at a port: what the dialler asks first."""
+        """Whether a rule, by its id, lets a name or an address be dialed at a port: what the dialer asks first."""
         if (it := self._by_id.get(rule)) is None:
             return refused(Denial.NO_RULE)
         if host_kind(it.host).is_literal:
@@ -234,7 +237,7 @@ class Rules:
         return self._admits_named(it, host, port)
 
     def reaches(self, rule: str, address: str | Address, port: int, *, is_own: bool = False) -> Verdict:
-        """Whether a rule, by its id, lets an address be dialled: the last question, asked for each address of a name.
+        """Whether a rule, by its id, lets an address be dialed: the last question, asked for each address of a name.
 
         A text is an address as getaddrinfo(3) gives it; `is_own` says that it is the host's. Raises ValueError for what
         is none.

@@ -1,4 +1,4 @@
-"""Turns at the dialler: how many connections a host and a rule have, who waits, and what a dialler may say."""
+"""Turns at the dialer: how many connections a host and a rule have, who waits, and what a dialer may say."""
 
 import asyncio
 import os
@@ -9,23 +9,24 @@ from contextlib import suppress
 
 import pytest
 
-from mvmnix.network.decisions import Denial
-from mvmnix.network.dialler_client import DiallerClient
-from mvmnix.network.messages import MOST, Ask, Reply, pair
-from mvmnix.network.opening import DeniedError
+from mvmnix.network.dialer_messages import Ask, Reply
+from mvmnix.network.gateway.dialer_client import DialerClient
+from mvmnix.network.gateway.opening import DeniedError
+from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.sockets import MOST, pair
 from tests.support.virtual_time import run
 
 _PORT = 443
 
 
 class Asking:
-    """A client that asks, its dialler's end, and what became of what was asked: by second, the denials."""
+    """A client that asks, its dialer's end, and what became of what was asked: by second, the denials."""
 
     def __init__(self) -> None:
-        end, self.dialler = pair()
-        self.dialler.setblocking(False)
+        end, self.dialer = pair()
+        self.dialer.setblocking(False)
         self.gone = 0
-        self.client = DiallerClient(end, self._count)
+        self.client = DialerClient(end, self._count)
         self.client.start(asyncio.get_running_loop())
         self._end = end
         self.asked: list[Ask] = []
@@ -47,19 +48,19 @@ class Asking:
             self.denied[asyncio.get_running_loop().time(), error.code] += 1
 
     async def take(self) -> list[Ask]:
-        """What the dialler is asked since the last time."""
+        """What the dialer is asked since the last time."""
         for _ in range(10):
             await asyncio.sleep(0)
         found = []
         with suppress(BlockingIOError):
-            while packet := self.dialler.recv(MOST):
+            while packet := self.dialer.recv(MOST):
                 found.append(Ask.parse(packet))
         self.asked += found
         return found
 
     async def reply(self, ask: Ask, code: Denial | None = Denial.CONNECT_FAILED, *fds: int, rule: str = "") -> None:
         packet = Reply(ask.number, code, rule, "192.0.2.1").to_bytes()
-        socket.send_fds(self.dialler, [packet], fds)
+        socket.send_fds(self.dialer, [packet], fds)
         for _ in range(10):
             await asyncio.sleep(0)
 
@@ -76,7 +77,7 @@ class Asking:
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for one in (self._end, self.dialler, *(connection for _, connection in self.connected)):
+        for one in (self._end, self.dialer, *(connection for _, connection in self.connected)):
             one.close()
 
 
@@ -118,11 +119,11 @@ async def test_a_refusal_says_by_which_rule_and_keeps_nothing_open(it: Asking) -
             (None, (), "", (Denial.GATEWAY_BUSY, "r", "192.0.2.1")),
             (Denial.NO_RULE, (near.fileno(),), "", (Denial.NO_RULE, "r", "192.0.2.1")),
         ):
-            dialling = asyncio.create_task(it.client.dial("r", "a.example", _PORT))
+            dialing = asyncio.create_task(it.client.dial("r", "a.example", _PORT))
             (ask,) = await it.take()
             await it.reply(ask, code, *fds, rule=rule)
             with pytest.raises(DeniedError) as caught:
-                await dialling
+                await dialing
             assert (caught.value.code, caught.value.rule, caught.value.address) == expected
         near.close()
         assert far.recv(1) == b"", "what comes with a refusal is closed"
@@ -212,17 +213,17 @@ async def test_a_late_answer_is_closed(it: Asking) -> None:
 
 @asking
 async def test_an_answer_to_one_that_was_cancelled_is_closed(it: Asking) -> None:
-    dialling = asyncio.create_task(it.client.dial("r", "a.example", _PORT))
+    dialing = asyncio.create_task(it.client.dial("r", "a.example", _PORT))
     (ask,) = await it.take()
-    dialling.cancel()
+    dialing.cancel()
     near, far = socket.socketpair()
     with near, far:
-        socket.send_fds(it.dialler, [Reply(ask.number, None).to_bytes()], [near.fileno()])
+        socket.send_fds(it.dialer, [Reply(ask.number, None).to_bytes()], [near.fileno()])
         it.client._readable()  # before the one that asked has ended
         near.close()
         assert far.recv(1) == b""
     with pytest.raises(asyncio.CancelledError):
-        await dialling
+        await dialing
 
 
 @asking
@@ -233,7 +234,7 @@ async def test_numbers_begin_again(it: Asking) -> None:
 
 
 @asking
-async def test_a_dialler_that_reads_nothing(it: Asking) -> None:
+async def test_a_dialer_that_reads_nothing(it: Asking) -> None:
     it.dial(*(f"{number}.example" for number in range(1000)), rule="r")
     for number in range(20):
         it.dial(*(f"{number}.example" for number in range(50)), rule=f"s{number}")
@@ -243,18 +244,18 @@ async def test_a_dialler_that_reads_nothing(it: Asking) -> None:
 
 
 @asking
-async def test_a_dialler_that_ends(it: Asking) -> None:
+async def test_a_dialer_that_ends(it: Asking) -> None:
     it.client._readable()
     assert it.gone == 0, "there is nothing to read"
-    it.dialler.close()
+    it.dialer.close()
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert it.gone == 1
 
 
 @asking
-async def test_a_dialler_that_says_what_it_never_does(it: Asking) -> None:
-    it.dialler.send(b"?")
+async def test_a_dialer_that_says_what_it_never_does(it: Asking) -> None:
+    it.dialer.send(b"?")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert it.gone == 1

@@ -17,12 +17,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Final
 
-from mvmnix.network import namespace_setup as setup
+from mvmnix.network.host import namespace_setup as setup
 from mvmnix.plan.network import Action, Network
 from mvmnix.plan.network_hosts import host_kind
 
-#: One address for each name, in the order of the first question (synthetic.py).
-SYNTHETIC: Final = IPv4Network("198.18.0.0/16")
 LINK: Final = IPv4Network(f"{setup.GATEWAY}/{setup.PREFIX}", strict=False)
 #: Refused packets that are told in a second, and at once.
 REFUSED_PER_SECOND: Final = 20

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from mvmnix.network.client_hello import HelloRefusedError, read_name
-from mvmnix.network.decisions import Denial, Rules, Verdict, refused
-from mvmnix.network.http_heads import HeadError, HttpFault, read_request
-from mvmnix.network.opening import speaks_http
-from mvmnix.network.request_paths import RequestHead
+from mvmnix.network.gateway.client_hello import HelloRefusedError, read_name
+from mvmnix.network.gateway.http_heads import HeadError, HttpFault, read_request
+from mvmnix.network.gateway.opening import speaks_http
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict, refused
+from mvmnix.network.policy.request_paths import RequestHead
 from mvmnix.plan.network import NetworkRule, Protocol
 from mvmnix.plan.network_hosts import is_address
 

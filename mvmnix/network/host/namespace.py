@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.network import namespace_setup
-from mvmnix.network.published_ports import part
-from mvmnix.network.rules import Taken, ruleset
+from mvmnix.network.host import namespace_setup
+from mvmnix.network.host.packet_rules import Taken, ruleset
+from mvmnix.network.host.published_ports import part
 from mvmnix.sandbox.trusted_executables import PYTHON, Candidates, locate
 from mvmnix.system import process
 from mvmnix.system.descriptors import received

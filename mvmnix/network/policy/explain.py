@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.network.decisions import LIFTABLE, Denial, Verdict, missing_flag
+from mvmnix.network.policy.decisions import LIFTABLE, Denial, Verdict, missing_flag
 from mvmnix.plan.network import Protocol
 
 _PLAN_AGAIN: Final = "make a plan with such a rule (`mvm net show` prints those that it has), and sign it"

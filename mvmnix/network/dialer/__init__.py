@@ -1,0 +1,1 @@
+"""The process that connects to hosts, for a gateway."""

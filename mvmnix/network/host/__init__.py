@@ -1,0 +1,1 @@
+"""The connections into the host's side: namespace, packet rules, published ports, and what the supervisor is told."""
