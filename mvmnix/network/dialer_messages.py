@@ -49,7 +49,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """How it went, with the connected socket, if there is one: connected where there is no `code`. `rule` decided it, `address` is what it is about, if any."""
+    """How it went: connected where there is no `code`, and the socket comes with it.
+
+    `rule` decided it, `address` is what it is about, if any.
+    """
 
     number: int
     code: Denial | None

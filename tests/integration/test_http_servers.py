@@ -1,6 +1,6 @@
 """The rows of HTTP against nginx, Apache and Node: none of them sees a request that wasn't judged.
 
-Python's own server has a test without a process (tests/unit/network/test_http_rows.py).
+Python's own server has a test without a process (tests/unit/network/gateway/test_http_rows.py).
 """
 
 import os

@@ -62,10 +62,10 @@ DOORS = {
     "detect_secrets": ("mvmnix/launch/secrets/detectors.py",),
     "cyclonedx": ("mvmnix/images/sbom.py",),
     "packageurl": ("mvmnix/images/sbom.py",),
-    "dns": ("mvmnix/network/resolver.py",),
+    "dns": ("mvmnix/network/gateway/resolver.py",),
     "pyroute2": ("mvmnix/api/doctor/checks.py",),
-    "h11": ("mvmnix/network/http_heads.py",),
-    "publicsuffixlist": ("mvmnix/network/public_suffixes.py",),
+    "h11": ("mvmnix/network/gateway/http_heads.py",),
+    "publicsuffixlist": ("mvmnix/network/policy/public_suffixes.py",),
     "idna": ("mvmnix/plan/network_hosts.py",),
 }
 

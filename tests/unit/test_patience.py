@@ -41,8 +41,8 @@ NUMBERS = {
     **dict.fromkeys(
         (
             "tests/unit/network/gateway_world.py",
-            "tests/unit/network/test_dialer_client.py",
-            "tests/unit/network/test_gateway.py",
+            "tests/unit/network/gateway/test_dialer_client.py",
+            "tests/unit/network/gateway/test_process.py",
         ),
         "a clock that jumps (tests/support/virtual_time.py)",
     ),

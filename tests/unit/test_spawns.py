@@ -121,7 +121,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/network/host/namespace.py:Making.__init__": (
         "mvmnix.network.host.packet_rules:ruleset",
-        ("tests/unit/network/test_rules.py::test_nothing_but_addresses_and_ports_varies",),
+        ("tests/unit/network/host/test_packet_rules.py::test_nothing_but_addresses_and_ports_varies",),
     ),
     "mvmnix/network/host/namespace_setup.py:main": None,
     "mvmnix/network/host/setup.py:NetworkProcess.start": None,

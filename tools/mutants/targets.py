@@ -55,7 +55,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ),
     ("plan/secret_reference.py", ("unit/plan/test_secret_reference.py", "unit/launch/secrets")),
     ("launch/secrets/resolve.py", ("unit/launch/secrets",)),
-    ("network/namespace_setup.py", ("unit/network/test_namespace.py",)),
+    ("network/host/namespace_setup.py", ("unit/network/host/test_namespace.py",)),
     ("network", ("unit/network",)),
     ("launch/shares/sensitive_paths.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
     ("launch/shares/risk_checks.py", ("unit/launch/shares", "integration/test_share_dangers.py")),
@@ -108,7 +108,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
 #: What runs in other processes too, where no recorder sees it: the worker's in a sandbox, the namespace's in one of its
 #: own, the last as another user.
 UNSEEN: Final = (
-    *(Path("mvmnix/builder/fetch/worker"), Path("mvmnix/network/namespace_setup.py")),
+    *(Path("mvmnix/builder/fetch/worker"), Path("mvmnix/network/host/namespace_setup.py")),
     Path("mvmnix/system/trusted_path.py"),
 )
 

@@ -1,7 +1,7 @@
 """Connects where the plan's rules lead, in the host's network, for a gateway that may have been taken over.
 
-It runs in a sandbox of its own (jail/network_sandbox.py) and reads asks of a fixed shape (dialer_messages.py) and what the
-host's resolver answers; nothing that a guest or a server wrote.
+It runs in a sandbox of its own (jail/network_sandbox.py) and reads asks of a fixed shape (dialer_messages.py) and what
+the host's resolver answers; nothing that a guest or a server wrote.
 
 1. The rule with that id allows that host and port. What doesn't is a breach: the gateway asks for nothing else.
 2. The name is resolved here, now, by the host's resolver. All of its addresses are judged, by the same code as the

@@ -18,6 +18,7 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from mvmnix.network.host import namespace_setup as setup
+from mvmnix.network.policy.decisions import SYNTHETIC
 from mvmnix.plan.network import Action, Network
 from mvmnix.plan.network_hosts import host_kind
 

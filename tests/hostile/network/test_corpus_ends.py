@@ -248,7 +248,7 @@ def _serves(here: World, address: str) -> bool:
 
 
 #: What a gateway that was taken over could ask for, one for each code: rule, host and port. All ways to it are rows of
-#: ADMITTED in tests/unit/network/test_decisions.py.
+#: ADMITTED in tests/unit/network/policy/test_decisions.py.
 ASKS = {
     "another host": (("api", "other.example.org", 7), Denial.NO_RULE),
     "another port": (("api", NAME, 22), Denial.PORT_NOT_ALLOWED),

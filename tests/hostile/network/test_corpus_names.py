@@ -63,7 +63,7 @@ def _to(tried: str, address: str, *others: str, code: Denial = Denial.ADDRESS_NO
 
 _METADATA = Denial.ADDRESS_METADATA
 #: One for each code and each way to an address; all kinds of addresses are rows of `DIALED` in
-#: tests/unit/network/test_decisions.py.
+#: tests/unit/network/policy/test_decisions.py.
 LEADS = [
     Lead("a public address", "public.to", _answers((PUBLIC,)), allowed("to", PUBLIC)),
     Lead("a public address, by IPv6 alone", "six.to", _answers((SIX,)), allowed("to", SIX)),
