@@ -65,7 +65,7 @@ COMMANDS = {
     "policy": (
         "mvmnix.cli.commands.policy",
         "policy",
-        "Explain what a trust policy admits and why, and try it on cases.",
+        "Explain what a trust policy admits and why.",
     ),
     "port": ("mvmnix.cli.commands.port", "port", "List the published ports of a machine."),
     "ps": ("mvmnix.cli.commands.ps", "ps", "List machines."),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 #: The documents that have a schema, by its name.
-NAMES: Final = ("case", "config", "manifest", "preset", "revocations", "trust")
+NAMES: Final = ("config", "manifest", "preset", "revocations", "trust")
 #: So many things are said of a document, and of one place in it.
 _MOST: Final = 64
 _AT_ONE_PLACE: Final = 4

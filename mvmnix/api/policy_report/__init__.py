@@ -1,1 +1,1 @@
-"""Reports on a trust policy: an account of it, what it makes of an item, and cases with expected verdicts."""
+"""Reports on a trust policy: an account of it, and what it makes of an item."""

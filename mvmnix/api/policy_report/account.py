@@ -235,14 +235,17 @@ class Judge:
     now: datetime
     older: tuple[Reason, ...] = ()
 
-    def item(self, name: str) -> Judged:
-        """What was typed: a directory with an image, a file with bundles, or the URI of a source. Raises UsageError."""
-        found = self._found(name)
+    def item(self, name: str, provenance: str = "", plan: str = "") -> Judged:
+        """What was typed: a directory with an image, a file with bundles, or the URI of a source. Raises UsageError.
+
+        `provenance` is another bundle for the image than its directory's, `plan` a plan that has to be admitted too.
+        """
+        found = self._found(name, provenance, plan)
         return replace(found, reasons=(*self.older, *found.reasons))
 
-    def _found(self, name: str) -> Judged:
+    def _found(self, name: str, provenance: str, plan: str) -> Judged:
         if Path(name).is_dir():
-            return self.image(name)
+            return self.image(name, provenance, plan)
         if Path(name).is_file():
             return self.bundle(name)
         if ":" in name and not name.startswith(("/", ".")):
@@ -252,8 +255,7 @@ class Judge:
 
     def source(self, uri: str) -> Judged:
         """A flake by its URI: as the root of a build; beside it, as a lock node's tree. Raises UsageError."""
-        if not uri.isascii() or not uri.isprintable() or " " in uri:
-            raise UsageError(f"{uri!r} is not a URI", hint="name it as provenance does: path:NAME, git+URL?rev=COMMIT")
+        _refuse_unprintable(uri)
         found = tuple(explain.of_source(uri, self.policy))
         reasons = [
             Reason(ReasonCode.SOURCE_NOT_ADMITTED, uri, it.text, _SOURCE_HINT) for it in found if it.admits is False
@@ -262,11 +264,12 @@ class Judge:
         return Judged(uri, "source", (*found, *as_input), (*reasons, *self.policy.expired(self.now)))
 
     def input(self, uri: str) -> Judged:
-        """What a node of flake.lock is locked to, by its URI."""
+        """What a node of flake.lock is locked to, by its URI. Raises UsageError."""
+        _refuse_unprintable(uri)
         found = tuple(explain.of_input(uri, self.policy))
         hint = f"lock it to another place, or {_SOURCE_HINT}"
         reasons = [Reason(ReasonCode.INPUT_NOT_ADMITTED, uri, it.text, hint) for it in found if it.admits is False]
-        return Judged(uri, "input", found, (*reasons, *self.policy.expired(self.now)))
+        return Judged(uri, "input", found, (*self.older, *reasons, *self.policy.expired(self.now)))
 
     def image(self, directory: str, bundle: str = "", plan: str = "") -> Judged:
         """An image as `mvm build --out` wrote it, every byte of it, and a plan for it if one is named."""
@@ -335,6 +338,11 @@ class Judge:
             hint = "build it with an admitted builder, or add a [[builders]] entry to trust.toml if you mean to"
             reasons.append(Reason(ReasonCode.BUILDER_NOT_ADMITTED, "the provenance", text, hint))
         return Judged(path, "provenance", rules, tuple(reasons), steps=claimed.steps)
+
+
+def _refuse_unprintable(uri: str) -> None:
+    if not uri.isascii() or not uri.isprintable() or " " in uri:
+        raise UsageError(f"{uri!r} is not a URI", hint="name it as provenance does: path:NAME, git+URL?rev=COMMIT")
 
 
 def _none_of(rule: str, findings: Iterable[RuleFinding]) -> bool:

@@ -1,21 +1,20 @@
-"""`mvm policy`: explains what a trust policy admits and why, and tries it on cases; starts nothing."""
+"""`mvm policy`: explains what a trust policy admits and why; starts nothing."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from mvmnix.api import open_context, policy_history
-from mvmnix.api.policy_report import cases
 from mvmnix.api.policy_report.account import Account, Judge, Judged
 from mvmnix.api.policy_report.words import account_lines
 from mvmnix.api.verify.policy_at import named_files
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.clock import now
-from mvmnix.errors import MvmnixError, Reason
-from mvmnix.formats.escaping import escape, escape_line
-from mvmnix.plural import counted
+from mvmnix.errors import MvmnixError, Reason, UsageError
+from mvmnix.formats.escaping import escape_line
 from mvmnix.provenance.policy.policy_files import Files, in_force
 
 _POLICY = click.option(
@@ -31,14 +30,34 @@ _MARKS = {True: "yes", False: "NO", None: "-"}
 
 @click.group()
 def policy() -> None:
-    """Explain what a trust policy admits and why, and try it on cases with known verdicts."""
+    """Explain what a trust policy admits and why."""
 
 
 @policy.command()
 @click.argument("items", nargs=-1, metavar="[IMAGE|PLAN|PROVENANCE|URI]...")
+@click.option(
+    "--input", "inputs", multiple=True, metavar="URI", help="Judge what a lock node is locked to. Repeatable."
+)
+@click.option("--provenance", default="", metavar="FILE", help="Judge the IMAGE by this bundle, not its directory's.")
+@click.option("--plan", default="", metavar="FILE", help="Judge the IMAGE with this plan for it.")
+@click.option(
+    "--at",
+    type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ"]),
+    metavar="TIME",
+    help="Judge as of this time, in UTC, such as 2026-12-01T00:00:00Z. Default: now.",
+)
 @_POLICY
 @_JSON
-def check(items: tuple[str, ...], named: str, as_json: bool) -> int:
+def check(
+    items: tuple[str, ...],
+    inputs: tuple[str, ...],
+    at: datetime | None,
+    named: str,
+    *,
+    provenance: str,
+    plan: str,
+    as_json: bool,
+) -> int:
     """Say which rules of the policy admit each item or refuse it; without one, give an account of the whole policy.
 
     IMAGE is a directory of `mvm build --out`, verified as a whole. PLAN and PROVENANCE are bundles; the files that
@@ -48,11 +67,12 @@ def check(items: tuple[str, ...], named: str, as_json: bool) -> int:
     something can't be read.
     """
     with could_not_verify():
-        if not items:
+        _refuse_unfit(items, inputs, provenance, plan, at)
+        if not items and not inputs:
             return _tell(_account(named) if named else _in_force(), as_json=as_json)
         account, older = _account(named), () if named else _older()
-        judge = Judge(account.policy, account.now, older)
-        judged = [judge.item(item) for item in items]
+        judge = Judge(account.policy, account.now if at is None else at.replace(tzinfo=UTC), older)
+        judged = [*(judge.item(item, provenance, plan) for item in items), *map(judge.input, inputs)]
         if as_json:
             answer("policy check", [each.record for each in judged])
         else:
@@ -61,26 +81,13 @@ def check(items: tuple[str, ...], named: str, as_json: bool) -> int:
         return int(not all(each.admitted for each in judged))
 
 
-@policy.command()
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@_POLICY
-@_JSON
-def test(directory: Path, named: str, as_json: bool) -> int:
-    """Try the policy on each case in DIRECTORY, NAME.toml: evidence, a time, and the verdict that is right.
-
-    Exit codes: 0 all verdicts are as expected, 1 not all, 2 something can't be read, or there is no case.
-    """
-    with could_not_verify():
-        outcomes = list(cases.run(directory, _account(named).policy))
-        wrong = [outcome for outcome in outcomes if outcome.problem]
-        if as_json:
-            answer("policy test", {"cases": [outcome.record for outcome in outcomes], "failed": len(wrong)})
-            return int(bool(wrong))
-        for outcome in outcomes:
-            said = f"FAILED {outcome.name}: {outcome.problem}" if outcome.problem else f"ok {outcome.name}"
-            click.echo(escape(said))
-        click.echo(f"{counted(len(outcomes), 'case')}, {len(wrong)} failed", err=True)
-        return int(bool(wrong))
+def _refuse_unfit(
+    items: tuple[str, ...], inputs: tuple[str, ...], provenance: str, plan: str, at: datetime | None
+) -> None:
+    if (provenance or plan) and (len(items) != 1 or not Path(items[0]).is_dir()):
+        raise UsageError("--provenance and --plan go with one image", hint="name its directory, and nothing else")
+    if at is not None and not items and not inputs:
+        raise UsageError("--at judges items, and there is none", hint="name an image, a bundle or a URI")
 
 
 def _tell(account: Account, *, as_json: bool) -> int:

@@ -154,11 +154,11 @@ def test_the_table_of_commands_is_true() -> None:
     assert cli.get_command(context, "nonsense") is None
 
 
-_POLICY_TEST = ("policy", "test", "--policy", str(ROOT / "examples/policy"), str(ROOT / "examples/policy/cases"))
+_POLICY_CHECK = ("policy", "check", "--policy", str(ROOT / "examples/policy"), "path:x")
 
 
 #: Commands, and the exit code that each documents for output that can't be written.
-_WRITERS = [(("--help",), 125), (("image", "ls"), 125), (_POLICY_TEST, 2)]
+_WRITERS = [(("--help",), 125), (("image", "ls"), 125), (_POLICY_CHECK, 2)]
 
 
 def ended(*arguments: str, stdout: int | None = None, stderr: int = subprocess.PIPE) -> tuple[int, bytes]:

@@ -14,7 +14,6 @@ import jsonschema
 import pytest
 
 from mvmnix import config
-from mvmnix.api.policy_report import cases
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import schemas, strict, toml
 from mvmnix.formats.strict import MalformedError, Record
@@ -134,29 +133,6 @@ reason = "left"
 [[digests]]
 sha256 = "{"d" * 64}"
 """
-REFUSED = """
-version = 1
-about = "Their library"
-image = "evidence/hello"
-provenance = "evidence/provenance.json"
-plan = "evidence/plan.json"
-now = 2036-01-31T12:00:00Z
-expect = "refused"
-reasons = ["signer-unknown", "source-not-admitted"]
-"""
-ADMITTED = """
-version = 1
-image = "evidence/hello"
-now = 2036-01-31T12:00:00Z
-expect = "admitted"
-level = 1
-"""
-SOURCE = """
-version = 1
-source = "git+https://git.example/ours/hello"
-now = 2036-01-31T12:00:00Z
-expect = "admitted"
-"""
 
 
 @dataclass(frozen=True)
@@ -237,9 +213,6 @@ DOCUMENTS = {
         partial(presets._read, name="preset"),
         {".allow*": "it is a rule that allows", ".deny*": "it is a rule that denies"},
     ),
-    "refused": Document("case", REFUSED, cases._case),
-    "admitted": Document("case", ADMITTED, cases._case),
-    "source": Document("case", SOURCE, cases._case),
 }
 TIME = datetime(2036, 1, 31, 12, tzinfo=UTC)
 #: Values of TOML, most of them wrong at most places.
@@ -351,8 +324,6 @@ def test_the_examples_and_what_mvm_itself_writes_are_accepted() -> None:
     written = default_policy({role: PrivateKey.generate().public for role in Role}, now=TIME)
     for policy in (written, (ROOT / "examples/policy/trust.toml").read_bytes()):
         assert DOCUMENTS["trust"].agree(tomllib.loads(policy.decode()), ())
-    for path in (ROOT / "examples/policy/cases").glob("*.toml"):
-        assert DOCUMENTS["source"].agree(tomllib.loads(path.read_text()), ()), path
 
 
 def refusal(read: Callable[[bytes], object], text: str) -> Mapping[str, Reason]:

@@ -1,8 +1,10 @@
-"""`mvm policy`: an account of the policy, what its rules say of things, and cases with the verdicts that are right."""
+"""`mvm policy`: an account of the policy, what its rules say of things, and of another time or evidence."""
 
 import json
 import os
-import shutil
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,13 +21,13 @@ from tests.unit.cli.policies import OTHER, policy, serial, trusting
 from tests.unit.cli.station import Station
 
 EXAMPLE = ROOT / "examples/policy"
-ROOT = b"""{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [
+TRUSTED_ROOT = b"""{"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1", "tlogs": [
   {"baseUrl": "http://localhost", "hashAlgorithm": "SHA2_256", "logId": {"keyId": "AAAA"},
    "publicKey": {"rawBytes": "MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
                  "keyDetails": "PKIX_ED25519", "validFor": {"start": "2026-01-02T00:00:00Z"}}}]}"""
 
 
-def pinned(station: Station, data: bytes = ROOT) -> None:
+def pinned(station: Station, data: bytes = TRUSTED_ROOT) -> None:
     """A trust root beside the policy, an identity that it certifies, a verifier, and what is revoked."""
     (station.config / "roots").mkdir(mode=0o700, exist_ok=True)
     (station.config / "roots/ours.json").write_bytes(data)
@@ -273,126 +275,70 @@ def test_another_policy_by_its_path(settled: Station, exported: Path) -> None:
     assert settled.mvm("policy", "check", "--policy", settled.path).code == 2, "no trust.toml there"
 
 
-# Cases
-
-
 def test_the_example_s_verdicts_are_as_expected(settled: Station) -> None:
-    said = settled.mvm("policy", "test", "--json", "--policy", EXAMPLE, EXAMPLE / "cases")
-    assert said.code == 0, said.out
-    told = said.answer("policy test")
-    assert told["failed"] == 0
-    assert len(told["cases"]) == len(list((EXAMPLE / "cases").iterdir())) == 6
-
-
-def case(directory: Path, text: str, name: str = "case") -> Path:
-    directory.mkdir(exist_ok=True)
-    (directory / f"{name}.toml").write_text(f"version = 1\n{text}\n")
-    return directory
-
-
-def soon() -> str:
-    return later(seconds=5)().strftime("%Y-%m-%dT%H:%M:%SZ")
+    program = settled.path / "bin/mvm"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -P -m mvmnix.cli "$@"\n')
+    program.chmod(0o755)
+    environment = {"HOME": str(settled.home), "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    tried = lambda *policy: subprocess.run(  # noqa: E731
+        [EXAMPLE / "try", *policy], env=environment, cwd="/", capture_output=True, text=True, check=False
+    )
+    assert (done := tried()).returncode == 0, (done.stdout, done.stderr)
+    other = settled.path / "trust.toml"
+    other.write_text((EXAMPLE / "trust.toml").read_text().replace("allow-local = true", "allow-local = false"))
+    other.write_text(other.read_text().replace("git.example/ours/*", "git.example/*"))
+    assert (done := tried(other)).returncode == 1
+    assert re.findall("FAILED, .*?:", done.stdout) == ["FAILED, no source-not-admitted:"]
 
 
 @pytest.fixture
-def evidence(settled: Station, exported: Path) -> Path:
-    """A directory of cases with an image and a plan for it."""
-    directory = settled.path / "cases"
-    directory.mkdir()
-    shutil.copytree(exported, directory / "image")
-    shutil.copy(planned(settled, f"path:{settled.path}/flakes/hello"), directory / "plan.sigstore.json")
-    return directory
+def plan(settled: Station, exported: Path) -> Path:
+    """A plan for the image, under a policy that admits inputs of one host."""
+    inputs = 'patterns = ["*"]\ninputs = ["https://ours.example/*"]'
+    policy(settled, lambda text: text.replace('patterns = ["*"]', inputs))
+    return planned(settled, f"path:{settled.path}/flakes/hello")
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"),
+    ("words", "codes"),
     [
-        ('image = "image"\nexpect = "admitted"\nlevel = 1', ""),
-        ('image = "image"\nplan = "plan.sigstore.json"\nexpect = "admitted"', ""),
-        ('image = "image"\nprovenance = "image/provenance.sigstore.json"\nexpect = "admitted"', ""),
-        ('bundle = "image/provenance.sigstore.json"\nexpect = "admitted"', ""),
-        ('bundle = "plan.sigstore.json"\nexpect = "admitted"', ""),
-        ('image = "image"\nexpect = "admitted"\nlevel = 2', "expected level 2, and it is 1"),
-        (
-            'image = "image"\nexpect = "refused"\nreasons = ["source-not-admitted"]',
-            "expected refused: source-not-admitted, and it is admitted",
-        ),
-        (
-            'image = "image"\nprovenance = "plan.sigstore.json"\nexpect = "admitted"',
-            "expected admitted, and it is refused: signer-role",
-        ),
-        (
-            'image = "image"\nprovenance = "plan.sigstore.json"\nexpect = "refused"\nreasons = ["signer-unknown"]',
-            "expected the reasons signer-unknown, and they are signer-role",
-        ),
-        ('image = "image"\nprovenance = "plan.sigstore.json"\nexpect = "refused"\nreasons = ["signer-role"]', ""),
+        (("IMAGE",), []),
+        (("IMAGE", "--plan", "PLAN"), []),
+        (("IMAGE", "--provenance", "IMAGE/provenance.sigstore.json"), []),
+        (("IMAGE", "--provenance", "PLAN"), ["signer-role"]),
+        (("IMAGE", "--plan", "PLAN", "--at", "2036-01-01T00:00:00Z"), ["plan-expired"]),
+        (("PLAN", "--at", "2036-01-01T00:00:00Z"), ["plan-expired"]),
+        (("--input", "path:x"), ["input-not-admitted"]),
+        (("path:x", "--input", "https://ours.example/x"), []),
     ],
 )
-def test_cases(settled: Station, evidence: Path, text: str, problem: str) -> None:
-    case(evidence, f"{text}\nnow = {soon()}")
-    said = settled.mvm("policy", "test", evidence)
-    assert said.code == bool(problem)
-    assert said.out == (f"FAILED case: {problem}\n" if problem else "ok case\n")
-
-
-def test_an_old_plan_in_a_case_is_judged_by_the_case_s_time(settled: Station, evidence: Path) -> None:
-    text = 'image = "image"\nplan = "plan.sigstore.json"\nexpect = "refused"\nreasons = ["plan-expired"]'
-    case(evidence, f"{text}\nnow = 2036-01-01T00:00:00Z")
-    assert settled.mvm("policy", "test", evidence).out == "ok case\n"
-
-
-SOURCE = 'source = "path:x"\nnow = 2026-12-01T00:00:00Z\nexpect = "admitted"'
+def test_other_evidence_and_another_time(
+    settled: Station, exported: Path, plan: Path, words: tuple[str, ...], codes: list[str]
+) -> None:
+    given = [word.replace("IMAGE", str(exported)).replace("PLAN", str(plan)) for word in words]
+    said = settled.mvm("policy", "check", "--json", *given)
+    assert [reason["code"] for it in said.answer("policy check") for reason in it["reasons"]] == codes
+    assert said.code == bool(codes)
 
 
 @pytest.mark.parametrize(
-    "text",
+    "words",
     [
-        "",
-        SOURCE.replace("now", "then"),
-        SOURCE.replace('"admitted"', '"fine"'),
-        SOURCE + '\nreasons = ["source-not-admitted"]',
-        SOURCE.replace("admitted", "refused"),
-        SOURCE.replace("admitted", "refused") + '\nreasons = ["bad-luck"]',
-        SOURCE.replace("admitted", "refused") + "\nreasons = []",
-        SOURCE + "\nlevel = 1",
-        SOURCE + '\nplan = "plan"',
-        SOURCE + '\ninput = "path:y"',
-        SOURCE + "\nmore = 1",
-        SOURCE.replace("path:x", "path: x"),
-        SOURCE.replace("source", "image").replace("path:x", "../image"),
-        SOURCE.replace("source", "image").replace("path:x", "/image"),
-        SOURCE.replace("source", "bundle").replace("path:x", "a/../b"),
-        SOURCE.replace("source", "image").replace("path:x", "nowhere"),
-        SOURCE.replace("source", "bundle").replace("path:x", "nowhere"),
+        ("--plan", "PLAN"),
+        ("path:x", "--plan", "PLAN"),
+        ("PLAN", "--provenance", "PLAN"),
+        ("IMAGE", "path:x", "--provenance", "PLAN"),
+        ("--at", "2036-01-01T00:00:00Z"),
+        ("path:x", "--at", "2036-01-01"),
+        ("--input", "path: x"),
+        ("IMAGE", "--plan", "nowhere"),
+        ("IMAGE", "--provenance", "nowhere"),
     ],
 )
-def test_a_case_that_can_t_be_tried(settled: Station, text: str) -> None:
-    directory = case(settled.path / "cases", text)
-    assert settled.mvm("policy", "test", directory).code == 2
-
-
-def test_no_case_is_no_success(settled: Station) -> None:
-    (settled.path / "cases").mkdir()
-    assert settled.mvm("policy", "test", settled.path / "cases").code == 2
-
-
-def test_each_case_is_told(settled: Station) -> None:
-    directory = case(settled.path / "cases", SOURCE, "one")
-    wrong = SOURCE.replace("admitted", "refused") + '\nreasons = ["source-not-admitted"]'
-    case(directory, wrong, "two")
-    said = settled.mvm("policy", "test", "--json", directory)
-    assert said.code == 1
-    assert said.answer("policy test") == {
-        "cases": [
-            {"name": "one", "asExpected": True, "problem": ""},
-            {
-                "name": "two",
-                "asExpected": False,
-                "problem": "expected refused: source-not-admitted, and it is admitted",
-            },
-        ],
-        "failed": 1,
-    }
+def test_what_can_t_be_asked(settled: Station, exported: Path, plan: Path, words: tuple[str, ...]) -> None:
+    given = [word.replace("IMAGE", str(exported)).replace("PLAN", str(plan)) for word in words]
+    assert settled.mvm("policy", "check", *given).code == 2
 
 
 def test_an_account_of_a_policy_older_than_the_log_says_so(settled: Station) -> None:

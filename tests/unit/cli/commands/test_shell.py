@@ -132,11 +132,11 @@ def runs(station: Station, *options: str, verbs: tuple[str, ...] = ("exec", "she
     """`mvm run`, with a command of its own, at a terminal, in a process whose hypervisor is none."""
     flake = station.flake(verbs=list(verbs))
     program = (
-        "from pathlib import Path; from mvmnix.api import host; from mvmnix.system import own_flake\n"
+        "from pathlib import Path; from mvmnix.api import launch; from mvmnix.system import own_flake\n"
         "from mvmnix.launch.backends import choice\n"
         "from tests.unit.launch.null_sandbox import NullJail\n"
         "from tests.unit.launch.fake_hypervisor import FakeHypervisor\n"
-        "choice.Qemu.find = lambda: FakeHypervisor(); host.open_jail = lambda _: NullJail()\n"
+        "choice.Qemu.find = lambda: FakeHypervisor(); launch.open_jail = lambda _: NullJail()\n"
         f"own_flake.directory = lambda: Path({str(station.path / 'installation')!r})\n"
         "from mvmnix.cli.main import run; run()"
     )

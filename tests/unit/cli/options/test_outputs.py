@@ -35,7 +35,7 @@ OUTPUTS: Final = {
 #: builder/flakes/test_worktree.py and launch/copy/test_files.py.
 PATHS: Final = {
     *(f"audit {command} --directory" for command in ("checkpoint", "prove", "show", "tail", "verify")),
-    *("build --trust-config", "plan sign --trust-config", "policy test directory"),
+    *("build --trust-config", "plan sign --trust-config"),
     *(f"pin {command} --lock-dir" for command in ("debian", "fetch", "python", "update")),
 }
 
