@@ -20,8 +20,7 @@ from rich.table import Table
 from bench.pairs import Milliseconds, Times, in_turns
 from bench.place import TRUE, Place
 from mvmnix.api.context import Context
-from mvmnix.api.gate import admit_kept
-from mvmnix.api.launch import open_host
+from mvmnix.api.launch import admit_kept, open_host
 from mvmnix.launch.control.client import call
 from mvmnix.launch.control.messages import Exec
 from mvmnix.launch.control.server import Control

@@ -12,8 +12,7 @@ import pytest
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
-from mvmnix.api.input_fetcher import InputFetcher
-from mvmnix.api.part_builder import PartBuilder
+from mvmnix.api.part_builder import InputFetcher, PartBuilder
 from mvmnix.audit.reading import last_records
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.build import Build, BuildRecord

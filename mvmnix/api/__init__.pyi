@@ -1,6 +1,6 @@
 from mvmnix.api import files
 from mvmnix.api.audit import ask_anchors_of, kept_checkpoint
-from mvmnix.api.audit_check import begin_new_log, check_own_log, unended_starts
+from mvmnix.api.audit_check import begin_new_log, check_own_log, read_events, read_receipt, unended_starts
 from mvmnix.api.builder_vm import BuildLimits
 from mvmnix.api.context import Context, become_system_user, open_context
 from mvmnix.api.copy import CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar
@@ -8,31 +8,37 @@ from mvmnix.api.failure_log import keep_failure
 from mvmnix.api.files import digest_in, exists, file_bytes, is_directory
 from mvmnix.api.flakes import describe_image, lock_flake, write_flake
 from mvmnix.api.frontend import SILENT, SILENT_PROGRESS, Frontend, Progress
-from mvmnix.api.gate import admit_kept, open_replay, submit_kept
 from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.images import (
+    VARIATION,
     SeenImage,
+    add_rebuilds,
     collect_sources,
     export_image,
     find_images,
     list_images,
     load_image,
     prune_images,
+    rebuild_builder_image,
+    rebuild_image,
     remove_images,
     save_image,
 )
 from mvmnix.api.launch import (
     RunResult,
     admit_created,
+    admit_kept,
     admit_plan,
     check_terminal,
     create_machine,
     host_for,
+    open_replay,
     refuse_terminal,
     run_attached,
     start_detached,
+    submit_kept,
 )
-from mvmnix.api.machine_store import open_machine_store, put_in_order
+from mvmnix.api.machine_store import open_machine_store, put_in_order, with_verified_ends
 from mvmnix.api.machines import MachineUsage, change_machines, kill_machines, remove_machines, stop_machines, usage_of
 from mvmnix.api.names import attribute_names, has_state, image_names, machine_names, plan_digests
 from mvmnix.api.pins import PinnedLock, add_packages, fetch_pins, pin_wheels, update_packages
@@ -54,8 +60,6 @@ from mvmnix.api.plans import (
     sign_plan,
 )
 from mvmnix.api.policy_history import hold_log, latest_serials
-from mvmnix.api.rebuild import VARIATION, add_rebuilds, rebuild_builder_image, rebuild_image
-from mvmnix.api.receipts import read_events, read_receipt
 from mvmnix.api.signing import PUBLIC_INSTANCES, KeylessChoice, key_file, read_secret
 from mvmnix.api.source_refs import (
     KEPT_SCHEME,
@@ -67,7 +71,6 @@ from mvmnix.api.source_refs import (
     source_ref,
 )
 from mvmnix.api.statements import STATEMENT_KINDS, StatementFinder, signed_about
-from mvmnix.api.verified_ends import with_verified_ends
 from mvmnix.api.verify.artifacts import verify_artifacts
 from mvmnix.api.verify.image import verify_image
 from mvmnix.builder.lockfile.document import LockChange

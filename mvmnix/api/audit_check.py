@@ -1,19 +1,25 @@
 """Checks this host's audit log against all that is kept beside it, and begins a new one where it is lost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from mvmnix.api.audit import ask_anchors_of
 from mvmnix.api.context import Context
+from mvmnix.api.policy_history import hold_log
 from mvmnix.audit.note import NoteKey
-from mvmnix.audit.reading import SealedRecord
+from mvmnix.audit.reading import SealedRecord, matching_records
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.tail import NoLogError, is_begun, lost_log
 from mvmnix.audit.verify import LogEvidence, Visit, verify_log
 from mvmnix.clock import now
-from mvmnix.errors import Reason, RefusedError, UnreadableError
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UnreadableError, refuse
+from mvmnix.keys import Role
 from mvmnix.launch.gate.clock import HostClock, looked_at
 from mvmnix.launch.gate.unkept_nonces import UnkeptStarts
+from mvmnix.machines import events, registry
+from mvmnix.machines.machine_dir import RECEIPT, read_kept
+from mvmnix.machines.receipt import Receipt
+from mvmnix.machines.receipt_check import check_receipt
 from mvmnix.machines.registry import list_entries
 from mvmnix.machines.traces import LogTraces
 
@@ -95,3 +101,46 @@ def _lost(context: Context, unended: Sequence[SealedRecord]) -> tuple[SealedReco
     """Those starts without an end whose machine doesn't live, by the kernel's word."""
     living = {entry.status.machine for entry in list_entries(context.machines) if entry.alive} if unended else set()
     return tuple(listed for listed in unended if listed.record.machine not in living)
+
+
+def read_receipt(context: Context, machine: str) -> Receipt:
+    """The receipt of the machine with this id or name.
+
+    It is signed by the host, and agrees with the log's records of the machine's start and end. Raises MvmnixError where
+    there is no machine or no receipt yet, RefusedError for one that doesn't verify [log-mismatch, signature-…].
+    """
+    found = registry.find_machine(context.machines, machine).status.machine
+    bundle = read_kept(context.machines, found, RECEIPT)
+    if bundle is None:
+        raise MvmnixError(f"the machine {found} has no receipt", hint="it gets one when it has ended")
+    hold_log(context)
+    records = _records(context, found)
+    end = records.get(RecordKind.END)
+    if end is None:
+        hint = "keep both as evidence: one of them is not what the host wrote when the machine ended"
+        raise refuse(ReasonCode.LOG_MISMATCH, "the receipt", "there is no record of the machine's end", hint)
+    return check_receipt(bundle, context.key(Role.HOST).public, end=end, start=records.get(RecordKind.START))
+
+
+def _records(context: Context, machine: str) -> dict[RecordKind, SealedRecord]:
+    """The last record of each kind about a machine, back to its start. Raises RefusedError [log-mismatch]."""
+    found = dict[RecordKind, SealedRecord]()
+    for listed in matching_records(context.audit, context.log_key, f'"machine":"{machine}"'.encode()):
+        found.setdefault(listed.record.kind, listed)
+        if listed.record.kind is RecordKind.START:
+            break
+    return found
+
+
+def read_events(context: Context, machine: str, *, last: int, follow: bool) -> Iterator[SealedRecord]:
+    """What happened to machines, or to this one, by the log's verified records: the last ones, and then as they come.
+
+    Raises UsageError for a machine that isn't there, RefusedError [log-mismatch].
+    """
+    wanted = registry.find_machine(context.machines, machine).status.machine if machine else None
+    log, key = context.audit, context.log_key
+    before = events.log_events(log, key, last=last, machine=wanted)
+    since = before[-1].index + 1 if before else events.end(log, key)
+    yield from before
+    if follow:
+        yield from events.follow(log, key, since=since, machine=wanted)

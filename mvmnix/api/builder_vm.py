@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import Progress
-from mvmnix.api.gate import admit_kept
-from mvmnix.api.launch import open_host
+from mvmnix.api.launch import admit_kept, open_host
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.worker_pool import Threads, WorkerPool

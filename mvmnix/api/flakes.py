@@ -6,7 +6,7 @@ from mvmnix.api.builder_vm import BuilderVm, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS, Progress
 from mvmnix.api.image_builder import open_image_builder
-from mvmnix.api.input_fetcher import InputFetcher
+from mvmnix.api.part_builder import InputFetcher
 from mvmnix.api.source_refs import existing_source_ref, image_reference
 from mvmnix.builder.flakes.worktree import Draft
 from mvmnix.builder.lockfile.session import LockRequest, LockSession, NewLock

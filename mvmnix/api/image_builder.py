@@ -81,7 +81,7 @@ class ImageBuilder:
         return self._kept(_key(request, provenance.HOST_NIX)) or self._new_builder(request)
 
     def _new_builder(self, request: BuildRequest) -> VerifiedImage:
-        from mvmnix.api.input_fetcher import InputFetcher  # noqa: PLC0415 - brings the downloader
+        from mvmnix.api.part_builder import InputFetcher  # noqa: PLC0415 - brings the downloader
 
         self._context.signer.prepare(Role.BUILDER)  # a missing key is reported before minutes are spent
         disk_space.require(self._context.roots.state.path, disk_space.BUILDER_IMAGE, "building the builder image")
@@ -123,7 +123,7 @@ class ImageBuilder:
 
         Raises PartsWantedError where the stock lacks parts.
         """
-        from mvmnix.api.input_fetcher import InputFetcher  # noqa: PLC0415 - brings the downloader
+        from mvmnix.api.part_builder import InputFetcher  # noqa: PLC0415 - brings the downloader
 
         self._context.signer.prepare(Role.BUILDER)
         disk_space.require(self._context.roots.state.path, disk_space.IMAGE, "building an image")

@@ -1,29 +1,38 @@
 """Lists, removes and prunes the kept images, each of them verified when it is looked at, and says what needs them."""
 
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from mvmnix.api import files, installation
 from mvmnix.api.context import Context
+from mvmnix.api.files import file_bytes
+from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.plans import drop_expired, kept_plans
 from mvmnix.builder import bootstrap
+from mvmnix.builder.reproduce import file_differences
+from mvmnix.builder.reproduce.file_differences import Agreement, Difference, Disagreement, compare_images
+from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
-from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.images import image_archive
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
 from mvmnix.images.gc_roots import Need, StoredFile
 from mvmnix.images.prune import KeptImages, PruneResult, SourceGcResult, collect_garbage, sources_of
 from mvmnix.images.rebuilds import RebuildStore
-from mvmnix.images.store import BuildKey, IndexEntry, StoreDirectory, VerifiedImage
+from mvmnix.images.store import STATEMENT_LIMIT, BuildKey, IndexEntry, StoreDirectory, VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.machines import registry
-from mvmnix.model import Digest
+from mvmnix.model import Digest, DirectoryOrder
+from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.slsa.predicate import SBOM_NAME, read_provenance
-from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
+from mvmnix.provenance.slsa.predicate import SBOM_NAME, provenance_statement, read_provenance
+from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance, Variation
 from mvmnix.provenance.verify.authentication import authenticate
+from mvmnix.provenance.verify.quorum import Quorum
+from mvmnix.provenance.verify.verify import Verified
 from mvmnix.system.output_files import NewDirectory, NewFile
 from mvmnix.system.store import chunks
 
@@ -222,3 +231,88 @@ def _claim(context: Context, bundle: Digest, manifest: Digest) -> Provenance:
     except RefusedError as refused:
         why = f"the provenance of {manifest} is refused ({', '.join(refused.codes)}): what it needs is not known"
         raise MvmnixError(why, hint=f"mvm image rm {manifest}, or correct the trust policy") from refused
+
+
+#: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
+VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
+_MOST_PROCESSORS: Final = 64
+
+
+def rebuild_image(
+    context: Context, images: ImageBuilder, request: BuildRequest, first: VerifiedImage
+) -> Verified[Provenance]:
+    """Build it once more; the second provenance, signed, kept and verified. Raises RefusedError [not-reproducible]."""
+    built = first.provenance.claim
+    if (built.root.nar, built.directory, built.attribute) != _subject(request):  # 1
+        raise MvmnixError(f"{request.flake.uri} has changed since it was built", hint="build it again")
+    record, claim = images.build_unsigned(request, images.builder_image(), vary=lambda plan: varied(plan, built))  # 2
+    with context.recorded():
+        match compare_images(first.image, record.image):  # 3
+            case Disagreement(differences):
+                raise RefusedError(*(_reason(each, context, images) for each in differences))
+            case Agreement(image):
+                images.progress.step("signing and verifying the second provenance")
+                bundle = context.sign(Role.BUILDER, provenance_statement(claim, image.artifacts).to_bytes())
+                return RebuildStore(context.roots.state).keep(first, bundle, policy=context.policy, now=now())  # 4
+
+
+def rebuild_builder_image(context: Context, images: ImageBuilder) -> tuple[VerifiedImage, Verified[Provenance]]:
+    """Build the builder image inside itself: what is kept, and its second provenance. Raises as `rebuild_image`."""
+    first = images.builder_image()
+    return first, rebuild_image(context, images, bootstrap.request(), first)
+
+
+def varied(plan: Plan, built: Provenance) -> Plan:
+    """The plan of a machine that differs from the one that built first, in its processors too."""
+    before = built.limits.vcpus if built.limits else plan.vcpus
+    vcpus = before + 1 if before < _MOST_PROCESSORS else before - 1
+    return replace(plan, vcpus=vcpus, variation=VARIATION)
+
+
+def _subject(request: BuildRequest) -> tuple[object, ...]:
+    return (request.flake.nar, request.flake.directory, request.attribute)
+
+
+def _reason(it: Difference, context: Context, images: ImageBuilder) -> Reason:
+    kept = context.library.images
+    found = file_differences.differences(it, kept, images.progress.log)
+    why = f"the second build made {it.second.digest} of it, the first {it.first.digest}: {found}"
+    hint = f"compare {kept.where(it.first.digest)} and {kept.where(it.second.digest)}; see docs/reproducibility.md"
+    return Reason(ReasonCode.NOT_REPRODUCIBLE, it.name, why, hint)
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildSigners:
+    """Who built an image alike: the builders that a launch counts, the bundles of the rebuilds, how many it wants."""
+
+    manifest: Digest
+    builders: tuple[str, ...]
+    rebuilds: tuple[Digest, ...]
+    wanted: int
+
+
+def add_rebuilds(context: Context, digest: str, paths: Sequence[str]) -> RebuildSigners:
+    """Keep further provenance of the image whose manifest has this digest, or begins with it, once each verifies.
+
+    Each file of `paths` has one bundle or several, a line each. Raises RefusedError, which is logged, for one that
+    doesn't verify, UsageError for no file.
+    """
+    bundles = [bundle for path in paths for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
+    with context.working(), context.recorded():
+        kept, moment = RebuildStore(context.roots.state), now()
+        ((_, entry), *_) = KeptImages(context.library).find(digest)
+        first = context.library.open(entry, policy=context.policy, now=moment)
+        for bundle in bundles:
+            kept.keep(first, bundle, policy=context.policy, now=moment)
+        each = (it for _, it in kept.each(first, policy=context.policy, now=moment))
+        seen = [it for it in each if not isinstance(it, RefusedError)]
+        quorum = Quorum()
+        builders = (
+            it.signer.name for it in (first.provenance, *seen) if not quorum.count(it.authentic, {it.claim.invocation})
+        )
+        return RebuildSigners(
+            first.image.manifest.digest,
+            tuple(sorted(builders)),
+            tuple(it.bundle for it in seen),
+            context.policy.thresholds.rebuilds,
+        )

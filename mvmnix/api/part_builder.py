@@ -1,25 +1,63 @@
 """Keeps parts of mvm's own for later builds: finds those that verify, and has those built that are missing."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from mvmnix import __version__
+from mvmnix.api import installation
 from mvmnix.api.builder_vm import BuilderVm, BuildLimits, builder_plan, limits_of
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import Progress
-from mvmnix.api.input_fetcher import InputFetcher
 from mvmnix.builder import bootstrap
+from mvmnix.builder.fetch.caches import Caches
+from mvmnix.builder.fetch.flake_inputs import bring_tree
+from mvmnix.builder.fetch.resolve import resolve_reference
+from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.formats.flake_references import Attributes
+from mvmnix.formats.lock import LockedNode
 from mvmnix.images import make_provenance
 from mvmnix.images.part_index import KeptParts, PartDomain
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
-from mvmnix.model import Digest
+from mvmnix.model import Digest, Source
 from mvmnix.provenance.slsa import parts as claims
 from mvmnix.provenance.slsa.provenance import KeptPath, subjects_of
+
+
+class InputFetcher:
+    """The fetchers of a session (builder/session/substituter.py)."""
+
+    def __init__(self, context: Context, progress: Progress) -> None:
+        self._progress = progress
+        # opened here, in the caller's own thread; tasks share them
+        self._store, self._policy, network = context.sources, context.policy, context.network
+        self._downloader, self._fetching = network.downloader, network.fetching
+        self._downloader.meter = progress
+        self._registries = network.registries
+        self._locks = installation.debian_locks()
+        self.caches: Caches | None = network.caches(self._policy)
+
+    def sources(self, sources: Sequence[Source]) -> None:
+        """Bring files by hash; of seeds, this installation's alone."""
+        self._registries.fetch(sources, self._progress)
+        fetch_sources(sources, self._store, self._progress, locks=self._locks, downloader=self._downloader)
+
+    def tree(self, node: LockedNode) -> None:
+        """Bring a locked tree, if the policy lets such a one into a build."""
+        if not self._policy.admits_input(node.uri):
+            why = f"evaluation needs {node.uri}, which the trust policy does not admit"
+            hint = "take another input, or extend inputs in trust.toml, [sources], if you mean to"
+            raise refuse(ReasonCode.INPUT_NOT_ADMITTED, node.name, why, hint)
+        bring_tree(node, self._store, self._fetching)
+
+    def resolve(self, original: Attributes) -> tuple[Attributes, Digest]:
+        """What a reference means now, for `mvm lock` (builder/lockfile/session.py): its tree is in the store then."""
+        found = resolve_reference(original, self._store, self._fetching)
+        return found.locked, found.nar
 
 
 class PartBuilder:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.rebuild import VARIATION, varied
+from mvmnix.api.images import VARIATION, varied
 from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.file_differences import Agreement, Disagreement, compare_images
 from mvmnix.formats import manifest

@@ -443,7 +443,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ): compared,
     (
         "mvmnix/builder/nix/host_nix.py:HostNix.run",
-        "mvmnix/api/doctor/checks.py:_nix_store",
+        "mvmnix/api/doctor.py:_nix_store",
         "mvmnix/api/pins.py:fetch_pins",
         "mvmnix/api/image_builder.py:ImageBuilder._new_builder",
     ): host_nix,
@@ -461,7 +461,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     (
         "mvmnix/vmm/process.py:HypervisorProcess.spawn",
         "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",
-        "mvmnix/api/doctor/jail.py:_tried",
+        "mvmnix/api/doctor.py:_tried",
     ): plain(confined),
     (
         "mvmnix/network/host/namespace.py:Making.__init__",

@@ -7,7 +7,14 @@ from typing import Final, override
 
 from tests.repository import ROOT
 
-#: What starts a process, by the name that it is imported under: the kernel's ways, libraries', and mvm's own room.
+#: What starts a process with the arguments of others, of mvm's own: the room that starts, and what it is handed on to.
+OWN: Final = (
+    *(f"mvmnix.system.process.{name}" for name in ("run", "spawn", "first_bytes")),
+    *("mvmnix.sandbox.helper.Sandbox", "mvmnix.vmm.process.HypervisorProcess.spawn"),
+    *("mvmnix.builder.nix.host_nix.HostNix.find", "mvmnix.builder.nix.host_nix.HostNix.look"),
+    "mvmnix.builder.fetch.registries.Command",
+)
+#: What starts a process, by the name that it is imported under: the kernel's ways, libraries', and mvm's own.
 STARTERS: Final = re.compile(
     r"os\.(fork|forkpty|exec\w+|spawn\w+|posix_spawnp?|system|popen|startfile)"
     r"|(subprocess|pty|multiprocessing|webbrowser|pexpect)(\.\w+)*"
@@ -15,10 +22,7 @@ STARTERS: Final = re.compile(
     r"|concurrent\.futures\.ProcessPoolExecutor|(concurrent\.futures\.process)(\.\w+)*"
     r"|click\.(edit|launch|echo_via_pager|get_pager_file|getchar)"
     r"|keyring\.(get_password|backend\.get_all_keyring)|sigstore\.oidc\.(detect_credential|Issuer)"
-    # and mvm's own: the room that starts, and what it is handed on to with the arguments of others
-    r"|mvmnix\.process\.(run|spawn|first_bytes)|mvmnix\.sandbox(\.helper)?\.Sandbox"
-    r"|mvmnix\.launch\.vmm(\.process)?\.HypervisorProcess\.spawn|mvmnix\.builder\.nix(\.host_nix)?\.HostNix\.(find|look)"
-    r"|mvmnix\.builder\.fetch(\.registries)?\.Command"
+    rf"|{'|'.join(map(re.escape, OWN))}"
 )
 #: The room itself.
 PROCESS: Final = "mvmnix/system/process.py"

@@ -63,7 +63,7 @@ DOORS = {
     "cyclonedx": ("mvmnix/images/sbom.py",),
     "packageurl": ("mvmnix/images/sbom.py",),
     "dns": ("mvmnix/network/gateway/resolver.py",),
-    "pyroute2": ("mvmnix/api/doctor/checks.py",),
+    "pyroute2": ("mvmnix/api/doctor.py",),
     "h11": ("mvmnix/network/gateway/http_heads.py",),
     "publicsuffixlist": ("mvmnix/network/policy/public_suffixes.py",),
     "idna": ("mvmnix/plan/network_hosts.py",),

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import pkgutil
 from typing import Final
 
 import pytest
@@ -51,7 +52,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/builder/pins/debian.py:_unpacked": None,
     "mvmnix/builder/pins/debian.py:targets": None,
     "mvmnix/builder/nix/host_nix.py:HostNix.run": (
-        "mvmnix.builder.nix.store_choice:NixStore",
+        "mvmnix.builder.nix.host_nix:NixStore",
         (
             "tests/unit/builder/nix/test_store_choice.py::test_a_users_own_store_is_one_word_whatever_its_path",
             f"{BUILDERS}::test_nix",
@@ -72,8 +73,8 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/builder/reproduce/file_differences.py:_diffoscope": None,
     "mvmnix/builder/reproduce/file_differences.py:_listed": None,
-    "mvmnix/api/doctor/checks.py:_nix_store": None,
-    "mvmnix/api/doctor/jail.py:_tried": None,
+    "mvmnix/api/doctor.py:_nix_store": None,
+    "mvmnix/api/doctor.py:_tried": None,
     "mvmnix/api/pins.py:fetch_pins": ("mvmnix.builder.nix.nix_commands:host_add", (f"{BUILDERS}::test_nix",)),
     "mvmnix/cli/commands/verify_step.py:_verify": (
         "mvmnix.cli.commands.verify_step:arguments",
@@ -155,6 +156,12 @@ def test_every_child_has_a_row_and_every_row_a_child() -> None:
     assert sorted(SPELLED) == SITES
 
 
+@pytest.mark.parametrize("name", spawns.OWN)
+def test_what_is_looked_for_is_there(name: str) -> None:
+    """A name that has moved would be looked for in vain."""
+    assert pkgutil.resolve_name(name)
+
+
 @pytest.mark.parametrize("place", SITES)
 def test_a_row_says_everything(place: str) -> None:
     row = documented().get(place, [])
@@ -183,9 +190,9 @@ def test_what_spells_its_arguments_is_held_by_a_test(place: str) -> None:
         "from os import execv as go\ndef f(): go('/x', [])",
         "import subprocess as s\ndef f(): s.Popen('x')",
         "from subprocess import run\ndef f(): run('x')",
-        "from mvmnix import process\ndef f(): process.run(['x'])",
+        "from mvmnix.system import process\ndef f(): process.run(['x'])",
         "from mvmnix.system.process import spawn\ndef f(): return spawn",
-        "from mvmnix import process as p\ndef f(): return map(p.first_bytes, [])",
+        "from mvmnix.system import process as p\ndef f(): return map(p.first_bytes, [])",
         "def f():\n  from os import posix_spawn\n  posix_spawn('x', [], {})",
         "import multiprocessing.pool\ndef f(): multiprocessing.pool.Pool()",
         "import webbrowser\ndef f(): webbrowser.open('x')",

@@ -1,6 +1,6 @@
 """The only place that runs the host's own Nix, as programs that root alone can change, in an environment of our own.
 
-Each call names the store that it works on (store_choice.py); Nix never chooses one.
+Each call names the store that it works on (`NixStore`); Nix never chooses one.
 
 Of a user's settings it reads none: neither NIX_* variables nor nix.conf(5) below a home, which could name programs
 (`plugin-files`, `pre-build-hook`). The machine's own nix.conf, in /etc/nix, is root's, and holds. Without `HOME` Nix

@@ -4,7 +4,7 @@ import click
 from rich.console import Console
 
 from mvmnix.api import open_context
-from mvmnix.api.doctor.checks import Finding, Health, look_at_host
+from mvmnix.api.doctor import Finding, Health, look_at_host
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.formats.escaping import escape, escape_line
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 
 from mvmnix.api import open_context, policy_history
-from mvmnix.api.policy_report.account import Account, Judge, Judged
-from mvmnix.api.policy_report.words import account_lines
-from mvmnix.api.verify.policy_at import named_files
+from mvmnix.api.policy_report import Account, Judge, Judged, account_lines
+from mvmnix.api.verify.image import named_files
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.clock import now

@@ -8,7 +8,7 @@ import pytest
 from mvmnix.api import installation
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS
-from mvmnix.api.input_fetcher import InputFetcher
+from mvmnix.api.part_builder import InputFetcher
 from mvmnix.builder.pins import seed
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest, Source

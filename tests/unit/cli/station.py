@@ -120,7 +120,7 @@ class Station:
 
         self.monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu", Found)
         jail = NullJail()
-        for place in ("mvmnix.api.launch", "mvmnix.api.doctor.checks"):
+        for place in ("mvmnix.api.launch", "mvmnix.api.doctor"):
             self.monkeypatch.setattr(f"{place}.open_jail", lambda _: jail)
 
     def installation(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.api.builder_vm import builder_plan, limits_of
 from mvmnix.api.image_builder import ImageBuilder
-from mvmnix.api.rebuild import VARIATION, varied
+from mvmnix.api.images import VARIATION, varied
 from mvmnix.builder import bootstrap
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest

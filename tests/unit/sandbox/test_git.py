@@ -259,7 +259,7 @@ def test_each_helper_has_gits_settings() -> None:
 
 #: Modules that name the program git: where it is, that it is there, and what to do where it isn't.
 NAMING: Final = {
-    "api/doctor/checks.py",
+    "api/doctor.py",
     "audit/git_branch.py",
     "builder/flakes/git.py",
     "sandbox/trusted_executables.py",

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.doctor import checks
-from mvmnix.api.doctor import checks as floor_check
-from mvmnix.api.doctor.checks import Finding, Health, isolation, probed
+from mvmnix.api import doctor
+from mvmnix.api.doctor import Finding, Health, isolation, probed
 from mvmnix.builder.nix.host_nix import NIX, HostNix, Kind, NixStore
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
@@ -61,8 +60,8 @@ def test_after_a_run(settled: Station) -> None:
 
 def test_without_programs(station: Station) -> None:
     for name in ("NIX", "GIT", "APT_GET", "BUBBLEWRAP"):
-        it = getattr(checks, name)
-        station.monkeypatch.setattr(checks, name, replace(it, paths=(f"/proc/nonexistent/{it.what}",)))
+        it = getattr(doctor, name)
+        station.monkeypatch.setattr(doctor, name, replace(it, paths=(f"/proc/nonexistent/{it.what}",)))
     findings = found(station)
     for program, package in (("nix", "nix-bin"), ("git", "git"), ("apt-get", "apt"), ("bubblewrap", "bubblewrap")):
         assert findings[program]["health"] == "bad"
@@ -146,7 +145,7 @@ def test_which_uid_a_machine_has(
 ) -> None:
     monkeypatch.setattr(SubordinateIds, "find", classmethod(found_by))
     monkeypatch.setattr(SubordinateIds, "namespace_of", namespace_of)
-    finding = checks._uids()
+    finding = doctor._uids()
     assert (finding.what, finding.health) == ("uids", health)
     assert said in finding.said
     assert hint in finding.next
@@ -155,8 +154,8 @@ def test_which_uid_a_machine_has(
 def test_code_that_a_second_uid_cannot_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: SUBORDINATE))
     monkeypatch.setattr(SubordinateIds, "namespace_of", mapped)
-    monkeypatch.setattr(checks, "is_readable_by_all", lambda _: False)
-    finding = checks._uids()
+    monkeypatch.setattr(doctor, "is_readable_by_all", lambda _: False)
+    finding = doctor._uids()
     assert finding.health == "note"
     assert "one for each machine" in finding.said
     assert "gateways and dialers have yours" in finding.said
@@ -224,7 +223,7 @@ def test_names_are_escaped(station: Station) -> None:
     evil.mkdir()
     (evil / "nix").write_text("#!/bin/sh\n")
     (evil / "nix").chmod(0o755)
-    station.monkeypatch.setattr(checks, "NIX", replace(NIX, paths=(f"{evil}/nix",)))
+    station.monkeypatch.setattr(doctor, "NIX", replace(NIX, paths=(f"{evil}/nix",)))
     said = station.mvm("doctor")
     assert "\x1b" not in said.out
     assert "\\u001b[2J/nix" in said.out
@@ -320,8 +319,8 @@ def floored(station: Station, *, owner: int) -> None:
     etc.mkdir(mode=0o755)
     (etc / "trust.toml").write_bytes((station.config / "trust.toml").read_bytes())
     (etc / "trust.toml").chmod(0o644)
-    real = floor_check._owner
-    station.monkeypatch.setattr(floor_check, "_owner", lambda path: None if real(path) is None else owner)
+    real = doctor._owner
+    station.monkeypatch.setattr(doctor, "_owner", lambda path: None if real(path) is None else owner)
 
 
 def test_commands_are_printed_as_they_are(settled: Station) -> None:
@@ -329,7 +328,7 @@ def test_commands_are_printed_as_they_are(settled: Station) -> None:
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
     lines = ("chown -Rh ada: " + " ".join(f"/home/ada/.local/state/mvmnix/{number}" for number in range(9)), "exit 0")
     finding = Finding("files of root's", Health.BAD, "9 files belong to root", "give them to yourself:", lines)
-    settled.monkeypatch.setattr(checks, "CHECKS", (("files of root's", lambda _: iter([finding])),))
+    settled.monkeypatch.setattr(doctor, "CHECKS", (("files of root's", lambda _: iter([finding])),))
     settled.monkeypatch.setenv("COLUMNS", "40")
     commands = found(settled)["files of root's"]["commands"]
     assert len(max(commands, key=len)) > 100
@@ -353,6 +352,6 @@ def test_the_ways_of_this_host(station: Station, routes: set[int], health: str, 
 
 def test_routes_are_read_of_the_kernel() -> None:
     """In a network namespace of its own there are none."""
-    program = "from mvmnix.api.doctor.checks import _routes; print(_routes().health)"
+    program = "from mvmnix.api.doctor import _routes; print(_routes().health)"
     argv = ["unshare", "--user", "--net", sys.executable, "-c", program]
     assert subprocess.run(argv, cwd=ROOT, capture_output=True, check=True, text=True).stdout == "note\n"

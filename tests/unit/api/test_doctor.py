@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.api import doctor
 from mvmnix.api.context import Context
-from mvmnix.api.doctor import checks
-from mvmnix.api.doctor.checks import Finding, Health
+from mvmnix.api.doctor import Finding, Health
 from mvmnix.system import trusted_path
 from mvmnix.system.roots import Roots
 
@@ -32,7 +32,7 @@ class Disk:
 @pytest.fixture
 def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context]:
     monkeypatch.setattr(trusted_path, "user_name", lambda _: str(USER))
-    for module in (trusted_path, checks):
+    for module in (trusted_path, doctor):
         monkeypatch.setattr(module, "home_of", lambda _: str(tmp_path))
     tmp_path.chmod(0o700)
     with Roots.from_environment({"HOME": str(tmp_path)}) as roots:
@@ -46,7 +46,7 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context
 def found(context: Context, monkeypatch: pytest.MonkeyPatch, *root: Path) -> list[Finding]:
     with monkeypatch.context() as patch:
         patch.setattr(os, "lstat", Disk(*root).lstat)
-        return list(checks.ownership(context))
+        return list(doctor.ownership(context))
 
 
 def test_nothing_is_said_where_all_is_the_user_s(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
