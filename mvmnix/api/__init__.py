@@ -16,7 +16,7 @@ _IMPORT: Final = re.compile(r"^from (\S+) import (?:\(([^)]*)\)|(.+))$", re.MULT
 @cache
 def _modules() -> dict[str, str]:
     """The module of each name; this package's own, for a module of it."""
-    found = _IMPORT.findall(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    found = _IMPORT.findall(Path(__file__).with_name("__init__.pyi").read_text(encoding="utf-8"))
     return {name: module for module, *names in found for name in re.findall(r"\w+", "".join(names))}
 
 

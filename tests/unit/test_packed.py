@@ -51,7 +51,7 @@ PLACES: Final = {
     "mvmnix/launch/copy/tarball.py:TarWriter._head": "writes a header",
     "mvmnix/launch/copy/tarball.py:chunks": "a tar stream that isn't packed; its headers are bounded "
     "(tests/unit/launch/copy/test_files.py::test_headers_of_a_tar_stream_fill_no_memory)",
-    "mvmnix/network/gateway.py:_import_parsers": "modules of mvm's own",
+    "mvmnix/network/gateway/process.py:_import_parsers": "modules of mvm's own",
 }
 #: Loads libseccomp.
 SECCOMP: Final = "mvmnix/sandbox/seccomp.py"

@@ -138,7 +138,7 @@ class TrustChoice:
             if self.trusted_root:
                 hint = "pin it in the policy: [[roots]], docs/trust-policy.md"
                 raise UsageError("--trusted-root goes with a key or an identity, not with a policy", hint=hint)
-            from mvmnix.api.verify.image import named_policy  # noqa: PLC0415 - keys don't pay for it
+            from mvmnix.api.verify.policy_at import named_policy  # noqa: PLC0415 - keys don't pay for it
             from mvmnix.provenance.verify.release_checks import ReleasePolicy  # noqa: PLC0415
 
             policy = named_policy(self.policy)

@@ -8,7 +8,7 @@ import click
 
 from mvmnix.api import open_context, policy_history
 from mvmnix.api.policy_report import Account, Judge, Judged, account_lines
-from mvmnix.api.verify.image import named_files
+from mvmnix.api.verify.policy_at import named_files
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.clock import now

@@ -8,7 +8,8 @@ import click
 
 from mvmnix.api import VerifiedImage, open_context, policy_history
 from mvmnix.api.verify.bundles import TrustChoice
-from mvmnix.api.verify.image import named_policy, verify_image
+from mvmnix.api.verify.image import verify_image
+from mvmnix.api.verify.policy_at import named_policy
 from mvmnix.api.verify.summaries import Finding, finding_of_image, write_summary
 from mvmnix.cli.options.trust import VerifyOptions
 from mvmnix.cli.output import TERMINAL, answer

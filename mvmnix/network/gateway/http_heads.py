@@ -34,8 +34,9 @@ MAX_RESPONSE_HEAD_BYTES: Final = 64 * 1024
 
 _REQUEST_LINE: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}) ([!-~]+) HTTP/([0-9]\.[0-9])")
 _FOLDED: Final = re.compile(rb"\r\n[ \t]")
-#: Some of them end a line for who splits a text (str.splitlines).
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+#: Some of them end a line for who splits a text (str.splitlines). h11 takes a time that grows with the square of the
+#: blanks before one to refuse it: half a minute for 60,000.
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?!\n)")
 _LENGTH: Final = re.compile(rb"0|[1-9][0-9]{0,15}")
 _VERSIONS: Final = frozenset({b"1.0", b"1.1"})
 #: Fields that frameworks take another method from (the first line), another path, or a second one.
@@ -249,6 +250,8 @@ def with_close(head: bytes) -> bytes:
 
 def read_response(head: bytes, request: RequestHead) -> Response:
     """What a server answers to a request: a whole head, up to its empty line. Raises HeadError [response]."""
+    if _CONTROL.search(head):
+        raise HeadError(HttpFault.RESPONSE)
     connection = h11.Connection(h11.CLIENT, MAX_RESPONSE_HEAD_BYTES)
     asked = [("Host", "host"), *([("Upgrade", "websocket"), ("Connection", "Upgrade")] if request.upgrade else [])]
     connection.send(h11.Request(method=request.method, target="/", headers=asked))

@@ -338,14 +338,14 @@ WRITERS: Final = {
     # mvm's own directories (private_dirs.py), which only the user and root could have changed
     "audit/git_branch.py": "Directory.rename of a branch's lock, in directories that are held",
     "audit/log.py": "Directory.rename",
-    "file_lock.py": "lock files, O_NOFOLLOW in a directory that is held",
+    "system/file_lock.py": "lock files, O_NOFOLLOW in a directory that is held",
     "launch/gate/nonces.py": "a link beside itself, in a directory that is held",
     "machines/output_log.py": "Directory.rename",
-    "network/network_log.py": "Directory.rename",
-    "private_dirs.py": "the other writer: mvm's own directories",
+    "network/host/network_log.py": "Directory.rename",
+    "system/private_dirs.py": "the other writer: mvm's own directories",
     "sandbox/uid_pool.py": "a lease file, by its descriptor",
-    "store.py": "Directory.rename, and in a directory that is held",
-    "trusted_path.py": "the directories of private_dirs.py",
+    "system/store.py": "Directory.rename, and in a directory that is held",
+    "system/trusted_path.py": "the directories of private_dirs.py",
     # temporary directories, whose place temporary.py has judged, under names of tempfile's
     "builder/bootstrap.py": "a temporary directory",
     "builder/fetch/downloads.py": "a temporary file without a name",
@@ -362,7 +362,7 @@ WRITERS: Final = {
     "launch/control/server.py": "a descriptor of its own, opened again",
     "launch/data/setup.py": "a file without a name in a directory that is held",
     "launch/jail/delegated_scope.py": "control groups",
-    "network/namespace_setup.py": "/proc/sys and /dev/net/tun, in a namespace",
+    "network/host/namespace_setup.py": "/proc/sys and /dev/net/tun, in a namespace",
     "launch/runtime/accelerator.py": "/dev/kvm",
     "launch/runtime/supervisor.py": "/dev/null",
     "vmm/boot_files.py": "memory files",
@@ -463,14 +463,14 @@ def test_what_reads_does_not_count() -> None:
 def test_what_writes_is_listed_with_its_reason() -> None:
     """Whatever else writes a file that a caller names does it by output_files.py."""
     found = {name for name, tree in modules().items() if any(writing(tree))}
-    assert found - {"output_files.py"} == WRITERS.keys()
+    assert found - {"system/output_files.py"} == WRITERS.keys()
 
 
 #: Modules in which a text is made with this process's number, none of which names a file.
 NUMBERED: Final = {
     "api/builder_vm.py",
     "launch/jail/delegated_scope.py",
-    "launch/jail/share_sandbox.py",
+    "launch/jail/jail.py",
     "launch/shares/risk_checks.py",
 }
 
@@ -486,4 +486,4 @@ def test_no_temporary_name_can_be_foreseen() -> None:
                 temporary.setdefault(name, []).append(mentioned(text) & {"urandom", "token_hex"})
         assert "with_suffix" not in mentioned(tree), f"{name}: a fixed suffix"
     assert numbered == NUMBERED
-    assert temporary == {"output_files.py": [{"urandom"}], "private_dirs.py": [{"urandom"}]}
+    assert temporary == {"system/output_files.py": [{"urandom"}], "system/private_dirs.py": [{"urandom"}]}

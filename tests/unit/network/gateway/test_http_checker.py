@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mvmnix.network.gateway import http_heads
 from mvmnix.network.gateway.http_checker import HttpChecker, HttpRefusedError, Part, Passed
 from mvmnix.network.gateway.http_heads import (
     MAX_HEAD_BYTES,
@@ -15,6 +16,7 @@ from mvmnix.network.gateway.http_heads import (
     HeadError,
     HttpFault,
     read_request,
+    read_response,
 )
 from mvmnix.network.gateway.opening import refusal
 from mvmnix.network.policy.request_paths import RequestHead
@@ -415,6 +417,17 @@ def test_an_answer_that_ends_with_the_connection() -> None:
     made = answered(b"HTTP/1.0 200 OK\r\n\r\n", b"x" * 100000, b"HTTP/1.1 200 OK\r\n\r\n")
     assert not settled(made)
     assert join(made.feed_client(GET).sent) == GET
+
+
+@pytest.mark.parametrize("control", [b"\0", b"\x0b", b"\x1f", b"\x7f", b"\r"])
+def test_what_h11_takes_long_to_refuse_does_not_reach_it(control: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a minute for 60,000 blanks before it: by an answer, a server could hold up all of the guest's connections."""
+    request, _ = read_request(GET, HOST, 80)
+    monkeypatch.setattr(http_heads, "h11", None)
+    with pytest.raises(HeadError, match="malformed"):
+        read_request(GET[:-2] + b"X:  " + control + b"y\r\n\r\n", HOST, 80)
+    with pytest.raises(HeadError, match="response"):
+        read_response(b"HTTP/1.1 200 OK\r\nX:  " + control + b"y\r\n\r\n", request)
 
 
 @pytest.mark.parametrize(
