@@ -421,7 +421,7 @@ def test_an_answer_that_ends_with_the_connection() -> None:
 
 @pytest.mark.parametrize("control", [b"\0", b"\x0b", b"\x1f", b"\x7f", b"\r"])
 def test_what_h11_takes_long_to_refuse_does_not_reach_it(control: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a minute for 60,000 blanks before it: by an answer, a server could hold up all of the guest's connections."""
+    """Half a minute for 60,000 blanks before it: by an answer, a server could hold up all connections of a guest."""
     request, _ = read_request(GET, HOST, 80)
     monkeypatch.setattr(http_heads, "h11", None)
     with pytest.raises(HeadError, match="malformed"):
