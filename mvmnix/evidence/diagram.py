@@ -1,4 +1,4 @@
-"""Draws a graph of evidence as inline SVG: a box for each node, which leads to what the page says of it; pure."""
+"""Lays out a graph of evidence as a diagram: a box for each node, and a line for each edge; pure."""
 
 import unicodedata
 from collections import defaultdict
@@ -9,7 +9,6 @@ from statistics import fmean
 from typing import Final
 
 from mvmnix.evidence.graph import Edge, EdgeKind, Graph, Node, NodeStatus, worst
-from mvmnix.evidence.markup import CLASSES, Markup, element, mark
 from mvmnix.formats.escaping import escape
 
 WIDTH: Final = 184.0
@@ -224,51 +223,81 @@ _DIGEST: Final = len("sha256:") + 12
 _COLUMN: Final = 1008.0
 _SMALLEST: Final = 0.84
 _TIP: Final = 7.0
-_PAD: Final = 18.0
 
 
-def diagram(graph: Graph, ids: Mapping[str, str]) -> Markup:
-    """The whole graph; `ids` has the ids of the page's elements by the keys of nodes."""
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """The line of an edge, and the tip at its end, as paths of SVG; `title` says it in words."""
+
+    title: str
+    line: str
+    tip: str
+    standing: NodeStatus
+    is_law: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A node, and the upper left corner of its box."""
+
+    node: Node
+    left: float
+    top: float
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    """What is drawn, in the layout's units, and how large it is shown, in pixels."""
+
+    layout: Layout
+    wires: tuple[Wire, ...]
+    boxes: tuple[Box, ...]
+    width: float
+    box_width: float = WIDTH
+    box_height: float = HEIGHT
+
+    @property
+    def height(self) -> float:
+        """As the width, in proportion."""
+        return self.layout.height * self.width / self.layout.width
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether it is wider than the page's column."""
+        return self.width > _COLUMN
+
+
+def draw(graph: Graph) -> Diagram:
+    """The whole graph. Raises ValueError where edges go in a circle."""
     links = {(edge.earlier, edge.later): edge for edge in graph.edges}
     layout = place((node.key for node in graph.nodes), links)
-    # the broken ones last, so that they lie on top
-    paths = sorted(layout.paths.items(), key=lambda it: _standing(links[it[0]], graph) is not NodeStatus.VERIFIED)
-    wires = (_wire(links[link], graph, points) for link, points in paths)
-    boxes = (_box(node, layout.spots[node.key], ids[node.key], node.key == graph.subject) for node in graph.nodes)
-    shown = min(layout.width, max(_COLUMN, layout.width * _SMALLEST))
-    return element(
-        "svg",
-        element("title", "The evidence as a graph, from source above to machine below", id="graph-title"),
-        element("g", *wires, aria_hidden="true"),
-        *boxes,
-        class_="graph" if shown <= _COLUMN else "graph wide",
-        role="group",
-        aria_labelledby="graph-title",
-        width=_n(shown),
-        height=_n(layout.height * shown / layout.width),
-        viewBox=f"0 0 {_n(layout.width)} {_n(layout.height)}",
+    wires = (_wire(links[link], graph, points) for link, points in layout.paths.items())
+    spots = ((node, layout.spots[node.key]) for node in graph.nodes)
+    return Diagram(
+        layout,
+        # the broken ones last, so that they lie on top
+        tuple(sorted(wires, key=lambda wire: wire.standing is not NodeStatus.VERIFIED)),
+        tuple(Box(node, spot.x - WIDTH / 2, spot.y) for node, spot in spots),
+        min(layout.width, max(_COLUMN, layout.width * _SMALLEST)),
     )
 
 
-def _wire(edge: Edge, graph: Graph, points: tuple[Point, ...]) -> Markup:
+def _wire(edge: Edge, graph: Graph, points: tuple[Point, ...]) -> Wire:
     """A smooth line downwards, and a tip at its end."""
     start, end = points[0], points[-1]
-    commands = [f"M{_n(start.x)} {_n(start.y)}"]
+    commands = [f"M{shown(start.x)} {shown(start.y)}"]
     for here, there in pairwise((*points[:-1], Point(end.x, end.y - _TIP))):
         if here.x == there.x:
-            commands.append(f"V{_n(there.y)}")
+            commands.append(f"V{shown(there.y)}")
             continue
-        middle = (here.y + there.y) / 2
-        commands.append(f"C{_n(here.x)} {_n(middle)} {_n(there.x)} {_n(middle)} {_n(there.x)} {_n(there.y)}")
-    tip = f"M{_n(end.x)} {_n(end.y - 1)}l-4 -{_n(_TIP)}h8z"
-    law = " law" if edge.meaning is EdgeKind.VERIFIED_UNDER else ""
-    standing = CLASSES[_standing(edge, graph)]
-    told = f"{graph[edge.subject].kind} {edge.meaning.words} {graph[edge.object].kind}"
-    return element(
-        "g",
-        element("title", told),
-        element("path", d="".join(commands), class_=f"wire{law} {standing}"),
-        element("path", d=tip, class_=f"tip {standing}"),
+        x, y, middle = shown(here.x), shown(there.y), shown((here.y + there.y) / 2)
+        commands.append(f"C{x} {middle} {shown(there.x)} {middle} {shown(there.x)} {y}")
+    return Wire(
+        f"{graph[edge.subject].kind} {edge.meaning.words} {graph[edge.object].kind}",
+        "".join(commands),
+        f"M{shown(end.x)} {shown(end.y - 1)}l-4 -{shown(_TIP)}h8z",
+        _standing(edge, graph),
+        edge.meaning is EdgeKind.VERIFIED_UNDER,
     )
 
 
@@ -277,37 +306,14 @@ def _standing(edge: Edge, graph: Graph) -> NodeStatus:
     return worst(graph[key].verdict.standing for key in (edge.subject, edge.object))
 
 
-def _box(node: Node, spot: Point, id_: str, asked: bool) -> Markup:
-    left, standing = spot.x - WIDTH / 2, node.verdict.standing
-    inner = (
-        element("title", f"{node.kind} {node.name}: {standing}"),
-        element("rect", x=_n(left), y=_n(spot.y), width=_n(WIDTH), height=_n(HEIGHT), rx="9", class_="box"),
-        element(
-            "rect", x=_n(left + 6.5), y=_n(spot.y + 12), width="3", height=_n(HEIGHT - 24), rx="1.5", class_="edge"
-        ),
-        mark(standing, x=_n(left + _PAD), y=_n(spot.y + 10), width="14", height="14"),
-        _text(node.kind, left + _PAD + 18, spot.y + 21, "kind"),
-        _text(_cut(node.name), left + _PAD, spot.y + 41, "name"),
-        *([_text(_beginning(node.digest), left + _PAD, spot.y + 58, "digest")] if node.digest else []),
-    )
-    label = f"{node.kind} {node.name}: {standing}"
-    return element(
-        "a", *inner, href=f"#{id_}", class_=f"{CLASSES[standing]}{' asked' if asked else ''}", aria_label=label
-    )
-
-
-def _text(text: str, x: float, y: float, class_: str) -> Markup:
-    return element("text", text, x=_n(x), y=_n(y), class_=class_)
-
-
-def _cut(text: str) -> str:
+def cut(text: str) -> str:
     """As much of a name as has room in a box: how it begins, and how it ends, where names of a kind differ."""
-    shown = escape(text)
-    if sum(map(_width, shown)) <= _ROOM:
-        return shown
-    head, tail = "", shown[-_TAIL:]
+    whole = escape(text)
+    if sum(map(_width, whole)) <= _ROOM:
+        return whole
+    head, tail = "", whole[-_TAIL:]
     room = _ROOM - sum(map(_width, f"…{tail}"))
-    for character in shown:
+    for character in whole:
         room -= _width(character)
         if room < 0:
             break
@@ -323,10 +329,11 @@ def _width(character: str) -> float:
     return _BROAD if character.isupper() or character in "&#+=<>~_" else _PLAIN
 
 
-def _beginning(digest: str) -> str:
+def beginning(digest: str) -> str:
+    """As much of a digest as has room in a box."""
     return digest if len(digest) <= _DIGEST else f"{digest[:_DIGEST]}…"
 
 
-def _n(number: float) -> str:
+def shown(number: float) -> str:
     """A number in the diagram, short."""
     return f"{number:.1f}".removesuffix(".0")

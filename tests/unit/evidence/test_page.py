@@ -217,7 +217,8 @@ def test_the_verdict_of_the_whole_comes_first(graph: Graph) -> None:
     title = "built from git+https://host/repository?rev=" + 40 * "1" + "&dir=examples/hello#default"
     texts = [child.text for child in header_of(graph).children]
     assert texts[:3] == ["Evidence of an image", "hello", title]
-    assert texts[3].startswith("Everything verified52 pieces of evidence were checked on 2026-09-01T12:00:00Z, by mvm ")
+    said = "Everything verified 52 pieces of evidence were checked on 2026-09-01T12:00:00Z, by mvm "
+    assert squeezed(texts[3]).startswith(said)
     broken = replace(graph["lock"], verdict=refused([Reason(ReasonCode.LOCK_MISMATCH, "it", "why so", "what next")]))
     graph = Graph(graph.subject, tuple(broken if n.key == "lock" else n for n in graph.nodes), graph.edges)
     assert "Refused" in header_of(graph).text
