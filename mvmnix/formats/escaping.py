@@ -1,4 +1,4 @@
-r"""The only place that makes a stranger's text harmless for the sink that shows it: terminal, HTML, workflow; pure.
+r"""The only place that makes a stranger's text harmless for the sink that shows it: terminal, Markdown, workflow; pure.
 
 Evidence holds names that others chose, and guests print what they like. One function for each sink; each takes any
 text, lone surrogates included, and what it returns can be put there and is nothing but text there. Control, format
@@ -34,6 +34,16 @@ def escape_line(text: str) -> str:
     return escape(text).replace("\n", "\\n")
 
 
+def escape_bytes(data: bytes, *, limit: int = 512) -> str:
+    r"""For one line of a terminal or a log, `limit` characters at most; bytes that are no UTF-8 are written out.
+
+    >>> escape_bytes(b"a\n\xff")
+    'a\\n\\xff'
+    """
+    words = escape_line(data[: 4 * limit].decode("utf-8", "backslashreplace"))
+    return words if len(words) <= limit else words[:limit] + "…"
+
+
 class TerminalStream:
     r"""For a terminal, from a stream that comes in pieces of bytes: UTF-8 as `escape` shows it, other bytes as `\xff`.
 
@@ -52,17 +62,6 @@ class TerminalStream:
     def __call__(self, data: bytes) -> bytes:
         """What the terminal is to be given for the next bytes."""
         return "\t".join(escape(part) for part in self._decoder.decode(data).split("\t")).encode()
-
-
-def escape_html(text: str) -> str:
-    """For the content of an element or a quoted attribute of HTML; not for scripts, styles or addresses.
-
-    >>> escape_html("<a href='x'>")
-    '&lt;a href=&#x27;x&#x27;&gt;'
-    """
-    import html  # noqa: PLC0415 - it loads a table of all entities, and few commands write pages
-
-    return html.escape(escape(text), quote=True)
 
 
 def escape_markdown(text: str) -> str:

@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-from mvmnix.launch.agent.encoding import printable
+from mvmnix.formats.escaping import escape_bytes
 
 #: Bytes of a console that are kept: a kernel's boot has some 30,000, a guest that floods its console gets no more.
 CONSOLE_LIMIT: Final = 4 * 1024 * 1024
@@ -46,7 +46,7 @@ class BoundedLog:
     def last_lines(self, count: int = 10) -> tuple[str, ...]:
         """The last lines, escaped for a terminal or an error message."""
         lines = [line.strip() for line in self._tail.split(b"\n")]
-        return tuple(printable(line) for line in lines if line)[-count:]
+        return tuple(escape_bytes(line) for line in lines if line)[-count:]
 
     def close(self) -> None:
         """Close the file."""

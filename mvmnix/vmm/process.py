@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, Protocol, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.encoding import printable
+from mvmnix.formats.escaping import escape_bytes
 from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 from mvmnix.system.child_causes import NO_HINTS, Cause
@@ -108,7 +108,7 @@ class HypervisorProcess:
     @property
     def last_words(self) -> tuple[str, ...]:
         """The last lines of its standard error, escaped."""
-        return tuple(printable(line)[:_LINE] for line in self._said.kept.splitlines() if line.strip())[-10:]
+        return tuple(escape_bytes(line)[:_LINE] for line in self._said.kept.splitlines() if line.strip())[-10:]
 
     def failure(self, *, hint: str = "", hints: Mapping[Cause, str] = NO_HINTS) -> ProcessError:
         """That it failed, with all that it said: what another error is raised from."""

@@ -15,9 +15,10 @@ from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, ExecRequest, GuestConfig
 from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.jail.jail import BubblewrapJail
+from mvmnix.launch.runtime.start import GUEST_NETWORK
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.model import Image, User, Verb, Workload
-from mvmnix.network.host.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.supervisor_messages import NetworkEvent
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from mvmnix.errors import ReasonCode, refuse
+from mvmnix.formats.escaping import escape_bytes
 from mvmnix.launch.agent.commands import Command, ExitStatus
 from mvmnix.launch.agent.encoding import (
     ChannelClosedError,
@@ -13,7 +14,6 @@ from mvmnix.launch.agent.encoding import (
     ChannelProtocolError,
     ChannelTimeoutError,
     GuestFailedError,
-    printable,
 )
 from mvmnix.launch.agent.endpoints import Sink, Stdin, open_source
 from mvmnix.launch.agent.frames import (
@@ -241,7 +241,7 @@ class Channel:
             case Ready() if self._config is not None and not self._ready:
                 self._ready = True
             case Failed() if self.hello is not None and not self._ready:
-                why = printable(frame.message)
+                why = escape_bytes(frame.message)
                 error = GuestFailedError(f"the guest could not set itself up: {why}", hint="look at the console log")
                 self._ended(error)
                 self.close()

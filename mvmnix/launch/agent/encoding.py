@@ -32,13 +32,6 @@ class GuestFailedError(ChannelError):
     """The agent itself reported that the guest can't be made ready; its words are escaped and bounded."""
 
 
-def printable(data: bytes, *, limit: int = 512) -> str:
-    """Text from the guest for one line of a terminal or log: control, bidi and undecodable characters are escaped."""
-    text = data[: 4 * limit].decode("utf-8", "backslashreplace")
-    words = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-    return words if len(words) <= limit else words[:limit] + "…"
-
-
 class Writer:
     """Builds a payload: big-endian integers, byte strings with a 32-bit length in front."""
 

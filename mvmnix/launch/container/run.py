@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from typing import Final, override
 
 from mvmnix.errors import ReasonCode, refuse
+from mvmnix.formats.escaping import escape_bytes
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.encoding import printable
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, open_source
 from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.container.crun import Crun, Descriptors
@@ -348,7 +348,7 @@ class _Running:
             return None
         if not complaint:
             return ExitStatus(End.EXITED, code=code)
-        words = printable(complaint.strip())
+        words = escape_bytes(complaint.strip())
         self._observations.last_words = (*self._observations.last_words, words)
         if not words.startswith(_NOT_FOUND):
             return None

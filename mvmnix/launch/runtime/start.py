@@ -31,6 +31,7 @@ from typing import Final
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.agent.refusal_counter import counted_services
@@ -49,11 +50,22 @@ from mvmnix.machines.ending import EndReason
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest, DirectoryOrder
-from mvmnix.network.host.setup import GUEST_NETWORK, MachineNetwork
+from mvmnix.network.host import namespace_setup
+from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.policy.risk_checks import refuse_unacknowledged
 from mvmnix.plan.backend import Backend
 from mvmnix.vmm.port import Acceleration, LaunchSpec
 from mvmnix.vmm.tsc import TscClock
+
+#: What the guest's agent is told of its link.
+GUEST_NETWORK: Final = GuestNetwork(
+    address=namespace_setup.GUEST,
+    prefix=namespace_setup.PREFIX,
+    gateway=namespace_setup.GATEWAY,
+    gateway_mac=namespace_setup.GATEWAY_MAC,
+    mtu=namespace_setup.MTU,
+    resolver=namespace_setup.GATEWAY,
+)
 
 _MIB: Final = 1 << 20
 _NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}

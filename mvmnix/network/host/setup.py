@@ -21,7 +21,6 @@ from typing import Final, Self
 import mvmnix
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError
-from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.network.host import namespace, namespace_setup
 from mvmnix.network.host.packet_rules import taken_by
 from mvmnix.network.host.published_ports import PublishedPorts
@@ -123,15 +122,6 @@ def host_settings() -> Mapping[str, bytes]:
     return found
 
 
-#: What the guest's agent is told of its link.
-GUEST_NETWORK: Final = GuestNetwork(
-    address=namespace_setup.GUEST,
-    prefix=namespace_setup.PREFIX,
-    gateway=namespace_setup.GATEWAY,
-    gateway_mac=namespace_setup.GATEWAY_MAC,
-    mtu=namespace_setup.MTU,
-    resolver=namespace_setup.GATEWAY,
-)
 #: Events that are read before anything else is looked at.
 _BATCH: Final = 256
 #: Bytes of connections into the guest that wait for a gateway, as the kernel counts them: some more than there are at

@@ -1,8 +1,5 @@
 """What a stranger wrote is text and nothing else, wherever it is shown."""
 
-from html.parser import HTMLParser
-from typing import override
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +8,7 @@ from markdown_it import MarkdownIt
 from mvmnix.formats.escaping import (
     TerminalStream,
     escape,
-    escape_html,
+    escape_bytes,
     escape_markdown,
     escape_workflow_data,
     escape_workflow_log,
@@ -75,32 +72,6 @@ def test_whatever_comes_is_text_on_a_terminal(pieces: list[bytes]) -> None:
     stream = TerminalStream()
     shown = b"".join(stream(piece) for piece in pieces).decode()
     assert all(c in "\n\t" or c.isprintable() for c in shown)
-
-
-class Reader(HTMLParser):
-    """What a browser would make of a page."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, list[tuple[str, str | None]]]] = []
-        self.text = ""
-        self.feed(page)
-        self.close()
-
-    @override
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, attrs))
-
-    @override
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-@given(TEXTS)
-def test_html_is_content_and_nothing_else(text: str) -> None:
-    found = Reader(f"<b title=\"{escape_html(text)}\" lang='{escape_html(text)}'>{escape_html(text)}</b>")
-    assert found.tags == [("b", [("title", escape(text)), ("lang", escape(text))])]
-    assert found.text == escape(text)
 
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
@@ -169,3 +140,20 @@ def test_lines_of_a_log(text: str, shown: str) -> None:
 def test_how_a_character_is_written_out() -> None:
     for character, written in (("\ue000", r"\ue000"), ("\uffff", r"\uffff"), ("\U000f0000", r"\U000f0000")):
         assert escape(character) == written
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"plain text", "plain text"),
+        ("Grüße".encode(), "Grüße"),
+        (b"\x1b[2Jgone", "\\u001b[2Jgone"),
+        (b"a\nb\rc\0", "a\\nb\\u000dc\\u0000"),
+        ("\u202eevil\u2066".encode(), "\\u202eevil\\u2066"),
+        ("\x9b31m".encode(), "\\u009b31m"),
+        (b"\xff\xfe", "\\xff\\xfe"),
+        (b"x" * 600, "x" * 512 + "…"),
+    ],
+)
+def test_bytes_of_a_guest_in_one_line(data: bytes, text: str) -> None:
+    assert escape_bytes(data) == text

@@ -40,6 +40,6 @@ def test_a_full_disk_does_not_end_the_guest() -> None:
 def test_last_lines_are_escaped(tmp_path: Path) -> None:
     log = BoundedLog(opened(tmp_path / "log"), limit=10)
     log.write(b"first\r\n\r\n\x1b[31mKernel panic\x07\r\n")
-    assert log.last_lines(1) == ("\\x1b[31mKernel panic\\x07",)
-    assert log.last_lines() == ("first", "\\x1b[31mKernel panic\\x07")
+    assert log.last_lines(1) == ("\\u001b[31mKernel panic\\u0007",)
+    assert log.last_lines() == ("first", "\\u001b[31mKernel panic\\u0007")
     log.close()
