@@ -34,9 +34,9 @@ from bench.raw_qemu import PATIENCE, RawQemu
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.runtime.machine import Machine as Started
+from mvmnix.launch.runtime.start import GUEST_NETWORK
 from mvmnix.model import User, Verb, Workload
 from mvmnix.network.host.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
-from mvmnix.network.host.setup import GUEST_NETWORK
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.system.loop import Loop
 from tests.conftest import commit

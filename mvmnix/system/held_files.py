@@ -17,7 +17,7 @@ from typing import Final
 
 #: Descriptors: an image's directory has some ten files, and a release some hundred artifacts with a bundle each.
 MOST: Final = 512
-#: What a bundle is called beside its artifact (api/verify/bundles.py).
+#: What a bundle is called beside its artifact (api/verify/artifacts.py).
 _SUFFIX: Final = ".sigstore.json"
 _PASSED: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _files: Final[dict[str, int]] = {}

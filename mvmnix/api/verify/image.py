@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mvmnix.api import files
-from mvmnix.api.verify import bundles
+from mvmnix.api.verify.artifacts import canonical, canonical_in, canonical_plan
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
 from mvmnix.formats import manifest
@@ -82,9 +82,7 @@ def read_image_claim(policy: TrustPolicy, directory: Path, bundle: str = "") -> 
 
     Raises as `verify_image` does.
     """
-    return read_claim(
-        bundles.canonical(bundle) if bundle else bundles.canonical_in(str(directory / BUNDLE_NAME)), policy
-    )
+    return read_claim(canonical(bundle) if bundle else canonical_in(str(directory / BUNDLE_NAME)), policy)
 
 
 def verify_image(
@@ -110,7 +108,7 @@ def verify_image(
         if plan:
             from mvmnix.launch.gate.verify import Submission, verify_plan  # noqa: PLC0415 - files of any build don't pay for it
 
-            submission = Submission(bundles.canonical_plan(plan), handed_in, it.files)
+            submission = Submission(canonical_plan(plan), handed_in, it.files)
             verify_plan(submission, policy=policy, now=moment).close()
         image = manifest.parse(it.manifest)
         fds = zip(_FILES, (it.files.kernel, it.files.initrd, it.files.rootfs), strict=True)

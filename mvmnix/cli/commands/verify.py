@@ -11,8 +11,7 @@ from contextlib import contextmanager
 import click
 
 from mvmnix.api import BUNDLE_NAME, digest_in, exists, is_directory
-from mvmnix.api.verify.artifacts import in_registry, verify_artifacts
-from mvmnix.api.verify.bundles import SUFFIX, TrustChoice
+from mvmnix.api.verify.artifacts import SUFFIX, TrustChoice, in_registry, verify_artifacts
 from mvmnix.cli.completers import file
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.options.trust import VerifyOptions, trust_options, wanted_options

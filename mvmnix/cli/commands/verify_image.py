@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from mvmnix.api import VerifiedImage, open_context, policy_history
-from mvmnix.api.verify.bundles import TrustChoice
+from mvmnix.api.verify.artifacts import TrustChoice
 from mvmnix.api.verify.image import verify_image
 from mvmnix.api.verify.policy_at import named_policy
 from mvmnix.api.verify.summaries import Finding, finding_of_image, write_summary
