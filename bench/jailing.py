@@ -10,8 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.pairs import Milliseconds, Pair, pair
-from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.runtime.vm_process import Preparation
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
@@ -20,7 +18,9 @@ from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import environment, run
 from mvmnix.vmm.confinement import Jail
+from mvmnix.vmm.jail.jail import BubblewrapJail
 from mvmnix.vmm.port import Acceleration, LaunchSpec
+from mvmnix.vmm.qemu import Qemu
 from tests.unit.launch.null_sandbox import NullJail
 
 TRUE = Candidates("true", ("/usr/bin/true",), "apt-get install coreutils")

@@ -15,8 +15,8 @@ from mvmnix.launch.agent.frames import Bye, Config, Frame, Hello, Ready, Shutdow
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.agent.stream_frames import Exit, Run, Started
 from mvmnix.launch.agent.transport import FROM_GUEST, FrameDecoder, encode
-from mvmnix.launch.backends.qemu import EXECUTABLES, FIRMWARE, TRANSLATED_CPU
 from mvmnix.model import Image, Workload
+from mvmnix.vmm.qemu import EXECUTABLES, FIRMWARE, TRANSLATED_CPU
 from mvmnix.vmm.tsc import TscClock
 
 #: Seconds after which a boot counts as hung.

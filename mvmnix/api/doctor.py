@@ -25,10 +25,7 @@ from mvmnix.builder.pins.debian import APT_GET
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.keys import Role
-from mvmnix.launch.backends import choice
-from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.jail import delegated_scope
-from mvmnix.launch.jail.network_sandbox import is_readable_by_all
+from mvmnix.launch import backends
 from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_access_hint
 from mvmnix.launch.shares.image import MKFS
 from mvmnix.launch.shares.server import VIRTIOFSD
@@ -48,8 +45,11 @@ from mvmnix.system.control_groups import Controller
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.trusted_path import home_of, is_beneath, owner_name, repair
 from mvmnix.vmm.confinement import IsolationLayer
+from mvmnix.vmm.jail import delegated_scope
+from mvmnix.vmm.jail.network_sandbox import is_readable_by_all
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.qemu import Qemu
 
 
 class Health(StrEnum):
@@ -386,7 +386,7 @@ def probed(verdicts: tuple[KvmVerdict, ...]) -> Finding:
 def _other_backends(_: Context) -> Iterator[Finding]:
     """What a plan may name beside QEMU; that one of them can't be used is no fault of the machine."""
     for backend, title in _TITLES.items():
-        missing = choice.lacks(backend)
+        missing = backends.lacks(backend)
         if missing:
             why, hints = (dict.fromkeys(parts) for parts in zip(*((it.why, it.hint) for it in missing), strict=True))
             yield Finding(title, Health.NOTE, f"not usable: {'; '.join(why)}", "; ".join(hints))

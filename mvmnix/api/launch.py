@@ -19,10 +19,10 @@ from mvmnix.images.file_names import BUNDLE_NAME
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import STATEMENT_LIMIT, StoredImage
 from mvmnix.keys import Role
+from mvmnix.launch import backends
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, TypedInput
 from mvmnix.launch.agent.stream_frames import End
-from mvmnix.launch.backends import choice
 from mvmnix.launch.container.run import run_container
 from mvmnix.launch.control.authorize import require_verb
 from mvmnix.launch.control.messages import Shell
@@ -31,7 +31,6 @@ from mvmnix.launch.gate.checks import SummarizedImage
 from mvmnix.launch.gate.clock import HostClock
 from mvmnix.launch.gate.replay import LoggedStarts, Replay
 from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan, read_plan
-from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.runtime.accelerator import KvmProbe, accelerator_line
 from mvmnix.launch.runtime.creation import check_creation
 from mvmnix.launch.runtime.creation import create_home as register
@@ -50,6 +49,7 @@ from mvmnix.sandbox import uid_pool
 from mvmnix.system import log
 from mvmnix.system.roots import Roots
 from mvmnix.vmm.boot_files import OpenFiles
+from mvmnix.vmm.jail.jail import BubblewrapJail
 from mvmnix.vmm.port import Acceleration
 
 
@@ -187,7 +187,7 @@ def open_jail(context: Context) -> BubblewrapJail:
 
 def open_host(context: Context, notice: Callable[[str], None], backend: Backend = Backend.QEMU) -> Host:
     """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `choice.find` does."""
-    hypervisor, jail = choice.find(backend), open_jail(context)
+    hypervisor, jail = backends.find(backend), open_jail(context)
     host = Host(
         hypervisor=hypervisor,
         jail=jail,
@@ -308,7 +308,7 @@ def start_detached(
     called while this process has one thread.
     """
     with context.recorded(plan=plan.digest):  # a process of its own could only fail with it, unlogged
-        choice.find(plan.plan.backend)
+        backends.find(plan.plan.backend)
     make_host = partial(_host_of_its_own, plan.plan.backend)
     machine = detach(plan, make_host, name=name, created=created, failed=_keep_failure)
     if disposable:

@@ -1,6 +1,6 @@
 """What a jail answers with, so that a hypervisor can be started in it; types alone, no I/O.
 
-No hypervisor is started without a `ProcessSandbox`. `mvmnix/launch/jail/` has the one implementation that is shipped.
+No hypervisor is started without a `ProcessSandbox`. `mvmnix/vmm/jail/` has the one implementation that is shipped.
 """
 
 import socket

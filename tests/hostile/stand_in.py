@@ -12,8 +12,6 @@ from typing import override
 from unittest import mock
 from zlib import crc32
 
-from mvmnix.launch.jail import root
-from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.plan.backend import Backend
 from mvmnix.sandbox import user_namespaces
@@ -23,6 +21,8 @@ from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
 from mvmnix.vmm.confinement import Jail
+from mvmnix.vmm.jail import root
+from mvmnix.vmm.jail.jail import BubblewrapJail
 from mvmnix.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec
 from mvmnix.vmm.qmp import QmpMonitor
 from tests.patience import EVENT_PATIENCE

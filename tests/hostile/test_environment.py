@@ -37,10 +37,6 @@ from mvmnix.builder.reproduce.file_differences import Difference
 from mvmnix.cli.commands import verify_step
 from mvmnix.errors import MvmnixError
 from mvmnix.formats import nar
-from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.jail import delegated_scope
-from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.launch.jail.root import libraries
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
 from mvmnix.model import Artifact, Digest, HashMode, Source, User
@@ -59,8 +55,12 @@ from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import Store
 from mvmnix.vmm.confinement import Service
+from mvmnix.vmm.jail import delegated_scope
+from mvmnix.vmm.jail.jail import BubblewrapJail
+from mvmnix.vmm.jail.root import libraries
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.qemu import Qemu
 from tests.fakes import Repository
 from tests.git_server import serve
 from tests.hostile import traps
@@ -469,8 +469,8 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/network/host/setup.py:NetworkProcess.start",
     ): plain(networked),
     ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
-    ("mvmnix/launch/jail/root.py:_asked",): plain(looked_up),
-    ("mvmnix/launch/jail/delegated_scope.py:_called",): asked,
+    ("mvmnix/vmm/jail/root.py:_asked",): plain(looked_up),
+    ("mvmnix/vmm/jail/delegated_scope.py:_called",): asked,
     ("mvmnix/launch/container/run.py:_spawned",): container,
     ("mvmnix/sandbox/subordinate_ids.py:SubordinateIds._map",): plain(mapped),
     ("mvmnix/launch/secrets/resolve.py:_command",): plain(secret),

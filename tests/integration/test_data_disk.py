@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.backends.qemu import SANDBOX, Qemu
 from mvmnix.launch.data import setup
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.plan.data_disk import DataDisk
@@ -18,6 +17,7 @@ from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import memfd
 from mvmnix.vmm.port import Acceleration, DataAttachment, Invocation, LaunchSpec
 from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.qemu import SANDBOX, Qemu
 from tests.hostile.stand_in import jail
 from tests.leaks import in_bytes
 

@@ -21,7 +21,7 @@ as_root = pytest.mark.root("only root may trace what has another uid")
 MACHINES = """
 import dataclasses, os, sys
 from pathlib import Path
-from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.vmm.qemu import Qemu
 from mvmnix.launch.runtime.vm_process import Preparation
 from mvmnix.vmm.port import Acceleration, LaunchSpec, MonitorEvent, NetworkAttachment
 from mvmnix.system.loop import Loop

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mvmnix.launch.jail import delegated_scope
+from mvmnix.vmm.jail import delegated_scope
 from tests.descriptors import closed_at_the_end
 
 

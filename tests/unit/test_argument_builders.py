@@ -36,9 +36,6 @@ from mvmnix.builder.pins import pypi
 from mvmnix.cli.commands.verify_step import LEFT_OUT, OPTIONS, arguments
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.formats.flake_references import Forge, NodeKind
-from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.jail.root import Root
-from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxTools
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.shares import image, server
 from mvmnix.model import Digest, FlakeRef, HashMode, StorePath, User
@@ -52,7 +49,10 @@ from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.system import process
 from mvmnix.system.control_groups import ControlGroups
 from mvmnix.system.process import Completed
+from mvmnix.vmm.jail.root import Root
+from mvmnix.vmm.jail.sandbox import BubblewrapSandbox, SandboxTools
 from mvmnix.vmm.port import Acceleration, Attachment, LaunchSpec
+from mvmnix.vmm.qemu import Qemu
 from tests.unit.builder.pins.small_index import INDEXES
 from tests.unit.strangers import HOSTILE, TEXTS
 

@@ -92,7 +92,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         ),
     ),
     "mvmnix/launch/runtime/vm_process.py:Preparation.spawn": (
-        "mvmnix.launch.backends.qemu:Qemu",
+        "mvmnix.vmm.qemu:Qemu",
         (
             f"{BUILDERS}::test_qemu",
             f"{BUILDERS}::test_a_tag_of_a_share_for_qemu",
@@ -106,7 +106,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             f"{BUILDERS}::test_a_sandbox_hands_a_command_on_behind_its_own",
         ),
     ),
-    "mvmnix/launch/jail/root.py:_asked": None,
+    "mvmnix/vmm/jail/root.py:_asked": None,
     "mvmnix/launch/secrets/resolve.py:_command": (
         "mvmnix.plan.secret_reference:SecretReference",
         (f"{BUILDERS}::test_the_words_of_a_secrets_command_are_its_own",),
@@ -129,9 +129,9 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/launch/runtime/supervisor.py:_leave": None,
     "mvmnix/launch/runtime/supervisor.py:detach": None,
     "mvmnix/provenance/identity/sigstore.py:_identity": None,
-    "mvmnix/launch/jail/delegated_scope.py:_called": (
-        "mvmnix.launch.jail.delegated_scope:delegation_command",
-        ("tests/unit/launch/jail/test_delegated_scope.py::test_a_units_name_is_one_word_of_letters",),
+    "mvmnix/vmm/jail/delegated_scope.py:_called": (
+        "mvmnix.vmm.jail.delegated_scope:delegation_command",
+        ("tests/unit/vmm/jail/test_delegated_scope.py::test_a_units_name_is_one_word_of_letters",),
     ),
     "mvmnix/sandbox/helper.py:_Run._to_the_end": (
         "mvmnix.sandbox.helper:Sandbox",

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from mvmnix.errors import RefusedError
-from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.sandbox import uid_pool
 from mvmnix.system import control_groups, procfs
 from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.jail.jail import BubblewrapJail
 from tests.hostile.stand_in import taken_over
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
 

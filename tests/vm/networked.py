@@ -13,8 +13,6 @@ import pytest
 from mvmnix.formats import manifest
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, ExecRequest, GuestConfig
-from mvmnix.launch.backends.qemu import Qemu
-from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.launch.runtime.start import GUEST_NETWORK
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.model import Image, User, Verb, Workload
@@ -24,7 +22,9 @@ from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
 from mvmnix.system.loop import Loop
 from mvmnix.system.store import memfd
+from mvmnix.vmm.jail.jail import BubblewrapJail
 from mvmnix.vmm.port import Acceleration, LaunchSpec, NetworkAttachment
+from mvmnix.vmm.qemu import Qemu
 from mvmnix.vmm.tsc import TscClock
 from tests.conftest import World, commit
 from tests.hostile.network.world import OTHER, PUBLIC, made_network

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.audit.record import RecordKind
-from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.machines.logs import read_network_log
+from mvmnix.vmm.qemu import Qemu
 from tests.conftest import World
 from tests.hostile.network.clients import echo, http
 from tests.hostile.network.world import OTHER, PUBLIC, Server, own_network

@@ -1,7 +1,7 @@
 """The only place that knows virtiofsd's command line, and the process that runs it: one for each share, never root's.
 
 virtiofsd speaks vhost-user with the hypervisor (virtio-fs, virtio 1.2, section 5.11), which hands it the memory of the
-guest; its --sandbox is none since the sandbox around it is a stricter one (launch/jail/share_sandbox.py).
+guest; its --sandbox is none since the sandbox around it is a stricter one (vmm/jail/jail.py).
 """
 
 import os

@@ -14,7 +14,6 @@ from typing import Final
 
 import pytest
 
-from mvmnix.launch.jail.network_sandbox import NetworkSandbox
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.gateway.process import CONNECTIONS
 from mvmnix.network.host.setup import DESCRIPTORS, DIALER_MEMORY, NetworkProcess, code
@@ -26,6 +25,7 @@ from mvmnix.sandbox.trusted_executables import PYTHON, locate
 from mvmnix.system.descriptors import received
 from mvmnix.system.store import memfd
 from mvmnix.vmm.confinement import NetworkService
+from mvmnix.vmm.jail.network_sandbox import NetworkSandbox
 from tests.hostile.network.clients import echo
 from tests.hostile.network.corpus import allowed, assert_verdict, verdicts
 from tests.hostile.network.servers import full_server

@@ -22,7 +22,6 @@ import dns.message
 import dns.rcode
 import pytest
 
-from mvmnix.launch.jail.jail import BubblewrapJail
 from mvmnix.network.host import setup
 from mvmnix.network.host.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
@@ -30,6 +29,7 @@ from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
 from mvmnix.system.loop import Loop
 from mvmnix.system.process import is_readable
+from mvmnix.vmm.jail.jail import BubblewrapJail
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, POLL, until
 from tests.unit.network import packet_rows

@@ -118,7 +118,7 @@ class Station:
             def find() -> FakeHypervisor:
                 return FakeHypervisor(scenario)
 
-        self.monkeypatch.setattr("mvmnix.launch.backends.choice.Qemu", Found)
+        self.monkeypatch.setattr("mvmnix.launch.backends.Qemu", Found)
         jail = NullJail()
         for place in ("mvmnix.api.launch", "mvmnix.api.doctor"):
             self.monkeypatch.setattr(f"{place}.open_jail", lambda _: jail)

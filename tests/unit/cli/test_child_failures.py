@@ -28,7 +28,6 @@ from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.exec import CommandResult
 from mvmnix.cli import main as door
 from mvmnix.errors import MOST_CHARACTERS, MOST_LINES, MvmnixError
-from mvmnix.launch.jail import root
 from mvmnix.launch.secrets import resolve
 from mvmnix.launch.shares import image
 from mvmnix.plan.secret_reference import SecretSource, SecretTarget
@@ -38,6 +37,7 @@ from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.system import child_logs, process
 from mvmnix.system.child_causes import Cause, cause_of, hint_for
 from mvmnix.system.process import Completed, ProcessError
+from mvmnix.vmm.jail import root
 from mvmnix.vmm.port import Invocation
 from mvmnix.vmm.process import HypervisorProcess
 from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT, scaled

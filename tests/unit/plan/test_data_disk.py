@@ -8,7 +8,6 @@ import pytest
 from mvmnix.errors import ReasonCode
 from mvmnix.launch.agent.encoding import ChannelProtocolError
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
-from mvmnix.launch.jail.sandbox import Limits
 from mvmnix.model import User, Verb
 from mvmnix.plan import plan as plans
 from mvmnix.plan.backend import Backend
@@ -17,6 +16,7 @@ from mvmnix.plan.plan import Accelerator
 from mvmnix.plan.share import Share
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.isolation import Isolation
+from mvmnix.vmm.jail.sandbox import Limits
 from mvmnix.vmm.port import Acceleration, DataAttachment, Invocation, LaunchSpec
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import World, plan_refusal

@@ -361,7 +361,7 @@ WRITERS: Final = {
     # the kernel's files and devices, by fixed paths
     "launch/control/server.py": "a descriptor of its own, opened again",
     "launch/data/setup.py": "a file without a name in a directory that is held",
-    "launch/jail/delegated_scope.py": "control groups",
+    "vmm/jail/delegated_scope.py": "control groups",
     "network/host/namespace_setup.py": "/proc/sys and /dev/net/tun, in a namespace",
     "launch/runtime/accelerator.py": "/dev/kvm",
     "launch/runtime/supervisor.py": "/dev/null",
@@ -469,8 +469,8 @@ def test_what_writes_is_listed_with_its_reason() -> None:
 #: Modules in which a text is made with this process's number, none of which names a file.
 NUMBERED: Final = {
     "api/builder_vm.py",
-    "launch/jail/delegated_scope.py",
-    "launch/jail/jail.py",
+    "vmm/jail/delegated_scope.py",
+    "vmm/jail/jail.py",
     "launch/shares/risk_checks.py",
 }
 

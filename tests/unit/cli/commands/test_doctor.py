@@ -19,14 +19,14 @@ from mvmnix.builder.nix.host_nix import NIX, HostNix, Kind, NixStore
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import show_time
-from mvmnix.launch.jail import delegated_scope
-from mvmnix.launch.jail.delegated_scope import Obtained
 from mvmnix.launch.runtime.accelerator import KvmVerdict
 from mvmnix.model import Digest
 from mvmnix.provenance.isolation import Boundary
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.system.control_groups import ControlGroups
+from mvmnix.vmm.jail import delegated_scope
+from mvmnix.vmm.jail.delegated_scope import Obtained
 from tests.repository import ROOT
 from tests.unit.cli.station import Station
 
@@ -86,7 +86,7 @@ def test_which_nix_store_is_used_and_why(station: Station, kind: Kind) -> None:
 
 def test_without_a_hypervisor(station: Station) -> None:
     nowhere = Candidates(what="QEMU", paths=("/proc/nonexistent/qemu",), hint="apt-get install qemu-system-x86")
-    station.monkeypatch.setattr("mvmnix.launch.backends.qemu.EXECUTABLES", nowhere)
+    station.monkeypatch.setattr("mvmnix.vmm.qemu.EXECUTABLES", nowhere)
     finding = found(station)["QEMU"]
     assert finding["health"] == "bad"
     assert "/proc/nonexistent/qemu" in finding["said"]
@@ -97,7 +97,7 @@ def test_a_sandbox_of_the_jail_is_really_entered(station: Station) -> None:
     finding = found(station)["jail"]
     assert (finding["health"], "/usr/bin/bwrap" in finding["said"]) == ("good", True)
     refused = lambda _sandbox, argv: ("/bin/sh", "-c", "echo No permissions to create a new namespace >&2; exit 1")  # noqa: E731
-    station.monkeypatch.setattr("mvmnix.launch.jail.jail.BubblewrapSandbox.command", refused)
+    station.monkeypatch.setattr("mvmnix.vmm.jail.jail.BubblewrapSandbox.command", refused)
     finding = found(station)["jail"]
     assert finding["health"] == "bad"
     assert "No permissions to create a new namespace" in finding["said"]
@@ -106,7 +106,7 @@ def test_a_sandbox_of_the_jail_is_really_entered(station: Station) -> None:
 
 def test_without_bubblewrap(station: Station) -> None:
     nowhere = Candidates(what="bubblewrap", paths=("/proc/nonexistent/bwrap",), hint="apt-get install bubblewrap")
-    station.monkeypatch.setattr("mvmnix.launch.jail.sandbox.BUBBLEWRAP", nowhere)
+    station.monkeypatch.setattr("mvmnix.vmm.jail.sandbox.BUBBLEWRAP", nowhere)
     finding = found(station)["jail"]
     assert (finding["health"], finding["next"]) == ("bad", "apt-get install bubblewrap")
 

@@ -133,10 +133,10 @@ def runs(station: Station, *options: str, verbs: tuple[str, ...] = ("exec", "she
     flake = station.flake(verbs=list(verbs))
     program = (
         "from pathlib import Path; from mvmnix.api import launch; from mvmnix.system import own_flake\n"
-        "from mvmnix.launch.backends import choice\n"
+        "from mvmnix.launch import backends\n"
         "from tests.unit.launch.null_sandbox import NullJail\n"
         "from tests.unit.launch.fake_hypervisor import FakeHypervisor\n"
-        "choice.Qemu.find = lambda: FakeHypervisor(); launch.open_jail = lambda _: NullJail()\n"
+        "backends.Qemu.find = lambda: FakeHypervisor(); launch.open_jail = lambda _: NullJail()\n"
         f"own_flake.directory = lambda: Path({str(station.path / 'installation')!r})\n"
         "from mvmnix.cli.main import run; run()"
     )

@@ -193,7 +193,7 @@ def test_nothing_is_left_open(tmp_path: Path) -> None:
 
 def test_the_launch_path_is_light() -> None:
     program = (
-        "import sys, mvmnix.launch.runtime.supervisor, mvmnix.machines.registry, mvmnix.launch.backends.qemu\n"
+        "import sys, mvmnix.launch.runtime.supervisor, mvmnix.machines.registry, mvmnix.vmm.qemu\n"
         "print(' '.join(sys.modules))"
     )
     loaded = run([sys.executable, "-c", program]).stdout.decode().split()

@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.jail import delegated_scope
-from mvmnix.launch.jail.delegated_scope import Obtained, delegation_command, obtain, scope_command
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.system import control_groups, process
 from mvmnix.system.child_causes import Cause
 from mvmnix.system.control_groups import ControlGroups, Controller
 from mvmnix.system.process import Completed, ProcessError
+from mvmnix.vmm.jail import delegated_scope
+from mvmnix.vmm.jail.delegated_scope import Obtained, delegation_command, obtain, scope_command
 from tests.unit.strangers import TEXTS
 
 ALL = "cpu memory pids"

@@ -25,9 +25,6 @@ from contextlib import suppress
 from typing import Final, override
 
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.launch.jail.network_sandbox import NetworkSandbox, find_extension, is_readable_by_all
-from mvmnix.launch.jail.root import Root, libraries
-from mvmnix.launch.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.sandbox import bubblewrap, landlock, seccomp
 from mvmnix.sandbox.profiles.file_server import FILE_SERVER, FILE_SERVER_COUNTED
 from mvmnix.sandbox.profiles.hypervisor import (
@@ -43,6 +40,9 @@ from mvmnix.system import log
 from mvmnix.system.control_groups import ControlGroups, Controller
 from mvmnix.system.private_dirs import Directory
 from mvmnix.vmm.confinement import SHARE_PLACE, Jail, NetworkService, Service, ServiceSandbox
+from mvmnix.vmm.jail.network_sandbox import NetworkSandbox, find_extension, is_readable_by_all
+from mvmnix.vmm.jail.root import Root, libraries
+from mvmnix.vmm.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.vmm.port import Invocation, LaunchSpec
 
 #: Landlock's words for what is done beneath the directory (setpriv(1)).

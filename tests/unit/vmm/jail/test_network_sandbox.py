@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.jail.network_sandbox import is_readable_by_all
+from mvmnix.vmm.jail.network_sandbox import is_readable_by_all
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Self, override
 
-from mvmnix.launch.jail import delegated_scope
-from mvmnix.launch.jail.root import Root
 from mvmnix.sandbox import bubblewrap, landlock
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.entry import NamespaceEntry
@@ -20,6 +18,8 @@ from mvmnix.system.control_groups import ControlGroups, Group, GroupLimits
 from mvmnix.system.process import is_readable
 from mvmnix.system.store import memfd
 from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
+from mvmnix.vmm.jail import delegated_scope
+from mvmnix.vmm.jail.root import Root
 from mvmnix.vmm.port import Invocation, LaunchSpec
 
 NULL: Final = "/dev/null"
@@ -108,7 +108,7 @@ class SandboxParts:
 
 
 class BubblewrapSandbox(ProcessSandbox):
-    """One sandbox; jail.py lists its seven layers. ShareSandbox (share_sandbox.py) replaces some of them."""
+    """One sandbox; jail.py lists its seven layers. ShareSandbox (jail.py) replaces some of them."""
 
     def __init__(self, parts: SandboxParts, filter_: bytes) -> None:
         """Made by `BubblewrapJail.sandbox` only; `filter_` is a program of system calls (sandbox/seccomp.py)."""

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.backends import choice
-from mvmnix.launch.backends.qemu import Qemu
+from mvmnix.launch import backends
 from mvmnix.plan.backend import Backend
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
+from mvmnix.vmm.qemu import Qemu
 
 NOT_STARTED = [Backend.FIRECRACKER, Backend.CLOUD_HYPERVISOR]
 
@@ -18,9 +18,9 @@ NOT_STARTED = [Backend.FIRECRACKER, Backend.CLOUD_HYPERVISOR]
 @pytest.mark.parametrize("backend", NOT_STARTED)
 def test_what_this_version_never_starts_is_refused_with_one_reason(backend: Backend) -> None:
     """And with what to do, wherever it is installed."""
-    (lack,) = choice.lacks(backend)
+    (lack,) = backends.lacks(backend)
     with pytest.raises(RefusedError) as caught:
-        choice.find(backend)
+        backends.find(backend)
     (reason,) = caught.value.reasons
     assert (reason.code, reason.what) == (ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend")
     assert reason.why == f"{backend}: {lack.why}"
@@ -30,19 +30,19 @@ def test_what_this_version_never_starts_is_refused_with_one_reason(backend: Back
 
 @pytest.mark.parametrize("backend", NOT_STARTED)
 def test_no_program_is_looked_for_that_would_not_be_started(monkeypatch: pytest.MonkeyPatch, backend: Backend) -> None:
-    monkeypatch.setattr(choice, "locate", lambda it: pytest.fail(f"looked for {it.what}"))
-    assert choice.lacks(backend)
+    monkeypatch.setattr(backends, "locate", lambda it: pytest.fail(f"looked for {it.what}"))
+    assert backends.lacks(backend)
 
 
 def test_qemu_lacks_nothing_where_it_is_installed() -> None:
-    assert choice.lacks(Backend.QEMU) == ()
-    assert choice.find(Backend.QEMU) == Qemu.find()
+    assert backends.lacks(Backend.QEMU) == ()
+    assert backends.find(Backend.QEMU) == Qemu.find()
 
 
 def test_a_missing_qemu_is_the_hosts_fault_and_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     nowhere = Candidates(what="QEMU", paths=("/proc/nonexistent/qemu",), hint="install it")
-    monkeypatch.setattr("mvmnix.launch.backends.qemu.EXECUTABLES", nowhere)
-    (missing,) = choice.lacks(Backend.QEMU)
+    monkeypatch.setattr("mvmnix.vmm.qemu.EXECUTABLES", nowhere)
+    (missing,) = backends.lacks(Backend.QEMU)
     assert (missing.why, missing.hint) == ("QEMU is not installed: looked for /proc/nonexistent/qemu", "install it")
 
 
@@ -50,8 +50,8 @@ def test_a_program_that_others_could_change_counts_for_nothing(monkeypatch: pyte
     program = tmp_path / "program"
     program.write_bytes(b"#!")
     program.chmod(0o777)
-    monkeypatch.setattr("mvmnix.launch.backends.qemu.EXECUTABLES", Candidates("QEMU", (str(program),), "install it"))
-    (changeable,) = choice.lacks(Backend.QEMU)
+    monkeypatch.setattr("mvmnix.vmm.qemu.EXECUTABLES", Candidates("QEMU", (str(program),), "install it"))
+    (changeable,) = backends.lacks(Backend.QEMU)
     assert ReasonCode.STATE_PERMISSIONS in changeable.why
 
 
@@ -62,15 +62,15 @@ def test_what_a_container_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: SOME))
     programs = tuple(Candidates(name, (f"/proc/nonexistent/{name}",), f"install {name}") for name in ("crun", "bwrap"))
     monkeypatch.setattr("mvmnix.launch.container.crun.PROGRAMS", programs)
-    assert [lack.hint for lack in choice.lacks(Backend.CONTAINER)] == ["install crun", "install bwrap"]
+    assert [lack.hint for lack in backends.lacks(Backend.CONTAINER)] == ["install crun", "install bwrap"]
     with pytest.raises(RefusedError) as caught:
-        choice.find(Backend.CONTAINER)
+        backends.find(Backend.CONTAINER)
     assert caught.value.codes == (ReasonCode.BACKEND_UNAVAILABLE,) * 2
 
 
 def test_a_container_of_a_user_without_enough_ids_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.launch.container.crun.PROGRAMS", ())
     monkeypatch.setattr(SubordinateIds, "find", classmethod(lambda _: replace(SOME, gids=(1, 65_535))))
-    (lack,) = choice.lacks(Backend.CONTAINER)
+    (lack,) = backends.lacks(Backend.CONTAINER)
     assert "takes 65536 subordinate ids" in lack.why
     assert "usermod --add-subuids" in lack.hint

@@ -6,13 +6,13 @@ from functools import partial
 from typing import Final, assert_never
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
-from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.launch.container import crun
 from mvmnix.launch.container.crun import Crun
 from mvmnix.plan.backend import Backend
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import locate
 from mvmnix.vmm.port import Hypervisor
+from mvmnix.vmm.qemu import Qemu
 
 _OTHERWISE: Final = "sign a plan with --backend qemu"
 #: Of two hypervisors that plans may name, wherever they are installed: docs/backends.md has all that is missing.

@@ -12,16 +12,16 @@ import pytest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.gate.nonces import Nonces
 from mvmnix.launch.gate.replay import nonce_of
-from mvmnix.launch.jail import sandbox as making
-from mvmnix.launch.jail.jail import BubblewrapJail
-from mvmnix.launch.jail.sandbox import BubblewrapSandbox
-from mvmnix.launch.jail.sandbox import Limits as Limits_
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.sandbox import landlock, seccomp
 from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.system.control_groups import ControlGroups, Group, Parent
 from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.jail import sandbox as making
+from mvmnix.vmm.jail.jail import BubblewrapJail
+from mvmnix.vmm.jail.sandbox import BubblewrapSandbox
+from mvmnix.vmm.jail.sandbox import Limits as Limits_
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.vmm.process import HypervisorProcess
 from tests.unit.launch.house import house

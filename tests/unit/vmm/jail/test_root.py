@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.jail import root as files
-from mvmnix.launch.jail.root import LOADER, Root, libraries
-from mvmnix.launch.jail.sandbox import Limits
 from mvmnix.system.control_groups import GroupLimits
 from mvmnix.system.private_dirs import Directory
+from mvmnix.vmm.jail import root as files
+from mvmnix.vmm.jail.root import LOADER, Root, libraries
+from mvmnix.vmm.jail.sandbox import Limits
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 from tests.patience import until
 

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from mvmnix.launch.backends.qemu import Qemu
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.plan.share import ShareKind
 from mvmnix.vmm.port import Acceleration, Attachment, DataAttachment, LaunchSpec, NetworkAttachment
+from mvmnix.vmm.qemu import Qemu
 
 QEMU = Qemu(executable="/usr/bin/qemu-system-x86_64", bios="/usr/share/qemu/qboot.rom")
 SPEC = LaunchSpec(

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Final, override
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.jail.sandbox import BubblewrapSandbox, SandboxParts
 from mvmnix.sandbox import landlock
 from mvmnix.sandbox.trusted_executables import check_program
 from mvmnix.system.store import memfd
 from mvmnix.vmm.confinement import NetworkService
+from mvmnix.vmm.jail.sandbox import BubblewrapSandbox, SandboxParts
 
 #: Where Python's library is, by the name of its program without links.
 _LIBRARY: Final = "/usr/lib"

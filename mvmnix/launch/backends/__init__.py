@@ -1,1 +1,0 @@
-"""Hypervisors, one file each: what a machine needs in, an argument list out."""
