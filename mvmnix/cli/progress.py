@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """The progress of builds and downloads (api/progress.py), drawn by rich, which is imported for the first line."""
+    """The progress of builds and downloads (api/frontend.py), drawn by rich, which is imported for the first line."""
 
     def __init__(self, console: "Callable[[], Console]") -> None:
         self._make_console = console

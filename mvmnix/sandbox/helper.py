@@ -11,7 +11,7 @@ What a helper has, from the outside in; it starts only when all of it is in plac
 5. A filter of system calls (profiles/helpers.py).
 6. Landlock, where the kernel has it: the same paths once more, by rule.
 7. Limits on memory, processes, files and the size of each; on its time and on what it writes to its caller; where a
-   control group can be made, on what all of its processes and files take of memory together (helper_group.py).
+   control group can be made, on what all of its processes and files take of memory together (system/control_groups.py).
 8. The environment that is written here and by the caller, nothing inherited; absolute program paths that root alone can
    change; standard input closed or bytes; no descriptor of ours but those that the caller names.
 """

@@ -94,7 +94,7 @@ class Command:
     def words(self, binds: tuple[str, ...], filter_: int) -> tuple[str, ...]:
         """What stands before the helper's own words.
 
-        `binds` are bubblewrap's for its files (bind_mount.py), `filter_` a descriptor of its filter (seccomp.py).
+        `binds` are bubblewrap's for its files, `filter_` a descriptor of its filter (seccomp.py).
         """
         return (*self._process_one(), *self._bubblewrap(binds, filter_), "--", *self._inside())
 

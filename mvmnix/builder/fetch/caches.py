@@ -2,7 +2,7 @@
 
 1. A question is `GET /<hash>.narinfo`, below the cache's address: it carries a hash and nothing else, and there are so
    many at most. Each is recorded, whatever comes of it; an answer is final for the build, a miss too.
-2. An answer counts when narinfo.py takes it, for the path that was asked for.
+2. An answer counts when it is a narinfo for the path that was asked for, and a trusted key has signed it (`vouched`).
 3. The archive comes from the cache's own origin, is unpacked into no more bytes than were signed, and gets its name
    once it has the signed hash and size.
 """

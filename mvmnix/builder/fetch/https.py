@@ -1,11 +1,11 @@
 """Downloads files by https, so many at a time, and looks at every address it is sent to; what it brings, others check.
 
-The download worker speaks TLS and HTTP, in the sandbox (lanes.py, http_requests.py). What is decided is decided here:
+The download worker speaks TLS and HTTP, in the sandbox (lanes.py). What is decided is decided here:
 
 1. The address is on the allowlist; each redirect is looked at like the first one, and credentials don't follow it.
 2. A connection leads to a public address, or to a listed origin on the loopback (dial.py).
 3. The body stays within the size limit, and the whole download within its time.
-4. What breaks off is taken up again (resumable.py), what is busy is asked again later (retry.py), both boundedly.
+4. What breaks off is taken up again, what is busy is asked again later, both boundedly (resumable.py).
 """
 
 import os

@@ -1,7 +1,7 @@
 """Asks git, in the sandbox, about a repository of the user's: its commit, its changes, its tree; nothing is written.
 
 A repository is as hostile as the flake in it: its configuration names programs, so git doesn't get it (repository.py),
-and its objects are read by their hash alone (objects.py). git works where nothing can be reached.
+and its objects are read by their hash alone (`ObjectReader`). git works where nothing can be reached.
 """
 
 import os
@@ -229,7 +229,7 @@ _BOUNDS: Final = Bounds(seconds=300, room=256 * _MIB, memory=2048 * _MIB, output
 #: Prints what HEAD is: name, type, size.
 _LOOK: Final = "printf 'HEAD\\n' | git cat-file --batch-check"
 #: $1 the commit. The index has its own time again, for git compares the contents of files that are as new. A submodule
-#: that it lists differs from the commit, which has none (objects.py), and is not entered: git would read its
+#: that it lists differs from the commit, which has none, and is not entered: git would read its
 #: configuration. An index also says which files are unchanged, by flags and by their times, so the files that are there
 #: are compared with the commit once more, by their contents: by an index that knows nothing of them.
 _CHANGES: Final = r"""

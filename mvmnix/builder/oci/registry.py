@@ -4,7 +4,7 @@
 2. A registry on the allowlist is asked by https; one on the loopback, by the origin that is listed.
 3. A registry that asks for a token is given an anonymous one only, from a host that is on the allowlist too.
 4. The bytes are hashed as they come, and kept only if they are those that were named.
-5. A list's next page is asked for at the list's own address (pages.py), whatever its registry says.
+5. A list's next page is asked for at the list's own address, whatever its registry says.
 """
 
 import re

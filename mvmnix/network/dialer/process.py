@@ -12,7 +12,7 @@ the host's resolver answers; nothing that a guest or a server wrote.
    All addresses of the proxy's own name are judged first, and one of them is connected to.
 
 Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name; a slow server
-has none (connecting.py). The threads take turns in reading asks; what more there are wait in the socket, and the
+has none (`Connecting`). The threads take turns in reading asks; what more there are wait in the socket, and the
 gateway refuses what that doesn't take.
 """
 

@@ -19,7 +19,7 @@ from mvmnix.network.sockets import MOST
 from mvmnix.system.descriptors import received
 
 #: Asks of one host that the dialer has at once, and of one rule, which is half of the names that it resolves at a time
-#: (dialer.py).
+#: (dialer/process.py).
 _ASKS: Final = 8
 _ASKS_OF_RULE: Final = 60
 #: Connections that wait for a silent host's turns, and the seconds until it counts as one.

@@ -5,7 +5,7 @@
 3. Of each name the first answer and the first refusal is an event, up to a bound for each of both. What is beyond it,
    and that there were too many questions, is an event without a name, one in a second.
 
-What reads a question takes longer to import than all else here, so it isn't before it is needed (gateway.py).
+What reads a question takes longer to import than all else here, so it isn't before it is needed (process.py).
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Takes every connection and question of a guest, holds it against the plan's rules, and carries what they allow.
 
-It runs in a sandbox of its own, in a network namespace without a device (network_process.py): it can accept from the
+It runs in a sandbox of its own, in a network namespace without a device (host/setup.py): it can accept from the
 sockets of the guest's namespace, and has no call to make or connect one. It reads what a stranger writes, byte by byte,
 so it counts as taken over: the dialer takes a rule's id, a host and a port from it, and judges them itself.
 

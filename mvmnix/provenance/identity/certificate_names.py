@@ -1,6 +1,6 @@
 """Reads whom a signing certificate names: exactly one subject and exactly one OIDC issuer; pure.
 
-The extensions are Fulcio's (fulcio, docs/oid-info.md). Whether the certificate holds is for certificate_path.py.
+The extensions are Fulcio's (fulcio, docs/oid-info.md). Whether the certificate holds is for certificate_facts.py.
 """
 
 from collections.abc import Mapping

@@ -85,7 +85,7 @@ _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
 class Pattern:
     """A text, or a regular expression that has to match in full.
 
-    Raises ValueError for one that is none, or that could take for ever on some name (expressions.py).
+    Raises ValueError for one that is none, or that could take for ever on some name.
     """
 
     text: str

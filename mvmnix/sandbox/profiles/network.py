@@ -2,7 +2,7 @@
 
 Written from traces of both (docs/jail.md), and held to what each of them is for. Each has two lists: one to start by,
 under which the sandbox begins, and one to serve by, which it stacks upon that itself before a guest's first byte is
-read (network_process.py). A call passes that both let through.
+read (network/host/setup.py). A call passes that both let through.
 """
 
 import fcntl
@@ -72,7 +72,7 @@ GATEWAY: Final = Profile(
         "socketpair": only(0, INT, [socket.AF_UNIX]),
     },
 )
-#: A pipe holds bytes that wait (network/relay.py).
+#: A pipe holds bytes that wait (network/gateway/relay.py).
 GATEWAY_SERVING: Final = GATEWAY.without(*_STARTING).extended(_FLAGS)
 #: No AF_UNIX: abstract sockets of the host are in its network namespace (unix(7)).
 DIALER: Final = Profile(
