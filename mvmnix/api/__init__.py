@@ -10,14 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-_IMPORT: Final = re.compile(r"^from (\S+) import (?:\(([^)]*)\)|(.+))$", re.MULTILINE)
+_IMPORT: Final = re.compile(r"^from (\S+) import (\w+) as \2$", re.MULTILINE)
 
 
 @cache
 def _modules() -> dict[str, str]:
     """The module of each name; this package's own, for a module of it."""
     found = _IMPORT.findall(Path(__file__).with_name("__init__.pyi").read_text(encoding="utf-8"))
-    return {name: module for module, *names in found for name in re.findall(r"\w+", "".join(names))}
+    return {name: module for module, name in found}
 
 
 def __getattr__(name: str) -> object:

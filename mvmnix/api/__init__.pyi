@@ -1,320 +1,189 @@
-from mvmnix.api import files
-from mvmnix.api.audit import ask_anchors_of, kept_checkpoint
-from mvmnix.api.audit_check import begin_new_log, check_own_log, read_events, read_receipt, unended_starts
-from mvmnix.api.builder_vm import BuildLimits
-from mvmnix.api.context import Context, become_system_user, open_context
-from mvmnix.api.copy import CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar
-from mvmnix.api.failure_log import keep_failure
-from mvmnix.api.files import digest_in, exists, file_bytes, is_directory
-from mvmnix.api.flakes import describe_image, lock_flake, write_flake
-from mvmnix.api.frontend import SILENT, SILENT_PROGRESS, Frontend, Progress
-from mvmnix.api.image_builder import ImageBuilder, open_image_builder
-from mvmnix.api.images import (
-    VARIATION,
-    SeenImage,
-    add_rebuilds,
-    collect_sources,
-    export_image,
-    find_images,
-    list_images,
-    load_image,
-    prune_images,
-    rebuild_builder_image,
-    rebuild_image,
-    remove_images,
-    save_image,
-)
-from mvmnix.api.launch import (
-    RunResult,
-    admit_created,
-    admit_kept,
-    admit_plan,
-    check_terminal,
-    create_machine,
-    host_for,
-    open_replay,
-    refuse_terminal,
-    run_attached,
-    start_detached,
-    submit_kept,
-)
-from mvmnix.api.machine_store import open_machine_store, put_in_order, with_verified_ends
-from mvmnix.api.machines import MachineUsage, change_machines, kill_machines, remove_machines, stop_machines, usage_of
-from mvmnix.api.names import attribute_names, has_state, image_names, machine_names, plan_digests
-from mvmnix.api.pins import PinnedLock, add_packages, fetch_pins, pin_wheels, update_packages
-from mvmnix.api.plans import (
-    DATA_HINT,
-    NETWORK_HINT,
-    SHARE_HINT,
-    KeptPlan,
-    NetworkOptions,
-    PlanOptions,
-    add_signature,
-    draft_plan,
-    find_network,
-    list_plans,
-    open_signed,
-    plan_bytes,
-    refuse_early,
-    remove_plans,
-    sign_plan,
-)
-from mvmnix.api.policy_history import hold_log, latest_serials
-from mvmnix.api.signing import PUBLIC_INSTANCES, KeylessChoice, key_file, read_secret
-from mvmnix.api.source_refs import (
-    KEPT_SCHEME,
-    KeptImage,
-    SourceRef,
-    existing_source_ref,
-    image_reference,
-    runnable_ref,
-    source_ref,
-)
-from mvmnix.api.statements import STATEMENT_KINDS, StatementFinder, signed_about
-from mvmnix.api.verify.artifacts import verify_artifacts
-from mvmnix.api.verify.image import verify_image
-from mvmnix.builder.lockfile.document import LockChange
-from mvmnix.builder.lockfile.session import LockRequest
-from mvmnix.builder.pins.locks import DependencyDepth
-from mvmnix.builder.template import Template
-from mvmnix.formats.lock import InputPath
-from mvmnix.images.file_names import BUNDLE_NAME
-from mvmnix.images.gc_roots import Need, users_of
-from mvmnix.images.prune import PruneResult
-from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.endpoints import FdSink
-from mvmnix.launch.agent.requests import MOST_ROWS
-from mvmnix.launch.agent.stream_frames import End
-from mvmnix.launch.control.client import Call, call, change
-from mvmnix.launch.control.messages import TERM, Exec, Pause, Resume, Shell, Stream
-from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS
-from mvmnix.machines.audit_export import EXPORT_KEY, EXPORT_LOG, Archive, check_export, is_export, write_export
-from mvmnix.machines.logs import read_console, read_network_log, read_output
-from mvmnix.machines.output_log import Missing, Output, Piece
-from mvmnix.machines.registry import (
-    Filter,
-    MachineEntry,
-    filter_machines,
-    find_machine,
-    list_entries,
-    machine_files,
-    wait_for_end,
-)
-from mvmnix.network.gateway.dry_run import Attempt, judge
-from mvmnix.network.policy.decisions import Denial, Rules
-from mvmnix.network.policy.explain import EXPLANATIONS, sentence
-from mvmnix.network.policy.presets import PresetChoice
-from mvmnix.network.policy.risk_checks import ACKNOWLEDGEMENT_MEANINGS
-from mvmnix.plan.backend import Backend
-from mvmnix.plan.data_disk import DataDisk
-from mvmnix.plan.labels import Labels, parse_labels
-from mvmnix.plan.limits import (
-    LEAST_CPU,
-    MOST_CPU,
-    MOST_KIB,
-    MOST_SECONDS,
-    MOST_SHARED_KIB,
-    MOST_TASKS,
-    MOST_WEIGHT,
-    PlanLimits,
-)
-from mvmnix.plan.network import Action, Network, NetworkRule, Protocol, WhenGatewayEnds, parse_rules
-from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
-from mvmnix.plan.plan import Accelerator, Plan, Use, plan_statement
-from mvmnix.plan.secret_reference import SecretReference, SecretTarget
-from mvmnix.plan.share import Share
-from mvmnix.system.loop import Loop
-
-__all__ = [
-    "ACKNOWLEDGEMENT_MEANINGS",
-    "BUNDLE_NAME",
-    "DANGER_MEANINGS",
-    "DATA_HINT",
-    "EXPLANATIONS",
-    "EXPORT_KEY",
-    "EXPORT_LOG",
-    "KEPT_SCHEME",
-    "LEAST_CPU",
-    "MOST_CPU",
-    "MOST_KIB",
-    "MOST_ROWS",
-    "MOST_SECONDS",
-    "MOST_SHARED_KIB",
-    "MOST_TASKS",
-    "MOST_WEIGHT",
-    "NETWORK_HINT",
-    "PUBLIC_INSTANCES",
-    "SHARE_HINT",
-    "SILENT",
-    "SILENT_PROGRESS",
-    "STATEMENT_KINDS",
-    "STATEMENT_LIMIT",
-    "TERM",
-    "VARIATION",
-    "Accelerator",
-    "Action",
-    "Archive",
-    "Attempt",
-    "Backend",
-    "BuildLimits",
-    "Call",
-    "Context",
-    "CopyOptions",
-    "DataDisk",
-    "Denial",
-    "DependencyDepth",
-    "End",
-    "Exec",
-    "ExitStatus",
-    "FdSink",
-    "Filter",
-    "Frontend",
-    "ImageBuilder",
-    "InputPath",
-    "KeptImage",
-    "KeptPlan",
-    "KeylessChoice",
-    "Labels",
-    "LockChange",
-    "LockRequest",
-    "Loop",
-    "MachineEntry",
-    "MachineUsage",
-    "Missing",
-    "Need",
-    "Network",
-    "NetworkOptions",
-    "NetworkRule",
-    "Output",
-    "Pause",
-    "Piece",
-    "PinnedLock",
-    "Plan",
-    "PlanLimits",
-    "PlanOptions",
-    "PresetChoice",
-    "Progress",
-    "Protocol",
-    "PruneResult",
-    "PublishedPort",
-    "Resume",
-    "Rules",
-    "RunResult",
-    "SecretReference",
-    "SecretTarget",
-    "SeenImage",
-    "Share",
-    "Shell",
-    "SourceRef",
-    "StatementFinder",
-    "Stream",
-    "Template",
-    "UpstreamProxy",
-    "Use",
-    "VerifiedImage",
-    "VerifiedPlan",
-    "WhenGatewayEnds",
-    "add_packages",
-    "add_rebuilds",
-    "add_signature",
-    "admit_created",
-    "admit_kept",
-    "admit_plan",
-    "ask_anchors_of",
-    "attribute_names",
-    "become_system_user",
-    "begin_new_log",
-    "call",
-    "change",
-    "change_machines",
-    "check_export",
-    "check_own_log",
-    "check_terminal",
-    "collect_sources",
-    "copy_in",
-    "copy_in_tar",
-    "copy_out",
-    "copy_out_tar",
-    "create_machine",
-    "describe_image",
-    "digest_in",
-    "draft_plan",
-    "existing_source_ref",
-    "exists",
-    "export_image",
-    "fetch_pins",
-    "file_bytes",
-    "files",
-    "filter_machines",
-    "find_images",
-    "find_machine",
-    "find_network",
-    "has_state",
-    "hold_log",
-    "host_for",
-    "image_names",
-    "image_reference",
-    "is_directory",
-    "is_export",
-    "judge",
-    "keep_failure",
-    "kept_checkpoint",
-    "key_file",
-    "kill_machines",
-    "latest_serials",
-    "list_entries",
-    "list_images",
-    "list_plans",
-    "load_image",
-    "lock_flake",
-    "machine_files",
-    "machine_names",
-    "open_context",
-    "open_image_builder",
-    "open_machine_store",
-    "open_replay",
-    "open_signed",
-    "parse_labels",
-    "parse_rules",
-    "pin_wheels",
-    "plan_bytes",
-    "plan_digests",
-    "plan_statement",
-    "prune_images",
-    "put_in_order",
-    "read_console",
-    "read_events",
-    "read_network_log",
-    "read_output",
-    "read_receipt",
-    "read_secret",
-    "rebuild_builder_image",
-    "rebuild_image",
-    "refuse_early",
-    "refuse_terminal",
-    "remove_images",
-    "remove_machines",
-    "remove_plans",
-    "run_attached",
-    "runnable_ref",
-    "save_image",
-    "sentence",
-    "sign_plan",
-    "signed_about",
-    "source_ref",
-    "start_detached",
-    "stop_machines",
-    "submit_kept",
-    "unended_starts",
-    "update_packages",
-    "usage_of",
-    "users_of",
-    "verify_artifacts",
-    "verify_image",
-    "wait_for_end",
-    "with_verified_ends",
-    "write_export",
-    "write_flake",
-]
+from mvmnix.api import files as files
+from mvmnix.api.audit import ask_anchors_of as ask_anchors_of
+from mvmnix.api.audit import kept_checkpoint as kept_checkpoint
+from mvmnix.api.audit_check import begin_new_log as begin_new_log
+from mvmnix.api.audit_check import check_own_log as check_own_log
+from mvmnix.api.audit_check import read_events as read_events
+from mvmnix.api.audit_check import read_receipt as read_receipt
+from mvmnix.api.audit_check import unended_starts as unended_starts
+from mvmnix.api.builder_vm import BuildLimits as BuildLimits
+from mvmnix.api.context import Context as Context
+from mvmnix.api.context import become_system_user as become_system_user
+from mvmnix.api.context import open_context as open_context
+from mvmnix.api.copy import CopyOptions as CopyOptions
+from mvmnix.api.copy import copy_in as copy_in
+from mvmnix.api.copy import copy_in_tar as copy_in_tar
+from mvmnix.api.copy import copy_out as copy_out
+from mvmnix.api.copy import copy_out_tar as copy_out_tar
+from mvmnix.api.failure_log import keep_failure as keep_failure
+from mvmnix.api.files import digest_in as digest_in
+from mvmnix.api.files import exists as exists
+from mvmnix.api.files import file_bytes as file_bytes
+from mvmnix.api.files import is_directory as is_directory
+from mvmnix.api.flakes import describe_image as describe_image
+from mvmnix.api.flakes import lock_flake as lock_flake
+from mvmnix.api.flakes import write_flake as write_flake
+from mvmnix.api.frontend import SILENT as SILENT
+from mvmnix.api.frontend import SILENT_PROGRESS as SILENT_PROGRESS
+from mvmnix.api.frontend import Frontend as Frontend
+from mvmnix.api.frontend import Progress as Progress
+from mvmnix.api.image_builder import ImageBuilder as ImageBuilder
+from mvmnix.api.image_builder import open_image_builder as open_image_builder
+from mvmnix.api.images import VARIATION as VARIATION
+from mvmnix.api.images import SeenImage as SeenImage
+from mvmnix.api.images import add_rebuilds as add_rebuilds
+from mvmnix.api.images import collect_sources as collect_sources
+from mvmnix.api.images import export_image as export_image
+from mvmnix.api.images import find_images as find_images
+from mvmnix.api.images import list_images as list_images
+from mvmnix.api.images import load_image as load_image
+from mvmnix.api.images import prune_images as prune_images
+from mvmnix.api.images import rebuild_builder_image as rebuild_builder_image
+from mvmnix.api.images import rebuild_image as rebuild_image
+from mvmnix.api.images import remove_images as remove_images
+from mvmnix.api.images import save_image as save_image
+from mvmnix.api.launch import RunResult as RunResult
+from mvmnix.api.launch import admit_created as admit_created
+from mvmnix.api.launch import admit_kept as admit_kept
+from mvmnix.api.launch import admit_plan as admit_plan
+from mvmnix.api.launch import check_terminal as check_terminal
+from mvmnix.api.launch import create_machine as create_machine
+from mvmnix.api.launch import host_for as host_for
+from mvmnix.api.launch import open_replay as open_replay
+from mvmnix.api.launch import refuse_terminal as refuse_terminal
+from mvmnix.api.launch import run_attached as run_attached
+from mvmnix.api.launch import start_detached as start_detached
+from mvmnix.api.launch import submit_kept as submit_kept
+from mvmnix.api.machine_store import open_machine_store as open_machine_store
+from mvmnix.api.machine_store import put_in_order as put_in_order
+from mvmnix.api.machine_store import with_verified_ends as with_verified_ends
+from mvmnix.api.machines import MachineUsage as MachineUsage
+from mvmnix.api.machines import change_machines as change_machines
+from mvmnix.api.machines import kill_machines as kill_machines
+from mvmnix.api.machines import remove_machines as remove_machines
+from mvmnix.api.machines import stop_machines as stop_machines
+from mvmnix.api.machines import usage_of as usage_of
+from mvmnix.api.names import attribute_names as attribute_names
+from mvmnix.api.names import has_state as has_state
+from mvmnix.api.names import image_names as image_names
+from mvmnix.api.names import machine_names as machine_names
+from mvmnix.api.names import plan_digests as plan_digests
+from mvmnix.api.pins import PinnedLock as PinnedLock
+from mvmnix.api.pins import add_packages as add_packages
+from mvmnix.api.pins import fetch_pins as fetch_pins
+from mvmnix.api.pins import pin_wheels as pin_wheels
+from mvmnix.api.pins import update_packages as update_packages
+from mvmnix.api.plans import DATA_HINT as DATA_HINT
+from mvmnix.api.plans import NETWORK_HINT as NETWORK_HINT
+from mvmnix.api.plans import SHARE_HINT as SHARE_HINT
+from mvmnix.api.plans import KeptPlan as KeptPlan
+from mvmnix.api.plans import NetworkOptions as NetworkOptions
+from mvmnix.api.plans import PlanOptions as PlanOptions
+from mvmnix.api.plans import add_signature as add_signature
+from mvmnix.api.plans import draft_plan as draft_plan
+from mvmnix.api.plans import find_network as find_network
+from mvmnix.api.plans import list_plans as list_plans
+from mvmnix.api.plans import open_signed as open_signed
+from mvmnix.api.plans import plan_bytes as plan_bytes
+from mvmnix.api.plans import refuse_early as refuse_early
+from mvmnix.api.plans import remove_plans as remove_plans
+from mvmnix.api.plans import sign_plan as sign_plan
+from mvmnix.api.policy_history import hold_log as hold_log
+from mvmnix.api.policy_history import latest_serials as latest_serials
+from mvmnix.api.signing import PUBLIC_INSTANCES as PUBLIC_INSTANCES
+from mvmnix.api.signing import KeylessChoice as KeylessChoice
+from mvmnix.api.signing import key_file as key_file
+from mvmnix.api.signing import read_secret as read_secret
+from mvmnix.api.source_refs import KEPT_SCHEME as KEPT_SCHEME
+from mvmnix.api.source_refs import KeptImage as KeptImage
+from mvmnix.api.source_refs import SourceRef as SourceRef
+from mvmnix.api.source_refs import existing_source_ref as existing_source_ref
+from mvmnix.api.source_refs import image_reference as image_reference
+from mvmnix.api.source_refs import runnable_ref as runnable_ref
+from mvmnix.api.source_refs import source_ref as source_ref
+from mvmnix.api.statements import STATEMENT_KINDS as STATEMENT_KINDS
+from mvmnix.api.statements import StatementFinder as StatementFinder
+from mvmnix.api.statements import signed_about as signed_about
+from mvmnix.api.verify.artifacts import verify_artifacts as verify_artifacts
+from mvmnix.api.verify.image import verify_image as verify_image
+from mvmnix.builder.lockfile.document import LockChange as LockChange
+from mvmnix.builder.lockfile.session import LockRequest as LockRequest
+from mvmnix.builder.pins.locks import DependencyDepth as DependencyDepth
+from mvmnix.builder.template import Template as Template
+from mvmnix.formats.lock import InputPath as InputPath
+from mvmnix.images.file_names import BUNDLE_NAME as BUNDLE_NAME
+from mvmnix.images.gc_roots import Need as Need
+from mvmnix.images.gc_roots import users_of as users_of
+from mvmnix.images.prune import PruneResult as PruneResult
+from mvmnix.images.store import STATEMENT_LIMIT as STATEMENT_LIMIT
+from mvmnix.images.store import VerifiedImage as VerifiedImage
+from mvmnix.launch.agent.commands import ExitStatus as ExitStatus
+from mvmnix.launch.agent.endpoints import FdSink as FdSink
+from mvmnix.launch.agent.requests import MOST_ROWS as MOST_ROWS
+from mvmnix.launch.agent.stream_frames import End as End
+from mvmnix.launch.control.client import Call as Call
+from mvmnix.launch.control.client import call as call
+from mvmnix.launch.control.client import change as change
+from mvmnix.launch.control.messages import TERM as TERM
+from mvmnix.launch.control.messages import Exec as Exec
+from mvmnix.launch.control.messages import Pause as Pause
+from mvmnix.launch.control.messages import Resume as Resume
+from mvmnix.launch.control.messages import Shell as Shell
+from mvmnix.launch.control.messages import Stream as Stream
+from mvmnix.launch.gate.verify import VerifiedPlan as VerifiedPlan
+from mvmnix.launch.shares.risk_checks import DANGER_MEANINGS as DANGER_MEANINGS
+from mvmnix.machines.audit_export import EXPORT_KEY as EXPORT_KEY
+from mvmnix.machines.audit_export import EXPORT_LOG as EXPORT_LOG
+from mvmnix.machines.audit_export import Archive as Archive
+from mvmnix.machines.audit_export import check_export as check_export
+from mvmnix.machines.audit_export import is_export as is_export
+from mvmnix.machines.audit_export import write_export as write_export
+from mvmnix.machines.logs import read_console as read_console
+from mvmnix.machines.logs import read_network_log as read_network_log
+from mvmnix.machines.logs import read_output as read_output
+from mvmnix.machines.output_log import Missing as Missing
+from mvmnix.machines.output_log import Output as Output
+from mvmnix.machines.output_log import Piece as Piece
+from mvmnix.machines.registry import Filter as Filter
+from mvmnix.machines.registry import MachineEntry as MachineEntry
+from mvmnix.machines.registry import filter_machines as filter_machines
+from mvmnix.machines.registry import find_machine as find_machine
+from mvmnix.machines.registry import list_entries as list_entries
+from mvmnix.machines.registry import machine_files as machine_files
+from mvmnix.machines.registry import wait_for_end as wait_for_end
+from mvmnix.network.gateway.dry_run import Attempt as Attempt
+from mvmnix.network.gateway.dry_run import judge as judge
+from mvmnix.network.policy.decisions import Denial as Denial
+from mvmnix.network.policy.decisions import Rules as Rules
+from mvmnix.network.policy.explain import EXPLANATIONS as EXPLANATIONS
+from mvmnix.network.policy.explain import sentence as sentence
+from mvmnix.network.policy.presets import PresetChoice as PresetChoice
+from mvmnix.network.policy.risk_checks import ACKNOWLEDGEMENT_MEANINGS as ACKNOWLEDGEMENT_MEANINGS
+from mvmnix.plan.backend import Backend as Backend
+from mvmnix.plan.data_disk import DataDisk as DataDisk
+from mvmnix.plan.labels import Labels as Labels
+from mvmnix.plan.labels import parse_labels as parse_labels
+from mvmnix.plan.limits import LEAST_CPU as LEAST_CPU
+from mvmnix.plan.limits import MOST_CPU as MOST_CPU
+from mvmnix.plan.limits import MOST_KIB as MOST_KIB
+from mvmnix.plan.limits import MOST_SECONDS as MOST_SECONDS
+from mvmnix.plan.limits import MOST_SHARED_KIB as MOST_SHARED_KIB
+from mvmnix.plan.limits import MOST_TASKS as MOST_TASKS
+from mvmnix.plan.limits import MOST_WEIGHT as MOST_WEIGHT
+from mvmnix.plan.limits import PlanLimits as PlanLimits
+from mvmnix.plan.network import Action as Action
+from mvmnix.plan.network import Network as Network
+from mvmnix.plan.network import NetworkRule as NetworkRule
+from mvmnix.plan.network import Protocol as Protocol
+from mvmnix.plan.network import WhenGatewayEnds as WhenGatewayEnds
+from mvmnix.plan.network import parse_rules as parse_rules
+from mvmnix.plan.network_endpoints import PublishedPort as PublishedPort
+from mvmnix.plan.network_endpoints import UpstreamProxy as UpstreamProxy
+from mvmnix.plan.plan import Accelerator as Accelerator
+from mvmnix.plan.plan import Plan as Plan
+from mvmnix.plan.plan import Use as Use
+from mvmnix.plan.plan import plan_statement as plan_statement
+from mvmnix.plan.secret_reference import SecretReference as SecretReference
+from mvmnix.plan.secret_reference import SecretTarget as SecretTarget
+from mvmnix.plan.share import Share as Share
+from mvmnix.system.loop import Loop as Loop
