@@ -14,8 +14,8 @@ INTEGRATION := tests/integration tests/hostile tests/unit/formats/test_verity.py
 
 # Where tests are that `make test` takes less of (tests/sample.py, the marker `in_turn`).
 SOAK := tests/builds/test_reproducibility.py tests/builds/test_lock.py tests/builds/test_care.py tests/builds/test_parts.py \
-  tests/builds/test_wheel.py tests/vm/test_soak.py tests/vm/test_two_users.py tests/vm/test_killed.py tests/vm/test_ends.py \
-  tests/hostile/test_flakes.py tests/hostile/test_rogue_agent.py
+  tests/builds/test_oci.py tests/builds/test_wheel.py tests/vm/test_soak.py tests/vm/test_two_users.py tests/vm/test_killed.py \
+  tests/vm/test_ends.py tests/hostile/test_flakes.py tests/hostile/test_rogue_agent.py
 
 # Unit tests that start commands, fake machines or git.
 STARTING := cli api builder/flakes launch/control machines launch/runtime launch/gate/test_replay.py \

@@ -106,6 +106,7 @@ def test_an_image_runs(python_user: World, registry: DockerRegistry, tmp_path: P
     assert came <= {source.uri for source in parse((exported / "manifest.json").read_bytes()).sources}
 
 
+@pytest.mark.in_turn
 def test_a_hostile_layer_makes_no_image(python_user: World, registry: DockerRegistry) -> None:
     listed(python_user, registry)
     wanted = registry.push(

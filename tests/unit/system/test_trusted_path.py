@@ -87,21 +87,3 @@ def test_what_is_said_to_repair(path: str, *, is_directory: bool, is_ours: bool,
     hint = trusted_path._hint_for_closed(path, is_directory=is_directory, is_ours=is_ours)
     assert (" -Rh " in hint, "mvm doctor" in hint) == (recursive, doctor)
     assert ("chmod a+rX" in hint) != is_ours
-
-
-@pytest.mark.parametrize(
-    ("uid", "home", "path", "hint"),
-    [
-        (0, "/home/ann", "/home/ann", "without sudo"),
-        (0, "/home/ann", "/home/ann/.config/mvmnix", "without sudo"),
-        (0, "/home/ann", "/home/anna", "chown"),
-        (0, None, "/srv/state", "chown"),
-        (FOREIGN, "/home/ann", "/home/ann", "chown"),
-    ],
-)
-def test_what_is_another_user_s_is_for_root_to_leave_and_for_others_to_repair(
-    uid: int, home: str | None, path: str, hint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("mvmnix.caller.uid", lambda: uid)
-    monkeypatch.setattr(trusted_path, "home_of", lambda _: home)
-    assert hint in trusted_path._hint_for_foreign(path, 1000)
