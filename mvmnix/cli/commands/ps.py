@@ -76,16 +76,15 @@ def inspect(machine: str) -> None:
     with open_machine_store(TERMINAL) as here:
         (entry,) = with_verified_ends(here, [find_machine(here, machine)], TERMINAL)
         status = entry.status
-        digests = {
-            "plan": status.plan,
-            "policy": status.policy,
-            "manifest": status.manifest,
-            "provenance": status.provenance,
-        }
         known = {
             "labels": dict(status.labels),
             "supervisor": entry.supervisor,
-            "digests": {name: digest.hex for name, digest in digests.items() if digest is not None},
+            "digests": {
+                "plan": status.plan.hex,
+                "policy": status.policy.hex,
+                "manifest": status.manifest.hex,
+                "provenance": status.provenance.hex,
+            },
             "directory": here.where(status.machine),
             "files": machine_files(here, status.machine),
         }

@@ -25,8 +25,8 @@ def machines(tmp_path: Path) -> Iterator[Directory]:
 
 
 def made(machines: Directory, name: str = "") -> MachineHome:
-    digests = dict.fromkeys(("plan", "policy", "manifest", "provenance"), Digest.of(b""))
-    return MachineHome.create(machines, name=name, image="x", now=NOW, **digests)
+    of = Digest.of(b"")
+    return MachineHome.create(machines, name=name, image="x", plan=of, policy=of, manifest=of, provenance=of, now=NOW)
 
 
 def test_words_are_plain() -> None:

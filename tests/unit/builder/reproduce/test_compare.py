@@ -49,7 +49,7 @@ def test_what_the_manifest_says_beside_digests_does_not_count(world: World) -> N
 
 def test_nobody_else_finds_agreement(world: World) -> None:
     with pytest.raises(TypeError):
-        Agreement(world.image, seal=object())
+        Agreement(world.image, seal=object())  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="about something"):
         Disagreement(())
     for second in (world.image.kernel, other(world.image.initrd)):

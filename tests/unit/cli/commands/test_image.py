@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,13 @@ def running(station: Station, name: str) -> Iterator[None]:
     """A machine that runs from this image: its directory, and the lock that its supervisor holds, in this process."""
     image = named(station, name)
     manifest, bundle = (Digest(image[key].removeprefix("sha256:")) for key in ("manifest", "provenance"))
-    with station.roots() as roots, Context(roots) as rooms:
-        given = {"manifest": manifest, "provenance": bundle, **dict.fromkeys(("plan", "policy"), Digest.of(b""))}
-        with MachineHome.create(rooms.machines, name="web", image=name, now=now(), **given):
-            yield
+    create, nothing = partial(MachineHome.create, manifest=manifest, provenance=bundle), Digest.of(b"")
+    with (
+        station.roots() as roots,
+        Context(roots) as rooms,
+        create(rooms.machines, name="web", image=name, plan=nothing, policy=nothing, now=now()),
+    ):
+        yield
 
 
 # -- looking

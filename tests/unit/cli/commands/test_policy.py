@@ -281,9 +281,11 @@ def test_the_example_s_verdicts_are_as_expected(settled: Station) -> None:
     program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -P -m mvmnix.cli "$@"\n')
     program.chmod(0o755)
     environment = {"HOME": str(settled.home), "PATH": f"{program.parent}:{os.environ['PATH']}"}
-    tried = lambda *policy: subprocess.run(  # noqa: E731
-        [EXAMPLE / "try", *policy], env=environment, cwd="/", capture_output=True, text=True, check=False
-    )
+
+    def tried(*policy: Path) -> "subprocess.CompletedProcess[str]":
+        words = (EXAMPLE / "try", *policy)
+        return subprocess.run(words, env=environment, cwd="/", capture_output=True, text=True, check=False)
+
     assert (done := tried()).returncode == 0, (done.stdout, done.stderr)
     other = settled.path / "trust.toml"
     other.write_text((EXAMPLE / "trust.toml").read_text().replace("allow-local = true", "allow-local = false"))

@@ -115,7 +115,7 @@ def test_it_is_sealed(world: World, tmp_path: Path) -> None:
         names = ("plan", "image", "provenance", "signers", "policy", "required", "digest", "bundle", "files", "steps")
         values = [getattr(found, name) for name in names]
         with pytest.raises(TypeError, match="only verify_plan"):
-            VerifiedPlan(*values, seal=object())  # type: ignore[call-arg]
+            VerifiedPlan(*values, seal=object())  # type: ignore[arg-type]
 
 
 def on_hardware(**fields: Any) -> Callable[[World], None]:
