@@ -51,11 +51,16 @@ def read(data: bytes | None, where: str = FILE_NAME) -> Inputs:
 
 
 class _Reader:
-    """Follows the names of nodes. A node that several inputs share is read once; a circle is an error."""
+    """Follows the names of nodes. A node that several inputs share is read once; a circle is an error.
+
+    Written as a tree again, such a node stands there once for each of them: so many in all are bounded.
+    """
 
     def __init__(self, nodes: Mapping[str, RawNode]) -> None:
         self._nodes = nodes
         self._read: dict[str, Entry] = {}
+        #: By the name of a node, how many entries a tree of it has.
+        self._sizes: dict[str, int] = {}
 
     def inputs(self, name: str, above: tuple[str, ...]) -> Inputs:
         if name in above or len(above) > MAX_DEPTH:
@@ -63,10 +68,14 @@ class _Reader:
         if name not in self._nodes:
             raise ValueError(f"there is no node {name!r}")
         wanted = self._nodes[name].inputs
-        return {
+        found = {
             key: target if isinstance(target, tuple) else self._entry(target, (*above, name))
             for key, target in wanted.items()
         }
+        self._sizes[name] = 1 + sum(self._sizes[target] for target in wanted.values() if isinstance(target, str))
+        if self._sizes[name] > MAX_ENTRIES:
+            raise ValueError(f"the node {name!r} has more than {MAX_ENTRIES} inputs, and those of inputs")
+        return found
 
     def _entry(self, name: str, above: tuple[str, ...]) -> Entry:
         if name not in self._read:

@@ -82,7 +82,7 @@ def parse(dump: str) -> dict[str, str]:
     return {match["name"]: match["value"] for match in matches if match is not None and match["value"]}
 
 
-def bases(uri: str) -> list[str]:
+def base_uris(uri: str) -> list[str]:
     """The base URIs that one of apt's sources stands for: itself, or a list of mirrors in a file of this machine.
 
     None where apt reaches it by a method that is not supported here (apt-transport-mirror(1) over the network, cdrom).
@@ -230,7 +230,7 @@ class Apt:
         """All repositories, Debian's own first. Needs apt's sources, but not its lists. Raises MvmnixError."""
         listed = sorted(targets(), key=lambda target: target.origin != ORIGIN)
         found = [target.repository for target in [*listed, *targets("--no-release-info")]]
-        bases = [base for source in found for base in bases(source)]
+        bases = [base for source in found for base in base_uris(source)]
         if not bases:
             why = "apt has no package sources that it reaches by http, https or file"
             raise MvmnixError(why, hint="add Debian's to /etc/apt/sources.list.d, then retry")

@@ -421,7 +421,7 @@ def _code_of(error: OSError | None) -> str:
 
 def _import_parsers() -> None:
     for name in _PARSERS:
-        importlib.import_module(f"mvmnix.network.{name}")
+        importlib.import_module(f"mvmnix.network.gateway.{name}")
 
 
 async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection: socket.socket) -> None:

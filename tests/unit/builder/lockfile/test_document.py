@@ -53,6 +53,21 @@ def test_a_shared_node_is_an_input_of_both() -> None:
     assert read["a"] == read["b"] == Entry(HERE, HERE)
 
 
+def doubling(levels: int) -> dict[str, Any]:
+    """Each node is an input of the one before it, twice."""
+    nodes = {f"n{level}": node(a=f"n{level + 1}", b=f"n{level + 1}") for level in range(levels)}
+    return {"root": {"inputs": {"a": "n0"}}, **nodes, f"n{levels}": node()}
+
+
+def test_shared_nodes_do_not_multiply() -> None:
+    """Some kilobytes of them would be thousands of millions of inputs."""
+    assert len(document.changes({}, document.read(lock(doubling(10))))) == 2**11 - 1
+    for levels in (12, 31):
+        with pytest.raises(RefusedError, match="more than 4096 inputs") as caught:
+            document.read(lock(doubling(levels)))
+        assert caught.value.reasons[0].code is Code.LOCK_MALFORMED
+
+
 def chain(length: int) -> dict[str, Any]:
     nodes = {f"n{index}": node(n=f"n{index + 1}") for index in range(length)}
     return {"root": {"inputs": {"n": "n0"}}, **nodes, f"n{length}": node()}

@@ -181,10 +181,10 @@ def test_a_directory_of_packages_is_shown_and_needs_no_network() -> None:
 
 def test_a_list_of_mirrors_stands_for_them(tmp_path: Path) -> None:
     (tmp_path / "list").write_text("http://one.test/debian\tpriority:1\nhttps://two.test:8443/\n# http://no.test/\n")
-    listed = debian.bases(f"mirror+file:{tmp_path}/list/")
+    listed = debian.base_uris(f"mirror+file:{tmp_path}/list/")
     assert listed == ["http://one.test/debian", "https://two.test:8443/"]
-    assert debian.bases("mirror+file:/proc/nowhere") == debian.bases("cdrom:[Debian]/") == []
-    assert debian.bases("file:/srv/packages") == ["file:/srv/packages"]
+    assert debian.base_uris("mirror+file:/proc/nowhere") == debian.base_uris("cdrom:[Debian]/") == []
+    assert debian.base_uris("file:/srv/packages") == ["file:/srv/packages"]
 
 
 def test_a_program_that_names_the_proxy_is_refused() -> None:
