@@ -262,11 +262,11 @@ def open_context(frontend: Frontend = SILENT) -> Iterator[Context]:
 def become_system_user(name: str = "") -> None:
     """As root: be a system user from here on, `mvmnix` unless another is named; as a plain user do nothing.
 
-    For a process with one thread, before anything else is called here. Root's variables and descriptors are dropped,
-    and no way leads back (docs/privileges.md). Without this call nothing starts in a process of root's. Raises
-    MvmnixError where it fails: then this process must end.
+    For a process with one thread, which is looked at, before anything else is called here. Root's variables and
+    descriptors are dropped, and no way leads back (docs/privileges.md). Without this call nothing starts in a process
+    of root's. Raises MvmnixError where it fails: then this process must end.
     """
-    if os.geteuid() == 0:
+    if 0 in os.getresuid():
         from mvmnix.system import system_user  # noqa: PLC0415 - plain users don't pay for it
 
         system_user.become(name or system_user.USER)

@@ -2,7 +2,8 @@
 
 1. Options before the command are read as click reads them, and nothing behind it but the command's name. `--user` says
    whom to be.
-2. What the command needs, and what tells a failure, is imported before the step: nothing of root's is loaded after it.
+2. Variables that load code or lead to root's files are dropped first. What the command needs, and what tells a failure,
+   is imported before the step: nothing of root's is loaded after it.
 3. Commands without state (STATELESS) need no user of that name, and neither does the help of any other. What `verify`
    names is opened before. Without a command nothing is read, and no step taken.
 """
@@ -33,6 +34,7 @@ def leave(words: Sequence[str], commands: Mapping[str, tuple[str, str, str]]) ->
     if not asked and not user and not command:
         _stayed.append(True)
         return
+    system_user.drop_variables(os.environ)
     for module in ("mvmnix.api.failure_log", "mvmnix.cli.output", *commands.get(command, ())[:1]):
         importlib.import_module(module)
     if not user and (asked or command in STATELESS or rest in _HELP):

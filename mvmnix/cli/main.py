@@ -209,7 +209,7 @@ def _run(first: Callable[[], None]) -> int:
 
 def _leave_root() -> None:
     """As root: be another user from here on, before anything is read but the command line; options read nothing."""
-    if os.geteuid() == 0 and (COMPLETE in os.environ or not all(word.startswith("-") for word in sys.argv[1:])):
+    if 0 in os.getresuid() and (COMPLETE in os.environ or not all(word.startswith("-") for word in sys.argv[1:])):
         from mvmnix.cli import as_root  # noqa: PLC0415 - plain users don't pay for it
 
         as_root.leave(sys.argv[1:], COMMANDS)

@@ -109,9 +109,8 @@ class SubordinateIds:
         """Raises MvmnixError where there are too few ids for a container."""
         if (least := min(self.uids[1], self.gids[1])) < CONTAINER_COUNT:
             user = user_name(os.geteuid())
-            hint = (
-                f"an administrator gives more: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
-            )
+            ids = _free()
+            hint = f"an administrator gives more: usermod --add-subuids {ids} --add-subgids {ids} {user}"
             raise MvmnixError(f"a container takes {CONTAINER_COUNT} subordinate ids, and {user} has {least}", hint=hint)
 
     @staticmethod
@@ -128,8 +127,17 @@ def _range(path: Path, names: frozenset[str]) -> tuple[int, int]:
                 return first, count
     what, option = ("uids", "--add-subuids") if path == _SUBUID else ("gids", "--add-subgids")
     who = user_name(os.geteuid())
-    hint = f"an administrator gives some: usermod {option} 100000-165535 {who} (a range that no other user has)"
+    hint = f"an administrator gives some: usermod {option} {_free()} {who}"
     raise MvmnixError(f"{who} has no range of {_LEAST} subordinate {what} in {path}", hint=hint)
+
+
+def _free() -> str:
+    """A range of CONTAINER_COUNT ids behind all that users have, for usermod(8)."""
+    files = (path for path in (_SUBUID, _SUBGID) if path.is_file())
+    texts = (path.read_text(encoding="utf-8", errors="replace") for path in files)
+    taken = (first + count for text in texts for _, first, count in _lines(text.splitlines()))
+    begin = max((100_000, *taken))
+    return f"{begin}-{begin + CONTAINER_COUNT - 1}"
 
 
 def _lines(lines: Iterable[str]) -> Iterable[tuple[str, int, int]]:

@@ -354,9 +354,14 @@ def _has_processes(group: Path) -> bool:
     """Whether processes are in this group itself, so that groups beneath it can take none.
 
     The kernel would enable `cpu` and `pids` all the same: for threads, whose groups take no process (cgroup-v2.rst,
-    "Threads").
+    "Threads"). A group of threads doesn't tell of its processes.
     """
-    return (group / _BENEATH_THE_TOP).exists() and bool(processes(group))
+    if not (group / _BENEATH_THE_TOP).exists():
+        return False
+    try:
+        return bool((group / _MEMBERS).read_bytes().split())
+    except OSError:
+        return True
 
 
 def is_limited(group: Path) -> bool:

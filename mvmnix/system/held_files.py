@@ -3,22 +3,26 @@
 `mvm verify` as root reads so what root alone may read: nothing is parsed, only opened. What everybody may read needs no
 descriptor, and is opened by its path, as any user does.
 
-1. A word, what follows its `=`, and the bundle beside it, name a file; of a directory its regular files count.
-2. Only regular files are held, and none that a symbolic link leads to: a stranger's may lead anywhere.
-3. At most MOST files are held.
+1. A word, what follows its `=`, and the bundle beside it, name a file; a directory the files of an exported image.
+2. Only regular files are held, none that has another name (a stranger's hard link) and none that a symbolic link or
+   `..` leads to: a stranger's may lead anywhere.
+3. At most MOST files are held, and none is waited for (leases, fcntl(2)).
 """
 
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from itertools import islice
 from typing import Final
 
 #: Descriptors: an image's directory has some ten files, and a release some hundred artifacts with a bundle each.
 MOST: Final = 512
 #: What a bundle is called beside its artifact (api/verify/artifacts.py).
 _SUFFIX: Final = ".sigstore.json"
+#: The files of an exported image (api/verify/image.py).
+EXPORTED: Final = (
+    *("kernel", "initrd", "rootfs", "manifest.json", "flake.lock", "sbom.cdx.json"),
+    *("provenance.sigstore.json", "parts.sigstore.jsonl", "rebuilds.sigstore.jsonl"),
+)
 _PASSED: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _files: Final[dict[str, int]] = {}
 _directories: Final[set[str]] = set()
@@ -26,7 +30,7 @@ _directories: Final[set[str]] = set()
 
 def hold(words: Sequence[str]) -> tuple[int, ...]:
     """Open what the words name, by the rule above; the descriptors."""
-    for path in map(os.path.normpath, _named(words)):
+    for path in filter(None, map(_key, _named(words))):
         if len(_files) == MOST:
             break
         if path not in _files and (fd := _opened(path)) is not None:
@@ -34,23 +38,28 @@ def hold(words: Sequence[str]) -> tuple[int, ...]:
     return tuple(_files.values())
 
 
+def _key(path: str) -> str:
+    """The same path for each way to write it; "" where it depends on links."""
+    return "" if ".." in path.split("/") else os.path.normpath(path)
+
+
 def opened(path: str) -> int | None:
     """A descriptor of a held file, at its beginning, which the caller closes; None for what isn't held."""
     if not is_held(path):
         return None
-    fd = os.dup(_files[os.path.normpath(path)])
+    fd = os.dup(_files[_key(path)])
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
 
 
 def is_held(path: str) -> bool:
     """Whether this file is held."""
-    return os.path.normpath(path) in _files
+    return _key(path) in _files
 
 
 def is_held_directory(path: str) -> bool:
     """Whether files of this directory are held."""
-    return os.path.normpath(path) in _directories
+    return _key(path) in _directories
 
 
 def _named(words: Sequence[str]) -> Iterator[str]:
@@ -58,10 +67,9 @@ def _named(words: Sequence[str]) -> Iterator[str]:
         for path in filter(None, dict.fromkeys((word, word.partition("=")[2]))):
             yield path
             yield path + _SUFFIX
-            if _is_directory(path):
-                _directories.add(os.path.normpath(path))
-                with suppress(OSError), os.scandir(path) as entries:
-                    yield from (f"{path}/{entry.name}" for entry in islice(entries, MOST))
+            if (directory := _key(path)) and _is_directory(path):
+                _directories.add(directory)
+                yield from (f"{path}/{name}" for name in EXPORTED)
 
 
 def _is_directory(path: str) -> bool:
@@ -80,8 +88,9 @@ def _opened(path: str) -> int | None:
     if fd is None:
         return None
     try:
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+            return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return None
     finally:

@@ -335,8 +335,9 @@ def _translate_errors(path: str, verb: str, hint: str) -> Iterator[None]:
         raise UsageError(f"{path} is there already", hint=hint) from error
     except PermissionError as error:
         directory, user = os.path.dirname(os.path.abspath(path)), user_name(os.geteuid())  # noqa: PTH100, PTH120 - texts
-        given = f"let {user} write there (chown {user}: {shlex.quote(directory)})"
-        told = f"{given}, run mvm as its owner (sudo -u OWNER mvm …), or {hint}"
+        # a directory that is there isn't to be given away: it may be the system's, and another's link in the end
+        made = f"write to a directory of {user}'s, such as /srv/{user} after: install -d -o {user} /srv/{user}"
+        told = f"{user} may not write in {directory}: {made}; run mvm as its owner (sudo -u OWNER mvm …); or {hint}"
         raise UsageError(f"{path} can't be {verb}: {error.strerror}", hint=told) from error
     except OSError as error:
         raise UsageError(f"{path} can't be {verb}: {error.strerror}", hint=hint) from error

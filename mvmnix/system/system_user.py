@@ -6,25 +6,29 @@ It is taken before anything but the command line is read. From there on this pro
 2. Where that user could make no control group, this process goes into one that the user may divide
    (control_groups.hand_over).
 3. Variables that lead to root's files, or load code, are dropped (OF_ROOT).
-4. All descriptors but standard input, output and error are closed; the session keyring holds nothing; and nothing can
-   be typed into root's terminal (TIOCSTI, ioctl_tty(2)), where root may set a filter of system calls.
+4. All descriptors but standard input, output and error are closed; the session keyring holds nothing; a terminal that
+   none of these three is, is left; and nothing can be typed into root's terminal (TIOCSTI, ioctl_tty(2)), where root
+   may set a filter of system calls.
 5. The groups, gid and uid become the user's; no capability stays, not in any set.
 6. No way leads back: that is looked at, and tried.
 7. The working directory stays where the user gets to it by its path. Otherwise it is `/`, for a directory that is
    closed above would hold its files open.
 
 PR_SET_NO_NEW_PRIVS isn't set: a plain user's machines get their uids from newuidmap(1) and newgidmap(1), which are
-set-user-ID programs, and none of those that a user may run knows this user. `become_unprivileged` does set it.
+set-user-ID programs, and none of those that a user may run knows this user. `become_unprivileged` does set it. Its
+process has a uid that no other one has, and no process may look into it: what root named it holds open.
 """
 
 import errno
+import fcntl
 import os
 import platform
 import pwd
 import re
 import struct
 import sys
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+import termios
+from collections.abc import Collection, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +39,9 @@ from mvmnix.system import prctl, procfs, session_keyring
 
 USER: Final = "mvmnix"
 HOME: Final = f"/var/lib/{USER}"
-#: A uid and gid that own nothing, beyond users, subordinate ids and what systemd gives to services and containers (its
-#: UIDS-GIDS document: 1879048192 and up is unused). `nobody` is never used: other programs run as it.
+#: From here on uids and gids that own nothing, one for each process id (proc_pid_max(5)), beyond users, subordinate ids
+#: and what systemd gives to services and containers (its UIDS-GIDS document: 1879048192 and up is unused). `nobody` is
+#: never used: other programs run as it.
 UNPRIVILEGED: Final = 1_900_543_999
 #: Ids that are looked at in its place where a user namespace lacks it; the one that stands for owners unknown there.
 _TRIED, _OVERFLOW = 16, 65534
@@ -73,13 +78,17 @@ def become(name: str) -> Become:
     """
     from mvmnix.system import control_groups  # noqa: PLC0415 - the other step doesn't pay for it
 
+    _refuse_threads()
     user = look_up(name)  # 1
     try:
+        os.seteuid(0)
+        groups = os.getgrouplist(user.pw_name, user.pw_gid)
         obstacle = control_groups.hand_over(user.pw_uid, user.pw_gid)  # 2
         replace_variables(os.environ, user)  # 3
         _let_go(())  # 4
-        os.initgroups(user.pw_name, user.pw_gid)  # 5
+        os.setgroups(groups)  # 5
         _take(user.pw_uid, user.pw_gid)
+        prctl.set_dumpable(dumpable=True)  # or /proc/self would be root's
         _check(user.pw_uid, user.pw_gid)  # 6
         _refuse_closed_program()
         return Become(obstacle, _leave_closed())  # 7
@@ -92,10 +101,11 @@ def become_unprivileged(kept: Collection[int] = ()) -> None:
 
     Raises MvmnixError where it fails: then this process must end.
     """
+    _refuse_threads()
     uid = find_unprivileged()
     try:
-        for variable in _of_root(os.environ):
-            del os.environ[variable]
+        os.seteuid(0)
+        drop_variables(os.environ)
         _let_go(kept)
         os.setgroups([])
         _take(uid, uid)
@@ -108,15 +118,13 @@ def become_unprivileged(kept: Collection[int] = ()) -> None:
 
 
 def find_unprivileged(maps: Sequence[str] = ("/proc/self/uid_map", "/proc/self/gid_map")) -> int:
-    """Find a uid and gid that own nothing: UNPRIVILEGED, or the last one of a container that lacks it.
+    """Find a uid and gid that own nothing: one of this process's own, or the last one of a container that lacks it.
 
     Not one that the password file has, nor the overflow uid. Raises MvmnixError where there is none.
     """
     ends = [_ends(_lines(path)) for path in maps]
-    if all(any(begin <= UNPRIVILEGED < end for begin, end in each) for each in ends):
-        return UNPRIVILEGED
     last = min(max((end for _, end in each), default=1) for each in ends) - 1
-    for uid in range(last, max(0, last - _TRIED), -1):
+    for uid in (UNPRIVILEGED + os.getpid(), *range(last, max(0, last - _TRIED), -1)):
         with suppress(KeyError):
             pwd.getpwuid(uid)
             continue
@@ -129,6 +137,13 @@ def _ends(lines: Sequence[str]) -> list[tuple[int, int]]:
     """The first id, and the one behind the last, of each range of a map (user_namespaces(7))."""
     ranges = (tuple(map(int, line.split())) for line in lines)
     return [(begin, begin + count) for begin, _outside, count in ranges]
+
+
+def _refuse_threads() -> None:
+    """Another thread would keep filters, keys and rights of root's that go thread by thread. Raises MvmnixError."""
+    if len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208 - names
+        hint = "take the step at once, before anything that starts a thread"
+        raise MvmnixError("this process has threads, so it can't leave root's rights", hint=hint)
 
 
 def refuse_root() -> None:
@@ -185,14 +200,15 @@ def replace_variables(environment: MutableMapping[str, str], user: pwd.struct_pa
     >>> sorted(it.items())[:4]
     [('GIT_SSL_CAINFO', '/ca'), ('HOME', '/var/lib/mvmnix'), ('LANG', 'C'), ('LOGNAME', 'mvmnix')]
     """
-    for name in _of_root(environment):
-        del environment[name]
+    drop_variables(environment)
     own = {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell, "PATH": _PATH}
     environment.update(own)
 
 
-def _of_root(environment: Mapping[str, str]) -> list[str]:
-    return [name for name in environment if re.fullmatch(OF_ROOT, name)]
+def drop_variables(environment: MutableMapping[str, str]) -> None:
+    """Drop what is root's (OF_ROOT)."""
+    for name in [name for name in environment if re.fullmatch(OF_ROOT, name)]:
+        del environment[name]
 
 
 def _let_go(kept: Collection[int]) -> None:
@@ -202,11 +218,22 @@ def _let_go(kept: Collection[int]) -> None:
         os.closerange(begin, fd)
         begin = fd + 1
     session_keyring.renew()
+    _leave_terminal()
     if platform.machine() == "x86_64":
         with suppress(PermissionError), os.fdopen(os.memfd_create("filter", os.MFD_CLOEXEC), "w+b") as file:
             file.write(_typing_filter())
             file.seek(0)
             prctl.filter_system_calls(os.dup(file.fileno()))
+
+
+def _leave_terminal() -> None:
+    """Have no controlling terminal where none of the standard streams is one (TIOCNOTTY, ioctl_tty(2)).
+
+    `/dev/tty` would lead to it. A session's leader keeps it: without it, all of its session would be hung up on.
+    """
+    if not any(map(os.isatty, range(3))) and os.getsid(0) != os.getpid():
+        with suppress(OSError), open("/dev/tty", "rb", buffering=0) as terminal:  # noqa: PTH123
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
 
 
 def _typing_filter() -> bytes:
@@ -237,7 +264,6 @@ def _take(uid: int, gid: int) -> None:
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     prctl.drop_capabilities()  # root's inheritable ones are left by a change of uid
-    prctl.set_dumpable(dumpable=True)  # or /proc/self would be root's
 
 
 def _check(uid: int, gid: int) -> None:

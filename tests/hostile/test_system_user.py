@@ -3,6 +3,7 @@
 left_root.py tries the ways, as the process that it was.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -10,6 +11,7 @@ import pty
 import pwd
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -98,6 +100,42 @@ def test_no_way_leads_back(user: pwd.struct_passwd, private: Path) -> None:
     assert [way for way in ways if ": held: " not in way] == []
     assert len(ways) >= LEAST
     assert end == "alive"
+
+
+TERMINAL = """
+import os, sys
+from mvmnix.system import system_user
+system_user.become(sys.argv[1])
+try:
+    os.open("/dev/tty", os.O_RDWR)
+except OSError as error:
+    print(error.errno)
+"""
+
+
+def test_a_terminal_that_no_stream_is_cannot_be_opened(user: pwd.struct_passwd) -> None:
+    """`mvm … </dev/null 2>&1 | cat`, in a shell that has one."""
+    ours, theirs = pty.openpty()
+
+    def controlled() -> None:
+        os.setsid()
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+
+    shell = ("/bin/sh", "-c", '"$@"; exit', "sh")
+    done = subprocess.run(
+        [*shell, sys.executable, "-P", "-c", TERMINAL, user.pw_name],
+        env={"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"]},
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+        preexec_fn=controlled,
+        pass_fds=(theirs,),
+    )
+    for fd in (ours, theirs):
+        os.close(fd)
+    assert (done.stdout, done.returncode) == (f"{errno.ENXIO}\n".encode(), 0), done.stderr.decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +264,8 @@ def test_nothing_of_root_s_is_written(user: pwd.struct_passwd, private: Path) ->
         done = mvm(user, "init", Path(place) / "new")
         assert done.returncode != 0
         assert list(Path(place).iterdir()) == []
-        assert f"let {user.pw_name} write there".encode() in done.stderr
+        assert f"{user.pw_name} may not write in {place}".encode() in done.stderr
+        assert b"chown" not in done.stderr, "a directory that is there may be the system's, or a link by then"
         os.chown(place, user.pw_uid, user.pw_gid)
         assert mvm(user, "init", Path(place) / "new").returncode == 0
     done = mvm(user, "plan", "show", private / "secret")
@@ -313,9 +352,9 @@ def release(private: Path) -> Path:
     return private
 
 
-def verified(*words: str | Path, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+def verified(*words: str | Path, cwd: Path, **env: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        Home.argv("verify", *words), env={}, cwd=cwd, capture_output=True, timeout=PATIENCE, check=False
+        Home.argv("verify", *words), env=env, cwd=cwd, capture_output=True, timeout=PATIENCE, check=False
     )
 
 
@@ -326,6 +365,22 @@ def test_verify_needs_no_user_and_reads_what_root_names(release: Path) -> None:
         assert done.returncode == 0, done.stderr.decode()
     (release / "app.img").write_bytes(b"another")
     assert verified("--key", "release.pub", "app.img", cwd=release).returncode == 1
+
+
+def test_no_library_is_told_what_to_load(release: Path) -> None:
+    """OpenSSL would read this when it is loaded, and wait for a writer."""
+    os.mkfifo(release / "openssl.cnf")
+    done = verified("--key", "release.pub", "app.img", cwd=release, OPENSSL_CONF=str(release / "openssl.cnf"))
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_verify_waits_for_nobody(release: Path) -> None:
+    """A lease (fcntl(2)) has others wait for whoever holds it, 45 seconds or more for each file."""
+    with (release / "app.img").open("rb+") as leased:
+        fcntl.fcntl(leased, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(leased, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        done = verified("--key", "release.pub", "app.img", cwd=release)
+    assert done.returncode == 2, done.stdout.decode()
 
 
 def test_verify_holds_no_file_that_a_link_leads_to(release: Path) -> None:
@@ -343,6 +398,7 @@ import os, sys
 from mvmnix.cli import as_root
 from mvmnix.cli.main import COMMANDS
 as_root.leave(["verify", *sys.argv[1:]], COMMANDS)
+print(os.getpid(), os.stat("/proc/self/mem").st_uid)
 print(*os.getresuid(), *os.getresgid(), os.getgroups(), len(os.listdir("/proc/self/fd")))
 print(*(line for line in open("/proc/self/status") if line.startswith(("NoNewPrivs", "Cap"))), sep="")
 """
@@ -351,8 +407,10 @@ print(*(line for line in open("/proc/self/status") if line.startswith(("NoNewPri
 def test_what_verifies_owns_nothing(release: Path) -> None:
     argv = [sys.executable, "-P", "-c", HOLDING, "--key", "release.pub", "app.img"]
     done = subprocess.run(argv, env={"PYTHONPATH": str(ROOT)}, cwd=release, capture_output=True, text=True, check=True)
-    first, *status = filter(None, done.stdout.splitlines())
-    nobody = str(system_user.UNPRIVILEGED)
+    process, first, *status = filter(None, done.stdout.splitlines())
+    number, owner = map(int, process.split())
+    nobody = str(system_user.UNPRIVILEGED + number)
+    assert owner == 0, "no other process of that uid may look into it"
     assert first == " ".join([nobody] * 6) + " [] 7", "three streams, three files, and the listing itself"
     fields = dict(line.split(":\t") for line in status)
     assert fields.pop("NoNewPrivs") == "1"
@@ -364,7 +422,7 @@ def test_verify_holds_only_so_many_files(private: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(held_files, "_directories", set())
     for number in range(held_files.MOST + 9):
         (private / f"{number}").touch()
-    held = held_files.hold([str(private)])
+    held = held_files.hold([str(path) for path in private.iterdir()])
     for fd in held:
         os.close(fd)
     assert len(held) == held_files.MOST

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.api import files
+from mvmnix.api.verify import image
 from mvmnix.errors import UsageError
+from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
 from mvmnix.model import Digest
+from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.system import held_files
 
 
@@ -25,6 +28,11 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "image").chmod(0o700)
     for fd in descriptors:
         os.close(fd)
+
+
+def test_an_exported_image_is_what_is_looked_for_in_a_directory() -> None:
+    names = {BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, SBOM_NAME, "manifest.json", *image._FILES}
+    assert set(held_files.EXPORTED) == names
 
 
 def test_what_is_held_is_read(closed: Path) -> None:

@@ -24,6 +24,7 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def become_unprivileged(kept: Sequence[int] = ()) -> None:
         found.append(f"nobody, with {len(kept)}")
 
+    monkeypatch.setattr(system_user, "drop_variables", lambda _: None)
     monkeypatch.setattr(system_user, "become", become)
     monkeypatch.setattr(system_user, "become_unprivileged", become_unprivileged)
     monkeypatch.setattr(system_user, "exists", lambda _: True)
@@ -66,6 +67,15 @@ def test_without_a_command_nothing_is_left_and_no_command_begins(words: str, ste
     assert steps == []
     with pytest.raises(MvmnixError, match="still root's"):
         as_root.tell()
+
+
+def test_variables_are_dropped_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries read some when they are loaded: OPENSSL_CONF names code."""
+    done = list[str]()
+    monkeypatch.setattr(system_user, "drop_variables", lambda it: done.append("drop" if it is os.environ else "other"))
+    monkeypatch.setattr(as_root.importlib, "import_module", done.append)
+    as_root.leave(["ps"], COMMANDS)
+    assert done == ["drop", "mvmnix.api.failure_log", "mvmnix.cli.output", "mvmnix.cli.commands.ps"]
 
 
 @pytest.mark.parametrize("exists", [True, False])

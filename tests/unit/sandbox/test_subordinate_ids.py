@@ -135,6 +135,18 @@ def test_too_few_for_a_container(host: Path, file: str) -> None:
     assert "usermod --add-subuids" in caught.value.hint
 
 
+def test_the_range_that_is_proposed_is_nobodys(host: Path) -> None:
+    """A file of either kind may say more than the other; and one may be missing."""
+    for name, text in (("subuid", "bob:100000:65536\n"), ("subgid", "bob:100000:65536\neve:300000:1000\nx:y:z\n")):
+        (host / name).write_text(text)
+    with pytest.raises(MvmnixError, match="has no range") as caught:
+        SubordinateIds.find()
+    assert "--add-subuids 301000-366535 ada" in caught.value.hint
+    (host / "subuid").unlink()
+    (host / "subgid").write_text("")
+    assert subordinate_ids._free() == "100000-165535"
+
+
 def test_whether_a_user_namespace_has_a_range(tmp_path: Path) -> None:
     (tmp_path / "all").write_text("         0          0 4294967295\n")
     (tmp_path / "few").write_text("0 100000 1000\n5000 7 100\n")

@@ -147,6 +147,13 @@ def test_where_a_process_can_not_be_moved_no_group_is_made(tmp_path: Path) -> No
     assert ControlGroups.find(proc=here).parents == ()
 
 
+def test_a_group_of_threads_counts_as_one_with_processes(tmp_path: Path) -> None:
+    """It doesn't tell of them: the file can't be read (EOPNOTSUPP)."""
+    (tmp_path / "cgroup.type").touch()
+    (tmp_path / "cgroup.procs").mkdir()
+    assert control_groups._has_processes(tmp_path)
+
+
 def test_a_group_with_processes_hands_nothing_on(tmp_path: Path) -> None:
     """The kernel would let it hand on processor time and tasks, to groups that take no process."""
     top = v2(tmp_path / "unified", controllers="cpu pids", enabled="")

@@ -3,6 +3,8 @@
 import os
 import pwd
 import re
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -194,7 +196,7 @@ def test_nothing_starts_in_a_process_of_root_s(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("uids", "gids", "expected"),
     [
-        ("0 0 4294967295", "0 0 4294967295", system_user.UNPRIVILEGED),
+        ("0 0 4294967295", "0 0 4294967295", system_user.UNPRIVILEGED + os.getpid()),
         ("0 1000 1\n1 100000 65536", "0 1000 1\n1 100000 65536", 65_536),
         ("0 100000 65536", "0 100000 65536", 65_535),
         ("0 100000 65535", "0 100000 65536", 65_533),
@@ -214,6 +216,30 @@ def test_who_owns_nothing(tmp_path: Path, uids: str, gids: str, expected: int | 
         assert system_user.find_unprivileged(maps) == expected
 
 
+def test_nobody_who_is_somebody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As where a directory service gives such uids away."""
+    (tmp_path / "map").write_text("0 0 4294967295\n")
+
+    def somebody(uid: int) -> pwd.struct_passwd:
+        if uid == system_user.UNPRIVILEGED + os.getpid():
+            return USER
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", somebody)
+    assert system_user.find_unprivileged([str(tmp_path / "map")] * 2) == 2**32 - 2
+
+
+def test_a_process_with_threads_takes_no_step() -> None:
+    """Filters, keys and capabilities are a thread's: the others would keep root's."""
+    system_user._refuse_threads()
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(over.wait)
+        with pytest.raises(MvmnixError, match="has threads"):
+            system_user._refuse_threads()
+        over.set()
+
+
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_files, "_files", {})
@@ -226,18 +252,22 @@ def test_what_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "app").write_bytes(b"bytes")
     (tmp_path / "app.sigstore.json").touch()
-    (tmp_path / "image/nested").mkdir(parents=True)
-    (tmp_path / "image/kernel").touch()
-    (tmp_path / "image/nested/file").touch()
+    (tmp_path / "image/kernel").mkdir(parents=True)
+    (tmp_path / "image/rootfs").touch()
+    (tmp_path / "image/shadow").touch()
+    (tmp_path / "twice").touch()
+    os.link(tmp_path / "twice", tmp_path / "again")
     (tmp_path / "link").symlink_to("app")
     (tmp_path / "to").symlink_to("image")
     os.mkfifo(tmp_path / "fifo")
-    words = ["--key=app", "./app", "--", "image//", "link", "fifo", "to/kernel", "nothing", "", "/dev/null", "\0"]
+    words = ["--key=app", "./app", "--", "image//", "link", "fifo", "to/rootfs", "nothing", "", "/dev/null", "\0"]
+    words += ["twice", "image/../app.sigstore.json"]
     descriptors = held_files.hold(words)
     try:
-        assert set(held_files._files) == {"app", "app.sigstore.json", "image/kernel"}
+        assert set(held_files._files) == {"app", "app.sigstore.json", "image/rootfs"}
+        assert held_files.opened("to/../app") is None, "the kernel follows the link first"
         for _ in range(2):
-            fd = held_files.opened("image/../app")
+            fd = held_files.opened("./app")
             assert fd is not None
             assert os.read(fd, 10) == b"bytes"
             os.close(fd)
