@@ -16,7 +16,9 @@ _ASK: Final = struct.Struct(">IHB")
 _REPLY: Final = struct.Struct(">IBB")
 _LONGEST_ID: Final = 64
 _HOST: Final = re.compile(r"[!-~]{1,253}")
-_LONGEST_ADDRESS: Final = 45
+#: A rule's id, and an address; either may be missing.
+_ID: Final = re.compile(r"(?:[a-z0-9][a-z0-9.-]{0,63})?")
+_ADDRESS: Final = re.compile(r"[0-9a-f:.]{0,45}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,4 +75,7 @@ class Reply:
             denial = Denial(text[:code]) if code else None
         except (struct.error, ValueError) as error:
             raise MalformedError("not a packet of the dialer's") from error
-        return cls(number, denial, text[code : code + rule][:_LONGEST_ID], text[code + rule :][:_LONGEST_ADDRESS])
+        found = cls(number, denial, text[code : code + rule], text[code + rule :])
+        if len(found.rule) != rule or not _ID.fullmatch(found.rule) or not _ADDRESS.fullmatch(found.address):
+            raise MalformedError("not a packet of the dialer's")
+        return found

@@ -1,4 +1,4 @@
-"""Defines what gateway and dialer tell the supervisor, and what that gives them; pure.
+"""Defines what gateway and dialer tell the supervisor, and what that gives them.
 
 They speak over pairs of sockets that keep packets apart (sockets.py). What hasn't the shape of a packet is
 `MalformedError`, and its reader ends: a process of ours wrote it, or one that a stranger has taken over.
@@ -35,6 +35,27 @@ class NetworkEventKind(StrEnum):
     BREACH = "breach"
     INBOUND = "inbound"
     INBOUND_CLOSED = "inbound-closed"
+
+
+_FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received", "flag", "slot")
+_LONGEST_FLAG: Final = 400
+_LARGEST_COUNT, _LARGEST_SLOT = 2**53 - 1, 2**16 - 1
+_KINDS: Final = frozenset(map(str, NetworkEventKind))
+_CODES: Final = frozenset({"", *map(str, Denial)})
+#: What a text is, where there is one.
+_TEXTS: Final = {
+    "rule": r"[a-z0-9][a-z0-9.-]{0,63}",
+    "code": r"[a-z-]{1,40}",
+    "name": r"[!-~]{1,255}",
+    "address": r"[0-9a-f:.]{2,45}",
+    # what a shell takes as it is: a person may type it
+    "flag": f"--allow [A-Za-z0-9:/.,=-]{{1,{_LONGEST_FLAG}}}",
+}
+_EVENT: Final = re.compile(
+    "\0".join(
+        (r"([a-z-]{1,20})", *(f"((?:{it})?)" for it in _TEXTS.values()), *([r"(0|[1-9][0-9]{0,15})"] * 4))
+    ).encode()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,27 +121,6 @@ class NetworkEvent:
             flag=text("flag", _TEXTS["flag"]),
             slot=number("slot", _LARGEST_SLOT),
         )
-
-
-_FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received", "flag", "slot")
-_LONGEST_FLAG: Final = 400
-_LARGEST_COUNT, _LARGEST_SLOT = 2**53 - 1, 2**16 - 1
-_KINDS: Final = frozenset(map(str, NetworkEventKind))
-_CODES: Final = frozenset({"", *map(str, Denial)})
-#: What a text is, where there is one.
-_TEXTS: Final = {
-    "rule": r"[a-z0-9][a-z0-9.-]{0,63}",
-    "code": r"[a-z-]{1,40}",
-    "name": r"[!-~]{1,255}",
-    "address": r"[0-9a-f:.]{2,45}",
-    # what a shell takes as it is: a person may type it
-    "flag": f"--allow [A-Za-z0-9:/.,=-]{{1,{_LONGEST_FLAG}}}",
-}
-_EVENT: Final = re.compile(
-    "\0".join(
-        (r"([a-z-]{1,20})", *(f"((?:{it})?)" for it in _TEXTS.values()), *([r"(0|[1-9][0-9]{0,15})"] * 4))
-    ).encode()
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -263,7 +263,7 @@ def verify_artifacts(
     verdicts = list[ArtifactVerdict]()
     for name, blob, handed_in in [_handed_in(name, shared, criteria) for name in artifacts]:
         try:
-            if in_registry(name) and not handed_in:
+            if shared is None and in_registry(name) and not handed_in:
                 why, hint = "its registry has neither bundle nor attestation nor signature for it", "have it signed"
                 raise refuse(ReasonCode.ATTESTATION_MISSING, name, why, hint)
             verdicts.append(handed_in.judge(name, blob))

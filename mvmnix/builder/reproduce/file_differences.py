@@ -22,12 +22,10 @@ _SEAL: Final = Seal()
 
 
 @final
+@_SEAL.of("compare_images()")
 @dataclass(frozen=True, slots=True)
 class Agreement(Sealed):
     """Two builds made this image. Only `compare_images` makes one."""
-
-    _seal = _SEAL
-    _maker = "compare_images"
 
     image: Image
 

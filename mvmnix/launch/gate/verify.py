@@ -66,6 +66,7 @@ _SEAL: Final = Seal()
 
 
 @final
+@_SEAL.of("verify_plan()")
 @dataclass(frozen=True, slots=True, eq=False)
 class VerifiedPlan(Sealed):
     """A plan that passed every step, the evidence for it, and the descriptors that its machine boots from.
@@ -75,9 +76,6 @@ class VerifiedPlan(Sealed):
     are those that were taken. Sealed: only `verify_plan` makes it. A context manager that owns its descriptors. Neither
     copied nor pickled: another process forks from it, or verifies.
     """
-
-    _seal = _SEAL
-    _maker = "verify_plan"
 
     plan: Plan
     image: Image
@@ -135,15 +133,13 @@ class VerifiedPlan(Sealed):
 
 
 @final
+@_SEAL.of("read_plan()")
 @dataclass(frozen=True, slots=True)
 class SignedPlan(Sealed):
     """What the bundles of a plan say, trusted or not: steps 1 to 8 passed, under this policy.
 
     `data` are the bundles, `digest` is that of these, `signed` each of them. Sealed: `read_plan` makes it.
     """
-
-    _seal = _SEAL
-    _maker = "read_plan"
 
     data: bytes
     digest: Digest

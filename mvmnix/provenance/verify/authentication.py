@@ -48,6 +48,7 @@ def _spki(signer: Signer, certificate: bytes) -> Digest:
 
 
 @final
+@_SEAL.of("authenticate()")
 @dataclass(frozen=True, slots=True)
 class Authentic(Sealed):
     """Bytes that a known signer signed in a role that the policy gives them; `digest` is the bundle's.
@@ -57,9 +58,6 @@ class Authentic(Sealed):
     `inclusion` says what shows that a log has it, `steps` which steps were taken.
     Made by `authenticate`.
     """
-
-    _seal = _SEAL
-    _maker = "authenticate"
 
     payload: bytes
     signer: Signer
@@ -85,6 +83,7 @@ class Claim:
 
 
 @final
+@_SEAL.of("authenticate_foreign()")
 @dataclass(frozen=True, slots=True)
 class Attested(Sealed):
     """What a known signer signed with whatever tool: a claim, or the file with this digest itself.
@@ -92,9 +91,6 @@ class Attested(Sealed):
     The other fields are Authentic's; `digest` is that of the bundle's bytes as they came. It is not an Authentic:
     nothing that launches takes it. Sealed: `authenticate_foreign` makes it.
     """
-
-    _seal = _SEAL
-    _maker = "authenticate_foreign"
 
     content: Claim | Digest
     signer: Signer

@@ -61,6 +61,7 @@ _SEAL: Final = Seal()
 
 
 @final
+@_SEAL.of("verify_summary()")
 @dataclass(frozen=True, slots=True)
 class VerifiedSummary(Sealed):
     """A summary that passed every step: by whom and under which policy.
@@ -70,9 +71,6 @@ class VerifiedSummary(Sealed):
 
     It is no Verified[Provenance]: mvm has not seen how the image came to be. Sealed: `verify_summary` makes it.
     """
-
-    _seal = _SEAL
-    _maker = "verify_summary"
 
     claim: Vsa
     signer: Signer

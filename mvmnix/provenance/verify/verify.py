@@ -65,15 +65,13 @@ _SEAL: Final = Seal()
 
 
 @final
+@_SEAL.of("a verifier")
 @dataclass(frozen=True, slots=True)
 class Verified[T](Sealed):
     """A claim that passed every step: by whom, up to which SLSA Build level, under which policy; and these steps.
 
     Sealed: the functions of this module make it.
     """
-
-    _seal = _SEAL
-    _maker = "verify_provenance"
 
     claim: T
     authentic: Authentic
@@ -93,15 +91,13 @@ class Verified[T](Sealed):
 
 
 @final
+@_SEAL.of("read_claim()")
 @dataclass(frozen=True, slots=True)
 class Claimed(Sealed):
     """What a provenance bundle says, trusted or not: steps 1 to 8 passed, under this policy.
 
     `data` are the bundle's bytes. Sealed: `read_claim` makes it.
     """
-
-    _seal = _SEAL
-    _maker = "read_claim"
 
     data: bytes
     authentic: Authentic
