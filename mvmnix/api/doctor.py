@@ -83,6 +83,10 @@ class Finding:
                 return cls(what, Health.BAD, f"{error.filename or 'the system'}: {error.strerror}")
 
 
+# What `mvm doctor` says of files in a user's own directories that belong to root: each is closed to the user.
+#
+# A program of root's that worked with the user's HOME leaves such files.
+
 #: So many are named; the command is for all of them.
 _MOST: Final = 5
 #: The directory whose entries are paths of a user's own Nix store (docs/nix.md).

@@ -233,6 +233,14 @@ def _claim(context: Context, bundle: Digest, manifest: Digest) -> Provenance:
         raise MvmnixError(why, hint=f"mvm image rm {manifest}, or correct the trust policy") from refused
 
 
+# Builds once more what was built, in a machine that shows itself otherwise, and compares.
+#
+# 1. It is the same tree and attribute that is built, by the builder image of this installation.
+# 2. The machine is a new one, with another number of processors, host name, clock and directory order, all of it said
+#    by its signed plan; nothing that earlier builds left comes in, but fetched files, each by its hash.
+# 3. The four files are compared by the digests that were taken as they came out of the machine.
+# 4. Where they agree, that is signed and kept as a provenance of its own; where not, each file that differs is named.
+
 #: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
 VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
 _MOST_PROCESSORS: Final = 64

@@ -50,6 +50,11 @@ def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> Non
         uid_pool.sweep(roots.state)
 
 
+# Verifies the recorded ends of machines, loading as little as that takes.
+#
+# Listing machines has to be fast: keys are read, and cryptography loaded, only for machines that have ended.
+
+
 def with_verified_ends(
     machines: Directory, entries: Sequence[MachineEntry], frontend: Frontend
 ) -> tuple[MachineEntry, ...]:

@@ -75,6 +75,11 @@ class Network:
             rest()
 
 
+# Finds the rules that a preset stands for: in the user's files, in the machine's, or in what a tool is configured for.
+#
+# A name that stands for more than one of these is refused: a user's file takes the place of none of the machine's, and
+# neither does any file of a tool's.
+
 #: In the user's directory of configuration, and in the machine's.
 DIRECTORY: Final = "presets"
 _SUFFIX: Final = ".toml"

@@ -19,6 +19,10 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats.strict import MalformedError
 from mvmnix.plural import counted
 
+# Audit paths and consistency paths of RFC 6962, sections 2.1.1 and 2.1.2: how they are made, and checked; pure.
+#
+# Checking follows RFC 9162, sections 2.1.3.2 and 2.1.4.2, which spell the algorithms out for the same paths.
+
 #: A tree of 2^63 leaves has paths of so many hashes; a consistency path may have one more.
 LONGEST: Final = 64
 

@@ -17,6 +17,11 @@ from mvmnix.audit.record import MAX_LINE
 from mvmnix.formats import strict
 from mvmnix.formats.strict import MalformedError
 
+# The seals at the head of a segment: two places of fixed width, of which one at most is needed; pure.
+#
+# The seal of a log of n records is kept at place n mod 2, so that a new one never covers the one before it. It is the
+# signature of the checkpoint alone: size and root follow from the records, and with them the whole signed note.
+
 _DIGITS: Final = 16
 #: Base64 of the 4 bytes of a key's ID and the 64 bytes of an Ed25519 signature.
 _SIGNATURE: Final = r"[A-Za-z0-9+/]{91}="

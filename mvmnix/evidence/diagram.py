@@ -11,6 +11,13 @@ from typing import Final
 from mvmnix.evidence.graph import Edge, EdgeKind, Graph, Node, NodeStatus, worst
 from mvmnix.formats.escaping import escape
 
+# Places the nodes of a graph in layers, from source to machine, and its edges between them; pure.
+#
+# The steps are those of K. Sugiyama, S. Tagawa and M. Toda, "Methods for Visual Understanding of Hierarchical System
+# Structures" (1981): layers by longest path, a waypoint in each layer that an edge crosses, an order by barycentres,
+# then coordinates that pull neighbours above each other. All lengths are in the units of the diagram. The same graph
+# has the same diagram.
+
 WIDTH: Final = 184.0
 HEIGHT: Final = 70.0
 #: Between two neighbours of a layer, and between two layers.

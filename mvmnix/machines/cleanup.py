@@ -174,6 +174,10 @@ def _settled(
     return ended
 
 
+# Marks machines that mvm removes by itself some time after their end, and removes the oldest of those; no others.
+#
+# What goes is what `mvm rm` takes: plan, receipt and logs. The audit log keeps start and end, with their digests.
+
 #: The file in a machine's directory that says so, and of which kind it is.
 MARK: Final = "auto-remove"
 _LONGEST: Final = 64

@@ -42,6 +42,14 @@ from mvmnix.system.child_causes import NAMESPACES_HINT, Cause, cause_of, hint_fo
 from mvmnix.system.control_groups import ControlGroups, Controller, Group, GroupLimits
 from mvmnix.system.store import memfd
 
+# Bounds what all processes of one helper take together, by a control group where this process can make one.
+#
+# That is so in a part of the hierarchy that was delegated to this user. What the group counts besides the memory of
+# processes are files in memory: those of the helper's root, and memfd_create(2).
+#
+# Its maker holds a lock on its directory (flock(2)), which is closed to other users. One whose lock is free was left by
+# a maker that was killed; a later maker removes it.
+
 _PREFIX: Final = "mvmnix-helper-"
 #: Seconds after which a group that has no lock won't get it any more.
 _LOCKED_BY: Final = 60.0

@@ -215,6 +215,12 @@ def _has(process: Path, wanted: bytes) -> bool:
         return False
 
 
+# Decides which pool (uid_pool.py) a command's sandboxes take their uids from, and where its lease files lie.
+#
+# 1. A user's with subordinate uids (subordinate_ids.py): one for all state directories of that user, in the home that
+#    the password file names, whatever HOME says. A uid that two pools gave away would be the uid of two machines.
+# 2. Otherwise numbers without uids, in the state directory.
+
 #: In a state directory.
 _NAME: Final = "cells"
 #: From a home on, in the state directory of a user without XDG variables (XDG Base Directory Specification). No pool

@@ -32,6 +32,17 @@ from mvmnix.formats.strict import MalformedError
 from mvmnix.model import NIX32, STORE_DIR, Digest, StorePath
 from mvmnix.system.store import Incoming, Store
 
+# Decides what counts of what a binary cache says of a store path, and whose word; no file, no network.
+#
+# The download worker takes the text apart (worker/documents.py); what it gives are names and values.
+#
+# Nix manual, "narinfo" and "Signatures"; nix: libstore/nar-info.cc and path-info.cc (ValidPathInfo::fingerprint).
+#
+# 1. Each field that counts stands there once and is well formed.
+# 2. The archive lies below the cache's own address.
+# 3. A key that is listed for this cache has signed StorePath, NarHash, NarSize and References. Nothing else is covered,
+#    so nothing else is trusted: Deriver, System, FileHash and FileSize are not read, a `CA:` field is no signature.
+
 #: How many paths and signatures an answer may name.
 MAX_REFERENCES: Final = 10_000
 MAX_SIGNATURES: Final = 64

@@ -38,6 +38,12 @@ from mvmnix.builder.fetch.unpack import certificates
 from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, Kind, Work, one_line, unpack
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 
+# Asks an origin for a file by a lane of the download worker, and validates what the lane says of the answer.
+#
+# 1. A request is written here: GET, an admitted target, fields of one line.
+# 2. A lane gets one connection for a request, to the origin that the lane is of.
+# 3. Of an answer come a status, a size and the fields that packets.py lists, within bounds; then bytes.
+
 #: RFC 3986, sections 3.3 and 3.4; what is neither is escaped.
 _TARGET: Final = "%/:@?!$&'()*+,;=~"
 _VALUE: Final = re.compile(r"[\t -~]*")

@@ -23,6 +23,12 @@ from mvmnix.sandbox.trusted_executables import GIT, locate
 from mvmnix.system import process
 from mvmnix.system.child_causes import Cause
 
+# Reads the tree of a commit out of a conversation with `git cat-file`, trusting no object's name; starts nothing.
+#
+# A repository's objects can lie under names that their bytes don't hash to, and small objects can stand for endless
+# trees. So each object is hashed (git(1): gitformat-pack, "object names"), its size is asked before it is read, and
+# everything is counted.
+
 #: Bounds on a tree: directories and files in it, levels, bytes of its directories together.
 MAX_ENTRIES: Final = 200_000
 MAX_DEPTH: Final = 100

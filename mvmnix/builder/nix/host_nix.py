@@ -26,6 +26,18 @@ from mvmnix.system import process, trusted_path
 from mvmnix.system.child_causes import NAMESPACES_HINT, Cause
 from mvmnix.system.roots import Roots
 
+# Decides which Nix store the host's Nix works on, by what this process may do there; starts no program.
+#
+# No uid decides. The steps, as in docs/nix.md:
+#
+# 1. The machine's store counts only where root and this user alone can change it: its files, its database, its socket.
+# 2. `daemon`: a nix-daemon answers this process. It keeps the machine's own rules: its build users, its nix.conf.
+# 3. `shared`: this process may write to the store and its database, by access(2) as the effective identity; where one
+#    of them is missing, to the directory above it.
+# 4. `own`: else a store below $XDG_DATA_HOME/mvmnix, which this user alone writes to. Its paths are named /nix/store/…
+#    as everywhere, and lie below its root. Nix would run programs in a namespace in which they are at these names; no
+#    sandbox can be made in there (mvmnix/user_namespace.py), so mvm reads what was built from outside.
+
 #: Where the machine's store is, and the name of a user's own in `Roots.data`.
 SHARED: Final = "/nix"
 OWN: Final = "nix"

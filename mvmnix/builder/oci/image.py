@@ -23,6 +23,11 @@ from mvmnix.formats import lock, nar
 from mvmnix.formats.strict import MalformedError, Record, canonical, read
 from mvmnix.model import Digest
 
+# Reads an image's configuration: how it means to run, and what its layers are uncompressed; pure.
+#
+# OCI image specification, config.md. It is full of things that say nothing about running here (labels, ports, history,
+# health checks, stop signals): those are left unread, docs/oci.md lists them.
+
 PLATFORM: Final = "linux/amd64"
 #: Where every guest may write anyway (profiles/minimal.nix).
 _WRITABLE: Final = frozenset({"/tmp", "/var/tmp"})  # noqa: S108 - paths in a guest

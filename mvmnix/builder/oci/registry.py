@@ -28,6 +28,11 @@ from mvmnix.system.store import Store
 #: Largest answer of a token service, in bytes.
 TOKEN_LIMIT: Final = 1 << 16
 
+# Writes the question for a registry's token, and reads the token that it gives to every client; pure.
+#
+# RFC 9110, section 11.6.1; the distribution project's "Token Authentication Specification". Anonymous pulls only. The
+# download worker takes challenge and answer apart (builder/fetch/worker/documents.py).
+
 _WORD: Final = re.compile(r"[!-~]{1,32768}")
 _HINT: Final = "images that need a login are not supported: docs/oci.md"
 
@@ -61,6 +66,12 @@ def unknown(why: str) -> MvmnixError:
 def none(why: str) -> MvmnixError:
     """What to say of an answer without a token."""
     return MvmnixError(f"the registry's token service gives no token: {why}", hint=_HINT)
+
+
+# Says where the next page of a registry's list is: at the list's own address, by another query, or nowhere; pure.
+#
+# OCI distribution specification 1.1, "Listing Referrers"; RFC 8288. The download worker takes the Link field apart
+# (builder/fetch/worker/documents.py).
 
 
 def page_after(path: str, asked: str, answered: str, target: str, allowed: Allowlist) -> str:

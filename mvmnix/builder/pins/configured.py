@@ -12,6 +12,11 @@ from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 
+# Reads which registries npm is configured for on this machine, out of its files and variables.
+#
+# npmrc(5): a variable beats the user's file, and that one the machine's. Of a file only the registries are read. Where
+# none of them names one, npm itself is asked for its own, in a sandbox that has none of these files.
+
 #: Of Debian's npm; another one's lies below its own prefix, and NPM_CONFIG_GLOBALCONFIG names it.
 _MACHINE: Final = "/etc/npmrc"
 _USER: Final = ".npmrc"

@@ -22,6 +22,12 @@ from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.system import process
 from mvmnix.system.child_causes import Cause
 
+# Reads what apt is configured to do on this machine, and says what a sandboxed apt-helper is given of it.
+#
+# Apt itself reads its files (apt.conf(5)), outside of the sandbox: they are root's. The sandboxed apt-helper reads
+# none. It gets options that hold no secret, credentials as a file of its own, and a proxy with its password in the
+# environment.
+
 _APT_CONFIG: Final = "/usr/bin/apt-config"
 _LINE: Final = re.compile(r'(?P<name>[^ "]+) "(?P<value>.*)";')
 #: Settings of how apt downloads whose values are taken as they are, for all hosts or for one (apt-transport-http(1)).

@@ -12,6 +12,12 @@ from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import UsageError
 from mvmnix.system.store import Store
 
+# The resolver: from requested package names, indexes and present pins to the set that the lock holds; no I/O.
+#
+# Rules. A dependency goes to an alternative that is already pinned, requested or Essential, else to the first that
+# exists; real packages come before providers of a virtual one. A present pin stays as it is while it satisfies every
+# fresh package that depends on it. Packages from one source (one pool directory) move together.
+
 _Candidate = DebianPin | Stanza
 
 

@@ -18,6 +18,10 @@ from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.sealed import Seal, Sealed
 from mvmnix.system.store import Store
 
+# Says whether two builds made the same image, as evidence and never as a yes or no; pure.
+#
+# Agreement is byte for byte: all four files of both images have the same digests. There is no lesser kind.
+
 _SEAL: Final = Seal()
 
 
@@ -64,6 +68,11 @@ def compare_images(first: Image, second: Image) -> Agreement | Disagreement:
     differences = tuple(Difference(one, other) for one, other in pairs if one.digest != other.digest)
     return Disagreement(differences) if differences else Agreement(first, seal=_SEAL)
 
+
+# Compares what two file systems hold, and two files block by block; pure.
+#
+# A listing maps a path to what is there, in words: a file is named by its mode and the digest of its contents, a
+# symbolic link by where it leads.
 
 #: The unit in which files without a listing are compared, in bytes.
 BLOCK: Final = 4096

@@ -21,6 +21,10 @@ from mvmnix.plural import counted
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.system.store import Store
 
+# Tells a full disk and a want of memory from a failed build, by what the builder VM's kernel says of them; pure.
+#
+# The guest isn't trusted for more than this: which of three hints its user gets.
+
 #: Less room than this is none: KiB; files. Nix tidies up before it says that a build failed, and frees some of both.
 _LITTLE: Final = (1024, 1024)
 #: The last line of a Nix that had no room itself: it tidies up all then. What a builder says never comes last.

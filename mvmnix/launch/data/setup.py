@@ -20,6 +20,11 @@ from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import memfd
 from mvmnix.vmm.port import DataAttachment
 
+# The only writer of a LUKS header: a fresh random key for a disk, locked under a passphrase; bytes, no I/O.
+#
+# LUKS1 On-Disk Format Specification 1.2.3 (the cryptsetup project's). The payload lies elsewhere, from its first byte
+# on (offset 0: a detached header), as AES-256-XTS by sectors of 512 bytes (xts-plain64).
+
 _SECTOR: Final = 512
 _MASTER_KEY_BYTES: Final = 64
 _STRIPES: Final = 4000

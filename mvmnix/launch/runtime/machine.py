@@ -27,6 +27,11 @@ from mvmnix.plan.network import WhenGatewayEnds
 from mvmnix.system.loop import Cancellable, Loop, Timer
 from mvmnix.vmm.port import Acceleration, MonitorEvent
 
+# Has a machine's guest stand still and go on, when its user asks: logged and written down before, answered after.
+#
+# The hypervisor runs no instruction of the guest meanwhile, and the guest's clocks stand. The host's clock goes on, and
+# the plan's wall time with it: a machine that stands still isn't one that lasts.
+
 #: Is told once that it is so, or why that isn't known.
 type Done = Callable[[MvmnixError | None], None]
 

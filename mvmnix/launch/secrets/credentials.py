@@ -17,6 +17,10 @@ from mvmnix.formats import strict
 from mvmnix.plan.plan import Plan, plan_statement
 from mvmnix.provenance.bundle.statement import Statement
 
+# The one list of the texts that a plan holds: every string of its statement, names of members included; pure.
+#
+# The statement is walked as it is signed, so that a field that plans get later is in the list without being named here.
+
 type _Path = tuple[str | int, ...]
 
 #: What people call some fields; the others are called by their place in the statement.

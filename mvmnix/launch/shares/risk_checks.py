@@ -37,6 +37,11 @@ from mvmnix.launch.shares.sensitive_paths import (
 from mvmnix.plan.share import Danger, Share, is_within
 from mvmnix.system import procfs
 
+# Tells where in which file system a file lies, whatever path and whatever mount leads to it, by the kernel's word.
+#
+# A bind mount gives a directory another path, and `..` leads out of it to where it is mounted. What stays the same is
+# the file system and the path from that file system's own root (proc_pid_mountinfo(5), fields 3 and 4).
+
 #: proc_pid_fdinfo(5): the number of the mount that an open file belongs to.
 _MOUNT: Final = re.compile(rb"^mnt_id:\t([0-9]+)$", re.MULTILINE)
 

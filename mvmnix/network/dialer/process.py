@@ -39,6 +39,10 @@ from mvmnix.plan.network_endpoints import UpstreamProxy
 from mvmnix.plan.network_hosts import is_address
 from mvmnix.system.prctl import filter_system_calls
 
+# Asks a proxy for a connection, with CONNECT (RFC 9110, section 9.3.6), in the dialer; reads its answer's head alone.
+#
+# What a server says first stays in the socket: the head is looked at before it is taken out of there.
+
 #: Bytes of an answer's head, and seconds for all of it.
 _LONGEST: Final = 8192
 _PROXY_SECONDS: Final = 15.0
@@ -88,6 +92,13 @@ def _head(connection: socket.socket, end: float) -> bytes:
         head += connection.recv(wanted)
     return head if head.endswith(b"\r\n\r\n") else b""
 
+
+# Connects to the first of a host's addresses that answers, without a thread that waits for a silent one.
+#
+# 1. Each address gets a moment in the caller's own thread: most answer within one.
+# 2. One that doesn't is waited for by a thread for all of them, so many seconds; then the next address has its turn.
+#
+# No more wait at a time than there may be connections; the caller's thread waits itself for what is beyond that.
 
 #: Seconds for one address; those of them in the caller's thread; addresses that are tried.
 _SECONDS: Final = 10.0

@@ -37,6 +37,12 @@ from mvmnix.vmm.confinement import Jail, NetworkService, ProcessSandbox
 from mvmnix.vmm.port import Invocation, NetworkAttachment
 from mvmnix.vmm.process import HypervisorProcess, ServiceProcess
 
+# The only starter of a machine's gateway and dialer: sandboxed, beside the hypervisor, and gone with it.
+#
+# Each is given mvm's code, read-only; the plan's network and the filter of system calls that it serves under, in
+# memory; its sockets. The gateway also has the code of the libraries that it parses by; the dialer the settings of the
+# host's resolver, as they were when the machine started.
+
 _CODE: Final = "/code"
 #: asyncio does without ssl where there is none, and is imported sooner.
 _START: Final = f"""

@@ -27,6 +27,12 @@ from mvmnix.provenance.identity import certificate_names
 from mvmnix.provenance.identity.certificates import from_der
 from mvmnix.provenance.identity.trusted_root import Authority, Log, TrustedRoot
 
+# Decides whether authorities of a trust domain certified a key for signing code: path, usages and SCT; pure.
+#
+# The path is built and checked by `cryptography` (RFC 5280, section 6), as of a moment. Fulcio's certificates are made
+# for one signature and have the usage codeSigning; each embeds one signed certificate timestamp (SCT, RFC 6962, section
+# 3.2) of a CT log. Whether authority and CT log were trusted at that moment is another question (`validFor`).
+
 #: By which hash a key on each curve may sign; clients of Sigstore signed by SHA-256 with all of them at first.
 _HASHES: Final[dict[str, tuple[HashAlgorithm, ...]]] = {
     "secp256r1": (SHA256(),),

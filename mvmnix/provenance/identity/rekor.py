@@ -171,6 +171,19 @@ def signed_by_promise(entry: LogEntry) -> bytes:
     )
 
 
+# Reads the bodies of log entries, and says whether one is about a certain signature; pure.
+#
+# What each kind names (rekor, pkg/types; rekor-tiles, CLIENTS.md), and so what the log vouches for:
+#
+# - `dsse` 0.0.1 and 0.0.2: an envelope's payload by its SHA-256, its one signature, the key or certificate;
+# - `intoto` 0.0.2: the same, and the payload's type. Its `hash` is that of the envelope as the signer's tool wrote it,
+#   which is not in the bundle: it is not recomputed;
+# - `intoto` 0.0.1: no signature. It has the `hash` of the envelope in the signer's formatting, which covers payload,
+#   type and signature: it has to be that of one of the forms that tools of its time wrote, or the entry names nothing;
+# - `hashedrekord` 0.0.1: a file's SHA-256, a signature over it, the key or certificate;
+# - `hashedrekord` 0.0.2: either, where an envelope is meant by the digest of what DSSE signs.
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """What an entry is about: who signed (SPKI or certificate in DER), by which signature, over what.

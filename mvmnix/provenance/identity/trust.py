@@ -11,6 +11,11 @@ from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import FINGERPRINT
 
+# Says which regular expressions could take for ever on a name that another party chose; pure.
+#
+# Python's `re` tries every way in which an expression can match. Where something that matches in several ways is
+# repeated, `(a+)+` or `(a|aa)*`, there can be 2 to the power of the name's length of them to be tried in vain.
+
 #: `{3}` is one way, `{2,}` and `{2,3}` are several.
 _COUNT: Final = re.compile(r"\{(\d*)(,?)(\d*)\}")
 _SET: Final = re.compile(r"\[\^?\]?(?:\\.|[^\\\]])*\]", re.DOTALL)

@@ -25,6 +25,11 @@ from mvmnix.provenance.slsa.provenance import (
     subjects_of,
 )
 
+# Writes and reads what a SLSA predicate lists as resolved dependencies: one entry for each thing that came in; pure.
+#
+# What an entry is, its annotations say: `committed` the root tree, `lockNode` a locked tree, `cacheKey` a path from a
+# binary cache, `partsBundle` a path that was kept; one without any of them is a file that was fetched by its hash.
+
 NAR_MEDIA_TYPE: Final = "application/x-nix-nar"
 STORE_SCHEME: Final = "nix-store:"
 #: How nodes of a lock file may be called here.

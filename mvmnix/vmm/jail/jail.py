@@ -45,6 +45,14 @@ from mvmnix.vmm.jail.root import Root, libraries
 from mvmnix.vmm.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.vmm.port import Invocation, LaunchSpec
 
+# The sandbox of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
+#
+# It is a hypervisor's sandbox (jail.py) but for six things: it has the caller's uid, as which it makes files; the
+# directory lies in its root; it looks like the guest's workload to itself; its filter of system calls lets it make
+# files (sandbox/profiles/file_server.py); Landlock lets it make and change files and directories there, and nothing of
+# any other kind; and where a plan bounds what it writes, no file becomes larger than that, and what it writes can be
+# counted.
+
 #: Landlock's words for what is done beneath the directory (setpriv(1)).
 _READ: Final = ("read-file", "read-dir")
 _WRITE: Final = ("write-file", "remove-dir", "remove-file", "make-dir", "make-reg", "make-sym")
