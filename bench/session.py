@@ -13,7 +13,7 @@ from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.exec import run
+from mvmnix.builder.session.exec import stream_command
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.formats import lock
 from mvmnix.images.part_index import KeptParts
@@ -97,7 +97,7 @@ class Bench:
 
     def _do(self, argv: Sequence[str]) -> None:
         said = bytearray()
-        if run(self._there, argv, lambda _: None, said.extend) != 0:
+        if stream_command(self._there, argv, lambda _: None, said.extend) != 0:
             raise RuntimeError(f"{' '.join(argv)}: {said[-2000:].decode(errors='replace')}")
 
     def _new(self) -> Build:

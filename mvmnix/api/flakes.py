@@ -56,7 +56,7 @@ def describe_image(context: Context, text: str) -> bytes:
     """
     from mvmnix.builder.oci import image  # noqa: PLC0415 - one template alone needs it
 
-    return image.describe(image.resolve(image_reference(text), context.network.registries))
+    return image.describe_image(image.resolve_image(image_reference(text), context.network.registries))
 
 
 def write_flake(template: Template, directory: OutputDirectory, image: bytes | None = None) -> None:

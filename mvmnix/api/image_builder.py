@@ -173,7 +173,7 @@ class ImageBuilder:
             if isinstance(source, OciRef):
                 from mvmnix.builder.oci import image as oci  # noqa: PLC0415 - brings the downloader
 
-                return oci.request(source, self._context.network.registries)
+                return oci.build_request(source, self._context.network.registries)
             flake = take_flake(source)
             locked = lock.parse(flake.lock)
             if reasons := tuple(lock.mismatches(locked, self._context.policy.pairs)):

@@ -78,7 +78,7 @@ class KeylessChoice:
         )
 
 
-def sign(statement: bytes, rule: SigningRule, *, interactive: bool) -> bytes:
+def sign_keyless(statement: bytes, rule: SigningRule, *, interactive: bool) -> bytes:
     """The canonical bundle of a statement, signed with the help of CA, log and timestamp authority.
 
     `interactive`: where there is no token, a person may log in with a browser. Raises MvmnixError.
@@ -93,7 +93,7 @@ def sign(statement: bytes, rule: SigningRule, *, interactive: bool) -> bytes:
     return bundle.to_bytes()
 
 
-def prepared(rule: SigningRule) -> None:
+def prepare_keyless(rule: SigningRule) -> None:
     """Look whether signing keyless can begin at all, before minutes are spent. Raises UsageError."""
     if rule.token is not None:
         read_secret(rule.token, "the identity token")
@@ -174,7 +174,7 @@ class Signer:
     def prepare(self, role: Role) -> None:
         """Look whether a role can sign at all, before minutes are spent. Raises MvmnixError."""
         if role in self.rule.keyless:
-            prepared(self.rule)
+            prepare_keyless(self.rule)
         else:
             self.key(role)
 
@@ -190,5 +190,5 @@ class Signer:
     def sign(self, role: Role, statement: bytes) -> bytes:
         """The bundle of a statement, signed with the key of a role, or keyless."""
         if role in self.rule.keyless:
-            return sign(statement, self.rule, interactive=self._frontend.can_ask())
+            return sign_keyless(statement, self.rule, interactive=self._frontend.can_ask())
         return envelope.sign(statement, self.key(role)).to_bytes()

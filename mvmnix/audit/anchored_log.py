@@ -21,7 +21,15 @@ from mvmnix.audit.log import AuditLog, Entry, no_traces
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.reading import tree_at
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.audit.tail import foreign_checkpoint, hold_writers, is_begun, mismatch, other_root, read_head, rolled_back
+from mvmnix.audit.tail import (
+    foreign_checkpoint,
+    hold_writers,
+    is_begun,
+    log_mismatch,
+    other_root,
+    read_head,
+    rolled_back,
+)
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict
 from mvmnix.model import Digest
@@ -48,14 +56,14 @@ def check_against_anchor(directory: Directory, key: NoteKey, note: bytes) -> Che
     except NoteError as error:
         raise ContradictedError(foreign_checkpoint(directory, error)) from error
     if not is_begun(directory):
-        raise ContradictedError(mismatch(directory, "the log is gone, of which a checkpoint was kept elsewhere"))
+        raise ContradictedError(log_mismatch(directory, "the log is gone, of which a checkpoint was kept elsewhere"))
     with hold_writers(directory):
         head = read_head(directory, key)  # 2
     ours = head.checkpoint
     if seen.size > ours.size:  # 3
-        raise ContradictedError(mismatch(directory, rolled_back(seen.size, ours.size)))
+        raise ContradictedError(log_mismatch(directory, rolled_back(seen.size, ours.size)))
     if tree_at(directory, head, seen.size).root() != seen.root.raw:  # 4
-        raise ContradictedError(mismatch(directory, f"it was forked: its {other_root(seen.size)}"))
+        raise ContradictedError(log_mismatch(directory, f"it was forked: its {other_root(seen.size)}"))
     return ours
 
 

@@ -29,7 +29,17 @@ from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import matching_records
 from mvmnix.audit.record import MAX_LINE, Record, RecordKind, Serials
 from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, SPARE, WIDTH, Seal, Segment, segment_name
-from mvmnix.audit.tail import LOCK, PENDING, VERIFIER_KEY, Head, is_begun, lost_log, mismatch, read_head, read_segment
+from mvmnix.audit.tail import (
+    LOCK,
+    PENDING,
+    VERIFIER_KEY,
+    Head,
+    is_begun,
+    log_mismatch,
+    lost_log,
+    read_head,
+    read_segment,
+)
 from mvmnix.audit.vouched import vouch
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.model import Digest
@@ -264,7 +274,7 @@ class AuditLog:
             return
         if before.after(before.first + len(before.lines)) != end.before or before.torn:
             why = f"the records {before.first} to {end.first - 1} are not those that were sealed"
-            raise RefusedError(mismatch(self._directory, why))
+            raise RefusedError(log_mismatch(self._directory, why))
         self._directory.write_atomic(segment_name(before.first), before.closed.data)
 
     def _recovered(self, head: Head | None, time: datetime) -> End | None:

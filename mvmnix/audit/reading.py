@@ -9,7 +9,7 @@ from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.record import Record
 from mvmnix.audit.segment import CAPACITY, Segment
-from mvmnix.audit.tail import Head, hold_writers, is_begun, mismatch, no_log, read_head, read_segment
+from mvmnix.audit.tail import Head, hold_writers, is_begun, log_mismatch, no_log, read_head, read_segment
 from mvmnix.errors import RefusedError
 from mvmnix.formats.strict import MalformedError, show_time
 from mvmnix.plural import counted
@@ -107,7 +107,7 @@ def _before(directory: Directory, segment: Segment) -> Segment:
     before = read_segment(directory, segment.first - CAPACITY)
     if _after(before, segment.first) != segment.before:
         why = f"the records {before.first} to {segment.first - 1} are not those that were sealed"
-        raise RefusedError(mismatch(directory, why))
+        raise RefusedError(log_mismatch(directory, why))
     return before
 
 
@@ -122,4 +122,4 @@ def _parse(directory: Directory, index: int, line: bytes) -> Record:
     try:
         return Record.parse(line)
     except MalformedError as error:
-        raise RefusedError(mismatch(directory, f"record {index} is sealed, but none: {error}")) from error
+        raise RefusedError(log_mismatch(directory, f"record {index} is sealed, but none: {error}")) from error

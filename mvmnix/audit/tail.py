@@ -55,7 +55,7 @@ class Head:
         return Segment(self.segment.before, lines, places=self.segment.places)
 
 
-def mismatch(directory: Directory, why: str) -> Reason:
+def log_mismatch(directory: Directory, why: str) -> Reason:
     """A reason to say that this log is not what its key signed."""
     where = shlex.quote(directory.path)
     keep = f"find out who changed it, and keep it as evidence: mv {where} {where}.bad"
@@ -122,11 +122,11 @@ def read_segment(directory: Directory, first: int) -> Segment:
     try:
         return Segment.parse(name, directory.read(name, MAX_SEGMENT))
     except FileNotFoundError as error:
-        raise RefusedError(mismatch(directory, f"{name} is missing")) from error
+        raise RefusedError(log_mismatch(directory, f"{name} is missing")) from error
     except OSError as error:
         raise _unreadable(directory, error) from error
     except (MalformedError, UnreadableError) as error:
-        raise RefusedError(mismatch(directory, f"{name} does not parse: {error}")) from error
+        raise RefusedError(log_mismatch(directory, f"{name} does not parse: {error}")) from error
 
 
 def read_head(directory: Directory, key: NoteKey) -> Head:
@@ -142,9 +142,9 @@ def read_head(directory: Directory, key: NoteKey) -> Head:
         if (sealed := _sealed(segment, seal, key)) is not None:  # 2
             tail = segment.beyond(seal.size)
             if b"\n" in tail[:-1]:  # 3
-                raise RefusedError(mismatch(directory, TOO_MUCH))
+                raise RefusedError(log_mismatch(directory, TOO_MUCH))
             return Head(*sealed, segment, tail, _torn(segment, seal, key))
-    raise RefusedError(mismatch(directory, _no_seal(segment)))
+    raise RefusedError(log_mismatch(directory, _no_seal(segment)))
 
 
 def _last_first(directory: Directory) -> int:

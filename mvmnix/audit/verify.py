@@ -15,7 +15,7 @@ from mvmnix.audit.tail import (
     foreign_checkpoint,
     hold_writers,
     is_begun,
-    mismatch,
+    log_mismatch,
     no_log,
     other_root,
     read_head,
@@ -69,7 +69,7 @@ def verify_log(directory: Directory, key: NoteKey, pinned: bytes | None = None, 
     """
     if not is_begun(directory):
         if pinned is not None:
-            raise RefusedError(mismatch(directory, "the log is gone, of which a checkpoint was kept elsewhere"))
+            raise RefusedError(log_mismatch(directory, "the log is gone, of which a checkpoint was kept elsewhere"))
         raise no_log(directory)
     walk = _Walk(directory, visit)
     with hold_writers(directory):
@@ -169,7 +169,7 @@ class _Walk:
 
     def problem(self, why: str) -> None:
         """Note something for `finish`."""
-        self._reasons.append(mismatch(self._directory, why))
+        self._reasons.append(log_mismatch(self._directory, why))
 
     def fold(self, segment: Segment) -> None:
         """Walk over the records of a segment."""

@@ -106,7 +106,7 @@ class Bootstrap:
         derivation = _derivation(
             self._host.run(nix_commands.host_evaluate(self._host.nix, flake.store_path, flake.nar, ATTRIBUTE))
         )
-        found = graph.parse(self._host.run(nix_commands.host_show(self._host.nix, derivation)))
+        found = graph.parse_graph(self._host.run(nix_commands.host_show(self._host.nix, derivation)))
         self._progress.step("fetching sources")
         self._fetch(found.sources)
         add_to_nix(self._host, found.sources, self._store)

@@ -28,7 +28,7 @@ from mvmnix.model import Artifact, Digest, Image, Source
 from mvmnix.plural import counted
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, KeptPath, Provenance
-from mvmnix.provenance.verify.checks import REBUILD, differences
+from mvmnix.provenance.verify.checks import REBUILD, subject_differences
 from mvmnix.provenance.verify.verify import Verified
 
 _LISTED: Final = "the signed provenance lists it by this digest"
@@ -357,7 +357,7 @@ def _own_evidence(it: Checked, builder: StoredBuild, judge: Judge, at: str) -> t
     if isinstance(image, Image) and it.claim is not None:
         hint = "find out which builder that was; build the image again"
         what = "the builder's image"
-        reasons = tuple(differences(it.claim.builder_image, image.artifacts, what=what, hint=hint))
+        reasons = tuple(subject_differences(it.claim.builder_image, image.artifacts, what=what, hint=hint))
     nodes = tuple(_renamed(node, at) for node in inner.nodes.values())
     stored = [node for node in nodes if not all(stands(each.verdict) for each in whole(node))]
     if reasons:

@@ -81,7 +81,7 @@ def _verdict(plan: Plan, refusing: Sequence[StepResult], problem: MvmnixError, p
     return unverified(f"what it rests on is refused [{codes}]")
 
 
-def undated(shown: CheckedPlan) -> CheckedPlan:
+def undated_node(shown: CheckedPlan) -> CheckedPlan:
     """A plan that was used at an unknown time: what was judged by the time, or by the policy of today, says nothing."""
     if any(reason.code not in _OF_THEIR_TIME for reason in shown.verdict.reasons):
         return shown

@@ -25,7 +25,7 @@ from mvmnix.evidence.plan_nodes import (
     check_plan,
     missing_image,
     missing_plan,
-    undated,
+    undated_node,
     with_replay,
 )
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
@@ -402,7 +402,7 @@ def _used(bundle: bytes | MvmnixError, stored: StoredMachine, judge: Judge, gate
         why, hint = f"the machine was started from {stored.plan}, its plan here is {found}", "it was changed"
         return CheckedPlan((), None, refused([Reason(ReasonCode.PLAN_MISMATCH, "the plan", why, hint)]))
     if stored.start is None:
-        return undated(check_plan(bundle, judge, gate))
+        return undated_node(check_plan(bundle, judge, gate))
     return check_plan(bundle, judge, gate, PreviousUse(stored.start.record.time))
 
 

@@ -161,13 +161,13 @@ class RawNode:
         return str(self.locked.get("type", ""))
 
 
-def relative(node: RawNode) -> RelativeNode:
+def relative_node(node: RawNode) -> RelativeNode:
     """The typed node of a relative path that has no reasons against it."""
     locked = node.locked
     return RelativeNode(node.name, str(locked["path"]), node.parent or (), _asked(node), str(locked.get("dir", "")))
 
 
-def locked(node: RawNode) -> LockedNode:
+def locked_node(node: RawNode) -> LockedNode:
     """The typed node of a tree that has no reasons against it."""
     attributes = node.locked
     where = place(attributes)
@@ -177,7 +177,7 @@ def locked(node: RawNode) -> LockedNode:
     return LockedNode(node.name, where, nar, str(attributes.get("dir", "")), node.flake, _asked(node))
 
 
-def tree(name: str, attributes: Attributes) -> LockedNode:
+def tree_node(name: str, attributes: Attributes) -> LockedNode:
     """The node of a tree that is locked by these attributes. Raises RefusedError with every reason against it."""
     node = RawNode(name, attributes, attributes)
     found = list(reasons(node))
@@ -186,10 +186,10 @@ def tree(name: str, attributes: Attributes) -> LockedNode:
         found = [Reason(ReasonCode.LOCK_NODE_UNSUPPORTED, f"{FILE_NAME}: node {name!r}", why, hint)]
     if found:
         raise RefusedError(*found)
-    return locked(node)
+    return locked_node(node)
 
 
-def original(name: str, attributes: Attributes) -> Forge | Git | Web:
+def original_place(name: str, attributes: Attributes) -> Forge | Git | Web:
     """The place that an unlocked reference names, if it is one to fetch from. Raises RefusedError with every reason."""
     what = f"input {name}"
     found, where = list(_text_reasons(what, attributes, {})), place(attributes)
@@ -346,8 +346,8 @@ def parse(data: bytes | None) -> LockedFlake:
     found = [reason for node in inputs for reason in reasons(node)]
     if found:
         raise RefusedError(*found)
-    trees = tuple(locked(node) for node in inputs if node.kind != "path")
-    return LockedFlake(Digest.of(data), trees, tuple(relative(node) for node in inputs if node.kind == "path"))
+    trees = tuple(locked_node(node) for node in inputs if node.kind != "path")
+    return LockedFlake(Digest.of(data), trees, tuple(relative_node(node) for node in inputs if node.kind == "path"))
 
 
 def read_nodes(data: bytes, where: str = FILE_NAME) -> tuple[str, Mapping[str, RawNode]]:
@@ -373,8 +373,8 @@ def _node(name: str, record: strict.Record) -> RawNode:
         raise ValueError("not the name of a node")
     return RawNode(
         name,
-        record.child("locked", attributes) if record.has("locked") else {},
-        record.child("original", attributes) if record.has("original") else {},
+        record.child("locked", parse_attributes) if record.has("locked") else {},
+        record.child("original", parse_attributes) if record.has("original") else {},
         record.flag("flake") if record.has("flake") else True,
         record.texts("parent", _NAME) if record.has("parent") else None,
         record.child("inputs", _edges) if record.has("inputs") else {},
@@ -391,7 +391,7 @@ def _edges(record: strict.Record) -> Edges:
     return result
 
 
-def attributes(record: strict.Record) -> Attributes:
+def parse_attributes(record: strict.Record) -> Attributes:
     """The attributes of a flake reference (Nix manual, `nix flake`, "Flake references").
 
     Keys for signatures of commits, the only list that there is, are True: nothing that has them is taken.

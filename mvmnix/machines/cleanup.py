@@ -22,10 +22,10 @@ from mvmnix.machines.machine_dir import (
     RECEIPT,
     REGISTER,
     STATUS,
+    created_again,
     machine_ids,
     read_status,
-    register,
-    waiting,
+    registration_lock,
 )
 from mvmnix.machines.status import MachineState, MachineStatus
 from mvmnix.system.private_dirs import Directory
@@ -48,7 +48,7 @@ def scan_machines(machines: Directory) -> ScanResult:
     found = _look(machines)
     if not found.broken:
         return found
-    with register(machines):
+    with registration_lock(machines):
         return _look(machines)
 
 
@@ -87,7 +87,7 @@ def clean_up(
     Returns the machines that were found dead.
     """
     dead = []
-    with register(machines):
+    with registration_lock(machines):
         for machine in machine_ids(machines):
             if not _is_legible(machines, machine):
                 continue
@@ -156,8 +156,8 @@ def _settled(
     if RecordKind.START not in known and not ran:
         if status.origin is None:
             return None
-        directory.write_atomic(STATUS, waiting(status).to_bytes())
-        return waiting(status)
+        directory.write_atomic(STATUS, created_again(status).to_bytes())
+        return created_again(status)
     if not known.keys() & {RecordKind.START, RecordKind.CREATION}:
         why = "it says that its machine ran, and the log has no record of its start or creation"
         raise _UnrecordedError(f"{why}. Next: look at it; mvm rm {status.machine} removes it")
@@ -206,7 +206,7 @@ def prune(machines: Directory, kind: Kind, notice: Callable[[str], None]) -> Non
     What can't be removed is told to `notice`: it is no reason for what runs now to fail.
     """
     try:
-        with register(machines):
+        with registration_lock(machines):
             ended = (entry.status.machine for entry in registry.list_entries(machines) if entry.has_ended)
             marked = ((_when(machines, machine, kind), machine) for machine in ended)
             for _, machine in sorted((when, it) for when, it in marked if when)[: -KEPT[kind]]:

@@ -126,7 +126,7 @@ class MachineHome:
     @classmethod
     def take(cls, machines: Directory, machine: str) -> Self:
         """The directory of a machine that waits for its start, with its lock. Raises UsageError when it doesn't."""
-        with register(machines), ExitStack() as stack:
+        with registration_lock(machines), ExitStack() as stack:
             try:
                 directory = stack.enter_context(machines.existing(machine))
             except FileNotFoundError as error:
@@ -212,7 +212,7 @@ class MachineHome:
 
     def remove(self, machines: Directory) -> None:
         """Remove the directory, and let go of the lock."""
-        with register(machines):
+        with registration_lock(machines):
             machines.remove_tree(self.status.machine)
         self.close()
 
@@ -237,7 +237,7 @@ def _registered(
 ) -> tuple[Directory, Lock, MachineStatus]:
     """A new directory with its lock, and what lies in it from the start. Raises UsageError for a name that is taken."""
     name = status.name
-    with register(machines):
+    with registration_lock(machines):
         known = tuple(_known(machines))
         if not name:
             others = {other.name for other, _ in known}
@@ -257,7 +257,7 @@ def _registered(
     return directory, lock, status
 
 
-def waiting(status: MachineStatus) -> MachineStatus:
+def created_again(status: MachineStatus) -> MachineStatus:
     """The status of a machine of `mvm create` whose start came to nothing: as it was before."""
     return replace(status, state=MachineState.CREATED, acceleration="", started=None)
 
@@ -280,7 +280,7 @@ def _known(machines: Directory) -> Iterator[tuple[MachineStatus, bool]]:
 
 
 @contextmanager
-def register(machines: Directory) -> Iterator[None]:
+def registration_lock(machines: Directory) -> Iterator[None]:
     """Hold the lock under which machine directories are made and removed."""
     with machines.lock(REGISTER):
         yield

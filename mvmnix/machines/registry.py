@@ -17,7 +17,7 @@ from typing import Final
 from mvmnix.audit.record import Record
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.machines.ending import end_reason
-from mvmnix.machines.machine_dir import LOCK, machine_ids, read_status, register
+from mvmnix.machines.machine_dir import LOCK, machine_ids, read_status, registration_lock
 from mvmnix.machines.status import MachineState, MachineStatus
 from mvmnix.suggestion import did_you_mean
 from mvmnix.system.private_dirs import Directory
@@ -135,7 +135,7 @@ def machine_files(machines: Directory, machine: str) -> dict[str, int]:
 
 def remove(machines: Directory, text: str) -> MachineStatus:
     """Remove the directory of a machine that has ended, its receipt with it. Raises UsageError for a living one."""
-    with register(machines):
+    with registration_lock(machines):
         entry = find_machine(machines, text)
         if entry.alive:
             raise UsageError(f"the machine {text!r} is running", hint=f"mvm stop {text}")

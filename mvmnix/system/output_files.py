@@ -70,7 +70,7 @@ class OutputFile:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                put(parent, temporary, name, replaces=True)
+                give_name(parent, temporary, name, replaces=True)
         return before is not None and not is_same
 
 
@@ -93,13 +93,13 @@ class NewFile:
         with ExitStack() as held:
             with _translate_errors(*failures):
                 parent, name = held.enter_context(open_parent(self.path))
-                if _status(parent, name) is not None:  # `put` finds what comes later
+                if _status(parent, name) is not None:  # `give_name` finds what comes later
                     raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
                 temporary, file = held.enter_context(temporary_file(parent, name))
             yield file
             with _translate_errors(*failures):
                 file.flush()
-                put(parent, temporary, name, replaces=False)
+                give_name(parent, temporary, name, replaces=False)
 
 
 class HeldDirectory:
@@ -258,7 +258,7 @@ def temporary_name(name: str) -> str:
     return f".{name[:_STEM]}.{os.urandom(8).hex()}.tmp"
 
 
-def put(parent: int, temporary: str, name: str, *, replaces: bool) -> None:
+def give_name(parent: int, temporary: str, name: str, *, replaces: bool) -> None:
     """Give a file its name. Raises OSError; FileExistsError where the name is taken and nothing may be replaced."""
     if replaces:
         os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)

@@ -59,7 +59,7 @@ def test_what_came_in_is_what_the_provenance_lists(world: World, derivation: Sto
     """In both directions: of the derivation's graph, what was kept, and the fixed outputs that are left to ask for."""
     claim = claim_of(world.hello / "provenance.sigstore.json")
     assert (claim.builder_id, claim.derivation) == (MICROVM, derivation)
-    found = graph.parse(on_the_host(world, "derivation", "show", "--recursive", str(derivation)))
+    found = graph.parse_graph(on_the_host(world, "derivation", "show", "--recursive", str(derivation)))
     kept = {part.path for part in claim.kept}
     assert kept
     assert kept <= {path for it in found.derivations.values() for path in it.outputs}
@@ -97,7 +97,7 @@ def test_the_builder_vm_has_no_network_and_its_image_is_named(world: World) -> N
 
 
 def test_the_host_builds_the_same_bits(world: World, derivation: StorePath) -> None:
-    needed = graph.parse(on_the_host(world, "derivation", "show", "--recursive", str(derivation))).sources
+    needed = graph.parse_graph(on_the_host(world, "derivation", "show", "--recursive", str(derivation))).sources
     with Directory.open(f"{world.home.environment['XDG_CACHE_HOME']}/mvmnix/sources") as sources:
         add_to_nix(host_of(world), needed, Store(sources))
     built = json.loads(on_the_host(world, "build", "--no-link", "--json", f"{derivation}^out"))

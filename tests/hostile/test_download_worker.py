@@ -438,4 +438,4 @@ def test_a_narinfo_that_the_worker_made_up_is_malformed_or_unsigned(
 ) -> None:
     take_over(monkeypatch, read="packets.send_all(lane, pack(b'StorePath', b'/nix/store/x', b'URL'))")
     with pytest.raises(MalformedError, match="without a value"):
-        caches.parse(document_texts(opened, Document.NARINFO, b""))
+        caches.parse_narinfo(document_texts(opened, Document.NARINFO, b""))

@@ -25,7 +25,7 @@ from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.parsing import Compression, expand
 from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, unpacked_commit
-from mvmnix.builder.flakes.git import WorkTree, tracked
+from mvmnix.builder.flakes.git import WorkTree, tracked_files
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
 from mvmnix.builder.nix.host_store import add_to_nix
@@ -118,7 +118,7 @@ def repository(path: Path, set_: Traps) -> Iterator[Act]:
         work = WorkTree(made.path)
         assert work.changes() == ("a",)
         assert set(work.tree(1 << 20).entries) == {b"a", b".gitattributes", b"flake.nix"}
-        assert len(tracked(made.path)[1]) == 3
+        assert len(tracked_files(made.path)[1]) == 3
 
     yield act
 
@@ -272,7 +272,7 @@ def seed_taken(_: Path) -> None:
 
 
 def apts_lists(_: Path) -> None:
-    assert debian.targets()
+    assert debian.apt_targets()
     assert debian.read_index("trixie", "amd64").package("base-files")
 
 
@@ -337,7 +337,7 @@ def shared(path: Path, _: Traps) -> Iterator[Act]:
 
     def act() -> None:
         built = jail(path)
-        made = image.make(built, service(image.MKFS))
+        made = image.make_share_image(built, service(image.MKFS))
         made.release()
         serving = server.Server(built, service(server.VIRTIOFSD))
         try:
@@ -450,10 +450,10 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     (
         "mvmnix/builder/fetch/downloads.py:downloaded",
         "mvmnix/builder/pins/debian.py:AptMirror.command",
-        "mvmnix/builder/pins/debian.py:read",
+        "mvmnix/builder/pins/debian.py:read_apt_settings",
     ): downloaded,
     ("mvmnix/builder/fetch/lanes.py:_Worker._run", "mvmnix/builder/fetch/worker/serve.py:main"): web,
-    ("mvmnix/builder/pins/debian.py:targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
+    ("mvmnix/builder/pins/debian.py:apt_targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
     ("mvmnix/builder/pins/seed.py:executable",): plain(seed_taken),
     ("mvmnix/builder/pins/configured.py:_usual",): plain(npms_registry),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
@@ -468,7 +468,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
         "mvmnix/network/host/namespace_setup.py:main",
         "mvmnix/network/host/setup.py:NetworkProcess.start",
     ): plain(networked),
-    ("mvmnix/launch/shares/image.py:make", "mvmnix/launch/shares/server.py:Server.start"): shared,
+    ("mvmnix/launch/shares/image.py:make_share_image", "mvmnix/launch/shares/server.py:Server.start"): shared,
     ("mvmnix/vmm/jail/root.py:_asked",): plain(looked_up),
     ("mvmnix/vmm/jail/delegated_scope.py:_called",): asked,
     ("mvmnix/launch/container/run.py:_spawned",): container,

@@ -55,9 +55,9 @@ def shown(*derivations: Any) -> bytes:
 
 
 def test_an_honest_graph() -> None:
-    assert graph.parse(shown(PLAIN, fixed(), fixed(SEED), fixed())).sources == tuple(sorted((PIN, SEED)))
+    assert graph.parse_graph(shown(PLAIN, fixed(), fixed(SEED), fixed())).sources == tuple(sorted((PIN, SEED)))
     single = fixed(env={"url": PIN.uri})
-    assert graph.parse(shown(single)).sources == (PIN,)
+    assert graph.parse_graph(shown(single)).sources == (PIN,)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_an_honest_graph() -> None:
 )
 def test_what_has_no_sha256_is_refused_where_it_is_needed(derivation: Any) -> None:
     """A cache may have what it is for, so that it stands in the graph refuses nothing yet."""
-    found = graph.parse(shown(PLAIN, derivation))
+    found = graph.parse_graph(shown(PLAIN, derivation))
     name = next(name for name, it in found.derivations.items() if it.unsupported)
     with pytest.raises(RefusedError) as caught:
         found.needed(StorePath.parse(name), have=())
@@ -117,7 +117,7 @@ def test_what_has_no_sha256_is_refused_where_it_is_needed(derivation: Any) -> No
 )
 def test_a_lie_about_a_derivation(derivation: object) -> None:
     with pytest.raises(RefusedError) as caught:
-        graph.parse(shown(PLAIN, derivation))
+        graph.parse_graph(shown(PLAIN, derivation))
     assert caught.value.codes == (Code.OUTPUT_MALFORMED,)
 
 
@@ -137,7 +137,7 @@ def test_a_lie_about_a_derivation(derivation: object) -> None:
 )
 def test_no_graph(text: bytes) -> None:
     with pytest.raises(RefusedError) as caught:
-        graph.parse(text)
+        graph.parse_graph(text)
     assert caught.value.codes == (Code.OUTPUT_MALFORMED,)
 
 
@@ -152,7 +152,7 @@ FIELDS = ("name", "env", "outputs", "output_hash", "output_hashAlgo", "output_me
 @given(st.dictionaries(st.sampled_from(FIELDS), JSON, min_size=1))
 def test_whatever_stands_in_a_field(changes: Mapping[str, Any]) -> None:
     try:
-        found = graph.parse(shown(fixed(**changes)))
+        found = graph.parse_graph(shown(fixed(**changes)))
     except RefusedError as error:
         assert set(error.codes) == {Code.OUTPUT_MALFORMED}
     else:
@@ -162,7 +162,7 @@ def test_whatever_stands_in_a_field(changes: Mapping[str, Any]) -> None:
 @given(JSON)
 def test_whatever_is_printed(value: object) -> None:
     try:
-        assert graph.parse(json.dumps(value).encode()).sources == ()
+        assert graph.parse_graph(json.dumps(value).encode()).sources == ()
     except RefusedError as error:
         assert set(error.codes) == {Code.OUTPUT_MALFORMED}
 

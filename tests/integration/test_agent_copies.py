@@ -12,7 +12,7 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import CopyDirection, copy_request
 from mvmnix.launch.copy.pack import Pack
-from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, head
+from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, record_head
 from mvmnix.launch.copy.unpack import Unpack
 from mvmnix.system.loop import Loop
 from tests.integration.agent_house import IDLE, USER, talk, until, workload
@@ -20,11 +20,11 @@ from tests.unit.launch.channel_house import Collect
 
 pytestmark = pytest.mark.integration
 
-ROOT, LEAVE, END = head(Kind.DIRECTORY, mode=0o755), head(Kind.LEAVE), head(Kind.END)
+ROOT, LEAVE, END = record_head(Kind.DIRECTORY, mode=0o755), record_head(Kind.LEAVE), record_head(Kind.END)
 
 
 def file(name: bytes, data: bytes, mode: int = 0o644) -> bytes:
-    return head(Kind.FILE, name, mode=mode, size=len(data)) + data
+    return record_head(Kind.FILE, name, mode=mode, size=len(data)) + data
 
 
 @dataclass
@@ -131,8 +131,8 @@ BAD: dict[str, bytes] = {
     "nothing": b"",
     "an end": END,
     "no end": file(b"", b"x"),
-    "half": head(Kind.FILE, size=9) + b"half",
-    "a torn tree": ROOT + file(b"f", b"x") + head(Kind.DIRECTORY, b"d") + file(b"g", b"y"),
+    "half": record_head(Kind.FILE, size=9) + b"half",
+    "a torn tree": ROOT + file(b"f", b"x") + record_head(Kind.DIRECTORY, b"d") + file(b"g", b"y"),
     "a root with a name": file(b"name", b"x") + END,
     "behind its end": file(b"", b"x") + END + b"x",
     "another root": file(b"", b"x") * 2,
@@ -148,8 +148,8 @@ BAD: dict[str, bytes] = {
     "reserved": raw(Kind.FILE, zero=1) + END,
     "endless": raw(Kind.FILE, size=2**63) + b"x",
     "a file twice": ROOT + file(b"f", b"x") * 2 + LEAVE + END,
-    "a directory twice": ROOT + (head(Kind.DIRECTORY, b"d") + LEAVE) * 2 + LEAVE + END,
-    "too deep": ROOT + head(Kind.DIRECTORY, b"d") * DEPTH + LEAVE * (DEPTH + 1) + END,
+    "a directory twice": ROOT + (record_head(Kind.DIRECTORY, b"d") + LEAVE) * 2 + LEAVE + END,
+    "too deep": ROOT + record_head(Kind.DIRECTORY, b"d") * DEPTH + LEAVE * (DEPTH + 1) + END,
     "a size for a directory": raw(Kind.DIRECTORY, size=1) + LEAVE + END,
 }
 
@@ -184,8 +184,8 @@ def test_links_and_special_files_stay(guest: Guest) -> None:
     os.mkfifo(inside / "fifo")
     code, out, _ = guest.out("d")
     assert code == 0
-    assert head(Kind.LEFT_OUT, b"link", mode=10) in out
-    assert head(Kind.LEFT_OUT, b"fifo", mode=1) in out
+    assert record_head(Kind.LEFT_OUT, b"link", mode=10) in out
+    assert record_head(Kind.LEFT_OUT, b"fifo", mode=1) in out
     assert Path("/etc/passwd").read_bytes() not in out
     (guest.room / "to-d").symlink_to("d")
     assert guest.out("to-d")[0] == 0, "whoever names a link means what it leads to"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.oci.image import describe, resolve
+from mvmnix.builder.oci.image import describe_image, resolve_image
 from mvmnix.builder.template import Template, template_tree, write_template
 from mvmnix.system.output_files import OutputDirectory
 from tests.conftest import OFFLINE, Home, own_store
@@ -26,7 +26,7 @@ def nix(home: Home, *argv: str) -> str:
 
 def image() -> bytes:
     registry, it = Memory(), pushed(b"layer", Cmd=["/bin/app"])
-    return describe(resolve(registry.hold(it.document, image=it), registry))
+    return describe_image(resolve_image(registry.hold(it.document, image=it), registry))
 
 
 @pytest.fixture(params=list(Template))

@@ -105,7 +105,7 @@ def signed_by_mvm(it: Exchange, statement: bytes) -> bytes:
     token.write_text(it.served.token(SUBJECT))
     it.bench.put(config_json=it.served.config(tsa=True))
     rule = SigningRule(sigstore=str(it.bench.path / "config.json"), token=SecretRef.parse(f"file:{token}"))
-    return signing.sign(statement, rule, interactive=False)
+    return signing.sign_keyless(statement, rule, interactive=False)
 
 
 def signed_by_them(it: Exchange) -> Attestation:

@@ -182,7 +182,7 @@ def test_its_manifest_names_pins_that_came_in_and_no_store_path(place: Place, ex
     assert image.workload.argv == ("/bin/hello",)
     assert [source.name.split("_")[0][:11] for source in image.sources] == ["linux-image"]
     shown = place.nix("derivation", "show", "--recursive", place.nix("path-info", "--derivation", named(example)))
-    assert set(image.sources) <= set(graph.parse(shown.encode()).sources)
+    assert set(image.sources) <= set(graph.parse_graph(shown.encode()).sources)
     image = manifest.parse((everything / "manifest.json").read_bytes())
     assert image.sources == ()
 

@@ -13,7 +13,7 @@ import pytest
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadError, DownloadLimits
 from mvmnix.builder.fetch.registries import Silent
-from mvmnix.builder.oci.image import request, resolve
+from mvmnix.builder.oci.image import build_request, resolve_image
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.oci.registry import Registries
 from mvmnix.errors import MvmnixError, RefusedError
@@ -58,7 +58,7 @@ def registries(store: Store, *origins: str) -> Iterator[Registries]:
 def test_an_image_comes_by_digest(registry: DockerRegistry, store: Store) -> None:
     wanted = registry.push(IMAGE)
     with registries(store, registry.origin) as them:
-        found = resolve(wanted, them)
+        found = resolve_image(wanted, them)
         sources = [wanted.sibling(layer.digest).source for layer in found.layers]
         assert not any(store.has(source.digest) for source in sources)
         them.fetch([*sources, *(document.source for document in found.documents)], Silent())
@@ -73,7 +73,7 @@ def test_of_an_index_one_image_comes(registry: DockerRegistry, store: Store) -> 
     arm = descriptor(other.document, MANIFEST, platform={"os": "linux", "architecture": "arm64"})
     wanted = registry.push(IMAGE, "team/many", index=IMAGE.index(arm))
     with registries(store, registry.origin) as them:
-        found = resolve(wanted, them)
+        found = resolve_image(wanted, them)
     assert found.documents[1].digest == Digest.of(IMAGE.document)
     assert not store.has(Digest.of(other.document))
 
@@ -81,9 +81,9 @@ def test_of_an_index_one_image_comes(registry: DockerRegistry, store: Store) -> 
 def test_what_came_is_not_asked_for_again(registry: DockerRegistry, store: Store) -> None:
     wanted = registry.push(IMAGE, "team/again")
     with registries(store, registry.origin) as them:
-        first = request(wanted, them)
+        first = build_request(wanted, them)
     with registries(store) as nobody:  # whom it may not ask
-        assert request(wanted, nobody).flake.nar == first.flake.nar
+        assert build_request(wanted, nobody).flake.nar == first.flake.nar
     assert registry.visits() > 0
 
 
@@ -91,7 +91,7 @@ def test_a_registry_that_is_not_listed_is_not_asked(registry: DockerRegistry, st
     wanted = registry.push(IMAGE, "team/unlisted")
     before = registry.visits()
     with registries(store) as them, pytest.raises(RefusedError) as caught:
-        resolve(wanted, them)
+        resolve_image(wanted, them)
     assert caught.value.codes == (Code.FETCH_NOT_ALLOWED,)
     assert registry.visits() == before
 
@@ -116,7 +116,7 @@ def test_what_a_registry_does_not_have(registry: DockerRegistry, store: Store) -
     absent = OciRef(registry.host, "team/app", Digest("0" * 64))
     with registries(store, registry.origin) as them:
         with pytest.raises(DownloadError) as caught:
-            resolve(absent, them)
+            resolve_image(absent, them)
         assert caught.value.status == 404
         with pytest.raises(DownloadError):
             them.fetch([absent.source], Silent())
@@ -188,7 +188,7 @@ def test_a_token_for_anybody(stage: Stage, store: Store) -> None:
         service.routes["/token"] = lambda it: it.answer(b'{"token": "abc", "expires_in": 60}')
         stage.demand(f'Bearer realm="{service.origin}/token",service="it, really",scope="repository:other:push"', "abc")
         with registries(store, stage.server.origin, service.origin) as them:
-            found = resolve(stage.wanted, them)
+            found = resolve_image(stage.wanted, them)
             them.fetch([stage.wanted.sibling(layer.digest).source for layer in found.layers], Silent())
         (asked,) = service.paths()
         assert parse_qs(urlsplit(asked).query) == {"scope": ["repository:team/app:pull"], "service": ["it, really"]}
@@ -214,7 +214,7 @@ def test_other_demands(challenge: str, error: type[MvmnixError], said: str, stag
     stage.server.routes["/odd"] = lambda it: it.answer(b'{"token": "a\\nb"}')
     stage.server.routes["/wrong"] = lambda it: it.answer(b'{"access_token": "xyz"}')
     with registries(store, stage.server.origin) as them, pytest.raises(error, match=re.escape(said)):
-        resolve(stage.wanted, them)
+        resolve_image(stage.wanted, them)
 
 
 def test_a_layer_that_may_not_be_had_is_not_asked_for_as_a_manifest(stage: Stage, store: Store) -> None:
@@ -243,7 +243,7 @@ def test_a_token_that_is_no_good_is_not_asked_for_again(stage: Stage, store: Sto
     with registries(store, stage.server.origin) as them:
         for _ in range(2):
             with pytest.raises(DownloadError) as caught:
-                resolve(stage.wanted, them)
+                resolve_image(stage.wanted, them)
             assert caught.value.status == 401
     asked = [path.partition("?")[0] for path in stage.server.paths()]
     assert asked.count("/wrong") == 1
@@ -318,7 +318,7 @@ def test_other_bytes(stage: Stage, store: Store) -> None:
     evil = stage.image.document.replace(b"team", b"evil") + b" "
     stage.server.routes[stage.path("manifests", stage.image.document)] = lambda it: it.answer(evil)
     with registries(store, stage.server.origin) as them, pytest.raises(RefusedError) as caught:
-        resolve(stage.wanted, them)
+        resolve_image(stage.wanted, them)
     assert caught.value.codes == (Code.SOURCE_MISMATCH,)
 
 
@@ -326,7 +326,7 @@ def test_a_manifest_without_end(stage: Stage, store: Store) -> None:
     size = 5 << 20
     stage.server.routes[stage.path("manifests", stage.image.document)] = lambda it: it.answer(b" " * size)
     with registries(store, stage.server.origin) as them, pytest.raises(RefusedError) as caught:
-        resolve(stage.wanted, them)
+        resolve_image(stage.wanted, them)
     assert caught.value.codes == (Code.FETCH_LIMIT,)
 
 

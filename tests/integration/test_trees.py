@@ -141,7 +141,7 @@ def refused(act: Callable[[], object]) -> tuple[ReasonCode, ...]:
 
 
 def locked(world: World, attributes: Attributes) -> lock.LockedNode:
-    return lock.tree("n", resolve_reference(attributes, world.store, world.fetching).locked)
+    return lock.tree_node("n", resolve_reference(attributes, world.store, world.fetching).locked)
 
 
 KINDS = ("git", "git, branch", "git, commit", "git, all", "git, shallow", "dumb git", "tarball", "xz", "file")
@@ -153,7 +153,7 @@ def test_a_reference_is_locked_as_nix_locks_it_and_then_brought(world: World, ki
     attributes, text = references(world.server, world.repository.git("rev-parse", "HEAD"))[kind]
     found = resolve_reference(attributes, world.store, world.fetching)
     assert found.locked == world.nix(text)
-    node = lock.tree("n", found.locked)
+    node = lock.tree_node("n", found.locked)
     assert node.nar == found.nar
     other = Store(Directory.create(str(world.path / "other")))
     bring_tree(node, other, world.fresh)
@@ -351,7 +351,9 @@ def test_a_credential_goes_to_the_node_that_it_is_for(world: World, tmp_path: Pa
                 {"type": "git", "url": f"{origin}/git/r.git"},
             ):
                 found = resolve_reference(attributes, world.store, fetching)
-                bring_tree(lock.tree("n", found.locked), world.store, replace(fetching, fetched=world.fresh.fetched))
+                bring_tree(
+                    lock.tree_node("n", found.locked), world.store, replace(fetching, fetched=world.fresh.fetched)
+                )
         said = {(one.path.split("/")[1], one.authorization) for one in world.server.asked}
         assert said == {("t.tar.gz", ""), ("private", "Bearer abc"), ("dumb", ""), ("git", "Basic xyz")}
         assert {one.authorization for one in other.asked} == {""}
@@ -391,7 +393,7 @@ def test_a_forge_by_a_stand_in_for_its_interface(world: World, forge: str) -> No
     asked = {"type": forge, "owner": "o", "repo": "r", "host": world.server.host}
     found = resolve_reference(asked, world.store, world.fetching)
     assert found.locked == {**asked, "rev": rev, "narHash": found.nar.sri, "lastModified": 1_700_000_000}
-    paths = world.asked(lambda: bring_tree(lock.tree("n", found.locked), world.store, world.fresh))
+    paths = world.asked(lambda: bring_tree(lock.tree_node("n", found.locked), world.store, world.fresh))
     assert paths == [archive.format(rev)]
 
 

@@ -373,7 +373,7 @@ def test_parameters_of_a_kernel_stay_apart(text: str) -> None:
 
 def test_what_works_on_a_directory_is_told_numbers() -> None:
     """virtiofsd and mkfs.erofs: nothing but their program, descriptors and ids varies."""
-    for function in (server.command, image.command):
+    for function in (server.command, image.mkfs_command):
         kinds = {name: it.annotation for name, it in inspect.signature(function).parameters.items()}
         assert {name for name, kind in kinds.items() if kind not in {int, bool, User}} == {"program"}
         assert kinds["program"] is str

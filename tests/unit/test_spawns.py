@@ -48,9 +48,9 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.builder.pins.debian:AptMirror",
         ("tests/unit/builder/pins/test_debian.py::test_a_uri_for_apt_stays_below_its_mirror",),
     ),
-    "mvmnix/builder/pins/debian.py:read": None,
+    "mvmnix/builder/pins/debian.py:read_apt_settings": None,
     "mvmnix/builder/pins/debian.py:_unpacked": None,
-    "mvmnix/builder/pins/debian.py:targets": None,
+    "mvmnix/builder/pins/debian.py:apt_targets": None,
     "mvmnix/builder/nix/host_nix.py:HostNix.run": (
         "mvmnix.builder.nix.host_nix:NixStore",
         (
@@ -112,7 +112,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         (f"{BUILDERS}::test_the_words_of_a_secrets_command_are_its_own",),
     ),
     "mvmnix/launch/secrets/resolve.py:_keyring": None,
-    "mvmnix/launch/shares/image.py:make": (
+    "mvmnix/launch/shares/image.py:make_share_image": (
         "mvmnix.launch.shares.image:command",
         (f"{BUILDERS}::test_what_works_on_a_directory_is_told_numbers",),
     ),

@@ -55,7 +55,7 @@ def read_bundles(path: str) -> tuple[bytes, ...]:
     return _several(path, file_bytes(path, LIMIT))
 
 
-def beside(artifact: str) -> tuple[bytes, ...]:
+def bundles_beside(artifact: str) -> tuple[bytes, ...]:
     """The bundles in the file beside an artifact, which has to be a regular one. Raises as `read_bundles` does."""
     path = artifact + SUFFIX
     return _several(path, files.read(path, LIMIT, _BESIDE))
@@ -71,7 +71,7 @@ def _several(path: str, data: bytes) -> tuple[bytes, ...]:
     return found
 
 
-def canonical(path: str) -> bytes:
+def canonical_bundle(path: str) -> bytes:
     """A bundle as mvm would have written it: here, and not at a launch, one in another formatting is taken too."""
     return envelope.parse_bundle(file_bytes(path, LIMIT)).to_bytes()
 
@@ -279,7 +279,7 @@ def in_registry(artifact: str) -> bool:
 
 def _handed_in(name: str, shared: HandedIn | None, criteria: VerificationCriteria) -> tuple[str, Blob, HandedIn]:
     """What a name means, and the bundles: those that were named, or those that are where it is."""
-    where_it_is: Callable[[str], Sequence[bytes | Packed]] = beside
+    where_it_is: Callable[[str], Sequence[bytes | Packed]] = bundles_beside
     if in_registry(name):
         from mvmnix.api.verify import attached  # noqa: PLC0415 - files don't pay for what asks a network
 

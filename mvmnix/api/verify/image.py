@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from mvmnix.api import files
-from mvmnix.api.verify.artifacts import canonical, canonical_in, canonical_plan
+from mvmnix.api.verify.artifacts import canonical_bundle, canonical_in, canonical_plan
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
 from mvmnix.formats import manifest
@@ -82,7 +82,7 @@ def read_image_claim(policy: TrustPolicy, directory: Path, bundle: str = "") -> 
 
     Raises as `verify_image` does.
     """
-    return read_claim(canonical(bundle) if bundle else canonical_in(str(directory / BUNDLE_NAME)), policy)
+    return read_claim(canonical_bundle(bundle) if bundle else canonical_in(str(directory / BUNDLE_NAME)), policy)
 
 
 def verify_image(

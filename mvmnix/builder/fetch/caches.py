@@ -71,7 +71,7 @@ class NarInfo:
         return f"1;{self.path};sha256:{self.nar.nix32};{self.size};{references}".encode()
 
 
-def parse(texts: Sequence[str]) -> NarInfo:
+def parse_narinfo(texts: Sequence[str]) -> NarInfo:
     """What the names and values of a narinfo say, in turns. Raises MalformedError with all problems."""
     fields = _fields(texts)
     problems: list[str] = []
@@ -334,7 +334,7 @@ class Caches:
             raise
         # 2. the answer
         try:
-            info = parse(document_texts(downloader.lanes, Document.NARINFO, bytes(text)))
+            info = parse_narinfo(document_texts(downloader.lanes, Document.NARINFO, bytes(text)))
         except MalformedError as error:
             raise error.refused(ReasonCode.CACHE_MALFORMED, url, "look at that cache; docs/fetching.md") from error
         if info.path.hash != hash_part:

@@ -91,28 +91,28 @@ def bring_tree(node: LockedNode, store: Store, fetching: FetchEnvironment) -> No
             checkout = Checkout(
                 fetching.downloads.allowed.admit(place.url),
                 place.rev,
-                qualified(place.ref),
+                qualified_ref(place.ref),
                 authorization=authorization,
                 certificates=certificates(fetching.environment),
             )
             with unpacked_commit(node.uri, checkout, fetching.bounds) as tree:
-                keep(node.uri, tree.archive(), node.nar, store)
+                keep_archive(node.uri, tree.archive(), node.nar, store)
         case Web(kind=NodeKind.FILE) as place:
-            with downloaded(place.url, fetching, authorization) as (file, _):
-                keep(node.uri, file_archive(file), node.nar, store)
+            with downloaded_file(place.url, fetching, authorization) as (file, _):
+                keep_archive(node.uri, file_archive(file), node.nar, store)
         case Web() as place:
-            with archive(node.uri, place.url, fetching, authorization) as (tree, _):
-                keep(node.uri, tree.archive(), node.nar, store)
+            with downloaded_tree(node.uri, place.url, fetching, authorization) as (tree, _):
+                keep_archive(node.uri, tree.archive(), node.nar, store)
         case Forge() as place:
             url = archive_url(place, fetching.downloads.allowed, private=bool(authorization))
-            with archive(node.uri, url, fetching, authorization) as (tree, _):
-                keep(node.uri, tree.archive(), node.nar, store)
+            with downloaded_tree(node.uri, url, fetching, authorization) as (tree, _):
+                keep_archive(node.uri, tree.archive(), node.nar, store)
         case _:
             assert_never(node.place)
     fetching.fetched.add(node.uri, node.nar)
 
 
-def keep(uri: str, content: Iterable[bytes], expected: Digest, store: Store) -> None:
+def keep_archive(uri: str, content: Iterable[bytes], expected: Digest, store: Store) -> None:
     """Put an archive into the store. Raises RefusedError [source-mismatch] when it is another one."""
     # 4. the hash
     try:
@@ -124,7 +124,7 @@ def keep(uri: str, content: Iterable[bytes], expected: Digest, store: Store) -> 
 
 
 @contextmanager
-def downloaded(url: str, fetching: FetchEnvironment, authorization: str) -> Iterator[tuple[Path, Response]]:
+def downloaded_file(url: str, fetching: FetchEnvironment, authorization: str) -> Iterator[tuple[Path, Response]]:
     """A file, as long as it is looked at."""
     headers = {"Authorization": authorization} if authorization else {}
     with tempfile.TemporaryDirectory(prefix="mvmnix-tree-") as directory:
@@ -135,10 +135,12 @@ def downloaded(url: str, fetching: FetchEnvironment, authorization: str) -> Iter
 
 
 @contextmanager
-def archive(uri: str, url: str, fetching: FetchEnvironment, authorization: str) -> Iterator[tuple[Unpacked, Response]]:
+def downloaded_tree(
+    uri: str, url: str, fetching: FetchEnvironment, authorization: str
+) -> Iterator[tuple[Unpacked, Response]]:
     """The tree in an archive that lies at a URL."""
     with (
-        downloaded(url, fetching, authorization) as (file, response),
+        downloaded_file(url, fetching, authorization) as (file, response),
         unpacked_archive(uri, file, fetching.bounds) as tree,
     ):
         yield tree, response
@@ -150,7 +152,7 @@ def file_archive(path: Path) -> Iterator[bytes]:
         yield from nar.nar_of_file(path.stat().st_size, chunks(file.fileno()))
 
 
-def qualified(ref: str) -> str:
+def qualified_ref(ref: str) -> str:
     """The full name of a branch (nix: libfetchers/git.cc): what does not begin with `refs/` is one of `refs/heads/`."""
     return ref if not ref or ref == "HEAD" or ref.startswith("refs/") else f"refs/heads/{ref}"
 

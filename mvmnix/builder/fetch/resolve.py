@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Final, assert_never
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from mvmnix.builder.fetch.flake_inputs import FetchEnvironment, archive, downloaded, file_archive, keep, qualified
+from mvmnix.builder.fetch.flake_inputs import (
+    FetchEnvironment,
+    downloaded_file,
+    downloaded_tree,
+    file_archive,
+    keep_archive,
+    qualified_ref,
+)
 from mvmnix.builder.fetch.forges import ANSWER_LIMIT, archive_url, commit, commit_url, document, no_commit
 from mvmnix.builder.fetch.https import Response
 from mvmnix.builder.fetch.parsing import document_texts
@@ -46,17 +53,17 @@ def resolve_reference(attributes: Attributes, store: Store, fetching: FetchEnvir
 
     A `narHash` among them is held against the tree: RefusedError [source-mismatch].
     """
-    where = lock.original(flake_references.place(attributes).uri, attributes)
+    where = lock.original_place(flake_references.place(attributes).uri, attributes)
     authorization = fetching.credentials.authorization(where.uri)
     match where:
         case Git() as place:
             found = _git(place, attributes, store, fetching, authorization)
         case Web(kind=NodeKind.FILE) as place:
-            with downloaded(place.url, fetching, authorization) as (file, _):
+            with downloaded_file(place.url, fetching, authorization) as (file, _):
                 digest, _ = nar_hash(file_archive(file))
                 found = _kept(place, _Both(attributes, {"url": place.url}), digest, file_archive(file), store)
         case Web() as place:
-            with archive(place.uri, place.url, fetching, authorization) as (tree, response):
+            with downloaded_tree(place.uri, place.url, fetching, authorization) as (tree, response):
                 own = _immutable(place, response, fetching)
                 times = {} if "lastModified" in own else _times(tree)
                 found = _kept(place, _Both(attributes, {**own, **times}), tree.nar, tree.archive(), store)
@@ -73,7 +80,7 @@ def _git(place: Git, attributes: Attributes, store: Store, fetching: FetchEnviro
     checkout = Checkout(
         fetching.downloads.allowed.admit(place.url),
         place.rev,
-        qualified(place.ref),
+        qualified_ref(place.ref),
         Depth.NEWEST if "shallow" in flags else Depth.HISTORY,
         everywhere="allRefs" in flags,
         authorization=authorization,
@@ -93,7 +100,7 @@ def _forge(
     own = {"owner": place.owner, "repo": place.repo, "rev": rev, **host}
     fixed = Forge(place.kind, place.owner, place.repo, place.host, rev)
     url = archive_url(fixed, fetching.downloads.allowed, private=bool(authorization))
-    with archive(fixed.uri, url, fetching, authorization) as (tree, _):
+    with downloaded_tree(fixed.uri, url, fetching, authorization) as (tree, _):
         return _kept(place, _Both(attributes, {**own, **_times(tree)}), tree.nar, tree.archive(), store)
 
 
@@ -138,7 +145,7 @@ def _kept(place: Forge | Git | Web, attributes: _Both, nar: Digest, content: Ite
         if promised not in {None, nar.sri}:
             why, hint = f"its tree has {nar.sri}, and {promised} was promised", "find out who changed it"
             raise refuse(ReasonCode.SOURCE_MISMATCH, place.uri, why, hint)
-    keep(place.uri, content, nar, store)
+    keep_archive(place.uri, content, nar, store)
     kind = "git" if isinstance(place, Git) else str(place.kind)
     inherited = {name: attributes.asked[name] for name in ("dir",) if name in attributes.asked}
     locked = {**attributes.own, **inherited, "type": kind, "narHash": nar.sri}

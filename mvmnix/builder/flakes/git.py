@@ -13,7 +13,7 @@ from itertools import batched
 from pathlib import Path
 from typing import IO, Final
 
-from mvmnix.builder.flakes.repository import Found, copy_of, found
+from mvmnix.builder.flakes.repository import Found, copy_of, found_repository
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats import nar
 from mvmnix.sandbox import git
@@ -276,7 +276,7 @@ class WorkTree:
 
     def __init__(self, where: Path) -> None:
         self._where = where
-        with found(where) as repository:
+        with found_repository(where) as repository:
             head = _said(repository, where, _LOOK)
         self.top = repository.top
         self.commit = self._committed(head)
@@ -286,7 +286,7 @@ class WorkTree:
 
         For a repository whose tree was read: git has no bounds on what a tree stands for.
         """
-        with found(self._where) as repository:
+        with found_repository(self._where) as repository:
             try:
                 said = _sandbox(repository).script(_CHANGES, self.commit).stdout
             except process.ProcessError as error:
@@ -303,7 +303,7 @@ class WorkTree:
 
     def tree(self, limit: int) -> nar.Dir:
         """The tree of the commit, from its objects alone, each hashed. Refuses more than `limit` bytes of files."""
-        with found(self._where) as repository:
+        with found_repository(self._where) as repository:
             try:
                 with _sandbox(repository).talk(_TALK, *CONVERSATION) as (to, heard):
                     return ObjectReader(to, heard, str(self._where)).tree(self.commit, limit)
@@ -328,13 +328,13 @@ class WorkTree:
         return refuse(ReasonCode.FLAKE_UNSUPPORTED, str(self._where), why, hint)
 
 
-def tracked(where: Path) -> tuple[Path, tuple[bytes, ...]]:
+def tracked_files(where: Path) -> tuple[Path, tuple[bytes, ...]]:
     """The top of the work tree around a directory, and the paths from there of the files in its index.
 
     No commit is needed. Raises RefusedError [flake-unsupported] where there is no work tree, and for paths that lead
     elsewhere or into a repository: git itself looks at a path when it is added, and takes an index as it is.
     """
-    with found(where) as repository:
+    with found_repository(where) as repository:
         listed = _said(repository, where, _LIST)
     names = tuple(sorted({name for name in listed.split(b"\0") if name}))
     if (bad := next((name for name in names if _NO_FILES & {*name.lower().split(b"/")}), None)) is not None:

@@ -126,7 +126,7 @@ class _Held:
 
 
 @contextmanager
-def found(where: Path) -> Iterator[Found]:
+def found_repository(where: Path) -> Iterator[Found]:
     """The repository around an absolute directory. Raises RefusedError [flake-unsupported]."""
     # 1. the nearest
     top = _top(where)

@@ -13,7 +13,7 @@ from typing import Self
 
 from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
-from mvmnix.builder.flakes.git import tracked
+from mvmnix.builder.flakes.git import tracked_files
 from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import nar
@@ -36,7 +36,7 @@ class Draft:
         names = None
         self._top, self._directory = where, reference.subdirectory
         if not reference.copy:
-            self._top, names = tracked(where)
+            self._top, names = tracked_files(where)
             self._directory = "" if where == self._top else str(where.relative_to(self._top))
         if not is_subdirectory(self._directory):
             why = "its path has unusual characters"

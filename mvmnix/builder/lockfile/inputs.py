@@ -13,7 +13,7 @@ from mvmnix.arguments import is_subdirectory
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
 from mvmnix.formats.flake_references import Attributes
-from mvmnix.formats.lock import InputPath, attributes
+from mvmnix.formats.lock import InputPath, parse_attributes
 from mvmnix.model import Digest, StorePath
 
 #: A larger answer is refused, in bytes: a lock file of a flake is in it.
@@ -130,7 +130,7 @@ def _inputs(record: strict.Record) -> Mapping[str, InputSpec]:
 def _input(record: strict.Record) -> InputSpec:
     asked, follows = record.value("attributes"), record.value("follows")
     return InputSpec(
-        attributes=None if asked is None else record.child("attributes", attributes),
+        attributes=None if asked is None else record.child("attributes", parse_attributes),
         flake=record.flag("flake"),
         follows=None if follows is None else _follows(record),
         inputs=record.child("inputs", _inputs),

@@ -121,7 +121,7 @@ class LockSession:
         return self.tree(locked, lambda: (locked, self._brought(locked)))
 
     def _brought(self, locked: Attributes) -> Digest:
-        node = lock.tree("input", locked)
+        node = lock.tree_node("input", locked)
         self._trees.tree(node)
         return node.nar
 

@@ -57,7 +57,7 @@ class ImageConfig:
     diff_ids: tuple[Digest, ...]
 
 
-def parse(data: bytes, what: str, decode: Decode, *, layers: int) -> ImageConfig:
+def parse_config(data: bytes, what: str, decode: Decode, *, layers: int) -> ImageConfig:
     """The configuration in these bytes, for an image of so many layers.
 
     Raises RefusedError [oci-malformed, oci-unsupported].
@@ -170,7 +170,7 @@ class OciImage:
     config: ImageConfig
 
 
-def resolve(reference: OciRef, registry: Registry) -> OciImage:
+def resolve_image(reference: OciRef, registry: Registry) -> OciImage:
     """What a reference names. Raises RefusedError [oci-malformed, oci-unsupported, source-mismatch], DownloadError."""
     # 1. the manifest
     here = reference
@@ -186,21 +186,21 @@ def resolve(reference: OciRef, registry: Registry) -> OciImage:
     # 2. the configuration
     described = reference.sibling(found.config.digest)
     documents.append(described)
-    said = parse(registry.blob(described), str(described), registry.decode, layers=len(found.layers))
+    said = parse_config(registry.blob(described), str(described), registry.decode, layers=len(found.layers))
     return OciImage(reference, tuple(documents), found.layers, said)
 
 
-def request(reference: OciRef, registry: Registry) -> BuildRequest:
-    """What a guest of this image is built from. Raises as `resolve` does."""
-    image = resolve(reference, registry)
+def build_request(reference: OciRef, registry: Registry) -> BuildRequest:
+    """What a guest of this image is built from. Raises as `resolve_image` does."""
+    image = resolve_image(reference, registry)
     # 3. the flake
-    tree = {b"flake.nix": nar.File.of(_FLAKE), b"image.json": nar.File.of(describe(image))}
+    tree = {b"flake.nix": nar.File.of(_FLAKE), b"image.json": nar.File.of(describe_image(image))}
     label = f"path:oci/{str(reference).removeprefix(SCHEME)}"
     flake = source_of(nar.Dir(tree | bootstrap.parts(b"modules", b"profiles")), uri=label, commit=None, directory="")
     return BuildRequest(flake, lock.parse(flake.lock), ATTRIBUTE)
 
 
-def describe(image: OciImage) -> bytes:
+def describe_image(image: OciImage) -> bytes:
     """The bytes of image.json, which modules/oci/ reads."""
     said = image.config
     layers = [

@@ -43,27 +43,27 @@ def token_url(texts: Sequence[str], name: str) -> str:
     What is asked for is what is needed, not what the registry suggests. Raises MvmnixError.
     """
     if len(texts) != 2:
-        raise unknown("it is not a challenge for a bearer token")
+        raise unknown_challenge("it is not a challenge for a bearer token")
     realm, service = texts
     asked = {"scope": f"repository:{name}:pull"} | ({"service": service} if service else {})
     return f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
 
 
-def token(texts: Sequence[str]) -> str:
+def parse_token(texts: Sequence[str]) -> str:
     """The token in a token service's answer. Raises MvmnixError."""
     match texts:
         case [text] if _WORD.fullmatch(text):
             return text
         case _:
-            raise none("it is not printable ASCII")
+            raise missing_token("it is not printable ASCII")
 
 
-def unknown(why: str) -> MvmnixError:
+def unknown_challenge(why: str) -> MvmnixError:
     """What to say of another challenge."""
     return MvmnixError(f"the registry asks for a login that mvm does not know: {why}", hint=_HINT)
 
 
-def none(why: str) -> MvmnixError:
+def missing_token(why: str) -> MvmnixError:
     """What to say of an answer without a token."""
     return MvmnixError(f"the registry's token service gives no token: {why}", hint=_HINT)
 
@@ -163,15 +163,15 @@ class RegistryClient:
         try:
             return token_url(document_texts(self._downloader.lanes, Document.CHALLENGE, said.encode("latin-1")), name)
         except MalformedError as error:
-            raise unknown(f"{said[:80]!r}") from error
+            raise unknown_challenge(f"{said[:80]!r}") from error
 
     def _token(self, url: str) -> str:
         said = bytearray()
         self._downloader.get(url, said.extend, limit=TOKEN_LIMIT)
         try:
-            return token(document_texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
+            return parse_token(document_texts(self._downloader.lanes, Document.TOKEN, bytes(said)))
         except MalformedError as error:
-            raise none(str(error)) from error
+            raise missing_token(str(error)) from error
 
 
 class Registries:

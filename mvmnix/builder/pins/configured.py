@@ -29,7 +29,7 @@ _NPM: Final = Candidates(
 _HINT: Final = "npm config set registry https://REGISTRY, or name its host with --allow https://REGISTRY"
 
 
-def read(environment: Mapping[str, str], usual: Callable[[], str] | None = None) -> tuple[str, ...]:
+def npm_registries(environment: Mapping[str, str], usual: Callable[[], str] | None = None) -> tuple[str, ...]:
     """The URLs of the registry and of those of scopes; they may hold credentials.
 
     `usual` gives npm's own where none is named. Raises MvmnixError where there is no npm to ask for it.
@@ -41,7 +41,7 @@ def read(environment: Mapping[str, str], usual: Callable[[], str] | None = None)
         variables.get("npm_config_globalconfig", _MACHINE),
         variables.get("npm_config_userconfig", f"{home}/{_USER}"),
     ):
-        found |= dict(parse(_text(Path(place))))
+        found |= dict(parse_npmrc(_text(Path(place))))
     if named := variables.get("npm_config_registry"):
         found["registry"] = named
     if "registry" not in found:
@@ -54,7 +54,7 @@ def _usual() -> str:
     return Sandbox().run(_NPM, "config", "get", "registry").stdout.decode(errors="replace").strip()
 
 
-def parse(text: str) -> Iterator[tuple[str, str]]:
+def parse_npmrc(text: str) -> Iterator[tuple[str, str]]:
     """The registries that an npmrc names, by `registry` or `@SCOPE:registry`. Raises MvmnixError for a variable.
 
     >>> list(parse("registry = 'https://npm.example/'"))
@@ -83,7 +83,7 @@ def _apt() -> tuple[str, ...]:
 #: What each is asked by.
 _TOOLS: Final[Mapping[str, Callable[[], tuple[str, ...]]]] = {
     "apt": _apt,
-    "npm": lambda: read(os.environ),
+    "npm": lambda: npm_registries(os.environ),
     "pip": lambda: pip_settings.read().urls,
 }
 #: The tools that can be asked.

@@ -71,7 +71,7 @@ class ForMirror:
     files: Mapping[str, Path]
 
 
-def read() -> AptSettings:
+def read_apt_settings() -> AptSettings:
     """Of this machine and environment. Raises MvmnixError."""
     said = process.run(
         (_APT_CONFIG, "dump"),
@@ -79,10 +79,12 @@ def read() -> AptSettings:
         hint="look at apt's configuration in /etc/apt",
         hints={Cause.MISSING: "this needs Debian's apt (package apt)"},
     ).stdout
-    return AptSettings(parse(said.decode(errors="replace")), MappingProxyType(dict(os.environ)), _credentials())
+    return AptSettings(
+        parse_apt_config(said.decode(errors="replace")), MappingProxyType(dict(os.environ)), _credentials()
+    )
 
 
-def parse(dump: str) -> dict[str, str]:
+def parse_apt_config(dump: str) -> dict[str, str]:
     """What `apt-config dump` printed: names and their values, where they have one."""
     matches = (_LINE.fullmatch(line) for line in dump.splitlines())
     return {match["name"]: match["value"] for match in matches if match is not None and match["value"]}
@@ -190,7 +192,7 @@ def parse_targets(text: str) -> tuple[Target, ...]:
     return tuple(Target(*row) for row in rows)
 
 
-def targets(*options: str) -> tuple[Target, ...]:
+def apt_targets(*options: str) -> tuple[Target, ...]:
     """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
     columns = "\t".join(f"$({column})" for column in _COLUMNS)
     argv = [locate(APT_GET), *options, "indextargets", "--format", columns, "Created-By: Packages"]
@@ -203,7 +205,7 @@ def read_index(suite: str, architecture: str) -> Index:
 
     apt checked the lists' signatures when it fetched them. Raises MvmnixError when the lists are missing.
     """
-    known = targets()
+    known = apt_targets()
     paths = [
         target.path
         for target in known
@@ -234,13 +236,13 @@ class Apt:
 
     def mirrors(self) -> tuple["AptMirror", ...]:
         """All repositories, Debian's own first. Needs apt's sources, but not its lists. Raises MvmnixError."""
-        listed = sorted(targets(), key=lambda target: target.origin != ORIGIN)
-        found = [target.repository for target in [*listed, *targets("--no-release-info")]]
+        listed = sorted(apt_targets(), key=lambda target: target.origin != ORIGIN)
+        found = [target.repository for target in [*listed, *apt_targets("--no-release-info")]]
         bases = [base for source in found for base in base_uris(source)]
         if not bases:
             why = "apt has no package sources that it reaches by http, https or file"
             raise MvmnixError(why, hint="add Debian's to /etc/apt/sources.list.d, then retry")
-        known = read()
+        known = read_apt_settings()
         return tuple(AptMirror(base, known) for base in dict.fromkeys(bases))
 
     def describe(self, source: Source) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from typing import Final
 
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
-from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, one_path, run
+from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, one_path, stream_command
 from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
 from mvmnix.builder.session.session import BuildRequest, Session
 from mvmnix.builder.session.substituter import SourceFetchers
@@ -102,7 +102,8 @@ class Build:
         session.progress.step("evaluating")
         derivation = self._evaluate(machine)
         self._know(
-            graph.parse(session.ask(machine, nix_commands.show_derivations(derivation), limit=graph.LIMIT)), derivation
+            graph.parse_graph(session.ask(machine, nix_commands.show_derivations(derivation), limit=graph.LIMIT)),
+            derivation,
         )
         session.progress.step("building")
         output = one_path(session.ask(machine, nix_commands.build([derivation], jobs=jobs)))
@@ -171,7 +172,7 @@ class Build:
         paths = sorted({one_path(line) for line in said.split()})[: graph.MAX_DERIVATIONS]
         for start in range(0, len(paths), nix_commands.MOST_NAMES):
             some = nix_commands.show_these(paths[start : start + nix_commands.MOST_NAMES])
-            shown = graph.parse(session.ask(machine, some, limit=graph.LIMIT))
+            shown = graph.parse_graph(session.ask(machine, some, limit=graph.LIMIT))
             found += [source for source in shown.sources if source.store_path.hash in names]
         return found
 
@@ -189,7 +190,7 @@ class Build:
     def _receive(self, machine: BuilderMachine, output: StorePath) -> Image:
         log = Tail(self._session.progress.log)
         with OutputImport(self._images) as imported:
-            if run(machine, nix_commands.archive(output, OUTPUTS), imported.write, log) != 0:
+            if stream_command(machine, nix_commands.archive(output, OUTPUTS), imported.write, log) != 0:
                 raise build_errors.of_output(self._session.where, log.text)
             return imported.image()
 

@@ -111,11 +111,11 @@ def run_command(
 ) -> CommandResult:
     """Run a command to its end, whatever its status; its stderr goes to the log as it comes."""
     head, log = Head(limit), Tail(progress.log)
-    status = run(machine, argv, head, log)
+    status = stream_command(machine, argv, head, log)
     return CommandResult(status, bytes(head.data), log.text, argv)
 
 
-def run(
+def stream_command(
     machine: BuilderMachine, argv: Sequence[str], stdout: Callable[[bytes], None], stderr: Callable[[bytes], None]
 ) -> int:
     """Run a command to its end; returns its exit status."""

@@ -145,7 +145,7 @@ def _fixed_output(derivation: object, where: str) -> Source | None:
     return source
 
 
-def parse(data: bytes) -> Graph:
+def parse_graph(data: bytes) -> Graph:
     """The graph in these bytes. Raises RefusedError OUTPUT_MALFORMED."""
     if len(data) > LIMIT:
         raise _malformed(f"it is larger than {LIMIT} bytes")

@@ -16,7 +16,7 @@ from typing import Final, cast
 
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
-from mvmnix.builder.session.exec import BuilderMachine, CommandResult, Progress, Tail, run
+from mvmnix.builder.session.exec import BuilderMachine, CommandResult, Progress, Tail, stream_command
 from mvmnix.builder.session.session import BuildInputs, BuildRequest, Session
 from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
@@ -77,7 +77,7 @@ class PartsBuild:
     def _build(self, machine: BuilderMachine, chosen: dict[str, StorePath], jobs: int) -> tuple[BuiltPart, ...]:
         session = self._session
         derivations = [StorePath.parse(name) for name in sorted(chosen)]
-        found = graph.parse(session.ask(machine, nix_commands.show_all(derivations), limit=graph.LIMIT))
+        found = graph.parse_graph(session.ask(machine, nix_commands.show_all(derivations), limit=graph.LIMIT))
         needed = {source for one in derivations for source in found.needed(one, have=())}
         session.progress.step("fetching sources of the parts")
         session.fetchers.sources(tuple(sorted(needed)))
@@ -99,7 +99,7 @@ class PartsBuild:
 
         try:
             argv = nix_commands.dump(path)
-            if (status := run(machine, argv, take, log)) != 0:
+            if (status := stream_command(machine, argv, take, log)) != 0:
                 failure = build_errors.of_build(self._session.where, log.text)
                 raise CommandResult(status, b"", log.text, argv).failed_as(failure)
             return BuiltPart(path, incoming.keep())

@@ -41,7 +41,7 @@ class Pressure:
     killed: int
 
 
-def read(said: bytes) -> Pressure:
+def parse_pressure(said: bytes) -> Pressure:
     """What `nix.pressure()` printed: two tables of df(1) in POSIX form, and lines of /proc/vmstat."""
     rooms = re.findall(rb"^\S+ +([0-9]+) +[0-9]+ +([0-9]+) +[0-9-]+%? ", said, re.MULTILINE)
     killed = re.search(rb"^oom_kill ([0-9]{1,18})$", said, re.MULTILINE)
@@ -50,7 +50,7 @@ def read(said: bytes) -> Pressure:
     return Pressure(left[0], left[1], int(killed[1]) if killed else 0)
 
 
-def failure(it: Pressure, where: str, log: str) -> MvmnixError | None:
+def exhaustion_error(it: Pressure, where: str, log: str) -> MvmnixError | None:
     """Why a build failed, if it was for want of room or memory; None otherwise."""
     words = f"its last words:\n{last_lines(log)}"
     if it.killed:
@@ -145,8 +145,8 @@ class Session:
 
     def pressed(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError | None:
         """Why a command failed, if it was for want of room or memory, as the VM's kernel says; None otherwise."""
-        found = read(self.call(machine, nix_commands.pressure()).output)
-        return failure(found, self.where, said.log)
+        found = parse_pressure(self.call(machine, nix_commands.pressure()).output)
+        return exhaustion_error(found, self.where, said.log)
 
     def _failure(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError:
         """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, head, refused
+from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, copy_refusal, record_head
 
 _OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CHUNK = 65536
@@ -32,7 +32,7 @@ class Pack:
             raise UsageError(f"{path}: {error.strerror}", hint=hint) from error
         try:
             yield from self._node(fd, b"", str(path), 0)
-            yield head(Kind.END)
+            yield record_head(Kind.END)
         finally:
             os.close(fd)
 
@@ -44,11 +44,11 @@ class Pack:
             case stat.S_IFDIR:
                 yield from self._directory(fd, name, where, depth)
             case _:
-                raise refused(where, "it is neither a file nor a directory")
+                raise copy_refusal(where, "it is neither a file nor a directory")
 
     def _file(self, fd: int, name: bytes, where: str, status: os.stat_result) -> Iterator[bytes]:
         self.count(where, status.st_size)
-        yield head(Kind.FILE, name, mode=status.st_mode & 0o777, size=status.st_size)
+        yield record_head(Kind.FILE, name, mode=status.st_mode & 0o777, size=status.st_size)
         left = status.st_size
         while left:
             data = os.read(fd, min(left, _CHUNK))
@@ -59,9 +59,9 @@ class Pack:
 
     def _directory(self, fd: int, name: bytes, where: str, depth: int) -> Iterator[bytes]:
         if depth >= DEPTH:
-            raise refused(where, f"directories more than {DEPTH} deep")
+            raise copy_refusal(where, f"directories more than {DEPTH} deep")
         self.count(where, 0)
-        yield head(Kind.DIRECTORY, name, mode=os.fstat(fd).st_mode & 0o777)
+        yield record_head(Kind.DIRECTORY, name, mode=os.fstat(fd).st_mode & 0o777)
         for text in sorted(os.listdir(fd)):
             inner = f"{where}/{text}"
             if not self._is_wanted(fd, text, inner):
@@ -71,7 +71,7 @@ class Pack:
                 yield from self._node(child, os.fsencode(text), inner, depth + 1)
             finally:
                 os.close(child)
-        yield head(Kind.LEAVE)
+        yield record_head(Kind.LEAVE)
 
     def _is_wanted(self, fd: int, text: str, where: str) -> bool:
         mode = os.stat(text, dir_fd=fd, follow_symlinks=False).st_mode
@@ -79,7 +79,7 @@ class Pack:
             return True
         if not self.leaves_out:
             what = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a directory"
-            raise refused(where, f"it is {what}, and those are not copied; --leave-out goes on without them")
+            raise copy_refusal(where, f"it is {what}, and those are not copied; --leave-out goes on without them")
         self.skipped.append(where)
         return False
 
@@ -88,6 +88,6 @@ class Pack:
         self._records += 1
         self._size += size
         if self._records > self.limits.records:
-            raise refused(where, f"more than {self.limits.records} files and directories")
+            raise copy_refusal(where, f"more than {self.limits.records} files and directories")
         if self._size > self.limits.size:
-            raise refused(where, f"more than {self.limits.size} bytes; --limit-mib allows more")
+            raise copy_refusal(where, f"more than {self.limits.size} bytes; --limit-mib allows more")

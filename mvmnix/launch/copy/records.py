@@ -60,13 +60,13 @@ class Receiver(Protocol):
         """Something lies there that is neither."""
 
 
-def refused(what: str, why: str) -> RefusedError:
+def copy_refusal(what: str, why: str) -> RefusedError:
     """The refusal of something that would be copied."""
     hint = "copy less of it, or have the guest put it into a file first"
     return refuse(ReasonCode.COPY_REFUSED, what, why, hint)
 
 
-def head(kind: Kind, name: bytes = b"", *, mode: int = 0, size: int = 0) -> bytes:
+def record_head(kind: Kind, name: bytes = b"", *, mode: int = 0, size: int = 0) -> bytes:
     """A record, whose file's bytes are to follow. Raises ValueError for what can't be one."""
     if name and not is_name(name):
         raise ValueError(f"not a name: {name!r}")
@@ -99,7 +99,7 @@ class Reader:
     def close(self) -> None:
         """The stream has ended."""
         if not self._ended:
-            raise refused("the copy", "it ends too early")
+            raise copy_refusal("the copy", "it ends too early")
 
     def _body(self, view: memoryview) -> memoryview:
         taken = min(self._left, len(view))
@@ -113,7 +113,7 @@ class Reader:
 
     def _record(self, view: memoryview) -> memoryview:
         if self._ended:
-            raise refused("the copy", "something follows its end")
+            raise copy_refusal("the copy", "something follows its end")
         wanted = _HEAD.size if len(self._buffer) < _HEAD.size else _HEAD.size + self._name_length()
         taken = min(wanted - len(self._buffer), len(view))
         self._buffer += view[:taken]
@@ -128,7 +128,7 @@ class Reader:
     def _name_length(self) -> int:
         length: int = _HEAD.unpack_from(self._buffer)[3]
         if length > LONGEST_NAME:
-            raise refused("the copy", f"a name of {length} bytes")
+            raise copy_refusal("the copy", f"a name of {length} bytes")
         return length
 
     def _judge(self, kind: int, zero: int, mode: int, name: bytes, size: int) -> None:
@@ -150,7 +150,7 @@ class Reader:
         )
         for bad, why in problems:
             if bad:
-                raise refused("the copy", why)
+                raise copy_refusal("the copy", why)
 
     @staticmethod
     def _mode_fits(kind: int, mode: int) -> bool:

@@ -7,7 +7,7 @@ from typing import IO, Final, override
 
 from mvmnix.errors import UsageError
 from mvmnix.launch.copy.pack import Pack
-from mvmnix.launch.copy.records import DEPTH, Kind, head, is_name, refused
+from mvmnix.launch.copy.records import DEPTH, Kind, copy_refusal, is_name, record_head
 
 _CHUNK: Final = 65536
 #: Bytes of headers between the contents of two files: tarfile takes long names and maps of sparse files into memory.
@@ -51,7 +51,7 @@ class TarWriter:
         """Refused unless that was allowed."""
         text = name.decode(errors="backslashreplace")
         if not self._leaves_out:
-            raise refused(text, f"it is {what}, and those are not copied; --leave-out goes on without them")
+            raise copy_refusal(text, f"it is {what}, and those are not copied; --leave-out goes on without them")
         self.skipped.append(text)
 
     def commit(self) -> None:
@@ -77,7 +77,9 @@ class _BoundedReader(io.BufferedIOBase):
         data = self._stream.read(-1 if size is None else size)
         self.left -= len(data)
         if self.left < 0:
-            raise refused("standard input", f"more than {_HEADERS} bytes of headers, or a sparse file, in one place")
+            raise copy_refusal(
+                "standard input", f"more than {_HEADERS} bytes of headers, or a sparse file, in one place"
+            )
         return data
 
 
@@ -87,7 +89,7 @@ def chunks(stream: IO[bytes], pack: Pack) -> Iterator[bytes]:
     Raises UsageError for what is no tar stream, RefusedError [copy-refused] for what is in none of ours.
     """
     path: tuple[bytes, ...] = ()
-    yield head(Kind.DIRECTORY, mode=0o755)
+    yield record_head(Kind.DIRECTORY, mode=0o755)
     bounded = _BoundedReader(stream)
     try:
         with tarfile.open(fileobj=bounded, mode="r|") as archive:
@@ -106,15 +108,15 @@ def chunks(stream: IO[bytes], pack: Pack) -> Iterator[bytes]:
                     bounded.left = _HEADERS
     except (tarfile.TarError, IndexError, ValueError) as error:
         raise UsageError(f"standard input is not a tar stream: {error}", hint="an uncompressed one") from error
-    yield from (head(Kind.LEAVE) for _ in path)
-    yield head(Kind.LEAVE)
-    yield head(Kind.END)
+    yield from (record_head(Kind.LEAVE) for _ in path)
+    yield record_head(Kind.LEAVE)
+    yield record_head(Kind.END)
 
 
 def _names(text: str) -> tuple[bytes, ...]:
     parts = [part for part in text.encode("utf-8", "surrogateescape").split(b"/") if part not in {b"", b"."}]
     if text.startswith("/") or not all(map(is_name, parts)) or len(parts) > DEPTH:
-        raise refused(text, "it leads elsewhere than beneath the archive, or has a name that can't be one")
+        raise copy_refusal(text, "it leads elsewhere than beneath the archive, or has a name that can't be one")
     return tuple(parts)
 
 
@@ -122,7 +124,7 @@ def _is_wanted(entry: tarfile.TarInfo, pack: Pack) -> bool:
     if (entry.isreg() and not entry.issparse()) or entry.isdir():
         return True
     if not pack.leaves_out:
-        raise refused(entry.name, "it is neither a file nor a directory; --leave-out goes on without them")
+        raise copy_refusal(entry.name, "it is neither a file nor a directory; --leave-out goes on without them")
     pack.count(entry.name, 0)
     pack.skipped.append(entry.name)
     return False
@@ -132,21 +134,21 @@ def _moved(old: tuple[bytes, ...], new: tuple[bytes, ...], pack: Pack, entry: ta
     """From one directory into another one, that has to be new."""
     common = next((n for n, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), None)
     common = min(len(old), len(new)) if common is None else common
-    yield from (head(Kind.LEAVE) for _ in old[common:])
+    yield from (record_head(Kind.LEAVE) for _ in old[common:])
     for number, name in enumerate(new[common:], common + 1):
         pack.count(entry.name, 0)
         mode = entry.mode if entry.isdir() and number == len(new) else 0o755
-        yield head(Kind.DIRECTORY, name, mode=mode & 0o777)
+        yield record_head(Kind.DIRECTORY, name, mode=mode & 0o777)
 
 
 def _file(archive: tarfile.TarFile, entry: tarfile.TarInfo, name: bytes, pack: Pack) -> Iterator[bytes]:
     pack.count(entry.name, entry.size)
-    yield head(Kind.FILE, name, mode=entry.mode & 0o777, size=entry.size)
+    yield record_head(Kind.FILE, name, mode=entry.mode & 0o777, size=entry.size)
     content = archive.extractfile(entry)
     left = entry.size
     while content is not None and left:
         data = content.read(min(left, _CHUNK))
         if not data:
-            raise refused(entry.name, "the archive ends within it")
+            raise copy_refusal(entry.name, "the archive ends within it")
         left -= len(data)
         yield data

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import IO, Final, Self
 
 from mvmnix.errors import UsageError
-from mvmnix.launch.copy.records import is_name, refused
-from mvmnix.system.output_files import open_parent, put, temporary_name
+from mvmnix.launch.copy.records import copy_refusal, is_name
+from mvmnix.system.output_files import give_name, open_parent, temporary_name
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TWICE: Final = "it comes twice"
@@ -70,7 +70,7 @@ class Unpack:
         try:
             self._file = os.fdopen(os.open(text, _NEW, mode, dir_fd=self._fds[-1]), "wb", buffering=0)
         except FileExistsError as error:
-            raise refused(text, _TWICE) from error
+            raise copy_refusal(text, _TWICE) from error
 
     def data(self, data: bytes) -> None:
         """More of it."""
@@ -91,7 +91,7 @@ class Unpack:
         try:
             os.mkdir(text, mode | stat.S_IRWXU, dir_fd=self._fds[-1])
         except FileExistsError as error:
-            raise refused(text, _TWICE) from error
+            raise copy_refusal(text, _TWICE) from error
         self._fds.append(os.open(text, _DIRECTORY, dir_fd=self._fds[-1]))
 
     def leave(self) -> None:
@@ -102,14 +102,14 @@ class Unpack:
         """It is not made; refused unless that was allowed."""
         text = os.fsdecode(name)
         if not self._leaves_out:
-            raise refused(text, f"it is {what}, and those are not copied; --leave-out goes on without them")
+            raise copy_refusal(text, f"it is {what}, and those are not copied; --leave-out goes on without them")
         self.skipped.append(text)
 
     def commit(self) -> None:
         """All of it came: give it its name. Raises UsageError when another process was faster."""
         parent = self._fds[0]
         try:
-            put(parent, self._temporary, self._name, replaces=self._replaces or not self._is_file)
+            give_name(parent, self._temporary, self._name, replaces=self._replaces or not self._is_file)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise self._in_the_way() from error
 

@@ -17,7 +17,7 @@ from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.authentication import Authentic
-from mvmnix.provenance.verify.checks import differences
+from mvmnix.provenance.verify.checks import subject_differences
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
@@ -206,7 +206,7 @@ def step_18_not_revoked(it: AuthenticPlan) -> Iterator[Reason]:
 
 def step_19_subjects(it: PlanWithImage) -> Iterator[Reason]:
     """19. The files of one build, not of two."""
-    yield from differences(it.plan.subjects, it.image.artifacts, what=_WHAT, hint=_REPLAN)
+    yield from subject_differences(it.plan.subjects, it.image.artifacts, what=_WHAT, hint=_REPLAN)
 
 
 def step_20_agreement(it: PlanWithImage) -> Iterator[Reason]:

@@ -153,7 +153,7 @@ class HostClock:
 
     def now(self) -> datetime:
         """The wall clock's time, once it passed. Raises as `moment`."""
-        with held(self._directory):
+        with clock_lock(self._directory):
             return self.moment().now
 
     def moment(self) -> Moment:
@@ -164,7 +164,7 @@ class HostClock:
         try:
             return self._moment(self._read())
         except OSError as error:
-            raise unusable(self._directory, error) from error
+            raise unusable_clock(self._directory, error) from error
 
     def look(self) -> Moment:
         """As `moment`, but nothing is written and the user is not told."""
@@ -172,7 +172,7 @@ class HostClock:
             reading = self._read()
             kept, mark = self._marked(reading)
         except OSError as error:
-            raise unusable(self._directory, error) from error
+            raise unusable_clock(self._directory, error) from error
         return Moment(reading.wall, mark.least if kept is None or _is_due(kept, reading) else kept.least)
 
     def _moment(self, reading: Reading) -> Moment:
@@ -203,9 +203,9 @@ class HostClock:
         except FileNotFoundError:
             if set(self._directory.names()) <= {LOCK}:
                 return None
-            raise mismatch(self._directory, f"nonces are kept there, but no {CLOCK}") from None
+            raise state_mismatch(self._directory, f"nonces are kept there, but no {CLOCK}") from None
         except (strict.MalformedError, UnreadableError) as error:
-            raise mismatch(self._directory, f"{CLOCK} is not what mvm writes: {error}") from error
+            raise state_mismatch(self._directory, f"{CLOCK} is not what mvm writes: {error}") from error
 
 
 def _is_due(kept: Mark, reading: Reading) -> bool:
@@ -224,26 +224,26 @@ def _shown(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def held(directory: Directory) -> Lock:
+def clock_lock(directory: Directory) -> Lock:
     """The lock under which mark and nonces are changed. Raises MvmnixError when it can't be had."""
     try:
         return directory.lock(LOCK)
     except OSError as error:
-        raise unusable(directory, error) from error
+        raise unusable_clock(directory, error) from error
 
 
 def looked_at(directory: Directory) -> AbstractContextManager[Lock | None]:
     """The same for a caller that only looks: where no start was ever tried there is no lock, and none is made."""
-    return held(directory) if directory.exists(LOCK) else nullcontext()
+    return clock_lock(directory) if directory.exists(LOCK) else nullcontext()
 
 
-def mismatch(directory: Directory, why: str) -> RefusedError:
+def state_mismatch(directory: Directory, why: str) -> RefusedError:
     """A refusal to say that what is kept against replay is not what mvm left there."""
     hint = "put back what was there; docs/replay.md says how to begin anew when it is lost"
     return refuse(ReasonCode.STATE_MISMATCH, directory.path, why, hint)
 
 
-def unusable(directory: Directory, error: OSError) -> MvmnixError:
+def unusable_clock(directory: Directory, error: OSError) -> MvmnixError:
     """An error to say that what has to be kept against replay can't be."""
     hint = "make room or repair the disk; until nonces can be kept, nothing starts"
     return MvmnixError(f"{directory.path} cannot be read or written: {error}", hint=hint)

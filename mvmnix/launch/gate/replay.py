@@ -28,7 +28,7 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
 from mvmnix.formats.strict import MalformedError, show_time
-from mvmnix.launch.gate.clock import TOLERANCE, HostClock, Moment, held, looked_at, mismatch, unusable
+from mvmnix.launch.gate.clock import TOLERANCE, HostClock, Moment, clock_lock, looked_at, state_mismatch, unusable_clock
 from mvmnix.launch.gate.nonces import Nonces, Spent
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.model import Digest
@@ -133,11 +133,11 @@ class Replay:
 
         Raises RefusedError as the steps say, MvmnixError when the nonce can't be kept; what then follows is no start.
         """
-        with held(self._directory):
+        with clock_lock(self._directory):
             try:
                 nonce = self._spend(plan.plan, machine)
             except OSError as error:
-                raise unusable(self._directory, error) from error
+                raise unusable_clock(self._directory, error) from error
             yield nonce
 
     def judge(self, plan: Plan) -> None:
@@ -146,7 +146,7 @@ class Replay:
             try:
                 self._allowed(plan, self._clock.look)
             except OSError as error:
-                raise unusable(self._directory, error) from error
+                raise unusable_clock(self._directory, error) from error
 
     def _spend(self, plan: Plan, machine: str) -> Digest:
         it = self._allowed(plan, self._clock.moment)
@@ -175,17 +175,19 @@ class Replay:
         try:
             kept = self._nonces.find(last.nonce)
         except (MalformedError, UnreadableError) as error:
-            raise mismatch(self._directory, f"the nonce of the last start is not what mvm writes: {error}") from error
+            raise state_mismatch(
+                self._directory, f"the nonce of the last start is not what mvm writes: {error}"
+            ) from error
         if kept is None:
             why = f"it is older than the log: the last start there spent a nonce ({last.nonce}) that isn't kept here"
-            raise mismatch(self._directory, why)
+            raise state_mismatch(self._directory, why)
         # a process that spent it and was killed before the log had the start left its own machine, and the one before
         if kept.before is not None and last.machine not in {kept.machine, kept.before}:
             why = f"it is older than the log: its last start was of machine {last.machine}, here of {kept.machine}"
-            raise mismatch(self._directory, why)
+            raise state_mismatch(self._directory, why)
         if moment.least < kept.least:
             why = f"the clock's mark is older than the last start, when it was {kept.least}: it is {moment.least}"
-            raise mismatch(self._directory, why)
+            raise state_mismatch(self._directory, why)
 
     def _unspent(self, plan: Plan, nonce: Digest, statement: Digest) -> Spent | None:
         """What the nonce was spent for, by this same plan for more than once; None when it wasn't spent."""
@@ -211,7 +213,7 @@ class Replay:
         why = f"record {start.index} of the log is its start, as machine {start.machine}, and its nonce isn't kept here"
         if plan.use is Use.ONCE:
             raise _replayed(f"it may start once: {why}")
-        raise mismatch(self._directory, f"it is not what the log says: of this plan, {why}")
+        raise state_mismatch(self._directory, f"it is not what the log says: of this plan, {why}")
 
 
 def _within_window(plan: Plan, now: datetime) -> None:

@@ -77,7 +77,7 @@ def is_small(directory: int) -> bool:
     return True
 
 
-def command(program: str, output: int) -> tuple[str, ...]:
+def mkfs_command(program: str, output: int) -> tuple[str, ...]:
     """mkfs.erofs's arguments: no extended attributes, no compression; owners as they look in the sandbox."""
     return (
         program,
@@ -91,13 +91,13 @@ def command(program: str, output: int) -> tuple[str, ...]:
     )
 
 
-def make(jail: Jail, service: Service) -> ShareImage:
+def make_share_image(jail: Jail, service: Service) -> ShareImage:
     """The image of the service's directory, which stays the caller's. Raises MvmnixError, what `jail` raises."""
     files = tuple(path for path in _LOADED_LATE if Path(path).exists())
     sandbox = jail.service(replace(service, files=files, written=WRITTEN))
     memory = os.memfd_create("share", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        _run(HypervisorProcess.spawn(Invocation(command(service.program, memory), ()), (memory,), sandbox))
+        _run(HypervisorProcess.spawn(Invocation(mkfs_command(service.program, memory), ()), (memory,), sandbox))
         seal(memory, _SEALS)
         readable = os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
     finally:

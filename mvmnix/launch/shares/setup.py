@@ -9,7 +9,7 @@ from typing import Final, Self
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make
+from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make_share_image
 from mvmnix.launch.shares.opening import open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
@@ -144,7 +144,7 @@ class Shares:
         if not share.writable and not share.follow and is_small(fd):
             maker = replace(service, program=locate(MKFS), memory=_MAKERS)
             mount = Mount(tag, share.guest, ShareKind.EROFS, read_only=True)
-            self._ready.append(_Ready(share, mount, make(given.jail, maker)))
+            self._ready.append(_Ready(share, mount, make_share_image(given.jail, maker)))
             return
         mount = Mount(tag, share.guest, ShareKind.VIRTIOFS, not share.writable)
         server = Server(given.jail, replace(service, program=locate(VIRTIOFSD)))

@@ -65,7 +65,7 @@ def may_be_proxy(host: str, address: str, *, is_own: bool) -> bool:
     return is_public(address) and not is_own
 
 
-def ask_for(connection: socket.socket, host: str, port: int) -> None:
+def ask_proxy(connection: socket.socket, host: str, port: int) -> None:
     """Have a connected proxy connect to a name or an IPv4 address. Raises OSError, ProxyRefusedError."""
     target = f"{host}:{port}".encode("ascii")
     end = time.monotonic() + _PROXY_SECONDS
@@ -242,7 +242,7 @@ class Connecting:
 def _begun(address: str, port: int) -> socket.socket | None:
     """A connection that doesn't block; None where it fails at once."""
     try:
-        connection = socket.socket(family(address), socket.SOCK_STREAM)
+        connection = socket.socket(address_family(address), socket.SOCK_STREAM)
     except OSError:
         return None
     connection.setblocking(False)
@@ -256,7 +256,7 @@ def _begun(address: str, port: int) -> socket.socket | None:
     return connection
 
 
-def family(address: str) -> socket.AddressFamily:
+def address_family(address: str) -> socket.AddressFamily:
     """Of an address as text."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
@@ -390,7 +390,7 @@ def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | No
         return Reply(ask.number, Denial.CONNECT_FAILED if addresses else Denial.RESOLVE_FAILED, ask.rule), None
     address, connection = found
     try:
-        ask_for(connection, ask.host, ask.port)
+        ask_proxy(connection, ask.host, ask.port)
         connection.setblocking(False)
     except OSError as error:
         connection.close()
@@ -422,9 +422,9 @@ def _is_own(address: str) -> bool:
     try:
         if not _can_have(address):
             return False
-        if not _can_have(_NOBODYS[family(address)]):
+        if not _can_have(_NOBODYS[address_family(address)]):
             return True
-        with socket.socket(family(address), socket.SOCK_DGRAM) as one:
+        with socket.socket(address_family(address), socket.SOCK_DGRAM) as one:
             one.connect((address, 9))
             return str(one.getsockname()[0]) == _plain(address)
     except OSError as error:
@@ -433,7 +433,7 @@ def _is_own(address: str) -> bool:
 
 def _can_have(address: str) -> bool:
     """Raises OSError."""
-    with socket.socket(family(address), socket.SOCK_DGRAM) as one:
+    with socket.socket(address_family(address), socket.SOCK_DGRAM) as one:
         try:
             one.bind((address, 0))
         except OSError as error:

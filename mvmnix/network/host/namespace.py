@@ -15,7 +15,7 @@ from typing import Final
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.network.host import namespace_setup
 from mvmnix.network.host.packet_rules import Taken, ruleset
-from mvmnix.network.host.published_ports import part
+from mvmnix.network.host.published_ports import disconnect
 from mvmnix.sandbox.trusted_executables import PYTHON, Candidates, locate
 from mvmnix.system import process
 from mvmnix.system.descriptors import received
@@ -58,7 +58,7 @@ class Namespace:
     def close(self) -> None:
         """Let go of all of it but the tap; of connections without waiting for what their peers don't take."""
         for one in self.inbound:
-            part(one)
+            disconnect(one)
         for one in (self.connections, self.questions, self.datagrams, self.refused, *self.inbound):
             one.close()
 

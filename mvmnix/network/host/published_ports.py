@@ -145,7 +145,7 @@ class PublishedPorts:
         if tries and self._loop is not None and _unsent(self._stock[slot]):
             self._ending[slot] = self._loop.after(_PAUSE, partial(self._part, slot, tries - 1))
             return
-        part(self._stock[slot])
+        disconnect(self._stock[slot])
         self._free.append(slot)
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ def _unsent(connection: socket.socket) -> int:
     return int.from_bytes(count, sys.byteorder)
 
 
-def part(connection: socket.socket) -> None:
+def disconnect(connection: socket.socket) -> None:
     """Have a socket be as new: parted from its peer, with a reset if that is still there. What fails is as before."""
     unspecified = (ctypes.c_char * 16)()  # struct sockaddr, of the family AF_UNSPEC
     _libc.connect(connection.fileno(), unspecified, len(unspecified))

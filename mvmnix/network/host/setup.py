@@ -90,7 +90,7 @@ class NetworkProcess(ServiceProcess):
             self._process.close()
 
 
-def code(*libraries: str) -> Mapping[str, int]:
+def code_directories(*libraries: str) -> Mapping[str, int]:
     """By their paths inside, descriptors of directories of code, mvm's own among them; the caller closes them.
 
     Raises MvmnixError.
@@ -108,7 +108,7 @@ def code(*libraries: str) -> Mapping[str, int]:
     }
 
 
-def settings() -> Mapping[str, bytes]:
+def resolver_settings() -> Mapping[str, bytes]:
     """The files of the host's resolver, as they are now, but for its search list (resolv.conf(5)).
 
     A name with a dot is what the rules say that it is; with a list, the resolver would try other names once it isn't
@@ -177,13 +177,13 @@ class MachineNetwork:
         self._making = namespace.Making(taken_by(network), inbound=inbound)  # 1
         self._stack.callback(self._abandon)
         # 2
-        python, parsing, dialing = locate(PYTHON), code(*LIBRARIES), code()
+        python, parsing, dialing = locate(PYTHON), code_directories(*LIBRARIES), code_directories()
         for fd in (*parsing.values(), *dialing.values()):
             self._stack.callback(os.close, fd)
         gateway = NetworkService(python, parsing, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
         self._gateway = NetworkProcess(jail, "gateway", gateway)
         self._stack.callback(self._gateway.close)
-        dialer = NetworkService(python, dialing, settings(), DIALER_MEMORY, DESCRIPTORS, dials=True)
+        dialer = NetworkService(python, dialing, resolver_settings(), DIALER_MEMORY, DESCRIPTORS, dials=True)
         self._dialer = NetworkProcess(jail, "dialer", dialer)
         self._stack.callback(self._dialer.close)
         data = network_bytes(network)

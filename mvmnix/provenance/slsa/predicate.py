@@ -42,7 +42,7 @@ _COMMIT: Final = r"[!-~]{1,255}"
 type Dependency = RootTree | LockedInput | Source | Cached | KeptPath
 
 
-def values(it: Provenance) -> Iterable[Mapping[str, object]]:
+def dependency_values(it: Provenance) -> Iterable[Mapping[str, object]]:
     """All entries, ready to be written as JSON, the root tree first."""
     yield _root_value(it.root)
     yield from (_source_value(node.source, node.node) for node in it.nodes.inputs)
@@ -83,7 +83,7 @@ def _path_value(path: StorePath, uri: str, nar: Digest, voucher: str, by: str) -
     }
 
 
-def parse(record: strict.Record) -> Dependency:
+def parse_dependency(record: strict.Record) -> Dependency:
     """Read one entry. Raises ValueError."""
     name, uri = record.text("name", r"[0-9a-zA-Z+._?=-]{1,211}"), record.text("uri", r"[!-~]{1,4096}")
     digest, commit = record.child("digest", _digests)
@@ -173,7 +173,7 @@ def value(it: Provenance, build_type: str) -> Mapping[str, object]:
             "lock": lock,
         },
         "internalParameters": _internal_value(it),
-        "resolvedDependencies": list(values(it)),
+        "resolvedDependencies": list(dependency_values(it)),
     }
     return {"buildDefinition": definition, "runDetails": _run_value(it)}
 
@@ -261,7 +261,7 @@ def _definition(record: strict.Record, build_type: str) -> _Definition:
     record.text("buildType", build_type)  # of another one, the parameters would mean something else
     flake, lock = record.child("externalParameters", _external)
     internal = record.child("internalParameters", _internal)
-    trees = record.each("resolvedDependencies", parse)
+    trees = record.each("resolvedDependencies", parse_dependency)
     if len(trees) != len(record.array("resolvedDependencies")):
         raise ValueError("a dependency could not be read")  # which one was said already
     match trees:

@@ -60,7 +60,7 @@ type Step = Callable[[Evidence], Findings]
 
 def step_9_subjects(it: Evidence) -> Iterator[Reason]:
     """9. The four files, by name and digest."""
-    yield from differences(it.statement.subjects, it.artifacts, what=WHAT, hint=REBUILD)
+    yield from subject_differences(it.statement.subjects, it.artifacts, what=WHAT, hint=REBUILD)
 
 
 def step_10_manifest(it: Evidence) -> Iterator[Reason]:
@@ -305,7 +305,7 @@ def _build(claim: Provenance) -> tuple[object, ...]:
     return (claim.root.nar, claim.directory, claim.attribute, claim.lock, claim.derivation)
 
 
-def differences(
+def subject_differences(
     subjects: Iterable[Subject], artifacts: Iterable[Artifact], *, what: str, hint: str
 ) -> Iterator[Reason]:
     """How the files that a claim is about differ from these, one SUBJECT_MISMATCH for each name."""

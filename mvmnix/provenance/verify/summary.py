@@ -41,7 +41,7 @@ from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.rules import VerifierRule
 from mvmnix.provenance.verify import checks, vsa, vsa_inputs
 from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
-from mvmnix.provenance.verify.checks import SKEW, differences
+from mvmnix.provenance.verify.checks import SKEW, subject_differences
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
 from mvmnix.provenance.verify.vsa import Result, Vsa
 from mvmnix.sealed import Seal, Sealed
@@ -162,7 +162,7 @@ def step_9_verifier(it: Evidence) -> Iterator[Reason]:
 
 def step_10_subjects(it: Evidence) -> Iterator[Reason]:
     """10. All four files, and nothing else."""
-    yield from differences(it.claim.subjects, it.artifacts, what=_WHAT, hint=_AGAIN)
+    yield from subject_differences(it.claim.subjects, it.artifacts, what=_WHAT, hint=_AGAIN)
 
 
 def step_11_resource(it: Evidence) -> Iterator[Reason]:

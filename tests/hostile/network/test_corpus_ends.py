@@ -16,7 +16,7 @@ import pytest
 
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.gateway.process import CONNECTIONS
-from mvmnix.network.host.setup import DESCRIPTORS, DIALER_MEMORY, NetworkProcess, code
+from mvmnix.network.host.setup import DESCRIPTORS, DIALER_MEMORY, NetworkProcess, code_directories
 from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.sockets import pair
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, network_bytes
@@ -283,7 +283,7 @@ def usurper(tmp_path: Path) -> Iterator[Usurper]:
         stack.enter_context(own_network([PUBLIC, OTHER]))
         ends = [stack.enter_context(one) for _ in range(2) for one in pair()]
         asking, asked, ours, theirs = ends
-        found = code()
+        found = code_directories()
         for fd in found.values():
             stack.callback(os.close, fd)
         settings = {"/etc/hosts": _HOSTS.encode()}

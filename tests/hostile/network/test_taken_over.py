@@ -24,7 +24,7 @@ from mvmnix.network.host.setup import (
     GATEWAY_MEMORY,
     LIBRARIES,
     NetworkProcess,
-    code,
+    code_directories,
 )
 from mvmnix.network.sockets import pair
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, network_bytes
@@ -92,7 +92,7 @@ def started(walls: Jail, module: str, added: Path) -> Iterator[Started]:
     """One that was started, and ends with the test."""
     with ExitStack() as stack:
         opened = os.open(added, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        found = {**code(*(LIBRARIES if module == "gateway" else ())), "/code/grabs": opened}
+        found = {**code_directories(*(LIBRARIES if module == "gateway" else ())), "/code/grabs": opened}
         for fd in found.values():
             stack.callback(os.close, fd)
         memory, dials = (GATEWAY_MEMORY, False) if module == "gateway" else (DIALER_MEMORY, True)

@@ -73,7 +73,7 @@ def test_variables_are_dropped_before_anything_is_loaded(monkeypatch: pytest.Mon
     """Libraries read some when they are loaded: OPENSSL_CONF names code."""
     done = list[str]()
     monkeypatch.setattr(system_user, "drop_variables", lambda it: done.append("drop" if it is os.environ else "other"))
-    monkeypatch.setattr(as_root.importlib, "import_module", done.append)
+    monkeypatch.setattr("importlib.import_module", done.append)
     as_root.leave(["ps"], COMMANDS)
     assert done == ["drop", "mvmnix.api.failure_log", "mvmnix.cli.output", "mvmnix.cli.commands.ps"]
 

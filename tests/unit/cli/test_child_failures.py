@@ -160,8 +160,8 @@ def loader(program: str) -> None:
 #: Places that run a program of the host as it is.
 PLACES: dict[str, Callable[[str], object]] = {
     "nix": nix,
-    "apt-get": lambda _: debian.targets(),
-    "apt-config": lambda _: debian.read(),
+    "apt-get": lambda _: debian.apt_targets(),
+    "apt-config": lambda _: debian.read_apt_settings(),
     "command anchor": command_anchor,
     "newuidmap": newuidmap,
     "mkfs.erofs": make_image,

@@ -7,7 +7,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import flake_references, lock
-from mvmnix.formats.lock import RawNode, locked, original
+from mvmnix.formats.lock import RawNode, locked_node, original_place
 from mvmnix.model import Digest, StorePath
 
 NAR = "sha256-vUfIeBEfpbAfZ5zjgIkYk7eHBeVfCYVjLbWnMkseYnk="
@@ -262,15 +262,15 @@ def test_every_substituted_node_is_named_at_once() -> None:
 
 
 def test_a_tree_by_its_attributes() -> None:
-    assert lock.tree("n", GITHUB).uri == f"github:NixOS/nixpkgs/{REV}"
+    assert lock.tree_node("n", GITHUB).uri == f"github:NixOS/nixpkgs/{REV}"
     with pytest.raises(RefusedError):
-        lock.tree("n", {"type": "path", "path": "./x"})
+        lock.tree_node("n", {"type": "path", "path": "./x"})
 
 
 @pytest.mark.parametrize("attributes", [{"type": "path", "path": "x"}, {"type": "hg", "url": "x"}, {}])
 def test_a_node_that_is_nowhere_has_no_type(attributes: dict[str, Any]) -> None:
     with pytest.raises(TypeError, match="no place to fetch from"):
-        locked(RawNode("a", attributes, attributes, True, ()))
+        locked_node(RawNode("a", attributes, attributes, True, ()))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_node_that_is_nowhere_has_no_type(attributes: dict[str, Any]) -> None:
 )
 def test_what_an_input_asks_for(attributes: dict[str, Any], codes: set[ReasonCode]) -> None:
     try:
-        original("a", attributes)
+        original_place("a", attributes)
     except RefusedError as refused:
         assert set(refused.codes) == codes
     else:
@@ -301,7 +301,7 @@ def test_what_an_input_asks_for(attributes: dict[str, Any], codes: set[ReasonCod
 )
 def test_what_is_no_place_to_fetch_from_is_shown(attributes: dict[str, Any], shown: str) -> None:
     with pytest.raises(RefusedError) as refused:
-        original("a", attributes)
+        original_place("a", attributes)
     assert f"{shown} is not a fixed source" in [reason.why for reason in refused.value.reasons]
 
 
@@ -330,10 +330,10 @@ def test_a_node_has_a_name(name: str) -> None:
 )
 def test_what_a_tree_is_locked_by(attributes: dict[str, Any], codes: tuple[ReasonCode, ...]) -> None:
     if not codes:
-        assert lock.tree("a", attributes).name == "a"
+        assert lock.tree_node("a", attributes).name == "a"
         return
     with pytest.raises(RefusedError) as refused:
-        lock.tree("a", attributes)
+        lock.tree_node("a", attributes)
     assert refused.value.codes == codes
 
 

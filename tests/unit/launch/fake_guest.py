@@ -33,7 +33,7 @@ from mvmnix.launch.agent.stream_frames import (
 )
 from mvmnix.launch.agent.transport import FROM_HOST, FrameDecoder, encode
 from mvmnix.launch.copy.records import Kind as Copied
-from mvmnix.launch.copy.records import head
+from mvmnix.launch.copy.records import record_head
 from mvmnix.model import Workload
 
 #: What a fake program does: its workload and all of its standard input in; output, error output and status out.
@@ -50,15 +50,17 @@ PROGRAMS: dict[str, Program] = {
 }
 #: What there is to be copied out of a fake guest, by its path.
 COPIES = {
-    "/hello": head(Copied.FILE, mode=0o640, size=5) + b"hello" + head(Copied.END),
-    "/tree": head(Copied.DIRECTORY, mode=0o755)
-    + head(Copied.FILE, b"f", mode=0o644, size=1)
+    "/hello": record_head(Copied.FILE, mode=0o640, size=5) + b"hello" + record_head(Copied.END),
+    "/tree": record_head(Copied.DIRECTORY, mode=0o755)
+    + record_head(Copied.FILE, b"f", mode=0o644, size=1)
     + b"x"
-    + head(Copied.LEFT_OUT, b"link\x1b[2J\nmvm: all is well", mode=10)
-    + head(Copied.LEAVE)
-    + head(Copied.END),
-    "/evil": head(Copied.DIRECTORY, mode=0o755) + head(Copied.FILE, b"up", size=1).replace(b"up", b"..") + b"x",
-    "/torn": head(Copied.FILE, mode=0o644, size=1 << 20) + bytes(1000),
+    + record_head(Copied.LEFT_OUT, b"link\x1b[2J\nmvm: all is well", mode=10)
+    + record_head(Copied.LEAVE)
+    + record_head(Copied.END),
+    "/evil": record_head(Copied.DIRECTORY, mode=0o755)
+    + record_head(Copied.FILE, b"up", size=1).replace(b"up", b"..")
+    + b"x",
+    "/torn": record_head(Copied.FILE, mode=0o644, size=1 << 20) + bytes(1000),
 }
 _PORTION = 16384
 
@@ -200,7 +202,7 @@ class FakeGuest:
 
     def _copy(self, stream: int, asked: CopyRequest) -> None:
         """Out: what COPIES has of that path. In: all of it, which has to have an end."""
-        path, end = asked.workload.argv[0], head(Copied.END)
+        path, end = asked.workload.argv[0], record_head(Copied.END)
 
         def copy_out(_work: Workload, _stdin: bytes) -> tuple[bytes, bytes, int]:
             return (COPIES[path], b"", 0) if path in COPIES else (b"", f"{path}: \x1b[2Jno such file\n".encode(), 1)

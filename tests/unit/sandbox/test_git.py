@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from mvmnix.audit.git_branch import GitBranch
-from mvmnix.builder.flakes.git import WorkTree, tracked
+from mvmnix.builder.flakes.git import WorkTree, tracked_files
 from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import environment
@@ -184,7 +184,7 @@ def work_tree(trap: Trap) -> None:
 
 
 def index(trap: Trap) -> None:
-    assert len(tracked(trap.repository.path)[1]) == 6
+    assert len(tracked_files(trap.repository.path)[1]) == 6
 
 
 PLACES: Final[dict[str, Callable[[Trap], None]]] = {"anchor": anchor, "work tree": work_tree, "index": index}

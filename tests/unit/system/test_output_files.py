@@ -315,7 +315,7 @@ def test_what_fails_leaves_what_was_there(
     if noun is OutputFile:
         (tmp_path / "out").write_bytes(b"old")
     before = everything(tmp_path)
-    monkeypatch.setattr(output_files, "put", fail)
+    monkeypatch.setattr(output_files, "give_name", fail)
     with pytest.raises(UsageError, match="No space left on device"):
         write(noun(f"{tmp_path}/out"))
     assert everything(tmp_path) == before

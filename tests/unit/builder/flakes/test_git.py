@@ -184,7 +184,7 @@ def test_a_split_index(repository: Repository) -> None:
     repository.write("new.txt", "x")
     repository.git("add", "new.txt")
     assert list((repository.path / ".git").glob("sharedindex.*"))
-    assert git.tracked(repository.path)[1] == (b"a.txt", b"flake.nix", b"new.txt", b"sub/b.txt")
+    assert git.tracked_files(repository.path)[1] == (b"a.txt", b"flake.nix", b"new.txt", b"sub/b.txt")
     assert WorkTree(repository.path).changes() == ("new.txt",)
 
 
@@ -192,7 +192,7 @@ def test_a_sparse_index(repository: Repository) -> None:
     repository.git("sparse-checkout", "set", "--cone", "--sparse-index")
     assert not (repository.path / "sub").exists()
     assert WorkTree(repository.path).changes() == ()
-    assert b"sub/b.txt" in git.tracked(repository.path)[1]
+    assert b"sub/b.txt" in git.tracked_files(repository.path)[1]
 
 
 @pytest.mark.parametrize("is_linked", [False, True])

@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.builder.flakes import git
 from mvmnix.builder.flakes.flake_source import take_flake
-from mvmnix.builder.flakes.git import WorkTree, tracked
+from mvmnix.builder.flakes.git import WorkTree, tracked_files
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import FlakeRef
 from tests.fakes import Repository
@@ -34,7 +34,7 @@ def test_a_linked_work_tree(repository: Repository, tmp_path: Path) -> None:
     commit = linked.commit()
     found = take_flake(FlakeRef(str(linked.path)))
     assert (found.commit, b"new.txt" in found.archive) == (commit, True)
-    assert b"new.txt" in tracked(linked.path)[1]
+    assert b"new.txt" in tracked_files(linked.path)[1]
     linked.write("new.txt", "changed\n")
     assert WorkTree(linked.path).changes() == ("new.txt",)
 
@@ -87,7 +87,7 @@ def test_an_index_lists_what_git_would_not_track(repository: Repository, listed:
     index.write_bytes(data + hashlib.sha1(data).digest())
     assert instead in repository.git("ls-files")
     with pytest.raises(RefusedError) as refusal:
-        tracked(repository.path)
+        tracked_files(repository.path)
     assert refusal.value.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
     assert instead in refusal.value.reasons[0].why
 

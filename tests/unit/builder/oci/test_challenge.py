@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.oci.registry import token, token_url
+from mvmnix.builder.oci.registry import parse_token, token_url
 from mvmnix.errors import MvmnixError
 
 
@@ -21,5 +21,5 @@ def test_a_token_is_asked_for_this_repository_alone() -> None:
 @pytest.mark.parametrize("texts", [(), ("a", "b"), ("",), ("a b",), ("a\n",), ("x" * 32769,)])
 def test_what_is_no_token(texts: tuple[str, ...]) -> None:
     with pytest.raises(MvmnixError, match="not printable ASCII"):
-        token(texts)
-    assert token(("x" * 32768,)) == "x" * 32768
+        parse_token(texts)
+    assert parse_token(("x" * 32768,)) == "x" * 32768

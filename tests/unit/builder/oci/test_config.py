@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.builder.oci.image import ImageConfig, parse
+from mvmnix.builder.oci.image import ImageConfig, parse_config
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from tests.unit.builder.oci.images import Document, Memory, config_of, text
@@ -11,7 +11,7 @@ LAYERS = (b"one", b"two")
 
 
 def read(document: Document) -> ImageConfig:
-    return parse(text(document), "it", Memory().decode, layers=len(LAYERS))
+    return parse_config(text(document), "it", Memory().decode, layers=len(LAYERS))
 
 
 def execution(**fields: object) -> Document:
@@ -57,10 +57,10 @@ def test_nothing_of_it(document: Document) -> None:
 
 def test_the_most_layers() -> None:
     layers = [b"%d" % number for number in range(128)]
-    found = parse(text(config_of(layers[:127])), "it", Memory().decode, layers=127)
+    found = parse_config(text(config_of(layers[:127])), "it", Memory().decode, layers=127)
     assert len(found.diff_ids) == 127
     with pytest.raises(RefusedError, match="not an array of at most 127 values"):
-        parse(text(config_of(layers)), "it", Memory().decode, layers=128)
+        parse_config(text(config_of(layers)), "it", Memory().decode, layers=128)
 
 
 def test_the_most_of_it() -> None:

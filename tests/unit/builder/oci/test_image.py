@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.oci.image import describe, request, resolve
+from mvmnix.builder.oci.image import build_request, describe_image, resolve_image
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from tests.unit.builder.oci.images import INDEX, Memory, descriptor, pushed, text
@@ -18,7 +18,7 @@ IMAGE = pushed(b"one", b"two", Cmd=["/bin/app"], Env=["A=@kernel.size@"], User="
 def test_an_index_leads_to_one_image() -> None:
     registry = Memory()
     wanted = registry.hold(IMAGE.document, IMAGE.index(), image=IMAGE)
-    found = resolve(wanted, registry)
+    found = resolve_image(wanted, registry)
     assert [str(one) for one in found.documents] == registry.asked
     assert found.documents[0] == wanted
     assert len(found.documents) == 3
@@ -27,7 +27,7 @@ def test_an_index_leads_to_one_image() -> None:
 
 def test_a_manifest_is_named_by_itself() -> None:
     registry = Memory()
-    found = resolve(registry.hold(IMAGE.document, image=IMAGE), registry)
+    found = resolve_image(registry.hold(IMAGE.document, image=IMAGE), registry)
     assert len(found.documents) == 2
 
 
@@ -47,13 +47,13 @@ def test_an_index_of_indexes() -> None:
     )
     registry = Memory()
     with pytest.raises(RefusedError, match="another index") as caught:
-        resolve(registry.hold(inner, outer), registry)
+        resolve_image(registry.hold(inner, outer), registry)
     assert caught.value.codes == (Code.OCI_UNSUPPORTED,)
     nested = text(
         {"schemaVersion": 2, "manifests": [descriptor(inner, INDEX, platform={"os": "linux", "architecture": "amd64"})]}
     )
     with pytest.raises(RefusedError, match="no image for"):
-        resolve(registry.hold(inner, nested), registry)
+        resolve_image(registry.hold(inner, nested), registry)
 
 
 def restored(archive: bytes, where: Path) -> Path:
@@ -66,7 +66,7 @@ def restored(archive: bytes, where: Path) -> Path:
 def test_the_tree(tmp_path: Path) -> None:
     registry = Memory()
     wanted = registry.hold(IMAGE.document, image=IMAGE)
-    made = request(wanted, registry)
+    made = build_request(wanted, registry)
     assert made.flake.uri == f"path:oci/registry.test/team/app@{wanted.digest}"
     assert made.flake.commit is None
     assert (made.lock.locked, made.lock.digest) == ((), None)
@@ -87,11 +87,11 @@ def test_what_an_image_is_called(name: str, short: str) -> None:
     """A manifest takes 64 characters."""
     registry = Memory()
     wanted = replace(registry.hold(IMAGE.document, image=IMAGE), name=name)
-    assert json.loads(describe(resolve(wanted, registry)))["name"] == short
+    assert json.loads(describe_image(resolve_image(wanted, registry)))["name"] == short
 
 
 def test_the_same_image_is_the_same_tree() -> None:
     """Also from another index; so that a kept build is found, and two pulls agree."""
     registry = Memory()
     wanted = registry.hold(IMAGE.document, image=IMAGE)
-    assert request(wanted, registry).flake.nar == request(wanted, registry).flake.nar
+    assert build_request(wanted, registry).flake.nar == build_request(wanted, registry).flake.nar

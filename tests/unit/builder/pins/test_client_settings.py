@@ -146,7 +146,7 @@ nonsense
 
 
 def known(dump: str, **environment: str) -> AptSettings:
-    return AptSettings(debian.parse(dump), environment, b"")
+    return AptSettings(debian.parse_apt_config(dump), environment, b"")
 
 
 def test_apt_is_given_how_to_download_and_nothing_else() -> None:

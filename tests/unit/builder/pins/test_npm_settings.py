@@ -25,37 +25,38 @@ from mvmnix.errors import MvmnixError
     ],
 )
 def test_what_a_file_says(text: str, found: list[tuple[str, str]]) -> None:
-    assert list(configured.parse(text)) == found
+    assert list(configured.parse_npmrc(text)) == found
 
 
 def test_a_variable_in_a_file_is_not_supported() -> None:
     with pytest.raises(MvmnixError, match="takes registry from a variable"):
-        list(configured.parse("registry=https://${HOST}/"))
+        list(configured.parse_npmrc("registry=https://${HOST}/"))
 
 
 def test_a_variable_beats_the_user_s_file_which_beats_the_machine_s(tmp_path: Path) -> None:
     (tmp_path / "global").write_text("registry=https://machine.example\n@ours:registry=https://ours.example\n")
     environment = {"HOME": str(tmp_path), "NPM_CONFIG_GLOBALCONFIG": str(tmp_path / "global")}
-    assert configured.read(environment) == ("https://machine.example", "https://ours.example")
+    assert configured.npm_registries(environment) == ("https://machine.example", "https://ours.example")
     (tmp_path / ".npmrc").write_text("registry=https://user.example\n")
-    assert configured.read(environment) == ("https://user.example", "https://ours.example")
-    assert configured.read(environment | {"npm_config_registry": "https://said.example"}) == (
+    assert configured.npm_registries(environment) == ("https://user.example", "https://ours.example")
+    assert configured.npm_registries(environment | {"npm_config_registry": "https://said.example"}) == (
         "https://said.example",
         "https://ours.example",
     )
     (tmp_path / "other").write_text("registry=https://other.example\n")
     assert (
-        configured.read(environment | {"NPM_CONFIG_USERCONFIG": str(tmp_path / "other")})[0] == "https://other.example"
+        configured.npm_registries(environment | {"NPM_CONFIG_USERCONFIG": str(tmp_path / "other")})[0]
+        == "https://other.example"
     )
 
 
 def test_without_a_registry_npm_s_own_counts(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "NPM_CONFIG_GLOBALCONFIG": str(tmp_path / "none")}
-    assert configured.read(environment, lambda: "https://usual.example/") == ("https://usual.example/",)
+    assert configured.npm_registries(environment, lambda: "https://usual.example/") == ("https://usual.example/",)
     (tmp_path / ".npmrc").write_text("@ours:registry=https://ours.example\n")
-    assert configured.read(environment, lambda: "https://usual.example/") == (
+    assert configured.npm_registries(environment, lambda: "https://usual.example/") == (
         "https://ours.example",
         "https://usual.example/",
     )
     (tmp_path / ".npmrc").write_text("registry=https://user.example\n")
-    assert configured.read(environment, lambda: pytest.fail("nobody asks")) == ("https://user.example",)
+    assert configured.npm_registries(environment, lambda: pytest.fail("nobody asks")) == ("https://user.example",)

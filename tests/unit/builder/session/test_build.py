@@ -303,7 +303,7 @@ def test_where_parts_are_lacking_nothing_is_fetched_or_built(site: Site) -> None
 
     with pytest.raises(PartsWantedError) as wanted:
         site.build(lacks=lacks)
-    assert set(wanted.value.derivations) == set(graph.parse(shown(DEB, TOOL, SEED)).derivations)
+    assert set(wanted.value.derivations) == set(graph.parse_graph(shown(DEB, TOOL, SEED)).derivations)
     assert [set(it) for it in looked] == [set(wanted.value.derivations)]
     assert site.market.asked == []
     assert not any("build" in call for call in site.machine.calls)

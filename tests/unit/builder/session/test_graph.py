@@ -14,14 +14,14 @@ PIN, SEED = source("pin.deb", b"pin"), source("busybox", b"nar", HashMode.NAR)
 
 
 def test_fixed_outputs_are_found_and_sorted() -> None:
-    assert graph.parse(shown()).sources == ()
-    assert graph.parse(shown(SEED, PIN)).sources == tuple(sorted((PIN, SEED)))
+    assert graph.parse_graph(shown()).sources == ()
+    assert graph.parse_graph(shown(SEED, PIN)).sources == tuple(sorted((PIN, SEED)))
 
 
 def test_the_same_file_from_two_derivations_counts_once() -> None:
     one, two = (json.loads(shown(PIN)) for _ in range(2))
     two[f"/nix/store/{'3' * 32}-pin.deb.drv"] = two.popitem()[1]
-    assert graph.parse(json.dumps(one | two).encode()).sources == (PIN,)
+    assert graph.parse_graph(json.dumps(one | two).encode()).sources == (PIN,)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_the_same_file_from_two_derivations_counts_once() -> None:
     ],
 )
 def test_the_first_address_is_the_one_that_is_named(env: dict[str, str], uri: str) -> None:
-    assert graph.parse(shown(PIN, env=env)).sources[0].uri == uri
+    assert graph.parse_graph(shown(PIN, env=env)).sources[0].uri == uri
 
 
 @pytest.mark.parametrize(
@@ -47,13 +47,13 @@ def test_the_first_address_is_the_one_that_is_named(env: dict[str, str], uri: st
     ],
 )
 def test_other_outputs_are_not_asked_for(outputs: dict[str, Any]) -> None:
-    assert graph.parse(shown(PIN, outputs=outputs)).sources == ()
+    assert graph.parse_graph(shown(PIN, outputs=outputs)).sources == ()
 
 
 def test_a_broken_promise_names_both_paths() -> None:
     promise = {"hash": PIN.digest.hex, "hashAlgo": "sha256", "method": "flat", "path": str(SEED.store_path)}
     with pytest.raises(RefusedError) as refusal:
-        graph.parse(shown(PIN, outputs={"out": promise}))
+        graph.parse_graph(shown(PIN, outputs={"out": promise}))
     assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
     assert str(SEED.store_path) in refusal.value.reasons[0].why
     assert str(PIN.store_path) in refusal.value.reasons[0].why
@@ -73,7 +73,7 @@ def with_part(**seed: Any) -> graph.Graph:
     del guest["inputDrvs"][SEED_DRV]
     guest["inputDrvs"][PART_DRV] = {"outputs": ["out"]}
     derivations[SEED_DRV]["outputs"]["out"].update(seed)
-    return graph.parse(json.dumps(derivations | {PART_DRV: part}).encode())
+    return graph.parse_graph(json.dumps(derivations | {PART_DRV: part}).encode())
 
 
 def test_what_a_part_is_made_of_is_not_asked_for_when_it_is_had() -> None:
@@ -88,7 +88,7 @@ def test_what_a_part_is_made_of_is_not_asked_for_when_it_is_had() -> None:
 def test_one_of_two_outputs_is_not_enough() -> None:
     derivations = json.loads(shown(SEED))
     derivations[str(DERIVATION)]["outputs"]["dev"] = {"path": str(PART)}
-    found = graph.parse(json.dumps(derivations).encode())
+    found = graph.parse_graph(json.dumps(derivations).encode())
     assert found.needed(DERIVATION, have={OUTPUT}) == (SEED,)
     assert found.needed(DERIVATION, have={OUTPUT, PART}) == ()
 
@@ -105,4 +105,4 @@ def test_what_can_t_be_brought_is_refused_where_it_is_needed_and_nowhere_else() 
 def test_derivations_that_need_each_other_are_walked_once() -> None:
     derivations = json.loads(shown(PIN))
     derivations[str(DERIVATION)]["inputDrvs"][str(DERIVATION)] = {"outputs": ["out"]}
-    assert graph.parse(json.dumps(derivations).encode()).needed(DERIVATION, have=()) == (PIN,)
+    assert graph.parse_graph(json.dumps(derivations).encode()).needed(DERIVATION, have=()) == (PIN,)

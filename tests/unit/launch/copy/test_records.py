@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, head, is_name
+from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, is_name, record_head
 
-FILE = head(Kind.FILE, mode=0o644, size=2) + b"hi"
-DIRECTORY, LEAVE, END = head(Kind.DIRECTORY, mode=0o755), head(Kind.LEAVE), head(Kind.END)
-INNER = head(Kind.FILE, b"f", mode=0o600, size=1) + b"x"
+FILE = record_head(Kind.FILE, mode=0o644, size=2) + b"hi"
+DIRECTORY, LEAVE, END = record_head(Kind.DIRECTORY, mode=0o755), record_head(Kind.LEAVE), record_head(Kind.END)
+INNER = record_head(Kind.FILE, b"f", mode=0o600, size=1) + b"x"
 
 
 @dataclass
@@ -51,9 +51,9 @@ def read(*parts: bytes, limits: CopyLimits | None = None) -> list[tuple[object, 
 
 def test_a_file_and_a_tree() -> None:
     assert read(FILE, END) == [("file", b"", 0o644, 2), ("data", b"hi"), ("file end",)]
-    empty = head(Kind.FILE, b"\xff\n", mode=0)
-    link = head(Kind.LEFT_OUT, b"l", mode=10)
-    assert read(DIRECTORY, empty, head(Kind.DIRECTORY, b"d", mode=0o700), link, LEAVE, LEAVE, END) == [
+    empty = record_head(Kind.FILE, b"\xff\n", mode=0)
+    link = record_head(Kind.LEFT_OUT, b"l", mode=10)
+    assert read(DIRECTORY, empty, record_head(Kind.DIRECTORY, b"d", mode=0o700), link, LEAVE, LEAVE, END) == [
         ("enter", b"", 0o755),
         ("file", b"\xff\n", 0, 0),
         ("file end",),
@@ -66,7 +66,7 @@ def test_a_file_and_a_tree() -> None:
 
 @given(st.lists(st.integers(1, 40), max_size=60))
 def test_any_cutting_gives_the_same(cuts: list[int]) -> None:
-    data, parts = DIRECTORY + INNER + head(Kind.FILE, b"empty", mode=1) + LEAVE + END, list[bytes]()
+    data, parts = DIRECTORY + INNER + record_head(Kind.FILE, b"empty", mode=1) + LEAVE + END, list[bytes]()
     for cut in cuts:
         parts.append(data[:cut])
         data = data[cut:]
@@ -94,7 +94,7 @@ BAD: dict[str, bytes] = {
     "no end": FILE,
     "an end too early": DIRECTORY + END,
     "a directory that is never left": DIRECTORY + INNER,
-    "half a file": head(Kind.FILE, mode=0, size=9) + b"half",
+    "half a file": record_head(Kind.FILE, mode=0, size=9) + b"half",
     "two roots": FILE + FILE + END,
     "something behind": FILE + END + b"\0",
     "left too often": DIRECTORY + LEAVE + LEAVE + END,
@@ -162,4 +162,4 @@ def test_a_size_is_refused_before_its_bytes_come() -> None:
 @pytest.mark.parametrize("name", [b"..", b".", b"a/b", b"a\0b", b"x" * 256])
 def test_nobody_writes_such_a_name(name: bytes) -> None:
     with pytest.raises(ValueError, match="not a name"):
-        head(Kind.FILE, name)
+        record_head(Kind.FILE, name)

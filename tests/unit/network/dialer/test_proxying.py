@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.formats.addresses import AddressKind, kind_of
 from mvmnix.network.dialer import process
-from mvmnix.network.dialer.process import Dialer, ProxyRefusedError, ask_for, may_be_proxy
+from mvmnix.network.dialer.process import Dialer, ProxyRefusedError, ask_proxy, may_be_proxy
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
 from mvmnix.network.policy.explain import EXPLANATIONS
@@ -50,14 +50,14 @@ def proxy(*answers: bytes) -> Iterator[socket.socket]:
 def test_what_comes_behind_the_head_stays(head: bytes) -> None:
     """A server may speak first."""
     with proxy(head + b"220 hello") as connection:
-        ask_for(connection, "api.example.com", 443)
+        ask_proxy(connection, "api.example.com", 443)
         assert connection.recv(100) == b"220 hello"
 
 
 def test_a_head_in_parts() -> None:
     parts = [bytes([byte]) for byte in b"HTTP/1.1 200 ok\r\n\r\nrest"]
     with proxy(*parts) as connection:
-        ask_for(connection, "api.example.com", 443)
+        ask_proxy(connection, "api.example.com", 443)
         assert connection.recv(100, socket.MSG_WAITALL) == b"rest"
 
 
@@ -79,14 +79,14 @@ def test_a_head_in_parts() -> None:
 )
 def test_anything_else_is_no_connection(answer: bytes) -> None:
     with proxy(answer) as connection, pytest.raises(ProxyRefusedError):
-        ask_for(connection, "api.example.com", 443)
+        ask_proxy(connection, "api.example.com", 443)
 
 
 def test_a_slow_proxy_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "_PROXY_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimeoutError):
-        ask_for(ours, "api.example.com", 443)
+        ask_proxy(ours, "api.example.com", 443)
 
 
 #: An address of each kind, and whether a proxy may be there that the plan names by it. By a name: a public one alone.

@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.errors import MvmnixError
 from mvmnix.network.host import setup
-from mvmnix.network.host.setup import NetworkProcess, code, settings
+from mvmnix.network.host.setup import NetworkProcess, code_directories, resolver_settings
 from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.profiles.network import DIALER_SERVING, GATEWAY_SERVING
 from mvmnix.sandbox.profiles.profile import Profile
@@ -63,7 +63,7 @@ def test_a_sandbox_without_a_process_is_released() -> None:
 
 
 def test_code_is_a_directory_of_each_library() -> None:
-    found = code("h11")
+    found = code_directories("h11")
     assert found.keys() == {"/code/mvmnix", "/code/h11"}
     for name, fd in found.items():
         assert os.path.basename(os.readlink(f"/proc/self/fd/{fd}")) == name.removeprefix("/code/")  # noqa: PTH119, PTH115
@@ -74,11 +74,11 @@ def test_code_is_a_directory_of_each_library() -> None:
 @pytest.mark.parametrize("name", ["no_such_library", "this"])
 def test_a_library_that_is_no_directory_is_missing(name: str) -> None:
     with pytest.raises(MvmnixError, match=f"the Python package {name} is missing"):
-        code(name)
+        code_directories(name)
 
 
 def test_names_are_looked_up_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hosts = tmp_path / "hosts"
     hosts.write_bytes(b"192.0.2.1 a.example\n")
     monkeypatch.setattr(setup, "_SETTINGS", (str(hosts), str(tmp_path / "none")))
-    assert settings() == {str(hosts): b"192.0.2.1 a.example\n", "/etc/resolv.conf": b"\nsearch .\n"}
+    assert resolver_settings() == {str(hosts): b"192.0.2.1 a.example\n", "/etc/resolv.conf": b"\nsearch .\n"}

@@ -222,5 +222,5 @@ def test_what_a_peer_has_not_acknowledged_is_unsent() -> None:
                 while True:
                     client.send(bytes(1 << 16))
             assert published_ports._unsent(client) > 0
-        published_ports.part(client)
+        published_ports.disconnect(client)
         assert published_ports._unsent(client) == 0
