@@ -31,6 +31,7 @@ import termios
 from collections.abc import Collection, MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -124,7 +125,7 @@ def find_unprivileged(maps: Sequence[str] = ("/proc/self/uid_map", "/proc/self/g
     """
     ends = [_ends(_lines(path)) for path in maps]
     last = min(max((end for _, end in each), default=1) for each in ends) - 1
-    for uid in [UNPRIVILEGED + os.getpid(), *range(last, max(0, last - _TRIED), -1)]:
+    for uid in chain((UNPRIVILEGED + os.getpid(),), range(last, max(0, last - _TRIED), -1)):
         with suppress(KeyError):
             pwd.getpwuid(uid)
             continue

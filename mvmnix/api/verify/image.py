@@ -8,13 +8,15 @@ from datetime import datetime
 from pathlib import Path
 
 from mvmnix.api import files
-from mvmnix.api.verify.artifacts import canonical_bundle, canonical_in, canonical_plan
+from mvmnix.api.files import file_bytes
+from mvmnix.api.verify.artifacts import LIMIT
 from mvmnix.clock import now
 from mvmnix.errors import UsageError
 from mvmnix.formats import manifest
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, bundles_of
 from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
 from mvmnix.model import Artifact
+from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
@@ -82,7 +84,7 @@ def read_image_claim(policy: TrustPolicy, directory: Path, bundle: str = "") -> 
 
     Raises as `verify_image` does.
     """
-    return read_claim(canonical_bundle(bundle) if bundle else canonical_in(str(directory / BUNDLE_NAME)), policy)
+    return read_claim(_canonical_bundle(bundle) if bundle else _canonical_in(str(directory / BUNDLE_NAME)), policy)
 
 
 def verify_image(
@@ -108,10 +110,29 @@ def verify_image(
         if plan:
             from mvmnix.launch.gate.verify import Submission, verify_plan  # noqa: PLC0415 - files of any build don't pay for it
 
-            submission = Submission(canonical_plan(plan), handed_in, it.files)
+            submission = Submission(_canonical_plan(plan), handed_in, it.files)
             verify_plan(submission, policy=policy, now=moment).close()
         image = manifest.parse(it.manifest)
         fds = zip(_FILES, (it.files.kernel, it.files.initrd, it.files.rootfs), strict=True)
         artifacts = (*(Artifact(name, *digest_of(fd)) for name, fd in fds), image.manifest)
         verified = verify_claim(claimed, handed_in, artifacts=artifacts, image=image, now=moment)
         return VerifiedImage(image, handed_in, verified)
+
+
+def _canonical_bundle(path: str) -> bytes:
+    """A bundle as mvm would have written it: here, and not at a launch, one in another formatting is taken too."""
+    return envelope.parse_bundle(file_bytes(path, LIMIT)).to_bytes()
+
+
+def _canonical_in(path: str) -> bytes:
+    """The same for a bundle in an image's directory, which has to be a regular file."""
+    return envelope.parse_bundle(files.read(path, LIMIT, _HINT)).to_bytes()
+
+
+def _canonical_plan(path: str) -> bytes:
+    """A plan's bundle in the same way; several of them, one a line, only as mvm wrote them."""
+    from mvmnix.launch.gate import signatures  # noqa: PLC0415 - what is about no plan doesn't pay for it
+
+    data = file_bytes(path, LIMIT)
+    signatures.refuse_unsigned(data)
+    return data if b"\n{" in data and data.startswith(b'{"dsseEnvelope"') else envelope.parse_bundle(data).to_bytes()

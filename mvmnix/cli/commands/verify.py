@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import click
 
 from mvmnix.api import BUNDLE_NAME, digest_in, exists, is_directory
-from mvmnix.api.verify.artifacts import SUFFIX, TrustChoice, in_registry, verify_artifacts
+from mvmnix.api.verify.artifacts import SUFFIX, in_registry, verify_artifacts
+from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.cli.completers import file
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.options.trust import VerifyOptions, trust_options, wanted_options

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from mvmnix.api import VerifiedImage, open_context, policy_history
-from mvmnix.api.verify.artifacts import TrustChoice
 from mvmnix.api.verify.image import verify_image
 from mvmnix.api.verify.policy_at import named_policy
 from mvmnix.api.verify.summaries import Finding, finding_of_image, write_summary
+from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.cli.options.trust import VerifyOptions
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.verdicts import seen, signing_facts, tell_reasons

@@ -7,7 +7,7 @@ from functools import wraps
 import click
 from click.core import ParameterSource
 
-from mvmnix.api.verify.artifacts import TrustChoice
+from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.errors import UsageError
 from mvmnix.provenance.slsa.in_toto import predicate_type
 from mvmnix.provenance.verify.requirements import Requirements
