@@ -18,248 +18,23 @@ gateway refuses what that doesn't take.
 
 import errno
 import os
-import re
 import resource
-import select
 import socket
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Final
 
-from mvmnix.formats.addresses import AddressKind, is_public, kind_of
 from mvmnix.formats.strict import MalformedError
+from mvmnix.network.dialer.connecting import Connecting, ConnectionAttempt, address_family
+from mvmnix.network.dialer.upstream_proxy import ProxyRefusedError, ask_proxy, may_be_proxy
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
-from mvmnix.network.sockets import MOST, keep_alive
+from mvmnix.network.sockets import MOST
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, read_network
 from mvmnix.plan.network_endpoints import UpstreamProxy
-from mvmnix.plan.network_hosts import is_address
 from mvmnix.system.prctl import filter_system_calls
-
-# Asks a proxy for a connection, with CONNECT (RFC 9110, section 9.3.6), in the dialer; reads its answer's head alone.
-#
-# What a server says first stays in the socket: the head is looked at before it is taken out of there.
-
-#: Bytes of an answer's head, and seconds for all of it.
-_LONGEST: Final = 8192
-_PROXY_SECONDS: Final = 15.0
-_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
-#: Kinds of addresses at which a proxy may be that the plan names by its address.
-_NEAR: Final = frozenset({AddressKind.PUBLIC, AddressKind.PRIVATE, AddressKind.SHARED, AddressKind.LOOPBACK})
-
-
-class ProxyRefusedError(OSError):
-    """The proxy answered, and not with a connection."""
-
-
-def may_be_proxy(host: str, address: str, *, is_own: bool) -> bool:
-    """Return whether the proxy HOST of a plan may be at this address, which is one of this host's own where `is_own`.
-
-    A name leads to public addresses of other hosts only: this host and its networks are not the resolver's to give.
-    """
-    if is_address(host):
-        return kind_of(address) in _NEAR
-    return is_public(address) and not is_own
-
-
-def ask_proxy(connection: socket.socket, host: str, port: int) -> None:
-    """Have a connected proxy connect to a name or an IPv4 address. Raises OSError, ProxyRefusedError."""
-    target = f"{host}:{port}".encode("ascii")
-    end = time.monotonic() + _PROXY_SECONDS
-    connection.settimeout(_PROXY_SECONDS)
-    connection.sendall(b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (target, target))
-    head = _head(connection, end)
-    status = _STATUS.match(head)
-    if status is None or not status[1].startswith(b"2"):
-        raise ProxyRefusedError(f"the proxy says {head.splitlines()[0][:100] if head else b''!r}")
-    connection.settimeout(None)
-
-
-def _head(connection: socket.socket, end: float) -> bytes:
-    """An answer's head, taken out of the socket; empty for one that doesn't end, or is too long."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n") and len(head) < _LONGEST:
-        connection.settimeout(max(0.01, end - time.monotonic()))
-        seen = connection.recv(_LONGEST - len(head), socket.MSG_PEEK)
-        both = head + seen
-        found = both.find(b"\r\n\r\n", max(0, len(head) - 3))
-        wanted = len(seen) if found < 0 else found + 4 - len(head)
-        if not wanted:
-            return b""
-        head += connection.recv(wanted)
-    return head if head.endswith(b"\r\n\r\n") else b""
-
-
-# Connects to the first of a host's addresses that answers, without a thread that waits for a silent one.
-#
-# 1. Each address gets a moment in the caller's own thread: most answer within one.
-# 2. One that doesn't is waited for by a thread for all of them, so many seconds; then the next address has its turn.
-#
-# No more wait at a time than there may be connections; the caller's thread waits itself for what is beyond that.
-
-#: Seconds for one address; those of them in the caller's thread; addresses that are tried.
-_SECONDS: Final = 10.0
-_MOMENT: Final = 0.05
-_ADDRESSES: Final = 6
-#: How many are waited for, and the seconds between two looks at whose time is over.
-_WAITING: Final = 1024
-_TICK: Final = 0.5
-
-#: Is told the address that answered and a connection to it, which doesn't block; or None.
-type Told = Callable[[tuple[str, socket.socket] | None], None]
-
-
-class Attempt:
-    """One host's addresses, of which the first that answers is looked for."""
-
-    def __init__(self, addresses: Sequence[str], port: int) -> None:
-        self._rest = iter(addresses[:_ADDRESSES])
-        self._port = port
-        self._address = ""
-        self._connection: socket.socket | None = None
-        self._end = 0.0
-
-    def begin(self) -> bool:
-        """Begin to connect to the next address; False where there is none any more."""
-        for address in self._rest:
-            if (connection := _begun(address, self._port)) is not None:
-                self._address, self._connection, self._end = address, connection, time.monotonic() + _SECONDS
-                return True
-        return False
-
-    def fileno(self) -> int:
-        """The connection that has begun."""
-        return -1 if self._connection is None else self._connection.fileno()
-
-    @property
-    def left(self) -> float:
-        """Seconds until the address counts as silent."""
-        return max(0.0, self._end - time.monotonic())
-
-    def answered(self, seconds: float) -> bool:
-        """Whether the address has answered within so many seconds, in whatever way."""
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLOUT)
-        return bool(poll.poll(seconds * 1000))
-
-    def found(self) -> tuple[str, socket.socket] | None:
-        """The address and its connection, where it has answered with one; else it is closed."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return None
-        try:
-            if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-                connection.getpeername()  # it isn't connected where its time was over
-                keep_alive(connection)
-                return self._address, connection
-        except OSError:
-            pass
-        connection.close()
-        return None
-
-    def wait(self) -> tuple[str, socket.socket] | None:
-        """What comes of it, in this thread."""
-        while self.fileno() >= 0 or self.begin():
-            self.answered(self.left)
-            if (found := self.found()) is not None:
-                return found
-        return None
-
-
-class Connecting:
-    """Has any number of threads connect; a thread of its own waits for what is slow, while there is such."""
-
-    def __init__(self, failed: Callable[[], None]) -> None:
-        """`failed` is called when that thread can't go on."""
-        self._failed = failed
-        self._lock = threading.Lock()
-        self._poll = select.epoll()
-        self._slow = dict[int, tuple[Attempt, Told]]()
-        self._serves = False
-
-    def connect(self, addresses: Sequence[str], port: int, told: Told) -> None:
-        """Have `told` called once with what came of it, in this thread or in another."""
-        attempt = Attempt(addresses, port)
-        while attempt.begin():  # 1
-            if not attempt.answered(_MOMENT):
-                if not self._takes(attempt, told):
-                    told(attempt.wait())
-                return
-            if (found := attempt.found()) is not None:
-                told(found)
-                return
-        told(None)
-
-    def _takes(self, attempt: Attempt, told: Told) -> bool:
-        with self._lock:
-            if len(self._slow) >= _WAITING:
-                return False
-            if not self._serves:
-                try:
-                    threading.Thread(target=self._serve, daemon=True).start()
-                except RuntimeError:  # there is none left
-                    return False
-                self._serves = True
-            self._watch(attempt, told)
-        return True
-
-    def _watch(self, attempt: Attempt, told: Told) -> None:
-        self._slow[attempt.fileno()] = attempt, told
-        self._poll.register(attempt.fileno(), select.EPOLLOUT)
-
-    def _serve(self) -> None:
-        """2; ends when nothing is slow any more."""
-        ended = False
-        try:
-            while not ended:
-                answered = {fd for fd, _ in self._poll.poll(_TICK)}
-                with self._lock:
-                    over = answered | {fd for fd, (it, _) in self._slow.items() if it.left == 0}
-                    ready = [self._slow.pop(fd) for fd in over]
-                    for fd in over:
-                        self._poll.unregister(fd)
-                for attempt, told in ready:
-                    self._look(attempt, told)
-                with self._lock:
-                    ended = not self._slow
-                    self._serves = not ended
-        finally:
-            if not ended:
-                self._failed()
-
-    def _look(self, attempt: Attempt, told: Told) -> None:
-        found = attempt.found()
-        if found is None and attempt.begin():
-            with self._lock:
-                self._watch(attempt, told)
-        else:
-            told(found)
-
-
-def _begun(address: str, port: int) -> socket.socket | None:
-    """A connection that doesn't block; None where it fails at once."""
-    try:
-        connection = socket.socket(address_family(address), socket.SOCK_STREAM)
-    except OSError:
-        return None
-    connection.setblocking(False)
-    try:
-        connection.connect((address, port))
-    except BlockingIOError:
-        return connection
-    except OSError:
-        connection.close()
-        return None
-    return connection
-
-
-def address_family(address: str) -> socket.AddressFamily:
-    """Of an address as text."""
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
 
 #: Asks that are done at a time.
 _WORKERS: Final = 120
@@ -386,7 +161,7 @@ def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | No
     for address in addresses:
         if not may_be_proxy(proxy.host, _plain(address), is_own=_is_own(address)):
             return Reply(ask.number, Denial.PROXY_ADDRESS, ask.rule, _plain(address)), None
-    if (found := Attempt(addresses, proxy.port).wait()) is None:
+    if (found := ConnectionAttempt(addresses, proxy.port).wait()) is None:
         return Reply(ask.number, Denial.CONNECT_FAILED if addresses else Denial.RESOLVE_FAILED, ask.rule), None
     address, connection = found
     try:

@@ -7,8 +7,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from mvmnix.network.dialer import process
-from mvmnix.network.dialer.process import Attempt, Connecting
+from mvmnix.network.dialer import connecting
+from mvmnix.network.dialer.connecting import Connecting, ConnectionAttempt
 from tests.patience import EVENT_PATIENCE, until
 
 #: Loopback's addresses, each with a server that is there, isn't, or is silent.
@@ -53,7 +53,7 @@ class Told:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address that doesn't answer counts as silent sooner."""
     for name, seconds in (("_SECONDS", 0.5), ("_MOMENT", 0.01), ("_TICK", 0.05)):
-        monkeypatch.setattr(process, name, seconds)
+        monkeypatch.setattr(connecting, name, seconds)
 
 
 def never() -> None:
@@ -78,7 +78,7 @@ def test_the_first_that_answers(port: int, addresses: list[str], found: str | No
     told = Told()
     Connecting(never).connect(addresses, port, told)
     assert told.wait() == found
-    result = Attempt(addresses, port).wait()
+    result = ConnectionAttempt(addresses, port).wait()
     assert (None if result is None else result[0]) == found
     if result is not None:
         result[1].close()
@@ -99,7 +99,7 @@ def test_silent_ones_hold_no_thread_and_the_one_that_waits_ends(port: int) -> No
 
 
 def test_beyond_so_many_its_caller_waits(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process, "_WAITING", 1)
+    monkeypatch.setattr(connecting, "_WAITING", 1)
     many, told, beyond = Connecting(never), Told(), Told()
     many.connect([SILENT], port, told)
     many.connect([SILENT, THERE], port, beyond)

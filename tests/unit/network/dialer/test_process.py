@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from mvmnix.network.dialer import process
-from mvmnix.network.dialer.process import Connecting
+from mvmnix.network.dialer.connecting import Connecting
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
 from mvmnix.network.sockets import MOST, pair
