@@ -12,7 +12,7 @@ _KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (so
 
 
 #: Bytes of a packet between two of them.
-MOST: Final = 1024
+PACKET_BYTES: Final = 1024
 
 
 def pair() -> tuple[socket.socket, socket.socket]:

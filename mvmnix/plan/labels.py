@@ -9,14 +9,14 @@ from mvmnix.formats.strict import Record
 type Labels = Mapping[str, str]
 
 NO_LABELS: Final[Labels] = {}
-MOST: Final = 32
+MOST_LABELS: Final = 32
 _NAME: Final = re.compile(r"[a-z0-9]([a-z0-9._/-]{0,61}[a-z0-9])?")
 _VALUE: Final = re.compile(r"[^\x00-\x1f\x7f]{0,128}")
 
 
 def check(labels: Labels) -> None:
     """Raises ValueError, with all problems, for labels that no plan may have."""
-    problems = [f"more than {MOST} labels"] if len(labels) > MOST else []
+    problems = [f"more than {MOST_LABELS} labels"] if len(labels) > MOST_LABELS else []
     for name, value in labels.items():
         if not _NAME.fullmatch(name):
             problems.append(f"{name[:80]!r} is not a label's name: 1 to 63 of a-z, 0-9 and ._/-, no sign at either end")

@@ -21,7 +21,7 @@ from mvmnix.provenance.verify.registry_responses import Packed
 SUFFIX = ".sigstore.json"
 #: Bytes of a file of bundles, and how many there may be.
 LIMIT = 64 * 2**20
-MOST = 1024
+MOST_BUNDLES = 1024
 
 #: Lines of such a file; a bundle that is set over many has some hundred.
 _LINES = 2**20
@@ -102,8 +102,10 @@ def _several(path: str, data: bytes) -> tuple[bytes, ...]:
         raise UnreadableError(f"{path} has more than {_LINES} lines", hint="hand in bundles, one a line or a file")
     lines = [line for line in data.splitlines() if line.strip()]
     found = tuple(lines) if _are_lines(lines, data) else (data,) if data.strip() else ()
-    if len(found) > MOST:
-        raise UnreadableError(f"{path} holds {counted(len(found), 'bundle')}", hint=f"hand in at most {MOST} at a time")
+    if len(found) > MOST_BUNDLES:
+        raise UnreadableError(
+            f"{path} holds {counted(len(found), 'bundle')}", hint=f"hand in at most {MOST_BUNDLES} at a time"
+        )
     return found
 
 

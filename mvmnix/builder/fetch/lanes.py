@@ -73,7 +73,7 @@ class Lane:
     def __init__(self, key: object, end: socket.socket, worker: "_Worker", stall: float) -> None:
         self.key = key
         self._end, self._worker, self._quiet = end, worker, stall + _GRACE
-        self._buffer = bytearray(packets.MOST + 1)
+        self._buffer = bytearray(packets.PIECE_BYTES + 1)
         self._view = memoryview(self._buffer)
         self._connection: socket.socket | None = None
 

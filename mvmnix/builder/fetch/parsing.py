@@ -13,7 +13,7 @@ from typing import Final, Self
 from mvmnix.builder.fetch.lanes import Lane, Lanes, lied
 from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
-from mvmnix.builder.fetch.worker.packets import MOST, Document, Kind, Work, one_line, unpack
+from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, Document, Kind, Work, one_line, unpack
 from mvmnix.formats.strict import MalformedError
 
 _HINT: Final = "try it again; it may be a mistake of mvm's, or a server that has broken its worker"
@@ -65,8 +65,8 @@ class Expander:
         if self._lane is None:
             yield self._counted(data)
             return
-        for start in range(0, len(data), MOST):
-            yield from self._exchange(Kind.DATA, data[start : start + MOST])
+        for start in range(0, len(data), PIECE_BYTES):
+            yield from self._exchange(Kind.DATA, data[start : start + PIECE_BYTES])
 
     def close(self) -> None:
         """The packed stream has ended. Raises MalformedError when it is not complete."""

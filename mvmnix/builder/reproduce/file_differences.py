@@ -161,7 +161,7 @@ def _cut(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 DIFFOSCOPE: Final = Candidates("diffoscope", ("/usr/bin/diffoscope",), "apt-get install diffoscope")
 #: How many differences are named; and the most of diffoscope's report and of a listing that is read, in bytes.
-MOST: Final = 20
+MOST_DIFFERENCES: Final = 20
 _REPORT: Final = 256 << 10
 _LISTING: Final = 64 << 20
 _BOUNDS: Final = Bounds(seconds=300)
@@ -185,8 +185,8 @@ def differences(it: Difference, images: Store, log: Log) -> str:
     named = _named(it, images) if it.name == "rootfs" else ()
     if not named:
         return blocks(images.stream(it.first.digest), images.stream(it.second.digest))
-    more = f" and {len(named) - MOST} more" if len(named) > MOST else ""
-    return f"in it, {'; '.join(named[:MOST])}{more}"
+    more = f" and {len(named) - MOST_DIFFERENCES} more" if len(named) > MOST_DIFFERENCES else ""
+    return f"in it, {'; '.join(named[:MOST_DIFFERENCES])}{more}"
 
 
 def _named(it: Difference, images: Store) -> tuple[str, ...]:

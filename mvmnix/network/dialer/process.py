@@ -31,7 +31,7 @@ from mvmnix.network.dialer.connecting import Connecting, ConnectionAttempt, addr
 from mvmnix.network.dialer.upstream_proxy import ProxyRefusedError, ask_proxy, may_be_proxy
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
-from mvmnix.network.sockets import MOST
+from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, read_network
 from mvmnix.plan.network_endpoints import UpstreamProxy
 from mvmnix.system.prctl import filter_system_calls
@@ -88,7 +88,7 @@ class Dialer:
         """The next ask, once it is this thread's turn; None when there will be no more. Others follow, if need be."""
         with self._turn:
             try:
-                packet = b"" if self._ended.is_set() else self._asked.recv(MOST)
+                packet = b"" if self._ended.is_set() else self._asked.recv(PACKET_BYTES)
                 ask = Ask.parse(packet) if packet else None
             except ConnectionResetError:
                 ask = None

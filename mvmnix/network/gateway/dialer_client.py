@@ -15,7 +15,7 @@ from mvmnix.formats.strict import MalformedError
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.gateway.opening import DeniedError
 from mvmnix.network.policy.decisions import Denial
-from mvmnix.network.sockets import MOST
+from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.system.descriptors import received
 
 #: Asks of one host that the dialer has at once, and of one rule, which is half of the names that it resolves at a time
@@ -78,7 +78,7 @@ class DialerClient:
 
     def _readable(self) -> None:
         try:
-            packet, fds, _ = received(self._end, MOST, 1)
+            packet, fds, _ = received(self._end, PACKET_BYTES, 1)
             reply = Reply.parse(packet)  # an empty one is the end
         except BlockingIOError:
             return

@@ -24,13 +24,13 @@ from ipaddress import IPv4Network
 
 _FIRST: Final = 2  # no name has the network's own address, nor one that looks like a router's
 #: Names of one machine; a wildcard has no end.
-MOST: Final = 16_384
+MOST_NAMES: Final = 16_384
 
 
 class SyntheticAddresses:
     """Gives addresses of a network out in the order of the first question."""
 
-    def __init__(self, network: IPv4Network, most: int = MOST) -> None:
+    def __init__(self, network: IPv4Network, most: int = MOST_NAMES) -> None:
         self._network = network
         self._most = min(most, network.num_addresses - _FIRST - 1)
         self._by_name: dict[str, IPv4Address] = {}

@@ -47,7 +47,7 @@ from mvmnix.network.gateway.refused_packets import TCP, refused_packets
 from mvmnix.network.gateway.relay import Pipes, Relay, SpentError
 from mvmnix.network.policy.decisions import LIFTABLE, SYNTHETIC, Denial, Rules, Verdict, missing_flag
 from mvmnix.network.policy.explain import sentence
-from mvmnix.network.sockets import MOST, keep_alive, reset
+from mvmnix.network.sockets import PACKET_BYTES, keep_alive, reset
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, read_network
 from mvmnix.plan.network import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.system.descriptors import received
@@ -254,7 +254,7 @@ class Gateway:
     def _handed_over(self) -> None:
         """A connection into the guest, of which both ends were connected by the supervisor (published_ports.py)."""
         try:
-            packet, fds, _ = received(self._sockets.events, MOST, 2)
+            packet, fds, _ = received(self._sockets.events, PACKET_BYTES, 2)
         except BlockingIOError:
             return
         except OSError:

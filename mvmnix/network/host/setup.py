@@ -24,7 +24,7 @@ from mvmnix.formats.strict import MalformedError
 from mvmnix.network.host import namespace, namespace_setup
 from mvmnix.network.host.packet_rules import taken_by
 from mvmnix.network.host.published_ports import PublishedPorts
-from mvmnix.network.sockets import MOST, pair
+from mvmnix.network.sockets import PACKET_BYTES, pair
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network
 from mvmnix.sandbox import seccomp
@@ -280,7 +280,7 @@ class MachineNetwork:
         """Take what there is to hear; whether there may be more."""
         for _ in range(_BATCH):
             try:
-                packet = end.recv(MOST)
+                packet = end.recv(PACKET_BYTES)
                 if not packet:
                     return False
                 event = NetworkEvent.parse(packet)

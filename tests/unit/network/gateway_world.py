@@ -17,7 +17,7 @@ import dns.message
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.gateway.process import Gateway, Sockets
 from mvmnix.network.policy.decisions import Denial
-from mvmnix.network.sockets import MOST, RESET, pair
+from mvmnix.network.sockets import PACKET_BYTES, RESET, pair
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 from tests.support.virtual_time import run
@@ -138,7 +138,7 @@ class World:
     def hear(self) -> None:
         """Take what has been told by now."""
         with suppress(BlockingIOError):
-            while packet := self.supervisor.recv(MOST):
+            while packet := self.supervisor.recv(PACKET_BYTES):
                 self.told.append(NetworkEvent.parse(packet))
 
     async def events(self, *kinds: NetworkEventKind) -> list[NetworkEvent]:
@@ -165,7 +165,7 @@ class World:
         """What the dialer is asked since the last time."""
         found = []
         with suppress(BlockingIOError):
-            while packet := self.dialer.recv(MOST):
+            while packet := self.dialer.recv(PACKET_BYTES):
                 found.append(Ask.parse(packet))
         return found
 

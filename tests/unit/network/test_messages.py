@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mvmnix.formats.strict import MalformedError, read
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial
-from mvmnix.network.sockets import MOST
+from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind
 
 #: In each field the most that a packet may have.
@@ -36,10 +36,10 @@ def test_packets_go_there_and_back() -> None:
 
 def test_the_largest_and_the_smallest_packets_fit_and_are_read() -> None:
     for ask in (Ask(0xFFFFFFFF, "a" * 64, "b" * 253, 65535), Ask(0, "a", "b", 1)):
-        assert len(ask.to_bytes()) <= MOST
+        assert len(ask.to_bytes()) <= PACKET_BYTES
         assert Ask.parse(ask.to_bytes()) == ask
     for event in (_LARGEST, NetworkEvent(NetworkEventKind.READY)):
-        assert len(event.to_bytes()) <= MOST
+        assert len(event.to_bytes()) <= PACKET_BYTES
         assert NetworkEvent.parse(event.to_bytes()) == event
         assert read(event.fields(), "event", NetworkEvent.read) == event, "a log can be read whatever a process told"
     handed = HandedOver(65535, 443)
@@ -103,7 +103,7 @@ def test_what_no_supervisor_hands_over(data: bytes) -> None:
         Ask(1, "rule", "host\0.evil.example.org", 443).to_bytes(),
         Ask(1, "rule", "host\n", 443).to_bytes(),
         b"\0\0\0\1\0\7\xff" + b"a" * 20,
-        b"\xff" * MOST,
+        b"\xff" * PACKET_BYTES,
     ],
 )
 def test_what_no_gateway_of_ours_asks(data: bytes) -> None:
@@ -143,7 +143,7 @@ def test_a_packet_without_texts_is_one() -> None:
     assert NetworkEvent.parse(b"opened\0\0\0\0\0\x000\x000\x000\x000") == NetworkEvent(NetworkEventKind.OPENED)
 
 
-@given(st.binary(max_size=MOST))
+@given(st.binary(max_size=PACKET_BYTES))
 def test_any_bytes_are_a_packet_or_refused(data: bytes) -> None:
     for kind in (Ask, Reply, NetworkEvent):
         try:

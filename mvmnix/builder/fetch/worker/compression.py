@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final, Protocol
 
-from mvmnix.builder.fetch.worker.packets import MOST, Compression
+from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, Compression
 
 #: An xz stream may ask for as much memory as its dictionary needs; `xz -9` takes 65 MiB.
 _XZ_MEMORY: Final = 256 << 20
@@ -66,7 +66,7 @@ class Expander:
             if self._machine.eof:
                 raise BadStreamError("something follows the end of its packed stream")
             try:
-                out = self._machine.decompress(data, MOST)
+                out = self._machine.decompress(data, PIECE_BYTES)
             except (OSError, ValueError, lzma.LZMAError, zlib.error, MemoryError) as error:
                 raise BadStreamError(f"it can't be unpacked: {error}") from error
             data = self._machine.unused_data

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mvmnix.builder.fetch.worker.http1 import Answer, MalformedAnswerError, Stream, seconds_of
-from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, MOST, Kind, pack, send, unpack, words
+from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, PIECE_BYTES, Kind, pack, send, unpack, words
 
 #: Seconds without a packet after which mvm is told that bytes come.
 _QUIET: Final = 1.0
@@ -63,7 +63,7 @@ class Fetching:
 
     def serve(self) -> None:
         """Answer one request after the other, until mvm hangs up."""
-        while data := self._lane.recv(MOST + 1):
+        while data := self._lane.recv(PIECE_BYTES + 1):
             if data[0] != Kind.ASK:
                 return
             try:
@@ -86,7 +86,7 @@ class Fetching:
         answer = Answer(stream)
         length = b"" if answer.length is None else b"%d" % answer.length
         head = pack(b"%d" % answer.status, length, *_head_texts(answer))
-        if answer.length is not None and len(head) + len(pack(b"")) + answer.length <= MOST:
+        if answer.length is not None and len(head) + len(pack(b"")) + answer.length <= PIECE_BYTES:
             self._pass_on_whole(answer, head)
         else:
             send(self._lane, Kind.HEAD, head)
@@ -118,7 +118,7 @@ class Fetching:
             return self._stream
         self._hang_up()  # what comes before it was asked for is the end of the connection, or no answer
         send(self._lane, Kind.WANTED)
-        data, fds, _, _ = socket.recv_fds(self._lane, MOST + 1, 1)
+        data, fds, _, _ = socket.recv_fds(self._lane, PIECE_BYTES + 1, 1)
         if not fds:
             raise EOFError("there is no connection")
         self._socket = socket.socket(fileno=fds[0])
@@ -230,7 +230,7 @@ def _open_tunnel(stream: Stream, request: bytes) -> None:
     line = b""
     while not line.endswith(b"\r\n\r\n"):
         byte = stream.recv(1)  # what comes behind its answer is the origin's
-        if not byte or len(line) > MOST:
+        if not byte or len(line) > PIECE_BYTES:
             raise EOFError("the proxy hung up")
         line += byte
     status = line[:64].split(b" ")[1:2]

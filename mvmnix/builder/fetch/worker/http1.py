@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, Protocol
 
-from mvmnix.builder.fetch.worker.packets import MOST
+from mvmnix.builder.fetch.worker.packets import PIECE_BYTES
 
 _HEAD: Final = 64 << 10
 _LINES: Final = 128
@@ -76,7 +76,7 @@ class Answer:
 
         A piece that was begun when the connection broke is yielded before that is raised.
         """
-        piece = memoryview(bytearray(MOST))
+        piece = memoryview(bytearray(PIECE_BYTES))
         if self._chunked:
             while size := self._chunk_size():
                 yield from self._exactly(size, piece)

@@ -21,7 +21,7 @@ from enum import Enum, IntEnum
 from typing import Final
 
 #: Bytes of a packet's content.
-MOST: Final = 1 << 17
+PIECE_BYTES: Final = 1 << 17
 #: Bytes that a socket holds before its reader comes, where the kernel allows it (net.core.wmem_max).
 _BUFFER: Final = 1 << 20
 _LENGTH: Final = struct.Struct(">I")
@@ -122,8 +122,8 @@ def send(lane: socket.socket, kind: Kind, content: bytes | bytearray | memoryvie
 def send_all(lane: socket.socket, data: bytes) -> None:
     """DATA of any size, and END."""
     view = memoryview(data)
-    for start in range(0, len(view), MOST):
-        send(lane, Kind.DATA, view[start : start + MOST])
+    for start in range(0, len(view), PIECE_BYTES):
+        send(lane, Kind.DATA, view[start : start + PIECE_BYTES])
     send(lane, Kind.END)
 
 

@@ -12,7 +12,7 @@ from typing import Final, assert_never
 
 from mvmnix.builder.fetch.worker.exchange import Fetching, Trust
 from mvmnix.builder.fetch.worker.packets import (
-    MOST,
+    PIECE_BYTES,
     Compression,
     Document,
     Kind,
@@ -35,7 +35,7 @@ def main(control: int, bundle: str) -> None:
     trust = Trust(bundle)
     with socket.socket(fileno=control) as asked:
         while True:
-            data, fds, _, _ = socket.recv_fds(asked, MOST, 1)
+            data, fds, _, _ = socket.recv_fds(asked, PIECE_BYTES, 1)
             if not fds:
                 return
             work, *texts = unpack(data)
@@ -73,7 +73,7 @@ def _expand(lane: socket.socket, compression: Compression, limit: int) -> None:
 
     expander = Expander(compression, limit)
     try:
-        while packet := lane.recv(MOST + 1):
+        while packet := lane.recv(PIECE_BYTES + 1):
             if packet[0] == Kind.END:
                 expander.close()
                 send(lane, Kind.END)
@@ -90,7 +90,7 @@ def _read(lane: socket.socket, document: Document) -> None:
     from mvmnix.builder.fetch.worker.documents import PARSERS, BadDocumentError  # noqa: PLC0415 - most lanes fetch
 
     data = bytearray()
-    while packet := lane.recv(MOST + 1):
+    while packet := lane.recv(PIECE_BYTES + 1):
         if packet[0] != Kind.END:
             data += packet[1:]
             continue

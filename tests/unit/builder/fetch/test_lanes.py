@@ -206,7 +206,7 @@ def test_a_lane_has_one_connection_and_cuts_it(ends: tuple[Lane, socket.socket])
         servers.append(server)
         server.settimeout(EVENT_PATIENCE)
         lane.connect(connection, b"", b"", b"")
-        taken += socket.recv_fds(theirs, packets.MOST + 1, 1)[1]
+        taken += socket.recv_fds(theirs, packets.PIECE_BYTES + 1, 1)[1]
         if len(servers) == 2:
             assert servers[0].recv(1) == b""
     lane.close()

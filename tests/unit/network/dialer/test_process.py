@@ -13,7 +13,7 @@ from mvmnix.network.dialer import process
 from mvmnix.network.dialer.connecting import Connecting
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
-from mvmnix.network.sockets import MOST, pair
+from mvmnix.network.sockets import PACKET_BYTES, pair
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 from tests.patience import EVENT_PATIENCE
@@ -29,11 +29,11 @@ class Served:
         self.asks, self.events = asks, events
 
     def event(self) -> NetworkEvent:
-        return NetworkEvent.parse(self.events.recv(MOST))
+        return NetworkEvent.parse(self.events.recv(PACKET_BYTES))
 
     def ask(self, ask: Ask) -> Reply:
         self.asks.send(ask.to_bytes())
-        return Reply.parse(self.asks.recv(MOST))
+        return Reply.parse(self.asks.recv(PACKET_BYTES))
 
 
 @contextmanager
@@ -133,7 +133,7 @@ def test_each_address_of_a_name_is_looked_at(
     monkeypatch.setattr(Connecting, "connect", connect)
     with serving() as here:
         here.asks.send(Ask(1, "allow-1", "api.example.com", 7).to_bytes())
-        packet, fds, _, _ = socket.recv_fds(here.asks, MOST, 2)
+        packet, fds, _, _ = socket.recv_fds(here.asks, PACKET_BYTES, 2)
         for fd in fds:
             os.close(fd)
         assert Reply.parse(packet) == Reply(1, code, "allow-1", asked_of)
@@ -168,6 +168,6 @@ def test_a_slow_name_has_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in range(3):
                 assert here.ask(Ask(0, "allow-3", "quick.example.com", 7)).number == 0
             free.set()
-            found = {Reply.parse(here.asks.recv(MOST)).number for _ in range(1, process._WORKERS)}
+            found = {Reply.parse(here.asks.recv(PACKET_BYTES)).number for _ in range(1, process._WORKERS)}
             assert found == set(range(1, process._WORKERS))
             free.clear()

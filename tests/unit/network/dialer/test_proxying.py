@@ -14,7 +14,7 @@ from mvmnix.network.dialer.upstream_proxy import ProxyRefusedError, ask_proxy, m
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
 from mvmnix.network.policy.explain import EXPLANATIONS
-from mvmnix.network.sockets import MOST, pair
+from mvmnix.network.sockets import PACKET_BYTES, pair
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import UpstreamProxy
 from mvmnix.system.descriptors import received
@@ -50,14 +50,14 @@ def proxy(*answers: bytes) -> Iterator[socket.socket]:
 )
 def test_what_comes_behind_the_head_stays(head: bytes) -> None:
     """A server may speak first."""
-    with upstream_proxy(head + b"220 hello") as connection:
+    with proxy(head + b"220 hello") as connection:
         ask_proxy(connection, "api.example.com", 443)
         assert connection.recv(100) == b"220 hello"
 
 
 def test_a_head_in_parts() -> None:
     parts = [bytes([byte]) for byte in b"HTTP/1.1 200 ok\r\n\r\nrest"]
-    with upstream_proxy(*parts) as connection:
+    with proxy(*parts) as connection:
         ask_proxy(connection, "api.example.com", 443)
         assert connection.recv(100, socket.MSG_WAITALL) == b"rest"
 
@@ -79,7 +79,7 @@ def test_a_head_in_parts() -> None:
     ],
 )
 def test_anything_else_is_no_connection(answer: bytes) -> None:
-    with upstream_proxy(answer) as connection, pytest.raises(ProxyRefusedError):
+    with proxy(answer) as connection, pytest.raises(ProxyRefusedError):
         ask_proxy(connection, "api.example.com", 443)
 
 
@@ -131,8 +131,8 @@ def test_all_addresses_of_a_proxys_name_are_judged(monkeypatch: pytest.MonkeyPat
     """A server that listens on this host's loopback is not connected to by the resolver's word."""
     monkeypatch.setattr(process, "_resolved", lambda *_: addresses)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        upstream_proxy = UpstreamProxy("proxy.example.com", server.getsockname()[1])
-        ((reply, connection),) = dialed(upstream_proxy, Ask(7, "allow-1", "api.example.com", 443))
+        proxy = UpstreamProxy("proxy.example.com", server.getsockname()[1])
+        ((reply, connection),) = dialed(proxy, Ask(7, "allow-1", "api.example.com", 443))
         assert (reply.code, reply.address, connection) == (Denial.PROXY_ADDRESS, addresses[-1], None)
         server.setblocking(False)
         with pytest.raises(BlockingIOError):
@@ -151,10 +151,10 @@ def dialed(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.soc
     plan = Network(parse_rules(["https://api.example.com"], []))
     (answers, asked), (told, events) = pair(), pair()
     with answers, asked, told, events:
-        one = Dialer(asked, events, Rules(plan), upstream_proxy)
+        one = Dialer(asked, events, Rules(plan), proxy)
         for ask in asks:
             one.dial(ask)
-            packet, found, _ = received(answers, MOST, 1)
+            packet, found, _ = received(answers, PACKET_BYTES, 1)
             yield Reply.parse(packet), socket.socket(fileno=found[0]) if found else None
 
 
@@ -164,7 +164,7 @@ def dialed(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.soc
 def test_a_dialer_with_a_proxy(answer: bytes, code: Denial | None) -> None:
     """The name isn't resolved here: it has no address that this host could know."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        upstream_proxy = UpstreamProxy("127.0.0.1", server.getsockname()[1])
+        proxy = UpstreamProxy("127.0.0.1", server.getsockname()[1])
         said: list[bytes] = []
 
         def serve() -> None:
@@ -176,7 +176,7 @@ def test_a_dialer_with_a_proxy(answer: bytes, code: Denial | None) -> None:
         thread.start()
         # what the rule doesn't allow isn't asked for
         (reply, connection), (other, none) = dialed(
-            upstream_proxy, Ask(7, "allow-1", "api.example.com", 443), Ask(8, "allow-1", "other.example.com", 443)
+            proxy, Ask(7, "allow-1", "api.example.com", 443), Ask(8, "allow-1", "other.example.com", 443)
         )
         thread.join()
         assert (reply, said) == (Reply(7, code, "allow-1", "127.0.0.1"), [ASKED])

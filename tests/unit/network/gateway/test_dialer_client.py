@@ -13,7 +13,7 @@ from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.gateway.dialer_client import DialerClient
 from mvmnix.network.gateway.opening import DeniedError
 from mvmnix.network.policy.decisions import Denial
-from mvmnix.network.sockets import MOST, pair
+from mvmnix.network.sockets import PACKET_BYTES, pair
 from tests.support.virtual_time import run
 
 _PORT = 443
@@ -53,7 +53,7 @@ class Asking:
             await asyncio.sleep(0)
         found = []
         with suppress(BlockingIOError):
-            while packet := self.dialer.recv(MOST):
+            while packet := self.dialer.recv(PACKET_BYTES):
                 found.append(Ask.parse(packet))
         self.asked += found
         return found

@@ -14,7 +14,7 @@ from mvmnix.network.gateway import process
 from mvmnix.network.gateway.process import Events, Sockets
 from mvmnix.network.gateway.relay import SpentError
 from mvmnix.network.policy.decisions import Denial
-from mvmnix.network.sockets import MOST, pair
+from mvmnix.network.sockets import PACKET_BYTES, pair
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.system.store import memfd
@@ -478,7 +478,7 @@ class Telling:
         count = 0
         while True:
             try:
-                self.supervisor.recv(MOST)
+                self.supervisor.recv(PACKET_BYTES)
             except BlockingIOError:
                 return count
             count += 1
@@ -552,7 +552,7 @@ def test_a_process_serves_what_it_was_given_until_its_supervisor_ends(monkeypatc
     rules = memfd(network_bytes(Network(parse_rules([_TCP], []))), name="rules")
     with supervisor, far:
         process.main(99, rules, *(os.dup(one.fileno()) for one in given))
-        assert NetworkEvent.parse(supervisor.recv(MOST)) == NetworkEvent(NetworkEventKind.READY)
+        assert NetworkEvent.parse(supervisor.recv(PACKET_BYTES)) == NetworkEvent(NetworkEventKind.READY)
     assert filtered == [99]
     for one in given:
         assert not os.get_blocking(one.fileno())

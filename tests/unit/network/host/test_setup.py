@@ -12,7 +12,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.network.host import namespace, setup
 from mvmnix.network.host.published_ports import PublishedPorts
 from mvmnix.network.host.setup import DIALER_MEMORY, GATEWAY_MEMORY, MachineNetwork
-from mvmnix.network.sockets import MOST
+from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
@@ -175,7 +175,7 @@ def test_each_process_has_what_is_its_own() -> None:
     asking, asked = (socket.socket(fileno=os.dup(fd)) for fd in (gateway.given[-2], dialer.given[-2]))
     with asking, asked:
         asking.send(b"ask")
-        assert asked.recv(MOST) == b"ask"
+        assert asked.recv(PACKET_BYTES) == b"ask"
     network.close()
     assert (gateway.calls, dialer.calls) == (["close"], ["close"])
     network.close()
@@ -308,7 +308,7 @@ def test_the_gateway_is_handed_both_ends(watched: Watched) -> None:
     near, far = socket.socketpair()
     with near, far, gateway.supervisor as end:
         watched.network._hand_over(HandedOver(3, 80), near, far)
-        packet, fds, _, _ = socket.recv_fds(end, MOST, 3)
+        packet, fds, _, _ = socket.recv_fds(end, PACKET_BYTES, 3)
         assert (HandedOver.parse(packet), len(fds)) == (HandedOver(3, 80), 2)
         client, guest = (socket.socket(fileno=fd) for fd in fds)
         with client, guest:

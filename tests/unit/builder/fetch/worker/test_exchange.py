@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.builder.fetch.worker import exchange
 from mvmnix.builder.fetch.worker.exchange import Fetching, Trust
-from mvmnix.builder.fetch.worker.packets import MOST, Kind, pack, pair, unpack
+from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, Kind, pack, pair, unpack
 from tests.patience import EVENT_PATIENCE
 
 
@@ -35,7 +35,7 @@ class Mvm:
         return server
 
     def next(self) -> tuple[Kind, bytes]:
-        packet = self.end.recv(MOST + 1)
+        packet = self.end.recv(PIECE_BYTES + 1)
         return Kind(packet[0]), packet[1:]
 
     def broken(self) -> bytes:
