@@ -7,7 +7,6 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
@@ -34,6 +33,7 @@ from mvmnix.network.host.namespace import NFT, make_namespace
 from mvmnix.plan.backend import Backend
 from mvmnix.plural import counted
 from mvmnix.provenance.isolation import Boundary
+from mvmnix.provenance.policy.policy import SOON
 from mvmnix.provenance.policy.policy_files import in_force
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.sandbox import landlock
@@ -304,10 +304,6 @@ def _owner(directory: str) -> int | None:
         os.close(fd)
 
 
-#: How long before a policy expires that is said.
-_SOON = timedelta(days=30)
-
-
 def _anchors(context: Context) -> Iterator[Finding]:
     """A line for each anchor that config.toml names: what it says of the audit log."""
     rules = context.config.anchors
@@ -409,7 +405,7 @@ def _trust(context: Context) -> Iterator[Finding]:
     for reason in (*policy.expired(moment), *policy.rolled_back(latest)):
         yield Finding("trust policy", Health.BAD, f"[{reason.code}] {reason.what}: {reason.why}", reason.hint)
     said = f"{counted(len(policy.signers), 'signer')}, {policy.digest}, expires on {policy.expires:%Y-%m-%d}"
-    soon = policy.expires - moment < _SOON
+    soon = policy.expires - moment < SOON
     hint = "look whether it is still right, then set a later expires and a higher serial: `mvm policy check`"
     yield Finding("trust policy", Health.NOTE if soon else Health.GOOD, said, hint if soon else "")
 

@@ -1,11 +1,13 @@
 """The nouns of a graph of evidence, from source to machine: nodes with verdicts, edges with meanings; pure."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum, StrEnum
 from typing import override
 
 from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.formats.strict import show_time
 
 
 class NodeStatus(StrEnum):
@@ -250,3 +252,33 @@ class Draft:
         """The graph about this node. Edges to nodes that were left out are left out, too."""
         edges = dict.fromkeys(it for it in self.edges if {it.subject, it.object} <= self.nodes.keys())
         return Graph(subject, tuple(self.nodes.values()), tuple(edges))
+
+
+def graph_record(graph: Graph, moment: datetime) -> Mapping[str, object]:
+    """The graph as it was verified at this moment; docs/show.md describes it."""
+    return {
+        "subject": graph.subject,
+        "verdict": graph.standing,
+        "verifiedOn": show_time(moment),
+        "counts": {standing.value: graph.count(standing) for standing in NodeStatus},
+        "nodes": [_node_record(node) for node in graph.nodes],
+        "edges": [{"from": it.subject, "meaning": it.meaning.words, "to": it.object} for it in graph.edges],
+    }
+
+
+def _node_record(node: Node) -> Mapping[str, object]:
+    return {
+        "key": node.key,
+        "kind": node.kind,
+        "name": node.name,
+        "digest": node.digest or None,
+        "signer": node.signer or None,
+        "verdict": _verdict_record(node.verdict),
+        "facts": [{"name": name, "value": value} for name, value in node.facts],
+        "members": [_node_record(member) for member in node.members],
+    }
+
+
+def _verdict_record(verdict: Verdict) -> Mapping[str, object]:
+    reasons = [reason.record for reason in verdict.reasons]
+    return {"standing": verdict.standing, "why": verdict.why or None, "reasons": reasons}

@@ -1,20 +1,20 @@
 """`mvm policy`: explains what a trust policy admits and why; starts nothing."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from mvmnix.api import open_context, policy_history
-from mvmnix.api.policy_report import Account, Judge, Judged, account_lines
-from mvmnix.api.verify.policy_at import named_files
+from mvmnix.api.policy_account import Account, account_in_force, named_account
+from mvmnix.api.policy_check import Judged, PolicyCheck
 from mvmnix.cli.commands.verify import could_not_verify
 from mvmnix.cli.output import TERMINAL, answer, table
+from mvmnix.cli.policy_table import account_lines
 from mvmnix.clock import now
-from mvmnix.errors import MvmnixError, Reason, UsageError
+from mvmnix.errors import Reason, UsageError
 from mvmnix.formats.escaping import escape_line
-from mvmnix.provenance.policy.policy_files import Files, in_force
+from mvmnix.provenance.policy.policy import TrustPolicy
 
 _POLICY = click.option(
     "--policy",
@@ -68,9 +68,9 @@ def check(
     with could_not_verify():
         _refuse_unfit(items, inputs, provenance, plan, at)
         if not items and not inputs:
-            return _tell(_account(named) if named else _in_force(), as_json=as_json)
-        account, older = _account(named), () if named else _older()
-        judge = Judge(account.policy, account.now if at is None else at.replace(tzinfo=UTC), older)
+            return _tell(_account(named), as_json=as_json)
+        in_force, older = _policy(named)
+        judge = PolicyCheck(in_force, now() if at is None else at.replace(tzinfo=UTC), older)
         judged = [*(judge.item(item, provenance, plan) for item in items), *map(judge.input, inputs)]
         if as_json:
             answer("policy check", [each.record for each in judged])
@@ -98,30 +98,19 @@ def _tell(account: Account, *, as_json: bool) -> int:
 
 
 def _account(named: str) -> Account:
-    """The policy that was named, or the one in force. Raises MvmnixError."""
+    """Of the policy that was named, or of the one in force. Raises MvmnixError."""
     if named:
-        floor, user = Files(None), named_files(named)
-    else:
-        with open_context(TERMINAL) as context:
-            floor, user = context.policy_files
-    return Account(in_force(floor, user), floor, user, now())
-
-
-def _in_force() -> Account:
-    """The policy in force, held against the last one in the log, if there is a log. Raises MvmnixError."""
+        return named_account(named)
     with open_context(TERMINAL) as context:
-        floor, user = context.policy_files
-        account = Account(in_force(floor, user), floor, user, now())
-        try:
-            found = policy_history.rolled_back(context, account.policy)
-        except MvmnixError as error:
-            return replace(account, not_compared=policy_history.why(error))
-    return replace(account, rolled_back=tuple(f"{reason.what}: {reason.why}; {reason.hint}" for reason in found))
+        return account_in_force(context)
 
 
-def _older() -> tuple[Reason, ...]:
+def _policy(named: str) -> tuple[TrustPolicy, tuple[Reason, ...]]:
+    """The same policy alone, and why nothing may stand on it. Raises MvmnixError."""
+    if named:
+        return named_account(named).policy, ()
     with open_context(TERMINAL) as context:
-        return policy_history.not_older(context, context.policy)
+        return context.policy, policy_history.not_older(context, context.policy)
 
 
 def _show(it: Judged) -> None:

@@ -15,8 +15,9 @@ from mvmnix.cli.options.outputs import Destination, OutputType, Stdout
 from mvmnix.cli.output import TERMINAL, answer, notice, tell
 from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UsageError
+from mvmnix.evidence.graph import graph_record
 from mvmnix.evidence.page import Page, render_page
-from mvmnix.evidence.subjects import find_subject, graph_of, graph_record
+from mvmnix.evidence.subjects import find_subject, graph_of
 from mvmnix.system.output_files import OutputFile
 
 

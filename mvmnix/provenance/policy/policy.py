@@ -6,7 +6,7 @@ where they may come from is policy_files.py. The format is docs/trust-policy.md.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from mvmnix.audit.record import Serials
@@ -26,6 +26,8 @@ SERIAL_FILES: Final = (
     "the machine's revocations.toml",
     "the user's revocations.toml",
 )
+#: How long before a policy expires its user is told.
+SOON: Final = timedelta(days=30)
 _DOMAIN: Final = b"mvmnix trust policy 1\0"
 
 
