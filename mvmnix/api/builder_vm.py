@@ -18,7 +18,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import stopping_signals
-from mvmnix.machines import cleanup
+from mvmnix.machines import retention
 from mvmnix.model import Verb
 from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Use
@@ -84,7 +84,7 @@ class BuilderVm:
         """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
         bundle = self._context.sign(Role.PLANNER, plans.plan_statement(self._plan).to_bytes())
         services = {nix_commands.CACHE_PORT: connect}
-        cleanup.prune(self._context.machines, cleanup.Kind.BUILD, self._host.notice)
+        retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
         with (
             admit_kept(self._context, bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
@@ -92,7 +92,7 @@ class BuilderVm:
             self._context.recorded(),
         ):
             verified.kernel_loaded()
-            cleanup.mark(self._context.machines, machine.id, cleanup.Kind.BUILD)
+            retention.mark(self._context.machines, machine.id, retention.Kind.BUILD)
             try:
                 yield machine
             finally:

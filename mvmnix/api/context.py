@@ -20,8 +20,9 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.images.store import ImageStore, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
+from mvmnix.provenance.policy.default_policy import default_policy
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.policy.policy_files import FLOOR, Files, default_policy, in_force, read_policy_files
+from mvmnix.provenance.policy.policy_files import FLOOR, Files, in_force, read_policy_files
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.provenance.policy.verdicts import as_verdict
 from mvmnix.system import log, temporary

@@ -29,6 +29,7 @@ from mvmnix.model import Digest
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.slsa import provenance
 from mvmnix.provenance.slsa.predicate import provenance_statement
+from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.system import child_logs, disk_space
 from mvmnix.system.process import failed_child
@@ -176,7 +177,7 @@ class ImageBuilder:
                 return oci.build_request(source, self._context.network.registries)
             flake = take_flake(source)
             locked = lock.parse(flake.lock)
-            if reasons := tuple(lock.mismatches(locked, self._context.policy.pairs)):
+            if reasons := tuple(checks.substituted_nodes(locked, self._context.policy.pairs)):
                 raise RefusedError(*reasons)
             return BuildRequest(flake, locked, source.attribute)
 

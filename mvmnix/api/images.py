@@ -13,7 +13,7 @@ from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.plans import drop_expired, kept_plans
 from mvmnix.builder import bootstrap
 from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.file_differences import Agreement, Difference, Disagreement, compare_images
+from mvmnix.builder.reproduce.comparison import Agreement, Difference, Disagreement, compare_images
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError

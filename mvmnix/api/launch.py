@@ -37,7 +37,7 @@ from mvmnix.launch.runtime.creation import create_home as register
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, detach, supervise
-from mvmnix.machines import cleanup, registry
+from mvmnix.machines import registry, retention
 from mvmnix.machines.machine_dir import PLAN, read_kept, read_status
 from mvmnix.machines.status import MachineSource, MachineStatus
 from mvmnix.model import Digest, Verb
@@ -257,7 +257,7 @@ def run_attached(
     In a `terminal` it has no other streams; `refuse_terminal` comes before.
 
     `created` is the id of a machine that was created; without it there is a new one. One that is `disposable` is
-    removed some time after its end (machines/cleanup.py), unless its guest never got ready. Signals that stop
+    removed some time after its end (machines/retention.py), unless its guest never got ready. Signals that stop
     this process stop the machine, so this is for the main thread. Raises what the start raises; a refusal is in the
     log.
     """
@@ -294,9 +294,9 @@ def _disposing(host: Host, *, disposable: bool) -> Iterator[Callable[[str], None
         yield lambda _machine: None
         return
     try:
-        yield lambda machine: cleanup.mark(host.machines, machine, cleanup.Kind.RUN)
+        yield lambda machine: retention.mark(host.machines, machine, retention.Kind.RUN)
     finally:
-        cleanup.prune(host.machines, cleanup.Kind.RUN, host.notice)
+        retention.prune(host.machines, retention.Kind.RUN, host.notice)
 
 
 def start_detached(
@@ -312,7 +312,7 @@ def start_detached(
     make_host = partial(_host_of_its_own, plan.plan.backend)
     machine = detach(plan, make_host, name=name, created=created, failed=_keep_failure)
     if disposable:
-        cleanup.mark(context.machines, machine, cleanup.Kind.RUN)
+        retention.mark(context.machines, machine, retention.Kind.RUN)
     with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
         status = read_status(home, machine)
         if status is not None and status.acceleration:

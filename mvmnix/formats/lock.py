@@ -6,9 +6,8 @@ locked is held against what flake.nix asked for, beyond which only a policy's pa
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
@@ -25,7 +24,6 @@ from mvmnix.formats.flake_references import (
     NodeKind,
     Place,
     Web,
-    differences,
     place,
 )
 from mvmnix.model import Digest, HashMode, Source, StorePath
@@ -446,23 +444,3 @@ def _follow(
         here = _follow(nodes[here].inputs[step], root, nodes, known)
     known[target] = here
     return here
-
-
-def mismatches(lock: LockedFlake, pairs: Sequence[Pair] = ()) -> Iterator[Reason]:
-    """Every node that was locked to another place than it names as its original, and that no pair admits.
-
-    Nix trusts a lock file: with an exchanged `locked`, an input that reads `github:NixOS/nixpkgs` can be any tree.
-    """
-    nodes: tuple[LockedNode | RelativeNode, ...] = (*lock.locked, *lock.relative)
-    for node in nodes:
-        found = list(_differences(node))
-        if found and not any(fnmatchcase(node.original, asked) and fnmatchcase(node.uri, got) for asked, got in pairs):
-            why = f"it asks for {node.original} and is locked to {node.uri}: {'; '.join(found)}"
-            hint = "lock the flake again, or pair the two in the policy, if that is meant"
-            yield Reason(ReasonCode.LOCK_SUBSTITUTED, f"{FILE_NAME}: node {node.name!r}", why, hint)
-
-
-def _differences(node: LockedNode | RelativeNode) -> Iterator[str]:
-    yield from differences(node.asked.place, node.place)
-    if node.asked.directory != node.directory:
-        yield f"dir {node.asked.directory!r} became {node.directory!r}"

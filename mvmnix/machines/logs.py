@@ -10,8 +10,8 @@ from typing import Final
 from mvmnix.errors import UsageError
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import CONSOLE, LOCK
+from mvmnix.machines.network_log import LoggedEvent, has_network_log, read_log
 from mvmnix.machines.output_log import Missing, Output, OutputReader, Piece
-from mvmnix.network.host.network_log import LoggedEvent, has_network_log, read_log
 from mvmnix.system.private_dirs import Directory
 
 _CHUNK: Final = 65536

@@ -13,7 +13,7 @@ import pytest
 
 from mvmnix.api.images import VARIATION, varied
 from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.file_differences import Agreement, Disagreement, compare_images
+from mvmnix.builder.reproduce.comparison import Agreement, Disagreement, compare_images
 from mvmnix.formats import manifest
 from mvmnix.model import Image
 from mvmnix.provenance.bundle import envelope, statement

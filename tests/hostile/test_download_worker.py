@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from mvmnix.builder.fetch import caches, lanes
+from mvmnix.builder.fetch import lanes, narinfo
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadError
 from mvmnix.builder.fetch.lanes import Lanes
@@ -438,4 +438,4 @@ def test_a_narinfo_that_the_worker_made_up_is_malformed_or_unsigned(
 ) -> None:
     take_over(monkeypatch, read="packets.send_all(lane, pack(b'StorePath', b'/nix/store/x', b'URL'))")
     with pytest.raises(MalformedError, match="without a value"):
-        caches.parse_narinfo(document_texts(opened, Document.NARINFO, b""))
+        narinfo.parse_narinfo(document_texts(opened, Document.NARINFO, b""))

@@ -33,7 +33,7 @@ from mvmnix.builder.pins import configured, debian, locks, pypi, seed
 from mvmnix.builder.pins.locks import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.file_differences import Difference
+from mvmnix.builder.reproduce.comparison import Difference
 from mvmnix.cli.commands import verify_step
 from mvmnix.errors import MvmnixError
 from mvmnix.formats import nar

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.fetch import caches
+from mvmnix.builder.fetch import narinfo
 from mvmnix.builder.fetch.caches import CacheQuery, Caches, Outcome
 from mvmnix.builder.fetch.https import DownloadLimits
 from mvmnix.builder.fetch.worker import documents
@@ -74,7 +74,7 @@ class World:
     def archive(self, name: str) -> Path:
         """The file that the narinfo of that path points at."""
         text = (self.directory(name) / f"{self.needing.hash}.narinfo").read_bytes()
-        return self.directory(name) / caches.parse_narinfo(documents.narinfo(text)).url
+        return self.directory(name) / narinfo.parse_narinfo(documents.narinfo(text)).url
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def only_content_addressed(world: World) -> None:
     """No signature, and a CA field that even fits."""
 
     def change(text: str) -> str:
-        info = caches.parse_narinfo(documents.narinfo(text.encode()))
+        info = narinfo.parse_narinfo(documents.narinfo(text.encode()))
         unsigned = [line for line in text.splitlines() if not line.startswith("Sig:")]
         return "\n".join([*unsigned, f"CA: fixed:r:sha256:{info.nar.nix32}", ""])
 
@@ -257,7 +257,7 @@ def test_a_cache_as_nix_makes_it_that_does_not_count(world: World, name: str, co
 def swapped(world: World) -> None:
     """The archive of the other path."""
     text = (world.directory("bad") / f"{world.needed.hash}.narinfo").read_bytes()
-    shutil.copy(world.directory("bad") / caches.parse_narinfo(documents.narinfo(text)).url, world.archive("bad"))
+    shutil.copy(world.directory("bad") / narinfo.parse_narinfo(documents.narinfo(text)).url, world.archive("bad"))
 
 
 def another_packing(world: World) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.reproduce import file_differences
-from mvmnix.builder.reproduce.file_differences import Difference
+from mvmnix.builder.reproduce.comparison import Difference
 from mvmnix.model import Artifact, Digest
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store

@@ -90,7 +90,7 @@ def test_from_a_signed_plan_to_the_receipt(image: Path, tmp_path: Path, monkeypa
     )
     built = Evidence(kernel, initrd, rootfs, described)
     built.sign_provenance(sources=(DEB, TOOL, SEED, *built.image.sources))
-    monkeypatch.setattr("mvmnix.network.host.setup.settings", lambda: {"/etc/hosts": HOSTS.encode()})
+    monkeypatch.setattr("mvmnix.network.host.setup.resolver_settings", lambda: {"/etc/hosts": HOSTS.encode()})
     (tmp_path / "walls").mkdir(mode=0o700)
     said = bytearray()
     with ExitStack() as stack:

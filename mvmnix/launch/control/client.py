@@ -23,8 +23,8 @@ from mvmnix.launch.control.messages import (
     encode,
     parse_answer,
 )
+from mvmnix.launch.control.start_notification import Failure
 from mvmnix.machines import control_socket, registry
-from mvmnix.machines.start_notification import Failure
 from mvmnix.system.private_dirs import Directory
 
 _LOST: Final = "mvm ps --all says what became of the machine"

@@ -15,7 +15,7 @@ from mvmnix.formats.strict import MAX_INTEGER, Record, canonical, parse_json, re
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection
 from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.machines.start_notification import Failure, parse_failure
+from mvmnix.launch.control.start_notification import Failure, parse_failure
 from mvmnix.system.descriptors import received
 
 #: Bytes of a packet: twice what a guest takes of a command, and less than a socket's buffer, which a packet has to fit.

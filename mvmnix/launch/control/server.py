@@ -44,9 +44,9 @@ from mvmnix.launch.control.messages import (
     encode,
     parse_asked,
 )
+from mvmnix.launch.control.start_notification import Failure
 from mvmnix.machines import control_socket
 from mvmnix.machines.machine_dir import MachineHome
-from mvmnix.machines.start_notification import Failure
 from mvmnix.system.loop import Loop
 
 #: Seconds within which a caller has to say what he wants.

@@ -19,9 +19,11 @@ from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.shares.setup import ShareRecord
+from mvmnix.machines.console_log import BoundedLog
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.ending import Ending, EndReason, end_words, judge_end, with_disk
 from mvmnix.machines.machine_dir import MachineHome
+from mvmnix.machines.network_log import LoggedEvent, NetworkLog
 from mvmnix.machines.output_log import Output, OutputLog
 from mvmnix.machines.receipt import (
     Corruption,
@@ -34,7 +36,6 @@ from mvmnix.machines.receipt import (
 )
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest
-from mvmnix.network.host.network_log import LoggedEvent, NetworkLog
 from mvmnix.network.host.verdicts import Verdicts
 from mvmnix.network.supervisor_messages import NetworkEvent
 from mvmnix.plan import network as networking
@@ -45,7 +46,6 @@ from mvmnix.system.child_causes import Cause
 from mvmnix.system.process import ProcessError
 from mvmnix.vmm.boot_watchdog import StallReason
 from mvmnix.vmm.confinement import IsolationLayer
-from mvmnix.vmm.console import BoundedLog
 from mvmnix.vmm.port import Acceleration, Invocation, Usage
 
 #: How many corrupted blocks an error message names; the receipt has more.

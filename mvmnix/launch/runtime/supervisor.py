@@ -18,12 +18,12 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.control.server import Control
+from mvmnix.launch.control.start_notification import Failure, Ready, StartNotification, read_start_notification
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.machines.start_notification import Failure, Ready, StartNotification, read_start_notification
 from mvmnix.system.loop import Loop
 
 _STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

@@ -4,13 +4,16 @@ Steps 9 to 25 of verify.py, but for step 19, and the rule of step 26.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import lock as flake_lock
+from mvmnix.formats.flake_references import differences
+from mvmnix.formats.lock import FILE_NAME, LockedFlake, LockedNode, Pair, RelativeNode
 from mvmnix.formats.strict import show_time
 from mvmnix.model import Artifact, Digest, Image, Source
 from mvmnix.provenance.bundle.statement import Statement, Subject
@@ -220,7 +223,7 @@ def step_22_originals(it: Evidence) -> Findings:
     except RefusedError:
         yield NOT_TAKEN
         return
-    yield from flake_lock.mismatches(locked, it.policy.pairs)
+    yield from substituted_nodes(locked, it.policy.pairs)
 
 
 def step_23_fresh(it: Evidence) -> Iterator[Reason]:
@@ -320,3 +323,23 @@ def subject_differences(
 
 def _lock_text(digest: Digest | None) -> str:
     return "no flake.lock" if digest is None else f"flake.lock {digest}"
+
+
+def substituted_nodes(lock: LockedFlake, pairs: Sequence[Pair] = ()) -> Iterator[Reason]:
+    """Every node that was locked to another place than it names as its original, and that no pair admits.
+
+    Nix trusts a lock file: with an exchanged `locked`, an input that reads `github:NixOS/nixpkgs` can be any tree.
+    """
+    nodes: tuple[LockedNode | RelativeNode, ...] = (*lock.locked, *lock.relative)
+    for node in nodes:
+        found = list(_node_differences(node))
+        if found and not any(fnmatchcase(node.original, asked) and fnmatchcase(node.uri, got) for asked, got in pairs):
+            why = f"it asks for {node.original} and is locked to {node.uri}: {'; '.join(found)}"
+            hint = "lock the flake again, or pair the two in the policy, if that is meant"
+            yield Reason(ReasonCode.LOCK_SUBSTITUTED, f"{FILE_NAME}: node {node.name!r}", why, hint)
+
+
+def _node_differences(node: LockedNode | RelativeNode) -> Iterator[str]:
+    yield from differences(node.asked.place, node.place)
+    if node.asked.directory != node.directory:
+        yield f"dir {node.asked.directory!r} became {node.directory!r}"

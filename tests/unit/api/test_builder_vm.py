@@ -12,7 +12,7 @@ from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import GuestTimeoutError
-from mvmnix.machines import cleanup, registry
+from mvmnix.machines import registry, retention
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 from tests.support.frontends import Shown
 from tests.unit.cli.station import Station
@@ -97,7 +97,7 @@ def test_what_takes_too_long_once_it_has_booted_is_not_begun_again(site: Site) -
 
 
 def test_the_last_ones_are_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "KEPT", {cleanup.Kind.RUN: 1, cleanup.Kind.BUILD: 2})
+    monkeypatch.setattr(retention, "KEPT", {retention.Kind.RUN: 1, retention.Kind.BUILD: 2})
     made: list[str] = []
     for _ in range(4):
         with site.vm(Scenario.BOOTS).running(nobody) as machine:

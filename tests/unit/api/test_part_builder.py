@@ -19,7 +19,7 @@ from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.policy import policy_files, trust_text
+from mvmnix.provenance.policy import default_policy, trust_text
 from mvmnix.provenance.verify.verify import verify_parts
 from tests.fakes import AtOnce
 from tests.support.frontends import Shown
@@ -141,7 +141,7 @@ def change_key(site: Site) -> None:
     keys.remove("builder.pem")
     made = {role: PrivateKey.load(keys, f"{role}.pem").public for role in (Role.PLANNER, Role.HOST)}
     made[Role.BUILDER] = PrivateKey.create(keys, "builder.pem").public
-    site.rooms.policy = trust_text.effective(None, policy_files.default_policy(made, now=now()))
+    site.rooms.policy = trust_text.effective(None, default_policy.default_policy(made, now=now()))
 
 
 @pytest.mark.parametrize("change", [change_bundle, change_page, change_key])

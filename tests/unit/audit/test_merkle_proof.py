@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.audit.merkle import CompactRange, leaf_hash, node_hash
-from mvmnix.audit.proof import (
+from mvmnix.audit.merkle_proof import (
     PathError,
     consistency_path,
     inclusion_path,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.machines import cleanup
-from mvmnix.machines.cleanup import Kind
+from mvmnix.machines import retention
+from mvmnix.machines.retention import Kind
 from mvmnix.system.private_dirs import Directory
 from tests.unit.cli.machines import kinds, machines
 from tests.unit.cli.station import Station
@@ -14,7 +14,7 @@ from tests.unit.cli.station import Station
 @pytest.fixture
 def forgetful(settled: Station) -> Station:
     """A user whose mvm keeps two machines of each kind."""
-    settled.monkeypatch.setattr(cleanup, "KEPT", {Kind.RUN: 2, Kind.BUILD: 2})
+    settled.monkeypatch.setattr(retention, "KEPT", {Kind.RUN: 2, Kind.BUILD: 2})
     settled.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
     return settled
 
@@ -83,7 +83,7 @@ def test_another_mark_marks_no_run(forgetful: Station, mark: bytes) -> None:
     flake = forgetful.flake()
     assert forgetful.mvm("run", "--name", "odd", flake, "--", "true").code == 0
     (machine,) = machines(forgetful)
-    (machine / cleanup.MARK).write_bytes(mark)
+    (machine / retention.MARK).write_bytes(mark)
     for name in ("a", "b", "c"):
         assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
     assert listed(forgetful) == ["b", "c", "odd"]

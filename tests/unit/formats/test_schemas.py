@@ -21,7 +21,7 @@ from mvmnix.keys import PrivateKey, Role
 from mvmnix.network.policy import presets
 from mvmnix.provenance.identity import revocations
 from mvmnix.provenance.policy import trust_text
-from mvmnix.provenance.policy.policy_files import default_policy
+from mvmnix.provenance.policy.default_policy import default_policy
 from tests.repository import ROOT
 from tests.unit.places import Place, at, changed, places
 

@@ -10,7 +10,8 @@ import pytest
 from mvmnix.errors import UsageError
 from mvmnix.formats.strict import parse_time
 from mvmnix.machines import registry
-from mvmnix.machines.machine_dir import _ADJECTIVES, _NOUNS, MachineHome, new_name
+from mvmnix.machines.machine_dir import MachineHome
+from mvmnix.machines.names import _ADJECTIVES, _NOUNS, new_name
 from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 

@@ -12,6 +12,7 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.launch.control.start_notification import Failure
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
@@ -20,7 +21,6 @@ from mvmnix.machines.ending import EndReason
 from mvmnix.machines.logs import read_console, read_output
 from mvmnix.machines.output_log import Output, Piece
 from mvmnix.machines.registry import MachineEntry
-from mvmnix.machines.start_notification import Failure
 from mvmnix.model import Digest
 from mvmnix.plan.plan import Accelerator, Use
 from mvmnix.system.process import run

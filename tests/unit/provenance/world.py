@@ -19,7 +19,7 @@ from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.statement import Statement, Subject
-from mvmnix.provenance.policy import policy_files, trust_text
+from mvmnix.provenance.policy import default_policy, trust_text
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.parts import Part, Parts
@@ -74,7 +74,7 @@ BUILDER, PLANNER, HOST, STRANGER = (PrivateKey.generate(kind) for kind in (*Algo
 
 def trust() -> bytes:
     keys = {Role.BUILDER: BUILDER.public, Role.PLANNER: PLANNER.public, Role.HOST: HOST.public}
-    return policy_files.default_policy(keys, now=NOW)
+    return default_policy.default_policy(keys, now=NOW)
 
 
 def manifest_value(*, kernel: bytes, initrd: bytes, rootfs: bytes, tree: Verity, name: str = "hello") -> Json:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from mvmnix.builder.fetch import caches
-from mvmnix.builder.fetch.caches import NarInfo, vouched
+from mvmnix.builder.fetch import narinfo
+from mvmnix.builder.fetch.narinfo import NarInfo, vouched
 from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.fetch.worker import documents
 from mvmnix.config import CacheKey
@@ -38,7 +38,7 @@ NAR = Digest.of(b"nar")
 def parse(data: bytes) -> NarInfo:
     """As the worker takes it apart, and mvm looks at it."""
     try:
-        return caches.parse_narinfo(documents.narinfo(data))
+        return narinfo.parse_narinfo(documents.narinfo(data))
     except documents.BadDocumentError as error:
         raise MalformedError(str(error)) from error
 
@@ -234,7 +234,7 @@ def test_the_address_is_not_covered_and_need_not_be() -> None:
 def test_a_name_without_a_value() -> None:
     """The worker that takes the text apart is not trusted to have written pairs."""
     with pytest.raises(MalformedError, match="a field without a value"):
-        caches.parse_narinfo(("StorePath", f"/nix/store/{'0' * 32}-it", "URL"))
+        narinfo.parse_narinfo(("StorePath", f"/nix/store/{'0' * 32}-it", "URL"))
 
 
 def test_a_compression_that_is_not_supported_is_named_with_those_that_are() -> None:

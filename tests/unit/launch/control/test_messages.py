@@ -28,7 +28,7 @@ from mvmnix.launch.control.messages import (
     parse_answer,
     parse_asked,
 )
-from mvmnix.machines.start_notification import Failure
+from mvmnix.launch.control.start_notification import Failure
 
 
 @pytest.mark.parametrize(

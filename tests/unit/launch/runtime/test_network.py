@@ -13,8 +13,8 @@ from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.logs import read_network_log
+from mvmnix.machines.network_log import NEWER
 from mvmnix.model import Digest
-from mvmnix.network.host.network_log import NEWER
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, WhenGatewayEnds, parse_rules

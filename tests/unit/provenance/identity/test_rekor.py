@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mvmnix.audit.merkle import CompactRange, leaf_hash
-from mvmnix.audit.proof import inclusion_path
+from mvmnix.audit.merkle_proof import inclusion_path
 from mvmnix.provenance.bundle import verification_material
 from mvmnix.provenance.bundle.verification_material import Proof
 from mvmnix.provenance.identity import trusted_root

@@ -14,9 +14,9 @@ from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import trust_text
+from mvmnix.provenance.policy.default_policy import default_policy
 from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.policy.policy_files import default_policy
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, Thresholds, VerifierRule
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM
 from mvmnix.provenance.trust_toml import duration, show_duration

@@ -15,8 +15,8 @@ from mvmnix.provenance.identity import trusted_root
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import policy_files, trust_text
+from mvmnix.provenance.policy.default_policy import default_policy
 from mvmnix.provenance.policy.policy import digest_of
-from mvmnix.provenance.policy.policy_files import default_policy
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, Thresholds
 from mvmnix.provenance.policy.trust_text import effective
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.builder.reproduce.file_differences import Agreement, Difference, Disagreement, compare_images
+from mvmnix.builder.reproduce.comparison import Agreement, Difference, Disagreement, compare_images
 from mvmnix.model import Artifact, Digest
 from tests.unit.provenance.world import World, new_world
 

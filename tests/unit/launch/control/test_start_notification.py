@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mvmnix.errors import GuestTimeoutError, MvmnixError, Reason, ReasonCode, RefusedError, UsageError
-from mvmnix.machines.start_notification import Failure, Ready, StartNotification, read_start_notification
+from mvmnix.launch.control.start_notification import Failure, Ready, StartNotification, read_start_notification
 from tests.patience import EVENT_PATIENCE
 
 REASONS = (

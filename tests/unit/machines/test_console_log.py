@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mvmnix.vmm.console import BoundedLog
+from mvmnix.machines.console_log import BoundedLog
 
 
 def opened(path: Path) -> int:

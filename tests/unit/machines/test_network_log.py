@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.network.host.network_log import NEWER, OLDER, LoggedEvent, NetworkLog, kept_digest, read_log
+from mvmnix.machines.network_log import NEWER, OLDER, LoggedEvent, NetworkLog, kept_digest, read_log
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.system.private_dirs import Directory
 

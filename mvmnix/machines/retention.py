@@ -1,0 +1,77 @@
+"""Marks machines that mvm removes by itself some time after their end, and removes the oldest of those; no others.
+
+What goes is what `mvm rm` takes: plan, receipt and logs. The audit log keeps start and end, with their digests.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from enum import StrEnum
+from typing import Final
+
+from mvmnix.errors import MvmnixError
+from mvmnix.machines import registry
+from mvmnix.machines.machine_dir import (
+    STATUS,
+    registration_lock,
+)
+from mvmnix.system.private_dirs import Directory
+
+#: The file in a machine's directory that says so, and of which kind it is.
+MARK: Final = "auto-remove"
+_LONGEST: Final = 64
+
+
+class Kind(StrEnum):
+    """What a machine was started for. Each kind is counted by itself, so that one doesn't drive out another."""
+
+    RUN = "run"
+    BUILD = "build"
+
+
+#: So many of each kind that have ended are kept, the youngest ones.
+KEPT: Final = {Kind.RUN: 50, Kind.BUILD: 10}
+
+
+def mark(machines: Directory, machine: str, kind: Kind) -> None:
+    """Have a machine removed once it has ended and so many younger ones of its kind have, too."""
+    with suppress(FileNotFoundError), machines.existing(machine) as directory:  # it may be removed already
+        directory.write_atomic(MARK, kind.encode())
+
+
+def prune(machines: Directory, kind: Kind, notice: Callable[[str], None]) -> None:
+    """Remove the marked machines of a kind that have ended, but for those that were marked last.
+
+    What can't be removed is told to `notice`: it is no reason for what runs now to fail.
+    """
+    try:
+        with registration_lock(machines):
+            ended = (entry.status.machine for entry in registry.list_entries(machines) if entry.has_ended)
+            marked = ((_when(machines, machine, kind), machine) for machine in ended)
+            for _, machine in sorted((when, it) for when, it in marked if when)[: -KEPT[kind]]:
+                _remove(machines, machine)
+    except (MvmnixError, OSError) as error:
+        notice(f"an ended machine can't be removed: {error}")
+
+
+def _remove(machines: Directory, machine: str) -> None:
+    """Remove its directory. Killed meanwhile, mvm leaves an ended machine or what `clean_up` removes.
+
+    Its mark goes late, so that the next time it is removed to the end, and its status last of all.
+    """
+    with machines.existing(machine) as directory:
+        others = (name for name in directory.names() if name not in {MARK, STATUS})
+        for name in (*others, MARK, STATUS):
+            directory.remove(name)
+    machines.remove_tree(machine)
+
+
+def _when(machines: Directory, machine: str, kind: Kind) -> int:
+    """When it was marked as one of this kind, in nanoseconds; 0 for never. What can't be read marks nothing."""
+    try:
+        with machines.existing(machine) as directory:
+            if directory.read(MARK, _LONGEST) == kind.encode():
+                return os.stat(MARK, dir_fd=directory.fd, follow_symlinks=False).st_mtime_ns
+    except (MvmnixError, OSError):
+        return 0
+    return 0
