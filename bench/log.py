@@ -17,7 +17,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.audit.segment import CAPACITY, WIDTH, Seal, Segment, segment_name
+from mvmnix.audit.segment import CAPACITY, WIDTH, Segment, SegmentSeal, segment_name
 from mvmnix.audit.verify import verify_log
 from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
@@ -103,7 +103,7 @@ def _long(directory: Directory, signer: Signer) -> bytes:
         tree = tree.extend(segment.lines)
         checkpoint = Checkpoint.sign(tree.size, tree.root(), signer)
         if tree.size == MANY:
-            segment = Segment(segment.before, segment.lines[:-1]).sealed(segment.lines[-1], Seal.of(checkpoint))
+            segment = Segment(segment.before, segment.lines[:-1]).sealed(segment.lines[-1], SegmentSeal.of(checkpoint))
         elif first <= MANY // 2:
             middle = checkpoint.note
         directory.write_atomic(segment_name(first), segment.data)

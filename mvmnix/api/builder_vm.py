@@ -84,7 +84,7 @@ class BuilderVm:
         """The VM, whose questions `connect` answers; it is gone at the end, however that comes."""
         bundle = self._context.sign(Role.PLANNER, plans.plan_statement(self._plan).to_bytes())
         services = {nix_commands.CACHE_PORT: connect}
-        retention.prune(self._context.machines, retention.Kind.BUILD, self._host.notice)
+        retention.prune(self._context.machines, retention.MachineKind.BUILD, self._host.notice)
         with (
             admit_kept(self._context, bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
@@ -92,7 +92,7 @@ class BuilderVm:
             self._context.recorded(),
         ):
             verified.kernel_loaded()
-            retention.mark(self._context.machines, machine.id, retention.Kind.BUILD)
+            retention.mark(self._context.machines, machine.id, retention.MachineKind.BUILD)
             try:
                 yield machine
             finally:

@@ -186,7 +186,7 @@ def open_jail(context: Context) -> BubblewrapJail:
 
 
 def open_host(context: Context, notice: Callable[[str], None], backend: Backend = Backend.QEMU) -> Host:
-    """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `choice.find` does."""
+    """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `backends.find` does."""
     hypervisor, jail = backends.find(backend), open_jail(context)
     host = Host(
         hypervisor=hypervisor,
@@ -294,9 +294,9 @@ def _disposing(host: Host, *, disposable: bool) -> Iterator[Callable[[str], None
         yield lambda _machine: None
         return
     try:
-        yield lambda machine: retention.mark(host.machines, machine, retention.Kind.RUN)
+        yield lambda machine: retention.mark(host.machines, machine, retention.MachineKind.RUN)
     finally:
-        retention.prune(host.machines, retention.Kind.RUN, host.notice)
+        retention.prune(host.machines, retention.MachineKind.RUN, host.notice)
 
 
 def start_detached(
@@ -312,7 +312,7 @@ def start_detached(
     make_host = partial(_host_of_its_own, plan.plan.backend)
     machine = detach(plan, make_host, name=name, created=created, failed=_keep_failure)
     if disposable:
-        retention.mark(context.machines, machine, retention.Kind.RUN)
+        retention.mark(context.machines, machine, retention.MachineKind.RUN)
     with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
         status = read_status(home, machine)
         if status is not None and status.acceleration:

@@ -28,7 +28,7 @@ from mvmnix.audit.merkle import CompactRange, leaf_hash
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import matching_records
 from mvmnix.audit.record import MAX_LINE, Record, RecordKind, Serials
-from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, SPARE, WIDTH, Seal, Segment, segment_name
+from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, SPARE, WIDTH, Segment, SegmentSeal, segment_name
 from mvmnix.audit.tail import (
     LOCK,
     PENDING,
@@ -219,13 +219,13 @@ class AuditLog:
 
     def _begin(self, before: CompactRange, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> End:
         """Another segment, whole at once."""
-        segment = Segment(before, ()).sealed(line, Seal.of(checkpoint))
+        segment = Segment(before, ()).sealed(line, SegmentSeal.of(checkpoint))
         self._directory.write_atomic(segment_name(segment.first), segment.data)
         return End.of(checkpoint, tree, segment)
 
     def _go_on(self, end: End, line: bytes, checkpoint: Checkpoint, tree: CompactRange) -> End:
         """A line at the end of the last segment, and its seal. See the module's text for the order."""
-        after, seal = end.end + len(line), Seal.of(checkpoint)
+        after, seal = end.end + len(line), SegmentSeal.of(checkpoint)
         ahead, size = (b"", end.size) if after <= end.size else (b" " * SPARE, after + SPARE)
         fd = self._opened(end, len(line))
         try:

@@ -36,7 +36,7 @@ NO_SEALS: Final = (BLANK, BLANK)
 
 
 @dataclass(frozen=True, slots=True)
-class Seal:
+class SegmentSeal:
     """The signature over the checkpoint of `size` records, as it stands in the note's last line (base64)."""
 
     size: int
@@ -136,9 +136,9 @@ class Segment:
         return self.before.size
 
     @property
-    def seals(self) -> tuple[Seal, ...]:
+    def seals(self) -> tuple[SegmentSeal, ...]:
         """What may be seals of this segment's records, that of the most records first; none is verified."""
-        found = (Seal.parse(line, place) for place, line in enumerate(self.places))
+        found = (SegmentSeal.parse(line, place) for place, line in enumerate(self.places))
         ours = [seal for seal in found if seal is not None and self.first < seal.size <= self.first + CAPACITY]
         return tuple(sorted(ours, key=lambda seal: seal.size, reverse=True))
 
@@ -156,7 +156,7 @@ class Segment:
     def _head(self) -> bytes:
         return _header(self.before) + b"\n" + b"".join(self.places)
 
-    def sealed(self, line: bytes, seal: Seal) -> "Segment":
+    def sealed(self, line: bytes, seal: SegmentSeal) -> "Segment":
         """The same with one more record, its seal, no other seal, and spaces written ahead."""
         return replace(self, lines=(*self.lines, line), places=seal.alone, spare=SPARE)
 

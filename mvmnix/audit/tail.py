@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
-from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, Seal, Segment, first_of, segment_name
+from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, Segment, SegmentSeal, first_of, segment_name
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UnreadableError
 from mvmnix.formats.strict import MalformedError
 from mvmnix.plural import counted
@@ -158,7 +158,7 @@ def _last_first(directory: Directory) -> int:
     return low * CAPACITY
 
 
-def _sealed(segment: Segment, seal: Seal, key: NoteKey) -> tuple[Checkpoint, CompactRange] | None:
+def _sealed(segment: Segment, seal: SegmentSeal, key: NoteKey) -> tuple[Checkpoint, CompactRange] | None:
     """What a seal says, and the tree for which it does; None when it is not the key's for these records."""
     try:
         tree = segment.after(seal.size)
@@ -167,7 +167,7 @@ def _sealed(segment: Segment, seal: Seal, key: NoteKey) -> tuple[Checkpoint, Com
         return None
 
 
-def _torn(segment: Segment, latest: Seal, key: NoteKey) -> bytes:
+def _torn(segment: Segment, latest: SegmentSeal, key: NoteKey) -> bytes:
     """What stands at the other place and has no business there."""
     line = segment.places[(latest.place + 1) % PLACES]
     others = (seal for seal in segment.seals if seal.size == latest.size - 1)

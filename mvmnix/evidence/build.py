@@ -10,8 +10,8 @@ from mvmnix.evidence.check import Checked, check, check_parts
 from mvmnix.evidence.graph import (
     Draft,
     EdgeKind,
-    Kind,
     Node,
+    NodeKind,
     NodeStatus,
     Verdict,
     refused,
@@ -40,7 +40,7 @@ def add_origin(draft: Draft, it: Checked, *, policy: TrustPolicy, now: datetime,
         draft.add(_lock(it, it.stored.lock, at))
     statements = [draft.add(_statement(document, policy, now, at)) for document in it.stored.parts]
     if it.claim is None:
-        draft.add(Node(f"{at}tree", Kind.TREE, "unknown: no trusted provenance names it", unverified(_unknown(it))))
+        draft.add(Node(f"{at}tree", NodeKind.TREE, "unknown: no trusted provenance names it", unverified(_unknown(it))))
         return
     derivation = draft.add(_derivation(it, it.claim, at))
     tree = draft.add(_tree(it, it.claim, at))
@@ -50,11 +50,11 @@ def add_origin(draft: Draft, it: Checked, *, policy: TrustPolicy, now: datetime,
     draft.add_edges(tree, EdgeKind.LOCKED_BY, f"{at}lock")
     for group in _lock_nodes(it, it.claim, at):
         draft.add_edges(f"{at}lock", EdgeKind.NAMES, draft.add(group))
-        if group.kind is Kind.INPUTS:
+        if group.kind is NodeKind.INPUTS:
             draft.add_edges(derivation, EdgeKind.BUILT_FROM, group.key)
     for group in _arrivals(it, it.claim, at):
         draft.add_edges(derivation, EdgeKind.BUILT_FROM, draft.add(group))
-        if group.kind is Kind.KEPT:
+        if group.kind is NodeKind.KEPT:
             draft.add_edges(group.key, EdgeKind.LISTED_IN, *statements)
 
 
@@ -70,24 +70,24 @@ def flake_name(claim: Provenance) -> str:
 
 
 def _tree(it: Checked, claim: Provenance, at: str) -> Node:
-    verdict = it.verdict(Kind.TREE, "the source rules of the trust policy admit it, by URI and commit (step 15)")
+    verdict = it.verdict(NodeKind.TREE, "the source rules of the trust policy admit it, by URI and commit (step 15)")
     commit = claim.root.commit or "none: a local copy"
     facts = (("commit", commit), ("NAR hash", claim.root.nar.sri))
-    return Node(f"{at}tree", Kind.TREE, flake_name(claim), verdict, str(claim.root.nar), it.signer, facts)
+    return Node(f"{at}tree", NodeKind.TREE, flake_name(claim), verdict, str(claim.root.nar), it.signer, facts)
 
 
 def _lock(it: Checked, document: StoredDocument, at: str) -> Node:
     what = "its bytes are those that were built from, and each node is accounted for (steps 12, 13, 22)"
-    verdict = it.document(Kind.LOCK, document, what)
-    return Node(f"{at}lock", Kind.LOCK, "flake.lock", verdict, str(document.digest), it.signer)
+    verdict = it.document(NodeKind.LOCK, document, what)
+    return Node(f"{at}lock", NodeKind.LOCK, "flake.lock", verdict, str(document.digest), it.signer)
 
 
 def _missing_lock(it: Checked, digest: Digest, at: str) -> Node:
-    verdict = it.verdict(Kind.LOCK, "the signed provenance names it")
-    return Node(f"{at}lock", Kind.LOCK, "flake.lock", verdict, str(digest), it.signer)
+    verdict = it.verdict(NodeKind.LOCK, "the signed provenance names it")
+    return Node(f"{at}lock", NodeKind.LOCK, "flake.lock", verdict, str(digest), it.signer)
 
 
-def _group(it: Checked, kind: Kind, at: str, members: Iterable[Node], noun: str) -> Node:
+def _group(it: Checked, kind: NodeKind, at: str, members: Iterable[Node], noun: str) -> Node:
     """Several of a kind as one node, whose verdict is about the list; each member has its own. It gives keys."""
     key = f"{at}{kind.name.lower()}"
     found = tuple(replace(member, key=f"{key}/{number}") for number, member in enumerate(members))
@@ -98,19 +98,19 @@ def _group(it: Checked, kind: Kind, at: str, members: Iterable[Node], noun: str)
 
 def _lock_nodes(it: Checked, claim: Provenance, at: str) -> Iterable[Node]:
     def node(name: str, what: str, digest: str = "", facts: tuple[tuple[str, str], ...] = ()) -> Node:
-        return Node("", Kind.INPUT, name, it.verdict(Kind.INPUT, what), digest, it.signer, facts)
+        return Node("", NodeKind.INPUT, name, it.verdict(NodeKind.INPUT, what), digest, it.signer, facts)
 
     handed, idle = "locked to this, and handed in as this tree (steps 13, 17)", "locked to this, and never handed in"
     inside = "a relative path, which the digest of the tree covers (step 13)"
     nodes = claim.nodes
     if nodes.inputs:
         members = (node(each.node, handed, str(each.source.digest), _uri(each.source)) for each in nodes.inputs)
-        yield _group(it, Kind.INPUTS, at, members, "node")
+        yield _group(it, NodeKind.INPUTS, at, members, "node")
     if nodes.untouched:
         members = (node(each.node, f"{idle} (step 13)", str(each.nar)) for each in nodes.untouched)
-        yield _group(it, Kind.UNTOUCHED, at, members, "node")
+        yield _group(it, NodeKind.UNTOUCHED, at, members, "node")
     if nodes.relative:
-        yield _group(it, Kind.RELATIVE, at, (node(name, inside) for name in nodes.relative), "node")
+        yield _group(it, NodeKind.RELATIVE, at, (node(name, inside) for name in nodes.relative), "node")
 
 
 def _uri(source: Source) -> tuple[tuple[str, str], ...]:
@@ -119,44 +119,44 @@ def _uri(source: Source) -> tuple[tuple[str, str], ...]:
 
 def _arrivals(it: Checked, claim: Provenance, at: str) -> Iterable[Node]:
     if claim.sources:
-        members = _sources(claim.sources, it.verdict(Kind.SOURCE, _LISTED), it.signer, "")
-        yield _group(it, Kind.SOURCES, at, members, "file")
+        members = _sources(claim.sources, it.verdict(NodeKind.SOURCE, _LISTED), it.signer, "")
+        yield _group(it, NodeKind.SOURCES, at, members, "file")
     if claim.kept:
-        yield _group(it, Kind.KEPT, at, (_part(it, each) for each in claim.kept), "store path")
+        yield _group(it, NodeKind.KEPT, at, (_part(it, each) for each in claim.kept), "store path")
     if claim.cached:
         what = "a cache's key that the trust policy knows vouches for it (step 18)"
         members = (
             Node(
                 "",
-                Kind.PATH,
+                NodeKind.PATH,
                 each.path.name,
-                it.verdict(Kind.PATH, what),
+                it.verdict(NodeKind.PATH, what),
                 str(each.nar),
                 each.key if it.evidence else "",
                 (("store path", str(each.path)), ("from", each.uri)),
             )
             for each in claim.cached
         )
-        yield _group(it, Kind.CACHED, at, members, "store path")
+        yield _group(it, NodeKind.CACHED, at, members, "store path")
 
 
 def _sources(sources: Iterable[Source], verdict: Verdict, signer: str, at: str) -> Iterable[Node]:
     for number, each in enumerate(sources):
         facts = (*_uri(each), ("store path", str(each.store_path)), ("hashed as", str(each.mode)))
-        yield Node(f"{at}source/{number}", Kind.SOURCE, each.name, verdict, str(each.digest), signer, facts)
+        yield Node(f"{at}source/{number}", NodeKind.SOURCE, each.name, verdict, str(each.digest), signer, facts)
 
 
 def _part(it: Checked, part: KeptPath) -> Node:
-    verdict = it.verdict(Kind.PART, "a signed parts statement lists it by this digest (step 19)")
+    verdict = it.verdict(NodeKind.PART, "a signed parts statement lists it by this digest (step 19)")
     facts = (("store path", str(part.path)), ("parts statement", str(part.bundle)))
-    return Node("", Kind.PART, part.path.name, verdict, str(part.nar), it.signer, facts)
+    return Node("", NodeKind.PART, part.path.name, verdict, str(part.nar), it.signer, facts)
 
 
 def _statement(document: StoredDocument, policy: TrustPolicy, now: datetime, at: str) -> Node:
     key, name, digest = f"{at}parts/{document.digest.hex}", "mvm's own modules", str(document.digest)
     found = check_parts(document, policy=policy, now=now)
     if isinstance(found, MvmnixError):
-        return Node(key, Kind.PARTS_STATEMENT, name, verdict_of(found), digest)
+        return Node(key, NodeKind.PARTS_STATEMENT, name, verdict_of(found), digest)
     build, signer = found.claim.provenance, found.signer.name
     verdict = verified("every step for a parts statement passed")
     facts = (
@@ -167,7 +167,7 @@ def _statement(document: StoredDocument, policy: TrustPolicy, now: datetime, at:
         ("built", f"{show_time(build.started)} to {show_time(build.finished)}"),
     )
     members = tuple(_sources(build.sources, verified("the parts statement lists it by this digest"), signer, f"{key}/"))
-    return Node(key, Kind.PARTS_STATEMENT, name, verdict, digest, signer, facts, members)
+    return Node(key, NodeKind.PARTS_STATEMENT, name, verdict, digest, signer, facts, members)
 
 
 def _derivation(it: Checked, claim: Provenance, at: str) -> Node:
@@ -177,7 +177,7 @@ def _derivation(it: Checked, claim: Provenance, at: str) -> Node:
     facts = [("store path", str(claim.derivation))] if claim.derivation is not None else []
     facts += [("evaluation", powers), ("mvm", claim.versions.mvm), ("Nix", claim.versions.nix)]
     return Node(
-        f"{at}derivation", Kind.DERIVATION, name, it.verdict(Kind.DERIVATION, what), "", it.signer, tuple(facts)
+        f"{at}derivation", NodeKind.DERIVATION, name, it.verdict(NodeKind.DERIVATION, what), "", it.signer, tuple(facts)
     )
 
 
@@ -217,9 +217,9 @@ def add_build(draft: Draft, stored: StoredBuild, judge: Judge, *, at: str = "") 
         what = "it is the one that the signed provenance names (step 21)"
         sbom = Node(
             f"{at}sbom",
-            Kind.SBOM,
+            NodeKind.SBOM,
             "CycloneDX",
-            it.document(Kind.SBOM, stored.sbom, what),
+            it.document(NodeKind.SBOM, stored.sbom, what),
             str(stored.sbom.digest),
             it.signer,
         )
@@ -233,7 +233,7 @@ def add_build(draft: Draft, stored: StoredBuild, judge: Judge, *, at: str = "") 
 def _image(it: Checked) -> Node:
     digest, key = str(it.stored.manifest.digest), "image"
     if isinstance(it.image, MvmnixError):
-        return Node(key, Kind.IMAGE, "manifest.json", verdict_of(it.image), digest)
+        return Node(key, NodeKind.IMAGE, "manifest.json", verdict_of(it.image), digest)
     image, what = it.image, "its manifest is a subject of the signed provenance (steps 9, 10)"
     facts = (
         ("size", f"{sum(artifact.size for artifact in image.artifacts)} bytes"),
@@ -242,8 +242,8 @@ def _image(it: Checked) -> Node:
         ("command", " ".join(image.workload.argv)),
         ("kernel command line", image.command_line),
     )
-    verdict = _with_files(it, image, it.verdict(Kind.IMAGE, what))
-    return Node(key, Kind.IMAGE, image.name, verdict, digest, it.signer, facts)
+    verdict = _with_files(it, image, it.verdict(NodeKind.IMAGE, what))
+    return Node(key, NodeKind.IMAGE, image.name, verdict, digest, it.signer, facts)
 
 
 def _with_files(it: Checked, image: Image, own: Verdict) -> Verdict:
@@ -262,7 +262,9 @@ def _add_files(draft: Draft, it: Checked, image: str) -> None:
     for artifact in (it.image.kernel, it.image.initrd, it.image.rootfs):
         size = (("size", f"{artifact.size} bytes"),)
         verdict = _file_verdict(it, artifact)
-        node = Node(f"file/{artifact.name}", Kind.FILE, artifact.name, verdict, str(artifact.digest), it.signer, size)
+        node = Node(
+            f"file/{artifact.name}", NodeKind.FILE, artifact.name, verdict, str(artifact.digest), it.signer, size
+        )
         draft.add_edges(image, EdgeKind.CONSISTS_OF, draft.add(node))
     tree = it.image.verity
     facts = (
@@ -270,7 +272,7 @@ def _add_files(draft: Draft, it: Checked, image: str) -> None:
         ("UUID", tree.uuid),
         ("data blocks", f"{tree.data_blocks} of {tree.BLOCK} bytes"),
     )
-    node = Node("verity", Kind.VERITY, "dm-verity", _verity_verdict(it), str(tree.root), it.signer, facts)
+    node = Node("verity", NodeKind.VERITY, "dm-verity", _verity_verdict(it), str(tree.root), it.signer, facts)
     draft.add_edges("file/rootfs", EdgeKind.GUARDED_BY, draft.add(node))
 
 
@@ -285,7 +287,9 @@ def _file_verdict(it: Checked, artifact: Artifact) -> Verdict:
             why = f"{said}; the file has {found.digest}, {found.size} bytes"
             return refused([Reason(ReasonCode.ARTIFACT_MISMATCH, artifact.name, why, REBUILD)])
         case Artifact():
-            return it.verdict(Kind.FILE, "every byte hashed just now; a subject of the signed provenance (steps 9, 10)")
+            return it.verdict(
+                NodeKind.FILE, "every byte hashed just now; a subject of the signed provenance (steps 9, 10)"
+            )
         case MvmnixError():
             return verdict_of(found)
 
@@ -295,14 +299,14 @@ def _verity_verdict(it: Checked) -> Verdict:
     if isinstance(found, MvmnixError):
         return verdict_of(found)
     what = "size, superblock and top hash block of the rootfs are those of this root, which the manifest signs"
-    return refused(found) if found else it.verdict(Kind.VERITY, what)
+    return refused(found) if found else it.verdict(NodeKind.VERITY, what)
 
 
 def _provenance(it: Checked, at: str) -> Node:
     digest, name = str(it.stored.bundle.digest), "SLSA v1"
     if it.stored.bundle.problem is not None:
-        return Node(f"{at}provenance", Kind.PROVENANCE, name, verdict_of(it.stored.bundle.problem), digest)
-    verdict = it.verdict(Kind.PROVENANCE, "signature, role and every step of docs/verification.md passed")
+        return Node(f"{at}provenance", NodeKind.PROVENANCE, name, verdict_of(it.stored.bundle.problem), digest)
+    verdict = it.verdict(NodeKind.PROVENANCE, "signature, role and every step of docs/verification.md passed")
     facts = [*signing(it.authentic)] if it.authentic else []
     if it.evidence is not None:
         facts.append(("level", f"SLSA Build L{it.evidence.level}"))
@@ -313,7 +317,7 @@ def _provenance(it: Checked, at: str) -> Node:
             ("invocation", it.claim.invocation),
         ]
     signer = it.authentic.signer.name if it.authentic else ""
-    return Node(f"{at}provenance", Kind.PROVENANCE, name, verdict, digest, signer, tuple(facts))
+    return Node(f"{at}provenance", NodeKind.PROVENANCE, name, verdict, digest, signer, tuple(facts))
 
 
 def _add_builder(draft: Draft, it: Checked, judge: Judge, at: str) -> None:
@@ -321,7 +325,7 @@ def _add_builder(draft: Draft, it: Checked, judge: Judge, at: str) -> None:
     if it.claim is None:
         return
     claim = it.claim
-    verdict = it.verdict(Kind.BUILDER, "the trust policy admits this builder for this signer and image (step 11)")
+    verdict = it.verdict(NodeKind.BUILDER, "the trust policy admits this builder for this signer and image (step 11)")
     names = {MICROVM: "offline microVM", HOST_NIX: "the host's own Nix"}
     digests = {subject.name: str(subject.digest) for subject in claim.builder_image}
     facts = [("id", claim.builder_id)]
@@ -337,7 +341,7 @@ def _add_builder(draft: Draft, it: Checked, judge: Judge, at: str) -> None:
         facts.append(("its own evidence", "its image isn't kept here"))
     node = Node(
         f"{at}builder",
-        Kind.BUILDER,
+        NodeKind.BUILDER,
         names.get(claim.builder_id, claim.builder_id),
         verdict,
         digests.get("manifest.json", ""),
@@ -367,7 +371,7 @@ def _own_evidence(it: Checked, builder: StoredBuild, judge: Judge, at: str) -> t
     else:
         verdict = verified("it was taken through all steps, like the image's own")
     name = flake_name(it_claim) if (it_claim := _claim_of(builder, judge)) else "a kept build"
-    return (Node(f"{at}evidence", Kind.EVIDENCE, name, verdict, str(builder.bundle.digest), "", (), nodes),)
+    return (Node(f"{at}evidence", NodeKind.EVIDENCE, name, verdict, str(builder.bundle.digest), "", (), nodes),)
 
 
 def _claim_of(builder: StoredBuild, judge: Judge) -> Provenance | None:
@@ -386,12 +390,12 @@ def _add_rebuilds(draft: Draft, it: Checked, judge: Judge, image: str, at: str) 
     for bundle, found in judge.rebuild_evidence(VerifiedImage(it.image, it.stored.evidence, it.evidence)):
         key, name, digest = f"{at}rebuild/{bundle}", "a second build", f"sha256:{bundle}"
         if isinstance(found, MvmnixError):
-            node = Node(key, Kind.REBUILD, name, verdict_of(found), digest)
+            node = Node(key, NodeKind.REBUILD, name, verdict_of(found), digest)
         else:
             varied, what = found.claim.variation, "its own provenance passed every step, for the same four files"
             facts = [("level", f"SLSA Build L{found.level}"), ("built", show_time(found.claim.finished))]
             if varied is not None:
                 facts.append(("made to see", f"host name {varied.hostname}, clock {varied.clock_offset:+} seconds"))
-            node = Node(key, Kind.REBUILD, name, verified(what), digest, found.signer.name, tuple(facts))
+            node = Node(key, NodeKind.REBUILD, name, verified(what), digest, found.signer.name, tuple(facts))
         draft.add_edges(image, EdgeKind.BUILT_AGAIN, draft.add(node))
         draft.add_edges(key, EdgeKind.VERIFIED_UNDER, POLICY)

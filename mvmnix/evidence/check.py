@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, StepResult
-from mvmnix.evidence.graph import Kind, Verdict, refused, unverified, verdict_of, verified
+from mvmnix.evidence.graph import NodeKind, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.model import Image
 from mvmnix.provenance.policy.policy import TrustPolicy
@@ -21,18 +21,18 @@ from mvmnix.provenance.verify.authentication import Authentic
 from mvmnix.provenance.verify.verify import Verified, read_claim, verify_claim, verify_parts
 
 #: The node that a step of provenance/verify/verify.py is about, by its number; for all others it is the provenance.
-_ABOUT: Final[Mapping[int, Kind]] = {
-    11: Kind.BUILDER,
-    12: Kind.LOCK,
-    13: Kind.LOCK,
-    15: Kind.TREE,
-    17: Kind.INPUTS,
-    18: Kind.CACHED,
-    19: Kind.KEPT,
-    20: Kind.DERIVATION,
-    21: Kind.SBOM,
-    22: Kind.LOCK,
-    25: Kind.POLICY,
+_ABOUT: Final[Mapping[int, NodeKind]] = {
+    11: NodeKind.BUILDER,
+    12: NodeKind.LOCK,
+    13: NodeKind.LOCK,
+    15: NodeKind.TREE,
+    17: NodeKind.INPUTS,
+    18: NodeKind.CACHED,
+    19: NodeKind.KEPT,
+    20: NodeKind.DERIVATION,
+    21: NodeKind.SBOM,
+    22: NodeKind.LOCK,
+    25: NodeKind.POLICY,
 }
 
 
@@ -49,16 +49,16 @@ class Checked:
     authentic: Authentic | None = None
     claim: Provenance | None = None
     evidence: Verified[Provenance] | None = None
-    blamed: Mapping[Kind, tuple[Reason, ...]] = field(default_factory=dict)
+    blamed: Mapping[NodeKind, tuple[Reason, ...]] = field(default_factory=dict)
     doubt: str = ""
 
-    def verdict(self, kind: Kind, what: str) -> Verdict:
+    def verdict(self, kind: NodeKind, what: str) -> Verdict:
         """The verdict on a node of which the claim speaks; `what` was checked if it holds."""
         if reasons := self.blamed.get(kind):
             return refused(reasons)
         return verified(what) if self.evidence is not None else unverified(self.doubt)
 
-    def document(self, kind: Kind, document: StoredDocument, what: str) -> Verdict:
+    def document(self, kind: NodeKind, document: StoredDocument, what: str) -> Verdict:
         """The same for a file of the evidence: before all else it has to be there, with the bytes of its name."""
         return verdict_of(document.problem) if document.problem is not None else self.verdict(kind, what)
 
@@ -102,20 +102,20 @@ def check_parts(document: StoredDocument, *, policy: TrustPolicy, now: datetime)
         return error
 
 
-def _about(step: StepResult, reason: Reason) -> Kind:
+def _about(step: StepResult, reason: Reason) -> NodeKind:
     # a list that doesn't agree with something is the provenance's own
     if step.verifier != "provenance" or reason.code is ReasonCode.DEPENDENCY_MISMATCH:
-        return Kind.PROVENANCE
-    return _ABOUT.get(step.number, Kind.PROVENANCE)
+        return NodeKind.PROVENANCE
+    return _ABOUT.get(step.number, NodeKind.PROVENANCE)
 
 
 def _refused(it: Checked, error: RefusedError) -> Checked:
-    blamed: defaultdict[Kind, tuple[Reason, ...]] = defaultdict(tuple)
+    blamed: defaultdict[NodeKind, tuple[Reason, ...]] = defaultdict(tuple)
     for step in error.steps:
         for reason in step.reasons:
             blamed[_about(step, reason)] += (reason,)
     if not any(blamed.values()):  # it ended before its first step
-        blamed[Kind.PROVENANCE] += error.reasons
+        blamed[NodeKind.PROVENANCE] += error.reasons
     codes = ", ".join(dict.fromkeys(error.codes))
     found = {kind: reasons for kind, reasons in blamed.items() if reasons}
     return replace(it, blamed=found, doubt=f"its evidence is refused [{codes}]")

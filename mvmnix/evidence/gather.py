@@ -14,7 +14,7 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.evidence.build import RebuildEvidence
-from mvmnix.evidence.machine_nodes import Sealed, StoredMachine
+from mvmnix.evidence.machine_nodes import MachineRecords, StoredMachine
 from mvmnix.evidence.plan_nodes import Gate
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.images.file_names import BUNDLE_NAME
@@ -148,7 +148,7 @@ def clock_doubt(context: Context) -> MvmnixError | None:
     return None
 
 
-def _sealed(context: Context, machine: Machine) -> Sealed | MvmnixError:
+def _sealed(context: Context, machine: Machine) -> MachineRecords | MvmnixError:
     try:
         hold_log(context)
         key = context.log_key
@@ -156,7 +156,7 @@ def _sealed(context: Context, machine: Machine) -> Sealed | MvmnixError:
         records = tuple(_records(records_backwards(context.audit, key), machine))
     except MvmnixError as error:
         return error
-    return Sealed(evidence.checkpoint, key, tuple(reversed(records)), evidence.tail)
+    return MachineRecords(evidence.checkpoint, key, tuple(reversed(records)), evidence.tail)
 
 
 def _records(listed: Iterator[SealedRecord], machine: Machine) -> Iterator[SealedRecord]:

@@ -66,7 +66,7 @@ def verdict_of(error: MvmnixError) -> Verdict:
     return refused(error.reasons) if isinstance(error, RefusedError) else unverified(error.message)
 
 
-class Kind(StrEnum):
+class NodeKind(StrEnum):
     """What a node stands for, in the words that people read."""
 
     TREE = "flake tree"
@@ -139,7 +139,7 @@ class Node:
     """
 
     key: str
-    kind: Kind
+    kind: NodeKind
     name: str
     verdict: Verdict
     digest: str = ""

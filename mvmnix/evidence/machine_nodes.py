@@ -10,7 +10,7 @@ from mvmnix.audit.reading import SealedRecord
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.evidence.build import Judge
-from mvmnix.evidence.graph import Draft, EdgeKind, Kind, Node, Verdict, refused, unverified, verdict_of, verified
+from mvmnix.evidence.graph import Draft, EdgeKind, Node, NodeKind, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.plan_nodes import PLAN
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.formats.strict import show_time
@@ -34,7 +34,7 @@ type Pairs = list[tuple[str, Digest | str | None, Digest | str | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class MachineRecords:
     """What a log that verified in full says of a machine: its checkpoint, the key, and the machine's own records.
 
     `tail` is how many bytes at the log's end no seal covers.
@@ -61,13 +61,13 @@ class StoredMachine:
     """A machine as it lies there: its status, the log or why it can't be trusted, its receipt's bytes, if any."""
 
     entry: MachineEntry
-    log: Sealed | MvmnixError
+    log: MachineRecords | MvmnixError
     receipt: bytes | MvmnixError | None
 
     @property
     def start(self) -> SealedRecord | None:
         """The start of it that the log seals."""
-        return self.log.first(RecordKind.START) if isinstance(self.log, Sealed) else None
+        return self.log.first(RecordKind.START) if isinstance(self.log, MachineRecords) else None
 
     @property
     def plan(self) -> Digest:
@@ -87,7 +87,7 @@ def add_machine(draft: Draft, stored: StoredMachine, judge: Judge) -> str:
     draft.add(_machine(stored))
     draft.add_edges(PLAN, EdgeKind.RAN_AS, MACHINE)
     if isinstance(stored.log, MvmnixError):
-        draft.add(Node(_LOG, Kind.LOG, "the host's audit log", verdict_of(stored.log)))
+        draft.add(Node(_LOG, NodeKind.LOG, "the host's audit log", verdict_of(stored.log)))
     else:
         _add_records(draft, stored.log)
     if stored.receipt is not None or not (stored.entry.alive or stored.entry.status.waits):
@@ -100,9 +100,9 @@ def add_machine(draft: Draft, stored: StoredMachine, judge: Judge) -> str:
 def _machine(stored: StoredMachine) -> Node:
     status = stored.entry.status
     name = f"{status.machine} ({status.name})"
-    if not isinstance(stored.log, Sealed) or stored.start is None:
+    if not isinstance(stored.log, MachineRecords) or stored.start is None:
         facts = [("state", stored.entry.state), ("created", show_time(status.created))]
-        return Node(MACHINE, Kind.MACHINE, name, _machine_verdict(stored), facts=tuple(facts))
+        return Node(MACHINE, NodeKind.MACHINE, name, _machine_verdict(stored), facts=tuple(facts))
     end = None if stored.entry.alive else stored.log.end
     facts = [
         ("state", stored.entry.state if end is None else "ended"),
@@ -112,7 +112,7 @@ def _machine(stored: StoredMachine) -> Node:
         facts.append(("ended", f"{show_time(end.time)}, {', '.join(end.reasons) or 'in order'}"))
     if end is not None and end.exit_code is not None:
         facts.append(("exit code", f"{end.exit_code}, as the guest reported it"))
-    return Node(MACHINE, Kind.MACHINE, name, _machine_verdict(stored), "", stored.log.key.name, tuple(facts))
+    return Node(MACHINE, NodeKind.MACHINE, name, _machine_verdict(stored), "", stored.log.key.name, tuple(facts))
 
 
 def _machine_verdict(stored: StoredMachine) -> Verdict:
@@ -152,7 +152,7 @@ def _contradictions(what: str, other: str, pairs: Pairs) -> Iterator[Reason]:
             yield Reason(ReasonCode.LOG_MISMATCH, what, why, _HINT)
 
 
-def _add_records(draft: Draft, log: Sealed) -> None:
+def _add_records(draft: Draft, log: MachineRecords) -> None:
     size, root = log.checkpoint.size, str(log.checkpoint.root)
     facts = (("log", log.key.name),)
     if log.tail:
@@ -160,7 +160,7 @@ def _add_records(draft: Draft, log: Sealed) -> None:
         verdict = unverified(f"no seal covers the last {log.tail} bytes: {left}")
     else:
         verdict = verified("every record was checked against the checkpoint that the host's key signed")
-    draft.add(Node(_LOG, Kind.LOG, counted(size, "record"), verdict, root, log.key.name, facts))
+    draft.add(Node(_LOG, NodeKind.LOG, counted(size, "record"), verdict, root, log.key.name, facts))
     for listed in log.records:
         key = draft.add(_record(listed, log))
         draft.add_edges(key, EdgeKind.SEALED_BY, _LOG)
@@ -175,7 +175,7 @@ def _add_records(draft: Draft, log: Sealed) -> None:
                 draft.add_edges(MACHINE, EdgeKind.LOGGED_IN, key)
 
 
-def _record(listed: SealedRecord, log: Sealed) -> Node:
+def _record(listed: SealedRecord, log: MachineRecords) -> Node:
     record, index = listed.record, listed.index
     facts = [("index", str(index)), ("time", show_time(record.time))]
     facts += [(name, str(digest)) for name, digest in (("plan", record.plan), ("policy", record.policy)) if digest]
@@ -185,27 +185,27 @@ def _record(listed: SealedRecord, log: Sealed) -> Node:
     digest = str(Digest(leaf_hash(record.line).hex()))
     verdict = verified(f"it is leaf {index} of the tree whose root the checkpoint signs")
     name = f"{index}: {record.kind}"
-    return Node(f"record/{index}", Kind.RECORD, name, verdict, digest, log.key.name, tuple(facts))
+    return Node(f"record/{index}", NodeKind.RECORD, name, verdict, digest, log.key.name, tuple(facts))
 
 
 def _receipt(stored: StoredMachine, judge: Judge) -> Node:
     if stored.receipt is None:
-        end = stored.log.end if isinstance(stored.log, Sealed) else None
+        end = stored.log.end if isinstance(stored.log, MachineRecords) else None
         reason = "its supervisor was lost" if end is None else end_reason(end)
         why = unverified(f"there is none: {reason}")
-        return Node("receipt", Kind.RECEIPT, "missing", why)
+        return Node("receipt", NodeKind.RECEIPT, "missing", why)
     if isinstance(stored.receipt, MvmnixError):
-        return Node("receipt", Kind.RECEIPT, "unreadable", verdict_of(stored.receipt))
+        return Node("receipt", NodeKind.RECEIPT, "unreadable", verdict_of(stored.receipt))
     digest = Digest.of(stored.receipt)
     try:
         authentic, found = _read(stored.receipt, judge)
     except RefusedError as error:
         verdict = _unknown_host(stored, error) or refused(error.reasons)
-        return Node("receipt", Kind.RECEIPT, "not trusted", verdict, str(digest))
+        return Node("receipt", NodeKind.RECEIPT, "not trusted", verdict, str(digest))
     facts = (*signing(authentic), *_observed(found))
     verdict = _receipt_verdict(stored, found, digest)
     name = f"of {found.observed.machine}"
-    return Node("receipt", Kind.RECEIPT, name, verdict, str(digest), authentic.signer.name, facts)
+    return Node("receipt", NodeKind.RECEIPT, name, verdict, str(digest), authentic.signer.name, facts)
 
 
 def _read(bundle: bytes, judge: Judge) -> tuple[Authentic, Receipt]:
@@ -219,7 +219,7 @@ def _read(bundle: bytes, judge: Judge) -> tuple[Authentic, Receipt]:
 
 def _unknown_host(stored: StoredMachine, error: RefusedError) -> Verdict | None:
     """A receipt that the log vouches for, by a key that the policy doesn't know: strange, and not broken."""
-    if set(error.codes) != {ReasonCode.SIGNER_UNKNOWN} or not isinstance(stored.log, Sealed):
+    if set(error.codes) != {ReasonCode.SIGNER_UNKNOWN} or not isinstance(stored.log, MachineRecords):
         return None
     end = stored.log.first(RecordKind.END)
     if (
@@ -251,7 +251,7 @@ def _disagreements(stored: StoredMachine, found: Receipt, digest: Digest) -> Ite
     provenance = stored.build[1]
     pairs += [("provenance", found.provenance, provenance)] if provenance else []
     yield from _contradictions(_WHAT, by, pairs)
-    if isinstance(stored.log, Sealed):
+    if isinstance(stored.log, MachineRecords):
         ends = (it.record.digests.get("receipt") for it in stored.log.records if it.record.kind is RecordKind.END)
         if (logged := next(filter(None, ends), None)) is not None:
             yield from _contradictions(_WHAT, "the log", [("digest", digest, logged)])

@@ -17,7 +17,7 @@ import jinja2
 
 from mvmnix import __version__
 from mvmnix.evidence.diagram import beginning, cut, draw, shown
-from mvmnix.evidence.graph import Graph, Kind, Node, NodeStatus, Verdict
+from mvmnix.evidence.graph import Graph, Node, NodeKind, NodeStatus, Verdict
 from mvmnix.formats.escaping import escape
 from mvmnix.formats.strict import show_time
 from mvmnix.plural import counted
@@ -33,12 +33,23 @@ _EXACT: Final = ("sha256:", "sha256-", "/nix/store/")
 _CLASSES: Final = {NodeStatus.VERIFIED: "good", NodeStatus.UNVERIFIED: "open", NodeStatus.REFUSED: "bad"}
 
 #: Where on the page the nodes of a kind stand, in this order.
-_STAGES: Final[tuple[tuple[str, tuple[Kind, ...]], ...]] = (
-    ("Source", (Kind.TREE, Kind.LOCK, Kind.INPUTS, Kind.UNTOUCHED, Kind.RELATIVE, Kind.SOURCES, Kind.CACHED)),
-    ("Build", (Kind.KEPT, Kind.PARTS_STATEMENT, Kind.BUILDER, Kind.DERIVATION)),
-    ("Image", (Kind.IMAGE, Kind.FILE, Kind.VERITY, Kind.SBOM)),
-    ("Who vouches for it", (Kind.PROVENANCE, Kind.REBUILD, Kind.POLICY)),
-    ("Run", (Kind.PLAN, Kind.MACHINE, Kind.RECORD, Kind.LOG, Kind.RECEIPT)),
+_STAGES: Final[tuple[tuple[str, tuple[NodeKind, ...]], ...]] = (
+    (
+        "Source",
+        (
+            NodeKind.TREE,
+            NodeKind.LOCK,
+            NodeKind.INPUTS,
+            NodeKind.UNTOUCHED,
+            NodeKind.RELATIVE,
+            NodeKind.SOURCES,
+            NodeKind.CACHED,
+        ),
+    ),
+    ("Build", (NodeKind.KEPT, NodeKind.PARTS_STATEMENT, NodeKind.BUILDER, NodeKind.DERIVATION)),
+    ("Image", (NodeKind.IMAGE, NodeKind.FILE, NodeKind.VERITY, NodeKind.SBOM)),
+    ("Who vouches for it", (NodeKind.PROVENANCE, NodeKind.REBUILD, NodeKind.POLICY)),
+    ("Run", (NodeKind.PLAN, NodeKind.MACHINE, NodeKind.RECORD, NodeKind.LOG, NodeKind.RECEIPT)),
 )
 _WORDS: Final = {
     NodeStatus.VERIFIED: "Everything verified",
@@ -59,7 +70,7 @@ def render_page(it: Page) -> str:
     """The page as text, to be written in UTF-8. The same graph and moment, the same page."""
     graph, nodes = it.graph, [*it.graph.all()]
     pieces = counted(len(nodes), "piece of evidence was", "pieces of evidence were")
-    trusted = [n for n in graph.nodes if n.kind is Kind.TREE and n.verdict.standing is NodeStatus.VERIFIED]
+    trusted = [n for n in graph.nodes if n.kind is NodeKind.TREE and n.verdict.standing is NodeStatus.VERIFIED]
     by_kind = ((name, [node for kind in kinds for node in graph.nodes if node.kind is kind]) for name, kinds in _STAGES)
     return _template().render(
         graph=graph,

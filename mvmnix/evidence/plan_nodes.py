@@ -7,7 +7,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, StepResult
 from mvmnix.evidence.build import Judge
-from mvmnix.evidence.graph import Draft, EdgeKind, Kind, Node, Verdict, refused, unverified, verdict_of, verified
+from mvmnix.evidence.graph import Draft, EdgeKind, Node, NodeKind, Verdict, refused, unverified, verdict_of, verified
 from mvmnix.evidence.trust import POLICY, signing
 from mvmnix.formats.strict import show_time
 from mvmnix.launch.gate.verify import SignedPlan, read_plan, verify_plan_without_image
@@ -129,7 +129,7 @@ def add_plan(draft: Draft, digest: Digest, shown: CheckedPlan, *, image: str, pr
             ("made under policy", str(plan.policy)),
         ]
     signer = ", ".join(each.signer.name for each in shown.signed)
-    draft.add(Node(PLAN, Kind.PLAN, name, shown.verdict, str(digest), signer, tuple(facts)))
+    draft.add(Node(PLAN, NodeKind.PLAN, name, shown.verdict, str(digest), signer, tuple(facts)))
     draft.add_edges(PLAN, EdgeKind.RUNS, image)
     draft.add_edges(PLAN, EdgeKind.RESTS_ON, provenance)
     draft.add_edges(PLAN, EdgeKind.VERIFIED_UNDER, POLICY)
@@ -139,10 +139,10 @@ def add_plan(draft: Draft, digest: Digest, shown: CheckedPlan, *, image: str, pr
 def missing_plan(draft: Draft, digest: Digest) -> None:
     """Add a plan of which nothing but the digest is known."""
     why = unverified("its bundle isn't kept here")
-    draft.add(Node(PLAN, Kind.PLAN, "missing", why, str(digest)))
+    draft.add(Node(PLAN, NodeKind.PLAN, "missing", why, str(digest)))
 
 
 def missing_image(draft: Draft, name: str, manifest: Digest | None) -> str:
     """Add an image of which no more is known than what a plan or a machine says; returns its key."""
     why = unverified("it isn't kept here; `mvm build` or `mvm image load` brings it")
-    return draft.add(Node("image", Kind.IMAGE, name, why, "" if manifest is None else str(manifest)))
+    return draft.add(Node("image", NodeKind.IMAGE, name, why, "" if manifest is None else str(manifest)))

@@ -47,13 +47,13 @@ _PREFIX: Final = "sha256:"
 _BEGINNING: Final = re.compile(rf"[0-9a-f]{{{SHORTEST},64}}")
 
 #: A plan's bytes, a machine, the kept builds of an image, or the directory of an exported one.
-type Named = bytes | Machine | tuple[IndexEntry, ...] | Path
+type Subject = bytes | Machine | tuple[IndexEntry, ...] | Path
 
 
-def find_subject(context: Context, text: str, notice: Callable[[str], None]) -> Named:
+def find_subject(context: Context, text: str, notice: Callable[[str], None]) -> Subject:
     """What a text names: a plan's file (`-`: stdin), a machine, an image. Raises UsageError for none and for two.
 
-    Of several machines with one name it is the one that `registry.find` means; `notice` is told which that is.
+    Of several machines with one name it is the one that `registry.find_machine` means; `notice` is told which that is.
     """
     if text == "-":
         return file_bytes(text, STATEMENT_LIMIT)
@@ -71,7 +71,7 @@ def find_subject(context: Context, text: str, notice: Callable[[str], None]) -> 
     return take()
 
 
-def _meant(context: Context, text: str, notice: Callable[[str], None]) -> Iterator[tuple[str, Callable[[], Named]]]:
+def _meant(context: Context, text: str, notice: Callable[[str], None]) -> Iterator[tuple[str, Callable[[], Subject]]]:
     """All that a text could name, and how to get it."""
     path = Path(text)
     if text and path.is_file():
@@ -99,7 +99,7 @@ def _entries(context: Context, text: str) -> tuple[IndexEntry, ...]:
     return tuple(dict.fromkeys(entry for _, entry in KeptImages(context.library).find(text)))
 
 
-def graph_of(context: Context, found: Named, now: datetime) -> Graph:
+def graph_of(context: Context, found: Subject, now: datetime) -> Graph:
     """All evidence of it, verified at this moment. Raises RefusedError when there is no policy to verify it under."""
     rebuilds = RebuildStore(context.roots.state)
     policy = context.policy

@@ -6,7 +6,7 @@ from typing import Final
 
 from mvmnix.audit.record import Serials
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.evidence.graph import Kind, Node, Verdict, refused, unverified, verified
+from mvmnix.evidence.graph import Node, NodeKind, Verdict, refused, unverified, verified
 from mvmnix.formats.strict import show_time
 from mvmnix.provenance.identity.trust import Identity, Signer
 from mvmnix.provenance.policy.policy import SERIAL_FILES, TrustPolicy
@@ -34,7 +34,9 @@ def policy_node(
         ("isolation", str(policy.isolation)),
         ("network proxies", "allowed" if policy.network_proxy else "refused"),
     )
-    return Node(POLICY, Kind.POLICY, "trust.toml", _verdict(policy, now, latest, clock), str(policy.digest), "", facts)
+    return Node(
+        POLICY, NodeKind.POLICY, "trust.toml", _verdict(policy, now, latest, clock), str(policy.digest), "", facts
+    )
 
 
 def _verdict(

@@ -22,7 +22,7 @@ MARK: Final = "auto-remove"
 _LONGEST: Final = 64
 
 
-class Kind(StrEnum):
+class MachineKind(StrEnum):
     """What a machine was started for. Each kind is counted by itself, so that one doesn't drive out another."""
 
     RUN = "run"
@@ -30,16 +30,16 @@ class Kind(StrEnum):
 
 
 #: So many of each kind that have ended are kept, the youngest ones.
-KEPT: Final = {Kind.RUN: 50, Kind.BUILD: 10}
+KEPT: Final = {MachineKind.RUN: 50, MachineKind.BUILD: 10}
 
 
-def mark(machines: Directory, machine: str, kind: Kind) -> None:
+def mark(machines: Directory, machine: str, kind: MachineKind) -> None:
     """Have a machine removed once it has ended and so many younger ones of its kind have, too."""
     with suppress(FileNotFoundError), machines.existing(machine) as directory:  # it may be removed already
         directory.write_atomic(MARK, kind.encode())
 
 
-def prune(machines: Directory, kind: Kind, notice: Callable[[str], None]) -> None:
+def prune(machines: Directory, kind: MachineKind, notice: Callable[[str], None]) -> None:
     """Remove the marked machines of a kind that have ended, but for those that were marked last.
 
     What can't be removed is told to `notice`: it is no reason for what runs now to fail.
@@ -66,7 +66,7 @@ def _remove(machines: Directory, machine: str) -> None:
     machines.remove_tree(machine)
 
 
-def _when(machines: Directory, machine: str, kind: Kind) -> int:
+def _when(machines: Directory, machine: str, kind: MachineKind) -> int:
     """When it was marked as one of this kind, in nanoseconds; 0 for never. What can't be read marks nothing."""
     try:
         with machines.existing(machine) as directory:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mvmnix.launch.agent.frames import Bye, Config, Failed, Hello, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.frames import Bye, Config, Failed, FrameKind, Hello, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.requests import CopyDirection, ExecRequest, ShellRequest, copy_request
@@ -53,7 +53,7 @@ def channel() -> Iterator[tuple[str, bytes]]:
     yield "ready-twice", b"\1" + encode(Ready())
     said = (Started(3), Stdout(3, b"out"), Stderr(3, b"err"), Exit(3, End.EXITED, Step.NONE, 0))
     yield "a-command", b"\2" + b"".join(map(encode, said))
-    connection = (Open(2, 80), Data(2, b"question"), Window(2, Kind.DATA, 8), Eof(2), Reset(2))
+    connection = (Open(2, 80), Data(2, b"question"), Window(2, FrameKind.DATA, 8), Eof(2), Reset(2))
     yield "a-connection", b"\2" + b"".join(map(encode, connection))
     yield "a-port-that-was-not-granted", b"\2" + encode(Open(2, 22))
     yield "cut-off", b"\2" + encode(Stdout(3, b"x" * 100))[:50]
@@ -73,7 +73,7 @@ def agent() -> Iterator[tuple[str, bytes]]:
         Data(2, b"answer"),
         Eof(2),
         Reset(2),
-        Window(3, Kind.STDOUT, 7),
+        Window(3, FrameKind.STDOUT, 7),
         Ping(1),
         Shutdown(1000),
         Resize(3, 24, 80),
@@ -124,7 +124,7 @@ def conversation() -> Iterator[tuple[str, bytes]]:
         yield f"{name}-after-shutdown", b"\0" + good + encode(Shutdown(0)) + encode(frame)
         for step, bit in (("apply", 1), ("confine", 2), ("streams", 4)):
             yield f"{name}-failed-{step}", bytes([bit]) + good + encode(frame)
-    rest = (Stdin(1, b"x"), Stdin(3, b""), Signal(1, 9), Resize(1, 24, 80), Window(1, Kind.STDOUT, 7))
+    rest = (Stdin(1, b"x"), Stdin(3, b""), Signal(1, 9), Resize(1, 24, 80), Window(1, FrameKind.STDOUT, 7))
     yield "after-a-failed-run", b"\0" + good + encode(Run(1)) + b"".join(map(encode, rest))
     yield "after-a-failed-config", b"\4" + good + b"".join(map(encode, (Run(1), *rest, Data(2, b"x"), Shutdown(0))))
     yield "ping-after-a-failed-config", b"\2" + good + encode(Ping(1))

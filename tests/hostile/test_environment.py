@@ -27,7 +27,7 @@ from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, unpacked_commit
 from mvmnix.builder.flakes.git import WorkTree, tracked_files
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
+from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins import configured, debian, locks, pypi, seed
 from mvmnix.builder.pins.locks import parse_debian, parse_python
@@ -209,7 +209,7 @@ def host_nix(path: Path, _: Traps) -> Iterator[Act]:
         host.run(nix_commands.host_restore(host.nix_store, str(path / "restored")), input_=archive)
         paths = add_to_nix(host, [source], kept)
         assert host.store.on_host(source.store_path).read_bytes() == data
-        added.extend(str(it) for it in paths if host.store.kind is not Kind.OWN)
+        added.extend(str(it) for it in paths if host.store.kind is not StoreKind.OWN)
         (path / "flake").mkdir()
         host.run(nix_commands.host_restore(host.nix_store, str(path / "flake/source")), input_=flake.archive)
         host.run(nix_commands.host_add(host.nix_store, HashMode.NAR, str(path / "flake/source")))
@@ -221,7 +221,7 @@ def host_nix(path: Path, _: Traps) -> Iterator[Act]:
         assert HostNix.look(roots) == host
         use(host, path / "shared")
         (path / "store").mkdir(mode=0o700)
-        use(replace(host, store=NixStore(Kind.OWN, "so", str(path / "store"))), path / "own")
+        use(replace(host, store=NixStore(StoreKind.OWN, "so", str(path / "store"))), path / "own")
 
     yield act
     host = HostNix.find(roots)

@@ -12,7 +12,7 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import CopyDirection, copy_request
 from mvmnix.launch.copy.pack import Pack
-from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, record_head
+from mvmnix.launch.copy.records import DEPTH, CopyKind, CopyLimits, Reader, record_head
 from mvmnix.launch.copy.unpack import Unpack
 from mvmnix.system.loop import Loop
 from tests.integration.agent_house import IDLE, USER, talk, until, workload
@@ -20,11 +20,11 @@ from tests.unit.launch.channel_house import Collect
 
 pytestmark = pytest.mark.integration
 
-ROOT, LEAVE, END = record_head(Kind.DIRECTORY, mode=0o755), record_head(Kind.LEAVE), record_head(Kind.END)
+ROOT, LEAVE, END = record_head(CopyKind.DIRECTORY, mode=0o755), record_head(CopyKind.LEAVE), record_head(CopyKind.END)
 
 
 def file(name: bytes, data: bytes, mode: int = 0o644) -> bytes:
-    return record_head(Kind.FILE, name, mode=mode, size=len(data)) + data
+    return record_head(CopyKind.FILE, name, mode=mode, size=len(data)) + data
 
 
 @dataclass
@@ -131,26 +131,26 @@ BAD: dict[str, bytes] = {
     "nothing": b"",
     "an end": END,
     "no end": file(b"", b"x"),
-    "half": record_head(Kind.FILE, size=9) + b"half",
-    "a torn tree": ROOT + file(b"f", b"x") + record_head(Kind.DIRECTORY, b"d") + file(b"g", b"y"),
+    "half": record_head(CopyKind.FILE, size=9) + b"half",
+    "a torn tree": ROOT + file(b"f", b"x") + record_head(CopyKind.DIRECTORY, b"d") + file(b"g", b"y"),
     "a root with a name": file(b"name", b"x") + END,
     "behind its end": file(b"", b"x") + END + b"x",
     "another root": file(b"", b"x") * 2,
-    "above": ROOT + raw(Kind.FILE, b"..") + LEAVE + END,
-    "elsewhere": ROOT + raw(Kind.FILE, b"a/b") + LEAVE + END,
-    "a NUL": ROOT + raw(Kind.FILE, b"a\0b") + LEAVE + END,
-    "without a name": ROOT + raw(Kind.FILE) + LEAVE + END,
-    "a long name": ROOT + raw(Kind.FILE, b"x" * 256) + LEAVE + END,
-    "an endless name": ROOT + struct.pack(">BBHIQ", Kind.FILE, 0, 0, 2**32 - 1, 0),
-    "setuid": raw(Kind.FILE, mode=0o4755) + END,
-    "left out": ROOT + raw(Kind.LEFT_OUT, b"x", mode=10) + LEAVE + END,
+    "above": ROOT + raw(CopyKind.FILE, b"..") + LEAVE + END,
+    "elsewhere": ROOT + raw(CopyKind.FILE, b"a/b") + LEAVE + END,
+    "a NUL": ROOT + raw(CopyKind.FILE, b"a\0b") + LEAVE + END,
+    "without a name": ROOT + raw(CopyKind.FILE) + LEAVE + END,
+    "a long name": ROOT + raw(CopyKind.FILE, b"x" * 256) + LEAVE + END,
+    "an endless name": ROOT + struct.pack(">BBHIQ", CopyKind.FILE, 0, 0, 2**32 - 1, 0),
+    "setuid": raw(CopyKind.FILE, mode=0o4755) + END,
+    "left out": ROOT + raw(CopyKind.LEFT_OUT, b"x", mode=10) + LEAVE + END,
     "no kind": raw(9) + END,
-    "reserved": raw(Kind.FILE, zero=1) + END,
-    "endless": raw(Kind.FILE, size=2**63) + b"x",
+    "reserved": raw(CopyKind.FILE, zero=1) + END,
+    "endless": raw(CopyKind.FILE, size=2**63) + b"x",
     "a file twice": ROOT + file(b"f", b"x") * 2 + LEAVE + END,
-    "a directory twice": ROOT + (record_head(Kind.DIRECTORY, b"d") + LEAVE) * 2 + LEAVE + END,
-    "too deep": ROOT + record_head(Kind.DIRECTORY, b"d") * DEPTH + LEAVE * (DEPTH + 1) + END,
-    "a size for a directory": raw(Kind.DIRECTORY, size=1) + LEAVE + END,
+    "a directory twice": ROOT + (record_head(CopyKind.DIRECTORY, b"d") + LEAVE) * 2 + LEAVE + END,
+    "too deep": ROOT + record_head(CopyKind.DIRECTORY, b"d") * DEPTH + LEAVE * (DEPTH + 1) + END,
+    "a size for a directory": raw(CopyKind.DIRECTORY, size=1) + LEAVE + END,
 }
 
 
@@ -184,8 +184,8 @@ def test_links_and_special_files_stay(guest: Guest) -> None:
     os.mkfifo(inside / "fifo")
     code, out, _ = guest.out("d")
     assert code == 0
-    assert record_head(Kind.LEFT_OUT, b"link", mode=10) in out
-    assert record_head(Kind.LEFT_OUT, b"fifo", mode=1) in out
+    assert record_head(CopyKind.LEFT_OUT, b"link", mode=10) in out
+    assert record_head(CopyKind.LEFT_OUT, b"fifo", mode=1) in out
     assert Path("/etc/passwd").read_bytes() not in out
     (guest.room / "to-d").symlink_to("d")
     assert guest.out("to-d")[0] == 0, "whoever names a link means what it leads to"

@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError, GuestFailedError
-from mvmnix.launch.agent.frames import Config, Failed, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.frames import Config, Failed, FrameKind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.requests import CopyDirection, ShellRequest, copy_request
 from mvmnix.launch.agent.stream_frames import (
@@ -59,7 +59,7 @@ def test_a_sealed_guest_refuses_every_command_but_its_own(agent: Path) -> None:
         assert host.hears() == Started(1)
         host.says(Run(1))
         while (frame := host.hears()) is not None:
-            assert frame.KIND in {Kind.STDOUT, Kind.EXIT}
+            assert frame.KIND in {FrameKind.STDOUT, FrameKind.EXIT}
 
 
 def test_no_command_runs_as_root(agent: Path) -> None:
@@ -195,20 +195,20 @@ def test_a_port_that_is_taken_is_reported(agent: Path, port: int) -> None:
 BROKEN: dict[str, bytes] = {
     "a second CONFIG": encode(Config(config())),
     "unknown type": bytes([99]) + bytes(11),
-    "flags": struct.pack(">BBHIIQ", Kind.PING, 1, 0, 0, 8, 0),
-    "endless length": struct.pack(">BBHII", Kind.STDIN, 0, 0, 3, 2**32 - 1),
+    "flags": struct.pack(">BBHIIQ", FrameKind.PING, 1, 0, 0, 8, 0),
+    "endless length": struct.pack(">BBHII", FrameKind.STDIN, 0, 0, 3, 2**32 - 1),
     "a guest's frame": encode(Ready()),
-    "EXEC on an even stream": struct.pack(">BBHIIB", Kind.EXEC, 0, 0, 4, 1, 0),
+    "EXEC on an even stream": struct.pack(">BBHIIB", FrameKind.EXEC, 0, 0, 4, 1, 0),
     "EXEC twice on a stream": encode(Exec(3, shell("true"))) * 2,
     "EXEC backwards": encode(Exec(5, shell("true"))) + encode(Exec(3, shell("true"))),
-    "EXEC of nothing": struct.pack(">BBHIIB", Kind.EXEC, 0, 0, 3, 1, 0),
+    "EXEC of nothing": struct.pack(">BBHIIB", FrameKind.EXEC, 0, 0, 3, 1, 0),
     "EXEC with a list too long": encode(Exec(3, shell("true")))[:-8] + b"\xff" * 8,
     "RUN twice": encode(Run(1)) * 2,
     "STDIN for nobody": encode(Stdin(9, b"x")),
     "SIGNAL 65": encode(Exec(3, shell("read x"))) + encode(Signal(3, 65)),
     "DATA for nobody": encode(Data(2, b"x")),
-    "WINDOW too wide": encode(Exec(3, shell("read x"))) + encode(Window(3, Kind.STDOUT, 1)),
-    "WINDOW of stdin": encode(Exec(3, shell("read x"))) + encode(Window(3, Kind.STDIN, 1)),
+    "WINDOW too wide": encode(Exec(3, shell("read x"))) + encode(Window(3, FrameKind.STDOUT, 1)),
+    "WINDOW of stdin": encode(Exec(3, shell("read x"))) + encode(Window(3, FrameKind.STDIN, 1)),
     "STDIN beyond its window": encode(Exec(3, shell("sleep 60"))) + encode(Stdin(3, b"x" * 65536)) * 10,
     "STDIN after its end": encode(Exec(3, shell("sleep 60"))) + encode(Stdin(3, b"")) + encode(Stdin(3, b"x")),
 }

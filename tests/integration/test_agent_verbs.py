@@ -11,7 +11,7 @@ import pytest
 
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import Command
-from mvmnix.launch.agent.frames import Config, Failed, Frame, Kind, Ready
+from mvmnix.launch.agent.frames import Config, Failed, Frame, FrameKind, Ready
 from mvmnix.launch.agent.requests import CopyDirection, ShellRequest, copy_request
 from mvmnix.launch.agent.stream_frames import Copy, End, Exec, Exit, Resize, Shell, Started, Step
 from mvmnix.launch.agent.transport import encode
@@ -180,7 +180,7 @@ def test_other_commands_have_no_terminal(channel: tuple[Channel, Loop]) -> None:
 
 
 def bare(payload: bytes) -> bytes:
-    return struct.pack(">BBHII", Kind.SHELL, 0, 0, 3, len(payload)) + payload
+    return struct.pack(">BBHII", FrameKind.SHELL, 0, 0, 3, len(payload)) + payload
 
 
 BROKEN: dict[str, bytes] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
+from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.model import Digest, Source, StorePath
 from mvmnix.system.private_dirs import Directory
@@ -39,7 +39,7 @@ def own(tmp_path: Path) -> HostNix:
     found = HostNix.find(Roots.from_environment({"HOME": str(tmp_path / "home")}))
     root = tmp_path / "a store? of #1 & its owner's"
     root.mkdir(mode=0o700)
-    return HostNix(found.nix, found.nix_store, NixStore(Kind.OWN, "for this test", str(root)))
+    return HostNix(found.nix, found.nix_store, NixStore(StoreKind.OWN, "for this test", str(root)))
 
 
 def built(host: HostNix, recipe: Path) -> StorePath:

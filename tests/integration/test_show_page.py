@@ -14,7 +14,7 @@ from typing import Any, override
 import pytest
 
 from mvmnix.errors import Reason, ReasonCode
-from mvmnix.evidence.graph import Graph, Kind, refused
+from mvmnix.evidence.graph import Graph, NodeKind, refused
 from mvmnix.evidence.page import Page, render_page
 from tests.browser import Browser, browser
 from tests.unit.evidence.exhibits import HOSTILE, LONG, everywhere, exhibit
@@ -348,7 +348,7 @@ def test_paper_has_all_of_it(shown: Browser, graph: Graph) -> None:
         assert sized, id_
         assert text
     assert shown.run("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert graph.nodes[0].kind is Kind.IMAGE
+    assert graph.nodes[0].kind is NodeKind.IMAGE
     pdf = shown.pdf()
     assert pdf.startswith(b"%PDF-")
     assert pdf.count(b"/Type /Page\n") >= 3

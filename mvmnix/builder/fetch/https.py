@@ -35,7 +35,7 @@ from mvmnix.builder.fetch.resumable import (
     pause,
 )
 from mvmnix.builder.fetch.unpack import certificates
-from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, Kind, Work, one_line, unpack
+from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, PacketKind, Work, one_line, unpack
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 
 # Asks an origin for a file by a lane of the download worker, and validates what the lane says of the answer.
@@ -59,9 +59,9 @@ class CertificateError(Exception):
 class Answer:
     """An answer's head; its body is to be read to the end, or the lane dropped."""
 
-    def __init__(self, lane: Lane, deadline: Deadline, kind: Kind, content: memoryview) -> None:
+    def __init__(self, lane: Lane, deadline: Deadline, kind: PacketKind, content: memoryview) -> None:
         self._lane, self._deadline = lane, deadline
-        self.is_read = kind is Kind.WHOLE
+        self.is_read = kind is PacketKind.WHOLE
         texts = _texts(content, 3 if self.is_read else 2, 3 + 2 * len(FIELDS))
         *head, self._whole = texts if self.is_read else (*texts, b"")
         self.status, self.length, self.headers = _head(head)
@@ -74,10 +74,10 @@ class Answer:
             body, self._whole = self._whole, b""
             return body
         kind, content = _next(self._lane, self._deadline)
-        if kind in {Kind.DATA, Kind.LAST} and content:
-            self.is_read = kind is Kind.LAST
+        if kind in {PacketKind.DATA, PacketKind.LAST} and content:
+            self.is_read = kind is PacketKind.LAST
             return bytes(content)
-        if kind is not Kind.END:
+        if kind is not PacketKind.END:
             raise lied("something else than a body")
         self.is_read = True
         return b""
@@ -91,14 +91,14 @@ def take(lanes: Lanes, url: Url, stall: float) -> Lane:
 
 def ask(lane: Lane, url: Url, headers: Mapping[str, str], dial: Callable[[Url], Dialed], deadline: Deadline) -> Answer:
     """The head of the answer. Raises BrokenError, CertificateError, and RefusedError and MvmnixError as `dial` does."""
-    lane.send(Kind.ASK, request(url, headers))
+    lane.send(PacketKind.ASK, request(url, headers))
     connected = False
     while True:
         kind, content = _next(lane, deadline)
-        if kind in {Kind.HEAD, Kind.WHOLE}:
+        if kind in {PacketKind.HEAD, PacketKind.WHOLE}:
             return Answer(lane, deadline, kind, content)
         # 2. one connection
-        if kind is not Kind.WANTED or connected:
+        if kind is not PacketKind.WANTED or connected:
             raise lied("something else than an answer")
         dialed = dial(url)
         lane.connect(dialed.connection, *dialed.texts)
@@ -116,15 +116,15 @@ def request(url: Url, headers: Mapping[str, str]) -> bytes:
     return "\r\n".join((*lines, "\r\n")).encode()
 
 
-def _next(lane: Lane, deadline: Deadline) -> tuple[Kind, memoryview]:
+def _next(lane: Lane, deadline: Deadline) -> tuple[PacketKind, memoryview]:
     """The next packet that says something."""
     while True:
         kind, content = lane.receive(deadline)
-        if kind is Kind.BROKEN:
+        if kind is PacketKind.BROKEN:
             what, said = _texts(content, 2)
             words = one_line(said.decode(errors="replace"))
             raise CertificateError(words) if what == b"certificate" else BrokenError(words)
-        if kind is not Kind.ALIVE:
+        if kind is not PacketKind.ALIVE:
             return kind, content
         if deadline.is_over:
             raise BrokenError("it takes too long")

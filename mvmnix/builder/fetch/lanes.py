@@ -19,7 +19,7 @@ from typing import Final
 
 from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
-from mvmnix.builder.fetch.worker.packets import Kind, Work
+from mvmnix.builder.fetch.worker.packets import PacketKind, Work
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.child import Pipe
 from mvmnix.sandbox.helper import Sandbox
@@ -82,7 +82,7 @@ class Lane:
         """Whether its worker has ended, or is about to."""
         return self._worker.is_over
 
-    def send(self, kind: Kind, content: bytes | memoryview = b"") -> None:
+    def send(self, kind: PacketKind, content: bytes | memoryview = b"") -> None:
         """Send a packet. Raises BrokenError."""
         self._end.settimeout(self._quiet)
         try:
@@ -102,13 +102,13 @@ class Lane:
         """Send a connection, which is cut with the lane. Raises BrokenError."""
         self._cut_connection()
         self._connection = connection
-        content = bytes((Kind.CONNECTION,)) + packets.pack(*texts)
+        content = bytes((PacketKind.CONNECTION,)) + packets.pack(*texts)
         try:
             socket.send_fds(self._end, [content], [connection.fileno()])
         except OSError as error:
             raise self._ended() from error
 
-    def receive(self, deadline: Deadline | None = None) -> tuple[Kind, memoryview]:
+    def receive(self, deadline: Deadline | None = None) -> tuple[PacketKind, memoryview]:
         """The next packet; its content is valid until the one after it. Raises BrokenError, DownloadError."""
         seconds = self._quiet
         if deadline is not None:
@@ -128,7 +128,7 @@ class Lane:
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise lied("a packet that is too large, or has descriptors")
         try:
-            return Kind(self._buffer[0]), self._view[1:size]
+            return PacketKind(self._buffer[0]), self._view[1:size]
         except ValueError as error:
             raise lied("a packet of an unknown kind") from error
 

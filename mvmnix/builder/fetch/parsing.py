@@ -13,7 +13,7 @@ from typing import Final, Self
 from mvmnix.builder.fetch.lanes import Lane, Lanes, lied
 from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
-from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, Document, Kind, Work, one_line, unpack
+from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, Document, PacketKind, Work, one_line, unpack
 from mvmnix.formats.strict import MalformedError
 
 _HINT: Final = "try it again; it may be a mistake of mvm's, or a server that has broken its worker"
@@ -66,25 +66,25 @@ class Expander:
             yield self._counted(data)
             return
         for start in range(0, len(data), PIECE_BYTES):
-            yield from self._exchange(Kind.DATA, data[start : start + PIECE_BYTES])
+            yield from self._exchange(PacketKind.DATA, data[start : start + PIECE_BYTES])
 
     def close(self) -> None:
         """The packed stream has ended. Raises MalformedError when it is not complete."""
-        for _ in self._exchange(Kind.END) if self._lane is not None else ():
+        for _ in self._exchange(PacketKind.END) if self._lane is not None else ():
             raise lied("bytes behind the end of a stream")
 
-    def _exchange(self, kind: Kind, data: bytes = b"") -> Iterator[bytes]:
+    def _exchange(self, kind: PacketKind, data: bytes = b"") -> Iterator[bytes]:
         if self._lane is None:
             return
         try:
             self._lane.send(kind, data)
             while True:
                 answer, content = self._lane.receive()
-                if answer is Kind.MALFORMED:
+                if answer is PacketKind.MALFORMED:
                     raise MalformedError(_words(content))
-                if answer is (Kind.END if kind is Kind.END else Kind.NEXT):
+                if answer is (PacketKind.END if kind is PacketKind.END else PacketKind.NEXT):
                     return
-                if answer is not Kind.DATA or not content:
+                if answer is not PacketKind.DATA or not content:
                     raise lied("something else than a stream")
                 yield self._counted(bytes(content))
         except BrokenError as error:
@@ -163,12 +163,12 @@ def _texts(lane: Lane, limit: int) -> tuple[str, ...]:
     # 2. texts
     said = bytearray()
     kind, content = lane.receive()
-    while kind is Kind.DATA and len(said) + len(content) <= limit:
+    while kind is PacketKind.DATA and len(said) + len(content) <= limit:
         said += content
         kind, content = lane.receive()
-    if kind is Kind.MALFORMED:
+    if kind is PacketKind.MALFORMED:
         raise MalformedError(_words(content))
-    if kind is not Kind.END:
+    if kind is not PacketKind.END:
         raise lied("something else than a document's texts")
     return _read(bytes(said))
 

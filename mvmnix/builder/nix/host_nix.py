@@ -46,7 +46,7 @@ _SANDBOXED: Final = ("--option", "sandbox", "true", "--option", "sandbox-fallbac
 _NO_BUILD_USERS: Final = ("--option", "build-users-group", "")
 
 
-class Kind(StrEnum):
+class StoreKind(StrEnum):
     """Who keeps the store."""
 
     DAEMON = "daemon"
@@ -58,7 +58,7 @@ class Kind(StrEnum):
 class NixStore:
     """A store, and why it is the one; `root` is the absolute path of a user's own, and empty for the machine's."""
 
-    kind: Kind
+    kind: StoreKind
     why: str
     root: str = ""
 
@@ -66,11 +66,11 @@ class NixStore:
     def options(self) -> tuple[str, ...]:
         """What every call of Nix has on its command line, before all else (nix3-help-stores)."""
         match self.kind:
-            case Kind.DAEMON:
+            case StoreKind.DAEMON:
                 return ("--store", "daemon")
-            case Kind.SHARED:
+            case StoreKind.SHARED:
                 return ("--store", "local", *_NO_BUILD_USERS)
-            case Kind.OWN:
+            case StoreKind.OWN:
                 return ("--store", f"local?root={quote(self.root)}", *_NO_BUILD_USERS, *_SANDBOXED)
 
     def on_host(self, path: StorePath) -> Path:
@@ -98,19 +98,19 @@ def choose(own: str, refusal_of_daemon: Callable[[], str], *, shared: str = SHAR
     # 1. who could have changed it
     for directory in (store, f"{state}/db", os.path.dirname(socket)):  # noqa: PTH120 - a text
         if why := _doubt(directory):
-            return NixStore(Kind.OWN, f"{store} is not used: {why}", own)
+            return NixStore(StoreKind.OWN, f"{store} is not used: {why}", own)
     # 2. the daemon
     against = "no nix-daemon listens"
     if os.path.exists(socket):  # noqa: PTH110
         against = refusal_of_daemon() if _may_write(socket) else f"{socket} may not be written to"
         if not against:
-            return NixStore(Kind.DAEMON, f"a nix-daemon answers at {socket}")
+            return NixStore(StoreKind.DAEMON, f"a nix-daemon answers at {socket}")
     # 3. the store itself
     closed = [path for path in (store, state, f"{state}/db") if not _may_write(path)]
     if not closed:
-        return NixStore(Kind.SHARED, f"uid {os.geteuid()} may write to {store} and {state}")
+        return NixStore(StoreKind.SHARED, f"uid {os.geteuid()} may write to {store} and {state}")
     # 4. a store of the user's own
-    return NixStore(Kind.OWN, f"uid {os.geteuid()} may not write to {closed[0]}, and {against}", own)
+    return NixStore(StoreKind.OWN, f"uid {os.geteuid()} may not write to {closed[0]}, and {against}", own)
 
 
 def _doubt(directory: str) -> str:
@@ -172,7 +172,7 @@ class HostNix:
         Raises MvmnixError without Nix, RefusedError [state-permissions] as `locate` and `Directory` do.
         """
         found = cls.look(roots)
-        if found.store.kind is Kind.OWN:
+        if found.store.kind is StoreKind.OWN:
             roots.data.child(OWN).close()
         return found
 
@@ -185,7 +185,7 @@ class HostNix:
         if not Path(beside).exists():
             raise MvmnixError(f"there is no nix-store beside {nix}", hint="install that Nix again: it isn't whole")
         check_program(os.path.realpath(beside))
-        asking = cls(nix, beside, NixStore(Kind.DAEMON, "it is asked"))
+        asking = cls(nix, beside, NixStore(StoreKind.DAEMON, "it is asked"))
         return replace(asking, store=choose(f"{roots.paths['data']}/{OWN}", asking._refusal))
 
     def _refusal(self) -> str:

@@ -172,7 +172,7 @@ _FAILED = re.compile(r"^E: Failed to fetch (?P<uri>\S+)  (?P<why>.*)$", re.MULTI
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class IndexTarget:
     """One Packages index that apt is configured for: a file in its lists, the repository's base URI, the release."""
 
     path: str
@@ -184,15 +184,15 @@ class Target:
     origin: str
 
 
-def parse_targets(text: str) -> tuple[Target, ...]:
+def parse_targets(text: str) -> tuple[IndexTarget, ...]:
     """What `apt-get indextargets` printed in `_COLUMNS`, tabs between them. Raises ValueError."""
     rows = [line.split("\t") for line in text.splitlines() if line]
     if any(len(row) != len(_COLUMNS) for row in rows):
         raise ValueError("apt-get indextargets printed something else than was asked for")
-    return tuple(Target(*row) for row in rows)
+    return tuple(IndexTarget(*row) for row in rows)
 
 
-def apt_targets(*options: str) -> tuple[Target, ...]:
+def apt_targets(*options: str) -> tuple[IndexTarget, ...]:
     """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
     columns = "\t".join(f"$({column})" for column in _COLUMNS)
     argv = [locate(APT_GET), *options, "indextargets", "--format", columns, "Created-By: Packages"]

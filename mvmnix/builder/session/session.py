@@ -42,7 +42,7 @@ class Pressure:
 
 
 def parse_pressure(said: bytes) -> Pressure:
-    """What `nix.pressure()` printed: two tables of df(1) in POSIX form, and lines of /proc/vmstat."""
+    """What `nix_commands.pressure()` printed: two tables of df(1) in POSIX form, and lines of /proc/vmstat."""
     rooms = re.findall(rb"^\S+ +([0-9]+) +[0-9]+ +([0-9]+) +[0-9-]+%? ", said, re.MULTILINE)
     killed = re.search(rb"^oom_kill ([0-9]{1,18})$", said, re.MULTILINE)
     left = [int(room[:18]) if int(total[:18]) else None for total, room in rooms[:2]]

@@ -9,7 +9,7 @@ from typing import assert_never, override
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Source
-from mvmnix.launch.agent.frames import Frame, Kind
+from mvmnix.launch.agent.frames import Frame, FrameKind
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, is_size
 from mvmnix.launch.agent.stream_frames import (
     Bytes,
@@ -95,8 +95,8 @@ class Command:
         self._stdin = Outbound()
         self._over: Callable[[], None] | None = None
         self._abandoned = False
-        self._out = _Output(self, outlet, Kind.STDOUT, stdout, self._reader_left)
-        self._err = _Output(self, outlet, Kind.STDERR, stderr, self._reader_left)
+        self._out = _Output(self, outlet, FrameKind.STDOUT, stdout, self._reader_left)
+        self._err = _Output(self, outlet, FrameKind.STDERR, stderr, self._reader_left)
 
     def feed_from(self, source: Source) -> None:
         """Where standard input comes from."""
@@ -138,7 +138,7 @@ class Command:
                 self._out.received(frame)
             case Stderr() if self.started:
                 self._err.received(frame)
-            case Window(flow=Kind.STDIN):
+            case Window(flow=FrameKind.STDIN):
                 self._stdin.granted(frame)
                 self._outlet.want(self.stream)
             case Exit():
@@ -192,7 +192,9 @@ class Command:
 class _Output:
     """One of the two output flows and the sink behind it."""
 
-    def __init__(self, command: Command, outlet: Outlet, flow: Kind, sink: Sink, broken: Callable[[], None]) -> None:
+    def __init__(
+        self, command: Command, outlet: Outlet, flow: FrameKind, sink: Sink, broken: Callable[[], None]
+    ) -> None:
         stream = command.stream
         self._flow = Inbound(outlet, stream=stream, flow=flow)
         self._sink = sink

@@ -19,7 +19,7 @@ MAX_STREAMS = 64
 MAX_TEXT = 1024
 
 
-class Kind(IntEnum):
+class FrameKind(IntEnum):
     """A frame's first byte."""
 
     HELLO = 1
@@ -48,16 +48,16 @@ class Kind(IntEnum):
     COPY = 24
 
 
-def window_of(flow: Kind) -> int:
+def window_of(flow: FrameKind) -> int:
     """The window of a flow, in bytes; `flow` is the kind of frame that carries its bytes."""
-    return OUTPUT_WINDOW if flow in {Kind.STDOUT, Kind.STDERR} else INITIAL_WINDOW
+    return OUTPUT_WINDOW if flow in {FrameKind.STDOUT, FrameKind.STDERR} else INITIAL_WINDOW
 
 
 @dataclass(frozen=True, slots=True)
 class Frame(ABC):
     """What one side tells the other; `stream` is 0 for the channel as a whole."""
 
-    KIND: ClassVar[Kind]
+    KIND: ClassVar[FrameKind]
     stream: int
 
     def payload(self) -> bytes:
@@ -98,7 +98,7 @@ class ControlFrame(Frame, ABC):
 class Hello(ControlFrame):
     """Guest: I am here. Protocol version, the agent's version, the kernel's release (all as the guest says)."""
 
-    KIND = Kind.HELLO
+    KIND = FrameKind.HELLO
     version: int
     agent: str
     kernel: str
@@ -120,7 +120,7 @@ class Hello(ControlFrame):
 class Config(ControlFrame):
     """Host: what you are to be. Accepted once."""
 
-    KIND = Kind.CONFIG
+    KIND = FrameKind.CONFIG
     guest: GuestConfig
 
     @override
@@ -137,14 +137,14 @@ class Config(ControlFrame):
 class Ready(ControlFrame):
     """Guest: root file system, scratch and ports are as CONFIG wants them."""
 
-    KIND = Kind.READY
+    KIND = FrameKind.READY
 
 
 @dataclass(frozen=True, slots=True)
 class Failed(ControlFrame):
     """Guest: it can't be done; I restart."""
 
-    KIND = Kind.FAILED
+    KIND = FrameKind.FAILED
     message: bytes
 
     @override
@@ -182,21 +182,21 @@ class Probe(ControlFrame, ABC):
 class Ping(Probe):
     """Host: are you there?"""
 
-    KIND = Kind.PING
+    KIND = FrameKind.PING
 
 
 @dataclass(frozen=True, slots=True)
 class Pong(Probe):
     """Guest: I am, and this is what you said."""
 
-    KIND = Kind.PONG
+    KIND = FrameKind.PONG
 
 
 @dataclass(frozen=True, slots=True)
 class Shutdown(ControlFrame):
     """Host: end all commands (SIGTERM, after `grace_ms` milliseconds SIGKILL), then restart, which ends the VM."""
 
-    KIND = Kind.SHUTDOWN
+    KIND = FrameKind.SHUTDOWN
     grace_ms: int
 
     @override
@@ -216,4 +216,4 @@ class Shutdown(ControlFrame):
 class Bye(ControlFrame):
     """Guest: the last frame of all."""
 
-    KIND = Kind.BYE
+    KIND = FrameKind.BYE

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError
-from mvmnix.launch.agent.frames import Frame, Kind
+from mvmnix.launch.agent.frames import Frame, FrameKind
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import Data, Eof, Inbound, Outbound, Outlet, Reset, Window
 
@@ -43,7 +43,7 @@ class Connection:
         self.stream = stream
         self.closed = False
         self._outlet = outlet
-        self._inbound = Inbound(outlet, stream=stream, flow=Kind.DATA)
+        self._inbound = Inbound(outlet, stream=stream, flow=FrameKind.DATA)
         self._outbound = Outbound()
         self._held = 0
         self._got_eof = self._sent_eof = self._sent_reset = False

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import ClassVar, Protocol, Self, override
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
-from mvmnix.launch.agent.frames import INITIAL_WINDOW, Frame, Kind, window_of
+from mvmnix.launch.agent.frames import INITIAL_WINDOW, Frame, FrameKind, window_of
 from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest, is_size
 
 
@@ -34,7 +34,7 @@ class ConnectionFrame(Frame, ABC):
 class Run(CommandFrame):
     """Host: start CONFIG's command, as stream 1."""
 
-    KIND = Kind.RUN
+    KIND = FrameKind.RUN
 
     @override
     @classmethod
@@ -63,7 +63,7 @@ class Asking(CommandFrame, ABC):
 class Exec(Asking):
     """Host: start this command."""
 
-    KIND = Kind.EXEC
+    KIND = FrameKind.EXEC
     REQUEST = ExecRequest
 
 
@@ -71,7 +71,7 @@ class Exec(Asking):
 class Shell(Asking):
     """Host: start this command in a pseudo-terminal."""
 
-    KIND = Kind.SHELL
+    KIND = FrameKind.SHELL
     REQUEST = ShellRequest
     request: ShellRequest
 
@@ -80,7 +80,7 @@ class Shell(Asking):
 class Copy(Asking):
     """Host: copy this, over the flows of a command."""
 
-    KIND = Kind.COPY
+    KIND = FrameKind.COPY
     REQUEST = CopyRequest
     request: CopyRequest
 
@@ -100,7 +100,7 @@ def frame_of(stream: int, request: ExecRequest) -> Exec | Shell | Copy:
 class Started(CommandFrame):
     """Guest: the program has replaced the agent's child."""
 
-    KIND = Kind.STARTED
+    KIND = FrameKind.STARTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Bytes(Frame, ABC):
 class Stdin(Bytes, CommandFrame):
     """Host: bytes for standard input; none of them means its end."""
 
-    KIND = Kind.STDIN
+    KIND = FrameKind.STDIN
 
     @override
     @classmethod
@@ -137,21 +137,21 @@ class Stdin(Bytes, CommandFrame):
 class Stdout(Bytes, CommandFrame):
     """Guest: bytes from standard output."""
 
-    KIND = Kind.STDOUT
+    KIND = FrameKind.STDOUT
 
 
 @dataclass(frozen=True, slots=True)
 class Stderr(Bytes, CommandFrame):
     """Guest: bytes from standard error."""
 
-    KIND = Kind.STDERR
+    KIND = FrameKind.STDERR
 
 
 @dataclass(frozen=True, slots=True)
 class Signal(CommandFrame):
     """Host: send this signal (Linux number, 1 to 64) to the command's process group; 9 reaches its whole session."""
 
-    KIND = Kind.SIGNAL
+    KIND = FrameKind.SIGNAL
     number: int
 
     @override
@@ -173,7 +173,7 @@ class Signal(CommandFrame):
 class Resize(CommandFrame):
     """Host: the terminal has so many rows and columns now."""
 
-    KIND = Kind.RESIZE
+    KIND = FrameKind.RESIZE
     rows: int
     columns: int
 
@@ -216,7 +216,7 @@ class Step(IntEnum):
 class Exit(CommandFrame):
     """Guest: the command's last frame. `code`: exit status, signal number, errno or refusal, by `end`."""
 
-    KIND = Kind.EXIT
+    KIND = FrameKind.EXIT
     end: End
     step: Step
     code: int
@@ -243,7 +243,7 @@ class Exit(CommandFrame):
 class Open(ConnectionFrame):
     """Guest: a client connected to this forwarded port; both flows are open at once."""
 
-    KIND = Kind.OPEN
+    KIND = FrameKind.OPEN
     port: int
 
     @override
@@ -263,29 +263,29 @@ class Open(ConnectionFrame):
 class Data(Bytes, ConnectionFrame):
     """Either side: bytes of a connection."""
 
-    KIND = Kind.DATA
+    KIND = FrameKind.DATA
 
 
 @dataclass(frozen=True, slots=True)
 class Eof(ConnectionFrame):
     """Either side: no more bytes from here; the other flow goes on."""
 
-    KIND = Kind.EOF
+    KIND = FrameKind.EOF
 
 
 @dataclass(frozen=True, slots=True)
 class Reset(ConnectionFrame):
     """Either side: the connection is broken off; answered by a RESET, unless both flows had ended."""
 
-    KIND = Kind.RESET
+    KIND = FrameKind.RESET
 
 
 @dataclass(frozen=True, slots=True)
 class Window(Frame):
     """The receiver of a flow: `credit` bytes more may be sent. `flow` is the kind of frame that carries them."""
 
-    KIND = Kind.WINDOW
-    flow: Kind
+    KIND = FrameKind.WINDOW
+    flow: FrameKind
     credit: int
 
     @override
@@ -298,10 +298,10 @@ class Window(Frame):
         reader = Reader(payload)
         flow, credit = reader.number("B"), reader.number("I")
         reader.end()
-        flows = (Kind.STDIN, Kind.STDOUT, Kind.STDERR) if stream % 2 else (Kind.DATA,)
-        if flow not in flows or not 0 < credit <= window_of(Kind(flow)):
+        flows = (FrameKind.STDIN, FrameKind.STDOUT, FrameKind.STDERR) if stream % 2 else (FrameKind.DATA,)
+        if flow not in flows or not 0 < credit <= window_of(FrameKind(flow)):
             raise ChannelProtocolError(f"a window of {credit} for flow {flow} of stream {stream}")
-        return cls(stream, Kind(flow), credit)
+        return cls(stream, FrameKind(flow), credit)
 
 
 #: Credit is returned in so many portions of a window, so that small reads don't cost a frame each.
@@ -321,7 +321,7 @@ class Outlet(Protocol):
 class Inbound:
     """The flow of a stream on which we receive: the guest may have a window's worth under way."""
 
-    def __init__(self, outlet: Outlet, *, stream: int, flow: Kind) -> None:
+    def __init__(self, outlet: Outlet, *, stream: int, flow: FrameKind) -> None:
         self._outlet = outlet
         self._stream = stream
         self._flow = flow

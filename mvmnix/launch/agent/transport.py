@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError, ChannelProtocolError
-from mvmnix.launch.agent.frames import Bye, Config, Failed, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.frames import Bye, Config, Failed, Frame, FrameKind, Hello, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import (
     Copy,
@@ -110,7 +110,7 @@ class FrameDecoder:
         kind, flags, reserved, stream, length = _HEADER.unpack_from(self._memory, start)
         cls = self._accepts.get(kind)
         if cls is None:
-            name = Kind(kind).name if kind in set(Kind) else str(kind)
+            name = FrameKind(kind).name if kind in set(FrameKind) else str(kind)
             raise ChannelProtocolError(f"a frame of type {name}, which this side may not send")
         if flags or reserved:
             raise ChannelProtocolError(f"flags {flags:#x} and reserved {reserved:#x} must be zero")

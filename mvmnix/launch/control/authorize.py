@@ -17,7 +17,7 @@ from mvmnix.plan.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class CallRecord:
     """What is written down before it happens: a kind of record, and what must not be written by its digest."""
 
     kind: RecordKind
@@ -49,15 +49,15 @@ def require_verb(plan: Plan, verb: Verb) -> None:
     raise refuse(ReasonCode.VERB_NOT_GRANTED, verb, why, hint)
 
 
-def call_record(asked: Start) -> Record:
+def call_record(asked: Start) -> CallRecord:
     """What the audit log has of it."""
     match asked:
         case Exec():
-            return Record(RecordKind.EXEC, {"argv": _digest(asked.argv)})
+            return CallRecord(RecordKind.EXEC, {"argv": _digest(asked.argv)})
         case Shell():
-            return Record(RecordKind.SHELL, {"argv": _digest(asked.argv)})
+            return CallRecord(RecordKind.SHELL, {"argv": _digest(asked.argv)})
         case Copy():
-            return Record(RecordKind.COPY, {f"copied-{asked.way}": _digest((asked.path,))})
+            return CallRecord(RecordKind.COPY, {f"copied-{asked.way}": _digest((asked.path,))})
 
 
 def guest_request(asked: Start, plan: Plan) -> ExecRequest:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, copy_refusal, record_head
+from mvmnix.launch.copy.records import DEPTH, CopyKind, CopyLimits, copy_refusal, record_head
 
 _OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CHUNK = 65536
@@ -32,7 +32,7 @@ class Pack:
             raise UsageError(f"{path}: {error.strerror}", hint=hint) from error
         try:
             yield from self._node(fd, b"", str(path), 0)
-            yield record_head(Kind.END)
+            yield record_head(CopyKind.END)
         finally:
             os.close(fd)
 
@@ -48,7 +48,7 @@ class Pack:
 
     def _file(self, fd: int, name: bytes, where: str, status: os.stat_result) -> Iterator[bytes]:
         self.count(where, status.st_size)
-        yield record_head(Kind.FILE, name, mode=status.st_mode & 0o777, size=status.st_size)
+        yield record_head(CopyKind.FILE, name, mode=status.st_mode & 0o777, size=status.st_size)
         left = status.st_size
         while left:
             data = os.read(fd, min(left, _CHUNK))
@@ -61,7 +61,7 @@ class Pack:
         if depth >= DEPTH:
             raise copy_refusal(where, f"directories more than {DEPTH} deep")
         self.count(where, 0)
-        yield record_head(Kind.DIRECTORY, name, mode=os.fstat(fd).st_mode & 0o777)
+        yield record_head(CopyKind.DIRECTORY, name, mode=os.fstat(fd).st_mode & 0o777)
         for text in sorted(os.listdir(fd)):
             inner = f"{where}/{text}"
             if not self._is_wanted(fd, text, inner):
@@ -71,7 +71,7 @@ class Pack:
                 yield from self._node(child, os.fsencode(text), inner, depth + 1)
             finally:
                 os.close(child)
-        yield record_head(Kind.LEAVE)
+        yield record_head(CopyKind.LEAVE)
 
     def _is_wanted(self, fd: int, text: str, where: str) -> bool:
         mode = os.stat(text, dir_fd=fd, follow_symlinks=False).st_mode

@@ -16,7 +16,7 @@ LONGEST_NAME: Final = 255
 _HEAD: Final = struct.Struct(">BBHIQ")
 
 
-class Kind(IntEnum):
+class CopyKind(IntEnum):
     """What a record is: a file, a directory, the end of one, something that was left out, the end of all."""
 
     FILE = 1
@@ -66,7 +66,7 @@ def copy_refusal(what: str, why: str) -> RefusedError:
     return refuse(ReasonCode.COPY_REFUSED, what, why, hint)
 
 
-def record_head(kind: Kind, name: bytes = b"", *, mode: int = 0, size: int = 0) -> bytes:
+def record_head(kind: CopyKind, name: bytes = b"", *, mode: int = 0, size: int = 0) -> bytes:
     """A record, whose file's bytes are to follow. Raises ValueError for what can't be one."""
     if name and not is_name(name):
         raise ValueError(f"not a name: {name!r}")
@@ -122,7 +122,7 @@ class Reader:
             name = bytes(self._buffer[_HEAD.size :])
             self._buffer.clear()
             self._judge(kind, zero, mode, name, size)
-            self._tell(Kind(kind), mode, name, size)
+            self._tell(CopyKind(kind), mode, name, size)
         return view[taken:]
 
     def _name_length(self) -> int:
@@ -135,18 +135,21 @@ class Reader:
         """Whether such a record may come here."""
         self._records += 1
         self._size += size
-        named = kind in {Kind.FILE, Kind.DIRECTORY, Kind.LEFT_OUT} and self._depth > 0
-        begins = kind in {Kind.FILE, Kind.DIRECTORY} and self._records == 1
+        named = kind in {CopyKind.FILE, CopyKind.DIRECTORY, CopyKind.LEFT_OUT} and self._depth > 0
+        begins = kind in {CopyKind.FILE, CopyKind.DIRECTORY} and self._records == 1
         problems = (
-            (kind not in set(Kind) or zero != 0, "a record of an unknown kind"),
+            (kind not in set(CopyKind) or zero != 0, "a record of an unknown kind"),
             (self._records > self._limits.records, f"more than {self._limits.records} files and directories"),
             (self._size > self._limits.size, f"more than {self._limits.size} bytes"),
-            (size > 0 and kind != Kind.FILE, "a size of something that is not a file"),
+            (size > 0 and kind != CopyKind.FILE, "a size of something that is not a file"),
             (not self._mode_fits(kind, mode), f"a mode of {mode:#o}"),
             (bool(name) != named or (named and not is_name(name)), f"a record with the name {name!r}"),
-            (self._depth == 0 and not begins and not (kind == Kind.END and self._records > 1), "a record out of order"),
-            (self._depth > 0 and kind == Kind.END, "an end within a directory"),
-            (self._depth >= DEPTH and kind == Kind.DIRECTORY, f"directories more than {DEPTH} deep"),
+            (
+                self._depth == 0 and not begins and not (kind == CopyKind.END and self._records > 1),
+                "a record out of order",
+            ),
+            (self._depth > 0 and kind == CopyKind.END, "an end within a directory"),
+            (self._depth >= DEPTH and kind == CopyKind.DIRECTORY, f"directories more than {DEPTH} deep"),
         )
         for bad, why in problems:
             if bad:
@@ -155,25 +158,25 @@ class Reader:
     @staticmethod
     def _mode_fits(kind: int, mode: int) -> bool:
         match kind:
-            case Kind.FILE | Kind.DIRECTORY:
+            case CopyKind.FILE | CopyKind.DIRECTORY:
                 return mode <= 0o777
-            case Kind.LEFT_OUT:
+            case CopyKind.LEFT_OUT:
                 return mode in _LEFT_OUT
             case _:
                 return mode == 0
 
-    def _tell(self, kind: Kind, mode: int, name: bytes, size: int) -> None:
+    def _tell(self, kind: CopyKind, mode: int, name: bytes, size: int) -> None:
         match kind:
-            case Kind.FILE:
+            case CopyKind.FILE:
                 self._in_file, self._left = True, size
                 self._receiver.file(name, mode, size)
-            case Kind.DIRECTORY:
+            case CopyKind.DIRECTORY:
                 self._depth += 1
                 self._receiver.enter(name, mode)
-            case Kind.LEAVE:
+            case CopyKind.LEAVE:
                 self._depth -= 1
                 self._receiver.leave()
-            case Kind.LEFT_OUT:
+            case CopyKind.LEFT_OUT:
                 self._receiver.left_out(name, _LEFT_OUT[mode])
-            case Kind.END:
+            case CopyKind.END:
                 self._ended = True

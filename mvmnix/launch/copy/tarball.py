@@ -7,7 +7,7 @@ from typing import IO, Final, override
 
 from mvmnix.errors import UsageError
 from mvmnix.launch.copy.pack import Pack
-from mvmnix.launch.copy.records import DEPTH, Kind, copy_refusal, is_name, record_head
+from mvmnix.launch.copy.records import DEPTH, CopyKind, copy_refusal, is_name, record_head
 
 _CHUNK: Final = 65536
 #: Bytes of headers between the contents of two files: tarfile takes long names and maps of sparse files into memory.
@@ -89,7 +89,7 @@ def chunks(stream: IO[bytes], pack: Pack) -> Iterator[bytes]:
     Raises UsageError for what is no tar stream, RefusedError [copy-refused] for what is in none of ours.
     """
     path: tuple[bytes, ...] = ()
-    yield record_head(Kind.DIRECTORY, mode=0o755)
+    yield record_head(CopyKind.DIRECTORY, mode=0o755)
     bounded = _BoundedReader(stream)
     try:
         with tarfile.open(fileobj=bounded, mode="r|") as archive:
@@ -108,9 +108,9 @@ def chunks(stream: IO[bytes], pack: Pack) -> Iterator[bytes]:
                     bounded.left = _HEADERS
     except (tarfile.TarError, IndexError, ValueError) as error:
         raise UsageError(f"standard input is not a tar stream: {error}", hint="an uncompressed one") from error
-    yield from (record_head(Kind.LEAVE) for _ in path)
-    yield record_head(Kind.LEAVE)
-    yield record_head(Kind.END)
+    yield from (record_head(CopyKind.LEAVE) for _ in path)
+    yield record_head(CopyKind.LEAVE)
+    yield record_head(CopyKind.END)
 
 
 def _names(text: str) -> tuple[bytes, ...]:
@@ -134,16 +134,16 @@ def _moved(old: tuple[bytes, ...], new: tuple[bytes, ...], pack: Pack, entry: ta
     """From one directory into another one, that has to be new."""
     common = next((n for n, (one, other) in enumerate(zip(old, new, strict=False)) if one != other), None)
     common = min(len(old), len(new)) if common is None else common
-    yield from (record_head(Kind.LEAVE) for _ in old[common:])
+    yield from (record_head(CopyKind.LEAVE) for _ in old[common:])
     for number, name in enumerate(new[common:], common + 1):
         pack.count(entry.name, 0)
         mode = entry.mode if entry.isdir() and number == len(new) else 0o755
-        yield record_head(Kind.DIRECTORY, name, mode=mode & 0o777)
+        yield record_head(CopyKind.DIRECTORY, name, mode=mode & 0o777)
 
 
 def _file(archive: tarfile.TarFile, entry: tarfile.TarInfo, name: bytes, pack: Pack) -> Iterator[bytes]:
     pack.count(entry.name, entry.size)
-    yield record_head(Kind.FILE, name, mode=entry.mode & 0o777, size=entry.size)
+    yield record_head(CopyKind.FILE, name, mode=entry.mode & 0o777, size=entry.size)
     content = archive.extractfile(entry)
     left = entry.size
     while content is not None and left:

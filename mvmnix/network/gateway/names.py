@@ -11,16 +11,14 @@ What reads a question takes longer to import than all else here, so it isn't bef
 import asyncio
 import socket
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Final, Protocol
 
 from mvmnix.network.policy.decisions import Denial, Rules, Verdict, missing_flag
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 
 if TYPE_CHECKING:
-    from mvmnix.network.gateway.resolver import Reply
-
-from ipaddress import IPv4Network
+    from mvmnix.network.gateway.resolver import DnsReply
 
 _FIRST: Final = 2  # no name has the network's own address, nor one that looks like a router's
 #: Names of one machine; a wildcard has no end.
@@ -143,7 +141,7 @@ class NameServer:
             self._verdict = Verdict(allowed=False, rule=self._verdict.rule, code=Denial.LIMIT_LOOKUPS)
         return address
 
-    def _tell(self, reply: "Reply", *, blocked: bool) -> None:
+    def _tell(self, reply: "DnsReply", *, blocked: bool) -> None:
         if reply.asked is None or (self._verdict is None and not blocked):
             return
         verdict = self._verdict or Verdict(allowed=False, code=Denial.BAD_NAME)

@@ -89,7 +89,7 @@ class Sockets:
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RedirectTarget:
     """What a connection is for: a host as the guest named it, its port, and the rules that may allow it."""
 
     host: str
@@ -173,7 +173,7 @@ class Gateway:
         self._events = Events(sockets.events, self._ended.set)
         self._dialer = DialerClient(sockets.dialer, self._ended.set)
         self._meters: dict[str, RuleMeter] = {}
-        self._targets: dict[tuple[str, int], Target] = {}
+        self._targets: dict[tuple[str, int], RedirectTarget] = {}
         self._pipes = Pipes()
         self._open: set[asyncio.Task[None]] = set()
         self._resolver = NameServer(self._rules, self._names, self._events, time.monotonic)
@@ -332,13 +332,13 @@ class Gateway:
             )
         )
 
-    def _target(self, address: IPv4Address, port: int) -> Target:
+    def _target(self, address: IPv4Address, port: int) -> RedirectTarget:
         # 1. what it is for
         if address not in self._names:
             verdict = self._rules.address(address, port)
             if verdict.code is not None:
                 raise DeniedError(verdict.code, verdict.rule, str(address))
-            return Target(str(address), port, (self._rules.rule(verdict.rule),))
+            return RedirectTarget(str(address), port, (self._rules.rule(verdict.rule),))
         name = self._names.name_of(address)
         if name is None:
             raise DeniedError(Denial.NO_RULE)
@@ -346,9 +346,9 @@ class Gateway:
         found = self._rules.names(name, port)
         if isinstance(found, Verdict):
             raise DeniedError(found.code or Denial.NO_RULE, found.rule)
-        return Target(name, port, found)
+        return RedirectTarget(name, port, found)
 
-    async def _admitted(self, guest: socket.socket, target: Target) -> None:
+    async def _admitted(self, guest: socket.socket, target: RedirectTarget) -> None:
         # 3. what it says first
         if target.rules[0].protocol is Protocol.TCP:
             await self._carry(guest, target, target.rules[0], b"")
@@ -366,7 +366,7 @@ class Gateway:
         else:
             raise DeniedError(Denial.PROTOCOL, target.rules[0].id, said=said)
 
-    async def _carry_http(self, guest: socket.socket, target: Target, said: bytes, deadline: float) -> None:
+    async def _carry_http(self, guest: socket.socket, target: RedirectTarget, said: bytes, deadline: float) -> None:
         from mvmnix.network.gateway.http_relay import HttpRelay  # noqa: PLC0415 - `_PARSERS`
 
         relay = HttpRelay(
@@ -379,7 +379,7 @@ class Gateway:
         )
         await relay.serve(guest, said, deadline)
 
-    async def _carry(self, guest: socket.socket, target: Target, rule: NetworkRule, said: bytes) -> None:
+    async def _carry(self, guest: socket.socket, target: RedirectTarget, rule: NetworkRule, said: bytes) -> None:
         """Steps 4 and 5 for what isn't looked at any further."""
         meter = self._meter(rule)
         if meter.is_spent:

@@ -1,7 +1,7 @@
 """Reads what the packet rules tell of a packet that they refused: for what, so that there is a verdict for it; pure.
 
 The kernel writes messages of NFLOG (linux/netfilter/nfnetlink_log.h) with the first bytes of the packet, which are the
-guest's. It is IPv4 without options and not a fragment (rules.py); what isn't so, or is cut, is left out.
+guest's. It is IPv4 without options and not a fragment (host/packet_rules.py); what isn't so, or is cut, is left out.
 """
 
 import struct

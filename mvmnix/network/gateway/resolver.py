@@ -70,7 +70,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class DnsReply:
     """The message to send back, empty for none; and what was asked, as far as it could be read."""
 
     outcome: Outcome
@@ -82,25 +82,25 @@ class Reply:
 type AddressOf = Callable[[str], IPv4Address | None]
 
 
-def reply_to(query: bytes, address_of: AddressOf) -> Reply:
+def reply_to(query: bytes, address_of: AddressOf) -> DnsReply:
     """The answer to one message. Never raises but what `address_of` does.
 
     `address_of` is asked for host names alone: letters, digits and hyphens.
     """
     # 1. a query
     if len(query) < _HEADER or query[2] & 0x80:
-        return Reply(Outcome.DROPPED)
+        return DnsReply(Outcome.DROPPED)
     # 2. its form
     if query[2] >> 3 & 0xF != dns.opcode.QUERY:
-        return Reply(Outcome.NOT_IMPLEMENTED, _header(query, dns.rcode.NOTIMP))
+        return DnsReply(Outcome.NOT_IMPLEMENTED, _header(query, dns.rcode.NOTIMP))
     parsed = _parsed(query)
     if parsed is None:
-        return Reply(Outcome.MALFORMED, _header(query, dns.rcode.FORMERR))
+        return DnsReply(Outcome.MALFORMED, _header(query, dns.rcode.FORMERR))
     question = parsed.question[0]
     asked = Asked(question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype))
     answer = _empty_answer(parsed, question)
     outcome = _decide(parsed, question, answer, address_of)
-    return Reply(outcome, answer.to_wire(), asked)
+    return DnsReply(outcome, answer.to_wire(), asked)
 
 
 def _parsed(query: bytes) -> dns.message.Message | None:

@@ -27,7 +27,7 @@ GATEWAY_MAC: Final = "02:6d:76:6d:00:01"
 GUEST_MAC: Final = "02:6d:76:6d:00:02"
 MTU: Final = 1500
 DEVICE: Final = "guest"
-#: Where connections to any address arrive; the guest's own packets to this port don't (rules.py).
+#: Where connections to any address arrive; the guest's own packets to this port don't (host/packet_rules.py).
 PORT: Final = 1
 DNS: Final = 53
 #: Ports of connections into the guest begin here (ip(7), ip_local_port_range).

@@ -20,7 +20,7 @@ _OLDER: Final = {"3": "commit", "6": "ref"}
 
 
 @dataclass(frozen=True, slots=True)
-class Disagreement:
+class CertificateMismatch:
     """That a statement says something else than the certificate under it."""
 
     code: ReasonCode
@@ -45,7 +45,7 @@ def read(certificate: bytes) -> Mapping[str, str]:
     return {name: values[number].decode() for number, name in _OLDER.items() if number in values} | newer
 
 
-def disagreements(it: ForeignStatement, certificate: bytes) -> Iterator[Disagreement]:
+def disagreements(it: ForeignStatement, certificate: bytes) -> Iterator[CertificateMismatch]:
     """Where the provenance and the certificate of its signer name different things; both have to name them.
 
     A source that can't be read is not compared: a check that needs it refuses that. Raises ValueError as `read` does.
@@ -68,4 +68,4 @@ def disagreements(it: ForeignStatement, certificate: bytes) -> Iterator[Disagree
     for what, value in said.items():
         if value is not None and certified.get(what, value) != value:
             code = ReasonCode.BUILDER_MISMATCH if what in {"run", "builder"} else ReasonCode.SOURCE_MISMATCH
-            yield Disagreement(code, what, value, certified[what])
+            yield CertificateMismatch(code, what, value, certified[what])

@@ -97,7 +97,7 @@ def test_what_takes_too_long_once_it_has_booted_is_not_begun_again(site: Site) -
 
 
 def test_the_last_ones_are_kept(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "KEPT", {retention.Kind.RUN: 1, retention.Kind.BUILD: 2})
+    monkeypatch.setattr(retention, "KEPT", {retention.MachineKind.RUN: 1, retention.MachineKind.BUILD: 2})
     made: list[str] = []
     for _ in range(4):
         with site.vm(Scenario.BOOTS).running(nobody) as machine:

@@ -20,7 +20,7 @@ from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import last_records, matching_records, tree_at
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.audit.segment import CAPACITY, NO_SEALS, PLACES, SPARE, WIDTH, Seal, Segment, segment_name
+from mvmnix.audit.segment import CAPACITY, NO_SEALS, PLACES, SPARE, WIDTH, Segment, SegmentSeal, segment_name
 from mvmnix.audit.tail import PENDING, VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UnreadableError, UsageError
@@ -358,7 +358,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
-def resealed(world: World, *seals: Seal) -> None:
+def resealed(world: World, *seals: SegmentSeal) -> None:
     """Put other seals at their places."""
     segment = Segment.parse(FIRST, (world.path / FIRST).read_bytes())
     places = list(NO_SEALS)
@@ -367,9 +367,9 @@ def resealed(world: World, *seals: Seal) -> None:
     (world.path / FIRST).write_bytes(replace(segment, places=(places[0], places[1])).data)
 
 
-def seal(size: int, signer: Signer) -> Seal:
+def seal(size: int, signer: Signer) -> SegmentSeal:
     tree = CompactRange().extend(record(number).line for number in range(size))
-    return Seal.of(Checkpoint.sign(size, tree.root(), signer))
+    return SegmentSeal.of(Checkpoint.sign(size, tree.root(), signer))
 
 
 def at_the_wrong_place(world: World) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
-from mvmnix.audit.segment import BLANK, CAPACITY, NO_SEALS, PLACES, WIDTH, Seal, Segment, first_of, segment_name
+from mvmnix.audit.segment import BLANK, CAPACITY, NO_SEALS, PLACES, WIDTH, Segment, SegmentSeal, first_of, segment_name
 from mvmnix.formats.strict import MalformedError
 from tests.unit.audit.world import new_signer
 
@@ -67,8 +67,8 @@ def test_names_that_are_none(name: str) -> None:
     assert first_of(name) is None
 
 
-def seal(size: int) -> Seal:
-    return Seal.of(Checkpoint.sign(size, bytes(32), new_signer()))
+def seal(size: int) -> SegmentSeal:
+    return SegmentSeal.of(Checkpoint.sign(size, bytes(32), new_signer()))
 
 
 @pytest.mark.parametrize("size", [1, 2, 127, 10**15])
@@ -76,8 +76,8 @@ def test_a_seal_is_a_checkpoint_s_signature(size: int) -> None:
     signer = new_signer()
     one = seal(size)
     assert len(one.line) == WIDTH == len(BLANK)
-    assert Seal.parse(one.line, size % PLACES) == one
-    assert Seal.parse(one.line, (size + 1) % PLACES) is None
+    assert SegmentSeal.parse(one.line, size % PLACES) == one
+    assert SegmentSeal.parse(one.line, (size + 1) % PLACES) is None
     assert one.checkpoint(bytes(32), signer.key) == Checkpoint.sign(size, bytes(32), signer)
     for root, key in ((b"x" * 32, signer.key), (bytes(32), new_signer(2).key)):
         with pytest.raises(ValueError, match="signature"):
@@ -86,7 +86,7 @@ def test_a_seal_is_a_checkpoint_s_signature(size: int) -> None:
 
 @pytest.mark.parametrize("line", [BLANK, b"", b"\xff" * WIDTH, seal(2).line[:-1], seal(2).line + b"\n"])
 def test_what_is_no_seal(line: bytes) -> None:
-    assert Seal.parse(line, 0) is None
+    assert SegmentSeal.parse(line, 0) is None
 
 
 def test_seals_that_a_segment_may_have() -> None:

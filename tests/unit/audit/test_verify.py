@@ -14,7 +14,7 @@ from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.audit.segment import BLANK, CAPACITY, PLACES, WIDTH, Seal, Segment, segment_name
+from mvmnix.audit.segment import BLANK, CAPACITY, PLACES, WIDTH, Segment, SegmentSeal, segment_name
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
@@ -102,7 +102,7 @@ def move_between_segments(world: World) -> None:
     put(world.path / SECOND, [*second[:HEAD], first[-1], *second[HEAD:]])
 
 
-def rewrite_consistently(world: World, seal: Seal | None = None) -> None:
+def rewrite_consistently(world: World, seal: SegmentSeal | None = None) -> None:
     """Change a record and recompute everything but the signature: what somebody without the key can do at most."""
     tree = CompactRange()
     for name in (FIRST, SECOND, THIRD):
@@ -117,14 +117,14 @@ def rewrite_consistently(world: World, seal: Seal | None = None) -> None:
 def forge(world: World) -> None:
     rewrite_consistently(world)
     tree = CompactRange().extend(line for name in (FIRST, SECOND, THIRD) for line in parse(world, name).lines)
-    put_seal(world, THIRD, Seal.of(Checkpoint.sign(tree.size, tree.root(), new_signer(2))))
+    put_seal(world, THIRD, SegmentSeal.of(Checkpoint.sign(tree.size, tree.root(), new_signer(2))))
 
 
 def parse(world: World, name: str) -> Segment:
     return Segment.parse(name, (world.path / name).read_bytes())
 
 
-def put_seal(world: World, name: str, seal: Seal) -> None:
+def put_seal(world: World, name: str, seal: SegmentSeal) -> None:
     """Make this the only seal of a segment."""
     even, odd = (seal.line if place == seal.place else BLANK for place in range(PLACES))
     (world.path / name).write_bytes(replaced(parse(world, name), places=(even, odd)).data)
@@ -343,8 +343,8 @@ def roll_back(world: World, notes: dict[int, bytes], size: int) -> None:
     put_seal(world, last, old_seal(world, notes, size))
 
 
-def old_seal(world: World, notes: dict[int, bytes], size: int) -> Seal:
-    return Seal.of(Checkpoint.verified(notes[size], world.key))
+def old_seal(world: World, notes: dict[int, bytes], size: int) -> SegmentSeal:
+    return SegmentSeal.of(Checkpoint.verified(notes[size], world.key))
 
 
 @pytest.mark.parametrize("size", [1, CAPACITY, CAPACITY + 7, SIZE - 1])
@@ -428,7 +428,7 @@ def test_a_pinned_checkpoint_of_another_log_is_refused(long: World, note: bytes)
 def test_what_is_sealed_but_no_record_is_refused(world: World, line: bytes) -> None:
     """Only the key's holder can do that; a record is read by its type all the same."""
     tree = CompactRange().extend([record(0).line, line])
-    seal = Seal.of(Checkpoint.sign(2, tree.root(), world.signer))
+    seal = SegmentSeal.of(Checkpoint.sign(2, tree.root(), world.signer))
     world.directory.write_atomic(FIRST, Segment(CompactRange(), (record(0).line,)).sealed(line, seal).data)
     assert "record 1 is malformed" in refusal(world)
     with pytest.raises(RefusedError) as caught:
@@ -439,7 +439,7 @@ def test_what_is_sealed_but_no_record_is_refused(world: World, line: bytes) -> N
 def test_of_many_problems_the_first_are_named(world: World) -> None:
     """A log of which everything was changed is refused in few words."""
     lines = [b"%d" % number for number in range(21)]
-    seal = Seal.of(Checkpoint.sign(21, CompactRange().extend(lines).root(), world.signer))
+    seal = SegmentSeal.of(Checkpoint.sign(21, CompactRange().extend(lines).root(), world.signer))
     segment = Segment(CompactRange(), tuple(lines[:-1])).sealed(lines[-1], seal)
     world.directory.write_atomic(FIRST, segment.data)
     with pytest.raises(RefusedError) as caught:

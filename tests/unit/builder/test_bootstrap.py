@@ -12,7 +12,7 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
+from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
@@ -61,7 +61,7 @@ class Host:
 
     @property
     def nix(self) -> HostNix:
-        store = NixStore(Kind.OWN, "there is no other", f"{self.path}/nix-root")
+        store = NixStore(StoreKind.OWN, "there is no other", f"{self.path}/nix-root")
         return HostNix(f"{self.path}/bin/nix", f"{self.path}/bin/nix-store", store)
 
     @property

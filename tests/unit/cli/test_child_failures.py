@@ -22,7 +22,7 @@ import pytest
 from mvmnix.audit import anchored_log, anchors
 from mvmnix.builder.fetch import unpack
 from mvmnix.builder.flakes import git
-from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
+from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
 from mvmnix.builder.pins import debian
 from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.exec import CommandResult
@@ -134,7 +134,7 @@ def programs(tmp_path: Path, station: Station) -> Programs:
 
 
 def nix(program: str, seconds: float = EVENT_PATIENCE) -> None:
-    HostNix(program, program, NixStore(Kind.OWN, "no other", "/o")).run([program, "--version"], timeout=seconds)
+    HostNix(program, program, NixStore(StoreKind.OWN, "no other", "/o")).run([program, "--version"], timeout=seconds)
 
 
 def command_anchor(program: str, seconds: int = EVENT_PATIENCE) -> None:

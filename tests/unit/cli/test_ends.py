@@ -13,7 +13,7 @@ from mvmnix.api.context import Context
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import RecordKind
-from mvmnix.audit.segment import Seal
+from mvmnix.audit.segment import SegmentSeal
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.vouched import vouch, vouched_record
 from mvmnix.formats import strict
@@ -171,4 +171,4 @@ def test_the_log_can_not_be_cut_off_by_what_is_kept_of_an_end(settled: Station) 
     assert len(lines) == 3
     for size in range(len(lines) + 1):
         with pytest.raises(NoteError):
-            Seal(size, signature).checkpoint(CompactRange().extend(lines[:size]).root(), key)
+            SegmentSeal(size, signature).checkpoint(CompactRange().extend(lines[:size]).root(), key)

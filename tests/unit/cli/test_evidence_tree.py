@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.cli.evidence_tree import show_tree, spanning, summary
 from mvmnix.errors import Reason, ReasonCode
-from mvmnix.evidence.graph import Graph, Kind, Node, NodeStatus, refused, unverified, verified
+from mvmnix.evidence.graph import Graph, Node, NodeKind, NodeStatus, refused, unverified, verified
 from tests.unit.evidence.exhibits import exhibit
 
 HOSTILE = "\x1b[2J\x1b]0;x\x07[bold]:smile:\u202eevil\nforged line"
@@ -46,9 +46,9 @@ def test_the_subject_is_the_root_and_all_hang_under_it(graph: Graph) -> None:
 
 def test_what_does_not_stand_is_told() -> None:
     reasons = (Reason(ReasonCode.SIGNER_UNKNOWN, "it", "nobody knows the key", "ask somebody"),)
-    members = tuple(Node(f"m{n}", Kind.SOURCE, f"file {n}", unverified("lost")) for n in range(11))
-    good = Node("good", Kind.SOURCE, "a good one", verified("it holds"))
-    graph = Graph("a", (Node("a", Kind.SOURCES, "12 files", refused(reasons), members=(good, *members)),), ())
+    members = tuple(Node(f"m{n}", NodeKind.SOURCE, f"file {n}", unverified("lost")) for n in range(11))
+    good = Node("good", NodeKind.SOURCE, "a good one", verified("it holds"))
+    graph = Graph("a", (Node("a", NodeKind.SOURCES, "12 files", refused(reasons), members=(good, *members)),), ())
     said = shown(graph)
     assert "✗ fetched sources 12 files  refused [signer-unknown]" in said
     assert "why: nobody knows the key. Next: ask somebody" in said
@@ -59,7 +59,7 @@ def test_what_does_not_stand_is_told() -> None:
 
 
 def test_what_no_edge_leads_to_is_shown_all_the_same() -> None:
-    nodes = tuple(Node(key, Kind.FILE, key, verified("it holds")) for key in "ab")
+    nodes = tuple(Node(key, NodeKind.FILE, key, verified("it holds")) for key in "ab")
     assert "✓ file b" in shown(Graph("a", nodes, ()))
 
 

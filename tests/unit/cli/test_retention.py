@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.machines import retention
-from mvmnix.machines.retention import Kind
+from mvmnix.machines.retention import MachineKind
 from mvmnix.system.private_dirs import Directory
 from tests.unit.cli.machines import kinds, machines
 from tests.unit.cli.station import Station
@@ -14,7 +14,7 @@ from tests.unit.cli.station import Station
 @pytest.fixture
 def forgetful(settled: Station) -> Station:
     """A user whose mvm keeps two machines of each kind."""
-    settled.monkeypatch.setattr(retention, "KEPT", {Kind.RUN: 2, Kind.BUILD: 2})
+    settled.monkeypatch.setattr(retention, "KEPT", {MachineKind.RUN: 2, MachineKind.BUILD: 2})
     settled.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
     return settled
 

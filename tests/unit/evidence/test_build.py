@@ -11,7 +11,7 @@ import pytest
 from mvmnix.errors import MvmnixError, Reason, refuse
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.evidence.build import add_build
-from mvmnix.evidence.graph import Draft, Edge, EdgeKind, Kind, NodeStatus
+from mvmnix.evidence.graph import Draft, Edge, EdgeKind, NodeKind, NodeStatus
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.model import Artifact, Digest
 from mvmnix.provenance.policy import trust_text
@@ -28,8 +28,8 @@ def shown(tmp_path: Path) -> Exhibit:
 def test_all_of_it_is_there_and_verified(shown: Exhibit) -> None:
     graph = shown.graph()
     assert {str(each.verdict) for each in graph.all()} == {"verified"}
-    run = {Kind.PLAN, Kind.MACHINE, Kind.RECEIPT, Kind.RECORD, Kind.LOG}
-    assert {each.kind for each in graph.all()} == set(Kind) - run
+    run = {NodeKind.PLAN, NodeKind.MACHINE, NodeKind.RECEIPT, NodeKind.RECORD, NodeKind.LOG}
+    assert {each.kind for each in graph.all()} == set(NodeKind) - run
     assert (graph.exit_code, graph[graph.subject].name) == (0, "hello")
     assert all(each.verdict.why for each in graph.all()), "a tick says what was checked"
 
@@ -246,7 +246,7 @@ def test_nothing_of_a_claim_that_does_not_verify_is_ticked(shown: Exhibit, row: 
     if row.name == "a local copy":
         shown.sign(root=LOCAL)
     graph = shown.graph(row.break_(shown))
-    apart = {"policy", *(each.key for each in graph.nodes if each.kind is Kind.PARTS_STATEMENT)}
+    apart = {"policy", *(each.key for each in graph.nodes if each.kind is NodeKind.PARTS_STATEMENT)}
     ticked = {each.key for each in graph.nodes if each.verdict.standing is NodeStatus.VERIFIED}
     assert ticked <= apart
     assert not {each.signer for each in graph.nodes if each.key not in {*apart, "provenance"}} - {""}
@@ -272,7 +272,7 @@ def test_a_builder_that_is_not_kept(shown: Exhibit) -> None:
 def test_a_rebuild_that_does_not_agree(shown: Exhibit) -> None:
     shown.rebuilds += (b"no bundle",)
     graph = shown.graph()
-    verdicts = {str(each.verdict) for each in graph.nodes if each.kind is Kind.REBUILD}
+    verdicts = {str(each.verdict) for each in graph.nodes if each.kind is NodeKind.REBUILD}
     assert verdicts == {"verified", "refused [bundle-malformed]"}
     assert graph.exit_code == 1
 

@@ -8,8 +8,8 @@ from mvmnix.evidence.graph import (
     Edge,
     EdgeKind,
     Graph,
-    Kind,
     Node,
+    NodeKind,
     NodeStatus,
     Verdict,
     refused,
@@ -24,7 +24,7 @@ OTHER = Reason(ReasonCode.PLAN_EXPIRED, "the plan", "it is late", "hurry")
 
 
 def node(key: str, verdict: Verdict | None = None, members: tuple[Node, ...] = ()) -> Node:
-    return Node(key, Kind.FILE, key, verdict or verified("it holds"), members=members)
+    return Node(key, NodeKind.FILE, key, verdict or verified("it holds"), members=members)
 
 
 def test_verdicts_in_words() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.evidence import page
-from mvmnix.evidence.graph import Graph, Kind, Node, refused, unverified, verified
+from mvmnix.evidence.graph import Graph, Node, NodeKind, refused, unverified, verified
 from mvmnix.evidence.page import POLICY, Page, render_page
 from mvmnix.formats.escaping import escape
 from tests.unit.evidence.exhibits import HOSTILE, LONG, everywhere, exhibit
@@ -270,7 +270,7 @@ def test_keys_of_strangers_make_no_ids(graph: Graph) -> None:
 @pytest.mark.parametrize("name", LONG, ids=ascii)
 def test_a_long_name_shows_its_beginning_and_its_end(name: str) -> None:
     """How much has room is estimated; a browser measures it in tests/integration/test_show_page.py."""
-    graph = Graph("a", (Node("a", Kind.FILE, name, verified("it holds")),), ())
+    graph = Graph("a", (Node("a", NodeKind.FILE, name, verified("it holds")),), ())
     (drawn,) = [element.text for element in read(graph).root.all() if element.attributes.get("class") == "name"]
     head, tail = drawn.split("…")
     whole = escape(name)
@@ -280,8 +280,8 @@ def test_a_long_name_shows_its_beginning_and_its_end(name: str) -> None:
 
 def test_every_kind_of_node_has_its_place_on_the_page() -> None:
     """One that had none would be in the graph, and lead nowhere."""
-    members = {Kind.INPUT, Kind.SOURCE, Kind.PART, Kind.PATH, Kind.EVIDENCE}
-    for kind in set(Kind) - members:
+    members = {NodeKind.INPUT, NodeKind.SOURCE, NodeKind.PART, NodeKind.PATH, NodeKind.EVIDENCE}
+    for kind in set(NodeKind) - members:
         graph = Graph("a", (Node("a", kind, "it", verified("it holds")),), ())
         assert said_of(read(graph), graph, "a").tag == "article"
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from mvmnix.launch.agent.frames import INITIAL_WINDOW, Bye, Config, Frame, Hello, Kind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.frames import INITIAL_WINDOW, Bye, Config, Frame, FrameKind, Hello, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.requests import CopyRequest, GuestConfig, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
@@ -32,7 +32,7 @@ from mvmnix.launch.agent.stream_frames import (
     Window,
 )
 from mvmnix.launch.agent.transport import FROM_HOST, FrameDecoder, encode
-from mvmnix.launch.copy.records import Kind as Copied
+from mvmnix.launch.copy.records import CopyKind as Copied
 from mvmnix.launch.copy.records import record_head
 from mvmnix.model import Workload
 
@@ -84,7 +84,7 @@ class _Process:
         self.program = program
         self.stdin = bytearray()
         self.flows: dict[type[Stdout | Stderr], bytearray] = {}
-        self.credit = {Kind.STDOUT: INITIAL_WINDOW, Kind.STDERR: INITIAL_WINDOW}
+        self.credit = {FrameKind.STDOUT: INITIAL_WINDOW, FrameKind.STDERR: INITIAL_WINDOW}
         self.exit: Exit | None = None
 
 
@@ -228,7 +228,7 @@ class FakeGuest:
                 process.exit = Exit(frame.stream, End.EXITED, Step.NONE, code)
             case Stdin():
                 process.stdin += frame.data
-                self._say(Window(frame.stream, Kind.STDIN, len(frame.data)))
+                self._say(Window(frame.stream, FrameKind.STDIN, len(frame.data)))
             case Signal():
                 self.signals.append(frame.number)
                 process.exit = Exit(frame.stream, End.SIGNALED, Step.NONE, frame.number)
@@ -246,7 +246,7 @@ class FakeGuest:
             case Stdin():
                 process.flows.setdefault(Stdout, bytearray()).extend(b"<" + frame.data + b">" if frame.data else b"")
                 if frame.data:
-                    self._say(Window(frame.stream, Kind.STDIN, len(frame.data)))
+                    self._say(Window(frame.stream, FrameKind.STDIN, len(frame.data)))
             case Resize():
                 process.flows.setdefault(Stdout, bytearray()).extend(f"[{frame.rows}x{frame.columns}]".encode())
             case Signal():
@@ -277,7 +277,7 @@ class FakeGuest:
         match frame:
             case Data():
                 peer.received += frame.data
-                self._say(Window(frame.stream, Kind.DATA, len(frame.data)))
+                self._say(Window(frame.stream, FrameKind.DATA, len(frame.data)))
             case Eof():
                 peer.got_eof = True
             case Window():

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from mvmnix.builder.fetch.worker.http1 import Answer, MalformedAnswerError, Stream, seconds_of
-from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, PIECE_BYTES, Kind, pack, send, unpack, words
+from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, PIECE_BYTES, PacketKind, pack, send, unpack, words
 
 #: Seconds without a packet after which mvm is told that bytes come.
 _QUIET: Final = 1.0
@@ -64,7 +64,7 @@ class Fetching:
     def serve(self) -> None:
         """Answer one request after the other, until mvm hangs up."""
         while data := self._lane.recv(PIECE_BYTES + 1):
-            if data[0] != Kind.ASK:
+            if data[0] != PacketKind.ASK:
                 return
             try:
                 self._answer(data[1:])
@@ -89,14 +89,14 @@ class Fetching:
         if answer.length is not None and len(head) + len(pack(b"")) + answer.length <= PIECE_BYTES:
             self._pass_on_whole(answer, head)
         else:
-            send(self._lane, Kind.HEAD, head)
+            send(self._lane, PacketKind.HEAD, head)
             left = answer.length
             for piece in answer.body():
                 left = None if left is None else left - len(piece)
-                send(self._lane, Kind.LAST if left == 0 else Kind.DATA, piece)
+                send(self._lane, PacketKind.LAST if left == 0 else PacketKind.DATA, piece)
                 self._head_texts = time.monotonic()
             if left != 0:
-                send(self._lane, Kind.END)
+                send(self._lane, PacketKind.END)
         if not answer.is_reusable:
             self._hang_up()
 
@@ -107,17 +107,17 @@ class Fetching:
             for piece in answer.body():
                 body += piece
         except BaseException:
-            send(self._lane, Kind.HEAD, head)
+            send(self._lane, PacketKind.HEAD, head)
             if body:
-                send(self._lane, Kind.DATA, body)
+                send(self._lane, PacketKind.DATA, body)
             raise
-        send(self._lane, Kind.WHOLE, head + pack(bytes(body)))
+        send(self._lane, PacketKind.WHOLE, head + pack(bytes(body)))
 
     def _connected(self) -> Stream:
         if self._stream is not None and self._socket is not None and not select.select([self._socket], [], [], 0)[0]:
             return self._stream
         self._hang_up()  # what comes before it was asked for is the end of the connection, or no answer
-        send(self._lane, Kind.WANTED)
+        send(self._lane, PacketKind.WANTED)
         data, fds, _, _ = socket.recv_fds(self._lane, PIECE_BYTES + 1, 1)
         if not fds:
             raise EOFError("there is no connection")
@@ -136,7 +136,7 @@ class Fetching:
         """Bytes came; mvm hears of it where it has heard nothing for a while."""
         if time.monotonic() - self._head_texts > _QUIET:
             self._head_texts = time.monotonic()
-            send(self._lane, Kind.ALIVE)
+            send(self._lane, PacketKind.ALIVE)
 
     def _hang_up(self) -> None:
         if self._socket is not None:
@@ -147,7 +147,7 @@ class Fetching:
 
     def _broken(self, what: bytes, why: str) -> None:
         self._hang_up()
-        send(self._lane, Kind.BROKEN, pack(what, words(why)))
+        send(self._lane, PacketKind.BROKEN, pack(what, words(why)))
 
 
 class _WatchedStream:

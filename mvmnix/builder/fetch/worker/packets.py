@@ -33,7 +33,7 @@ FIELD_LIMIT: Final = 16 << 10
 WORDS: Final = 300
 
 
-class Kind(IntEnum):
+class PacketKind(IntEnum):
     """What a packet is."""
 
     ASK = 1
@@ -114,7 +114,7 @@ def unpack(data: bytes | memoryview) -> tuple[bytes, ...]:
     return tuple(texts)
 
 
-def send(lane: socket.socket, kind: Kind, content: bytes | bytearray | memoryview = b"") -> None:
+def send(lane: socket.socket, kind: PacketKind, content: bytes | bytearray | memoryview = b"") -> None:
     """One packet. Raises OSError where the other end is gone."""
     lane.sendmsg([_KINDS[kind], content])
 
@@ -123,8 +123,8 @@ def send_all(lane: socket.socket, data: bytes) -> None:
     """DATA of any size, and END."""
     view = memoryview(data)
     for start in range(0, len(view), PIECE_BYTES):
-        send(lane, Kind.DATA, view[start : start + PIECE_BYTES])
-    send(lane, Kind.END)
+        send(lane, PacketKind.DATA, view[start : start + PIECE_BYTES])
+    send(lane, PacketKind.END)
 
 
 def words(text: str) -> bytes:
@@ -141,4 +141,4 @@ def one_line(text: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in text)[:WORDS]
 
 
-_KINDS: Final = {kind: bytes((kind,)) for kind in Kind}
+_KINDS: Final = {kind: bytes((kind,)) for kind in PacketKind}

@@ -15,7 +15,7 @@ from mvmnix.builder.fetch.worker.packets import (
     PIECE_BYTES,
     Compression,
     Document,
-    Kind,
+    PacketKind,
     Work,
     pack,
     send,
@@ -74,16 +74,16 @@ def _expand(lane: socket.socket, compression: Compression, limit: int) -> None:
     expander = Expander(compression, limit)
     try:
         while packet := lane.recv(PIECE_BYTES + 1):
-            if packet[0] == Kind.END:
+            if packet[0] == PacketKind.END:
                 expander.close()
-                send(lane, Kind.END)
+                send(lane, PacketKind.END)
                 return
             for out in expander.feed(packet[1:]):
                 if out:
-                    send(lane, Kind.DATA, out)
-            send(lane, Kind.NEXT)
+                    send(lane, PacketKind.DATA, out)
+            send(lane, PacketKind.NEXT)
     except BadStreamError as error:
-        send(lane, Kind.MALFORMED, words(str(error)))
+        send(lane, PacketKind.MALFORMED, words(str(error)))
 
 
 def _read(lane: socket.socket, document: Document) -> None:
@@ -91,13 +91,13 @@ def _read(lane: socket.socket, document: Document) -> None:
 
     data = bytearray()
     while packet := lane.recv(PIECE_BYTES + 1):
-        if packet[0] != Kind.END:
+        if packet[0] != PacketKind.END:
             data += packet[1:]
             continue
         try:
             texts = [text.encode() for text in PARSERS[document](bytes(data))]
         except (BadDocumentError, UnicodeEncodeError) as error:  # half a surrogate pair
-            send(lane, Kind.MALFORMED, words(str(error)))
+            send(lane, PacketKind.MALFORMED, words(str(error)))
         else:
             send_all(lane, pack(*texts))
         data.clear()

@@ -19,7 +19,7 @@ from mvmnix.builder.fetch.lanes import Deadline, Lane, Lanes
 from mvmnix.builder.fetch.parsing import document_texts
 from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
 from mvmnix.builder.fetch.worker import packets
-from mvmnix.builder.fetch.worker.packets import Document, Kind, Work
+from mvmnix.builder.fetch.worker.packets import Document, PacketKind, Work
 from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.trusted_executables import Candidates
 from tests.integration.misbehaving import Server
@@ -157,7 +157,7 @@ def test_a_lane_that_is_cut_ends_what_a_thread_waits_for(ends: tuple[Lane, socke
 
 
 @pytest.mark.parametrize(
-    "send", [lambda lane: lane.send(Kind.DATA, bytes(1000)), lambda lane: lane.send_all(bytes(1000))]
+    "send", [lambda lane: lane.send(PacketKind.DATA, bytes(1000)), lambda lane: lane.send_all(bytes(1000))]
 )
 def test_a_worker_that_reads_nothing_holds_no_thread(
     ends: tuple[Lane, socket.socket], send: Callable[[Lane], None]
@@ -171,10 +171,10 @@ def test_a_worker_that_reads_nothing_holds_no_thread(
 
 def test_how_large_a_packet_may_be(ends: tuple[Lane, socket.socket]) -> None:
     lane, theirs = ends
-    theirs.send(bytes((Kind.DATA,)) + bytes(1 << 17))
+    theirs.send(bytes((PacketKind.DATA,)) + bytes(1 << 17))
     kind, content = lane.receive()
-    assert (kind, len(content)) == (Kind.DATA, 1 << 17)
-    theirs.send(bytes((Kind.DATA,)) + bytes((1 << 17) + 1))
+    assert (kind, len(content)) == (PacketKind.DATA, 1 << 17)
+    theirs.send(bytes((PacketKind.DATA,)) + bytes((1 << 17) + 1))
     with pytest.raises(DownloadError, match="a packet that is too large"):
         lane.receive()
 
@@ -191,10 +191,10 @@ def test_a_deadline_is_over_at_its_moment(monkeypatch: pytest.MonkeyPatch) -> No
 def test_what_comes_after_the_deadline_is_not_taken(ends: tuple[Lane, socket.socket]) -> None:
     """However fast it comes."""
     lane, theirs = ends
-    theirs.send(bytes((Kind.DATA,)))
+    theirs.send(bytes((PacketKind.DATA,)))
     with pytest.raises(BrokenError, match="time for this download is over"):
         lane.receive(Deadline.after(0))
-    assert lane.receive(Deadline.after(EVENT_PATIENCE))[0] is Kind.DATA
+    assert lane.receive(Deadline.after(EVENT_PATIENCE))[0] is PacketKind.DATA
 
 
 def test_a_lane_has_one_connection_and_cuts_it(ends: tuple[Lane, socket.socket]) -> None:
@@ -223,7 +223,7 @@ def test_what_is_sent_to_a_worker_that_is_gone(ends: tuple[Lane, socket.socket])
     connection, server = socket.socketpair()
     with server:
         for send in (
-            lambda: lane.send(Kind.ASK, b"x"),
+            lambda: lane.send(PacketKind.ASK, b"x"),
             lambda: lane.send_all(b"x"),
             lambda: lane.connect(connection, b"", b"", b""),
             lane.receive,

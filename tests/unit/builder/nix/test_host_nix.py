@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.nix import host_nix
-from mvmnix.builder.nix.host_nix import HostNix, Kind, NixStore
+from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
 from mvmnix.errors import MvmnixError
 from mvmnix.system import process
 from mvmnix.system.process import Completed, ProcessError
@@ -18,14 +18,14 @@ def roots(tmp_path: Path) -> Roots:
     return Roots.from_environment({"HOME": str(tmp_path)})
 
 
-def chosen(monkeypatch: pytest.MonkeyPatch, kind: Kind) -> None:
-    monkeypatch.setattr(host_nix, "choose", lambda own, _: NixStore(kind, "so", own if kind is Kind.OWN else ""))
+def chosen(monkeypatch: pytest.MonkeyPatch, kind: StoreKind) -> None:
+    monkeypatch.setattr(host_nix, "choose", lambda own, _: NixStore(kind, "so", own if kind is StoreKind.OWN else ""))
 
 
 def test_a_users_own_store_is_made_for_this_user_alone(
     roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen(monkeypatch, Kind.OWN)
+    chosen(monkeypatch, StoreKind.OWN)
     own = tmp_path / ".local/share/mvmnix/nix"
     assert HostNix.look(roots).store.root == str(own)
     assert not list(tmp_path.iterdir()), "a look changes nothing"
@@ -33,9 +33,9 @@ def test_a_users_own_store_is_made_for_this_user_alone(
     assert own.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("kind", [Kind.DAEMON, Kind.SHARED])
+@pytest.mark.parametrize("kind", [StoreKind.DAEMON, StoreKind.SHARED])
 def test_another_store_leaves_no_trace(
-    roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
+    roots: Roots, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: StoreKind
 ) -> None:
     chosen(monkeypatch, kind)
     assert HostNix.find(roots).store == NixStore(kind, "so")
@@ -76,7 +76,7 @@ def test_a_daemon_that_can_not_be_used_is_quoted(roots: Roots, monkeypatch: pyte
     monkeypatch.setattr("os.path.exists", lambda _: True)
     monkeypatch.setattr(host_nix, "_doubt", lambda _: "")
     store = HostNix.look(roots).store
-    assert store.kind is Kind.OWN
+    assert store.kind is StoreKind.OWN
     assert "error: user 'u' is not allowed to connect to the Nix daemon" in store.why
     assert [argv[1:3] for argv in asked] == [("--store", "daemon")]
 
@@ -101,7 +101,7 @@ def test_advice_is_about_the_cause_and_never_to_install_what_is_there(
     def run(argv: tuple[str, ...], **_: object) -> Completed:
         raise ProcessError(Completed(argv, 1, b"", f"warning: x\n{said}\n       and more\n".encode()))
 
-    host = HostNix("/n/nix", "/n/nix-store", NixStore(Kind.OWN, "no other", "/o"))
+    host = HostNix("/n/nix", "/n/nix-store", NixStore(StoreKind.OWN, "no other", "/o"))
     monkeypatch.setattr(process, "run", run)
     paths = [f"/nix/store/{number:032}-x" for number in range(200)]
     with pytest.raises(ProcessError) as error:
@@ -113,7 +113,7 @@ def test_advice_is_about_the_cause_and_never_to_install_what_is_there(
 
 
 def test_what_is_gone_since_it_was_found_is_to_be_installed() -> None:
-    host = HostNix("/proc/nonexistent/nix", "/n/nix-store", NixStore(Kind.OWN, "no other", "/o"))
+    host = HostNix("/proc/nonexistent/nix", "/n/nix-store", NixStore(StoreKind.OWN, "no other", "/o"))
     with pytest.raises(ProcessError) as error:
         host.run(["/proc/nonexistent/nix", "--version"])
     assert error.value.hint == "apt-get install nix-bin"

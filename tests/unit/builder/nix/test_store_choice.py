@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 
-from mvmnix.builder.nix.host_nix import Kind, NixStore, choose
+from mvmnix.builder.nix.host_nix import NixStore, StoreKind, choose
 from mvmnix.model import StorePath
 from tests.unit.strangers import TEXTS
 
@@ -92,7 +92,7 @@ def machine() -> Iterator[Machine]:
 
 def test_a_store_that_may_be_written_to_is_shared(machine: Machine) -> None:
     store = machine.chosen()
-    assert (store.kind, store.root, store.where) == (Kind.SHARED, "", "/nix/store")
+    assert (store.kind, store.root, store.where) == (StoreKind.SHARED, "", "/nix/store")
     assert store.why.startswith(f"uid {USER if ROOT else os.geteuid()} may write to ")
     assert store.options == ("--store", "local", "--option", "build-users-group", "")
     assert store.on_host(PATH) == Path(str(PATH))
@@ -103,7 +103,7 @@ def test_a_store_that_may_be_written_to_is_shared(machine: Machine) -> None:
 def test_a_store_that_may_not_is_not_used(machine: Machine, closed: str) -> None:
     machine.close(closed)
     store = machine.chosen()
-    assert (store.kind, store.root, store.where) == (Kind.OWN, "/home/u/nix", "/home/u/nix/nix/store")
+    assert (store.kind, store.root, store.where) == (StoreKind.OWN, "/home/u/nix", "/home/u/nix/nix/store")
     assert f"may not write to {machine.path}/{closed}, and no nix-daemon listens" in store.why
     assert store.on_host(PATH) == Path(f"/home/u/nix{PATH}")
     assert store.options[2:] == (
@@ -114,12 +114,12 @@ def test_a_store_that_may_not_is_not_used(machine: Machine, closed: str) -> None
 
 def test_what_is_missing_counts_as_the_directory_above_it(machine: Machine) -> None:
     (machine.path / "nix/var/nix/db").rmdir()
-    assert machine.chosen().kind is Kind.SHARED
+    assert machine.chosen().kind is StoreKind.SHARED
     shutil.rmtree(machine.path / "nix")
     machine.close("")
-    assert machine.chosen().kind is Kind.OWN
+    assert machine.chosen().kind is StoreKind.OWN
     machine.open("")
-    assert machine.chosen().kind is Kind.SHARED
+    assert machine.chosen().kind is StoreKind.SHARED
 
 
 @pytest.mark.parametrize("closed", [(), ("nix/store",)])
@@ -128,16 +128,16 @@ def test_a_daemon_that_answers_comes_first(machine: Machine, closed: tuple[str, 
     for name in closed:
         machine.close(name)
     store = machine.chosen("")
-    assert (store.kind, store.root, store.options) == (Kind.DAEMON, "", ("--store", "daemon"))
+    assert (store.kind, store.root, store.options) == (StoreKind.DAEMON, "", ("--store", "daemon"))
     assert machine.asked == 1
 
 
 def test_a_daemon_that_refuses_is_named_and_not_used(machine: Machine) -> None:
     machine.listens()
-    assert machine.chosen("user u is not allowed").kind is Kind.SHARED
+    assert machine.chosen("user u is not allowed").kind is StoreKind.SHARED
     machine.close("nix/store")
     store = machine.chosen("user u is not allowed")
-    assert store.kind is Kind.OWN
+    assert store.kind is StoreKind.OWN
     assert "user u is not allowed" in store.why
 
 
@@ -148,7 +148,7 @@ def test_a_socket_that_may_not_be_written_to_is_not_asked(machine: Machine) -> N
     socket.chmod(0o444)
     machine.close("nix/store")
     store = machine.chosen("")
-    assert (store.kind, machine.asked) == (Kind.OWN, 0)
+    assert (store.kind, machine.asked) == (StoreKind.OWN, 0)
     assert f"{socket} may not be written to" in store.why
 
 
@@ -170,7 +170,7 @@ def test_a_store_that_another_user_could_change_is_not_used(
     machine.listens()
     spoil(machine.path / name)
     store = machine.chosen("")
-    assert (store.kind, machine.asked) == (Kind.OWN, 0)
+    assert (store.kind, machine.asked) == (StoreKind.OWN, 0)
     assert f"is not used: {machine.path}/" in store.why
 
 
@@ -189,14 +189,14 @@ def test_a_third_users_store_is_not_used(
 
     monkeypatch.setattr(os, "fstat", as_owned)
     store = machine.chosen("")
-    assert (store.kind, machine.asked) == (Kind.OWN, 0)
+    assert (store.kind, machine.asked) == (StoreKind.OWN, 0)
     assert f"belongs to uid {owner}" in store.why
 
 
 @given(TEXTS)
 def test_a_users_own_store_is_one_word_whatever_its_path(text: str) -> None:
     root = f"/home/{text}/nix".encode("utf-8", "replace").decode()
-    options = NixStore(Kind.OWN, "", root).options
+    options = NixStore(StoreKind.OWN, "", root).options
     assert options[0] == "--store"
     assert not [word for word in options[2:] if "/" in word]
     url = urlsplit(options[1])

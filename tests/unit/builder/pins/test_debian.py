@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mvmnix.builder.fetch.registries import Failure, FailureKind
 from mvmnix.builder.fetch.routes import Endpoint, ToConfigured
-from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings, Target, parse_targets
+from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings, IndexTarget, parse_targets
 from mvmnix.model import Digest, Source
 
 BASH = Source("mirror://debian/pool/main/b/bash/bash_5.2.37-2+b10_amd64.deb", "bash.deb", Digest("0" * 64))
@@ -19,7 +19,7 @@ MIRROR = AptMirror("http://mirror.test/debian/", AptSettings({}, {}, b"machine m
 def test_targets_are_parsed() -> None:
     text = "/lists/x_Packages.lz4\thttp://m/debian/\ttrixie\tstable\tmain\tamd64\tDebian\n"
     assert parse_targets(text) == (
-        Target("/lists/x_Packages.lz4", "http://m/debian/", "trixie", "stable", "main", "amd64", "Debian"),
+        IndexTarget("/lists/x_Packages.lz4", "http://m/debian/", "trixie", "stable", "main", "amd64", "Debian"),
     )
     assert parse_targets("") == ()
     with pytest.raises(ValueError, match="something else"):

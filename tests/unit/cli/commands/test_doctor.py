@@ -15,7 +15,7 @@ import pytest
 
 from mvmnix.api import doctor
 from mvmnix.api.doctor import Finding, Health, isolation, probed
-from mvmnix.builder.nix.host_nix import NIX, HostNix, Kind, NixStore
+from mvmnix.builder.nix.host_nix import NIX, HostNix, NixStore, StoreKind
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import show_time
@@ -72,10 +72,10 @@ def test_without_programs(station: Station) -> None:
     assert "→ apt-get install nix-bin" in said.out
 
 
-@pytest.mark.parametrize("kind", Kind)
-def test_which_nix_store_is_used_and_why(station: Station, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", StoreKind)
+def test_which_nix_store_is_used_and_why(station: Station, kind: StoreKind) -> None:
     """examples/demo reads which kind it is."""
-    store = NixStore(kind, "that is why", "/own" if kind is Kind.OWN else "")
+    store = NixStore(kind, "that is why", "/own" if kind is StoreKind.OWN else "")
     look = classmethod(lambda cls, _: cls("/n/nix", "/n/nix-store", store))
     station.monkeypatch.setattr(HostNix, "look", look)
     finding = found(station)["Nix store"]

@@ -8,7 +8,7 @@ import pytest
 from mvmnix.launch.agent import transport
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelProtocolError, ChannelTimeoutError, GuestFailedError
 from mvmnix.launch.agent.endpoints import FdSink
-from mvmnix.launch.agent.frames import INITIAL_WINDOW, OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Kind, Pong, Ready
+from mvmnix.launch.agent.frames import INITIAL_WINDOW, OUTPUT_WINDOW, Bye, Failed, Frame, FrameKind, Hello, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, ExecRequest
 from mvmnix.launch.agent.stream_frames import Data, End, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Step, Window
 from tests.patience import POLL, QUIET
@@ -44,11 +44,11 @@ WRONG_ORDER: dict[str, list[Frame | bytes]] = {
     "STARTED frame for stream 1, which is not open": [Started(1)],
     "STDERR frame for stream 5, which is not open": [Stderr(5, b"x")],
     "DATA frame for stream 2, which is not open": [Data(2, b"x")],
-    "WINDOW frame for stream 2, which is not open": [Window(2, Kind.DATA, 1)],
+    "WINDOW frame for stream 2, which is not open": [Window(2, FrameKind.DATA, 1)],
     "RESET frame for stream 4, which is not open": [Open(2, 80), Reset(4)],
-    "a window of more than": [Window(3, Kind.STDIN, 1)],
-    "on stream 2": [Open(2, 80), Window(2, Kind.DATA, 1)],
-    "a WINDOW frame out of order": [Window(3, Kind.STDOUT, 1)],
+    "a window of more than": [Window(3, FrameKind.STDIN, 1)],
+    "on stream 2": [Open(2, 80), Window(2, FrameKind.DATA, 1)],
+    "a WINDOW frame out of order": [Window(3, FrameKind.STDOUT, 1)],
     "connection 2 after 2": [Open(2, 80), Open(2, 80)],
     "connection 4 after 0": [Open(4, 80)],
     "port 22, which was not granted": [Open(2, 22)],
@@ -73,7 +73,7 @@ def test_a_guest_out_of_order_is_cut_off(hostile: Hostile, why: str, frames: lis
 
 
 @pytest.mark.parametrize(
-    "frame", [Started(3), Open(2, 80), Window(3, Kind.STDIN, 1), Exit(1, End.TIMED_OUT, Step.NONE, 0)]
+    "frame", [Started(3), Open(2, 80), Window(3, FrameKind.STDIN, 1), Exit(1, End.TIMED_OUT, Step.NONE, 0)]
 )
 def test_nothing_is_heard_before_ready(hostile: Hostile, frame: Frame) -> None:
     hostile.says(Hello(1, "", ""), frame)
@@ -131,7 +131,7 @@ def test_late_frames_of_a_closed_connection_are_harmless(hostile: Hostile) -> No
     hostile.until_ready()
     hostile.says(Open(2, 80), Data(2, b"x"), Eof(2))
     assert isinstance(hostile.listen(QUIET), ChannelTimeoutError)
-    hostile.says(Window(2, Kind.DATA, 1), Reset(2))
+    hostile.says(Window(2, FrameKind.DATA, 1), Reset(2))
     assert isinstance(hostile.listen(QUIET), ChannelTimeoutError)
 
 

@@ -15,8 +15,8 @@ from mvmnix.launch.agent.frames import (
     Config,
     Failed,
     Frame,
+    FrameKind,
     Hello,
-    Kind,
     Ping,
     Pong,
     Ready,
@@ -117,8 +117,8 @@ EVERY_FRAME: list[tuple[FrameTypes, Frame]] = [
     (FROM_HOST, Data(2, b"y")),
     (FROM_GUEST, Eof(2)),
     (FROM_HOST, Reset(4)),
-    (FROM_GUEST, Window(2, Kind.DATA, 1)),
-    (FROM_HOST, Window(3, Kind.STDERR, INITIAL_WINDOW)),
+    (FROM_GUEST, Window(2, FrameKind.DATA, 1)),
+    (FROM_HOST, Window(3, FrameKind.STDERR, INITIAL_WINDOW)),
     (FROM_HOST, Ping(2**64 - 1)),
     (FROM_GUEST, Pong(0)),
     (FROM_HOST, Shutdown(1000)),
@@ -141,8 +141,8 @@ def test_every_frame_survives_the_way_there(accepts: FrameTypes, frame: Frame) -
 
 
 def test_every_kind_is_covered() -> None:
-    assert {frame.KIND for _, frame in EVERY_FRAME} == set(Kind)
-    assert set(FROM_GUEST) | set(FROM_HOST) == set(Kind)
+    assert {frame.KIND for _, frame in EVERY_FRAME} == set(FrameKind)
+    assert set(FROM_GUEST) | set(FROM_HOST) == set(FrameKind)
 
 
 @given(st.lists(st.integers(1, 5000), max_size=40))
@@ -168,8 +168,8 @@ def test_noise_is_refused_or_waits_for_more(noise: bytes) -> None:
             pass
 
 
-@given(st.sampled_from(sorted(Kind)), st.sampled_from([0, 1, 2, 3]), st.binary(max_size=80))
-def test_noise_behind_a_good_header_is_refused_or_round_trips(kind: Kind, stream: int, payload: bytes) -> None:
+@given(st.sampled_from(sorted(FrameKind)), st.sampled_from([0, 1, 2, 3]), st.binary(max_size=80))
+def test_noise_behind_a_good_header_is_refused_or_round_trips(kind: FrameKind, stream: int, payload: bytes) -> None:
     data = raw(kind, stream=stream, payload=payload)
     for accepts in (FROM_GUEST, FROM_HOST):
         try:
@@ -193,7 +193,7 @@ def test_any_shell_survives(args: list[str], rows: int, columns: int) -> None:
 def test_no_terminal_has_such_a_size(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="size of a terminal"):
         ShellRequest(WORK, 0, *size)
-    for data in (encode(Resize(3, *size)), raw(Kind.SHELL, stream=3, payload=struct.pack(">HH", *size))):
+    for data in (encode(Resize(3, *size)), raw(FrameKind.SHELL, stream=3, payload=struct.pack(">HH", *size))):
         with pytest.raises(ChannelProtocolError):
             list(FrameDecoder(FROM_HOST).feed(data))
 
@@ -232,37 +232,39 @@ def test_any_command_survives(args: list[str], environment: dict[str, str], time
 BAD_BYTES = {
     "unknown type": raw(99),
     "type zero": raw(0),
-    "a host's frame": raw(Kind.PING, payload=bytes(8)),
-    "flags": raw(Kind.READY, flags=1),
-    "reserved": raw(Kind.READY, reserved=1),
-    "too long": struct.pack(">BBHII", Kind.DATA, 0, 0, 2, MAX_PAYLOAD + 1),
-    "longest length": struct.pack(">BBHII", Kind.DATA, 0, 0, 2, 2**32 - 1),
-    "control on a stream": raw(Kind.READY, stream=1),
-    "command on channel": raw(Kind.STARTED),
-    "command on an even stream": raw(Kind.STDOUT, stream=2, payload=b"x"),
-    "connection on an odd stream": raw(Kind.DATA, stream=1, payload=b"x"),
-    "connection on channel": raw(Kind.EOF),
-    "window on channel": raw(Kind.WINDOW, payload=struct.pack(">BI", Kind.DATA, 1)),
-    "ready with payload": raw(Kind.READY, payload=b"x"),
-    "empty stdout": raw(Kind.STDOUT, stream=1),
-    "empty data": raw(Kind.DATA, stream=2),
-    "short hello": raw(Kind.HELLO, payload=b"\0\0\0"),
-    "long hello": raw(Kind.HELLO, payload=Writer().pack("I", 1).string("").string("").pack("B", 0).done()),
-    "hello string beyond its end": raw(Kind.HELLO, payload=struct.pack(">III", 1, 4, 0)),
-    "hello with a huge string": raw(Kind.HELLO, payload=Writer().pack("I", 1).string("a" * 2000).string("").done()),
-    "hello with NUL": raw(Kind.HELLO, payload=struct.pack(">II", 1, 1) + b"\0" + bytes(4)),
-    "long failure": raw(Kind.FAILED, payload=b"x" * (MAX_TEXT + 1)),
-    "exit of no kind": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", 9, 0, 0, 0)),
-    "exit status 256": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 0, 256)),
-    "exit signal 65": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.SIGNALED, 0, 0, 65)),
-    "exit with bad step": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.NOT_STARTED, 9, 0, 2)),
-    "exit with step": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 1, 0, 2)),
-    "exit padding": raw(Kind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 1, 2)),
-    "window of nothing": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.DATA, 0)),
-    "window too wide": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.DATA, INITIAL_WINDOW + 1)),
-    "window on a wrong flow": raw(Kind.WINDOW, stream=2, payload=struct.pack(">BI", Kind.STDIN, 1)),
-    "window on no flow": raw(Kind.WINDOW, stream=1, payload=struct.pack(">BI", 200, 1)),
-    "short open": raw(Kind.OPEN, stream=2, payload=b"\0"),
+    "a host's frame": raw(FrameKind.PING, payload=bytes(8)),
+    "flags": raw(FrameKind.READY, flags=1),
+    "reserved": raw(FrameKind.READY, reserved=1),
+    "too long": struct.pack(">BBHII", FrameKind.DATA, 0, 0, 2, MAX_PAYLOAD + 1),
+    "longest length": struct.pack(">BBHII", FrameKind.DATA, 0, 0, 2, 2**32 - 1),
+    "control on a stream": raw(FrameKind.READY, stream=1),
+    "command on channel": raw(FrameKind.STARTED),
+    "command on an even stream": raw(FrameKind.STDOUT, stream=2, payload=b"x"),
+    "connection on an odd stream": raw(FrameKind.DATA, stream=1, payload=b"x"),
+    "connection on channel": raw(FrameKind.EOF),
+    "window on channel": raw(FrameKind.WINDOW, payload=struct.pack(">BI", FrameKind.DATA, 1)),
+    "ready with payload": raw(FrameKind.READY, payload=b"x"),
+    "empty stdout": raw(FrameKind.STDOUT, stream=1),
+    "empty data": raw(FrameKind.DATA, stream=2),
+    "short hello": raw(FrameKind.HELLO, payload=b"\0\0\0"),
+    "long hello": raw(FrameKind.HELLO, payload=Writer().pack("I", 1).string("").string("").pack("B", 0).done()),
+    "hello string beyond its end": raw(FrameKind.HELLO, payload=struct.pack(">III", 1, 4, 0)),
+    "hello with a huge string": raw(
+        FrameKind.HELLO, payload=Writer().pack("I", 1).string("a" * 2000).string("").done()
+    ),
+    "hello with NUL": raw(FrameKind.HELLO, payload=struct.pack(">II", 1, 1) + b"\0" + bytes(4)),
+    "long failure": raw(FrameKind.FAILED, payload=b"x" * (MAX_TEXT + 1)),
+    "exit of no kind": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", 9, 0, 0, 0)),
+    "exit status 256": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 0, 256)),
+    "exit signal 65": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.SIGNALED, 0, 0, 65)),
+    "exit with bad step": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.NOT_STARTED, 9, 0, 2)),
+    "exit with step": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 1, 0, 2)),
+    "exit padding": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 1, 2)),
+    "window of nothing": raw(FrameKind.WINDOW, stream=2, payload=struct.pack(">BI", FrameKind.DATA, 0)),
+    "window too wide": raw(FrameKind.WINDOW, stream=2, payload=struct.pack(">BI", FrameKind.DATA, INITIAL_WINDOW + 1)),
+    "window on a wrong flow": raw(FrameKind.WINDOW, stream=2, payload=struct.pack(">BI", FrameKind.STDIN, 1)),
+    "window on no flow": raw(FrameKind.WINDOW, stream=1, payload=struct.pack(">BI", 200, 1)),
+    "short open": raw(FrameKind.OPEN, stream=2, payload=b"\0"),
 }
 
 
@@ -282,7 +284,7 @@ def test_frames_before_a_bad_one_are_delivered() -> None:
 def test_the_largest_length_is_refused_before_its_payload_comes() -> None:
     decoder = FrameDecoder(FROM_GUEST)
     with pytest.raises(ChannelProtocolError, match="4294967295"):
-        list(decoder.feed(struct.pack(">BBHII", Kind.DATA, 0, 0, 2, 2**32 - 1)))
+        list(decoder.feed(struct.pack(">BBHII", FrameKind.DATA, 0, 0, 2, 2**32 - 1)))
     assert decoder.pending <= HEADER_BYTES
 
 

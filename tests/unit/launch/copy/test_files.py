@@ -16,15 +16,15 @@ import pytest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.copy import tarball
 from mvmnix.launch.copy.pack import Pack
-from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, Receiver, record_head
+from mvmnix.launch.copy.records import DEPTH, CopyKind, CopyLimits, Reader, Receiver, record_head
 from mvmnix.launch.copy.tarball import TarWriter
 from mvmnix.launch.copy.unpack import Unpack
 
-ROOT, LEAVE, END = record_head(Kind.DIRECTORY, mode=0o755), record_head(Kind.LEAVE), record_head(Kind.END)
+ROOT, LEAVE, END = record_head(CopyKind.DIRECTORY, mode=0o755), record_head(CopyKind.LEAVE), record_head(CopyKind.END)
 
 
 def file(name: bytes, data: bytes, mode: int = 0o644) -> bytes:
-    return record_head(Kind.FILE, name, mode=mode, size=len(data)) + data
+    return record_head(CopyKind.FILE, name, mode=mode, size=len(data)) + data
 
 
 def received(receiver: Receiver, chunks: Iterable[bytes]) -> None:
@@ -49,7 +49,9 @@ def everything(where: Path) -> dict[str, bytes | None]:
 
 def test_a_file_and_a_tree(tmp_path: Path) -> None:
     unpacked(tmp_path, file(b"", b"data", 0o4), END, name=b"one")
-    unpacked(tmp_path / "two", ROOT, file(b"\xff", b"x", 0o777), record_head(Kind.DIRECTORY, b"d"), LEAVE, LEAVE, END)
+    unpacked(
+        tmp_path / "two", ROOT, file(b"\xff", b"x", 0o777), record_head(CopyKind.DIRECTORY, b"d"), LEAVE, LEAVE, END
+    )
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("one", os.fsdecode(b"two/\xff"), "two/d")]
     assert modes == [0o4, 0o755, 0o700]
     (tmp_path / "one").chmod(0o600)
@@ -59,7 +61,7 @@ def test_a_file_and_a_tree(tmp_path: Path) -> None:
 def test_a_file_that_its_owner_may_not_read_is_removed_like_any_other(tmp_path: Path) -> None:
     """As a plain user; root may read everything."""
     with pytest.raises(RefusedError):
-        unpacked(tmp_path, record_head(Kind.FILE, size=100, mode=0), b"half")
+        unpacked(tmp_path, record_head(CopyKind.FILE, size=100, mode=0), b"half")
     assert everything(tmp_path) == {}
 
 
@@ -107,11 +109,11 @@ def test_somebody_who_is_faster(tmp_path: Path) -> None:
     "chunks",
     [
         (file(b"", b"data"),),
-        (ROOT, file(b"f", b"data"), record_head(Kind.DIRECTORY, b"d"), file(b"g", b"x")),
+        (ROOT, file(b"f", b"data"), record_head(CopyKind.DIRECTORY, b"d"), file(b"g", b"x")),
         (ROOT, file(b"f", b"data"), file(b"f", b"data"), LEAVE, END),
-        (ROOT, record_head(Kind.DIRECTORY, b"d"), LEAVE, record_head(Kind.DIRECTORY, b"d"), LEAVE, LEAVE, END),
-        (ROOT, record_head(Kind.LEFT_OUT, b"link", mode=10), LEAVE, END),
-        (record_head(Kind.FILE, size=100), b"half"),
+        (ROOT, record_head(CopyKind.DIRECTORY, b"d"), LEAVE, record_head(CopyKind.DIRECTORY, b"d"), LEAVE, LEAVE, END),
+        (ROOT, record_head(CopyKind.LEFT_OUT, b"link", mode=10), LEAVE, END),
+        (record_head(CopyKind.FILE, size=100), b"half"),
     ],
     ids=["no end", "a torn tree", "a file twice", "a directory twice", "a link", "half a file"],
 )
@@ -129,7 +131,7 @@ def test_a_link_planted_meanwhile_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     with Unpack(tmp_path / "to", b"", replaces=False, leaves_out=False) as it:
         reader = Reader(it, CopyLimits())
-        reader.write(ROOT + record_head(Kind.DIRECTORY, b"d"))
+        reader.write(ROOT + record_head(CopyKind.DIRECTORY, b"d"))
         (temporary,) = tmp_path.glob(".mvm-cp.*")
         (temporary / "d").rename(tmp_path / "moved")
         (temporary / "d").symlink_to(tmp_path / "other")
@@ -140,7 +142,7 @@ def test_a_link_planted_meanwhile_is_not_followed(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_named(tmp_path: Path) -> None:
-    link, device = record_head(Kind.LEFT_OUT, b"l", mode=10), record_head(Kind.LEFT_OUT, b"dev", mode=2)
+    link, device = record_head(CopyKind.LEFT_OUT, b"l", mode=10), record_head(CopyKind.LEFT_OUT, b"dev", mode=2)
     assert unpacked(tmp_path, ROOT, link, device, LEAVE, END, leaves_out=True) == ["l", "dev"]
     assert everything(tmp_path) == {"it": None}
 
@@ -330,7 +332,7 @@ def test_a_map_that_breaks_off_is_no_tar_stream() -> None:
 def test_a_special_file_on_its_way_into_a_tar_stream() -> None:
     writer = TarWriter(io.BytesIO().write, b"t", leaves_out=False)
     with pytest.raises(RefusedError):
-        received(writer, (ROOT, record_head(Kind.LEFT_OUT, b"l", mode=10), LEAVE, END))
+        received(writer, (ROOT, record_head(CopyKind.LEFT_OUT, b"l", mode=10), LEAVE, END))
     lenient = TarWriter(io.BytesIO().write, b"t", leaves_out=True)
-    received(lenient, (ROOT, record_head(Kind.LEFT_OUT, b"l", mode=10), LEAVE, END))
+    received(lenient, (ROOT, record_head(CopyKind.LEFT_OUT, b"l", mode=10), LEAVE, END))
     assert lenient.skipped == ["l"]

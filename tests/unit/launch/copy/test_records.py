@@ -8,11 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.launch.copy.records import DEPTH, CopyLimits, Kind, Reader, is_name, record_head
+from mvmnix.launch.copy.records import DEPTH, CopyKind, CopyLimits, Reader, is_name, record_head
 
-FILE = record_head(Kind.FILE, mode=0o644, size=2) + b"hi"
-DIRECTORY, LEAVE, END = record_head(Kind.DIRECTORY, mode=0o755), record_head(Kind.LEAVE), record_head(Kind.END)
-INNER = record_head(Kind.FILE, b"f", mode=0o600, size=1) + b"x"
+FILE = record_head(CopyKind.FILE, mode=0o644, size=2) + b"hi"
+DIRECTORY, LEAVE, END = (
+    record_head(CopyKind.DIRECTORY, mode=0o755),
+    record_head(CopyKind.LEAVE),
+    record_head(CopyKind.END),
+)
+INNER = record_head(CopyKind.FILE, b"f", mode=0o600, size=1) + b"x"
 
 
 @dataclass
@@ -51,9 +55,9 @@ def read(*parts: bytes, limits: CopyLimits | None = None) -> list[tuple[object, 
 
 def test_a_file_and_a_tree() -> None:
     assert read(FILE, END) == [("file", b"", 0o644, 2), ("data", b"hi"), ("file end",)]
-    empty = record_head(Kind.FILE, b"\xff\n", mode=0)
-    link = record_head(Kind.LEFT_OUT, b"l", mode=10)
-    assert read(DIRECTORY, empty, record_head(Kind.DIRECTORY, b"d", mode=0o700), link, LEAVE, LEAVE, END) == [
+    empty = record_head(CopyKind.FILE, b"\xff\n", mode=0)
+    link = record_head(CopyKind.LEFT_OUT, b"l", mode=10)
+    assert read(DIRECTORY, empty, record_head(CopyKind.DIRECTORY, b"d", mode=0o700), link, LEAVE, LEAVE, END) == [
         ("enter", b"", 0o755),
         ("file", b"\xff\n", 0, 0),
         ("file end",),
@@ -66,7 +70,7 @@ def test_a_file_and_a_tree() -> None:
 
 @given(st.lists(st.integers(1, 40), max_size=60))
 def test_any_cutting_gives_the_same(cuts: list[int]) -> None:
-    data, parts = DIRECTORY + INNER + record_head(Kind.FILE, b"empty", mode=1) + LEAVE + END, list[bytes]()
+    data, parts = DIRECTORY + INNER + record_head(CopyKind.FILE, b"empty", mode=1) + LEAVE + END, list[bytes]()
     for cut in cuts:
         parts.append(data[:cut])
         data = data[cut:]
@@ -94,32 +98,32 @@ BAD: dict[str, bytes] = {
     "no end": FILE,
     "an end too early": DIRECTORY + END,
     "a directory that is never left": DIRECTORY + INNER,
-    "half a file": record_head(Kind.FILE, mode=0, size=9) + b"half",
+    "half a file": record_head(CopyKind.FILE, mode=0, size=9) + b"half",
     "two roots": FILE + FILE + END,
     "something behind": FILE + END + b"\0",
     "left too often": DIRECTORY + LEAVE + LEAVE + END,
-    "a link for a root": raw(Kind.LEFT_OUT, mode=10) + END,
-    "a root with a name": raw(Kind.FILE, b"name") + END,
-    "an entry without a name": DIRECTORY + raw(Kind.FILE) + LEAVE + END,
-    "above": DIRECTORY + raw(Kind.FILE, b"..") + LEAVE + END,
-    "here": DIRECTORY + raw(Kind.DIRECTORY, b".") + LEAVE + LEAVE + END,
-    "elsewhere": DIRECTORY + raw(Kind.FILE, b"/etc/passwd") + LEAVE + END,
-    "beneath": DIRECTORY + raw(Kind.FILE, b"a/b") + LEAVE + END,
-    "with a NUL": DIRECTORY + raw(Kind.FILE, b"a\0b") + LEAVE + END,
-    "a long name": DIRECTORY + raw(Kind.FILE, b"x" * 256) + LEAVE + END,
-    "a name without end": DIRECTORY + raw(Kind.FILE, b"x", length=2**32 - 1),
-    "setuid": raw(Kind.FILE, mode=0o4755) + END,
-    "sticky": raw(Kind.DIRECTORY, mode=0o1777) + LEAVE + END,
-    "a device": DIRECTORY + raw(Kind.LEFT_OUT, b"d", mode=3) + LEAVE + END,
-    "a mode for nothing": DIRECTORY + raw(Kind.LEAVE, mode=1) + END,
-    "a size for a directory": raw(Kind.DIRECTORY, size=1) + LEAVE + END,
-    "a size for the end": FILE + raw(Kind.END, size=1),
-    "a name for the end": FILE + raw(Kind.END, b"x"),
+    "a link for a root": raw(CopyKind.LEFT_OUT, mode=10) + END,
+    "a root with a name": raw(CopyKind.FILE, b"name") + END,
+    "an entry without a name": DIRECTORY + raw(CopyKind.FILE) + LEAVE + END,
+    "above": DIRECTORY + raw(CopyKind.FILE, b"..") + LEAVE + END,
+    "here": DIRECTORY + raw(CopyKind.DIRECTORY, b".") + LEAVE + LEAVE + END,
+    "elsewhere": DIRECTORY + raw(CopyKind.FILE, b"/etc/passwd") + LEAVE + END,
+    "beneath": DIRECTORY + raw(CopyKind.FILE, b"a/b") + LEAVE + END,
+    "with a NUL": DIRECTORY + raw(CopyKind.FILE, b"a\0b") + LEAVE + END,
+    "a long name": DIRECTORY + raw(CopyKind.FILE, b"x" * 256) + LEAVE + END,
+    "a name without end": DIRECTORY + raw(CopyKind.FILE, b"x", length=2**32 - 1),
+    "setuid": raw(CopyKind.FILE, mode=0o4755) + END,
+    "sticky": raw(CopyKind.DIRECTORY, mode=0o1777) + LEAVE + END,
+    "a device": DIRECTORY + raw(CopyKind.LEFT_OUT, b"d", mode=3) + LEAVE + END,
+    "a mode for nothing": DIRECTORY + raw(CopyKind.LEAVE, mode=1) + END,
+    "a size for a directory": raw(CopyKind.DIRECTORY, size=1) + LEAVE + END,
+    "a size for the end": FILE + raw(CopyKind.END, size=1),
+    "a name for the end": FILE + raw(CopyKind.END, b"x"),
     "no kind": raw(0) + END,
     "another kind": raw(6) + END,
-    "reserved": raw(Kind.FILE, zero=1) + END,
-    "too large": raw(Kind.FILE, size=2**63) + END,
-    "too deep": DIRECTORY + raw(Kind.DIRECTORY, b"d") * DEPTH + LEAVE * (DEPTH + 1) + END,
+    "reserved": raw(CopyKind.FILE, zero=1) + END,
+    "too large": raw(CopyKind.FILE, size=2**63) + END,
+    "too deep": DIRECTORY + raw(CopyKind.DIRECTORY, b"d") * DEPTH + LEAVE * (DEPTH + 1) + END,
 }
 
 
@@ -144,22 +148,22 @@ def test_noise_is_refused_or_a_copy(noise: bytes) -> None:
 
 
 def test_so_many_and_so_much_and_so_deep_and_no_more() -> None:
-    tree = (DIRECTORY, INNER, raw(Kind.FILE, b"g", size=1), b"y", LEAVE, END)
+    tree = (DIRECTORY, INNER, raw(CopyKind.FILE, b"g", size=1), b"y", LEAVE, END)
     read(*tree, limits=CopyLimits(records=5, size=2))
     for limits in (CopyLimits(records=4, size=2), CopyLimits(records=5, size=1)):
         with pytest.raises(RefusedError, match="more than"):
             read(*tree, limits=limits)
-    deep = raw(Kind.DIRECTORY, b"d") * (DEPTH - 1)
+    deep = raw(CopyKind.DIRECTORY, b"d") * (DEPTH - 1)
     assert len(read(DIRECTORY, deep, LEAVE * DEPTH, END)) == 2 * DEPTH
 
 
 def test_a_size_is_refused_before_its_bytes_come() -> None:
     reader = Reader(Heard(), CopyLimits(size=10))
     with pytest.raises(RefusedError, match="more than 10 bytes"):
-        reader.write(raw(Kind.FILE, size=11))
+        reader.write(raw(CopyKind.FILE, size=11))
 
 
 @pytest.mark.parametrize("name", [b"..", b".", b"a/b", b"a\0b", b"x" * 256])
 def test_nobody_writes_such_a_name(name: bytes) -> None:
     with pytest.raises(ValueError, match="not a name"):
-        record_head(Kind.FILE, name)
+        record_head(CopyKind.FILE, name)

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.network.gateway.resolver import TTL, Asked, Outcome, Reply, reply_to
+from mvmnix.network.gateway.resolver import TTL, Asked, DnsReply, Outcome, reply_to
 
 ADDRESS = IPv4Address("198.18.0.1")
 ALLOWED = "index.example"
@@ -31,7 +31,7 @@ def ask(name: str = ALLOWED, kind: str = "A", **options: int | bool) -> bytes:
     return dns.message.make_query(name, kind, **options).to_wire()  # type: ignore[arg-type]
 
 
-def read(reply: Reply) -> dns.message.Message:
+def read(reply: DnsReply) -> dns.message.Message:
     return dns.message.from_wire(reply.message)
 
 
@@ -170,7 +170,7 @@ def test_what_is_refused(query: bytes, outcome: Outcome, rcode: dns.rcode.Rcode)
 
 @pytest.mark.parametrize("query", [b"", b"\0" * 11, raw(rest=QUESTION)[:11], raw(rest=QUESTION, flags=0x8180)])
 def test_what_is_no_query_is_not_answered(query: bytes) -> None:
-    assert reply_to(query, address_of) == Reply(Outcome.DROPPED)
+    assert reply_to(query, address_of) == DnsReply(Outcome.DROPPED)
 
 
 def test_each_outcome_has_a_row() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.builder.fetch.worker import exchange
 from mvmnix.builder.fetch.worker.exchange import Fetching, Trust
-from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, Kind, pack, pair, unpack
+from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, PacketKind, pack, pair, unpack
 from tests.patience import EVENT_PATIENCE
 
 
@@ -22,8 +22,8 @@ class Mvm:
 
     def ask(self) -> socket.socket:
         """Ask for something, and give the connection that is wanted; returns its server's end."""
-        self.end.sendall(bytes((Kind.ASK,)) + b"GET\n")
-        assert self.next() == (Kind.WANTED, b"")
+        self.end.sendall(bytes((PacketKind.ASK,)) + b"GET\n")
+        assert self.next() == (PacketKind.WANTED, b"")
         return self.connect()
 
     def connect(self) -> socket.socket:
@@ -31,17 +31,17 @@ class Mvm:
         for each in (ours, server):
             self._stack.enter_context(each)
         server.settimeout(EVENT_PATIENCE)
-        socket.send_fds(self.end, [bytes((Kind.CONNECTION,)) + pack(b"", b"", b"")], [ours.fileno()])
+        socket.send_fds(self.end, [bytes((PacketKind.CONNECTION,)) + pack(b"", b"", b"")], [ours.fileno()])
         return server
 
-    def next(self) -> tuple[Kind, bytes]:
+    def next(self) -> tuple[PacketKind, bytes]:
         packet = self.end.recv(PIECE_BYTES + 1)
-        return Kind(packet[0]), packet[1:]
+        return PacketKind(packet[0]), packet[1:]
 
     def broken(self) -> bytes:
         """What broke, in words."""
         kind, content = self.next()
-        assert kind is Kind.BROKEN
+        assert kind is PacketKind.BROKEN
         what, said = unpack(content)
         assert what == b""
         return said
@@ -69,9 +69,9 @@ def test_mvm_is_told_of_bytes_that_come(mvm: Mvm, monkeypatch: pytest.MonkeyPatc
     assert server.recv(100) == b"GET\n"
     for piece in (b"HTTP/1.1 200 OK\r\n", b"Content-Length: 2\r\n\r\n", b"a"):
         server.sendall(piece)
-        assert mvm.next() == (Kind.ALIVE, b"")
+        assert mvm.next() == (PacketKind.ALIVE, b"")
     server.sendall(b"b")
-    assert [mvm.next()[0] for _ in range(2)] == [Kind.ALIVE, Kind.WHOLE]
+    assert [mvm.next()[0] for _ in range(2)] == [PacketKind.ALIVE, PacketKind.WHOLE]
 
 
 def test_mvm_is_not_told_of_each_byte(mvm: Mvm, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,27 +79,27 @@ def test_mvm_is_not_told_of_each_byte(mvm: Mvm, monkeypatch: pytest.MonkeyPatch)
     server = mvm.ask()
     for byte in b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx":
         server.sendall(bytes((byte,)))
-    assert mvm.next() == (Kind.WHOLE, pack(b"200", b"1", b"x"))
+    assert mvm.next() == (PacketKind.WHOLE, pack(b"200", b"1", b"x"))
 
 
 def test_a_connection_is_let_go_before_another_one_is_wanted(mvm: Mvm) -> None:
     """For its server too, though mvm has it open still."""
     server = mvm.ask()
     server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-    assert mvm.next()[0] is Kind.WHOLE
+    assert mvm.next()[0] is PacketKind.WHOLE
     assert server.recv(100) == b"GET\n"
     server.sendall(b"what it was not asked for")
-    mvm.end.sendall(bytes((Kind.ASK,)) + b"GET\n")
-    assert mvm.next() == (Kind.WANTED, b"")
+    mvm.end.sendall(bytes((PacketKind.ASK,)) + b"GET\n")
+    assert mvm.next() == (PacketKind.WANTED, b"")
     assert server.recv(100) == b""
     mvm.connect().sendall(b"HTTP/1.1 204 None\r\n\r\n")
-    assert mvm.next()[0] is Kind.WHOLE
+    assert mvm.next()[0] is PacketKind.WHOLE
 
 
 def test_a_connection_that_does_not_come(mvm: Mvm) -> None:
-    mvm.end.sendall(bytes((Kind.ASK,)) + b"GET\n")
-    assert mvm.next() == (Kind.WANTED, b"")
-    mvm.end.sendall(bytes((Kind.CONNECTION,)) + pack(b"", b"", b""))
+    mvm.end.sendall(bytes((PacketKind.ASK,)) + b"GET\n")
+    assert mvm.next() == (PacketKind.WANTED, b"")
+    mvm.end.sendall(bytes((PacketKind.CONNECTION,)) + pack(b"", b"", b""))
     assert mvm.broken() == b"there is no connection"
 
 
@@ -109,7 +109,7 @@ def test_a_field_that_is_too_long_to_tell(mvm: Mvm, size: int, good: bool) -> No
     assert server.recv(100) == b"GET\n"
     server.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nETag: " + b"x" * size + b"\r\n\r\n")
     if good:
-        assert mvm.next() == (Kind.WHOLE, pack(b"200", b"0", b"etag", b"x" * size, b""))
+        assert mvm.next() == (PacketKind.WHOLE, pack(b"200", b"0", b"etag", b"x" * size, b""))
     else:
         assert mvm.broken() == b"its etag is too long"
         assert server.recv(1) == b"", "nothing more is read from it"
@@ -123,7 +123,7 @@ def test_a_connection_that_fails_is_told_in_the_systems_words(mvm: Mvm) -> None:
 
 
 def test_what_is_no_request_ends_it(mvm: Mvm) -> None:
-    mvm.end.sendall(bytes((Kind.DATA,)))
+    mvm.end.sendall(bytes((PacketKind.DATA,)))
     mvm.end.shutdown(socket.SHUT_WR)
 
 
