@@ -4,34 +4,27 @@ Listing machines has to be fast: a context is opened only when a supervisor was 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
+from mvmnix.api.frontend import Frontend
+from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.machines import cleanup
+from mvmnix.machines.registry import MachineEntry
 from mvmnix.sandbox import uid_pool
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 
-if TYPE_CHECKING:
-    from mvmnix.api.frontend import Frontend
-
-from collections.abc import Sequence
-
-from mvmnix.api.frontend import Frontend
-from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.machines.registry import MachineEntry
-
 
 @contextmanager
-def open_machine_store(frontend: "Frontend") -> Iterator[Directory]:
+def open_machine_store(frontend: Frontend) -> Iterator[Directory]:
     """The machines' directories, for as long as an operation runs; what killed processes left is put in order first."""
     with Roots.from_environment(os.environ) as roots, roots.state.child("machines") as machines:
         put_in_order(roots, machines, frontend)
         yield machines
 
 
-def put_in_order(roots: Roots, machines: Directory, frontend: "Frontend") -> None:
+def put_in_order(roots: Roots, machines: Directory, frontend: Frontend) -> None:
     """Say what lies there and is no machine, and write down the ends that no supervisor was left to write down."""
     found = cleanup.scan_machines(machines)
     for line in found.broken:

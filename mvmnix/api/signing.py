@@ -1,11 +1,12 @@
 """Signs claims for the roles of this user: with their private keys, whose passwords are asked for once, or keyless."""
 
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, assert_never
 
 from mvmnix.api.frontend import Frontend
-from mvmnix.config import Config, SecretRef, SigningRule
+from mvmnix.config import Config, SecretRef, SigningRule, TokenPlace
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.provenance.bundle import envelope
@@ -13,11 +14,6 @@ from mvmnix.system.private_dirs import Directory
 
 if TYPE_CHECKING:
     from mvmnix.provenance.identity.sigstore import Instance
-
-import os
-from typing import assert_never
-
-from mvmnix.config import TokenPlace
 
 #: No password or token is longer, in bytes.
 _SECRET_LIMIT = 64 << 10
