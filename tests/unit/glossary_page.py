@@ -41,18 +41,17 @@ STANDARDS: Final = {
     "builder.session.Connection": "HTTP/1.1, RFC 9112",
     "launch.container.Crun": "OCI Runtime Specification 1.2",
     "launch.copy.TarWriter": "POSIX.1-2001, pax",
-    "launch.plan.BackendParameter": "Linux, kernel-parameters.txt",
-    "launch.plan.DataDisk": "LUKS1 On-Disk Format",
-    "launch.plan.ShareKind": "virtio-fs; EROFS",
-    "launch.vmm.DataAttachment": "LUKS1 On-Disk Format",
-    "launch.vmm.QmpMonitor": "QEMU Machine Protocol",
-    "launch.vmm.Usage": "getrusage(2)",
-    "lock": _LOCK,
-    "privileges.ControlGroups": _CGROUPS,
-    "privileges.Controller": _CGROUPS,
-    "privileges.NamespaceEntry": "setns(2), user_namespaces(7)",
-    "privileges.Group": _CGROUPS,
-    "privileges.GroupLimits": _CGROUPS,
+    "plan.BackendParameter": "Linux, kernel-parameters.txt",
+    "plan.DataDisk": "LUKS1 On-Disk Format",
+    "plan.ShareKind": "virtio-fs; EROFS",
+    "vmm.DataAttachment": "LUKS1 On-Disk Format",
+    "vmm.Usage": "getrusage(2)",
+    "formats.LockedFlake": _LOCK,
+    "system.ControlGroups": _CGROUPS,
+    "system.Controller": _CGROUPS,
+    "sandbox.NamespaceEntry": "setns(2), user_namespaces(7)",
+    "system.Group": _CGROUPS,
+    "system.GroupLimits": _CGROUPS,
     "provenance.bundle.Bundle": f"{_SIGSTORE}; DSSE v1",
     "provenance.bundle.LogEntry": f"{_SIGSTORE}, TransparencyLogEntry",
     "provenance.bundle.Material": f"{_SIGSTORE}, VerificationMaterial",
@@ -82,7 +81,7 @@ def rows(folder: str) -> list[tuple[str, str, str]]:
             where = folder.removeprefix("mvmnix.")
             standard = STANDARDS.get(f"{where}.{name}", STANDARDS.get(where, ""))
             found.append((name, (it.__doc__ or "").splitlines()[0].replace("|", "\\|"), standard))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def page() -> str:

@@ -14,7 +14,6 @@ from mvmnix.formats import strict
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
 
 SUMMARY_TYPE: Final = "https://slsa.dev/verification_summary/v1"
-MOST_LEVEL: Final = 4
 _LEVEL: Final = re.compile(r"SLSA_SOURCE_LEVEL_([0-9])")
 _WHAT: Final = "the summary"
 _HINT: Final = "hand in a summary of the source track, SLSA v1.2 (VSA), or have one made"
