@@ -14,7 +14,7 @@ from mvmnix import __version__
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.cli.verbosity import set_up
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.system import disk_space, log, temporary, user_namespace
+from mvmnix.system import disk_space, log, temporary, unmapped_owners
 from mvmnix.system.child_causes import Cause, cause_of, hint_for
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _complete(first: Callable[[], None]) -> NoReturn:
 def _run(first: Callable[[], None]) -> int:
     """The exit code of the command that was asked for, once everything that it said is written."""
     try:
-        user_namespace.refuse_unmapped()
+        unmapped_owners.refuse_unmapped()
         first()
         os.environ.update(temporary.judged(os.environ))  # for our children, too
         status = cli.main(prog_name="mvm", standalone_mode=False, complete_var="")

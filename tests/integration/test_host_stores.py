@@ -80,12 +80,12 @@ def test_mvm_in_the_namespace_of_such_a_store_refuses(tmp_path: Path) -> None:
         # mvm itself may lie where only root can read it
         look = (
             "import sys; from mvmnix.errors import RefusedError\n"
-            "from mvmnix.system.user_namespace import refuse_unmapped\n"
+            "from mvmnix.system.unmapped_owners import refuse_unmapped\n"
             "try: refuse_unmapped()\n"
             "except RefusedError as refusal: sys.exit(refusal.codes[0])\n"
         )
-        files = ("__init__.py", "user_namespace.py", "errors.py", "plural.py")
-        Path(place, "mvmnix").mkdir()
+        files = ("__init__.py", "system/__init__.py", "system/unmapped_owners.py", "errors.py", "plural.py")
+        Path(place, "mvmnix/system").mkdir(parents=True)
         for name in files:
             Path(place, "mvmnix", name).write_bytes((ROOT / "mvmnix" / name).read_bytes())
         inside = [*nix_, *options, "shell", "-f", str(recipe), "-c", "/usr/bin/python3", "-P", "-c", look]
@@ -100,7 +100,7 @@ def test_without_namespaces_nothing_is_built_unsandboxed(own: HostNix, tmp_path:
     recipe.write_text(RECIPE)
     script = (
         "import sys; from tests.integration.test_host_stores import *\n"
-        "own = HostNix(*sys.argv[1:3], NixStore(Kind.OWN, '', sys.argv[3]))\n"
+        "own = HostNix(*sys.argv[1:3], NixStore(StoreKind.OWN, '', sys.argv[3]))\n"
         "try: built(own, Path(sys.argv[4]))\n"
         "except ProcessError as error: sys.exit(str('namespaces' in error.message))\n"
     )

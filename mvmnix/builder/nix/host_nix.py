@@ -36,7 +36,7 @@ from mvmnix.system.roots import Roots
 #    of them is missing, to the directory above it.
 # 4. `own`: else a store below $XDG_DATA_HOME/mvmnix, which this user alone writes to. Its paths are named /nix/store/…
 #    as everywhere, and lie below its root. Nix would run programs in a namespace in which they are at these names; no
-#    sandbox can be made in there (mvmnix/system/user_namespace.py): mvm reads what was built from outside.
+#    sandbox can be made in there (mvmnix/system/unmapped_owners.py): mvm reads what was built from outside.
 
 #: Where the machine's store is, and the name of a user's own in `Roots.data`.
 SHARED: Final = "/nix"

@@ -33,8 +33,7 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.agent.port_forward import ServiceFactory
-from mvmnix.launch.agent.refusal_counter import counted_services
+from mvmnix.launch.agent.port_forward import ServiceFactory, counted_services
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.gate.verify import VerifiedPlan

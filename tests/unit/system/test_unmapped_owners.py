@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
-from mvmnix.system import user_namespace
-from mvmnix.system.user_namespace import refuse_unmapped
+from mvmnix.system import unmapped_owners
+from mvmnix.system.unmapped_owners import refuse_unmapped
 from tests.repository import ROOT
 
 
@@ -24,7 +24,7 @@ def overflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str | None) 
     file = tmp_path / "overflowuid"
     if said is not None:
         file.write_text(said)
-    monkeypatch.setattr(user_namespace, "_SETTING", file)
+    monkeypatch.setattr(unmapped_owners, "_SETTING", file)
 
 
 def test_an_ordinary_process_passes() -> None:
