@@ -47,11 +47,11 @@ STAND_IN: Final = """
 import os, signal, socket, sys, time
 sys.path.insert(0, "/worker")
 from mvmnix.builder.fetch.worker import exchange, packets, serve
-from mvmnix.builder.fetch.worker.packets import PacketKind, pack, send
+from mvmnix.builder.fetch.worker.packets import PacketKind as Kind, pack, send
 def head(lane, status=b"200", size=b"", *fields):
-    send(lane, PacketKind.HEAD, pack(status, size, *fields))
+    send(lane, Kind.HEAD, pack(status, size, *fields))
 def body(lane, data):
-    send(lane, PacketKind.WHOLE, pack(b"200", b"%d" % len(data), data))
+    send(lane, Kind.WHOLE, pack(b"200", b"%d" % len(data), data))
 def answer(self, request):
     lane = self._lane
 ANSWER
@@ -100,18 +100,15 @@ def got(server: Server, limits: DownloadLimits = LIMITS) -> bytes:
 
 #: What it says, and what mvm says of it.
 LIES: Final[dict[str, tuple[str, str | ReasonCode]]] = {
-    "a body without a head": ("send(lane, PacketKind.DATA, b'x')", "something else than an answer"),
-    "an end without a head": ("send(lane, PacketKind.END)", "something else than an answer"),
+    "a body without a head": ("send(lane, Kind.DATA, b'x')", "something else than an answer"),
+    "an end without a head": ("send(lane, Kind.END)", "something else than an answer"),
     "two heads": ("head(lane); head(lane)", "something else than a body"),
-    "a record of an archive": ("head(lane); send(lane, PacketKind.NEXT)", "something else than a body"),
-    "a malformed document": ("send(lane, PacketKind.MALFORMED, b'x')", "something else than an answer"),
-    "an empty piece": ("head(lane); send(lane, PacketKind.DATA)", "something else than a body"),
+    "a record of an archive": ("head(lane); send(lane, Kind.NEXT)", "something else than a body"),
+    "a malformed document": ("send(lane, Kind.MALFORMED, b'x')", "something else than an answer"),
+    "an empty piece": ("head(lane); send(lane, Kind.DATA)", "something else than a body"),
     "a packet of no kind": ("lane.send(bytes((200,)))", "a packet of an unknown kind"),
-    "a packet that is too large": (
-        "lane.send(bytes((PacketKind.HEAD,)) + bytes(180000))",
-        "a packet that is too large",
-    ),
-    "a descriptor": ("socket.send_fds(lane, [bytes((PacketKind.HEAD,))], [0])", "has descriptors"),
+    "a packet that is too large": ("lane.send(bytes((Kind.HEAD,)) + bytes(180000))", "a packet that is too large"),
+    "a descriptor": ("socket.send_fds(lane, [bytes((Kind.HEAD,))], [0])", "has descriptors"),
     "a status of none": ("head(lane, b'99999')", "a malformed head"),
     "a status that is no number": ("head(lane, b'\\xff2')", "a malformed head"),
     "a size that is no number": ("head(lane, b'200', b'-1')", "a malformed head"),
@@ -122,33 +119,27 @@ LIES: Final[dict[str, tuple[str, str | ReasonCode]]] = {
     "a long field": ("head(lane, b'302', b'0', b'location', b'x' * 20000)", "a malformed head"),
     "a field that is longer by one": ("head(lane, b'200', b'', b'etag', b'x' * 16385)", "a malformed head"),
     "many fields": ("head(lane, b'200', b'', *(b'etag', b'x') * 4000)", "too few texts, or too many"),
-    "texts that are cut off": ("send(lane, PacketKind.HEAD, pack(b'200', b'')[:-1])", "truncated texts"),
-    "a length behind the end": ("send(lane, PacketKind.HEAD, b'\\xff' * 4)", "truncated texts"),
-    "half a length": ("send(lane, PacketKind.HEAD, b'\\xff' * 3)", "truncated texts"),
-    "another body than it says": ("send(lane, PacketKind.WHOLE, pack(b'200', b'3', b'x'))", "a body of another size"),
-    "no body": ("send(lane, PacketKind.WHOLE, pack(b'200', b'3'))", "too few texts, or too many"),
-    "a connection, and one more": (
-        "send(lane, PacketKind.WANTED); send(lane, PacketKind.WANTED)",
-        "something else than an answer",
-    ),
-    "more than it may": ("head(lane)\nwhile True: send(lane, PacketKind.DATA, bytes(1 << 17))", ReasonCode.FETCH_LIMIT),
-    "more than it says": (
-        "head(lane, b'200', b'3'); send(lane, PacketKind.DATA, b'four'); send(lane, PacketKind.END)",
-        "of 3",
-    ),
-    "a last piece that is empty": ("head(lane); send(lane, PacketKind.LAST)", "something else than a body"),
-    "a last piece too early": ("head(lane, b'200', b'3'); send(lane, PacketKind.LAST, b'x')", "1 bytes of 3"),
-    "less than it says": ("head(lane, b'200', b'3'); send(lane, PacketKind.END)", "0 bytes of 3"),
+    "texts that are cut off": ("send(lane, Kind.HEAD, pack(b'200', b'')[:-1])", "truncated texts"),
+    "a length behind the end": ("send(lane, Kind.HEAD, b'\\xff' * 4)", "truncated texts"),
+    "half a length": ("send(lane, Kind.HEAD, b'\\xff' * 3)", "truncated texts"),
+    "another body than it says": ("send(lane, Kind.WHOLE, pack(b'200', b'3', b'x'))", "a body of another size"),
+    "no body": ("send(lane, Kind.WHOLE, pack(b'200', b'3'))", "too few texts, or too many"),
+    "a connection, and one more": ("send(lane, Kind.WANTED); send(lane, Kind.WANTED)", "something else than an answer"),
+    "more than it may": ("head(lane)\nwhile True: send(lane, Kind.DATA, bytes(1 << 17))", ReasonCode.FETCH_LIMIT),
+    "more than it says": ("head(lane, b'200', b'3'); send(lane, Kind.DATA, b'four'); send(lane, Kind.END)", "of 3"),
+    "a last piece that is empty": ("head(lane); send(lane, Kind.LAST)", "something else than a body"),
+    "a last piece too early": ("head(lane, b'200', b'3'); send(lane, Kind.LAST, b'x')", "1 bytes of 3"),
+    "less than it says": ("head(lane, b'200', b'3'); send(lane, Kind.END)", "0 bytes of 3"),
     "a redirect to the metadata service": (
-        "send(lane, PacketKind.WHOLE, pack(b'302', b'0', b'location', b'http://169.254.169.254/', b''))",
+        "send(lane, Kind.WHOLE, pack(b'302', b'0', b'location', b'http://169.254.169.254/', b''))",
         ReasonCode.FETCH_NOT_ALLOWED,
     ),
     "a redirect to a file": (
-        "send(lane, PacketKind.WHOLE, pack(b'302', b'0', b'location', b'file:///etc/passwd', b''))",
+        "send(lane, Kind.WHOLE, pack(b'302', b'0', b'location', b'file:///etc/passwd', b''))",
         ReasonCode.FETCH_NOT_ALLOWED,
     ),
     "words for a terminal": (
-        "send(lane, PacketKind.BROKEN, pack(b'', b'\\x1b[2J\\nall is well' + b'x' * 9000))",
+        "send(lane, Kind.BROKEN, pack(b'', b'\\x1b[2J\\nall is well' + b'x' * 9000))",
         r"\?\[2J\?all is well",
     ),
     "an end of itself": ("os.kill(os.getpid(), signal.SIGKILL)", "broke off"),
@@ -180,9 +171,9 @@ ALL_FIELDS: Final = "*(text for name in packets.FIELDS for text in (name.encode(
 @pytest.mark.parametrize(
     "answer",
     [
-        f"send(lane, PacketKind.WHOLE, pack(b'200', b'4', {ALL_FIELDS}, b'good'))",
-        f"head(lane, b'200', b'4', {ALL_FIELDS}); send(lane, PacketKind.LAST, b'good')",
-        "head(lane, b'200', b'4', b'etag', b'x' * 16384); send(lane, PacketKind.LAST, b'good')",
+        f"send(lane, Kind.WHOLE, pack(b'200', b'4', {ALL_FIELDS}, b'good'))",
+        f"head(lane, b'200', b'4', {ALL_FIELDS}); send(lane, Kind.LAST, b'good')",
+        "head(lane, b'200', b'4', b'etag', b'x' * 16384); send(lane, Kind.LAST, b'good')",
     ],
 )
 def test_an_answer_may_have_all_the_fields(answer: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,12 +186,12 @@ def test_an_answer_may_have_all_the_fields(answer: str, server: Server, monkeypa
     [
         ("time.sleep(600)", DownloadLimits(stall=SHORT, attempts=2), "says nothing for 1 seconds"),
         (
-            "while True: send(lane, PacketKind.ALIVE)",
+            "while True: send(lane, Kind.ALIVE)",
             DownloadLimits(seconds=scaled(1), attempts=2),
             f"longer than {scaled(1)} seconds",
         ),
         (
-            "head(lane)\nwhile True: send(lane, PacketKind.ALIVE)",
+            "head(lane)\nwhile True: send(lane, Kind.ALIVE)",
             DownloadLimits(seconds=scaled(1), attempts=2),
             f"longer than {scaled(1)} seconds",
         ),
@@ -326,8 +317,8 @@ ways = dict(ways_out.WAYS) | {
 }
 said = "".join(f"{name}: {'BROKEN' if ways_out.tried(way) else 'held'}\\n" for name, way in ways.items())
 head(lane)
-send(lane, PacketKind.DATA, said.encode())
-send(lane, PacketKind.END)
+send(lane, Kind.DATA, said.encode())
+send(lane, Kind.END)
 """
 
 
@@ -376,19 +367,18 @@ def opened() -> Iterator[Lanes]:
 @pytest.mark.parametrize(
     ("expanded", "error", "said"),
     [
-        ("while True: send(lane, PacketKind.DATA, bytes(1 << 17))", MalformedError, "more bytes than it may"),
-        ("send(lane, PacketKind.DATA)", DownloadError, "something else than a stream"),
-        ("send(lane, PacketKind.HEAD)", DownloadError, "something else than a stream"),
-        ("send(lane, PacketKind.END)", DownloadError, "something else than a stream"),
+        ("while True: send(lane, Kind.DATA, bytes(1 << 17))", MalformedError, "more bytes than it may"),
+        ("send(lane, Kind.DATA)", DownloadError, "something else than a stream"),
+        ("send(lane, Kind.HEAD)", DownloadError, "something else than a stream"),
+        ("send(lane, Kind.END)", DownloadError, "something else than a stream"),
         (
-            "lane.recv(1); send(lane, PacketKind.NEXT); lane.recv(1)\n"
-            "send(lane, PacketKind.DATA, b'x'); send(lane, PacketKind.END)",
+            "lane.recv(1); send(lane, Kind.NEXT); lane.recv(1); send(lane, Kind.DATA, b'x'); send(lane, Kind.END)",
             DownloadError,
             "bytes behind the end of a stream",
         ),
         ("os._exit(0)", DownloadError, "broke off"),
         ("time.sleep(600)", DownloadError, "says nothing"),
-        ("send(lane, PacketKind.MALFORMED, b'\\x1b' * 9000)", MalformedError, r"^\?{300}$"),
+        ("send(lane, Kind.MALFORMED, b'\\x1b' * 9000)", MalformedError, r"^\?{300}$"),
     ],
 )
 def test_what_is_no_stream(
@@ -403,10 +393,10 @@ def test_what_is_no_stream(
 @pytest.mark.parametrize(
     ("read", "said"),
     [
-        ("while True: send(lane, PacketKind.DATA, bytes(1 << 16))", "something else than a document"),
+        ("while True: send(lane, Kind.DATA, bytes(1 << 16))", "something else than a document"),
         ("packets.send_all(lane, b'\\xff\\xff')", "malformed texts"),
         ("packets.send_all(lane, pack(b'\\xff'))", "malformed texts"),
-        ("send(lane, PacketKind.HEAD)", "something else than a document"),
+        ("send(lane, Kind.HEAD)", "something else than a document"),
         ("os._exit(0)", "broke off"),
     ],
 )
