@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.pairs import Pair, pair
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadLimits
-from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.model import Digest, Source
 from mvmnix.system.private_dirs import Directory
@@ -70,7 +70,7 @@ class _Subject:
             Directory.open(str(place)) as directory,
             Downloader(allowed, DownloadLimits(), environment=self._environment) as downloader,
         ):
-            fetch_sources(self._sources, Cache(directory), Silent(), registries=[], downloader=downloader)
+            fetch_sources(self._sources, Cache(directory), SilentProgress(), registries=[], downloader=downloader)
 
     def theirs(self) -> None:
         with self._empty() as place:

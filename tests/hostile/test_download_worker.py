@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import pytest
 
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.builder.fetch import lanes, narinfo
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadError
 from mvmnix.builder.fetch.lanes import Lanes
 from mvmnix.builder.fetch.parsing import Compression, document_texts, expand, json_value
-from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.resumable import DownloadLimits
 from mvmnix.builder.fetch.worker.packets import Document
 from mvmnix.builder.pins.sources import fetch_sources
@@ -219,7 +219,7 @@ def test_other_bytes_than_the_servers_get_no_name(
     with Directory.create(str(tmp_path / "store")) as directory, downloader(server) as opened:
         store = Cache(directory)
         with pytest.raises(RefusedError) as refused:
-            fetch_sources([source], store, Silent(), registries=[], downloader=opened)
+            fetch_sources([source], store, SilentProgress(), registries=[], downloader=opened)
         assert refused.value.codes == (ReasonCode.SOURCE_MISMATCH,)
         assert store.digests() == ()
 

@@ -18,12 +18,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.audit.anchors import CommandAnchor, GitAnchor
 from mvmnix.builder.bootstrap import ATTRIBUTE, request
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.parsing import Compression, expand
-from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, unpacked_commit
 from mvmnix.builder.flakes.git import WorkTree, tracked_files
 from mvmnix.builder.nix import nix_commands
@@ -241,7 +241,7 @@ def downloaded(path: Path, _: Traps) -> Iterator[Act]:
     kept = store(path / "sources")
 
     def act() -> None:
-        fetch_sources(sources, kept, Silent())
+        fetch_sources(sources, kept, SilentProgress())
         assert all(kept.has(source.digest) for source in sources)
 
     yield act

@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadError, DownloadLimits
-from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.oci.image import build_request, resolve_image
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.oci.registry import Registries
@@ -61,7 +61,7 @@ def test_an_image_comes_by_digest(registry: DockerRegistry, store: Store) -> Non
         found = resolve_image(wanted, them)
         sources = [wanted.sibling(layer.digest).source for layer in found.layers]
         assert not any(store.has(source.digest) for source in sources)
-        them.fetch([*sources, *(document.source for document in found.documents)], Silent())
+        them.fetch([*sources, *(document.source for document in found.documents)], SilentProgress())
     assert [store.read(source.digest, limit=1 << 20) for source in sources] == [
         IMAGE.blobs[str(source.digest)] for source in sources
     ]
@@ -105,7 +105,7 @@ def test_bytes_that_rotted_in_the_registry(registry: DockerRegistry, store: Stor
     data[-1] ^= 1
     kept.write_bytes(data)
     with registries(store, registry.origin) as them, pytest.raises(RefusedError) as caught:
-        them.fetch([layer.source], Silent())
+        them.fetch([layer.source], SilentProgress())
     assert caught.value.codes == (Code.SOURCE_MISMATCH,)
     assert not store.has(layer.digest)
     assert list(Path(store._directory.path).iterdir()) == []
@@ -119,7 +119,7 @@ def test_what_a_registry_does_not_have(registry: DockerRegistry, store: Store) -
             resolve_image(absent, them)
         assert caught.value.status == 404
         with pytest.raises(DownloadError):
-            them.fetch([absent.source], Silent())
+            them.fetch([absent.source], SilentProgress())
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_token_for_anybody(stage: Stage, store: Store) -> None:
         stage.demand(f'Bearer realm="{service.origin}/token",service="it, really",scope="repository:other:push"', "abc")
         with registries(store, stage.server.origin, service.origin) as them:
             found = resolve_image(stage.wanted, them)
-            them.fetch([stage.wanted.sibling(layer.digest).source for layer in found.layers], Silent())
+            them.fetch([stage.wanted.sibling(layer.digest).source for layer in found.layers], SilentProgress())
         (asked,) = service.paths()
         assert parse_qs(urlsplit(asked).query) == {"scope": ["repository:team/app:pull"], "service": ["it, really"]}
         assert not any("authorization" in headers for _, headers in service.asked)
@@ -224,14 +224,14 @@ def test_a_layer_that_may_not_be_had_is_not_asked_for_as_a_manifest(stage: Stage
     stage.server.routes[stage.path("blobs", data)] = lambda it: it.answer(b"no", login, status="403 Forbidden")
     stage.serve("manifests", data)
     with registries(store, stage.server.origin) as them, pytest.raises(DownloadError) as caught:
-        them.fetch([layer.source], Silent())
+        them.fetch([layer.source], SilentProgress())
     assert caught.value.status == 403
     assert stage.server.paths() == [stage.path("blobs", data)]
 
 
 def test_a_document_is_asked_for_as_a_manifest_where_it_is_no_blob(stage: Stage, store: Store) -> None:
     with registries(store, stage.server.origin) as them:
-        them.fetch([stage.wanted.source], Silent())
+        them.fetch([stage.wanted.source], SilentProgress())
     document = stage.image.document
     assert stage.server.paths() == [stage.path("blobs", document), stage.path("manifests", document)]
     assert store.has(stage.wanted.digest)
@@ -301,7 +301,7 @@ def test_progress_says_how_many_come_and_which(stage: Stage, store: Store) -> No
 def test_bytes_that_two_repositories_have_come_once(stage: Stage, store: Store) -> None:
     sizes: list[int] = []
 
-    class Told(Silent):
+    class Told(SilentProgress):
         @override
         def advance(self, name: str, size: int) -> None:
             sizes.append(size)
@@ -337,11 +337,11 @@ def test_layers_may_lie_where_the_list_says(stage: Stage, store: Store) -> None:
         storage.routes["/there"] = lambda it: it.answer(data)
         stage.server.routes[stage.path("blobs", data)] = lambda it: it.redirect(f"{storage.origin}/there")
         with registries(store, stage.server.origin) as them, pytest.raises(RefusedError) as caught:
-            them.fetch([layer.source], Silent())
+            them.fetch([layer.source], SilentProgress())
         assert caught.value.codes == (Code.FETCH_NOT_ALLOWED,)
         assert storage.asked == []
         with registries(store, stage.server.origin, storage.origin) as them:
-            them.fetch([layer.source], Silent())
+            them.fetch([layer.source], SilentProgress())
     assert store.has(layer.digest)
 
 
@@ -368,5 +368,5 @@ def test_how_large_a_manifest_may_be(size: int, stage: Stage, store: Store) -> N
 )
 def test_a_pin_names_what_it_pins(uri: str, code: Code, store: Store) -> None:
     with registries(store) as them, pytest.raises(RefusedError) as caught:
-        them.fetch([Source(uri, "layer", Digest.of(b"this"))], Silent())
+        them.fetch([Source(uri, "layer", Digest.of(b"this"))], SilentProgress())
     assert caught.value.codes == (code,)

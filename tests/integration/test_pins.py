@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.api.pins import lock_directory, own_lock_directory
-from mvmnix.builder.fetch.registries import Silent
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.debian import Apt, read_index
@@ -51,10 +51,10 @@ def test_versions_are_ordered_as_dpkg_orders_them() -> None:
 
 
 def test_busybox_is_pinned_and_fetched_through_apt(store: Store) -> None:
-    lock = add(None, ["busybox-static"], DependencyDepth.CLOSURE, "", lock_context(store, Silent()))
+    lock = add(None, ["busybox-static"], DependencyDepth.CLOSURE, "", lock_context(store, SilentProgress()))
     assert list(lock.packages) == ["busybox-static"]
     assert store.has(lock.packages["busybox-static"].digest)
-    fetch_all([lock], store, Silent())
+    fetch_all([lock], store, SilentProgress())
     binary = store.read(lock.seed.nar, limit=16 << 20)
     assert binary.startswith(b"\x0d\0\0\0\0\0\0\0nix-archive-1")
     assert parse_debian(lock.serialise()) == lock
@@ -66,7 +66,7 @@ def test_a_pin_that_the_mirror_does_not_serve_is_named(store: Store) -> None:
         for name in ("mvmnix-gone", "mvmnix-lost")
     ]
     with pytest.raises(MvmnixError) as error:
-        fetch_sources(gone, store, Silent())
+        fetch_sources(gone, store, SilentProgress())
     assert "mvmnix-gone 1.0-1 is no longer served" in error.value.message
     assert error.value.hint == "mvm pin update mvmnix-gone mvmnix-lost"
 
@@ -76,7 +76,7 @@ def test_other_bytes_from_the_mirror_are_refused(store: Store) -> None:
     assert stanza is not None
     lie = Source(f"mirror://debian/{stanza.filename}", "busybox.deb", Digest.of(b"what was expected"))
     with pytest.raises(RefusedError) as refusal:
-        fetch_sources([lie], store, Silent())
+        fetch_sources([lie], store, SilentProgress())
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
     assert not store.has(lie.digest)
 
@@ -173,10 +173,10 @@ def test_a_pinned_wheel_comes_through_pip_and_a_gone_one_is_named(store: Store) 
     wheel = parse_python((MODULES / "python/lock.json").read_bytes()).packages["mdurl"].source
     gone = Source("mirror://pypi/mdurl-0.0.99-py3-none-any.whl", "mdurl.whl", Digest.of(b"gone"))
     with pytest.raises(MvmnixError) as error:
-        fetch_sources([wheel, gone], store, Silent())
+        fetch_sources([wheel, gone], store, SilentProgress())
     assert error.value.message.startswith("mdurl 0.0.99 is no longer served")
     assert error.value.hint == "mvm pin python"
-    fetch_sources([wheel], store, Silent())
+    fetch_sources([wheel], store, SilentProgress())
     assert store.read(wheel.digest, limit=1 << 20).startswith(b"PK")
 
 
@@ -199,7 +199,7 @@ def test_nothing_of_the_working_directory_or_its_parent_environment_is_run(
     monkeypatch.setenv("PYTHONSTARTUP", str(checkout / "pip.py"))
     wheel = parse_python((MODULES / "python/lock.json").read_bytes()).packages["mdurl"].source
     seed = parse_debian((MODULES / "debian/lock.json").read_bytes()).packages["busybox-static"].source
-    fetch_sources([wheel, seed], store, Silent())
+    fetch_sources([wheel, seed], store, SilentProgress())
     read_index("trixie", "amd64")
     assert [wheel.name for wheel in resolve(["mdurl"])] == ["mdurl"]
     assert not witness.exists()
@@ -208,7 +208,7 @@ def test_nothing_of_the_working_directory_or_its_parent_environment_is_run(
 def test_a_wheel_with_other_bytes_is_refused(store: Store) -> None:
     wheel = parse_python((MODULES / "python/lock.json").read_bytes()).packages["mdurl"].source
     with pytest.raises(RefusedError) as refusal:
-        fetch_sources([dataclasses.replace(wheel, digest=Digest.of(b"expected"))], store, Silent())
+        fetch_sources([dataclasses.replace(wheel, digest=Digest.of(b"expected"))], store, SilentProgress())
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
 
 

@@ -19,8 +19,9 @@ from typing import override
 
 import pytest
 
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.builder.fetch.downloads import downloaded
-from mvmnix.builder.fetch.registries import FILES, Command, Silent
+from mvmnix.builder.fetch.registries import FILES, Command
 from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured
 from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings
 from mvmnix.builder.pins.sources import fetch_sources
@@ -150,7 +151,7 @@ def test_wheels_come_from_the_configured_index(site: Site, store: Store, configu
     configured(f"index-url = http://me:{SECRET}@127.0.0.1:{site.port}/simple")
     site.pages = {"/simple/small/": page("../../files/small-1.0-py3-none-any.whl")}
     site.pages["/files/small-1.0-py3-none-any.whl"] = WHEEL
-    fetch_sources([SMALL], store, Silent())
+    fetch_sources([SMALL], store, SilentProgress())
     assert store.has(SMALL.digest)
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
@@ -165,7 +166,7 @@ def test_an_index_leads_pip_to_no_private_place(
     site.pages = {"/simple/small/": page(target if how == "link" else "/files/small-1.0-py3-none-any.whl")}
     site.pages["/files/small-1.0-py3-none-any.whl"] = target
     with pytest.raises(MvmnixError, match=f"{METADATA}:80: refused .*it is not configured, and no host name"):
-        fetch_sources([SMALL], store, Silent())
+        fetch_sources([SMALL], store, SilentProgress())
     assert not store.has(SMALL.digest)
 
 
@@ -179,9 +180,9 @@ def test_pip_reaches_a_configured_proxy_and_nothing_else(
     with pytest.raises(MvmnixError, match="some places through a proxy"):
         monkeypatch.setenv("PIP_EXTRA_INDEX_URL", "http://direct.test/")
         monkeypatch.setenv("no_proxy", "direct.test")
-        fetch_sources([SMALL], store, Silent())
+        fetch_sources([SMALL], store, SilentProgress())
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL")
-    fetch_sources([SMALL], store, Silent())
+    fetch_sources([SMALL], store, SilentProgress())
     assert store.has(SMALL.digest)
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
@@ -193,18 +194,18 @@ def test_wheels_come_from_a_configured_directory(
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/small-1.0-py3-none-any.whl").write_bytes(WHEEL)
     configured(f"no-index = true\nfind-links = {tmp_path}/wheels")
-    fetch_sources([SMALL], store, Silent())
+    fetch_sources([SMALL], store, SilentProgress())
     assert store.has(SMALL.digest)
     store.remove(SMALL.digest)
     configured("find-links = /proc/nowhere")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path}/wheels")
-    fetch_sources([SMALL], store, Silent())
+    fetch_sources([SMALL], store, SilentProgress())
     assert store.has(SMALL.digest)
     monkeypatch.delenv("PIP_FIND_LINKS")
     configured("no-index = true\nfind-links = wheels")
     with pytest.raises(MvmnixError, match="a relative path"):
-        fetch_sources([dataclasses.replace(SMALL, digest=Digest.of(b"x"))], store, Silent())
+        fetch_sources([dataclasses.replace(SMALL, digest=Digest.of(b"x"))], store, SilentProgress())
 
 
 def test_the_configuration_of_pip_names_no_interpreter(
@@ -215,7 +216,7 @@ def test_the_configuration_of_pip_names_no_interpreter(
     configured(f"index-url = http://127.0.0.1:{site.port}/simple\npython = {tmp_path}/python")
     site.pages = {"/simple/small/": page("../../files/small-1.0-py3-none-any.whl")}
     site.pages["/files/small-1.0-py3-none-any.whl"] = WHEEL
-    fetch_sources([SMALL], store, Silent())
+    fetch_sources([SMALL], store, SilentProgress())
     assert store.has(SMALL.digest)
     assert not (tmp_path / "was-run").exists()
 
@@ -239,7 +240,7 @@ class OneMirror(Apt):
 def test_packages_come_from_the_mirror_with_its_credentials(site: Site, store: Store) -> None:
     site.pages = {"/debian/pool/s/small_1_all.deb": b"a package"}
     netrc = f"machine http://127.0.0.1:{site.port} login me password {SECRET}\n".encode()
-    fetch_sources([DEB], store, Silent(), registries=[OneMirror(apt(site, netrc))])
+    fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(apt(site, netrc))])
     assert store.has(DEB.digest)
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
@@ -248,13 +249,13 @@ def test_packages_come_from_the_mirror_with_its_credentials(site: Site, store: S
 def test_a_mirror_leads_apt_to_no_private_place(site: Site, store: Store) -> None:
     site.pages = {"/debian/pool/s/small_1_all.deb": f"http://{METADATA}/x"}
     with pytest.raises(MvmnixError, match=f"{METADATA}:80: refused .*it is not configured"):
-        fetch_sources([DEB], store, Silent(), registries=[OneMirror(apt(site))])
+        fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(apt(site))])
 
 
 def test_apt_reaches_a_configured_proxy_and_nothing_else(site: Site, store: Store) -> None:
     site.pages = {"http://mirror.test/debian/pool/s/small_1_all.deb": b"a package"}
     mirror = apt(site, http_proxy=f"http://me:{SECRET}@127.0.0.1:{site.port}")
-    fetch_sources([DEB], store, Silent(), registries=[OneMirror(mirror)])
+    fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(mirror)])
     assert store.has(DEB.digest)
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
@@ -264,14 +265,14 @@ def test_packages_come_from_a_configured_directory(store: Store, tmp_path: Path)
     (tmp_path / "repository/pool/s").mkdir(parents=True)
     (tmp_path / "repository/pool/s/small_1_all.deb").write_bytes(b"a package")
     mirror = AptMirror(f"file:{tmp_path}/repository", AptSettings({}, {}, b""))
-    fetch_sources([DEB], store, Silent(), registries=[OneMirror(mirror)])
+    fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(mirror)])
     assert store.has(DEB.digest)
 
 
 #: Fetches one package from a mirror on the loopback, with nothing of this machine's configuration.
 FETCH = """
 import sys
-from mvmnix.builder.fetch.registries import Silent
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Cache
@@ -279,7 +280,7 @@ from tests.integration.test_registry_clients import DEB, AptMirror, AptSettings,
 port, store = sys.argv[1:]
 with Directory.create(store) as directory:
     mirror = AptMirror(f"http://127.0.0.1:{port}/debian", AptSettings({}, {}, b""))
-    fetch_sources([DEB], Cache(directory), Silent(), registries=[OneMirror(mirror)])
+    fetch_sources([DEB], Cache(directory), SilentProgress(), registries=[OneMirror(mirror)])
     print(Cache(directory).has(DEB.digest))
 """
 
@@ -315,7 +316,7 @@ def test_a_plain_user_fetches_alike(site: Site) -> None:
 def test_other_bytes_of_a_mirror_are_refused(site: Site, store: Store) -> None:
     site.pages = {"/debian/pool/s/small_1_all.deb": b"another package"}
     with pytest.raises(RefusedError) as refusal:
-        fetch_sources([DEB], store, Silent(), registries=[OneMirror(apt(site))])
+        fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(apt(site))])
     assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
 
 

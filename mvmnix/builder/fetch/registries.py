@@ -69,16 +69,6 @@ class Progress(Protocol):
         """A file of `size` bytes arrived and was checked."""
 
 
-class Silent:
-    """Reports nothing."""
-
-    def total(self, files: int) -> None:
-        """Say nothing."""
-
-    def advance(self, name: str, size: int) -> None:
-        """Say nothing."""
-
-
 class Mirror(Protocol):
     """One place that may serve a registry's files."""
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.fetch.registries import Silent
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.builder.pins.index import Index
 from mvmnix.builder.pins.locks import DebianLock, DependencyDepth
 from mvmnix.builder.pins.make import LockContext, PinChange, add, changes, update
@@ -63,7 +63,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def context(store: Store, *suites: Index) -> LockContext:
-    return LockContext({suite.suite: suite for suite in suites}.__getitem__, store, Silent())
+    return LockContext({suite.suite: suite for suite in suites}.__getitem__, store, SilentProgress())
 
 
 def versions(lock: DebianLock) -> dict[str, str]:
