@@ -1,6 +1,5 @@
 """flake.lock: what is read of it, and each reason for which a node is refused."""
 
-import json
 from typing import Any
 
 import pytest
@@ -9,28 +8,11 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import flake_references, lock
 from mvmnix.formats.lock import RawNode, locked_node, original_place
 from mvmnix.model import Digest, StorePath
-
-NAR = "sha256-vUfIeBEfpbAfZ5zjgIkYk7eHBeVfCYVjLbWnMkseYnk="
-REV = "643809054d65fdd466a63e3155b8c498cb483c04"
-GITHUB: dict[str, Any] = {
-    "type": "github",
-    "owner": "NixOS",
-    "repo": "nixpkgs",
-    "rev": REV,
-    "narHash": NAR,
-    "lastModified": 1785692966,
-}
-GIT: dict[str, Any] = {"type": "git", "url": "https://h/r", "rev": REV, "narHash": NAR}
-ASKED = {"type": "github", "owner": "NixOS", "repo": "nixpkgs"}
-
-
-def file(nodes: dict[str, Any], root: dict[str, Any] | None = None) -> bytes:
-    inputs = {name: name for name in nodes} if root is None else root
-    return json.dumps({"nodes": {"root": {"inputs": inputs}, **nodes}, "root": "root", "version": 7}).encode()
+from tests.support.locks import ASKED, GIT, GITHUB, NAR, REV, lock_file
 
 
 def node(locked: dict[str, Any], **others: Any) -> bytes:
-    return file({"n": {"locked": locked, "original": {"type": locked.get("type", "x")}, **others}})
+    return lock_file({"n": {"locked": locked, "original": {"type": locked.get("type", "x")}, **others}})
 
 
 def codes(data: bytes) -> tuple[ReasonCode, ...]:
@@ -79,7 +61,7 @@ def test_every_kind_has_its_uri(locked: dict[str, Any], uri: str) -> None:
 
 
 def test_relative_paths_as_nix_2_26_writes_them() -> None:
-    data = file(
+    data = lock_file(
         {
             "a": {"locked": {"path": "../tree", "type": "path"}, "original": {"type": "path"}, "parent": ["mvm"]},
             "mvm": {"inputs": {"a": "a"}, "locked": {"path": "../../sub", "type": "path"}, "parent": []},
@@ -107,10 +89,10 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
         (b'{"nodes":{"root":{}},"root":"root","root":"root","version":7}', ReasonCode.LOCK_MALFORMED),
         (b'{"nodes":{"root":{}},"root":"root","version":7,"more":1}', ReasonCode.LOCK_MALFORMED),
         (b'{"nodes":{},"root":"root","version":7}', ReasonCode.LOCK_MALFORMED),
-        (file({}, {"a": "missing"}), ReasonCode.LOCK_MALFORMED),
-        (file({}, {"a": ["b"], "b": ["a"]}), ReasonCode.LOCK_MALFORMED),
-        (file({}, {"a": ["missing"]}), ReasonCode.LOCK_MALFORMED),
-        (file({}, {"a": 1}), ReasonCode.LOCK_MALFORMED),
+        (lock_file({}, {"a": "missing"}), ReasonCode.LOCK_MALFORMED),
+        (lock_file({}, {"a": ["b"], "b": ["a"]}), ReasonCode.LOCK_MALFORMED),
+        (lock_file({}, {"a": ["missing"]}), ReasonCode.LOCK_MALFORMED),
+        (lock_file({}, {"a": 1}), ReasonCode.LOCK_MALFORMED),
         (node(GITHUB | {"narHash": "sha512-AAAA"}), ReasonCode.LOCK_MALFORMED),
         (node(GITHUB | {"narHash": "sha256-!"}), ReasonCode.LOCK_MALFORMED),
         (node(GITHUB | {"rev": "main"}), ReasonCode.LOCK_MALFORMED),
@@ -138,14 +120,14 @@ def test_relative_paths_as_nix_2_26_writes_them() -> None:
         (node({"type": "path", "path": "/etc"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (node({"type": "path", "path": "x", "narHash": NAR}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (node({"type": "indirect", "id": "nixpkgs"}), ReasonCode.LOCK_NODE_UNSUPPORTED),
-        (file({"n": {"locked": GITHUB, "original": {"type": "indirect"}}}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (lock_file({"n": {"locked": GITHUB, "original": {"type": "indirect"}}}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (node({"type": "file", "url": "file:///etc/shadow", "narHash": NAR}), ReasonCode.LOCK_NODE_UNSUPPORTED),
         (node({"type": "tarball", "url": "https://u:p@h/t", "narHash": NAR}), ReasonCode.LOCK_NODE_UNSUPPORTED),
-        (file({"n": {"locked": {"type": "indirect"}, "original": ASKED}}), ReasonCode.LOCK_NODE_UNSUPPORTED),
-        (file({"n": {}}), ReasonCode.FLAKE_UNLOCKED),
-        (file({"n": {"locked": {}}}), ReasonCode.FLAKE_UNLOCKED),
-        (file({"n": {"locked": {"narHash": NAR}, "original": ASKED}}), ReasonCode.FLAKE_UNLOCKED),
-        (file({"n": {"original": {"type": "github"}}}), ReasonCode.FLAKE_UNLOCKED),
+        (lock_file({"n": {"locked": {"type": "indirect"}, "original": ASKED}}), ReasonCode.LOCK_NODE_UNSUPPORTED),
+        (lock_file({"n": {}}), ReasonCode.FLAKE_UNLOCKED),
+        (lock_file({"n": {"locked": {}}}), ReasonCode.FLAKE_UNLOCKED),
+        (lock_file({"n": {"locked": {"narHash": NAR}, "original": ASKED}}), ReasonCode.FLAKE_UNLOCKED),
+        (lock_file({"n": {"original": {"type": "github"}}}), ReasonCode.FLAKE_UNLOCKED),
         (node({k: v for k, v in GITHUB.items() if k != "narHash"}), ReasonCode.FLAKE_UNLOCKED),
         (node({k: v for k, v in GITHUB.items() if k != "rev"}), ReasonCode.FLAKE_UNLOCKED),
         (
@@ -160,7 +142,7 @@ def test_refused(data: bytes, code: ReasonCode) -> None:
 
 
 def test_all_bad_nodes_are_named_at_once() -> None:
-    data = file({"a": {}, "b": {"locked": {"type": "path", "path": "/etc"}}, "c": {"locked": GITHUB}})
+    data = lock_file({"a": {}, "b": {"locked": {"type": "path", "path": "/etc"}}, "c": {"locked": GITHUB}})
     with pytest.raises(RefusedError) as caught:
         lock.parse(data)
     assert caught.value.codes == (ReasonCode.FLAKE_UNLOCKED, ReasonCode.LOCK_NODE_UNSUPPORTED)
@@ -170,9 +152,9 @@ def test_all_bad_nodes_are_named_at_once() -> None:
 
 def test_follows_end_where_they_would_multiply() -> None:
     inputs: dict[str, Any] = {f"i{n}": [f"i{n + 1}"] * 60 for n in range(60)}
-    assert lock.parse(file({}, inputs | {"i60": "root"})).locked == ()  # without a memory: 60 to the 60th
+    assert lock.parse(lock_file({}, inputs | {"i60": "root"})).locked == ()  # without a memory: 60 to the 60th
     chain: dict[str, Any] = {f"i{n}": [f"i{n + 1}"] for n in range(50_000)}
-    assert set(codes(file({}, chain))) == {ReasonCode.LOCK_MALFORMED}
+    assert set(codes(lock_file({}, chain))) == {ReasonCode.LOCK_MALFORMED}
 
 
 def test_dir_and_flake_false_and_follows() -> None:
@@ -180,7 +162,7 @@ def test_dir_and_flake_false_and_follows() -> None:
         "a": {"locked": GITHUB | {"dir": "sub/flake"}, "original": {"type": "github", "dir": "sub/flake"}},
         "b": {"locked": GIT, "flake": False, "inputs": {"a": ["a"]}},
     }
-    found = lock.parse(file(nodes)).locked
+    found = lock.parse(lock_file(nodes)).locked
     assert [(one.name, one.directory, one.flake) for one in found] == [("a", "sub/flake", True), ("b", "", False)]
 
 
@@ -235,14 +217,14 @@ def test_what_is_no_place_to_fetch_from_is_shown(attributes: dict[str, Any], sho
 def test_how_many_inputs_a_path_may_have() -> None:
     """Each of them is the root again."""
     inputs: dict[str, Any] = {"here": "root"}
-    assert lock.parse(file({}, inputs | {"a": ["here"] * 64})).locked == ()
-    assert set(codes(file({}, inputs | {"a": ["here"] * 65}))) == {ReasonCode.LOCK_MALFORMED}
+    assert lock.parse(lock_file({}, inputs | {"a": ["here"] * 64})).locked == ()
+    assert set(codes(lock_file({}, inputs | {"a": ["here"] * 65}))) == {ReasonCode.LOCK_MALFORMED}
 
 
 @pytest.mark.parametrize("name", ["", "\n", "\x7f", "a" * 256])
 def test_a_node_has_a_name(name: str) -> None:
     with pytest.raises(RefusedError, match="not the name of a node") as refused:
-        lock.parse(file({name: {"locked": GITHUB}}, {}))
+        lock.parse(lock_file({name: {"locked": GITHUB}}, {}))
     assert set(refused.value.codes) == {ReasonCode.LOCK_MALFORMED}
 
 

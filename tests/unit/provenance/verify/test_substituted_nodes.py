@@ -1,6 +1,5 @@
 """Nodes of flake.lock that were locked to another place than their flake asked for, and what a policy pairs."""
 
-import json
 from typing import Any
 
 import pytest
@@ -8,25 +7,7 @@ import pytest
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import lock
 from mvmnix.provenance.verify.checks import substituted_nodes
-
-NAR = "sha256-vUfIeBEfpbAfZ5zjgIkYk7eHBeVfCYVjLbWnMkseYnk="
-REV = "643809054d65fdd466a63e3155b8c498cb483c04"
-GITHUB: dict[str, Any] = {
-    "type": "github",
-    "owner": "NixOS",
-    "repo": "nixpkgs",
-    "rev": REV,
-    "narHash": NAR,
-    "lastModified": 1785692966,
-}
-GIT: dict[str, Any] = {"type": "git", "url": "https://h/r", "rev": REV, "narHash": NAR}
-ASKED = {"type": "github", "owner": "NixOS", "repo": "nixpkgs"}
-
-
-def file(nodes: dict[str, Any], root: dict[str, Any] | None = None) -> bytes:
-    inputs = {name: name for name in nodes} if root is None else root
-    return json.dumps({"nodes": {"root": {"inputs": inputs}, **nodes}, "root": "root", "version": 7}).encode()
-
+from tests.support.locks import ASKED, GIT, GITHUB, NAR, REV, lock_file
 
 TARBALL = {"type": "tarball", "url": "https://h.test/a/t.tar.gz", "narHash": NAR}
 FILE = TARBALL | {"type": "file"}
@@ -34,7 +15,7 @@ GIT_ASKED = {"type": "git", "url": "https://h/r"}
 
 
 def substituted(locked: dict[str, Any], original: dict[str, Any], *pairs: lock.Pair) -> list[str]:
-    parsed = lock.parse(file({"n": {"locked": locked, "original": original}}))
+    parsed = lock.parse(lock_file({"n": {"locked": locked, "original": original}}))
     reasons = list(substituted_nodes(parsed, pairs))
     assert {reason.code for reason in reasons} <= {ReasonCode.LOCK_SUBSTITUTED}
     return [reason.why for reason in reasons]
@@ -97,5 +78,5 @@ def test_a_pair_admits_what_it_names_on_both_sides() -> None:
 
 
 def test_every_substituted_node_is_named_at_once() -> None:
-    data = file({name: {"locked": GITHUB, "original": GIT_ASKED} for name in ("a", "b")})
+    data = lock_file({name: {"locked": GITHUB, "original": GIT_ASKED} for name in ("a", "b")})
     assert len(list(substituted_nodes(lock.parse(data)))) == 2
