@@ -61,6 +61,8 @@ STANDARD: Final = {"shutil": "names, trees and copies; its unpackers are named a
 LIBRARIES: Final = {
     "defusedxml/xmlrpc.py": "a part that no library here imports",
     "jaraco/context/__init__.py": "a function that keyring doesn't call",
+    "jinja2/environment.py": "writes compiled templates, which mvm has none of",
+    "jinja2/loaders.py": "a loader of compiled templates; mvm has the one of files",
     "pygments/formatters/other.py": "writes",
     "pygments/lexers/_php_builtins.py": "a program that makes this very file",
     "pygments/lexers/special.py": "reads pygments' own dumps, which are never shown",

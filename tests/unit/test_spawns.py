@@ -113,7 +113,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/launch/secrets/resolve.py:_keyring": None,
     "mvmnix/launch/shares/image.py:make_share_image": (
-        "mvmnix.launch.shares.image:command",
+        "mvmnix.launch.shares.image:mkfs_command",
         (f"{BUILDERS}::test_what_works_on_a_directory_is_told_numbers",),
     ),
     "mvmnix/launch/shares/server.py:Server.start": (

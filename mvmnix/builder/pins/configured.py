@@ -57,7 +57,7 @@ def _usual() -> str:
 def parse_npmrc(text: str) -> Iterator[tuple[str, str]]:
     """The registries that an npmrc names, by `registry` or `@SCOPE:registry`. Raises MvmnixError for a variable.
 
-    >>> list(parse("registry = 'https://npm.example/'"))
+    >>> list(parse_npmrc("registry = 'https://npm.example/'"))
     [('registry', 'https://npm.example/')]
     """
     for line in text.splitlines():

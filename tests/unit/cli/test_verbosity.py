@@ -36,7 +36,7 @@ def test_what_is_done_is_said_once_asked_for(settled: Station, way: str) -> None
     assert (said.code, said.out) == (0, "hello\n")
     for line in ("cli: command run", "gate: verifying the plan sha256:", "audit: record 1: start", "is running"):
         assert line in said.err
-    assert "mvmnix.system.process" not in said.err
+    assert "mvmnix.process" not in said.err
     settled.monkeypatch.delenv("MVMNIX_LOG", raising=False)
     assert "mvmnix." not in settled.mvm("run", flake, "--", "true").err, "the next command was not asked"
 
@@ -44,8 +44,8 @@ def test_what_is_done_is_said_once_asked_for(settled: Station, way: str) -> None
 @pytest.mark.parametrize("words", [("--verbose", "--verbose"), ("--verbose",) * 3])
 def test_more_of_it(settled: Station, words: tuple[str, ...]) -> None:
     said = settled.mvm(*words, "run", settled.flake(), "--", "true")
-    assert "mvmnix.system.process: " in said.err
-    assert "mvmnix.system.process: starting /" in said.err
+    assert "mvmnix.process: " in said.err
+    assert "mvmnix.process: starting /" in said.err
     assert "mvmnix.cli: exit code 0" in said.err
 
 
@@ -56,7 +56,7 @@ def test_no_secret_is_in_it(settled: Station, tmp_path: Path) -> None:
     settled.monkeypatch.setenv("MVMNIX_LOG", "debug")
     secrets = ("--secret", f"a=file:{tmp_path}/secret", "--secret-env", "B=env:CONFIDED", "-e", "C=plain-but-not-said")
     said = settled.mvm("run", *secrets, settled.flake(), "--", "echo", "an argument")
-    assert (said.code, "mvmnix.system.process" in said.err) == (0, True)
+    assert (said.code, "mvmnix.process" in said.err) == (0, True)
     for word in (VALUE, "plain-but-not-said", "an argument"):
         assert word not in said.err
     said = settled.mvm("run", settled.flake("other"), "--", "env", f"TOKEN={VALUE}")

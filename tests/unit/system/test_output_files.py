@@ -276,7 +276,7 @@ def test_a_link_that_comes_in_between_is_not_followed(
     checkout: Path, noun: Callable[[str], Output], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = everything(checkout.parent / "home")
-    swap(monkeypatch, "put", lambda: (checkout / "out").symlink_to("../home/.bashrc"))
+    swap(monkeypatch, "give_name", lambda: (checkout / "out").symlink_to("../home/.bashrc"))
     if noun is NewFile:
         with pytest.raises(UsageError, match="is there already"):
             write(noun(f"{checkout}/out"))
@@ -327,7 +327,7 @@ def test_a_file_system_without_hard_links(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(os, "link", no_links)
     assert NewFile(f"{tmp_path}/out").write(DATA) is False
-    swap(monkeypatch, "put", (tmp_path / "taken").touch)
+    swap(monkeypatch, "give_name", (tmp_path / "taken").touch)
     with pytest.raises(UsageError, match="is there already"):
         NewFile(f"{tmp_path}/taken").write(DATA)
     assert everything(tmp_path) == {"out": DATA, "taken": b""}
@@ -341,7 +341,7 @@ WRITERS: Final = {
     "system/file_lock.py": "lock files, O_NOFOLLOW in a directory that is held",
     "launch/gate/nonces.py": "a link beside itself, in a directory that is held",
     "machines/output_log.py": "Directory.rename",
-    "network/host/network_log.py": "Directory.rename",
+    "machines/network_log.py": "Directory.rename",
     "system/private_dirs.py": "the other writer: mvm's own directories",
     "sandbox/uid_pool.py": "a lease file, by its descriptor",
     "system/store.py": "Directory.rename, and in a directory that is held",

@@ -3,14 +3,15 @@
 import os
 import pwd
 import re
-import threading
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.system import held_files, procfs, system_user
+from tests.repository import ROOT
 
 #: Variables that lead to root's files, load code, or set a library or a program up.
 DROPPED = (
@@ -231,13 +232,10 @@ def test_nobody_who_is_somebody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def test_a_process_with_threads_takes_no_step() -> None:
     """Filters, keys and capabilities are a thread's: the others would keep root's."""
-    system_user._refuse_threads()
-    over = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(over.wait)
-        with pytest.raises(MvmnixError, match="has threads"):
-            system_user._refuse_threads()
-        over.set()
+    for beside, ended in (("", 0), ("threading.Thread(target=threading.Event().wait, daemon=True).start()", 1)):
+        script = f"import threading; from mvmnix.system import system_user; {beside}\nsystem_user._refuse_threads()"
+        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+        assert (done.returncode, "has threads" in done.stderr) == (ended, bool(ended)), done.stderr
 
 
 @pytest.fixture

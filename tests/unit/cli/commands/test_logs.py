@@ -119,17 +119,6 @@ def test_a_log_that_is_none_is_told_and_not_shown(settled: Station) -> None:
     assert "\x1b" not in said.err
 
 
-def test_what_an_older_mvm_kept_is_shown(settled: Station) -> None:
-    machine = ran(settled, "true")
-    where = settled.state / "machines" / machine
-    (where / "output.log").unlink()
-    for name in ("stdout", "stderr"):
-        (where / f"{name}.log").write_text(name)
-        (where / f"{name}.log").chmod(0o600)
-    assert settled.mvm("logs", "web") == Said(0, "stdout", "stderr")
-    assert settled.mvm("logs", "--stderr", "--follow", "web") == Said(0, "stderr", "")
-
-
 def test_a_log_is_followed_to_the_end(settled: Station) -> None:
     machine = launched(settled, "linger")
     following = {log: settled.start("logs", "--follow", *log, machine) for log in (("--console",), ())}

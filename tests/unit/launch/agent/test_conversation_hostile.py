@@ -101,7 +101,7 @@ def test_another_version_is_refused(hostile: Hostile) -> None:
 def test_a_failure_is_reported_escaped(hostile: Hostile) -> None:
     hostile.says(Hello(1, "", ""), Failed(b"\x1b[31mno root\n"))
     hostile.channel.wait_hello(idle=IDLE)
-    with pytest.raises(GuestFailedError, match=r"\\x1b\[31mno root\\n"):
+    with pytest.raises(GuestFailedError, match=r"\\u001b\[31mno root\\n"):
         hostile.channel.configure(config(), idle=IDLE)
 
 

@@ -50,7 +50,7 @@ def test_a_process_serves_under_its_own_filter(module: str, profile: Profile, mo
     ((invocation, filter_),) = started
     assert filter_ == seccomp.program(profile)
     assert invocation.argv[:4] == ("/python", "-I", "-S", "-c")
-    assert f"from mvmnix.network.{module} import main" in invocation.argv[4]
+    assert f"from mvmnix.network.{module}.process import main" in invocation.argv[4]
     assert invocation.argv[6:] == ("7", "8")
     process.close()
     assert sandbox.calls == ["close"]
