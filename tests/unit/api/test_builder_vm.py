@@ -64,7 +64,7 @@ def site(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     station.hypervisor()
     with station.roots() as roots, Context(roots) as rooms:
         made = Site(rooms)
-        monkeypatch.setattr("mvmnix.vmm.qemu.Qemu.find", lambda: Moody(mood=made.mood))
+        monkeypatch.setattr("mvmnix.launch.backends.Qemu.find", lambda: Moody(mood=made.mood))
         yield made
 
 
