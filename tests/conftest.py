@@ -273,15 +273,16 @@ def make_world(tree: Path, base: Path) -> World:
 
 
 def pins_in_nix(home: Home, tree: Path) -> None:
-    """This repository's pins, fetched by root's mvm, in the Nix store that this process may write to: not the former's.
+    """This repository's pins, fetched by mvm, in the Nix store that this process may write to.
 
-    They are the system user's, from whom root takes a copy.
+    What root's mvm fetches is the system user's: root takes a copy.
     """
     fetched = home.mvm("pin", "fetch", "--store-only", cwd=ROOT)
     assert fetched.returncode == 0, fetched.stderr.decode()
     cache = home.path / ".cache/mvmnix"
-    cache.mkdir(mode=0o700, parents=True)
-    shutil.copytree(Path(pwd.getpwnam(system_user.USER).pw_dir, ".cache/mvmnix/sources"), cache / "sources")
+    if os.geteuid() == 0:
+        cache.mkdir(mode=0o700, parents=True)
+        shutil.copytree(Path(pwd.getpwnam(system_user.USER).pw_dir, ".cache/mvmnix/sources"), cache / "sources")
     debian = parse_debian((tree / "modules/debian/lock.json").read_bytes())
     python = parse_python((tree / "modules/python/lock.json").read_bytes())
     variables = home.environment | {"XDG_CACHE_HOME": str(cache.parent)}

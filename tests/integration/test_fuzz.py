@@ -213,7 +213,7 @@ def test_a_fault_in_a_parser_of_the_network_is_found(
     parser: str, module: str, text: str, planted: str, shown: str, tmp_path: Path
 ) -> None:
     target, corpus, longest = NETWORK[parser]
-    copy = copied(tmp_path, f"network/{module}", text, planted)
+    copy = copied(tmp_path, f"network/gateway/{module}", text, planted)
     argv = (sys.executable, copy / "tests" / "fuzz" / target, f"-max_len={longest}")
     done = fuzz(tmp_path, *argv, corpus=corpus, house=copy, how=SEARCH)
     assert done.returncode != 0
