@@ -279,13 +279,14 @@ def pins_in_nix(home: Home, tree: Path) -> None:
     """
     fetched = home.mvm("pin", "fetch", "--store-only", cwd=ROOT)
     assert fetched.returncode == 0, fetched.stderr.decode()
-    cache = home.path / ".cache/mvmnix"
+    variables = home.environment
     if os.geteuid() == 0:
+        cache = home.path / ".cache/mvmnix"
         cache.mkdir(mode=0o700, parents=True)
         shutil.copytree(Path(pwd.getpwnam(system_user.USER).pw_dir, ".cache/mvmnix/sources"), cache / "sources")
+        variables |= {"XDG_CACHE_HOME": str(cache.parent)}
     debian = parse_debian((tree / "modules/debian/lock.json").read_bytes())
     python = parse_python((tree / "modules/python/lock.json").read_bytes())
-    variables = home.environment | {"XDG_CACHE_HOME": str(cache.parent)}
     with Roots.from_environment(variables) as roots, roots.cache.existing("sources") as sources:
         add_to_nix(HostNix.find(roots), (*debian.sources(), *python.sources()), Store(sources))
 
