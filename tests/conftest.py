@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,14 +117,15 @@ def own_store(home: Path) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """A user's home directory, with state and configuration of its own; the source cache is the machine's."""
+    """A user's home directory, with state and configuration of its own; the source cache is shared, or at `cache`."""
 
     path: Path
+    cache: Path | None = None
 
     @property
     def environment(self) -> dict[str, str]:
         """The environment of a command that this user runs."""
-        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        cache = str(self.cache or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return {"HOME": str(self.path), "XDG_CACHE_HOME": cache, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 
     @property
@@ -245,7 +247,22 @@ class World:
             target = Path(tempfile.mkdtemp(prefix="copy.", dir=self.tree.parent)) / "home"
         copy_home(self.home.path, target)
         self.give(target.parent if os.geteuid() == 0 else target)
-        return replace(self, home=Home(target))
+        return replace(self, home=replace(self.home, path=target))
+
+    @contextmanager
+    def as_owner(self) -> Iterator[None]:
+        """As root: this process works with the files as the world's user does; commands that it starts fail."""
+        owner = self.tree.parent.stat()
+        if os.geteuid() != 0:
+            yield
+            return
+        os.setegid(owner.st_gid)
+        os.seteuid(owner.st_uid)
+        try:
+            yield
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
 
     def give(self, path: Path) -> None:
         """As root: give files to the world's user."""
@@ -259,9 +276,15 @@ def give(path: Path, uid: int) -> None:
         subprocess.run(["chown", "-R", "--no-dereference", f"{uid}:{gid}", path], check=True)
 
 
+def world_home(base: Path) -> Home:
+    """The home of a world at `base`; as root it has a cache of its own, for it is another user's."""
+    return Home(base / "home", base / "cache" if os.geteuid() == 0 else None)
+
+
 def make_world(tree: Path, base: Path) -> World:
     """The real thing: `mvm run ./examples/hello` in a fresh home, and the image exported."""
-    home = make_home(base / "home")
+    home = world_home(base)
+    home.path.mkdir(mode=0o700)
     give(base, base.stat().st_uid)
     fetched = home.mvm("pin", "fetch", cwd=tree)
     assert fetched.returncode == 0, fetched.stderr.decode()
@@ -312,8 +335,8 @@ def copy_home(home: Path, target: Path) -> None:
     shutil.copytree(home, target, copy_function=copy, ignore=left_out)
 
 
-def take_over(base: Path, copy: Path) -> Path:
-    """Copy another user's world once it is built, and what that user's cache has, for root's tests; returns `copy`.
+def take_over(base: Path, copy: Path) -> None:
+    """Copy another user's world once it is built, and what that user's cache has, for root's tests.
 
     It belongs to that user, as whom its commands run.
     """
@@ -329,8 +352,6 @@ def take_over(base: Path, copy: Path) -> Path:
     (copy / "cache/mvmnix").mkdir(mode=0o700)
     shutil.copytree(cache, copy / "cache/mvmnix/sources")
     give(copy, user)
-    os.environ["XDG_CACHE_HOME"] = str(copy / "cache")
-    return copy
 
 
 def shared_world(base: Path, home: Path) -> World:
@@ -343,7 +364,7 @@ def shared_world(base: Path, home: Path) -> World:
             said[0].write_bytes(run.stdout)
             said[1].write_bytes(run.stderr)
     run = subprocess.CompletedProcess([], 0, *(path.read_bytes() for path in said))
-    return World(Home(base / "home"), base / "tree", base / "hello", run).copy(home)
+    return World(world_home(base), base / "tree", base / "hello", run).copy(home)
 
 
 @pytest.fixture(scope="session")
@@ -362,7 +383,6 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
                 take_over(Path(shared), base)
             else:
                 base.mkdir()
-                os.environ["XDG_CACHE_HOME"] = str(base / "cache")
                 give(base, pwd.getpwnam(system_user.USER).pw_uid)
             yield shared_world(base, base)
     elif shared:
