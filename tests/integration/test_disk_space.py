@@ -28,7 +28,7 @@ def user() -> Iterator[pwd.struct_passwd]:
 @pytest.fixture
 def home(user: pwd.struct_passwd) -> Home:
     """The user's whom root's mvm becomes."""
-    return Home(Path(user.pw_dir))
+    return Home(Path(user.pw_dir), Path(user.pw_dir, ".cache"))
 
 
 def mounted(user: pwd.struct_passwd, size: str, then: str = "") -> tuple[str, ...]:
