@@ -47,7 +47,7 @@ def test_nobody_borrows_a_seal() -> None:
     """What the type checker can't refuse: a module that makes evidence with another's permission, or one of its own."""
     texts = {str(path.relative_to(ROOT)): path.read_text() for path in (ROOT / "mvmnix").rglob("*.py")}
     assert sorted(path for path, text in texts.items() if re.search(r"\b_SEAL\b|\b_seals\b|\bSeal\(", text)) == [
-        "mvmnix/builder/reproduce/file_differences.py",
+        "mvmnix/builder/reproduce/comparison.py",
         "mvmnix/launch/gate/verify.py",
         "mvmnix/provenance/verify/authentication.py",
         "mvmnix/provenance/verify/summary.py",
