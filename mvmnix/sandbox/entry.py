@@ -1,6 +1,6 @@
 """What a child of mvm does between fork and exec to become a sandbox's user: the only caller of setns(2).
 
-1. It enters the user namespace of its uid (user_namespaces.py). There it has all capabilities until it executes a
+1. It enters the user namespace of its uid (subordinate_ids.py). There it has all capabilities until it executes a
    program, and they hold for that namespace alone.
 2. It gets a mount namespace of its own, from which nothing comes back.
 3. Directories that the caller can reach, and the uid maybe can't, become detached mounts, read-only.
