@@ -4,7 +4,7 @@
    waited for by its own writer alone. It has the pipe while there are bytes in it; an empty one is kept for the next
    that has some, since to make one and close it costs as much as to carry a message.
 2. The end of one direction is passed on as it is (half-close), the other goes on; a reset is passed on as a reset.
-3. A `Meter` counts the bytes, says how long to wait where a rule has a rate, and ends both where its bytes are spent.
+3. A `RuleMeter` counts the bytes, says how long to wait where a rule has a rate, and ends both where they are spent.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
+from mvmnix.network.gateway.meters import RuleMeter
 from mvmnix.network.sockets import RESET
 
 #: Bytes that are moved at once: an ordinary pipe's (pipe(7)).
@@ -30,17 +31,6 @@ _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 class SpentError(ConnectionAbortedError):
     """The rule's bytes are spent."""
-
-
-class Meter(Protocol):
-    """What a rule allows of bytes; both directions of all of its connections count together."""
-
-    @property
-    def debt(self) -> float:
-        """Seconds to wait before any are read."""
-
-    def take(self, count: int) -> float | None:
-        """Count bytes; the seconds to wait before more are read, None where there may be no more."""
 
 
 class Pipes:
@@ -75,7 +65,7 @@ class Direction:
         loop: asyncio.AbstractEventLoop,
         source: socket.socket,
         to: socket.socket,
-        meter: Meter,
+        meter: RuleMeter,
         pipes: Pipes,
     ) -> None:
         self.count = 0
@@ -236,7 +226,7 @@ class Direction:
 class Relay:
     """Both directions between a guest and a server, whose sockets it takes over."""
 
-    def __init__(self, guest: socket.socket, server: socket.socket, meter: Meter, pipes: Pipes) -> None:
+    def __init__(self, guest: socket.socket, server: socket.socket, meter: RuleMeter, pipes: Pipes) -> None:
         loop = asyncio.get_running_loop()
         self._loop, self._ends = loop, (guest, server)
         self.sent = Direction(loop, guest, server, meter, pipes)
