@@ -110,7 +110,7 @@ class Gateway:
         self._targets: dict[tuple[str, int], RedirectTarget] = {}
         self._pipes = Pipes()
         self._open: set[asyncio.Task[None]] = set()
-        self._resolver = NameServer(self._rules, self._names, self._events, time.monotonic)
+        self._resolver = NameServer(self._rules, self._names, self._events.tell, time.monotonic)
 
     async def serve(self) -> None:
         """Serve until the supervisor or the dialer is gone."""

@@ -62,20 +62,15 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked for, for the log: a name in lower case, in the escapes of RFC 1035, 5.1, and a type."""
-
-    name: str
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
 class DnsReply:
-    """The message to send back, empty for none; and what was asked, as far as it could be read."""
+    """The message to send back, empty for none.
+
+    `asked` is the name that was asked for, in lower case and the escapes of RFC 1035, 5.1; "" where it wasn't read.
+    """
 
     outcome: Outcome
     message: bytes = b""
-    asked: Asked | None = None
+    asked: str = ""
 
 
 #: The synthetic address of an allowed name, which is in lower case and has no dot at its end; None for other names.
@@ -97,7 +92,7 @@ def reply_to(query: bytes, address_of: AddressOf) -> DnsReply:
     if parsed is None:
         return DnsReply(Outcome.MALFORMED, _header(query, dns.rcode.FORMERR))
     question = parsed.question[0]
-    asked = Asked(question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype))
+    asked = question.name.to_text(omit_final_dot=True).lower()
     answer = _empty_answer(parsed, question)
     outcome = _decide(parsed, question, answer, address_of)
     return DnsReply(outcome, answer.to_wire(), asked)
