@@ -434,7 +434,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
     ("mvmnix/audit/git_branch.py:GitBranch.read",): git_anchor,
     ("mvmnix/audit/anchors.py:CommandAnchor.take",): plain(command_anchor),
-    ("mvmnix/sandbox/helper.py:_Run._to_the_end",): plain(sandboxed),
+    ("mvmnix/sandbox/helper.py:Sandbox._to_the_end",): plain(sandboxed),
     ("mvmnix/builder/fetch/unpack.py:unpacked_archive", "mvmnix/builder/fetch/unpack.py:fetchzip"): archived,
     ("mvmnix/builder/fetch/unpack.py:unpacked_commit",): cloned,
     (
