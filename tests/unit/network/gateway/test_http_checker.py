@@ -468,7 +468,7 @@ def test_a_websocket() -> None:
     assert made.feed_client(b"\x81\x85") == Passed()
     assert made.feed_server(SWITCHED[:-1]) == Passed()
     assert made.feed_server(b"\n\x81\x02") == passed(b"\x81\x85", SWITCHED + b"\x81\x02")
-    assert made.tunnel
+    assert made.is_tunnel
     assert not settled(made)
     frames = b"GET / HTTP/1.1\r\nHost: other.example\r\n\r\n"
     assert join(made.feed_client(frames).sent) == frames
@@ -486,7 +486,7 @@ def test_a_websocket_that_the_server_declines() -> None:
             with pytest.raises(HttpRefusedError) as refusal:
                 made.feed_server(OK)
             assert (refusal.value.fault, refusal.value.passed) == (fault, passed(b"", OK))
-        assert not made.tunnel
+        assert not made.is_tunnel
 
 
 def test_a_websocket_behind_an_answered_request_with_an_early_hint() -> None:
