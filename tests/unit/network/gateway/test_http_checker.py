@@ -200,6 +200,7 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     "chunked in a list": (request("Transfer-Encoding: chunked, chunked"), F.LENGTH),
     "gzip": (request("Transfer-Encoding: gzip, chunked"), F.LENGTH),
     "identity": (request("Transfer-Encoding: identity"), F.LENGTH),
+    "chunked and then identity": (request("Transfer-Encoding: chunked, identity"), F.LENGTH),
     "an unknown coding": (request("Transfer-Encoding: xchunked"), F.LENGTH),
     "a quoted coding": (request('Transfer-Encoding: "chunked"'), F.LENGTH),
     "a vertical tab before chunked": (request("Transfer-Encoding: \x0bchunked"), F.LENGTH),
@@ -240,7 +241,10 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     # 5. the host
     "no host": (request(host=None), F.HOST),
     "no host in HTTP/1.0": (request(first="GET / HTTP/1.0", host=None), F.HOST),
-    "an empty host": (request(host=""), F.HOST),
+    **{
+        f"the host {host!r}": (request(f"Host:{host}", host=None), F.HOST)
+        for host in ("", " ", " evil-index.example", " \xe0ndex.example", " index.example\0.evil.example")
+    },
     "another host": (request(host="other.example"), F.HOST),
     "a host beneath": (request(host="a.index.example"), F.HOST),
     "a host with more": (request(host="index.example.evil.example"), F.HOST),
@@ -251,8 +255,10 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     "another port": (request(host="index.example:8080"), F.HOST),
     "an empty port": (request(host="index.example:"), F.HOST),
     "a port in other words": (request(host="index.example:080"), F.HOST),
+    "a port with a sign": (request(host="index.example:+80"), F.HOST),
     "a user": (request(host="user@index.example"), F.HOST),
     "an address": (request(host="192.0.2.1"), F.HOST),
+    "an address in decimal": (request(host="2130706433"), F.HOST),
     "a path in the host": (request(host="index.example/"), F.HOST),
     "a vertical tab in the host": (request(host="index.example\x0b"), F.HOST),
     # 6. what is expected
