@@ -303,7 +303,7 @@ def networked(path: Path) -> None:
     """The child that makes a namespace, nft, and a gateway and a dialer until they serve."""
     path.chmod(0o700)
     loop, told = Loop(), list[NetworkEvent]()
-    network = MachineNetwork.ready(Network(parse_rules(["https://api.example.com"], [])), jail(path))
+    network = MachineNetwork(Network(parse_rules(["https://api.example.com"], [])), jail(path))
     try:
         network.start()
         network.watch(loop, told.append, lambda: None)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import mvmnix
 from mvmnix.errors import MvmnixError
@@ -140,56 +140,40 @@ _LAST: Final = 1.5
 class MachineNetwork:
     """The network of one machine. It has descriptors, sandboxes and, once started, processes, until `close`."""
 
-    def __init__(self) -> None:
-        """Made by `ready`."""
-        self._stack = ExitStack()
-        self._making: namespace.Making | None = None
+    def __init__(self, network: Network, jail: Jail) -> None:
+        """Begin to make the namespace, and make the rest; `attachment` waits for it.
+
+        Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError.
+        """
         self._namespace: namespace.Namespace | None = None
-        self._gateway: NetworkProcess | None = None
-        self._dialer: NetworkProcess | None = None
-        self._given: tuple[int, ...] = ()
         self._ends: list[socket.socket] = []
-        self._ports = PublishedPorts(())
         #: Conversations with those that don't serve yet.
         self._starting: set[socket.socket] = set()
         self._told: Callable[[NetworkEvent], None] = lambda _: None
         #: The guest's device, which is the hypervisor's.
         self._tap: int | None = None
-
-    @classmethod
-    def ready(cls, network: Network, jail: Jail) -> Self:
-        """Begin to make the namespace, and make the rest; `attachment` waits for it.
-
-        Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError.
-        """
-        self = cls()
-        try:
-            self._make(network, jail)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def _make(self, network: Network, jail: Jail) -> None:
-        self._ports = PublishedPorts.listen(network.ports)
-        self._stack.callback(self._ports.close)
-        inbound = namespace.INBOUND if network.ports else 0
-        self._making = namespace.Making(taken_by(network), inbound=inbound)  # 1
-        self._stack.callback(self._abandon)
-        # 2
-        python, parsing, dialing = locate(PYTHON), code_directories(*LIBRARIES), code_directories()
-        for fd in (*parsing.values(), *dialing.values()):
-            self._stack.callback(os.close, fd)
-        gateway = NetworkService(python, parsing, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
-        self._gateway = NetworkProcess(jail, "gateway", gateway)
-        self._stack.callback(self._gateway.close)
-        dialer = NetworkService(python, dialing, resolver_settings(), DIALER_MEMORY, DESCRIPTORS, dials=True)
-        self._dialer = NetworkProcess(jail, "dialer", dialer)
-        self._stack.callback(self._dialer.close)
-        data = network_bytes(network)
-        self._given = (memfd(data, name="mvmnix-network"), memfd(data, name="mvmnix-network"))
-        for fd in self._given:
-            self._stack.callback(os.close, fd)
+        with ExitStack() as stack:
+            self._ports = PublishedPorts.listen(network.ports)
+            stack.callback(self._ports.close)
+            inbound = namespace.INBOUND if network.ports else 0
+            self._making: namespace.Making | None = namespace.Making(taken_by(network), inbound=inbound)  # 1
+            stack.callback(self._abandon)
+            # 2
+            python, parsing, dialing = locate(PYTHON), code_directories(*LIBRARIES), code_directories()
+            for fd in (*parsing.values(), *dialing.values()):
+                stack.callback(os.close, fd)
+            gateway = NetworkService(python, parsing, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
+            self._gateway = NetworkProcess(jail, "gateway", gateway)
+            stack.callback(self._gateway.close)
+            dialer = NetworkService(python, dialing, resolver_settings(), DIALER_MEMORY, DESCRIPTORS, dials=True)
+            self._dialer = NetworkProcess(jail, "dialer", dialer)
+            stack.callback(self._dialer.close)
+            data = network_bytes(network)
+            self._processes: tuple[NetworkProcess, ...] = self._gateway, self._dialer
+            self._given = (memfd(data, name="mvmnix-network"), memfd(data, name="mvmnix-network"))
+            for fd in self._given:
+                stack.callback(os.close, fd)
+            self._stack = stack.pop_all()
 
     @property
     def attachment(self) -> NetworkAttachment:
@@ -221,8 +205,6 @@ class MachineNetwork:
     def start(self) -> None:
         """Start both, from the thread that will live as long. Raises ProcessError, and what `attachment` raises."""
         made = self._made()
-        if self._gateway is None or self._dialer is None:
-            raise ValueError("a network that isn't ready")
         # 3. both processes
         asking, asked = pair()
         ours, gateways = pair()
@@ -266,10 +248,6 @@ class MachineNetwork:
     def _hand_over(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
         """Give the gateway both ends of a connection into the guest. Raises OSError."""
         socket.send_fds(self._ends[0], [handed.to_bytes()], [client.fileno(), guest.fileno()])
-
-    @property
-    def _processes(self) -> tuple[NetworkProcess, ...]:
-        return tuple(filter(None, (self._gateway, self._dialer)))
 
     def _heard(self, end: socket.socket, loop: Loop, ended: Callable[[], None]) -> None:
         if not self._hear(end):
@@ -338,7 +316,7 @@ class MachineNetwork:
             for end in self._ends:
                 if end.fileno() >= 0:
                     loop.forget(end.fileno())
-            if self._ends and self._gateway is not None and self._gateway.pid is not None and not self._starting:
+            if self._ends and self._gateway.pid is not None and not self._starting:
                 self._hear_out(self._ends[0])
         self._ends = []
         self._stack.close()

@@ -124,7 +124,7 @@ class Watched:
 
 
 def ready(network: Network = _NETWORK) -> MachineNetwork:
-    return MachineNetwork.ready(network, cast("Jail", None))
+    return MachineNetwork(network, cast("Jail", None))
 
 
 @pytest.fixture(autouse=True)
@@ -220,14 +220,14 @@ def test_where_one_can_not_be_made_or_started_there_is_none(module: str, monkeyp
     network.close()
 
 
-def test_what_was_not_made_ready_is_none() -> None:
-    network = MachineNetwork()
+def test_what_was_closed_is_not_started() -> None:
+    network = ready()
+    network.close()
     with pytest.raises(ValueError, match="isn't ready"):
         network.start()
     with pytest.raises(ValueError, match="isn't ready"):
         _ = network.attachment
     assert (network.pids, network.last_words, network.failure(), network.is_starting) == ((), (), None, False)
-    network.close()
 
 
 def test_it_has_started_once_both_serve(watched: Watched) -> None:
