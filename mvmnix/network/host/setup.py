@@ -23,7 +23,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError
 from mvmnix.network.host import namespace, namespace_setup
 from mvmnix.network.host.packet_rules import taken_by
-from mvmnix.network.host.published_ports import PublishedPorts
+from mvmnix.network.host.published_ports import PublishedPorts, listen
 from mvmnix.network.sockets import PACKET_BYTES, pair
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network
@@ -150,11 +150,14 @@ class MachineNetwork:
         #: Conversations with those that don't serve yet.
         self._starting: set[socket.socket] = set()
         self._told: Callable[[NetworkEvent], None] = lambda _: None
+        #: Is told which connection into the guest the gateway is done with.
+        self._give_back: Callable[[int], None] = lambda _: None
         #: The guest's device, which is the hypervisor's.
         self._tap: int | None = None
         with ExitStack() as stack:
-            self._ports = PublishedPorts.listen(network.ports)
-            stack.callback(self._ports.close)
+            self._listeners = listen(network.ports)
+            for _, listener in self._listeners:
+                stack.callback(listener.close)
             inbound = namespace.INBOUND if network.ports else 0
             self._making: namespace.Making | None = namespace.Making(taken_by(network), inbound=inbound)  # 1
             stack.callback(self._abandon)
@@ -238,7 +241,9 @@ class MachineNetwork:
         for one in self._processes:
             one.watch(loop, end)
         if self._namespace is not None:
-            self._ports.watch(loop, self._namespace.inbound, self._hand_over, told)
+            ports = PublishedPorts(self._listeners, self._namespace.inbound, loop, self._hand_over, told)
+            self._stack.callback(ports.close)
+            self._give_back = ports.give_back
 
     @property
     def is_starting(self) -> bool:
@@ -267,7 +272,7 @@ class MachineNetwork:
             except (OSError, MalformedError):
                 return False
             if event.kind is NetworkEventKind.INBOUND_CLOSED:
-                self._ports.give_back(event.slot)
+                self._give_back(event.slot)
             if event.kind is NetworkEventKind.READY:
                 self._starting.discard(end)
             self._told(event)

@@ -10,7 +10,6 @@ import pytest
 
 from mvmnix.errors import MvmnixError
 from mvmnix.network.host import namespace, setup
-from mvmnix.network.host.published_ports import PublishedPorts
 from mvmnix.network.host.setup import DIALER_MEMORY, GATEWAY_MEMORY, MachineNetwork
 from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
@@ -183,7 +182,7 @@ def test_each_process_has_what_is_its_own() -> None:
 
 
 def test_a_network_without_ports_has_no_sockets_for_connections_into_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PublishedPorts, "listen", lambda _: PublishedPorts(()))
+    monkeypatch.setattr(setup, "listen", lambda _: ())
     for plan in (Network(_NETWORK.rules, (PublishedPort.parse("8080:80"),)), _NETWORK):
         ready(plan).close()
     assert [it.inbound for it in PlayedMaking.made] == [namespace.INBOUND, 0]
@@ -294,7 +293,7 @@ def test_a_port_is_free_again_once_the_gateway_is_done_with_it(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_back = list[int]()
-    monkeypatch.setattr(watched.network._ports, "give_back", given_back.append)
+    monkeypatch.setattr(watched.network, "_give_back", given_back.append)
     gateway, _ = _processes()
     with gateway.supervisor as end:
         end.send(NetworkEvent(NetworkEventKind.INBOUND_CLOSED, slot=7).to_bytes())
