@@ -11,6 +11,7 @@ What reads a question takes longer to import than all else here, so it isn't bef
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
@@ -78,7 +79,6 @@ class NameServer:
         #: When an event without a name was told last.
         self._nameless = clock() - _BETWEEN
         self._left, self._since = _BURST, clock()
-        self._verdict: Verdict | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop, datagrams: socket.socket) -> None:
         """Answer what comes by UDP."""
@@ -112,12 +112,14 @@ class NameServer:
         if not self._may_ask():
             self._tell_once("", refused(Denial.LIMIT_LOOKUPS))
             return b""
-        self._verdict = None
         from mvmnix.network.gateway import resolver  # noqa: PLC0415 - a guest that boots asks nothing yet
 
-        reply = resolver.reply_to(query, self._address_of)
-        if self._verdict is not None or reply.outcome is resolver.Outcome.BLOCKED:
-            self._tell_once(reply.asked[:_LONGEST], self._verdict or refused(Denial.BAD_NAME))
+        verdicts = list[Verdict]()
+        reply = resolver.reply_to(query, partial(self._address_of, verdicts))
+        if reply.outcome is resolver.Outcome.BLOCKED and not verdicts:
+            verdicts.append(refused(Denial.BAD_NAME))
+        for verdict in verdicts:
+            self._tell_once(reply.asked[:_LONGEST], verdict)
         return reply.message
 
     def _may_ask(self) -> bool:
@@ -129,13 +131,12 @@ class NameServer:
         self._left -= 1
         return True
 
-    def _address_of(self, name: str) -> IPv4Address | None:
-        self._verdict = self._rules.resolves(name)
-        if not self._verdict.allowed:
-            return None
-        address = self._names.address_of(name)
-        if address is None:  # a wildcard has more names than there are addresses
-            self._verdict = refused(Denial.LIMIT_LOOKUPS, self._verdict.rule)
+    def _address_of(self, verdicts: list[Verdict], name: str) -> IPv4Address | None:
+        verdict = self._rules.resolves(name)
+        address = self._names.address_of(name) if verdict.allowed else None
+        if verdict.allowed and address is None:  # a wildcard has more names than there are addresses
+            verdict = refused(Denial.LIMIT_LOOKUPS, verdict.rule)
+        verdicts.append(verdict)
         return address
 
     def _tell_once(self, name: str, verdict: Verdict) -> None:
