@@ -74,7 +74,6 @@ class NameServer:
         clock: Callable[[], float],
     ) -> None:
         self._rules, self._names, self._tell, self._clock = rules, names, tell, clock
-        self._datagrams: socket.socket | None = None
         self._answered, self._refused = set[tuple[str, str]](), set[tuple[str, str]]()
         #: When an event without a name was told last.
         self._nameless = clock() - _BETWEEN
@@ -82,7 +81,6 @@ class NameServer:
 
     def start(self, loop: asyncio.AbstractEventLoop, datagrams: socket.socket) -> None:
         """Answer what comes by UDP."""
-        self._datagrams = datagrams
         loop.add_reader(datagrams.fileno(), self._readable, datagrams)
 
     def _readable(self, datagrams: socket.socket) -> None:
