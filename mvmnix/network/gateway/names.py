@@ -114,7 +114,7 @@ class NameServer:
 
         verdicts = list[Verdict]()
         reply = resolver.reply_to(query, partial(self._address_of, verdicts))
-        if reply.outcome is resolver.Outcome.BLOCKED and not verdicts:
+        if reply.is_blocked and not verdicts:
             verdicts.append(refused(Denial.BAD_NAME))
         for verdict in verdicts:
             self._tell_once(reply.asked[:_LONGEST], verdict)
