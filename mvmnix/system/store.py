@@ -150,14 +150,6 @@ class Store:
         self.copy(digest, write)
         return bytes(data)
 
-    def sealed(self, digest: Digest) -> int:
-        """A sealed descriptor of a kept file; raises as `copy` and `sealed_memfd` do."""
-        fd = self.unhashed(digest)
-        try:
-            return sealed_memfd(fd, digest, name=digest.hex)
-        finally:
-            os.close(fd)
-
     def stream(self, digest: Digest) -> Iterator[bytes]:
         """The bytes of a kept file, in chunks, unhashed: for receivers who hold them against its digest themselves."""
         fd = self.unhashed(digest)
