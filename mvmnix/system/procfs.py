@@ -156,6 +156,14 @@ def lines(path: Path) -> list[str]:
     return [line for line in path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if line]
 
 
+def lines_or_none(path: Path) -> list[str]:
+    """A file's lines; none where it can't be read, or isn't there any more."""
+    try:
+        return lines(path)
+    except OSError:
+        return []
+
+
 def mounts(mountinfo: Iterable[str]) -> Iterator[Mount]:
     """What is mounted, by the lines of mountinfo. Raises ValueError for others."""
     for line in mountinfo:

@@ -123,7 +123,7 @@ def find_unprivileged(maps: Sequence[str] = ("/proc/self/uid_map", "/proc/self/g
 
     Not one that the password file has, nor the overflow uid. Raises MvmnixError where there is none.
     """
-    ids = [procfs.id_map(_lines(path)) for path in maps]
+    ids = [procfs.id_map(procfs.lines_or_none(Path(path))) for path in maps]
     last = min(max((one.stop for one in each), default=1) for each in ids) - 1
     for uid in chain((UNPRIVILEGED + os.getpid(),), range(last, max(0, last - _TRIED), -1)):
         with suppress(KeyError):
@@ -177,13 +177,7 @@ def command_for(name: str) -> str:
 
 
 def _has_kvm() -> bool:
-    return any(line.startswith("kvm:") for line in _lines("/etc/group"))
-
-
-def _lines(path: str) -> list[str]:
-    with suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    return []
+    return any(line.startswith("kvm:") for line in procfs.lines_or_none(Path("/etc/group")))
 
 
 def replace_variables(environment: MutableMapping[str, str], user: pwd.struct_passwd) -> None:
