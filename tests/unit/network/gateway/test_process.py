@@ -153,12 +153,6 @@ _REFUSALS: dict[str, tuple[tuple[str, int], bytes, NetworkEvent, bytes]] = {
         NetworkEvent(_DENIED, "allow-1", "ech", "api.example.com", port=443),
         _ALERT + b"\x31",
     ),
-    "an encrypted name beside it": (
-        ("198.18.0.2", 443),
-        hello((0xFFCE, b"x")),
-        NetworkEvent(_DENIED, "allow-1", "ech", "api.example.com", port=443),
-        _ALERT + b"\x31",
-    ),
     "a hello with a fault": (
         ("198.18.0.2", 443),
         records(message(kind=2)),
