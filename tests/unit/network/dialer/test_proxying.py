@@ -8,9 +8,8 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from mvmnix.formats.addresses import AddressKind, kind_of
-from mvmnix.network.dialer import process, upstream_proxy
-from mvmnix.network.dialer.process import Dialer
-from mvmnix.network.dialer.upstream_proxy import ProxyRefusedError, ask_proxy, may_be_proxy
+from mvmnix.network.dialer import process
+from mvmnix.network.dialer.process import Dialer, ProxyRefusedError, ask_proxy, may_be_proxy
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
 from mvmnix.network.policy.explain import EXPLANATIONS
@@ -84,7 +83,7 @@ def test_anything_else_is_no_connection(answer: bytes) -> None:
 
 
 def test_a_slow_proxy_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstream_proxy, "_PROXY_SECONDS", 0.2)
+    monkeypatch.setattr(process, "_PROXY_SECONDS", 0.2)
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimeoutError):
         ask_proxy(ours, "api.example.com", 443)

@@ -11,8 +11,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from mvmnix.network.gateway import process
-from mvmnix.network.gateway.events import Events
-from mvmnix.network.gateway.process import Sockets
+from mvmnix.network.gateway.process import Events, Sockets
 from mvmnix.network.gateway.relay import SpentError
 from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.sockets import PACKET_BYTES, pair
