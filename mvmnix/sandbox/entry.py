@@ -67,7 +67,8 @@ class NamespaceEntry:
         os.setns(self.namespace, os.CLONE_NEWUSER)  # 1
         trees = list[int]()
         if self.directories:
-            _become_private()  # 2
+            os.unshare(os.CLONE_NEWNS)  # 2
+            _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "/")
             trees += map(_detach, self.directories)  # 3
         os.setgroups([])  # 4
         os.setresgid(self.uid, self.uid, self.uid)
@@ -75,12 +76,6 @@ class NamespaceEntry:
         prctl.set_dumpable(dumpable=True)  # or its /proc/self would be root's
         if trees:
             _attach(tuple(trees))  # 5
-
-
-def _become_private() -> None:
-    """Get a mount namespace of one's own, from which nothing comes back. Raises OSError."""
-    os.unshare(os.CLONE_NEWNS)
-    _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "/")
 
 
 def _attach(trees: tuple[int, ...]) -> None:

@@ -449,8 +449,4 @@ def main(filter_: int, rules: int, *sockets: int) -> None:
     with asyncio.Runner() as runner:
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
         filter_system_calls(filter_)
-        runner.run(_serve(network, given))
-
-
-async def _serve(network: Network, sockets: Sockets) -> None:
-    await Gateway(network, sockets).serve()
+        runner.run(Gateway(network, given).serve())

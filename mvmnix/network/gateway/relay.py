@@ -67,12 +67,14 @@ class Direction:
         to: socket.socket,
         meter: RuleMeter,
         pipes: Pipes,
+        *,
+        at_end: Callable[[OSError | None], None],
     ) -> None:
+        """`at_end` is called with an error, or None."""
         self.count = 0
         self.ended = False
-        #: Is called at its end: with an error, or None.
-        self.at_end: Callable[[OSError | None], None] = lambda _: None
         self._loop, self._source, self._to, self._meter, self._pipes = loop, source, to, meter, pipes
+        self._at_end = at_end
         #: While there are so many bytes in it.
         self._pipe: tuple[int, int] | None = None
         self._left = 0
@@ -209,7 +211,7 @@ class Direction:
     def _end(self, error: OSError | None) -> None:
         if not self.ended:
             self.close()
-            self.at_end(error)
+            self._at_end(error)
 
     def close(self) -> None:
         """Let go of everything but the sockets."""
@@ -229,8 +231,8 @@ class Relay:
     def __init__(self, guest: socket.socket, server: socket.socket, meter: RuleMeter, pipes: Pipes) -> None:
         loop = asyncio.get_running_loop()
         self._loop, self._ends = loop, (guest, server)
-        self.sent = Direction(loop, guest, server, meter, pipes)
-        self.received = Direction(loop, server, guest, meter, pipes)
+        self.sent = Direction(loop, guest, server, meter, pipes, at_end=self._ended)
+        self.received = Direction(loop, server, guest, meter, pipes, at_end=self._ended)
         self._done: asyncio.Future[OSError | None] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._seen = 0
@@ -238,8 +240,6 @@ class Relay:
     async def run(self, said: bytes = b"") -> OSError | None:
         """Carry until both directions have ended, what the guest has said before first; the error that ended them."""
         try:
-            for one in (self.sent, self.received):
-                one.at_end = self._ended
             self.received.start()
             await self.sent.begin_with(said)
             return await self._done
