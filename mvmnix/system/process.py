@@ -16,8 +16,8 @@ import shlex
 import signal
 import subprocess  # the one import; see the linter's rule
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, Final
@@ -221,7 +221,7 @@ def run(
     long, or (with `check`) fails; RefusedError as `_checked` does.
     """
     words, variables = _checked(argv, env, cwd)
-    try:
+    with _failures_told(argv, hint, hints):
         done = subprocess.run(
             words,
             env=variables,
@@ -233,15 +233,22 @@ def run(
             check=False,
             pass_fds=pass_fds,
         )
+    completed = Completed(tuple(argv), done.returncode, done.stdout or b"", done.stderr or b"")
+    if not check or done.returncode == 0:
+        return completed
+    raise ProcessError(completed, hint=hint, hints=hints)
+
+
+@contextmanager
+def _failures_told(argv: Sequence[str], hint: str, hints: Mapping[Cause, str]) -> Iterator[None]:
+    """Raises ProcessError where it can't start or takes too long."""
+    try:
+        yield
     except OSError as error:
         raise _unstarted(argv, error, hint, hints) from error
     except subprocess.TimeoutExpired as error:
         said = b"\n".join(filter(None, (_endless(error.timeout), error.stderr)))
         raise ProcessError(Completed(tuple(argv), 124, b"", said), hints=hints, kind=Cause.LATE) from error
-    completed = Completed(tuple(argv), done.returncode, done.stdout or b"", done.stderr or b"")
-    if not check or done.returncode == 0:
-        return completed
-    raise ProcessError(completed, hint=hint, hints=hints)
 
 
 def _endless(timeout: float | None) -> bytes:

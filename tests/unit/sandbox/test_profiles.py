@@ -5,28 +5,19 @@ kernel headers, and their neighbours.
 """
 
 import fcntl
-import importlib
-import pkgutil
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from mvmnix.sandbox import profiles, seccomp
-from mvmnix.sandbox.profiles.profile import Profile
 from tests.repository import ROOT
-from tests.seccomp import ALLOW, ENOSYS, EPERM, numbers, verdict
+from tests.seccomp import ALLOW, ENOSYS, EPERM, PROFILES, answer, numbers
 
 NUMBERS = numbers()
-_MODULES = [importlib.import_module(f"{profiles.__name__}.{it.name}") for it in pkgutil.iter_modules(profiles.__path__)]
-PROFILES: Final = {
-    name: value for module in _MODULES for name, value in vars(module).items() if isinstance(value, Profile)
-}
 
 _FLAGS = {fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL}
 _COPIES = {*_FLAGS, fcntl.F_DUPFD, fcntl.F_DUPFD_CLOEXEC}
@@ -125,15 +116,6 @@ _NOBODYS: Final = """
 _QUEUES: Final = "shmget shmctl semget semctl msgget msgctl mq_open"
 #: Helpers' and containers', whose processes are theirs alone; no process of a machine's has them.
 _HELPERS_OWN: Final = "setpriority sched_setaffinity flock timer_create inotify_init1 mlock tee kill rt_sigqueueinfo"
-
-
-@cache
-def filter_of(name: str) -> bytes:
-    return seccomp.program(PROFILES[name])
-
-
-def answer(name: str, call: str, *arguments: int) -> int:
-    return verdict(filter_of(name), NUMBERS[call], *arguments)
 
 
 def passes(name: str, call: str, *arguments: int) -> bool:

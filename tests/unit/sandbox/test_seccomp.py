@@ -15,9 +15,9 @@ from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.profiles.helpers import HELPERS
 from mvmnix.sandbox.profiles.profile import Argument, Profile, only
 from mvmnix.sandbox.trusted_executables import Candidates
-from tests.seccomp import ALLOW, ENOSYS, EPERM, I386, KILL, verdict
-from tests.unit.sandbox.test_profiles import NUMBERS, PROFILES, answer, filter_of
+from tests.seccomp import ALLOW, ENOSYS, EPERM, I386, KILL, PROFILES, answer, filter_of, numbers, verdict
 
+NUMBERS = numbers()
 each = pytest.mark.parametrize("name", PROFILES)
 #: Those of a machine's own processes but its network, and of helpers.
 of_machines = pytest.mark.parametrize("name", [it for it in PROFILES if it.startswith(("HYPER", "FILE", "HELP"))])

@@ -241,26 +241,19 @@ REFUSED: dict[str, tuple[bytes, HttpFault]] = {
     # 5. the host
     "no host": (request(host=None), F.HOST),
     "no host in HTTP/1.0": (request(first="GET / HTTP/1.0", host=None), F.HOST),
-    **{
-        f"the host {host!r}": (request(f"Host:{host}", host=None), F.HOST)
-        for host in ("", " ", " evil-index.example", " \xe0ndex.example", " index.example\0.evil.example")
-    },
-    "another host": (request(host="other.example"), F.HOST),
-    "a host beneath": (request(host="a.index.example"), F.HOST),
-    "a host with more": (request(host="index.example.evil.example"), F.HOST),
     "the host twice": (request(f"Host: {HOST}"), F.HOST),
     "two hosts": (request("Host: other.example"), F.HOST),
-    "a list of hosts": (request(host="index.example, other.example"), F.HOST),
-    "a dot at the end": (request(host="index.example."), F.HOST),
-    "another port": (request(host="index.example:8080"), F.HOST),
-    "an empty port": (request(host="index.example:"), F.HOST),
-    "a port in other words": (request(host="index.example:080"), F.HOST),
-    "a port with a sign": (request(host="index.example:+80"), F.HOST),
-    "a user": (request(host="user@index.example"), F.HOST),
-    "an address": (request(host="192.0.2.1"), F.HOST),
-    "an address in decimal": (request(host="2130706433"), F.HOST),
-    "a path in the host": (request(host="index.example/"), F.HOST),
-    "a vertical tab in the host": (request(host="index.example\x0b"), F.HOST),
+    **{
+        f"the host {host!r}": (request(f"Host:{host}", host=None), F.HOST)
+        for host in (
+            # none, another one, one of its letters
+            *("", " ", " other.example", " a.index.example", " evil-index.example", " index.example.evil.example"),
+            *(" index.example, other.example", " index.example.", " \xe0ndex.example", " index.example\x0b"),
+            # another port, an empty one, one in other words; a user, a path, an address
+            *(" index.example:8080", " index.example:", " index.example:080", " index.example:+80"),
+            *(" user@index.example", " index.example/", " index.example\0.evil.example", " 192.0.2.1", " 2130706433"),
+        )
+    },
     # 6. what is expected
     "another expectation": (request("Expect: 200-ok"), F.EXPECTATION),
     "an expectation twice": (request("Expect: 100-continue", "Expect: 100-continue"), F.EXPECTATION),
