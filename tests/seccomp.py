@@ -1,10 +1,16 @@
 """An interpreter of the few instructions that our system call filters are made of, and the kernel's numbers."""
 
 import errno
+import importlib
+import pkgutil
 import re
 import struct
 from functools import cache
 from pathlib import Path
+from typing import Final
+
+from mvmnix.sandbox import profiles, seccomp
+from mvmnix.sandbox.profiles.profile import Profile
 
 X86_64, I386 = 0xC000003E, 0x40000003
 ALLOW, KILL = 0x7FFF0000, 0x80000000
@@ -47,7 +53,26 @@ def _steps(program: bytes) -> list[tuple[int, ...]]:
     return list(struct.iter_unpack("=HBBI", program))
 
 
+@cache
 def numbers() -> dict[str, int]:
     """Every system call of x86_64 by its name."""
     assert HEADER.exists(), "apt-get install linux-libc-dev"
     return {name: int(number) for name, number in re.findall(r"#define __NR_(\w+) (\d+)", HEADER.read_text())}
+
+
+_MODULES = [importlib.import_module(f"{profiles.__name__}.{it.name}") for it in pkgutil.iter_modules(profiles.__path__)]
+#: Those of the code.
+PROFILES: Final = {
+    name: value for module in _MODULES for name, value in vars(module).items() if isinstance(value, Profile)
+}
+
+
+@cache
+def filter_of(name: str) -> bytes:
+    """The program of one of PROFILES."""
+    return seccomp.program(PROFILES[name])
+
+
+def answer(name: str, call: str, *arguments: int) -> int:
+    """What one of PROFILES makes of a call."""
+    return verdict(filter_of(name), numbers()[call], *arguments)

@@ -142,7 +142,7 @@ def _ended(process: "subprocess.Popen[bytes]") -> str:
 
 
 def _is_namespace(descriptor: Path) -> bool:
-    """Whether it is one of the user namespaces that are kept, some dozens at most (sandbox/user_namespaces.py)."""
+    """Whether it is one of the user namespaces that are kept, some dozens at most (sandbox/subordinate_ids.py)."""
     with suppress(FileNotFoundError):
         return str(descriptor.readlink()).startswith("user:")
     return False

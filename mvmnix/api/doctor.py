@@ -29,7 +29,7 @@ from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_ac
 from mvmnix.launch.shares.image import MKFS
 from mvmnix.launch.shares.server import VIRTIOFSD
 from mvmnix.model import Digest
-from mvmnix.network.host.namespace import NFT, make_namespace
+from mvmnix.network.host.namespace import NFT, Making
 from mvmnix.plan.backend import Backend
 from mvmnix.plural import counted
 from mvmnix.provenance.isolation import Boundary
@@ -146,7 +146,7 @@ def _of_root(path: str) -> Iterator[str]:
 def network(_: Context) -> Iterator[Finding]:
     """Whether a plan with a network can start here; without one, all other plans can."""
     try:
-        made = make_namespace(())
+        made = Making(()).finish()
     except RefusedError as error:
         yield Finding("network", Health.NOTE, error.reasons[0].why, error.hint)
     except MvmnixError as error:

@@ -48,12 +48,11 @@ class AddressRange:
 
 @dataclass(frozen=True, slots=True)
 class AddressFacts:
-    """What an address is: its kind, the range that decides it, and the IPv4 address that it carries, if any."""
+    """What an address is: its kind, and the range that decides it, by its name and source."""
 
     kind: AddressKind
     name: str
     source: str
-    carried: IPv4Address | None = None
 
     @property
     def public(self) -> bool:
@@ -153,7 +152,7 @@ def facts_of(address: Address | str) -> AddressFacts:
 
     >>> facts_of("64:ff9b::a9fe:a9fe")
     AddressFacts(kind=<AddressKind.METADATA: 'metadata'>, name='instance metadata', \
-source='AWS, Azure, Google Cloud (metadata.google.internal), OpenStack, …', carried=IPv4Address('169.254.169.254'))
+source='AWS, Azure, Google Cloud (metadata.google.internal), OpenStack, …')
     """
     parsed = _without_zone(address)
     carried = tuple(carried_by(parsed)) if isinstance(parsed, IPv6Address) else ()
@@ -161,16 +160,14 @@ source='AWS, Azure, Google Cloud (metadata.google.internal), OpenStack, …', ca
     for one in (parsed, *carried):
         for service in METADATA:
             if one in service.network:
-                inner = one if isinstance(one, IPv4Address) and one is not parsed else None
-                return AddressFacts(service.kind, service.name, service.source, inner)
+                return AddressFacts(service.kind, service.name, service.source)
     # 2. the registries
     own = _range_of(parsed)
-    facts = AddressFacts(own.kind, own.name, own.source, carried[0] if carried else None)
+    facts = AddressFacts(own.kind, own.name, own.source)
     # 3. what it carries
-    for one in carried if facts.public else ():
-        inside = _range_of(one)
+    for inside in map(_range_of, carried if facts.public else ()):
         if inside.kind is not AddressKind.PUBLIC:
-            return AddressFacts(inside.kind, f"{inside.name}, as {own.name}", f"{own.source}; {inside.source}", one)
+            return AddressFacts(inside.kind, f"{inside.name}, as {own.name}", f"{own.source}; {inside.source}")
     return facts
 
 

@@ -92,11 +92,7 @@ def escape_workflow_log(text: str) -> str:
     >>> escape_workflow_log("::set-env name=PATH::x")
     '\\u003a:set-env name=PATH::x'
     """
-    return _COMMANDS.sub(lambda found: _without_command(found[0]), escape(text))
-
-
-def _without_command(found: str) -> str:
-    return found[:-1] + _written_out(found[-1])
+    return _COMMANDS.sub(lambda found: found[0][:-1] + _written_out(found[0][-1]), escape(text))
 
 
 def _written_out(character: str) -> str:

@@ -92,11 +92,6 @@ def hash_tree(fd: int, *, data_blocks: int, salt: bytes) -> HashTree:
     return HashTree(Digest(digests.hex()), b"".join(reversed(stack)))
 
 
-def compute_root(fd: int, *, data_blocks: int, salt: bytes) -> Digest:
-    """The root of the tree over the file's first `data_blocks` blocks. Raises ValueError when the file is shorter."""
-    return hash_tree(fd, data_blocks=data_blocks, salt=salt).root
-
-
 def size_problem(fd: int, verity: Verity) -> str | None:
     """Why the file's size does not fit these parameters; None when it does."""
     size = os.fstat(fd).st_size

@@ -9,7 +9,7 @@ import re
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
 from mvmnix.network.policy.decisions import Denial
@@ -17,7 +17,6 @@ from mvmnix.plan import network
 from mvmnix.plan.network import Network
 
 _HANDED_OVER: Final = struct.Struct(">HH")
-_LARGEST_PORT: Final = 65_535
 
 
 class NetworkEventKind(StrEnum):
@@ -37,9 +36,7 @@ class NetworkEventKind(StrEnum):
     INBOUND_CLOSED = "inbound-closed"
 
 
-_FIELDS: Final = ("rule", "code", "name", "address", "port", "sent", "received", "flag", "slot")
 _LONGEST_FLAG: Final = 400
-_LARGEST_COUNT, _LARGEST_SLOT = 2**53 - 1, 2**16 - 1
 _KINDS: Final = frozenset(map(str, NetworkEventKind))
 _CODES: Final = frozenset({"", *map(str, Denial)})
 #: What a text is, where there is one.
@@ -51,9 +48,11 @@ _TEXTS: Final = {
     # what a shell takes as it is: a person may type it
     "flag": f"--allow [A-Za-z0-9:/.,=-]{{1,{_LONGEST_FLAG}}}",
 }
+#: The most that a number is.
+_NUMBERS: Final = {"port": 65_535, "sent": 2**53 - 1, "received": 2**53 - 1, "slot": 65_535}
 _EVENT: Final = re.compile(
     "\0".join(
-        (r"([a-z-]{1,20})", *(f"((?:{it})?)" for it in _TEXTS.values()), *([r"(0|[1-9][0-9]{0,15})"] * 4))
+        (r"([a-z-]{1,20})", *(f"((?:{it})?)" for it in _TEXTS.values()), *[r"(0|[1-9][0-9]{0,15})"] * len(_NUMBERS))
     ).encode()
 )
 
@@ -78,7 +77,7 @@ class NetworkEvent:
 
     def fields(self) -> dict[str, object]:
         """What it says, by name."""
-        said = {name: getattr(self, name) for name in _FIELDS}
+        said = {name: getattr(self, name) for name in (*_TEXTS, *_NUMBERS)}
         return {"kind": self.kind} | {name: value for name, value in said.items() if value}
 
     def to_bytes(self) -> bytes:
@@ -93,34 +92,20 @@ class NetworkEvent:
         if found is None:
             raise MalformedError("not an event of the gateway's or the dialer's")
         kind, rule, code, name, address, flag = (each.decode("ascii") for each in found.group(1, 2, 3, 4, 5, 6))
-        port, sent, received, slot = map(int, found.group(7, 8, 9, 10))
+        numbers = [int(each) for each in found.group(7, 8, 9, 10)]
+        port, sent, received, slot = numbers
         known = kind in _KINDS and code in _CODES
-        if not known or port > _LARGEST_PORT or max(sent, received) > _LARGEST_COUNT or slot > _LARGEST_SLOT:
+        if not known or any(number > most for number, most in zip(numbers, _NUMBERS.values(), strict=True)):
             raise MalformedError("not an event of the gateway's or the dialer's")
         return cls(NetworkEventKind(kind), rule, code, name, address, port, sent, received, flag, slot)
 
     @classmethod
     def read(cls, record: Record) -> Self:
         """As `fields` has it."""
-
-        def text(name: str, pattern: str) -> str:
-            return record.text(name, pattern) if record.has(name) else ""
-
-        def number(name: str, most: int) -> int:
-            return record.integer(name, 0, most) if record.has(name) else 0
-
-        return cls(
-            kind=record.choice("kind", NetworkEventKind),
-            rule=text("rule", _TEXTS["rule"]),
-            code=text("code", _TEXTS["code"]),
-            name=text("name", _TEXTS["name"]),
-            address=text("address", _TEXTS["address"]),
-            port=number("port", _LARGEST_PORT),
-            sent=number("sent", _LARGEST_COUNT),
-            received=number("received", _LARGEST_COUNT),
-            flag=text("flag", _TEXTS["flag"]),
-            slot=number("slot", _LARGEST_SLOT),
-        )
+        said: dict[str, Any] = {"kind": record.choice("kind", NetworkEventKind)}
+        said |= {name: record.text(name, pattern) for name, pattern in _TEXTS.items() if record.has(name)}
+        said |= {name: record.integer(name, 0, most) for name, most in _NUMBERS.items() if record.has(name)}
+        return cls(**said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from mvmnix.errors import MvmnixError
 from mvmnix.system.control_groups import Group
-from mvmnix.system.process import BoundedOutput, is_readable
+from mvmnix.system.process import BoundedOutput, Child, is_readable
 from mvmnix.system.procfs import children
 
 #: A script for sh(1): say that all is set up, wait for a line, become the program that the arguments name.
@@ -55,17 +55,6 @@ class Ended:
     stderr: bytes
     stop: Stop | None
     clean: bool
-
-
-class Process(Protocol):
-    """What `process.spawn` answers with."""
-
-    @property
-    def pid(self) -> int:
-        """Its number."""
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Reap it; its exit status, or the signal that ended it as a negative number."""
 
 
 class Pipe:
@@ -115,17 +104,17 @@ class ChildSupervisor:
 
     def __init__(
         self,
-        child: Process,
+        child: Child,
         pipes: Pipes,
         cancelled: Sequence[int],
         *,
         input_: bytes,
         limit: int,
-        group: Group | None = None,
+        group: Group | None,
     ) -> None:
         """One of `cancelled` is hung up to give up; `limit` is the most bytes that it may write to standard output.
 
-        It becomes the program in the control group.
+        It becomes the program in the control group, if there is one.
         """
         self._child, self._pipes, self._cancelled, self._limit = child, pipes, cancelled, limit
         self._group = group

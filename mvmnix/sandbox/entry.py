@@ -1,6 +1,6 @@
 """What a child of mvm does between fork and exec to become a sandbox's user: the only caller of setns(2).
 
-1. It enters the user namespace of its uid (user_namespaces.py). There it has all capabilities until it executes a
+1. It enters the user namespace of its uid (subordinate_ids.py). There it has all capabilities until it executes a
    program, and they hold for that namespace alone.
 2. It gets a mount namespace of its own, from which nothing comes back.
 3. Directories that the caller can reach, and the uid maybe can't, become detached mounts, read-only.
@@ -67,7 +67,8 @@ class NamespaceEntry:
         os.setns(self.namespace, os.CLONE_NEWUSER)  # 1
         trees = list[int]()
         if self.directories:
-            _become_private()  # 2
+            os.unshare(os.CLONE_NEWNS)  # 2
+            _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "/")
             trees += map(_detach, self.directories)  # 3
         os.setgroups([])  # 4
         os.setresgid(self.uid, self.uid, self.uid)
@@ -75,12 +76,6 @@ class NamespaceEntry:
         prctl.set_dumpable(dumpable=True)  # or its /proc/self would be root's
         if trees:
             _attach(tuple(trees))  # 5
-
-
-def _become_private() -> None:
-    """Get a mount namespace of one's own, from which nothing comes back. Raises OSError."""
-    os.unshare(os.CLONE_NEWNS)
-    _checked(_libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "/")
 
 
 def _attach(trees: tuple[int, ...]) -> None:

@@ -98,19 +98,11 @@ def _remove_abandoned(parent: str) -> None:
                 control_groups.remove(str(path))
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """bubblewrap's words that bind files, and the descriptors that it inherits."""
-
-    words: tuple[str, ...]
-    descriptors: tuple[int, ...]
-
-
 @contextmanager
-def bind_files(files: Mapping[str, Path | int | bytes]) -> Iterator[Bound]:
+def bind_files(files: Mapping[str, Path | int | bytes]) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
     """Have bubblewrap show files and directories, each at its path inside, read-only; of bytes it makes a file.
 
-    Raises OSError.
+    Yields the words for that, and the descriptors that it inherits. Raises OSError.
     """
     with ExitStack() as stack:
         words, held = list[str](), list[int]()
@@ -118,7 +110,7 @@ def bind_files(files: Mapping[str, Path | int | bytes]) -> Iterator[Bound]:
             held.append(_descriptor(given))
             stack.callback(os.close, held[-1])
             words += ("--ro-bind-data" if isinstance(given, bytes) else "--ro-bind-fd", str(held[-1]), inside)
-        yield Bound(tuple(words), tuple(held))
+        yield tuple(words), tuple(held)
 
 
 def _descriptor(given: Path | int | bytes) -> int:
@@ -221,10 +213,19 @@ class Sandbox:
         system_user.refuse_root()
         programs = Programs.find()
         cancel = Pipe()
-        run = _Run(self, programs, (cancel.reading, *(() if self.cancelled is None else (self.cancelled,))))
+        cancelled = (cancel.reading, *(() if self.cancelled is None else (self.cancelled,)))
         future = Future[Ended]()
-        words = (future, argv, pipes, output, input_)
-        thread = threading.Thread(target=run.into, args=words, name="mvm-sandbox", daemon=True)
+
+        def run() -> None:
+            try:
+                with _translate_errors(argv):
+                    ended = self._to_the_end(programs, cancelled, argv, pipes, output=output, input_=input_)
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+                future.set_exception(error)
+            else:
+                future.set_result(ended)
+
+        thread = threading.Thread(target=run, name="mvm-sandbox", daemon=True)
         try:
             thread.start()
             yield future
@@ -233,6 +234,41 @@ class Sandbox:
             if thread.ident is not None:
                 thread.join()
             cancel.close()
+
+    def _to_the_end(
+        self,
+        programs: Programs,
+        cancelled: tuple[int, ...],
+        argv: tuple[str, ...],
+        pipes: Pipes,
+        *,
+        output: IO[bytes] | None,
+        input_: bytes,
+    ) -> Ended:
+        """Start it, read what it writes, and see that nothing of it is left. Raises OSError.
+
+        In a thread of its own: session keyring and mount namespace belong to the thread, and end with it.
+        """
+        bounds = self.bounds
+        files = dict(self.files) | ({GATEWAY: self.gateway} if self.gateway else {})
+        command = Command(programs, files, bounds)
+        profile = HELPERS_CONNECTED if self.connected else HELPERS_WITH_GATEWAY if self.gateway else HELPERS
+        filter_ = memfd(seccomp.program(profile), name="mvmnix-filter")
+        limits = GroupLimits(bounds.memory_of_all, bounds.processes)
+        with os.fdopen(filter_, "rb"), bind_files(files) as (binds, bound), own_group(limits) as group:
+            # 2. the keyring
+            session_keyring.renew()
+            child = process.spawn(
+                (*command.words(binds, filter_), *argv),
+                env=environment(self.environment, gateway=self.gateway is not None),
+                pass_fds=(*self.descriptors, *bound, filter_),
+                stdin=pipes.stdin.reading,
+                stdout=pipes.stdout.writing if output is None else output.fileno(),
+                stderr=pipes.stderr.writing,
+            )
+            pipes.started()
+            attendant = ChildSupervisor(child, pipes, cancelled, input_=input_, limit=bounds.output, group=group)
+            return attendant.supervise(bounds.seconds)
 
     def _completed(self, argv: tuple[str, ...], ended: Ended) -> process.Completed:
         """Raises ProcessError for a program that failed, MvmnixError for a sandbox that could not be made."""
@@ -266,56 +302,15 @@ class Sandbox:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """One run, in a thread of its own: session keyring and mount namespace belong to the thread, and end with it."""
-
-    sandbox: Sandbox
-    programs: Programs
-    cancelled: tuple[int, ...]
-
-    def into(
-        self, future: Future[Ended], argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes
-    ) -> None:
-        """Run it, and put what came of it there."""
-        try:
-            ended = self.to_the_end(argv, pipes, output, input_)
-        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-            future.set_exception(error)
-        else:
-            future.set_result(ended)
-
-    def to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
-        """Start it, read what it writes, and see that nothing of it is left."""
-        try:
-            return self._to_the_end(argv, pipes, output, input_)
-        except OSError as error:
-            hint = hint_for(cause_of(1, str(error.strerror)), argv[0], _UNMADE)
-            if error.errno == errno.ENOENT:
-                hint = f"see that it is there: ls -ld {error.filename}"
-            raise MvmnixError(f"the sandbox can't be made: {error}", hint=hint) from error
-
-    def _to_the_end(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Ended:
-        given, bounds = self.sandbox, self.sandbox.bounds
-        files = dict(given.files) | ({GATEWAY: given.gateway} if given.gateway else {})
-        command = Command(self.programs, files, bounds)
-        profile = HELPERS_CONNECTED if given.connected else HELPERS_WITH_GATEWAY if given.gateway else HELPERS
-        filter_ = memfd(seccomp.program(profile), name="mvmnix-filter")
-        limits = GroupLimits(bounds.memory_of_all, bounds.processes)
-        with os.fdopen(filter_, "rb"), bind_files(files) as bound, own_group(limits) as group:
-            # 2. the keyring
-            session_keyring.renew()
-            child = process.spawn(
-                (*command.words(bound.words, filter_), *argv),
-                env=environment(given.environment, gateway=given.gateway is not None),
-                pass_fds=(*given.descriptors, *bound.descriptors, filter_),
-                stdin=pipes.stdin.reading,
-                stdout=pipes.stdout.writing if output is None else output.fileno(),
-                stderr=pipes.stderr.writing,
-            )
-            pipes.started()
-            attendant = ChildSupervisor(child, pipes, self.cancelled, input_=input_, limit=bounds.output, group=group)
-            return attendant.supervise(bounds.seconds)
+@contextmanager
+def _translate_errors(argv: tuple[str, ...]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = hint_for(cause_of(1, str(error.strerror)), argv[0], _UNMADE)
+        if error.errno == errno.ENOENT:
+            hint = f"see that it is there: ls -ld {error.filename}"
+        raise MvmnixError(f"the sandbox can't be made: {error}", hint=hint) from error
 
 
 def _unmade(argv: tuple[str, ...], ended: Ended) -> MvmnixError:

@@ -1,4 +1,4 @@
-"""A plain user's subordinate uids and gids (subuid(5), subgid(5)): those that machines get, and namespaces with one.
+"""A plain user's subordinate uids and gids (subuid(5), subgid(5)): those that machines get, and namespaces with them.
 
 Without root's rights a uid that isn't the caller's comes into a user namespace through newuidmap(1) and newgidmap(1)
 alone (package uidmap). They are set-user-ID programs, which look into /etc/subuid and /etc/subgid themselves; mvm gives
@@ -8,20 +8,25 @@ them a process id and three numbers each, which nothing that a stranger wrote de
 2. Machines get ids from its middle on: other programs (podman, for one) give away those at its start and its end.
    A container has CONTAINER_COUNT from its start on, as podman's have; what runs the container is the first of them.
 3. What is found is looked at and not tried: a maker of namespaces that fails all the same says so in `namespace_of`.
+
+This is the only maker of user namespaces with ids of the host's in them (user_namespaces(7)). A namespace is held by a
+descriptor. The last ones are kept, as the same ones are asked for again and again.
 """
 
 import os
 import stat
-from collections.abc import Iterable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox import user_namespaces
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.system import process, procfs
+from mvmnix.system.descriptors import made_by_child
 from mvmnix.system.trusted_path import user_name
 
 #: So many ids are given away at most: each is of one sandbox.
@@ -36,6 +41,10 @@ _RANGES: Final = "see that /etc/subuid and /etc/subgid give you a range (getsubi
 NEWUIDMAP: Final = Candidates("newuidmap", ("/usr/bin/newuidmap", "/run/wrappers/bin/newuidmap"), _INSTALL)
 NEWGIDMAP: Final = Candidates("newgidmap", ("/usr/bin/newgidmap", "/run/wrappers/bin/newgidmap"), _INSTALL)
 _SUBUID, _SUBGID = Path("/etc/subuid"), Path("/etc/subgid")
+#: How many namespaces are kept.
+_MOST: Final = 32
+_namespaces: Final[OrderedDict[Hashable, int]] = OrderedDict()
+_lock: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +74,7 @@ class SubordinateIds:
         uids, gids = (_range(path, names) for path in (_SUBUID, _SUBGID))  # 1
         count = min(POOL_COUNT, uids[1] // 2, gids[1] // 2)
         first_uid, first_gid = uids[0] + uids[1] // 2, gids[0] + gids[1] // 2  # 2
-        if not user_namespaces.owned(first_uid, count) or not user_namespaces.owned(
-            first_gid, count, uid_map="/proc/self/gid_map"
-        ):
+        if not _is_mapped("uid_map", first_uid, count) or not _is_mapped("gid_map", first_gid, count):
             raise MvmnixError("this user namespace lacks your subordinate uids", hint="run mvm outside of a container")
         for program in programs:
             if why := _powerless(program):
@@ -90,7 +97,7 @@ class SubordinateIds:
             self._map(self.newuidmap, process, uid, uid, 1)
             self._map(self.newgidmap, process, uid, self.first_gid + number, 1)
 
-        return user_namespaces.kept((self, uid), write)
+        return kept_namespace((self, uid), write)
 
     def container_namespace(self) -> int:
         """A user namespace in which CONTAINER_COUNT of the uids and gids are 0 and up, none of them the user's own.
@@ -103,7 +110,7 @@ class SubordinateIds:
             self._map(self.newuidmap, process, 0, self.uids[0], CONTAINER_COUNT)
             self._map(self.newgidmap, process, 0, self.gids[0], CONTAINER_COUNT)
 
-        return user_namespaces.kept((self, "container"), write)
+        return kept_namespace((self, "container"), write)
 
     def refuse_container(self) -> None:
         """Raises MvmnixError where there are too few ids for a container."""
@@ -117,6 +124,42 @@ class SubordinateIds:
     def _map(program: str, child: int, inside: int, outside: int, count: int) -> None:
         words = (program, *map(str, (child, inside, outside, count)))
         process.run(words, env=process.FIXED, timeout=_SECONDS, hint=_RANGES)
+
+
+def kept_namespace(key: Hashable, write: Callable[[int], None]) -> int:
+    """A descriptor of the namespace that is kept under this key, or was made now; the caller closes it.
+
+    `write` gives the namespace of a process, by its id, its ids. Raises OSError, ProcessError, and what `write` raises.
+    """
+    with _lock:
+        if key not in _namespaces:
+            _namespaces[key] = _made(write)
+        _namespaces.move_to_end(key)
+        while len(_namespaces) > _MOST:
+            os.close(_namespaces.popitem(last=False)[1])
+        return os.dup(_namespaces[key])
+
+
+def _made(write: Callable[[int], None]) -> int:
+    """It is handed out by a process in it: another one would need the right to trace that."""
+
+    def unshare() -> int:
+        os.unshare(os.CLONE_NEWUSER)
+        return os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+
+    with made_by_child(unshare, "user namespace") as (child, namespace):
+        try:
+            write(child)
+        except BaseException:
+            os.close(namespace)
+            raise
+        return namespace
+
+
+def _is_mapped(name: str, first: int, count: int) -> bool:
+    """Whether this user namespace has these ids, by its uid_map or gid_map."""
+    ids = procfs.id_map(procfs.lines(Path("/proc/self", name)))
+    return any(first in one and first + count - 1 in one for one in ids)
 
 
 def _range(path: Path, names: frozenset[str]) -> tuple[int, int]:

@@ -12,13 +12,13 @@ variables set (direnv's `.envrc`, an editor's settings). The rule, as in docs/tr
 """
 
 import os
-import pwd
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import ReasonCode, refuse
+from mvmnix.system.trusted_path import home_of
 
 #: What makes a directory the top of a checkout: a git work tree (gitrepository-layout(5); a file where it is a linked
 #: work tree or a submodule), or a flake.
@@ -48,19 +48,12 @@ def _checkouts(directory: str) -> Iterator[Path]:
         here = Path(directory).resolve(strict=True)
     except (FileNotFoundError, PermissionError):  # no path leads there, and so none into it
         return
-    home = _home()
+    home = home_of(os.geteuid())
     for tree in (here, *here.parents):
         if tree == tree.parent or (home is not None and _contains(tree, home)):  # 2
             return  # what is above it contains the home directory, too
         if tree == here or any(os.path.lexists(tree / mark) for mark in MARKS):  # 1
             yield tree
-
-
-def _home() -> str | None:
-    """The home directory of the user who runs mvm; None for one whom the password file doesn't have."""
-    with suppress(KeyError):
-        return pwd.getpwuid(os.geteuid()).pw_dir
-    return None
 
 
 def _contains(tree: Path, path: str) -> bool:

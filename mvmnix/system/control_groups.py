@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, Self
 
-from mvmnix.system.procfs import Mount, groups, lines, mounts
+from mvmnix.system.procfs import Mount, groups, lines, lines_or_none, mounts
 
 #: The file of a group that lists its processes, and the one that names the controllers of the groups beneath it.
 _MEMBERS, _ENABLED = "cgroup.procs", "cgroup.subtree_control"
@@ -94,7 +94,7 @@ class Group:
 
     def ran_out_of_memory(self) -> bool:
         """Whether the kernel killed a process in it because of its limit; False where it doesn't count that."""
-        lines = (line for path in self._paths for name in _EVENTS for line in _lines(Path(path, name)))
+        lines = (line for path in self._paths for name in _EVENTS for line in lines_or_none(Path(path, name)))
         return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines)
 
     def close(self) -> None:
@@ -383,12 +383,4 @@ def is_managers(group: Path) -> bool:
 
 
 def _words(path: Path) -> tuple[str, ...]:
-    return tuple(word for line in _lines(path) for word in line.split())
-
-
-def _lines(path: Path) -> list[str]:
-    """A file's lines; none where it can't be read, or isn't there any more."""
-    try:
-        return path.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return []
+    return tuple(word for line in lines_or_none(path) for word in line.split())

@@ -71,27 +71,17 @@ class Lock:
         self.release()
 
 
-def acquire(directory: int, name: str) -> Lock:
+def acquire(directory: int, name: str, *, is_shared: bool = False) -> Lock:
     """Take the lock on the file `name` of the directory descriptor, creating it (0600); wait for its holder.
 
-    Raises RuntimeError when the calling thread holds it already, since it would wait for itself forever.
+    Other processes may hold one that `is_shared` at the same time, while no process can have it alone; threads of one
+    process can't: the second waits for the first. Raises RuntimeError when the calling thread holds it already, since
+    it would wait for itself forever.
     """
-    return _wait(directory, name, fcntl.LOCK_EX)
-
-
-def share(directory: int, name: str) -> Lock:
-    """As `acquire`, but other processes may share it at the same time, while no process can have it alone.
-
-    Threads of one process do not share it: the second waits for the first.
-    """
-    return _wait(directory, name, fcntl.LOCK_SH)
-
-
-def _wait(directory: int, name: str, how: int) -> Lock:
     while True:
         inode, fd = _claim(directory, name)
         try:
-            fcntl.lockf(fd, how)
+            fcntl.lockf(fd, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
         except BaseException:
             _drop(inode)
             raise

@@ -4,7 +4,6 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
@@ -24,20 +23,8 @@ _KINDS = {
 }
 
 type _Path = tuple[bytes, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Stamp:
-    """What tells a file apart from what may have taken its name since."""
-
-    device: int
-    inode: int
-    size: int
-    modified_ns: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> "_Stamp":
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+#: What tells a file apart from what may have taken its name since: device, inode, size and time of the last change.
+type _Stamp = tuple[int, int, int, int]
 
 
 def tree_of_directory(fd: int) -> Dir:
@@ -123,7 +110,7 @@ def _entry(root: int, parent: int, path: _Path, reasons: list[Reason]) -> Node |
         match stat.S_IFMT(status.st_mode):
             case stat.S_IFREG:
                 executable = bool(status.st_mode & stat.S_IXUSR)
-                return File(status.st_size, partial(_read, root, path, _Stamp.of(status)), executable)
+                return File(status.st_size, partial(_read, root, path, _stamp_of(status)), executable)
             case stat.S_IFLNK:
                 return Symlink(os.readlink(name, dir_fd=parent))
             case stat.S_IFDIR if len(path) <= MAX_DEPTH:
@@ -154,12 +141,16 @@ def _read(root: int, path: _Path, stamp: _Stamp) -> Iterator[bytes]:
     except OSError as error:
         raise _changed(path) from error
     with os.fdopen(fd, "rb", buffering=0) as file:
-        if _Stamp.of(os.fstat(fd)) != stamp:
+        if _stamp_of(os.fstat(fd)) != stamp:
             raise _changed(path)
         while chunk := file.read(_CHUNK):
             yield chunk
-        if _Stamp.of(os.fstat(fd)) != stamp:
+        if _stamp_of(os.fstat(fd)) != stamp:
             raise _changed(path)
+
+
+def _stamp_of(status: os.stat_result) -> _Stamp:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _parent_of(root: int, path: _Path) -> int:

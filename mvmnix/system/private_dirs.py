@@ -201,7 +201,7 @@ class Directory:
     def share(self, name: str) -> Lock:
         """The lock on the lock file `name` together with others who share it, waited for."""
         with self._judged(name):
-            return file_lock.share(self.fd, _component(name))
+            return file_lock.acquire(self.fd, _component(name), is_shared=True)
 
     def try_lock(self, name: str) -> Lock | None:
         """The exclusive lock on the lock file `name`, or None when it is held already."""

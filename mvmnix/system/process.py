@@ -35,6 +35,8 @@ FIXED: Final = MappingProxyType({"PATH": PATH, "LC_ALL": "C.UTF-8"})
 INHERITED: Final = ("TMPDIR",)
 #: What a program of the user's own sees besides, one that the configuration or a secret's reference names.
 INHERITED_BY_USERS_PROGRAMS: Final = (*INHERITED, "HOME", "LANG", "LC_ALL", "XDG_RUNTIME_DIR")
+#: A child that runs beside us.
+type Child = subprocess.Popen[bytes]
 #: How a program's line begins that names a cause.
 _CAUSE: Final = re.compile(r"\s*(([\w./-]{1,60}: )?(error|fatal|E)\b:|<E> \w+:)\s*\S", re.IGNORECASE)
 #: Colours and the like that a program sends a terminal (ECMA-48, control sequences).
@@ -285,7 +287,7 @@ def spawn(
     stdout: int | IO[bytes] = subprocess.DEVNULL,
     stderr: int | IO[bytes] = subprocess.DEVNULL,
     before_exec: Callable[[], None] | None = None,
-) -> subprocess.Popen[bytes]:
+) -> Child:
     """Start a child that lives beside us, in a session of its own, with exactly the descriptors in `pass_fds`.
 
     `before_exec` runs in the child between fork and exec, in `/`. There are no other threads there, so it may take no

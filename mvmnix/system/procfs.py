@@ -1,7 +1,7 @@
-"""The only parser of what /proc/<pid> says in stat, status, io, children, cgroup and mountinfo.
+"""The only parser of what /proc/<pid> says in stat, status, io, children, cgroup, mountinfo, uid_map and gid_map.
 
 They say how a process stands, who started it and what rights it has, what it uses, writes and has started, which
-control groups it is in, and what is mounted where.
+control groups it is in, what is mounted where, and which ids a user namespace has.
 """
 
 import os
@@ -87,10 +87,19 @@ def capabilities(process: int) -> dict[str, int]:
 def is_alone(process: int) -> bool:
     """Whether its user namespace has one uid alone (user_namespaces(7), uid_map); False for one that is gone."""
     try:
-        lines = Path(f"/proc/{process}/uid_map").read_text(encoding="ascii").splitlines()
+        return [*map(len, id_map(lines(Path(f"/proc/{process}/uid_map"))))] == [1]
     except OSError:
         return False
-    return [line.split()[2:] for line in lines] == [["1"]]
+
+
+def id_map(lines: Iterable[str]) -> tuple[range, ...]:
+    """The ids that a user namespace has, by the lines of its uid_map or gid_map (user_namespaces(7)).
+
+    >>> id_map(["0 1000 1", "1 100000 65536"])
+    (range(0, 1), range(1, 65537))
+    """
+    ranges = (tuple(map(int, line.split())) for line in lines)
+    return tuple(range(first, first + count) for first, _outside, count in ranges)
 
 
 def has_no_new_privileges() -> bool:
@@ -145,6 +154,14 @@ def lines(path: Path) -> list[str]:
     Other users mount file systems too, and choose their names: these may hold what Python takes for the end of a line.
     """
     return [line for line in path.read_bytes().decode("utf-8", "surrogateescape").split("\n") if line]
+
+
+def lines_or_none(path: Path) -> list[str]:
+    """A file's lines; none where it can't be read, or isn't there any more."""
+    try:
+        return lines(path)
+    except OSError:
+        return []
 
 
 def mounts(mountinfo: Iterable[str]) -> Iterator[Mount]:

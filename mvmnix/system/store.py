@@ -118,7 +118,7 @@ class Store:
         Raises RefusedError [source-mismatch] at the end when the bytes are others: what was handed out is worthless
         then. The file stays as it is, for a user may want to look at it. Raises MvmnixError when it is not there.
         """
-        fd = self._open(digest)
+        fd = self.unhashed(digest)
         try:
             hasher, size = hashlib.sha256(), 0
             for chunk in chunks(fd):
@@ -150,25 +150,13 @@ class Store:
         self.copy(digest, write)
         return bytes(data)
 
-    def sealed(self, digest: Digest) -> int:
-        """A sealed descriptor of a kept file; raises as `copy` and `sealed_memfd` do."""
-        fd = self._open(digest)
-        try:
-            return sealed_memfd(fd, digest, name=digest.hex)
-        finally:
-            os.close(fd)
-
     def stream(self, digest: Digest) -> Iterator[bytes]:
         """The bytes of a kept file, in chunks, unhashed: for receivers who hold them against its digest themselves."""
-        fd = self._open(digest)
+        fd = self.unhashed(digest)
         try:
             yield from chunks(fd)
         finally:
             os.close(fd)
-
-    def unhashed(self, digest: Digest) -> int:
-        """A descriptor of a kept file whose bytes are not hashed: for callers who verify what they read from it."""
-        return self._open(digest)
 
     def digests(self) -> tuple[Digest, ...]:
         """The names of all files that are kept, in order; their bytes are not trusted."""
@@ -180,7 +168,7 @@ class Store:
 
     def weight(self, digest: Digest) -> int:
         """How many bytes a kept file takes, unhashed; raises MvmnixError when it is not there."""
-        fd = self._open(digest)
+        fd = self.unhashed(digest)
         try:
             return os.fstat(fd).st_size
         finally:
@@ -194,7 +182,11 @@ class Store:
         """As `Directory.sweep`: what was left over by writers that died."""
         return self._directory.sweep(remove=remove)
 
-    def _open(self, digest: Digest) -> int:
+    def unhashed(self, digest: Digest) -> int:
+        """A descriptor of a kept file whose bytes are not hashed: for callers who verify what they read from it.
+
+        Raises MvmnixError when it is not there.
+        """
         try:
             return self._directory.open_file(digest.hex)
         except FileNotFoundError as error:

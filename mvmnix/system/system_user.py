@@ -123,21 +123,15 @@ def find_unprivileged(maps: Sequence[str] = ("/proc/self/uid_map", "/proc/self/g
 
     Not one that the password file has, nor the overflow uid. Raises MvmnixError where there is none.
     """
-    ends = [_ends(_lines(path)) for path in maps]
-    last = min(max((end for _, end in each), default=1) for each in ends) - 1
+    ids = [procfs.id_map(procfs.lines_or_none(Path(path))) for path in maps]
+    last = min(max((one.stop for one in each), default=1) for each in ids) - 1
     for uid in chain((UNPRIVILEGED + os.getpid(),), range(last, max(0, last - _TRIED), -1)):
         with suppress(KeyError):
             pwd.getpwuid(uid)
             continue
-        if uid != _OVERFLOW and all(any(begin <= uid < end for begin, end in each) for each in ends):
+        if uid != _OVERFLOW and all(any(uid in one for one in each) for each in ids):
             return uid
     raise MvmnixError("this root has no uid to give its rights up for", hint="run mvm as a plain user")
-
-
-def _ends(lines: Sequence[str]) -> list[tuple[int, int]]:
-    """The first id, and the one behind the last, of each range of a map (user_namespaces(7))."""
-    ranges = (tuple(map(int, line.split())) for line in lines)
-    return [(begin, begin + count) for begin, _outside, count in ranges]
 
 
 def _refuse_threads() -> None:
@@ -183,13 +177,7 @@ def command_for(name: str) -> str:
 
 
 def _has_kvm() -> bool:
-    return any(line.startswith("kvm:") for line in _lines("/etc/group"))
-
-
-def _lines(path: str) -> list[str]:
-    with suppress(OSError):
-        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    return []
+    return any(line.startswith("kvm:") for line in procfs.lines_or_none(Path("/etc/group")))
 
 
 def replace_variables(environment: MutableMapping[str, str], user: pwd.struct_passwd) -> None:

@@ -119,7 +119,8 @@ def judge(path: str, status: os.stat_result) -> None:
     us = os.geteuid()
     if status.st_uid not in {us, 0}:
         why = f"it belongs to {owner_name(status.st_uid)}, who could change what mvm finds there"
-        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, _hint_for_foreign(path))
+        hint = f"{repair(path, recursive=False)}, or point HOME or the XDG_… variables elsewhere"
+        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint)
     if status.st_mode & _OTHERS_WRITE:
         why = f"others than its owner may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
         raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, f"chmod go-w {shlex.quote(path)}")
@@ -178,10 +179,6 @@ def home_of(uid: int) -> str | None:
 def is_beneath(path: str, directory: str | None) -> bool:
     """Whether a path is one in that directory, by its text."""
     return directory is not None and path.startswith(f"{directory}/")
-
-
-def _hint_for_foreign(path: str) -> str:
-    return f"{repair(path, recursive=False)}, or point HOME or the XDG_… variables elsewhere"
 
 
 def _hint_for_closed(path: str, *, is_directory: bool, is_ours: bool) -> str:

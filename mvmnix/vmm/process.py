@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Protocol, Self
+from typing import Final, Self
 
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.escaping import escape_bytes
@@ -17,7 +17,7 @@ from mvmnix.model import Digest
 from mvmnix.sandbox import trusted_executables
 from mvmnix.system.child_causes import NO_HINTS, Cause
 from mvmnix.system.loop import Loop
-from mvmnix.system.process import BoundedOutput, Completed, ProcessError, is_readable, spawn
+from mvmnix.system.process import BoundedOutput, Child, Completed, ProcessError, is_readable, spawn
 from mvmnix.system.procfs import children, stat
 from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.vmm.port import Invocation, Usage
@@ -48,9 +48,7 @@ class HypervisorProcess:
     thread that lives as long as the machine does, which is the main thread.
     """
 
-    def __init__(
-        self, child: "_Child", first: int, words: int, invocation: Invocation, sandbox: ProcessSandbox
-    ) -> None:
+    def __init__(self, child: Child, first: int, words: int, invocation: Invocation, sandbox: ProcessSandbox) -> None:
         """Made by `spawn` only."""
         self._child = child
         #: The first process of the sandbox: what is in there has ended when it has.
@@ -259,15 +257,6 @@ class HypervisorProcess:
                 self.status = os.waitstatus_to_exitcode(status)
                 if pid == self._first:
                     self.usage = Usage(int(used.ru_utime * 1000), int(used.ru_stime * 1000), used.ru_maxrss)
-
-
-class _Child(Protocol):
-    """What `process.spawn` returns, as far as it is used here."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def poll(self) -> int | None: ...
 
 
 def _identified(pid: int, child: int) -> tuple[int, int]:

@@ -45,7 +45,7 @@ class Connection:
         self._take(passed)
 
     def _take(self, passed: Passed) -> None:
-        if self._checker.tunnel and self.tunnel_at is None:
+        if self._checker.is_tunnel and self.tunnel_at is None:
             self.tunnel_at = len(self.sent)
         self.sent += b"".join(part.data for part in passed.sent)
         self.requests += passed.requests

@@ -14,8 +14,7 @@ from zlib import crc32
 
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
 from mvmnix.plan.backend import Backend
-from mvmnix.sandbox import user_namespaces
-from mvmnix.sandbox.subordinate_ids import SubordinateIds
+from mvmnix.sandbox.subordinate_ids import SubordinateIds, kept_namespace
 from mvmnix.sandbox.trusted_executables import check_program
 from mvmnix.sandbox.uid_pool import UidPool
 from mvmnix.system.loop import Loop
@@ -94,7 +93,7 @@ class RootIds(SubordinateIds):
             for name in ("uid_map", "gid_map"):
                 Path(f"/proc/{process}/{name}").write_text(f"{uid} {uid} 1")
 
-        return user_namespaces.kept(("root", uid), write)
+        return kept_namespace(("root", uid), write)
 
 
 def _uids(path: Path) -> SubordinateIds:

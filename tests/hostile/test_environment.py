@@ -303,7 +303,7 @@ def networked(path: Path) -> None:
     """The child that makes a namespace, nft, and a gateway and a dialer until they serve."""
     path.chmod(0o700)
     loop, told = Loop(), list[NetworkEvent]()
-    network = MachineNetwork.ready(Network(parse_rules(["https://api.example.com"], [])), jail(path))
+    network = MachineNetwork(Network(parse_rules(["https://api.example.com"], [])), jail(path))
     try:
         network.start()
         network.watch(loop, told.append, lambda: None)
@@ -434,7 +434,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
     ("mvmnix/audit/git_branch.py:GitBranch.read",): git_anchor,
     ("mvmnix/audit/anchors.py:CommandAnchor.take",): plain(command_anchor),
-    ("mvmnix/sandbox/helper.py:_Run._to_the_end",): plain(sandboxed),
+    ("mvmnix/sandbox/helper.py:Sandbox._to_the_end",): plain(sandboxed),
     ("mvmnix/builder/fetch/unpack.py:unpacked_archive", "mvmnix/builder/fetch/unpack.py:fetchzip"): archived,
     ("mvmnix/builder/fetch/unpack.py:unpacked_commit",): cloned,
     (

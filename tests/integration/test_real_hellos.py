@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -31,6 +31,8 @@ class Server:
 
     socket: socket.socket
     portion: int
+    #: Of what clients said, in bytes.
+    sizes: list[int] = field(default_factory=list)
 
     @property
     def port(self) -> int:
@@ -45,6 +47,7 @@ class Server:
             reader = ClientHelloReader()
             while (found := reader.feed(_some(connection, self.portion))) is None:
                 pass
+            self.sizes.append(len(reader.received))
             connection.sendall(alert_record(Alert.UNRECOGNIZED_NAME))
             connection.shutdown(socket.SHUT_WR)
             with suppress(OSError):
@@ -90,20 +93,16 @@ def test_curl(portion: int, tmp_path: Path) -> None:
         to = f"{NAME}:443:127.0.0.1:{server.port}"
         found, done = said_by(tmp_path, server, "curl", "-sS", "--connect-to", to, f"https://{NAME.upper()}/")
     assert (found.server_name, found.hides_a_name) == (NAME, False)
-    assert b"http/1.1" in found.protocols
-    assert 0x0304 in found.versions
     assert done.returncode == 35
     assert "unrecognized name" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("options", "versions"), [((), {0x0303, 0x0304}), (("-tls1_2",), {0x0303}), (("-tls1_3",), {0x0304})]
-)
-def test_openssl(options: tuple[str, ...], versions: set[int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("-tls1_2",), ("-tls1_3",)])
+def test_openssl(options: tuple[str, ...], tmp_path: Path) -> None:
     with serving() as server:
         argv = ("openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-servername", NAME, "-alpn", "h2,x")
         found, done = said_by(tmp_path, server, *argv, *options)
-    assert (found.server_name, found.protocols, set(found.versions)) == (NAME, (b"h2", b"x"), versions)
+    assert (found.server_name, found.hides_a_name) == (NAME, False)
     assert "unrecognized name" in done.stderr
 
 
@@ -111,14 +110,14 @@ def test_openssl_s_post_quantum_hello_is_long(tmp_path: Path) -> None:
     with serving() as server:
         argv = ("openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-servername", NAME)
         found, _ = said_by(tmp_path, server, *argv, "-groups", "X25519MLKEM768")
-    assert (found.server_name, found.length > 1024) == (NAME, True)
+    assert (found.server_name, server.sizes[0] > 1024) == (NAME, True)
 
 
 def test_openssl_s_hello_over_several_records(tmp_path: Path) -> None:
     with serving() as server:
         argv = ("openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-servername", NAME)
         found, _ = said_by(tmp_path, server, *argv, "-max_send_frag", "512")
-    assert (found.server_name, found.length > 512) == (NAME, True)
+    assert (found.server_name, server.sizes[0] > 512) == (NAME, True)
 
 
 def test_git_with_gnutls(tmp_path: Path) -> None:
@@ -136,8 +135,7 @@ def _of_chromium(profile: Path) -> ClientHello:
         argv = (CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run")
         quiet = ("--disable-background-networking", f"--user-data-dir={profile}", f"--host-resolver-rules={rules}")
         found, _ = said_by(profile, server, *argv, *quiet, "--dump-dom", f"https://{NAME}/")
-    assert (found.server_name, found.protocols, found.versions) == (NAME, (b"h2", b"http/1.1"), (0x0304, 0x0303))
-    assert found.length > 1024
+    assert (found.server_name, server.sizes[0] > 1024) == (NAME, True)
     return found
 
 
@@ -185,7 +183,7 @@ def test_a_session_that_is_resumed(version: ssl.TLSVersion, tmp_path: Path) -> N
         with pytest.raises(ssl.SSLWantReadError):
             client.do_handshake()
         said = up.read()
-        found.append(ClientHelloReader().feed(said))
+        hello = ClientHelloReader().feed(said)
         up.write(said)
         server = serves.wrap_bio(up, down, server_side=True)
         for step in (server.do_handshake, client.do_handshake, server.do_handshake, client.do_handshake):
@@ -194,7 +192,5 @@ def test_a_session_that_is_resumed(version: ssl.TLSVersion, tmp_path: Path) -> N
         server.write(b"x")
         assert client.read() == b"x"
         session = client.session
-    assert [hello is not None and (hello.server_name, hello.resumes) for hello in found] == [
-        (NAME, False),
-        (NAME, True),
-    ]
+        found.append((hello and hello.server_name, client.session_reused))
+    assert found == [(NAME, False), (NAME, True)]

@@ -133,7 +133,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
         "mvmnix.vmm.jail.delegated_scope:delegation_command",
         ("tests/unit/vmm/jail/test_delegated_scope.py::test_a_units_name_is_one_word_of_letters",),
     ),
-    "mvmnix/sandbox/helper.py:_Run._to_the_end": (
+    "mvmnix/sandbox/helper.py:Sandbox._to_the_end": (
         "mvmnix.sandbox.helper:Sandbox",
         (f"{BUILDERS}::test_the_sandbox_hands_words_on_behind_its_script",),
     ),

@@ -264,7 +264,7 @@ def _network(plan: VerifiedPlan, host: Host) -> MachineNetwork | None:
         why, hint = "its image's machines can't be in a network", "build an image with `network = true`, and plan again"
         raise refuse(ReasonCode.PLAN_MISMATCH, "the plan's network", why, hint)
     refuse_unacknowledged(network)
-    return MachineNetwork.ready(network, host.jail)
+    return MachineNetwork(network, host.jail)
 
 
 def _spawned(

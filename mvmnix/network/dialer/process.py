@@ -8,8 +8,9 @@ the host's resolver answers; nothing that a guest or a server wrote.
    downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them; so does one of the
    host itself. An address that a rule names itself isn't resolved.
 3. Only an address that was judged is connected to, and the connected socket goes back with it.
-4. Where the plan names a proxy, that one is connected to and asked for the host: it resolves the name, and mvm doesn't.
-   All addresses of the proxy's own name are judged first, and one of them is connected to.
+4. Where the plan names a proxy, that one is connected to and asked for the host (CONNECT: RFC 9110, section 9.3.6): it
+   resolves the name, and mvm doesn't. All addresses of the proxy's own name are judged first, and one of them is
+   connected to. Of its answer the head alone is read: what a server says first stays in the socket.
 
 Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name; a slow server
 has none (`Connecting`). The threads take turns in reading asks; what more there are wait in the socket, and the
@@ -18,22 +19,25 @@ gateway refuses what that doesn't take.
 
 import errno
 import os
+import re
 import resource
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import Final
 
+from mvmnix.formats.addresses import AddressKind, is_public, kind_of
 from mvmnix.formats.strict import MalformedError
 from mvmnix.network.dialer.connecting import Connecting, ConnectionAttempt, address_family
-from mvmnix.network.dialer.upstream_proxy import ProxyRefusedError, ask_proxy, may_be_proxy
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
 from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, read_network
 from mvmnix.plan.network_endpoints import UpstreamProxy
+from mvmnix.plan.network_hosts import is_address
 from mvmnix.system.prctl import filter_system_calls
 
 #: Asks that are done at a time.
@@ -46,6 +50,12 @@ _STACK: Final = 512 << 10
 #: Addresses of one name: judging each of thousands would take the time of other connections.
 _MOST_ADDRESSES: Final = 64
 _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
+#: Bytes of the head of a proxy's answer, and seconds for all of it.
+_LONGEST: Final = 8192
+_PROXY_SECONDS: Final = 15.0
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+#: Kinds of addresses at which a proxy may be that the plan names by its address.
+_NEAR: Final = frozenset({AddressKind.PUBLIC, AddressKind.PRIVATE, AddressKind.SHARED, AddressKind.LOOPBACK})
 #: Addresses that no host has (RFC 5737, RFC 3849).
 _NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
@@ -172,6 +182,48 @@ def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | No
         code = Denial.PROXY_REFUSED if isinstance(error, ProxyRefusedError) else Denial.CONNECT_FAILED
         return Reply(ask.number, code, ask.rule, _plain(address)), None
     return Reply(ask.number, None, ask.rule, _plain(address)), connection
+
+
+class ProxyRefusedError(OSError):
+    """The proxy answered, and not with a connection."""
+
+
+def may_be_proxy(host: str, address: str, *, is_own: bool) -> bool:
+    """Return whether the proxy HOST of a plan may be at this address, which is one of this host's own where `is_own`.
+
+    A name leads to public addresses of other hosts only: this host and its networks are not the resolver's to give.
+    """
+    if is_address(host):
+        return kind_of(address) in _NEAR
+    return is_public(address) and not is_own
+
+
+def ask_proxy(connection: socket.socket, host: str, port: int) -> None:
+    """Have a connected proxy connect to a name or an IPv4 address. Raises OSError, ProxyRefusedError."""
+    target = f"{host}:{port}".encode("ascii")
+    end = time.monotonic() + _PROXY_SECONDS
+    connection.settimeout(_PROXY_SECONDS)
+    connection.sendall(b"CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n" % (target, target))
+    head = _head(connection, end)
+    status = _STATUS.match(head)
+    if status is None or not status[1].startswith(b"2"):
+        raise ProxyRefusedError(f"the proxy says {head.splitlines()[0][:100] if head else b''!r}")
+    connection.settimeout(None)
+
+
+def _head(connection: socket.socket, end: float) -> bytes:
+    """The head of a proxy's answer, taken out of the socket; empty for one that doesn't end, or is too long."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n") and len(head) < _LONGEST:
+        connection.settimeout(max(0.01, end - time.monotonic()))
+        seen = connection.recv(_LONGEST - len(head), socket.MSG_PEEK)
+        both = head + seen
+        found = both.find(b"\r\n\r\n", max(0, len(head) - 3))
+        wanted = len(seen) if found < 0 else found + 4 - len(head)
+        if not wanted:
+            return b""
+        head += connection.recv(wanted)
+    return head if head.endswith(b"\r\n\r\n") else b""
 
 
 def _plain(address: str) -> str:

@@ -1,4 +1,4 @@
-"""Reads a TLS ClientHello as it comes in: what it asks for, or why it is refused; bytes in, no I/O.
+"""Reads a TLS ClientHello as it comes in: for which server it is, or why it is refused; bytes in, no I/O.
 
 What is wrong is refused as soon as its bytes are there. The code has these numbers:
 
@@ -15,7 +15,6 @@ after a HelloRetryRequest, and all that is encrypted.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -40,16 +39,17 @@ class Extension(IntEnum):
 
     SERVER_NAME = 0
     ALPN = 16
-    SESSION_TICKET = 35
     PRE_SHARED_KEY = 41
-    EARLY_DATA = 42
     SUPPORTED_VERSIONS = 43
     ENCRYPTED_SERVER_NAME = 0xFFCE
     ENCRYPTED_CLIENT_HELLO = 0xFE0D
 
 
-#: Encrypted ClientHello, and its drafts that had numbers of their own (draft-ietf-tls-esni-08 to -10).
-_ENCRYPTED: Final = frozenset({Extension.ENCRYPTED_CLIENT_HELLO, 0xFE08, 0xFE09, 0xFE0A})
+#: What may hide a name: Encrypted ClientHello, its drafts that had numbers of their own (draft-ietf-tls-esni-08 to
+#: -10), and its predecessor.
+_ENCRYPTED: Final = frozenset(
+    {Extension.ENCRYPTED_CLIENT_HELLO, 0xFE08, 0xFE09, 0xFE0A, Extension.ENCRYPTED_SERVER_NAME}
+)
 
 
 class Alert(IntEnum):
@@ -121,26 +121,13 @@ class HelloRefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ClientHello:
-    """What a client asks for.
+    """The name that a client asks for, in lower case.
 
-    `server_name` is in lower case. `protocols` is its ALPN list; `versions` are the TLS versions that it offers, as in
-    0x0304 for 1.3, without GREASE; `resumes` says whether it has a pre-shared key or a session ticket of before,
-    `early_data` whether encrypted bytes follow at once. `length` counts the message's bytes, its header included.
+    `hides_a_name` says whether it may ask for another name than the one that can be read (RFC 9849).
     """
 
     server_name: str
-    protocols: tuple[bytes, ...]
-    versions: tuple[int, ...]
-    encrypted_client_hello: bool
-    encrypted_server_name: bool
-    resumes: bool
-    early_data: bool
-    length: int
-
-    @property
-    def hides_a_name(self) -> bool:
-        """Whether it may ask for another name than the one that can be read (RFC 9849)."""
-        return self.encrypted_client_hello or self.encrypted_server_name
+    hides_a_name: bool
 
 
 def alert_record(alert: Alert) -> bytes:
@@ -292,16 +279,11 @@ def _parsed(message: bytes) -> ClientHello:
     fields.end()
     # 5. the server name
     name = _server_name(found.get(Extension.SERVER_NAME))
-    return ClientHello(
-        name,
-        tuple(_protocols(found.get(Extension.ALPN))),
-        _versions(found.get(Extension.SUPPORTED_VERSIONS), version),
-        encrypted_client_hello=not _ENCRYPTED.isdisjoint(found),
-        encrypted_server_name=Extension.ENCRYPTED_SERVER_NAME in found,
-        resumes=Extension.PRE_SHARED_KEY in found or bool(found.get(Extension.SESSION_TICKET)),
-        early_data=Extension.EARLY_DATA in found,
-        length=len(message),
-    )
+    if Extension.ALPN in found:
+        _check_protocols(found[Extension.ALPN])
+    if Extension.SUPPORTED_VERSIONS in found:
+        _check_versions(found[Extension.SUPPORTED_VERSIONS])
+    return ClientHello(name, hides_a_name=not _ENCRYPTED.isdisjoint(found))
 
 
 def _extensions(data: bytes) -> dict[int, bytes]:
@@ -345,34 +327,19 @@ def read_name(data: bytes) -> str:
     return name
 
 
-def _protocols(data: bytes | None) -> Iterator[bytes]:
-    """RFC 7301, 3.1."""
-    if data is None:
-        return
+def _check_protocols(data: bytes) -> None:
+    """RFC 7301, 3.1. Raises HelloRefusedError [malformed]."""
     fields = _Fields(data)
     listed = _Fields(fields.vector(2, least=2))
     fields.end()
     while listed.rest:
-        yield listed.vector(1, least=1)
+        listed.vector(1, least=1)
 
 
-def _versions(data: bytes | None, legacy: int) -> tuple[int, ...]:
-    """RFC 8446, 4.2.1; without the extension, the highest version is that of the message."""
-    if data is None:
-        return (legacy,)
+def _check_versions(data: bytes) -> None:
+    """RFC 8446, 4.2.1. Raises HelloRefusedError [malformed]."""
     fields = _Fields(data)
     listed = fields.vector(1, least=2)
     fields.end()
     if len(listed) % 2:
         raise HelloRefusedError(HelloFault.MALFORMED)
-    pairs = (int.from_bytes(listed[at : at + 2]) for at in range(0, len(listed), 2))
-    return tuple(version for version in pairs if not is_grease(version))
-
-
-def is_grease(value: int) -> bool:
-    """Whether two bytes are one of the 16 values that are sent to be passed over (RFC 8701, 2).
-
-    >>> is_grease(0x1A1A), is_grease(0x1A2A), is_grease(0x1B1B)
-    (True, False, False)
-    """
-    return value & 0x0F0F == 0x0A0A and value >> 8 == value & 0xFF

@@ -72,7 +72,7 @@ class UnendingBody:
 class ChunkedBody:
     """In chunks (RFC 9112, 7.1); `strict` as a client has to send them."""
 
-    __slots__ = ("_ended", "_left", "_line", "_size", "_step", "_strict", "_trailer")
+    __slots__ = ("_left", "_line", "_size", "_step", "_strict", "_trailer", "ended")
 
     def __init__(self, *, strict: bool) -> None:
         self._strict = strict
@@ -81,22 +81,18 @@ class ChunkedBody:
         self._line = bytearray()
         self._left = 0
         self._step = self._take_size
-        self._ended = False
+        #: Whether its last chunk and what follows that have gone by.
+        self.ended = False
 
     def advance(self, data: bytes, at: int) -> int:
         """Raises BodyError."""
-        while at < len(data) and not self._ended:
+        while at < len(data) and not self.ended:
             taken = min(self._left, len(data) - at)
             self._left -= taken
             at += taken
             if at < len(data):
                 at = self._next_line(data, at)
         return at
-
-    @property
-    def ended(self) -> bool:
-        """Whether its last chunk and what follows that have gone by."""
-        return self._ended
 
     def _next_line(self, data: bytes, at: int) -> int:
         end = data.find(b"\n", at, at + _LONGEST_LINE) + 1 or min(len(data), at + _LONGEST_LINE)
@@ -135,4 +131,4 @@ class ChunkedBody:
         self._trailer -= len(line)
         if self._trailer < 0:
             raise BodyError("trailer fields")
-        self._ended = line == b"\r\n"
+        self.ended = line == b"\r\n"

@@ -104,57 +104,44 @@ class HttpChecker:
         self._scanned = 0
         self._body: Body = SizedBody(0)
         self._upgrading = False
-        self._tunnel = False
-        #: Whether a request began, of which rule the latest is, and whether no other may follow it.
+        #: Whether the server took the upgrade: from then on nothing is looked at.
+        self.is_tunnel = False
         self._begun = False
-        self._latest = ""
-        self._last = False
+        #: The rule of the latest request, "" before the first.
+        self.latest_rule = ""
+        #: Whether the last request of the connection has begun.
+        self.is_closing = False
         # from the server
         self._waiting = deque[_Waiting]()
         self._head = bytearray()
         self._answer: Body | None = None
 
     @property
-    def tunnel(self) -> bool:
-        """Whether the server took the upgrade: from now on nothing is looked at."""
-        return self._tunnel
-
-    @property
     def is_settled(self) -> bool:
         """Whether all requests that were passed on are answered, so that the client takes an answer of our own."""
-        return not self._waiting and not self._tunnel
-
-    @property
-    def is_closing(self) -> bool:
-        """Whether the last request of the connection has begun."""
-        return self._last
+        return not self._waiting and not self.is_tunnel
 
     @property
     def is_client_done(self) -> bool:
         """Whether the last request of the connection was passed on: what the client sends now is discarded."""
-        return self._last and self._body.ended
+        return self.is_closing and self._body.ended
 
     @property
     def is_done(self) -> bool:
         """Whether the last request of the connection is answered."""
-        return self._last and self.is_settled
-
-    @property
-    def latest_rule(self) -> str:
-        """The rule of the latest request, "" before the first."""
-        return self._latest
+        return self.is_closing and self.is_settled
 
     @property
     def rule(self) -> str:
         """The rule of the request that is being answered, or of the latest one."""
-        return self._waiting[0].rule if self._waiting else self._latest
+        return self._waiting[0].rule if self._waiting else self.latest_rule
 
     def feed_client(self, data: bytes) -> Passed:
         """What came from the client. Raises HttpRefusedError, and the same again for what comes after that."""
         if self._refusal is not None:
             raise HttpRefusedError(*self._refusal)
-        if self._tunnel:
-            return Passed(_join([Part(self._latest, data)]))
+        if self.is_tunnel:
+            return Passed(_join([Part(self.latest_rule, data)]))
         if self._upgrading:
             self._hold(data, Passed())
             return Passed()
@@ -176,8 +163,8 @@ class HttpChecker:
             return Passed(received=received)
         held = bytes(self._buffer)
         self._buffer.clear()
-        if self.tunnel:
-            return Passed(_join([Part(self._latest, held)]), received)
+        if self.is_tunnel:
+            return Passed(_join([Part(self.latest_rule, held)]), received)
         try:
             return replace(self._requests(held), received=received)
         except HttpRefusedError as refusal:
@@ -200,12 +187,12 @@ class HttpChecker:
         try:
             while at < len(data) and not self._upgrading and not self.is_client_done:
                 start, at = at, self._body.advance(data, at)
-                sent.append(Part(self._latest, data[start:at]))
+                sent.append(Part(self.latest_rule, data[start:at]))
                 if self._body.ended and not self.is_client_done:
                     at, head = self._next_head(data, at)
                     if head:
                         begun.append(self._begin(head))
-                        sent.append(Part(self._latest, with_close(head) if self._last else head))
+                        sent.append(Part(self.latest_rule, with_close(head) if self.is_closing else head))
         except BodyError:
             self._refuse(HttpFault.CHUNKS, None, Passed(_join(sent), requests=tuple(begun)))
         except HeadError as error:
@@ -258,19 +245,19 @@ class HttpChecker:
         # 8. the rules
         if self._strict and request.upgrade and self._begun:
             raise HeadError(HttpFault.UPGRADE, request)
-        self._latest = self._rule(request)
+        self.latest_rule = self._rule(request)
         self._begun = True
-        self._last = self._strict and request.has_content
+        self.is_closing = self._strict and request.has_content
         self._body = body
         self._upgrading = request.upgrade
         waiting = replace(request, target="")  # which may be long, and there may be many
-        self._waiting.append(_Waiting(waiting, self._latest))
+        self._waiting.append(_Waiting(waiting, self.latest_rule))
         return request
 
     def _responses(self, data: bytes) -> list[Part]:
         """Follow responses: all that came, but for a head that isn't whole. Raises HeadError and BodyError."""
         received, at = list[Part](), 0
-        while at < len(data) and not self._tunnel:
+        while at < len(data) and not self.is_tunnel:
             start, rule = at, self.rule
             if self._answer:
                 at = self._answer.advance(data, at)
@@ -297,11 +284,11 @@ class HttpChecker:
         head = bytes(self._head[: found.end()])
         self._head.clear()
         response = read_response(head, self._waiting[0].request)
-        self._tunnel = response.status == 101
+        self.is_tunnel = response.status == 101
         if response.status >= 200:
             self._answer = response.body
-        self._upgrading = self._upgrading and response.status < 200 and not self._tunnel
-        is_last = self._last and len(self._waiting) == 1 and response.status >= 200
+        self._upgrading = self._upgrading and response.status < 200 and not self.is_tunnel
+        is_last = self.is_closing and len(self._waiting) == 1 and response.status >= 200
         return at + len(head) - before, with_close(head) if is_last else head
 
 

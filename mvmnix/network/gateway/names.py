@@ -11,14 +11,12 @@ What reads a question takes longer to import than all else here, so it isn't bef
 import asyncio
 import socket
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final
 
-from mvmnix.network.policy.decisions import Denial, Rules, Verdict, missing_flag
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict, missing_flag, refused
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
-
-if TYPE_CHECKING:
-    from mvmnix.network.gateway.resolver import DnsReply
 
 _FIRST: Final = 2  # no name has the network's own address, nor one that looks like a router's
 #: Names of one machine; a wildcard has no end.
@@ -65,28 +63,24 @@ _IDLE: Final = 10.0
 _QUESTIONS: Final = 1000
 
 
-class Told(Protocol):
-    """Where events go."""
-
-    def tell(self, event: NetworkEvent) -> None:
-        """Send it, or keep it until that is possible."""
-
-
 class NameServer:
-    """One machine's."""
+    """One machine's; events go to `tell`."""
 
-    def __init__(self, rules: Rules, names: SyntheticAddresses, events: Told, clock: Callable[[], float]) -> None:
-        self._rules, self._names, self._events, self._clock = rules, names, events, clock
-        self._datagrams: socket.socket | None = None
+    def __init__(
+        self,
+        rules: Rules,
+        names: SyntheticAddresses,
+        tell: Callable[[NetworkEvent], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._rules, self._names, self._tell, self._clock = rules, names, tell, clock
         self._answered, self._refused = set[tuple[str, str]](), set[tuple[str, str]]()
         #: When an event without a name was told last.
         self._nameless = clock() - _BETWEEN
         self._left, self._since = _BURST, clock()
-        self._verdict: Verdict | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop, datagrams: socket.socket) -> None:
         """Answer what comes by UDP."""
-        self._datagrams = datagrams
         loop.add_reader(datagrams.fileno(), self._readable, datagrams)
 
     def _readable(self, datagrams: socket.socket) -> None:
@@ -114,13 +108,16 @@ class NameServer:
     def answer(self, query: bytes) -> bytes:
         """The answer to one message; empty for none."""
         if not self._may_ask():
-            self._once("", Denial.LIMIT_LOOKUPS, Verdict(allowed=False, code=Denial.LIMIT_LOOKUPS))
+            self._tell_once("", refused(Denial.LIMIT_LOOKUPS))
             return b""
-        self._verdict = None
         from mvmnix.network.gateway import resolver  # noqa: PLC0415 - a guest that boots asks nothing yet
 
-        reply = resolver.reply_to(query, self._address_of)
-        self._tell(reply, blocked=reply.outcome is resolver.Outcome.BLOCKED)
+        verdicts = list[Verdict]()
+        reply = resolver.reply_to(query, partial(self._address_of, verdicts))
+        if reply.is_blocked and not verdicts:
+            verdicts.append(refused(Denial.BAD_NAME))
+        for verdict in verdicts:
+            self._tell_once(reply.asked[:_LONGEST], verdict)
         return reply.message
 
     def _may_ask(self) -> bool:
@@ -132,23 +129,16 @@ class NameServer:
         self._left -= 1
         return True
 
-    def _address_of(self, name: str) -> IPv4Address | None:
-        self._verdict = self._rules.resolves(name)
-        if not self._verdict.allowed:
-            return None
-        address = self._names.address_of(name)
-        if address is None:  # a wildcard has more names than there are addresses
-            self._verdict = Verdict(allowed=False, rule=self._verdict.rule, code=Denial.LIMIT_LOOKUPS)
+    def _address_of(self, verdicts: list[Verdict], name: str) -> IPv4Address | None:
+        verdict = self._rules.resolves(name)
+        address = self._names.address_of(name) if verdict.allowed else None
+        if verdict.allowed and address is None:  # a wildcard has more names than there are addresses
+            verdict = refused(Denial.LIMIT_LOOKUPS, verdict.rule)
+        verdicts.append(verdict)
         return address
 
-    def _tell(self, reply: "DnsReply", *, blocked: bool) -> None:
-        if reply.asked is None or (self._verdict is None and not blocked):
-            return
-        verdict = self._verdict or Verdict(allowed=False, code=Denial.BAD_NAME)
-        self._once(reply.asked.name[:_LONGEST], verdict.code or "", verdict)
-
-    def _once(self, name: str, code: str, verdict: Verdict) -> None:
-        seen = self._answered if verdict.allowed else self._refused
+    def _tell_once(self, name: str, verdict: Verdict) -> None:
+        code, seen = verdict.code or "", self._answered if verdict.allowed else self._refused
         if (name, code) in seen:
             return
         if name and len(seen) < _MOST:
@@ -159,7 +149,7 @@ class NameServer:
             return
         kind = NetworkEventKind.NAME if verdict.allowed else NetworkEventKind.DENIED
         flag = missing_flag(name, _USUAL_PORT) if verdict.code is Denial.NO_RULE else ""
-        self._events.tell(NetworkEvent(kind, rule=verdict.rule, code=code, name=name, flag=flag))
+        self._tell(NetworkEvent(kind, rule=verdict.rule, code=code, name=name, flag=flag))
 
 
 _LONGEST: Final = 255

@@ -32,7 +32,6 @@ from ipaddress import IPv4Address
 from typing import Final
 
 from mvmnix.network.gateway.dialer_client import DialerClient
-from mvmnix.network.gateway.events import Events
 from mvmnix.network.gateway.meters import RuleMeter
 from mvmnix.network.gateway.names import NameServer, SyntheticAddresses
 from mvmnix.network.gateway.opening import (
@@ -59,6 +58,9 @@ CONNECTIONS: Final = 1024
 _QUESTIONS: Final = 64
 #: Seconds in which the supervisor is told the last of them.
 _LAST: Final = 1.0
+#: Events that the supervisor hasn't read, and seconds for which they are gathered.
+_EVENTS: Final = 4096
+_GATHER: Final = 0.01
 #: Seconds that are waited when there are no descriptors.
 _PAUSE: Final = 0.2
 #: Destinations that are known from connections before, and verdicts about hellos: each depends on the plan alone.
@@ -95,6 +97,70 @@ class RedirectTarget:
     rules: tuple[NetworkRule, ...]
 
 
+class Events:
+    """What the supervisor is told, in order; it may be slow, and then the gateway accepts nothing more.
+
+    Events are gathered for a moment, so that the guest's connections don't wait for their telling.
+    """
+
+    def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
+        self._end, self._gone = end, gone
+        self._waiting: list[NetworkEvent] = []
+        self._gathers = self._writes = False
+        self._room, self._told = asyncio.Event(), asyncio.Event()
+        self._room.set()
+
+    def tell(self, event: NetworkEvent) -> None:
+        """Send it, or keep it until that is possible."""
+        self._waiting.append(event)
+        if not self._gathers and not self._writes:
+            self._gathers = True
+            asyncio.get_running_loop().call_later(_GATHER, self.flush)
+        if len(self._waiting) >= _EVENTS:
+            self._room.clear()
+
+    def flush(self) -> None:
+        """Send what was gathered, as far as it is taken now."""
+        self._gathers = False
+        loop, fd = asyncio.get_running_loop(), self._end.fileno()
+        sent = 0
+        try:
+            for event in self._waiting:
+                self._end.send(event.to_bytes(), socket.MSG_DONTWAIT)
+                sent += 1
+        except BlockingIOError:
+            if not self._writes:
+                self._writes = True
+                loop.add_writer(fd, self.flush)
+        except OSError:
+            self._told.set()
+            self._gone()
+            return
+        del self._waiting[:sent]
+        if not self._waiting:
+            self._told.set()
+            if self._writes:
+                self._writes = False
+                loop.remove_writer(fd)
+        if len(self._waiting) < _EVENTS:
+            self._room.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the supervisor reads what it is told."""
+        return self._room.is_set()
+
+    async def room(self) -> None:
+        """Wait until the supervisor has read some."""
+        await self._room.wait()
+
+    async def all_told(self) -> None:
+        """Wait until it has been sent all of them."""
+        self._told.clear()
+        self.flush()
+        await self._told.wait()
+
+
 class Gateway:
     """One machine's."""
 
@@ -110,7 +176,7 @@ class Gateway:
         self._targets: dict[tuple[str, int], RedirectTarget] = {}
         self._pipes = Pipes()
         self._open: set[asyncio.Task[None]] = set()
-        self._resolver = NameServer(self._rules, self._names, self._events, time.monotonic)
+        self._resolver = NameServer(self._rules, self._names, self._events.tell, time.monotonic)
 
     async def serve(self) -> None:
         """Serve until the supervisor or the dialer is gone."""
@@ -383,8 +449,4 @@ def main(filter_: int, rules: int, *sockets: int) -> None:
     with asyncio.Runner() as runner:
         runner.get_loop().set_task_factory(asyncio.eager_task_factory)
         filter_system_calls(filter_)
-        runner.run(_serve(network, given))
-
-
-async def _serve(network: Network, sockets: Sockets) -> None:
-    await Gateway(network, sockets).serve()
+        runner.run(Gateway(network, given).serve())

@@ -4,7 +4,7 @@
    waited for by its own writer alone. It has the pipe while there are bytes in it; an empty one is kept for the next
    that has some, since to make one and close it costs as much as to carry a message.
 2. The end of one direction is passed on as it is (half-close), the other goes on; a reset is passed on as a reset.
-3. A `Meter` counts the bytes, says how long to wait where a rule has a rate, and ends both where its bytes are spent.
+3. A `RuleMeter` counts the bytes, says how long to wait where a rule has a rate, and ends both where they are spent.
 """
 
 import asyncio
@@ -13,8 +13,9 @@ import select
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Final
 
+from mvmnix.network.gateway.meters import RuleMeter
 from mvmnix.network.sockets import RESET
 
 #: Bytes that are moved at once: an ordinary pipe's (pipe(7)).
@@ -30,17 +31,6 @@ _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 class SpentError(ConnectionAbortedError):
     """The rule's bytes are spent."""
-
-
-class Meter(Protocol):
-    """What a rule allows of bytes; both directions of all of its connections count together."""
-
-    @property
-    def debt(self) -> float:
-        """Seconds to wait before any are read."""
-
-    def take(self, count: int) -> float | None:
-        """Count bytes; the seconds to wait before more are read, None where there may be no more."""
 
 
 class Pipes:
@@ -75,14 +65,16 @@ class Direction:
         loop: asyncio.AbstractEventLoop,
         source: socket.socket,
         to: socket.socket,
-        meter: Meter,
+        meter: RuleMeter,
         pipes: Pipes,
+        *,
+        at_end: Callable[[OSError | None], None],
     ) -> None:
+        """`at_end` is called with an error, or None."""
         self.count = 0
         self.ended = False
-        #: Is called at its end: with an error, or None.
-        self.at_end: Callable[[OSError | None], None] = lambda _: None
         self._loop, self._source, self._to, self._meter, self._pipes = loop, source, to, meter, pipes
+        self._at_end = at_end
         #: While there are so many bytes in it.
         self._pipe: tuple[int, int] | None = None
         self._left = 0
@@ -219,7 +211,7 @@ class Direction:
     def _end(self, error: OSError | None) -> None:
         if not self.ended:
             self.close()
-            self.at_end(error)
+            self._at_end(error)
 
     def close(self) -> None:
         """Let go of everything but the sockets."""
@@ -236,11 +228,11 @@ class Direction:
 class Relay:
     """Both directions between a guest and a server, whose sockets it takes over."""
 
-    def __init__(self, guest: socket.socket, server: socket.socket, meter: Meter, pipes: Pipes) -> None:
+    def __init__(self, guest: socket.socket, server: socket.socket, meter: RuleMeter, pipes: Pipes) -> None:
         loop = asyncio.get_running_loop()
         self._loop, self._ends = loop, (guest, server)
-        self.sent = Direction(loop, guest, server, meter, pipes)
-        self.received = Direction(loop, server, guest, meter, pipes)
+        self.sent = Direction(loop, guest, server, meter, pipes, at_end=self._ended)
+        self.received = Direction(loop, server, guest, meter, pipes, at_end=self._ended)
         self._done: asyncio.Future[OSError | None] = loop.create_future()
         self._timer: asyncio.TimerHandle | None = None
         self._seen = 0
@@ -248,8 +240,6 @@ class Relay:
     async def run(self, said: bytes = b"") -> OSError | None:
         """Carry until both directions have ended, what the guest has said before first; the error that ended them."""
         try:
-            for one in (self.sent, self.received):
-                one.at_end = self._ended
             self.received.start()
             await self.sent.begin_with(said)
             return await self._done

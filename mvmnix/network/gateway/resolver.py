@@ -19,7 +19,6 @@ cached. No answer is longer than 512 bytes, so none is truncated, by UDP as by T
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from ipaddress import IPv4Address, ip_network
 from typing import Final
 
@@ -48,34 +47,17 @@ _REVERSE: Final = re.compile(r"([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{1,3})\.([0-9]{
 _OURS: Final = ip_network("198.18.0.0/15")
 
 
-class Outcome(StrEnum):
-    """What became of a query."""
-
-    ANSWERED = "answered"
-    NO_DATA = "no-data"
-    BLOCKED = "blocked"
-    REFUSED = "refused"
-    NOT_IMPLEMENTED = "not-implemented"
-    BAD_VERSION = "bad-version"
-    MALFORMED = "malformed"
-    DROPPED = "dropped"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What was asked for, for the log: a name in lower case, in the escapes of RFC 1035, 5.1, and a type."""
-
-    name: str
-    type: str
-
-
 @dataclass(frozen=True, slots=True)
 class DnsReply:
-    """The message to send back, empty for none; and what was asked, as far as it could be read."""
+    """The message to send back, empty for none.
 
-    outcome: Outcome
+    `asked` is the name that was asked for, in lower case and the escapes of RFC 1035, 5.1; "" where it wasn't read.
+    `is_blocked` says whether no rule allows it (5).
+    """
+
     message: bytes = b""
-    asked: Asked | None = None
+    asked: str = ""
+    is_blocked: bool = False
 
 
 #: The synthetic address of an allowed name, which is in lower case and has no dot at its end; None for other names.
@@ -89,18 +71,18 @@ def reply_to(query: bytes, address_of: AddressOf) -> DnsReply:
     """
     # 1. a query
     if len(query) < _HEADER or query[2] & 0x80:
-        return DnsReply(Outcome.DROPPED)
+        return DnsReply()
     # 2. its form
     if query[2] >> 3 & 0xF != dns.opcode.QUERY:
-        return DnsReply(Outcome.NOT_IMPLEMENTED, _header(query, dns.rcode.NOTIMP))
+        return DnsReply(_header(query, dns.rcode.NOTIMP))
     parsed = _parsed(query)
     if parsed is None:
-        return DnsReply(Outcome.MALFORMED, _header(query, dns.rcode.FORMERR))
+        return DnsReply(_header(query, dns.rcode.FORMERR))
     question = parsed.question[0]
-    asked = Asked(question.name.to_text(omit_final_dot=True).lower(), dns.rdatatype.to_text(question.rdtype))
+    asked = question.name.to_text(omit_final_dot=True).lower()
     answer = _empty_answer(parsed, question)
-    outcome = _decide(parsed, question, answer, address_of)
-    return DnsReply(outcome, answer.to_wire(), asked)
+    _decide(parsed, question, answer, address_of)
+    return DnsReply(answer.to_wire(), asked, is_blocked=answer.rcode() == dns.rcode.NXDOMAIN)
 
 
 def _parsed(query: bytes) -> dns.message.Message | None:
@@ -133,30 +115,28 @@ def _empty_answer(query: dns.message.Message, question: dns.rrset.RRset) -> dns.
 
 def _decide(
     query: dns.message.Message, question: dns.rrset.RRset, answer: dns.message.Message, address_of: AddressOf
-) -> Outcome:
+) -> None:
     """Complete an empty answer."""
     if query.edns > 0:
         answer.set_rcode(dns.rcode.BADVERS)
-        return Outcome.BAD_VERSION
+        return
     # 3. class and type
     if question.rdclass != dns.rdataclass.IN or _is_meta(question.rdtype):
         answer.set_rcode(dns.rcode.REFUSED)
-        return Outcome.REFUSED
+        return
     # 4. a name that is allowed
     name = _host_name(question.name)
     address = address_of(name) if name else None
     if address is not None and question.rdtype == dns.rdatatype.A:
         record = dns.rdata.from_wire(dns.rdataclass.IN, dns.rdatatype.A, address.packed, 0, 4)
         answer.answer.append(dns.rrset.from_rdata(question.name, TTL, record))
-        return Outcome.ANSWERED
     if address is not None or _is_ours(name):
-        return Outcome.NO_DATA
+        return
     # 5. any other
     answer.set_rcode(dns.rcode.NXDOMAIN)
     if query.edns == 0:
         blocked = dns.edns.EDEOption(dns.edns.EDECode.BLOCKED, _BLOCKED_TEXT)
         answer.use_edns(0, query.ednsflags & dns.flags.DO, PAYLOAD, options=[blocked])
-    return Outcome.BLOCKED
 
 
 def _is_meta(kind: dns.rdatatype.RdataType) -> bool:

@@ -116,11 +116,6 @@ class Making:
             self._child.wait()
 
 
-def make_namespace(taken: Sequence[Taken], *, inbound: int = 0) -> Namespace:
-    """One from begin to end: raises what `Making` does."""
-    return Making(taken, inbound=inbound).finish()
-
-
 def _has_ended(process_id: int, seconds: float) -> bool:
     """Whether a child of ours that wasn't reaped yet ends in time."""
     pidfd = os.pidfd_open(process_id)

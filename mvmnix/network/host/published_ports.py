@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, Self
+from typing import Final
 
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.network.host.namespace_setup import GUEST
@@ -39,6 +39,7 @@ _PAUSE: Final = 0.05
 _ENDING: Final = 1200
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
+type Listener = tuple[PublishedPort, socket.socket]
 type HandOver = Callable[[HandedOver, socket.socket, socket.socket], None]
 type Tell = Callable[[NetworkEvent], None]
 
@@ -53,45 +54,38 @@ class _Connecting:
     timer: Timer
 
 
-class PublishedPorts:
-    """Those of one machine; they listen from the start, and are served once `watch` is called."""
+def listen(ports: Sequence[PublishedPort]) -> tuple[Listener, ...]:
+    """Step 1; the caller closes the sockets. Raises RefusedError [network-unavailable]."""
+    with ExitStack() as stack:
+        listeners: list[Listener] = []
+        for it in ports:
+            listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind((it.address, it.host))
+                listener.listen(_BACKLOG)
+            except OSError as error:
+                why = f"{it.address} port {it.host} can't be listened on: {error.strerror}"
+                hint = _HINTS.get(error.errno, "publish another port: --publish [IP:]HOST:GUEST")
+                raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint) from error
+            listener.setblocking(False)
+            listeners.append((it, listener))
+        stack.pop_all()
+    return tuple(listeners)
 
-    def __init__(self, listeners: Sequence[tuple[PublishedPort, socket.socket]]) -> None:
-        """Made by `listen`."""
-        self._listeners = tuple(listeners)
-        self._stock: tuple[socket.socket, ...] = ()
-        self._free: list[int] = []
+
+class PublishedPorts:
+    """Those of one machine, which are served by sockets of the guest's namespace; all sockets stay the caller's."""
+
+    def __init__(
+        self, listeners: Sequence[Listener], stock: Sequence[socket.socket], loop: Loop, hand_over: HandOver, tell: Tell
+    ) -> None:
+        self._listeners, self._stock, self._loop = listeners, stock, loop
+        self._hand_over, self._tell = hand_over, tell
+        self._free = list(range(len(stock)))
         self._connecting: dict[int, _Connecting] = {}
         self._ending: dict[int, Timer] = {}
-        self._loop: Loop | None = None
-        self._hand_over: HandOver = lambda *_: None
-        self._tell: Tell = lambda _: None
-
-    @classmethod
-    def listen(cls, ports: Sequence[PublishedPort]) -> Self:
-        """Step 1. Raises RefusedError [network-unavailable]."""
-        with ExitStack() as stack:
-            listeners: list[tuple[PublishedPort, socket.socket]] = []
-            for it in ports:
-                listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
-                try:
-                    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    listener.bind((it.address, it.host))
-                    listener.listen(_BACKLOG)
-                except OSError as error:
-                    why = f"{it.address} port {it.host} can't be listened on: {error.strerror}"
-                    hint = _HINTS.get(error.errno, "publish another port: --publish [IP:]HOST:GUEST")
-                    raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint) from error
-                listener.setblocking(False)
-                listeners.append((it, listener))
-            stack.pop_all()
-        return cls(listeners)
-
-    def watch(self, loop: Loop, stock: Sequence[socket.socket], hand_over: HandOver, tell: Tell) -> None:
-        """Serve them, by sockets of the guest's namespace, which stay the caller's."""
-        self._loop, self._stock, self._hand_over, self._tell = loop, tuple(stock), hand_over, tell
-        self._free = list(range(len(stock)))
-        for published, listener in self._listeners:
+        for published, listener in listeners:
             loop.watch(listener.fileno(), read=partial(self._accept, listener, published))
 
     def _accept(self, listener: socket.socket, published: PublishedPort) -> None:
@@ -101,16 +95,16 @@ class PublishedPorts:
             except OSError:  # there is none, or no descriptor for it
                 return
             client.setblocking(False)
-            if self._loop is None or not self._free:
+            if not self._free:
                 reset(client)
                 continue
             slot = self._free.pop()
-            inside, loop = self._stock[slot], self._loop
-            timer = loop.after(_SECONDS, partial(self._done, slot, errno.ETIMEDOUT))
+            inside = self._stock[slot]
+            timer = self._loop.after(_SECONDS, partial(self._done, slot, errno.ETIMEDOUT))
             self._connecting[slot] = _Connecting(client, peer, published, timer)
             with suppress(OSError):  # what came of it is asked later
                 _begin_to_connect(inside, published.guest)
-            loop.watch(inside.fileno(), write=partial(self._connected, slot))
+            self._loop.watch(inside.fileno(), write=partial(self._connected, slot))
 
     def _connected(self, slot: int) -> None:
         self._done(slot, self._stock[slot].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
@@ -121,8 +115,7 @@ class PublishedPorts:
             return
         it.timer.cancel()
         inside = self._stock[slot]
-        if self._loop is not None:
-            self._loop.forget(inside.fileno())
+        self._loop.forget(inside.fileno())
         if problem == 0:
             try:
                 self._hand_over(HandedOver(slot, it.published.guest), it.client, inside)
@@ -142,23 +135,20 @@ class PublishedPorts:
 
     def _part(self, slot: int, tries: int) -> None:
         self._ending.pop(slot, None)
-        if tries and self._loop is not None and _unsent(self._stock[slot]):
+        if tries and _unsent(self._stock[slot]):
             self._ending[slot] = self._loop.after(_PAUSE, partial(self._part, slot, tries - 1))
             return
         disconnect(self._stock[slot])
         self._free.append(slot)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Accept nothing more, while the sockets are open still."""
         for _, listener in self._listeners:
-            if self._loop is not None and listener.fileno() >= 0:
-                self._loop.forget(listener.fileno())
-            listener.close()
+            self._loop.forget(listener.fileno())
         for slot, it in self._connecting.items():
             it.timer.cancel()
             it.client.close()
-            if self._loop is not None and self._stock[slot].fileno() >= 0:
-                self._loop.forget(self._stock[slot].fileno())
+            self._loop.forget(self._stock[slot].fileno())
         self._connecting.clear()
         for timer in self._ending.values():
             timer.cancel()

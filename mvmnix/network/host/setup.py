@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import mvmnix
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError
 from mvmnix.network.host import namespace, namespace_setup
 from mvmnix.network.host.packet_rules import taken_by
-from mvmnix.network.host.published_ports import PublishedPorts
+from mvmnix.network.host.published_ports import PublishedPorts, listen
 from mvmnix.network.sockets import PACKET_BYTES, pair
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network
@@ -140,56 +140,43 @@ _LAST: Final = 1.5
 class MachineNetwork:
     """The network of one machine. It has descriptors, sandboxes and, once started, processes, until `close`."""
 
-    def __init__(self) -> None:
-        """Made by `ready`."""
-        self._stack = ExitStack()
-        self._making: namespace.Making | None = None
-        self._namespace: namespace.Namespace | None = None
-        self._gateway: NetworkProcess | None = None
-        self._dialer: NetworkProcess | None = None
-        self._given: tuple[int, ...] = ()
-        self._ends: list[socket.socket] = []
-        self._ports = PublishedPorts(())
-        #: Conversations with those that don't serve yet.
-        self._starting: set[socket.socket] = set()
-        self._told: Callable[[NetworkEvent], None] = lambda _: None
-        #: The guest's device, which is the hypervisor's.
-        self._tap: int | None = None
-
-    @classmethod
-    def ready(cls, network: Network, jail: Jail) -> Self:
+    def __init__(self, network: Network, jail: Jail) -> None:
         """Begin to make the namespace, and make the rest; `attachment` waits for it.
 
         Raises RefusedError [network-unavailable, state-permissions, limit-unavailable], MvmnixError.
         """
-        self = cls()
-        try:
-            self._make(network, jail)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def _make(self, network: Network, jail: Jail) -> None:
-        self._ports = PublishedPorts.listen(network.ports)
-        self._stack.callback(self._ports.close)
-        inbound = namespace.INBOUND if network.ports else 0
-        self._making = namespace.Making(taken_by(network), inbound=inbound)  # 1
-        self._stack.callback(self._abandon)
-        # 2
-        python, parsing, dialing = locate(PYTHON), code_directories(*LIBRARIES), code_directories()
-        for fd in (*parsing.values(), *dialing.values()):
-            self._stack.callback(os.close, fd)
-        gateway = NetworkService(python, parsing, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
-        self._gateway = NetworkProcess(jail, "gateway", gateway)
-        self._stack.callback(self._gateway.close)
-        dialer = NetworkService(python, dialing, resolver_settings(), DIALER_MEMORY, DESCRIPTORS, dials=True)
-        self._dialer = NetworkProcess(jail, "dialer", dialer)
-        self._stack.callback(self._dialer.close)
-        data = network_bytes(network)
-        self._given = (memfd(data, name="mvmnix-network"), memfd(data, name="mvmnix-network"))
-        for fd in self._given:
-            self._stack.callback(os.close, fd)
+        self._namespace: namespace.Namespace | None = None
+        self._ends: list[socket.socket] = []
+        #: Conversations with those that don't serve yet.
+        self._starting: set[socket.socket] = set()
+        self._told: Callable[[NetworkEvent], None] = lambda _: None
+        #: Is told which connection into the guest the gateway is done with.
+        self._give_back: Callable[[int], None] = lambda _: None
+        #: The guest's device, which is the hypervisor's.
+        self._tap: int | None = None
+        with ExitStack() as stack:
+            self._listeners = listen(network.ports)
+            for _, listener in self._listeners:
+                stack.callback(listener.close)
+            inbound = namespace.INBOUND if network.ports else 0
+            self._making: namespace.Making | None = namespace.Making(taken_by(network), inbound=inbound)  # 1
+            stack.callback(self._abandon)
+            # 2
+            python, parsing, dialing = locate(PYTHON), code_directories(*LIBRARIES), code_directories()
+            for fd in (*parsing.values(), *dialing.values()):
+                stack.callback(os.close, fd)
+            gateway = NetworkService(python, parsing, {}, GATEWAY_MEMORY, DESCRIPTORS, dials=False)
+            self._gateway = NetworkProcess(jail, "gateway", gateway)
+            stack.callback(self._gateway.close)
+            dialer = NetworkService(python, dialing, resolver_settings(), DIALER_MEMORY, DESCRIPTORS, dials=True)
+            self._dialer = NetworkProcess(jail, "dialer", dialer)
+            stack.callback(self._dialer.close)
+            data = network_bytes(network)
+            self._processes: tuple[NetworkProcess, ...] = self._gateway, self._dialer
+            self._given = (memfd(data, name="mvmnix-network"), memfd(data, name="mvmnix-network"))
+            for fd in self._given:
+                stack.callback(os.close, fd)
+            self._stack = stack.pop_all()
 
     @property
     def attachment(self) -> NetworkAttachment:
@@ -221,8 +208,6 @@ class MachineNetwork:
     def start(self) -> None:
         """Start both, from the thread that will live as long. Raises ProcessError, and what `attachment` raises."""
         made = self._made()
-        if self._gateway is None or self._dialer is None:
-            raise ValueError("a network that isn't ready")
         # 3. both processes
         asking, asked = pair()
         ours, gateways = pair()
@@ -256,7 +241,9 @@ class MachineNetwork:
         for one in self._processes:
             one.watch(loop, end)
         if self._namespace is not None:
-            self._ports.watch(loop, self._namespace.inbound, self._hand_over, told)
+            ports = PublishedPorts(self._listeners, self._namespace.inbound, loop, self._hand_over, told)
+            self._stack.callback(ports.close)
+            self._give_back = ports.give_back
 
     @property
     def is_starting(self) -> bool:
@@ -266,10 +253,6 @@ class MachineNetwork:
     def _hand_over(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
         """Give the gateway both ends of a connection into the guest. Raises OSError."""
         socket.send_fds(self._ends[0], [handed.to_bytes()], [client.fileno(), guest.fileno()])
-
-    @property
-    def _processes(self) -> tuple[NetworkProcess, ...]:
-        return tuple(filter(None, (self._gateway, self._dialer)))
 
     def _heard(self, end: socket.socket, loop: Loop, ended: Callable[[], None]) -> None:
         if not self._hear(end):
@@ -289,7 +272,7 @@ class MachineNetwork:
             except (OSError, MalformedError):
                 return False
             if event.kind is NetworkEventKind.INBOUND_CLOSED:
-                self._ports.give_back(event.slot)
+                self._give_back(event.slot)
             if event.kind is NetworkEventKind.READY:
                 self._starting.discard(end)
             self._told(event)
@@ -338,7 +321,7 @@ class MachineNetwork:
             for end in self._ends:
                 if end.fileno() >= 0:
                     loop.forget(end.fileno())
-            if self._ends and self._gateway is not None and self._gateway.pid is not None and not self._starting:
+            if self._ends and self._gateway.pid is not None and not self._starting:
                 self._hear_out(self._ends[0])
         self._ends = []
         self._stack.close()

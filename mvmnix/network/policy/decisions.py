@@ -157,22 +157,23 @@ class Rules:
             return refused(Denial.DENIED_BY_RULE, denial.id)
         return refused(Denial.PORT_NOT_ALLOWED if allowing else Denial.NO_RULE)
 
+    def _match(self, name: str, port: int) -> tuple[NetworkRule, ...] | Verdict:
+        """As `names`, where rules look at the first bytes; of `tcp`, which doesn't, the verdict."""
+        found = self.names(name, port)
+        if isinstance(found, Verdict) or found[0].protocol is not Protocol.TCP:
+            return found
+        return Verdict(allowed=True, rule=found[0].id)
+
     def unknown(self, name: str, port: int) -> Verdict:
         """What is said of a connection to a name's port that speaks neither TLS nor HTTP: `tcp` alone allows it."""
-        found = self.names(name, port)
-        if isinstance(found, Verdict):
-            return found
-        if found[0].protocol is Protocol.TCP:
-            return Verdict(allowed=True, rule=found[0].id)
-        return refused(Denial.PROTOCOL, found[0].id)
+        found = self._match(name, port)
+        return found if isinstance(found, Verdict) else refused(Denial.PROTOCOL, found[0].id)
 
     def tls(self, name: str, port: int, sni: str | None) -> Verdict:
         """What is said of a ClientHello to a name's port; `sni` is the name in it, None where it has none."""
-        found = self.names(name, port)
+        found = self._match(name, port)
         if isinstance(found, Verdict):
             return found
-        if found[0].protocol is Protocol.TCP:
-            return Verdict(allowed=True, rule=found[0].id)
         fitting = [it for it in found if it.protocol in _TLS]
         if not fitting:
             return refused(Denial.PROTOCOL, found[0].id)
@@ -184,11 +185,9 @@ class Rules:
 
     def http(self, name: str, port: int, request: RequestHead) -> Verdict:
         """What is said of a request to a name's port, whose Host the caller has compared with both."""
-        found = self.names(name, port)
+        found = self._match(name, port)
         if isinstance(found, Verdict):
             return found
-        if found[0].protocol is Protocol.TCP:
-            return Verdict(allowed=True, rule=found[0].id)
         fitting = [it for it in found if it.protocol is Protocol.HTTP]
         if not fitting:
             return refused(Denial.PROTOCOL, found[0].id)
@@ -201,10 +200,8 @@ class Rules:
 
     def names_requests(self, name: str, port: int) -> bool:
         """Whether a rule or a denial names methods or a path at a name's port."""
-        found = self.names(name, port)
-        if isinstance(found, Verdict) or found[0].protocol is Protocol.TCP:
-            return False
-        return self._naming(found, str(_name(name)), port) is not None
+        found = self._match(name, port)
+        return not isinstance(found, Verdict) and self._naming(found, str(_name(name)), port) is not None
 
     def address(self, address: str | IPv4Address, port: int) -> Verdict:
         """Whether a connection to an address that no name led to is allowed: by a rule with such a host, and `tcp`."""

@@ -53,7 +53,8 @@ def _get(*lines: str, path: str = "/", host: str = API, method: str = "GET", bod
 _THEN = _get(host="evil.example.org", path="/evil")
 _BAD = denied(Denial.BAD_HTTP, "api")
 _HOST, _PATH = denied(Denial.HOST_MISMATCH, "api"), denied(Denial.PATH, "paths")
-#: One for each code that a request can have; all ways to it are rows of tests/unit/network/http_rows.py.
+#: One for each code that a request can have; all ways to it are rows of http_rows.py and gateway/test_http_checker.py
+#: in tests/unit/network.
 FIRST = [
     Request("a request", _get(), allowed("api", PUBLIC)),
     Request("content", _get("Content-Length: 5", method="POST", body=b"hello"), allowed("api")),

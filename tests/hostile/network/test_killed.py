@@ -28,7 +28,7 @@ from tests.hostile.stand_in import jail
 with jail(Path(sys.argv[1])) as made:
     print("begin", flush=True)
     rules = parse_rules(["https://api.example.com"], [])
-    network = MachineNetwork.ready(Network(rules, (PublishedPort.parse("18099:80"),)), made)
+    network = MachineNetwork(Network(rules, (PublishedPort.parse("18099:80"),)), made)
     network.attachment  # the namespace is there
     found = fcntl.ioctl(network._namespace.datagrams, 0x894C)  # SIOCGSKNS
     own = os.fstat(found).st_ino

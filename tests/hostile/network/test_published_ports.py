@@ -14,7 +14,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.network.host import namespace
 from mvmnix.network.host.namespace_setup import GATEWAY, GUEST
-from mvmnix.network.host.published_ports import PublishedPorts
+from mvmnix.network.host.published_ports import listen
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEventKind
 from mvmnix.plan.network_endpoints import PublishedPort
 from tests.hostile.network.clients import echo, read_all, turning
@@ -132,6 +132,6 @@ def namespace_of(here: World) -> namespace.Namespace:
 def test_a_port_that_another_has_is_refused() -> None:
     wanted = PublishedPort.parse("18080:80")
     with Server("127.0.0.1", 18080, echo), pytest.raises(RefusedError) as caught:
-        PublishedPorts.listen([wanted])
+        listen([wanted])
     assert caught.value.codes == (ReasonCode.NETWORK_UNAVAILABLE,)
     assert "another program has it" in caught.value.hint

@@ -299,7 +299,7 @@ def made_network(
     }
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("mvmnix.network.host.setup.host_settings", lambda: files)
-        return setup.MachineNetwork.ready(network, jail)
+        return setup.MachineNetwork(network, jail)
 
 
 def _family(address: str) -> int:

@@ -19,7 +19,7 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     for name in [name for name in os.environ if name.startswith(("XDG_", "MVMNIX_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("mvmnix.system.checkouts._home", lambda: str(tmp_path / "home"))
+    monkeypatch.setattr("mvmnix.system.checkouts.home_of", lambda _: str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("mvmnix.api.context.FLOOR", str(tmp_path / "etc"))
     monkeypatch.chdir("/")

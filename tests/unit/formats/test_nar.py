@@ -79,12 +79,6 @@ def test_targets_that_are_none_are_refused(target: bytes) -> None:
         Symlink(target)
 
 
-@pytest.mark.parametrize("size", [-1, 2**63])
-def test_impossible_sizes_are_refused(size: int) -> None:
-    with pytest.raises(ValueError, match="no file has"):
-        File(size, lambda: ())
-
-
 @pytest.mark.parametrize(
     ("size", "chunks", "given"),
     [

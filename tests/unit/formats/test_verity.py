@@ -68,7 +68,7 @@ def test_intact(tmp_path: Path, blocks: int) -> None:
     described = build(tmp_path / "image", blocks)
     with opened(tmp_path / "image") as fd:
         assert os.fstat(fd).st_size == verity.image_size(described)
-        assert verity.compute_root(fd, data_blocks=blocks, salt=SALT) == described.root
+        assert verity.hash_tree(fd, data_blocks=blocks, salt=SALT).root == described.root
         assert verity.find_corruption(fd, described) == ()
 
 
@@ -80,7 +80,7 @@ def test_a_flipped_data_block_is_named(tmp_path: Path, number: int) -> None:
     with opened(path) as fd:
         assert verity.find_corruption(fd, described) == (number,)
         assert verity.root_problem(fd, described) is None
-        assert verity.compute_root(fd, data_blocks=300, salt=SALT) != described.root
+        assert verity.hash_tree(fd, data_blocks=300, salt=SALT).root != described.root
 
 
 def test_a_flipped_hash_block_loses_what_is_below(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_truncated_file_is_corruption_not_a_crash(tmp_path: Path) -> None:
         assert verity.root_problem(fd, described) is not None
         assert verity.find_corruption(fd, described) == tuple(range(130))
         with pytest.raises(ValueError, match="ends within"):
-            verity.compute_root(fd, data_blocks=135, salt=SALT)
+            verity.hash_tree(fd, data_blocks=135, salt=SALT)
 
 
 @pytest.mark.parametrize("blocks", [1, 2])

@@ -6,7 +6,8 @@ these sockets.
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from mvmnix.network.gateway.http_relay import HttpRelay
@@ -82,20 +83,26 @@ class Carrier:
         finally:
             guest.close()
 
+    @asynccontextmanager
+    async def open(
+        self, host: str, connect: Callable[[str], socket.socket], port: int = 80
+    ) -> AsyncIterator[tuple[socket.socket, list[NetworkEvent]]]:
+        """A client whose connection is carried, and what is told; both have ended in the end."""
+        events = list[NetworkEvent]()
+        client, guest = socket.socketpair()
+        for end in (client, guest):
+            end.setblocking(False)
+        with client:
+            serving = asyncio.create_task(self.serve(guest, host, port, connect, events.append))
+            yield client, events
+        await serving
+
     async def exchange(
         self, said: Sequence[bytes], host: str, connect: Callable[[str], socket.socket], port: int = 80
     ) -> Outcome:
         """What comes of a client that says these, each but the first once something was answered, and then no more."""
-        events = list[NetworkEvent]()
-        client, guest = socket.socketpair()
-        with client:
-            for end in (client, guest):
-                end.setblocking(False)
-            serving = asyncio.create_task(self.serve(guest, host, port, connect, events.append))
-            async with asyncio.timeout(EVENT_PATIENCE):
-                answer = await _converse(client, said)
-                client.close()
-                await serving
+        async with asyncio.timeout(EVENT_PATIENCE), self.open(host, connect, port) as (client, events):
+            answer = await _converse(client, said)
         return Outcome(tuple(events), answer)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.sandbox import subordinate_ids, user_namespaces
+from mvmnix.sandbox import subordinate_ids
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.trusted_executables import Candidates
 from mvmnix.system import procfs
@@ -24,7 +24,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("NEWUIDMAP", "NEWGIDMAP"):
         monkeypatch.setattr(subordinate_ids, name, Candidates(name.lower(), ("/bin/true",), "apt-get install uidmap"))
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    monkeypatch.setattr(user_namespaces, "owned", lambda *_, **__: True)
+    monkeypatch.setattr(subordinate_ids, "_is_mapped", lambda *_: True)
     monkeypatch.setattr(procfs, "has_no_new_privileges", lambda: False)
     return tmp_path
 
@@ -76,7 +76,7 @@ def test_a_uid_without_a_name(host: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_where_the_namespace_lacks_them(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert host.is_dir()
-    monkeypatch.setattr(user_namespaces, "owned", lambda *_, uid_map="": uid_map == "")
+    monkeypatch.setattr(subordinate_ids, "_is_mapped", lambda name, *_: name == "uid_map")
     with pytest.raises(MvmnixError, match="lacks your subordinate uids"):
         SubordinateIds.find()
 
@@ -122,7 +122,7 @@ def test_a_container_has_the_range_from_its_start(host: Path, monkeypatch: pytes
     assert host.is_dir()
     maps: list[tuple[object, ...]] = []
     monkeypatch.setattr(SubordinateIds, "_map", staticmethod(lambda *words: maps.append(words)))
-    monkeypatch.setattr(user_namespaces, "kept", lambda _, write: write(1) or 7)
+    monkeypatch.setattr(subordinate_ids, "kept_namespace", lambda _, write: write(1) or 7)
     assert SubordinateIds.find().container_namespace() == 7
     assert [words[1:] for words in maps] == [(1, 0, 100_000, 65_536), (1, 0, 200_000, 65_536)]
 
@@ -147,9 +147,19 @@ def test_the_range_that_is_proposed_is_nobodys(host: Path) -> None:
     assert subordinate_ids._free() == "100000-165535"
 
 
-def test_whether_a_user_namespace_has_a_range(tmp_path: Path) -> None:
-    (tmp_path / "all").write_text("         0          0 4294967295\n")
-    (tmp_path / "few").write_text("0 100000 1000\n5000 7 100\n")
-    assert user_namespaces.owned(132_768, 4096, uid_map=str(tmp_path / "all"))
-    assert user_namespaces.owned(5000, 100, uid_map=str(tmp_path / "few"))
-    assert not user_namespaces.owned(999, 2, uid_map=str(tmp_path / "few"))
+@pytest.mark.parametrize(
+    ("text", "first", "count", "is_mapped"),
+    [
+        ("         0          0 4294967295\n", 132_768, 4096, True),
+        ("0 100000 1000\n5000 7 100\n", 5000, 100, True),
+        ("0 100000 1000\n5000 7 100\n", 5000, 101, False),
+        ("0 100000 1000\n5000 7 100\n", 999, 2, False),
+        ("0 100000 1000\n1000 7 100\n", 999, 2, False),
+        ("5 100000 1000\n", 4, 2, False),
+    ],
+)
+def test_whether_a_user_namespace_has_a_range(
+    monkeypatch: pytest.MonkeyPatch, text: str, first: int, count: int, is_mapped: bool
+) -> None:
+    monkeypatch.setattr(procfs, "lines", {Path("/proc/self/gid_map"): text.splitlines()}.__getitem__)
+    assert subordinate_ids._is_mapped("gid_map", first, count) is is_mapped

@@ -86,12 +86,11 @@ def test_a_changed_file_is_refused_whatever_its_time_says(
     assert not store.has(DIGEST) or path.read_bytes() == DATA[:-1] + b"!"
 
 
-def test_a_changed_file_is_never_sealed(store: Store, tmp_path: Path) -> None:
-    store.put(DATA, DIGEST)
-    (tmp_path / "sources" / DIGEST.hex).write_bytes(DATA[1:])
+def test_a_changed_file_is_never_sealed(tmp_path: Path) -> None:
+    (tmp_path / "kernel").write_bytes(DATA[1:])
     before = len(list(Path("/proc/self/fd").iterdir()))
-    with pytest.raises(RefusedError) as refusal:
-        store.sealed(DIGEST)
+    with (tmp_path / "kernel").open("rb") as file, pytest.raises(RefusedError) as refusal:
+        sealed_memfd(file.fileno(), DIGEST, name="kernel")
     assert refusal.value.codes == (ReasonCode.ARTIFACT_MISMATCH,)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 

@@ -114,7 +114,7 @@ def test_attributes_that_are_written_in_the_flake(settled: Station) -> None:
 
 
 def test_attributes_below_home(settled: Station) -> None:
-    settled.monkeypatch.setattr("mvmnix.system.checkouts._home", lambda: str(settled.home))
+    settled.monkeypatch.setattr("mvmnix.system.checkouts.home_of", lambda _: str(settled.home))
     (settled.home / "flake.nix").write_text(FLAKE)
     assert offered(settled, "build", "~#t") == ["~#tools"]
     settled.flake_file(settled.home, "it").joinpath("flake.nix").write_text(FLAKE)

@@ -9,6 +9,7 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.launch.runtime import start
 from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines.ending import EndReason
@@ -38,8 +39,8 @@ class PlayedNetwork(MachineNetwork):
     when_watched: ClassVar[Callable[["PlayedNetwork"], None]] = lambda _: None
     broken: ClassVar[bool] = False
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, _network: Network, _jail: object) -> None:
+        self._starting, self._processes = set(), ()
         self.calls: list[str] = []
         self.made.append(self)
 
@@ -85,7 +86,7 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[PlayedNetwork]:
     PlayedNetwork.made = []
     PlayedNetwork.when_watched = lambda _: None
     PlayedNetwork.broken = False
-    monkeypatch.setattr(MachineNetwork, "ready", lambda _network, _jail: PlayedNetwork())
+    monkeypatch.setattr(start, "MachineNetwork", PlayedNetwork)
     return PlayedNetwork.made
 
 
@@ -204,7 +205,7 @@ def test_where_there_can_be_no_network_nothing_starts(here: House, monkeypatch: 
     def refused(_network: Network, _jail: object) -> MachineNetwork:
         raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", "no namespace can be made", "do")
 
-    monkeypatch.setattr(MachineNetwork, "ready", refused)
+    monkeypatch.setattr(start, "MachineNetwork", refused)
     with here.plan(network=Network(RULES)) as plan, pytest.raises(RefusedError) as caught:
         start_machine(plan, here.host())
     assert caught.value.codes == (ReasonCode.NETWORK_UNAVAILABLE,)

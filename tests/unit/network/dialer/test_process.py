@@ -5,17 +5,22 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
+from mvmnix.formats.addresses import AddressKind, kind_of
 from mvmnix.network.dialer import process
 from mvmnix.network.dialer.connecting import Connecting
+from mvmnix.network.dialer.process import ProxyRefusedError, ask_proxy, may_be_proxy
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
+from mvmnix.network.policy.explain import EXPLANATIONS
 from mvmnix.network.sockets import PACKET_BYTES, pair
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
+from mvmnix.plan.network_endpoints import UpstreamProxy
+from mvmnix.system.descriptors import received
 from tests.patience import EVENT_PATIENCE
 
 type Done = Callable[[tuple[str, socket.socket] | None], None]
@@ -171,3 +176,179 @@ def test_a_slow_name_has_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
             found = {Reply.parse(here.asks.recv(PACKET_BYTES)).number for _ in range(1, process._WORKERS)}
             assert found == set(range(1, process._WORKERS))
             free.clear()
+
+
+# -- by a proxy: what it may answer, and that not a byte more than its answer's head is taken
+
+ASKED = b"CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n\r\n"
+
+
+@contextmanager
+def proxy(*answers: bytes) -> Iterator[socket.socket]:
+    """A connection to one that reads what it is asked, and then says this, a part at a time."""
+    ours, theirs = socket.socketpair()
+
+    def serve() -> None:
+        with theirs, suppress(OSError):
+            assert theirs.recv(1000) == ASKED
+            for answer in answers:
+                theirs.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with ours:
+        yield ours
+    thread.join()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 Connection established\r\n\r\n",
+        b"HTTP/1.0 200\r\n\r\n",
+        b"HTTP/1.1 299 x\r\nVia: 1.1 proxy\r\n\r\n",
+    ],
+)
+def test_what_comes_behind_the_head_stays(head: bytes) -> None:
+    """A server may speak first."""
+    with proxy(head + b"220 hello") as connection:
+        ask_proxy(connection, "api.example.com", 443)
+        assert connection.recv(100) == b"220 hello"
+
+
+def test_a_head_in_parts() -> None:
+    parts = [bytes([byte]) for byte in b"HTTP/1.1 200 ok\r\n\r\nrest"]
+    with proxy(*parts) as connection:
+        ask_proxy(connection, "api.example.com", 443)
+        assert connection.recv(100, socket.MSG_WAITALL) == b"rest"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 403 Forbidden\r\n\r\n",
+        b"HTTP/1.1 100 Continue\r\n\r\n",
+        b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+        b"HTTP/2 200 ok\r\n\r\n",
+        b"HTTP/1.1 2000 ok\r\n\r\n",
+        b" HTTP/1.1 200 ok\r\n\r\n",
+        b"SSH-2.0-server\r\n",
+        b"HTTP/1.1 200 ok\r\n",
+        b"HTTP/1.1 200 ok\n\n",
+        b"",
+        b"HTTP/1.1 200 " + b"x" * 20_000,
+    ],
+)
+def test_anything_else_is_no_connection(answer: bytes) -> None:
+    with proxy(answer) as connection, pytest.raises(ProxyRefusedError):
+        ask_proxy(connection, "api.example.com", 443)
+
+
+def test_a_slow_proxy_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_PROXY_SECONDS", 0.2)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(TimeoutError):
+        ask_proxy(ours, "api.example.com", 443)
+
+
+#: An address of each kind, and whether a proxy may be there that the plan names by it. By a name: a public one alone.
+PLACES = {
+    AddressKind.PUBLIC: ("93.184.216.34", True),
+    AddressKind.PRIVATE: ("10.0.0.7", True),
+    AddressKind.SHARED: ("100.64.0.1", True),
+    AddressKind.LOOPBACK: ("127.0.0.1", True),
+    AddressKind.LINK_LOCAL: ("169.254.0.7", False),
+    AddressKind.UNSPECIFIED: ("0.0.0.0", False),
+    AddressKind.MULTICAST: ("224.0.0.1", False),
+    AddressKind.METADATA: ("169.254.169.254", False),
+    AddressKind.DOCUMENTATION: ("192.0.2.1", False),
+    AddressKind.BENCHMARK: ("198.18.0.1", False),
+    AddressKind.RESERVED: ("240.0.0.1", False),
+}
+#: The same by IPv6: loopback's, a private one, one of this network's routers; IPv4 addresses that are carried.
+CARRIED = ("::1", "fd00::7", "fe80::1", "::ffff:10.0.0.7", "::ffff:127.0.0.1", "64:ff9b::10.0.0.7", "2002:7f00:1::")
+
+
+@pytest.mark.parametrize("kind", AddressKind)
+def test_where_a_proxy_may_be(kind: AddressKind) -> None:
+    address, may = PLACES[kind]
+    assert kind_of(address) is kind
+    assert may_be_proxy(address, address, is_own=False) is may
+    assert may_be_proxy("proxy.example.com", address, is_own=False) is (kind is AddressKind.PUBLIC)
+
+
+@pytest.mark.parametrize("address", CARRIED)
+def test_a_name_leads_to_no_such_address_by_ipv6(address: str) -> None:
+    assert not may_be_proxy("proxy.example.com", address, is_own=False)
+
+
+def test_a_name_leads_to_no_address_of_this_host() -> None:
+    assert not may_be_proxy("proxy.example.com", "93.184.216.34", is_own=True)
+    assert may_be_proxy("93.184.216.34", "93.184.216.34", is_own=True)
+
+
+@pytest.mark.parametrize("addresses", [("127.0.0.1",), ("93.184.216.34", "10.0.0.7"), ("93.184.216.34", "::1")])
+def test_all_addresses_of_a_proxys_name_are_judged(monkeypatch: pytest.MonkeyPatch, addresses: tuple[str, ...]) -> None:
+    """A server that listens on this host's loopback is not connected to by the resolver's word."""
+    monkeypatch.setattr(process, "_resolved", lambda *_: addresses)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        proxy = UpstreamProxy("proxy.example.com", server.getsockname()[1])
+        ((reply, connection),) = dialed(proxy, Ask(7, "allow-1", "api.example.com", 443))
+        assert (reply.code, reply.address, connection) == (Denial.PROXY_ADDRESS, addresses[-1], None)
+        server.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert "--network-proxy ADDRESS:PORT" in EXPLANATIONS[Denial.PROXY_ADDRESS].hint
+
+
+@pytest.mark.parametrize("host", ["localhost", "proxy.localhost", "LOCALHOST."])
+def test_this_host_is_not_named_by_a_name(host: str) -> None:
+    with pytest.raises(ValueError, match=r"named by its address, as in 127\.0\.0\.1"):
+        UpstreamProxy.parse(f"{host}:3128")
+
+
+def dialed(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.socket | None]]:
+    """What a dialer with this proxy answers to each of these."""
+    plan = Network(parse_rules(["https://api.example.com"], []))
+    (answers, asked), (told, events) = pair(), pair()
+    with answers, asked, told, events:
+        one = process.Dialer(asked, events, Rules(plan), proxy)
+        for ask in asks:
+            one.dial(ask)
+            packet, found, _ = received(answers, PACKET_BYTES, 1)
+            yield Reply.parse(packet), socket.socket(fileno=found[0]) if found else None
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"), [(b"HTTP/1.1 200 ok\r\n\r\nhi", None), (b"HTTP/1.1 502 no\r\n\r\n", Denial.PROXY_REFUSED)]
+)
+def test_a_dialer_with_a_proxy(answer: bytes, code: Denial | None) -> None:
+    """The name isn't resolved here: it has no address that this host could know."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        proxy = UpstreamProxy("127.0.0.1", server.getsockname()[1])
+        said: list[bytes] = []
+
+        def serve() -> None:
+            with server.accept()[0] as accepted:
+                said.append(accepted.recv(1000))
+                accepted.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        # what the rule doesn't allow isn't asked for
+        (reply, connection), (other, none) = dialed(
+            proxy, Ask(7, "allow-1", "api.example.com", 443), Ask(8, "allow-1", "other.example.com", 443)
+        )
+        thread.join()
+        assert (reply, said) == (Reply(7, code, "allow-1", "127.0.0.1"), [ASKED])
+        assert (connection is None) == (code is not None)
+        if connection is not None:
+            connection.setblocking(True)
+            assert connection.recv(10) == b"hi"
+            connection.close()
+        assert (other.code, none) == (Denial.NO_RULE, None)
+
+
+def test_a_proxy_that_is_nowhere_it_may_be() -> None:
+    ((reply, connection),) = dialed(UpstreamProxy("169.254.169.254", 80), Ask(7, "allow-1", "api.example.com", 443))
+    assert (reply.code, reply.address, connection) == (Denial.PROXY_ADDRESS, "169.254.169.254", None)

@@ -11,7 +11,7 @@ from itertools import product
 import pytest
 
 from mvmnix.network.policy.decisions import Denial
-from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.supervisor_messages import NetworkEventKind
 from tests.patience import EVENT_PATIENCE, QUIET
 from tests.support.virtual_time import run
 from tests.unit.network.http_port import ADDRESS, Carrier, Outcome
@@ -148,18 +148,13 @@ def test_a_connection_counts_for_each_rule_that_it_is_used_by(limited: str) -> N
     carried = carrier(limited, "connections=1")
 
     async def meanwhile() -> list[Outcome]:
-        loop, server, events = asyncio.get_running_loop(), Server(), list[NetworkEvent]()
-        client, guest = socket.socketpair()
-        for end in (client, guest):
-            end.setblocking(False)
-        open_ = asyncio.create_task(carried.serve(guest, HOST, 80, server.connect, events.append))
-        for rule in (other, limited, limited):
-            await loop.sock_sendall(client, request(rule))
-            await loop.sock_recv(client, 1 << 16)
-        said = ([request(limited)], [request(other), request(limited)], [request(other)])
-        found = [(await exchanged(carried, one))[0] for one in said]
-        client.close()
-        await open_
+        loop = asyncio.get_running_loop()
+        async with carried.open(HOST, Server().connect) as (client, events):
+            for rule in (other, limited, limited):
+                await loop.sock_sendall(client, request(rule))
+                await loop.sock_recv(client, 1 << 16)
+            said = ([request(limited)], [request(other), request(limited)], [request(other)])
+            found = [(await exchanged(carried, one))[0] for one in said]
         assert [it.rule for it in events if it.kind is NetworkEventKind.OPENED] == [other, limited]
         return [*found, (await exchanged(carried, [request(other), request(limited)]))[0]]
 
@@ -192,18 +187,12 @@ def test_the_last_answer_says_that_it_is_and_the_server_is_closed() -> None:
     """A client that keeps its connection open gets its end."""
 
     async def kept() -> bytes:
-        loop, server, events = asyncio.get_running_loop(), Server(), list[NetworkEvent]()
-        client, guest = socket.socketpair()
-        for end in (client, guest):
-            end.setblocking(False)
-        serving = asyncio.create_task(carrier().serve(guest, HOST, 80, server.connect, events.append))
-        await loop.sock_sendall(client, request("a", content=5) + request("b") * 9)
-        await loop.sock_sendall(client, request("b", content=100_000))  # unread, it would break the answer off
-        answer = b""
-        while data := await loop.sock_recv(client, 1 << 16):
-            answer += data
-        client.close()
-        await serving
+        loop, answer = asyncio.get_running_loop(), b""
+        async with carrier().open(HOST, Server().connect) as (client, events):
+            await loop.sock_sendall(client, request("a", content=5) + request("b") * 9)
+            await loop.sock_sendall(client, request("b", content=100_000))  # unread, it would break the answer off
+            while data := await loop.sock_recv(client, 1 << 16):
+                answer += data
         assert [it.rule for it in events] == ["a", "a"]
         return answer
 
@@ -214,17 +203,14 @@ def test_what_comes_behind_the_last_request_is_not_read() -> None:
     """A client that sends without end waits for the answer, as one does whom a server doesn't read."""
 
     async def floods() -> None:
-        loop, events = asyncio.get_running_loop(), list[NetworkEvent]()
-        (client, guest), (far, near) = socket.socketpair(), socket.socketpair()
-        with client, near:
-            for end in (client, guest):
-                end.setblocking(False)
-            serving = asyncio.create_task(carrier().serve(guest, HOST, 80, lambda _: far, events.append))
-            await loop.sock_sendall(client, request("a", content=5))
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(EVENT_PATIENCE):
-                    await loop.sock_sendall(client, bytes(4 << 20))
-        await serving
+        loop = asyncio.get_running_loop()
+        far, near = socket.socketpair()
+        async with carrier().open(HOST, lambda _: far) as (client, _):
+            with near:
+                await loop.sock_sendall(client, request("a", content=5))
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(EVENT_PATIENCE):
+                        await loop.sock_sendall(client, bytes(4 << 20))
 
     run(floods)
 
@@ -238,13 +224,10 @@ def test_what_was_held_behind_an_upgrade_goes_first(status: str) -> None:
     head = request("b", content=len(content)).removesuffix(bytes(len(content)))
 
     async def overtakes() -> bytes:
-        loop, events = asyncio.get_running_loop(), list[NetworkEvent]()
-        (client, guest), (far, near) = socket.socketpair(), socket.socketpair()
-        with client, near:
-            for end in (client, guest, near):
-                end.setblocking(False)
-            limited = carrier("a", "rate=1024")
-            serving = asyncio.create_task(limited.serve(guest, HOST, 80, lambda _: far, events.append))
+        loop = asyncio.get_running_loop()
+        far, near = socket.socketpair()
+        near.setblocking(False)
+        async with carrier("a", "rate=1024").open(HOST, lambda _: far) as (client, _):
             await loop.sock_sendall(client, upgrade + head)
             got = await loop.sock_recv(near, 1 << 16)
             await loop.sock_sendall(near, f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
@@ -253,7 +236,7 @@ def test_what_was_held_behind_an_upgrade_goes_first(status: str) -> None:
             client.shutdown(socket.SHUT_WR)
             while data := await loop.sock_recv(near, 1 << 16):
                 got += data
-        await serving
+            near.close()
         return got
 
     assert run(overtakes).removeprefix(upgrade).replace(b"Connection: close\r\n", b"") == head + content

@@ -38,9 +38,9 @@ class Asking:
 
     def __post_init__(self) -> None:
         rules = Rules(Network(parse_rules(self.allow, self.deny)))
-        self.server = NameServer(rules, SyntheticAddresses(SYNTHETIC, self.most), self, lambda: self.now)
+        self.server = NameServer(rules, SyntheticAddresses(SYNTHETIC, self.most), self._tell, lambda: self.now)
 
-    def tell(self, event: NetworkEvent) -> None:
+    def _tell(self, event: NetworkEvent) -> None:
         self.told.append(event)
 
     def ask(self, name: str) -> dns.rcode.Rcode | None:
@@ -111,7 +111,7 @@ def test_an_allowed_name_has_nothing_but_one_address(kind: str) -> None:
 def test_so_many_names_are_told() -> None:
     asking = Asking()
     for number in range(4097):
-        asking.server._once(f"{number}.example.com", "", Verdict(allowed=True, rule="allow-1"))
+        asking.server._tell_once(f"{number}.example.com", Verdict(allowed=True, rule="allow-1"))
     assert [it.name for it in asking.told] == [*(f"{number}.example.com" for number in range(4096)), ""]
 
 

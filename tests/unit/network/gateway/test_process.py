@@ -11,8 +11,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from mvmnix.network.gateway import process
-from mvmnix.network.gateway.events import Events
-from mvmnix.network.gateway.process import Sockets
+from mvmnix.network.gateway.process import Events, Sockets
 from mvmnix.network.gateway.relay import SpentError
 from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.sockets import PACKET_BYTES, pair
@@ -150,12 +149,6 @@ _REFUSALS: dict[str, tuple[tuple[str, int], bytes, NetworkEvent, bytes]] = {
     "a hidden name": (
         ("198.18.0.2", 443),
         hello((0xFE0D, b"x")),
-        NetworkEvent(_DENIED, "allow-1", "ech", "api.example.com", port=443),
-        _ALERT + b"\x31",
-    ),
-    "an encrypted name beside it": (
-        ("198.18.0.2", 443),
-        hello((0xFFCE, b"x")),
         NetworkEvent(_DENIED, "allow-1", "ech", "api.example.com", port=443),
         _ALERT + b"\x31",
     ),

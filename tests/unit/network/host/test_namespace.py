@@ -12,7 +12,7 @@ import pytest
 
 from mvmnix.network.gateway.refused_packets import RefusedPacket, refused_packets
 from mvmnix.network.host import namespace, namespace_setup
-from mvmnix.network.host.namespace import Namespace
+from mvmnix.network.host.namespace import Making, Namespace
 from mvmnix.network.host.namespace_setup import FIRST_LOCAL_PORT, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.network.host.packet_rules import REFUSED_PER_SECOND, Taken
 from mvmnix.network.policy.decisions import SYNTHETIC
@@ -49,7 +49,7 @@ def wait_for_reset(one: socket.socket) -> bool:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Namespace]:
-    made = namespace.make_namespace([Taken(SYNTHETIC), Taken(_RANGE), Taken(_ADDRESS, 22)], inbound=2)
+    made = Making([Taken(SYNTHETIC), Taken(_RANGE), Taken(_ADDRESS, 22)], inbound=2).finish()
     yield made
     made.close()
     os.close(made.tap)
@@ -192,7 +192,7 @@ _SIOCGSKNS = 0x894C
 
 def test_it_has_no_process_and_is_gone_with_its_descriptors() -> None:
     open_before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    made = namespace.make_namespace([Taken(SYNTHETIC)], inbound=3)
+    made = Making([Taken(SYNTHETIC)], inbound=3).finish()
     found = fcntl.ioctl(made.datagrams, _SIOCGSKNS)
     own = f"net:[{os.fstat(found).st_ino}]"
     os.close(found)

@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.network.host import published_ports
-from mvmnix.network.host.published_ports import PublishedPorts
+from mvmnix.network.host.published_ports import PublishedPorts, listen
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind
 from mvmnix.plan.network_endpoints import PublishedPort
 from mvmnix.system.loop import Loop
@@ -22,7 +22,7 @@ class Publishing:
     """A machine's only port, by two sockets into the guest."""
 
     def __init__(self) -> None:
-        self.ports = PublishedPorts.listen([_PUBLISHED])
+        self._listeners = listen([_PUBLISHED])
         self._stock = [socket.socket() for _ in range(2)]
         self.guest = socket.create_server(("127.0.0.1", 0))
         self.loop = Loop()
@@ -32,7 +32,7 @@ class Publishing:
         self.clients: list[socket.socket] = []
         for one in self._stock:
             one.setblocking(False)
-        self.ports.watch(self.loop, self._stock, self._hand_over, self.told.append)
+        self.ports = PublishedPorts(self._listeners, self._stock, self.loop, self._hand_over, self.told.append)
 
     def _hand_over(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
         if self.is_gone:
@@ -47,7 +47,7 @@ class Publishing:
 
     def connect(self) -> socket.socket:
         """A client of the host's."""
-        ((_, listener),) = self.ports._listeners
+        ((_, listener),) = self._listeners
         client = socket.create_connection(listener.getsockname(), EVENT_PATIENCE)
         self.clients.append(client)
         return client
@@ -71,7 +71,8 @@ class Publishing:
 
     def close(self) -> None:
         self.ports.close()
-        for one in (*self._stock, self.guest, *self.clients, *(client for _, client in self.handed)):
+        listeners = (listener for _, listener in self._listeners)
+        for one in (*listeners, *self._stock, self.guest, *self.clients, *(client for _, client in self.handed)):
             one.close()
         self.loop.close()
 
@@ -183,13 +184,6 @@ def test_nothing_is_watched_after_the_end(publishing: Publishing, monkeypatch: p
     publishing.ports.close()
 
 
-def test_without_a_loop_nobody_is_served() -> None:
-    ports = PublishedPorts.listen([_PUBLISHED])
-    ports.close()
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        ports._listeners[0][1].getsockname()
-
-
 @pytest.mark.parametrize(
     ("code", "hint"),
     [
@@ -205,7 +199,7 @@ def test_a_port_that_can_not_be_had_is_refused(code: int, hint: str, monkeypatch
 
     monkeypatch.setattr(socket.socket, "bind", bind)
     with pytest.raises(RefusedError, match="port 0 can't be listened on: why") as caught:
-        PublishedPorts.listen([_PUBLISHED])
+        listen([_PUBLISHED])
     assert caught.value.codes == (ReasonCode.NETWORK_UNAVAILABLE,)
     assert hint in caught.value.reasons[0].hint
 

@@ -4,21 +4,33 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Self, cast
 
 import pytest
 
 from mvmnix.errors import MvmnixError
 from mvmnix.network.host import namespace, setup
-from mvmnix.network.host.published_ports import PublishedPorts
-from mvmnix.network.host.setup import DIALER_MEMORY, GATEWAY_MEMORY, MachineNetwork
+from mvmnix.network.host.setup import (
+    DIALER_MEMORY,
+    GATEWAY_MEMORY,
+    MachineNetwork,
+    NetworkProcess,
+    code_directories,
+    resolver_settings,
+)
 from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.sandbox import seccomp
+from mvmnix.sandbox.profiles.network import DIALER_SERVING, GATEWAY_SERVING
+from mvmnix.sandbox.profiles.profile import Profile
 from mvmnix.system.loop import Loop
 from mvmnix.system.process import Completed, ProcessError
 from mvmnix.vmm.confinement import Jail, NetworkService
+from mvmnix.vmm.port import Invocation
+from mvmnix.vmm.process import HypervisorProcess
 
 _NETWORK = Network(parse_rules(["https://api.example.com"], []))
 _READY = NetworkEvent(NetworkEventKind.READY)
@@ -124,7 +136,7 @@ class Watched:
 
 
 def ready(network: Network = _NETWORK) -> MachineNetwork:
-    return MachineNetwork.ready(network, cast("Jail", None))
+    return MachineNetwork(network, cast("Jail", None))
 
 
 @pytest.fixture(autouse=True)
@@ -183,7 +195,7 @@ def test_each_process_has_what_is_its_own() -> None:
 
 
 def test_a_network_without_ports_has_no_sockets_for_connections_into_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PublishedPorts, "listen", lambda _: PublishedPorts(()))
+    monkeypatch.setattr(setup, "listen", lambda _: ())
     for plan in (Network(_NETWORK.rules, (PublishedPort.parse("8080:80"),)), _NETWORK):
         ready(plan).close()
     assert [it.inbound for it in PlayedMaking.made] == [namespace.INBOUND, 0]
@@ -220,14 +232,14 @@ def test_where_one_can_not_be_made_or_started_there_is_none(module: str, monkeyp
     network.close()
 
 
-def test_what_was_not_made_ready_is_none() -> None:
-    network = MachineNetwork()
+def test_what_was_closed_is_not_started() -> None:
+    network = ready()
+    network.close()
     with pytest.raises(ValueError, match="isn't ready"):
         network.start()
     with pytest.raises(ValueError, match="isn't ready"):
         _ = network.attachment
     assert (network.pids, network.last_words, network.failure(), network.is_starting) == ((), (), None, False)
-    network.close()
 
 
 def test_it_has_started_once_both_serve(watched: Watched) -> None:
@@ -294,7 +306,7 @@ def test_a_port_is_free_again_once_the_gateway_is_done_with_it(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_back = list[int]()
-    monkeypatch.setattr(watched.network._ports, "give_back", given_back.append)
+    monkeypatch.setattr(watched.network, "_give_back", given_back.append)
     gateway, _ = _processes()
     with gateway.supervisor as end:
         end.send(NetworkEvent(NetworkEventKind.INBOUND_CLOSED, slot=7).to_bytes())
@@ -360,3 +372,73 @@ def test_a_gateway_that_does_not_end_has_a_moment(monkeypatch: pytest.MonkeyPatc
     watched.turn()
     watched.network.close(watched.loop)
     watched.loop.close()
+
+
+# -- its processes
+
+
+class PlayedSandbox:
+    """A sandbox and the process in it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def network(self, _service: NetworkService) -> "PlayedSandbox":
+        return self
+
+    def release(self) -> None:
+        self.calls.append("release")
+
+    def close(self) -> None:
+        self.calls.append("close")
+
+
+@pytest.mark.parametrize(("module", "profile"), [("gateway", GATEWAY_SERVING), ("dialer", DIALER_SERVING)])
+def test_a_process_serves_under_its_own_filter(module: str, profile: Profile, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = list[tuple[Invocation, bytes]]()
+    sandbox = PlayedSandbox()
+
+    def spawn(invocation: Invocation, given: tuple[int, ...], _sandbox: object) -> PlayedSandbox:
+        assert given[1:] == (7, 8)
+        started.append((invocation, Path(f"/proc/self/fd/{given[0]}").read_bytes()))
+        return sandbox
+
+    monkeypatch.setattr(HypervisorProcess, "spawn", spawn)
+    service = NetworkService("/python", {}, {}, 1, 1, dials=module == "dialer")
+    process = NetworkProcess(cast("Jail", sandbox), module, service)
+    process.start((7, 8))
+    ((invocation, filter_),) = started
+    assert filter_ == seccomp.program(profile)
+    assert invocation.argv[:4] == ("/python", "-I", "-S", "-c")
+    assert f"from mvmnix.network.{module}.process import main" in invocation.argv[4]
+    assert invocation.argv[6:] == ("7", "8")
+    process.close()
+    assert sandbox.calls == ["close"]
+
+
+def test_a_sandbox_without_a_process_is_released() -> None:
+    sandbox = PlayedSandbox()
+    NetworkProcess(cast("Jail", sandbox), "gateway", NetworkService("", {}, {}, 1, 1, dials=False)).close()
+    assert sandbox.calls == ["release"]
+
+
+def test_code_is_a_directory_of_each_library() -> None:
+    found = code_directories("h11")
+    assert found.keys() == {"/code/mvmnix", "/code/h11"}
+    for name, fd in found.items():
+        assert os.path.basename(os.readlink(f"/proc/self/fd/{fd}")) == name.removeprefix("/code/")  # noqa: PTH119, PTH115
+        assert not os.get_inheritable(fd)
+        os.close(fd)
+
+
+@pytest.mark.parametrize("name", ["no_such_library", "this"])
+def test_a_library_that_is_no_directory_is_missing(name: str) -> None:
+    with pytest.raises(MvmnixError, match=f"the Python package {name} is missing"):
+        code_directories(name)
+
+
+def test_names_are_looked_up_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts = tmp_path / "hosts"
+    hosts.write_bytes(b"192.0.2.1 a.example\n")
+    monkeypatch.setattr(setup, "_SETTINGS", (str(hosts), str(tmp_path / "none")))
+    assert resolver_settings() == {str(hosts): b"192.0.2.1 a.example\n", "/etc/resolv.conf": b"\nsearch .\n"}
