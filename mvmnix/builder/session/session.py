@@ -79,9 +79,9 @@ class BuildInputs:
     """All that came into the VM beside the root tree; `touched` are the archives of the lock's trees."""
 
     sources: tuple[Source, ...]
-    touched: frozenset[Digest]
-    cached: tuple[Cached, ...]
-    kept: tuple[KeptPath, ...]
+    touched: frozenset[Digest] = frozenset()
+    cached: tuple[Cached, ...] = ()
+    kept: tuple[KeptPath, ...] = ()
 
 
 class Session:

@@ -13,7 +13,7 @@ from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build, graph
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.formats import lock, nar
 from mvmnix.model import Digest, HashMode, Source, StorePath
@@ -93,8 +93,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_what_is_built_and_recorded(site: Site) -> None:
     record = site.build()
     assert record.image == site.world.image
-    assert record.given == tuple(sorted((DEB, TOOL, SEED)))
-    assert (record.derivation, record.touched, record.nix) == (DERIVATION, frozenset(), "2.26.3")
+    assert record.given == BuildInputs(tuple(sorted((DEB, TOOL, SEED))))
+    assert (record.derivation, record.nix) == (DERIVATION, "2.26.3")
     assert record.request is site.request
     assert record.started <= record.finished
     assert record.started.tzinfo is not None
@@ -132,7 +132,7 @@ def test_what_the_machine_was_given(site: Site) -> None:
 
 def test_only_what_was_asked_for_counts_as_given(site: Site) -> None:
     site.machine = replace(site.machine, answers={"build": str(OUTPUT).encode() + b"\n"})
-    assert site.build().given == ()
+    assert site.build().given == BuildInputs(())
     assert set(site.market.asked) == {it.uri for it in (DEB, TOOL, SEED)}
 
 
@@ -283,8 +283,7 @@ def test_a_kept_part_that_was_asked_for_is_recorded_with_its_statement(site: Sit
     site.store.put(nar_of(b"initrd"), PART.nar)
     site.machine.wants = (PART.path,)
     record = site.build(parts=(PART, unused))
-    assert record.kept == (PART,)
-    assert record.given == tuple(sorted((DEB, TOOL, SEED))), "it is no source"
+    assert record.given == BuildInputs(tuple(sorted((DEB, TOOL, SEED))), kept=(PART,)), "it is no source"
     assert site.machine.received["initrd"] == nar_of(b"initrd")
 
 
@@ -367,7 +366,7 @@ def test_what_evaluation_builds_is_brought_and_it_begins_again(site: Site) -> No
     site.market.files = CONTENTS | {LIST.digest: b"list"}
     record = site.build(from_derivation=True)
     assert record.from_derivation
-    assert record.given == tuple(sorted((DEB, TOOL, SEED, LIST)))
+    assert record.given.sources == tuple(sorted((DEB, TOOL, SEED, LIST)))
     assert evaluations(machine) == 3
     assert machine.received[LIST.name] == nar_of(b"list")
     assert f"mvm: asking for {LIST.uri} ".encode() in site.progress.said
@@ -440,7 +439,7 @@ def test_an_import_is_found_among_many_that_are_built(site: Site) -> None:
     machine = importing(site, LIST, besides=tuple(f"0{number:031}" for number in range(nix_commands.MOST_NAMES + 50)))
     assert LIST.store_path.hash > max(machine.besides)
     site.market.files = CONTENTS | {LIST.digest: b"list"}
-    assert LIST in site.build(from_derivation=True).given
+    assert LIST in site.build(from_derivation=True).given.sources
     asked = [call for call in machine.calls if "derivations" in call]
     assert max(map(len, asked)) <= nix_commands.MOST_NAMES + 5
 
@@ -464,8 +463,8 @@ def test_what_a_cache_can_not_vouch_for_is_built(site: Site) -> None:
     importing(site, LIST)
     site.market.files = CONTENTS | {LIST.digest: b"list"}
     record = site.build(from_derivation=True)
-    assert record.cached == ()
-    assert LIST in record.given, "it was asked of the cache first, and then where it comes from"
+    assert record.given.cached == ()
+    assert LIST in record.given.sources, "it was asked of the cache first, and then where it comes from"
     assert f"does not count: {LIST.store_path.hash}.narinfo: refused [cache-signature]".encode() in site.progress.said
 
 
