@@ -1,7 +1,7 @@
 """Asks the allowed binary caches for store paths, and brings archives for which a trusted key has vouched.
 
 1. A question is `GET /<hash>.narinfo`, below the cache's address: it carries a hash and nothing else, and there are so
-   many at most. Each is recorded, whatever comes of it; an answer is final for the build, a miss too.
+   many at most. An answer is final for the build, a miss too.
 2. An answer counts when it is a narinfo for the path that was asked for, and a trusted key has signed it (`vouched`).
 3. The archive comes from the cache's own origin, is unpacked into no more bytes than were signed, and gets its name
    once it has the signed hash and size.
@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
@@ -32,25 +31,6 @@ _MAX_NARINFO: Final = 1 << 20
 MAX_ASKED: Final = 20_000
 #: What a cache answers that hasn't got it; 403 is how some object stores say so.
 _MISSES: Final = frozenset({403, 404, 410})
-
-
-class Outcome(StrEnum):
-    """What came of a question."""
-
-    FOUND = "found"
-    MISSED = "missed"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class CacheQuery:
-    """One question to one cache, for the record; `why` is said when nothing came of it."""
-
-    hash: str
-    cache: str
-    outcome: Outcome
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +61,7 @@ class Caches:
             for rule in self._rules
         }
         self._lock = threading.Lock()
-        self._asked: list[CacheQuery] = []
+        self._asked = 0
         self._answers: dict[str, CachedPath | MvmnixError | None] = {}
         self._down: dict[str, DownloadError] = {}
 
@@ -101,12 +81,6 @@ class Caches:
         """End the workers, until there is another question."""
         for downloader in self._downloaders.values():
             downloader.lanes.rest()
-
-    @property
-    def asked(self) -> tuple[CacheQuery, ...]:
-        """Every question so far."""
-        with self._lock:
-            return tuple(self._asked)
 
     def find(self, hash_part: str) -> CachedPath | None:
         """What the first cache has that has the path with this hash, signed; None when all say that they haven't.
@@ -142,18 +116,11 @@ class Caches:
             try:
                 found = self._ask_one(rule, hash_part)
             except MvmnixError as error:
-                refused = isinstance(error, RefusedError)
-                self._record(hash_part, rule, Outcome.REFUSED if refused else Outcome.FAILED, error.message)
                 problems.append(error)
                 continue
-            self._record(hash_part, rule, Outcome.MISSED if found is None else Outcome.FOUND)
             if found is not None:
                 return found
         return _joined(problems)
-
-    def _record(self, hash_part: str, rule: CacheRule, outcome: Outcome, why: str = "") -> None:
-        with self._lock:
-            self._asked.append(CacheQuery(hash_part, rule.url, outcome, why))
 
     def _ask_one(self, rule: CacheRule, hash_part: str) -> CachedPath | None:
         # 1. the question
@@ -185,12 +152,12 @@ class Caches:
 
     def _may_ask(self, rule: CacheRule) -> None:
         with self._lock:
-            count, down = len(self._asked), self._down.get(rule.url)
-        if down is not None:  # it was asked often enough to know
-            raise down
-        if count >= MAX_ASKED:
-            why, hint = f"this build has asked the caches {count} times", "build in parts, or look at what it asks for"
-            raise refuse(ReasonCode.FETCH_LIMIT, rule.url, why, hint)
+            if rule.url in self._down:  # it was asked often enough to know
+                raise self._down[rule.url]
+            if self._asked >= MAX_ASKED:
+                why = f"this build has asked the caches {self._asked} times"
+                raise refuse(ReasonCode.FETCH_LIMIT, rule.url, why, "build in parts, or look at what it asks for")
+            self._asked += 1
 
     def _bring(self, path: CachedPath, store: Store) -> None:
         incoming = store.receive()
