@@ -173,13 +173,6 @@ class Meter(Protocol):
         """So many bytes of so many arrived, where that is known."""
 
 
-class Unmetered:
-    """Reports nothing."""
-
-    def received(self, url: str, size: int, total: int | None) -> None:
-        """Say nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Response:
     """What came: status, address that gave it in the end, the body's size, and the headers that are looked at.
@@ -200,14 +193,13 @@ class Downloader:
         self,
         allowed: Allowlist,
         limits: DownloadLimits = DownloadLimits(),  # noqa: B008 - frozen
-        meter: Meter = Unmetered(),  # noqa: B008 - has no state
         *,
         environment: Mapping[str, str] | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.allowed = allowed
         self.limits = limits
-        self.meter = meter
+        self.meter: Meter | None = None
         self._sleep = sleep
         self._environment = dict(os.environ if environment is None else environment)
         self._slots = threading.BoundedSemaphore(limits.parallel)
@@ -319,7 +311,7 @@ class Downloader:
         told = transfer.size
         while data := answer.read():
             transfer.take(data)
-            if transfer.size - told >= _TELL:
+            if self.meter is not None and transfer.size - told >= _TELL:
                 told = transfer.size
                 self.meter.received(str(url), told, transfer.total)
         transfer.end()
