@@ -95,7 +95,7 @@ class Build:
         session.progress.step("evaluating")
         derivation = self._evaluate(machine)
         self._know(
-            graph.parse_graph(session.ask(machine, nix_commands.show_derivations(derivation), limit=graph.LIMIT)),
+            graph.parse_graph(session.ask(machine, nix_commands.show_derivations([derivation]), limit=graph.LIMIT)),
             derivation,
         )
         session.progress.step("building")

@@ -77,7 +77,7 @@ class PartsBuild:
     def _build(self, machine: BuilderMachine, chosen: dict[str, StorePath], jobs: int) -> tuple[BuiltPart, ...]:
         session = self._session
         derivations = [StorePath.parse(name) for name in sorted(chosen)]
-        found = graph.parse_graph(session.ask(machine, nix_commands.show_all(derivations), limit=graph.LIMIT))
+        found = graph.parse_graph(session.ask(machine, nix_commands.show_derivations(derivations), limit=graph.LIMIT))
         needed = {source for one in derivations for source in found.needed(one, have=())}
         session.progress.step("fetching sources of the parts")
         session.fetchers.sources(tuple(sorted(needed)))

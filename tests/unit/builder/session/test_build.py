@@ -111,7 +111,7 @@ def test_what_is_asked_of_the_machine(site: Site) -> None:
         nix_commands.version(),
         nix_commands.fetch_tree(flake.store_path),
         nix_commands.evaluate(nix_commands.flake_url(flake.store_path, flake.nar, "in"), "hello"),
-        nix_commands.show_derivations(DERIVATION),
+        nix_commands.show_derivations([DERIVATION]),
         nix_commands.build([DERIVATION], jobs=2),
         nix_commands.archive(OUTPUT, ("kernel", "initrd", "rootfs", "manifest.json")),
     ]

@@ -36,7 +36,7 @@ def test_those_that_are_wanted_are_built_and_all_are_known(site: Site) -> None:
         nix_commands.version(),
         nix_commands.fetch_tree(flake.store_path),
         nix_commands.evaluate_parts(nix_commands.flake_url(flake.store_path, flake.nar, "")),
-        nix_commands.show_all(derivations),
+        nix_commands.show_derivations(derivations),
         nix_commands.build(derivations, jobs=2),
         nix_commands.describe(PATHS),
         *(nix_commands.dump(path) for path in PATHS),
