@@ -95,27 +95,29 @@ class SourceFinder:
         """Begin to bring the path with this hash (ledger.py: PathFinder)."""
         known = self._known.get(name)
         if known is not None:
-            self._workers.start(partial(self._bring, known), partial(self._brought, offer))
+            self._workers.start(partial(self._bring, known), partial(self._answer, offer, self._failures.append))
             return True
         if self._fetchers.caches is not None:
-            self._workers.start(partial(self._substitute, self._fetchers.caches, name), partial(self._found, offer))
+            search = partial(self._substitute, self._fetchers.caches, name)
+            self._workers.start(search, partial(self._answer, offer, self._doubt))
             return True
         return False
 
-    def _brought(self, offer: Callable[[Offer | None], None], outcome: Outcome[Offer | None]) -> None:
+    def _answer(
+        self,
+        offer: Callable[[Offer | None], None],
+        note: Callable[[MvmnixError], None],
+        outcome: Outcome[Offer | None],
+    ) -> None:
         if isinstance(outcome, MvmnixError):
-            self._failures.append(outcome)
+            note(outcome)
             offer(None)
         else:
             offer(outcome)
 
-    def _found(self, offer: Callable[[Offer | None], None], outcome: Outcome[Offer | None]) -> None:
-        if isinstance(outcome, MvmnixError):
-            self._doubts.append(outcome)
-            self._doubted(outcome)
-            offer(None)
-        else:
-            offer(outcome)
+    def _doubt(self, why: MvmnixError) -> None:
+        self._doubts.append(why)
+        self._doubted(why)
 
     def _bring(self, known: Known) -> Offer:
         match known:
