@@ -41,7 +41,8 @@ class RebuildStore:
 
     def of(self, first: VerifiedImage, *, policy: TrustPolicy, now: datetime) -> tuple[Verified[Provenance], ...]:
         """What is kept of rebuilds of this image, verified. Raises RefusedError."""
-        return tuple(_verified(first, bundle, where, policy=policy, now=now) for where, bundle in self._bundles(first))
+        read = (self._read(first, name) for name in self._names(first))
+        return tuple(_verified(first, bundle, where, policy=policy, now=now) for where, bundle in read)
 
     def each(
         self, first: VerifiedImage, *, policy: TrustPolicy, now: datetime
@@ -66,9 +67,6 @@ class RebuildStore:
                 return ()
             with all_.child(manifest.hex) as here:
                 return tuple(here.read(name, STATEMENT_LIMIT) for name in here.names()[:MOST_BUNDLES])
-
-    def _bundles(self, first: VerifiedImage) -> Iterator[tuple[str, bytes]]:
-        return (self._read(first, name) for name in self._names(first))
 
     def _names(self, first: VerifiedImage) -> tuple[str, ...]:
         name = first.image.manifest.digest.hex
