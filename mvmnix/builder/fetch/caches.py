@@ -17,8 +17,8 @@ from typing import Final, Self
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, DownloadLimits
 from mvmnix.builder.fetch.narinfo import parse_narinfo, vouched
-from mvmnix.builder.fetch.parsing import Compression, Expander, document_texts
-from mvmnix.builder.fetch.worker.packets import Document
+from mvmnix.builder.fetch.parsing import Expander, document_texts
+from mvmnix.builder.fetch.worker.packets import Compression, Document
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats.strict import MalformedError

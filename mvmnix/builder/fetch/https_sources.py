@@ -17,9 +17,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mvmnix.builder.fetch.https import ChangedError, Downloader
-from mvmnix.builder.fetch.parsing import Compression, expand
+from mvmnix.builder.fetch.parsing import expand
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.fetch.unpack import fetchzip
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats.nar import nar_hash, nar_of_file
 from mvmnix.formats.strict import MalformedError

@@ -21,7 +21,7 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from mvmnix.builder.fetch.parsing import Compression
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.config import CacheKey
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats.strict import MalformedError

@@ -7,8 +7,8 @@ import pytest
 
 from mvmnix.builder.fetch import caches as room
 from mvmnix.builder.fetch.caches import CachedPath, Caches
-from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.fetch.resumable import DownloadLimits
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath

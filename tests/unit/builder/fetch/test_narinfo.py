@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mvmnix.builder.fetch import narinfo
 from mvmnix.builder.fetch.narinfo import NarInfo, vouched
-from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.fetch.worker import documents
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.config import CacheKey
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats.strict import MalformedError

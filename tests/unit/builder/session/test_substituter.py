@@ -9,7 +9,7 @@ from typing import override
 import pytest
 
 from mvmnix.builder.fetch.caches import CachedPath
-from mvmnix.builder.fetch.parsing import Compression
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.builder.session.ledger import Offer
 from mvmnix.builder.session.substituter import SourceFinder
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
