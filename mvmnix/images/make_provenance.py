@@ -8,7 +8,7 @@ from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.parts import PartsRecord
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.images.store import VerifiedImage
-from mvmnix.provenance.slsa.parts import Part, Parts
+from mvmnix.provenance.slsa.parts import Parts
 from mvmnix.provenance.slsa.provenance import (
     HOST_NIX,
     MICROVM,
@@ -35,8 +35,7 @@ def by_builder(record: BuildRecord, *, mvm: str, builder: VerifiedImage, limits:
 
 def of_parts(record: PartsRecord, *, mvm: str, builder: VerifiedImage, limits: BuilderLimits) -> Parts:
     """What is signed of parts that were built in a VM that ran this builder image."""
-    provenance = _provenance(record, mvm=mvm, builder=builder, limits=limits)
-    return Parts(tuple(Part(it.path, it.nar) for it in record.built), provenance)
+    return Parts(record.built, _provenance(record, mvm=mvm, builder=builder, limits=limits))
 
 
 def _of_image(
