@@ -14,7 +14,7 @@ from typing import Final
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.oci import descriptors
-from mvmnix.builder.oci.descriptors import MAX_LAYERS, Decode, Index, Layer
+from mvmnix.builder.oci.descriptors import MAX_LAYERS, Decode, Descriptor, Index
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.builder.oci.registry import Registry
 from mvmnix.builder.session.session import BuildRequest
@@ -160,7 +160,7 @@ class OciImage:
 
     reference: OciRef
     documents: tuple[OciRef, ...]
-    layers: tuple[Layer, ...]
+    layers: tuple[Descriptor, ...]
     config: ImageConfig
 
 
