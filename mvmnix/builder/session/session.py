@@ -89,7 +89,7 @@ class Session:
         self.request = request
         self.progress = progress
         self.fetchers = fetchers
-        self.finder = SourceFinder(fetchers, store, workers, self._asked, self._doubted)
+        self.finder = SourceFinder(fetchers, store, workers, self._note)
         self.finder.know(request.lock.locked)
         self.finder.know(parts)
         self.ledger = OfferLedger(self.finder)
@@ -140,9 +140,6 @@ class Session:
         failure = self.pressed(machine, said) or build_errors.of_build(self.where, said.log, self.finder.doubt)
         return said.failed_as(failure)
 
-    def _asked(self, what: str) -> None:
-        """A question to others is on record before it is asked, whatever becomes of it."""
-        self.progress.log(f"mvm: asking for {what}\n".encode())
-
-    def _doubted(self, why: MvmnixError) -> None:
-        self.progress.log(f"mvm: a binary cache's answer does not count: {why}\n".encode())
+    def _note(self, text: str) -> None:
+        """For the log alone. A question to others is in it before it is asked, whatever becomes of it."""
+        self.progress.log(f"mvm: {text}\n".encode())

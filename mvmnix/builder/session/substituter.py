@@ -50,24 +50,18 @@ type Known = Source | LockedNode | KeptPath
 
 
 class SourceFinder:
-    """The seeker of one session (ledger.py). `asked` hears of each question to others before it is asked.
+    """The seeker of one session (ledger.py). `note` logs each question to others before it is asked.
 
-    What a cache can't give, or gives without a trusted signature, the VM builds: `doubted` hears why it did not count.
+    What a cache can't give, or gives without a trusted signature, the VM builds; why it did not count is logged too.
     """
 
     def __init__(
-        self,
-        fetchers: SourceFetchers,
-        store: Store,
-        workers: WorkerPool,
-        asked: Callable[[str], None],
-        doubted: Callable[[MvmnixError], None],
+        self, fetchers: SourceFetchers, store: Store, workers: WorkerPool, note: Callable[[str], None]
     ) -> None:
         self._fetchers = fetchers
         self._store = store
         self._workers = workers
-        self._asked = asked
-        self._doubted = doubted
+        self._note = note
         self._known: dict[str, Known] = {}
         self._failures: list[MvmnixError] = []
         self._doubts: list[MvmnixError] = []
@@ -117,17 +111,17 @@ class SourceFinder:
 
     def _doubt(self, why: MvmnixError) -> None:
         self._doubts.append(why)
-        self._doubted(why)
+        self._note(f"a binary cache's answer does not count: {why}")
 
     def _bring(self, known: Known) -> Offer:
         match known:
             case Source():
                 if not self._store.has(known.digest):
-                    self._asked(f"{known.uri} ({known.digest})")
+                    self._note(f"asking for {known.uri} ({known.digest})")
                     self._fetchers.sources((known,))
                 return self._by_content(known, known)
             case LockedNode():
-                self._asked(f"{known.uri} (lock node {known.name})")
+                self._note(f"asking for {known.uri} (lock node {known.name})")
                 self._fetchers.tree(known)
                 return self._by_content(known.source, known)
             case KeptPath():
@@ -136,11 +130,11 @@ class SourceFinder:
                 assert_never(known)
 
     def _substitute(self, caches: Caches, name: str) -> Offer | None:
-        self._asked(f"{name}.narinfo, of the binary caches")
+        self._note(f"asking for {name}.narinfo, of the binary caches")
         found = caches.find(name)
         if found is None:
             return None
-        self._asked(f"{found.uri} ({found.path}, signed by {found.key})")
+        self._note(f"asking for {found.uri} ({found.path}, signed by {found.key})")
         caches.bring(found, self._store)
         origin = Cached(found.path, found.uri, found.nar, found.key)
         return self._named(found.path, found.nar, found.references, origin)
