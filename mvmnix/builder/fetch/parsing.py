@@ -6,7 +6,6 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.builder.fetch.lanes import Lane, Lanes, lied
@@ -42,9 +41,7 @@ class Expander:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._lane is not None:
             self._lanes.drop(self._lane)
 
