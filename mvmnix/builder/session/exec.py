@@ -54,9 +54,9 @@ class Progress(Protocol):
 
 
 class Tail:
-    """Keeps the last bytes of a stream."""
+    """Keeps the last bytes of a stream, and hands all of them on."""
 
-    def __init__(self, also: Callable[[bytes], None] | None = None) -> None:
+    def __init__(self, also: Callable[[bytes], None]) -> None:
         self.data = bytearray()
         self._also = also
 
@@ -64,8 +64,7 @@ class Tail:
         """Take more bytes."""
         self.data += data
         del self.data[:-KEPT_OUTPUT]
-        if self._also is not None:
-            self._also(data)
+        self._also(data)
 
     @property
     def text(self) -> str:
