@@ -18,7 +18,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import KeptPath
 from tests.fakes import ustar
 from tests.unit.images.shelf import KEY, Shelf, other_world
-from tests.unit.provenance.world import KERNEL, PLANNER, STRANGER
+from tests.unit.provenance.world import KERNEL, PLANNER, STRANGER, World
 
 MEMBERS = ["provenance.sigstore.json", "flake.lock", "manifest.json", "rootfs", "initrd", "kernel"]
 
@@ -223,11 +223,17 @@ def test_a_file_changed_on_disk_is_not_packed(shelf: Shelf) -> None:
 SBOM = b'{"bomFormat":"CycloneDX"}'
 
 
-def test_its_sbom_and_parts_go_with_it(shelf: Shelf, elsewhere: Shelf) -> None:
+def with_parts(shelf: Shelf) -> World:
+    """Have the build's provenance name an SBOM and a kept part."""
     it = shelf.world
     it.keep_parts()
     kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
     it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
+    return it
+
+
+def test_its_sbom_and_parts_go_with_it(shelf: Shelf, elsewhere: Shelf) -> None:
+    it = with_parts(shelf)
     built = shelf.library.keep(KEY, replace(it.evidence, sbom=SBOM), policy=it.policy, now=it.now)
     given = members(packed(shelf))
     assert (given["sbom.cdx.json"], given["parts.sigstore.jsonl"]) == (SBOM, it.parts[0])
@@ -237,10 +243,7 @@ def test_its_sbom_and_parts_go_with_it(shelf: Shelf, elsewhere: Shelf) -> None:
 
 def test_parts_that_its_provenance_does_not_name_are_not_kept(shelf: Shelf, elsewhere: Shelf) -> None:
     """Whoever carries an archive may add lines, and each would lie here."""
-    it = shelf.world
-    it.keep_parts()
-    kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
-    it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
+    it = with_parts(shelf)
     shelf.library.keep(KEY, replace(it.evidence, sbom=SBOM), policy=it.policy, now=it.now)
     given = members(packed(shelf))
     lines = [b"junk", it.parts[0], b"more", it.parts[0]]
@@ -272,10 +275,7 @@ def test_an_archive_with_endless_parts_leaves_nothing(shelf: Shelf, elsewhere: S
 def test_without_its_sbom_or_parts_it_is_refused(
     shelf: Shelf, elsewhere: Shelf, name: str, data: bytes | None, code: Code
 ) -> None:
-    it = shelf.world
-    it.keep_parts()
-    kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(it.parts[0]))
-    it.sign_provenance(sbom=Digest.of(SBOM), kept=(kept,))
+    it = with_parts(shelf)
     given = {"manifest.json": it.manifest, "kernel": it.kernel, "initrd": it.initrd, "rootfs": it.rootfs}
     given |= {"provenance.sigstore.json": it.provenance_bundle, "sbom.cdx.json": SBOM}
     given |= {"flake.lock": it.lock or b"", "parts.sigstore.jsonl": it.parts[0]}
