@@ -19,7 +19,7 @@ from mvmnix.builder.fetch.narinfo import parse_narinfo, vouched
 from mvmnix.builder.fetch.parsing import Expander, document_texts
 from mvmnix.builder.fetch.worker.packets import Compression, Document
 from mvmnix.config import CacheRule
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, join_errors, refuse
 from mvmnix.formats.strict import MalformedError
 from mvmnix.model import Digest, StorePath
 from mvmnix.system.store import Incoming, Store
@@ -117,7 +117,7 @@ class Caches:
                 continue
             if found is not None:
                 return found
-        return _joined(problems)
+        return join_errors(problems)
 
     def _ask_one(self, rule: CacheRule, hash_part: str) -> CachedPath | None:
         # 1. the question
@@ -190,14 +190,6 @@ def _writer(expander: Expander, incoming: Incoming) -> Callable[[bytes], None]:
 def _mismatch(path: CachedPath, why: str) -> RefusedError:
     said = f"what {path.key} signed is {path.nar.sri} of {path.size} bytes; {why}"
     return refuse(ReasonCode.SOURCE_MISMATCH, path.uri, said, "look at that cache, or build without it")
-
-
-def _joined(problems: Sequence[MvmnixError]) -> MvmnixError | None:
-    """What to say when no cache has it: what was refused, or else that some could not be asked, or nothing."""
-    reasons: list[Reason] = [reason for one in problems if isinstance(one, RefusedError) for reason in one.reasons]
-    if reasons:
-        return RefusedError(*reasons)
-    return problems[0] if problems else None
 
 
 def _origin(rule: CacheRule) -> Allowlist:

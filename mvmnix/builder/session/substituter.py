@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 
 from mvmnix.builder.session.ledger import Offer, content_address
 from mvmnix.builder.session.worker_pool import Outcome, WorkerPool
-from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.errors import MvmnixError, join_errors
 from mvmnix.formats import nar
 from mvmnix.formats.lock import LockedNode
 from mvmnix.formats.nar import nar_hash
@@ -75,10 +75,7 @@ class SourceFinder:
     @property
     def failure(self) -> MvmnixError | None:
         """Why something that is known could not be had: all refusals at once, or else the first failure."""
-        refused = [reason for one in self._failures if isinstance(one, RefusedError) for reason in one.reasons]
-        if refused:
-            return RefusedError(*dict[Reason, None].fromkeys(refused))
-        return next(iter(self._failures), None)
+        return join_errors(self._failures)
 
     @property
     def doubt(self) -> str:
