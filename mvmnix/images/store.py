@@ -214,6 +214,14 @@ class ImageStore:
         """The bytes of a bundle, hashed."""
         return self.rooms[StoreDirectory.BUNDLES].read(digest, limit=STATEMENT_LIMIT)
 
+    def lock(self, digest: Digest) -> bytes:
+        """The bytes of a flake.lock, hashed."""
+        return self.rooms[StoreDirectory.LOCKS].read(digest, limit=STATEMENT_LIMIT)
+
+    def sbom(self, digest: Digest) -> bytes:
+        """The bytes of an SBOM, hashed."""
+        return self.rooms[StoreDirectory.SBOMS].read(digest, limit=STATEMENT_LIMIT)
+
     def open(self, entry: IndexEntry, *, policy: TrustPolicy, now: datetime) -> VerifiedImage:
         """A kept build, every byte of it hashed and its provenance verified. Raises RefusedError.
 
@@ -233,14 +241,11 @@ class ImageStore:
         evidence = ImageEvidence(
             manifest=described,
             provenance=self.bundle(entry.bundle),
-            lock=self._beside(StoreDirectory.LOCKS, entry.lock),
-            sbom=self._beside(StoreDirectory.SBOMS, entry.sbom),
+            lock=None if entry.lock is None else self.lock(entry.lock),
+            sbom=None if entry.sbom is None else self.sbom(entry.sbom),
             parts=tuple(map(self.bundle, entry.parts)),
         )
         return StoredImage(manifest.parse(described), evidence)
-
-    def _beside(self, room: StoreDirectory, digest: Digest | None) -> bytes | None:
-        return None if digest is None else self.rooms[room].read(digest, limit=STATEMENT_LIMIT)
 
     def _hashed(self, artifact: Artifact) -> Artifact:
         """What really lies in the store under that digest: provenance is compared with it, not with a promise."""

@@ -377,7 +377,7 @@ def test_a_tree_that_was_exchanged_is_not_given(bench: Workbench, scene: Scene) 
         assert bench.refusal(f"path:{scene.flake}#words") == {Code.SOURCE_MISMATCH}
         assert asking().asked == {"/words.tar.gz"}
         scene.server.files["/words.tar.gz"] = good
-        assert bench.build(f"path:{scene.flake}#words").touched == {scene.nodes["words"].nar}
+        assert bench.build(f"path:{scene.flake}#words").given.touched == {scene.nodes["words"].nar}
 
 
 def test_a_file_of_other_bytes_is_not_given(bench: Workbench, scene: Scene) -> None:

@@ -62,7 +62,7 @@ class Rig:
         self.key = self._index_key("hello")
         self.entry = self.kept(self.key)
         self.manifest = self.rooms.library.manifest(self.entry.manifest)
-        self.lock = self.rooms.library.read(self.entry).evidence.lock
+        self.lock = None if self.entry.lock is None else self.rooms.library.lock(self.entry.lock)
         self.built = self._claim(self.entry.bundle)
         self.claim = self._without_parts()
         self.sign_provenance()
