@@ -47,7 +47,10 @@ class CachedPath:
 
 
 class Caches:
-    """The caches of the configuration, in its order, for one build; safe for many threads. A context manager."""
+    """The caches of the configuration, in its order, for one build; safe for many threads.
+
+    A context manager, which cuts what still runs and lets the connections go.
+    """
 
     def __init__(
         self, rules: Sequence[CacheRule], limits: DownloadLimits, *, environment: Mapping[str, str] | None = None
@@ -68,10 +71,6 @@ class Caches:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Cut what still runs, and let the connections go."""
         self._opened.close()
 
     def rest(self) -> None:
