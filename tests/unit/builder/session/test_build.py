@@ -76,6 +76,12 @@ class Site:
         self.machine.connect = work.connection
         return work.run(self.machine, jobs=2)
 
+    def refusal(self, code: ReasonCode, **options: Any) -> RefusedError:
+        with pytest.raises(RefusedError) as refusal:
+            self.build(**options)
+        assert refusal.value.codes == (code,)
+        return refusal.value
+
     def fails(self, call: str, words: str, **options: Any) -> MvmnixError:
         self.machine.fails = {call: words}
         with pytest.raises(MvmnixError) as error:
@@ -141,9 +147,7 @@ def test_a_lock_node_that_evaluation_asks_for(site: Site) -> None:
     assert {used.name, unused.name} == {"used", "nixpkgs"}
     site.machine.wants = (used.store_path,)
     site.market.files = CONTENTS | {used.nar: nar_of(b"other")}
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+    site.refusal(ReasonCode.SOURCE_MISMATCH)
     assert f"mvm: asking for {used.uri} (lock node ".encode() in site.progress.said
 
 
@@ -244,33 +248,25 @@ def test_any_other_failure_shows_its_last_words(site: Site, call: str) -> None:
 @pytest.mark.parametrize("said", [b"", b"/nix/store/x", b"/etc/passwd\n", b"\xff", str(OUTPUT).encode() * 2])
 def test_an_answer_that_is_no_store_path(site: Site, call: str, said: bytes) -> None:
     site.machine.answers = {call: said}
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
+    site.refusal(ReasonCode.OUTPUT_MALFORMED)
 
 
 def test_an_endless_answer_is_not_kept(site: Site) -> None:
     site.machine.answers = {"eval": b"/nix/store/" * 100_000}
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
-    assert "printed more than 65536 bytes" in refusal.value.reasons[0].why
+    refusal = site.refusal(ReasonCode.OUTPUT_MALFORMED)
+    assert "printed more than 65536 bytes" in refusal.reasons[0].why
 
 
 def test_an_output_that_is_no_image_leaves_nothing(site: Site) -> None:
     site.machine.files = files_of(site.world) | {"kernel": b"another"}
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.ARTIFACT_MISMATCH,)
+    site.refusal(ReasonCode.ARTIFACT_MISMATCH)
     assert not list((site.path / "images").iterdir())
 
 
 def test_a_source_whose_bytes_changed_on_disk_is_not_given(site: Site) -> None:
     site.store.put(b"tool", TOOL.digest)
     (site.path / "sources" / TOOL.digest.hex).write_bytes(b"evil")
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+    site.refusal(ReasonCode.SOURCE_MISMATCH)
 
 
 # Parts that were kept (docs/adr/0015)
@@ -395,10 +391,8 @@ def test_where_the_policy_does_not_allow_it_nothing_is_looked_for(site: Site) ->
 )
 def test_an_address_that_could_carry_something_out_is_not_asked(site: Site, uri: str) -> None:
     machine = importing(site, replace(LIST, uri=uri))
-    with pytest.raises(RefusedError) as refused:
-        site.build(from_derivation=True)
-    assert refused.value.codes == (ReasonCode.SOURCE_UNKNOWN,)
-    assert refused.value.reasons[0].what == uri
+    refused = site.refusal(ReasonCode.SOURCE_UNKNOWN, from_derivation=True)
+    assert refused.reasons[0].what == uri
     assert site.market.asked == []
     assert evaluations(machine) == 1
 
@@ -424,10 +418,8 @@ def test_imports_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
     site.market.files = CONTENTS | {it.digest: str(number).encode() for number, it in enumerate(many)}
     monkeypatch.setattr(build, "MAX_ROUNDS", 4)
     machine = importing(site, *many)
-    with pytest.raises(RefusedError) as refused:
-        site.build(from_derivation=True)
-    assert refused.value.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
-    assert "more than 4 times" in refused.value.reasons[0].why
+    refused = site.refusal(ReasonCode.FLAKE_UNSUPPORTED, from_derivation=True)
+    assert "more than 4 times" in refused.reasons[0].why
     assert evaluations(machine) == 4
     machine = importing(site, *many[:3])
     assert site.build(from_derivation=True).from_derivation, "the last round counts"
