@@ -314,6 +314,12 @@ class RefusedError(MvmnixError):
         return tuple(reason.code for reason in self.reasons)
 
 
+def join_errors(errors: Sequence[MvmnixError]) -> MvmnixError | None:
+    """Return one refusal for the reasons of all that are refusals, else the first error; None where there is none."""
+    reasons = dict.fromkeys(reason for each in errors if isinstance(each, RefusedError) for reason in each.reasons)
+    return RefusedError(*reasons) if reasons else next(iter(errors), None)
+
+
 def refuse(code: ReasonCode, what: str, why: str, hint: str) -> RefusedError:
     """A refusal with one reason, ready to be raised."""
     return RefusedError(Reason(code, what, why, hint))

@@ -109,7 +109,7 @@ class ImageBuilder:
         except PartsWantedError as wanted:
             stock = part_builder.fill(wanted.derivations)
             record, claim = self.build_unsigned(request, builder, stock=stock)
-        parts = tuple(stock.bundles[digest] for digest in sorted({kept.bundle for kept in record.kept}))
+        parts = tuple(stock.bundles[digest] for digest in sorted({kept.bundle for kept in record.given.kept}))
         return self._keep(_key(request, _name_of(builder)), record, claim, parts)
 
     def build_unsigned(

@@ -20,7 +20,7 @@ from mvmnix.builder.session import graph
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.exec import Progress
 from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.errors import MvmnixError
 from mvmnix.formats import lock, nar
 from mvmnix.model import HashMode, Image, Source, StorePath
@@ -119,8 +119,7 @@ class Bootstrap:
             request=self._request,
             image=image,
             derivation=derivation,
-            given=found.sources,
-            touched=frozenset(),
+            given=BuildInputs(found.sources),
             nix=version,
             started=started,
             finished=datetime.now(UTC),

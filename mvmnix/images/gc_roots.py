@@ -53,14 +53,9 @@ def evidence_of(entry: IndexEntry) -> frozenset[StoredFile]:
     return frozenset(files)
 
 
-def is_for(need: Need, entry: IndexEntry) -> bool:
-    """Whether that need may be for this build."""
-    return need.image in {None, (entry.manifest, entry.bundle)}
-
-
 def users_of(entry: IndexEntry, needs: Iterable[Need]) -> tuple[str, ...]:
-    """Who needs this build."""
-    return tuple(need.who for need in needs if is_for(need, entry))
+    """Who needs this build, or may need it."""
+    return tuple(need.who for need in needs if need.image in {None, (entry.manifest, entry.bundle)})
 
 
 def outlived(entries: Collection[IndexEntry], needs: Iterable[Need]) -> tuple[IndexEntry, ...]:

@@ -6,10 +6,9 @@ from dataclasses import replace
 
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.parts import PartsRecord
-from mvmnix.builder.session.session import BuildInputs
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.images.store import VerifiedImage
-from mvmnix.provenance.slsa.parts import Part, Parts
+from mvmnix.provenance.slsa.parts import Parts
 from mvmnix.provenance.slsa.provenance import (
     HOST_NIX,
     MICROVM,
@@ -36,33 +35,25 @@ def by_builder(record: BuildRecord, *, mvm: str, builder: VerifiedImage, limits:
 
 def of_parts(record: PartsRecord, *, mvm: str, builder: VerifiedImage, limits: BuilderLimits) -> Parts:
     """What is signed of parts that were built in a VM that ran this builder image."""
-    provenance = _provenance(record, record.given, mvm=mvm, builder=builder, limits=limits)
-    return Parts(tuple(Part(it.path, it.nar) for it in record.built), provenance)
+    return Parts(record.built, _provenance(record, mvm=mvm, builder=builder, limits=limits))
 
 
 def _of_image(
     record: BuildRecord, *, mvm: str, builder: VerifiedImage | None, limits: BuilderLimits | None
 ) -> Provenance:
-    given = BuildInputs(record.given, record.touched, record.cached, record.kept)
     return replace(
-        _provenance(record, given, mvm=mvm, builder=builder, limits=limits),
+        _provenance(record, mvm=mvm, builder=builder, limits=limits),
         derivation=record.derivation,
         from_derivation=record.from_derivation,
         variation=record.variation,
-        sbom=record.sbom,
     )
 
 
 def _provenance(
-    record: BuildRecord | PartsRecord,
-    given: BuildInputs,
-    *,
-    mvm: str,
-    builder: VerifiedImage | None,
-    limits: BuilderLimits | None,
+    record: BuildRecord | PartsRecord, *, mvm: str, builder: VerifiedImage | None, limits: BuilderLimits | None
 ) -> Provenance:
     """What holds of every session: from what, by whom, when."""
-    flake, lock = record.request.flake, record.request.lock
+    flake, lock, given = record.request.flake, record.request.lock, record.given
     return Provenance(
         root=RootTree(flake.uri, flake.nar, flake.commit),
         directory=flake.directory,
@@ -89,7 +80,7 @@ def check_sources(record: BuildRecord, parts: Iterable[Parts] = ()) -> None:
     Raises RefusedError: the builder lied, or the flake did.
     """
     inherited = (source for each in parts for source in each.provenance.sources)
-    missing = set(record.image.sources) - {*record.given, *inherited}
+    missing = set(record.image.sources) - {*record.given.sources, *inherited}
     if missing:
         why = f"the manifest names sources that never came in: {', '.join(sorted(s.name for s in missing))[:400]}"
         raise refuse(ReasonCode.DEPENDENCY_MISMATCH, "builder output", why, "build images with mkGuest alone")

@@ -39,14 +39,13 @@ class RebuildStore:
             here.write_atomic(verified.bundle.hex, bundle)
         return verified
 
-    def of(self, first: VerifiedImage, *, policy: TrustPolicy, now: datetime) -> tuple[Verified[Provenance], ...]:
-        """What is kept of rebuilds of this image, verified. Raises RefusedError."""
-        return tuple(_verified(first, bundle, where, policy=policy, now=now) for where, bundle in self._bundles(first))
-
     def each(
         self, first: VerifiedImage, *, policy: TrustPolicy, now: datetime
     ) -> Iterator[tuple[str, Verified[Provenance] | RefusedError]]:
-        """The same one by one, each under the name of its file: verified, or why not. Raises as reading a file does."""
+        """What is kept of rebuilds of this image, each under the name of its file: verified, or why not.
+
+        Raises as reading a file does.
+        """
         for name in self._names(first):
             try:
                 where, bundle = self._read(first, name)
@@ -66,9 +65,6 @@ class RebuildStore:
                 return ()
             with all_.child(manifest.hex) as here:
                 return tuple(here.read(name, STATEMENT_LIMIT) for name in here.names()[:MOST_BUNDLES])
-
-    def _bundles(self, first: VerifiedImage) -> Iterator[tuple[str, bytes]]:
-        return (self._read(first, name) for name in self._names(first))
 
     def _names(self, first: VerifiedImage) -> tuple[str, ...]:
         name = first.image.manifest.digest.hex

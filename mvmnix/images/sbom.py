@@ -78,14 +78,14 @@ def _tools(record: BuildRecord) -> ToolRepository:
 
 def _components(record: BuildRecord, versions: Mapping[str, str]) -> Iterator[Component]:
     contained = frozenset(record.image.sources)
-    for source in sorted(contained | frozenset(record.given)):
+    for source in sorted(contained | frozenset(record.given.sources)):
         scope = ComponentScope.REQUIRED if source in contained else ComponentScope.EXCLUDED
         yield _source(source, scope, versions)
-    for node in lock_account(record.request.lock, record.touched).inputs:
+    for node in lock_account(record.request.lock, record.given.touched).inputs:
         yield _source(node.source, ComponentScope.EXCLUDED, versions)
-    for path in record.cached:
+    for path in record.given.cached:
         yield _path(path.path, path.nar, uri=path.uri, key=path.key)
-    for part in record.kept:
+    for part in record.given.kept:
         yield _path(part.path, part.nar, statement=str(part.bundle))
 
 

@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from types import TracebackType
 from typing import Self
 
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
@@ -110,26 +109,16 @@ class ImageStore:
 
     def __init__(self, state: Directory) -> None:
         self._opened = ExitStack()
-        images, bundles, locks, sboms, self._index = (
-            self._opened.enter_context(state.child(name)) for name in (*StoreDirectory, "builds")
-        )
-        self.images = Store(images, hint=_AGAIN)
-        self._bundles = Store(bundles, hint=_AGAIN)
-        self._locks = Store(locks, hint=_AGAIN)
-        self._sboms = Store(sboms, hint=_AGAIN)
         self.rooms = {
-            StoreDirectory.IMAGES: self.images,
-            StoreDirectory.BUNDLES: self._bundles,
-            StoreDirectory.LOCKS: self._locks,
-            StoreDirectory.SBOMS: self._sboms,
+            room: Store(self._opened.enter_context(state.child(room)), hint=_AGAIN) for room in StoreDirectory
         }
+        self.images = self.rooms[StoreDirectory.IMAGES]
+        self._index = self._opened.enter_context(state.child("builds"))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._opened.close()
 
     def keep(
@@ -188,13 +177,14 @@ class ImageStore:
     def take_in(self, it: ImageEvidence) -> IndexEntry:
         """Keep the evidence of an image that is in `images` already; returns what the index will say of it."""
         entry = _entry_of(it)
-        self._bundles.put(it.provenance, entry.bundle)
-        if it.lock is not None and entry.lock is not None:
-            self._locks.put(it.lock, entry.lock)
-        for digest, part in zip(entry.parts, it.parts, strict=True):
-            self._bundles.put(part, digest)
-        if it.sbom is not None and entry.sbom is not None:
-            self._sboms.put(it.sbom, entry.sbom)
+        for room, digest, data in (
+            (StoreDirectory.LOCKS, entry.lock, it.lock),
+            (StoreDirectory.SBOMS, entry.sbom, it.sbom),
+            (StoreDirectory.BUNDLES, entry.bundle, it.provenance),
+            *((StoreDirectory.BUNDLES, *part) for part in zip(entry.parts, it.parts, strict=True)),
+        ):
+            if digest is not None and data is not None:
+                self.rooms[room].put(data, digest)
         return entry
 
     def note(self, name: str, entry: IndexEntry) -> None:
@@ -222,15 +212,15 @@ class ImageStore:
 
     def bundle(self, digest: Digest) -> bytes:
         """The bytes of a bundle, hashed."""
-        return self._bundles.read(digest, limit=STATEMENT_LIMIT)
+        return self.rooms[StoreDirectory.BUNDLES].read(digest, limit=STATEMENT_LIMIT)
 
     def lock(self, digest: Digest) -> bytes:
         """The bytes of a flake.lock, hashed."""
-        return self._locks.read(digest, limit=STATEMENT_LIMIT)
+        return self.rooms[StoreDirectory.LOCKS].read(digest, limit=STATEMENT_LIMIT)
 
     def sbom(self, digest: Digest) -> bytes:
         """The bytes of an SBOM, hashed."""
-        return self._sboms.read(digest, limit=STATEMENT_LIMIT)
+        return self.rooms[StoreDirectory.SBOMS].read(digest, limit=STATEMENT_LIMIT)
 
     def open(self, entry: IndexEntry, *, policy: TrustPolicy, now: datetime) -> VerifiedImage:
         """A kept build, every byte of it hashed and its provenance verified. Raises RefusedError.

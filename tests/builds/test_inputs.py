@@ -377,7 +377,7 @@ def test_a_tree_that_was_exchanged_is_not_given(bench: Workbench, scene: Scene) 
         assert bench.refusal(f"path:{scene.flake}#words") == {Code.SOURCE_MISMATCH}
         assert asking().asked == {"/words.tar.gz"}
         scene.server.files["/words.tar.gz"] = good
-        assert bench.build(f"path:{scene.flake}#words").touched == {scene.nodes["words"].nar}
+        assert bench.build(f"path:{scene.flake}#words").given.touched == {scene.nodes["words"].nar}
 
 
 def test_a_file_of_other_bytes_is_not_given(bench: Workbench, scene: Scene) -> None:
@@ -398,7 +398,7 @@ def test_what_nobody_trusted_has_signed_is_built(bench: Workbench, scene: Scene)
     with rules(bench, scene, "unsigned", "ours") as asking:
         record = bench.build(f"path:{scene.flake}#unsigned")
     found = asking()
-    assert record.cached == ()
+    assert record.given.cached == ()
     assert f"unsigned was built in the VM, see {needed}".encode() in found.said
     assert f"/unsigned/{tool.hash}.narinfo" in found.asked
     assert b"[cache-signature]" in found.said
@@ -413,7 +413,7 @@ def test_an_archive_that_was_exchanged_is_not_given(bench: Workbench, scene: Sce
     with rules(bench, scene, "swapped") as asking:
         record = bench.build(f"path:{scene.flake}#swapped")
     found = asking()
-    assert record.cached == ()
+    assert record.given.cached == ()
     assert f"swapped was built in the VM, see {needed}".encode() in found.said
     assert {f"/swapped/{it.hash}.narinfo" for it in (tool, needed)} <= found.asked
     assert b"[source-mismatch]" in found.said
@@ -431,7 +431,7 @@ def test_what_a_cache_says_is_no_reason_for_a_build_to_fail(bench: Workbench, sc
 def test_a_cache_whose_key_the_policy_lacks_is_not_asked(bench: Workbench, scene: Scene) -> None:
     with rules(bench, scene, "ours", caches=()) as asking:
         record = bench.build(f"path:{scene.flake}#ours")
-    assert record.cached == ()
+    assert record.given.cached == ()
     assert b"ours was built in the VM" in asking().said
     assert asking().asked == set()
 

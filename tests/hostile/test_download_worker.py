@@ -20,9 +20,9 @@ from mvmnix.builder.fetch import lanes, narinfo
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader, DownloadError
 from mvmnix.builder.fetch.lanes import Lanes
-from mvmnix.builder.fetch.parsing import Compression, document_texts, expand, json_value
+from mvmnix.builder.fetch.parsing import document_texts, expand, json_value
 from mvmnix.builder.fetch.resumable import DownloadLimits
-from mvmnix.builder.fetch.worker.packets import Document
+from mvmnix.builder.fetch.worker.packets import Compression, Document
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats.strict import MalformedError

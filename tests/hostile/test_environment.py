@@ -23,8 +23,9 @@ from mvmnix.audit.anchors import CommandAnchor, GitAnchor
 from mvmnix.builder.bootstrap import ATTRIBUTE, request
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import Downloader
-from mvmnix.builder.fetch.parsing import Compression, expand
+from mvmnix.builder.fetch.parsing import expand
 from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, unpacked_commit
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.builder.flakes.git import WorkTree, tracked_files
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.fetch import narinfo
-from mvmnix.builder.fetch.caches import CacheQuery, Caches, Outcome
+from mvmnix.builder.fetch.caches import Caches
 from mvmnix.builder.fetch.https import DownloadLimits
 from mvmnix.builder.fetch.worker import documents
 from mvmnix.config import CacheKey, CacheRule
@@ -144,15 +144,13 @@ def test_a_signed_path_is_found_and_brought(world: World, store: Store, name: st
     ).stdout
     assert nar_hash([archive]) == (found.nar, found.size)
     assert store.read(found.nar, limit=1 << 20) == archive
-    assert caches.asked == (CacheQuery(world.needing.hash, f"{world.origin}/{name}", Outcome.FOUND),)
 
 
-def test_a_miss_is_final_and_recorded(world: World) -> None:
-    with world.caches("good", "plain") as caches:
+def test_a_miss_is_final(world: World) -> None:
+    with Server(world.authority.context("localhost")) as server, world.caches(server.origin, "plain") as caches:
         assert caches.find("0" * 32) is None
         assert caches.find("0" * 32) is None
-    assert [one.outcome for one in caches.asked] == [Outcome.MISSED, Outcome.MISSED]
-    assert [one.cache for one in caches.asked] == [f"{world.origin}/good", f"{world.origin}/plain"]
+    assert len(server.asked) == 1
 
 
 def test_the_next_cache_is_asked_when_one_does_not_count(world: World, store: Store) -> None:
@@ -161,7 +159,6 @@ def test_the_next_cache_is_asked_when_one_does_not_count(world: World, store: St
         assert found is not None
         caches.bring(found, store)
     assert found.cache == f"{world.origin}/good"
-    assert [one.outcome for one in caches.asked] == [Outcome.REFUSED, Outcome.REFUSED, Outcome.FOUND]
 
 
 def test_either_of_two_keys_will_do(world: World) -> None:
@@ -236,8 +233,6 @@ def test_an_answer_that_does_not_count(world: World, case: str) -> None:
             with pytest.raises(RefusedError) as refusal:
                 caches.find(world.needing.hash)
             assert set(refusal.value.codes) == {code}
-    assert [one.outcome for one in caches.asked] == [Outcome.REFUSED]
-    assert f"[{code}]" in caches.asked[0].why
 
 
 @pytest.mark.parametrize(
@@ -330,4 +325,3 @@ def test_a_cache_that_is_down_is_not_asked_again_and_again(world: World) -> None
             found = caches.find(world.needing.hash)
         assert found is not None
         assert len(server.asked) == 1
-    assert [one.outcome for one in caches.asked] == [Outcome.FAILED, Outcome.MISSED, Outcome.FAILED, Outcome.FOUND]

@@ -1,7 +1,7 @@
 """Asks the allowed binary caches for store paths, and brings archives for which a trusted key has vouched.
 
 1. A question is `GET /<hash>.narinfo`, below the cache's address: it carries a hash and nothing else, and there are so
-   many at most. Each is recorded, whatever comes of it; an answer is final for the build, a miss too.
+   many at most. An answer is final for the build, a miss too.
 2. An answer counts when it is a narinfo for the path that was asked for, and a trusted key has signed it (`vouched`).
 3. The archive comes from the cache's own origin, is unpacked into no more bytes than were signed, and gets its name
    once it has the signed hash and size.
@@ -11,17 +11,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from enum import StrEnum
-from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.https import ChangedError, Downloader, DownloadError, DownloadLimits
 from mvmnix.builder.fetch.narinfo import parse_narinfo, vouched
-from mvmnix.builder.fetch.parsing import Compression, Expander, document_texts
-from mvmnix.builder.fetch.worker.packets import Document
+from mvmnix.builder.fetch.parsing import Expander, document_texts
+from mvmnix.builder.fetch.worker.packets import Compression, Document
 from mvmnix.config import CacheRule
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, join_errors, refuse
 from mvmnix.formats.strict import MalformedError
 from mvmnix.model import Digest, StorePath
 from mvmnix.system.store import Incoming, Store
@@ -32,25 +30,6 @@ _MAX_NARINFO: Final = 1 << 20
 MAX_ASKED: Final = 20_000
 #: What a cache answers that hasn't got it; 403 is how some object stores say so.
 _MISSES: Final = frozenset({403, 404, 410})
-
-
-class Outcome(StrEnum):
-    """What came of a question."""
-
-    FOUND = "found"
-    MISSED = "missed"
-    REFUSED = "refused"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class CacheQuery:
-    """One question to one cache, for the record; `why` is said when nothing came of it."""
-
-    hash: str
-    cache: str
-    outcome: Outcome
-    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +47,10 @@ class CachedPath:
 
 
 class Caches:
-    """The caches of the configuration, in its order, for one build; safe for many threads. A context manager."""
+    """The caches of the configuration, in its order, for one build; safe for many threads.
+
+    A context manager, which cuts what still runs and lets the connections go.
+    """
 
     def __init__(
         self, rules: Sequence[CacheRule], limits: DownloadLimits, *, environment: Mapping[str, str] | None = None
@@ -81,32 +63,20 @@ class Caches:
             for rule in self._rules
         }
         self._lock = threading.Lock()
-        self._asked: list[CacheQuery] = []
+        self._asked = 0
         self._answers: dict[str, CachedPath | MvmnixError | None] = {}
         self._down: dict[str, DownloadError] = {}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Cut what still runs, and let the connections go."""
+    def __exit__(self, *_: object) -> None:
         self._opened.close()
 
     def rest(self) -> None:
         """End the workers, until there is another question."""
         for downloader in self._downloaders.values():
             downloader.lanes.rest()
-
-    @property
-    def asked(self) -> tuple[CacheQuery, ...]:
-        """Every question so far."""
-        with self._lock:
-            return tuple(self._asked)
 
     def find(self, hash_part: str) -> CachedPath | None:
         """What the first cache has that has the path with this hash, signed; None when all say that they haven't.
@@ -142,18 +112,11 @@ class Caches:
             try:
                 found = self._ask_one(rule, hash_part)
             except MvmnixError as error:
-                refused = isinstance(error, RefusedError)
-                self._record(hash_part, rule, Outcome.REFUSED if refused else Outcome.FAILED, error.message)
                 problems.append(error)
                 continue
-            self._record(hash_part, rule, Outcome.MISSED if found is None else Outcome.FOUND)
             if found is not None:
                 return found
-        return _joined(problems)
-
-    def _record(self, hash_part: str, rule: CacheRule, outcome: Outcome, why: str = "") -> None:
-        with self._lock:
-            self._asked.append(CacheQuery(hash_part, rule.url, outcome, why))
+        return join_errors(problems)
 
     def _ask_one(self, rule: CacheRule, hash_part: str) -> CachedPath | None:
         # 1. the question
@@ -185,12 +148,12 @@ class Caches:
 
     def _may_ask(self, rule: CacheRule) -> None:
         with self._lock:
-            count, down = len(self._asked), self._down.get(rule.url)
-        if down is not None:  # it was asked often enough to know
-            raise down
-        if count >= MAX_ASKED:
-            why, hint = f"this build has asked the caches {count} times", "build in parts, or look at what it asks for"
-            raise refuse(ReasonCode.FETCH_LIMIT, rule.url, why, hint)
+            if rule.url in self._down:  # it was asked often enough to know
+                raise self._down[rule.url]
+            if self._asked >= MAX_ASKED:
+                why = f"this build has asked the caches {self._asked} times"
+                raise refuse(ReasonCode.FETCH_LIMIT, rule.url, why, "build in parts, or look at what it asks for")
+            self._asked += 1
 
     def _bring(self, path: CachedPath, store: Store) -> None:
         incoming = store.receive()
@@ -226,14 +189,6 @@ def _writer(expander: Expander, incoming: Incoming) -> Callable[[bytes], None]:
 def _mismatch(path: CachedPath, why: str) -> RefusedError:
     said = f"what {path.key} signed is {path.nar.sri} of {path.size} bytes; {why}"
     return refuse(ReasonCode.SOURCE_MISMATCH, path.uri, said, "look at that cache, or build without it")
-
-
-def _joined(problems: Sequence[MvmnixError]) -> MvmnixError | None:
-    """What to say when no cache has it: what was refused, or else that some could not be asked, or nothing."""
-    reasons: list[Reason] = [reason for one in problems if isinstance(one, RefusedError) for reason in one.reasons]
-    if reasons:
-        return RefusedError(*reasons)
-    return problems[0] if problems else None
 
 
 def _origin(rule: CacheRule) -> Allowlist:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
-from types import TracebackType
 from typing import IO, Final, Self
 
 from mvmnix.builder.fetch.registries import FILES, INPUT, PROXY_PORT, Command
@@ -128,14 +127,12 @@ class _Way:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.theirs.close()  # wakes the thread that waits for a sandbox that never came
         self._thread.join()
         self._ours.close()
         if self._gateway is not None:
-            self._gateway.__exit__(kind, error, trace)
+            self._gateway.__exit__()
 
     def _wait(self) -> None:
         # before the client runs, our own script sends it; what it may send later is not received

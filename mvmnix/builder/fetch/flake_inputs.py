@@ -7,17 +7,15 @@
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, assert_never
+from typing import assert_never
 
-from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.credentials import Credentials
 from mvmnix.builder.fetch.forges import archive_url
-from mvmnix.builder.fetch.https import Response
-from mvmnix.builder.fetch.lanes import Lanes
+from mvmnix.builder.fetch.https import Downloader, Response
 from mvmnix.builder.fetch.unpack import Checkout, Unpacked, certificates, unpacked_archive, unpacked_commit
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats import nar
@@ -27,23 +25,6 @@ from mvmnix.model import Digest
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store, chunks
-
-
-class Downloads(Protocol):
-    """Who downloads (https.py)."""
-
-    @property
-    def allowed(self) -> Allowlist:
-        """Where from."""
-
-    @property
-    def lanes(self) -> Lanes:
-        """Where documents are taken apart."""
-
-    def get(
-        self, url: str, write: Callable[[bytes], object], *, headers: Mapping[str, str] = ..., limit: int | None = ...
-    ) -> Response:
-        """Stream a body into `write`."""
 
 
 class Fetched:
@@ -68,7 +49,7 @@ class Fetched:
 class FetchEnvironment:
     """What fetching trees needs of the world: `environment` is looked at for certificates."""
 
-    downloads: Downloads
+    downloads: Downloader
     fetched: Fetched
     credentials: Credentials = field(default_factory=Credentials)
     bounds: Bounds = field(default_factory=Bounds)

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Final, Protocol, Self
 from urllib.parse import quote
 
@@ -173,13 +173,6 @@ class Meter(Protocol):
         """So many bytes of so many arrived, where that is known."""
 
 
-class Unmetered:
-    """Reports nothing."""
-
-    def received(self, url: str, size: int, total: int | None) -> None:
-        """Say nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Response:
     """What came: status, address that gave it in the end, the body's size, and the headers that are looked at.
@@ -200,14 +193,13 @@ class Downloader:
         self,
         allowed: Allowlist,
         limits: DownloadLimits = DownloadLimits(),  # noqa: B008 - frozen
-        meter: Meter = Unmetered(),  # noqa: B008 - has no state
         *,
         environment: Mapping[str, str] | None = None,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self.allowed = allowed
         self.limits = limits
-        self.meter = meter
+        self.meter: Meter | None = None
         self._sleep = sleep
         self._environment = dict(os.environ if environment is None else environment)
         self._slots = threading.BoundedSemaphore(limits.parallel)
@@ -217,9 +209,7 @@ class Downloader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -319,7 +309,7 @@ class Downloader:
         told = transfer.size
         while data := answer.read():
             transfer.take(data)
-            if transfer.size - told >= _TELL:
+            if self.meter is not None and transfer.size - told >= _TELL:
                 told = transfer.size
                 self.meter.received(str(url), told, transfer.total)
         transfer.end()

@@ -17,9 +17,10 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from mvmnix.builder.fetch.https import ChangedError, Downloader
-from mvmnix.builder.fetch.parsing import Compression, expand
+from mvmnix.builder.fetch.parsing import expand
 from mvmnix.builder.fetch.registries import Progress
 from mvmnix.builder.fetch.unpack import fetchzip
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
 from mvmnix.formats.nar import nar_hash, nar_of_file
 from mvmnix.formats.strict import MalformedError
@@ -74,7 +75,10 @@ class Web:
     def _one(self, source: Source) -> MvmnixError | None:
         bring = self._flat if source.mode is HashMode.FLAT else self._nar
         try:
-            size = bring(source)
+            try:
+                size = bring(source)
+            except ChangedError:  # a file that changed while it was fetched is fetched once more
+                size = bring(source)
         except MvmnixError as error:
             return error
         with self._telling:
@@ -82,9 +86,6 @@ class Web:
         return None
 
     def _flat(self, source: Source) -> int:
-        return self._insist(lambda: self._flat_once(source))
-
-    def _flat_once(self, source: Source) -> int:
         incoming = self._store.receive()
         try:
             self._downloader.get(source.uri, incoming.write, written=lambda: incoming.digest.hex)
@@ -96,21 +97,11 @@ class Web:
         return incoming.size
 
     def _nar(self, source: Source) -> int:
-        return self._insist(lambda: self._nar_once(source))
-
-    def _nar_once(self, source: Source) -> int:
         with NamedTemporaryFile(prefix="mvmnix-fetch-") as file:
             size = self._downloader.get(source.uri, file.write).size
             file.flush()
             self._keep_what_fits(source, Path(file.name), file.fileno())
         return size
-
-    def _insist(self, fetch: Callable[[], int]) -> int:
-        """A file that changed while it was fetched is fetched once more."""
-        try:
-            return fetch()
-        except ChangedError:
-            return fetch()
 
     def _keep_what_fits(self, source: Source, path: Path, fd: int) -> None:
         """Whatever of the file has the wanted hash gets its name. Raises RefusedError [source-mismatch]."""

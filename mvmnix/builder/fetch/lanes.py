@@ -88,7 +88,7 @@ class Lane:
         try:
             packets.send(self._end, kind, content)
         except OSError as error:
-            raise self._ended() from error
+            raise self._worker.why_ended() from error
 
     def send_all(self, data: bytes) -> None:
         """Send DATA, and END. Raises BrokenError."""
@@ -96,7 +96,7 @@ class Lane:
         try:
             packets.send_all(self._end, data)
         except OSError as error:
-            raise self._ended() from error
+            raise self._worker.why_ended() from error
 
     def connect(self, connection: socket.socket, *texts: bytes) -> None:
         """Send a connection, which is cut with the lane. Raises BrokenError."""
@@ -106,7 +106,7 @@ class Lane:
         try:
             socket.send_fds(self._end, [content], [connection.fileno()])
         except OSError as error:
-            raise self._ended() from error
+            raise self._worker.why_ended() from error
 
     def receive(self, deadline: Deadline | None = None) -> tuple[PacketKind, memoryview]:
         """The next packet; its content is valid until the one after it. Raises BrokenError, DownloadError."""
@@ -121,9 +121,9 @@ class Lane:
         except TimeoutError as error:
             raise BrokenError(f"the download worker says nothing for {seconds:.0f} seconds") from error
         except OSError as error:
-            raise self._ended() from error
+            raise self._worker.why_ended() from error
         if size == 0:
-            raise self._ended()
+            raise self._worker.why_ended()
         # 3. packets
         if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise lied("a packet that is too large, or has descriptors")
@@ -148,9 +148,6 @@ class Lane:
                 self._connection.shutdown(socket.SHUT_RDWR)
             self._connection.close()
             self._connection = None
-
-    def _ended(self) -> Exception:
-        return self._worker.why_ended()
 
 
 class Lanes:

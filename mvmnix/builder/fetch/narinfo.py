@@ -21,7 +21,7 @@ from typing import Final
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from mvmnix.builder.fetch.parsing import Compression
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.config import CacheKey
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats.strict import MalformedError
@@ -59,30 +59,28 @@ def parse_narinfo(texts: Sequence[str]) -> NarInfo:
     fields = _fields(texts)
     problems: list[str] = []
 
-    def read[T](name: str, parse_it: Callable[[str], T]) -> T | None:
+    def read[T](name: str, parse_it: Callable[[str], T], stand_in: T) -> T:
         (value,) = fields[name]
         try:
             return parse_it(value)
         except ValueError as error:
             problems.append(f"{name}: {error}")
-            return None
+            return stand_in
 
     signatures = tuple(signature for text in fields.get("Sig", ()) if (signature := _signature(text, problems)))
     fields.setdefault("Compression", ["bzip2"])  # as Nix takes it (nar-info.cc)
-    place = read("StorePath", StorePath.parse), read("URL", _url), read("Compression", _compression)
-    archive = read("NarHash", _digest), read("NarSize", _size), read("References", _references)
-    match (*place, *archive):
-        case (
-            StorePath() as path,
-            str() as url,
-            Compression() as how,
-            Digest() as nar,
-            int() as size,
-            tuple() as needed,
-        ) if not problems:
-            return NarInfo(path, url, how, nar, size, needed, signatures)
-        case _:
-            raise MalformedError(*problems)
+    info = NarInfo(
+        path=read("StorePath", StorePath.parse, StorePath("0" * 32, "x")),
+        url=read("URL", _url, ""),
+        compression=read("Compression", _compression, Compression.NONE),
+        nar=read("NarHash", _digest, Digest("0" * 64)),
+        size=read("NarSize", _size, 0),
+        references=read("References", _references, ()),
+        signatures=signatures,
+    )
+    if problems:
+        raise MalformedError(*problems)
+    return info
 
 
 def vouched(info: NarInfo, keys: Iterable[CacheKey]) -> CacheKey:

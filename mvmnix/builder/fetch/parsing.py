@@ -6,14 +6,11 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
-from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.builder.fetch.lanes import Lane, Lanes, lied
 from mvmnix.builder.fetch.resumable import BrokenError, DownloadError
-from mvmnix.builder.fetch.worker import packets
-from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, Document, PacketKind, Work, one_line, unpack
+from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, Compression, Document, PacketKind, Work, one_line, unpack
 from mvmnix.formats.strict import MalformedError
 
 _HINT: Final = "try it again; it may be a mistake of mvm's, or a server that has broken its worker"
@@ -26,15 +23,6 @@ _WORDS: Final = {"t": True, "f": False, "n": None}
 _COUNT: Final = re.compile(r"[0-9]{1,6}")
 
 
-class Compression(StrEnum):
-    """How a binary cache packs an archive (narinfo field Compression); others are refused by name."""
-
-    NONE = "none"
-    XZ = "xz"
-    BZIP2 = "bzip2"
-    GZIP = "gzip"
-
-
 class Expander:
     """Feed it a packed stream, get what was packed, at most `limit` bytes in all. One stream, nothing behind it.
 
@@ -45,18 +33,15 @@ class Expander:
         self._lanes, self._left = lanes, limit
         self._lane = None
         if compression is not Compression.NONE:
-            how = packets.Compression(compression.encode())
             try:
-                self._lane = lanes.take(None, Work.EXPAND, how.value, str(limit).encode())
+                self._lane = lanes.take(None, Work.EXPAND, compression.encode(), str(limit).encode())
             except BrokenError as error:
                 raise _failed(error) from error
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._lane is not None:
             self._lanes.drop(self._lane)
 

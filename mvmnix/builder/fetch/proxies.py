@@ -50,14 +50,9 @@ def from_environment(scheme: str, place: Endpoint, environment: Mapping[str, str
 
     # HTTP_PROXY in capitals is a request's header for CGI programs, and so isn't read (curl)
     proxy = (environment.get("http_proxy") or "" if scheme == "http" else said("https_proxy")) or said("all_proxy")
-    if not proxy or is_exempt(place, said("no_proxy")):
+    if not proxy or any(_is_meant(place, entry.strip()) for entry in said("no_proxy").lower().split(",")):
         return ""
     return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def is_exempt(place: Endpoint, no_proxy: str) -> bool:
-    """Whether an entry of `no_proxy` means this place: `*`, a name and all below it, with or without a port."""
-    return any(_is_meant(place, entry.strip()) for entry in no_proxy.lower().split(","))
 
 
 def common(proxies: Iterable[str], who: str) -> Proxy | None:
@@ -70,5 +65,6 @@ def common(proxies: Iterable[str], who: str) -> Proxy | None:
 
 
 def _is_meant(place: Endpoint, exception: str) -> bool:
+    """Whether an entry of `no_proxy` means this place: `*`, a name and all below it, with or without a port."""
     name, _, port = exception.removeprefix(".").partition(":")
     return name == "*" or (bool(name) and f".{place.host}".endswith(f".{name}") and port in {"", str(place.port)})

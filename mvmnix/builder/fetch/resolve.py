@@ -40,14 +40,6 @@ class Resolved:
     nar: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class _Both:
-    """The attributes that were asked with, and those that were found beside the hash."""
-
-    asked: Attributes
-    own: Attributes
-
-
 def resolve_reference(attributes: Attributes, store: Store, fetching: FetchEnvironment) -> Resolved:
     """What these attributes of a reference mean now. Raises as `bring` does, and RefusedError [lock-node-unsupported].
 
@@ -61,12 +53,12 @@ def resolve_reference(attributes: Attributes, store: Store, fetching: FetchEnvir
         case Web(kind=NodeKind.FILE) as place:
             with downloaded_file(place.url, fetching, authorization) as (file, _):
                 digest, _ = nar_hash(file_archive(file))
-                found = _kept(place, _Both(attributes, {"url": place.url}), digest, file_archive(file), store)
+                found = _kept(place, digest, file_archive(file), store, asked=attributes, own={"url": place.url})
         case Web() as place:
             with downloaded_tree(place.uri, place.url, fetching, authorization) as (tree, response):
                 own = _immutable(place, response, fetching)
                 times = {} if "lastModified" in own else _times(tree)
-                found = _kept(place, _Both(attributes, {**own, **times}), tree.nar, tree.archive(), store)
+                found = _kept(place, tree.nar, tree.archive(), store, asked=attributes, own={**own, **times})
         case Forge() as place:
             found = _forge(place, attributes, store, fetching, authorization)
         case _:
@@ -89,7 +81,7 @@ def _git(place: Git, attributes: Attributes, store: Store, fetching: FetchEnviro
     with unpacked_commit(place.uri, checkout, fetching.bounds) as tree:
         counted = {"revCount": tree.revisions} if tree.revisions else {}
         own = {"url": place.url, "ref": place.ref or tree.ref, "rev": tree.rev, **counted, **flags, **_times(tree)}
-        return _kept(place, _Both(attributes, own), tree.nar, tree.archive(), store)
+        return _kept(place, tree.nar, tree.archive(), store, asked=attributes, own=own)
 
 
 def _forge(
@@ -97,11 +89,12 @@ def _forge(
 ) -> Resolved:
     rev = place.rev or _commit(place, fetching, authorization)
     host = {"host": place.host} if place.host else {}
-    own = {"owner": place.owner, "repo": place.repo, "rev": rev, **host}
+    named = {"owner": place.owner, "repo": place.repo, "rev": rev, **host}
     fixed = Forge(place.kind, place.owner, place.repo, place.host, rev)
     url = archive_url(fixed, fetching.downloads.allowed, private=bool(authorization))
     with downloaded_tree(fixed.uri, url, fetching, authorization) as (tree, _):
-        return _kept(place, _Both(attributes, {**own, **_times(tree)}), tree.nar, tree.archive(), store)
+        own = {**named, **_times(tree)}
+        return _kept(place, tree.nar, tree.archive(), store, asked=attributes, own=own)
 
 
 def _commit(place: Forge, fetching: FetchEnvironment, authorization: str) -> str:
@@ -139,14 +132,19 @@ _TEXTS: Final = frozenset({"narHash", "rev"})
 _NUMBERS: Final = frozenset({"lastModified", "revCount"})
 
 
-def _kept(place: Forge | Git | Web, attributes: _Both, nar: Digest, content: Iterable[bytes], store: Store) -> Resolved:
-    """The tree into the store, and its attributes, if it is the one that was promised, where one was."""
-    for promised in (attributes.asked.get("narHash"), attributes.own.get("narHash")):
+def _kept(
+    place: Forge | Git | Web, nar: Digest, content: Iterable[bytes], store: Store, *, asked: Attributes, own: Attributes
+) -> Resolved:
+    """The tree into the store, and its attributes, if it is the one that was promised, where one was.
+
+    `asked` are the attributes that were asked with, `own` those that were found beside the hash.
+    """
+    for promised in (asked.get("narHash"), own.get("narHash")):
         if promised not in {None, nar.sri}:
             why, hint = f"its tree has {nar.sri}, and {promised} was promised", "find out who changed it"
             raise refuse(ReasonCode.SOURCE_MISMATCH, place.uri, why, hint)
     keep_archive(place.uri, content, nar, store)
     kind = "git" if isinstance(place, Git) else str(place.kind)
-    inherited = {name: attributes.asked[name] for name in ("dir",) if name in attributes.asked}
-    locked = {**attributes.own, **inherited, "type": kind, "narHash": nar.sri}
+    directory = {"dir": asked["dir"]} if "dir" in asked else {}
+    locked = {**own, **directory, "type": kind, "narHash": nar.sri}
     return Resolved(dict(sorted(locked.items())), nar)

@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import batched
 from pathlib import Path
@@ -286,14 +287,9 @@ class WorkTree:
 
         For a repository whose tree was read: git has no bounds on what a tree stands for.
         """
-        with found_repository(self._where) as repository:
-            try:
-                said = _sandbox(repository).script(_CHANGES, self.commit).stdout
-            except process.ProcessError as error:
-                if error.kind not in _ITS_OWN:
-                    raise
-                why = f"git can't compare it with its commit: {_cause(error)}"
-                raise self._unsupported(why, "git status") from error
+        why = "git can't compare it with its commit"
+        with found_repository(self._where) as repository, _blaming(self._where, why, "git status"):
+            said = _sandbox(repository).script(_CHANGES, self.commit).stdout
         names = {
             entry[3:]
             for entry in said.split(b"\0")
@@ -303,15 +299,13 @@ class WorkTree:
 
     def tree(self, limit: int) -> nar.Dir:
         """The tree of the commit, from its objects alone, each hashed. Refuses more than `limit` bytes of files."""
-        with found_repository(self._where) as repository:
-            try:
-                with _sandbox(repository).talk(_TALK, *CONVERSATION) as (to, heard):
-                    return ObjectReader(to, heard, str(self._where)).tree(self.commit, limit)
-            except process.ProcessError as error:
-                if error.kind not in _ITS_OWN:
-                    raise
-                why = f"git can't read its objects, or not within {_BOUNDS.memory >> 20} MiB: {_cause(error)}"
-                raise self._unsupported(why, "git fsck") from error
+        why = f"git can't read its objects, or not within {_BOUNDS.memory >> 20} MiB"
+        with (
+            found_repository(self._where) as repository,
+            _blaming(self._where, why, "git fsck"),
+            _sandbox(repository).talk(_TALK, *CONVERSATION) as (to, heard),
+        ):
+            return ObjectReader(to, heard, str(self._where)).tree(self.commit, limit)
 
     def _committed(self, head: bytes) -> str:
         match head.decode("ascii", "replace").split():
@@ -343,15 +337,22 @@ def tracked_files(where: Path) -> tuple[Path, tuple[bytes, ...]]:
     return repository.top, names
 
 
-def _said(repository: Found, where: Path, script: str, *arguments: str) -> bytes:
+def _said(repository: Found, where: Path, script: str) -> bytes:
+    hint = f"commit it, or take it as an uncommitted copy: {copy_of(where)}"
+    with _blaming(where, "it is not a git work tree with a commit", hint, frozenset({Cause.OWN})):
+        return _sandbox(repository).script(script).stdout
+
+
+@contextmanager
+def _blaming(where: Path, why: str, hint: str, kinds: frozenset[Cause] = _ITS_OWN) -> Iterator[None]:
+    """Refuse a repository for a git that fails in one of these ways."""
     try:
-        return _sandbox(repository).script(script, *arguments).stdout
+        yield
     except process.ProcessError as error:
-        if error.kind is not Cause.OWN:
+        if error.kind not in kinds:
             raise
-        why = f"it is not a git work tree with a commit: {_cause(error)}"
-        hint = f"commit it, or take it as an uncommitted copy: {copy_of(where)}"
-        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint) from error
+        cause = error.cause.strip() or f"it ended with status {error.done.status}, without a word"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), f"{why}: {cause}", hint) from error
 
 
 def _sandbox(repository: Found) -> Sandbox:
@@ -370,10 +371,6 @@ def _is_absent(top: Path, name: bytes) -> bool:
         except FileNotFoundError:
             return True
     return False
-
-
-def _cause(error: process.ProcessError) -> str:
-    return error.cause.strip() or f"it ended with status {error.done.status}, without a word"
 
 
 def _text(data: bytes) -> str:

@@ -6,7 +6,7 @@ for the questions that it asks of a port: what a flake.nix wants, which tree a r
 
 import posixpath
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from mvmnix.arguments import is_subdirectory
@@ -57,20 +57,10 @@ class InputResolver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """An input as its flake wants it, `follows` from the root."""
-
-    attributes: Attributes | None
-    flake: bool = True
-    follows: InputPath | None = None
-    inputs: "Mapping[str, _Wanted]" = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class _Override:
-    """What a flake says of an input of its input: relative paths in it are that flake's."""
+    """What a flake says of an input of its input, as `_from_root` gives it: relative paths in it are that flake's."""
 
-    wanted: _Wanted
+    wanted: InputSpec
     here: Place
     prefix: InputPath
 
@@ -95,7 +85,7 @@ def compute(
     """
     work = _Locking(resolver, frozenset(updates))
     flake = resolver.flake(root)
-    made = work.inputs(_wanted(flake.inputs, ()), _At((), {} if everything else old, (), root))
+    made = work.inputs(flake.inputs, _At((), {} if everything else old, (), root))
     work.finish()
     return made
 
@@ -133,8 +123,8 @@ class _Locking:
         if self._reasons:
             raise RefusedError(*self._reasons)
 
-    def inputs(self, wanted: Mapping[str, _Wanted], at: _At) -> Inputs:
-        """Lock the inputs of one flake."""
+    def inputs(self, wanted: Mapping[str, InputSpec], at: _At) -> Inputs:
+        """Lock the inputs of one flake; what they follow is named from the root."""
         if len(at.prefix) > MAX_DEPTH:
             raise refuse(ReasonCode.FLAKE_UNSUPPORTED, _text(at.prefix), "inputs are nested too deep", _FIX_INPUT)
         for name, outer in wanted.items():
@@ -143,7 +133,7 @@ class _Locking:
         made = {name: self._input(name, wanted[name], at) for name in sorted(wanted)}
         return {name: edge for name, edge in made.items() if edge is not None}
 
-    def _input(self, name: str, own: _Wanted, at: _At) -> Entry | InputPath | None:
+    def _input(self, name: str, own: InputSpec, at: _At) -> Entry | InputPath | None:
         path = (*at.prefix, name)
         self._met.add(path)
         override = self._overrides.get(path)
@@ -184,7 +174,7 @@ class _Locking:
         wanted = None if self._is_above_update(path) else self._still(old, path, at)
         if wanted is None:
             place = self._place(old.locked, here)
-            wanted = _wanted(self._resolver.flake(place).inputs, path)
+            wanted = _from_root(self._resolver.flake(place).inputs, path)
             below = self.inputs(wanted, _At(path, old.inputs, at.follows, place))
         else:
             below = self.inputs(wanted, _At(path, old.inputs, at.follows, at.here, trusted=True))
@@ -193,7 +183,7 @@ class _Locking:
     def _is_above_update(self, path: InputPath) -> bool:
         return any(len(it) > len(path) and it[: len(path)] == path for it in self._updates)
 
-    def _still(self, old: Entry, path: InputPath, at: _At) -> dict[str, _Wanted] | None:
+    def _still(self, old: Entry, path: InputPath, at: _At) -> Mapping[str, InputSpec] | None:
         """What an old entry wants, by the old lock alone; None when its flake.nix has to be read for that."""
         result = {}
         for name, edge in old.inputs.items():
@@ -201,11 +191,11 @@ class _Locking:
             if isinstance(edge, Entry):
                 if override is None and _is_relative(edge.original) and edge.parent != path:
                     return None  # the path begins elsewhere now; Nix looks for it in the wrong tree here
-                result[name] = _Wanted(edge.original, edge.flake)
+                result[name] = InputSpec(edge.original, edge.flake)
             elif override is None and not at.trusted:
                 return None  # it followed by an override that is gone: the lock doesn't say what it wants of itself
             else:
-                result[name] = _Wanted(None, follows=(*at.follows, *edge))
+                result[name] = InputSpec(follows=(*at.follows, *edge))
         return result
 
     def _new(self, new: Entry, path: InputPath, here: Place, at: _At | None, old: Entry | None) -> Entry:
@@ -228,7 +218,7 @@ class _Locking:
             below = _At(path, document.read(flake.lock, f"flake.lock of input {_text(path)!r}"), path, place)
         else:
             below = _At(path, old.inputs, at.follows, place)
-        made = self.inputs(_wanted(flake.inputs, path), below)
+        made = self.inputs(_from_root(flake.inputs, path), below)
         self._parents.pop()
         return replace(new, inputs=made)
 
@@ -255,13 +245,13 @@ class _Locking:
         self._reasons.append(Reason(code, f"input {_text(path)!r}", why, hint))
 
 
-def _wanted(inputs: Mapping[str, InputSpec], prefix: InputPath) -> dict[str, _Wanted]:
+def _from_root(inputs: Mapping[str, InputSpec], prefix: InputPath) -> dict[str, InputSpec]:
+    """The inputs of the flake at `prefix`, with what they follow named from the root."""
     return {
-        name: _Wanted(
-            spec.attributes,
-            spec.flake,
-            None if spec.follows is None else (*prefix, *spec.follows),
-            _wanted(spec.inputs, prefix),
+        name: replace(
+            spec,
+            follows=None if spec.follows is None else (*prefix, *spec.follows),
+            inputs=_from_root(spec.inputs, prefix),
         )
         for name, spec in inputs.items()
     }

@@ -6,8 +6,8 @@
 4. The VM's Nix must take it too, in a tree that has it, without a change.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -69,8 +69,6 @@ class LockSession:
         self._trees = trees
         self._progress = progress
         self._ledger = OfferLedger()
-        self._resolved: dict[tuple[tuple[str, object], ...], Tree] = {}
-        self._here: set[Digest] = set()
 
     def connection(self, wake: Callable[[], None]) -> Connection:
         """A connection from the VM to its cache: what the channel's service on `nix.CACHE_PORT` makes of each."""
@@ -80,97 +78,95 @@ class LockSession:
         """Make the lock. Raises RefusedError for what can't be locked, MvmnixError for what can't be fetched."""
         source = self._draft(None)
         old = document.read(source.lock)
-        self._offer(source)
-        resolver = _SessionResolver(self, machine)
+        resolver = _SessionResolver(machine, self._ledger, self._store, self._trees, self._progress)
+        resolver.offer(source)
         root = Place(Tree({}, source.nar), source.directory)
         made = graph.compute(resolver, root, old, updates=request.inputs, everything=request.everything)
         data = graph.checked(made)
         self._progress.step("checking the lock")
         if made == old:  # as Nix has it: not written again because it is spelled otherwise
-            self._check(machine, source)
+            resolver.check(source)
             return NewLock(None, ())
-        self._check(machine, self._draft(data))
+        resolver.check(self._draft(data))
         return NewLock(data, document.changes(old, made))
 
-    def _offer(self, source: FlakeSource) -> None:
-        archive = source.archive
-        self._ledger.offer([Offer.by_content(source.store_path, source.nar, HashMode.NAR, lambda: (archive,))])
 
-    def tree(self, attributes: Attributes, find: Callable[[], tuple[Attributes, Digest]]) -> Tree:
-        """A tree from outside, once for the same attributes; offered to the VM."""
-        key = tuple(sorted(attributes.items()))
-        if key not in self._resolved:
-            self._progress.step("fetching an input")
-            self._note(f"fetching {document.describe(attributes)}")
-            tree = Tree(*find())
-            read = partial(self._store.stream, tree.nar)
-            self._ledger.offer([Offer.by_content(tree.store_path, tree.nar, HashMode.NAR, read)])
-            self._resolved[key] = tree
-        return self._resolved[key]
+@dataclass(slots=True)
+class _SessionResolver:
+    """The VM and the host's fetchers as the port of graph.py. What was fetched is offered to the VM, once."""
 
-    def _note(self, text: str) -> None:
-        """For the log alone: a stranger's words are in it."""
-        self._progress.log(f"mvm: {text}\n".encode(errors="replace"))
+    machine: BuilderMachine
+    ledger: OfferLedger
+    store: Store
+    trees: TreeFetcher
+    progress: Progress
+    resolved: dict[tuple[tuple[str, object], ...], Tree] = field(default_factory=dict)
+    here: set[Digest] = field(default_factory=set)
 
-    def resolve(self, original: Attributes) -> Tree:
-        """The tree that a reference means now."""
-        return self.tree(original, lambda: self._trees.resolve(original))
-
-    def bring(self, locked: Attributes) -> Tree:
-        """A locked tree."""
-        return self.tree(locked, lambda: (locked, self._brought(locked)))
-
-    def _brought(self, locked: Attributes) -> Digest:
-        node = lock.tree_node("input", locked)
-        self._trees.tree(node)
-        return node.nar
-
-    def read(self, machine: BuilderMachine, place: Place) -> inputs.Flake:
-        """What the flake there wants, as the VM reads it."""
+    def flake(self, place: Place) -> inputs.Flake:
+        """Have the VM read what the flake there wants."""
         where = _where(place)
-        self._progress.step("reading inputs")
+        self.progress.step("reading inputs")
         self._note(f"reading the inputs of {where}")
-        self._bring_in(machine, place.tree)
+        self._bring_in(place.tree)
         expression = inputs.question(place.tree.store_path, place.tree.nar, place.directory)
-        said = run_command(machine, nix_commands.read_inputs(expression), self._progress, limit=inputs.LIMIT)
+        said = self._run(nix_commands.read_inputs(expression), inputs.LIMIT)
         if said.status != 0:
             raise _unreadable(where, said)
         return inputs.parse(said.output, where)
 
-    def _bring_in(self, machine: BuilderMachine, tree: Tree) -> None:
-        if tree.nar not in self._here:
-            said = run_command(machine, nix_commands.fetch_tree(tree.store_path), self._progress, limit=KEPT_OUTPUT)
-            if said.status != 0:
-                raise MvmnixError(f"the builder VM could not take {tree.store_path}:\n{last_lines(said.log)}")
-            self._here.add(tree.nar)
-
-    def _check(self, machine: BuilderMachine, source: FlakeSource) -> None:
-        self._offer(source)
-        self._bring_in(machine, Tree({}, source.nar))
-        url = nix_commands.flake_url(source.store_path, source.nar, source.directory)
-        said = run_command(machine, nix_commands.check_lock(url), self._progress, limit=_METADATA_LIMIT)
-        if said.status != 0:
-            why = f"Nix would lock it otherwise, or not at all:\n{last_lines(said.log, 8)}"
-            raise refuse(
-                ReasonCode.FLAKE_UNSUPPORTED, source.uri, why, "look at the inputs of flake.nix; docs/locks.md"
-            )
-
-
-class _SessionResolver:
-    """A session and its machine as the port of graph.py."""
-
-    def __init__(self, session: LockSession, machine: BuilderMachine) -> None:
-        self._session = session
-        self._machine = machine
-
-    def flake(self, place: Place) -> inputs.Flake:
-        return self._session.read(self._machine, place)
-
     def resolve(self, original: Attributes) -> Tree:
-        return self._session.resolve(original)
+        return self._tree(original, lambda: self.trees.resolve(original))
 
     def bring(self, locked: Attributes) -> Tree:
-        return self._session.bring(locked)
+        return self._tree(locked, lambda: (locked, self._brought(locked)))
+
+    def offer(self, source: FlakeSource) -> None:
+        """Let the VM ask for a root tree."""
+        archive = source.archive
+        self.ledger.offer([Offer.by_content(source.store_path, source.nar, HashMode.NAR, lambda: (archive,))])
+
+    def check(self, source: FlakeSource) -> None:
+        """Refuse a root tree whose lock the VM's Nix would write otherwise."""
+        self.offer(source)
+        self._bring_in(Tree({}, source.nar))
+        url = nix_commands.flake_url(source.store_path, source.nar, source.directory)
+        said = self._run(nix_commands.check_lock(url), _METADATA_LIMIT)
+        if said.status != 0:
+            why = f"Nix would lock it otherwise, or not at all:\n{last_lines(said.log, 8)}"
+            hint = "look at the inputs of flake.nix; docs/locks.md"
+            raise refuse(ReasonCode.FLAKE_UNSUPPORTED, source.uri, why, hint)
+
+    def _tree(self, attributes: Attributes, find: Callable[[], tuple[Attributes, Digest]]) -> Tree:
+        """A tree from outside, once for the same attributes."""
+        key = tuple(sorted(attributes.items()))
+        if key not in self.resolved:
+            self.progress.step("fetching an input")
+            self._note(f"fetching {document.describe(attributes)}")
+            tree = Tree(*find())
+            read = partial(self.store.stream, tree.nar)
+            self.ledger.offer([Offer.by_content(tree.store_path, tree.nar, HashMode.NAR, read)])
+            self.resolved[key] = tree
+        return self.resolved[key]
+
+    def _brought(self, locked: Attributes) -> Digest:
+        node = lock.tree_node("input", locked)
+        self.trees.tree(node)
+        return node.nar
+
+    def _bring_in(self, tree: Tree) -> None:
+        if tree.nar not in self.here:
+            said = self._run(nix_commands.fetch_tree(tree.store_path), KEPT_OUTPUT)
+            if said.status != 0:
+                raise MvmnixError(f"the builder VM could not take {tree.store_path}:\n{last_lines(said.log)}")
+            self.here.add(tree.nar)
+
+    def _run(self, argv: Sequence[str], limit: int) -> CommandResult:
+        return run_command(self.machine, argv, self.progress, limit=limit)
+
+    def _note(self, text: str) -> None:
+        """For the log alone: a stranger's words are in it."""
+        self.progress.log(f"mvm: {text}\n".encode(errors="replace"))
 
 
 def _where(place: Place) -> str:

@@ -40,6 +40,7 @@ _PURE = (
     *("--option", "eval-cache", "false"),
     "--no-update-lock-file",
 )
+_WITHOUT_IMPORTS = (*_PURE, "--option", "allow-import-from-derivation", "false")
 
 
 class FlakeUrl(Operand):
@@ -100,21 +101,18 @@ def evaluate(url: FlakeUrl, attribute: str, *, from_derivation: bool = False) ->
 
 #: How long a flake's inputs may take to be read, in seconds. They are plain data, or should be.
 READING_SECONDS = 60
+_LIMITED = ("/bin/busybox", "timeout", "-s", "KILL", str(READING_SECONDS))
 
 
 def read_inputs(expression: str) -> tuple[str, ...]:
     """In the guest: the value of an expression as JSON (lockfile/inputs.py); the kernel ends it when it takes long."""
-    limit = ("/bin/busybox", "timeout", "-s", "KILL", str(READING_SECONDS))
-    imports = ("--option", "allow-import-from-derivation", "false")
-    return (*limit, *_NIX, "eval", "--json", *_PURE, *imports, "--expr", expression)
+    return (*_LIMITED, *_NIX, "eval", "--json", *_WITHOUT_IMPORTS, "--expr", expression)
 
 
 def list_attributes(url: FlakeUrl) -> tuple[str, ...]:
     """In the guest: the names of a flake's packages, as a JSON array; the kernel ends it when it takes long."""
-    limit = ("/bin/busybox", "timeout", "-s", "KILL", str(READING_SECONDS))
-    imports = ("--option", "allow-import-from-derivation", "false")
     package_set = Operand(f"{url}#packages.{SYSTEM}")
-    return (*limit, *_NIX, "eval", "--json", *_PURE, *imports, "--apply", "builtins.attrNames", "--", package_set)
+    return (*_LIMITED, *_NIX, "eval", "--json", *_WITHOUT_IMPORTS, "--apply", "builtins.attrNames", "--", package_set)
 
 
 def check_lock(url: FlakeUrl) -> tuple[str, ...]:
@@ -122,12 +120,7 @@ def check_lock(url: FlakeUrl) -> tuple[str, ...]:
     return (*_NIX, "flake", "metadata", "--json", *_PURE, "--", url)
 
 
-def show_derivations(derivation: StorePath) -> tuple[str, ...]:
-    """In the guest: the whole graph of a derivation as JSON."""
-    return show_all([derivation])
-
-
-def show_all(derivations: Iterable[StorePath]) -> tuple[str, ...]:
+def show_derivations(derivations: Iterable[StorePath]) -> tuple[str, ...]:
     """In the guest: the whole graphs of these derivations as JSON."""
     return (*_NIX, "derivation", "show", "--recursive", "--", *map(str, derivations))
 
@@ -158,9 +151,8 @@ def pressure() -> tuple[str, ...]:
 
 def evaluate_parts(url: FlakeUrl) -> tuple[str, ...]:
     """In the guest: by name, derivation and output path of each of mvm's own parts (modules/default.nix), as JSON."""
-    imports = ("--option", "allow-import-from-derivation", "false")
     both = "builtins.mapAttrs (_: it: { derivation = it.drvPath; output = it.outPath; })"
-    return (*_NIX, "eval", "--json", *_PURE, *imports, "--apply", both, "--", f"{url}#legacyPackages.{SYSTEM}.parts")
+    return (*_NIX, "eval", "--json", *_WITHOUT_IMPORTS, "--apply", both, "--", f"{url}#legacyPackages.{SYSTEM}.parts")
 
 
 def describe(paths: Iterable[StorePath]) -> tuple[str, ...]:
@@ -237,8 +229,7 @@ def host_invalid(nix_store: str, paths: Iterable[StorePath]) -> tuple[str, ...]:
 
 def host_evaluate(nix: str, tree: StorePath, nar: Digest, attribute: str) -> tuple[str, ...]:
     """On the host, for our own flake only: the derivation path of a package; prints it."""
-    imports = ("--option", "allow-import-from-derivation", "false")
-    return _on_host(nix, "eval", "--raw", *_PURE, *imports, "--", _package(flake_url(tree, nar, ""), attribute))
+    return _on_host(nix, "eval", "--raw", *_WITHOUT_IMPORTS, "--", _package(flake_url(tree, nar, ""), attribute))
 
 
 def host_show(nix: str, derivation: StorePath) -> tuple[str, ...]:

@@ -95,12 +95,8 @@ class Asked(Protocol):
         """The value of these bytes as JSON. Raises MalformedError."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Said:
-    """What a registry has under a path, and how it answered."""
-
-    data: bytes
-    answer: Response
+#: What a registry has under a path, and how it answered.
+type _Page = tuple[bytes, Response]
 
 
 class _Problem(Exception):  # noqa: N818 - a verdict on one attachment, which becomes a text
@@ -138,18 +134,18 @@ class _Search:
     def _referrers(self) -> Iterator[Attachment]:
         # 1. the list
         path = f"referrers/{self.image.digest}"
-        page = self._named(path)
-        if page is not None:
+        if (page := self._named(path)) is not None:
             yield from self._pages(path, page)
-        elif (listed := self._named(f"manifests/{self._tag}")) is not None:
-            yield from self._page(listed.data)
+        elif (page := self._named(f"manifests/{self._tag}")) is not None:
+            yield from self._page(page[0])
 
-    def _pages(self, path: str, page: _Said | None) -> Iterator[Attachment]:
+    def _pages(self, path: str, page: _Page | None) -> Iterator[Attachment]:
         known = set[str]()
         while page is not None:
-            yield from self._page(page.data)
+            data, answer = page
+            yield from self._page(data)
             known.add(path)
-            path = self._page_after(path, page.answer)
+            path = self._page_after(path, answer)
             if not path:
                 return
             if path in known:
@@ -192,7 +188,7 @@ class _Search:
         # 2. cosign's tags
         found = self._named(f"manifests/{self._tag}.{suffix}")
         if found is not None:
-            yield from self._manifest(found.data, f"the tag .{suffix}")
+            yield from self._manifest(found[0], f"the tag .{suffix}")
 
     def _manifest(self, document: bytes, where: str) -> Iterator[Attachment]:
         try:
@@ -215,7 +211,7 @@ class _Search:
         except _Problem as problem:
             return _unread(problem, kind)
 
-    def _named(self, path: str) -> _Said | None:
+    def _named(self, path: str) -> _Page | None:
         """What the registry has there now; None where it has nothing."""
         try:
             return self._read(self.image, path, min(LIMIT, self.left))
@@ -239,7 +235,7 @@ class _Search:
             raise _Problem(f"{digest} was not read: all that is attached may have {MOST_BYTES} bytes")
         named = self.image.sibling(digest)
         try:
-            data = self._read(named, f"{kind}/{digest}", it.size).data
+            data, _ = self._read(named, f"{kind}/{digest}", it.size)
         except DownloadError as error:
             if error.status != 404:
                 raise
@@ -249,7 +245,7 @@ class _Search:
         self.known[digest] = data
         return data
 
-    def _read(self, reference: OciRef, path: str, limit: int) -> _Said:
+    def _read(self, reference: OciRef, path: str, limit: int) -> _Page:
         # 4. so many bytes
         said = bytearray()
         try:
@@ -258,7 +254,7 @@ class _Search:
             raise _Problem(f"{path} can't be read: {error.reasons[0].why}") from error
         finally:
             self.left -= len(said)
-        return _Said(bytes(said), answer)
+        return bytes(said), answer
 
 
 def _unread(problem: _Problem, kind: AttachmentKind = AttachmentKind.BUNDLE) -> Attachment:

@@ -4,7 +4,7 @@ OCI image specification, image-index.md, manifest.md, descriptor.md; Docker's "I
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -47,14 +47,10 @@ class Descriptor:
     digest: Digest
     size: int
 
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A layer as it is sent: `gzip` tells how its archive is compressed."""
-
-    digest: Digest
-    size: int
-    gzip: bool
+    @property
+    def gzip(self) -> bool:
+        """Whether it is a layer whose archive is compressed."""
+        return _LAYERS.get(self.media_type, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ class Manifest:
     """An image for one platform: where its configuration is, and its layers from the lowest up."""
 
     config: Descriptor
-    layers: tuple[Layer, ...]
+    layers: tuple[Descriptor, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +148,15 @@ def _manifest(record: Record, unsupported: list[str]) -> Manifest:
     layers = record.each("layers", lambda each: _layer(each, unsupported), MAX_LAYERS)
     if not layers:
         unsupported.append("it has no layers")
-    if _sum(layers) > MAX_BYTES:
+    if sum({layer.digest: layer.size for layer in layers}.values()) > MAX_BYTES:
         unsupported.append(f"its layers are larger than {MAX_BYTES} bytes")
     return Manifest(config, layers)
 
 
-def _sum(layers: Iterable[Layer]) -> int:
-    return sum({layer.digest: layer.size for layer in layers}.values())
-
-
-def _layer(record: Record, unsupported: list[str]) -> Layer:
+def _layer(record: Record, unsupported: list[str]) -> Descriptor:
     if record.has("urls") and record.array("urls"):
         unsupported.append("a layer that lies elsewhere (urls)")
     found = _descriptor(record)
     if found.media_type not in _LAYERS:
         unsupported.append(f"a layer of type {found.media_type}")
-    return Layer(found.digest, found.size, _LAYERS.get(found.media_type, False))
+    return found

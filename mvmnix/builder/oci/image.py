@@ -14,7 +14,7 @@ from typing import Final
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.oci import descriptors
-from mvmnix.builder.oci.descriptors import MAX_LAYERS, Decode, Index, Layer
+from mvmnix.builder.oci.descriptors import MAX_LAYERS, Decode, Descriptor, Index
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.builder.oci.registry import Registry
 from mvmnix.builder.session.session import BuildRequest
@@ -77,7 +77,7 @@ def _config(record: Record, layers: int) -> tuple[str, ImageConfig]:
     diff_ids = record.child("rootfs", _rootfs)
     if len(diff_ids) != layers:
         raise ValueError(f"it is for {len(diff_ids)} layers, and the manifest has {layers}")
-    _leave(record)
+    record.leave_rest()
     if _has(record, "config"):
         return platform, record.child("config", lambda execution: _execution(execution, diff_ids))
     return platform, ImageConfig((), {}, "/", "", (), diff_ids)
@@ -96,7 +96,7 @@ def _execution(record: Record, diff_ids: tuple[Digest, ...]) -> ImageConfig:
     directory = record.text("WorkingDir") if _has(record, "WorkingDir") else ""
     user = record.text("User", _USER) if _has(record, "User") else ""
     volumes = record.child("Volumes", _volumes) if _has(record, "Volumes") else ()
-    _leave(record)
+    record.leave_rest()
     return ImageConfig(
         (*entrypoint, *command), environment, _absolute(directory or "/", "WorkingDir"), user, volumes, diff_ids
     )
@@ -116,7 +116,7 @@ def _environment(variables: tuple[str, ...]) -> dict[str, str]:
 
 def _volumes(record: Record) -> tuple[str, ...]:
     paths = {_absolute(name, "Volumes") for name in record.names()}
-    _leave(record)
+    record.leave_rest()
     for path in paths:
         if path == "/" or f"{path}/".startswith(tuple(f"{taken}/" for taken in _TAKEN)):
             raise ValueError(f"Volumes: {path!r} can't be one")
@@ -135,12 +135,6 @@ def _absolute(path: str, what: str) -> str:
 def _has(record: Record, name: str) -> bool:
     """Go writes what is not there as null."""
     return record.has(name) and record.value(name) is not None
-
-
-def _leave(record: Record) -> None:
-    """Leave the other fields unread, on purpose."""
-    for name in record.names():
-        record.has(name)
 
 
 ATTRIBUTE: Final = "default"
@@ -166,7 +160,7 @@ class OciImage:
 
     reference: OciRef
     documents: tuple[OciRef, ...]
-    layers: tuple[Layer, ...]
+    layers: tuple[Descriptor, ...]
     config: ImageConfig
 
 

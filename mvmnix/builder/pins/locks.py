@@ -139,7 +139,7 @@ class DebianLock:
 
     def serialise(self) -> bytes:
         """The file's bytes: sorted, one field a line."""
-        packages = {name: _debian_record(pin) for name, pin in self.packages.items()}
+        packages = {name: _record(pin) for name, pin in self.packages.items()}
         seed = {"package": self.seed.package, "path": self.seed.path, "narHash": self.seed.nar.sri}
         head = {"version": VERSION, "suite": self.suite, "architecture": self.architecture, "seed": seed}
         return _dump({**head, "requested": dict(self.requested), "packages": packages})
@@ -190,29 +190,19 @@ class PythonLock:
 
     def serialise(self) -> bytes:
         """The file's bytes: sorted, one field a line."""
-        packages = {name: _wheel_record(pin) for name, pin in self.packages.items()}
+        packages = {name: _record(pin) for name, pin in self.packages.items()}
         return _dump({"version": VERSION, "python": self.python, "packages": packages})
 
 
-def _debian_record(pin: DebianPin) -> dict[str, object]:
-    record: dict[str, object] = {
-        "version": pin.version,
-        "architecture": pin.architecture,
-        "filename": pin.filename,
-        "size": pin.size,
-        "sha256": pin.digest.hex,
-        "depends": list(pin.depends),
-    }
-    return record | ({"suite": pin.suite} if pin.suite else {})
-
-
-def _wheel_record(pin: WheelPin) -> dict[str, object]:
+def _record(pin: DebianPin | WheelPin) -> dict[str, object]:
     return {
         "version": pin.version,
+        **({"architecture": pin.architecture} if isinstance(pin, DebianPin) else {}),
         "filename": pin.filename,
         "size": pin.size,
         "sha256": pin.digest.hex,
         "depends": list(pin.depends),
+        **({"suite": pin.suite} if isinstance(pin, DebianPin) and pin.suite else {}),
     }
 
 

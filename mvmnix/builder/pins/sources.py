@@ -21,7 +21,7 @@ from mvmnix.builder.pins.debian import Apt
 from mvmnix.builder.pins.locks import DebianLock, PythonLock
 from mvmnix.builder.pins.pypi import Pip
 from mvmnix.builder.pins.seed import LIMIT, executable, seed_nar
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, join_errors, refuse
 from mvmnix.model import HashMode, Source
 from mvmnix.plural import counted
 from mvmnix.sandbox.child import Pipe
@@ -203,9 +203,8 @@ def _unknown(sources: Iterable[Source], registries: Sequence[Registry]) -> list[
 
 def _joined(problems: Sequence[MvmnixError]) -> MvmnixError:
     """Everything that went wrong as one: what is refused, or else what failed."""
-    reasons = [reason for problem in problems if isinstance(problem, RefusedError) for reason in problem.reasons]
-    if reasons:
-        return RefusedError(*dict.fromkeys(reasons))
+    if isinstance(refused := join_errors(problems), RefusedError):
+        return refused
     hints = dict.fromkeys(problem.hint for problem in problems if problem.hint)
     return MvmnixError("\n".join(problem.message for problem in problems), hint=" && ".join(hints))
 

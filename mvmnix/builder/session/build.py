@@ -19,13 +19,13 @@ from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
 from mvmnix.builder.session.exec import BuilderMachine, Progress, Tail, one_path, stream_command
 from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
-from mvmnix.builder.session.session import BuildRequest, Session
+from mvmnix.builder.session.session import BuildInputs, BuildRequest, Session
 from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import strict
-from mvmnix.model import Digest, Image, Source, StorePath
-from mvmnix.provenance.slsa.provenance import Cached, KeptPath, Variation
+from mvmnix.model import Image, Source, StorePath
+from mvmnix.provenance.slsa.provenance import KeptPath, Variation
 from mvmnix.system.store import Store
 
 #: So often evaluation may begin anew with what it imports; each time it has to have come further.
@@ -34,24 +34,17 @@ MAX_ROUNDS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class BuildRecord:
-    """What was built and from what: `given`, `cached` and `kept` are all that came into the VM beside the root tree.
-
-    Times are in UTC. What the other fields mean is said by those of the same name in Provenance.
-    """
+    """What was built and from what. Times are in UTC; the other fields mean what those of Provenance do."""
 
     request: BuildRequest
     image: Image
     derivation: StorePath
-    given: tuple[Source, ...]
-    touched: frozenset[Digest]
+    given: BuildInputs
     nix: str
     started: datetime
     finished: datetime
-    cached: tuple[Cached, ...] = ()
-    kept: tuple[KeptPath, ...] = ()
     from_derivation: bool = False
     variation: Variation | None = None
-    sbom: Digest | None = None
 
 
 class PartsWantedError(Exception):
@@ -102,25 +95,21 @@ class Build:
         session.progress.step("evaluating")
         derivation = self._evaluate(machine)
         self._know(
-            graph.parse_graph(session.ask(machine, nix_commands.show_derivations(derivation), limit=graph.LIMIT)),
+            graph.parse_graph(session.ask(machine, nix_commands.show_derivations([derivation]), limit=graph.LIMIT)),
             derivation,
         )
         session.progress.step("building")
         output = one_path(session.ask(machine, nix_commands.build([derivation], jobs=jobs)))
         session.progress.step("receiving")
         image = self._receive(machine, output)
-        given = session.given()
         return BuildRecord(
             request=session.request,
             image=image,
             derivation=derivation,
-            given=given.sources,
-            touched=given.touched,
+            given=session.given(),
             nix=version,
             started=started,
             finished=datetime.now(UTC),
-            cached=given.cached,
-            kept=given.kept,
             from_derivation=self._from_derivation,
             variation=self._variation,
         )

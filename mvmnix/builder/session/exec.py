@@ -1,6 +1,7 @@
 """Runs one command after another in the builder VM, and keeps what each says, within bounds; starts no machine."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
@@ -53,9 +54,9 @@ class Progress(Protocol):
 
 
 class Tail:
-    """Keeps the last bytes of a stream."""
+    """Keeps the last bytes of a stream, and hands all of them on."""
 
-    def __init__(self, also: Callable[[bytes], None] | None = None) -> None:
+    def __init__(self, also: Callable[[bytes], None]) -> None:
         self.data = bytearray()
         self._also = also
 
@@ -63,8 +64,7 @@ class Tail:
         """Take more bytes."""
         self.data += data
         del self.data[:-KEPT_OUTPUT]
-        if self._also is not None:
-            self._also(data)
+        self._also(data)
 
     @property
     def text(self) -> str:
@@ -91,18 +91,18 @@ class Head:
             )
 
 
+@dataclass(frozen=True, slots=True)
 class CommandResult:
     """What a command said: its exit status, its whole output up to a bound, and the end of its log."""
 
-    def __init__(self, status: int, output: bytes, log: str, argv: Sequence[str] = ()) -> None:
-        self.status = status
-        self.output = output
-        self.log = log
-        self._argv = argv
+    status: int
+    output: bytes
+    log: str
+    argv: Sequence[str]
 
     def failed_as(self, error: MvmnixError) -> MvmnixError:
         """The error that the command's end becomes, with the command in one line."""
-        error.command = f"in the builder VM: {one_line(self._argv)} (status {self.status})"
+        error.command = f"in the builder VM: {one_line(self.argv)} (status {self.status})"
         return error
 
 

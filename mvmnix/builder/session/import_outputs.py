@@ -1,7 +1,6 @@
 """Takes an image's four files in as untrusted bytes: re-hashed, parsed, their verity root recomputed; never mounted."""
 
 import os
-from types import TracebackType
 from typing import Self
 
 from mvmnix.builder.session.archive import ArchiveReader
@@ -28,9 +27,7 @@ class OutputImport:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _type: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for incoming in self._incoming.values():
             incoming.discard()
 

@@ -22,8 +22,9 @@ from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import strict
-from mvmnix.model import Digest, StorePath
+from mvmnix.model import StorePath
 from mvmnix.plural import counted
+from mvmnix.provenance.slsa.parts import Part
 from mvmnix.system.store import Store
 
 #: The attribute that lists them, and the largest archive of one, in bytes.
@@ -33,20 +34,12 @@ _MOST_SAID: Final = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class BuiltPart:
-    """One path that was built, and the digest of its archive."""
-
-    path: StorePath
-    nar: Digest
-
-
-@dataclass(frozen=True, slots=True)
 class PartsRecord:
     """What was built, from what, by whom; `known` are all parts that there are: derivation to output path."""
 
     request: BuildRequest
     known: dict[str, StorePath]
-    built: tuple[BuiltPart, ...]
+    built: tuple[Part, ...]
     given: BuildInputs
     nix: str
     started: datetime
@@ -74,10 +67,10 @@ class PartsBuild:
         built = self._build(machine, chosen, jobs) if chosen else ()
         return PartsRecord(session.request, known, built, session.given(), version, started, datetime.now(UTC))
 
-    def _build(self, machine: BuilderMachine, chosen: dict[str, StorePath], jobs: int) -> tuple[BuiltPart, ...]:
+    def _build(self, machine: BuilderMachine, chosen: dict[str, StorePath], jobs: int) -> tuple[Part, ...]:
         session = self._session
         derivations = [StorePath.parse(name) for name in sorted(chosen)]
-        found = graph.parse_graph(session.ask(machine, nix_commands.show_all(derivations), limit=graph.LIMIT))
+        found = graph.parse_graph(session.ask(machine, nix_commands.show_derivations(derivations), limit=graph.LIMIT))
         needed = {source for one in derivations for source in found.needed(one, have=())}
         session.progress.step("fetching sources of the parts")
         session.fetchers.sources(tuple(sorted(needed)))
@@ -89,7 +82,7 @@ class PartsBuild:
         _check_alone(session.ask(machine, nix_commands.describe(paths), limit=_MOST_SAID), frozenset(paths))
         return tuple(self._receive(machine, path) for path in paths)
 
-    def _receive(self, machine: BuilderMachine, path: StorePath) -> BuiltPart:
+    def _receive(self, machine: BuilderMachine, path: StorePath) -> Part:
         incoming, log = self._store.receive(), Tail(self._session.progress.log)
 
         def take(data: bytes) -> None:
@@ -102,7 +95,7 @@ class PartsBuild:
             if (status := stream_command(machine, argv, take, log)) != 0:
                 failure = build_errors.of_build(self._session.where, log.text)
                 raise CommandResult(status, b"", log.text, argv).failed_as(failure)
-            return BuiltPart(path, incoming.keep())
+            return Part(path, incoming.keep())
         finally:
             incoming.discard()
 

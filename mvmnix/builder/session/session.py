@@ -32,32 +32,20 @@ _STUCK: Final = re.compile(r"(?:.*\n)?error: [^\n]*: No space left on device", r
 _MORE_ROOM: Final = "give it more: mvm build --disk MIB"
 
 
-@dataclass(frozen=True, slots=True)
-class Pressure:
-    """Room left for the build, in KiB and in files, None where that isn't counted; processes killed for memory."""
+def exhaustion_error(said: bytes, where: str, log: str) -> MvmnixError | None:
+    """Why a build failed, if it was for want of room or memory; None otherwise.
 
-    room_kib: int | None
-    files: int | None
-    killed: int
-
-
-def parse_pressure(said: bytes) -> Pressure:
-    """What `nix_commands.pressure()` printed: two tables of df(1) in POSIX form, and lines of /proc/vmstat."""
-    rooms = re.findall(rb"^\S+ +([0-9]+) +[0-9]+ +([0-9]+) +[0-9-]+%? ", said, re.MULTILINE)
-    killed = re.search(rb"^oom_kill ([0-9]{1,18})$", said, re.MULTILINE)
-    left = [int(room[:18]) if int(total[:18]) else None for total, room in rooms[:2]]
-    left += [None] * (2 - len(left))
-    return Pressure(left[0], left[1], int(killed[1]) if killed else 0)
-
-
-def exhaustion_error(it: Pressure, where: str, log: str) -> MvmnixError | None:
-    """Why a build failed, if it was for want of room or memory; None otherwise."""
+    `said` is what `nix_commands.pressure()` printed: two tables of df(1) in POSIX form, and lines of /proc/vmstat.
+    """
     words = f"its last words:\n{last_lines(log)}"
-    if it.killed:
-        why = f"the builder VM ran out of memory, and its kernel killed {counted(it.killed, 'process', 'processes')}"
+    counter = re.search(rb"^oom_kill ([0-9]{1,18})$", said, re.MULTILINE)
+    if killed := int(counter[1]) if counter else 0:
+        why = f"the builder VM ran out of memory, and its kernel killed {counted(killed, 'process', 'processes')}"
         return MvmnixError(f"{where}: {why}; {words}", hint="give it more: mvm build --memory MIB")
-    for left, little, what in ((it.room_kib, _LITTLE[0], "KiB"), (it.files, _LITTLE[1], "files")):
-        if left is not None and left < little:
+    rooms = re.findall(rb"^\S+ +([0-9]+) +[0-9]+ +([0-9]+) +[0-9-]+%? ", said, re.MULTILINE)
+    for (total, room), little, what in zip(rooms, _LITTLE, ("KiB", "files"), strict=False):
+        left = int(room[:18])
+        if int(total[:18]) and left < little:  # a total of 0 is no bound
             why = f"the builder VM's disk is full: there is room for {left} {what}"
             return MvmnixError(f"{where}: {why}; {words}", hint=_MORE_ROOM)
     if _STUCK.fullmatch(log.rstrip()):
@@ -79,9 +67,9 @@ class BuildInputs:
     """All that came into the VM beside the root tree; `touched` are the archives of the lock's trees."""
 
     sources: tuple[Source, ...]
-    touched: frozenset[Digest]
-    cached: tuple[Cached, ...]
-    kept: tuple[KeptPath, ...]
+    touched: frozenset[Digest] = frozenset()
+    cached: tuple[Cached, ...] = ()
+    kept: tuple[KeptPath, ...] = ()
 
 
 class Session:
@@ -101,7 +89,7 @@ class Session:
         self.request = request
         self.progress = progress
         self.fetchers = fetchers
-        self.finder = SourceFinder(fetchers, store, workers, self._asked, self._doubted)
+        self.finder = SourceFinder(fetchers, store, workers, self._note)
         self.finder.know(request.lock.locked)
         self.finder.know(parts)
         self.ledger = OfferLedger(self.finder)
@@ -145,17 +133,13 @@ class Session:
 
     def pressed(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError | None:
         """Why a command failed, if it was for want of room or memory, as the VM's kernel says; None otherwise."""
-        found = parse_pressure(self.call(machine, nix_commands.pressure()).output)
-        return exhaustion_error(found, self.where, said.log)
+        return exhaustion_error(self.call(machine, nix_commands.pressure()).output, self.where, said.log)
 
     def _failure(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError:
         """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""
         failure = self.pressed(machine, said) or build_errors.of_build(self.where, said.log, self.finder.doubt)
         return said.failed_as(failure)
 
-    def _asked(self, what: str) -> None:
-        """A question to others is on record before it is asked, whatever becomes of it."""
-        self.progress.log(f"mvm: asking for {what}\n".encode())
-
-    def _doubted(self, why: MvmnixError) -> None:
-        self.progress.log(f"mvm: a binary cache's answer does not count: {why}\n".encode())
+    def _note(self, text: str) -> None:
+        """For the log alone. A question to others is in it before it is asked, whatever becomes of it."""
+        self.progress.log(f"mvm: {text}\n".encode())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, assert_never
 
 from mvmnix.builder.session.ledger import Offer, content_address
 from mvmnix.builder.session.worker_pool import Outcome, WorkerPool
-from mvmnix.errors import MvmnixError, Reason, RefusedError
+from mvmnix.errors import MvmnixError, join_errors
 from mvmnix.formats import nar
 from mvmnix.formats.lock import LockedNode
 from mvmnix.formats.nar import nar_hash
@@ -50,24 +50,18 @@ type Known = Source | LockedNode | KeptPath
 
 
 class SourceFinder:
-    """The seeker of one session (ledger.py). `asked` hears of each question to others before it is asked.
+    """The seeker of one session (ledger.py). `note` logs each question to others before it is asked.
 
-    What a cache can't give, or gives without a trusted signature, the VM builds: `doubted` hears why it did not count.
+    What a cache can't give, or gives without a trusted signature, the VM builds; why it did not count is logged too.
     """
 
     def __init__(
-        self,
-        fetchers: SourceFetchers,
-        store: Store,
-        workers: WorkerPool,
-        asked: Callable[[str], None],
-        doubted: Callable[[MvmnixError], None],
+        self, fetchers: SourceFetchers, store: Store, workers: WorkerPool, note: Callable[[str], None]
     ) -> None:
         self._fetchers = fetchers
         self._store = store
         self._workers = workers
-        self._asked = asked
-        self._doubted = doubted
+        self._note = note
         self._known: dict[str, Known] = {}
         self._failures: list[MvmnixError] = []
         self._doubts: list[MvmnixError] = []
@@ -81,10 +75,7 @@ class SourceFinder:
     @property
     def failure(self) -> MvmnixError | None:
         """Why something that is known could not be had: all refusals at once, or else the first failure."""
-        refused = [reason for one in self._failures if isinstance(one, RefusedError) for reason in one.reasons]
-        if refused:
-            return RefusedError(*dict[Reason, None].fromkeys(refused))
-        return next(iter(self._failures), None)
+        return join_errors(self._failures)
 
     @property
     def doubt(self) -> str:
@@ -95,37 +86,39 @@ class SourceFinder:
         """Begin to bring the path with this hash (ledger.py: PathFinder)."""
         known = self._known.get(name)
         if known is not None:
-            self._workers.start(partial(self._bring, known), partial(self._brought, offer))
+            self._workers.start(partial(self._bring, known), partial(self._answer, offer, self._failures.append))
             return True
         if self._fetchers.caches is not None:
-            self._workers.start(partial(self._substitute, self._fetchers.caches, name), partial(self._found, offer))
+            search = partial(self._substitute, self._fetchers.caches, name)
+            self._workers.start(search, partial(self._answer, offer, self._doubt))
             return True
         return False
 
-    def _brought(self, offer: Callable[[Offer | None], None], outcome: Outcome[Offer | None]) -> None:
+    def _answer(
+        self,
+        offer: Callable[[Offer | None], None],
+        note: Callable[[MvmnixError], None],
+        outcome: Outcome[Offer | None],
+    ) -> None:
         if isinstance(outcome, MvmnixError):
-            self._failures.append(outcome)
+            note(outcome)
             offer(None)
         else:
             offer(outcome)
 
-    def _found(self, offer: Callable[[Offer | None], None], outcome: Outcome[Offer | None]) -> None:
-        if isinstance(outcome, MvmnixError):
-            self._doubts.append(outcome)
-            self._doubted(outcome)
-            offer(None)
-        else:
-            offer(outcome)
+    def _doubt(self, why: MvmnixError) -> None:
+        self._doubts.append(why)
+        self._note(f"a binary cache's answer does not count: {why}")
 
     def _bring(self, known: Known) -> Offer:
         match known:
             case Source():
                 if not self._store.has(known.digest):
-                    self._asked(f"{known.uri} ({known.digest})")
+                    self._note(f"asking for {known.uri} ({known.digest})")
                     self._fetchers.sources((known,))
                 return self._by_content(known, known)
             case LockedNode():
-                self._asked(f"{known.uri} (lock node {known.name})")
+                self._note(f"asking for {known.uri} (lock node {known.name})")
                 self._fetchers.tree(known)
                 return self._by_content(known.source, known)
             case KeptPath():
@@ -134,11 +127,11 @@ class SourceFinder:
                 assert_never(known)
 
     def _substitute(self, caches: Caches, name: str) -> Offer | None:
-        self._asked(f"{name}.narinfo, of the binary caches")
+        self._note(f"asking for {name}.narinfo, of the binary caches")
         found = caches.find(name)
         if found is None:
             return None
-        self._asked(f"{found.uri} ({found.path}, signed by {found.key})")
+        self._note(f"asking for {found.uri} ({found.path}, signed by {found.key})")
         caches.bring(found, self._store)
         origin = Cached(found.path, found.uri, found.nar, found.key)
         return self._named(found.path, found.nar, found.references, origin)

@@ -14,7 +14,7 @@ from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
 from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats import nar
 from mvmnix.formats.lock import LockedFlake
@@ -115,7 +115,7 @@ def host(tmp_path: Path) -> Host:
 def test_what_is_built_and_recorded(host: Host) -> None:
     record = host.build()
     assert record.image == host.world.image
-    assert (record.derivation, record.given, record.nix) == (DERIVATION, (DEB,), "2.26.3")
+    assert (record.derivation, record.given, record.nix) == (DERIVATION, BuildInputs((DEB,)), "2.26.3")
     assert host.fetched == [DEB]
     assert (host.path / "tree").read_bytes() == FLAKE.archive
     assert host.progress.steps == ["evaluating the builder", "fetching sources", "building the builder", "receiving"]

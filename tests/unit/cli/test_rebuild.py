@@ -12,7 +12,7 @@ from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.images import VARIATION, varied
 from mvmnix.builder import bootstrap
 from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.clock import now
 from mvmnix.images import make_provenance
 from mvmnix.images.store import VerifiedImage
@@ -41,8 +41,7 @@ def build(station: Station, made: World, seen: "list[Plan] | None" = None) -> No
             request=request,
             image=made.image,
             derivation=DERIVATION,
-            given=sources_of(made),
-            touched=frozenset(),
+            given=BuildInputs(sources_of(made)),
             nix="2.26.3",
             started=now() - timedelta(seconds=2),
             finished=now() - timedelta(seconds=1),

@@ -4,6 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from mvmnix.errors import RefusedError
 from mvmnix.images.store import BuildKey, ImageStore, VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
@@ -37,6 +40,12 @@ class Shelf:
 
     def find(self, key: BuildKey = KEY) -> VerifiedImage | None:
         return self.library.find(key, policy=self.world.policy, now=self.world.now)
+
+    def refusal(self) -> RefusedError:
+        """Why what is found is refused."""
+        with pytest.raises(RefusedError) as refusal:
+            self.find()
+        return refusal.value
 
     def file(self, room: str, data: bytes) -> Path:
         return self.path / room / Digest.of(data).hex

@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import lock, nar
 from mvmnix.images import make_provenance
@@ -38,8 +38,7 @@ def record_of(world: World, commit: str | None = COMMIT) -> BuildRecord:
         request=BuildRequest(replace(flake, lock=LOCK), lock.parse(LOCK), "hello"),
         image=world.image,
         derivation=DERIVATION,
-        given=(DEB, SEED),
-        touched=frozenset(),
+        given=BuildInputs((DEB, SEED)),
         nix="2.26.3",
         started=started,
         finished=NOW,
@@ -66,7 +65,7 @@ def test_a_build_in_the_vm(world: World, commit: str | None) -> None:
     assert {(it.name, it.digest) for it in claim.builder_image} == {(a.name, a.digest) for a in artifacts_of(world)}
     assert (claim.root.nar, claim.root.commit) == (record.request.flake.nar, commit)
     assert (claim.attribute, claim.directory, claim.lock) == ("hello", "", Digest.of(LOCK))
-    assert claim.sources == record.given
+    assert claim.sources == record.given.sources
     assert claim.nodes.inputs == ()
     assert {node.node for node in claim.nodes.untouched} == {"used", "nixpkgs"}
     assert claim.nodes.relative == ("mvm",)
@@ -85,17 +84,16 @@ def test_the_host_s_nix_is_believed_for_the_builder_image_only(world: World) -> 
 
 
 def test_whatever_else_came_in_is_said_too(world: World) -> None:
+    kept = KeptPath(KERNEL.path, KERNEL.nar, Digest.of(b"a bundle"))
     record = replace(
         record_of(world),
-        cached=(CACHED,),
-        kept=(KeptPath(KERNEL.path, KERNEL.nar, Digest.of(b"a bundle")),),
+        given=BuildInputs((DEB, SEED), cached=(CACHED,), kept=(kept,)),
         from_derivation=True,
         variation=Variation("other", 60, "reversed"),
-        sbom=Digest.of(b"{}"),
     )
     claim = make_provenance.by_builder(record, mvm="0.1.0", builder=builder_image(world), limits=LIMITS)
-    assert (claim.cached, claim.kept, claim.variation) == (record.cached, record.kept, record.variation)
-    assert (claim.from_derivation, claim.sbom) == (True, record.sbom)
+    assert (claim.cached, claim.kept, claim.variation) == ((CACHED,), (kept,), record.variation)
+    assert claim.from_derivation
     assert predicate.read_provenance(predicate.provenance_statement(claim, ())) == claim
 
 
@@ -111,9 +109,9 @@ def test_every_invocation_has_a_name_of_its_own(world: World) -> None:
 def test_a_source_that_the_manifest_names_and_that_never_came_in(world: World, given: tuple[Source, ...]) -> None:
     record = record_of(world)
     make_provenance.check_sources(record)
-    make_provenance.check_sources(replace(record, given=(*record.given, source("more", b"more"))))
+    make_provenance.check_sources(replace(record, given=BuildInputs((DEB, SEED, source("more", b"more")))))
     with pytest.raises(RefusedError) as refusal:
-        make_provenance.check_sources(replace(record, given=given))
+        make_provenance.check_sources(replace(record, given=BuildInputs(given)))
     assert refusal.value.codes == (ReasonCode.DEPENDENCY_MISMATCH,)
     assert DEB.name in refusal.value.reasons[0].why
-    make_provenance.check_sources(replace(record, given=given), (world.own_parts(),))
+    make_provenance.check_sources(replace(record, given=BuildInputs(given)), (world.own_parts(),))

@@ -14,7 +14,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.formats import lock, strict
 from mvmnix.images import sbom
 from mvmnix.model import Digest, HashMode, Source, StorePath
@@ -50,13 +50,15 @@ def make_record(directory: Path) -> BuildRecord:
         request=BuildRequest(tree, lock.parse(LOCK), "default"),
         image=replace(world.image, sources=(DEB, BUSYBOX, LAYER)),
         derivation=DERIVATION,
-        given=(BUSYBOX, DEB, LAYER, PROGRAM, SEED, TARBALL, WHEEL),
-        touched=frozenset({TOUCHED}),
+        given=BuildInputs(
+            sources=(BUSYBOX, DEB, LAYER, PROGRAM, SEED, TARBALL, WHEEL),
+            touched=frozenset({TOUCHED}),
+            cached=(CACHED,),
+            kept=(KEPT,),
+        ),
         nix="2.26.3",
         started=FINISHED - timedelta(minutes=1),
         finished=FINISHED,
-        cached=(CACHED,),
-        kept=(KEPT,),
     )
 
 
@@ -82,7 +84,7 @@ def test_it_is_valid(record: BuildRecord) -> None:
 def test_the_same_record_makes_the_same_bytes(record: BuildRecord) -> None:
     data = sbom.of(record, versions={})
     assert strict.canonical(json.loads(data)) == data
-    turned = replace(record, given=tuple(reversed(record.given)))
+    turned = replace(record, given=replace(record.given, sources=record.given.sources[::-1]))
     assert sbom.of(turned, versions={}) == data
 
 
@@ -129,7 +131,8 @@ def test_each_source_has_its_name_in_the_world(
     record: BuildRecord, name: str, purl: str, scope: str | None, hashed: bool
 ) -> None:
     if name == "busybox-static":
-        record = replace(record, given=tuple(it for it in record.given if it != PROGRAM))
+        sources = tuple(it for it in record.given.sources if it != PROGRAM)
+        record = replace(record, given=replace(record.given, sources=sources))
     found = component(record, name)
     assert (found["purl"], found.get("scope"), "hashes" in found) == (purl, scope, hashed)
 
@@ -142,7 +145,7 @@ def test_a_github_input() -> None:
 
 @pytest.mark.parametrize("version", ["1.37.0-6+b9", "1:1.37.0-6+b9"])
 def test_a_known_epoch_is_added_to_a_package_and_to_what_comes_out_of_it(record: BuildRecord, version: str) -> None:
-    record = replace(record, given=(PROGRAM,), image=replace(record.image, sources=(BUSYBOX,)))
+    record = replace(record, given=BuildInputs((PROGRAM,)), image=replace(record.image, sources=(BUSYBOX,)))
     made = document(record, {BUSYBOX.uri: version} if ":" in version else {})
     purl = f"pkg:deb/debian/busybox-static@{version.replace('+', '%2B')}?arch=amd64"
     found = {it["purl"]: (it["version"], it["scope"]) for it in made["components"] if it["name"] == "busybox-static"}
@@ -153,11 +156,11 @@ def test_nothing_is_left_out(record: BuildRecord) -> None:
     """Each source, touched input, cached path and kept part is one component, on which the image depends."""
     made = document(record)
     references = {it["bom-ref"] for it in made["components"]}
-    assert len(made["components"]) == len(references) == len(record.given) + 1 + 1 + 1
+    assert len(made["components"]) == len(references) == len(record.given.sources) + 1 + 1 + 1
     depends = {it["ref"]: it.get("dependsOn", []) for it in made["dependencies"]}
     assert set(depends["image"]) == references
     said = {p["value"] for it in made["components"] for p in it["properties"] if p["name"] == "mvmnix:uri"}
-    assert said >= {source.uri for source in record.given} | {"https://host/used.tar.gz", CACHED.uri}
+    assert said >= {source.uri for source in record.given.sources} | {"https://host/used.tar.gz", CACHED.uri}
 
 
 def test_the_launch_path_does_not_pay_for_it() -> None:

@@ -3,7 +3,8 @@
 import bz2
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final, Protocol
 
 from mvmnix.builder.fetch.worker.packets import PIECE_BYTES, Compression
@@ -58,7 +59,7 @@ class Expander:
 
     def __init__(self, compression: Compression, limit: int) -> None:
         self._left = limit
-        self._machine = _machine(compression)
+        self._machine: _Machine = _MACHINES[compression]()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What comes out of these bytes. Raises BadStreamError when it is too much, or isn't of that kind."""
@@ -81,11 +82,8 @@ class Expander:
             raise BadStreamError("its packed stream is cut off")
 
 
-def _machine(compression: Compression) -> _Machine:
-    match compression:
-        case Compression.XZ:
-            return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
-        case Compression.BZIP2:
-            return bz2.BZ2Decompressor()
-        case Compression.GZIP:
-            return _Gzip()
+_MACHINES: Final[Mapping[Compression, Callable[[], _Machine]]] = {
+    Compression.XZ: partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, memlimit=_XZ_MEMORY),
+    Compression.BZIP2: bz2.BZ2Decompressor,
+    Compression.GZIP: _Gzip,
+}

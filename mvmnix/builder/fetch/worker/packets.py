@@ -17,7 +17,7 @@ worker's at its other end, which does one kind of work.
 
 import socket
 import struct
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Final
 
 #: Bytes of a packet's content.
@@ -60,12 +60,13 @@ class Work(Enum):
     READ = b"read"
 
 
-class Compression(Enum):
-    """How a stream can be packed."""
+class Compression(StrEnum):
+    """How a binary cache packs an archive (narinfo field Compression); others are refused by name."""
 
-    XZ = b"xz"
-    BZIP2 = b"bzip2"
-    GZIP = b"gzip"
+    NONE = "none"
+    XZ = "xz"
+    BZIP2 = "bzip2"
+    GZIP = "gzip"
 
 
 class Document(Enum):

@@ -58,7 +58,7 @@ def _serve(lane: socket.socket, work: Work, texts: list[bytes], trust: Trust) ->
                 Fetching(lane, host.decode(), trust, float(stall)).serve()
             case Work.EXPAND:
                 compression, limit = texts
-                _expand(lane, Compression(compression), int(limit))
+                _expand(lane, Compression(compression.decode()), int(limit))
             case Work.READ:
                 (document,) = texts
                 _read(lane, Document(document))

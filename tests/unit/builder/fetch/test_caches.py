@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder.fetch import caches as room
-from mvmnix.builder.fetch.caches import CachedPath, CacheQuery, Caches, Outcome
-from mvmnix.builder.fetch.parsing import Compression
+from mvmnix.builder.fetch.caches import CachedPath, Caches
 from mvmnix.builder.fetch.resumable import DownloadLimits
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.config import CacheRule
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath
@@ -27,20 +27,23 @@ def server() -> Iterator[Server]:
         yield server
 
 
+def caches_of(server: Server, limits: DownloadLimits = LIMITS) -> Caches:
+    return Caches([CacheRule(server.origin, ())], limits, environment={})
+
+
 def test_so_many_questions_and_no_more(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "MAX_ASKED", 2)
-    with Caches([CacheRule(server.origin, ())], LIMITS, environment={}) as caches:
+    with caches_of(server) as caches:
         assert [caches.find(each) for each in HASHES[:2]] == [None, None]
         with pytest.raises(RefusedError, match="has asked the caches 2 times") as refused:
             caches.find(HASHES[2])
     assert refused.value.codes == (ReasonCode.FETCH_LIMIT,)
-    assert [one.outcome for one in caches.asked] == [Outcome.MISSED, Outcome.MISSED, Outcome.REFUSED]
     assert server.paths() == [f"/{each}.narinfo" for each in HASHES[:2]]
 
 
 def test_how_many_questions_a_build_may_ask(server: Server) -> None:
-    with Caches([CacheRule(server.origin, ())], LIMITS, environment={}) as caches:
-        caches._asked += [CacheQuery(HASHES[0], server.origin, Outcome.MISSED)] * 19_999
+    with caches_of(server) as caches:
+        caches._asked = 19_999
         assert caches.find(HASHES[1]) is None
         with pytest.raises(RefusedError, match="has asked the caches 20000 times"):
             caches.find(HASHES[2])
@@ -50,7 +53,7 @@ def test_how_many_questions_a_build_may_ask(server: Server) -> None:
 def test_what_is_a_miss(server: Server, status: int) -> None:
     """Some object stores answer 403 for what they haven't got."""
     server.routes[f"/{HASHES[0]}.narinfo"] = lambda it: it.answer(b"", status=f"{status} X")
-    with Caches([CacheRule(server.origin, ())], LIMITS, environment={}) as caches:
+    with caches_of(server) as caches:
         if status in {403, 404, 410}:
             assert caches.find(HASHES[0]) is None
             return
@@ -65,10 +68,7 @@ def test_how_large_an_archive_may_be(server: Server, size: int, code: ReasonCode
     )
     server.routes[f"/{HASHES[0]}.narinfo"] = lambda it: it.answer(said.encode())
     limits = DownloadLimits(size=1000, attempts=1)
-    with (
-        Caches([CacheRule(server.origin, ())], limits, environment={}) as caches,
-        pytest.raises(RefusedError) as refused,
-    ):
+    with caches_of(server, limits) as caches, pytest.raises(RefusedError) as refused:
         caches.find(HASHES[0])
     assert refused.value.codes == (code,)
 
@@ -88,7 +88,7 @@ def test_how_much_larger_a_packed_archive_may_be(server: Server, tmp_path: Path,
     server.routes["/x.nar"] = lambda it: it.answer(bytes(size))
     with (
         Directory.create(str(tmp_path / "store")) as directory,
-        Caches([CacheRule(server.origin, ())], LIMITS, environment={}) as caches,
+        caches_of(server) as caches,
         pytest.raises(RefusedError) as refused,
     ):
         caches.bring(archive(server, bytes(1600), Compression.XZ), Cache(directory))
@@ -98,7 +98,7 @@ def test_how_much_larger_a_packed_archive_may_be(server: Server, tmp_path: Path,
 def test_a_cache_that_is_down_is_asked_once(server: Server) -> None:
     for each in HASHES:
         server.routes[f"/{each}.narinfo"] = lambda it: it.answer(b"", status="500 Broken")
-    with Caches([CacheRule(server.origin, ())], LIMITS, environment={}) as caches:
+    with caches_of(server) as caches:
         for each in HASHES:
             with pytest.raises(MvmnixError, match="answers 500"):
                 caches.find(each)
@@ -119,7 +119,7 @@ def test_an_archive_that_changed_while_it_came_is_asked_for_anew(server: Server,
     path = archive(server, data, Compression.NONE)
     with (
         Directory.create(str(tmp_path / "store")) as directory,
-        Caches([CacheRule(server.origin, ())], DownloadLimits(attempts=2), environment={}) as caches,
+        caches_of(server, DownloadLimits(attempts=2)) as caches,
     ):
         store = Cache(directory)
         caches.bring(path, store)
@@ -133,6 +133,5 @@ def test_an_archive_that_changed_while_it_came_is_asked_for_anew(server: Server,
 )
 def test_how_large_a_narinfo_may_be(server: Server, size: int, why: str) -> None:
     server.routes[f"/{HASHES[0]}.narinfo"] = lambda it: it.answer(b"x" * size)
-    rules = [CacheRule(server.origin, ())]
-    with Caches(rules, LIMITS, environment={}) as caches, pytest.raises(MvmnixError, match=why):
+    with caches_of(server) as caches, pytest.raises(MvmnixError, match=why):
         caches.find(HASHES[0])

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from mvmnix.builder.fetch.lanes import Lanes
-from mvmnix.builder.fetch.parsing import Compression, expand
+from mvmnix.builder.fetch.parsing import expand
 from mvmnix.builder.fetch.resumable import DownloadError
-from mvmnix.builder.fetch.worker import packets
 from mvmnix.builder.fetch.worker.compression import BadStreamError, Expander
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.formats.strict import MalformedError
 from tests.patience import EVENT_PATIENCE
 
@@ -112,7 +112,7 @@ def test_gzip_is_gzip_with_the_largest_window(lanes: Lanes) -> None:
 @pytest.mark.parametrize("kind", PACKED)
 def test_a_bomb_takes_little_memory(kind: Compression) -> None:
     bomb = PACK[kind](bytes(64 << 20))
-    expander = Expander(packets.Compression(kind.encode()), 1 << 20)
+    expander = Expander(kind, 1 << 20)
     tracemalloc.start()
     try:
         with pytest.raises(BadStreamError, match="more bytes than it may"):
@@ -133,6 +133,6 @@ def test_without_a_worker_nothing_is_taken_for_unpacked(kind: Compression) -> No
 
 def test_exactly_as_much_as_it_may() -> None:
     packed = zlib.compress(b"x" * 100, wbits=31)
-    assert b"".join(Expander(packets.Compression.GZIP, 100).feed(packed)) == b"x" * 100
+    assert b"".join(Expander(Compression.GZIP, 100).feed(packed)) == b"x" * 100
     with pytest.raises(BadStreamError, match="more bytes than it may"):
-        list(Expander(packets.Compression.GZIP, 99).feed(packed))
+        list(Expander(Compression.GZIP, 99).feed(packed))

@@ -34,7 +34,9 @@ class World:
 
     def downloader(self, limits: DownloadLimits = LIMITS, *, others: tuple[str, ...] = ()) -> Downloader:
         allowed = Allowlist(frozenset({"sources.example"}), frozenset({self.server.origin, *others}))
-        return Downloader(allowed, limits, self, environment={}, sleep=self.slept.append)
+        made = Downloader(allowed, limits, environment={}, sleep=self.slept.append)
+        made.meter = self
+        return made
 
     def get(
         self, limits: DownloadLimits = LIMITS, *, limit: int | None = None, headers: Mapping[str, str] | None = None

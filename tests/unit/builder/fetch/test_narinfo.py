@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mvmnix.builder.fetch import narinfo
 from mvmnix.builder.fetch.narinfo import NarInfo, vouched
-from mvmnix.builder.fetch.parsing import Compression
 from mvmnix.builder.fetch.worker import documents
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.config import CacheKey
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats.strict import MalformedError
@@ -106,22 +106,18 @@ MALFORMED = {
     "a path with more behind it": text(StorePath=f"/nix/store/{'0' * 32}-it/bin"),
     "an MD5": text(NarHash="md5:" + "0" * 26),
     "a short hash": text(NarHash="sha256:" + "0" * 51),
-    "a hash of more than 256 bits": text(NarHash="sha256:" + "z" * 52),
     "a hash with letters that Nix has not": text(NarHash="sha256:" + "e" * 52),
     "a size of nothing": text(NarSize="0"),
     "a negative size": text(NarSize="-1"),
-    "a huge size": text(NarSize="9" * 40),
     "a size in hexadecimal": text(NarSize="0x10"),
     "a reference with a slash": text(References=f"/nix/store/{A}"),
     "a reference twice": text(References=f"{A} {A}"),
     "two spaces": text(References=f"{A}  {B}"),
-    "packed with zstd": text(Compression="zstd"),
     "packed with nothing known": text(Compression="rot13"),
     "a signature without a name": text(Sig=f":{base64.b64encode(bytes(64)).decode()}"),
     "a long signature": text(Sig=f"a:{base64.b64encode(bytes(65)).decode()}"),
     "a short signature": text(Sig="a:AAAA"),
     "a signature that is not base64": text(Sig="a:!!!"),
-    "too many signatures": text() + b"Sig: a:%s\n" % base64.b64encode(bytes(64)) * 65,
     **{
         f"the address {url}": text(URL=url)
         for url in (

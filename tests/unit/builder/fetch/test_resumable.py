@@ -1,10 +1,10 @@
-"""The body of a download out of several answers: what is written is written in order and once."""
+"""The body of a download out of several answers, in order and once; and how long it waits before it asks again."""
 
 import hashlib
 
 import pytest
 
-from mvmnix.builder.fetch.resumable import BrokenError, ChangedError, Transfer
+from mvmnix.builder.fetch.resumable import LONGEST, BrokenError, ChangedError, Transfer, pause
 from mvmnix.errors import ReasonCode, RefusedError
 
 
@@ -138,3 +138,30 @@ def test_what_is_announced_counts_too() -> None:
     it.take(b"12345")
     with pytest.raises(BrokenError, match="5 bytes of 6"):
         it.end()
+
+
+@pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
+def test_the_pause_grows_and_stays_bounded(jitter: float) -> None:
+    pauses = [pause(attempt, None, jitter=jitter) or 0.0 for attempt in range(1, 40)]
+    assert pauses == sorted(pauses)
+    assert 0 < pauses[0] < 1
+    assert pauses[-1] <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("said", "wait"),
+    [
+        ("7", 7.0),
+        ("0", 0.25),
+        ("60", 60.0),
+        ("61", None),
+        ("99999999999999999999", None),
+        ("Sat, 31 Jan 2026 12:00:09 GMT", 0.25),
+        ("-5", 0.25),
+        ("soon", 0.25),
+        ("", 0.25),
+        ("\u0667", 0.25),
+    ],
+)
+def test_what_a_server_asks_for_is_heeded_within_bounds(said: str, wait: float | None) -> None:
+    assert pause(1, said, jitter=0.0) == wait

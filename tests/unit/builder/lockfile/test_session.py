@@ -2,9 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import override
 
 import pytest
 
@@ -13,7 +14,6 @@ from mvmnix.builder.lockfile import document
 from mvmnix.builder.lockfile.document import LockChange
 from mvmnix.builder.lockfile.session import LockRequest, LockSession, NewLock
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.session.exec import Ended
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import nar
@@ -22,16 +22,11 @@ from mvmnix.formats.lock import LockedNode
 from mvmnix.model import Digest, StorePath
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
-from tests.fakes import Progress, get
+from tests.fakes import FakeBuilder, GuestFailedError, Program, Progress
 
 A = {"type": "tarball", "url": "http://localhost/a"}
 NOTHING = LockRequest()
 RELATIVE = {"type": "path", "path": "./in"}
-
-
-@dataclass(frozen=True)
-class Status:
-    exit_code: int
 
 
 def wants(**inputs: Mapping[str, str]) -> bytes:
@@ -44,50 +39,37 @@ def wants(**inputs: Mapping[str, str]) -> bytes:
 
 
 @dataclass
-class FakeVm:
-    """Reads flakes by their store path and directory; has what it has asked for, and nothing else."""
+class LockVm(FakeBuilder):
+    """Reads flakes by their store path and directory, those that it has asked for; `killed` is how reading ends."""
 
-    answers: dict[tuple[StorePath, str], bytes]
-    session: LockSession | None = None
+    flakes: Mapping[tuple[StorePath, str], bytes] = field(default_factory=dict)
+    killed: bool = False
     has: set[str] = field(default_factory=set)
-    calls: list[str] = field(default_factory=list)
-    fails: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    called: list[str] = field(default_factory=list)
 
-    def exec(
-        self,
-        argv: Sequence[str],
-        *,
-        environment: Mapping[str, str],
-        stdout: Callable[[bytes], None],
-        stderr: Callable[[bytes], None],
-        timeout: float | None,
-        directory: str,
-    ) -> Ended:
-        name = next(word for word in ("--realise", "eval", "metadata") if word in argv)
-        self.calls.append(name)
-        if name in self.fails:
-            status, words = self.fails[name]
-            stderr(words.encode())
-            return Status(status)
-        if name == "--realise":
-            self._realise(StorePath.parse(argv[-1]))
-        elif name == "eval":
-            path, inner = re.findall(r'(?:path|top) = (?:tree \+ )?"(/[^"]*|)"', argv[-1])
-            assert path in self.has
-            stdout(self.answers[StorePath.parse(path), inner.removeprefix("/")])
-        else:
-            assert argv[-1].removeprefix("path:").partition("?")[0] in self.has
-            stdout(b"{}")
-        return Status(0)
+    @override
+    def _program(self, argv: Sequence[str]) -> tuple[str, Program]:
+        programs: dict[str, Program] = {"eval": self._read, "metadata": self._check}
+        name = next((word for word in programs if word in argv), "")
+        name, program = (name, programs[name]) if name else super()._program(argv)
+        self.called.append(name)
+        return name, program
 
-    def _realise(self, path: StorePath) -> None:
-        assert self.session is not None
-        info = get(self.session.connection(lambda: None), f"{path.hash}.narinfo")
-        assert info is not None
-        archive = get(self.session.connection(lambda: None), f"nar/{path.hash}.nar")
-        assert archive is not None
-        assert f"NarHash: sha256:{Digest.of(archive).nix32}\n" in info.decode()
-        self.has.add(str(path))
+    @override
+    def _realise(self, argv: Sequence[str]) -> bytes:
+        self.has.add(argv[-1])
+        return super()._realise(argv)
+
+    def _read(self, argv: Sequence[str]) -> bytes:
+        if self.killed:
+            raise GuestFailedError(137, "")
+        path, inner = re.findall(r'(?:path|top) = (?:tree \+ )?"(/[^"]*|)"', argv[-1])
+        assert path in self.has
+        return self.flakes[StorePath.parse(path), inner.removeprefix("/")]
+
+    def _check(self, argv: Sequence[str]) -> bytes:
+        assert argv[-1].removeprefix("path:").partition("?")[0] in self.has
+        return b"{}"
 
 
 @dataclass
@@ -126,23 +108,19 @@ def draft(lock: bytes | None) -> FlakeSource:
     return source_of(nar.Dir(files), uri="path:test", commit=None, directory="")
 
 
-def run(vm: FakeVm, trees: FakeTrees, wish: LockRequest = NOTHING, old: bytes | None = None) -> NewLock:
+def run(vm: LockVm, trees: FakeTrees, wish: LockRequest = NOTHING, old: bytes | None = None) -> NewLock:
     session = LockSession(
         lambda lock: draft(old if lock is None else lock), store=trees.store, trees=trees, progress=Progress()
     )
-    vm.session = session
+    vm.connect = session.connection
     return session.run(vm, wish)
 
 
-def vm_for(trees: FakeTrees, old: bytes | None = None) -> FakeVm:
+def vm_for(trees: FakeTrees, old: bytes | None = None) -> LockVm:
     theirs = StorePath.recursive("source", trees.nar)
-    return FakeVm(
-        {
-            (draft(old).store_path, ""): wants(a=A),
-            (theirs, ""): wants(i=RELATIVE),
-            (theirs, "in"): wants(),
-        }
-    )
+    own = draft(old).store_path
+    flakes = {(own, ""): wants(a=A), (theirs, ""): wants(i=RELATIVE), (theirs, "in"): wants()}
+    return LockVm(own, {}, flakes=flakes)
 
 
 def test_a_lock_is_made_of_what_the_vm_reads_and_the_host_fetches(trees: FakeTrees) -> None:
@@ -155,7 +133,7 @@ def test_a_lock_is_made_of_what_the_vm_reads_and_the_host_fetches(trees: FakeTre
         LockChange(("a",), None, f"http://localhost/a ({trees.nar.sri})"),
         LockChange(("a", "i"), None, "path:./in"),
     )
-    assert vm.calls == ["--realise", "eval", "--realise", "eval", "eval", "--realise", "metadata"]
+    assert vm.called == ["realise", "eval", "realise", "eval", "eval", "realise", "metadata"]
     assert str(draft(made.data).store_path) in vm.has, "the VM's Nix was shown the tree with the new lock"
 
 
@@ -176,19 +154,17 @@ def test_an_update_below_brings_the_tree_above_by_its_hash(trees: FakeTrees) -> 
 
 
 @pytest.mark.parametrize(
-    ("call", "status", "words", "expected"),
+    ("call", "words", "expected"),
     [
-        ("eval", 1, "error: mvm: inputs.a: not a set, but a lambda", "not a set, but a lambda"),
-        ("eval", 1, "error: \x1b[2Jinfinite recursion encountered", "infinite recursion encountered"),
-        ("eval", 137, "", f"more than {nix_commands.READING_SECONDS} seconds"),
-        ("metadata", 1, "error: requires lock file changes", "requires lock file changes"),
+        ("eval", "error: mvm: inputs.a: not a set, but a lambda", "not a set, but a lambda"),
+        ("eval", "error: \x1b[2Jinfinite recursion encountered", "infinite recursion encountered"),
+        ("", "", f"more than {nix_commands.READING_SECONDS} seconds"),
+        ("metadata", "error: requires lock file changes", "requires lock file changes"),
     ],
 )
-def test_what_the_vm_can_not_read_or_take_is_refused(
-    trees: FakeTrees, call: str, status: int, words: str, expected: str
-) -> None:
+def test_what_the_vm_can_not_read_or_take_is_refused(trees: FakeTrees, call: str, words: str, expected: str) -> None:
     vm = vm_for(trees)
-    vm.fails = {call: (status, words)}
+    vm.fails, vm.killed = {call: words}, not call
     with pytest.raises(RefusedError) as refusal:
         run(vm, trees)
     assert refusal.value.codes == (Code.FLAKE_UNSUPPORTED,)
@@ -198,7 +174,7 @@ def test_what_the_vm_can_not_read_or_take_is_refused(
 
 def test_a_vm_that_takes_no_tree_is_an_error(trees: FakeTrees) -> None:
     vm = vm_for(trees)
-    vm.fails = {"--realise": (1, "no room")}
+    vm.fails = {"realise": "no room"}
     with pytest.raises(MvmnixError, match="no room"):
         run(vm, trees)
 

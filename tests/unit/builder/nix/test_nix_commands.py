@@ -83,7 +83,7 @@ HOST = ("/n/nix", "--extra-experimental-features", "nix-command flakes", "--log-
                 "df -P -k /nix; df -P -i /nix; grep -E '^(oom_kill|nr_free_pages) ' /proc/vmstat",
             ),
         ),
-        (nix_commands.show_derivations(DRV), (*GUEST, "derivation", "show", "--recursive", "--", str(DRV))),
+        (nix_commands.show_derivations([DRV]), (*GUEST, "derivation", "show", "--recursive", "--", str(DRV))),
         (
             nix_commands.build([DRV], jobs=3),
             (

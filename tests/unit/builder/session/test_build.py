@@ -13,7 +13,7 @@ from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build, graph
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
-from mvmnix.builder.session.session import BuildRequest
+from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.formats import lock, nar
 from mvmnix.model import Digest, HashMode, Source, StorePath
@@ -76,6 +76,12 @@ class Site:
         self.machine.connect = work.connection
         return work.run(self.machine, jobs=2)
 
+    def refusal(self, code: ReasonCode, **options: Any) -> RefusedError:
+        with pytest.raises(RefusedError) as refusal:
+            self.build(**options)
+        assert refusal.value.codes == (code,)
+        return refusal.value
+
     def fails(self, call: str, words: str, **options: Any) -> MvmnixError:
         self.machine.fails = {call: words}
         with pytest.raises(MvmnixError) as error:
@@ -93,8 +99,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_what_is_built_and_recorded(site: Site) -> None:
     record = site.build()
     assert record.image == site.world.image
-    assert record.given == tuple(sorted((DEB, TOOL, SEED)))
-    assert (record.derivation, record.touched, record.nix) == (DERIVATION, frozenset(), "2.26.3")
+    assert record.given == BuildInputs(tuple(sorted((DEB, TOOL, SEED))))
+    assert (record.derivation, record.nix) == (DERIVATION, "2.26.3")
     assert record.request is site.request
     assert record.started <= record.finished
     assert record.started.tzinfo is not None
@@ -111,7 +117,7 @@ def test_what_is_asked_of_the_machine(site: Site) -> None:
         nix_commands.version(),
         nix_commands.fetch_tree(flake.store_path),
         nix_commands.evaluate(nix_commands.flake_url(flake.store_path, flake.nar, "in"), "hello"),
-        nix_commands.show_derivations(DERIVATION),
+        nix_commands.show_derivations([DERIVATION]),
         nix_commands.build([DERIVATION], jobs=2),
         nix_commands.archive(OUTPUT, ("kernel", "initrd", "rootfs", "manifest.json")),
     ]
@@ -132,7 +138,7 @@ def test_what_the_machine_was_given(site: Site) -> None:
 
 def test_only_what_was_asked_for_counts_as_given(site: Site) -> None:
     site.machine = replace(site.machine, answers={"build": str(OUTPUT).encode() + b"\n"})
-    assert site.build().given == ()
+    assert site.build().given == BuildInputs(())
     assert set(site.market.asked) == {it.uri for it in (DEB, TOOL, SEED)}
 
 
@@ -141,9 +147,7 @@ def test_a_lock_node_that_evaluation_asks_for(site: Site) -> None:
     assert {used.name, unused.name} == {"used", "nixpkgs"}
     site.machine.wants = (used.store_path,)
     site.market.files = CONTENTS | {used.nar: nar_of(b"other")}
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+    site.refusal(ReasonCode.SOURCE_MISMATCH)
     assert f"mvm: asking for {used.uri} (lock node ".encode() in site.progress.said
 
 
@@ -244,33 +248,25 @@ def test_any_other_failure_shows_its_last_words(site: Site, call: str) -> None:
 @pytest.mark.parametrize("said", [b"", b"/nix/store/x", b"/etc/passwd\n", b"\xff", str(OUTPUT).encode() * 2])
 def test_an_answer_that_is_no_store_path(site: Site, call: str, said: bytes) -> None:
     site.machine.answers = {call: said}
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
+    site.refusal(ReasonCode.OUTPUT_MALFORMED)
 
 
 def test_an_endless_answer_is_not_kept(site: Site) -> None:
     site.machine.answers = {"eval": b"/nix/store/" * 100_000}
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
-    assert "printed more than 65536 bytes" in refusal.value.reasons[0].why
+    refusal = site.refusal(ReasonCode.OUTPUT_MALFORMED)
+    assert "printed more than 65536 bytes" in refusal.reasons[0].why
 
 
 def test_an_output_that_is_no_image_leaves_nothing(site: Site) -> None:
     site.machine.files = files_of(site.world) | {"kernel": b"another"}
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.ARTIFACT_MISMATCH,)
+    site.refusal(ReasonCode.ARTIFACT_MISMATCH)
     assert not list((site.path / "images").iterdir())
 
 
 def test_a_source_whose_bytes_changed_on_disk_is_not_given(site: Site) -> None:
     site.store.put(b"tool", TOOL.digest)
     (site.path / "sources" / TOOL.digest.hex).write_bytes(b"evil")
-    with pytest.raises(RefusedError) as refusal:
-        site.build()
-    assert refusal.value.codes == (ReasonCode.SOURCE_MISMATCH,)
+    site.refusal(ReasonCode.SOURCE_MISMATCH)
 
 
 # Parts that were kept (docs/adr/0015)
@@ -283,8 +279,7 @@ def test_a_kept_part_that_was_asked_for_is_recorded_with_its_statement(site: Sit
     site.store.put(nar_of(b"initrd"), PART.nar)
     site.machine.wants = (PART.path,)
     record = site.build(parts=(PART, unused))
-    assert record.kept == (PART,)
-    assert record.given == tuple(sorted((DEB, TOOL, SEED))), "it is no source"
+    assert record.given == BuildInputs(tuple(sorted((DEB, TOOL, SEED))), kept=(PART,)), "it is no source"
     assert site.machine.received["initrd"] == nar_of(b"initrd")
 
 
@@ -367,7 +362,7 @@ def test_what_evaluation_builds_is_brought_and_it_begins_again(site: Site) -> No
     site.market.files = CONTENTS | {LIST.digest: b"list"}
     record = site.build(from_derivation=True)
     assert record.from_derivation
-    assert record.given == tuple(sorted((DEB, TOOL, SEED, LIST)))
+    assert record.given.sources == tuple(sorted((DEB, TOOL, SEED, LIST)))
     assert evaluations(machine) == 3
     assert machine.received[LIST.name] == nar_of(b"list")
     assert f"mvm: asking for {LIST.uri} ".encode() in site.progress.said
@@ -396,10 +391,8 @@ def test_where_the_policy_does_not_allow_it_nothing_is_looked_for(site: Site) ->
 )
 def test_an_address_that_could_carry_something_out_is_not_asked(site: Site, uri: str) -> None:
     machine = importing(site, replace(LIST, uri=uri))
-    with pytest.raises(RefusedError) as refused:
-        site.build(from_derivation=True)
-    assert refused.value.codes == (ReasonCode.SOURCE_UNKNOWN,)
-    assert refused.value.reasons[0].what == uri
+    refused = site.refusal(ReasonCode.SOURCE_UNKNOWN, from_derivation=True)
+    assert refused.reasons[0].what == uri
     assert site.market.asked == []
     assert evaluations(machine) == 1
 
@@ -425,10 +418,8 @@ def test_imports_are_bounded(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
     site.market.files = CONTENTS | {it.digest: str(number).encode() for number, it in enumerate(many)}
     monkeypatch.setattr(build, "MAX_ROUNDS", 4)
     machine = importing(site, *many)
-    with pytest.raises(RefusedError) as refused:
-        site.build(from_derivation=True)
-    assert refused.value.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
-    assert "more than 4 times" in refused.value.reasons[0].why
+    refused = site.refusal(ReasonCode.FLAKE_UNSUPPORTED, from_derivation=True)
+    assert "more than 4 times" in refused.reasons[0].why
     assert evaluations(machine) == 4
     machine = importing(site, *many[:3])
     assert site.build(from_derivation=True).from_derivation, "the last round counts"
@@ -440,7 +431,7 @@ def test_an_import_is_found_among_many_that_are_built(site: Site) -> None:
     machine = importing(site, LIST, besides=tuple(f"0{number:031}" for number in range(nix_commands.MOST_NAMES + 50)))
     assert LIST.store_path.hash > max(machine.besides)
     site.market.files = CONTENTS | {LIST.digest: b"list"}
-    assert LIST in site.build(from_derivation=True).given
+    assert LIST in site.build(from_derivation=True).given.sources
     asked = [call for call in machine.calls if "derivations" in call]
     assert max(map(len, asked)) <= nix_commands.MOST_NAMES + 5
 
@@ -464,8 +455,8 @@ def test_what_a_cache_can_not_vouch_for_is_built(site: Site) -> None:
     importing(site, LIST)
     site.market.files = CONTENTS | {LIST.digest: b"list"}
     record = site.build(from_derivation=True)
-    assert record.cached == ()
-    assert LIST in record.given, "it was asked of the cache first, and then where it comes from"
+    assert record.given.cached == ()
+    assert LIST in record.given.sources, "it was asked of the cache first, and then where it comes from"
     assert f"does not count: {LIST.store_path.hash}.narinfo: refused [cache-signature]".encode() in site.progress.said
 
 

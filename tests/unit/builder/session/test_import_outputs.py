@@ -1,6 +1,6 @@
 """Taking an image in: all four files agree with the manifest and with each other, or nothing stays in the store."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,15 @@ def world(tmp_path: Path) -> World:
 
 def kept(tmp_path: Path) -> list[str]:
     return sorted(path.name for path in (tmp_path / "images").iterdir())
+
+
+def refused(store: Store, tmp_path: Path, files: Mapping[str, bytes]) -> RefusedError:
+    """Why these files are not taken in, of which none stays."""
+    with pytest.raises(RefusedError) as refusal, OutputImport(store) as imported:
+        imported.write(ustar(files))
+        imported.image()
+    assert kept(tmp_path) == []
+    return refusal.value
 
 
 def described(world: World, change: Callable[[Json], object]) -> bytes:
@@ -94,11 +103,7 @@ def test_a_manifest_that_says_something_else(
     world: World, store: Store, tmp_path: Path, change: Callable[[Json], object], codes: list[Code]
 ) -> None:
     files = files_of(world) | {"manifest.json": described(world, change)}
-    with pytest.raises(RefusedError) as refusal, OutputImport(store) as imported:
-        imported.write(ustar(files))
-        imported.image()
-    assert list(refusal.value.codes) == codes
-    assert kept(tmp_path) == []
+    assert list(refused(store, tmp_path, files).codes) == codes
 
 
 @pytest.mark.parametrize("at", [0, BLOCKS * 4096 - 1, BLOCKS * 4096 + 17, (BLOCKS + 1) * 4096 + 5, (BLOCKS + 2) * 4096])
@@ -112,22 +117,15 @@ def test_a_flipped_byte_anywhere_in_the_root_file_system(world: World, store: St
         value["artifacts"]["rootfs"]["sha256"] = Digest.of(world.rootfs).hex
 
     files = files_of(world) | {"manifest.json": described(world, agree)}
-    with pytest.raises(RefusedError) as refusal, OutputImport(store) as imported:
-        imported.write(ustar(files))
-        imported.image()
-    assert set(refusal.value.codes) == {Code.VERITY_MISMATCH}
-    assert kept(tmp_path) == []
+    assert set(refused(store, tmp_path, files).codes) == {Code.VERITY_MISMATCH}
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_a_missing_file_leaves_nothing(world: World, store: Store, tmp_path: Path, name: str) -> None:
     files = {other: data for other, data in files_of(world).items() if other != name}
-    with pytest.raises(RefusedError) as refusal, OutputImport(store) as imported:
-        imported.write(ustar(files))
-        imported.image()
-    assert refusal.value.codes == (Code.OUTPUT_MALFORMED,)
-    assert name in refusal.value.reasons[0].why
-    assert kept(tmp_path) == []
+    refusal = refused(store, tmp_path, files)
+    assert refusal.codes == (Code.OUTPUT_MALFORMED,)
+    assert name in refusal.reasons[0].why
 
 
 def test_an_interruption_leaves_nothing(world: World, store: Store, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import parts
-from mvmnix.builder.session.parts import BuiltPart
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, StorePath
+from mvmnix.provenance.slsa.parts import Part
 from mvmnix.system.store import Incoming
 from tests.unit.builder.session.parts import PARTS, PATHS, TOOL, WANTED, Site, told
 
@@ -24,7 +24,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def test_those_that_are_wanted_are_built_and_all_are_known(site: Site) -> None:
     record = site.build(wanted=(*WANTED, "/nix/store/a-user-s.drv"))
     assert record.known == {str(drv): out for drv, out, _ in PARTS.values()}
-    assert record.built == tuple(BuiltPart(PARTS[name][1], Digest.of(PARTS[name][2])) for name in ("agent", "initrd"))
+    assert record.built == tuple(Part(PARTS[name][1], Digest.of(PARTS[name][2])) for name in ("agent", "initrd"))
     for part in record.built:
         assert site.store.has(part.nar)
     assert record.given.sources == (TOOL,)
@@ -36,7 +36,7 @@ def test_those_that_are_wanted_are_built_and_all_are_known(site: Site) -> None:
         nix_commands.version(),
         nix_commands.fetch_tree(flake.store_path),
         nix_commands.evaluate_parts(nix_commands.flake_url(flake.store_path, flake.nar, "")),
-        nix_commands.show_all(derivations),
+        nix_commands.show_derivations(derivations),
         nix_commands.build(derivations, jobs=2),
         nix_commands.describe(PATHS),
         *(nix_commands.dump(path) for path in PATHS),

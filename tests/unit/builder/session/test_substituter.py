@@ -9,7 +9,7 @@ from typing import override
 import pytest
 
 from mvmnix.builder.fetch.caches import CachedPath
-from mvmnix.builder.fetch.parsing import Compression
+from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.builder.session.ledger import Offer
 from mvmnix.builder.session.substituter import SourceFinder
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
@@ -76,13 +76,7 @@ class Counter:
     def __post_init__(self) -> None:
         self.store = Cache(until_the_end(Directory.create(str(self.path / "sources"))))
         self.market = Noting(self.store, {TOOL.digest: b"tool", TREE.digest: nar_of(b"seed")}, journal=self.journal)
-        self.finder = SourceFinder(
-            self.market,
-            self.store,
-            AtOnce(),
-            lambda what: self.journal.append(f"record {what}"),
-            lambda why: self.journal.append(f"doubt {why}"),
-        )
+        self.finder = SourceFinder(self.market, self.store, AtOnce(), self.journal.append)
 
     def seek(self, name: str) -> tuple[bool, Offer | None]:
         """Whether it was looked for, and what was found."""
@@ -119,7 +113,7 @@ def test_a_source_is_recorded_before_it_is_asked_for(counter: Counter) -> None:
         assert (offer.path, offer.origin, offer.references) == (it.store_path, it, ())
         assert offer.address is not None
     assert counter.journal == [
-        line for it in (TOOL, TREE) for line in (f"record {it.uri} ({it.digest})", f"market asked {it.uri}")
+        line for it in (TOOL, TREE) for line in (f"asking for {it.uri} ({it.digest})", f"market asked {it.uri}")
     ]
     counter.journal.clear()
     counter.offered(TOOL.store_path.hash)
@@ -139,7 +133,7 @@ def test_a_locked_tree_is_recorded_before_it_is_asked_for(counter: Counter) -> N
     counter.finder.know([node])
     offer = counter.offered(node.store_path.hash)
     assert (offer.origin, offer.nar) == (node, node.nar)
-    assert counter.journal == [f"record {node.uri} (lock node {node.name})", f"market asked {node.uri}"]
+    assert counter.journal == [f"asking for {node.uri} (lock node {node.name})", f"market asked {node.uri}"]
 
 
 def test_a_part_is_given_under_its_statement_and_asked_of_nobody(counter: Counter) -> None:
@@ -177,11 +171,11 @@ def test_caches_are_asked_for_what_nobody_knows_and_for_nothing_else(counter: Co
     assert (offer.references, offer.address) == (IN_CACHE.references, None)
     assert counter.seek("0" * 32) == (True, None)
     assert counter.journal == [
-        f"record {IN_CACHE.path.hash}.narinfo, of the binary caches",
+        f"asking for {IN_CACHE.path.hash}.narinfo, of the binary caches",
         f"cache asked {IN_CACHE.path.hash}",
-        f"record {IN_CACHE.uri} ({IN_CACHE.path}, signed by {IN_CACHE.key})",
+        f"asking for {IN_CACHE.uri} ({IN_CACHE.path}, signed by {IN_CACHE.key})",
         f"cache brings {IN_CACHE.uri}",
-        f"record {'0' * 32}.narinfo, of the binary caches",
+        f"asking for {'0' * 32}.narinfo, of the binary caches",
         f"cache asked {'0' * 32}",
     ]
     assert counter.finder.failure is None, "a miss is no failure"
@@ -221,7 +215,7 @@ def test_a_refusal_comes_before_a_failure(counter: Counter, monkeypatch: pytest.
     assert "OSError" in str(counter.finder.failure)
     counter.seek(LIBRARY.store_path.hash)
     assert isinstance(counter.finder.failure, RefusedError)
-    assert [line for line in counter.journal if line.startswith("record")], "what fails is on record too"
+    assert [line for line in counter.journal if line.startswith("asking for ")], "what fails is on record too"
 
 
 def test_a_cache_s_answer_that_does_not_count_is_a_miss_and_on_record(counter: Counter) -> None:
@@ -232,10 +226,8 @@ def test_a_cache_s_answer_that_does_not_count_is_a_miss_and_on_record(counter: C
     assert counter.seek("1" * 32) == (True, None)
     assert counter.finder.failure is None
     assert counter.finder.doubt == "the cache is down"
-    assert [line for line in counter.journal if line.startswith("doubt")] == [
-        "doubt the cache is down",
-        f"doubt {shelf.broken}",
-    ]
+    doubts = [line for line in counter.journal if line.startswith("a binary cache's answer does not count: ")]
+    assert [line.partition(": ")[2] for line in doubts] == ["the cache is down", str(shelf.broken)]
 
 
 def broken() -> Callable[[], None]:

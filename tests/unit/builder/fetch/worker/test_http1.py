@@ -101,15 +101,12 @@ BAD: dict[str, bytes] = {
     "a status of two digits": b"HTTP/1.1 20 OK\r\n\r\n",
     "a status of 600": b"HTTP/1.1 600 OK\r\n\r\n",
     "another protocol from here on": b"HTTP/1.1 101 Switching\r\n\r\n" + SIZED,
-    "others without end": b"HTTP/1.1 100 Continue\r\n\r\n" * 9 + SIZED,
     "a folded field": OK + b"A: b\r\n c\r\n\r\n",
     "no colon": OK + b"A b\r\n\r\n",
     "a blank before the colon": OK + b"Content-Length : 5\r\n\r\nhello",
     "no name": OK + b": b\r\n\r\n",
     "a carriage return in a value": OK + b"A: b\rc\r\n\r\n",
     "a NUL in a value": OK + b"A: b\0c\r\n\r\n",
-    "many fields": OK + b"A: b\r\n" * 129 + b"\r\n",
-    "a large head": OK + b"A: " + b"b" * (64 << 10) + b"\r\n\r\n",
     "a head without end": OK + b"A: " + b"b" * (65 << 10),
     "a size that is none": OK + b"Content-Length: -5\r\n\r\nhello",
     "a size with a sign": OK + b"Content-Length: +5\r\n\r\nhello",
@@ -120,7 +117,6 @@ BAD: dict[str, bytes] = {
     "a chunk of negative size": OK + b"Transfer-Encoding: chunked\r\n\r\n-1\r\nx\r\n",
     "a chunk of huge size": OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"f" * 16 + b"\r\nx\r\n",
     "a chunk that is longer": OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n0\r\n\r\n",
-    "a long line of a chunk": OK + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 5000 + b"\r\nx\r\n0\r\n\r\n",
     "trailers without end": OK + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 20000,
 }
 
