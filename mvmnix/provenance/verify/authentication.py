@@ -235,20 +235,11 @@ def authenticate(data: bytes, *, trust: Trust, role: Role, what: str) -> Authent
         return Authentic(bundle.payload, *by, seal=_SEAL)
 
 
-def authenticate_foreign(
-    data: bytes, *, trust: Trust, what: str, role: Role | None = None, blob: Blob | None = None, stamped: bytes = b""
-) -> Attested:
-    """Take a bundle of any tool through steps 2 to 4; step 4 only where a role is needed.
-
-    `blob` is the file that a bare signature (`messageSignature`) has to be about; without one such a bundle is refused.
-    `stamped` is the envelope as it came, where its timestamps are over that. What the payload of an envelope means, its
-    type included, is for the caller. Raises RefusedError with every reason.
-    """
-    return authenticate_read(read_foreign(data, what, stamped), trust=trust, what=what, role=role, blob=blob)
-
-
 def read_foreign(data: bytes, what: str, stamped: bytes = b"") -> ForeignBundle:
-    """Read a bundle of any tool, for `authenticate_read`. Raises RefusedError."""
+    """Read a bundle of any tool, for `authenticate_foreign`. Raises RefusedError.
+
+    `stamped` is the envelope as it came, where its timestamps are over that.
+    """
     with only_refusals(what):
         bundle, canonical = envelope.read_foreign(data)
         if stamped and isinstance(bundle, Bundle):
@@ -256,10 +247,14 @@ def read_foreign(data: bytes, what: str, stamped: bytes = b"") -> ForeignBundle:
         return ForeignBundle(data, bundle, canonical)
 
 
-def authenticate_read(
+def authenticate_foreign(
     read: ForeignBundle, *, trust: Trust, what: str, role: Role | None = None, blob: Blob | None = None
 ) -> Attested:
-    """As `authenticate_foreign`, of a bundle that was read."""
+    """Take a bundle of any tool through steps 2 to 4; step 4 only where a role is needed.
+
+    `blob` is the file that a bare signature (`messageSignature`) has to be about; without one such a bundle is refused.
+    What the payload of an envelope means, its type included, is for the caller. Raises RefusedError with every reason.
+    """
     with only_refusals(what):
         data, bundle, proof = read.data, read.bundle, trust.require_inclusion
         it = _submitted(data, bundle, read.canonical, what=what, trust=trust, role=role, blob=blob, proof=proof)

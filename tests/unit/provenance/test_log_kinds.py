@@ -11,7 +11,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import Inclusion
-from mvmnix.provenance.verify.authentication import Attested, authenticate_foreign
+from mvmnix.provenance.verify.authentication import Attested, authenticate_foreign, read_foreign
 from tests.private_sigstore import Hooks, Json, entry_of
 from tests.private_sigstore.bodies import (
     Body,
@@ -56,7 +56,8 @@ def body_of(kind: str, keyed: bool) -> Json:
 
 
 def check(it: Case, data: bytes | None = None) -> Attested:
-    return authenticate_foreign(it.bundle() if data is None else data, trust=it.trust, what="it")
+    read = read_foreign(it.bundle() if data is None else data, "it")
+    return authenticate_foreign(read, trust=it.trust, what="it")
 
 
 def refused(it: Case, data: bytes | None = None) -> set[ReasonCode]:

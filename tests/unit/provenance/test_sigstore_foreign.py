@@ -19,7 +19,14 @@ from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.rules import BuilderRule
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import MICROVM
-from mvmnix.provenance.verify.authentication import Attested, Authentic, Claim, authenticate, authenticate_foreign
+from mvmnix.provenance.verify.authentication import (
+    Attested,
+    Authentic,
+    Claim,
+    authenticate,
+    authenticate_foreign,
+    read_foreign,
+)
 from mvmnix.provenance.verify.verify import verify_provenance
 from tests.private_sigstore import Hooks, Json
 from tests.unit.provenance import world as worlds
@@ -54,7 +61,7 @@ TRUST = Trust(
 
 
 def check(data: bytes, blob: Blob | None = BLOB, role: Role | None = None) -> Attested:
-    return authenticate_foreign(data, trust=TRUST, what="it", role=role, blob=blob)
+    return authenticate_foreign(read_foreign(data, "it"), trust=TRUST, what="it", role=role, blob=blob)
 
 
 def refused(data: bytes, blob: Blob | None = BLOB, role: Role | None = None) -> set[ReasonCode]:

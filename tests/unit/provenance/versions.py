@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.formats import strict
-from mvmnix.provenance.verify.authentication import Attested, authenticate_foreign
+from mvmnix.provenance.verify.authentication import Attested, authenticate_foreign, read_foreign
 from tests.private_sigstore import Hooks, Json, Sigstore
 from tests.unit.provenance.forgeries import (
     OURS,
@@ -30,7 +30,8 @@ MEDIA = {
 
 def check(it: Case, data: bytes | None = None, *, inclusion: bool = False) -> Attested:
     trust = replace(it.trust, require_inclusion=inclusion)
-    return authenticate_foreign(it.bundle() if data is None else data, trust=trust, what="it")
+    read = read_foreign(it.bundle() if data is None else data, "it")
+    return authenticate_foreign(read, trust=trust, what="it")
 
 
 def refused(it: Case, data: bytes | None = None, *, inclusion: bool = False) -> set[Code]:

@@ -17,7 +17,7 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle, pae
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
-from mvmnix.provenance.verify import artifact_verifier, authentication, requirements
+from mvmnix.provenance.verify import artifact_verifier, requirements
 from mvmnix.provenance.verify.artifact_verifier import (
     AcceptedArtifact,
     HandedIn,
@@ -99,7 +99,7 @@ def test_anything_as_bundle_or_statement(data: bytes) -> None:
 
 
 def test_what_was_not_expected_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(_: requirements.ParsedStatement) -> Any:
+    def broken(*_: object) -> Any:
         raise ZeroDivisionError("no check")
 
     monkeypatch.setattr(requirements, "CHECKS", (broken,))
@@ -364,14 +364,13 @@ def test_a_bare_signature_counts_for_its_own_file_alone() -> None:
 
 def test_who_signed_a_statement_is_established_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[str]()
-    real = authentication.authenticate_read
+    real = artifact_verifier.authenticate_foreign
 
     def counted(*arguments: Any, what: str, **named: Any) -> Any:
         asked.append(what)
         return real(*arguments, what=what, **named)
 
-    for module in (artifact_verifier, authentication):
-        monkeypatch.setattr(module, "authenticate_read", counted)
+    monkeypatch.setattr(artifact_verifier, "authenticate_foreign", counted)
     shared = HandedIn(MIXED, VerificationCriteria(TRUST, Requirements()))
     for name in "abcabc":
         verdict(shared, name)
