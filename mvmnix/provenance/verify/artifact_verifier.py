@@ -36,11 +36,11 @@ from mvmnix.provenance.verify.authentication import (
     Attested,
     Authentic,
     Claim,
+    Quorum,
     authenticate_foreign,
     only_refusals,
     read_foreign,
 )
-from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.registry_responses import Packed
 from mvmnix.provenance.verify.requirements import CheckedStatement, Requirements, StatementPosition
 

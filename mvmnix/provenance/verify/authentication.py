@@ -20,6 +20,7 @@ has `require-inclusion`.
 import base64
 import re
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -309,6 +310,32 @@ def _sha256(blob: Blob) -> Digest:
     if blob.digest is None:
         raise ValueError("it is a bare signature, and the file's SHA-256 is not known")
     return blob.digest
+
+
+class Quorum:
+    """Who agrees, for a threshold: each signer once, and each key under whatever names it signed; each build once."""
+
+    def __init__(self) -> None:
+        self._signers: set[Digest] = set()
+        self._keys: dict[Digest, str] = {}
+        self._builds: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._signers)
+
+    def count(self, it: Authentic | Attested, builds: AbstractSet[str] = frozenset()) -> str:
+        """Count it, for a build that has these names; returns why it doesn't count, "" where it does."""
+        name, key = repr(it.signer.name), it.spki
+        if builds & self._builds:
+            return "it is of a build that is counted already"
+        if it.signer.fingerprint in self._signers:
+            return f"{name} is counted already"
+        if key in self._keys:
+            return f"{name} and {self._keys[key]} signed with the same key, {key}"
+        self._signers.add(it.signer.fingerprint)
+        self._keys[key] = name
+        self._builds |= builds
+        return ""
 
 
 @contextmanager
