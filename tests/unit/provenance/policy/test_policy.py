@@ -21,6 +21,7 @@ from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness
 from mvmnix.provenance.policy.trust_text import effective
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree
 from mvmnix.system.private_dirs import Directory
+from tests.support.refusals import refusal_codes
 from tests.unit.provenance.policy.claims import COMMITTED, IMAGE, NOW, by
 
 KEYS = {role: PrivateKey.generate(kind).public for role, kind in zip(Role, (*Algorithm, *Algorithm), strict=True)}
@@ -45,9 +46,7 @@ def caches(*keys: str) -> str:
 
 
 def codes(floor: bytes | None, user: bytes | None) -> set[ReasonCode]:
-    with pytest.raises(RefusedError) as caught:
-        effective(floor, user)
-    return set(caught.value.codes)
+    return set(refusal_codes(effective, floor, user))
 
 
 def test_the_default_policy_of_a_workstation() -> None:
@@ -288,9 +287,7 @@ def test_inputs_pairs_caches_and_import_from_derivation_within_the_floor() -> No
 
 def test_a_policy_without_signers_is_empty() -> None:
     policy = effective(None, DEFAULT)
-    with pytest.raises(RefusedError) as caught:
-        replace(policy, trust=Trust(()))
-    assert caught.value.codes == (ReasonCode.POLICY_EMPTY,)
+    assert refusal_codes(replace, policy, trust=Trust(())) == (ReasonCode.POLICY_EMPTY,)
 
 
 def test_how_a_digest_is_made() -> None:
@@ -339,9 +336,7 @@ def load(tmp_path: Path, config: Directory) -> Digest:
 
 
 def test_files(tmp_path: Path, config: Directory) -> None:
-    with pytest.raises(RefusedError) as caught:
-        load(tmp_path, config)
-    assert caught.value.codes == (ReasonCode.POLICY_MISSING,)
+    assert refusal_codes(load, tmp_path, config) == (ReasonCode.POLICY_MISSING,)
     config.write_atomic("trust.toml", DEFAULT)
     assert load(tmp_path, config) == digest_of(None, DEFAULT)
     with Directory.create(str(tmp_path / "floor")) as floor:
@@ -358,17 +353,13 @@ def test_files_that_others_can_change(tmp_path: Path, config: Directory, which: 
     with Directory.create(str(tmp_path / "floor")) as floor:
         floor.write_atomic("trust.toml", FLOOR)
     (tmp_path / which).chmod(0o777)
-    with pytest.raises(RefusedError) as caught:
-        load(tmp_path, config)
-    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+    assert refusal_codes(load, tmp_path, config) == (ReasonCode.STATE_PERMISSIONS,)
 
 
 def test_a_floor_that_is_a_link_is_no_absent_floor(tmp_path: Path, config: Directory) -> None:
     config.write_atomic("trust.toml", DEFAULT)
     (tmp_path / "floor").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(RefusedError) as caught:
-        load(tmp_path, config)
-    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+    assert refusal_codes(load, tmp_path, config) == (ReasonCode.STATE_PERMISSIONS,)
 
 
 def pinned(name: str, data: bytes) -> bytes:
@@ -378,27 +369,19 @@ def pinned(name: str, data: bytes) -> bytes:
 def test_roots_and_revocations_beside_the_files(tmp_path: Path, config: Directory) -> None:
     config.write_atomic("trust.toml", pinned("ours", b"{}"))
     config.write_atomic("revocations.toml", b"version = 1\nserial = 3\n")
-    with pytest.raises(RefusedError) as caught:
-        load(tmp_path, config)
-    assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
+    assert refusal_codes(load, tmp_path, config) == (ReasonCode.ROOT_MISMATCH,)
     with config.child("roots") as roots, Directory.create(str(tmp_path / "floor")) as floor:
         roots.write_atomic("ours.json", b"{ }")
-        with pytest.raises(RefusedError) as caught:
-            load(tmp_path, config)
-        assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
+        assert refusal_codes(load, tmp_path, config) == (ReasonCode.ROOT_MISMATCH,)
         roots.remove("ours.json")
-        with pytest.raises(RefusedError) as caught:
-            load(tmp_path, config)
-        assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,), "there is none of that name"
+        assert refusal_codes(load, tmp_path, config) == (ReasonCode.ROOT_MISMATCH,), "there is none of that name"
         roots.write_atomic("ours.json", b"{}")
         floor.write_atomic("revocations.toml", b"version = 1\nserial = 2\n")
         policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
         assert policy.serials == (0, 1, 2, 3)
         assert dict(policy.trust.roots) == {Digest.of(b"{}"): b"{}"}
         (tmp_path / "home/.config/mvmnix/roots/ours.json").chmod(0o666)
-        with pytest.raises(RefusedError) as caught:
-            load(tmp_path, config)
-        assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+        assert refusal_codes(load, tmp_path, config) == (ReasonCode.STATE_PERMISSIONS,)
 
 
 def test_the_root_that_the_library_ships(tmp_path: Path, config: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
