@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.errors import ReasonCode as Code
+from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
@@ -66,22 +67,22 @@ def runs(*digests: str) -> Callable[[World], object]:
 
 OTHER = Digest.of(b"another builder image")
 ROWS = (
-    Row(11, ReasonCode.BUILDER_NOT_ADMITTED, runs(OTHER.hex), "another builder image"),
+    Row(11, Code.BUILDER_NOT_ADMITTED, runs(OTHER.hex), "another builder image"),
     Row(
         11,
-        ReasonCode.BUILDER_NOT_ADMITTED,
+        Code.BUILDER_NOT_ADMITTED,
         lambda it: [runs(Digest.of(b"kernel").hex)(it)],
         "a builder image by another of its files",
     ),
-    Row(23, ReasonCode.PROVENANCE_STALE, says('[freshness]\nprovenance = "6m"'), "a build of seven minutes ago"),
+    Row(23, Code.PROVENANCE_STALE, says('[freshness]\nprovenance = "6m"'), "a build of seven minutes ago"),
     *(
-        Row(24, ReasonCode.IMAGE_REVOKED, revoke(lambda it, n=number: it.image.artifacts[n].digest), f"file {number}")  # type: ignore[misc]
+        Row(24, Code.IMAGE_REVOKED, revoke(lambda it, n=number: it.image.artifacts[n].digest), f"file {number}")  # type: ignore[misc]
         for number in range(4)
     ),
-    Row(24, ReasonCode.IMAGE_REVOKED, revoke(lambda _: Digest.of(b"manifest.json")), "the image of the builder"),
-    Row(24, ReasonCode.IMAGE_REVOKED, revoke(lambda _: Digest.of(b"initrd")), "a file of the builder's image"),
-    Row(25, ReasonCode.POLICY_EXPIRED, at(worlds.NOW.replace(year=2037, month=1, day=1, hour=0)), "the very moment"),
-    Row(26, ReasonCode.REBUILDS_MISSING, says("[thresholds]\nrebuilds = 2"), "no second builder"),
+    Row(24, Code.IMAGE_REVOKED, revoke(lambda _: Digest.of(b"manifest.json")), "the image of the builder"),
+    Row(24, Code.IMAGE_REVOKED, revoke(lambda _: Digest.of(b"initrd")), "a file of the builder's image"),
+    Row(25, Code.POLICY_EXPIRED, at(worlds.NOW.replace(year=2037, month=1, day=1, hour=0)), "the very moment"),
+    Row(26, Code.REBUILDS_MISSING, says("[thresholds]\nrebuilds = 2"), "no second builder"),
 )
 
 
@@ -138,18 +139,18 @@ def test_a_revoked_image_s_refusal_says_why(world: World, of_builder: bool, more
 
 
 REFUSED_PARTS = (
-    (revoke(lambda _: Digest.of(b"manifest.json")), ReasonCode.IMAGE_REVOKED),
-    (revoke(lambda it: it.image.manifest.digest), ReasonCode.IMAGE_REVOKED),
-    (at(worlds.NOW.replace(year=2037)), ReasonCode.POLICY_EXPIRED),
-    (says('[freshness]\nprovenance = "6m"'), ReasonCode.PROVENANCE_STALE),
-    (lambda it: setattr(it, "parts", ()), ReasonCode.PARTS_MISMATCH),
-    (lambda it: keep_all(it, key=STRANGER), ReasonCode.SIGNER_UNKNOWN),
+    (revoke(lambda _: Digest.of(b"manifest.json")), Code.IMAGE_REVOKED),
+    (revoke(lambda it: it.image.manifest.digest), Code.IMAGE_REVOKED),
+    (at(worlds.NOW.replace(year=2037)), Code.POLICY_EXPIRED),
+    (says('[freshness]\nprovenance = "6m"'), Code.PROVENANCE_STALE),
+    (lambda it: setattr(it, "parts", ()), Code.PARTS_MISMATCH),
+    (lambda it: keep_all(it, key=STRANGER), Code.SIGNER_UNKNOWN),
 )
 
 
 @pytest.mark.parametrize(("change", "code"), REFUSED_PARTS)
 def test_what_refused_parts_account_for_is_not_said_to_be_missing(
-    world: World, change: Callable[[World], object], code: ReasonCode
+    world: World, change: Callable[[World], object], code: Code
 ) -> None:
     keep_all(world)
     check(world)
@@ -159,11 +160,11 @@ def test_what_refused_parts_account_for_is_not_said_to_be_missing(
 
 @pytest.mark.parametrize(("change", "code"), REFUSED_PARTS[:4])
 def test_what_refused_parts_do_not_account_for_is_missing_all_the_same(
-    world: World, change: Callable[[World], object], code: ReasonCode
+    world: World, change: Callable[[World], object], code: Code
 ) -> None:
     keep_all(world, sources=(TOOL,))
     change(world)
-    assert set(refusal_codes(check, world)) == {code, ReasonCode.DEPENDENCY_MISMATCH}
+    assert set(refusal_codes(check, world)) == {code, Code.DEPENDENCY_MISMATCH}
 
 
 def test_a_build_by_the_host_s_nix_ran_in_no_image(world: World) -> None:
@@ -176,13 +177,13 @@ def test_a_build_by_the_host_s_nix_ran_in_no_image(world: World) -> None:
 @pytest.mark.parametrize(
     ("change", "code"),
     [
-        (says('[freshness]\nprovenance = "6m"'), ReasonCode.PROVENANCE_STALE),
-        (revoke(lambda _: Digest.of(b"manifest.json")), ReasonCode.IMAGE_REVOKED),
-        (at(worlds.NOW.replace(year=2037)), ReasonCode.POLICY_EXPIRED),
-        (runs(OTHER.hex), ReasonCode.BUILDER_NOT_ADMITTED),
+        (says('[freshness]\nprovenance = "6m"'), Code.PROVENANCE_STALE),
+        (revoke(lambda _: Digest.of(b"manifest.json")), Code.IMAGE_REVOKED),
+        (at(worlds.NOW.replace(year=2037)), Code.POLICY_EXPIRED),
+        (runs(OTHER.hex), Code.BUILDER_NOT_ADMITTED),
     ],
 )
-def test_a_parts_statement_too(world: World, change: Callable[[World], object], code: ReasonCode) -> None:
+def test_a_parts_statement_too(world: World, change: Callable[[World], object], code: Code) -> None:
     world.keep_parts()
     change(world)
     assert refusal_codes(verify_parts, world.parts[0], policy=world.policy, now=world.now) == (code,)
@@ -192,7 +193,7 @@ def test_old_parts_make_a_new_image_stale(world: World) -> None:
     world.keep_parts(started=BUILT - timedelta(days=3), finished=BUILT - timedelta(days=2))
     assert check(world).claim.kept[0].path == KERNEL.path
     says('[freshness]\nprovenance = "1d"')(world)
-    assert set(refusal_codes(check, world)) == {ReasonCode.PROVENANCE_STALE}
+    assert set(refusal_codes(check, world)) == {Code.PROVENANCE_STALE}
 
 
 # Agreeing builds
@@ -237,7 +238,7 @@ def test_statements_that_do_not_count(world: World, make: Callable[[World], byte
     world.policy = agreed(2, SECOND)
     with pytest.raises(RefusedError, match=why) as caught:
         check(world, (make(world),))
-    assert caught.value.codes == (ReasonCode.REBUILDS_MISSING,)
+    assert caught.value.codes == (Code.REBUILDS_MISSING,)
     check(world, (make(world), rebuilt(world, SECOND)))  # what does not count does no harm either
 
 
@@ -259,7 +260,7 @@ def test_a_first_provenance_that_is_refused_is_not_mended_by_others(world: World
     world.policy = agreed(2, SECOND, THIRD)
     others = (rebuilt(world, SECOND), rebuilt(world, THIRD, invocation="urn:uuid:3"))
     world.sign_provenance(builder_id="urn:other")
-    assert refusal_codes(check, world, others) == (ReasonCode.BUILDER_NOT_ADMITTED,)
+    assert refusal_codes(check, world, others) == (Code.BUILDER_NOT_ADMITTED,)
 
 
 def test_who_keeps_builds_asks_for_one_builder(world: World) -> None:
@@ -274,4 +275,4 @@ def test_two_others_that_tell_of_one_build(world: World) -> None:
     world.policy = agreed(3, SECOND, THIRD)
     with pytest.raises(RefusedError, match="a build that is counted already") as caught:
         check(world, (rebuilt(world, SECOND), rebuilt(world, THIRD)))
-    assert caught.value.codes == (ReasonCode.REBUILDS_MISSING,)
+    assert caught.value.codes == (Code.REBUILDS_MISSING,)
