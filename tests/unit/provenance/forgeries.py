@@ -15,6 +15,7 @@ from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer, Trust
 from tests.private_sigstore import ISSUER_V1, ISSUER_V2, Hooks, Json, Leaf, Proof, Sct, Sigstore, Window, entry_of
+from tests.unit.provenance import world as worlds
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -116,21 +117,11 @@ def edited(change: Change) -> Callable[[Json], Json]:
 
 
 def put(value: object, *path: str | int) -> Callable[[Json], Json]:
-    def change(it: Any) -> None:
-        for step in path[:-1]:
-            it = it[step]
-        it[path[-1]] = value
-
-    return edited(change)
+    return edited(worlds.put(value, *path))
 
 
 def drop(*path: str | int) -> Callable[[Json], Json]:
-    def change(it: Any) -> None:
-        for step in path[:-1]:
-            it = it[step]
-        del it[path[-1]]
-
-    return edited(change)
+    return edited(worlds.drop(*path))
 
 
 def flip(data: bytes) -> bytes:

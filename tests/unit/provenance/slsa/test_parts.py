@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,31 +10,16 @@ from mvmnix.builder import bootstrap
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.parts import Parts
 from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, RootTree, Variation
-from mvmnix.provenance.verify.verify import Verified, verify_parts, verify_provenance
+from mvmnix.provenance.verify.verify import Verified, verify_parts
 from tests.support.refusals import refusal_codes
 from tests.unit.provenance import world as worlds
+from tests.unit.provenance.verify.steps import check
 from tests.unit.provenance.world import CACHE_KEY, CACHED, KERNEL, NOW, PLANNER, STRANGER, TOOLS, World, drop, put
 
 SBOM = b'{"bomFormat": "CycloneDX"}'
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
-
-
-def check(it: World) -> Verified[Any]:
-    return verify_provenance(
-        it.evidence,
-        policy=it.policy,
-        artifacts=it.image.artifacts,
-        image=it.image,
-        now=it.now,
-    )
 
 
 def check_parts(it: World) -> Verified[Parts]:
@@ -43,9 +27,7 @@ def check_parts(it: World) -> Verified[Parts]:
 
 
 def allow(it: World, more: str, *, old: str = "[launch]") -> None:
-    text = worlds.trust().decode()
-    assert old in text
-    it.policy = trust_text.effective(None, text.replace(old, f"{more}\n{old}", 1).encode())
+    it.change_policy(old, f"{more}\n{old}")
 
 
 def test_all_that_may_come_in_where_the_policy_says_so(world: World) -> None:

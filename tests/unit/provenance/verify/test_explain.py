@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,11 +31,6 @@ rebuilds = 2
 #: How far apart clocks may be.
 SKEW, SECOND = timedelta(minutes=5), timedelta(seconds=1)
 ELSEWHERE = RootTree(f"git+https://elsewhere/x?rev={worlds.COMMIT}", worlds.KERNEL.nar, worlds.COMMIT)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
 
 
 def builder(policy: TrustPolicy) -> Signer:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,29 +15,14 @@ from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance
 from mvmnix.provenance.verify import verify
-from mvmnix.provenance.verify.verify import Verified, verify_alone, verify_parts, verify_provenance
+from mvmnix.provenance.verify.verify import Verified, verify_alone, verify_parts
 from tests.fakes import DERIVATION
 from tests.support.refusals import refusal_codes
 from tests.support.rows import Row
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.verify.rebuilds import BUILT, SECOND, THIRD, agreed, rebuilt, saying
-from tests.unit.provenance.verify.steps import step_0_nothing, take_out
+from tests.unit.provenance.verify.steps import check, step_0_nothing, take_out
 from tests.unit.provenance.world import BUILDER, KERNEL, NOW, SEED, STRANGER, TOOL, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
-
-
-def check(it: World, rebuilds: tuple[bytes, ...] = ()) -> Verified[Provenance]:
-    return verify_provenance(
-        replace(it.evidence, rebuilds=rebuilds),
-        policy=it.policy,
-        artifacts=it.image.artifacts,
-        image=it.image,
-        now=it.now,
-    )
 
 
 def says(text: str) -> Callable[[World], object]:
@@ -61,8 +45,7 @@ def at(now: Any) -> Callable[[World], object]:
 def runs(*digests: str) -> Callable[[World], object]:
     """A policy whose builder runs these images."""
     listed = ", ".join(f'"{digest}"' for digest in digests)
-    text = worlds.trust().decode().replace("level = 1\n\n#", f"level = 1\nbuilder-images = [{listed}]\n\n#")
-    return lambda it: setattr(it, "policy", trust_text.effective(None, text.encode()))
+    return lambda it: it.change_policy("level = 1\n\n#", f"level = 1\nbuilder-images = [{listed}]\n\n#")
 
 
 OTHER = Digest.of(b"another builder image")

@@ -18,7 +18,6 @@ from mvmnix.keys import Role
 from mvmnix.model import Artifact, Digest, HashMode, Source
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.verification_material import Material
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import HOST_NIX, LockAccount, LockedInput, RootTree, UntouchedNode
 from mvmnix.provenance.verify import authentication as authenticator
@@ -32,11 +31,6 @@ from tests.unit.provenance.verify.steps import check, take_out
 from tests.unit.provenance.world import BUILDER, CACHED, COMMIT, NOW, PLANNER, STRANGER, TOOLS, World, drop, put
 
 LOCAL = RootTree("path:hello", Digest.of(b"root tree"), None)
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
 
 
 def test_evidence(world: World) -> None:
@@ -94,12 +88,7 @@ def hand_in(**fields: object) -> Callable[[World], object]:
 
 
 def policy(old: str, new: str) -> Callable[[World], object]:
-    def apply(it: World) -> None:
-        text = worlds.trust().decode()
-        assert old in text
-        it.policy = trust_text.effective(None, text.replace(old, new).encode())
-
-    return apply
+    return lambda it: it.change_policy(old, new)
 
 
 def both(*changes: Callable[[World], object]) -> Callable[[World], object]:
