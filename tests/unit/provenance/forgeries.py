@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, override
 
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mvmnix.errors import ReasonCode as Code
@@ -32,6 +33,8 @@ KEY, STRANGER = PrivateKey.generate(Algorithm.ECDSA_P256), PrivateKey.generate(A
 #: The instance that the policy trusts, and one that it does not.
 OURS, THEIRS = Sigstore(), Sigstore()
 BUILDER = frozenset({Role.BUILDER})
+#: Values of `Case.keyed`.
+MODES = [pytest.param(False, id="certificate"), pytest.param(True, id="key")]
 
 type Change = Callable[[Json], None]
 

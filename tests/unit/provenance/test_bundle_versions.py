@@ -22,6 +22,7 @@ from tests.unit.provenance.forgeries import (
     BUILDER,
     HOUR,
     ISSUER,
+    MODES,
     NOW,
     OURS,
     PAYLOAD,
@@ -38,8 +39,6 @@ from tests.unit.provenance.forgeries import (
     unpromised,
 )
 from tests.unit.provenance.versions import MEDIA, check, of_version, proofless, refused, without_log
-
-MODES = [pytest.param(False, id="certificate"), pytest.param(True, id="key")]
 
 
 @pytest.mark.parametrize("keyed", MODES)

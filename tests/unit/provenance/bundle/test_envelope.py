@@ -17,11 +17,11 @@ from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.bundle.verification_material import LogEntry, Material, Proof
 from tests.support.refusals import refusal_codes
+from tests.unit.provenance.world import Change, put
 
 KEY = PrivateKey.generate()
 STATEMENT = Statement((Subject("a", Digest.of(b"a")), Subject("b", Digest.of(b"b"))), "urn:x", {"k": [1, None, "é"]})
 SIGNED = envelope.sign(STATEMENT.to_bytes(), KEY).to_bytes()
-type Change = Callable[[Any], object]
 
 
 @pytest.mark.parametrize("algorithm", Algorithm)
@@ -49,15 +49,6 @@ def changed(change: Change) -> bytes:
     value = strict.parse_json(envelope.sign(STATEMENT.to_bytes(), KEY).to_bytes())
     change(value)
     return strict.canonical(value)
-
-
-def put(value: object, *path: str | int) -> Change:
-    def change(it: Any) -> None:
-        for step in path[:-1]:
-            it = it[step]
-        it[path[-1]] = value
-
-    return change
 
 
 def twice(it: Any) -> None:

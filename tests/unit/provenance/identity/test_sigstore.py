@@ -31,6 +31,7 @@ from tests.unit.provenance.forgeries import (
     HOUR,
     ISSUER,
     KEY,
+    MODES,
     NOW,
     OURS,
     PAYLOAD,
@@ -48,8 +49,6 @@ from tests.unit.provenance.forgeries import (
     untimed,
 )
 from tests.unit.provenance.forgery_rows import ROWS
-
-MODES = [pytest.param(False, id="certificate"), pytest.param(True, id="key")]
 
 
 def check(it: Case, data: bytes | None = None) -> Authentic:
