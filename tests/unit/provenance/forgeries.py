@@ -36,8 +36,6 @@ BUILDER = frozenset({Role.BUILDER})
 #: Values of `Case.keyed`.
 MODES = [pytest.param(False, id="certificate"), pytest.param(True, id="key")]
 
-type Change = Callable[[Json], None]
-
 
 def identity(subject: str = SUBJECT, issuer: str = ISSUER, domain: Digest | None = None) -> Identity:
     return Identity(Pattern(subject), Pattern(issuer), domain or OURS.domain)
@@ -108,7 +106,7 @@ def window(**parts: Any) -> Callable[[Case], Case]:
     return lambda it: replace(it, at_home=its, roots={its.domain: its.trusted_root}, signers=signers)
 
 
-def edited(change: Change) -> Callable[[Json], Json]:
+def edited(change: worlds.Change) -> Callable[[Json], Json]:
     """A hook that changes a copy."""
 
     def apply(value: Json) -> Json:
@@ -211,7 +209,7 @@ def stamped_twice(it: Json) -> None:
     stamps.append({"signedTimestamp": encoded(THEIRS.tsa.token(b"x", NOW))})
 
 
-def stamped_over(part: str) -> Change:
+def stamped_over(part: str) -> Callable[[Json], None]:
     """A good timestamp in place of the first, over another part of the envelope than its signature."""
 
     def change(it: Json) -> None:

@@ -17,7 +17,7 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle, pae
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
-from mvmnix.provenance.verify import artifact_verifier, requirements
+from mvmnix.provenance.verify import artifact_verifier, authentication, requirements
 from mvmnix.provenance.verify.artifact_verifier import (
     AcceptedArtifact,
     HandedIn,
@@ -361,7 +361,7 @@ def test_a_bare_signature_counts_for_its_own_file_alone() -> None:
 
 def test_who_signed_a_statement_is_established_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[str]()
-    real = artifact_verifier.authenticate_foreign
+    real = authentication.authenticate_foreign
 
     def counted(*arguments: Any, what: str, **named: Any) -> Any:
         asked.append(what)
