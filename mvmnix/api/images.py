@@ -30,8 +30,7 @@ from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.slsa.predicate import SBOM_NAME, provenance_statement, read_provenance
 from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance, Variation
-from mvmnix.provenance.verify.authentication import authenticate
-from mvmnix.provenance.verify.quorum import Quorum
+from mvmnix.provenance.verify.authentication import Quorum, authenticate
 from mvmnix.provenance.verify.verify import Verified
 from mvmnix.system.output_files import NewDirectory, NewFile
 from mvmnix.system.store import chunks

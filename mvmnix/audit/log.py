@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Self
 
-from mvmnix.audit.merkle import CompactRange, leaf_hash
+from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, Signer
 from mvmnix.audit.reading import matching_records
 from mvmnix.audit.record import MAX_LINE, Record, RecordKind, Serials
@@ -94,10 +94,9 @@ _MAX_PENDING: Final = 2 * MAX_SEGMENT
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record that is in the log, durably: its index, its leaf's hash, and a checkpoint that covers it."""
+    """A record that is in the log, durably: its index, and a checkpoint that covers it."""
 
     index: int
-    leaf: Digest
     checkpoint: Checkpoint
 
 
@@ -200,8 +199,7 @@ class AuditLog:
         line = record.line
         if len(line) >= MAX_LINE:
             raise ValueError(f"a record of {len(line)} bytes is too long")
-        leaf = leaf_hash(line)
-        tree = (CompactRange() if end is None else end.tree).append(leaf)
+        tree = (CompactRange() if end is None else end.tree).extend([line])
         checkpoint = Checkpoint.sign(tree.size, tree.root(), self._signer)
         self._known = None  # until all is well
         if end is None:
@@ -213,7 +211,7 @@ class AuditLog:
         else:
             known = self._go_on(end, line + b"\n", checkpoint, tree)
         self._known = known
-        entry = Entry(tree.size - 1, Digest(leaf.hex()), checkpoint)
+        entry = Entry(tree.size - 1, checkpoint)
         log.info("audit", "record %d: %s", entry.index, record.kind)
         return entry
 

@@ -135,15 +135,15 @@ class ConsistencyProof:
             )
         known = (older.root.raw, newer.root.raw)
         try:
-            roots = _from_nothing(self, newer) if self.old == 0 else self._roots(older, newer)
+            if self.old == 0:
+                roots = _from_nothing(self, newer)
+            else:
+                roots = roots_by_consistency(self.old, older.root.raw, newer.size, self.path)
         except PathError as error:
             raise _refused(str(error)) from error
         if roots != known:  # 3
             raise _refused("the log of its checkpoint does not go on from the one kept elsewhere: it was forked")
         return newer
-
-    def _roots(self, older: Checkpoint, newer: Checkpoint) -> tuple[bytes, bytes]:
-        return roots_by_consistency(self.old, older.root.raw, newer.size, self.path)
 
 
 def _from_nothing(proof: ConsistencyProof, newer: Checkpoint) -> tuple[bytes, bytes]:

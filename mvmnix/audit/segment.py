@@ -177,10 +177,6 @@ class Segment:
         """Where in the file the places for seals begin."""
         return len(self._head) - PLACES * WIDTH
 
-    def offset(self, size: int) -> int:
-        """Where in the file `beyond(size)` begins."""
-        return len(self._head) + sum(map(len, self.lines[: size - self.first])) + size - self.first
-
 
 def _header(before: CompactRange) -> bytes:
     hashes = [item.hex() for item in before.hashes]

@@ -206,21 +206,24 @@ class Judge:
 
 def add_build(draft: Draft, stored: StoredBuild, judge: Judge, *, at: str = "") -> str:
     """Add an image with all its evidence; returns the image's key. `at` stands before the keys of this build alone."""
-    it = check(stored, policy=judge.policy, now=judge.now)
+    return _add(draft, check(stored, policy=judge.policy, now=judge.now), judge, at)
+
+
+def _add(draft: Draft, it: Checked, judge: Judge, at: str) -> str:
     image = draft.add(_image(it))
     _add_files(draft, it, image)
     provenance = draft.add(_provenance(it, at))
     draft.add_edges(image, EdgeKind.ATTESTED_BY, provenance)
     draft.add_edges(image, EdgeKind.BUILT_BY, f"{at}derivation")
     draft.add_edges(provenance, EdgeKind.VERIFIED_UNDER, POLICY)
-    if stored.sbom is not None:
+    if it.stored.sbom is not None:
         what = "it is the one that the signed provenance names (step 21)"
         sbom = Node(
             f"{at}sbom",
             NodeKind.SBOM,
             "CycloneDX",
-            it.document(NodeKind.SBOM, stored.sbom, what),
-            str(stored.sbom.digest),
+            it.document(NodeKind.SBOM, it.stored.sbom, what),
+            str(it.stored.sbom.digest),
             it.signer,
         )
         draft.add_edges(image, EdgeKind.CONTENTS_IN, draft.add(sbom))
@@ -354,8 +357,8 @@ def _add_builder(draft: Draft, it: Checked, judge: Judge, at: str) -> None:
 
 def _own_evidence(it: Checked, builder: StoredBuild, judge: Judge, at: str) -> tuple[Node, ...]:
     """The evidence of the builder's image as one node beneath it, that holds all the others."""
-    inner = Draft()
-    add_build(inner, builder, Judge(judge.policy, judge.now), at=at)
+    inner, its = Draft(), check(builder, policy=judge.policy, now=judge.now)
+    _add(inner, its, Judge(judge.policy, judge.now), at)
     image = builder.image
     reasons: tuple[Reason, ...] = ()
     if isinstance(image, Image) and it.claim is not None:
@@ -370,18 +373,13 @@ def _own_evidence(it: Checked, builder: StoredBuild, judge: Judge, at: str) -> t
         verdict = unverified(f"not all of it holds: {', '.join(f'{n.kind} {n.name}' for n in stored)[:400]}")
     else:
         verdict = verified("it was taken through all steps, like the image's own")
-    name = flake_name(it_claim) if (it_claim := _claim_of(builder, judge)) else "a kept build"
+    name = "a kept build" if its.claim is None else flake_name(its.claim)
     return (Node(f"{at}evidence", NodeKind.EVIDENCE, name, verdict, str(builder.bundle.digest), "", (), nodes),)
-
-
-def _claim_of(builder: StoredBuild, judge: Judge) -> Provenance | None:
-    return check(builder, policy=judge.policy, now=judge.now).claim
 
 
 def _renamed(node: Node, at: str) -> Node:
     """A node under a key that no other build has."""
-    key = node.key if node.key.startswith(at) else f"{at}{node.key}"
-    return Node(key, node.kind, node.name, node.verdict, node.digest, node.signer, node.facts, node.members)
+    return node if node.key.startswith(at) else replace(node, key=f"{at}{node.key}")
 
 
 def _add_rebuilds(draft: Draft, it: Checked, judge: Judge, image: str, at: str) -> None:

@@ -51,7 +51,6 @@ def with_builder(context: Context, found: StoredBuild) -> StoredBuild:
 
 def _stored_build(library: ImageStore, entry: IndexEntry) -> StoredBuild:
     documents = StoredBuild(
-        entry,
         _stored_document(entry.manifest, library.manifest),
         _stored_document(entry.bundle, library.bundle),
         None if entry.lock is None else _stored_document(entry.lock, library.lock),
@@ -184,13 +183,11 @@ def exported_build(directory: Path) -> StoredBuild:
         lock, sbom = (None if data is None else _document(data) for data in (it.lock, it.sbom))
         fds = {"kernel": it.files.kernel, "initrd": it.files.initrd, "rootfs": it.files.rootfs}
         hashed = {name: Artifact(name, *digest_of(fd)) for name, fd in fds.items()}
-        entry = IndexEntry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
-        stored = StoredBuild(entry, manifest, bundle, lock, sbom, parts, hashed, rebuilds=it.rebuilds)
+        stored = StoredBuild(manifest, bundle, lock, sbom, parts, hashed, rebuilds=it.rebuilds)
         image = stored.image
         if isinstance(image, MvmnixError):
             return stored
-        reasons = tuple(verity_reasons(it.files.rootfs, image.verity))
-        return StoredBuild(entry, manifest, bundle, lock, sbom, parts, hashed, reasons, rebuilds=it.rebuilds)
+        return replace(stored, verity=tuple(verity_reasons(it.files.rootfs, image.verity)))
 
 
 def _document(data: bytes) -> StoredDocument:

@@ -7,7 +7,6 @@ hash. Each text in it that another party may have chosen stands in braces of `pa
 import base64
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -58,17 +57,12 @@ _WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A graph, and the moment at which all of it was verified."""
+def render_page(graph: Graph, moment: datetime) -> str:
+    """The page as text, to be written in UTF-8; all of the graph was verified at that moment.
 
-    graph: Graph
-    moment: datetime
-
-
-def render_page(it: Page) -> str:
-    """The page as text, to be written in UTF-8. The same graph and moment, the same page."""
-    graph, nodes = it.graph, [*it.graph.all()]
+    The same graph and moment, the same page.
+    """
+    nodes = [*graph.all()]
     pieces = counted(len(nodes), "piece of evidence was", "pieces of evidence were")
     trusted = [n for n in graph.nodes if n.kind is NodeKind.TREE and n.verdict.standing is NodeStatus.VERIFIED]
     by_kind = ((name, [node for kind in kinds for node in graph.nodes if node.kind is kind]) for name, kinds in _STAGES)
@@ -78,7 +72,7 @@ def render_page(it: Page) -> str:
         standing=graph.standing,
         ids={node.key: f"n{number}" for number, node in enumerate(nodes)},
         links={node.key: _links(node, graph) for node in graph.nodes},
-        checked=f"{pieces} checked on {show_time(it.moment)}, by mvm {__version__}.",
+        checked=f"{pieces} checked on {show_time(moment)}, by mvm {__version__}.",
         trusted_trees=trusted,
         broken=[*_broken(nodes)],
         drawn=draw(graph),

@@ -37,27 +37,23 @@ class CheckedPlan:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class PreviousUse:
-    """A plan that was used already: at that moment, by the sealed record of the start."""
+def check_plan(bundle: bytes, judge: Judge, gate: Gate | None, start: datetime | None = None) -> CheckedPlan:
+    """Verify a plan, now or as of `start`, when it was used by the sealed record of that.
 
-    moment: datetime
-
-
-def check_plan(bundle: bytes, judge: Judge, gate: Gate | None, past: PreviousUse | None = None) -> CheckedPlan:
-    """Verify a plan, now or as of a moment in the past; `gate` is None where its image is not kept here."""
+    `gate` is None where its image is not kept here.
+    """
     try:
         it = read_plan(bundle, judge.policy)
     except RefusedError as error:
         return CheckedPlan((), None, refused(error.reasons))
-    moment = judge.now if past is None else past.moment
+    moment = start or judge.now
     problem = _NOT_KEPT if gate is None else gate(it, moment)
     if problem is None:
-        when = "now" if past is None else "as of the start that the audit log seals"
+        when = "now" if start is None else "as of the start that the audit log seals"
         return CheckedPlan(it.signed, it.plan, verified(f"every step of the gate passed, {when}; nothing was started"))
     steps = problem.steps if isinstance(problem, RefusedError) and problem.steps else _alone(it, moment)
     refusing = [step for step in steps if step.reasons and step.number not in _OF_THE_IMAGE]
-    return CheckedPlan(it.signed, it.plan, _verdict(it.plan, refusing, problem, past))
+    return CheckedPlan(it.signed, it.plan, _verdict(it.plan, refusing, problem, was_used=start is not None))
 
 
 def _alone(it: SignedPlan, moment: datetime) -> tuple[StepResult, ...]:
@@ -68,8 +64,8 @@ def _alone(it: SignedPlan, moment: datetime) -> tuple[StepResult, ...]:
         return error.steps
 
 
-def _verdict(plan: Plan, refusing: Sequence[StepResult], problem: MvmnixError, past: PreviousUse | None) -> Verdict:
-    if past is not None and [step.number for step in refusing] == [_POLICY_STEP]:
+def _verdict(plan: Plan, refusing: Sequence[StepResult], problem: MvmnixError, *, was_used: bool) -> Verdict:
+    if was_used and [step.number for step in refusing] == [_POLICY_STEP]:
         return unverified(
             f"it was admitted under the trust policy {plan.policy}, which is not the one in force any more"
         )

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from mvmnix.errors import MvmnixError, Reason, RefusedError
 from mvmnix.formats import manifest
-from mvmnix.images.store import IndexEntry
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 
@@ -37,7 +36,6 @@ class StoredBuild:
     bundles of other builds of the image, as they lie there.
     """
 
-    entry: IndexEntry
     manifest: StoredDocument
     bundle: StoredDocument
     lock: StoredDocument | None = None

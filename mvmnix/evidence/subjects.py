@@ -25,7 +25,6 @@ from mvmnix.evidence.machine_nodes import StoredMachine, add_machine
 from mvmnix.evidence.plan_nodes import (
     CheckedPlan,
     Gate,
-    PreviousUse,
     add_plan,
     check_plan,
     missing_image,
@@ -177,7 +176,7 @@ def _used(bundle: bytes | MvmnixError, stored: StoredMachine, judge: Judge, gate
         return CheckedPlan((), None, refused([Reason(ReasonCode.PLAN_MISMATCH, "the plan", why, hint)]))
     if stored.start is None:
         return undated_node(check_plan(bundle, judge, gate))
-    return check_plan(bundle, judge, gate, PreviousUse(stored.start.record.time))
+    return check_plan(bundle, judge, gate, stored.start.record.time)
 
 
 def _find(context: Context, manifest: Digest | None, provenance: Digest | None) -> IndexEntry | None:

@@ -250,7 +250,7 @@ def _predicate(plan: Plan) -> Mapping[str, object]:
 
 def _optional(plan: Plan) -> dict[str, object]:
     """What stands there only where there is some."""
-    shown = {"variation": _shown_variation(plan.variation)} if plan.variation is not None else {}
+    shown = {"variation": plan.variation.shown()} if plan.variation is not None else {}
     confided = {"secrets": references.to_json(plan.secrets)} if plan.secrets else {}
     shared = {"shares": sharing.to_json(plan.shares)} if plan.shares else {}
     limited = {"limits": plan.limits.shown()} if plan.limits != NO_LIMITS else {}
@@ -300,17 +300,8 @@ def _timeouts(record: strict.Record) -> Timeouts:
     return Timeouts(record.integer("bootSeconds", 1, 3600), record.integer("wallSeconds", 1, _LONGEST_TIME))
 
 
-def _shown_variation(variation: Variation) -> Mapping[str, object]:
-    """What a builder VM is made to show otherwise in a rebuild, as a plan has it."""
-    return {
-        "hostname": variation.hostname,
-        "clockOffsetSeconds": variation.clock_offset,
-        "directoryOrder": variation.directory_order,
-    }
-
-
 def _variation(record: strict.Record) -> Variation:
-    """As `_shown_variation` wrote it. Raises ValueError."""
+    """As `Variation.shown` wrote it. Raises ValueError."""
     return Variation(
         hostname=record.text("hostname", limit=64),
         clock_offset=record.integer("clockOffsetSeconds", -strict.MAX_INTEGER, strict.MAX_INTEGER),

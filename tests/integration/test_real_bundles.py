@@ -19,10 +19,10 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.verification_material import Inclusion
-from mvmnix.provenance.identity import certified_build
 from mvmnix.provenance.identity.certificate_names import names
 from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
-from mvmnix.provenance.verify.authentication import Attested, authenticate, authenticate_foreign
+from mvmnix.provenance.verify.authentication import Attested, authenticate, authenticate_foreign, read_foreign
+from mvmnix.provenance.verify.requirements import certified_build
 from mvmnix.system.process import Completed
 from tests.conftest import Home
 from tests.integration.interop import Bench, Who, accepts, refuses
@@ -64,7 +64,7 @@ class Real:
         trust = Trust((Signer("it", identity, frozenset(Role)),), {domain: self.trusted_root})
         algorithm, _, digest = self.artifact.partition(":")
         blob = Blob(Digest(digest)) if algorithm == "sha256" else None
-        return authenticate_foreign(data, trust=trust, what="it", blob=blob)
+        return authenticate_foreign(read_foreign(data, "it"), trust=trust, what="it", blob=blob)
 
 
 REAL = {
@@ -231,7 +231,7 @@ def test_where_a_real_build_came_from(tmp_path: Path) -> None:
     assert DATA.is_dir(), "run ./setup"
     bench = Bench(tmp_path)
     bench.put(bundle_json=npm.bundle, root_json=npm.trusted_root)
-    said = certified_build.read(envelope.parse_foreign(npm.bundle).material.certificate)
+    said = certified_build(envelope.parse_foreign(npm.bundle).material.certificate)
     for repository, commit, good in (
         (said["repository"], said["commit"], True),
         (f"{said['repository']}2", said["commit"], False),

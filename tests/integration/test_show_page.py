@@ -15,7 +15,7 @@ import pytest
 
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.evidence.graph import Graph, NodeKind, refused
-from mvmnix.evidence.page import Page, render_page
+from mvmnix.evidence.page import render_page
 from tests.browser import Browser, browser
 from tests.unit.evidence.exhibits import HOSTILE, LONG, everywhere, exhibit
 from tests.unit.provenance.world import NOW
@@ -50,7 +50,7 @@ def show(window: Browser, text: str, path: Path) -> str:
 
 @pytest.fixture
 def shown(window: Browser, graph: Graph, tmp_path: Path) -> Browser:
-    show(window, render_page(Page(graph, NOW)), tmp_path / "evidence.html")
+    show(window, render_page(graph, NOW), tmp_path / "evidence.html")
     return window
 
 
@@ -82,7 +82,7 @@ def listening() -> Iterator[tuple[int, list[str]]]:
 
 
 def test_it_loads_nothing_and_nothing_is_wrong_with_it(window: Browser, graph: Graph, tmp_path: Path) -> None:
-    address = show(window, render_page(Page(graph, NOW)), tmp_path / "evidence.html")
+    address = show(window, render_page(graph, NOW), tmp_path / "evidence.html")
     assert window.requests() == [address]
     assert window.run("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
     assert window.complaints() == []
@@ -121,7 +121,7 @@ def test_the_meter_sees_what_is_asked_for(window: Browser, tmp_path: Path) -> No
 
 def test_the_page_s_policy_stops_what_should_not_be_there(window: Browser, graph: Graph, tmp_path: Path) -> None:
     """If a stranger's markup ever came through, it would still load, run and colour nothing."""
-    text = render_page(Page(graph, NOW))
+    text = render_page(graph, NOW)
     with listening() as (port, asked):
         body = "".join(INTRUDERS).replace("PORT", str(port))
         show(window, text.replace("</body>", f"{body}</body>"), tmp_path / "intruded.html")
@@ -134,13 +134,13 @@ def test_the_page_s_policy_stops_what_should_not_be_there(window: Browser, graph
 @pytest.mark.parametrize("evil", HOSTILE, ids=ascii)
 def test_strangers_text_does_nothing(window: Browser, graph: Graph, evil: str, tmp_path: Path) -> None:
     hostile = Graph(graph.subject, tuple(everywhere(node, evil) for node in graph.nodes), graph.edges)
-    address = show(window, render_page(Page(hostile, NOW)), tmp_path / "hostile.html")
+    address = show(window, render_page(hostile, NOW), tmp_path / "hostile.html")
     assert window.requests() == [address]
     assert window.complaints() == []
     shape = "return [...document.querySelectorAll('*')].map(it => it.tagName).join()"
     found = window.run(shape)
     calm = Graph(graph.subject, tuple(everywhere(node, "calm") for node in graph.nodes), graph.edges)
-    show(window, render_page(Page(calm, NOW)), tmp_path / "calm.html")
+    show(window, render_page(calm, NOW), tmp_path / "calm.html")
     assert window.run(shape) == found
 
 
@@ -199,7 +199,7 @@ def test_a_box_of_the_graph_leads_to_its_card(shown: Browser, graph: Graph) -> N
 def test_the_graph_s_text_stays_in_its_boxes(window: Browser, graph: Graph, tmp_path: Path) -> None:
     names = chain(LONG, (node.name for node in graph.nodes), repeat("calm"))
     nodes = tuple(replace(node, name=name) for node, name in zip(graph.nodes, names, strict=False))
-    show(window, render_page(Page(Graph(graph.subject, nodes, graph.edges), NOW)), tmp_path / "long.html")
+    show(window, render_page(Graph(graph.subject, nodes, graph.edges), NOW), tmp_path / "long.html")
     boxes = window.run(
         """return [...document.querySelectorAll('.graph a')].map(it => {
           const rim = it.querySelector('.box').getBBox();
@@ -231,7 +231,7 @@ def test_a_broken_link_is_seen_in_the_graph(window: Browser, graph: Graph, tmp_p
     reason = Reason(ReasonCode.LOCK_MISMATCH, "the lock", "it was changed", "build it again")
     broken = replace(graph["lock"], verdict=refused([reason]))
     nodes = tuple(broken if node.key == "lock" else node for node in graph.nodes)
-    show(window, render_page(Page(Graph(graph.subject, nodes, graph.edges), NOW)), tmp_path / "broken.html")
+    show(window, render_page(Graph(graph.subject, nodes, graph.edges), NOW), tmp_path / "broken.html")
     beds = window.run(
         "return [...document.querySelectorAll('svg.graph a')]"
         ".map(it => [it.getAttribute('aria-label'), getComputedStyle(it.querySelector('.box')).fill])"
@@ -283,7 +283,7 @@ return seen.sort((a, b) => a[0] - b[0]);
 def test_text_stands_out(window: Browser, graph: Graph, scheme: Any, state: str, tmp_path: Path) -> None:
     if state == "refused":
         graph = Graph(graph.subject, tuple(everywhere(node, "calm") for node in graph.nodes), graph.edges)
-    show(window, render_page(Page(graph, NOW)), tmp_path / "evidence.html")
+    show(window, render_page(graph, NOW), tmp_path / "evidence.html")
     window.scheme(scheme)
     window.run("for (const it of document.querySelectorAll('details')) it.open = true")
     seen = window.run(CONTRASTS)

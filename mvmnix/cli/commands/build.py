@@ -97,10 +97,5 @@ def rebuild_record(second: Verified[Provenance]) -> Mapping[str, object]:
     return {
         "provenance": str(second.bundle),
         "level": second.level,
-        "variation": {
-            "hostname": varied.hostname,
-            "clockOffsetSeconds": varied.clock_offset,
-            "directoryOrder": varied.directory_order,
-            "vcpus": limits.vcpus if limits else None,
-        },
+        "variation": {**varied.shown(), "vcpus": limits.vcpus if limits else None},
     }

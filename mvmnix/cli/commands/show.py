@@ -16,7 +16,7 @@ from mvmnix.cli.output import TERMINAL, answer, notice, tell
 from mvmnix.clock import now
 from mvmnix.errors import RefusedError, UsageError
 from mvmnix.evidence.graph import graph_record
-from mvmnix.evidence.page import Page, render_page
+from mvmnix.evidence.page import render_page
 from mvmnix.evidence.subjects import find_subject, graph_of
 from mvmnix.system.output_files import OutputFile
 
@@ -48,7 +48,7 @@ def show(what: str, html: Destination | None, as_json: bool) -> int:
             tell(refused)
             return 2
     if html is not None:
-        html.write(render_page(Page(graph, moment)).encode())
+        html.write(render_page(graph, moment).encode())
         if not isinstance(html, Stdout):
             click.echo(f"wrote {html.path}", err=True)
     if as_json:

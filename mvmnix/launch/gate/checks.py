@@ -16,10 +16,9 @@ from mvmnix.provenance.bundle.statement import Statement
 from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
-from mvmnix.provenance.verify.authentication import Authentic
+from mvmnix.provenance.verify.authentication import Authentic, Quorum
 from mvmnix.provenance.verify.checks import subject_differences
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
-from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from mvmnix.vmm.boot_files import BootFiles, OpenFiles, read_only, releasable_copy, sealed_copy, verity_reasons

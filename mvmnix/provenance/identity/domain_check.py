@@ -19,7 +19,10 @@ from mvmnix.provenance.bundle.verification_material import Inclusion, Material
 from mvmnix.provenance.identity.trust import Identity, Signer, Trust
 
 if TYPE_CHECKING:
+    from mvmnix.provenance.identity.certificate_facts import CertificateFacts
+    from mvmnix.provenance.identity.timestamps import Times
     from mvmnix.provenance.identity.transparency import DomainEvidence
+    from mvmnix.provenance.identity.trusted_root import TrustedRoot
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +102,7 @@ def _domains_of(material: Material, trust: Trust) -> list[Digest]:
 
 
 def _key_before(case: DomainCase, signer: Signer, domain: Digest) -> IdentityFindings:
-    from mvmnix.provenance.identity import timestamps, transparency, trusted_root  # noqa: PLC0415 - as above
-
-    data = _root(domain, case.trust)
-    root = None if data is None else trusted_root.parse(data)
-    it = transparency.DomainEvidence(
-        case.what,
-        case.bundle,
-        domain,
-        root,
-        timestamps.gather(case.bundle, root),
-        signer.key,
-        case.file,
-        proof=case.proof,
-        needs_log=signer.log is not None,
-    )
-    reasons = tuple(reason for step in transparency.STEPS for reason in step(it))
+    it, reasons = _checked(case, domain, signer)
     included = Inclusion.NONE if reasons else case.bundle.material.inclusion
     return IdentityFindings({}, min(it.times.all, default=None), reasons, included)
 
@@ -133,7 +121,7 @@ def _root(domain: Digest, trust: Trust) -> bytes | None:
 
 def _certificate(case: DomainCase) -> IdentityFindings:
     domains = sorted({one.credential.domain for one in case.trust.signers if isinstance(one.credential, Identity)})
-    heard = [(domain, *_checked(case, domain)) for domain in domains]
+    heard = [(domain, *_checked(case, domain, None)) for domain in domains]
     passed = {domain: it for domain, it, reasons in heard if not reasons}
     if passed:
         certified = {domain: names for domain, it in passed.items() for names in _certified(it)}
@@ -147,30 +135,43 @@ def _certificate(case: DomainCase) -> IdentityFindings:
 
 def _certified(it: "DomainEvidence") -> Iterator[tuple[str, str]]:
     """Subject and issuer of the certificate, where it names exactly one of each."""
-    from mvmnix.provenance.identity import certificate_facts  # noqa: PLC0415 - as below
-
-    match it.facts:
-        case certificate_facts.CertificateFacts(names=(subject, issuer)):
-            yield subject, issuer
-        case _:
-            pass
+    if it.facts is not None and isinstance(it.facts.names, tuple):
+        yield it.facts.names
 
 
 def _is_strange(reasons: tuple[Reason, ...]) -> bool:
     return any(reason.code is ReasonCode.CERTIFICATE_INVALID for reason in reasons)
 
 
-def _checked(case: DomainCase, domain: Digest) -> "tuple[DomainEvidence, tuple[Reason, ...]]":
-    # loads X.509, which keys don't need
-    from mvmnix.provenance.identity import certificate_facts, timestamps, transparency, trusted_root  # noqa: PLC0415
+def _checked(case: DomainCase, domain: Digest, signer: Signer | None) -> "tuple[DomainEvidence, tuple[Reason, ...]]":
+    """What one domain has of a key's signature, or of a certificate's where there is no signer; why that is too little.
+
+    Whether a plain key made the signature, step 3 says.
+    """
+    from mvmnix.provenance.identity import timestamps, transparency, trusted_root  # noqa: PLC0415 - as above
 
     data = _root(domain, case.trust)
     root = None if data is None else trusted_root.parse(data)
     times = timestamps.gather(case.bundle, root)
-    facts = None if root is None else certificate_facts.gather(case.bundle, root, case.file, times.all)
-    it = transparency.DomainEvidence(case.what, case.bundle, domain, root, times, None, case.file, facts, case.proof)
+    it = transparency.DomainEvidence(
+        case.what,
+        case.bundle,
+        domain,
+        root,
+        times,
+        None if signer is None else signer.key,
+        case.file,
+        None if signer is not None or root is None else _facts(case, root, times),
+        case.proof,
+        needs_log=signer is None or signer.log is not None,
+    )
     reasons = [reason for step in transparency.STEPS for reason in step(it)]
-    forged = transparency.forged(it)
-    if forged is not None:
+    if (forged := transparency.forged(it)) is not None:
         reasons.append(it.reason(ReasonCode.SIGNATURE_INVALID, forged))
     return it, tuple(reasons)
+
+
+def _facts(case: DomainCase, root: "TrustedRoot", times: "Times") -> "CertificateFacts":
+    from mvmnix.provenance.identity import certificate_facts  # noqa: PLC0415 - loads X.509, which keys don't need
+
+    return certificate_facts.gather(case.bundle, root, case.file, times.all)

@@ -5,7 +5,6 @@ over canonical JSON (RFC 8785; integers and ASCII only) of body, time, log and i
 tlog-checkpoint in a signed note) over size and root of its Merkle tree (RFC 6962), to which an inclusion proof leads.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from typing import Final
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from mvmnix.audit.merkle import leaf_hash, node_hash
+from mvmnix.audit.merkle import HASH_SIZE, leaf_hash
+from mvmnix.audit.merkle_proof import root_by_inclusion
 from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
@@ -33,7 +33,6 @@ from mvmnix.provenance.identity.trusted_root import Log, TrustedRoot
 
 _SIGNATURE: Final = re.compile("\u2014 ([^\\s+]{1,255}) ([A-Za-z0-9+/]+={0,2})")
 _SIZE: Final = re.compile(r"0|[1-9][0-9]{0,18}")
-_HASH_SIZE: Final = hashlib.sha256().digest_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,21 +80,9 @@ def root_of(body: bytes, proof: Proof) -> bytes:
     """
     if not 0 <= proof.index < proof.size:
         raise ValueError(f"there is no leaf {proof.index} in a tree of {proof.size}")
-    index, last, found = proof.index, proof.size - 1, leaf_hash(body)
-    for sibling in proof.hashes:
-        if len(sibling) != _HASH_SIZE or not last:
-            raise ValueError("its path is too long, or holds something that is not a hash")
-        if index & 1 or index == last:
-            found = node_hash(sibling, found)
-            # it ends: the index is odd, or it is the last one, which is not 0 here
-            while not index & 1:
-                index, last = index >> 1, last >> 1
-        else:
-            found = node_hash(found, sibling)
-        index, last = index >> 1, last >> 1
-    if last:
-        raise ValueError("its path is too short")
-    return found
+    if {*map(len, proof.hashes)} - {HASH_SIZE}:
+        raise ValueError("its path holds something that is not a hash")
+    return root_by_inclusion(leaf_hash(body), proof.index, proof.size, proof.hashes)
 
 
 def incoherences(entry: LogEntry, root: TrustedRoot) -> Iterator[str]:

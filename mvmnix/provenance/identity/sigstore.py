@@ -49,21 +49,15 @@ class Instance(StrEnum):
     STAGING = "staging"
 
 
-def shipped_root(instance: Instance = Instance.PRODUCTION) -> bytes:
-    """The trusted_root.json of a public instance that the installed library ships; nothing is fetched."""
+def public_good_root() -> bytes:
+    """The trusted_root.json of the public-good instance that the installed library ships; nothing is fetched."""
     stores = [each for each in (files("sigstore") / "_store").iterdir() if (each / "trusted_root.json").is_file()]
-    found = [each for each in stores if ("sigstage" in each.name) == (instance is Instance.STAGING)]
-    match found:
+    match [each for each in stores if "sigstage" not in each.name]:
         case [only]:
             return (only / "trusted_root.json").read_bytes()
         case _:
             hint = "name one: --trusted-root FILE"
             raise MvmnixError("the installed sigstore library ships no trust root", hint=hint)
-
-
-def public_good_root() -> bytes:
-    """The trusted_root.json of the public-good instance that the installed library ships; nothing is fetched."""
-    return shipped_root(Instance.PRODUCTION)
 
 
 def sign(payload: bytes, *, token: str | None, interactive: bool, where: Instance | bytes) -> bytes:

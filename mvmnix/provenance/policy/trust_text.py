@@ -76,14 +76,14 @@ def _file(record: strict.Record) -> PolicyFile:
     names = _Names({signer.name: signer.fingerprint for signer in signers}, names.roots)
     builders = record.each("builders", lambda rule: _builder(rule, names), 256) if record.has("builders") else ()
     plans, rebuilds = record.child("thresholds", _thresholds) if record.has("thresholds") else (None, None)
-    launch = record.child("launch", _launch) if record.has("launch") else _Launch()
+    isolation, proxy = record.child("launch", _launch) if record.has("launch") else (None, None)
     found = PolicyFile(
         serial,
         moment(record, "expires"),
         signers,
         builders,
         record.child("sources", _sources) if record.has("sources") else SourceRule((), allow_local=False),
-        launch.isolation,
+        isolation,
         record.each("caches", _cache, 256) if record.has("caches") else (),
         record.child("evaluation", _evaluation) if record.has("evaluation") else False,
         roots,
@@ -92,7 +92,7 @@ def _file(record: strict.Record) -> PolicyFile:
         record.child("freshness", _freshness) if record.has("freshness") else Freshness(),
         record.each("verifiers", lambda rule: _verifier(rule, names), 64) if record.has("verifiers") else (),
         record.flag("require-inclusion") if record.has("require-inclusion") else None,
-        launch.network_proxy,
+        proxy,
     )
     _unique(found)
     return found
@@ -218,16 +218,9 @@ def _pair(value: object) -> tuple[str, str]:
             raise ValueError("a pair is two patterns, of what is asked for and of what it is locked to")
 
 
-@dataclass(frozen=True, slots=True)
-class _Launch:
-    """What a file says of machines; None for what it leaves out."""
-
-    isolation: Isolation | None = None
-    network_proxy: bool | None = None
-
-
-def _launch(record: strict.Record) -> _Launch:
+def _launch(record: strict.Record) -> tuple[Isolation | None, bool | None]:
+    """Required isolation, and whether a plan may name a proxy; None for what is left out."""
     proxy = record.flag("network-proxy") if record.has("network-proxy") else None
     if proxy is not None and not record.has("isolation"):
-        return _Launch(None, proxy)
-    return _Launch(record.choice("isolation", Isolation), proxy)
+        return None, proxy
+    return record.choice("isolation", Isolation), proxy

@@ -147,20 +147,12 @@ def _own(it: ForeignStatement) -> BuildSource:
 type _Dependency = tuple[str, str | None]
 
 
-type _Parse = Callable[[strict.Record], Stated]
-
-
-def _stated(parse: _Parse) -> Callable[[strict.Record], tuple[Stated, tuple[_Dependency, ...]]]:
-    def build(record: strict.Record) -> tuple[Stated, tuple[_Dependency, ...]]:
-        stated = record.child("externalParameters", parse)
+def _of_table(row: BuildType, it: ForeignStatement) -> BuildSource:
+    def definition(record: strict.Record) -> tuple[Stated, tuple[_Dependency, ...]]:
+        stated = record.child("externalParameters", row.read)
         return _rest((stated, record.each("resolvedDependencies", _dependency)), record)
 
-    return build
-
-
-def _of_table(row: BuildType, it: ForeignStatement) -> BuildSource:
-    build = _stated(row.read)
-    stated, dependencies = _read(it, lambda record: _rest(record.child("buildDefinition", build), record))
+    stated, dependencies = _read(it, lambda record: _rest(record.child("buildDefinition", definition), record))
     _only_known(stated.unknown)
     uri = stated.uri if stated.uri is not None else next((name for name, _ in dependencies), "")
     commit = _one_commit(dependencies, uri)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
@@ -195,11 +196,7 @@ def _internal_value(it: Provenance) -> Mapping[str, object]:
             "seconds": it.limits.seconds,
         }
     if it.variation is not None:
-        internal["variation"] = {
-            "hostname": it.variation.hostname,
-            "clockOffsetSeconds": it.variation.clock_offset,
-            "directoryOrder": it.variation.directory_order,
-        }
+        internal["variation"] = it.variation.shown()
     return internal
 
 
@@ -225,18 +222,6 @@ def _run_value(it: Provenance) -> Mapping[str, object]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Definition:
-    flake: tuple[str, str, str]
-    lock: Digest | None
-    internal: "_Internal"
-    root: RootTree
-    inputs: tuple[LockedInput, ...]
-    sources: tuple[Source, ...]
-    cached: tuple[Cached, ...]
-    kept: tuple[KeptPath, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class _Internal:
     untouched: tuple[UntouchedNode, ...]
     relative: tuple[str, ...]
@@ -245,21 +230,15 @@ class _Internal:
     variation: Variation | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Run:
-    builder_id: str
-    versions: Versions
-    image: tuple[Subject, ...]
-
-
 def _parse(record: strict.Record, build_type: str) -> Provenance:
     definition = record.child("buildDefinition", lambda it: _definition(it, build_type))
     return record.child("runDetails", lambda run: _run(run, definition))
 
 
-def _definition(record: strict.Record, build_type: str) -> _Definition:
+def _definition(record: strict.Record, build_type: str) -> partial[Provenance]:
+    """A provenance but for what `_run` reads."""
     record.text("buildType", build_type)  # of another one, the parameters would mean something else
-    flake, lock = record.child("externalParameters", _external)
+    (uri, directory, attribute), lock = record.child("externalParameters", _external)
     internal = record.child("internalParameters", _internal)
     trees = record.each("resolvedDependencies", parse_dependency)
     if len(trees) != len(record.array("resolvedDependencies")):
@@ -269,17 +248,22 @@ def _definition(record: strict.Record, build_type: str) -> _Definition:
             pass
         case _:
             raise strict.MalformedError(f"{_DEPENDENCIES}: the root tree is not named exactly once, as the first")
-    if root.uri != flake[0]:
+    if root.uri != uri:
         raise strict.MalformedError(f"{_EXTERNAL}: the flake's URI is not that of the root tree")
-    return _Definition(
-        flake,
-        lock,
-        internal,
-        root,
-        tuple(tree for tree in trees if isinstance(tree, LockedInput)),
-        tuple(tree for tree in trees if isinstance(tree, Source)),
-        tuple(tree for tree in trees if isinstance(tree, Cached)),
-        tuple(tree for tree in trees if isinstance(tree, KeptPath)),
+    inputs = tuple(tree for tree in trees if isinstance(tree, LockedInput))
+    return partial(
+        Provenance,
+        root=root,
+        directory=directory,
+        attribute=attribute,
+        lock=lock,
+        nodes=LockAccount(inputs, internal.untouched, internal.relative),
+        sources=tuple(tree for tree in trees if isinstance(tree, Source)),
+        limits=internal.limits,
+        cached=tuple(tree for tree in trees if isinstance(tree, Cached)),
+        kept=tuple(tree for tree in trees if isinstance(tree, KeptPath)),
+        from_derivation=internal.from_derivation,
+        variation=internal.variation,
     )
 
 
@@ -332,8 +316,8 @@ def _limits(record: strict.Record) -> BuilderLimits:
     )
 
 
-def _run(record: strict.Record, it: _Definition) -> Provenance:
-    builder = record.child("builder", _builder)
+def _run(record: strict.Record, definition: partial[Provenance]) -> Provenance:
+    builder_id, versions, image = record.child("builder", _builder)
     invocation, started, finished = record.child(
         "metadata", lambda meta: (meta.text("invocationId", _WORD), meta.time("startedOn"), meta.time("finishedOn"))
     )
@@ -342,33 +326,22 @@ def _run(record: strict.Record, it: _Definition) -> Provenance:
     boms = [it for it in byproducts if isinstance(it, Digest)]
     if len(derivations) > 1 or len(boms) > 1:
         raise ValueError("a byproduct is listed twice")
-    return Provenance(
-        it.root,
-        it.flake[1],
-        it.flake[2],
-        it.lock,
-        LockAccount(it.inputs, it.internal.untouched, it.internal.relative),
-        it.sources,
-        builder.builder_id,
-        builder.image,
-        builder.versions,
-        it.internal.limits,
-        invocation,
-        started,
-        finished,
-        next(iter(derivations), None),
-        it.cached,
-        it.kept,
-        it.internal.from_derivation,
-        it.internal.variation,
-        next(iter(boms), None),
+    return definition(
+        builder_id=builder_id,
+        builder_image=image,
+        versions=versions,
+        invocation=invocation,
+        started=started,
+        finished=finished,
+        derivation=next(iter(derivations), None),
+        sbom=next(iter(boms), None),
     )
 
 
-def _builder(record: strict.Record) -> _Run:
+def _builder(record: strict.Record) -> tuple[str, Versions, tuple[Subject, ...]]:
     versions = record.child("version", lambda v: Versions(v.text("mvmnix", _WORD), v.text("nix", _WORD)))
     image = distinct(record.each("builderDependencies", parse_subject, 16))
-    return _Run(record.text("id", _WORD), versions, image)
+    return record.text("id", _WORD), versions, image
 
 
 def _byproduct(record: strict.Record) -> StorePath | Digest | None:

@@ -4,7 +4,7 @@ The predicate is slsa.dev, spec v1.0, "Provenance"; what mvm puts into it is doc
 """
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -117,6 +117,14 @@ class Variation:
                 raise ValueError(f"not a plain word: {text[:80]!r}")
         if abs(self.clock_offset) > _LONGEST_OFFSET:
             raise ValueError(f"a clock is moved by at most {_LONGEST_OFFSET} seconds, not {self.clock_offset}")
+
+    def shown(self) -> Mapping[str, object]:
+        """As it stands in a provenance, and in a plan's predicate."""
+        return {
+            "hostname": self.hostname,
+            "clockOffsetSeconds": self.clock_offset,
+            "directoryOrder": self.directory_order,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,14 +36,13 @@ from mvmnix.provenance.verify.authentication import (
     Attested,
     Authentic,
     Claim,
+    Quorum,
     authenticate_foreign,
-    authenticate_read,
     only_refusals,
     read_foreign,
 )
-from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.registry_responses import Packed
-from mvmnix.provenance.verify.requirements import CheckedStatement, ParsedStatement, Requirements, StatementPosition
+from mvmnix.provenance.verify.requirements import CheckedStatement, Requirements, StatementPosition
 
 #: What a statement about other files is refused with.
 _OTHERS: Final = ReasonCode.SUBJECT_MISMATCH
@@ -182,14 +181,13 @@ class _HandedInBundle:
 
     def judged(self, name: str, blob: Blob) -> "CountedBundle | _Refused":
         """What it is worth for a file, or why nothing. Raises RefusedError."""
-        settled = self._settled  # 1
-        attested = self._over(_signed_file(self._packed, blob)) if settled is None else settled
+        attested = self._settled or self._over(_signed_file(self._packed, blob))  # 1
         if isinstance(attested, tuple):
             return _about(name, attested)
-        place = StatementPosition(name, self._place.number, self._place.total, signer_of(attested))
+        place = replace(self._place, artifact=name, signer=signer_of(attested), certificate=attested.certificate)
         if not isinstance(attested.content, Claim):
             return _signature(attested, self._packed, blob, self._criteria, place)  # 2, 3
-        statement = self._checked(attested, attested.content)  # 2
+        statement = self._statement = self._statement or self._check(attested.content, place)  # 2
         if isinstance(statement, tuple):
             return _about(name, statement)
         if reasons := statement.unmet(blob, place):  # 3
@@ -215,26 +213,21 @@ class _HandedInBundle:
             if read.is_over_file:
                 return None
             trust, role = self._criteria.trust, self._criteria.role
-            return authenticate_read(read, trust=trust, role=role, what=self._place.name)
+            return authenticate_foreign(read, trust=trust, role=role, what=self._place.name)
         except RefusedError as error:
-            return _said(error, self._place)
+            return self._place.refused(error)
 
     def _over(self, file: Blob) -> "Attested | _Refused":
         """Who made a bare signature, which is read again: nothing of it is kept."""
         trust, role = self._criteria.trust, self._criteria.role
         try:
-            return authenticate_foreign(self._packed.data, trust=trust, role=role, what=self._place.name, blob=file)
+            read = read_foreign(self._packed.data, self._place.name)
+            return authenticate_foreign(read, trust=trust, role=role, what=self._place.name, blob=file)
         except RefusedError as error:
-            return _said(error, self._place)
+            return self._place.refused(error)
 
-    def _checked(self, attested: Attested, content: Claim) -> "CheckedStatement | _Refused":
-        """What it says to any file; found out once."""
-        if self._statement is None:
-            place = replace(self._place, signer=signer_of(attested))
-            self._statement = self._check(content, attested.certificate, place)
-        return self._statement
-
-    def _check(self, content: Claim, certificate: bytes, place: StatementPosition) -> "CheckedStatement | _Refused":
+    def _check(self, content: Claim, place: StatementPosition) -> "CheckedStatement | _Refused":
+        """What it says to any file."""
         if content.payload_type != PAYLOAD_TYPE:
             hint = "sign an in-toto statement"
             return (place.mismatch(ReasonCode.BUNDLE_MALFORMED, PAYLOAD_TYPE, content.payload_type, hint),)
@@ -242,21 +235,11 @@ class _HandedInBundle:
             claim = self._parse(content.payload)
         except RefusedError as error:
             return place.refused(error)
-        return CheckedStatement(ParsedStatement(claim, self._criteria.wanted, place, certificate))
+        return CheckedStatement(claim, self._criteria.wanted, place)
 
 
 def _about(name: str, reasons: _Refused) -> _Refused:
     return tuple(replace(it, what=name) for it in reasons)
-
-
-def _said(error: RefusedError, place: StatementPosition) -> _Refused:
-    """Why a bundle is not authentic, as reasons about its place among the others."""
-    return tuple(Reason(it.code, "", _why(it, place), it.hint) for it in error.reasons)
-
-
-def _why(it: Reason, place: StatementPosition) -> str:
-    about = "" if it.what == place.name else f"{it.what}: "
-    return f"{place.name}: {about}{it.why}"
 
 
 def _names_image(signed: bytes, blob: Blob, place: StatementPosition) -> None:

@@ -20,6 +20,7 @@ has `require-inclusion`.
 import base64
 import re
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -235,20 +236,11 @@ def authenticate(data: bytes, *, trust: Trust, role: Role, what: str) -> Authent
         return Authentic(bundle.payload, *by, seal=_SEAL)
 
 
-def authenticate_foreign(
-    data: bytes, *, trust: Trust, what: str, role: Role | None = None, blob: Blob | None = None, stamped: bytes = b""
-) -> Attested:
-    """Take a bundle of any tool through steps 2 to 4; step 4 only where a role is needed.
-
-    `blob` is the file that a bare signature (`messageSignature`) has to be about; without one such a bundle is refused.
-    `stamped` is the envelope as it came, where its timestamps are over that. What the payload of an envelope means, its
-    type included, is for the caller. Raises RefusedError with every reason.
-    """
-    return authenticate_read(read_foreign(data, what, stamped), trust=trust, what=what, role=role, blob=blob)
-
-
 def read_foreign(data: bytes, what: str, stamped: bytes = b"") -> ForeignBundle:
-    """Read a bundle of any tool, for `authenticate_read`. Raises RefusedError."""
+    """Read a bundle of any tool, for `authenticate_foreign`. Raises RefusedError.
+
+    `stamped` is the envelope as it came, where its timestamps are over that.
+    """
     with only_refusals(what):
         bundle, canonical = envelope.read_foreign(data)
         if stamped and isinstance(bundle, Bundle):
@@ -256,10 +248,14 @@ def read_foreign(data: bytes, what: str, stamped: bytes = b"") -> ForeignBundle:
         return ForeignBundle(data, bundle, canonical)
 
 
-def authenticate_read(
+def authenticate_foreign(
     read: ForeignBundle, *, trust: Trust, what: str, role: Role | None = None, blob: Blob | None = None
 ) -> Attested:
-    """As `authenticate_foreign`, of a bundle that was read."""
+    """Take a bundle of any tool through steps 2 to 4; step 4 only where a role is needed.
+
+    `blob` is the file that a bare signature (`messageSignature`) has to be about; without one such a bundle is refused.
+    What the payload of an envelope means, its type included, is for the caller. Raises RefusedError with every reason.
+    """
     with only_refusals(what):
         data, bundle, proof = read.data, read.bundle, trust.require_inclusion
         it = _submitted(data, bundle, read.canonical, what=what, trust=trust, role=role, blob=blob, proof=proof)
@@ -314,6 +310,32 @@ def _sha256(blob: Blob) -> Digest:
     if blob.digest is None:
         raise ValueError("it is a bare signature, and the file's SHA-256 is not known")
     return blob.digest
+
+
+class Quorum:
+    """Who agrees, for a threshold: each signer once, and each key under whatever names it signed; each build once."""
+
+    def __init__(self) -> None:
+        self._signers: set[Digest] = set()
+        self._keys: dict[Digest, str] = {}
+        self._builds: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._signers)
+
+    def count(self, it: Authentic | Attested, builds: AbstractSet[str] = frozenset()) -> str:
+        """Count it, for a build that has these names; returns why it doesn't count, "" where it does."""
+        name, key = repr(it.signer.name), it.spki
+        if builds & self._builds:
+            return "it is of a build that is counted already"
+        if it.signer.fingerprint in self._signers:
+            return f"{name} is counted already"
+        if key in self._keys:
+            return f"{name} and {self._keys[key]} signed with the same key, {key}"
+        self._signers.add(it.signer.fingerprint)
+        self._keys[key] = name
+        self._builds |= builds
+        return ""
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Holds an authentic provenance against files, manifest, lock, policy and time; pure.
 
-Steps 9 to 25 of verify.py, but for step 19, and the rule of step 26.
+Steps 9 to 25 of verify.py, but for step 19.
 """
 
 from collections import Counter
@@ -20,8 +20,6 @@ from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import LockedInput, Provenance, RootTree, UntouchedNode, subjects_of
-from mvmnix.provenance.verify.authentication import Authentic
-from mvmnix.provenance.verify.quorum import Quorum
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings
 
 #: How far two honest clocks, or one that was set in between, may be apart.
@@ -268,44 +266,6 @@ def revoked_builder(it: Provenance, policy: TrustPolicy, what: str) -> Iterator[
 def step_25_policy(it: Evidence) -> Iterator[Reason]:
     """25. An expired policy decides nothing."""
     yield from it.policy.expired(it.now)
-
-
-#: A provenance that verified, and what was established of its signature.
-type ReadProvenance = tuple[Provenance, Authentic]
-
-
-def disagreement(
-    first: ReadProvenance, others: Iterable[bytes], *, wanted: int, alone: Callable[[bytes], ReadProvenance]
-) -> Iterator[Reason]:
-    """Why fewer than `wanted` builders have built this alike; each counts once, by its key or identity.
-
-    `alone` takes a bundle through all the steps that the first one took, for the same files, and raises RefusedError;
-    what it refuses does not count. Nor does a statement of another build, or of one that is counted already.
-    """
-    built, signed = first
-    quorum, doubts = Quorum(), list[str]()
-    quorum.count(signed, {built.invocation})
-    for bundle in others:
-        if len(quorum) >= wanted:
-            return
-        try:
-            claim, authentic = alone(bundle)
-        except RefusedError as error:
-            doubts.append(f"{Digest.of(bundle)}: {', '.join(error.codes)}")
-            continue
-        if _build(claim) != _build(built):
-            doubts.append(f"{authentic.digest}: it is of another tree, lock, attribute or derivation")
-        elif why := quorum.count(authentic, {claim.invocation}):
-            doubts.append(f"{authentic.digest}: {why}")
-    if len(quorum) < wanted:
-        rest = f"; what does not count: {'; '.join(doubts)}" if doubts else ""
-        why = f"only {len(quorum)} of the {wanted} required builders produced the same image{rest}"
-        hint = "have it built by another builder, and hand in its provenance: `mvm image testify`"
-        yield Reason(ReasonCode.REBUILDS_MISSING, WHAT, why, hint)
-
-
-def _build(claim: Provenance) -> tuple[object, ...]:
-    return (claim.root.nar, claim.directory, claim.attribute, claim.lock, claim.derivation)
 
 
 def subject_differences(

@@ -24,7 +24,7 @@ from mvmnix.formats import strict
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.bundle.verification_material import LogEntry, encode_base64
 from mvmnix.provenance.identity import certificates, rekor
-from mvmnix.provenance.verify.registry_responses import Form, Packed
+from mvmnix.provenance.verify.registry_responses import Packed
 
 _MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle+json;version=0.1"
 _OWN: Final = "dev.cosignproject.cosign/signature"
@@ -42,8 +42,8 @@ def attestation(envelope: bytes, annotations: Mapping[str, str]) -> Packed:
         value = strict.parse_json(envelope, limit=BUNDLE_LIMIT)
         material = _material(annotations)
     except strict.MalformedError as error:
-        return Packed(b"", Form.COSIGN, problem=f"an attestation in cosign's layout can't be read: {error}")
-    return Packed(_written(material, dsseEnvelope=value), Form.COSIGN, stamped=envelope)
+        return Packed(b"", problem=f"an attestation in cosign's layout can't be read: {error}")
+    return Packed(_written(material, dsseEnvelope=value), stamped=envelope)
 
 
 def signature(signed: bytes, annotations: Mapping[str, str]) -> Packed:
@@ -52,10 +52,10 @@ def signature(signed: bytes, annotations: Mapping[str, str]) -> Packed:
     try:
         material = _material(annotations)
     except strict.MalformedError as error:
-        return Packed(b"", Form.COSIGN, problem=f"a signature in cosign's layout can't be read: {error}")
+        return Packed(b"", problem=f"a signature in cosign's layout can't be read: {error}")
     digest = {"algorithm": "SHA2_256", "digest": encode_base64(hashlib.sha256(signed).digest())}
     data = _written(material, messageSignature={"messageDigest": digest, "signature": made})
-    return Packed(data, Form.COSIGN, signed=signed)
+    return Packed(data, signed=signed)
 
 
 def _material(annotations: Mapping[str, str]) -> Json:

@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
 from typing import Final, cast
 
@@ -45,27 +44,18 @@ _DIGEST: Final = r"sha256:[0-9a-f]{64}"
 type Json = Mapping[str, object]
 
 
-class Form(StrEnum):
-    """Who packed a bundle."""
-
-    BUNDLE = "bundle"
-    NPM = "npm"
-    GITHUB = "GitHub"
-    PYPI = "PEP 740"
-    COSIGN = "cosign's layout"
-
-
 @dataclass(frozen=True, slots=True)
 class Packed:
     """A bundle, unread, and what its packaging claims: the predicate type of the statement in it, if that.
 
-    `problem` says why there is none. Of an image's signatures and attestations (image_layouts.py): `signed` is the
-    text that a signature is over, which has to name the image; `stamped` the envelope that timestamps are over.
+    `is_pep_740` is for an attestation of PyPI's, which has rules of its own. `problem` says why there is no bundle. Of
+    an image's signatures and attestations (image_layouts.py): `signed` is the text that a signature is over, which has
+    to name the image; `stamped` the envelope that timestamps are over.
     """
 
     data: bytes
-    form: Form = Form.BUNDLE
     predicate_type: str | None = None
+    is_pep_740: bool = False
     problem: str = ""
     signed: bytes | None = None
     stamped: bytes = b""
@@ -113,36 +103,36 @@ def _attestation(value: object) -> Packed:
     """One of npm's or GitHub's, which alone has no predicate type beside the bundle."""
     match value:
         case {"predicateType": str() as kind, "bundle": dict() as bundle}:
-            return Packed(_written(bundle), Form.NPM, kind)
+            return Packed(_written(bundle), kind)
         case {"predicateType": _, **_others}:
-            return Packed(b"", Form.NPM, problem="an attestation of npm's answer has no predicate type, or no bundle")
+            return Packed(b"", problem="an attestation of npm's answer has no predicate type, or no bundle")
         case {"bundle": dict() as bundle}:
-            return Packed(_written(bundle), Form.GITHUB)
+            return Packed(_written(bundle))
         case {"bundle_url": str()}:
-            return Packed(b"", Form.GITHUB, problem="its bundle is at another address, and nothing is fetched")
+            return Packed(b"", problem="its bundle is at another address, and nothing is fetched")
         case _:
-            return Packed(b"", Form.GITHUB, problem="an attestation of the answer has no bundle")
+            return Packed(b"", problem="an attestation of the answer has no bundle")
 
 
 def _provenance(fields: Json, bundles: Sequence[object]) -> Iterator[Packed]:
     """PyPI's provenance object; what it says of publishers is PyPI's word, and not looked at."""
     if fields.get("version") != 1:
-        yield Packed(b"", Form.PYPI, problem=f"its version is {str(fields.get('version'))[:16]!r}, not 1")
+        yield Packed(b"", problem=f"its version is {str(fields.get('version'))[:16]!r}, not 1")
         return
     for each in bundles:
         match each:
             case {"attestations": list() as attestations}:
                 yield from map(_pypi, attestations)
             case _:
-                yield Packed(b"", Form.PYPI, problem="a bundle of attestations has none")
+                yield Packed(b"", problem="a bundle of attestations has none")
 
 
 def _pypi(value: object) -> Packed:
     try:
         bundle = strict.read(value, "attestation", _pypi_bundle)
     except strict.MalformedError as error:
-        return Packed(b"", Form.PYPI, problem=str(error))
-    return Packed(_written(bundle), Form.PYPI)
+        return Packed(b"", problem=str(error))
+    return Packed(_written(bundle), is_pep_740=True)
 
 
 def _pypi_bundle(record: strict.Record) -> Json:
@@ -166,16 +156,16 @@ def contradicts(it: Packed, claim: ForeignStatement) -> str:
     """How a signed statement is another than its packaging says; nothing where it is not."""
     if it.predicate_type is not None and claim.predicate_type != it.predicate_type:
         return f"the answer calls it {it.predicate_type!r}, and it says {claim.predicate_type!r}"
-    if it.form is Form.PYPI and claim.predicate_type not in {PUBLISH, PREDICATE_TYPE}:
+    if it.is_pep_740 and claim.predicate_type not in {PUBLISH, PREDICATE_TYPE}:
         return f"an attestation by PEP 740 can't say {claim.predicate_type!r}"
-    if it.form is Form.PYPI and claim.predicate_type == PUBLISH and claim.predicate:
+    if it.is_pep_740 and claim.predicate_type == PUBLISH and claim.predicate:
         return "its predicate is not empty, as that of a publish attestation is"
     return ""
 
 
 def names_file(it: Packed, claim: ForeignStatement, file: str | None) -> bool:
     """Whether the one subject is named like the distribution, where the packaging is PyPI's; any name otherwise."""
-    if it.form is not Form.PYPI:
+    if not it.is_pep_740:
         return True
     match claim.subjects:
         case (only,):

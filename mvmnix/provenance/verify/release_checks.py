@@ -42,7 +42,7 @@ class ReleasePolicy:
                 yield from self._own(_provenance(claim), attested.signer, place)
             else:
                 yield from self._foreign(claim, attested.signer, place)
-                yield from certified_reasons(claim, attested.certificate, place)
+                yield from certified_reasons(claim, place)
         except RefusedError as error:
             yield from place.refused(error)
 

@@ -3,6 +3,9 @@
 A statement counts for a file when it alone meets every requirement: two that meet half of them each are worth nothing
 together. Who signed it is settled before, by provenance/verify/authentication.py. What is required of it doesn't
 depend on the file, and is looked at once for any number of files.
+
+Who signed a provenance could write anything into it; the extensions of the certificate (fulcio, docs/oid-info.md) are
+from the token of the CI job, and have the word of the one that ran the job.
 """
 
 import shlex
@@ -12,7 +15,7 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.provenance.bundle.blob import Blob
-from mvmnix.provenance.identity import certified_build
+from mvmnix.provenance.identity import certificates
 from mvmnix.provenance.slsa import foreign_builds, source_summaries
 from mvmnix.provenance.slsa.foreign_builds import BuildSource
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
@@ -23,6 +26,11 @@ _OTHER: Final = "name the file that it is about, or hand in the statement about 
 _SOURCE: Final = "find out which source is right, then name that one or get the artifact that was built from it"
 _WORK_TREE: Final = "mvm build names a git work tree by its directory and commit, and knows of no address and no tag"
 _COPY: Final = "mvm build names a copy by its directory, and knows of no address, commit or tag"
+#: Of Fulcio's extensions.
+_ARC: Final = "1.3.6.1.4.1.57264.1"
+#: By their last number: UTF8String in DER, and the older ones in raw text.
+_NAMES: Final = {"9": "builder", "12": "repository", "13": "commit", "14": "ref", "21": "run"}
+_OLDER: Final = {"3": "commit", "6": "ref"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +62,16 @@ class Requirements:
 
 @dataclass(frozen=True, slots=True)
 class StatementPosition:
-    """Which statement of how many it is, of the file that is called `artifact`, and who signed it, for people."""
+    """Which statement of how many it is, of the file that is called `artifact`, and who signed it, for people.
+
+    `certificate` is the signer's, in DER; b"" for a key.
+    """
 
     artifact: str
     number: int
     total: int
     signer: str = ""
+    certificate: bytes = b""
 
     @property
     def name(self) -> str:
@@ -76,17 +88,10 @@ class StatementPosition:
 
     def refused(self, error: RefusedError) -> tuple[Reason, ...]:
         """The same reasons, as reasons about this statement."""
-        return tuple(self.reason(it.code, f"{self.name}: {it.what}: {it.why}", it.hint) for it in error.reasons)
+        return tuple(self.reason(it.code, f"{self.name}: {self._about(it)}{it.why}", it.hint) for it in error.reasons)
 
-
-@dataclass(frozen=True, slots=True)
-class ParsedStatement:
-    """A statement that could be read, beside what is required; `certificate` is its signer's, in DER, b"" for a key."""
-
-    claim: ForeignStatement
-    wanted: Requirements
-    place: StatementPosition
-    certificate: bytes
+    def _about(self, reason: Reason) -> str:
+        return "" if reason.what == self.name else f"{reason.what}: "
 
 
 class CheckedStatement:
@@ -95,9 +100,9 @@ class CheckedStatement:
     The statement itself is not kept: a thousand of them take more memory than their bundles.
     """
 
-    def __init__(self, it: ParsedStatement) -> None:
-        self._reasons = tuple(reason for check in CHECKS for reason in check(it))
-        subjects = [each for each in it.claim.subjects if each.digests]
+    def __init__(self, claim: ForeignStatement, wanted: Requirements, place: StatementPosition) -> None:
+        self._reasons = tuple(reason for check in CHECKS for reason in check(claim, wanted, place))
+        subjects = [each for each in claim.subjects if each.digests]
         named = sorted(set(map(str, subjects)))
         more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
         self._said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256, SHA-384 or SHA-512"
@@ -135,90 +140,133 @@ class CheckedStatement:
             yield from self._by_sha256.get(None, ())
 
 
-def of_type(it: ParsedStatement) -> Iterator[Reason]:
+def of_type(claim: ForeignStatement, wanted: Requirements, place: StatementPosition) -> Iterator[Reason]:
     """It makes the kind of claim that is asked for."""
-    if it.wanted.predicate_type is not None and it.claim.predicate_type != it.wanted.predicate_type:
-        said, hint = it.claim.predicate_type, "ask for that type, or hand in a statement of the type that is needed"
-        yield it.place.mismatch(ReasonCode.PREDICATE_TYPE, it.wanted.predicate_type, said, hint)
+    if wanted.predicate_type is not None and claim.predicate_type != wanted.predicate_type:
+        said, hint = claim.predicate_type, "ask for that type, or hand in a statement of the type that is needed"
+        yield place.mismatch(ReasonCode.PREDICATE_TYPE, wanted.predicate_type, said, hint)
 
 
-def by_builder(it: ParsedStatement) -> Iterator[Reason]:
+def by_builder(claim: ForeignStatement, wanted: Requirements, place: StatementPosition) -> Iterator[Reason]:
     """It names the builder that is asked for."""
-    if it.wanted.builder_id is None:
+    if wanted.builder_id is None:
         return
     try:
-        said = foreign_builds.builder_id(it.claim)
+        said = foreign_builds.builder_id(claim)
     except RefusedError as error:
-        yield from it.place.refused(error)
+        yield from place.refused(error)
         return
-    if said != it.wanted.builder_id:
+    if said != wanted.builder_id:
         hint = "get the artifact that this builder built, or name the other one if you mean to trust it"
-        yield it.place.mismatch(ReasonCode.BUILDER_MISMATCH, it.wanted.builder_id, said, hint)
+        yield place.mismatch(ReasonCode.BUILDER_MISMATCH, wanted.builder_id, said, hint)
 
 
-def from_source(it: ParsedStatement) -> Iterator[Reason]:
+def from_source(claim: ForeignStatement, wanted: Requirements, place: StatementPosition) -> Iterator[Reason]:
     """It names the repository, tag and commit that are asked for."""
-    if not it.wanted.about_source or it.wanted.source_level is not None:
+    if not wanted.about_source or wanted.source_level is not None:
         return
     try:
-        said = foreign_builds.origin(it.claim)
+        said = foreign_builds.origin(claim)
     except RefusedError as error:
-        yield from it.place.refused(error)
+        yield from place.refused(error)
         return
-    wanted, hint = it.wanted, _what_would_match(said)
-    yield from _of_another_repository(it, said.repository, hint)
+    hint = _what_would_match(said)
+    yield from _of_another_repository(wanted, place, said.repository, hint)
     if wanted.source_tag is not None and wanted.source_tag != said.tag:
         found = said.ref or "no git reference"
-        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"refs/tags/{wanted.source_tag}", found, hint)
+        yield place.mismatch(ReasonCode.SOURCE_MISMATCH, f"refs/tags/{wanted.source_tag}", found, hint)
     if wanted.source_digest is not None and wanted.source_digest != said.commit:
         found = "no commit" if said.commit is None else f"commit {said.commit}"
-        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, f"commit {wanted.source_digest}", found, hint)
+        yield place.mismatch(ReasonCode.SOURCE_MISMATCH, f"commit {wanted.source_digest}", found, hint)
 
 
-def at_source_level(it: ParsedStatement) -> Iterator[Reason]:
+def at_source_level(claim: ForeignStatement, wanted: Requirements, place: StatementPosition) -> Iterator[Reason]:
     """It is a summary of a revision of the repository that is asked for, at this level or above."""
-    if it.wanted.source_level is None:
+    if wanted.source_level is None:
         return
     try:
-        said = source_summaries.source_summary(it.claim)
+        said = source_summaries.source_summary(claim)
     except RefusedError as error:
-        yield from it.place.refused(error)
+        yield from place.refused(error)
         return
-    if said.level < it.wanted.source_level:
+    if said.level < wanted.source_level:
         hint = "take a revision that was verified at that level, or ask for a lower one"
-        expected = f"source level {it.wanted.source_level}"
-        yield it.place.mismatch(ReasonCode.LEVEL_INSUFFICIENT, expected, f"level {said.level}", hint)
+        expected = f"source level {wanted.source_level}"
+        yield place.mismatch(ReasonCode.LEVEL_INSUFFICIENT, expected, f"level {said.level}", hint)
     found = foreign_builds.repository_of(said.repository)
-    yield from _of_another_repository(it, found, f"{_SOURCE}; this one would match --source-uri {shlex.quote(found)}")
+    yield from _of_another_repository(
+        wanted, place, found, f"{_SOURCE}; this one would match --source-uri {shlex.quote(found)}"
+    )
 
 
-def _of_another_repository(it: ParsedStatement, found: str, hint: str) -> Iterator[Reason]:
+def _of_another_repository(wanted: Requirements, place: StatementPosition, found: str, hint: str) -> Iterator[Reason]:
     """Where a repository is asked for, and the statement is about another one."""
-    if it.wanted.source_uri is None:
+    if wanted.source_uri is None:
         return
-    expected = foreign_builds.repository_of(it.wanted.source_uri)
+    expected = foreign_builds.repository_of(wanted.source_uri)
     if expected != found:
-        yield it.place.mismatch(ReasonCode.SOURCE_MISMATCH, expected, found, hint)
+        yield place.mismatch(ReasonCode.SOURCE_MISMATCH, expected, found, hint)
 
 
-def as_certified(it: ParsedStatement) -> Iterator[Reason]:
+def as_certified(claim: ForeignStatement, wanted: Requirements, place: StatementPosition) -> Iterator[Reason]:
     """Where its source or builder matters, it names those that the certificate of its signer names."""
-    about_build = it.wanted.about_source and it.wanted.source_level is None
-    if about_build or it.wanted.builder_id is not None:
-        yield from certified_reasons(it.claim, it.certificate, it.place)
+    about_build = wanted.about_source and wanted.source_level is None
+    if about_build or wanted.builder_id is not None:
+        yield from certified_reasons(claim, place)
 
 
-def certified_reasons(claim: ForeignStatement, certificate: bytes, place: StatementPosition) -> Iterator[Reason]:
-    """Where a provenance and the certificate of its signer disagree."""
+def certified_reasons(claim: ForeignStatement, place: StatementPosition) -> Iterator[Reason]:
+    """Where a provenance and the certificate of its signer name different things; both have to name them.
+
+    A source that can't be read is not compared: a check that needs it refuses that.
+    """
+    if not place.certificate or not foreign_builds.is_provenance(claim):
+        return
     hint = "get the artifact's own provenance: this one was not written by the build that its signer was certified for"
     try:
-        for each in certified_build.disagreements(claim, certificate):
-            yield place.mismatch(each.code, f"the certified {each.what} {each.certified}", each.said, hint)
+        certified, claimed = certified_build(place.certificate), _build_of(claim)
     except RefusedError as error:
         yield from place.refused(error)
     except ValueError as error:
         why = f"{place.name}: its certificate's extensions can't be read: {error}"
         yield place.reason(ReasonCode.IDENTITY_MALFORMED, why, hint)
+    else:
+        for what, said in claimed.items():
+            if said is not None and certified.get(what, said) != said:
+                code = ReasonCode.BUILDER_MISMATCH if what in {"run", "builder"} else ReasonCode.SOURCE_MISMATCH
+                yield place.mismatch(code, f"the certified {what} {certified[what]}", said, hint)
+
+
+def certified_build(certificate: bytes) -> Mapping[str, str]:
+    """What a certificate says of the build that it was made for: builder, repository, commit, ref, run.
+
+    What it doesn't say is not there. Raises ValueError for extensions in another form.
+    """
+    from mvmnix.provenance.identity.certificate_names import utf8  # noqa: PLC0415 - loads X.509, which keys don't need
+
+    values = {
+        each.oid.dotted_string.removeprefix(f"{_ARC}."): each.value.public_bytes()
+        for each in certificates.from_der(certificate).extensions
+        if each.oid.dotted_string.startswith(f"{_ARC}.")
+    }
+    newer = {name: utf8(values[number]) for number, name in _NAMES.items() if number in values}
+    return {name: values[number].decode() for number, name in _OLDER.items() if number in values} | newer
+
+
+def _build_of(claim: ForeignStatement) -> Mapping[str, str | None]:
+    """The same by the statement's word, as far as it can be compared. Raises RefusedError."""
+    try:
+        source = foreign_builds.origin(claim)
+    except RefusedError:
+        source = None
+    run = foreign_builds.invocation(claim)
+    return {
+        "repository": None if source is None else source.repository,
+        "commit": None if source is None else source.commit,
+        "ref": None if source is None else source.ref,
+        "run": run if run is not None and "://" in run else None,
+        "builder": foreign_builds.builder_id(claim) if foreign_builds.builder_signs(claim) else None,
+    }
 
 
 def _what_would_match(said: BuildSource) -> str:
@@ -229,6 +277,6 @@ def _what_would_match(said: BuildSource) -> str:
     return f"{_SOURCE}; this one would match {options}{own}"
 
 
-type Check = Callable[[ParsedStatement], Iterator[Reason]]
+type Check = Callable[[ForeignStatement, Requirements, StatementPosition], Iterator[Reason]]
 
 CHECKS: Final[tuple[Check, ...]] = (of_type, by_builder, from_source, at_source_level, as_certified)

@@ -31,9 +31,9 @@ That is one builder's word. What starts or is passed on needs one more step:
 
 26. as many builders as the policy asks for have built the image alike, each of them under all of these steps.
 
-Steps 9 to 25, but for step 19, and the rule of step 26 are in checks.py. A parts statement is
-taken through steps 1 to 8 as well, for its own build type, and then: it is mvm's own tree that was built, by a builder
-VM that the policy admits for the image `parts`, under steps 16, 18, 20 and 23 to 25, and from no other kept parts.
+Steps 9 to 25, but for step 19, are in checks.py. A parts statement is taken through steps 1 to 8 as well, for its own
+build type, and then: it is mvm's own tree that was built, by a builder VM that the policy admits for the image `parts`,
+under steps 16, 18, 20 and 23 to 25, and from no other kept parts.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -53,7 +53,7 @@ from mvmnix.provenance.slsa.build_types import PREDICATE_TYPE
 from mvmnix.provenance.slsa.parts import Part, Parts
 from mvmnix.provenance.slsa.provenance import MICROVM, Provenance
 from mvmnix.provenance.verify import checks
-from mvmnix.provenance.verify.authentication import Authentic, authenticate, only_refusals
+from mvmnix.provenance.verify.authentication import Authentic, Quorum, authenticate, only_refusals
 from mvmnix.provenance.verify.checks import WHAT, Evidence
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.step_results import Findings, Steps
@@ -187,7 +187,7 @@ def verify_claim(
     with only_refusals(WHAT):
         first = _held_against(it, evidence, artifacts=artifacts, image=image, now=now)
         taken = Steps("provenance", first.steps)
-        taken.take(step_26_rebuilds, first, evidence.rebuilds, it.policy, alone)
+        taken.take(step_26_rebuilds, first, evidence.rebuilds, it.policy.thresholds.rebuilds, alone)
         taken.require()
         return replace(first, steps=taken.results, seal=_SEAL)
 
@@ -195,16 +195,37 @@ def verify_claim(
 def step_26_rebuilds(
     first: Verified[Provenance],
     rebuilds: Iterable[bytes],
-    policy: TrustPolicy,
+    wanted: int,
     alone: Callable[[bytes], Verified[Provenance]],
 ) -> Iterator[Reason]:
-    """26. One builder can be broken into; several that agree are harder to."""
+    """26. One builder can be broken into; several that agree are harder to. Each counts once, by its key or identity.
 
-    def read(it: Verified[Provenance]) -> checks.ReadProvenance:
-        return it.claim, it.authentic
+    `alone` takes a bundle through all the steps that the first one took, for the same files, and raises RefusedError;
+    what it refuses does not count. Nor does a statement of another build, or of one that is counted already.
+    """
+    quorum, doubts = Quorum(), list[str]()
+    quorum.count(first.authentic, {first.claim.invocation})
+    for bundle in rebuilds:
+        if len(quorum) >= wanted:
+            return
+        try:
+            other = alone(bundle)
+        except RefusedError as error:
+            doubts.append(f"{Digest.of(bundle)}: {', '.join(error.codes)}")
+            continue
+        if _build(other.claim) != _build(first.claim):
+            doubts.append(f"{other.bundle}: it is of another tree, lock, attribute or derivation")
+        elif why := quorum.count(other.authentic, {other.claim.invocation}):
+            doubts.append(f"{other.bundle}: {why}")
+    if len(quorum) < wanted:
+        rest = f"; what does not count: {'; '.join(doubts)}" if doubts else ""
+        why = f"only {len(quorum)} of the {wanted} required builders produced the same image{rest}"
+        hint = "have it built by another builder, and hand in its provenance: `mvm image testify`"
+        yield Reason(ReasonCode.REBUILDS_MISSING, WHAT, why, hint)
 
-    wanted = policy.thresholds.rebuilds
-    yield from checks.disagreement(read(first), rebuilds, wanted=wanted, alone=lambda data: read(alone(data)))
+
+def _build(claim: Provenance) -> tuple[object, ...]:
+    return (claim.root.nar, claim.directory, claim.attribute, claim.lock, claim.derivation)
 
 
 def verify_alone(

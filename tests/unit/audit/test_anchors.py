@@ -16,6 +16,7 @@ from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from tests.support.refusals import refusal_codes
 from tests.unit.audit.world import KEY, NOON, World, checkpoint, new_signer, record
 
 
@@ -179,9 +180,7 @@ def test_nothing_starts_without_a_required_anchor(
     anchored: Anchored, tmp_path: Path, way: str, kind: RecordKind
 ) -> None:
     log = anchored.log(FAILING[way](tmp_path, True))
-    with pytest.raises(RefusedError) as caught:
-        log.append(replace(record(0), kind=kind))
-    assert caught.value.codes == (ReasonCode.ANCHOR_UNAVAILABLE,)
+    assert refusal_codes(log.append, replace(record(0), kind=kind)) == (ReasonCode.ANCHOR_UNAVAILABLE,)
     assert anchored.said == [], "the refusal says it"
     assert [one.kind for one in anchored.records()] == [kind, RecordKind.ANCHOR]
     assert anchored.records()[-1].reasons == ("anchor-unavailable",)
@@ -217,9 +216,7 @@ def test_a_log_that_was_put_back_never_passes_for_a_later_one(
         log.append(REFUSAL)
         log.append(END)
         before = len(anchored.records())
-        with pytest.raises(RefusedError) as caught:
-            log.append(replace(record(0), kind=kind))
-        assert caught.value.codes == (ReasonCode.LOG_MISMATCH,)
+        assert refusal_codes(log.append, replace(record(0), kind=kind)) == (ReasonCode.LOG_MISMATCH,)
         assert len(anchored.records()) == before
     assert len(anchored.records()) > 4
     assert keeper.latest() == checkpoint(4).note
@@ -282,9 +279,7 @@ def test_a_log_older_than_its_anchor_is_refused(world: World, keeper: Anchor, *,
 @pytest.mark.parametrize("way", ["no directory", "no repository"])
 def test_an_anchor_that_can_not_be_asked(world: World, tmp_path: Path, way: str) -> None:
     world.fill(1)
-    with pytest.raises(RefusedError) as caught:
-        hold(world, FAILING[way](tmp_path, True))
-    assert caught.value.codes == (ReasonCode.ANCHOR_UNAVAILABLE,)
+    assert refusal_codes(hold, world, FAILING[way](tmp_path, True)) == (ReasonCode.ANCHOR_UNAVAILABLE,)
     assert len(hold(world, FAILING[way](tmp_path, False))) == 1, "which is said"
 
 

@@ -26,9 +26,8 @@ def test_round_trip() -> None:
 @pytest.mark.parametrize("count", range(4))
 def test_where_the_log_ends(count: int) -> None:
     segment = Segment(BEFORE, LINES, b"to")
-    data = segment.data
     size = CAPACITY + count
-    assert data[segment.offset(size) :] == segment.beyond(size)
+    assert segment.beyond(size) == b"".join(line + b"\n" for line in LINES[count:]) + b"to"
     assert segment.after(size) == BEFORE.extend(LINES[:count])
 
 

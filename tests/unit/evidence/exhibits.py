@@ -11,7 +11,7 @@ from mvmnix.evidence.build import Judge, add_build
 from mvmnix.evidence.graph import Draft, Graph, Node, NodeStatus, Verdict, refused
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.evidence.trust import policy_node
-from mvmnix.images.store import IndexEntry, VerifiedImage
+from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
 from mvmnix.provenance.policy import trust_text
@@ -93,9 +93,8 @@ def held_of(world: World) -> StoredBuild:
     image, parts = world.image, tuple(document(data) for data in world.parts)
     manifest, bundle = document(world.manifest), document(world.provenance_bundle)
     lock, sbom = (None if data is None else document(data) for data in (world.lock, world.sbom))
-    entry = IndexEntry(manifest.digest, bundle.digest, None if lock is None else lock.digest)
     files = {artifact.name: artifact for artifact in (image.kernel, image.initrd, image.rootfs)}
-    return StoredBuild(entry, manifest, bundle, lock, sbom, parts, files)
+    return StoredBuild(manifest, bundle, lock, sbom, parts, files)
 
 
 def document(data: bytes) -> StoredDocument:

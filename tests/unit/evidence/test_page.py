@@ -12,7 +12,7 @@ import pytest
 from mvmnix.errors import Reason, ReasonCode
 from mvmnix.evidence import page
 from mvmnix.evidence.graph import Graph, Node, NodeKind, refused, unverified, verified
-from mvmnix.evidence.page import POLICY, Page, render_page
+from mvmnix.evidence.page import POLICY, render_page
 from mvmnix.formats.escaping import escape
 from tests.unit.evidence.exhibits import HOSTILE, LONG, everywhere, exhibit
 from tests.unit.provenance.world import NOW
@@ -77,7 +77,7 @@ class Reader(HTMLParser):
 
 def read(graph: Graph) -> Reader:
     reader = Reader()
-    reader.feed(render_page(Page(graph, NOW)))
+    reader.feed(render_page(graph, NOW))
     reader.close()
     assert reader.open == [reader.root], "every element is closed"
     return reader
@@ -250,14 +250,14 @@ def test_strangers_text_is_only_text(graph: Graph, evil: str) -> None:
 
     assert shape(found) == shape(expected), "the same elements with the same attributes, whatever is said"
     assert found.comments == []
-    text = render_page(Page(hostile, NOW))
+    text = render_page(hostile, NOW)
     assert all(c == "\n" or c.isprintable() for c in text)
     text.encode("utf-8")
 
 
 @pytest.mark.parametrize("change", [lambda graph: graph, lambda graph: Graph(graph.subject, graph.nodes, ())])
 def test_the_same_evidence_makes_the_same_page(graph: Graph, change: Callable[[Graph], Graph]) -> None:
-    assert render_page(Page(change(graph), NOW)) == render_page(Page(change(graph), NOW))
+    assert render_page(change(graph), NOW) == render_page(change(graph), NOW)
 
 
 def test_keys_of_strangers_make_no_ids(graph: Graph) -> None:

@@ -1,13 +1,14 @@
 """Statements as other tools write them, about one small file: their shapes, their names of things, their freedoms."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from mvmnix.errors import Reason, RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa import in_toto
-from mvmnix.provenance.verify.requirements import CheckedStatement, ParsedStatement, Requirements, StatementPosition
+from mvmnix.provenance.verify.requirements import CheckedStatement, Requirements, StatementPosition
 
 ARTIFACT = b"an application\n"
 DIGEST = Digest.of(ARTIFACT)
@@ -76,4 +77,4 @@ def unmet(
         claim = in_toto.parse(payload)
     except RefusedError as error:
         return place.refused(error)
-    return CheckedStatement(ParsedStatement(claim, wanted, place, certificate)).unmet(artifact, place)
+    return CheckedStatement(claim, wanted, replace(place, certificate=certificate)).unmet(artifact, place)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, override
 
+import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mvmnix.errors import ReasonCode as Code
@@ -15,6 +16,7 @@ from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern, Revocations, Signer, Trust
 from tests.private_sigstore import ISSUER_V1, ISSUER_V2, Hooks, Json, Leaf, Proof, Sct, Sigstore, Window, entry_of
+from tests.unit.provenance import world as worlds
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -31,8 +33,8 @@ KEY, STRANGER = PrivateKey.generate(Algorithm.ECDSA_P256), PrivateKey.generate(A
 #: The instance that the policy trusts, and one that it does not.
 OURS, THEIRS = Sigstore(), Sigstore()
 BUILDER = frozenset({Role.BUILDER})
-
-type Change = Callable[[Json], None]
+#: Values of `Case.keyed`.
+MODES = [pytest.param(False, id="certificate"), pytest.param(True, id="key")]
 
 
 def identity(subject: str = SUBJECT, issuer: str = ISSUER, domain: Digest | None = None) -> Identity:
@@ -104,7 +106,7 @@ def window(**parts: Any) -> Callable[[Case], Case]:
     return lambda it: replace(it, at_home=its, roots={its.domain: its.trusted_root}, signers=signers)
 
 
-def edited(change: Change) -> Callable[[Json], Json]:
+def edited(change: worlds.Change) -> Callable[[Json], Json]:
     """A hook that changes a copy."""
 
     def apply(value: Json) -> Json:
@@ -116,21 +118,11 @@ def edited(change: Change) -> Callable[[Json], Json]:
 
 
 def put(value: object, *path: str | int) -> Callable[[Json], Json]:
-    def change(it: Any) -> None:
-        for step in path[:-1]:
-            it = it[step]
-        it[path[-1]] = value
-
-    return edited(change)
+    return edited(worlds.put(value, *path))
 
 
 def drop(*path: str | int) -> Callable[[Json], Json]:
-    def change(it: Any) -> None:
-        for step in path[:-1]:
-            it = it[step]
-        del it[path[-1]]
-
-    return edited(change)
+    return edited(worlds.drop(*path))
 
 
 def flip(data: bytes) -> bytes:
@@ -217,7 +209,7 @@ def stamped_twice(it: Json) -> None:
     stamps.append({"signedTimestamp": encoded(THEIRS.tsa.token(b"x", NOW))})
 
 
-def stamped_over(part: str) -> Change:
+def stamped_over(part: str) -> Callable[[Json], None]:
     """A good timestamp in place of the first, over another part of the envelope than its signature."""
 
     def change(it: Json) -> None:

@@ -64,7 +64,7 @@ def test_a_library_that_ships_no_root(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "_store/https%3A%2F%2Fempty").mkdir(parents=True)
     monkeypatch.setattr(sigstore, "files", lambda _: tmp_path)
     with pytest.raises(MvmnixError, match="ships no trust root"):
-        sigstore.shipped_root()
+        sigstore.public_good_root()
 
 
 @pytest.mark.parametrize(

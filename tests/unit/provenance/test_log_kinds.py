@@ -11,7 +11,6 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import Inclusion
-from mvmnix.provenance.verify.authentication import Attested, authenticate_foreign
 from tests.private_sigstore import Hooks, Json, entry_of
 from tests.private_sigstore.bodies import (
     Body,
@@ -21,9 +20,21 @@ from tests.private_sigstore.bodies import (
     intoto_1_body,
     intoto_2_body,
 )
-from tests.unit.provenance.forgeries import KEY, NOW, PAYLOAD, STRANGER, Case, edited, encoded, flip, put, untimed
+from tests.unit.provenance.forgeries import (
+    KEY,
+    MODES,
+    NOW,
+    PAYLOAD,
+    STRANGER,
+    Case,
+    edited,
+    encoded,
+    flip,
+    put,
+    untimed,
+)
+from tests.unit.provenance.versions import check, refused
 
-MODES = [pytest.param(False, id="certificate"), pytest.param(True, id="key")]
 KINDS: dict[str, Body] = {
     "dsse 0.0.1": dsse_body,
     "dsse 0.0.2": dsse_2_body,
@@ -53,16 +64,6 @@ def made(kind: str, keyed: bool, **hooks: Any) -> Case:
 def body_of(kind: str, keyed: bool) -> Json:
     body: Json = json.loads(base64.b64decode(entry_of(made(kind, keyed).bundle())["canonicalizedBody"]))
     return body
-
-
-def check(it: Case, data: bytes | None = None) -> Attested:
-    return authenticate_foreign(it.bundle() if data is None else data, trust=it.trust, what="it")
-
-
-def refused(it: Case, data: bytes | None = None) -> set[ReasonCode]:
-    with pytest.raises(RefusedError) as caught:
-        check(it, data)
-    return set(caught.value.codes)
 
 
 def leaves(value: Any, here: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.errors import RefusedError
 from mvmnix.formats import strict
-from mvmnix.provenance.verify.authentication import Attested, authenticate_foreign
+from mvmnix.provenance.verify.authentication import Attested, authenticate_foreign, read_foreign
 from tests.private_sigstore import Hooks, Json, Sigstore
+from tests.support.refusals import refusal_codes
 from tests.unit.provenance.forgeries import (
     OURS,
     Case,
@@ -30,13 +29,12 @@ MEDIA = {
 
 def check(it: Case, data: bytes | None = None, *, inclusion: bool = False) -> Attested:
     trust = replace(it.trust, require_inclusion=inclusion)
-    return authenticate_foreign(it.bundle() if data is None else data, trust=trust, what="it")
+    read = read_foreign(it.bundle() if data is None else data, "it")
+    return authenticate_foreign(read, trust=trust, what="it")
 
 
 def refused(it: Case, data: bytes | None = None, *, inclusion: bool = False) -> set[Code]:
-    with pytest.raises(RefusedError) as caught:
-        check(it, data, inclusion=inclusion)
-    return set(caught.value.codes)
+    return set(refusal_codes(check, it, data, inclusion=inclusion))
 
 
 def of_version(version: str, *changes: Callable[[Json], Any]) -> Hooks:

@@ -77,6 +77,13 @@ def trust() -> bytes:
     return default_policy.default_policy(keys, now=NOW)
 
 
+def policy(old: str, new: str) -> TrustPolicy:
+    """The policy of a world, with another text in place of one that stands there."""
+    text = trust().decode()
+    assert old in text
+    return trust_text.effective(None, text.replace(old, new).encode())
+
+
 def manifest_value(*, kernel: bytes, initrd: bytes, rootfs: bytes, tree: Verity, name: str = "hello") -> Json:
     files = {"kernel": kernel, "initrd": initrd, "rootfs": rootfs}
     return {
@@ -189,6 +196,9 @@ class World:
 
     def sign_plan(self, *changes: Change, key: PrivateKey = PLANNER, **fields: Any) -> None:
         self.plan_bundle = signed(plans.plan_statement(self.plan(**fields)), changes, key)
+
+    def change_policy(self, old: str, new: str) -> None:
+        self.policy = policy(old, new)
 
     def change_manifest(self, change: Change) -> None:
         value = strict.parse_json(self.manifest)

@@ -19,7 +19,7 @@ from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity import revocation_check
 from mvmnix.provenance.identity.trust import Revocations, Signer, Trust
-from mvmnix.provenance.verify.authentication import authenticate, authenticate_foreign
+from mvmnix.provenance.verify.authentication import authenticate, authenticate_foreign, read_foreign
 from tests.unit.provenance.forgeries import ISSUER as BY
 from tests.unit.provenance.forgeries import NOW, OURS, PAYLOAD, SUBJECT, identity
 
@@ -46,7 +46,7 @@ def pretty(data: bytes) -> bytes:
 def refused(data: bytes, held: Trust, *, foreign: bool = False, blob: Blob | None = None) -> tuple[Code, ...]:
     with pytest.raises(RefusedError) as caught:
         if foreign:
-            authenticate_foreign(data, trust=held, role=Role.BUILDER, what="it", blob=blob)
+            authenticate_foreign(read_foreign(data, "it"), trust=held, role=Role.BUILDER, what="it", blob=blob)
         else:
             authenticate(data, trust=held, role=Role.BUILDER, what="it")
     return caught.value.codes
@@ -69,7 +69,8 @@ def test_the_other_signature_over_a_file() -> None:
     for one in (signed, mirrored(signed)):
         assert refused(pretty(one.to_bytes()), held, foreign=True, blob=blob) == (Code.BUNDLE_REVOKED,)
         for free in (trust(P256), trust(P256, Digest.of(b"another"))):
-            assert authenticate_foreign(one.to_bytes(), trust=free, what="it", blob=blob).content == blob.digest
+            read = read_foreign(one.to_bytes(), "it")
+            assert authenticate_foreign(read, trust=free, what="it", blob=blob).content == blob.digest
 
 
 @pytest.mark.parametrize(("s", "other"), [(0, None), (1, ORDER - 1), (ORDER - 1, 1), (ORDER, None), (ORDER + 1, None)])

@@ -16,11 +16,12 @@ from mvmnix.provenance.identity.trust import Identity, Pattern, Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.policy.default_policy import default_policy
-from mvmnix.provenance.policy.policy import digest_of
+from mvmnix.provenance.policy.policy import TrustPolicy, digest_of
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, Thresholds
 from mvmnix.provenance.policy.trust_text import effective
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree
 from mvmnix.system.private_dirs import Directory
+from tests.support.refusals import refusal_codes
 from tests.unit.provenance.policy.claims import COMMITTED, IMAGE, NOW, by
 
 KEYS = {role: PrivateKey.generate(kind).public for role, kind in zip(Role, (*Algorithm, *Algorithm), strict=True)}
@@ -45,9 +46,7 @@ def caches(*keys: str) -> str:
 
 
 def codes(floor: bytes | None, user: bytes | None) -> set[ReasonCode]:
-    with pytest.raises(RefusedError) as caught:
-        effective(floor, user)
-    return set(caught.value.codes)
+    return set(refusal_codes(effective, floor, user))
 
 
 def test_the_default_policy_of_a_workstation() -> None:
@@ -288,9 +287,7 @@ def test_inputs_pairs_caches_and_import_from_derivation_within_the_floor() -> No
 
 def test_a_policy_without_signers_is_empty() -> None:
     policy = effective(None, DEFAULT)
-    with pytest.raises(RefusedError) as caught:
-        replace(policy, trust=Trust(()))
-    assert caught.value.codes == (ReasonCode.POLICY_EMPTY,)
+    assert refusal_codes(replace, policy, trust=Trust(())) == (ReasonCode.POLICY_EMPTY,)
 
 
 def test_how_a_digest_is_made() -> None:
@@ -334,22 +331,20 @@ def config(tmp_path: Path) -> Iterator[Directory]:
         yield found
 
 
-def load(tmp_path: Path, config: Directory) -> Digest:
-    return policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config)).digest
+def load(tmp_path: Path, config: Directory) -> TrustPolicy:
+    return policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
 
 
 def test_files(tmp_path: Path, config: Directory) -> None:
-    with pytest.raises(RefusedError) as caught:
-        load(tmp_path, config)
-    assert caught.value.codes == (ReasonCode.POLICY_MISSING,)
+    assert refusal_codes(load, tmp_path, config) == (ReasonCode.POLICY_MISSING,)
     config.write_atomic("trust.toml", DEFAULT)
-    assert load(tmp_path, config) == digest_of(None, DEFAULT)
+    assert load(tmp_path, config).digest == digest_of(None, DEFAULT)
     with Directory.create(str(tmp_path / "floor")) as floor:
-        assert load(tmp_path, config) == digest_of(None, DEFAULT)
+        assert load(tmp_path, config).digest == digest_of(None, DEFAULT)
         floor.write_atomic("trust.toml", FLOOR)
-    assert load(tmp_path, config) == digest_of(FLOOR, DEFAULT)
+    assert load(tmp_path, config).digest == digest_of(FLOOR, DEFAULT)
     config.remove("trust.toml")
-    assert load(tmp_path, config) == digest_of(FLOOR, None)
+    assert load(tmp_path, config).digest == digest_of(FLOOR, None)
 
 
 @pytest.mark.parametrize("which", ["floor/trust.toml", "floor", "home/.config/mvmnix/trust.toml"])
@@ -358,17 +353,13 @@ def test_files_that_others_can_change(tmp_path: Path, config: Directory, which: 
     with Directory.create(str(tmp_path / "floor")) as floor:
         floor.write_atomic("trust.toml", FLOOR)
     (tmp_path / which).chmod(0o777)
-    with pytest.raises(RefusedError) as caught:
-        load(tmp_path, config)
-    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+    assert refusal_codes(load, tmp_path, config) == (ReasonCode.STATE_PERMISSIONS,)
 
 
 def test_a_floor_that_is_a_link_is_no_absent_floor(tmp_path: Path, config: Directory) -> None:
     config.write_atomic("trust.toml", DEFAULT)
     (tmp_path / "floor").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(RefusedError) as caught:
-        load(tmp_path, config)
-    assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+    assert refusal_codes(load, tmp_path, config) == (ReasonCode.STATE_PERMISSIONS,)
 
 
 def pinned(name: str, data: bytes) -> bytes:
@@ -378,27 +369,19 @@ def pinned(name: str, data: bytes) -> bytes:
 def test_roots_and_revocations_beside_the_files(tmp_path: Path, config: Directory) -> None:
     config.write_atomic("trust.toml", pinned("ours", b"{}"))
     config.write_atomic("revocations.toml", b"version = 1\nserial = 3\n")
-    with pytest.raises(RefusedError) as caught:
-        load(tmp_path, config)
-    assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
+    assert refusal_codes(load, tmp_path, config) == (ReasonCode.ROOT_MISMATCH,)
     with config.child("roots") as roots, Directory.create(str(tmp_path / "floor")) as floor:
         roots.write_atomic("ours.json", b"{ }")
-        with pytest.raises(RefusedError) as caught:
-            load(tmp_path, config)
-        assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
+        assert refusal_codes(load, tmp_path, config) == (ReasonCode.ROOT_MISMATCH,)
         roots.remove("ours.json")
-        with pytest.raises(RefusedError) as caught:
-            load(tmp_path, config)
-        assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,), "there is none of that name"
+        assert refusal_codes(load, tmp_path, config) == (ReasonCode.ROOT_MISMATCH,), "there is none of that name"
         roots.write_atomic("ours.json", b"{}")
         floor.write_atomic("revocations.toml", b"version = 1\nserial = 2\n")
-        policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
+        policy = load(tmp_path, config)
         assert policy.serials == (0, 1, 2, 3)
         assert dict(policy.trust.roots) == {Digest.of(b"{}"): b"{}"}
         (tmp_path / "home/.config/mvmnix/roots/ours.json").chmod(0o666)
-        with pytest.raises(RefusedError) as caught:
-            load(tmp_path, config)
-        assert caught.value.codes == (ReasonCode.STATE_PERMISSIONS,)
+        assert refusal_codes(load, tmp_path, config) == (ReasonCode.STATE_PERMISSIONS,)
 
 
 def test_the_root_that_the_library_ships(tmp_path: Path, config: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,24 +393,19 @@ def test_the_root_that_the_library_ships(tmp_path: Path, config: Directory, monk
 
     monkeypatch.setattr(policy_files, "_public_good", shipped)
     config.write_atomic("trust.toml", pinned("public-good", b"{}"))
-    policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
+    policy = load(tmp_path, config)
     assert list(policy.trust.roots) == [Digest.of(b"{}")]
     assert not asked, "whoever needs no identity does not pay for it"
     assert [policy.trust.roots[Digest.of(b"{}")] for _ in range(2)] == [b"{}", b"{}"]
     assert asked == [1]
     config.write_atomic("trust.toml", pinned("public-good", b"another"))
-    other = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
+    other = load(tmp_path, config)
     with pytest.raises(RefusedError) as caught:
         other.trust.roots[Digest.of(b"another")]
     assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
     with config.child("roots") as roots:
         roots.write_atomic("public-good.json", b"another")
-    assert (
-        policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config)).trust.roots[
-            Digest.of(b"another")
-        ]
-        == b"another"
-    )
+    assert load(tmp_path, config).trust.roots[Digest.of(b"another")] == b"another"
     assert len(asked) == 2
 
 
@@ -436,7 +414,7 @@ def test_the_shipped_root_is_one(tmp_path: Path, config: Directory) -> None:
     from mvmnix.provenance.identity.sigstore import public_good_root
 
     config.write_atomic("trust.toml", pinned("public-good", public_good_root()))
-    policy = policy_files.in_force(*policy_files.read_policy_files(str(tmp_path / "floor"), config))
+    policy = load(tmp_path, config)
     (data,) = policy.trust.roots.values()
     assert trusted_root.parse(data).newest is not None
 

@@ -12,7 +12,6 @@ from mvmnix.formats import strict
 from mvmnix.keys import Role
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
-from mvmnix.provenance.identity import certified_build
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.slsa import build_types, foreign_builds
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
@@ -439,8 +438,8 @@ def test_a_run_that_is_called_by_no_address_is_not_compared(metadata: Json) -> N
         leaf=lambda it: replace(it, fields={**it.fields, f"{ARC}.21": der.utf8(f"{REPOSITORY}/actions/runs/1")})
     )
     data = OURS.attest(to_bytes(statement(V1, made)), at=NOW, subject=SUBJECT, issuer=ISSUER, hooks=hooks)
-    certificate = envelope.parse_bundle(data).material.certificate
-    assert not list(certified_build.disagreements(ForeignStatement((), V1, made), certificate))
+    place = replace(PLACE, certificate=envelope.parse_bundle(data).material.certificate)
+    assert not list(requirements.certified_reasons(ForeignStatement((), V1, made), place))
     made["runDetails"]["metadata"] = {"invocationId": f"{REPOSITORY}/actions/runs/2"}
-    (found,) = certified_build.disagreements(ForeignStatement((), V1, made), certificate)
-    assert (found.code, found.what) == (Code.BUILDER_MISMATCH, "run")
+    (found,) = requirements.certified_reasons(ForeignStatement((), V1, made), place)
+    assert (found.code, "the certified run " in found.why) == (Code.BUILDER_MISMATCH, True)

@@ -1,7 +1,6 @@
 """A provenance is written as SLSA says and read back whole; what may not stand there is in test_verify.py, step 8."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +17,6 @@ from tests.unit.provenance.world import LOCK, TOUCHED, World, drop, put
 
 DEPENDENCIES = ("buildDefinition", "resolvedDependencies")
 DERIVATION = StorePath.recursive("image.drv", Digest.of(b"drv"))
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
 
 
 def test_every_lock_node_is_accounted_for() -> None:

@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Any
 
 from mvmnix.keys import PrivateKey
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.policy import TrustPolicy
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import NOW, World
@@ -16,7 +15,7 @@ AGAIN: dict[str, Any] = {"invocation": "urn:uuid:2", "started": BUILT + timedelt
 
 def saying(text: str) -> TrustPolicy:
     """The policy with another table in it."""
-    return trust_text.effective(None, worlds.trust().replace(b"[launch]", f"{text}\n[launch]".encode()))
+    return worlds.policy("[launch]", f"{text}\n[launch]")
 
 
 def agreed(wanted: int, *keys: PrivateKey) -> TrustPolicy:

@@ -1,6 +1,7 @@
 """Rows of a provenance's verification, and how a step is taken out of it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from mvmnix.provenance.verify.verify import Verified, verify_provenance
 from tests.unit.provenance.world import World
 
 
-def check(it: World, *, artifacts: tuple[Artifact, ...] | None = None) -> Verified[Provenance]:
+def check(
+    it: World, rebuilds: tuple[bytes, ...] = (), *, artifacts: tuple[Artifact, ...] | None = None
+) -> Verified[Provenance]:
     return verify_provenance(
-        it.evidence,
+        replace(it.evidence, rebuilds=rebuilds),
         policy=it.policy,
         artifacts=it.image.artifacts if artifacts is None else artifacts,
         image=it.image,

@@ -1,7 +1,6 @@
 """Steps 9 to 16 name what they expected, and what is there."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +8,7 @@ import pytest
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.verify.verify import verify_provenance
-from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import LOCK, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
 
 
 def whys(it: World, **fields: Any) -> list[str]:

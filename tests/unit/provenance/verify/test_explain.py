@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,7 @@ from mvmnix.provenance.identity.trust import Signer
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree
-from mvmnix.provenance.verify import explain
-from mvmnix.provenance.verify.explain import of_build, of_input, of_signer, of_source, refusals
+from mvmnix.provenance.verify.explain import RuleFinding, of_build, of_input, of_signer, of_source, refusals
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import CACHE_KEY, CACHED, NOW, World
 
@@ -34,11 +32,6 @@ SKEW, SECOND = timedelta(minutes=5), timedelta(seconds=1)
 ELSEWHERE = RootTree(f"git+https://elsewhere/x?rev={worlds.COMMIT}", worlds.KERNEL.nar, worlds.COMMIT)
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
-
-
 def builder(policy: TrustPolicy) -> Signer:
     return next(signer for signer in policy.trust.signers if Role.BUILDER in signer.roles)
 
@@ -51,6 +44,11 @@ def policy(more: str = "[launch]") -> TrustPolicy:
 def rules(world: World, it: TrustPolicy, **fields: Any) -> list[tuple[str, bool | None]]:
     found = of_build(world.provenance(**fields), builder(it), it, image="hello")
     return [(finding.rule, finding.admits) for finding in found]
+
+
+def builders(world: World, it: TrustPolicy, image: str | None, **fields: Any) -> list[RuleFinding]:
+    found = of_build(world.provenance(**fields), builder(it), it, image=image)
+    return [finding for finding in found if finding.rule == "builders"]
 
 
 def test_a_build_that_is_admitted(world: World) -> None:
@@ -110,32 +108,25 @@ def test_for_which_images_a_builder_is_trusted(
     """Without the image's name, rules for some images are named too."""
     rule = f'[[builders]]\nid = "{MICROVM}"\nsigner = "builder"\nlevel = 2\nimages = ["hello", "a"]\n[launch]'
     it = policy(rule)
-    found = [each for each in of_build(world.provenance(), builder(it), it, image=image) if each.rule == "builders"]
+    found = builders(world, it, image)
     who = f"{MICROVM} by 'builder', running {Digest.of(b'manifest.json')}: "
     assert [(each.admits, each.text.removeprefix(who)) for each in found] == told
 
 
 def test_a_builder_that_ran_in_no_image(world: World) -> None:
-    (found,) = [
-        each
-        for each in of_build(
-            world.provenance(builder_id=HOST_NIX, builder_image=()), builder(policy()), policy(), image="builder"
-        )
-        if each.rule == "builders"
-    ]
+    (found,) = builders(world, policy(), "builder", builder_id=HOST_NIX, builder_image=())
     assert found.text == f"{HOST_NIX} by 'builder': level 1 at most, for the images builder"
 
 
 def test_for_which_images_no_builder_is_trusted(world: World) -> None:
     for image, told in ((None, "any image"), ("hello", "image 'hello'")):
-        made = of_build(world.provenance(builder_id="urn:other"), builder(policy()), policy(), image=image)
-        (found,) = [each for each in made if each.rule == "builders"]
+        (found,) = builders(world, policy(), image, builder_id="urn:other")
         assert found.text.endswith(f"no rule trusts that for {told}")
 
 
 def test_who_signed(world: World) -> None:
     signer = builder(policy())
-    assert of_signer(signer) == explain.RuleFinding(
+    assert of_signer(signer) == RuleFinding(
         "signers", True, f"{signer.name!r}, the key {signer.fingerprint}, may sign as builder"
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mvmnix.model import Digest
-from mvmnix.provenance.verify.quorum import Quorum
+from mvmnix.provenance.verify.authentication import Quorum
 
 
 def signed(name: str, fingerprint: bytes, key: bytes) -> Any:

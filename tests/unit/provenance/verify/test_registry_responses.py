@@ -12,10 +12,11 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, HandedIn, VerificationCriteria
-from mvmnix.provenance.verify.registry_responses import PUBLISH, Form, unpack
+from mvmnix.provenance.verify.registry_responses import PUBLISH, unpack
 from mvmnix.provenance.verify.requirements import Requirements
 from tests.private_sigstore import Hooks, answers
 from tests.private_sigstore.keys import encode
+from tests.support.refusals import refusal_codes
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import ARTIFACT, DIGEST, V1, Json
 from tests.unit.provenance.forgeries import ISSUER, KEY, NOW, OURS, SUBJECT, edited, flip, identity, put
@@ -39,21 +40,20 @@ def judged(*data: Json | bytes, name: str = f"dist/{WHEEL}", blob: Blob = BLOB, 
 
 
 def refused(*data: Json | bytes, name: str = f"dist/{WHEEL}", blob: Blob = BLOB, **wanted: Any) -> list[Code]:
-    with pytest.raises(RefusedError) as caught:
-        judged(*data, name=name, blob=blob, **wanted)
-    return list(caught.value.codes)
+    return list(refusal_codes(judged, *data, name=name, blob=blob, **wanted))
 
 
 ANSWERS = {
-    Form.NPM: answers.npm(attested()),
-    Form.GITHUB: answers.github(attested()),
-    Form.PYPI: answers.pypi(attested()),
+    "npm": answers.npm(attested()),
+    "GitHub": answers.github(attested()),
+    "PyPI": answers.pypi(attested()),
 }
 
 
 @pytest.mark.parametrize("form", ANSWERS)
-def test_each_form_is_known_by_its_content(form: Form) -> None:
-    assert [packed.form for packed in unpack(json.dumps(ANSWERS[form]).encode())] == [form]
+def test_each_form_is_known_by_its_content(form: str) -> None:
+    (packed,) = unpack(json.dumps(ANSWERS[form]).encode())
+    assert (packed.predicate_type == V1, packed.is_pep_740) == (form == "npm", form == "PyPI")
     assert [each.number for each in judged(ANSWERS[form], predicate_type=V1).counted] == [1]
     assert refused(ANSWERS[form], predicate_type="urn:x") == [Code.PREDICATE_TYPE]
     assert refused(ANSWERS[form], blob=Blob(blob_of(b"another"), lambda: b"another")) == [Code.SUBJECT_MISMATCH]
@@ -122,11 +122,11 @@ def test_pypi_s_attestations_are_about_a_name_too(subject: str, file: str, good:
 
 
 def test_pypi_s_attestations_need_a_file_and_one_subject() -> None:
-    assert refused(ANSWERS[Form.PYPI], name=f"sha256:{DIGEST.hex}", blob=Blob(DIGEST)) == [Code.SUBJECT_MISMATCH]
+    assert refused(ANSWERS["PyPI"], name=f"sha256:{DIGEST.hex}", blob=Blob(DIGEST)) == [Code.SUBJECT_MISMATCH]
     with pytest.raises(RefusedError, match="expected a file with a name, "):
-        judged(ANSWERS[Form.PYPI], name=f"sha256:{DIGEST.hex}", blob=Blob(DIGEST))
+        judged(ANSWERS["PyPI"], name=f"sha256:{DIGEST.hex}", blob=Blob(DIGEST))
     with pytest.raises(RefusedError, match=f"expected one subject with the file's own name '{SDIST}', "):
-        judged(ANSWERS[Form.PYPI], name=f"dist/{SDIST}")
+        judged(ANSWERS["PyPI"], name=f"dist/{SDIST}")
     one = foreign.statement(V1, foreign.workflow())["subject"][0] | {"name": WHEEL}
     assert refused(answers.pypi(attested(subject=[one, one]))) == [Code.SUBJECT_MISMATCH]
     with pytest.raises(RefusedError, match="says 'a', 'b' "):
@@ -310,15 +310,11 @@ def test_the_hint_of_a_key(hint: str, others: tuple[Signer, ...], codes: list[Co
     trust = Trust((Signer("key", KEY.public, frozenset(Role), OURS.domain), *others), {OURS.domain: OURS.trusted_root})
     standard = VerificationCriteria(trust, Requirements())
     if codes:
-        with pytest.raises(RefusedError) as caught:
-            HandedIn([json.dumps(value).encode()], standard).judge("app", BLOB)
-        assert set(caught.value.codes) == set(codes)
+        assert set(refusal_codes(HandedIn([json.dumps(value).encode()], standard).judge, "app", BLOB)) == set(codes)
         return
     assert HandedIn([json.dumps(value).encode()], standard).judge("app", BLOB).counted
     value["dsseEnvelope"]["signatures"][0]["sig"] = encode(KEY.sign(b"something else"))
-    with pytest.raises(RefusedError) as caught:
-        HandedIn([json.dumps(value).encode()], standard).judge("app", BLOB)
-    assert Code.SIGNATURE_INVALID in caught.value.codes
+    assert Code.SIGNATURE_INVALID in refusal_codes(HandedIn([json.dumps(value).encode()], standard).judge, "app", BLOB)
 
 
 def test_a_bundle_of_attestations_without_any_is_named_beside_one_that_counts() -> None:

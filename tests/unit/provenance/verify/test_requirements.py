@@ -393,8 +393,7 @@ def test_when_the_certificate_has_to_agree(
     reason = PLACE.reason(Code.SOURCE_MISMATCH, "it differs", "look")
     monkeypatch.setattr(requirements, "certified_reasons", lambda *_: iter((reason,)))
     claim = in_toto.parse(to_bytes(statement(V1, workflow())))
-    held = requirements.ParsedStatement(claim, Requirements(**wanted), PLACE, b"x")
-    assert list(requirements.as_certified(held)) == [reason] * asked
+    assert list(requirements.as_certified(claim, Requirements(**wanted), PLACE)) == [reason] * asked
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import copy
 import pickle
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -12,14 +11,8 @@ from mvmnix.errors import MOST_REASONS, Reason, ReasonCode, RefusedError
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.step_results import NOT_TAKEN, Findings, Steps
-from tests.unit.provenance import world as worlds
 from tests.unit.provenance.verify.steps import check
 from tests.unit.provenance.world import PLANNER, STRANGER, World, put
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
 
 
 def reason(why: str) -> Reason:

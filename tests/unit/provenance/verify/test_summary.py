@@ -22,6 +22,7 @@ from mvmnix.provenance.verify import vsa, vsa_inputs
 from mvmnix.provenance.verify.authentication import authenticate
 from mvmnix.provenance.verify.summary import Summary, VerifiedSummary, verify_summary
 from mvmnix.provenance.verify.vsa import Result
+from tests.support.refusals import refusal_codes
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.summaries import ID, OTHER, RULE, VERIFIER, relied_on, sign, summary, with_verifier
 from tests.unit.provenance.world import BUILDER, NOW, PLANNER, STRANGER, World, drop, put
@@ -213,9 +214,7 @@ ROWS = {
 def test_a_step_refuses_and_nothing_else_would(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row = ROWS[name]
     bundle = row.make(world)
-    with pytest.raises(RefusedError) as caught:
-        check(world, bundle)
-    assert set(caught.value.codes) == {row.code}
+    assert set(refusal_codes(check, world, bundle)) == {row.code}
     monkeypatch.setattr(module, "STEPS", tuple(step for step in module.STEPS if step.__name__ != row.step))
     assert check(world, bundle).summary == Digest.of(bundle)
 
@@ -247,56 +246,40 @@ BEFORE: dict[str, tuple[Code, Callable[[World], bytes]]] = {
         Code.PREDICATE_TYPE,
         lambda w: sign(w, put("https://slsa.dev/verification_summary/v0.2", "predicateType")),
     ),
-    "another statement": (
-        Code.STATEMENT_MALFORMED,
-        lambda w: sign(w, put("https://in-toto.io/Statement/v0.1", "_type")),
-    ),
-    "an unknown field": (Code.STATEMENT_MALFORMED, lambda w: sign(w, put(1, "predicate", "more"))),
     "a duplicate key": (
         Code.STATEMENT_MALFORMED,
         lambda w: worlds.resigned(
             sign(w), lambda it: it.replace(b'"timeVerified"', b'"slsaVersion":"1.1","timeVerified"'), VERIFIER
         ),
     ),
-    "two subjects of one name": (
-        Code.STATEMENT_MALFORMED,
-        lambda w: sign(w, lambda it: it["subject"].append(it["subject"][0])),
-    ),
-    "no level": (Code.STATEMENT_MALFORMED, lambda w: sign(w, put([], "predicate", "verifiedLevels"))),
-    "inputs under other names": (
-        Code.STATEMENT_MALFORMED,
-        lambda w: sign(w, put("evidence-1", "predicate", vsa_inputs.FIELD, 0, "name")),
-    ),
-    "not all inputs": (Code.STATEMENT_MALFORMED, lambda w: sign(w, put([], "predicate", vsa_inputs.FIELD))),
-    "an input's unknown field": (
-        Code.STATEMENT_MALFORMED,
-        lambda w: sign(w, put(1, "predicate", vsa_inputs.FIELD, 0, "more")),
-    ),
+}
+
+
+@pytest.mark.parametrize("name", BEFORE)
+def test_what_is_not_even_read(world: World, name: str) -> None:
+    code, make = BEFORE[name]
+    assert code in refusal_codes(check, world, make(world))
+
+
+INPUT = ("predicate", vsa_inputs.FIELD, 0)
+MALFORMED: dict[str, worlds.Change] = {
+    "another statement": put("https://in-toto.io/Statement/v0.1", "_type"),
+    "two subjects of one name": lambda it: it["subject"].append(it["subject"][0]),
+    "an unknown field": put(1, "predicate", "more"),
+    "no level": put([], "predicate", "verifiedLevels"),
+    "two levels": put(["SLSA_BUILD_LEVEL_1", "SLSA_BUILD_LEVEL_3"], "predicate", "verifiedLevels"),
+    "a level that there is not": put(["SLSA_BUILD_LEVEL_4"], "predicate", "verifiedLevels"),
+    "another result": put("passed", "predicate", "verificationResult"),
+    "another slsa": put("1.0", "predicate", "slsaVersion"),
+    "no time": put("yesterday", "predicate", "timeVerified"),
+    "no evidence": put([], "predicate", "inputAttestations"),
+    "inputs under other names": put("evidence-1", *INPUT, "name"),
+    "not all inputs": put([], "predicate", vsa_inputs.FIELD),
+    "an input's unknown field": put(1, *INPUT, "more"),
+    **{f"an input without its {it}": drop(*INPUT, it) for it in ("name", "statement", "key", "builderImage")},
     **{
-        f"an input without its {name}": (
-            Code.STATEMENT_MALFORMED,
-            lambda w, n=name: sign(w, drop("predicate", vsa_inputs.FIELD, 0, n)),  # type: ignore[misc]
-        )
-        for name in ("name", "statement", "key", "builderImage")
-    },
-    "two levels": (
-        Code.STATEMENT_MALFORMED,
-        lambda w: sign(w, put(["SLSA_BUILD_LEVEL_1", "SLSA_BUILD_LEVEL_3"], "predicate", "verifiedLevels")),
-    ),
-    "a level that there is not": (
-        Code.STATEMENT_MALFORMED,
-        lambda w: sign(w, put(["SLSA_BUILD_LEVEL_4"], "predicate", "verifiedLevels")),
-    ),
-    "another result": (Code.STATEMENT_MALFORMED, lambda w: sign(w, put("passed", "predicate", "verificationResult"))),
-    "another slsa": (Code.STATEMENT_MALFORMED, lambda w: sign(w, put("1.0", "predicate", "slsaVersion"))),
-    "no time": (Code.STATEMENT_MALFORMED, lambda w: sign(w, put("yesterday", "predicate", "timeVerified"))),
-    "no evidence": (Code.STATEMENT_MALFORMED, lambda w: sign(w, put([], "predicate", "inputAttestations"))),
-    **{
-        f"without {name}": (
-            Code.STATEMENT_MALFORMED,
-            lambda w, n=name: sign(w, drop("predicate", n)),  # type: ignore[misc]
-        )
-        for name in (
+        f"without {it}": drop("predicate", it)
+        for it in (
             *("verifier", "timeVerified", "resourceUri", "policy", "inputAttestations", "verificationResult"),
             *("verifiedLevels", "slsaVersion"),
         )
@@ -304,25 +287,15 @@ BEFORE: dict[str, tuple[Code, Callable[[World], bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("name", BEFORE)
-def test_what_is_not_even_read(world: World, name: str) -> None:
-    code, make = BEFORE[name]
-    bundle = make(world)
-    with pytest.raises(RefusedError) as caught:
-        check(world, bundle)
-    assert code in caught.value.codes
+@pytest.mark.parametrize("name", MALFORMED)
+def test_what_says_something_else_than_a_summary(world: World, name: str) -> None:
+    assert Code.STATEMENT_MALFORMED in refusal_codes(check, world, sign(world, MALFORMED[name]))
 
 
 def test_all_reasons_at_once(world: World) -> None:
     bundle = sign(world, policy=OTHER, level=0, result=Result.FAILED, time=NOW - timedelta(days=30))
-    with pytest.raises(RefusedError) as caught:
-        check(world, bundle)
-    assert caught.value.codes == (
-        Code.POLICY_MISMATCH,
-        Code.VERIFICATION_FAILED,
-        Code.LEVEL_INSUFFICIENT,
-        Code.SUMMARY_STALE,
-    )
+    found = refusal_codes(check, world, bundle)
+    assert found == (Code.POLICY_MISMATCH, Code.VERIFICATION_FAILED, Code.LEVEL_INSUFFICIENT, Code.SUMMARY_STALE)
 
 
 def test_entries_of_one_verifier_are_not_mixed(world: World) -> None:
@@ -355,9 +328,6 @@ def test_it_is_sealed(world: World) -> None:
 def test_it_is_written_and_read_alike(world: World) -> None:
     made = summary(world, level=2)
     assert vsa.from_statement(vsa.to_statement(made)) == made
-    for wrong in ({"level": 4}, {"level": -1}, {"inputs": ()}):
-        with pytest.raises(ValueError, match=r"level|evidence digest"):
-            summary(world, **wrong)
     assert vsa.verifier_of(VERIFIER.public) == f"urn:mvmnix:verifier:sha256:{VERIFIER.public.fingerprint.hex}"
     assert [it.name for it in vsa.inputs_of(map(Digest.of, (b"a", b"b", b"a", b"c")))] == [
         "provenance",
@@ -420,9 +390,8 @@ def test_the_steps_are_those_of_the_docstring() -> None:
 def test_a_verifier_signs_nothing_else(world: World) -> None:
     """A VSA key in the policy is no builder's."""
     world.sign_provenance(key=VERIFIER)
-    with pytest.raises(RefusedError) as caught:
-        authenticate(world.provenance_bundle, trust=world.policy.trust, role=Role.BUILDER, what="the provenance")
-    assert Code.SIGNER_ROLE in caught.value.codes
+    bundle, trust = world.provenance_bundle, world.policy.trust
+    assert Code.SIGNER_ROLE in refusal_codes(authenticate, bundle, trust=trust, role=Role.BUILDER, what="it")
 
 
 @pytest.mark.parametrize(
