@@ -10,7 +10,7 @@ from typing import assert_never
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import strict
-from mvmnix.launch.agent.requests import ExecRequest, ShellRequest, copy_request
+from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start
 from mvmnix.model import Digest, Posture, Verb, Workload
 from mvmnix.plan.plan import Plan
@@ -76,7 +76,7 @@ def guest_request(asked: Start, plan: Plan) -> ExecRequest:
         case Copy():
             words = (asked.path, asked.name) if asked.name else (asked.path,)
             work = Workload(words, {}, own.directory, own.user)
-            return copy_request(work, asked.way, replaces=asked.replaces)
+            return CopyRequest(work, way=asked.way, replaces=asked.replaces)
 
 
 def _digest(argv: tuple[str, ...]) -> Digest:
