@@ -25,15 +25,7 @@ from mvmnix.machines.ending import Ending, EndReason, end_words, judge_end, with
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.network_log import LoggedEvent, NetworkLog
 from mvmnix.machines.output_log import Output, OutputLog
-from mvmnix.machines.receipt import (
-    Corruption,
-    HostFile,
-    NetworkUse,
-    Observed,
-    Receipt,
-    Reported,
-    receipt_statement,
-)
+from mvmnix.machines.receipt import Corruption, HostFile, NetworkUse, Observed, Receipt, receipt_statement
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest
 from mvmnix.network.host.verdicts import Verdicts
@@ -347,6 +339,6 @@ def _receipt(observations: RunObservations, reason: EndReason, corruption: Corru
         provenance=observations.plan.provenance.bundle,
         policy=observations.plan.policy,
         observed=observed,
-        reported=Reported(observations.status),
+        reported=observations.status,
     )
     return receipt_statement(receipt).to_bytes()

@@ -73,7 +73,7 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
     (receipt,) = here.receipts()
     assert receipt.observed.reason is EndReason.GUEST_EXIT
     assert receipt.observed.corruption is None
-    assert receipt.reported.status == ended.status
+    assert receipt.reported == ended.status
     assert receipt.observed.console_bytes == len(b"booted\n")
     assert (usage := receipt.observed.usage) is not None
     assert min(usage.user_ms, usage.peak_kib) > 0
@@ -125,7 +125,7 @@ def test_the_commands_status_is_the_guests_own(here: House) -> None:
 def test_a_machine_that_is_stopped_before_its_command_ended(here: House) -> None:
     with here.plan() as plan, start_machine(plan, here.host()) as machine:
         assert machine.stop().reason is EndReason.STOPPED
-    assert here.receipts()[0].reported.status is None
+    assert here.receipts()[0].reported is None
 
 
 def test_an_error_in_the_callers_own_code_ends_the_machine_too(here: House) -> None:
