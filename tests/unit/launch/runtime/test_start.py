@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -259,7 +260,7 @@ def test_limits_of_the_plan_reach_guest_and_logs(here: House) -> None:
     assert 1024 <= sizes.pop("console.log") < 1024 + marker
     assert sizes.keys() == {NEWER, OLDER}
     assert 1024 < sum(sizes.values()) <= 2048
-    with Directory.open(machine.where) as directory, OutputReader(directory) as reader:
+    with Directory.open(machine.where) as directory, closing(OutputReader(directory)) as reader:
         missing, *pieces = reader.read()
     assert isinstance(missing, Missing)
     assert missing.count + sum(len(it.data) for it in pieces if isinstance(it, Piece)) == 10_000
