@@ -9,7 +9,7 @@ from datetime import datetime
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.gate.audit_port import ReadableJournal
+from mvmnix.launch.gate.audit_port import Journal
 from mvmnix.machines import control_socket
 from mvmnix.machines.ending import EndReason, end_reason
 from mvmnix.machines.machine_dir import (
@@ -71,7 +71,7 @@ def _unsaid(_line: str) -> None:
 
 def clean_up(
     machines: Directory,
-    journal: ReadableJournal | None,
+    journal: Journal | None,
     clock: Callable[[], datetime],
     notice: Callable[[str], None] = _unsaid,
 ) -> tuple[MachineStatus, ...]:
@@ -138,7 +138,7 @@ class _UnrecordedError(Exception):
 
 
 def _settled(
-    directory: Directory, status: MachineStatus, journal: ReadableJournal | None, now: datetime
+    directory: Directory, status: MachineStatus, journal: Journal | None, now: datetime
 ) -> MachineStatus | None:
     """The status of a machine without a supervisor, by what the log knows; None when it never started and won't.
 

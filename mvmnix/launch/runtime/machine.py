@@ -13,7 +13,7 @@ from mvmnix.launch.agent.commands import Command, ExitStatus
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError
 from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
-from mvmnix.launch.control.authorize import call_record, guest_request, needed_verb, require_verb
+from mvmnix.launch.control.authorize import guest_request, logged_call, needed_verb, require_verb
 from mvmnix.launch.control.messages import Start
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
@@ -25,7 +25,7 @@ from mvmnix.model import User, Workload
 from mvmnix.network.supervisor_messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.plan.network import WhenGatewayEnds
 from mvmnix.system.loop import Cancellable, Loop, Timer
-from mvmnix.vmm.port import Acceleration, MonitorEvent
+from mvmnix.vmm.port import MonitorEvent
 
 # Has a machine's guest stand still and go on, when its user asks: logged and written down before, answered after.
 #
@@ -181,21 +181,6 @@ class Machine:
         return self._observations.home.status.machine
 
     @property
-    def name(self) -> str:
-        """The user's name for it, or an empty string."""
-        return self._observations.home.status.name
-
-    @property
-    def acceleration(self) -> Acceleration:
-        """What executes the guest's instructions."""
-        return self._observations.acceleration
-
-    @property
-    def where(self) -> str:
-        """The path of its directory, for messages."""
-        return self._observations.home.where
-
-    @property
     def ended(self) -> Ended | None:
         """How it ended, once it has."""
         return self._ended
@@ -323,8 +308,8 @@ class Machine:
             raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
         self._pausing.refuse_if_paused()
         try:
-            request, record = guest_request(asked, plan), call_record(asked)
-            self._observations.record(record.kind, digests=record.digests)
+            request, (kind, digests) = guest_request(asked, plan), logged_call(asked)
+            self._observations.record(kind, digests=digests)
             return self._guest.channel.start_exec(request, stdout=stdout, stderr=stderr, stdin=stdin)
         except ValueError as error:
             raise UsageError(f"this can't be run: {error}") from error

@@ -18,7 +18,7 @@ from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.control.server import Control
-from mvmnix.launch.control.start_notification import Failure, Ready, StartNotification, read_start_notification
+from mvmnix.launch.control.start_notification import Failure, notify_start, read_start_notification
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
@@ -152,7 +152,7 @@ def detach(
         return read_start_notification(ours)
 
 
-def _leave(notification: socket.socket, supervise_it: Callable[[StartNotification], int]) -> NoReturn:
+def _leave(notification: socket.socket, supervise_it: Callable[[socket.socket], int]) -> NoReturn:
     """Fork once more, so that no caller has to reap the supervisor; then be it."""
     status = 125
     try:
@@ -160,7 +160,7 @@ def _leave(notification: socket.socket, supervise_it: Callable[[StartNotificatio
         if os.fork() == 0:
             _let_go(notification.fileno())
             os.chdir("/")
-            status = supervise_it(StartNotification(notification))
+            status = supervise_it(notification)
         else:
             status = 0
     finally:
@@ -185,7 +185,7 @@ def _unwatched(_data: bytes) -> None:
 
 
 def _supervise(
-    notification: StartNotification,
+    notification: socket.socket,
     *,
     plan: VerifiedPlan,
     make_host: Callable[[], Host],
@@ -194,7 +194,7 @@ def _supervise(
     failed: Callable[[Exception], None],
 ) -> int:
     def work(machine: Machine) -> ExitStatus:
-        if not notification.say(Ready(machine.id)):
+        if not notify_start(notification, machine.id):
             raise StopRequestedError(signal.SIGHUP)  # the caller that asked for the machine is gone, without its id
         return machine.run(stdout=_unwatched, stderr=_unwatched, attached=False)
 
@@ -202,5 +202,5 @@ def _supervise(
         return supervise(plan, make_host(), work, name=name, created=created).exit_code
     except Exception as error:  # noqa: BLE001 - the caller is told, and raises it
         failed(error)
-        notification.say(Failure.of(error))
+        notify_start(notification, Failure.of(error))
         return 125

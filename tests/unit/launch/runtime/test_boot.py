@@ -14,7 +14,7 @@ import pytest
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
-from mvmnix.launch.gate.audit_port import Indexed, ReadableJournal
+from mvmnix.launch.gate.audit_port import Indexed, Journal
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines import cleanup, registry
@@ -231,7 +231,7 @@ def test_without_a_second_sandbox_the_stall_is_the_end(here: House) -> None:
 class Forgetful:
     """A log that takes everything but that a boot was begun again."""
 
-    log: ReadableJournal
+    log: Journal
 
     def about(self, machine: str) -> tuple[Record, ...]:
         return self.log.about(machine)

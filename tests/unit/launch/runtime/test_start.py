@@ -62,8 +62,8 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
     with here.plan("/bin/echo", "hello") as plan, start_machine(plan, here.host(), name="web") as machine:
         entry = only_entry(here)
         assert (entry.state, entry.supervisor, entry.status.name) == ("running", os.getpid(), "web")
-        assert (machine.id, machine.name) == (entry.status.machine, "web")
-        assert machine.acceleration is Acceleration.TCG
+        assert (machine.id, machine.home.status.name) == (entry.status.machine, "web")
+        assert machine.home.status.acceleration == Acceleration.TCG
         assert machine.run(stdout=said.extend, stderr=nowhere).exit_code == 0
         ended = machine.stop()
         assert machine.stop() == ended
@@ -94,7 +94,7 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
 
     entry = only_entry(here)
     assert (entry.state, entry.status.exit_code, entry.alive) == ("ended", 0, False)
-    console = Path(machine.where) / "console.log"
+    console = Path(machine.home.where) / "console.log"
     assert console.read_bytes() == b"booted\n"
     assert all(path.stat().st_mode & 0o077 == 0 for path in (console, console.parent, *console.parent.iterdir()))
 
@@ -255,12 +255,12 @@ def test_limits_of_the_plan_reach_guest_and_logs(here: House) -> None:
         told = machine._config
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
     assert (told.tasks, told.system_calls) == (9, SystemCalls.STRICT)
-    sizes = {path.name: path.stat().st_size for path in Path(machine.where).glob("*.log")}
+    sizes = {path.name: path.stat().st_size for path in Path(machine.home.where).glob("*.log")}
     marker = 64
     assert 1024 <= sizes.pop("console.log") < 1024 + marker
     assert sizes.keys() == {NEWER, OLDER}
     assert 1024 < sum(sizes.values()) <= 2048
-    with Directory.open(machine.where) as directory, closing(OutputReader(directory)) as reader:
+    with Directory.open(machine.home.where) as directory, closing(OutputReader(directory)) as reader:
         missing, *pieces = reader.read()
     assert isinstance(missing, Missing)
     assert missing.count + sum(len(it.data) for it in pieces if isinstance(it, Piece)) == 10_000
@@ -319,7 +319,7 @@ def test_a_flooded_console_is_bounded_and_does_not_hinder(here: House, monkeypat
     monkeypatch.setattr("mvmnix.machines.machine_dir.CONSOLE_LIMIT", 65536)
     with here.plan("flood", "4096") as plan, start_machine(plan, here.host()) as machine:
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
-    assert (Path(machine.where) / "console.log").stat().st_size < 66000
+    assert (Path(machine.home.where) / "console.log").stat().st_size < 66000
 
 
 def refused(here: House, code: ReasonCode, begin: Callable[[], object]) -> None:
