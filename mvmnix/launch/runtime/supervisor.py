@@ -29,6 +29,8 @@ from mvmnix.system.loop import Loop
 _STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 #: Seconds that a guest gets to end its commands when its supervisor is told to stop.
 GRACE: Final = 5.0
+#: What is done with a machine once its guest is ready.
+type Work = Callable[[Machine], ExitStatus]
 _NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
 
 
@@ -85,7 +87,7 @@ def _ignore(_number: int, _frame: object) -> None:
 def supervise(
     plan: VerifiedPlan,
     host: Host,
-    work: Callable[[Machine], ExitStatus],
+    work: Work,
     *,
     name: str = "",
     services: Mapping[int, ServiceFactory] = _NO_SERVICES,
@@ -106,7 +108,7 @@ def supervise(
             machine.kill()
 
 
-def _served(machine: Machine, work: Callable[[Machine], ExitStatus]) -> SupervisedEnd:
+def _served(machine: Machine, work: Work) -> SupervisedEnd:
     try:
         status = work(machine)
         return SupervisedEnd(status.exit_code, machine.stop(grace=GRACE))
@@ -141,11 +143,15 @@ def detach(
     """
     if threading.active_count() != 1:
         raise RuntimeError("a process with several threads can't be forked safely")
+
+    def start(work: Work) -> SupervisedEnd:
+        return supervise(plan, make_host(), work, name=name, created=created)
+
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
         ours.close()
-        _leave(theirs, partial(_supervise, plan=plan, make_host=make_host, name=name, created=created, failed=failed))
+        _leave(theirs, partial(_supervise, start, failed))
     theirs.close()
     os.waitpid(child, 0)
     with ours:
@@ -185,13 +191,7 @@ def _unwatched(_data: bytes) -> None:
 
 
 def _supervise(
-    notification: socket.socket,
-    *,
-    plan: VerifiedPlan,
-    make_host: Callable[[], Host],
-    name: str,
-    created: str,
-    failed: Callable[[Exception], None],
+    start: Callable[[Work], SupervisedEnd], failed: Callable[[Exception], None], notification: socket.socket
 ) -> int:
     def work(machine: Machine) -> ExitStatus:
         if not notify_start(notification, machine.id):
@@ -199,7 +199,7 @@ def _supervise(
         return machine.run(stdout=_unwatched, stderr=_unwatched, attached=False)
 
     try:
-        return supervise(plan, make_host(), work, name=name, created=created).exit_code
+        return start(work).exit_code
     except Exception as error:  # noqa: BLE001 - the caller is told, and raises it
         failed(error)
         notify_start(notification, Failure.of(error))
