@@ -18,14 +18,14 @@ from mvmnix.launch.control.messages import Start
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.machines.ending import ChannelEnd, Ending, HostAction
+from mvmnix.machines.ending import ChannelEnd, HostAction
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
 from mvmnix.model import User, Workload
 from mvmnix.network.supervisor_messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.plan.network import WhenGatewayEnds
 from mvmnix.system.loop import Cancellable, Loop, Timer
-from mvmnix.vmm.port import MonitorEvent
+from mvmnix.vmm.port import Acceleration, MonitorEvent
 
 # Has a machine's guest stand still and go on, when its user asks: logged and written down before, answered after.
 #
@@ -179,6 +179,11 @@ class Machine:
     def id(self) -> str:
         """Its id: 12 hexadecimal digits."""
         return self._observations.home.status.machine
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """What executes the guest's instructions."""
+        return self._observations.acceleration
 
     @property
     def ended(self) -> Ended | None:
@@ -419,7 +424,7 @@ class Machine:
         if self._lost is not None:
             raise self._lost
         try:
-            self._ended = conclude(self._observations, Ending(self._action, self._last_word, tuple(self._guest.events)))
+            self._ended = conclude(self._observations, self._action, self._last_word, self._guest.events)
         except (MvmnixError, OSError) as error:
             self._lost = error
             raise

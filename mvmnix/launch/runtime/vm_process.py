@@ -201,8 +201,7 @@ class Guest:
             connection.setblocking(False)
         loop.watch(self._sockets[0].fileno(), read=self._console_readable)
         loop.watch(self._sockets[1].fileno(), read=self._monitor_readable)
-        loop.watch(process.words, read=self._words_readable)
-        loop.watch(process.fileno(), read=self._process_ended)
+        process.watch(loop, self._process_ended)
         if network is not None:
             network.watch(loop, self._network_event, self._network_ended)
         shares.watch(loop, self.kill)  # a guest whose file system is gone would wait for ever
@@ -295,20 +294,16 @@ class Guest:
         self.process.kill()
         self._drain(self._sockets[0], self._take_console)
         self._drain(self._sockets[1], self._take_monitor)
-        self._forget(self.process.fileno())
-        self._forget(self.process.words)
+        self.process.forget(self._loop)
         self.process.close()
         self.shares.close(self._loop)
         if self.network is not None:
             self.network.close(self._loop)
         self.channel.close()
         for connection in self._sockets:
-            self._forget(connection.fileno())
-            connection.close()
-
-    def _forget(self, fd: int) -> None:
-        if fd >= 0:
-            self._loop.forget(fd)
+            if connection.fileno() >= 0:
+                self._loop.forget(connection.fileno())
+                connection.close()
 
     def _drain(self, connection: socket.socket, take: Callable[[bytes], None]) -> None:
         """Everything that a dead hypervisor left in a socket."""
@@ -358,11 +353,6 @@ class Guest:
     def _network_ended(self) -> None:
         self.on_network_end()
 
-    def _words_readable(self) -> None:
-        if not self.process.listen():
-            self._loop.forget(self.process.words)
-
     def _process_ended(self) -> None:
         """The channel ends by itself, once all that the guest said was read; the timer is for what can't happen."""
-        self._loop.forget(self.process.fileno())
         self._loop.after(_AFTERMATH, self.channel.close)

@@ -63,7 +63,7 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
         entry = only_entry(here)
         assert (entry.state, entry.supervisor, entry.status.name) == ("running", os.getpid(), "web")
         assert (machine.id, machine.home.status.name) == (entry.status.machine, "web")
-        assert machine.home.status.acceleration == Acceleration.TCG
+        assert machine.acceleration is Acceleration.TCG
         assert machine.run(stdout=said.extend, stderr=nowhere).exit_code == 0
         ended = machine.stop()
         assert machine.stop() == ended
