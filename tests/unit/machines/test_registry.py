@@ -12,7 +12,6 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
-from mvmnix.launch.control.start_notification import Failure
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
@@ -173,11 +172,6 @@ def test_a_supervisor_that_dies_without_a_word(here: House) -> None:
 
     with here.plan() as plan, pytest.raises(MvmnixError, match="without a word"):
         detach(plan, dies)
-
-
-def test_a_supervisor_that_fails_by_a_mistake_of_ours() -> None:
-    error = Failure.of(ZeroDivisionError("division by zero")).to_error()
-    assert (error.exit_code, "division by zero" in error.message) == (125, True)
 
 
 def test_a_caller_does_not_wait_for_the_machines_end(here: House, tmp_path: Path) -> None:

@@ -59,8 +59,9 @@ def test_a_refusal_for_much_is_raised_again_with_all_of_it() -> None:
 
 
 def test_a_mistake_of_ours_is_an_error_too() -> None:
-    with pytest.raises(MvmnixError, match=r"supervisor failed: ZeroDivisionError\('division by zero'\)"):
+    with pytest.raises(MvmnixError, match=r"supervisor failed: ZeroDivisionError\('division by zero'\)") as caught:
         heard(Failure.of(ZeroDivisionError("division by zero")))
+    assert caught.value.exit_code == 125
     with pytest.raises(MvmnixError, match=r"supervisor failed: ValueError\('aaa"):
         heard(Failure.of(ValueError("a" * 100_000)))
 
