@@ -81,13 +81,13 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_in_and_out_again(guest: Guest, tree: Path, tmp_path: Path) -> None:
-    data = b"".join(Pack(CopyLimits(), leaves_out=False).chunks(tree))
+    data = b"".join(Pack(CopyLimits()).chunks(tree))
     assert guest.into(data, ".", "it") == (0, "")
     inside = guest.room / "it/d/x"
     assert (inside.stat().st_uid, inside.stat().st_mode & 0o7777) == (USER.uid, 0o755)
     code, out, err = guest.out("it")
     assert (code, err) == (0, "")
-    with Unpack(tmp_path / "back", b"", replaces=False, leaves_out=False) as target:
+    with Unpack(tmp_path / "back", b"", replaces=False) as target:
         reader = Reader(target, CopyLimits())
         reader.write(out)
         reader.close()
