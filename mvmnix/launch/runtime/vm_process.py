@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from mvmnix.audit.tally import Tally
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError
@@ -108,7 +109,9 @@ class Preparation:
         """What will execute the guest's instructions."""
         return self._spec.acceleration
 
-    def spawn(self, loop: Loop, *, console: ConsoleSink, services: Mapping[int, ServiceFactory]) -> "Guest":
+    def spawn(
+        self, loop: Loop, *, console: ConsoleSink, services: Mapping[int, ServiceFactory], tally: Tally | None = None
+    ) -> "Guest":
         """Start it, from the thread that will live as long. Raises ProcessError; all that it had is gone then."""
         monitor = self._hypervisor.monitor()
         try:
@@ -134,6 +137,7 @@ class Preparation:
             self._sockets,
             console=console,
             services=services,
+            tally=tally,
             shares=self.shares,
             network=self.network,
         )
@@ -175,6 +179,7 @@ class Guest:
         *,
         console: ConsoleSink,
         services: Mapping[int, ServiceFactory],
+        tally: Tally | None,
         shares: Shares,
         network: MachineNetwork | None = None,
     ) -> None:
@@ -183,7 +188,7 @@ class Guest:
         self.shares = shares
         self.network = network
         self.events: list[MonitorEvent] = []
-        self.channel = Channel(sockets.channel[0], loop, services=services)
+        self.channel = Channel(sockets.channel[0], loop, services=services, tally=tally)
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.
         self.on_event: Callable[[MonitorEvent], None] = _ignored
