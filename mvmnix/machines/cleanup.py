@@ -65,15 +65,11 @@ def _look(machines: Directory) -> ScanResult:
     return ScanResult(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
 
 
-def _unsaid(_line: str) -> None:
-    """For callers that look at the directories themselves."""
-
-
 def clean_up(
     machines: Directory,
     journal: Journal | None,
     clock: Callable[[], datetime],
-    notice: Callable[[str], None] = _unsaid,
+    notice: Callable[[str], None],
 ) -> tuple[MachineStatus, ...]:
     """Write down the end of machines whose supervisors were lost, and remove what they left half made.
 

@@ -21,7 +21,7 @@ from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.machines.ending import ChannelEnd, HostAction
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
-from mvmnix.model import User, Workload
+from mvmnix.model import Workload
 from mvmnix.network.supervisor_messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.plan.network import WhenGatewayEnds
 from mvmnix.system.loop import Cancellable, Loop, Timer
@@ -268,14 +268,13 @@ class Machine:
         stdin: Stdin = None,
         timeout: float | None = None,
         directory: str = "/",
-        user: User | None = None,
     ) -> ExitStatus:
         """Run another command, if the plan grants the verb exec; `timeout` in seconds.
 
         The guest ends a command that takes longer; a guest that doesn't is ended itself. Raises RefusedError
         [verb-not-granted], UsageError for what can't be passed on.
         """
-        workload = Workload(tuple(argv), environment, directory, user or self._observations.plan.plan.workload.user)
+        workload = Workload(tuple(argv), environment, directory, self._observations.plan.plan.workload.user)
         try:
             request = ExecRequest(workload, 0 if timeout is None else max(1, int(timeout * 1000)))
         except ValueError as error:

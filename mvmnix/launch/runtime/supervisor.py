@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,6 @@ from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.control.server import Control
 from mvmnix.launch.control.start_notification import Failure, notify_start, read_start_notification
 from mvmnix.launch.gate.verify import VerifiedPlan
@@ -31,7 +30,6 @@ _STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 GRACE: Final = 5.0
 #: What is done with a machine once its guest is ready.
 type Work = Callable[[Machine], ExitStatus]
-_NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
 
 
 class StopRequestedError(MvmnixError):
@@ -84,22 +82,14 @@ def _ignore(_number: int, _frame: object) -> None:
     """Python writes the signal's number to the wake-up descriptor; that is all that is wanted."""
 
 
-def supervise(
-    plan: VerifiedPlan,
-    host: Host,
-    work: Work,
-    *,
-    name: str = "",
-    services: Mapping[int, ServiceFactory] = _NO_SERVICES,
-    created: str = "",
-) -> SupervisedEnd:
+def supervise(plan: VerifiedPlan, host: Host, work: Work, *, name: str = "", created: str = "") -> SupervisedEnd:
     """Start a machine, do `work` with it once its guest is ready, stop it.
 
     The first stopping signal lets the guest end in order, the second ends it. Raises whatever `start` and `work` raise;
     StopRequestedError when a signal came before the guest was ready.
     """
     with stopping_signals(host.loop):
-        machine = start_machine(plan, host, name=name, services=services, created=created)
+        machine = start_machine(plan, host, name=name, created=created)
         try:
             plan.kernel_loaded()
             with Control(machine):

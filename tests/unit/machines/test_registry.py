@@ -105,12 +105,12 @@ def test_a_machine_whose_supervisor_was_killed_is_dead_and_tidied(here: House) -
     entry = detached(here, "sleep", "60", name="web")
     assert entry.supervisor is not None
     hypervisor = hypervisor_of(entry)
-    assert cleanup.clean_up(machines, here.ledger(), host.clock) == ()
+    assert cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append) == ()
     os.kill(entry.supervisor, signal.SIGKILL)
     until(lambda: gone(hypervisor) and registry.find_machine(machines, "web").state == "dead")
-    (dead,) = cleanup.clean_up(machines, here.ledger(), host.clock)
+    (dead,) = cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append)
     assert dead.machine == entry.status.machine
-    assert cleanup.clean_up(machines, here.ledger(), host.clock) == ()
+    assert cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append) == ()
     after = registry.find_machine(machines, "web")
     assert (after.state, after.status.reason) == ("ended", EndReason.SUPERVISOR_DIED)
     assert [(record.kind, record.reasons) for record in here.log()] == [
@@ -130,7 +130,7 @@ def test_the_record_of_a_lost_machines_end_is_of_the_plan_that_was_started(here:
     forged = replace(status, plan=Digest("0" * 64), policy=Digest("1" * 64))
     with machines.existing(forged.machine) as directory:
         directory.write_atomic("machine.json", forged.to_bytes())
-    cleanup.clean_up(machines, here.ledger(), host.clock)
+    cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append)
     start, end = here.log()
     assert (end.kind, end.plan, end.policy) == (RecordKind.END, start.plan, start.policy)
     assert start.plan == entry.status.plan
@@ -140,7 +140,7 @@ def test_a_directory_that_was_never_filled_is_removed(here: House) -> None:
     machines, host = here.directory("machines"), here.host()
     machines.child("0123456789ab").close()
     assert registry.list_entries(machines) == ()
-    assert cleanup.clean_up(machines, here.ledger(), host.clock) == ()
+    assert cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append) == ()
     assert not machines.exists("0123456789ab")
 
 

@@ -183,7 +183,7 @@ def test_a_killed_supervisor_says_nothing_and_its_socket_goes(here: House) -> No
         with pytest.raises(MvmnixError, match=r"without an answer|cannot read from the machine's supervisor"):
             it.wait()
     until(lambda: registry.find_machine(machines, "web").state == "dead")
-    cleanup.clean_up(machines, here.ledger(), host.clock)
+    cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append)
     assert not (here.path / "machines" / entry.status.machine / control_socket.NAME).exists()
 
 

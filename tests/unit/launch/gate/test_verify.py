@@ -39,7 +39,11 @@ def test_evidence(world: World, tmp_path: Path) -> None:
     with check(world, tmp_path) as found:
         assert found.plan.subjects == world.plan().subjects
         assert found.image == world.image
-        assert (found.signer.name, found.provenance.signer.name, found.provenance.level) == ("planner", "builder", 1)
+        assert (found.signers[0].name, found.provenance.signer.name, found.provenance.level) == (
+            "planner",
+            "builder",
+            1,
+        )
         assert (found.policy, found.digest) == (world.policy.digest, Digest.of(world.plan_bundle))
 
 

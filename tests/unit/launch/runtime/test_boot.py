@@ -275,7 +275,7 @@ def test_a_supervisor_that_is_killed_between_two_boots(here: House, logged: bool
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
         machines = here.directory("machines")
-        cleanup.clean_up(machines, here.ledger(), host.clock)
+        cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append)
         assert cleanup.scan_machines(machines).is_tidy
         with pytest.raises(RefusedError, match="may start once"):
             start_machine(plan, here.host())

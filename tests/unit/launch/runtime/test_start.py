@@ -448,7 +448,7 @@ def test_a_machine_ends_even_when_its_end_cannot_be_logged(here: House) -> None:
                 end()
     assert not Path(f"/proc/{pid}").exists()
     assert only_entry(here).state == "dead"
-    (dead,) = cleanup.clean_up(here.directory("machines"), here.ledger(), host.clock)
+    (dead,) = cleanup.clean_up(here.directory("machines"), here.ledger(), host.clock, here.notices.append)
     assert dead.machine == machine.id
     assert kinds(here) == [RecordKind.START, RecordKind.END]
 
