@@ -77,8 +77,7 @@ def test_the_plans_command_runs_and_all_of_it_is_written_down(here: House) -> No
     assert receipt.observed.console_bytes == len(b"booted\n")
     assert (usage := receipt.observed.usage) is not None
     assert min(usage.user_ms, usage.peak_kib) > 0
-    (addition,) = receipt.observed.additions
-    assert str(addition) == f"{BackendParameter.TSC_EARLY_KHZ}={addition.value}"
+    assert [added.parameter for added in receipt.observed.additions] == [BackendParameter.TSC_EARLY_KHZ]
     assert receipt.subjects == plan.plan.subjects
     assert (receipt.plan, receipt.policy, receipt.provenance) == (plan.digest, plan.policy, plan.provenance.bundle)
 
@@ -114,7 +113,9 @@ def test_the_commands_status_is_the_guests_own(here: House) -> None:
         assert machine.stop().reason is EndReason.GUEST_EXIT
     assert said == b"no"
     assert [(record.backend, record.exit_code) for record in here.log()] == [("qemu", None), (None, 3)]
-    assert here.receipts()[0].observed.backend is Backend.QEMU
+    observed = here.receipts()[0].observed
+    assert observed.backend is Backend.QEMU
+    assert [str(it) for it in observed.additions] == [f"tsc_early_khz={it.value}" for it in observed.additions]
 
 
 def test_a_machine_that_is_stopped_before_its_command_ended(here: House) -> None:
