@@ -14,7 +14,7 @@ from mvmnix.formats import manifest
 from mvmnix.launch.agent.frames import Bye, Config, Frame, Hello, Ready, Shutdown
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.agent.stream_frames import Exit, Run, Started
-from mvmnix.launch.agent.transport import FROM_GUEST, FrameDecoder, encode
+from mvmnix.launch.agent.transport import FrameDecoder, encode
 from mvmnix.model import Image, Workload
 from mvmnix.vmm.qemu import EXECUTABLES, FIRMWARE, TRANSLATED_CPU
 from mvmnix.vmm.tsc import TscClock
@@ -132,6 +132,6 @@ class RawQemu:
 
 
 def _frames(port: socket.socket) -> Iterator[Frame]:
-    decoder = FrameDecoder(FROM_GUEST)
+    decoder = FrameDecoder()
     while data := port.recv(65536):
         yield from decoder.feed(data)

@@ -44,7 +44,7 @@ class CopyOptions:
     @property
     def limits(self) -> CopyLimits:
         """The bounds of the records."""
-        return CopyLimits(size=self.limit_mib * _MIB)
+        return CopyLimits(size=self.limit_mib * _MIB, leaves_out=self.leave_out)
 
 
 _REFUSE_ALL: Final = CopyOptions()
@@ -58,10 +58,11 @@ def copy_out(
     What is not complete is removed. Raises RefusedError [copy-refused], UsageError for what is in the way, MvmnixError
     with exit code 1 where the guest can't read it.
     """
-    with Unpack(destination, _name(path), replaces=options.force, leaves_out=options.leave_out) as target:
-        _receive(machines, machine, path, Reader(target, options.limits))
+    with Unpack(destination, _name(path), replaces=options.force) as target:
+        reader = Reader(target, options.limits)
+        _receive(machines, machine, path, reader)
         target.commit()
-        return target.skipped
+        return reader.skipped
 
 
 def copy_out_tar(
@@ -72,10 +73,11 @@ def copy_out_tar(
     options: CopyOptions = _REFUSE_ALL,
 ) -> list[str]:
     """The same as a tar stream, handed to `write` piece by piece."""
-    writer = TarWriter(write, _name(path).strip(b"/") or b"root", leaves_out=options.leave_out)
-    _receive(machines, machine, path, Reader(writer, options.limits))
+    writer = TarWriter(write, _name(path).strip(b"/") or b"root")
+    reader = Reader(writer, options.limits)
+    _receive(machines, machine, path, reader)
     writer.commit()
-    return writer.skipped
+    return reader.skipped
 
 
 def copy_in(
@@ -85,7 +87,7 @@ def copy_in(
 
     Raises as `copy_out` does.
     """
-    pack = Pack(options.limits, options.leave_out)
+    pack = Pack(options.limits)
     name = posixpath.basename(os.path.abspath(source))  # noqa: PTH100 - links stay what they are
     return _send_all(
         machines, machine, Copy(CopyDirection.IN, path, name, options.force, streams=_IN), pack, pack.chunks(source)
@@ -96,7 +98,7 @@ def copy_in_tar(
     machines: Directory, source: BinaryIO, machine: str, path: str, options: CopyOptions = _REFUSE_ALL
 ) -> list[str]:
     """The same of a tar stream, whose directory gets the name `path`."""
-    pack = Pack(options.limits, options.leave_out)
+    pack = Pack(options.limits)
     asked = Copy(CopyDirection.IN, path, "", options.force, streams=_IN)
     return _send_all(machines, machine, asked, pack, tarball.chunks(source, pack))
 

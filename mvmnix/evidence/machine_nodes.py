@@ -269,7 +269,7 @@ def _observed(found: Receipt) -> Iterator[tuple[str, str]]:
     yield "held by", seen.boundary.explained
     for file in (seen.hypervisor, *seen.firmware):
         yield "took part", f"{file.path} {file.digest}"
-    if found.reported.status is not None:
-        yield "the guest reported", str(found.reported.status)
+    if found.reported is not None:
+        yield "the guest reported", str(found.reported)
     if seen.corruption is not None and seen.corruption.count:
         yield "corrupted blocks", str(seen.corruption.count)

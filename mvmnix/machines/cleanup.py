@@ -9,7 +9,7 @@ from datetime import datetime
 
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.gate.audit_port import ReadableJournal
+from mvmnix.launch.gate.audit_port import Journal
 from mvmnix.machines import control_socket
 from mvmnix.machines.ending import EndReason, end_reason
 from mvmnix.machines.machine_dir import (
@@ -65,15 +65,11 @@ def _look(machines: Directory) -> ScanResult:
     return ScanResult(all(tidy_ones), tuple(f"left out: {each}" for each in broken))
 
 
-def _unsaid(_line: str) -> None:
-    """For callers that look at the directories themselves."""
-
-
 def clean_up(
     machines: Directory,
-    journal: ReadableJournal | None,
+    journal: Journal | None,
     clock: Callable[[], datetime],
-    notice: Callable[[str], None] = _unsaid,
+    notice: Callable[[str], None],
 ) -> tuple[MachineStatus, ...]:
     """Write down the end of machines whose supervisors were lost, and remove what they left half made.
 
@@ -138,7 +134,7 @@ class _UnrecordedError(Exception):
 
 
 def _settled(
-    directory: Directory, status: MachineStatus, journal: ReadableJournal | None, now: datetime
+    directory: Directory, status: MachineStatus, journal: Journal | None, now: datetime
 ) -> MachineStatus | None:
     """The status of a machine without a supervisor, by what the log knows; None when it never started and won't.
 

@@ -4,7 +4,7 @@ Guests end in ways that look alike: QEMU exits with 0 after a panic, and a reset
 kernel with `panic=-1` does. So the agent's last word, the hypervisor's events and what the host itself did decide.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
 from enum import StrEnum
 
 from mvmnix.audit.record import Record
@@ -57,19 +57,10 @@ class ChannelEnd(StrEnum):
     VIOLATION = "violation"
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """All that the host knows about the end of a machine, before the disk is looked at."""
-
-    action: HostAction
-    last_word: ChannelEnd
-    events: tuple[MonitorEvent, ...]
-
-
 _GUEST_ENDS = frozenset({MonitorEvent.GUEST_RESET, MonitorEvent.GUEST_SHUTDOWN, MonitorEvent.GUEST_PANIC})
 
 
-def judge_end(ending: Ending) -> EndReason:
+def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[MonitorEvent]) -> EndReason:
     """Why the machine ended, as far as that can be told without its disk.
 
     1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
@@ -79,23 +70,23 @@ def judge_end(ending: Ending) -> EndReason:
     4. A panic, or a reset that the agent did not announce.
     5. An end that the agent announced.
 
-    >>> judge_end(Ending(HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_RESET,)))
+    >>> judge_end(HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_RESET,))
     <EndReason.GUEST_EXIT: 'guest-exit'>
     """
-    silent = not _GUEST_ENDS & set(ending.events)
-    unannounced = ending.last_word is not ChannelEnd.FAREWELL
+    silent = not _GUEST_ENDS & set(events)
+    unannounced = last_word is not ChannelEnd.FAREWELL
     steps = (
-        (ending.last_word is ChannelEnd.VIOLATION, EndReason.CHANNEL_VIOLATION),  # 1
-        (ending.action is HostAction.KILLED_ON_TIMEOUT, EndReason.TIMEOUT),
-        (ending.action is HostAction.KILLED_ON_STALL, EndReason.BOOT_STALLED),
-        (ending.action is HostAction.KILLED_ON_IDLE, EndReason.IDLE),
-        (ending.action is HostAction.KILLED_ON_SHARE_LIMIT, EndReason.SHARE_LIMIT),
-        (ending.action is HostAction.KILLED_ON_NETWORK_END, EndReason.NETWORK_ENDED),
-        (ending.action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
-        (MonitorEvent.INTERNAL_ERROR in ending.events or silent, EndReason.HYPERVISOR_DIED),  # 2
-        (ending.last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),  # 3
-        (MonitorEvent.GUEST_PANIC in ending.events or unannounced, EndReason.GUEST_PANIC),  # 4
-        (ending.action is HostAction.ASKED_TO_STOP, EndReason.STOPPED),  # 5
+        (last_word is ChannelEnd.VIOLATION, EndReason.CHANNEL_VIOLATION),  # 1
+        (action is HostAction.KILLED_ON_TIMEOUT, EndReason.TIMEOUT),
+        (action is HostAction.KILLED_ON_STALL, EndReason.BOOT_STALLED),
+        (action is HostAction.KILLED_ON_IDLE, EndReason.IDLE),
+        (action is HostAction.KILLED_ON_SHARE_LIMIT, EndReason.SHARE_LIMIT),
+        (action is HostAction.KILLED_ON_NETWORK_END, EndReason.NETWORK_ENDED),
+        (action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
+        (MonitorEvent.INTERNAL_ERROR in events or silent, EndReason.HYPERVISOR_DIED),  # 2
+        (last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),  # 3
+        (MonitorEvent.GUEST_PANIC in events or unannounced, EndReason.GUEST_PANIC),  # 4
+        (action is HostAction.ASKED_TO_STOP, EndReason.STOPPED),  # 5
     )
     return next((reason for holds, reason in steps if holds), EndReason.GUEST_EXIT)
 

@@ -4,13 +4,14 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import closing
 from io import FileIO
 from typing import Final
 
 from mvmnix.errors import UsageError
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import CONSOLE, LOCK
-from mvmnix.machines.network_log import LoggedEvent, has_network_log, read_log
+from mvmnix.machines.network_log import LoggedEvent, NetworkLogReader, has_network_log
 from mvmnix.machines.output_log import Missing, Output, OutputReader, Piece
 from mvmnix.system.private_dirs import Directory
 
@@ -33,7 +34,7 @@ def read_output(
     `lines` alone, if that is given. Raises UsageError where nothing is kept, MvmnixError for a broken log.
     """
     machine = registry.find_machine(machines, text).status.machine
-    with machines.existing(machine) as directory, OutputReader(directory) as reader:
+    with machines.existing(machine) as directory, closing(OutputReader(directory)) as reader:
         if not _has_begun(directory, lambda: reader.has_begun, follow=follow):
             why = "its command has not begun, or nothing is kept of it (mvm logs --help says of which)"
             raise UsageError(
@@ -43,7 +44,8 @@ def read_output(
         def read() -> Iterator[Piece | Missing]:
             return (it for it in reader.read() if isinstance(it, Missing) or it.output in outputs)
 
-        yield from _followed(directory, read, follow=follow, lines=lines)
+        yield from _last(read(), lines)
+        yield from _added(directory, read, follow=follow)
 
 
 def read_console(
@@ -55,7 +57,8 @@ def read_console(
         if not _has_begun(directory, lambda: directory.exists(CONSOLE), follow=follow):
             raise UsageError(f"the machine {text!r} has no console, for it was not started", hint=f"mvm start {text}")
         with os.fdopen(directory.open_file(CONSOLE), "rb", buffering=0) as file:
-            yield from _followed(directory, lambda: _pieces(file), follow=follow, lines=lines)
+            yield from _last(_pieces(file), lines)
+            yield from _added(directory, lambda: _pieces(file), follow=follow)
 
 
 def read_network_log(machines: Directory, text: str, *, follow: bool = False) -> Iterator[LoggedEvent]:
@@ -65,12 +68,12 @@ def read_network_log(machines: Directory, text: str, *, follow: bool = False) ->
     for a broken log.
     """
     machine = registry.find_machine(machines, text).status.machine
-    with machines.existing(machine) as directory:
+    with machines.existing(machine) as directory, closing(NetworkLogReader(directory)) as reader:
         if not _has_begun(directory, lambda: has_network_log(directory), follow=follow):
             why = "it has no network, or was not started"
             raise UsageError(f"the machine {text!r} has no network log: {why}", hint=f"mvm net show {text}")
-        goes_on = (lambda: directory.holder(LOCK) is not None) if follow else None
-        yield from read_log(directory, follow=goes_on)
+        yield from reader.read()
+        yield from _added(directory, reader.read, follow=follow)
 
 
 def _has_begun(directory: Directory, is_there: Callable[[], bool], *, follow: bool) -> bool:
@@ -82,10 +85,8 @@ def _has_begun(directory: Directory, is_there: Callable[[], bool], *, follow: bo
     return True
 
 
-def _followed(
-    directory: Directory, read: Callable[[], Iterable[Piece | Missing]], *, follow: bool, lines: int | None
-) -> Iterator[Piece | Missing]:
-    yield from _last(read(), lines)
+def _added[T](directory: Directory, read: Callable[[], Iterable[T]], *, follow: bool) -> Iterator[T]:
+    """With `follow`, what is added to a log, until the machine has ended."""
     alive = follow
     while alive:
         time.sleep(_FOLLOW)

@@ -4,7 +4,6 @@ Whether a machine lives is the kernel's word: its supervisor holds the record lo
 when the supervisor dies, however it dies. The status file says how far a machine came, never whether it runs.
 """
 
-import secrets
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -20,9 +19,7 @@ from mvmnix.machines.ending import EndReason
 from mvmnix.machines.names import new_name
 from mvmnix.machines.network_log import NetworkLog
 from mvmnix.machines.output_log import OUTPUT_LIMIT, OutputLog
-from mvmnix.machines.status import MachineSource, MachineState, MachineStatus, is_id
-from mvmnix.model import Digest
-from mvmnix.plan.labels import NO_LABELS, Labels
+from mvmnix.machines.status import MachineState, MachineStatus, is_id
 from mvmnix.system import log
 from mvmnix.system.file_lock import Lock
 from mvmnix.system.private_dirs import Directory
@@ -54,43 +51,12 @@ class MachineHome:
         self.status = status
 
     @classmethod
-    def create(
-        cls,
-        machines: Directory,
-        *,
-        name: str,
-        image: str,
-        plan: Digest,
-        policy: Digest,
-        manifest: Digest,
-        provenance: Digest,
-        now: datetime,
-        bundle: bytes | None = None,
-        labels: Labels = NO_LABELS,
-        origin: MachineSource | None = None,
-    ) -> Self:
-        """Make a directory with a new id and take its lock; `bundle` is the plan's, to be kept there.
+    def create(cls, machines: Directory, status: MachineStatus, bundle: bytes | None = None) -> Self:
+        """Make the directory of a new machine and take its lock; `bundle` is the plan's, to be kept there.
 
-        Without a `name` it gets one that no other machine has. With an `origin` it stays when its lock is let go of,
+        Without a name it gets one that no other machine has. With an `origin` it stays when its lock is let go of,
         until it is started. Raises UsageError when a living machine has that name, or one that waits for its start.
         """
-        machine = secrets.token_hex(6)
-        try:
-            status = MachineStatus(
-                machine=machine,
-                name=name,
-                image=image,
-                plan=plan,
-                policy=policy,
-                state=MachineState.CREATED,
-                created=now,
-                manifest=manifest,
-                provenance=provenance,
-                labels=labels,
-                origin=origin,
-            )
-        except ValueError as error:
-            raise UsageError(str(error), hint="choose another name") from error
         return cls(*_registered(machines, status, bundle))
 
     @classmethod

@@ -8,8 +8,7 @@ left in the files at the end has a digest, which stands in the receipt.
 
 import hashlib
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,8 +25,6 @@ OLDER: Final = "network.1.log"
 #: Bytes of both files.
 LIMIT: Final = 8 << 20
 _CHUNK: Final = 1 << 20
-#: Seconds between two looks at a log that is followed.
-_INTERVAL: Final = 0.2
 _MACHINE: Final = r"[a-z0-9][a-z0-9-]{0,63}"
 
 
@@ -117,30 +114,19 @@ def has_network_log(directory: Directory) -> bool:
     return directory.exists(NEWER) or directory.exists(OLDER)
 
 
-def read_log(directory: Directory, *, follow: Callable[[], bool] | None = None) -> Iterator[LoggedEvent]:
-    """What is kept, the oldest first; with `follow`, what comes too, for as long as that says so.
+class NetworkLogReader:
+    """Reads what is kept in a machine's directory, which stays the caller's."""
 
-    Raises MvmnixError for a file that isn't what mvm writes.
-    """
-    reader = _Reader(directory)
-    try:
-        while True:
-            goes_on = follow is not None and follow()  # asked before the last look
-            yield from reader.read()
-            if not goes_on:
-                return
-            time.sleep(_INTERVAL)
-    finally:
-        reader.close()
-
-
-class _Reader:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._fd = -1
         self._rest = b""
 
     def read(self) -> Iterator[LoggedEvent]:
+        """What is there and wasn't read yet, the oldest first.
+
+        Raises MvmnixError for a file that isn't what mvm writes.
+        """
         while self._fd >= 0 or self._open_next():
             following = self._next()  # asked before the last look at the file
             while data := os.read(self._fd, _CHUNK):
@@ -189,6 +175,7 @@ class _Reader:
         return True
 
     def close(self) -> None:
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
 from struct import Struct
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.endpoints import Keep
@@ -140,7 +139,7 @@ class OutputLog:
 
 
 class OutputReader:
-    """Reads what is kept in a machine's directory, which stays the caller's; a context manager."""
+    """Reads what is kept in a machine's directory, which stays the caller's."""
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
@@ -176,14 +175,6 @@ class OutputReader:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _records(self, data: bytes) -> Generator[Piece | Missing, None, int]:
         """The whole records with which this begins; returns how many bytes they have."""

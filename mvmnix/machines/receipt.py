@@ -12,7 +12,6 @@ from typing import Final
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.machines.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.machines.ending import EndReason
@@ -112,22 +111,18 @@ class Observed:
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    """What the guest told: how the plan's command ended, None when it told nothing."""
-
-    status: ExitStatus | None
-
-
-@dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a plan: digests of its bundle, of the provenance's and of the policy, and both sides' word."""
+    """What became of a plan: digests of its bundle, of the provenance's and of the policy, and both sides' word.
+
+    `reported` is how the plan's command ended, as the guest told; None when it told nothing.
+    """
 
     subjects: tuple[Subject, ...]
     plan: Digest
     provenance: Digest
     policy: Digest
     observed: Observed
-    reported: Reported
+    reported: ExitStatus | None
 
 
 def receipt_statement(receipt: Receipt) -> Statement:
@@ -137,7 +132,7 @@ def receipt_statement(receipt: Receipt) -> Statement:
         "provenance": receipt.provenance.hex,
         "policy": receipt.policy.hex,
         "observedByHost": _observed_value(receipt.observed),
-        "reportedByGuest": _reported_value(receipt.reported),
+        "reportedByGuest": {} if receipt.reported is None else receipt.reported.value(),
     }
     return Statement(receipt.subjects, PREDICATE_TYPE, predicate)
 
@@ -191,12 +186,6 @@ def _file_value(it: HostFile) -> Mapping[str, object]:
     return {"path": it.path, "sha256": it.digest.hex}
 
 
-def _reported_value(it: Reported) -> Mapping[str, object]:
-    if it.status is None:
-        return {}
-    return {"end": it.status.end.name.lower(), "step": it.status.step.name.lower(), "code": it.status.code}
-
-
 def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Receipt:
     return Receipt(
         subjects=subjects,
@@ -204,7 +193,7 @@ def _parse(record: strict.Record, subjects: tuple[Subject, ...]) -> Receipt:
         provenance=record.digest("provenance"),
         policy=record.digest("policy"),
         observed=record.child("observedByHost", _observed),
-        reported=record.child("reportedByGuest", _reported),
+        reported=record.child("reportedByGuest", lambda it: ExitStatus.read(it) if it.names() else None),
     )
 
 
@@ -264,17 +253,3 @@ def _corruption(record: strict.Record) -> Corruption:
     if len(first) != min(count, MOST_BLOCKS):
         raise ValueError("the first blocks are not as many as they should be")
     return Corruption(count, first)
-
-
-def _reported(record: strict.Record) -> Reported:
-    if not record.names():
-        return Reported(None)
-    end = record.parsed("end", lambda text: End[_name(text, End)], End.EXITED)
-    step = record.parsed("step", lambda text: Step[_name(text, Step)], Step.NONE)
-    return Reported(ExitStatus(end, step, record.integer("code", 0, 2**32 - 1)))
-
-
-def _name(text: str, kind: type[End | Step]) -> str:
-    if text not in {member.name.lower() for member in kind}:
-        raise ValueError(f"not one of {', '.join(member.name.lower() for member in kind)}")
-    return text.upper()

@@ -35,7 +35,7 @@ def check_receipt(bundle: bytes, key: PublicKey, *, end: SealedRecord, start: Se
 
 
 def _end(receipt: Receipt, record: Record) -> Iterator[str]:
-    observed, status = receipt.observed, receipt.reported.status
+    observed, status = receipt.observed, receipt.reported
     pairs = {
         "machine": (observed.machine, record.machine),
         "plan": (receipt.plan, record.plan),

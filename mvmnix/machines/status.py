@@ -1,6 +1,7 @@
 """What is written about a machine into its status file, and how it is read back; no I/O."""
 
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -47,6 +48,11 @@ _NEXT: Final[Mapping[MachineState, frozenset[MachineState]]] = {
     MachineState.STOPPING: frozenset({MachineState.ENDED}),
     MachineState.ENDED: frozenset(),
 }
+
+
+def new_id() -> str:
+    """An id that no machine has."""
+    return secrets.token_hex(6)
 
 
 def is_id(text: str) -> bool:

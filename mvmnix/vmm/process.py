@@ -103,6 +103,26 @@ class HypervisorProcess:
         self._said.add(data)
         return bool(data)
 
+    def watch(self, loop: Loop, ended: Callable[[], None]) -> None:
+        """Have its last words taken in, and `ended` called when it has ended."""
+
+        def heard() -> None:
+            if not self.listen():
+                loop.forget(self.words)
+
+        def gone() -> None:
+            loop.forget(self.fileno())
+            ended()
+
+        loop.watch(self.words, read=heard)
+        loop.watch(self.fileno(), read=gone)
+
+    def forget(self, loop: Loop) -> None:
+        """Have it no longer watched. Does nothing once it was closed."""
+        if self.words >= 0:
+            loop.forget(self.words)
+            loop.forget(self.fileno())
+
     @property
     def last_words(self) -> tuple[str, ...]:
         """The last lines of its standard error, escaped."""
@@ -330,23 +350,10 @@ class ServiceProcess:
 
     def watch(self, loop: Loop, ended: Callable[[], None]) -> None:
         """Have `ended` called when it ends by itself, and its last words taken in."""
-        if (process := self._process) is None:
-            return
-
-        def heard() -> None:
-            if not process.listen():
-                loop.forget(process.words)
-
-        def gone() -> None:
-            loop.forget(process.fileno())
-            ended()
-
-        loop.watch(process.words, read=heard)
-        loop.watch(process.fileno(), read=gone)
+        if self._process is not None:
+            self._process.watch(loop, ended)
 
     def forget(self, loop: Loop) -> None:
         """Have it no longer watched."""
         if self._process is not None:
-            for fd in (self._process.words, self._process.fileno()):
-                if fd >= 0:
-                    loop.forget(fd)
+            self._process.forget(loop)

@@ -10,7 +10,7 @@ from pathlib import Path
 from mvmnix.launch.agent.frames import Bye, Config, Failed, FrameKind, Hello, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.agent.requests import CopyDirection, ExecRequest, ShellRequest, copy_request
+from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ExecRequest, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,
@@ -62,7 +62,7 @@ def channel() -> Iterator[tuple[str, bytes]]:
 def agent() -> Iterator[tuple[str, bytes]]:
     """What a host says, behind the byte that says which parser it is for."""
     request = ExecRequest(workload("echo", "hello", ""), 5000)
-    copy = copy_request(workload("/tmp", "name"), CopyDirection.IN, replaces=True)
+    copy = CopyRequest(workload("/tmp", "name"), way=CopyDirection.IN, replaces=True)
     terminal = ShellRequest(workload(), 0, 24, 80)
     said = (
         Config(config()),
@@ -87,7 +87,7 @@ def agent() -> Iterator[tuple[str, bytes]]:
     yield "request", b"\2" + request.encode()
     yield "shell", b"\3" + terminal.encode()
     yield "copy-in", b"\4" + copy.encode()
-    yield "copy-out", b"\4" + copy_request(workload("a"), CopyDirection.OUT, replaces=False).encode()
+    yield "copy-out", b"\4" + CopyRequest(workload("a"), way=CopyDirection.OUT, replaces=False).encode()
 
 
 def configurations() -> Iterator[tuple[str, bytes]]:
@@ -114,7 +114,7 @@ def conversation() -> Iterator[tuple[str, bytes]]:
         "run": Run(1),
         "exec": Exec(3, request),
         "shell": Shell(3, ShellRequest(workload(), 0, 24, 80)),
-        "copy": Copy(3, copy_request(workload("a"), CopyDirection.OUT, replaces=False)),
+        "copy": Copy(3, CopyRequest(workload("a"), way=CopyDirection.OUT, replaces=False)),
     }
     good, bad = encode(Config(config())), encode(Config(config()))[:-1] + b"\xff"
     for name, frame in commands.items():

@@ -11,7 +11,7 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.frames import Config, Frame, Hello, Ready
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
-from mvmnix.launch.agent.transport import FROM_GUEST, FrameDecoder, encode
+from mvmnix.launch.agent.transport import FrameDecoder, encode
 from mvmnix.model import User, Verb, Workload
 from mvmnix.system.loop import Loop
 from tests import patience
@@ -83,7 +83,7 @@ class Raw:
         self._portion = portion
         self._sock.settimeout(IDLE)
         self._frames: list[Frame] = []
-        self._decoder = FrameDecoder(FROM_GUEST)
+        self._decoder = FrameDecoder()
 
     def says(self, *frames: Frame | bytes) -> None:
         for frame in frames:

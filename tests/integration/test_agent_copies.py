@@ -10,7 +10,7 @@ import pytest
 
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.requests import CopyDirection, copy_request
+from mvmnix.launch.agent.requests import CopyDirection, CopyRequest
 from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import DEPTH, CopyKind, CopyLimits, Reader, record_head
 from mvmnix.launch.copy.unpack import Unpack
@@ -37,14 +37,14 @@ class Guest:
 
     def out(self, path: str | Path) -> tuple[int, bytes, str]:
         out, err = Collect(), Collect()
-        request = copy_request(workload(str(path), directory=str(self.room)), CopyDirection.OUT, replaces=False)
+        request = CopyRequest(workload(str(path), directory=str(self.room)), way=CopyDirection.OUT, replaces=False)
         status = self.channel.exec(request, stdout=out, stderr=err, idle=IDLE)
         return status.exit_code, out.data, err.data.decode()
 
     def into(self, data: bytes, *words: str | Path, replaces: bool = False) -> tuple[int, str]:
         err = Collect()
-        request = copy_request(
-            workload(*map(str, words), directory=str(self.room)), CopyDirection.IN, replaces=replaces
+        request = CopyRequest(
+            workload(*map(str, words), directory=str(self.room)), way=CopyDirection.IN, replaces=replaces
         )
         status = self.channel.exec(request, stdout=Collect(), stderr=err, stdin=data, idle=IDLE)
         return status.exit_code, err.data.decode()
@@ -81,13 +81,13 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_in_and_out_again(guest: Guest, tree: Path, tmp_path: Path) -> None:
-    data = b"".join(Pack(CopyLimits(), leaves_out=False).chunks(tree))
+    data = b"".join(Pack(CopyLimits()).chunks(tree))
     assert guest.into(data, ".", "it") == (0, "")
     inside = guest.room / "it/d/x"
     assert (inside.stat().st_uid, inside.stat().st_mode & 0o7777) == (USER.uid, 0o755)
     code, out, err = guest.out("it")
     assert (code, err) == (0, "")
-    with Unpack(tmp_path / "back", b"", replaces=False, leaves_out=False) as target:
+    with Unpack(tmp_path / "back", b"", replaces=False) as target:
         reader = Reader(target, CopyLimits())
         reader.write(out)
         reader.close()
@@ -164,7 +164,7 @@ def test_what_is_not_a_whole_copy_leaves_nothing(guest: Guest, data: bytes) -> N
 
 def test_a_host_that_hangs_up_leaves_nothing(guest: Guest) -> None:
     reading, writing = os.pipe()
-    request = copy_request(workload("it", directory=str(guest.room)), CopyDirection.IN, replaces=False)
+    request = CopyRequest(workload("it", directory=str(guest.room)), way=CopyDirection.IN, replaces=False)
     command = guest.channel.start_exec(request, stdout=Collect(), stderr=Collect(), stdin=reading)
     os.write(writing, ROOT + file(b"f", b"x"))
     until(guest.loop, lambda: any(path.name == "f" for path in guest.room.rglob("*")))
@@ -226,7 +226,7 @@ def test_a_copy_is_made_by_the_plans_user(guest: Guest, tmp_path: Path) -> None:
 def test_a_reader_that_leaves_ends_it(guest: Guest) -> None:
     (guest.room / "large").write_bytes(bytes(10_000_000))
     seen = Collect()
-    request = copy_request(workload("large", directory=str(guest.room)), CopyDirection.OUT, replaces=False)
+    request = CopyRequest(workload("large", directory=str(guest.room)), way=CopyDirection.OUT, replaces=False)
     command = guest.channel.start_exec(request, stdout=seen, stderr=Collect())
     until(guest.loop, lambda: len(seen) > 0)
     command.signal(9)

@@ -11,7 +11,7 @@ from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError, GuestFailedError
 from mvmnix.launch.agent.frames import Config, Failed, FrameKind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.agent.requests import CopyDirection, ShellRequest, copy_request
+from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,
@@ -126,7 +126,7 @@ AFTER_A_FAILURE = {
     "RUN": encode(Run(1)),
     "EXEC": encode(Exec(3, shell("echo run; kill -9 $PPID"))),
     "SHELL": encode(Shell(3, ShellRequest(workload(), 0, 24, 80))),
-    "COPY": encode(Copy(3, copy_request(workload("/etc/passwd"), CopyDirection.OUT, replaces=False))),
+    "COPY": encode(Copy(3, CopyRequest(workload("/etc/passwd"), way=CopyDirection.OUT, replaces=False))),
     "SHUTDOWN": encode(Shutdown(0)),
     "SHUTDOWN, EXEC": encode(Shutdown(1000)) + encode(Exec(3, shell("true"))),
     "another CONFIG, RUN": encode(Config(config())) + encode(Run(1)),

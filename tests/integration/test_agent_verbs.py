@@ -12,7 +12,7 @@ import pytest
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.frames import Config, Failed, Frame, FrameKind, Ready
-from mvmnix.launch.agent.requests import CopyDirection, ShellRequest, copy_request
+from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ShellRequest
 from mvmnix.launch.agent.stream_frames import Copy, End, Exec, Exit, Resize, Shell, Started, Step
 from mvmnix.launch.agent.transport import encode
 from mvmnix.model import Verb, Workload
@@ -43,7 +43,7 @@ def terminal(*argv: str, rows: int = 24, columns: int = 80) -> ShellRequest:
 ASKED: dict[Verb, Frame] = {
     Verb.EXEC: Exec(3, shell("true")),
     Verb.SHELL: Shell(3, terminal("true")),
-    Verb.COPY: Copy(3, copy_request(workload("/etc/hostname"), CopyDirection.OUT, replaces=False)),
+    Verb.COPY: Copy(3, CopyRequest(workload("/etc/hostname"), way=CopyDirection.OUT, replaces=False)),
 }
 #: As in tests/unit/launch/control/test_verbs.py; of a sealed machine the agent knows that nothing is granted.
 MATRIX = [

@@ -135,7 +135,7 @@ def test_streams_and_exit_code_are_the_guests_and_a_signed_receipt_says_who_saw_
     assert receipt.observed.corruption is None, "after an orderly end nobody looks"
     assert receipt.observed.hypervisor.path.startswith("/usr/bin/qemu")
     assert {IsolationLayer.NAMESPACES, IsolationLayer.SECCOMP} <= set(receipt.observed.confinement)
-    assert receipt.reported.status == ExitStatus(End.EXITED, code=3)
+    assert receipt.reported == ExitStatus(End.EXITED, code=3)
     assert {subject.name for subject in receipt.subjects} == {"kernel", "initrd", "rootfs", "manifest.json"}
 
 

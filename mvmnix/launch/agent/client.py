@@ -4,7 +4,9 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
+from mvmnix.audit.tally import Tally
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats.escaping import escape_bytes
 from mvmnix.launch.agent.commands import Command, ExitStatus
@@ -49,15 +51,23 @@ class Channel:
     Calls that wait turn `loop`, so whatever else it watches is served meanwhile. `idle` is in seconds: after so long
     without a frame from the guest ChannelTimeoutError is raised; None waits for ever. `failure` says why the
     conversation ended; after that every call raises it. Nothing is raised from within the loop's callbacks.
+
+    Connections that a service refuses are counted in `tally` under `port-NUMBER-refused`.
     """
 
     def __init__(
-        self, sock: socket.socket, loop: Loop, *, services: Mapping[int, ServiceFactory] = _NO_SERVICES
+        self,
+        sock: socket.socket,
+        loop: Loop,
+        *,
+        services: Mapping[int, ServiceFactory] = _NO_SERVICES,
+        tally: Tally | None = None,
     ) -> None:
         self.hello: Hello | None = None
         self.failure: ChannelError | None = None
         self._loop = loop
         self._services = dict(services)
+        self._tally = Tally() if tally is None else tally
         self._config: GuestConfig | None = None
         self._ready = self._said_shutdown = self._ran = False
         #: Whether the agent took its leave, as it does when it was told to shut down.
@@ -261,7 +271,9 @@ class Channel:
         if sum(isinstance(stream, Connection) for stream in self._streams.values()) >= MAX_STREAMS:
             raise ChannelProtocolError(f"more than {MAX_STREAMS} connections at once")
         self._last_connection = frame.stream
-        self._streams[frame.stream] = connection = Connection(self, frame.stream, self._services[frame.port])
+        refused = partial(self._tally.count, f"port-{frame.port}-refused")
+        connection = Connection(self, frame.stream, self._services[frame.port], refused)
+        self._streams[frame.stream] = connection
         self.want(connection.stream)
 
     def _of_stream(self, frame: Frame) -> None:

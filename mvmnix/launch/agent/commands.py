@@ -3,10 +3,11 @@
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import assert_never, override
+from typing import Final, Self, assert_never, override
 
+from mvmnix.formats import strict
 from mvmnix.launch.agent.encoding import ChannelProtocolError
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Source
 from mvmnix.launch.agent.frames import Frame, FrameKind
@@ -36,6 +37,8 @@ _STEPS = {
     Step.DIRECTORY: "entering the working directory",
     Step.EXECUTE: "executing the program",
 }
+#: What an EXIT frame holds.
+_LARGEST_CODE: Final = 2**32 - 1
 #: Why an agent refuses a command (docs/channel.md, "EXIT").
 _REFUSALS = {1: "the verb is not granted", 2: "it would run as root", 3: "too many commands"}
 
@@ -65,6 +68,17 @@ class ExitStatus:
             case _:
                 assert_never(self.end)
 
+    def value(self) -> Mapping[str, object]:
+        """As receipts and answers have it."""
+        return {"end": self.end.name.lower(), "step": self.step.name.lower(), "code": self.code}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> Self:
+        """As `value` wrote it. Raises ValueError."""
+        end = record.parsed("end", lambda text: End[_name(text, End)], End.EXITED)
+        step = record.parsed("step", lambda text: Step[_name(text, Step)], Step.NONE)
+        return cls(end, step, record.integer("code", 0, _LARGEST_CODE))
+
     @override
     def __str__(self) -> str:
         match self.end:
@@ -81,6 +95,12 @@ class ExitStatus:
                 return f"was refused by the guest agent: {_REFUSALS.get(self.code, f'reason {self.code}')}"
             case _:
                 assert_never(self.end)
+
+
+def _name(text: str, kind: type[End | Step]) -> str:
+    if text not in {member.name.lower() for member in kind}:
+        raise ValueError(f"not one of {', '.join(member.name.lower() for member in kind)}")
+    return text.upper()
 
 
 class Command:

@@ -87,30 +87,15 @@ class Reader:
         value: int = struct.unpack(">" + layout, self.raw(struct.calcsize(">" + layout)))[0]
         return value
 
-    def bytestring(self, limit: int) -> bytes:
-        """The next string as bytes, at most `limit` of them, without NUL."""
+    def string(self, limit: int) -> str:
+        """The next string, of at most `limit` bytes without NUL; undecodable bytes become surrogate escapes."""
         length = self.number("I")
         if length > limit:
             raise ChannelProtocolError(f"a string of {length} bytes, where {limit} are allowed")
         data = self.raw(length)
         if b"\0" in data:
             raise ChannelProtocolError("a string with a NUL byte")
-        return data
-
-    def string(self, limit: int) -> str:
-        """The next string; undecodable bytes become surrogate escapes."""
-        return self.bytestring(limit).decode("utf-8", "surrogateescape")
-
-    def strings(self, limit: int) -> tuple[str, ...]:
-        """The next list of strings; each costs at least four bytes, so the payload bounds their count."""
-        count = self.number("I")
-        if count > (len(self._data) - self._at) // 4:
-            raise ChannelProtocolError(f"a list that claims {count} entries")
-        return tuple(self.string(limit) for _ in range(count))
-
-    def rest(self) -> bytes:
-        """All that is left."""
-        return self.raw(len(self._data) - self._at)
+        return data.decode("utf-8", "surrogateescape")
 
     def end(self) -> None:
         """Refuse bytes that are left over."""

@@ -127,11 +127,6 @@ class Config(ControlFrame):
     def payload(self) -> bytes:
         return self.guest.encode()
 
-    @override
-    @classmethod
-    def parse(cls, stream: int, payload: bytes) -> Self:
-        return cls(GuestConfig.parse(payload))
-
 
 @dataclass(frozen=True, slots=True)
 class Ready(ControlFrame):
@@ -202,14 +197,6 @@ class Shutdown(ControlFrame):
     @override
     def payload(self) -> bytes:
         return Writer().pack("I", self.grace_ms).done()
-
-    @override
-    @classmethod
-    def parse(cls, stream: int, payload: bytes) -> Self:
-        reader = Reader(payload)
-        grace_ms = reader.number("I")
-        reader.end()
-        return cls(grace_ms)
 
 
 @dataclass(frozen=True, slots=True)

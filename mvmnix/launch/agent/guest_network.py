@@ -1,10 +1,10 @@
-"""What CONFIG says of a machine's network: the addresses of its one link, as bytes, both ways; no I/O."""
+"""What CONFIG says of a machine's network: the addresses of its one link, as bytes; no I/O."""
 
 import socket
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
+from mvmnix.launch.agent.encoding import Writer
 
 _PREFIXES: Final = range(8, 31)
 #: The least is what every host takes (RFC 791, section 3.1), the most a large Ethernet frame's.
@@ -66,18 +66,3 @@ def write(out: Writer, network: GuestNetwork) -> None:
     """Append it."""
     out.pack("IBI", _number(network.address), network.prefix, _number(network.gateway))
     out.raw(_mac(network.gateway_mac)).pack("HI", network.mtu, _number(network.resolver))
-
-
-def read(reader: Reader) -> GuestNetwork:
-    """Take it apart. Raises ChannelProtocolError."""
-    address, prefix, gateway = _address(reader), reader.number("B"), _address(reader)
-    mac = reader.raw(_MAC_BYTES).hex(":")
-    mtu, resolver = reader.number("H"), _address(reader)
-    try:
-        return GuestNetwork(address, prefix, gateway, mac, mtu, resolver)
-    except ValueError as error:
-        raise ChannelProtocolError(str(error)) from error
-
-
-def _address(reader: Reader) -> str:
-    return socket.inet_ntop(socket.AF_INET, reader.raw(4))

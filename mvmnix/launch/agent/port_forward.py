@@ -1,9 +1,8 @@
 """Connections that the guest opens to a forwarded port: their two flows, and the services that answer on the host."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
-from mvmnix.audit.tally import Tally
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError
 from mvmnix.launch.agent.frames import Frame, FrameKind
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
@@ -40,10 +39,12 @@ type ServiceFactory = Callable[[Callable[[], None]], Handler]
 class Connection:
     """One connection; `closed` when both flows ended or both sides know that it was broken off."""
 
-    def __init__(self, outlet: Outlet, stream: int, factory: ServiceFactory) -> None:
+    def __init__(self, outlet: Outlet, stream: int, factory: ServiceFactory, refused: Callable[[], None]) -> None:
+        """`refused` is told that the service will have no more of it."""
         self.stream = stream
         self.closed = False
         self._outlet = outlet
+        self._refused = refused
         self._inbound = Inbound(outlet, stream=stream, flow=FrameKind.DATA)
         self._outbound = Outbound()
         self._held = 0
@@ -110,6 +111,7 @@ class Connection:
         try:
             call(self._handler)
         except StreamRefusedError:
+            self._refused()
             self._drop_handler()
             self._sent_reset = True
             self._outlet.send(Reset(self.stream))
@@ -134,39 +136,3 @@ class Connection:
     def _wake(self) -> None:
         if self._handler is not None:
             self._outlet.want(self.stream)
-
-
-class _Counted:
-    """A service's end of a connection, whose refusal is counted."""
-
-    def __init__(self, handler: Handler, refused: Callable[[], None]) -> None:
-        self._handler = handler
-        self._refused = refused
-
-    def data(self, data: bytes) -> None:
-        self._guarded(lambda: self._handler.data(data))
-
-    def eof(self) -> None:
-        self._guarded(self._handler.eof)
-
-    def pull(self, limit: int) -> bytes | None:
-        return self._guarded(lambda: self._handler.pull(limit))
-
-    def reset(self) -> None:
-        self._handler.reset()
-
-    def _guarded[T](self, call: Callable[[], T]) -> T:
-        try:
-            return call()
-        except StreamRefusedError:
-            self._refused()
-            raise
-
-
-def counted_services(services: Mapping[int, ServiceFactory], tally: Tally) -> dict[int, ServiceFactory]:
-    """The same services; what one of them refuses is counted under `port-NUMBER-refused`."""
-
-    def wrap(port: int, make: ServiceFactory) -> ServiceFactory:
-        return lambda wake: _Counted(make(wake), lambda: tally.count(f"port-{port}-refused"))
-
-    return {port: wrap(port, make) for port, make in services.items()}

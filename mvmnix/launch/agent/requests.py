@@ -8,13 +8,13 @@ from typing import ClassVar, Final, Self, override
 
 from mvmnix.launch.agent import guest_network as networking
 from mvmnix.launch.agent import mounts as sharing
-from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
+from mvmnix.launch.agent.encoding import Writer
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.copy.records import is_name
 from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.limits import MOST_TASKS
-from mvmnix.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
+from mvmnix.plan.secret_reference import LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 
 #: Largest payload of any frame, and so of a configuration or a command with its environment.
 MAX_PAYLOAD = 65536
@@ -84,23 +84,6 @@ class ExecRequest:
         out.strings(work.argv).strings(f"{name}={value}" for name, value in work.environment.items())
         return out.done()
 
-    @classmethod
-    def parse(cls, payload: bytes) -> Self:
-        """The payload of EXEC taken apart. Raises ChannelProtocolError."""
-        return cls._read(Reader(payload))
-
-    @classmethod
-    def _read(cls, reader: Reader, **more: int) -> Self:
-        uid, gid, timeout_ms = reader.number("I"), reader.number("I"), reader.number("Q")
-        directory, argv, envp = (reader.string(MAX_PAYLOAD), reader.strings(MAX_PAYLOAD), reader.strings(MAX_PAYLOAD))
-        reader.end()
-        pairs = [entry.partition("=") for entry in envp]
-        environment = {name: value for name, _, value in pairs}
-        try:
-            return cls(Workload(argv, environment, directory, User(uid, gid)), timeout_ms, **more)
-        except ValueError as error:
-            raise ChannelProtocolError(str(error)) from error
-
 
 def is_size(rows: int, columns: int) -> bool:
     """Whether a terminal may have so many rows and columns."""
@@ -129,12 +112,6 @@ class ShellRequest(ExecRequest):
     def encode(self) -> bytes:
         return Writer().pack("HH", self.rows, self.columns).raw(ExecRequest.encode(self)).done()
 
-    @override
-    @classmethod
-    def parse(cls, payload: bytes) -> Self:
-        reader = Reader(payload)
-        return cls._read(reader, rows=reader.number("H"), columns=reader.number("H"))
-
 
 class CopyDirection(StrEnum):
     """Which way a copy goes, seen from the guest."""
@@ -143,8 +120,8 @@ class CopyDirection(StrEnum):
     IN = "in"
 
 
+#: By the way, its number in the payload, which is also how many words a copy may have.
 _WAYS: Final = {CopyDirection.OUT: 1, CopyDirection.IN: 2}
-_REPLACES: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,36 +133,20 @@ class CopyRequest(ExecRequest):
     """
 
     VERB = Verb.COPY
-    way: int = _WAYS[CopyDirection.OUT]
-    options: int = 0
+    way: CopyDirection = CopyDirection.OUT
+    replaces: bool = False
 
     @override
     def _check_program(self) -> None:
         argv = self.workload.argv
-        if not argv or not argv[0] or len(argv) > self.way or self.way not in _WAYS.values():
+        if not argv or not argv[0] or len(argv) > _WAYS[self.way]:
             raise ValueError("a copy needs a path, and a name at most")
         if any(not is_name(name.encode("utf-8", "surrogateescape")) for name in argv[1:]):
             raise ValueError(f"not the name of a file: {argv[1]!r}")
-        if self.options not in {0, _REPLACES}:
-            raise ValueError("unknown copy direction or option")
 
     @override
     def encode(self) -> bytes:
-        return Writer().pack("BBH", self.way, self.options, 0).raw(ExecRequest.encode(self)).done()
-
-    @override
-    @classmethod
-    def parse(cls, payload: bytes) -> Self:
-        reader = Reader(payload)
-        way, options, zero = reader.number("B"), reader.number("B"), reader.number("H")
-        if zero:
-            raise ChannelProtocolError("unknown copy direction or option")
-        return cls._read(reader, way=way, options=options)
-
-
-def copy_request(workload: Workload, way: CopyDirection, *, replaces: bool) -> CopyRequest:
-    """A copy that way. Raises ValueError."""
-    return CopyRequest(workload, 0, _WAYS[way], _REPLACES if replaces else 0)
+        return Writer().pack("BBH", _WAYS[self.way], self.replaces, 0).raw(ExecRequest.encode(self)).done()
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,67 +247,6 @@ class GuestConfig:
             workload = replace(self.workload, environment={**self.workload.environment, **variables})
             out.raw(ExecRequest(workload, self.timeout_ms).encode())
         return out.done()
-
-    @classmethod
-    def parse(cls, payload: bytes) -> Self:
-        """The payload of CONFIG taken apart, where secret variables are the workload's. Raises ChannelProtocolError."""
-        reader = Reader(payload)
-        time_ns, scratch, entropy = reader.number("Q"), reader.number("Q"), reader.raw(ENTROPY_BYTES)
-        uid, gid, bits = reader.number("I"), reader.number("I"), reader.number("I")
-        hostname, writable = reader.string(64), reader.strings(4096)
-        ports = tuple(reader.number("H") for _ in range(min(reader.number("I"), MAX_PORTS + 1)))
-        secrets = _secrets(reader) if bits & _SECRETS else ()
-        shares = sharing.read(reader) if bits & _SHARES else ()
-        system_calls, tasks = _limits(reader) if bits & _LIMITS else (SystemCalls.DEFAULT, 0)
-        data = reader.string(4096) if bits & _DATA else ""
-        network = networking.read(reader) if bits & _NETWORK else None
-        rest = reader.rest()
-        request = ExecRequest.parse(rest) if rest else None
-        if bits & ~(_REVERSED + _SECRETS + _SHARES + _LIMITS + _DATA + _NETWORK + sum(_VERB_BITS.values())):
-            raise ChannelProtocolError(f"unknown verbs: {bits:#x}")
-        try:
-            return cls(
-                hostname=hostname,
-                time_ns=time_ns,
-                entropy=entropy,
-                scratch=scratch,
-                owner=User(uid, gid),
-                writable=writable,
-                verbs=frozenset(verb for verb, bit in _VERB_BITS.items() if bits & bit),
-                ports=ports,
-                workload=request.workload if request else None,
-                timeout_ms=request.timeout_ms if request else 0,
-                order=DirectoryOrder.REVERSED if bits & _REVERSED else DirectoryOrder.NATURAL,
-                secrets=secrets,
-                shares=shares,
-                system_calls=system_calls,
-                tasks=tasks,
-                data=data,
-                network=network,
-            )
-        except ValueError as error:
-            raise ChannelProtocolError(str(error)) from error
-
-
-def _secrets(reader: Reader) -> tuple[Secret, ...]:
-    count = reader.number("I")
-    if not 1 <= count <= MOST_SECRETS:
-        raise ChannelProtocolError(f"{count} secrets")
-    found = []
-    for _ in range(count):
-        name, length = reader.string(64), reader.number("I")
-        if length > LARGEST_SECRET:
-            raise ChannelProtocolError("a secret that is too large")
-        found.append(Secret(name, SecretTarget.FILE, reader.raw(length)))
-    return tuple(found)
-
-
-def _limits(reader: Reader) -> tuple[SystemCalls, int]:
-    number, tasks = reader.number("I"), reader.number("I")
-    for system_calls, known in _SYSTEM_CALLS.items():
-        if number == known:
-            return system_calls, tasks
-    raise ChannelProtocolError(f"there is no filter {number}")
 
 
 def _clean(path: str) -> bool:

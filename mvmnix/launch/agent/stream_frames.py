@@ -3,11 +3,11 @@
 from abc import ABC
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Protocol, Self, override
+from typing import Protocol, Self, override
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.frames import INITIAL_WINDOW, Frame, FrameKind, window_of
-from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest, is_size
+from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +36,16 @@ class Run(CommandFrame):
 
     KIND = FrameKind.RUN
 
-    @override
-    @classmethod
-    def carries(cls, stream: int) -> bool:
-        return stream == 1
-
 
 @dataclass(frozen=True, slots=True)
 class Asking(CommandFrame, ABC):
     """Host: start something; a kind of frame for each kind of request."""
 
-    REQUEST: ClassVar[type[ExecRequest]]
     request: ExecRequest
 
     @override
     def payload(self) -> bytes:
         return self.request.encode()
-
-    @override
-    @classmethod
-    def parse(cls, stream: int, payload: bytes) -> Self:
-        return cls(stream, cls.REQUEST.parse(payload))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +53,6 @@ class Exec(Asking):
     """Host: start this command."""
 
     KIND = FrameKind.EXEC
-    REQUEST = ExecRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +60,6 @@ class Shell(Asking):
     """Host: start this command in a pseudo-terminal."""
 
     KIND = FrameKind.SHELL
-    REQUEST = ShellRequest
     request: ShellRequest
 
 
@@ -81,7 +68,6 @@ class Copy(Asking):
     """Host: copy this, over the flows of a command."""
 
     KIND = FrameKind.COPY
-    REQUEST = CopyRequest
     request: CopyRequest
 
 
@@ -127,11 +113,6 @@ class Stdin(Bytes, CommandFrame):
 
     KIND = FrameKind.STDIN
 
-    @override
-    @classmethod
-    def parse(cls, stream: int, payload: bytes) -> Self:
-        return cls(stream, payload)
-
 
 @dataclass(frozen=True, slots=True)
 class Stdout(Bytes, CommandFrame):
@@ -158,16 +139,6 @@ class Signal(CommandFrame):
     def payload(self) -> bytes:
         return Writer().pack("I", self.number).done()
 
-    @override
-    @classmethod
-    def parse(cls, stream: int, payload: bytes) -> Self:
-        reader = Reader(payload)
-        number = reader.number("I")
-        reader.end()
-        if not 0 < number <= 64:
-            raise ChannelProtocolError(f"no such signal: {number}")
-        return cls(stream, number)
-
 
 @dataclass(frozen=True, slots=True)
 class Resize(CommandFrame):
@@ -180,16 +151,6 @@ class Resize(CommandFrame):
     @override
     def payload(self) -> bytes:
         return Writer().pack("HH", self.rows, self.columns).done()
-
-    @override
-    @classmethod
-    def parse(cls, stream: int, payload: bytes) -> Self:
-        reader = Reader(payload)
-        rows, columns = reader.number("H"), reader.number("H")
-        reader.end()
-        if not is_size(rows, columns):
-            raise ChannelProtocolError(f"not the size of a terminal: {rows} rows, {columns} columns")
-        return cls(stream, rows, columns)
 
 
 class End(IntEnum):

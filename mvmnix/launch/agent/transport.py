@@ -8,26 +8,9 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError, ChannelProtocolError
-from mvmnix.launch.agent.frames import Bye, Config, Failed, Frame, FrameKind, Hello, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.frames import Bye, Failed, Frame, FrameKind, Hello, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
-from mvmnix.launch.agent.stream_frames import (
-    Copy,
-    Data,
-    Eof,
-    Exec,
-    Exit,
-    Open,
-    Reset,
-    Resize,
-    Run,
-    Shell,
-    Signal,
-    Started,
-    Stderr,
-    Stdin,
-    Stdout,
-    Window,
-)
+from mvmnix.launch.agent.stream_frames import Data, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Window
 from mvmnix.system.loop import Loop
 
 #: Frames with bytes are made only while less than this waits to be sent.
@@ -40,18 +23,11 @@ MAX_FRAME_BYTES = HEADER_BYTES + MAX_PAYLOAD
 #: So many bytes can be received at once, at least.
 PORTION = 128 * 1024
 
-type FrameTypes = Mapping[int, type[Frame]]
-
-
-def _table(*types: type[Frame]) -> FrameTypes:
-    return {kind.KIND: kind for kind in types}
-
-
-#: What a guest may say, and what a host may say; everything else is refused by the decoder.
-FROM_GUEST = _table(
-    *(Hello, Ready, Failed, Started, Stdout, Stderr, Exit, Open, Data, Eof, Reset, Window, Pong, Bye),
-)
-FROM_HOST = _table(Config, Run, Exec, Stdin, Signal, Data, Eof, Reset, Window, Ping, Shutdown, Resize, Shell, Copy)
+#: What a guest may say; everything else is refused by the decoder.
+FROM_GUEST: Mapping[int, type[Frame]] = {
+    it.KIND: it
+    for it in (Hello, Ready, Failed, Started, Stdout, Stderr, Exit, Open, Data, Eof, Reset, Window, Pong, Bye)
+}
 
 
 def encode(frame: Frame) -> bytes:
@@ -63,13 +39,12 @@ def encode(frame: Frame) -> bytes:
 
 
 class FrameDecoder:
-    """Takes bytes in any portions, gives frames of the types in `accepts`; in memory that is made once.
+    """Takes a guest's bytes in any portions, gives its frames; in memory that is made once.
 
     Bytes are received into `space()`, and `took` says how many; `feed` does both with bytes that are there already.
     """
 
-    def __init__(self, accepts: FrameTypes) -> None:
-        self._accepts = accepts
+    def __init__(self) -> None:
         self._memory = memoryview(bytearray(MAX_FRAME_BYTES + PORTION))
         self._end = 0
 
@@ -108,7 +83,7 @@ class FrameDecoder:
 
     def _header(self, start: int) -> tuple[type[Frame], int, int]:
         kind, flags, reserved, stream, length = _HEADER.unpack_from(self._memory, start)
-        cls = self._accepts.get(kind)
+        cls = FROM_GUEST.get(kind)
         if cls is None:
             name = FrameKind(kind).name if kind in set(FrameKind) else str(kind)
             raise ChannelProtocolError(f"a frame of type {name}, which this side may not send")
@@ -140,7 +115,7 @@ class Transport:
         self._received = received
         self._produce = produce
         self._ended = ended
-        self._decoder = FrameDecoder(FROM_GUEST)
+        self._decoder = FrameDecoder()
         self._out = bytearray()
         self._open = True
         self._writing = self._deaf = False

@@ -23,7 +23,7 @@ from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import begin_start, refusals_logged
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, stopping_signals
-from mvmnix.machines.ending import ChannelEnd, Ending, EndReason, HostAction
+from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction
 from mvmnix.machines.receipt import HostFile
 from mvmnix.machines.status import MachineState
 from mvmnix.model import SystemCalls
@@ -310,8 +310,7 @@ class _Running:
         limit = loop.after(self._observations.plan.plan.timeouts.wall_seconds, self._time_is_up)
         feed = Feed(loop, stdin, pipes.given(pipes.stdin[1]))
         drains = (Drain(loop, pipes.given(pipes.stdout[0]), stdout), Drain(loop, pipes.given(pipes.stderr[0]), stderr))
-        loop.watch(process.fileno(), read=lambda: loop.forget(process.fileno()))
-        loop.watch(process.words, read=self._words)
+        process.watch(loop, lambda: None)
         self._observations.home.advance(MachineState.RUNNING)
         self._observations.ready = self._observations.host.clock()
         try:
@@ -326,12 +325,7 @@ class _Running:
             feed.close()
             for drain in drains:
                 drain.close()
-            for fd in (process.fileno(), process.words):
-                loop.forget(fd)
-
-    def _words(self) -> None:
-        if not self._process.listen():
-            self._loop.forget(self._process.words)
+            process.forget(loop)
 
     def _time_is_up(self) -> None:
         self._action = HostAction.KILLED_ON_TIMEOUT
@@ -362,8 +356,6 @@ class _Running:
         observations.last_words, observations.usage = self._process.last_words, self._process.usage
         observations.child = self._process.failure()
         observations.status = None if self._action is not HostAction.NOTHING or code is None else self._status(code)
-        if observations.status is not None:
-            ending = Ending(self._action, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_SHUTDOWN,))
-        else:
-            ending = Ending(self._action, ChannelEnd.NONE, ())
-        return conclude(observations, ending)
+        if observations.status is None:
+            return conclude(observations, self._action, ChannelEnd.NONE, ())
+        return conclude(observations, self._action, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_SHUTDOWN,))

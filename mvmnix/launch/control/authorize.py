@@ -4,24 +4,15 @@ A verb is granted by the verified plan alone.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import assert_never
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import strict
-from mvmnix.launch.agent.requests import ExecRequest, ShellRequest, copy_request
+from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start
 from mvmnix.model import Digest, Posture, Verb, Workload
 from mvmnix.plan.plan import Plan
-
-
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """What is written down before it happens: a kind of record, and what must not be written by its digest."""
-
-    kind: RecordKind
-    digests: Mapping[str, Digest]
 
 
 def needed_verb(asked: Start) -> Verb:
@@ -49,15 +40,15 @@ def require_verb(plan: Plan, verb: Verb) -> None:
     raise refuse(ReasonCode.VERB_NOT_GRANTED, verb, why, hint)
 
 
-def call_record(asked: Start) -> CallRecord:
-    """What the audit log has of it."""
+def logged_call(asked: Start) -> tuple[RecordKind, Mapping[str, Digest]]:
+    """What the audit log has of it before it happens: the kind of record, and digests of what must not stand there."""
     match asked:
         case Exec():
-            return CallRecord(RecordKind.EXEC, {"argv": _digest(asked.argv)})
+            return RecordKind.EXEC, {"argv": _digest(asked.argv)}
         case Shell():
-            return CallRecord(RecordKind.SHELL, {"argv": _digest(asked.argv)})
+            return RecordKind.SHELL, {"argv": _digest(asked.argv)}
         case Copy():
-            return CallRecord(RecordKind.COPY, {f"copied-{asked.way}": _digest((asked.path,))})
+            return RecordKind.COPY, {f"copied-{asked.way}": _digest((asked.path,))}
 
 
 def guest_request(asked: Start, plan: Plan) -> ExecRequest:
@@ -76,7 +67,7 @@ def guest_request(asked: Start, plan: Plan) -> ExecRequest:
         case Copy():
             words = (asked.path, asked.name) if asked.name else (asked.path,)
             work = Workload(words, {}, own.directory, own.user)
-            return copy_request(work, asked.way, replaces=asked.replaces)
+            return CopyRequest(work, way=asked.way, replaces=asked.replaces)
 
 
 def _digest(argv: tuple[str, ...]) -> Digest:

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Final
 
-from mvmnix.formats.strict import MAX_INTEGER, Record, canonical, parse_json, read
+from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection
-from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.control.start_notification import Failure, parse_failure
 from mvmnix.system.descriptors import received
 
@@ -132,10 +131,10 @@ def encode(message: Asked | Answer) -> bytes:
     return data
 
 
-def _value(message: Asked | Answer) -> dict[str, object]:
+def _value(message: Asked | Answer) -> Mapping[str, object]:
     match message:
         case Exited(status):
-            return {"end": status.end.name.lower(), "step": status.step.name.lower(), "code": status.code}
+            return status.value()
         case Pause() | Resume() | Done():
             return {}
         case Failure():
@@ -234,14 +233,7 @@ def _answer(record: Record) -> Answer:
         return record.child("failure", parse_failure)
     if record.has("done"):
         return record.child("done", lambda _: Done())
-    return record.child("exited", _exited)
-
-
-def _exited(record: Record) -> Exited:
-    ends, steps = ({it.name.lower(): it for it in kind} for kind in (End, Step))
-    end, step = record.text("end", "|".join(ends)), record.text("step", "|".join(steps))
-    code = record.integer("code", 0, MAX_INTEGER)
-    return Exited(ExitStatus(End(ends.get(end, End.EXITED)), Step(steps.get(step, Step.NONE)), code))
+    return record.child("exited", lambda it: Exited(ExitStatus.read(it)))
 
 
 class PacketError(ValueError):

@@ -17,17 +17,6 @@ _KINDS: Final = {kind.exit_code: kind for kind in (UsageError, GuestTimeoutError
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """The machine with this id is running."""
-
-    machine: str
-
-    def to_value(self) -> dict[str, object]:
-        """As JSON."""
-        return {"machine": self.machine}
-
-
-@dataclass(frozen=True, slots=True)
 class Failure:
     """The machine didn't start: an error of the exit code's kind, with its reasons when it was a refusal.
 
@@ -69,22 +58,19 @@ class Failure:
         return told | child
 
 
-class StartNotification:
-    """The supervisor's end; only the first word is heard."""
+def notify_start(connection: socket.socket, word: str | Failure) -> bool:
+    """Send the id of a machine that runs, or why none does, and close the connection.
 
-    def __init__(self, connection: socket.socket) -> None:
-        self._connection = connection
-
-    def say(self, word: Ready | Failure) -> bool:
-        """Send it and close the connection; whether the caller was still there. What is said later is not sent."""
-        if self._connection.fileno() < 0:
+    Returns whether the caller was still there. What is said later is not sent.
+    """
+    if connection.fileno() < 0:
+        return False
+    with connection:
+        try:
+            connection.sendall(canonical(word.to_value() if isinstance(word, Failure) else {"machine": word}))
+        except OSError:
             return False
-        with self._connection:
-            try:
-                self._connection.sendall(canonical(word.to_value()))
-            except OSError:
-                return False
-            return True
+        return True
 
 
 def read_start_notification(connection: socket.socket) -> str:
@@ -98,13 +84,11 @@ def read_start_notification(connection: socket.socket) -> str:
     word = read(parse_json(bytes(data)), "news", _parse)
     if isinstance(word, Failure):
         raise word.to_error()
-    return word.machine
+    return word
 
 
-def _parse(record: Record) -> Ready | Failure:
-    if record.has("machine"):
-        return Ready(record.text("machine", r"[0-9a-f]{12}"))
-    return parse_failure(record)
+def _parse(record: Record) -> str | Failure:
+    return record.text("machine", r"[0-9a-f]{12}") if record.has("machine") else parse_failure(record)
 
 
 def parse_failure(record: Record) -> Failure:

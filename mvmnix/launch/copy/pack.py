@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.copy.records import DEPTH, CopyKind, CopyLimits, copy_refusal, record_head
+from mvmnix.launch.copy.records import DEPTH, CopyKind, CopyLimits, copy_refusal, record_head, special_refusal
 
 _OPENING = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _CHUNK = 65536
@@ -18,7 +18,6 @@ class Pack:
     """What is read, and how far that has come; what is neither file nor directory is refused, or left out and named."""
 
     limits: CopyLimits
-    leaves_out: bool
     skipped: list[str] = field(default_factory=list)
     _records: int = 0
     _size: int = 0
@@ -77,9 +76,8 @@ class Pack:
         mode = os.stat(text, dir_fd=fd, follow_symlinks=False).st_mode
         if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
             return True
-        if not self.leaves_out:
-            what = "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a directory"
-            raise copy_refusal(where, f"it is {what}, and those are not copied; --leave-out goes on without them")
+        if not self.limits.leaves_out:
+            raise special_refusal(where, "a symbolic link" if stat.S_ISLNK(mode) else "neither a file nor a directory")
         self.skipped.append(where)
         return False
 

@@ -3,6 +3,7 @@
 What a guest sends is hostile: names, sizes, numbers and nesting are bounded before anything is done with them.
 """
 
+import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
@@ -32,10 +33,14 @@ _LEFT_OUT: Final = {1: "a FIFO", 2: "a character device", 6: "a block device", 1
 
 @dataclass(frozen=True, slots=True)
 class CopyLimits:
-    """Most records of a copy, and most bytes of all its files together."""
+    """Most records of a copy, and most bytes of all its files together.
+
+    With `leaves_out`, what is neither a file nor a directory is counted and named, in place of being refused.
+    """
 
     records: int = 100_000
     size: int = 1 << 30
+    leaves_out: bool = False
 
 
 class Receiver(Protocol):
@@ -56,14 +61,16 @@ class Receiver(Protocol):
     def leave(self) -> None:
         """It is complete."""
 
-    def left_out(self, name: bytes, what: str) -> None:
-        """Something lies there that is neither."""
-
 
 def copy_refusal(what: str, why: str) -> RefusedError:
     """The refusal of something that would be copied."""
     hint = "copy less of it, or have the guest put it into a file first"
     return refuse(ReasonCode.COPY_REFUSED, what, why, hint)
+
+
+def special_refusal(name: str, what: str) -> RefusedError:
+    """The refusal of something that is neither a file nor a directory."""
+    return copy_refusal(name, f"it is {what}, and those are not copied; --leave-out goes on without them")
 
 
 def record_head(kind: CopyKind, name: bytes = b"", *, mode: int = 0, size: int = 0) -> bytes:
@@ -82,6 +89,8 @@ class Reader:
     """Feed it the stream; it tells the receiver. Raises RefusedError [copy-refused], and whatever the receiver does."""
 
     def __init__(self, receiver: Receiver, limits: CopyLimits) -> None:
+        #: The names of what was left out.
+        self.skipped: list[str] = []
         self._receiver = receiver
         self._limits = limits
         self._buffer = bytearray()
@@ -177,6 +186,8 @@ class Reader:
                 self._depth -= 1
                 self._receiver.leave()
             case CopyKind.LEFT_OUT:
-                self._receiver.left_out(name, _LEFT_OUT[mode])
+                if not self._limits.leaves_out:
+                    raise special_refusal(os.fsdecode(name), _LEFT_OUT[mode])
+                self.skipped.append(os.fsdecode(name))
             case CopyKind.END:
                 self._ended = True

@@ -17,11 +17,9 @@ _HEADERS: Final = 256 << 10
 class TarWriter:
     """A receiver of a copy that writes it as a tar stream, in which `name` is what was asked for itself."""
 
-    def __init__(self, write: Callable[[bytes], object], name: bytes, *, leaves_out: bool) -> None:
-        self.skipped: list[str] = []
+    def __init__(self, write: Callable[[bytes], object], name: bytes) -> None:
         self._write = write
         self._root = name
-        self._leaves_out = leaves_out
         self._path: list[bytes] = []
         self._padding = 0
 
@@ -46,13 +44,6 @@ class TarWriter:
     def leave(self) -> None:
         """Back to the directory above."""
         self._path.pop()
-
-    def left_out(self, name: bytes, what: str) -> None:
-        """Refused unless that was allowed."""
-        text = name.decode(errors="backslashreplace")
-        if not self._leaves_out:
-            raise copy_refusal(text, f"it is {what}, and those are not copied; --leave-out goes on without them")
-        self.skipped.append(text)
 
     def commit(self) -> None:
         """Two empty blocks end a tar stream."""
@@ -123,7 +114,7 @@ def _names(text: str) -> tuple[bytes, ...]:
 def _is_wanted(entry: tarfile.TarInfo, pack: Pack) -> bool:
     if (entry.isreg() and not entry.issparse()) or entry.isdir():
         return True
-    if not pack.leaves_out:
+    if not pack.limits.leaves_out:
         raise copy_refusal(entry.name, "it is neither a file nor a directory; --leave-out goes on without them")
     pack.count(entry.name, 0)
     pack.skipped.append(entry.name)

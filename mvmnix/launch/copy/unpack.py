@@ -25,14 +25,13 @@ class Unpack:
     """A receiver of a copy; a context manager that leaves what `commit` was called for, or nothing.
 
     `name` is what it is called if `target` is a directory; else `target` is its new path. With `replaces`, a file may
-    take a file's place; a directory never takes anything's. With `leaves_out`, what is neither is counted and named, in
-    place of being refused. Modes keep their permissions as far as the umask lets them, and nothing else.
+    take a file's place; a directory never takes anything's. Modes keep their permissions as far as the umask lets them,
+    and nothing else.
     """
 
-    def __init__(self, target: Path, name: bytes, *, replaces: bool, leaves_out: bool) -> None:
+    def __init__(self, target: Path, name: bytes, *, replaces: bool) -> None:
         """Raises UsageError when there is no such place, or something is there."""
-        self.skipped: list[str] = []
-        self._replaces, self._leaves_out = replaces, leaves_out
+        self._replaces = replaces
         self._temporary = temporary_name("mvm-cp")
         self._file: IO[bytes] | None = None
         self._is_file = self._begun = False
@@ -97,13 +96,6 @@ class Unpack:
     def leave(self) -> None:
         """Complete."""
         os.close(self._fds.pop())
-
-    def left_out(self, name: bytes, what: str) -> None:
-        """It is not made; refused unless that was allowed."""
-        text = os.fsdecode(name)
-        if not self._leaves_out:
-            raise copy_refusal(text, f"it is {what}, and those are not copied; --leave-out goes on without them")
-        self.skipped.append(text)
 
     def commit(self) -> None:
         """All of it came: give it its name. Raises UsageError when another process was faster."""

@@ -22,10 +22,6 @@ class Journal(Protocol):
     def vouch(self, record: Record) -> bytes:
         """A signed note that says that the log has this record, which was appended or handed out before."""
 
-
-class ReadableJournal(Journal, Protocol):
-    """A journal that can be asked what it has; `AuditLog` is one."""
-
     def about(self, machine: str) -> tuple[Record, ...]:
         """A machine's records, from the last one back to its start, or to its creation without one.
 

@@ -88,10 +88,6 @@ class LoggedStarts:
         return next((LoggedStart(it.index, it.record.digests[NONCE], it.record.machine) for it in starts), None)
 
 
-def no_anchors() -> None:
-    """For a log whose checkpoints are kept nowhere else."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Allowed:
     """What was found of a plan that may start: its nonce and statement, and what that nonce was spent for, if it was.
@@ -110,12 +106,7 @@ class Replay:
     """What was started from this state directory, and the clock by which it is judged."""
 
     def __init__(
-        self,
-        directory: Directory,
-        *,
-        clock: HostClock,
-        starts: Starts,
-        check_anchors: Callable[[], None] = no_anchors,
+        self, directory: Directory, *, clock: HostClock, starts: Starts, check_anchors: Callable[[], None]
     ) -> None:
         """The directory, which is the clock's too, stays the caller's to close.
 

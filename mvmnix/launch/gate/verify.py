@@ -89,12 +89,6 @@ class VerifiedPlan(Sealed):
     steps: tuple[StepResult, ...]
 
     @property
-    def signer(self) -> Signer:
-        """Whose signature comes first."""
-        first, *_ = self.signers
-        return first
-
-    @property
     def kernel(self) -> int:
         """Descriptor of the kernel's sealed copy. Raises MvmnixError once `kernel_loaded` was called, in a fork too."""
         fd = self.files["kernel"]

@@ -14,12 +14,12 @@ from datetime import datetime
 from typing import Final
 
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.launch.gate.audit_port import Journal
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.machines.machine_dir import MachineHome
-from mvmnix.machines.status import MachineSource, MachineStatus
+from mvmnix.machines.status import MachineSource, MachineState, MachineStatus, new_id
 from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 
@@ -98,19 +98,23 @@ def start_home(
     plan: VerifiedPlan, machines: Directory, now: datetime, name: str, origin: MachineSource | None = None
 ) -> MachineHome:
     """A new directory, with the lock; one with an `origin` stays without it. Raises UsageError for the name."""
-    return MachineHome.create(
-        machines,
-        name=name,
-        image=plan.plan.image,
-        plan=plan.digest,
-        policy=plan.policy,
-        now=now,
-        manifest=plan.image.manifest.digest,
-        provenance=plan.plan.provenance,
-        bundle=plan.bundle,
-        labels=plan.plan.labels,
-        origin=origin,
-    )
+    try:
+        status = MachineStatus(
+            machine=new_id(),
+            name=name,
+            image=plan.plan.image,
+            plan=plan.digest,
+            policy=plan.policy,
+            state=MachineState.CREATED,
+            created=now,
+            manifest=plan.image.manifest.digest,
+            provenance=plan.plan.provenance,
+            labels=plan.plan.labels,
+            origin=origin,
+        )
+    except ValueError as error:
+        raise UsageError(str(error), hint="choose another name") from error
+    return MachineHome.create(machines, status, plan.bundle)
 
 
 def _check_plan(status: MachineStatus, plan: VerifiedPlan) -> None:

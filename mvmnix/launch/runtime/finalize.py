@@ -1,6 +1,6 @@
 """The end of a machine: judged, looked into, put into a signed receipt and into the log, whatever end it was."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,19 +21,11 @@ from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.machines.console_log import BoundedLog
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
-from mvmnix.machines.ending import Ending, EndReason, end_words, judge_end, with_disk
+from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction, end_words, judge_end, with_disk
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.network_log import LoggedEvent, NetworkLog
 from mvmnix.machines.output_log import Output, OutputLog
-from mvmnix.machines.receipt import (
-    Corruption,
-    HostFile,
-    NetworkUse,
-    Observed,
-    Receipt,
-    Reported,
-    receipt_statement,
-)
+from mvmnix.machines.receipt import Corruption, HostFile, NetworkUse, Observed, Receipt, receipt_statement
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest
 from mvmnix.network.host.verdicts import Verdicts
@@ -46,7 +38,7 @@ from mvmnix.system.child_causes import Cause
 from mvmnix.system.process import ProcessError
 from mvmnix.vmm.boot_watchdog import StallReason
 from mvmnix.vmm.confinement import IsolationLayer
-from mvmnix.vmm.port import Acceleration, Invocation, Usage
+from mvmnix.vmm.port import Acceleration, Invocation, MonitorEvent, Usage
 
 #: How many corrupted blocks an error message names; the receipt has more.
 _NAMED: Final = 8
@@ -231,13 +223,17 @@ class RunObservations:
         self.home.close()
 
 
-def conclude(observations: RunObservations, ending: Ending) -> Ended:
+def conclude(
+    observations: RunObservations, action: HostAction, last_word: ChannelEnd, events: Collection[MonitorEvent]
+) -> Ended:
     """Judge the end, look for its cause on the disk, sign the receipt, log it; the hypervisor is gone already.
 
     Raises MvmnixError when the receipt or the log can't be written. The machine has ended all the same.
     """
     try:
-        reason = _reason(observations, ending)
+        reason = judge_end(action, last_word, events)
+        if reason.is_clean and observations.status is not None and observations.status.end is End.TIMED_OUT:
+            reason = EndReason.TIMEOUT  # the guest itself ended its command for its time, however orderly it ended then
         corrupted = (
             () if reason.is_clean else verity.find_corruption(observations.plan.rootfs, observations.plan.plan.verity)
         )
@@ -301,13 +297,6 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             return failed
 
 
-def _reason(observations: RunObservations, ending: Ending) -> EndReason:
-    """A command that the guest itself ended for its time is a timeout, however orderly the machine ended then."""
-    reason = judge_end(ending)
-    late = observations.status is not None and observations.status.end is End.TIMED_OUT
-    return EndReason.TIMEOUT if late and reason.is_clean else reason
-
-
 def _network(observations: RunObservations) -> NetworkUse | None:
     """What the receipt says of the network: the rules that held, and what is kept of the verdicts; None without one."""
     if (network := observations.plan.plan.network) is None:
@@ -347,6 +336,6 @@ def _receipt(observations: RunObservations, reason: EndReason, corruption: Corru
         provenance=observations.plan.provenance.bundle,
         policy=observations.plan.policy,
         observed=observed,
-        reported=Reported(observations.status),
+        reported=observations.status,
     )
     return receipt_statement(receipt).to_bytes()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mvmnix.clock import now
-from mvmnix.launch.gate.audit_port import ReadableJournal
+from mvmnix.launch.gate.audit_port import Journal
 from mvmnix.launch.gate.replay import Replay
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
 from mvmnix.system.loop import Loop
@@ -28,7 +28,7 @@ class Host:
     hypervisor: Hypervisor
     jail: Jail
     kvm: KvmProbe
-    journal: ReadableJournal
+    journal: Journal
     sign: Sign
     machines: Directory
     replay: Replay

@@ -13,15 +13,15 @@ from mvmnix.launch.agent.commands import Command, ExitStatus
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError
 from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
-from mvmnix.launch.control.authorize import call_record, guest_request, needed_verb, require_verb
+from mvmnix.launch.control.authorize import guest_request, logged_call, needed_verb, require_verb
 from mvmnix.launch.control.messages import Start
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.machines.ending import ChannelEnd, Ending, HostAction
+from mvmnix.machines.ending import ChannelEnd, HostAction
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
-from mvmnix.model import User, Workload
+from mvmnix.model import Workload
 from mvmnix.network.supervisor_messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.plan.network import WhenGatewayEnds
 from mvmnix.system.loop import Cancellable, Loop, Timer
@@ -181,19 +181,9 @@ class Machine:
         return self._observations.home.status.machine
 
     @property
-    def name(self) -> str:
-        """The user's name for it, or an empty string."""
-        return self._observations.home.status.name
-
-    @property
     def acceleration(self) -> Acceleration:
         """What executes the guest's instructions."""
         return self._observations.acceleration
-
-    @property
-    def where(self) -> str:
-        """The path of its directory, for messages."""
-        return self._observations.home.where
 
     @property
     def ended(self) -> Ended | None:
@@ -278,14 +268,13 @@ class Machine:
         stdin: Stdin = None,
         timeout: float | None = None,
         directory: str = "/",
-        user: User | None = None,
     ) -> ExitStatus:
         """Run another command, if the plan grants the verb exec; `timeout` in seconds.
 
         The guest ends a command that takes longer; a guest that doesn't is ended itself. Raises RefusedError
         [verb-not-granted], UsageError for what can't be passed on.
         """
-        workload = Workload(tuple(argv), environment, directory, user or self._observations.plan.plan.workload.user)
+        workload = Workload(tuple(argv), environment, directory, self._observations.plan.plan.workload.user)
         try:
             request = ExecRequest(workload, 0 if timeout is None else max(1, int(timeout * 1000)))
         except ValueError as error:
@@ -323,8 +312,8 @@ class Machine:
             raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
         self._pausing.refuse_if_paused()
         try:
-            request, record = guest_request(asked, plan), call_record(asked)
-            self._observations.record(record.kind, digests=record.digests)
+            request, (kind, digests) = guest_request(asked, plan), logged_call(asked)
+            self._observations.record(kind, digests=digests)
             return self._guest.channel.start_exec(request, stdout=stdout, stderr=stderr, stdin=stdin)
         except ValueError as error:
             raise UsageError(f"this can't be run: {error}") from error
@@ -434,7 +423,7 @@ class Machine:
         if self._lost is not None:
             raise self._lost
         try:
-            self._ended = conclude(self._observations, Ending(self._action, self._last_word, tuple(self._guest.events)))
+            self._ended = conclude(self._observations, self._action, self._last_word, self._guest.events)
         except (MvmnixError, OSError) as error:
             self._lost = error
             raise

@@ -33,7 +33,7 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.agent.port_forward import ServiceFactory, counted_services
+from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.gate.verify import VerifiedPlan
@@ -286,11 +286,9 @@ def _guest(observations: RunObservations, preparation: Preparation, services: Ma
     RefusedError [limit-unavailable], which is logged, where it turns out only now that a limit can't be kept.
     """
     try:
-        answering = counted_services(services, observations.tally)
         with refusals_logged(observations.plan, observations.host):
-            return preparation.spawn(
-                observations.host.loop, console=observations.open_console().write, services=answering
-            )
+            loop, console = observations.host.loop, observations.open_console().write
+            return preparation.spawn(loop, console=console, services=services, tally=observations.tally)
     except BaseException:
         preparation.discard()
         raise

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +16,8 @@ from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.control.server import Control
-from mvmnix.launch.control.start_notification import Failure, Ready, StartNotification, read_start_notification
+from mvmnix.launch.control.start_notification import Failure, notify_start, read_start_notification
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
@@ -29,7 +28,8 @@ from mvmnix.system.loop import Loop
 _STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 #: Seconds that a guest gets to end its commands when its supervisor is told to stop.
 GRACE: Final = 5.0
-_NO_SERVICES: Final[Mapping[int, ServiceFactory]] = {}
+#: What is done with a machine once its guest is ready.
+type Work = Callable[[Machine], ExitStatus]
 
 
 class StopRequestedError(MvmnixError):
@@ -82,22 +82,14 @@ def _ignore(_number: int, _frame: object) -> None:
     """Python writes the signal's number to the wake-up descriptor; that is all that is wanted."""
 
 
-def supervise(
-    plan: VerifiedPlan,
-    host: Host,
-    work: Callable[[Machine], ExitStatus],
-    *,
-    name: str = "",
-    services: Mapping[int, ServiceFactory] = _NO_SERVICES,
-    created: str = "",
-) -> SupervisedEnd:
+def supervise(plan: VerifiedPlan, host: Host, work: Work, *, name: str = "", created: str = "") -> SupervisedEnd:
     """Start a machine, do `work` with it once its guest is ready, stop it.
 
     The first stopping signal lets the guest end in order, the second ends it. Raises whatever `start` and `work` raise;
     StopRequestedError when a signal came before the guest was ready.
     """
     with stopping_signals(host.loop):
-        machine = start_machine(plan, host, name=name, services=services, created=created)
+        machine = start_machine(plan, host, name=name, created=created)
         try:
             plan.kernel_loaded()
             with Control(machine):
@@ -106,7 +98,7 @@ def supervise(
             machine.kill()
 
 
-def _served(machine: Machine, work: Callable[[Machine], ExitStatus]) -> SupervisedEnd:
+def _served(machine: Machine, work: Work) -> SupervisedEnd:
     try:
         status = work(machine)
         return SupervisedEnd(status.exit_code, machine.stop(grace=GRACE))
@@ -141,18 +133,22 @@ def detach(
     """
     if threading.active_count() != 1:
         raise RuntimeError("a process with several threads can't be forked safely")
+
+    def start(work: Work) -> SupervisedEnd:
+        return supervise(plan, make_host(), work, name=name, created=created)
+
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
         ours.close()
-        _leave(theirs, partial(_supervise, plan=plan, make_host=make_host, name=name, created=created, failed=failed))
+        _leave(theirs, partial(_supervise, start, failed))
     theirs.close()
     os.waitpid(child, 0)
     with ours:
         return read_start_notification(ours)
 
 
-def _leave(notification: socket.socket, supervise_it: Callable[[StartNotification], int]) -> NoReturn:
+def _leave(notification: socket.socket, supervise_it: Callable[[socket.socket], int]) -> NoReturn:
     """Fork once more, so that no caller has to reap the supervisor; then be it."""
     status = 125
     try:
@@ -160,7 +156,7 @@ def _leave(notification: socket.socket, supervise_it: Callable[[StartNotificatio
         if os.fork() == 0:
             _let_go(notification.fileno())
             os.chdir("/")
-            status = supervise_it(StartNotification(notification))
+            status = supervise_it(notification)
         else:
             status = 0
     finally:
@@ -185,22 +181,16 @@ def _unwatched(_data: bytes) -> None:
 
 
 def _supervise(
-    notification: StartNotification,
-    *,
-    plan: VerifiedPlan,
-    make_host: Callable[[], Host],
-    name: str,
-    created: str,
-    failed: Callable[[Exception], None],
+    start: Callable[[Work], SupervisedEnd], failed: Callable[[Exception], None], notification: socket.socket
 ) -> int:
     def work(machine: Machine) -> ExitStatus:
-        if not notification.say(Ready(machine.id)):
+        if not notify_start(notification, machine.id):
             raise StopRequestedError(signal.SIGHUP)  # the caller that asked for the machine is gone, without its id
         return machine.run(stdout=_unwatched, stderr=_unwatched, attached=False)
 
     try:
-        return supervise(plan, make_host(), work, name=name, created=created).exit_code
+        return start(work).exit_code
     except Exception as error:  # noqa: BLE001 - the caller is told, and raises it
         failed(error)
-        notification.say(Failure.of(error))
+        notify_start(notification, Failure.of(error))
         return 125

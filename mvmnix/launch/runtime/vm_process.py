@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Self
 
+from mvmnix.audit.tally import Tally
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError
@@ -108,7 +109,9 @@ class Preparation:
         """What will execute the guest's instructions."""
         return self._spec.acceleration
 
-    def spawn(self, loop: Loop, *, console: ConsoleSink, services: Mapping[int, ServiceFactory]) -> "Guest":
+    def spawn(
+        self, loop: Loop, *, console: ConsoleSink, services: Mapping[int, ServiceFactory], tally: Tally | None = None
+    ) -> "Guest":
         """Start it, from the thread that will live as long. Raises ProcessError; all that it had is gone then."""
         monitor = self._hypervisor.monitor()
         try:
@@ -134,6 +137,7 @@ class Preparation:
             self._sockets,
             console=console,
             services=services,
+            tally=tally,
             shares=self.shares,
             network=self.network,
         )
@@ -175,6 +179,7 @@ class Guest:
         *,
         console: ConsoleSink,
         services: Mapping[int, ServiceFactory],
+        tally: Tally | None,
         shares: Shares,
         network: MachineNetwork | None = None,
     ) -> None:
@@ -183,7 +188,7 @@ class Guest:
         self.shares = shares
         self.network = network
         self.events: list[MonitorEvent] = []
-        self.channel = Channel(sockets.channel[0], loop, services=services)
+        self.channel = Channel(sockets.channel[0], loop, services=services, tally=tally)
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.
         self.on_event: Callable[[MonitorEvent], None] = _ignored
@@ -201,8 +206,7 @@ class Guest:
             connection.setblocking(False)
         loop.watch(self._sockets[0].fileno(), read=self._console_readable)
         loop.watch(self._sockets[1].fileno(), read=self._monitor_readable)
-        loop.watch(process.words, read=self._words_readable)
-        loop.watch(process.fileno(), read=self._process_ended)
+        process.watch(loop, self._process_ended)
         if network is not None:
             network.watch(loop, self._network_event, self._network_ended)
         shares.watch(loop, self.kill)  # a guest whose file system is gone would wait for ever
@@ -295,20 +299,16 @@ class Guest:
         self.process.kill()
         self._drain(self._sockets[0], self._take_console)
         self._drain(self._sockets[1], self._take_monitor)
-        self._forget(self.process.fileno())
-        self._forget(self.process.words)
+        self.process.forget(self._loop)
         self.process.close()
         self.shares.close(self._loop)
         if self.network is not None:
             self.network.close(self._loop)
         self.channel.close()
         for connection in self._sockets:
-            self._forget(connection.fileno())
-            connection.close()
-
-    def _forget(self, fd: int) -> None:
-        if fd >= 0:
-            self._loop.forget(fd)
+            if connection.fileno() >= 0:
+                self._loop.forget(connection.fileno())
+                connection.close()
 
     def _drain(self, connection: socket.socket, take: Callable[[bytes], None]) -> None:
         """Everything that a dead hypervisor left in a socket."""
@@ -358,11 +358,6 @@ class Guest:
     def _network_ended(self) -> None:
         self.on_network_end()
 
-    def _words_readable(self) -> None:
-        if not self.process.listen():
-            self._loop.forget(self.process.words)
-
     def _process_ended(self) -> None:
         """The channel ends by itself, once all that the guest said was read; the timer is for what can't happen."""
-        self._loop.forget(self.process.fileno())
         self._loop.after(_AFTERMATH, self.channel.close)

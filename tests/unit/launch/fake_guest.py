@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Self
 
 from mvmnix.launch.agent.frames import INITIAL_WINDOW, Bye, Config, Frame, FrameKind, Hello, Ping, Pong, Ready, Shutdown
-from mvmnix.launch.agent.requests import CopyRequest, GuestConfig, ShellRequest
+from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, GuestConfig, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,
@@ -31,10 +31,11 @@ from mvmnix.launch.agent.stream_frames import (
     Step,
     Window,
 )
-from mvmnix.launch.agent.transport import FROM_HOST, FrameDecoder, encode
+from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.copy.records import CopyKind as Copied
 from mvmnix.launch.copy.records import record_head
 from mvmnix.model import Workload
+from tests.unit.launch.host_frames import HostDecoder
 
 #: What a fake program does: its workload and all of its standard input in; output, error output and status out.
 type Program = Callable[[Workload, bytes], tuple[bytes, bytes, int]]
@@ -97,7 +98,7 @@ class FakeGuest:
         self.error: BaseException | None = None
         self._sock = sock
         self._programs = PROGRAMS | (programs or {})
-        self._decoder = FrameDecoder(FROM_HOST)
+        self._decoder = HostDecoder()
         self._processes: dict[int, _Process] = {}
         self._peers: dict[int, Peer] = {}
         self._wishes: deque[tuple[int, Peer]] = deque()
@@ -210,7 +211,7 @@ class FakeGuest:
         def copy_in(_work: Workload, stdin: bytes) -> tuple[bytes, bytes, int]:
             return (b"", b"", 0) if stdin.endswith(end) else (b"", b"it was broken off\n", 1)
 
-        self._processes[stream] = _Process(asked.workload, copy_out if asked.way == 1 else copy_in)
+        self._processes[stream] = _Process(asked.workload, copy_out if asked.way is CopyDirection.OUT else copy_in)
         self._say(Started(stream))
 
     def _to_process(self, frame: Frame) -> None:

@@ -21,7 +21,7 @@ from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.gate.audit_port import Indexed
 from mvmnix.launch.gate.clock import HostClock, Reading
-from mvmnix.launch.gate.replay import LoggedStarts, Replay, no_anchors
+from mvmnix.launch.gate.replay import LoggedStarts, Replay
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.host import Host
@@ -65,7 +65,7 @@ class House:
     world: World
     notices: list[str] = field(default_factory=list)
     reading: Reading = field(default=READING)
-    check_anchors: Callable[[], None] = no_anchors
+    check_anchors: Callable[[], None] = lambda: None
     opened: list[Directory] = field(default_factory=list)
     loops: list[Loop] = field(default_factory=list)
 

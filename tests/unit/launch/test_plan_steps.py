@@ -12,13 +12,7 @@ from mvmnix.launch.gate import verify
 from mvmnix.launch.gate.verify import SignedPlan
 from mvmnix.model import Digest
 from tests.unit.launch.gate.rows import check, refusal
-from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import STRANGER, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
 
 
 def test_a_read_plan_is_sealed_and_of_its_policy(world: World, tmp_path: Path) -> None:

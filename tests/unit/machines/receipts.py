@@ -5,7 +5,7 @@ from datetime import timedelta
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.machines.ending import EndReason
-from mvmnix.machines.receipt import HostFile, Observed, Receipt, Reported
+from mvmnix.machines.receipt import HostFile, Observed, Receipt
 from mvmnix.model import Digest
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter
 from mvmnix.provenance.bundle.statement import Subject
@@ -35,5 +35,5 @@ RECEIPT = Receipt(
     provenance=Digest.of(b"provenance"),
     policy=Digest.of(b"policy"),
     observed=OBSERVED,
-    reported=Reported(ExitStatus(End.EXITED, Step.NONE, 3)),
+    reported=ExitStatus(End.EXITED, Step.NONE, 3),
 )

@@ -15,7 +15,7 @@ from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PrivateKey
 from mvmnix.machines import audit_export
 from mvmnix.machines.ending import EndReason
-from mvmnix.machines.receipt import Receipt, Reported, receipt_statement
+from mvmnix.machines.receipt import Receipt, receipt_statement
 from mvmnix.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
@@ -213,7 +213,7 @@ CHANGES: dict[str, Receipt] = {
     "time": replace(GOOD, observed=replace(GOOD.observed, started=NOW - timedelta(seconds=1))),
     "time of the end": replace(GOOD, observed=replace(GOOD.observed, ended=NOW)),
     "reason of the end": replace(GOOD, observed=replace(GOOD.observed, reason=EndReason.TIMEOUT)),
-    "exit code": replace(GOOD, reported=Reported(None)),
+    "exit code": replace(GOOD, reported=None),
 }
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.machines.ending import ChannelEnd, Ending, EndReason, HostAction, judge_end, with_disk
+from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction, judge_end, with_disk
 from mvmnix.vmm.port import MonitorEvent
 
 RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
@@ -32,7 +32,7 @@ RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
     ],
 )
 def test_judge(action: HostAction, last_word: ChannelEnd, events: tuple[MonitorEvent, ...], reason: EndReason) -> None:
-    assert judge_end(Ending(action, last_word, events)) is reason
+    assert judge_end(action, last_word, events) is reason
 
 
 @pytest.mark.parametrize("reason", EndReason)

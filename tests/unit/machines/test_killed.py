@@ -172,7 +172,7 @@ def killed(here: House, step: Step, moment: Moment, started: Path, way: Way) -> 
     machines = here.directory("machines")
     listed = registry.list_entries(machines)
     assert [entry.alive for entry in listed] == [False] * len(listed), "ps lies"
-    cleanup.clean_up(machines, here.ledger(), here.host().clock)
+    cleanup.clean_up(machines, here.ledger(), here.host().clock, here.notices.append)
     assert cleanup.scan_machines(machines).is_tidy
     if started.exists():
         until(lambda: gone(int(started.read_text())))
@@ -222,7 +222,7 @@ def test_an_end_that_was_not_kept_yet_is_kept(here: House, call: str) -> None:
             os._exit(0)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     machines = here.directory("machines")
-    cleanup.clean_up(machines, here.ledger(), here.host().clock)
+    cleanup.clean_up(machines, here.ledger(), here.host().clock, here.notices.append)
     (entry,) = with_ends(machines, registry.list_entries(machines), NoteKey.of_log(LOG_KEY.public.raw))
     expected = ("guest-exit", 3) if call == "keep_end" else ("supervisor-died", None)
     assert (entry.ended, entry.exit_code) == expected
@@ -274,6 +274,6 @@ def test_a_machine_that_never_started(here: House, place: str) -> None:
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     machines, host = here.directory("machines"), here.host()
     assert not any(entry.alive for entry in registry.list_entries(machines))
-    cleanup.clean_up(machines, here.ledger(), host.clock)
+    cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append)
     assert {path.name for path in (here.path / "machines").iterdir()} == {"register.lock"}
     assert here.log() == []

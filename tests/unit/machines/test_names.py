@@ -12,6 +12,7 @@ from mvmnix.formats.strict import parse_time
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.names import _ADJECTIVES, _NOUNS, new_name
+from mvmnix.machines.status import MachineState, MachineStatus, new_id
 from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 
@@ -27,7 +28,9 @@ def machines(tmp_path: Path) -> Iterator[Directory]:
 
 def made(machines: Directory, name: str = "") -> MachineHome:
     of = Digest.of(b"")
-    return MachineHome.create(machines, name=name, image="x", plan=of, policy=of, manifest=of, provenance=of, now=NOW)
+    return MachineHome.create(
+        machines, MachineStatus(new_id(), name, "x", of, of, of, of, state=MachineState.CREATED, created=NOW)
+    )
 
 
 def test_words_are_plain() -> None:

@@ -3,13 +3,15 @@
 import hashlib
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime
+from itertools import batched
 from pathlib import Path
 
 import pytest
 
 from mvmnix.errors import MvmnixError
-from mvmnix.machines.network_log import NEWER, OLDER, LoggedEvent, NetworkLog, kept_digest, read_log
+from mvmnix.machines.network_log import NEWER, OLDER, LoggedEvent, NetworkLog, NetworkLogReader, kept_digest
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.system.private_dirs import Directory
 
@@ -18,6 +20,11 @@ _TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 def logged(number: int) -> LoggedEvent:
     return LoggedEvent(_TIME, "0123456789ab", NetworkEvent(NetworkEventKind.NAME, name=f"n{number}.example.com"))
+
+
+def read(directory: Directory) -> list[LoggedEvent]:
+    with closing(NetworkLogReader(directory)) as reader:
+        return list(reader.read())
 
 
 @pytest.fixture
@@ -30,7 +37,7 @@ def test_what_is_written_is_read_again(directory: Directory, tmp_path: Path) -> 
     log = NetworkLog(directory)
     for number in range(10):
         log.write(logged(number))
-    assert list(read_log(directory)) == [logged(number) for number in range(10)]
+    assert read(directory) == [logged(number) for number in range(10)]
     digest = log.close()
     data = (tmp_path / "machine" / NEWER).read_bytes()
     assert digest.hex == hashlib.sha256(data).hexdigest()
@@ -42,7 +49,7 @@ def test_the_oldest_is_dropped(directory: Directory, tmp_path: Path) -> None:
     log = NetworkLog(directory, limit=20 * size)
     for number in range(1000, 1100):
         log.write(logged(number))
-    found = list(read_log(directory))
+    found = read(directory)
     assert found == [logged(number) for number in range(1100 - len(found), 1100)]
     assert 10 <= len(found) <= 20
     kept = b"".join((tmp_path / "machine" / name).read_bytes() for name in (OLDER, NEWER))
@@ -51,22 +58,21 @@ def test_the_oldest_is_dropped(directory: Directory, tmp_path: Path) -> None:
 
 def test_a_log_is_followed_over_its_files(directory: Directory) -> None:
     size = len(logged(1000).line())
-    log, written = NetworkLog(directory, limit=20 * size), iter(range(1000, 1040))
+    log = NetworkLog(directory, limit=20 * size)
 
-    def goes_on() -> bool:
-        for _ in range(5):
-            if (number := next(written, None)) is None:
-                return False
-            log.write(logged(number))
-        return True
-
-    assert list(read_log(directory, follow=goes_on)) == [logged(number) for number in range(1000, 1040)]
+    with closing(NetworkLogReader(directory)) as reader:
+        found = list(reader.read())
+        for numbers in batched(range(1000, 1040), 5, strict=True):
+            for number in numbers:
+                log.write(logged(number))
+            found += reader.read()
+    assert found == [logged(number) for number in range(1000, 1040)]
 
 
 def test_another_file_is_refused(directory: Directory) -> None:
     directory.write_atomic(NEWER, b"not what mvm writes\n")
     with pytest.raises(MvmnixError, match="not what mvm writes"):
-        list(read_log(directory))
+        read(directory)
 
 
 def test_a_failing_disk_ends_nothing(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +83,7 @@ def test_a_failing_disk_ends_nothing(directory: Directory, monkeypatch: pytest.M
 
     monkeypatch.setattr(directory, "create_file", full)
     log.write(logged(1))
-    assert list(read_log(directory)) == []
+    assert read(directory) == []
 
 
 def test_a_line_for_people() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ def directory(tmp_path: Path) -> Iterator[Directory]:
 
 
 def read(directory: Directory) -> list[Piece | Missing]:
-    with OutputReader(directory) as reader:
+    with closing(OutputReader(directory)) as reader:
         return list(reader.read())
 
 
@@ -90,7 +91,11 @@ def test_nothing_is_kept_where_the_bound_is_nothing(directory: Directory) -> Non
 def test_a_reader_that_follows_gets_all_that_it_is_in_time_for(
     limit: int, writes: list[tuple[Output, bytes, bool]]
 ) -> None:
-    with tempfile.TemporaryDirectory() as path, Directory.open(path) as directory, OutputReader(directory) as reader:
+    with (
+        tempfile.TemporaryDirectory() as path,
+        Directory.open(path) as directory,
+        closing(OutputReader(directory)) as reader,
+    ):
         log = OutputLog(directory, limit)
         seen, count = list[Piece | Missing](), 0
         for output, data, is_read in writes:
@@ -166,13 +171,13 @@ def test_a_writer_that_is_killed_while_it_is_read(directory: Directory, limit: i
             log.write(Output(1 + at % 2), pattern[at % 251 : at % 251 + 1 + at % 97])
             at += 1 + at % 97
     count = 0
-    with OutputReader(directory) as reader:
+    with closing(OutputReader(directory)) as reader:
         while count < 60_000:
             count = checked(reader, count, pattern)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         count = checked(reader, count, pattern)
-    with OutputReader(directory) as again:
+    with closing(OutputReader(directory)) as again:
         assert checked(again, 0, pattern) == count
     assert size(directory) <= limit
 
@@ -189,7 +194,7 @@ def checked(reader: OutputReader, count: int, pattern: bytes) -> int:
 def test_a_slow_reader_gets_the_last_file_of_a_writer_that_was_killed_between_two(directory: Directory) -> None:
     log = OutputLog(directory, 200)
     log.write(OUT, b"a" * 50)
-    with OutputReader(directory) as reader:
+    with closing(OutputReader(directory)) as reader:
         assert list(reader.read()) == [Piece(OUT, b"a" * 50)]
         log.write(OUT, b"b" * 90)
         log.write(OUT, b"c" * 50)  # the file that is read has no name any more
@@ -203,7 +208,7 @@ def test_a_writer_that_was_killed_between_two_files(directory: Directory) -> Non
     log.write(OUT, b"x")
     log.close()
     directory.rename(NEWER, OLDER)
-    with OutputReader(directory) as reader:
+    with closing(OutputReader(directory)) as reader:
         assert reader.has_begun
         assert list(reader.read()) == [Piece(OUT, b"x")]
         assert list(reader.read()) == []
@@ -231,7 +236,7 @@ def test_a_file_that_is_none(directory: Directory, data: bytes) -> None:
 def test_a_flood_does_not_hold_a_reader(directory: Directory) -> None:
     log = OutputLog(directory, 1000)
     log.write(OUT, b"x" * 100)
-    with OutputReader(directory) as reader:
+    with closing(OutputReader(directory)) as reader:
         for number, _ in enumerate(reader.read()):
             assert number < 100
             log.write(OUT, b"x" * 300)

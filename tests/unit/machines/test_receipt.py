@@ -13,7 +13,7 @@ from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.machines import receipt
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.ending import EndReason
-from mvmnix.machines.receipt import Corruption, Receipt, Reported
+from mvmnix.machines.receipt import Corruption, Receipt
 from mvmnix.model import Digest
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.share import Access, ShareKind
@@ -38,9 +38,9 @@ DIAGNOSES = tuple(
     "it",
     [
         RECEIPT,
-        replace(RECEIPT, reported=Reported(None)),
+        replace(RECEIPT, reported=None),
         *(replace(RECEIPT, observed=replace(OBSERVED, backend=backend)) for backend in Backend),
-        *(replace(RECEIPT, reported=Reported(ExitStatus(end, step, 2**32 - 1))) for end in End for step in Step),
+        *(replace(RECEIPT, reported=ExitStatus(end, step, 2**32 - 1)) for end in End for step in Step),
         *(replace(RECEIPT, observed=replace(OBSERVED, reason=reason)) for reason in EndReason),
         replace(RECEIPT, observed=replace(OBSERVED, usage=None, console_bytes=0)),
         replace(RECEIPT, observed=replace(OBSERVED, shares=SHARES)),
@@ -109,6 +109,7 @@ def test_many_corrupted_blocks_are_counted() -> None:
         put(-1, "predicate", "observedByHost", "hypervisorUsage", "userMilliseconds"),
         put(1, "predicate", "observedByHost", "hypervisorUsage", "more"),
         put("EXITED", "predicate", "reportedByGuest", "end"),
+        put("exec", "predicate", "reportedByGuest", "step"),
         put(-1, "predicate", "reportedByGuest", "code"),
     ],
 )

@@ -12,7 +12,6 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
-from mvmnix.launch.control.start_notification import Failure
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
@@ -106,12 +105,12 @@ def test_a_machine_whose_supervisor_was_killed_is_dead_and_tidied(here: House) -
     entry = detached(here, "sleep", "60", name="web")
     assert entry.supervisor is not None
     hypervisor = hypervisor_of(entry)
-    assert cleanup.clean_up(machines, here.ledger(), host.clock) == ()
+    assert cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append) == ()
     os.kill(entry.supervisor, signal.SIGKILL)
     until(lambda: gone(hypervisor) and registry.find_machine(machines, "web").state == "dead")
-    (dead,) = cleanup.clean_up(machines, here.ledger(), host.clock)
+    (dead,) = cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append)
     assert dead.machine == entry.status.machine
-    assert cleanup.clean_up(machines, here.ledger(), host.clock) == ()
+    assert cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append) == ()
     after = registry.find_machine(machines, "web")
     assert (after.state, after.status.reason) == ("ended", EndReason.SUPERVISOR_DIED)
     assert [(record.kind, record.reasons) for record in here.log()] == [
@@ -131,7 +130,7 @@ def test_the_record_of_a_lost_machines_end_is_of_the_plan_that_was_started(here:
     forged = replace(status, plan=Digest("0" * 64), policy=Digest("1" * 64))
     with machines.existing(forged.machine) as directory:
         directory.write_atomic("machine.json", forged.to_bytes())
-    cleanup.clean_up(machines, here.ledger(), host.clock)
+    cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append)
     start, end = here.log()
     assert (end.kind, end.plan, end.policy) == (RecordKind.END, start.plan, start.policy)
     assert start.plan == entry.status.plan
@@ -141,7 +140,7 @@ def test_a_directory_that_was_never_filled_is_removed(here: House) -> None:
     machines, host = here.directory("machines"), here.host()
     machines.child("0123456789ab").close()
     assert registry.list_entries(machines) == ()
-    assert cleanup.clean_up(machines, here.ledger(), host.clock) == ()
+    assert cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append) == ()
     assert not machines.exists("0123456789ab")
 
 
@@ -173,11 +172,6 @@ def test_a_supervisor_that_dies_without_a_word(here: House) -> None:
 
     with here.plan() as plan, pytest.raises(MvmnixError, match="without a word"):
         detach(plan, dies)
-
-
-def test_a_supervisor_that_fails_by_a_mistake_of_ours() -> None:
-    error = Failure.of(ZeroDivisionError("division by zero")).to_error()
-    assert (error.exit_code, "division by zero" in error.message) == (125, True)
 
 
 def test_a_caller_does_not_wait_for_the_machines_end(here: House, tmp_path: Path) -> None:

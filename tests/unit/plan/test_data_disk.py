@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.launch.agent.encoding import ChannelProtocolError
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.model import User, Verb
 from mvmnix.plan import plan as plans
@@ -18,6 +17,7 @@ from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.vmm.jail.sandbox import Limits
 from mvmnix.vmm.port import Acceleration, DataAttachment, Invocation, LaunchSpec
+from tests.unit.launch.host_frames import read_config
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import World, plan_refusal
 
@@ -106,18 +106,15 @@ def test_nothing_is_shared_over_it(world: World, place: str) -> None:
 
 def test_the_agent_is_told_its_place_behind_the_limits() -> None:
     told = replace(CONFIG, data="/tmp/data", tasks=7)
-    assert GuestConfig.parse(told.encode()) == told
+    assert read_config(told.encode()) == told
     assert told.encode().endswith(b"\0\0\0\0\0\0\0\7" + b"\0\0\0\x09/tmp/data")
-    assert GuestConfig.parse(CONFIG.encode()).data == ""
+    assert read_config(CONFIG.encode()).data == ""
 
 
 @pytest.mark.parametrize("place", ["/", "data", "/tmp/../data", "/tmp/"])
 def test_the_agent_is_told_of_a_clean_path_alone(place: str) -> None:
     with pytest.raises(ValueError, match="clean"):
         replace(CONFIG, data=place)
-    lying = replace(CONFIG, data="/x").encode().replace(b"\0\0\0\2/x", len(place).to_bytes(4) + place.encode())
-    with pytest.raises(ChannelProtocolError):
-        GuestConfig.parse(lying)
 
 
 @pytest.mark.parametrize(("data", "written"), [(None, 0), (DataAttachment(7, 8, 9, 16 << 20), 16 << 20)])

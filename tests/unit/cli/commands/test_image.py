@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from mvmnix.cli.output import short
 from mvmnix.clock import now
 from mvmnix.images.part_index import PartDomain
 from mvmnix.machines.machine_dir import MachineHome
+from mvmnix.machines.status import MachineState, MachineStatus, new_id
 from mvmnix.model import Digest, StorePath
 from mvmnix.provenance.slsa.provenance import KeptPath
 from mvmnix.system.private_dirs import Directory
@@ -41,11 +41,12 @@ def running(station: Station, name: str) -> Iterator[None]:
     """A machine that runs from this image: its directory, and the lock that its supervisor holds, in this process."""
     image = named(station, name)
     manifest, bundle = (Digest(image[key].removeprefix("sha256:")) for key in ("manifest", "provenance"))
-    create, nothing = partial(MachineHome.create, manifest=manifest, provenance=bundle), Digest.of(b"")
+    of = (Digest.of(b""), Digest.of(b""), manifest, bundle)
+    status = MachineStatus(new_id(), "web", name, *of, state=MachineState.CREATED, created=now())
     with (
         station.roots() as roots,
         Context(roots) as rooms,
-        create(rooms.machines, name="web", image=name, plan=nothing, policy=nothing, now=now()),
+        MachineHome.create(rooms.machines, status),
     ):
         yield
 

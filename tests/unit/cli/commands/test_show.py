@@ -18,6 +18,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats.strict import canonical, show_time
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.machines.machine_dir import MachineHome
+from mvmnix.machines.status import MachineState, MachineStatus, new_id
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from tests.unit.cli.shown import SBOM, broken, directory, machine, nodes, snapshot
@@ -194,10 +195,9 @@ def test_a_machine_that_lives(settled: Station, built: str) -> None:
     with settled.roots() as roots, Context(roots) as rooms:
         digest, policy = Digest.of(bundle), rooms.policy.digest
         said: dict[str, Any] = {"manifest": manifest, "provenance": provenance}
-        home = MachineHome.create(
-            rooms.machines, name="web", image="hello", plan=digest, policy=policy, now=now(), bundle=bundle, **said
-        )
-        with home:
+        of = (digest, policy, manifest, provenance)
+        status = MachineStatus(new_id(), "web", "hello", *of, state=MachineState.CREATED, created=now())
+        with MachineHome.create(rooms.machines, status, bundle) as home:
             record = Record(
                 kind=RecordKind.START,
                 time=home.status.created,

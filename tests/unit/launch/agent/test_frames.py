@@ -1,13 +1,14 @@
 """The codec between frames and bytes: what comes out is what went in, and nothing else gets in."""
 
 import struct
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
+from mvmnix.launch.agent.encoding import ChannelProtocolError, Writer
 from mvmnix.launch.agent.frames import (
     INITIAL_WINDOW,
     MAX_TEXT,
@@ -30,7 +31,6 @@ from mvmnix.launch.agent.requests import (
     ExecRequest,
     GuestConfig,
     ShellRequest,
-    copy_request,
 )
 from mvmnix.launch.agent.stream_frames import (
     Copy,
@@ -52,18 +52,11 @@ from mvmnix.launch.agent.stream_frames import (
     Step,
     Window,
 )
-from mvmnix.launch.agent.transport import (
-    FROM_GUEST,
-    FROM_HOST,
-    HEADER_BYTES,
-    MAX_FRAME_BYTES,
-    FrameDecoder,
-    FrameTypes,
-    encode,
-)
+from mvmnix.launch.agent.transport import FROM_GUEST, HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder, encode
 from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.limits import MOST_TASKS
 from mvmnix.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
+from tests.unit.launch.host_frames import HostDecoder, read_config
 
 USER = User(1000, 1000)
 WORK = Workload(("sh", "-c", "echo 'Grüße'\n"), {"PATH": "/bin", "RAW": "\udcff"}, "/tmp", USER)
@@ -86,48 +79,50 @@ def config(**changes: object) -> GuestConfig:
     return GuestConfig(**(fields | changes))  # type: ignore[arg-type]
 
 
-EVERY_FRAME: list[tuple[FrameTypes, Frame]] = [
-    (FROM_GUEST, Hello(1, "0.1", "6.12.1")),
-    (FROM_HOST, Config(config())),
-    (FROM_HOST, Config(config(workload=None, timeout_ms=0, ports=(), writable=()))),
-    (FROM_HOST, Config(config(order=DirectoryOrder.REVERSED, scratch=1 << 27))),
-    (FROM_HOST, Config(config(system_calls=SystemCalls.STRICT, tasks=7))),
-    (FROM_HOST, Config(config(system_calls=SystemCalls.NAMESPACES))),
-    (FROM_HOST, Config(config(tasks=MOST_TASKS))),
-    (FROM_HOST, Config(config(network=NETWORK))),
-    (FROM_HOST, Config(config(network=NETWORK, data="/data", workload=None, timeout_ms=0))),
-    (
-        FROM_HOST,
-        Config(config(secrets=(Secret("a.pem", SecretTarget.FILE, b"\0\xff\n"), Secret("b", SecretTarget.FILE, b"x")))),
-    ),
-    (FROM_GUEST, Ready()),
-    (FROM_GUEST, Failed(b"no disk")),
-    (FROM_HOST, Run(1)),
-    (FROM_HOST, Exec(3, ExecRequest(WORK, 7))),
-    (FROM_GUEST, Started(3)),
-    (FROM_HOST, Stdin(3, b"")),
-    (FROM_HOST, Stdin(3, b"in")),
-    (FROM_GUEST, Stdout(3, b"out")),
-    (FROM_GUEST, Stderr(3, b"err")),
-    (FROM_HOST, Signal(3, 15)),
-    (FROM_GUEST, Exit(3, End.EXITED, Step.NONE, 255)),
-    (FROM_GUEST, Exit(3, End.NOT_STARTED, Step.DIRECTORY, 2)),
-    (FROM_GUEST, Open(2, 80)),
-    (FROM_GUEST, Data(2, b"x" * MAX_PAYLOAD)),
-    (FROM_HOST, Data(2, b"y")),
-    (FROM_GUEST, Eof(2)),
-    (FROM_HOST, Reset(4)),
-    (FROM_GUEST, Window(2, FrameKind.DATA, 1)),
-    (FROM_HOST, Window(3, FrameKind.STDERR, INITIAL_WINDOW)),
-    (FROM_HOST, Ping(2**64 - 1)),
-    (FROM_GUEST, Pong(0)),
-    (FROM_HOST, Shutdown(1000)),
-    (FROM_GUEST, Bye()),
-    (FROM_HOST, Resize(3, 1, 4096)),
-    (FROM_HOST, Shell(3, ShellRequest(WORK, 0, 24, 80))),
-    (FROM_HOST, Copy(3, copy_request(replace(WORK, argv=("a/\udcff",)), CopyDirection.OUT, replaces=False))),
-    (FROM_HOST, Copy(5, copy_request(replace(WORK, argv=("/to", "name")), CopyDirection.IN, replaces=True))),
-    (FROM_HOST, Shell(5, ShellRequest(replace(WORK, argv=()), 7, 4096, 1))),
+FROM_THE_GUEST: list[Frame] = [
+    Hello(1, "0.1", "6.12.1"),
+    Ready(),
+    Failed(b"no disk"),
+    Started(3),
+    Stdout(3, b"out"),
+    Stderr(3, b"err"),
+    Exit(3, End.EXITED, Step.NONE, 255),
+    Exit(3, End.NOT_STARTED, Step.DIRECTORY, 2),
+    Open(2, 80),
+    Data(2, b"x" * MAX_PAYLOAD),
+    Eof(2),
+    Reset(2),
+    Window(2, FrameKind.DATA, 1),
+    Pong(0),
+    Bye(),
+]
+FROM_THE_HOST: list[Frame] = [
+    Config(config()),
+    Config(config(workload=None, timeout_ms=0, ports=(), writable=())),
+    Config(config(order=DirectoryOrder.REVERSED, scratch=1 << 27)),
+    Config(config(system_calls=SystemCalls.STRICT, tasks=7)),
+    Config(config(system_calls=SystemCalls.NAMESPACES)),
+    Config(config(tasks=MOST_TASKS)),
+    Config(config(network=NETWORK)),
+    Config(config(network=replace(NETWORK, mtu=9000, resolver="223.255.255.254"))),
+    Config(config(network=GuestNetwork("10.255.255.254", 8, "10.0.0.1", "fe:ff:ff:ff:ff:ff", 576, "1.1.1.1"))),
+    Config(config(network=NETWORK, data="/data", workload=None, timeout_ms=0)),
+    Config(config(secrets=(Secret("a.pem", SecretTarget.FILE, b"\0\xff\n"), Secret("b", SecretTarget.FILE, b"x")))),
+    Run(1),
+    Exec(3, ExecRequest(WORK, 7)),
+    Stdin(3, b""),
+    Stdin(3, b"in"),
+    Signal(3, 15),
+    Data(2, b"y"),
+    Reset(4),
+    Window(3, FrameKind.STDERR, INITIAL_WINDOW),
+    Ping(2**64 - 1),
+    Shutdown(1000),
+    Resize(3, 1, 4096),
+    Shell(3, ShellRequest(WORK, 0, 24, 80)),
+    Copy(3, CopyRequest(replace(WORK, argv=("a/\udcff",)), way=CopyDirection.OUT, replaces=False)),
+    Copy(5, CopyRequest(replace(WORK, argv=("/to", "name")), way=CopyDirection.IN, replaces=True)),
+    Shell(5, ShellRequest(replace(WORK, argv=()), 7, 4096, 1)),
 ]
 
 
@@ -135,47 +130,44 @@ def raw(kind: int, *, stream: int = 0, payload: bytes = b"", flags: int = 0, res
     return struct.pack(">BBHII", kind, flags, reserved, stream, len(payload)) + payload
 
 
-@pytest.mark.parametrize(("accepts", "frame"), EVERY_FRAME, ids=lambda value: type(value).__name__)
-def test_every_frame_survives_the_way_there(accepts: FrameTypes, frame: Frame) -> None:
-    assert list(FrameDecoder(accepts).feed(encode(frame))) == [frame]
+@pytest.mark.parametrize("frame", FROM_THE_GUEST, ids=lambda frame: type(frame).__name__)
+def test_every_frame_of_a_guest_survives_the_way_there(frame: Frame) -> None:
+    assert list(FrameDecoder().feed(encode(frame))) == [frame]
+
+
+@pytest.mark.parametrize("frame", FROM_THE_HOST, ids=lambda frame: type(frame).__name__)
+def test_every_frame_of_a_host_is_as_a_guest_reads_it(frame: Frame) -> None:
+    assert list(HostDecoder().feed(encode(frame))) == [frame]
 
 
 def test_every_kind_is_covered() -> None:
-    assert {frame.KIND for _, frame in EVERY_FRAME} == set(FrameKind)
-    assert set(FROM_GUEST) | set(FROM_HOST) == set(FrameKind)
+    assert {frame.KIND for frame in FROM_THE_GUEST} == set(FROM_GUEST)
+    assert {frame.KIND for frame in (*FROM_THE_GUEST, *FROM_THE_HOST)} == set(FrameKind)
 
 
 @given(st.lists(st.integers(1, 5000), max_size=40))
 def test_any_cutting_gives_the_same_frames(cuts: list[int]) -> None:
-    frames = [frame for accepts, frame in EVERY_FRAME if accepts is FROM_GUEST]
-    data, decoder, got = b"".join(map(encode, frames)), FrameDecoder(FROM_GUEST), list[Frame]()
+    data, decoder, got = b"".join(map(encode, FROM_THE_GUEST)), FrameDecoder(), list[Frame]()
     for cut in [*cuts, len(data)]:
         got += decoder.feed(data[:cut])
         data = data[cut:]
         assert decoder.pending < MAX_FRAME_BYTES
-    assert got == frames
+    assert got == FROM_THE_GUEST
     assert decoder.pending == 0
 
 
 @given(st.binary(max_size=200))
 def test_noise_is_refused_or_waits_for_more(noise: bytes) -> None:
-    for accepts in (FROM_GUEST, FROM_HOST):
-        decoder = FrameDecoder(accepts)
-        try:
-            for frame in decoder.feed(noise):
-                assert encode(frame)[:1] == bytes([frame.KIND])
-        except ChannelProtocolError:
-            pass
+    with suppress(ChannelProtocolError):
+        for frame in FrameDecoder().feed(noise):
+            assert encode(frame)[:1] == bytes([frame.KIND])
 
 
 @given(st.sampled_from(sorted(FrameKind)), st.sampled_from([0, 1, 2, 3]), st.binary(max_size=80))
 def test_noise_behind_a_good_header_is_refused_or_round_trips(kind: FrameKind, stream: int, payload: bytes) -> None:
     data = raw(kind, stream=stream, payload=payload)
-    for accepts in (FROM_GUEST, FROM_HOST):
-        try:
-            (frame,) = FrameDecoder(accepts).feed(data)
-        except ChannelProtocolError:
-            continue
+    with suppress(ChannelProtocolError):
+        (frame,) = FrameDecoder().feed(data)
         assert encode(frame) == data
 
 
@@ -185,17 +177,14 @@ arguments = st.text(st.characters(exclude_characters="\0", exclude_categories=["
 @given(st.lists(arguments, min_size=1, max_size=20), st.integers(1, 4096), st.integers(1, 4096))
 def test_any_shell_survives(args: list[str], rows: int, columns: int) -> None:
     request = ShellRequest(Workload(tuple(args) if args[0] else (), {}, "/", USER), 0, rows, columns)
-    assert ShellRequest.parse(request.encode()) == request
-    assert list(FrameDecoder(FROM_HOST).feed(encode(Resize(9, rows, columns)))) == [Resize(9, rows, columns)]
+    assert list(HostDecoder().feed(encode(Shell(9, request)))) == [Shell(9, request)]
+    assert list(HostDecoder().feed(encode(Resize(9, rows, columns)))) == [Resize(9, rows, columns)]
 
 
 @pytest.mark.parametrize("size", [(0, 80), (24, 0), (4097, 80), (24, 65535)])
 def test_no_terminal_has_such_a_size(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="size of a terminal"):
         ShellRequest(WORK, 0, *size)
-    for data in (encode(Resize(3, *size)), raw(FrameKind.SHELL, stream=3, payload=struct.pack(">HH", *size))):
-        with pytest.raises(ChannelProtocolError):
-            list(FrameDecoder(FROM_HOST).feed(data))
 
 
 @pytest.mark.parametrize(
@@ -212,21 +201,14 @@ def test_no_terminal_has_such_a_size(size: tuple[int, int]) -> None:
 )
 def test_a_copy_refuses_what_a_guest_would(argv: tuple[str, ...], way: CopyDirection) -> None:
     with pytest.raises(ValueError, match=r"needs a path|not the name"):
-        copy_request(replace(WORK, argv=argv), way, replaces=False)
-
-
-@pytest.mark.parametrize("begin", [b"\0\0\0\0", b"\3\0\0\0", b"\1\2\0\0", b"\1\0\0\1"])
-def test_a_copy_of_no_kind(begin: bytes) -> None:
-    good = copy_request(replace(WORK, argv=("a",)), CopyDirection.OUT, replaces=False).encode()
-    with pytest.raises(ChannelProtocolError):
-        CopyRequest.parse(begin + good[4:])
+        CopyRequest(replace(WORK, argv=argv), way=way, replaces=False)
 
 
 @given(st.lists(arguments, max_size=20), st.dictionaries(arguments, arguments, max_size=20), st.integers(0, 2**63 - 1))
 def test_any_command_survives(args: list[str], environment: dict[str, str], timeout_ms: int) -> None:
     clean = {name.replace("=", "_") or "X": value for name, value in environment.items()}
     request = ExecRequest(Workload(("prog", *args), clean, "/", USER), timeout_ms)
-    assert ExecRequest.parse(request.encode()) == request
+    assert list(HostDecoder().feed(encode(Exec(3, request)))) == [Exec(3, request)]
 
 
 BAD_BYTES = {
@@ -271,18 +253,18 @@ BAD_BYTES = {
 @pytest.mark.parametrize("data", BAD_BYTES.values(), ids=BAD_BYTES.keys())
 def test_a_guest_that_breaks_the_protocol_is_refused(data: bytes) -> None:
     with pytest.raises(ChannelProtocolError, match="the guest broke the channel's protocol"):
-        list(FrameDecoder(FROM_GUEST).feed(data))
+        list(FrameDecoder().feed(data))
 
 
 def test_frames_before_a_bad_one_are_delivered() -> None:
-    frames = FrameDecoder(FROM_GUEST).feed(encode(Ready()) + raw(99))
+    frames = FrameDecoder().feed(encode(Ready()) + raw(99))
     assert next(frames) == Ready()
     with pytest.raises(ChannelProtocolError):
         next(frames)
 
 
 def test_the_largest_length_is_refused_before_its_payload_comes() -> None:
-    decoder = FrameDecoder(FROM_GUEST)
+    decoder = FrameDecoder()
     with pytest.raises(ChannelProtocolError, match="4294967295"):
         list(decoder.feed(struct.pack(">BBHII", FrameKind.DATA, 0, 0, 2, 2**32 - 1)))
     assert decoder.pending <= HEADER_BYTES
@@ -343,28 +325,10 @@ def test_a_time_limit_is_a_number_of_milliseconds(timeout_ms: int) -> None:
         ExecRequest(WORK, timeout_ms)
 
 
-def test_a_command_as_root_cannot_be_parsed() -> None:
-    payload = bytearray(ExecRequest(WORK).encode())
-    payload[0:4] = bytes(4)
-    with pytest.raises(ChannelProtocolError, match="unprivileged"):
-        ExecRequest.parse(bytes(payload))
-
-
-def test_a_list_that_claims_too_much_is_refused_at_once() -> None:
-    with pytest.raises(ChannelProtocolError, match="4294967295 entries"):
-        Reader(struct.pack(">I", 2**32 - 1)).strings(10)
-
-
 @pytest.mark.parametrize("tasks", [-1, MOST_TASKS + 1])
 def test_tasks_out_of_bounds(tasks: int) -> None:
     with pytest.raises(ValueError, match="not a number of tasks"):
         config(tasks=tasks)
-
-
-def test_a_filter_that_there_is_not() -> None:
-    data = config(system_calls=SystemCalls.STRICT, tasks=7).encode().replace(b"\0\0\0\1\0\0\0\7", b"\0\0\0\3\0\0\0\7")
-    with pytest.raises(ChannelProtocolError, match="no filter 3"):
-        GuestConfig.parse(data)
 
 
 def test_a_configuration_without_limits_keeps_its_bytes() -> None:
@@ -386,7 +350,7 @@ def test_a_configuration_without_secrets_keeps_its_bytes() -> None:
     variables = (Secret("TOKEN", SecretTarget.VARIABLE, b"hush"),)
     plain = config(workload=Workload(WORK.argv, {**WORK.environment, "TOKEN": "hush"}, WORK.directory, WORK.user))
     assert config(secrets=variables).encode() == plain.encode()
-    assert GuestConfig.parse(config(secrets=variables).encode()) == plain
+    assert read_config(config(secrets=variables).encode()) == plain
 
 
 def test_a_configuration_forgets_its_secrets_and_never_shows_them() -> None:
@@ -412,11 +376,3 @@ def test_a_configuration_forgets_its_secrets_and_never_shows_them() -> None:
 def test_secrets_out_of_bounds(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"secrets|variables"):
         config(**changes)
-
-
-@pytest.mark.parametrize("count", [0, MOST_SECRETS + 1, 2**32 - 1])
-def test_a_list_of_secrets_that_lies(count: int) -> None:
-    data = config(secrets=(Secret("marked-by-its-name", SecretTarget.FILE, b"x"),)).encode()
-    at = data.index(b"marked-by-its-name") - 8
-    with pytest.raises(ChannelProtocolError):
-        GuestConfig.parse(data[:at] + struct.pack(">I", count) + data[at + 4 :])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mvmnix.audit.record import RecordKind
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
+from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import strict
 from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.stream_frames import End, Step
@@ -25,18 +25,17 @@ from mvmnix.launch.control.server import CallerSink
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.machines import cleanup, control_socket, registry
 from mvmnix.machines.registry import MachineEntry
-from mvmnix.model import Digest, Posture, Verb
+from mvmnix.model import Digest, Verb
 from mvmnix.system.loop import Loop
 from tests.patience import POLL, until
 from tests.unit.launch.house import House
 
-GRANTED: dict[str, Any] = {"verbs": frozenset({Verb.EXEC})}
 OUT = (Stream.STDOUT, Stream.STDERR)
 
 
-def running(here: House, *command: str, **changes: Any) -> MachineEntry:
+def running(here: House) -> MachineEntry:
     """A detached machine; its command runs on until somebody ends it."""
-    with here.plan(*(command or ("linger",)), **(changes or GRANTED)) as plan:
+    with here.plan("linger", verbs=frozenset({Verb.EXEC})) as plan:
         machine = detach(plan, here.host, name="web")
     return registry.find_machine(here.directory("machines"), machine)
 
@@ -84,24 +83,6 @@ def test_a_command_and_its_streams(here: House) -> None:
     assert heard(here, "complain", "no") == (3, b"", b"no")
     assert heard(here, "cat", stdin=b"in and out") == (0, b"in and out", b"")
     assert heard(here, "nosuch") == (127, b"", b"")
-
-
-def test_a_refusal_in_both_postures(here: House) -> None:
-    """No verb is granted by default, and a sealed machine grants none whatever is asked."""
-    for changes in ({"posture": Posture.SEALED}, {"posture": Posture.DEV}):
-        entry = running(here, "linger", **changes)
-        with pytest.raises(RefusedError) as caught:
-            heard(here, "echo", "no")
-        assert caught.value.codes == (ReasonCode.VERB_NOT_GRANTED,)
-        last = here.log()[-1]
-        assert (last.kind, last.machine, last.reasons) == (
-            RecordKind.REFUSAL,
-            entry.status.machine,
-            (ReasonCode.VERB_NOT_GRANTED,),
-        )
-        registry.kill(here.directory("machines"), "web")
-    with pytest.raises(ValueError, match="sealed"):
-        here.plan(posture=Posture.SEALED, **GRANTED)
 
 
 def test_the_log_has_the_command_by_its_digest(here: House) -> None:
@@ -202,7 +183,7 @@ def test_a_killed_supervisor_says_nothing_and_its_socket_goes(here: House) -> No
         with pytest.raises(MvmnixError, match=r"without an answer|cannot read from the machine's supervisor"):
             it.wait()
     until(lambda: registry.find_machine(machines, "web").state == "dead")
-    cleanup.clean_up(machines, here.ledger(), host.clock)
+    cleanup.clean_up(machines, here.ledger(), host.clock, here.notices.append)
     assert not (here.path / "machines" / entry.status.machine / control_socket.NAME).exists()
 
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mvmnix.errors import GuestTimeoutError, MvmnixError, Reason, ReasonCode, RefusedError, UsageError
-from mvmnix.launch.control.start_notification import Failure, Ready, StartNotification, read_start_notification
+from mvmnix.launch.control.start_notification import Failure, notify_start, read_start_notification
 from tests.patience import EVENT_PATIENCE
 
 REASONS = (
@@ -15,17 +15,16 @@ REASONS = (
 )
 
 
-def heard(word: Ready | Failure) -> str:
+def heard(word: str | Failure) -> str:
     ours, theirs = socket.socketpair()
     with ours:
-        news = StartNotification(theirs)
-        assert news.say(word)
-        assert not news.say(Ready("0123456789ab"))
+        assert notify_start(theirs, word)
+        assert not notify_start(theirs, "0123456789ab")
         return read_start_notification(ours)
 
 
 def test_a_machine_that_is_ready() -> None:
-    assert heard(Ready("0123456789ab")) == "0123456789ab"
+    assert heard("0123456789ab") == "0123456789ab"
 
 
 @pytest.mark.parametrize(
@@ -52,7 +51,7 @@ def test_a_refusal_for_much_is_raised_again_with_all_of_it() -> None:
     ]
     ours, theirs = socket.socketpair()
     with ThreadPoolExecutor(1) as another, ours:
-        said = another.submit(StartNotification(theirs).say, Failure.of(RefusedError(*reasons)))
+        said = another.submit(notify_start, theirs, Failure.of(RefusedError(*reasons)))
         with pytest.raises(RefusedError) as caught:
             read_start_notification(ours)
         assert said.result(EVENT_PATIENCE)
@@ -60,8 +59,9 @@ def test_a_refusal_for_much_is_raised_again_with_all_of_it() -> None:
 
 
 def test_a_mistake_of_ours_is_an_error_too() -> None:
-    with pytest.raises(MvmnixError, match=r"supervisor failed: ZeroDivisionError\('division by zero'\)"):
+    with pytest.raises(MvmnixError, match=r"supervisor failed: ZeroDivisionError\('division by zero'\)") as caught:
         heard(Failure.of(ZeroDivisionError("division by zero")))
+    assert caught.value.exit_code == 125
     with pytest.raises(MvmnixError, match=r"supervisor failed: ValueError\('aaa"):
         heard(Failure.of(ValueError("a" * 100_000)))
 
@@ -69,7 +69,7 @@ def test_a_mistake_of_ours_is_an_error_too() -> None:
 def test_a_caller_that_is_gone() -> None:
     ours, theirs = socket.socketpair()
     ours.close()
-    assert not StartNotification(theirs).say(Ready("0123456789ab"))
+    assert not notify_start(theirs, "0123456789ab")
 
 
 @pytest.mark.parametrize("data", [b"{}", b"[", b'{"machine":"../x"}', b'{"machine":"0123456789ab","more":1}'])

@@ -104,8 +104,9 @@ def test_each_verb_is_granted_by_itself(
 
             judge(here, ask, allowed=allowed)
         return
-    running(here, posture, *verbs)
+    machine = running(here, posture, *verbs)
     judge(here, asked_to(here, ASKED[verb]), allowed=allowed)
+    assert here.log()[-1].machine == machine
 
 
 def judge(here: House, ask: Callable[[], None], *, allowed: bool) -> None:

@@ -40,9 +40,6 @@ class Heard:
     def leave(self) -> None:
         self.said.append(("leave",))
 
-    def left_out(self, name: bytes, what: str) -> None:
-        self.said.append(("left out", name, what))
-
 
 def read(*parts: bytes, limits: CopyLimits | None = None) -> list[tuple[object, ...]]:
     heard = Heard()
@@ -57,15 +54,17 @@ def test_a_file_and_a_tree() -> None:
     assert read(FILE, END) == [("file", b"", 0o644, 2), ("data", b"hi"), ("file end",)]
     empty = record_head(CopyKind.FILE, b"\xff\n", mode=0)
     link = record_head(CopyKind.LEFT_OUT, b"l", mode=10)
-    assert read(DIRECTORY, empty, record_head(CopyKind.DIRECTORY, b"d", mode=0o700), link, LEAVE, LEAVE, END) == [
+    tree = (DIRECTORY, empty, record_head(CopyKind.DIRECTORY, b"d", mode=0o700), link, LEAVE, LEAVE, END)
+    assert read(*tree, limits=CopyLimits(leaves_out=True)) == [
         ("enter", b"", 0o755),
         ("file", b"\xff\n", 0, 0),
         ("file end",),
         ("enter", b"d", 0o700),
-        ("left out", b"l", "a symbolic link"),
         ("leave",),
         ("leave",),
     ]
+    with pytest.raises(RefusedError, match="it is a symbolic link, and those are not copied; --leave-out goes on"):
+        read(*tree)
 
 
 @given(st.lists(st.integers(1, 40), max_size=60))
@@ -143,7 +142,7 @@ def test_noise_is_refused_or_a_copy(noise: bytes) -> None:
         reader.write(noise)
     except RefusedError as error:
         assert error.codes == (ReasonCode.COPY_REFUSED,)
-    names = [it[1] for it in heard.said if it[0] in {"file", "enter", "left out"}]
+    names = [it[1] for it in heard.said if it[0] in {"file", "enter"}]
     assert all(name == b"" or (isinstance(name, bytes) and is_name(name)) for name in names)
 
 

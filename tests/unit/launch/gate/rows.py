@@ -1,13 +1,45 @@
-"""Rows of a plan's verification, and the refusal that each is to have."""
+"""Rows of a plan's verification: how each changes a world, and the refusal that it is to have."""
 
 import gc
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mvmnix.errors import RefusedError
 from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.provenance.policy import trust_text
+from tests.support.rows import Row
+from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import World
+
+type Change = Callable[[World], object]
+
+
+def label(row: Row[World]) -> str:
+    return f"{row.step}-{row.name}"
+
+
+def both(*changes: Change) -> Change:
+    return lambda it: [change(it) for change in changes]
+
+
+def bundle(change: Callable[[bytes], bytes]) -> Change:
+    """Change the bytes of the plan's bundle."""
+    return lambda it: setattr(it, "plan_bundle", change(it.plan_bundle))
+
+
+def policy(old: str, new: str, **fields: Any) -> Change:
+    """Put another policy in force, with a plan that was made under it."""
+
+    def apply(it: World) -> None:
+        text = worlds.trust().decode()
+        assert old in text
+        it.policy = trust_text.effective(None, text.replace(old, new).encode())
+        it.sign_plan(**fields)
+
+    return apply
 
 
 def descriptors() -> set[str]:

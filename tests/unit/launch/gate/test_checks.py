@@ -22,12 +22,6 @@ from tests.unit.provenance.summaries import sign, with_verifier
 from tests.unit.provenance.verify.rebuilds import SECOND, agreed, rebuilt
 from tests.unit.provenance.world import World
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
-
-
 FILES = ("provenance", "lock", "parts", "rebuilds")
 
 

@@ -30,6 +30,13 @@ from tests.unit.provenance.world import NOW
 OFTEN: dict[str, Any] = {"use": Use.WITHIN_WINDOW, "nonce": "1" * 32}
 
 
+class FullJournal:
+    """A log on a full disk."""
+
+    def append(self, record: object) -> object:
+        raise MvmnixError("No space left on device")
+
+
 def wait(it: House, passed: timedelta) -> None:
     it.reading = replace(it.reading, wall=it.reading.wall + passed, elapsed=it.reading.elapsed + passed)
 
@@ -99,14 +106,9 @@ def test_a_boot_that_fails_has_spent_it(here: House, scenario: Scenario) -> None
 
 def test_a_start_that_cannot_be_logged_has_spent_it(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     host = here.host()
-
-    class Full:
-        def append(self, record: object) -> object:
-            raise MvmnixError("No space left on device")
-
     with here.plan(**ONCE) as plan:
         with pytest.raises(MvmnixError, match="No space"):
-            start_machine(plan, replace(host, journal=Full()))  # type: ignore[arg-type]
+            start_machine(plan, replace(host, journal=FullJournal()))  # type: ignore[arg-type]
         assert here.log() == []
         refused(here, plan, ReasonCode.REPLAY)
     with here.plan(**ONCE | {"nonce": "2" * 32}) as plan:
@@ -185,19 +187,15 @@ def test_a_plan_for_more_that_starts_again_hides_nothing(here: House) -> None:
 
 
 def test_a_start_that_was_never_logged_locks_nobody_out(here: House) -> None:
-    class Full:
-        def append(self, record: object) -> object:
-            raise MvmnixError("No space left on device")
-
     host = here.host()
     with plan_no(here, 1, Use.WITHIN_WINDOW) as often, plan_no(here, 2) as once:
         run(here, often)
         for _ in range(2):
             with pytest.raises(MvmnixError, match="No space"):
-                start_machine(often, replace(host, journal=Full()))  # type: ignore[arg-type]
+                start_machine(often, replace(host, journal=FullJournal()))  # type: ignore[arg-type]
         run(here, once)
         with pytest.raises(MvmnixError, match="No space"):
-            start_machine(often, replace(host, journal=Full()))  # type: ignore[arg-type]
+            start_machine(often, replace(host, journal=FullJournal()))  # type: ignore[arg-type]
         for _ in range(2):
             run(here, often)
 
@@ -349,17 +347,18 @@ def another(it: House) -> VerifiedPlan:
     return it.plan(nonce=f"{1:032x}", vcpus=2)
 
 
-@pytest.mark.parametrize(
-    ("prepare", "code", "step", "instead"),
-    [
-        (set_back, ReasonCode.CLOCK_WENT_BACK, "mvmnix.launch.gate.clock.TOLERANCE", timedelta(hours=1)),
-        (rolled_back, ReasonCode.STATE_MISMATCH, "mvmnix.launch.gate.replay.Replay._as_new_as_the_log", nothing),
-        (forgotten, ReasonCode.REPLAY, "mvmnix.launch.gate.replay.Replay._no_start_of", nothing),
-        (outlived, ReasonCode.PLAN_EXPIRED, "mvmnix.launch.gate.replay._within_window", nothing),
-        (another, ReasonCode.REPLAY, "mvmnix.launch.gate.replay.Replay._unspent", lambda *_: spent(timedelta(hours=1))),
-    ],
-)
-def test_each_step_is_what_refuses(
+#: How a plan comes to be refused, and by which step; that is taken out by what stands beside it.
+REFUSED: list[tuple[Callable[[House], VerifiedPlan], ReasonCode, str, object]] = [
+    (set_back, ReasonCode.CLOCK_WENT_BACK, "clock.TOLERANCE", timedelta(hours=1)),
+    (rolled_back, ReasonCode.STATE_MISMATCH, "replay.Replay._as_new_as_the_log", nothing),
+    (forgotten, ReasonCode.REPLAY, "replay.Replay._no_start_of", nothing),
+    (outlived, ReasonCode.PLAN_EXPIRED, "replay._within_window", nothing),
+    (another, ReasonCode.REPLAY, "replay.Replay._unspent", lambda *_: spent(timedelta(hours=1))),
+]
+
+
+@pytest.mark.parametrize(("prepare", "code", "step", "instead"), REFUSED)
+def test_each_step_is_what_refuses_a_judgement_and_a_start(
     here: House,
     prepare: Callable[[House], VerifiedPlan],
     code: ReasonCode,
@@ -367,31 +366,15 @@ def test_each_step_is_what_refuses(
     instead: object,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with prepare(here) as plan:
-        refused(here, plan, code)
-        monkeypatch.setattr(step, instead)
-        run(here, plan)
-
-
-@pytest.mark.parametrize(
-    ("prepare", "code"),
-    [
-        (set_back, ReasonCode.CLOCK_WENT_BACK),
-        (rolled_back, ReasonCode.STATE_MISMATCH),
-        (forgotten, ReasonCode.REPLAY),
-        (outlived, ReasonCode.PLAN_EXPIRED),
-        (another, ReasonCode.REPLAY),
-    ],
-)
-def test_a_judgement_refuses_what_a_start_would_and_changes_nothing(
-    here: House, prepare: Callable[[House], VerifiedPlan], code: ReasonCode
-) -> None:
+    """A judgement changes nothing."""
     with prepare(here) as plan:
         before, told = contents(here), len(here.notices)
         with pytest.raises(RefusedError) as caught:
             here.replay().judge(plan.plan)
         assert (caught.value.codes, contents(here), len(here.notices)) == ((code,), before, told)
         refused(here, plan, code)
+        monkeypatch.setattr(f"mvmnix.launch.gate.{step}", instead)
+        run(here, plan)
 
 
 def contents(it: House) -> dict[str, bytes]:
@@ -493,16 +476,11 @@ def test_a_clock_that_jumped_forward_makes_nothing_forgotten(here: House) -> Non
 
 def test_the_last_start_s_nonce_is_never_forgotten(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a start that spent its own and wasn't logged would leave a log that seems newer than the nonces."""
-
-    class Full:
-        def append(self, record: object) -> object:
-            raise MvmnixError("No space left on device")
-
     with for_hours(here, FIRST, 1) as one, for_hours(here, NEAR, 9) as two, plan_no(here, 7) as three:
         run(here, one)
         wait(here, timedelta(hours=2))
         with pytest.raises(MvmnixError, match="No space"):
-            start_machine(two, replace(here.host(), journal=Full()))  # type: ignore[arg-type]
+            start_machine(two, replace(here.host(), journal=FullJournal()))  # type: ignore[arg-type]
         assert len(files(here)) == 2
         run(here, three)
 

@@ -1,7 +1,6 @@
 """A plan's bundles: how a file is taken apart, and what is none of them; steps 1 to 5 are in test_verify.py."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -9,13 +8,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate.signatures import gather, is_statement, payload, split
 from mvmnix.plan import plan as plans
 from mvmnix.provenance.bundle import envelope, statement
-from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import PLANNER, STRANGER, World
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
 
 
 def bundles(world: World, count: int) -> bytes:

@@ -29,22 +29,21 @@ from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.system import store
 from mvmnix.vmm.boot_files import OpenFiles
 from tests.support.rows import Row
-from tests.unit.launch.gate.rows import check, descriptors, refusal
+from tests.unit.launch.gate.rows import Change, both, bundle, check, descriptors, label, policy, refusal
 from tests.unit.launch.taken_out import take_out
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import BUILDER, NOW, PLANNER, STRANGER, World, drop, put
-
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    return worlds.new_world(tmp_path)
 
 
 def test_evidence(world: World, tmp_path: Path) -> None:
     with check(world, tmp_path) as found:
         assert found.plan.subjects == world.plan().subjects
         assert found.image == world.image
-        assert (found.signer.name, found.provenance.signer.name, found.provenance.level) == ("planner", "builder", 1)
+        assert (found.signers[0].name, found.provenance.signer.name, found.provenance.level) == (
+            "planner",
+            "builder",
+            1,
+        )
         assert (found.policy, found.digest) == (world.policy.digest, Digest.of(world.plan_bundle))
 
 
@@ -118,70 +117,31 @@ def test_it_is_sealed(world: World, tmp_path: Path) -> None:
             VerifiedPlan(*values, seal=object())  # type: ignore[arg-type]
 
 
-def on_hardware(**fields: Any) -> Callable[[World], None]:
-    """A plan that was made under a policy that requires hardware virtualization."""
-
-    def change(it: World) -> None:
-        it.policy = trust_text.effective(None, worlds.trust().replace(b'"microvm"', b'"hardware"'))
-        it.sign_plan(**fields)
-
-    return change
-
-
-def without_proxies(**fields: Any) -> Callable[[World], None]:
-    """A plan that was made under a policy that refuses proxies."""
-
-    def change(it: World) -> None:
-        refusing = worlds.trust().replace(b'isolation = "microvm"', b'isolation = "microvm"\nnetwork-proxy = false')
-        it.policy = trust_text.effective(None, refusing)
-        it.sign_plan(**fields)
-
-    return change
-
-
-def plan(**fields: Any) -> Callable[[World], object]:
+def plan(**fields: Any) -> Change:
     return lambda it: it.sign_plan(**fields)
 
 
-def statement(*changes: worlds.Change) -> Callable[[World], object]:
+def statement(*changes: worlds.Change) -> Change:
     return lambda it: it.sign_plan(*changes)
 
 
-def bundle(change: Callable[[bytes], bytes]) -> Callable[[World], object]:
-    def apply(it: World) -> None:
-        it.plan_bundle = change(it.plan_bundle)
-
-    return apply
-
-
-def both(*changes: Callable[[World], object]) -> Callable[[World], object]:
-    return lambda it: [change(it) for change in changes]
-
-
-def later(**distance: int) -> Callable[[World], object]:
+def later(**distance: int) -> Change:
     def apply(it: World) -> None:
         it.now += timedelta(**distance)
 
     return apply
 
 
-def policy(old: str, new: str) -> Callable[[World], object]:
-    """Another policy in force, which the plan was made under."""
-
-    def apply(it: World) -> None:
-        text = worlds.trust().decode()
-        assert old in text
-        it.policy = trust_text.effective(None, text.replace(old, new).encode())
-        it.sign_plan()
-
-    return apply
+def on_hardware(**fields: Any) -> Change:
+    """A plan that was made under a policy that requires hardware virtualization."""
+    return policy('"microvm"', '"hardware"', **fields)
 
 
 def other_policy(it: World) -> None:
     it.policy = trust_text.effective(None, worlds.trust() + b"\n# more\n")
 
 
-def image(change: worlds.Change) -> Callable[[World], object]:
+def image(change: worlds.Change) -> Change:
     """Another manifest, which provenance and plan are about."""
 
     def apply(it: World) -> None:
@@ -192,7 +152,7 @@ def image(change: worlds.Change) -> Callable[[World], object]:
     return apply
 
 
-def command_line(text: str) -> Callable[[World], object]:
+def command_line(text: str) -> Change:
     def apply(it: World) -> None:
         it.change_manifest(put("quiet", "kernelCommandLine"))
         it.sign_provenance()
@@ -201,28 +161,21 @@ def command_line(text: str) -> Callable[[World], object]:
     return apply
 
 
-def manifest_command_line(text: str) -> Callable[[World], object]:
+def manifest_command_line(text: str) -> Change:
     return image(put(text, "kernelCommandLine"))
 
 
-def flipped(name: str, position: int) -> Callable[[World], object]:
-    def apply(it: World) -> None:
-        data = bytearray(getattr(it, name))
-        data[position] ^= 1
-        setattr(it, name, bytes(data))
+def flipped(name: str, position: int) -> Change:
+    def flip(data: bytes) -> bytes:
+        changed = bytearray(data)
+        changed[position] ^= 1
+        return bytes(changed)
 
-    return apply
-
-
-def other_bytes(name: str, change: Callable[[bytes], bytes]) -> Callable[[World], object]:
-    def apply(it: World) -> None:
-        setattr(it, name, change(getattr(it, name)))
-
-    return apply
+    return other_bytes(name, flip)
 
 
-def resigned_provenance(it: World) -> None:
-    it.sign_provenance(invocation="urn:uuid:another")
+def other_bytes(name: str, change: Callable[[bytes], bytes]) -> Change:
+    return lambda it: setattr(it, name, change(getattr(it, name)))
 
 
 def bad_root(it: World) -> None:
@@ -230,7 +183,7 @@ def bad_root(it: World) -> None:
     image(put("0" * 64, "verity", "root"))(it)
 
 
-def untouched_plan(change: Callable[[World], object]) -> Callable[[World], object]:
+def untouched_plan(change: Change) -> Change:
     """Change what provenance says, and make the plan with that bundle."""
     return both(change, lambda it: it.sign_plan())
 
@@ -320,7 +273,12 @@ ROWS = (
     Row(11, ReasonCode.ISOLATION_UNAVAILABLE, plan(**CONTAINER), "a container"),
     Row(11, ReasonCode.HARDWARE_REQUIRED, on_hardware(**CONTAINER), "a container, where hardware is required"),
     Row(11, ReasonCode.HARDWARE_REQUIRED, on_hardware(accelerator=Accelerator.TCG), "TCG, where hardware is required"),
-    Row(11, ReasonCode.NETWORK_FORBIDDEN, without_proxies(network=PROXIED), "a proxy, where the policy refuses them"),
+    Row(
+        11,
+        ReasonCode.NETWORK_FORBIDDEN,
+        policy('"microvm"', '"microvm"\nnetwork-proxy = false', network=PROXIED),
+        "a proxy, where the policy refuses them",
+    ),
     # 12: command line
     *(
         Row(12, ReasonCode.COMMAND_LINE, manifest_command_line(text), name)
@@ -339,7 +297,12 @@ ROWS = (
         "a plan for another manifest",
     ),
     # 14: provenance bundle
-    Row(14, ReasonCode.PROVENANCE_MISMATCH, resigned_provenance, "another bundle for the same image"),
+    Row(
+        14,
+        ReasonCode.PROVENANCE_MISMATCH,
+        lambda it: it.sign_provenance(invocation="urn:uuid:another"),
+        "another bundle for the same image",
+    ),
     Row(14, ReasonCode.PROVENANCE_MISMATCH, plan(provenance=Digest.of(b"")), "a plan with another bundle"),
     # 19: subjects
     *(
@@ -421,10 +384,6 @@ ROWS = (
     Row(23, ReasonCode.LOCK_MISMATCH, other_bytes("lock", lambda it: it + b"\n"), "another flake.lock"),
     Row(23, ReasonCode.SOURCE_NOT_ADMITTED, policy('"*"', '"git+https://elsewhere/*"'), "a flake that is not admitted"),
 )
-
-
-def label(row: Row[World]) -> str:
-    return f"{row.step}-{row.name}"
 
 
 def test_a_plan_is_valid_from_the_first_moment_of_its_window(world: World, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_killed_supervisor_takes_a_paused_machine_along(here: House) -> None:
     until(lambda: gone(hypervisor))
     machines = here.directory("machines")
     until(lambda: registry.find_machine(machines, "web").state == "dead")
-    cleanup.clean_up(machines, here.ledger(), here.host().clock)
+    cleanup.clean_up(machines, here.ledger(), here.host().clock, here.notices.append)
     assert ended(here) == (MachineState.ENDED, EndReason.SUPERVISOR_DIED)
 
 

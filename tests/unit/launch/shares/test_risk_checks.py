@@ -18,9 +18,9 @@ from mvmnix.launch.shares.risk_checks import Mounts, refuse_dangers
 from mvmnix.plan.share import Access, Danger, Share
 
 
-def words(share: Share, own: tuple[str, ...] = (), *, is_there: bool = True) -> set[str]:
-    """The dangers that are refused, by the word that would acknowledge them."""
-    fd = open_directory(share.host) if is_there else None
+def words(share: Share, own: tuple[str, ...] = (), *, is_there: bool = True, fd: int | None = None) -> set[str]:
+    """The dangers that are refused, by the word that would acknowledge them; `fd` is closed."""
+    fd = open_directory(share.host) if is_there and fd is None else fd
     try:
         refuse_dangers(share, fd, own)
     except RefusedError as refused:
@@ -70,11 +70,7 @@ def test_the_root_is_everything_at_once() -> None:
 def test_the_root_by_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
     fd = os.open("/proc/self/root", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with pytest.raises(RefusedError, match="root-directory"):
-            refuse_dangers(share("/srv/elsewhere"), fd, ())
-    finally:
-        os.close(fd)
+    assert "root-directory" in words(share("/srv/elsewhere"), fd=fd)
 
 
 @pytest.mark.parametrize(
@@ -338,12 +334,7 @@ def test_other_file_systems(plain: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_home_by_another_name_is_a_home(plain: Path, monkeypatch: pytest.MonkeyPatch, mounts: bool) -> None:
     if not mounts:
         monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
-    fd = open_directory(str(plain.parent / "home"))
-    try:
-        with pytest.raises(RefusedError, match="home-directory"):
-            refuse_dangers(share(plain), fd, ())
-    finally:
-        os.close(fd)
+    assert "home-directory" in words(share(plain), fd=open_directory(str(plain.parent / "home")))
 
 
 @pytest.mark.parametrize("mounts", [True, False], ids=["by its mount", "by what it is"])
@@ -355,11 +346,7 @@ def test_another_name_for_the_same_is_the_same(
     if not mounts:
         monkeypatch.setattr(risk_checks, "_lines", lambda _: ())
     fd = os.open(f"/proc/self/root/{path}", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with pytest.raises(RefusedError, match="system-directory"):
-            refuse_dangers(share(plain), fd, ())
-    finally:
-        os.close(fd)
+    assert "system-directory" in words(share(plain), fd=fd)
 
 
 def test_each_word_lets_its_own_danger_pass_and_no_other(plain: Path) -> None:
