@@ -70,9 +70,7 @@ def _begun(here: World, address: str) -> socket.socket:
 @BOTH
 def test_one_that_is_stopped(here: World, which: int) -> None:
     """Slow without end: a connection waits, as its guest does, and is served once the process goes on."""
-    address, pid = str(here.resolve(NAME)), here.network.pids[which]
-    here.turn()
-    here.events.clear()
+    address, pid = here.find(NAME), here.network.pids[which]
     os.kill(pid, signal.SIGSTOP)
     try:
         with nothing_passes():
@@ -109,10 +107,7 @@ class Limited:
         self._monkeypatch.setattr(NetworkSandbox, "process_limits", limits)
         made = world(self._where, _ALLOW, _DENY, hosts=_HOSTS, ports=ports)
         with made as here, Server(PUBLIC, 7, echo), Server(OTHER, 7, echo):
-            address = str(here.resolve(NAME))
-            here.turn()
-            here.events.clear()
-            yield here, address
+            yield here, here.find(NAME)
 
 
 @pytest.fixture
