@@ -21,6 +21,7 @@ from mvmnix.system.process import ProcessError
 from tests.hostile import ways_out
 from tests.hostile.bait import bait, judged
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
+from tests.support.processes import status
 
 __all__ = ["bait"]
 
@@ -100,8 +101,8 @@ def test_seen_from_outside(caller: tuple[str, subprocess.Popen[bytes]]) -> None:
     marker, _ = caller
     assert wait_for(lambda: any(b"sleep" in (one / "comm").read_bytes() for one in children_of(marker)))
     (sleeping,) = [one for one in children_of(marker) if (one / "comm").read_bytes() == b"sleep\n"]
-    status = dict(line.split(":\t", 1) for line in (sleeping / "status").read_text().splitlines())
-    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    seen = status(int(sleeping.name))
+    assert int(seen["CapEff"], 16) == int(seen["CapBnd"], 16) == 0
     for name in ("pid", "mnt", "ipc", "uts", "net", "cgroup", "user"):
         assert (sleeping / "ns" / name).readlink() != Path("/proc/self/ns", name).readlink(), name
 

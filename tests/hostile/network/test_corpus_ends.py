@@ -33,6 +33,7 @@ from tests.hostile.network.wire import Capture
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, own_network, world
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, QUIET
+from tests.support.processes import field
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -208,8 +209,7 @@ def _memory(where: Path, which: int) -> int:
     """The bytes of data that one has which serves a guest that has asked for a name (proc_pid_status(5), VmData)."""
     with world(where, _ALLOW, _DENY, hosts=_HOSTS) as here:
         here.resolve(NAME)
-        lines = Path(f"/proc/{here.network.pids[which]}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
+        return int(field(here.network.pids[which], "VmData")[0]) * 1024
 
 
 @BOTH
