@@ -13,7 +13,6 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import override
 
@@ -32,6 +31,7 @@ from mvmnix.sandbox.trusted_executables import PYTHON
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import ProcessError
 from mvmnix.system.store import Cache, Store
+from tests.integration.misbehaving import Asked, Server
 from tests.patience import EVENT_PATIENCE, PATIENCE, scaled
 from tests.repository import ROOT
 
@@ -57,42 +57,30 @@ SMALL = Source("mirror://pypi/small-1.0-py3-none-any.whl", "small-1.0-py3-none-a
 DEB = Source("mirror://debian/pool/s/small_1_all.deb", "small_1_all.deb", Digest.of(b"a package"))
 
 
-class Site:
-    """A server; also an HTTP proxy. It notes what is asked of it, and whether a secret is on a command line then."""
+class Site(Server):
+    """A server; also an HTTP proxy. It notes whether a secret is on a command line when it is asked for something."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.credentials: set[str] = set()
+        super().__init__(otherwise=self._show)
         self.leaked = False
         self.pages: dict[str, bytes | str] = {}  # a text is where a redirect leads
-        site = self
 
-        class Handler(BaseHTTPRequestHandler):
-            @override
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+    @property
+    def credentials(self) -> set[str]:
+        """What clients said who they are."""
+        names = ("authorization", "proxy-authorization")
+        said = [headers[name].split()[1] for _, headers in self.asked for name in names if name in headers]
+        return {base64.b64decode(text).decode() for text in said}
 
-            def do_GET(self) -> None:
-                site.asked.append(self.path)
-                for name in ("Authorization", "Proxy-Authorization"):
-                    if self.headers[name]:
-                        site.credentials.add(base64.b64decode(self.headers[name].split()[1]).decode())
-                site.leaked |= any(SECRET.encode() in line for line in command_lines())
-                page = site.pages.get(self.path)
-                if isinstance(page, str):
-                    self.send_response(302)
-                    self.send_header("Location", page)
-                    page = b""
-                else:
-                    self.send_response(404 if page is None else 200)
-                    if page is not None and page.startswith(b"<"):
-                        self.send_header("Content-Type", "text/html")
-                self.send_header("Content-Length", str(len(page or b"")))
-                self.end_headers()
-                self.wfile.write(page or b"")
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_port
+    def _show(self, it: Asked) -> None:
+        self.leaked |= any(SECRET.encode() in line for line in command_lines())
+        match self.pages.get(it.path):
+            case str(place):
+                it.redirect(place)
+            case None:
+                it.answer(b"", status="404 Not Found")
+            case page:
+                it.answer(page, *(["Content-Type: text/html"] if page.startswith(b"<") else []))
 
 
 def command_lines() -> Iterator[bytes]:
@@ -105,13 +93,8 @@ def command_lines() -> Iterator[bytes]:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    site = Site()
-    thread = threading.Thread(target=site.server.serve_forever, daemon=True)
-    thread.start()
-    yield site
-    site.server.shutdown()
-    thread.join()
-    site.server.server_close()
+    with Site() as site:
+        yield site
 
 
 @pytest.fixture
@@ -349,7 +332,7 @@ for family, place in (
 """
     route = ToConfigured(frozenset({Endpoint("127.0.0.1", site.port)}))
     assert run(script, route) == "0 the page 2 2 2 2 True True True "
-    assert site.asked == ["/x"]
+    assert site.paths() == ["/x"]
 
 
 def test_only_regular_files_come_out(tmp_path: Path) -> None:
