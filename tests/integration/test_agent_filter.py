@@ -10,10 +10,10 @@ from typing import Final
 
 import pytest
 
-from mvmnix.launch.agent.frames import Config, Failed
+from mvmnix.launch.agent.frames import Config
 from mvmnix.launch.agent.transport import encode
 from mvmnix.model import SystemCalls
-from tests.integration.agent_house import USER, config, execute, raw, shell, talk
+from tests.integration.agent_house import USER, config, execute, failure, shell, talk
 from tests.seccomp import ALLOW, I386, KILL, numbers, verdict
 
 pytestmark = pytest.mark.integration
@@ -182,7 +182,4 @@ def test_a_filter_that_there_is_not(agent: Path) -> None:
     data = bytearray(encode(Config(replace(config(), tasks=7, system_calls=SystemCalls.STRICT))))
     at = data.index(b"\0\0\0\1\0\0\0\7")
     data[at + 3] = 3
-    with raw(agent, ready=False) as host:
-        host.says(bytes(data))
-        assert isinstance(host.hears(), Failed)
-        assert host.hears() is None
+    failure(agent, bytes(data))
