@@ -179,6 +179,11 @@ class Home:
             subprocess.Popen(argv, env=self.environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
         )
 
+    def list_server(self, origin: str) -> None:
+        """Have this user's configuration list a server of this machine, and nothing else."""
+        self.config.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{origin}"]\n')
+
     def signed_plan(
         self,
         where: Path,

@@ -51,11 +51,6 @@ def checkout(tmp_path: Path, served: TreeServer) -> Path:
     return where
 
 
-def allow(home: Home, origin: str) -> None:
-    home.config.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (home.config / "config.toml").write_text(f'version = 1\n\n[fetch]\nloopback = ["{origin}"]\n')
-
-
 def git(where: Path, *arguments: str) -> str:
     return subprocess.run(["git", "-C", where, *arguments], check=True, capture_output=True).stdout.decode().strip()
 
@@ -63,7 +58,7 @@ def git(where: Path, *arguments: str) -> str:
 def test_a_lock_is_made_that_nix_takes_and_would_have_made(
     user: Home, checkout: Path, served: TreeServer, tmp_path: Path
 ) -> None:
-    allow(user, served.origin)
+    user.list_server(served.origin)
     made = user.mvm("lock", "--json", cwd=checkout)
     assert made.returncode == 0, made.stderr.decode()
     said = json.loads(made.stdout)["result"]

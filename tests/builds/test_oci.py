@@ -48,10 +48,6 @@ def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
         yield running
 
 
-def listed(world: World, registry: DockerRegistry) -> None:
-    (world.home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{registry.origin}"]\n')
-
-
 def busybox(world: World) -> bytes:
     """The pinned one, out of its package."""
     lock = parse_debian((world.tree / "modules/debian/lock.json").read_bytes())
@@ -86,7 +82,7 @@ def application(world: World) -> Pushed:
 
 def test_an_image_runs(python_user: World, registry: DockerRegistry, tmp_path: Path) -> None:
     """Pulled once; it runs again when the registry is gone, and its evidence names all that came."""
-    listed(python_user, registry)
+    python_user.home.list_server(registry.origin)
     image = application(python_user)
     wanted = registry.push(image, index=image.index())
     exported = tmp_path / "image"
@@ -106,7 +102,7 @@ def test_an_image_runs(python_user: World, registry: DockerRegistry, tmp_path: P
 
 @pytest.mark.in_turn
 def test_a_hostile_layer_makes_no_image(python_user: World, registry: DockerRegistry) -> None:
-    listed(python_user, registry)
+    python_user.home.list_server(registry.origin)
     wanted = registry.push(
         pushed(archive(symlink("a", "../../nix/store"), file("b", b"x"), hard_link("c", "a/.links"))), "team/hostile"
     )

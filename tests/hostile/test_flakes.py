@@ -58,7 +58,7 @@ def hostile(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -
 def builder(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """A builder VM for all that ends by itself; its user lets inputs come from the server that lies."""
     inmate = world.copy(tmp_path_factory.mktemp("hostile") / "home")
-    (inmate.home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{liar}"]\n')
+    inmate.home.list_server(liar)
     with Workbench(inmate, BuildLimits(seconds=PATIENCE)) as bench:
         bench.patience = PATIENCE
         yield bench

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
-from tests.integration.test_agent_filter import DENIED_BY_DEFAULT
 from tests.patience import PATIENCE
+from tests.seccomp import DENIED_BY_DEFAULT
 
 pytestmark = pytest.mark.vm
 
