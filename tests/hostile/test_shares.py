@@ -46,7 +46,7 @@ class Scene:
 def laid_out(base: Path) -> tuple[Path, Path]:
     share, beside = base.resolve() / "share", base.resolve() / "beside"
     for where in (share, beside):
-        where.mkdir()
+        where.mkdir(parents=True)
         (where / "file").write_text(f"in {where.name}")
     return share, beside
 
@@ -62,9 +62,7 @@ def snapshot(directory: Path) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    base = tmp_path / "host"
-    base.mkdir()
-    share, beside = laid_out(base)
+    share, beside = laid_out(tmp_path / "host")
     before = snapshot(beside)
     with serving(tmp_path / "state", Share(str(share), "/data", Access.READ_WRITE)) as shares, guest(shares) as it:
         yield Scene(share, beside, shares, it)
@@ -289,7 +287,6 @@ def test_seen_from_outside(scene: Scene) -> None:
 
 
 def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "host").mkdir()
     share, _ = laid_out(tmp_path / "host")
     loop, ended = Loop(), list[str]()
     with ExitStack() as stack:
@@ -304,7 +301,6 @@ def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_killed_supervisor_takes_its_servers_along(tmp_path: Path) -> None:
-    (tmp_path / "host").mkdir()
     share, _ = laid_out(tmp_path / "host")
     ours, theirs = os.pipe()
     child = os.fork()
@@ -331,7 +327,6 @@ def wait_for(pidfd: int) -> bool:
 
 
 def read_only(tmp_path: Path, *, follow: bool) -> tuple[Path, Share]:
-    (tmp_path / "host").mkdir()
     share, _ = laid_out(tmp_path / "host")
     return share, Share(str(share), "/data", follow=follow)
 
