@@ -28,6 +28,7 @@ from tests.hostile.rig import Rig, replaced
 from tests.patience import PATIENCE, POLL, until
 from tests.repository import ROOT
 from tests.sample import sample
+from tests.support.archives import member, padded
 from tests.support.processes import status
 from tests.unit.provenance.world import put
 
@@ -104,18 +105,6 @@ def rogue(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(file, where)
     subprocess.run(["make", "-s", "-C", where, "agent"], check=True)
     return where / "agent"
-
-
-def member(name: str, mode: int, data: bytes = b"") -> bytes:
-    """A file or directory of an initramfs: cpio's format "newc" (the kernel's early-userspace/buffer-format.rst)."""
-    path = name.encode() + b"\0"
-    fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(path), 0)
-    head = b"070701" + b"".join(b"%08x" % value for value in fields) + path
-    return padded(head) + padded(data)
-
-
-def padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % 4)
 
 
 def initrd(before: bytes, rogue: bytes, script: Script) -> bytes:

@@ -14,7 +14,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import override
+from typing import Any, override
 
 import pytest
 
@@ -122,6 +122,19 @@ def page(link: str) -> bytes:
     return f'<!DOCTYPE html><a href="{link}#sha256={hashlib.sha256(WHEEL).hexdigest()}">small</a>'.encode()
 
 
+#: An index of the one wheel.
+INDEX: dict[str, bytes | str] = {
+    "/simple/small/": page("../../files/small-1.0-py3-none-any.whl"),
+    "/files/small-1.0-py3-none-any.whl": WHEEL,
+}
+
+
+def fetch(source: Source, store: Store, **options: Any) -> None:
+    """Have a file fetched into the store."""
+    fetch_sources([source], store, SilentProgress(), **options)
+    assert store.has(source.digest)
+
+
 def run(script: str, route: Route = NOWHERE, names: tuple[str, ...] = ("said",), **bounds: float) -> str:
     """What a Python script in a client's place leaves in the file `said`."""
     command = Command(PYTHON, ("-I", "-c", f"files = {FILES!r}\n{script}"), route)
@@ -132,10 +145,8 @@ def run(script: str, route: Route = NOWHERE, names: tuple[str, ...] = ("said",),
 
 def test_wheels_come_from_the_configured_index(site: Site, store: Store, configured: Callable[[str], None]) -> None:
     configured(f"index-url = http://me:{SECRET}@127.0.0.1:{site.port}/simple")
-    site.pages = {"/simple/small/": page("../../files/small-1.0-py3-none-any.whl")}
-    site.pages["/files/small-1.0-py3-none-any.whl"] = WHEEL
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    site.pages = INDEX
+    fetch(SMALL, store)
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
 
@@ -165,8 +176,7 @@ def test_pip_reaches_a_configured_proxy_and_nothing_else(
         monkeypatch.setenv("no_proxy", "direct.test")
         fetch_sources([SMALL], store, SilentProgress())
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL")
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    fetch(SMALL, store)
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
 
@@ -177,14 +187,12 @@ def test_wheels_come_from_a_configured_directory(
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/small-1.0-py3-none-any.whl").write_bytes(WHEEL)
     configured(f"no-index = true\nfind-links = {tmp_path}/wheels")
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    fetch(SMALL, store)
     store.remove(SMALL.digest)
     configured("find-links = /proc/nowhere")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path}/wheels")
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    fetch(SMALL, store)
     monkeypatch.delenv("PIP_FIND_LINKS")
     configured("no-index = true\nfind-links = wheels")
     with pytest.raises(MvmnixError, match="a relative path"):
@@ -197,10 +205,8 @@ def test_the_configuration_of_pip_names_no_interpreter(
     (tmp_path / "python").write_text(f"#!/bin/sh\n: > {tmp_path}/was-run\n")
     (tmp_path / "python").chmod(0o755)
     configured(f"index-url = http://127.0.0.1:{site.port}/simple\npython = {tmp_path}/python")
-    site.pages = {"/simple/small/": page("../../files/small-1.0-py3-none-any.whl")}
-    site.pages["/files/small-1.0-py3-none-any.whl"] = WHEEL
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    site.pages = INDEX
+    fetch(SMALL, store)
     assert not (tmp_path / "was-run").exists()
 
 
@@ -223,8 +229,7 @@ class OneMirror(Apt):
 def test_packages_come_from_the_mirror_with_its_credentials(site: Site, store: Store) -> None:
     site.pages = {"/debian/pool/s/small_1_all.deb": b"a package"}
     netrc = f"machine http://127.0.0.1:{site.port} login me password {SECRET}\n".encode()
-    fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(apt(site, netrc))])
-    assert store.has(DEB.digest)
+    fetch(DEB, store, registries=[OneMirror(apt(site, netrc))])
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
 
@@ -238,8 +243,7 @@ def test_a_mirror_leads_apt_to_no_private_place(site: Site, store: Store) -> Non
 def test_apt_reaches_a_configured_proxy_and_nothing_else(site: Site, store: Store) -> None:
     site.pages = {"http://mirror.test/debian/pool/s/small_1_all.deb": b"a package"}
     mirror = apt(site, http_proxy=f"http://me:{SECRET}@127.0.0.1:{site.port}")
-    fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(mirror)])
-    assert store.has(DEB.digest)
+    fetch(DEB, store, registries=[OneMirror(mirror)])
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
 
@@ -248,8 +252,7 @@ def test_packages_come_from_a_configured_directory(store: Store, tmp_path: Path)
     (tmp_path / "repository/pool/s").mkdir(parents=True)
     (tmp_path / "repository/pool/s/small_1_all.deb").write_bytes(b"a package")
     mirror = AptMirror(f"file:{tmp_path}/repository", AptSettings({}, {}, b""))
-    fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(mirror)])
-    assert store.has(DEB.digest)
+    fetch(DEB, store, registries=[OneMirror(mirror)])
 
 
 #: Fetches one package from a mirror on the loopback, with nothing of this machine's configuration.
