@@ -28,6 +28,7 @@ from mvmnix.system.store import Store
 from tests import sample
 from tests.patience import PATIENCE, until
 from tests.repository import ROOT
+from tests.support.processes import end_started, end_with_test
 
 if TYPE_CHECKING:
     from tests.workbench import Workbench
@@ -106,6 +107,13 @@ def dumpable() -> None:
     prctl.set_dumpable(dumpable=True)
 
 
+@pytest.fixture(autouse=True)
+def commands_ended() -> Iterator[None]:
+    """End what `Home.start` started when its test has ended, machines that run in it too."""
+    yield
+    end_started()
+
+
 #: Runs a command where there is no network interface but the loopback.
 OFFLINE = ("unshare", *(("--user", "--map-current-user") if os.geteuid() else ()), "--net")
 
@@ -167,9 +175,30 @@ class Home:
         )
 
     def start(self, *arguments: str | bytes | Path, cwd: Path = Path("/")) -> "subprocess.Popen[bytes]":
-        """Start `mvm` as this user; the caller waits for it."""
+        """Start `mvm` as this user; it is killed at the test's end if it still runs then."""
         pipe, argv = subprocess.PIPE, [*self.as_owner, *self.argv(*arguments)]
-        return subprocess.Popen(argv, env=self.environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        return end_with_test(
+            subprocess.Popen(argv, env=self.environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
+        )
+
+    def list_server(self, origin: str) -> None:
+        """Have this user's configuration list a server of this machine, and nothing else."""
+        self.config.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{origin}"]\n')
+
+    def signed_plan(
+        self,
+        where: Path,
+        *words: str | Path,
+        cwd: Path = Path("/"),
+        env: Mapping[str, str | Path] | None = None,
+    ) -> Path:
+        """Make a plan with these words of `mvm plan create` in a directory, and sign it; returns the bundle."""
+        statement, bundle = where / "plan.json", where / "plan.sigstore.json"
+        for step in (("create", "--out", statement, *words), ("sign", statement, "--out", bundle)):
+            done = self.mvm("plan", *step, cwd=cwd, env=env)
+            assert done.returncode == 0, done.stderr.decode()
+        return bundle
 
     @staticmethod
     def argv(*arguments: str | bytes | Path) -> list[str | bytes | Path]:

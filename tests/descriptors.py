@@ -1,5 +1,6 @@
 """What a test has open: asked of the kernel below a directory, and closed at its end."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -11,6 +12,14 @@ from tests.support.processes import list_open
 def open_below(directory: Path) -> set[str]:
     """The paths, by the kernel's word, whatever else is open."""
     return {name for name in list_open() if name.startswith(str(directory))}
+
+
+@contextmanager
+def nothing_left_open() -> Iterator[None]:
+    """Around what opens descriptors: afterwards those are open, by their numbers, that were before."""
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
+    yield
+    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 _OPEN: Final[list[ExitStack]] = []

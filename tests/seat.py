@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.patience import EVENT_PATIENCE, until
+from tests.support.processes import end_with_test
 
 
 class Seat:
@@ -18,14 +19,16 @@ class Seat:
         termios.tcsetwinsize(self.seat, (30, 100))
         self.before = termios.tcgetattr(self.seat)
         self.shown = b""
-        self.child = subprocess.Popen(
-            argv,
-            stdin=self.seat,
-            stdout=self.seat,
-            stderr=self.seat,
-            env=dict(environment),
-            cwd=cwd,
-            start_new_session=True,
+        self.child = end_with_test(
+            subprocess.Popen(
+                argv,
+                stdin=self.seat,
+                stdout=self.seat,
+                stderr=self.seat,
+                env=dict(environment),
+                cwd=cwd,
+                start_new_session=True,
+            )
         )
 
     def types(self, data: bytes) -> None:

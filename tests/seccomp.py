@@ -15,6 +15,15 @@ from mvmnix.sandbox.profiles.profile import Profile
 X86_64, I386 = 0xC000003E, 0x40000003
 ALLOW, KILL = 0x7FFF0000, 0x80000000
 EPERM, ENOSYS = 0x50000 | errno.EPERM, 0x50000 | errno.ENOSYS
+#: What the usual tier refuses to tests/integration/system_calls.c: by each try, an errno or a signal.
+DENIED_BY_DEFAULT = {
+    **dict.fromkeys(("mount", "umount2", "chroot", "open_tree", "setns", "unshare user", "clone user"), "1"),
+    **dict.fromkeys(("keyctl", "add_key", "perf_event_open", "userfaultfd", "ioctl", "pidfd_getfd", "kcmp"), "1"),
+    **dict.fromkeys(("process_vm_readv", "attach", "seize"), "1"),
+    **dict.fromkeys(("packet", "alg", "vsock"), "97"),
+    **dict.fromkeys(("io_uring_setup", "clone3"), "38"),
+    "32 bits": "signal 31",
+}
 #: Of this machine, where its headers are installed (linux-libc-dev).
 HEADER = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
 

@@ -88,13 +88,7 @@ def _left_for_good(state: Path) -> set[str]:
 
 def signed_plan(home: Home, tree: Path, where: Path, *command: str) -> Path:
     """A signed plan for examples/hello, for as many machines as somebody starts within a day."""
-    statement, bundle = where / "soak.json", where / "soak.sigstore.json"
-    options = ("--memory", MEMORY, "--out", statement)
-    made = home.mvm("plan", "create", *options, "./examples/hello", "--", *command, cwd=tree)
-    assert made.returncode == 0, made.stderr.decode()
-    signed = home.mvm("plan", "sign", statement, "--out", bundle)
-    assert signed.returncode == 0, signed.stderr.decode()
-    return bundle
+    return home.signed_plan(where, "--memory", MEMORY, "./examples/hello", "--", *command, cwd=tree)
 
 
 def in_a_row(world: World, bundle: Path, starts: int, *, looks: int = 10) -> list[Held]:

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
 from tests.conftest import World, deselect
 from tests.sample import sample
+from tests.support.claims import claim_in
 
 
 @pytest.hookimpl(trylast=True)
@@ -45,7 +44,7 @@ class Place:
         """What `mvm build` says, and what the provenance that it signed says."""
         said = json.loads(self.mvm("build", "--json", *options, flake))["result"]
         bundle = self.world.home.state / "bundles" / said["provenance"].removeprefix("sha256:")
-        return said, predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle.read_bytes()).payload))
+        return said, claim_in(bundle.read_bytes())
 
     def built(self) -> list[str]:
         """What the builder built last, by the names of the derivations."""

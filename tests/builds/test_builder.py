@@ -14,20 +14,21 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import lock, manifest
 from mvmnix.model import Digest, Image, StorePath
 from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.slsa import parts, predicate
+from mvmnix.provenance.slsa import parts
 from mvmnix.provenance.slsa.provenance import MICROVM, Provenance
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import Store
 from tests.conftest import World
 from tests.hostile.rig import flipped, replaced
+from tests.support.claims import claim_in
 from tests.workbench import Workbench, tiny_tree
 
 pytestmark = pytest.mark.vm
 
 
 def claim_of(bundle: Path) -> Provenance:
-    return predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle.read_bytes()).payload))
+    return claim_in(bundle.read_bytes())
 
 
 def image_of(directory: Path) -> Image:

@@ -14,6 +14,7 @@ from tests.builds.conftest import Place
 from tests.conftest import World
 from tests.hypervisors import hypervisors
 from tests.patience import PATIENCE
+from tests.support.processes import end_with_test
 from tests.vm.machines import HELLO, states, wait_for
 from tests.workbench import tiny_tree
 
@@ -48,14 +49,16 @@ def test_ctrl_c_leaves_nothing_running_and_nothing_unfinished(place: Place) -> N
     kept = [part for part in page["kept"] if not part["path"].endswith("-initrd")]
     assert len(kept) == len(page["kept"]) - 1
     place.page.write_text(json.dumps(page | {"kept": kept}))
-    building = subprocess.Popen(
-        world.home.argv("build", "--again", HELLO),
-        env=world.home.environment | {"XDG_CACHE_HOME": str(place.cache)},
-        cwd=place.tree,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
+    building = end_with_test(
+        subprocess.Popen(
+            world.home.argv("build", "--again", HELLO),
+            env=world.home.environment | {"XDG_CACHE_HOME": str(place.cache)},
+            cwd=place.tree,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
     )
 
     def started() -> list[str]:

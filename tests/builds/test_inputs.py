@@ -22,14 +22,13 @@ from mvmnix.formats import lock
 from mvmnix.formats.nar import Dir, File, nar_hash, nar_of_tree
 from mvmnix.formats.strict import canonical
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.rules import SourceRule
-from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
 from tests.conftest import World, copy_home
 from tests.fakes import Repository
 from tests.git_server import TreeServer, serve
 from tests.integration.locking import HostNix, archive
+from tests.support.claims import claim_in
 from tests.unit.provenance.world import manifest_value, rootfs_of
 from tests.workbench import Workbench
 
@@ -266,8 +265,7 @@ def built(scene: Scene, tmp_path_factory: pytest.TempPathFactory) -> Built:
     done = scene.world.home.mvm("build", f"path:{scene.flake}#everything", "--out", exported)
     (log,) = set(logs.iterdir()) - before
     assert done.returncode == 0, done.stderr.decode() + log.read_text()
-    bundle = envelope.parse_bundle((exported / "provenance.sigstore.json").read_bytes())
-    claim = predicate.read_provenance(statement.parse(bundle.payload))
+    claim = claim_in((exported / "provenance.sigstore.json").read_bytes())
     return Built(exported, claim, log.read_bytes(), scene.asked)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Home, World, commit
-from tests.integration.locking import HostNix, Web, archive, web, write
+from tests.git_server import TreeServer, serve
+from tests.integration.locking import HostNix, archive, write
 from tests.sample import sample
 
 pytestmark = pytest.mark.vm
@@ -26,11 +27,11 @@ FLAKE = """
 
 
 @pytest.fixture(scope="module")
-def served() -> Iterator[Web]:
-    with web() as server:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TreeServer]:
+    with serve(tmp_path_factory.mktemp("none")) as server:
         far = '{ inputs.deep.url = "path:./deep"; outputs = { deep, ... }: { word = "far and ${deep.word}"; }; }'
-        server.files["far.tar.gz"] = archive({"flake.nix": far, "deep/flake.nix": LEAF})
-        server.files["plain"] = b"plain"
+        server.files["/far.tar.gz"] = archive({"flake.nix": far, "deep/flake.nix": LEAF})
+        server.files["/plain"] = b"plain"
         yield server
 
 
@@ -41,7 +42,7 @@ def user(world: World, tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, served: Web) -> Path:
+def checkout(tmp_path: Path, served: TreeServer) -> Path:
     """A git work tree with a flake that has no lock yet."""
     where = tmp_path / "flake"
     near = '{ outputs = _: { word = "near "; }; }'
@@ -50,19 +51,14 @@ def checkout(tmp_path: Path, served: Web) -> Path:
     return where
 
 
-def allow(home: Home, origin: str) -> None:
-    home.config.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (home.config / "config.toml").write_text(f'version = 1\n\n[fetch]\nloopback = ["{origin}"]\n')
-
-
 def git(where: Path, *arguments: str) -> str:
     return subprocess.run(["git", "-C", where, *arguments], check=True, capture_output=True).stdout.decode().strip()
 
 
 def test_a_lock_is_made_that_nix_takes_and_would_have_made(
-    user: Home, checkout: Path, served: Web, tmp_path: Path
+    user: Home, checkout: Path, served: TreeServer, tmp_path: Path
 ) -> None:
-    allow(user, served.origin)
+    user.list_server(served.origin)
     made = user.mvm("lock", "--json", cwd=checkout)
     assert made.returncode == 0, made.stderr.decode()
     said = json.loads(made.stdout)["result"]
@@ -124,7 +120,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("inputs", sample([*HOSTILE], 3))
-def test_a_hostile_flake_is_refused_and_ends(user: Home, tmp_path: Path, served: Web, inputs: str) -> None:
+def test_a_hostile_flake_is_refused_and_ends(user: Home, tmp_path: Path, served: TreeServer, inputs: str) -> None:
     text = f"{{ inputs = {inputs.replace('ORIGIN', served.origin)}; outputs = _: {{ }}; }}"
     write(tmp_path / "flake", {"flake.nix": text, "a/flake.nix": LEAF})
     refused = user.mvm("lock", f"path:{tmp_path / 'flake'}")

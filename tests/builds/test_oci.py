@@ -11,11 +11,10 @@ from mvmnix.builder.oci.reference import SCHEME
 from mvmnix.builder.pins.locks import parse_debian
 from mvmnix.builder.pins.seed import LIMIT, executable
 from mvmnix.formats.manifest import parse
-from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import MICROVM
 from tests.conftest import World
 from tests.registry import DockerRegistry
+from tests.support.claims import claim_in
 from tests.unit.builder.oci.images import Pushed, name_of, pushed
 from tests.unit.modules.oci.layers import archive, file, folder, hard_link, member, symlink
 from tests.workbench import rooms_of
@@ -47,10 +46,6 @@ sh: can't create /etc/greeting: Read-only file system
 def registry(tmp_path: Path) -> Iterator[DockerRegistry]:
     with DockerRegistry(tmp_path / "registry") as running:
         yield running
-
-
-def listed(world: World, registry: DockerRegistry) -> None:
-    (world.home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{registry.origin}"]\n')
 
 
 def busybox(world: World) -> bytes:
@@ -87,7 +82,7 @@ def application(world: World) -> Pushed:
 
 def test_an_image_runs(python_user: World, registry: DockerRegistry, tmp_path: Path) -> None:
     """Pulled once; it runs again when the registry is gone, and its evidence names all that came."""
-    listed(python_user, registry)
+    python_user.home.list_server(registry.origin)
     image = application(python_user)
     wanted = registry.push(image, index=image.index())
     exported = tmp_path / "image"
@@ -98,8 +93,7 @@ def test_an_image_runs(python_user: World, registry: DockerRegistry, tmp_path: P
     ran = python_user.home.mvm("run", str(wanted))
     assert (ran.stdout.decode(), ran.returncode) == (SAID, 7), ran.stderr.decode()
 
-    bundle = envelope.parse_bundle((exported / "provenance.sigstore.json").read_bytes())
-    claim = predicate.read_provenance(statement.parse(bundle.payload))
+    claim = claim_in((exported / "provenance.sigstore.json").read_bytes())
     assert (claim.builder_id, claim.root.uri) == (MICROVM, f"path:oci/{str(wanted).removeprefix(SCHEME)}")
     came = {source.uri for source in claim.sources if source.uri.startswith(SCHEME)}
     assert {uri.partition("@")[2] for uri in came} == {str(wanted.digest), name_of(image.document), *image.blobs}
@@ -108,7 +102,7 @@ def test_an_image_runs(python_user: World, registry: DockerRegistry, tmp_path: P
 
 @pytest.mark.in_turn
 def test_a_hostile_layer_makes_no_image(python_user: World, registry: DockerRegistry) -> None:
-    listed(python_user, registry)
+    python_user.home.list_server(registry.origin)
     wanted = registry.push(
         pushed(archive(symlink("a", "../../nix/store"), file("b", b"x"), hard_link("c", "a/.links"))), "team/hostile"
     )

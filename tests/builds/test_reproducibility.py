@@ -16,11 +16,10 @@ from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.comparison import Agreement, Disagreement, compare_images
 from mvmnix.formats import manifest
 from mvmnix.model import Image
-from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
 from tests.conftest import World, commit
 from tests.sample import takes_everything
+from tests.support.claims import claim_in
 from tests.unit.provenance.world import new_world
 from tests.workbench import Workbench, tiny_tree
 
@@ -82,7 +81,7 @@ QUESTIONS = {
 @pytest.fixture(scope="module")
 def twice(world: World, more: Path, workbench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Twice:
     """In the VM that takes kept parts, and in one that takes none and differs in all that a rebuild varies."""
-    claim = claim_of((world.hello / "provenance.sigstore.json").read_bytes())
+    claim = claim_in((world.hello / "provenance.sigstore.json").read_bytes())
     made = Twice(dict.fromkeys(QUESTIONS, ()))
     home = world.copy(tmp_path_factory.mktemp("twice") / "home")
     with Workbench(home, vary=lambda plan: varied(plan, claim), takes_parts=False) as other:
@@ -105,10 +104,6 @@ REFERENCES = {
 } | (LARGE if takes_everything() else {})
 
 
-def claim_of(bundle: bytes) -> Provenance:
-    return predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle).payload))
-
-
 @pytest.mark.in_turn("built twice")
 @pytest.mark.parametrize("name", [name for name in REFERENCES if name != "the date"])
 def test_profiles_and_examples_agree(twice: Twice, name: str) -> None:
@@ -120,7 +115,7 @@ def test_profiles_and_examples_agree(twice: Twice, name: str) -> None:
 def test_it_makes_no_difference_that_a_build_took_kept_parts(twice: Twice, world: World) -> None:
     """The user's own command did, and the second machine has none."""
     kept = manifest.parse((world.hello / "manifest.json").read_bytes())
-    assert claim_of((world.hello / "provenance.sigstore.json").read_bytes()).kept
+    assert claim_in((world.hello / "provenance.sigstore.json").read_bytes()).kept
     assert isinstance(compare_images(kept, twice.images[1]["example hello"]), Agreement)
 
 
@@ -157,7 +152,7 @@ def second_claim(world: World, said: dict[str, Any]) -> Provenance:
     image, bundle = (
         text.removeprefix("sha256:") for text in (said["artifacts"]["manifest.json"], said["rebuild"]["provenance"])
     )
-    return claim_of((world.home.state / "rebuilds" / image / bundle).read_bytes())
+    return claim_in((world.home.state / "rebuilds" / image / bundle).read_bytes())
 
 
 @pytest.mark.in_turn
@@ -166,7 +161,7 @@ def test_the_builder_image_builds_itself(copied: World) -> None:
     said = rebuilt(copied, "builder", "reproduce")
     second = second_claim(copied, said)
     assert [subject.digest for subject in second.builder_image] == [
-        subject.digest for subject in claim_of((copied.hello / "provenance.sigstore.json").read_bytes()).builder_image
+        subject.digest for subject in claim_in((copied.hello / "provenance.sigstore.json").read_bytes()).builder_image
     ]
     assert said["artifacts"]["rootfs"] == str(second.builder_image[2].digest)
 
@@ -212,7 +207,7 @@ def plain(copied: World, tmp_path: Path) -> str:
 
 def test_a_build_that_agrees_is_signed_for_twice(copied: World, plain: str) -> None:
     said = rebuilt(copied, "build", "--rebuild", f"{plain}#undated")
-    first = claim_of((copied.home.state / "bundles" / said["provenance"].removeprefix("sha256:")).read_bytes())
+    first = claim_in((copied.home.state / "bundles" / said["provenance"].removeprefix("sha256:")).read_bytes())
     second = second_claim(copied, said)
     assert (second.derivation, second.sources, second.root) == (first.derivation, first.sources, first.root)
     assert second.invocation != first.invocation

@@ -1,24 +1,15 @@
 """An mvm that was installed from its wheel builds and runs guests, with the checkout's builder image bit by bit."""
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.bundle.statement import Subject
-from mvmnix.provenance.slsa import predicate
 from tests.conftest import World
+from tests.support.claims import claim_in
 from tests.wheel import build, install
 
 pytestmark = pytest.mark.vm
-
-
-def builder_of(image: Path) -> Sequence[Subject]:
-    """The files of the builder image that built this exported image, by digest."""
-    bundle = (image / "provenance.sigstore.json").read_bytes()
-    return predicate.read_provenance(statement.parse(envelope.parse_bundle(bundle).payload)).builder_image
 
 
 @pytest.mark.in_turn
@@ -37,6 +28,8 @@ def test_from_a_wheel_to_a_guest(copied: World, tmp_path: Path) -> None:
     built = installed.run("mvm", "build", "--out", "image", "path:fresh", home=copied.home, cwd=empty)
     assert built.returncode == 0, built.stderr.decode()
     assert b"building the builder" in built.stderr
-    assert builder_of(empty / "image") == builder_of(copied.hello) != ()
+    bundles = (image / "provenance.sigstore.json" for image in (empty / "image", copied.hello))
+    first, second = (claim_in(bundle.read_bytes()).builder_image for bundle in bundles)
+    assert first == second != ()
     run = installed.run("mvm", "run", "path:fresh", home=copied.home, cwd=empty)
     assert (run.returncode, run.stdout) == (0, b"Hello from a verified microVM.\n"), run.stderr.decode()

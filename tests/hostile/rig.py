@@ -33,6 +33,7 @@ from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.vmm.boot_files import OpenFiles
 from tests.conftest import Home, World
+from tests.support.claims import claim_in
 from tests.unit.provenance.world import Change, signed
 from tests.workbench import rooms_of
 
@@ -101,9 +102,7 @@ class Rig:
         return manifest.parse(self.manifest)
 
     def _claim(self, bundle: Digest) -> Provenance:
-        return predicate.read_provenance(
-            statement.parse(envelope.parse_bundle(self.rooms.library.bundle(bundle)).payload)
-        )
+        return claim_in(self.rooms.library.bundle(bundle))
 
     def _without_parts(self) -> Provenance:
         """What the builder would have said of the same image, had no part been kept: all sources came in then.

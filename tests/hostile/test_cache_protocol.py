@@ -55,14 +55,13 @@ def everything(connection: Connection, limit: int = 1000) -> bytes:
     return bytes(said)
 
 
-def parse(said: bytes, heads: Iterable[bool] = ()) -> list[tuple[int, bytes]]:
-    """The answers in a stream, which is nothing but answers; `heads` says which were to HEAD, and have no body."""
+def parse(said: bytes) -> list[tuple[int, bytes]]:
+    """The answers in a stream, which is nothing but answers."""
     found = []
-    bodiless = iter(heads)
     while said:
         match = ANSWER.match(said)
         assert match, said[:100]
-        size = 0 if next(bodiless, False) else int(match[2])
+        size = int(match[2])
         body = said[match.end() : match.end() + size]
         assert len(body) == size
         found.append((int(match[1]), body))
@@ -72,25 +71,6 @@ def parse(said: bytes, heads: Iterable[bool] = ()) -> list[tuple[int, bytes]]:
 
 def get(path: str, verb: str = "GET") -> bytes:
     return f"{verb} /{path} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nUser-Agent: curl Nix\r\n\r\n".encode()
-
-
-def test_what_an_honest_nix_asks() -> None:
-    cache = Cache()
-    info, narinfo, archive = cache.ask(
-        get("nix-cache-info"), get(f"{NAME}.narinfo"), get(f"nar/{NAME}.nar") + get(f"{UNKNOWN}.narinfo")
-    )[:3]
-    assert info == (200, b"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n")
-    assert narinfo[1].decode().splitlines() == [
-        f"StorePath: {PIN.store_path}",
-        f"URL: nar/{NAME}.nar",
-        "Compression: none",
-        f"NarHash: sha256:{Digest.of(ARCHIVE).nix32}",
-        f"NarSize: {len(ARCHIVE)}",
-        "References: ",
-        f"CA: fixed:sha256:{PIN.digest.nix32}",
-    ]
-    assert archive == (200, ARCHIVE)
-    assert (set(cache.ledger.given), cache.ledger.missed) == ({NAME}, {UNKNOWN})
 
 
 @pytest.mark.parametrize(
@@ -145,15 +125,6 @@ def test_nothing_is_read_before_it_is_pulled_and_nothing_is_kept_after_a_reset()
     connection.reset()
     assert connection.pull(10) == b""
     assert cache.reads <= 2 + 10
-
-
-def test_a_head_has_no_body() -> None:
-    cache = Cache()
-    connection = Connection(cache.ledger)
-    connection.data(get(f"{NAME}.narinfo", "HEAD") + get("nix-cache-info"))
-    head, info = parse(everything(connection), (True, False))
-    assert head == (200, b"")
-    assert info[1].startswith(b"StoreDir")
 
 
 def test_too_many_at_once_end_the_stream() -> None:

@@ -4,15 +4,12 @@ Nothing here waits for a guest longer than the host lets it: each build ends aft
 what never ends runs in machines whose plans give them seconds.
 """
 
-import http.server
 import json
 import re
 import shutil
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import override
 
 import pytest
 
@@ -22,6 +19,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.images.make_provenance import check_sources
 from tests.conftest import World
 from tests.hypervisors import hypervisors
+from tests.integration.misbehaving import Server
 from tests.patience import PATIENCE, scaled
 from tests.sample import sample
 from tests.vm.machines import states
@@ -29,34 +27,14 @@ from tests.workbench import Workbench
 
 pytestmark = pytest.mark.vm
 
-#: Seconds. The first build takes a hundred where two processors emulate the machine, and do nothing else.
-
 HERE = Path(__file__).parent / "flakes"
-
-
-class Liar(http.server.BaseHTTPRequestHandler):
-    """Answers every question with the same bytes."""
-
-    def do_GET(self) -> None:
-        body = b"what was never pinned"
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    @override
-    def log_message(self, *_: object) -> None: ...
 
 
 @pytest.fixture(scope="module")
 def liar() -> Iterator[str]:
-    """The origin of a server that lies."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    """The origin of a server that answers every question with the same bytes."""
+    with Server(name="127.0.0.1", otherwise=lambda it: it.answer(b"what was never pinned")) as server:
+        yield server.origin
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +58,7 @@ def hostile(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -
 def builder(world: World, liar: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
     """A builder VM for all that ends by itself; its user lets inputs come from the server that lies."""
     inmate = world.copy(tmp_path_factory.mktemp("hostile") / "home")
-    (inmate.home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{liar}"]\n')
+    inmate.home.list_server(liar)
     with Workbench(inmate, BuildLimits(seconds=PATIENCE)) as bench:
         bench.patience = PATIENCE
         yield bench

@@ -1,27 +1,17 @@
 """A builder VM that was taken over describes a graph, or prints something else: it is asked for by hash, or refused."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session import graph
-from mvmnix.builder.session.build import Build
-from mvmnix.builder.session.session import BuildRequest
-from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.formats import lock, nar
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.stream_frames import End
+from mvmnix.errors import RefusedError
 from mvmnix.model import Digest, HashMode, Source, StorePath
-from mvmnix.system.private_dirs import Directory
-from mvmnix.system.store import Store
-from tests.fakes import AtOnce, Market
 
 PIN = Source("mirror://debian/pool/p/pin.deb", "pin.deb", Digest.of(b"pin"))
 SEED = Source("mirror://debian/pool/b/busybox.deb#usr/bin/busybox", "busybox", Digest.of(b"nar"), HashMode.NAR)
@@ -165,154 +155,3 @@ def test_whatever_is_printed(value: object) -> None:
         assert graph.parse_graph(json.dumps(value).encode()).sources == ()
     except RefusedError as error:
         assert set(error.codes) == {Code.OUTPUT_MALFORMED}
-
-
-# A whole build, in a machine that answers as it likes.
-
-
-@dataclass
-class Machine:
-    """A builder that was taken over: `says` has its answer to each program, by a word of the argument list."""
-
-    says: Mapping[str, tuple[bytes, bytes, int]]
-    asked: list[Sequence[str]] = field(default_factory=list)
-
-    def exec(
-        self,
-        argv: Sequence[str],
-        *,
-        environment: Mapping[str, str],
-        stdout: Callable[[bytes], None],
-        stderr: Callable[[bytes], None],
-        timeout: float | None,
-        directory: str,
-    ) -> ExitStatus:
-        self.asked.append(argv)
-        word = next(word for word in self.says if word in argv)
-        out, err, status = self.says[word]
-        for at in range(0, len(out), 1000):
-            stdout(out[at : at + 1000])
-        stderr(err)
-        return ExitStatus(End.EXITED, code=status)
-
-
-class Silent:
-    def step(self, name: str) -> None: ...
-
-    def log(self, data: bytes) -> None: ...
-
-
-PATH = f"{StorePath.flat('x', PIN.digest)}\n".encode()
-HONEST = {
-    "--version": (b"nix (Nix) 2.26.3\n", b"", 0),
-    "--realise": (b"", b"", 0),
-    "eval": (PATH, b"", 0),
-    "show": (b"{}", b"", 0),
-    "build": (PATH, b"", 0),
-    "--create": (b"", b"", 0),
-    "sh": (b"", b"", 0),
-}
-
-
-@pytest.fixture
-def attempt(tmp_path: Any) -> Callable[..., Machine]:
-    """Build `{}` as a flake in a machine that says this; the machine is returned when the build did."""
-    tree = nar.Dir({b"flake.nix": nar.File.of(b"{}")})
-    request = BuildRequest(source_of(tree, uri="path:x", commit=None, directory=""), lock.parse(None), "default")
-
-    def run(**says: tuple[bytes, bytes, int]) -> Machine:
-        words = {
-            {"version": "--version", "tree": "--realise", "archive": "--create"}.get(k, k): v for k, v in says.items()
-        }
-        machine = Machine({**HONEST, **words})
-        stores = [Store(Directory.create(str(tmp_path / name))) for name in ("sources", "images")]
-        work = Build(
-            request,
-            store=stores[0],
-            images=stores[1],
-            fetchers=Market(stores[0]),
-            workers=AtOnce(),
-            progress=Silent(),
-        )
-        work.run(machine, jobs=1)
-        return machine
-
-    return run
-
-
-@pytest.mark.parametrize(
-    "says",
-    [
-        pytest.param({"eval": (b"", b"", 0)}, id="no derivation"),
-        pytest.param({"eval": (PATH * 2, b"", 0)}, id="two derivations"),
-        pytest.param({"eval": (b"--option\n", b"", 0)}, id="an option for a derivation"),
-        pytest.param({"eval": (b"/nix/store/../../etc/shadow\n", b"", 0)}, id="a path elsewhere"),
-        pytest.param({"eval": (PATH.strip() + b"/../../x", b"", 0)}, id="a path upwards"),
-        pytest.param({"eval": (b"\xff\xfe", b"", 0)}, id="no text"),
-        pytest.param({"eval": (b"a" * 10_000_000, b"", 0)}, id="no end"),
-        pytest.param({"version": (b"a" * 10_000_000, b"", 0)}, id="a version without end"),
-        pytest.param({"show": (b"a" * 1000, b"", 0)}, id="a graph that is none"),
-        pytest.param({"build": (b"", b"", 0)}, id="no output"),
-        pytest.param({"build": (PATH * 3, b"", 0)}, id="three outputs"),
-        pytest.param({"archive": (b"", b"", 0)}, id="no archive"),
-        pytest.param({"archive": (b"\0" * 10_000, b"", 0)}, id="an empty archive"),
-        pytest.param({"archive": (b"kernel" * 1000, b"", 0)}, id="something else than an archive"),
-    ],
-)
-def test_what_a_build_refuses(attempt: Callable[..., Machine], says: Any) -> None:
-    with pytest.raises(RefusedError) as caught:
-        attempt(**says)
-    assert set(caught.value.codes) == {Code.OUTPUT_MALFORMED}
-
-
-def failed(log: str) -> tuple[bytes, bytes, int]:
-    return (b"", log.encode(), 1)
-
-
-@pytest.mark.parametrize(
-    ("log", "code"),
-    [
-        ("error: cannot update unlocked flake input 'x' in pure mode", Code.FLAKE_UNLOCKED),
-        ("error: flake 'x' requires lock file changes but they're not allowed", Code.FLAKE_UNLOCKED),
-        ("… while updating the lock file of flake 'x'\nerror: unable to download", Code.FLAKE_UNLOCKED),
-        ("error: access to absolute path '/etc' is forbidden in pure evaluation mode", Code.FLAKE_UNLOCKED),
-        ("error: in pure evaluation mode, 'fetchTree' will not fetch unlocked input 'x'", Code.FLAKE_UNLOCKED),
-    ],
-)
-def test_what_nix_complains_about_is_told_in_our_words(attempt: Callable[..., Machine], log: str, code: Code) -> None:
-    """The flake here has no lock; tests/hostile/test_refusals_flakes.py has real ones, in a real builder."""
-    with pytest.raises(RefusedError) as caught:
-        attempt(eval=failed(log))
-    assert caught.value.codes == (code,)
-    assert caught.value.reasons[0].hint
-
-
-def test_a_build_that_speaks_like_an_evaluation_has_failed_all_the_same(attempt: Callable[..., Machine]) -> None:
-    with pytest.raises(MvmnixError, match="the build failed") as caught:
-        attempt(build=failed("error: in pure evaluation mode, unlocked input, requires lock file changes"))
-    assert type(caught.value) is MvmnixError
-
-
-def test_an_attribute_that_is_not_there(attempt: Callable[..., Machine]) -> None:
-    with pytest.raises(UsageError, match="no such package"):
-        attempt(eval=failed("error: flake 'path:x' does not provide attribute 'packages.x86_64-linux.y'"))
-
-
-@pytest.mark.parametrize("step", ["eval", "show", "build", "tree", "version"])
-def test_last_words_are_shown_and_cannot_write_to_the_terminal(attempt: Callable[..., Machine], step: str) -> None:
-    with pytest.raises(Exception, match="the build failed") as caught:
-        attempt(**{step: failed("line\n" * 50 + "error: \x1b[2J\x9b31m\u202efailed\r\n")})
-    text = str(caught.value)
-    assert text.isascii() or all(c.isprintable() or c == "\n" for c in text)
-    assert "failed" in text
-    assert text.count("line") < 25
-
-
-def test_a_version_that_is_none_is_unknown(attempt: Callable[..., Machine]) -> None:
-    from mvmnix.builder.nix import nix_commands
-
-    assert nix_commands.read_version(b"nix (Nix) 2.26.3\n") == "2.26.3"
-    for said in (b"", b"nix (Nix) 2.26.3\nmore", b"\xff", b"nix (Nix) " + b"9" * 100):
-        assert nix_commands.read_version(said) == "unknown"
-    with pytest.raises(RefusedError):  # and the build goes on to its archive
-        attempt(version=(b"\xff", b"", 0))

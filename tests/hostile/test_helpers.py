@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from mvmnix.system.process import ProcessError
 from tests.hostile import ways_out
 from tests.hostile.bait import bait, judged
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
+from tests.support.processes import status
 
 __all__ = ["bait"]
 
@@ -91,17 +92,12 @@ def caller() -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     process.stdout.close()
 
 
-def wait_for(condition: Callable[[], bool]) -> bool:
-    return until(condition)
-
-
 def test_seen_from_outside(caller: tuple[str, subprocess.Popen[bytes]]) -> None:
     """It is in no namespace of ours but that of time, and has no right."""
     marker, _ = caller
-    assert wait_for(lambda: any(b"sleep" in (one / "comm").read_bytes() for one in children_of(marker)))
-    (sleeping,) = [one for one in children_of(marker) if (one / "comm").read_bytes() == b"sleep\n"]
-    status = dict(line.split(":\t", 1) for line in (sleeping / "status").read_text().splitlines())
-    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    sleeping = sleeping_of(marker)
+    seen = status(int(sleeping.name))
+    assert int(seen["CapEff"], 16) == int(seen["CapBnd"], 16) == 0
     for name in ("pid", "mnt", "ipc", "uts", "net", "cgroup", "user"):
         assert (sleeping / "ns" / name).readlink() != Path("/proc/self/ns", name).readlink(), name
 
@@ -117,6 +113,17 @@ def children_of(marker: str) -> list[Path]:
     return found
 
 
+def sleeping_of(marker: str) -> Path:
+    """Wait for the one program that sleeps beneath those that are marked."""
+
+    def found() -> list[Path]:
+        return [one for one in children_of(marker) if (one / "comm").read_bytes() == b"sleep\n"]
+
+    until(found)
+    (sleeping,) = found()
+    return sleeping
+
+
 @pytest.mark.parametrize("milliseconds", [0, 1, 2, 4, 6, 8, 10, 12, 15, 18, 21, 25, 30, 40, 60, 100, 300])
 def test_a_caller_that_is_killed_leaves_no_helper(
     caller: tuple[str, subprocess.Popen[bytes]], milliseconds: int
@@ -125,12 +132,12 @@ def test_a_caller_that_is_killed_leaves_no_helper(
     time.sleep(milliseconds / 1000)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert wait_for(lambda: not sandboxed(marker)), [(one / "cmdline").read_bytes() for one in sandboxed(marker)]
+    until(lambda: not sandboxed(marker), lambda: [(one / "cmdline").read_bytes() for one in sandboxed(marker)])
 
 
 def test_a_caller_that_is_interrupted_kills_its_helper(caller: tuple[str, subprocess.Popen[bytes]]) -> None:
     marker, process = caller
-    assert wait_for(lambda: any(b"sleep" in (one / "comm").read_bytes() for one in children_of(marker)))
+    sleeping_of(marker)
     process.send_signal(signal.SIGINT)
     process.wait(PATIENCE)
     assert not sandboxed(marker)
@@ -182,8 +189,7 @@ def test_a_group_that_a_killed_caller_left_is_removed(
 ) -> None:
     """Not one that has a holder, nor one that is about to get one."""
     marker, process = caller
-    assert wait_for(lambda: any(b"sleep" in (one / "comm").read_bytes() for one in children_of(marker)))
-    (sleeping,) = [one for one in children_of(marker) if (one / "comm").read_bytes() == b"sleep\n"]
+    sleeping = sleeping_of(marker)
     groups = {line.rpartition("/")[2] for line in (sleeping / "cgroup").read_text().splitlines()}
     (name,) = (one for one in groups if one.startswith("mvmnix-helper-"))
     found = ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)

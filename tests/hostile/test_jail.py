@@ -23,6 +23,7 @@ from mvmnix.vmm.confinement import IsolationLayer
 from tests.hostile.stand_in import compiled, first_uid, jail, taken_over, tried
 from tests.patience import EVENT_PATIENCE, until
 from tests.repository import ROOT
+from tests.support.processes import status
 from tests.unit.launch.null_sandbox import NullJail
 
 pytestmark = pytest.mark.integration
@@ -135,11 +136,6 @@ def test_more_memory_than_the_plans_ends_it(scene: Scene, tmp_path: Path) -> Non
         taken.guest.settle(EVENT_PATIENCE)
         assert taken.results() == {"thread": 0}
         assert taken.guest.process.ended
-
-
-def status(pid: int) -> dict[str, str]:
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
 def children(pid: int) -> list[int]:

@@ -65,12 +65,23 @@ def test_the_size_of_the_root_file_system(loosened: Rig, tmp_path: Path) -> None
     loosened.admit().close()
 
 
-@pytest.mark.parametrize(("name", "code"), [("manifest", Code.PLAN_MISMATCH), ("provenance", Code.PROVENANCE_MISMATCH)])
-def test_what_the_plan_names(rig: Rig, name: str, code: Code) -> None:
+#: By which reasons a text of a signed plan is refused, one or more.
+SPOILT = {Code.BUNDLE_MALFORMED, Code.BUNDLE_NOT_CANONICAL, Code.SIGNER_UNKNOWN, Code.SIGNATURE_INVALID}
+
+
+@pytest.mark.parametrize(
+    ("name", "codes", "tried"),
+    [
+        ("manifest", {Code.PLAN_MISMATCH}, TRIED),
+        ("provenance", {Code.PROVENANCE_MISMATCH}, TRIED),
+        ("plan", SPOILT, 4 * TRIED),
+    ],
+)
+def test_the_plan_and_what_it_names(rig: Rig, name: str, codes: set[Code], tried: int) -> None:
     good = getattr(rig, name)
-    for position in spread(len(good)):
+    for position in spread(len(good), tried):
         setattr(rig, name, flipped(good, position))
-        assert rig.refusal() == {code}, position
+        assert set() < rig.refusal() <= codes, position
     setattr(rig, name, good)
     rig.admit().close()
 
@@ -85,27 +96,13 @@ def test_the_lock(rig: Rig) -> None:
     rig.admit().close()
 
 
-def test_the_plan(rig: Rig) -> None:
-    good = rig.plan
-    seen: set[Code] = set()
-    for position in spread(len(good), 4 * TRIED):
-        rig.plan = flipped(good, position)
-        seen |= rig.refusal()
-    assert seen <= {Code.BUNDLE_MALFORMED, Code.BUNDLE_NOT_CANONICAL, Code.SIGNER_UNKNOWN, Code.SIGNATURE_INVALID}
-    rig.plan = good
-    rig.admit().close()
-
-
 def test_the_provenance_with_a_plan_for_it(rig: Rig) -> None:
     """The planner signs whatever bundle lies there: what the builder signed is still what counts."""
     good = rig.provenance
     for position in spread(len(good)):
         rig.provenance = flipped(good, position)
         rig.sign_plan()
-        assert rig.refusal() & {
-            *(Code.BUNDLE_MALFORMED, Code.BUNDLE_NOT_CANONICAL),
-            *(Code.SIGNER_UNKNOWN, Code.SIGNATURE_INVALID),
-        }, position
+        assert rig.refusal() & SPOILT, position
 
 
 def test_the_policy(rig: Rig) -> None:

@@ -70,26 +70,18 @@ LOCKED = '{"locked":{"type":"tarball","url":"https://host/x.tar.gz",%s},"origina
 NAR = '"narHash":"sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="'
 
 
+# one for each reason, a password and a place of this machine; others are rows of tests/unit/formats/test_lock.py
 @pytest.mark.parametrize(
     ("lock", "code"),
     [
         pytest.param(b"", Code.LOCK_MALFORMED, id="empty"),
-        pytest.param(b"{}", Code.LOCK_MALFORMED, id="no nodes"),
-        pytest.param(node(LOCKED % NAR).replace(b"7", b"6"), Code.LOCK_MALFORMED, id="version 6"),
-        pytest.param(node("{}"), Code.FLAKE_UNLOCKED, id="a node that is not locked"),
         pytest.param(node(LOCKED % '"rev":""'), Code.FLAKE_UNLOCKED, id="no hash"),
         pytest.param(node(LOCKED % f'{NAR},"dirtyRev":"x-dirty"'), Code.FLAKE_DIRTY, id="locked from a dirty tree"),
-        pytest.param(node(LOCKED % f'{NAR},"more":1'), Code.LOCK_NODE_UNSUPPORTED, id="an unknown attribute"),
         pytest.param(node(LOCKED.replace("host", "u:p@host") % NAR), Code.LOCK_NODE_UNSUPPORTED, id="a password"),
         pytest.param(
             node('{"locked":{"type":"path","path":"/home/me"},"original":{"type":"path"}}'),
             Code.LOCK_NODE_UNSUPPORTED,
             id="a place on one machine",
-        ),
-        pytest.param(
-            node(LOCKED.replace('"original":{"type":"tarball"}', '"original":{"type":"indirect","id":"x"}') % NAR),
-            Code.LOCK_NODE_UNSUPPORTED,
-            id="a registry entry",
         ),
     ],
 )

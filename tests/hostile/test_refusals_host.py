@@ -34,13 +34,8 @@ HEAD = b"version = 1\nserial = 1\nexpires = 2036-01-01T00:00:00Z\n"
     ("text", "code"),
     [
         pytest.param(b"", Code.POLICY_EMPTY, id="empty"),
-        pytest.param(b"# nothing\n", Code.POLICY_EMPTY, id="a comment"),
         pytest.param(HEAD, Code.POLICY_EMPTY, id="nobody"),
-        pytest.param(HEAD + b"signers = []\nbuilders = []\n", Code.POLICY_EMPTY, id="empty lists"),
         pytest.param(b"version = 2\n", Code.POLICY_MALFORMED, id="another version"),
-        pytest.param(b"version = 1\nverify = false\n", Code.POLICY_MALFORMED, id="a key that it does not have"),
-        pytest.param(b"\xff\xfe", Code.POLICY_MALFORMED, id="no text"),
-        pytest.param(b"version = 1\n" + b"#" * 2**20, Code.POLICY_MALFORMED, id="too long"),
         pytest.param(None, Code.POLICY_MISSING, id="missing"),
     ],
 )
@@ -191,16 +186,12 @@ def segment(home: Path) -> Path:
     return max((home / ".local/state/mvmnix/audit").glob("*.jsonl"))
 
 
-def checkpoint(home: Path) -> Path:
-    return home / ".local/state/mvmnix/audit/0000000000000000.jsonl"
-
-
 #: What seals the log, within its last segment.
 SEAL = re.compile(rb'\{"seal":"[^"]*","size":"[0-9]*"\}')
 
 
-def rewritten(at: Callable[[Path], Path], change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
-    return lambda home: replaced(at(home), change(at(home).read_bytes().rstrip(b" ")))  # without the room ahead
+def rewritten(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda home: replaced(segment(home), change(segment(home).read_bytes().rstrip(b" ")))  # no room ahead
 
 
 def without_the_last(data: bytes) -> bytes:
@@ -212,17 +203,15 @@ def swapped(data: bytes) -> bytes:
     return b"".join((*before, least, last))
 
 
+#: One for each check; all ways that a log breaks are rows of test_log.py and test_verify.py in tests/unit/audit.
 BROKEN: dict[str, Callable[[Path], object]] = {
-    "a changed record": rewritten(segment, lambda it: it.replace(b'"exit":0', b'"exit":1')),
-    "a flipped byte": rewritten(segment, lambda it: flipped(it, len(it) // 2)),
-    "a record less": rewritten(segment, without_the_last),
-    "half a record less": rewritten(segment, lambda it: it[:-30]),
-    "records in another order": rewritten(segment, swapped),
-    "two lines more": rewritten(segment, lambda it: it + it.splitlines(keepends=True)[-1] * 2),
+    "a changed record": rewritten(lambda it: it.replace(b'"exit":0', b'"exit":1')),
+    "a record less": rewritten(without_the_last),
+    "records in another order": rewritten(swapped),
+    "two lines more": rewritten(lambda it: it + it.splitlines(keepends=True)[-1] * 2),
     "no records": lambda home: segment(home).unlink(),
-    "no seal": rewritten(segment, lambda it: SEAL.sub(lambda found: b" " * len(found[0]), it)),
-    "a seal of fewer records": rewritten(segment, lambda it: SEAL.sub(lambda found: flipped(found[0], -3), it)),
-    "a broken signature": rewritten(segment, lambda it: SEAL.sub(lambda found: flipped(found[0], 30), it)),
+    "no seal": rewritten(lambda it: SEAL.sub(lambda found: b" " * len(found[0]), it)),
+    "a broken signature": rewritten(lambda it: SEAL.sub(lambda found: flipped(found[0], 30), it)),
 }
 
 
@@ -278,13 +267,9 @@ def test_a_flake_whose_name_smuggles_options(rig: Rig, tmp_path: Path) -> None:
         ("--name", "a\nb", HELLO),
         ("--name", "x" * 200, HELLO),
         (f"path:{HELLO}?dir=../..",),
-        (f"path:{HELLO}?dir=/etc",),
         (f"path:{HELLO}?dir=a%2fb",),
         (f"{HELLO}#default --impure",),
-        (f"{HELLO}#default^out",),
-        (f"{HELLO}#..",),
         ("github:NixOS/nixpkgs",),
-        (f"git+file:{HELLO}",),
         (f"{HELLO}?rev=1",),
     ],
 )

@@ -29,6 +29,7 @@ from tests.patience import PATIENCE, POLL, until
 from tests.repository import ROOT
 from tests.sample import sample
 from tests.support.archives import member, padded
+from tests.support.processes import status
 from tests.unit.provenance.world import put
 
 pytestmark = pytest.mark.vm
@@ -160,10 +161,9 @@ def launched(rig: Rig, plan: Path, *, reader: bool = True) -> Ended:
 def peak_of(process: int) -> int:
     """The most memory that it had so far; 0 when it is gone."""
     try:
-        status = Path(f"/proc/{process}/status").read_text()
-    except OSError:
+        return int(status(process)["VmHWM"].split()[0])
+    except (OSError, KeyError):
         return 0
-    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from mvmnix.system import procfs
 from mvmnix.system.loop import Loop
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 from tests.patience import POLL, until
+from tests.support.processes import status
 
 pytestmark = pytest.mark.integration
 OWNER = os.geteuid()
@@ -184,8 +185,6 @@ def test_all_shares_of_a_machine_count_together(tmp_path: Path) -> None:
 
 def test_seen_from_outside(tmp_path: Path) -> None:
     with limited(tmp_path) as (shares, _):
-        status = Path(f"/proc/{shares.servers[0]}/status").read_text()
-        ignored = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigIgn:"))
-        assert ignored >> (signal.SIGXFSZ - 1) & 1
+        assert int(status(shares.servers[0])["SigIgn"], 16) >> (signal.SIGXFSZ - 1) & 1
         bounds = Path(f"/proc/{shares.servers[0]}/limits").read_text()
         assert next(line for line in bounds.splitlines() if line.startswith("Max file size")).split()[3] == str(MIB)

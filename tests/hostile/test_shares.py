@@ -22,6 +22,7 @@ from mvmnix.plan.share import Access, Share, ShareKind
 from mvmnix.system.loop import Loop
 from tests.hostile.fuse_guest import ROOT, FuseGuest, Op, guest, serving
 from tests.patience import EVENT_PATIENCE, QUIET
+from tests.support.processes import list_open, status
 
 pytestmark = pytest.mark.integration
 #: Whose the shared directory is.
@@ -45,7 +46,7 @@ class Scene:
 def laid_out(base: Path) -> tuple[Path, Path]:
     share, beside = base.resolve() / "share", base.resolve() / "beside"
     for where in (share, beside):
-        where.mkdir()
+        where.mkdir(parents=True)
         (where / "file").write_text(f"in {where.name}")
     return share, beside
 
@@ -61,9 +62,7 @@ def snapshot(directory: Path) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
-    base = tmp_path / "host"
-    base.mkdir()
-    share, beside = laid_out(base)
+    share, beside = laid_out(tmp_path / "host")
     before = snapshot(beside)
     with serving(tmp_path / "state", Share(str(share), "/data", Access.READ_WRITE)) as shares, guest(shares) as it:
         yield Scene(share, beside, shares, it)
@@ -273,21 +272,21 @@ def test_its_sockets_name_leads_to_one_place_whoever_reads_it(scene: Scene) -> N
 
 def test_seen_from_outside(scene: Scene) -> None:
     process = Path(f"/proc/{scene.pid}")
-    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
-    assert set(status["Uid"].split()) == {str(OWNER)}
-    assert {status[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
-    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
+    seen = status(scene.pid)
+    assert set(seen["Uid"].split()) == {str(OWNER)}
+    assert {seen[f"Cap{which}"] for which in ("Inh", "Prm", "Eff", "Bnd", "Amb")} == {"0" * 16}
+    assert (seen["NoNewPrivs"], seen["Seccomp"]) == ("1", "2")
     for kind in ("mnt", "pid", "ipc", "uts", "net", "user", "cgroup"):
         assert (process / "ns" / kind).readlink() != Path(f"/proc/self/ns/{kind}").readlink()
     top = {path.name for path in (process / "root").iterdir()}
     assert top <= {"bin", "dev", "lib", "lib64", "proc", "sbin", "share", "usr"}
     assert {path.name for path in (process / "root/share").iterdir()} == {"file"}
-    opened = {os.readlink(fd) for fd in (process / "fd").iterdir()}  # noqa: PTH115
-    assert not [name for name in opened if str(scene.share.parent) in name], "no directory of the host but its own"
+    assert not [name for name in list_open(scene.pid) if str(scene.share.parent) in name], (
+        "no directory of the host but its own"
+    )
 
 
 def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:
-    (tmp_path / "host").mkdir()
     share, _ = laid_out(tmp_path / "host")
     loop, ended = Loop(), list[str]()
     with ExitStack() as stack:
@@ -302,7 +301,6 @@ def test_a_server_that_ends_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_killed_supervisor_takes_its_servers_along(tmp_path: Path) -> None:
-    (tmp_path / "host").mkdir()
     share, _ = laid_out(tmp_path / "host")
     ours, theirs = os.pipe()
     child = os.fork()
@@ -329,7 +327,6 @@ def wait_for(pidfd: int) -> bool:
 
 
 def read_only(tmp_path: Path, *, follow: bool) -> tuple[Path, Share]:
-    (tmp_path / "host").mkdir()
     share, _ = laid_out(tmp_path / "host")
     return share, Share(str(share), "/data", follow=follow)
 

@@ -27,6 +27,7 @@ from mvmnix.system import held_files, procfs, system_user
 from tests.conftest import DELEGATED, Home, commit, make_home
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
 from tests.repository import ROOT
+from tests.support.processes import list_open, status
 from tests.throwaway_user import throwaway_user
 from tests.unit.cli.releases import KEY, provenance
 from tests.unit.provenance import foreign_world as foreign
@@ -198,15 +199,13 @@ def test_the_working_directory_s_closed_files_stay_closed(user: pwd.struct_passw
 
 def test_seen_from_outside(user: pwd.struct_passwd) -> None:
     with running(user, Path("/")) as command:
-        lines = Path(f"/proc/{command.process}/status").read_text().splitlines()
-        status = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        assert set(status["Uid"].split()) == {str(user.pw_uid)}
-        assert set(status["Gid"].split()) == {str(user.pw_gid)}
-        assert set(map(int, status["Groups"].split())) == {*os.getgrouplist(user.pw_name, user.pw_gid)}
-        assert {status[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Amb")} == {"0" * 16}
-        assert status["NoNewPrivs"] == "0", "newuidmap and newgidmap could not give its machines uids"
-        opened = [os.readlink(fd) for fd in Path(f"/proc/{command.process}/fd").iterdir()]  # noqa: PTH115
-        paths = [path for path in opened if path.startswith("/") and path != "/dev/null"]
+        seen = status(command.process)
+        assert set(seen["Uid"].split()) == {str(user.pw_uid)}
+        assert set(seen["Gid"].split()) == {str(user.pw_gid)}
+        assert set(map(int, seen["Groups"].split())) == {*os.getgrouplist(user.pw_name, user.pw_gid)}
+        assert {seen[f"Cap{kind}"] for kind in ("Inh", "Prm", "Eff", "Amb")} == {"0" * 16}
+        assert seen["NoNewPrivs"] == "0", "newuidmap and newgidmap could not give its machines uids"
+        paths = [path for path in list_open(command.process) if path.startswith("/") and path != "/dev/null"]
         assert [path for path in paths if not path.startswith(user.pw_dir)] == []
 
 

@@ -4,12 +4,12 @@ import os
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.frames import Config, Frame, Hello, Ready
+from mvmnix.launch.agent.frames import Config, Failed, Frame, Hello, Ready
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.transport import FrameDecoder, encode
 from mvmnix.model import User, Verb, Workload
@@ -111,6 +111,32 @@ def raw(agent: Path, *, ready: bool = True, portion: int = 65536) -> Iterator[Ra
             host.says(Config(config()))
             assert host.hears() == Ready()
         yield host
+
+
+def failure(agent: Path, said: Frame | bytes) -> str:
+    """What the agent says of a configuration that it refuses, after which it says nothing more."""
+    with raw(agent, ready=False) as host:
+        host.says(said)
+        failed = host.hears()
+        assert isinstance(failed, Failed)
+        assert host.hears() is None
+    return failed.message.decode()
+
+
+def takes(agent: Path, said: Frame | bytes) -> bool:
+    """Whether the agent is ready with a configuration."""
+    with raw(agent, ready=False) as host:
+        host.says(said)
+        return host.hears() == Ready()
+
+
+def hangs_up(agent: Path, said: bytes) -> None:
+    """Break the protocol: whatever the agent says to what came before, it ends."""
+    with raw(agent) as host:
+        with suppress(BrokenPipeError):
+            host.says(said)
+        while host.hears() is not None:
+            pass
 
 
 def free_port() -> int:

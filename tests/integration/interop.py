@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from mvmnix.builder.oci.reference import OciRef
 from mvmnix.system import process
 from tests.conftest import Home
 from tests.patience import EVENT_PATIENCE
@@ -19,8 +20,6 @@ from tests.repository import ROOT
 
 #: A trusted root with no authority in it: a key needs none.
 EMPTY_ROOT = b'{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}'
-#: Seconds after which another program counts as hung.
-
 #: What `make npm` installs.
 NPM = ROOT / ".venv/npm"
 
@@ -149,6 +148,21 @@ class Bench:
             argv = ["script", "--quiet", "--return", "--command", shlex.join(argv), "/dev/null"]
         done = self.run(*argv, **{"HOME": str(home)} | variables)
         assert done.status == 0, (done.stdout + done.stderr).decode()
+
+    def generate_keys(self) -> None:
+        """Have cosign make two key pairs, `cosign` and `another`."""
+        for prefix in ("cosign", "another"):
+            made = self.run("cosign", "generate-key-pair", "--output-key-prefix", prefix)
+            assert made.status == 0, made.stderr.decode()
+
+    def cosign_attaches(self, image: OciRef, served: Served, subject: str, *argv: str, **variables: str) -> None:
+        """Have cosign push evidence of an image, by a token unless there is a key in what it is called with."""
+        where = ("--fulcio-url", served.fulcio_url, "--rekor-url", served.rekor_url, "--yes")
+        token = () if "--key" in argv else ("--identity-token", served.token(subject))
+        verb, *rest = (option.replace("{tsa}", served.tsa_url) for option in argv)
+        named = f"{image.host}/{image.name}@{image.digest}"
+        done = self.run("cosign", verb, *where, *token, *rest, named, COSIGN_EXPERIMENTAL="1", **variables)
+        assert done.status == 0, done.stderr.decode()
 
     def cosign_signs(self, verb: str, bundle: str, artifact: str, served: Served, *options: str) -> None:
         """`attest-blob` or `sign-blob`, with the services of a private Sigstore."""

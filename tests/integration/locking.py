@@ -1,17 +1,13 @@
-"""Flakes to lock for tests: trees on disk, archives on a loopback web server, and what the host's Nix makes of both."""
+"""Flakes to lock for tests: trees on disk, archives, and what the host's Nix makes of both."""
 
 import io
 import json
 import os
 import subprocess
 import tarfile
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import override
 
 from mvmnix.builder.lockfile import graph, inputs
 from mvmnix.formats.flake_references import Attributes
@@ -29,44 +25,6 @@ def archive(files: Mapping[str, str], when: int = 1_700_000_000) -> bytes:
             member.size, member.mtime, member.mode = len(text.encode()), when, 0o644
             tar.addfile(member, io.BytesIO(text.encode()))
     return out.getvalue()
-
-
-@dataclass
-class Web:
-    """A web server on the loopback; `files` may change while it serves."""
-
-    origin: str
-    files: dict[str, bytes] = field(default_factory=dict)
-
-
-@contextmanager
-def web() -> Iterator[Web]:
-    """Serve files until the end of the block."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            data = served.files.get(self.path.lstrip("/").partition("?")[0])
-            self.send_response(404 if data is None else 200)
-            self.send_header("Content-Length", str(len(data or b"")))
-            self.end_headers()
-            self.wfile.write(data or b"")
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        @override
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    served = Web(f"http://127.0.0.1:{server.server_port}")
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield served
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @dataclass(frozen=True)

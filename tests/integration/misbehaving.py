@@ -139,8 +139,12 @@ def _not_found(it: Asked) -> None:
 class Server:
     """Answers each path by its handler, each connection in a thread; `asked` is what came in. A context manager."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None, name: str = "localhost") -> None:
+    def __init__(
+        self, tls: ssl.SSLContext | None = None, name: str = "localhost", *, otherwise: Handler = _not_found
+    ) -> None:
+        """`otherwise` answers paths that have no handler."""
         self._tls = tls
+        self._otherwise = otherwise
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.origin = f"{'https' if tls else 'http'}://{name}:{self.port}"
@@ -206,5 +210,5 @@ class Server:
         headers = {name.lower(): value.strip() for name, _, value in (one.partition(":") for one in lines)}
         self.asked.append((path, headers))
         asked = Asked(path, headers, connection, self._stopping, self.paths().count(path))
-        handler = self.routes.get(path.partition("?")[0], _not_found)
+        handler = self.routes.get(path.partition("?")[0], self._otherwise)
         handler(asked)

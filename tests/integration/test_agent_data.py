@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.agent.frames import Config, Failed, Ready
+from mvmnix.launch.agent.frames import Config
 from mvmnix.launch.agent.transport import encode
 from mvmnix.model import SystemCalls
-from tests.integration.agent_house import config, raw
+from tests.integration.agent_house import config, failure, takes
 
 pytestmark = pytest.mark.integration
 PLACE = b"\0\0\0\x09/tmp/data"
@@ -19,9 +19,7 @@ def said() -> bytes:
 
 
 def test_it_is_taken(agent: Path) -> None:
-    with raw(agent, ready=False) as host:
-        host.says(said())
-        assert host.hears() == Ready()
+    assert takes(agent, said())
 
 
 @pytest.mark.parametrize(
@@ -32,7 +30,4 @@ def test_it_is_taken(agent: Path) -> None:
 def test_anything_else_ends_the_conversation(agent: Path, wrong: bytes) -> None:
     data = said().replace(PLACE, wrong)
     assert data != said()
-    with raw(agent, ready=False) as host:
-        host.says(data)
-        assert isinstance(host.hears(), Failed)
-        assert host.hears() is None
+    failure(agent, data)

@@ -10,11 +10,11 @@ from typing import Final
 
 import pytest
 
-from mvmnix.launch.agent.frames import Config, Failed
+from mvmnix.launch.agent.frames import Config
 from mvmnix.launch.agent.transport import encode
 from mvmnix.model import SystemCalls
-from tests.integration.agent_house import USER, config, execute, raw, shell, talk
-from tests.seccomp import ALLOW, I386, KILL, numbers, verdict
+from tests.integration.agent_house import USER, config, execute, failure, shell, talk
+from tests.seccomp import ALLOW, DENIED_BY_DEFAULT, I386, KILL, numbers, verdict
 
 pytestmark = pytest.mark.integration
 
@@ -131,14 +131,6 @@ def under(agent: Path, probe: bytes, system_calls: SystemCalls) -> dict[str, str
 
 
 #: What a filter changes for a process without privileges; all else that the probe tries stays as it was.
-DENIED_BY_DEFAULT: Final = {
-    **dict.fromkeys(("mount", "umount2", "chroot", "open_tree", "setns", "unshare user", "clone user"), "1"),
-    **dict.fromkeys(("keyctl", "add_key", "perf_event_open", "userfaultfd", "ioctl", "pidfd_getfd", "kcmp"), "1"),
-    **dict.fromkeys(("process_vm_readv", "attach", "seize"), "1"),
-    **dict.fromkeys(("packet", "alg", "vsock"), "97"),
-    **dict.fromkeys(("io_uring_setup", "clone3"), "38"),
-    "32 bits": "signal 31",
-}
 DENIED: Final = {
     SystemCalls.DEFAULT: DENIED_BY_DEFAULT,
     SystemCalls.STRICT: DENIED_BY_DEFAULT
@@ -182,7 +174,4 @@ def test_a_filter_that_there_is_not(agent: Path) -> None:
     data = bytearray(encode(Config(replace(config(), tasks=7, system_calls=SystemCalls.STRICT))))
     at = data.index(b"\0\0\0\1\0\0\0\7")
     data[at + 3] = 3
-    with raw(agent, ready=False) as host:
-        host.says(bytes(data))
-        assert isinstance(host.hears(), Failed)
-        assert host.hears() is None
+    failure(agent, bytes(data))

@@ -11,10 +11,10 @@ import pytest
 
 from mvmnix.launch.agent import guest_network
 from mvmnix.launch.agent.encoding import Writer
-from mvmnix.launch.agent.frames import Config, Failed, Ready
+from mvmnix.launch.agent.frames import Config
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.transport import encode
-from tests.integration.agent_house import config, raw
+from tests.integration.agent_house import config, failure, takes
 from tests.patience import EVENT_PATIENCE
 from tests.unit.launch.agent.wrong_networks import WRONG
 
@@ -74,18 +74,13 @@ def changed(field: str, value: object) -> bytes:
 
 @pytest.mark.parametrize("network", [NETWORK, replace(NETWORK, prefix=8, gateway="198.0.0.1", mtu=576)])
 def test_it_is_taken(agent: Path, network: GuestNetwork) -> None:
-    with raw(agent, ready=False) as host:
-        host.says(Config(replace(config(), network=network)))
-        assert host.hears() == Ready()
+    assert takes(agent, Config(replace(config(), network=network)))
 
 
 @pytest.mark.parametrize(("field", "value"), WRONG.values(), ids=WRONG)
 def test_anything_else_ends_the_conversation(agent: Path, field: str, value: object) -> None:
     data = encode(Config(replace(config(), network=NETWORK))).replace(encoded(NETWORK), changed(field, value))
-    with raw(agent, ready=False) as host:
-        host.says(data)
-        assert isinstance(host.hears(), Failed)
-        assert host.hears() is None
+    failure(agent, data)
 
 
 @dataclass(frozen=True)

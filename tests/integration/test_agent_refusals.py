@@ -2,14 +2,13 @@
 
 import socket
 import struct
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError, GuestFailedError
-from mvmnix.launch.agent.frames import Config, Failed, FrameKind, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.frames import Config, FrameKind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
@@ -37,9 +36,12 @@ from tests.integration.agent_house import (
     Raw,
     config,
     config_bytes,
+    failure,
+    hangs_up,
     process,
     raw,
     shell,
+    takes,
     talk,
     workload,
 )
@@ -81,6 +83,7 @@ def test_there_is_room_for_so_many_commands(agent: Path) -> None:
         assert Exit(131, End.REFUSED, Step.NONE, 3) in frames
 
 
+MALFORMED = "a configuration that can't be taken apart"
 BAD_CONFIGS = {
     "the verb stream is not granted": config_bytes(verbs=frozenset({Verb.EXEC}), ports=(8080,)),
     "128 MiB to 1 TiB": config_bytes(order=DirectoryOrder.REVERSED, scratch=(1 << 27) - 1),
@@ -113,12 +116,7 @@ def shared(tag: bytes = b"share0", place: bytes = b"/data", tail: bytes = b"\1\0
 
 @pytest.mark.parametrize(("why", "data"), BAD_CONFIGS.items(), ids=BAD_CONFIGS.keys())
 def test_a_bad_configuration_is_a_failure_and_the_end(agent: Path, why: str, data: bytes) -> None:
-    with raw(agent, ready=False) as host:
-        host.says(data)
-        failed = host.hears()
-        assert isinstance(failed, Failed)
-        assert why in failed.message.decode()
-        assert host.hears() is None
+    assert why in failure(agent, data)
 
 
 #: What a host may have said before it hears that the configuration failed.
@@ -140,50 +138,34 @@ AFTER_A_FAILURE = {
 @pytest.mark.parametrize("rest", AFTER_A_FAILURE.values(), ids=AFTER_A_FAILURE.keys())
 @pytest.mark.parametrize("bad", [config_bytes(ports=(0,)), config_bytes(verbs=frozenset({Verb.EXEC}), ports=(8080,))])
 def test_nothing_that_follows_a_failed_configuration_has_an_effect(agent: Path, bad: bytes, rest: bytes) -> None:
-    with raw(agent, ready=False) as host:
-        host.says(bad + rest)
-        assert isinstance(host.hears(), Failed)
-        assert host.hears() is None
+    failure(agent, bad + rest)
 
 
 @pytest.mark.parametrize("rest", AFTER_A_FAILURE.values(), ids=AFTER_A_FAILURE.keys())
 def test_nor_what_follows_one_that_failed_in_its_last_step(agent: Path, port: int, rest: bytes) -> None:
-    with socket.create_server(("127.0.0.1", port)), raw(agent, ready=False) as host:
-        host.says(config_bytes(ports=(port,)) + rest)
-        assert isinstance(host.hears(), Failed)
-        assert host.hears() is None
+    with socket.create_server(("127.0.0.1", port)):
+        assert failure(agent, config_bytes(ports=(port,)) + rest)
 
 
 @pytest.mark.parametrize("secrets", BAD_SECRETS.values(), ids=BAD_SECRETS.keys())
 def test_secrets_stay_in_their_directory_and_bounds(agent: Path, secrets: tuple[Secret, ...]) -> None:
-    with raw(agent, ready=False) as host:
-        host.says(config_bytes(secrets=secrets))
-        failed = host.hears()
-        assert isinstance(failed, Failed)
-        assert failed.message == b"a configuration that can't be taken apart"
-        assert host.hears() is None
+    assert failure(agent, config_bytes(secrets=secrets)) == MALFORMED
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 2**32 - 1])
 def test_a_count_of_secrets_that_lies(agent: Path, count: int) -> None:
     data = config_bytes(secrets=(Secret("one", SecretTarget.FILE, b"x"), Secret("two", SecretTarget.FILE, b"y")))
     at = data.index(b"one") - 8
-    with raw(agent, ready=False) as host:
-        host.says(data[:at] + struct.pack(">I", count) + data[at + 4 :])
-        assert isinstance(host.hears(), Failed)
+    failure(agent, data[:at] + struct.pack(">I", count) + data[at + 4 :])
 
 
 def test_secrets_are_taken(agent: Path) -> None:
     secrets = tuple(Secret(f"a-{number}.pem", SecretTarget.FILE, b"\0" * 1024) for number in range(MOST_SECRETS))
-    with raw(agent, ready=False) as host:
-        host.says(config_bytes(secrets=secrets))
-        assert host.hears() == Ready()
+    assert takes(agent, config_bytes(secrets=secrets))
 
 
 def test_directories_may_be_asked_for_in_reverse(agent: Path) -> None:
-    with raw(agent, ready=False) as host:
-        host.says(config_bytes(order=DirectoryOrder.REVERSED, scratch=1 << 27))
-        assert host.hears() == Ready()
+    assert takes(agent, config_bytes(order=DirectoryOrder.REVERSED, scratch=1 << 27))
 
 
 def test_a_port_that_is_taken_is_reported(agent: Path, port: int) -> None:
@@ -216,11 +198,7 @@ BROKEN: dict[str, bytes] = {
 
 @pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN.keys())
 def test_a_host_that_breaks_the_protocol_ends_the_agent(agent: Path, data: bytes) -> None:
-    with raw(agent) as host:
-        with suppress(BrokenPipeError):
-            host.says(data)
-        while host.hears() is not None:
-            pass
+    hangs_up(agent, data)
 
 
 @pytest.mark.parametrize("data", [encode(Run(1)), encode(Exec(3, shell("true"))), encode(Stdin(1, b""))])
@@ -293,16 +271,9 @@ def test_shares_stay_in_their_bounds(agent: Path, wrong: bytes) -> None:
     data = config_bytes(shares=(Mount("share0", "/data", ShareKind.VIRTIOFS, read_only=False),))
     right, header = shared(), 12
     payload = data[header:].replace(right, wrong if len(wrong) > 4 else wrong + right[4:])
-    with raw(agent, ready=False) as host:
-        host.says(data[: header - 4] + len(payload).to_bytes(4) + payload)
-        failed = host.hears()
-        assert isinstance(failed, Failed)
-        assert failed.message == b"a configuration that can't be taken apart"
-        assert host.hears() is None
+    assert failure(agent, data[: header - 4] + len(payload).to_bytes(4) + payload) == MALFORMED
 
 
 def test_shares_are_taken(agent: Path) -> None:
     mounts = tuple(Mount(f"share{n}", f"/data/{n}", kind, read_only=True) for n, kind in enumerate(ShareKind))
-    with raw(agent, ready=False) as host:
-        host.says(config_bytes(shares=mounts, secrets=(Secret("one", SecretTarget.FILE, b"x"),)))
-        assert host.hears() == Ready()
+    assert takes(agent, config_bytes(shares=mounts, secrets=(Secret("one", SecretTarget.FILE, b"x"),)))

@@ -17,6 +17,7 @@ from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.model import Workload
 from mvmnix.system.loop import Loop
 from tests.integration.agent_house import ENVIRONMENT, IDLE, USER, config, execute, process, workload
+from tests.support.processes import status
 from tests.unit.launch.channel_house import Collect, nothing
 
 pytestmark = pytest.mark.integration
@@ -49,10 +50,9 @@ def trace(request: int, process: int, data: int = 0) -> None:
 
 def test_what_no_command_may_have_the_agent_gave_up_itself(agent: Path) -> None:
     with running(agent) as (_, _, number):
-        lines = Path(f"/proc/{number}/status").read_text().splitlines()
-    status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
-    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-    assert status["CapBnd"] == "0" * 16 or os.geteuid() != 0
+        seen = status(number)
+    assert (seen["NoNewPrivs"], seen["Seccomp"]) == ("1", "2")
+    assert seen["CapBnd"] == "0" * 16 or os.geteuid() != 0
 
 
 def test_commands_that_start_at_once_get_each_its_own(agent: Path) -> None:

@@ -33,9 +33,17 @@ class World:
     authority: Authority
     slept: list[float] = field(default_factory=list)
 
-    def downloader(self, limits: DownloadLimits = LIMITS, *, hosts: tuple[str, ...] = ()) -> Downloader:
-        allowed = Allowlist(frozenset(hosts), frozenset({self.server.origin}))
-        environment = {"SSL_CERT_FILE": str(self.authority.bundle)}
+    def downloader(
+        self,
+        limits: DownloadLimits = LIMITS,
+        *,
+        hosts: tuple[str, ...] = (),
+        origins: tuple[str, ...] = (),
+        **environment: str,
+    ) -> Downloader:
+        """One that may ask the server, and these hosts and origins."""
+        allowed = Allowlist(frozenset(hosts), frozenset({self.server.origin, *origins}))
+        environment = {"SSL_CERT_FILE": str(self.authority.bundle)} | environment
         return Downloader(allowed, limits, environment=environment, sleep=self.slept.append)
 
     def get(self, path: str = "/file", limits: DownloadLimits = LIMITS, **headers: str) -> bytes:
@@ -247,10 +255,8 @@ def test_a_redirect_to_an_unlisted_port_of_this_machine_is_refused(world: World)
 def test_https_is_not_left_for_http_even_when_both_are_listed(world: World) -> None:
     with Server() as plain:
         world.server.routes["/file"] = lambda it: it.redirect(plain.origin + "/file")
-        allowed = Allowlist(frozenset(), frozenset({world.server.origin, plain.origin}))
         plain.routes["/file"] = whole()
-        environment = {"SSL_CERT_FILE": str(world.authority.bundle)}
-        with Downloader(allowed, LIMITS, environment=environment) as downloader:
+        with world.downloader(origins=(plain.origin,)) as downloader:
             assert downloader.get(plain.origin + "/file", lambda _: None).size == len(BODY)
             with pytest.raises(RefusedError, match="from https to http"):
                 downloader.get(world.server.origin + "/file", lambda _: None)
@@ -260,9 +266,7 @@ def test_https_is_not_left_for_http_even_when_both_are_listed(world: World) -> N
 def test_credentials_stay_at_their_origin(world: World) -> None:
     world.server.routes["/file"] = lambda it: it.redirect("/here")
     world.server.routes["/here"] = lambda it: it.redirect(world.other.origin + "/file")
-    allowed = Allowlist(frozenset(), frozenset({world.server.origin, world.other.origin}))
-    environment = {"SSL_CERT_FILE": str(world.authority.bundle)}
-    with Downloader(allowed, LIMITS, environment=environment) as downloader:
+    with world.downloader(origins=(world.other.origin,)) as downloader:
         response = downloader.get(
             world.server.origin + "/file", lambda _: None, headers={"Authorization": "Bearer hush"}
         )
@@ -293,10 +297,8 @@ def test_a_listed_name_that_resolves_to_this_machine_is_refused_before_a_byte(
 
 def test_a_certificate_for_another_name_is_not_taken_nor_tried_again(world: World) -> None:
     with Server(world.authority.context("other.example")) as wrong:
-        allowed = Allowlist(frozenset(), frozenset({wrong.origin}))
-        environment = {"SSL_CERT_FILE": str(world.authority.bundle)}
         refused = pytest.raises(DownloadError, match="certificate")
-        with Downloader(allowed, LIMITS, environment=environment) as downloader, refused:
+        with world.downloader(origins=(wrong.origin,)) as downloader, refused:
             downloader.get(wrong.origin + "/file", lambda _: None)
         assert (wrong.connections, wrong.asked) == (1, [])
 
@@ -376,12 +378,8 @@ def test_whoever_closes_the_downloader_ends_what_runs(world: World) -> None:
 def test_a_proxy_from_the_environment_is_asked_to_connect(world: World) -> None:
     with Server() as proxy:
         proxy.routes["sources.example:443"] = lambda it: it.answer(b"", status="403 Forbidden")
-        allowed = Allowlist(frozenset({"sources.example"}), frozenset({world.server.origin}))
-        environment = {
-            "https_proxy": proxy.origin.replace("http://", "http://me:hush@"),
-            "SSL_CERT_FILE": str(world.authority.bundle),
-        }
-        with Downloader(allowed, LIMITS, environment=environment, sleep=world.slept.append) as downloader:
+        by = proxy.origin.replace("http://", "http://me:hush@")
+        with world.downloader(hosts=("sources.example",), https_proxy=by) as downloader:
             with pytest.raises(DownloadError, match="403"):
                 downloader.get("https://sources.example/file", lambda _: None)
             assert downloader.get(world.server.origin + "/file", lambda _: None).size == len(BODY)
@@ -413,10 +411,8 @@ def endless_head(it: Asked) -> None:
 def test_a_proxy_that_opens_no_way(answer: Handler, said: str, world: World) -> None:
     with Server() as proxy:
         proxy.routes["sources.example:443"] = answer
-        environment = {"https_proxy": proxy.origin, "SSL_CERT_FILE": str(world.authority.bundle)}
-        allowed = Allowlist(frozenset({"sources.example"}))
         with (
-            Downloader(allowed, LIMITS, environment=environment, sleep=world.slept.append) as downloader,
+            world.downloader(hosts=("sources.example",), https_proxy=proxy.origin) as downloader,
             pytest.raises(DownloadError, match=said),
         ):
             downloader.get("https://sources.example/file", lambda _: None)
@@ -455,13 +451,8 @@ def test_a_proxy_leads_to_the_origin(world: World, *, secured: bool) -> None:
     ):
         server.routes["/file"] = whole()
         proxy.routes["sources.example:443"] = relaying(server.port)
-        allowed = Allowlist(frozenset({"sources.example"}))
-        environment = {
-            "https_proxy": proxy.origin.replace("://", "://me:hush@"),
-            "SSL_CERT_FILE": str(world.authority.bundle),
-        }
-        data = bytearray()
-        with Downloader(allowed, LIMITS, environment=environment, sleep=world.slept.append) as downloader:
+        data, by = bytearray(), proxy.origin.replace("://", "://me:hush@")
+        with world.downloader(hosts=("sources.example",), https_proxy=by) as downloader:
             for _ in range(2):
                 downloader.get("https://sources.example/file", data.extend)
         assert data == BODY * 2

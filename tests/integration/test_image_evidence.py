@@ -84,12 +84,7 @@ class Shop:
         return self.home.mvm("verify", *who.for_cosign, *trusted, *more, str(image), cwd=self.bench.path)
 
     def signs(self, case: Case, image: OciRef) -> None:
-        where = ("--fulcio-url", self.served.fulcio_url, "--rekor-url", self.served.rekor_url, "--yes")
-        token = () if case.keyed else ("--identity-token", self.served.token(SUBJECT))
-        verb, *rest = (option.replace("{tsa}", self.served.tsa_url) for option in case.argv)
-        named = f"{image.host}/{image.name}@{image.digest}"
-        done = self.bench.run("cosign", verb, *where, *token, *rest, named, COSIGN_EXPERIMENTAL="1")
-        assert done.status == 0, done.stderr.decode()
+        self.bench.cosign_attaches(image, self.served, SUBJECT, *case.argv)
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +92,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     path = tmp_path_factory.mktemp("images")
     bench, home = Bench(path), Home(tmp_path_factory.mktemp("home"))
     bench.put(predicate_json=b'{"made": "by hand"}', foreign_json=Sigstore().trusted_root)
-    for prefix in ("cosign", "another"):
-        made = bench.run("cosign", "generate-key-pair", "--output-key-prefix", prefix)
-        assert made.status == 0, made.stderr.decode()
+    bench.generate_keys()
     with DockerRegistry(path / "registry") as registry, served(Sigstore()) as services:
         bench.trust(services.private)
-        home.config.mkdir(parents=True, mode=0o700)
-        (home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{registry.origin}"]\n')
+        home.list_server(registry.origin)
         it = Shop(bench, services, registry, home, {})
         for number, (name, case) in enumerate(CASES.items()):
             it.images[name] = registry.push(pushed(name.encode()), f"team/app-{number}")

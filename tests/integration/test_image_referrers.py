@@ -49,14 +49,8 @@ class Shop:
 
     def signs(self, image: OciRef, *argv: str) -> None:
         """Have cosign push its evidence, by TLS, as a client of the referrers API."""
-        where = ("--fulcio-url", self.served.fulcio_url, "--rekor-url", self.served.rekor_url, "--yes")
-        token = () if "--key" in argv else ("--identity-token", self.served.token(SUBJECT))
-        verb, *rest = argv
-        named, trusted = f"{image.host}/{image.name}@{image.digest}", str(self.authority.bundle)
-        done = self.bench.run(
-            "cosign", verb, *where, *token, *rest, named, SSL_CERT_FILE=trusted, COSIGN_EXPERIMENTAL="1"
-        )
-        assert done.status == 0, done.stderr.decode()
+        trusted = str(self.authority.bundle)
+        self.bench.cosign_attaches(image, self.served, SUBJECT, *argv, SSL_CERT_FILE=trusted)
 
     def attaches(self, image: OciRef, *blobs: bytes, **changes: object) -> Document:
         """What any party may attach: a manifest with these layers, which says of them what it likes."""
@@ -115,13 +109,10 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
     bench, home = Bench(path), Home(tmp_path_factory.mktemp("home"))
     authority = Authority.create(tmp_path_factory.mktemp("authority"))
     bench.put(predicate_json=b'{"made": "by hand"}')
-    for prefix in ("cosign", "another"):
-        made = bench.run("cosign", "generate-key-pair", "--output-key-prefix", prefix)
-        assert made.status == 0, made.stderr.decode()
+    bench.generate_keys()
     with ReferrersRegistry(authority.context("127.0.0.1")) as registry, served(Sigstore()) as services:
         bench.trust(services.private)
-        home.config.mkdir(parents=True, mode=0o700)
-        (home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{registry.origin}"]\n')
+        home.list_server(registry.origin)
         yield Shop(bench, services, registry, authority, home)
 
 

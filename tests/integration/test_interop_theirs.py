@@ -108,9 +108,7 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Theirs]:
     (bench.path / "artifact").write_bytes(ARTIFACT)
     (bench.path / "other").write_bytes(OTHER)
     bench.put(predicate_json=json.dumps(PREDICATE).encode(), foreign_json=Sigstore().trusted_root)
-    for prefix in ("cosign", "another"):
-        made = bench.run("cosign", "generate-key-pair", "--output-key-prefix", prefix)
-        assert made.status == 0, made.stderr.decode()
+    bench.generate_keys()
     with served(Sigstore()) as services:
         bench.trust(services.private)
         it = Theirs(bench, services)

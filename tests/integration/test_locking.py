@@ -8,7 +8,8 @@ import pytest
 
 from mvmnix.builder.lockfile import document, graph
 from tests.fakes import Repository
-from tests.integration.locking import HostNix, HostQuestions, Web, archive, web, write
+from tests.git_server import TreeServer, serve
+from tests.integration.locking import HostNix, HostQuestions, archive, write
 
 pytestmark = pytest.mark.integration
 
@@ -153,9 +154,9 @@ SCENES: dict[str, list[Step]] = {
 
 
 @pytest.fixture
-def served() -> Iterator[Web]:
-    with web() as server:
-        server.files["plain"] = b"plain\n"
+def served(tmp_path: Path) -> Iterator[TreeServer]:
+    with serve(tmp_path) as server:
+        server.files["/plain"] = b"plain\n"
         yield server
 
 
@@ -176,12 +177,12 @@ def lock_by_mvm(nix: HostNix, root: Path, step: Step) -> None:
 
 
 @pytest.mark.parametrize("name", SCENES)
-def test_it_is_the_lock_that_nix_makes(name: str, tmp_path: Path, served: Web) -> None:
+def test_it_is_the_lock_that_nix_makes(name: str, tmp_path: Path, served: TreeServer) -> None:
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     for number, step in enumerate(SCENES[name]):
         for file, files in step.archives.items():
             placed = {path: text.replace("ORIGIN", served.origin) for path, text in files.items()}
-            served.files[file] = archive(placed, 1_700_000_000 + number)
+            served.files[f"/{file}"] = archive(placed, 1_700_000_000 + number)
         for root in (theirs, ours):
             write(root, {path: text.replace("ORIGIN", served.origin) for path, text in step.root.items()})
         lock_by_nix(HostNix(tmp_path / f"nix{number}"), theirs, step)
@@ -189,15 +190,12 @@ def test_it_is_the_lock_that_nix_makes(name: str, tmp_path: Path, served: Web) -
         assert locked(ours) == locked(theirs), f"step {number}"
 
 
-def test_a_git_repository(tmp_path: Path, served: Web) -> None:
+def test_a_git_repository(tmp_path: Path, served: TreeServer) -> None:
     """By branch and directory, and by commit: over git's dumb protocol, which needs files and no program."""
     made = Repository.make(tmp_path / "repo", {"sub/flake.nix": LEAF})
     made.git("branch", "-q", "side")
     made.git("update-server-info")
-    for path in sorted((made.path / ".git").rglob("*")):
-        if path.is_file():
-            served.files[f"repo.git/{path.relative_to(made.path / '.git')}"] = path.read_bytes()
-    url = f"git+{served.origin}/repo.git"
+    url = f"git+{served.origin}/dumb/repo/.git"
     commit = made.git("rev-parse", "HEAD")
     inputs = f'inputs.a.url = "{url}?ref=side&dir=sub"; '
     inputs += f'inputs.b = {{ url = "{url}?rev={commit}&ref=side"; flake = false; }};'

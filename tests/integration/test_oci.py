@@ -130,8 +130,7 @@ def test_a_tag_is_refused_before_any_connection(
     command: tuple[str, ...], reference: str, registry: DockerRegistry, home: Home
 ) -> None:
     registry.push(IMAGE, "team/tagged")
-    home.config.mkdir(parents=True, mode=0o700)
-    (home.config / "config.toml").write_text(f'version = 1\n[fetch]\nloopback = ["{registry.origin}"]\n')
+    home.list_server(registry.origin)
     before = registry.visits()
     done = home.mvm(*command, f"oci://{reference.format(host=registry.host)}")
     assert done.returncode == 126, done.stderr.decode()

@@ -13,9 +13,8 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import override
+from typing import Any, override
 
 import pytest
 
@@ -32,6 +31,7 @@ from mvmnix.sandbox.trusted_executables import PYTHON
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import ProcessError
 from mvmnix.system.store import Cache, Store
+from tests.integration.misbehaving import Asked, Server
 from tests.patience import EVENT_PATIENCE, PATIENCE, scaled
 from tests.repository import ROOT
 
@@ -57,42 +57,30 @@ SMALL = Source("mirror://pypi/small-1.0-py3-none-any.whl", "small-1.0-py3-none-a
 DEB = Source("mirror://debian/pool/s/small_1_all.deb", "small_1_all.deb", Digest.of(b"a package"))
 
 
-class Site:
-    """A server; also an HTTP proxy. It notes what is asked of it, and whether a secret is on a command line then."""
+class Site(Server):
+    """A server; also an HTTP proxy. It notes whether a secret is on a command line when it is asked for something."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.credentials: set[str] = set()
+        super().__init__(otherwise=self._show)
         self.leaked = False
         self.pages: dict[str, bytes | str] = {}  # a text is where a redirect leads
-        site = self
 
-        class Handler(BaseHTTPRequestHandler):
-            @override
-            def log_message(self, format: str, *args: object) -> None:
-                """Say nothing."""
+    @property
+    def credentials(self) -> set[str]:
+        """What clients said who they are."""
+        names = ("authorization", "proxy-authorization")
+        said = [headers[name].split()[1] for _, headers in self.asked for name in names if name in headers]
+        return {base64.b64decode(text).decode() for text in said}
 
-            def do_GET(self) -> None:
-                site.asked.append(self.path)
-                for name in ("Authorization", "Proxy-Authorization"):
-                    if self.headers[name]:
-                        site.credentials.add(base64.b64decode(self.headers[name].split()[1]).decode())
-                site.leaked |= any(SECRET.encode() in line for line in command_lines())
-                page = site.pages.get(self.path)
-                if isinstance(page, str):
-                    self.send_response(302)
-                    self.send_header("Location", page)
-                    page = b""
-                else:
-                    self.send_response(404 if page is None else 200)
-                    if page is not None and page.startswith(b"<"):
-                        self.send_header("Content-Type", "text/html")
-                self.send_header("Content-Length", str(len(page or b"")))
-                self.end_headers()
-                self.wfile.write(page or b"")
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_port
+    def _show(self, it: Asked) -> None:
+        self.leaked |= any(SECRET.encode() in line for line in command_lines())
+        match self.pages.get(it.path):
+            case str(place):
+                it.redirect(place)
+            case None:
+                it.answer(b"", status="404 Not Found")
+            case page:
+                it.answer(page, *(["Content-Type: text/html"] if page.startswith(b"<") else []))
 
 
 def command_lines() -> Iterator[bytes]:
@@ -105,13 +93,8 @@ def command_lines() -> Iterator[bytes]:
 
 @pytest.fixture
 def site() -> Iterator[Site]:
-    site = Site()
-    thread = threading.Thread(target=site.server.serve_forever, daemon=True)
-    thread.start()
-    yield site
-    site.server.shutdown()
-    thread.join()
-    site.server.server_close()
+    with Site() as site:
+        yield site
 
 
 @pytest.fixture
@@ -139,6 +122,19 @@ def page(link: str) -> bytes:
     return f'<!DOCTYPE html><a href="{link}#sha256={hashlib.sha256(WHEEL).hexdigest()}">small</a>'.encode()
 
 
+#: An index of the one wheel.
+INDEX: dict[str, bytes | str] = {
+    "/simple/small/": page("../../files/small-1.0-py3-none-any.whl"),
+    "/files/small-1.0-py3-none-any.whl": WHEEL,
+}
+
+
+def fetch(source: Source, store: Store, **options: Any) -> None:
+    """Have a file fetched into the store."""
+    fetch_sources([source], store, SilentProgress(), **options)
+    assert store.has(source.digest)
+
+
 def run(script: str, route: Route = NOWHERE, names: tuple[str, ...] = ("said",), **bounds: float) -> str:
     """What a Python script in a client's place leaves in the file `said`."""
     command = Command(PYTHON, ("-I", "-c", f"files = {FILES!r}\n{script}"), route)
@@ -149,10 +145,8 @@ def run(script: str, route: Route = NOWHERE, names: tuple[str, ...] = ("said",),
 
 def test_wheels_come_from_the_configured_index(site: Site, store: Store, configured: Callable[[str], None]) -> None:
     configured(f"index-url = http://me:{SECRET}@127.0.0.1:{site.port}/simple")
-    site.pages = {"/simple/small/": page("../../files/small-1.0-py3-none-any.whl")}
-    site.pages["/files/small-1.0-py3-none-any.whl"] = WHEEL
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    site.pages = INDEX
+    fetch(SMALL, store)
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
 
@@ -182,8 +176,7 @@ def test_pip_reaches_a_configured_proxy_and_nothing_else(
         monkeypatch.setenv("no_proxy", "direct.test")
         fetch_sources([SMALL], store, SilentProgress())
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL")
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    fetch(SMALL, store)
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
 
@@ -194,14 +187,12 @@ def test_wheels_come_from_a_configured_directory(
     (tmp_path / "wheels").mkdir()
     (tmp_path / "wheels/small-1.0-py3-none-any.whl").write_bytes(WHEEL)
     configured(f"no-index = true\nfind-links = {tmp_path}/wheels")
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    fetch(SMALL, store)
     store.remove(SMALL.digest)
     configured("find-links = /proc/nowhere")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", f"{tmp_path}/wheels")
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    fetch(SMALL, store)
     monkeypatch.delenv("PIP_FIND_LINKS")
     configured("no-index = true\nfind-links = wheels")
     with pytest.raises(MvmnixError, match="a relative path"):
@@ -214,10 +205,8 @@ def test_the_configuration_of_pip_names_no_interpreter(
     (tmp_path / "python").write_text(f"#!/bin/sh\n: > {tmp_path}/was-run\n")
     (tmp_path / "python").chmod(0o755)
     configured(f"index-url = http://127.0.0.1:{site.port}/simple\npython = {tmp_path}/python")
-    site.pages = {"/simple/small/": page("../../files/small-1.0-py3-none-any.whl")}
-    site.pages["/files/small-1.0-py3-none-any.whl"] = WHEEL
-    fetch_sources([SMALL], store, SilentProgress())
-    assert store.has(SMALL.digest)
+    site.pages = INDEX
+    fetch(SMALL, store)
     assert not (tmp_path / "was-run").exists()
 
 
@@ -240,8 +229,7 @@ class OneMirror(Apt):
 def test_packages_come_from_the_mirror_with_its_credentials(site: Site, store: Store) -> None:
     site.pages = {"/debian/pool/s/small_1_all.deb": b"a package"}
     netrc = f"machine http://127.0.0.1:{site.port} login me password {SECRET}\n".encode()
-    fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(apt(site, netrc))])
-    assert store.has(DEB.digest)
+    fetch(DEB, store, registries=[OneMirror(apt(site, netrc))])
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
 
@@ -255,8 +243,7 @@ def test_a_mirror_leads_apt_to_no_private_place(site: Site, store: Store) -> Non
 def test_apt_reaches_a_configured_proxy_and_nothing_else(site: Site, store: Store) -> None:
     site.pages = {"http://mirror.test/debian/pool/s/small_1_all.deb": b"a package"}
     mirror = apt(site, http_proxy=f"http://me:{SECRET}@127.0.0.1:{site.port}")
-    fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(mirror)])
-    assert store.has(DEB.digest)
+    fetch(DEB, store, registries=[OneMirror(mirror)])
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
 
@@ -265,8 +252,7 @@ def test_packages_come_from_a_configured_directory(store: Store, tmp_path: Path)
     (tmp_path / "repository/pool/s").mkdir(parents=True)
     (tmp_path / "repository/pool/s/small_1_all.deb").write_bytes(b"a package")
     mirror = AptMirror(f"file:{tmp_path}/repository", AptSettings({}, {}, b""))
-    fetch_sources([DEB], store, SilentProgress(), registries=[OneMirror(mirror)])
-    assert store.has(DEB.digest)
+    fetch(DEB, store, registries=[OneMirror(mirror)])
 
 
 #: Fetches one package from a mirror on the loopback, with nothing of this machine's configuration.
@@ -349,7 +335,7 @@ for family, place in (
 """
     route = ToConfigured(frozenset({Endpoint("127.0.0.1", site.port)}))
     assert run(script, route) == "0 the page 2 2 2 2 True True True "
-    assert site.asked == ["/x"]
+    assert site.paths() == ["/x"]
 
 
 def test_only_regular_files_come_out(tmp_path: Path) -> None:

@@ -1,15 +1,12 @@
 """The page of `mvm show` in a real browser: readable in light, dark, narrow and on paper, and it asks for nothing."""
 
-import http.server
 import struct
-import threading
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from itertools import batched, chain, repeat
 from pathlib import Path
-from typing import Any, override
+from typing import Any
 
 import pytest
 
@@ -17,6 +14,7 @@ from mvmnix.errors import Reason, ReasonCode
 from mvmnix.evidence.graph import Graph, NodeKind, refused
 from mvmnix.evidence.page import render_page
 from tests.browser import Browser, browser
+from tests.integration.misbehaving import Server
 from tests.unit.evidence.exhibits import HOSTILE, LONG, everywhere, exhibit
 from tests.unit.provenance.world import NOW
 
@@ -54,30 +52,6 @@ def shown(window: Browser, graph: Graph, tmp_path: Path) -> Browser:
     return window
 
 
-@contextmanager
-def listening() -> Iterator[tuple[int, list[str]]]:
-    """A server on loopback, and what it was asked for."""
-    asked: list[str] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_error(404)
-
-        @override
-        def log_message(self, format: str, *args: object) -> None:
-            """Nobody reads it."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield server.server_address[1], asked
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 # -- what it asks for
 
 
@@ -106,28 +80,28 @@ INTRUDERS = (
 
 def test_the_meter_sees_what_is_asked_for(window: Browser, tmp_path: Path) -> None:
     """Without the page's policy all of it is loaded and run: so the next test can fail."""
-    with listening() as (port, asked):
-        body = "".join(INTRUDERS).replace("PORT", str(port))
+    with Server() as server:
+        body = "".join(INTRUDERS).replace("PORT", str(server.port))
         show(window, f"<!DOCTYPE html><title>calm</title>{body}", tmp_path / "open.html")
         wanted = {"/img", "/css", "/import", "/bed", "/fetch", "/script", "/frame", "/object", "/svg", "/style"}
         for _ in range(1000):  # a page's load event waits for most of them, and not for all
-            if wanted <= set(asked):
+            if wanted <= set(server.paths()):
                 break
             window.run("return new Promise(done => requestAnimationFrame(done))")
-        assert wanted <= set(asked)
-        assert {f"http://127.0.0.1:{port}{path}" for path in wanted} <= set(window.requests())
+        assert wanted <= set(server.paths())
+        assert {f"http://127.0.0.1:{server.port}{path}" for path in wanted} <= set(window.requests())
         assert window.run("return document.title") == "taken"
 
 
 def test_the_page_s_policy_stops_what_should_not_be_there(window: Browser, graph: Graph, tmp_path: Path) -> None:
     """If a stranger's markup ever came through, it would still load, run and colour nothing."""
     text = render_page(graph, NOW)
-    with listening() as (port, asked):
-        body = "".join(INTRUDERS).replace("PORT", str(port))
+    with Server() as server:
+        body = "".join(INTRUDERS).replace("PORT", str(server.port))
         show(window, text.replace("</body>", f"{body}</body>"), tmp_path / "intruded.html")
         assert window.run("return document.title") == "hello: evidence"
         complaints = window.complaints()
-        assert asked == []
+        assert server.asked == []
     assert len([each for each in complaints if "Content Security Policy" in each]) >= len(INTRUDERS) - 1
 
 

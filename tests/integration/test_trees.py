@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import secrets
 import subprocess
 import tarfile
@@ -29,6 +28,7 @@ from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
 from tests.fakes import Repository
 from tests.git_server import TreeServer, serve
+from tests.integration.locking import HostNix
 from tests.integration.misbehaving import Authority
 from tests.patience import EVENT_PATIENCE
 
@@ -60,11 +60,8 @@ class World:
 
     def nix(self, reference: str) -> dict[str, Any]:
         """What Nix itself, outside of any jail, says that this reference is locked to."""
-        options = ("--store", str(self.path / "nix"), "--option", "flake-registry", "", "--option", "build-users-group")
-        argv = ["nix", "--extra-experimental-features", "nix-command flakes", "flake", "prefetch", "--json", *options]
-        env = os.environ | {"HOME": str(self.path / "home")}
-        done = subprocess.run([*argv, "", reference], check=True, capture_output=True, env=env)
-        locked: dict[str, Any] = json.loads(done.stdout)["locked"]
+        said = HostNix(self.path / "nix")("flake", "prefetch", "--json", reference)
+        locked: dict[str, Any] = json.loads(said)["locked"]
         locked.pop("__final")
         return locked
 

@@ -1,20 +1,4 @@
-"""Writes archives as tests hand them in: tar of a builder, cpio of an initramfs."""
-
-import io
-import tarfile
-
-from mvmnix.builder.session.import_outputs import OUTPUTS
-
-
-def ustar(files: dict[str, bytes], order: tuple[str, ...] = OUTPUTS) -> bytes:
-    """The archive that an honest builder sends, by another writer than its own."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name in order:
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(files[name]), 0o444
-            tar.addfile(info, io.BytesIO(files[name]))
-    return stream.getvalue()
+"""Writes the cpio archive of an initramfs."""
 
 
 def member(name: str, mode: int, data: bytes = b"") -> bytes:

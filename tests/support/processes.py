@@ -1,7 +1,24 @@
-"""Asks the kernel about one process."""
+"""Asks the kernel about one process, and ends those that a test started."""
 
+import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, Final
+
+_STARTED: Final[list[subprocess.Popen[Any]]] = []
+
+
+def end_with_test[P: subprocess.Popen[Any]](process: P) -> P:
+    """Have a process killed once its test has ended, however that ended: later tests count what runs."""
+    _STARTED.append(process)
+    return process
+
+
+def end_started() -> None:
+    """Kill what still runs, and close its pipes."""
+    while _STARTED:
+        with _STARTED.pop() as process:
+            process.kill()
 
 
 def gone(pid: int) -> bool:
@@ -12,10 +29,15 @@ def gone(pid: int) -> bool:
         return True
 
 
+def status(pid: int) -> dict[str, str]:
+    """Read a process's status, by the names of its fields. Raises OSError for one that is gone."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
 def field(pid: int, name: str) -> list[str]:
-    """One line of a process's status."""
-    text = Path(f"/proc/{pid}/status").read_text()
-    return next(line.split()[1:] for line in text.splitlines() if line.startswith(f"{name}:"))
+    """Read one field of a process's status."""
+    return status(pid)[name].split()
 
 
 def list_open(process: int | str = "self") -> set[str]:

@@ -131,39 +131,38 @@ def test_a_compressed_point_is_another_spelling() -> None:
         PublicKey(header + point)
 
 
+def refused(directory: Directory, code: ReasonCode) -> None:
+    """Have a key refused for one reason."""
+    with pytest.raises(RefusedError) as caught:
+        PrivateKey.load(directory, NAME)
+    assert caught.value.codes == (code,)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o606, 0o644, 0o610])
 def test_loose_permissions_are_refused(directory: Directory, mode: int) -> None:
     PrivateKey.create(directory, NAME)
     path(directory).chmod(mode)
-    with pytest.raises(RefusedError) as caught:
-        PrivateKey.load(directory, NAME)
-    assert caught.value.codes == (ReasonCode.KEY_PERMISSIONS,)
+    refused(directory, ReasonCode.KEY_PERMISSIONS)
 
 
 @pytest.mark.root("only root can give files away")
 def test_a_foreign_owner_is_refused(directory: Directory) -> None:
     PrivateKey.create(directory, NAME)
     os.chown(path(directory), 12345, 12345)
-    with pytest.raises(RefusedError) as caught:
-        PrivateKey.load(directory, NAME)
-    assert caught.value.codes == (ReasonCode.KEY_PERMISSIONS,)
+    refused(directory, ReasonCode.KEY_PERMISSIONS)
 
 
 def test_a_key_of_root_is_not_ours(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of root's is trusted, and yet it isn't the key that we made."""
     PrivateKey.create(directory, NAME)
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    with pytest.raises(RefusedError) as caught:
-        PrivateKey.load(directory, NAME)
-    assert caught.value.codes == (ReasonCode.KEY_PERMISSIONS,)
+    refused(directory, ReasonCode.KEY_PERMISSIONS)
 
 
 def test_a_symbolic_link_and_a_fifo_are_refused(directory: Directory, tmp_path: Path) -> None:
     PrivateKey.create(directory, "other.pem")
     path(directory).symlink_to("other.pem")
-    with pytest.raises(RefusedError) as caught:
-        PrivateKey.load(directory, NAME)
-    assert caught.value.codes == (ReasonCode.KEY_PERMISSIONS,)
+    refused(directory, ReasonCode.KEY_PERMISSIONS)
     path(directory).unlink()
     os.mkfifo(path(directory), 0o600)
     with pytest.raises(RefusedError):
@@ -196,9 +195,7 @@ def test_how_large_a_file_with_a_key_may_be(directory: Directory) -> None:
     directory.write_atomic(NAME, text.rjust(4096, b"\n") + b"\n")
     assert PrivateKey.load(directory, NAME).public == made.public
     directory.write_atomic(NAME, text.rjust(4097, b"\n"))
-    with pytest.raises(RefusedError) as caught:
-        PrivateKey.load(directory, NAME)
-    assert caught.value.codes == (ReasonCode.KEY_MALFORMED,)
+    refused(directory, ReasonCode.KEY_MALFORMED)
 
 
 def test_a_foreign_key_is_refused(directory: Directory) -> None:

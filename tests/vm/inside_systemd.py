@@ -25,8 +25,6 @@ from tests.patience import EVENT_PATIENCE, PATIENCE, until
 
 PROGRAM: Final = "/mvm/taken_over"
 LIMITS: Final = ("memory.max", "memory.swap.max", "pids.max", "cpu.max", "cpu.weight")
-#: Seconds.
-
 #: A user and how a program is started as that user.
 ADA, EVE = "ada", "eve"
 MANAGER: Final = (

@@ -3,7 +3,6 @@
 import codecs
 import os
 import secrets
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -87,12 +86,10 @@ def test_written_full_unreadable_and_gone(world: World) -> None:
     argv = ("run", "--data=16:/tmp/data", "./examples/hello", "--", "/bin/busybox", "sh", "-c")
     since = time.time()
     process = world.home.start(*argv, SCRIPT.replace("TURNED", turned), cwd=world.tree)
-    try:
-        assert said(process) == SAID
-        holds_the_disk_alone(list(disks(world.home.state)), planted)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+    assert said(process) == SAID
+    holds_the_disk_alone(list(disks(world.home.state)), planted)
+    process.kill()
+    process.communicate()
     until(lambda: not list(disks(world.home.state)))
     assert world.home.mvm("ps").returncode == 0
     assert list(in_files(planted, [world.home.path], since=since)) == []

@@ -12,7 +12,7 @@ from tests.conftest import World
 from tests.hypervisors import hypervisors
 from tests.patience import PATIENCE
 from tests.sample import sample
-from tests.support.processes import field, gone
+from tests.support.processes import end_with_test, field, gone
 from tests.vm.machines import HELLO, states, wait_for
 from tests.workbench import Workbench
 
@@ -20,10 +20,7 @@ pytestmark = pytest.mark.vm
 
 
 def test_a_killed_supervisor_leaves_nothing_of_the_jail(copied: World, tmp_path: Path) -> None:
-    plan, bundle = tmp_path / "plan.json", tmp_path / "plan.sigstore.json"
-    sleep = ("--", "/bin/busybox", "sleep", "1000")
-    for step in (("plan", "create", "--out", plan, HELLO, *sleep), ("plan", "sign", plan, "--out", bundle)):
-        assert copied.home.mvm(*step, cwd=copied.tree).returncode == 0
+    bundle = copied.home.signed_plan(tmp_path, HELLO, "--", "/bin/busybox", "sleep", "1000", cwd=copied.tree)
     started = copied.home.mvm("launch", "--detach", bundle)
     assert started.returncode == 0, started.stderr.decode()
     (qemu,) = hypervisors(copied.home)
@@ -44,6 +41,7 @@ def test_a_killed_supervisor_leaves_nothing_of_the_jail(copied: World, tmp_path:
     left = {path.name for path in Path("/sys/fs/cgroup").rglob("mvmnix-*")}
     assert not left & groups
     assert states(copied)[started.stdout.decode().strip()]["reason"] == "supervisor-died"
+    assert copied.home.mvm("audit", "verify").returncode == 0
 
 
 @pytest.mark.parametrize("number", sample([signal.SIGTERM, signal.SIGINT, signal.SIGHUP], 1))
@@ -56,7 +54,6 @@ def test_a_signal_lets_the_guest_end_in_order(copied: World, number: signal.Sign
     assert len(hypervisors(copied.home)) == 1
     running.send_signal(number)
     assert running.wait(PATIENCE) == 128 + number
-    running.communicate()
     assert hypervisors(copied.home) == []
     (machine,) = states(copied).keys() - before
     assert (states(copied)[machine]["state"], states(copied)[machine]["reason"]) == ("ended", "stopped")
@@ -86,8 +83,6 @@ def test_a_reader_that_leaves_ends_the_command(copied: World) -> None:
     assert running.stdout.readline() == b"y\n"
     running.stdout.close()
     assert running.wait(PATIENCE) == 128 + signal.SIGPIPE
-    assert running.stderr is not None
-    running.stderr.close()
 
 
 def test_closed_streams_are_not_taken_by_files_of_ours(copied: World) -> None:
@@ -97,9 +92,8 @@ def test_closed_streams_are_not_taken_by_files_of_ours(copied: World) -> None:
         for part in copied.home.argv("run", HELLO, "--", "/bin/busybox", "sh", "-c", "sleep 5; cat; echo x >&2")
     ]
     before = states(copied).keys()
-    running = subprocess.Popen(
-        ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *mvm], cwd=copied.tree, env=copied.home.environment
-    )
+    argv = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *mvm]
+    running = end_with_test(subprocess.Popen(argv, cwd=copied.tree, env=copied.home.environment))
     wait_for(lambda: any(states(copied)[new]["state"] == "running" for new in states(copied).keys() - before))
     opened = [str(Path(f"/proc/{running.pid}/fd/{number}").readlink()) for number in range(3)]
     assert opened == ["/dev/null"] * 3

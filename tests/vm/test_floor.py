@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import World
 from tests.patience import PATIENCE
+from tests.seccomp import DENIED_BY_DEFAULT
 
 pytestmark = pytest.mark.vm
 
@@ -17,14 +18,7 @@ SOURCE = Path(__file__).parents[1] / "integration" / "system_calls.c"
 #: Where it lies in the guest.
 PROBE = "/tmp/probe"
 #: What the kernel says to each try that a workload of the usual tier isn't meant to have: errno, or the signal.
-REFUSED = {
-    **dict.fromkeys(("mount", "umount2", "chroot", "open_tree", "setns", "unshare user", "clone user"), "1"),
-    **dict.fromkeys(("keyctl", "add_key", "perf_event_open", "userfaultfd", "ioctl", "pidfd_getfd", "kcmp"), "1"),
-    **dict.fromkeys(("process_vm_readv", "attach", "seize"), "1"),
-    **dict.fromkeys(("packet", "alg", "vsock"), "97"),
-    **dict.fromkeys(("io_uring_setup", "clone3", "x32"), "38"),
-    "32 bits": "signal 31",
-}
+REFUSED = DENIED_BY_DEFAULT | {"x32": "38"}
 SETTINGS = {
     "kernel/dmesg_restrict": "1",
     "kernel/kptr_restrict": "2",
@@ -45,12 +39,9 @@ TASKS, IDLE = 12, 40
 @pytest.fixture(scope="module")
 def machine(world: World, minimal: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     base = tmp_path_factory.mktemp("floor")
-    statement, bundle = base / "p.json", base / "p.sigstore.json"
     limits = ("--memory", str(MEMORY), "--tasks", str(TASKS), "--idle", str(IDLE))
     command = ("--", "/bin/busybox", "sleep", "1000")
-    made = world.home.mvm("plan", "create", "--verb", "exec", *limits, "--out", statement, minimal, *command)
-    assert made.returncode == 0, made.stderr.decode()
-    world.home.mvm("plan", "sign", statement, "--out", bundle)
+    bundle = world.home.signed_plan(base, "--verb", "exec", *limits, minimal, *command)
     subprocess.run(["gcc", "-static", "-s", "-O1", "-o", base / "probe", SOURCE], check=True)
     launched = world.home.mvm("launch", "--detach", bundle)
     assert launched.returncode == 0, launched.stderr.decode()
@@ -95,14 +86,15 @@ def test_other_users_processes_are_not_in_proc(world: World, machine: str) -> No
 
 def test_a_command_that_runs_away_and_its_neighbour(world: World, machine: str) -> None:
     """It makes processes for as long as it can; the next one is answered, and sees how many there are."""
-    with world.home.start("exec", machine, PROBE, "multiply") as runaway:
-        assert runaway.stdout is not None
-        made, why = map(int, runaway.stdout.readline().split())
-        assert (made, why) == (TASKS - 2, errno.EAGAIN)  # the plan's own command, and this one's first process
-        listed = world.home.mvm("exec", machine, "/bin/busybox", "ls", "/proc")
-        assert len([name for name in listed.stdout.split() if name.isdigit()]) == TASKS + 1
-        assert "can't fork" in sh(world, machine, "true & true & wait")
-        runaway.terminate()
+    runaway = world.home.start("exec", machine, PROBE, "multiply")
+    assert runaway.stdout is not None
+    made, why = map(int, runaway.stdout.readline().split())
+    assert (made, why) == (TASKS - 2, errno.EAGAIN)  # the plan's own command, and this one's first process
+    listed = world.home.mvm("exec", machine, "/bin/busybox", "ls", "/proc")
+    assert len([name for name in listed.stdout.split() if name.isdigit()]) == TASKS + 1
+    assert "can't fork" in sh(world, machine, "true & true & wait")
+    runaway.terminate()
+    runaway.communicate(timeout=PATIENCE)
     tries = (sh(world, machine, "true & true & wait; echo here") for _ in range(10))
     assert any(said == "here\n" for said in tries), "what hung up has its command killed"
 
@@ -124,12 +116,12 @@ def test_a_command_that_asks_for_more_memory_than_there_is(world: World, machine
 @pytest.mark.parametrize("first", ["true", "dd if=/dev/zero of=/tmp/full bs=64k 2>/dev/null"], ids=["alone", "files"])
 def test_a_command_that_takes_all_memory_and_its_neighbour(world: World, machine: str, first: str) -> None:
     """It is ended by the kernel; what is asked for meanwhile is answered, and so is what comes behind it."""
-    with world.home.start("exec", machine, "/bin/busybox", "sh", "-c", f"{first}; echo begun; {GROW}") as greedy:
-        assert greedy.stdout is not None
-        assert greedy.stdout.readline() == b"begun\n"
-        tries = (sh(world, machine, "echo here") for _ in range(10))
-        assert any(said == "here\n" for said in tries), "the kernel may mean this one, but not each time"
-        assert greedy.wait(PATIENCE) == 128 + signal.SIGKILL
+    greedy = world.home.start("exec", machine, "/bin/busybox", "sh", "-c", f"{first}; echo begun; {GROW}")
+    assert greedy.stdout is not None
+    assert greedy.stdout.readline() == b"begun\n"
+    tries = (sh(world, machine, "echo here") for _ in range(10))
+    assert any(said == "here\n" for said in tries), "the kernel may mean this one, but not each time"
+    assert greedy.wait(PATIENCE) == 128 + signal.SIGKILL
     assert sh(world, machine, "rm -f /tmp/full; echo here") == "here\n"
 
 

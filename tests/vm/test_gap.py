@@ -27,9 +27,7 @@ def trusting(world: World) -> str:
 
 def carry(world: World, carried: Path) -> None:
     """The image's four files, a plan and a summary: all that crosses the gap."""
-    made = world.home.mvm("plan", "create", "--out", carried / "plan", "./examples/hello", cwd=world.tree)
-    assert made.returncode == 0, made.stderr.decode()
-    assert world.home.mvm("plan", "sign", carried / "plan", "--out", carried / "plan.json").returncode == 0
+    world.home.signed_plan(carried, "./examples/hello", cwd=world.tree)
     said = world.home.mvm("verify", "--vsa", carried / "vsa.json", world.hello)
     assert said.returncode == 0, said.stderr.decode()
     (carried / "image").mkdir()
@@ -52,7 +50,7 @@ def test_an_image_crosses_the_gap(copied: World, tmp_path: Path) -> None:
     policy = trusting(copied)
     carry(copied, carried)
     far = far_side(tmp_path / "far", policy)
-    launch = ("launch", "--image", carried / "image", "--vsa", carried / "vsa.json", carried / "plan.json")
+    launch = ("launch", "--image", carried / "image", "--vsa", carried / "vsa.json", carried / "plan.sigstore.json")
     done = far.mvm(*launch)
     assert (done.returncode, done.stdout) == (0, b"Hello from a verified microVM.\n"), done.stderr.decode()
     log = [json.loads(line) for line in far.mvm("audit", "tail").stdout.splitlines()]

@@ -13,7 +13,8 @@ from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.machines.logs import read_network_log
 from mvmnix.vmm.qemu import Qemu
 from tests.conftest import World
-from tests.hostile.network.clients import echo, http
+from tests.hostile.network.clients import echo
+from tests.hostile.network.servers import http
 from tests.hostile.network.world import OTHER, PUBLIC, Server, own_network
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, PATIENCE, until

@@ -10,19 +10,8 @@ from tests.conftest import World
 pytestmark = pytest.mark.vm
 
 
-def signed(world: World, path: Path) -> Path:
-    plan, bundle = path / "plan.json", path / "plan.sigstore.json"
-    for arguments in (
-        ("create", "--single-use", "-o", plan, "./examples/hello"),
-        ("sign", "-o", bundle, plan),
-    ):
-        done = world.home.mvm("plan", *arguments, cwd=world.tree)
-        assert done.returncode == 0, done.stderr.decode()
-    return bundle
-
-
 def test_one_of_three_launches_starts(copied: World, tmp_path: Path) -> None:
-    bundle = signed(copied, tmp_path)
+    bundle = copied.home.signed_plan(tmp_path, "--single-use", "./examples/hello", cwd=copied.tree)
     before = copied.first_run.stdout
     launched = [copied.home.start("launch", bundle) for _ in range(3)]
     told = [process.communicate() for process in launched]

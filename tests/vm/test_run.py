@@ -22,11 +22,9 @@ from mvmnix.vmm.confinement import IsolationLayer
 from tests.conftest import World
 from tests.hostile.rig import replaced
 from tests.patience import PATIENCE, until
-from tests.vm.machines import machines, processes_of
+from tests.vm.machines import machines
 
 pytestmark = pytest.mark.vm
-
-#: Seconds after which something that ought to happen counts as not happening.
 
 
 def kinds(world: World) -> list[str]:
@@ -40,16 +38,6 @@ def sh(world: World, script: str, *, input_: bytes = b"") -> subprocess.Complete
     return world.home.mvm(
         "run", "./examples/hello", "--", "/bin/busybox", "sh", "-c", script, cwd=world.tree, stdin=input_
     )
-
-
-def planned(world: World, where: Path, *options: str) -> Path:
-    """A signed plan for hello."""
-    statement, bundle = where / "plan.json", where / "plan.sigstore.json"
-    made = world.home.mvm("plan", "create", *options, "--out", statement, "./examples/hello", cwd=world.tree)
-    assert made.returncode == 0, made.stderr.decode()
-    signed = world.home.mvm("plan", "sign", statement, "--out", bundle)
-    assert signed.returncode == 0, signed.stderr.decode()
-    return bundle
 
 
 def test_the_first_run_says_what_it_made_and_shows_the_chain(world: World) -> None:
@@ -107,10 +95,8 @@ def test_the_workload_is_nobody_special_in_a_root_that_stays_as_it_is(world: Wor
 
 
 def test_a_command_that_takes_too_long(world: World, tmp_path: Path) -> None:
-    statement, bundle = tmp_path / "p.json", tmp_path / "p.sigstore.json"
-    command = ("--", "/bin/busybox", "sleep", "1000")
-    world.home.mvm("plan", "create", "--timeout", "3", "--out", statement, "./examples/hello", *command, cwd=world.tree)
-    assert world.home.mvm("plan", "sign", statement, "--out", bundle).returncode == 0
+    command = ("./examples/hello", "--", "/bin/busybox", "sleep", "1000")
+    bundle = world.home.signed_plan(tmp_path, "--timeout", "3", *command, cwd=world.tree)
     assert world.home.mvm("launch", bundle).returncode == 124
 
 
@@ -140,11 +126,9 @@ def test_streams_and_exit_code_are_the_guests_and_a_signed_receipt_says_who_saw_
 
 
 def test_a_detached_machine_is_listed_read_and_stopped(world: World, tmp_path: Path) -> None:
-    statement, bundle = tmp_path / "p.json", tmp_path / "p.sigstore.json"
     script = "trap 'echo down >&2; exit 0' TERM; echo up; sleep 1000 & wait"
-    command = ("--", "/bin/busybox", "sh", "-c", script)
-    world.home.mvm("plan", "create", "--out", statement, "./examples/hello", *command, cwd=world.tree)
-    world.home.mvm("plan", "sign", statement, "--out", bundle)
+    command = ("./examples/hello", "--", "/bin/busybox", "sh", "-c", script)
+    bundle = world.home.signed_plan(tmp_path, *command, cwd=world.tree)
     launched = world.home.mvm("launch", "--detach", "--name", "sleeper", bundle)
     assert launched.returncode == 0, launched.stderr.decode()
     machine = launched.stdout.decode().strip()
@@ -159,28 +143,6 @@ def test_a_detached_machine_is_listed_read_and_stopped(world: World, tmp_path: P
     assert (kept.stdout, kept.stderr) == (b"up\n", b"down\n"), "until its end, what it said on being stopped too"
 
 
-def test_a_killed_supervisor_takes_its_guest_along(world: World, tmp_path: Path) -> None:
-    statement, bundle = tmp_path / "p.json", tmp_path / "p.sigstore.json"
-    world.home.mvm(
-        "plan", "create", "--out", statement, "./examples/hello", "--", "/bin/busybox", "sleep", "1000", cwd=world.tree
-    )
-    world.home.mvm("plan", "sign", statement, "--out", bundle)
-    machine = world.home.mvm("launch", "--detach", bundle).stdout.decode().strip()
-    supervisor, hypervisor = processes_of(world, machine)
-    os.kill(supervisor, signal.SIGKILL)
-    until(lambda: not alive(hypervisor))
-    ended = next(each for each in machines(world) if each["id"] == machine)
-    assert (ended["state"], ended["ended"]) == ("ended", "supervisor-died")
-    assert world.home.mvm("audit", "verify").returncode == 0
-
-
-def alive(pid: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-
-
 def test_a_flipped_data_block_stops_the_guest_and_is_named(copied: World) -> None:
     manifest = json.loads((copied.hello / "manifest.json").read_bytes())
     stored = copied.home.state / "images" / manifest["artifacts"]["rootfs"]["sha256"]
@@ -189,7 +151,7 @@ def test_a_flipped_data_block_stops_the_guest_and_is_named(copied: World) -> Non
     bad = range(20, min(300, manifest["verity"]["dataBlocks"]))  # the busybox binary is somewhere in there
     for block in bad:
         data[block * 4096 + 100] ^= 1
-    plan = planned(copied, copied.home.path)
+    plan = copied.home.signed_plan(copied.home.path, "./examples/hello", cwd=copied.tree)
     replaced(stored, bytes(data))
     os.utime(stored, ns=(times.st_atime_ns, times.st_mtime_ns))
     done = copied.home.mvm("launch", plan)

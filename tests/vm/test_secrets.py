@@ -116,13 +116,10 @@ def command_lines() -> bytes:
 
 def test_leaks_on_purpose_are_found_by_the_same_search(confided: Confided) -> None:
     """The guest prints one, compressed, into the log of a detached machine; the host writes another, encoded."""
-    plan, bundle = confided.path / "plan.json", confided.path / "plan.sigstore.json"
     home, tree = confided.world.home, confided.world.tree
     script = "gzip -c /run/secrets/from-file; sleep 1000"
     command = ("./examples/hello", "--", "/bin/busybox", "sh", "-c", script)
-    made = home.mvm("plan", "create", "--out", plan, *confided.options, *command, cwd=tree, env=confided.environment)
-    assert made.returncode == 0, made.stderr.decode()
-    assert home.mvm("plan", "sign", plan, "--out", bundle).returncode == 0
+    bundle = home.signed_plan(confided.path, *confided.options, *command, cwd=tree, env=confided.environment)
     shown = home.mvm("plan", "show", bundle)
     assert b"guest-visible secret A_VARIABLE: from env:CONFIDED_V, as the variable A_VARIABLE" in shown.stderr
     launched = home.mvm("launch", "--detach", bundle, env=confided.environment)

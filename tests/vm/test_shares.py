@@ -6,8 +6,7 @@ import os
 import signal
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -136,33 +135,23 @@ def test_a_guest_that_fills_its_share_is_ended_and_its_neighbour_is_not(world: W
     filled, calm = directory(tmp_path, "filled"), directory(tmp_path, "calm")
     limit = f"--share-limit={LIMIT_MIB * 1024}"
     waiting = ("run", f"--share={calm}:/tmp/out:rw", limit, HELLO, "--", "/bin/busybox", "sh", "-c", WAIT)
-    with beside(world.home.start(*waiting, cwd=world.tree)) as neighbour:
-        until((calm / "started").exists, neighbour)
-        filling = ("run", f"--share={filled}:/tmp/out:rw", limit, HELLO, "--", "/bin/busybox", "sh", "-c", FILL)
-        ended = world.home.mvm(*filling, cwd=world.tree)
-        assert ended.returncode == 125, ended.stderr.decode()
-        assert b"wrote more to its shares than its plan allows" in ended.stderr
-        assert b"too large\nroom\n".startswith(ended.stdout), "what a killed guest said last may end with it"
-        assert ((filled / "large").stat().st_size, (filled / "room").stat().st_size) == (0, 1 << 20)
-        sizes = [path.stat().st_blocks * 512 for path in filled.iterdir()]
-        assert max(sizes) <= LIMIT_MIB << 20 <= sum(sizes) + (1 << 20)
-        assert sum(sizes) < 16 * LIMIT_MIB << 20, "it was ended soon"
+    neighbour = world.home.start(*waiting, cwd=world.tree)
+    until((calm / "started").exists, neighbour)
+    filling = ("run", f"--share={filled}:/tmp/out:rw", limit, HELLO, "--", "/bin/busybox", "sh", "-c", FILL)
+    ended = world.home.mvm(*filling, cwd=world.tree)
+    assert ended.returncode == 125, ended.stderr.decode()
+    assert b"wrote more to its shares than its plan allows" in ended.stderr
+    assert b"too large\nroom\n".startswith(ended.stdout), "what a killed guest said last may end with it"
+    assert ((filled / "large").stat().st_size, (filled / "room").stat().st_size) == (0, 1 << 20)
+    sizes = [path.stat().st_blocks * 512 for path in filled.iterdir()]
+    assert max(sizes) <= LIMIT_MIB << 20 <= sum(sizes) + (1 << 20)
+    assert sum(sizes) < 16 * LIMIT_MIB << 20, "it was ended soon"
 
-        (calm / "go").touch()
-        said, complained = neighbour.communicate(timeout=PATIENCE)
+    (calm / "go").touch()
+    said, complained = neighbour.communicate(timeout=PATIENCE)
     assert (neighbour.returncode, said) == (0, b"fine\n"), complained.decode()
     events = [json.loads(line) for line in world.home.mvm("events").stdout.splitlines()]
     assert [it.get("reasons", []) for it in events if it["kind"] == "end"][-2:] == [["share-limit"], []]
-
-
-@contextmanager
-def beside(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """A machine that runs as long as the block at most: later tests count what runs."""
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def serves(process: Path, directory: Path) -> bool:

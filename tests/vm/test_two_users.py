@@ -137,17 +137,14 @@ def held(user: User) -> tuple[set[int], set[tuple[int, int]], set[Path]]:
 
 
 def test_machines_at_once_share_nothing_but_the_kernel(copied: World, users: list[User]) -> None:
-    plan, command = copied.home.path / "plan", ("/bin/busybox", "sleep", "900")
-    made = copied.home.mvm("plan", "create", "--out", plan, "./examples/hello", "--", *command, cwd=copied.tree)
-    assert made.returncode == 0, made.stderr.decode()
-    signed = copied.home.mvm("plan", "sign", plan, "--out", copied.home.path / "plan.json")
-    assert signed.returncode == 0, signed.stderr.decode()
+    command = ("./examples/hello", "--", "/bin/busybox", "sleep", "900")
+    bundle = copied.home.signed_plan(copied.home.path, *command, cwd=copied.tree)
     for user in users:
         shutil.copytree(copied.home.path, user.home)  # no hard links: their owner changes
         given(user.home, user)
     launch, none = ("launch", "--detach", "--name"), subprocess.DEVNULL
     starting = [
-        subprocess.Popen(user.argv(*launch, f"m{number}", user.home / "plan.json"), cwd="/", stdin=none, stdout=none)
+        subprocess.Popen(user.argv(*launch, f"m{number}", user.home / bundle.name), cwd="/", stdin=none, stdout=none)
         for number in range(EACH)
         for user in users
     ]

@@ -1,4 +1,4 @@
-"""What servers of a world answer, how an answer is read, and a loop that turns meanwhile."""
+"""An echo server, how an answer is read, and a loop that turns meanwhile."""
 
 import socket
 import threading
@@ -23,15 +23,12 @@ def read_all(connection: socket.socket) -> bytes:
     return data
 
 
-def http(connection: socket.socket) -> None:
-    """Answers each request with its first line."""
-    data = b""
-    while more := connection.recv(65536):
-        data += more
-        while b"\r\n\r\n" in data:
-            head, _, data = data.partition(b"\r\n\r\n")
-            body = b"you asked " + head.split(b"\r\n")[0]
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+def read_answer(connection: socket.socket) -> bytes:
+    """Until its end; `reset` where it is reset."""
+    try:
+        return read_all(connection)
+    except ConnectionResetError:
+        return b"reset"
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from tests.hostile.network.wire import Capture
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, own_network, world
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, QUIET
+from tests.support.processes import field
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -70,9 +71,7 @@ def _begun(here: World, address: str) -> socket.socket:
 @BOTH
 def test_one_that_is_stopped(here: World, which: int) -> None:
     """Slow without end: a connection waits, as its guest does, and is served once the process goes on."""
-    address, pid = str(here.resolve(NAME)), here.network.pids[which]
-    here.turn()
-    here.events.clear()
+    address, pid = here.find(NAME), here.network.pids[which]
     os.kill(pid, signal.SIGSTOP)
     try:
         with nothing_passes():
@@ -109,10 +108,7 @@ class Limited:
         self._monkeypatch.setattr(NetworkSandbox, "process_limits", limits)
         made = world(self._where, _ALLOW, _DENY, hosts=_HOSTS, ports=ports)
         with made as here, Server(PUBLIC, 7, echo), Server(OTHER, 7, echo):
-            address = str(here.resolve(NAME))
-            here.turn()
-            here.events.clear()
-            yield here, address
+            yield here, here.find(NAME)
 
 
 @pytest.fixture
@@ -213,8 +209,7 @@ def _memory(where: Path, which: int) -> int:
     """The bytes of data that one has which serves a guest that has asked for a name (proc_pid_status(5), VmData)."""
     with world(where, _ALLOW, _DENY, hosts=_HOSTS) as here:
         here.resolve(NAME)
-        lines = Path(f"/proc/{here.network.pids[which]}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
+        return int(field(here.network.pids[which], "VmData")[0]) * 1024
 
 
 @BOTH

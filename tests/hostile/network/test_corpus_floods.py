@@ -51,11 +51,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 @pytest.fixture
 def api(here: World) -> str:
-    """The name's address for the guest, of which no verdict was told yet."""
-    address = str(here.resolve(API))
-    here.turn()
-    here.events.clear()
-    return address
+    return here.find(API)
 
 
 def _used(here: World) -> list[tuple[int, int]]:
@@ -236,8 +232,7 @@ def _question(name: str) -> bytes:
 
 def test_data_in_names(here: World) -> None:
     """DNS tunnelling below an allowed suffix: look-ups are bounded, counted, and no server hears of them."""
-    here.turn()
-    here.events.clear()
+    here.forget()
     begun, asked, answered = time.monotonic(), 0, 0
     with NameServer(RESOLVER, {}) as names, turning(here):
         with here.guest.inside():

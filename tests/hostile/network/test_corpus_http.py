@@ -12,7 +12,7 @@ import pytest
 
 from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.supervisor_messages import NetworkEventKind
-from tests.hostile.network.clients import read_all
+from tests.hostile.network.clients import read_answer
 from tests.hostile.network.corpus import Expected, allowed, assert_verdict, denied, verdicts
 from tests.hostile.network.servers import http
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
@@ -118,18 +118,8 @@ def recorder(here: World) -> Iterator[Recorder]:
 @contextmanager
 def connected(here: World, host: str = API, port: int = 80) -> Iterator[socket.socket]:
     """A connection, of which no verdict was told yet."""
-    address = str(here.resolve(host))
-    here.turn()
-    here.events.clear()
-    with here.guest.connect(address, port) as connection:
+    with here.guest.connect(here.find(host), port) as connection:
         yield connection
-
-
-def _answer(connection: socket.socket) -> bytes:
-    try:
-        return read_all(connection)
-    except ConnectionResetError:
-        return b"reset"
 
 
 def _refusals(answer: bytes) -> list[str]:
@@ -144,7 +134,7 @@ def test_what_a_first_request_may_be(here: World, recorder: Recorder, row: Reque
         connection.sendall(row.said)
         if row.expected.allowed:
             connection.shutdown(socket.SHUT_WR)
-        answer = _answer(connection)
+        answer = read_answer(connection)
     assert_verdict(here, row.expected)
     if row.expected.allowed:
         assert recorder.got == row.said, "the guest's own bytes are passed on"
@@ -167,7 +157,7 @@ def test_what_a_later_request_may_be(here: World, recorder: Recorder, row: Reque
         if not pipelined:
             answer = connection.recv(4096)
             connection.sendall(row.said)
-        answer += _answer(connection)
+        answer += read_answer(connection)
     expected = Expected(row.expected.rule or "api", row.expected.code)
     assert_verdict(here, expected, earlier=1)
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -184,7 +174,7 @@ def test_each_rule_of_a_connection_has_its_record_and_its_limit(here: World, rec
             connection.sendall(said)
             assert connection.recv(4096).startswith(b"HTTP/1.1 200 ")
         connection.sendall(long)
-        assert _answer(connection) == b"reset"
+        assert read_answer(connection) == b"reset"
     ends = [here.event(NetworkEventKind.CLOSED, rule=rule) for rule in ("one", "two")]
     assert [(it.code, it.sent) for it in ends] == [("", len(one)), (Denial.LIMIT_BYTES, len(two))]
     assert [it.rule for it in verdicts(here)] == ["one", "two"]
@@ -203,7 +193,7 @@ def test_a_request_that_comes_in_portions(here: World, recorder: Recorder, porti
             connection.sendall(said[at : at + portion])
             here.loop.turn(POLL / 4)
         connection.shutdown(socket.SHUT_WR)
-        assert _answer(connection).startswith(b"HTTP/1.1 200 ")
+        assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
     assert_verdict(here, allowed("api"))
     assert recorder.got == said
 
@@ -314,7 +304,7 @@ ANSWERS = {
 def test_an_answer_that_cant_be_followed(here: World, answer: bytes) -> None:
     with Server(PUBLIC, 8000, _says(answer, lambda it: it.recv(1))), connected(here, ODD, 8000) as connection:
         connection.sendall(_get(host=_AT))
-        assert _answer(connection) == b"reset"
+        assert read_answer(connection) == b"reset"
         assert here.event(NetworkEventKind.CLOSED).code == Denial.BAD_ANSWER
     assert_verdict(here, allowed("odd", PUBLIC))
 
@@ -322,7 +312,7 @@ def test_an_answer_that_cant_be_followed(here: World, answer: bytes) -> None:
 def test_a_server_that_answers_before_it_has_all(here: World) -> None:
     with Server(PUBLIC, 8000, _says(_OK)), connected(here, ODD, 8000) as connection:
         connection.sendall(_get("Content-Length: 1000000", host=_AT, method="POST", body=b"x"))
-        assert _answer(connection) == _OK
+        assert read_answer(connection) == _OK
     assert_verdict(here, allowed("odd"))
 
 
@@ -332,7 +322,7 @@ def test_a_server_that_resets(here: World) -> None:
         connected(here, ODD, 8000) as connection,
     ):
         connection.sendall(_get(host=_AT))
-        assert _answer(connection) == b"reset"
+        assert read_answer(connection) == b"reset"
     assert_verdict(here, allowed("odd"))
 
 
@@ -343,7 +333,7 @@ def test_no_refusal_stands_within_an_answer(here: World) -> None:
         connected(here, ODD, 8000) as connection,
     ):
         connection.sendall(_get(host=_AT) + _THEN)
-        answer = _answer(connection)
+        answer = read_answer(connection)
     assert_verdict(here, denied(Denial.HOST_MISMATCH, "odd"), earlier=1)
     assert b"403" not in answer
 
@@ -351,7 +341,7 @@ def test_no_refusal_stands_within_an_answer(here: World) -> None:
 def test_a_refusal_has_no_body_where_a_client_expects_none(here: World) -> None:
     with connected(here, PATHS) as connection:
         connection.sendall(_get(path="/", host=PATHS, method="HEAD"))
-        head, _, body = _answer(connection).partition(b"\r\n\r\n")
+        head, _, body = read_answer(connection).partition(b"\r\n\r\n")
     assert_verdict(here, _PATH)
     assert head.startswith(b"HTTP/1.1 403 ")
     assert body == b""
@@ -370,7 +360,7 @@ def test_what_waits_behind_an_upgrade_is_read_if_the_server_declines(here: World
 
     with Server(PUBLIC, 8000, declines), connected(here, ODD, 8000) as connection:
         connection.sendall(_get(*upgrade, host=_AT) + _THEN)
-        answer = _answer(connection)
+        answer = read_answer(connection)
     assert_verdict(here, denied(Denial.HOST_MISMATCH, "odd"), earlier=1)
     assert answer.startswith(_OK)
     assert _refusals(answer) == [Denial.HOST_MISMATCH]

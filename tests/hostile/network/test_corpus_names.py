@@ -151,8 +151,7 @@ def names(here: World) -> Iterator[NameServer]:
 
 @pytest.fixture(autouse=True)
 def forgotten(here: World, names: NameServer) -> None:
-    here.turn()
-    here.events.clear()
+    here.forget()
     names.asked.clear()
 
 
@@ -198,10 +197,7 @@ def test_an_allowed_name_has_nothing_but_one_address(here: World, names: NameSer
 
 def _echoed(here: World, name: str, port: int = 7) -> bytes:
     """What a server at a name says to the guest; nothing where it is reset."""
-    address = here.resolve(name)
-    here.turn()
-    here.events.clear()
-    with here.guest.connect(str(address), port) as connection:
+    with here.guest.connect(here.find(name), port) as connection:
         connection.sendall(b"hello")
         try:
             return connection.recv(100)
@@ -279,8 +275,7 @@ def test_a_plan_without_rules_names_no_host(tmp_path: Path) -> None:
         Server(PUBLIC, 443, echo) as server,
     ):
         for name in found:
-            here.turn()
-            here.events.clear()
+            here.forget()
             assert here.resolve(name) is None
             assert_verdict(here, denied(Denial.NO_RULE), names=True)
         for address in (PUBLIC, "198.18.0.2", "198.18.0.3"):

@@ -14,6 +14,7 @@ import pytest
 
 from tests.patience import POLL, until
 from tests.repository import ROOT
+from tests.support.processes import gone
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 #: Makes a network, and says how far it has come.
@@ -50,13 +51,6 @@ def _descendants(process: int) -> set[int]:
     return found
 
 
-def _is_gone(process: int) -> bool:
-    try:
-        return "\nState:\tZ" in Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return True
-
-
 def _has_process(namespace: int) -> bool:
     for link in Path("/proc").glob("[0-9]*/ns/net"):
         with suppress(OSError):
@@ -82,7 +76,7 @@ def test_nothing_is_left(tmp_path: Path, lines: int) -> None:
         supervisor.send_signal(signal.SIGKILL)
         supervisor.wait()
         supervisor.stdout.close()
-    until(lambda: all(map(_is_gone, started)))
+    until(lambda: all(map(gone, started)))
     if lines > 1:
         assert not _has_process(found["namespace"])
     if lines > 2:

@@ -212,6 +212,17 @@ class World:
         for _ in range(3):
             self.loop.turn(POLL)
 
+    def forget(self) -> None:
+        """Take in what was told, and forget it."""
+        self.turn()
+        self.events.clear()
+
+    def find(self, name: str) -> str:
+        """A name's address for the guest, of which no verdict was told yet."""
+        address = str(self.resolve(name))
+        self.forget()
+        return address
+
     def resolve(self, name: str, kind: str = "A") -> str | None:
         """What the guest is answered: an address, "" for a name without one, None for no such name."""
         with self.guest.inside(), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:

@@ -11,6 +11,7 @@ import pytest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats.nar import Dir, File, Symlink, nar_hash, nar_of_tree
 from mvmnix.system.fs_tree import MAX_DEPTH, tree_of_directory, tree_of_files
+from tests.descriptors import nothing_left_open
 
 
 @contextmanager
@@ -97,10 +98,8 @@ def test_a_tree_that_changes_meanwhile_is_an_error(tmp_path: Path, change: str) 
 def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c").write_bytes(b"1")
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    with tree(tmp_path) as found:
+    with nothing_left_open(), tree(tmp_path) as found:
         nar_hash(nar_of_tree(found))
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def some(path: Path, *names: bytes) -> Dir:

@@ -15,6 +15,7 @@ import pytest
 from mvmnix.errors import UsageError
 from mvmnix.system import output_files
 from mvmnix.system.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile, open_parent
+from tests.descriptors import nothing_left_open
 from tests.repository import ROOT
 from tests.support.outputs import DATA, Output, write
 
@@ -36,9 +37,8 @@ def everything(where: Path) -> dict[str, bytes | str | None]:
 @pytest.fixture(autouse=True)
 def _no_descriptor_is_left() -> Iterator[None]:
     """Whatever a test writes, or is refused."""
-    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    yield
-    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    with nothing_left_open():
+        yield
 
 
 @pytest.fixture

@@ -157,6 +157,7 @@ def test_a_lock_node_that_evaluation_asks_for(site: Site) -> None:
         ("error: flake 'path:x' requires lock file changes but they're not allowed", ReasonCode.LOCK_STALE),
         ("error: … while updating the lock file of flake 'path:/nix/store/x'", ReasonCode.LOCK_STALE),
         ("error: in pure evaluation mode, 'fetchTree' doesn't fetch unlocked input 'x'", ReasonCode.FLAKE_UNLOCKED),
+        ("error: cannot update unlocked flake input 'x' in pure mode", ReasonCode.FLAKE_UNLOCKED),
         ("error: cannot call 'fetchGit' in pure evaluation mode", ReasonCode.FLAKE_UNLOCKED),
     ],
 )
@@ -255,6 +256,33 @@ def test_an_endless_answer_is_not_kept(site: Site) -> None:
     site.machine.answers = {"eval": b"/nix/store/" * 100_000}
     refusal = site.refusal(ReasonCode.OUTPUT_MALFORMED)
     assert "printed more than 65536 bytes" in refusal.reasons[0].why
+
+
+MOST = 10_000_000
+#: What a builder that was taken over prints in the place of an answer, by the call.
+LIES = {
+    "an option for a derivation": ("eval", b"--option\n"),
+    "a path upwards": ("eval", str(OUTPUT).encode() + b"/../../x"),
+    "a version without end": ("version", b"a" * MOST),
+    "a graph that is none": ("show", b"a" * 1000),
+    "three outputs": ("build", (str(OUTPUT).encode() + b"\n") * 3),
+    "no archive": ("tar", b""),
+    "an empty archive": ("tar", b"\0" * 10_000),
+    "something else than an archive": ("tar", b"kernel" * 1000),
+}
+
+
+@pytest.mark.parametrize(("call", "said"), LIES.values(), ids=LIES)
+def test_a_lie_is_refused(site: Site, call: str, said: bytes) -> None:
+    site.machine.answers = {call: said}
+    with pytest.raises(RefusedError) as refusal:
+        site.build()
+    assert set(refusal.value.codes) == {ReasonCode.OUTPUT_MALFORMED}
+
+
+def test_a_version_that_is_none_ends_nothing(site: Site) -> None:
+    site.machine.answers = {"version": b"\xff"}
+    assert site.build().nix == "unknown"
 
 
 def test_an_output_that_is_no_image_leaves_nothing(site: Site) -> None:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
+from mvmnix.builder.session.import_outputs import LIMITS, OUTPUTS, OutputImport
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.formats import strict
-from mvmnix.model import Digest
+from mvmnix.model import Digest, Verity
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
+from tests.descriptors import nothing_left_open
 from tests.fakes import files_of, ustar
 from tests.unit.provenance.world import BLOCKS, Json, World, new_world
 
@@ -133,7 +134,34 @@ def test_an_interruption_leaves_nothing(world: World, store: Store, tmp_path: Pa
         imported.write(ustar(files_of(world))[:100_000])
         raise KeyboardInterrupt
     assert kept(tmp_path) == []
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    with OutputImport(store) as imported:
+    with nothing_left_open(), OutputImport(store) as imported:
         imported.write(ustar(files_of(world))[:100_000])
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("data", [b"{}", b"\xff", b"[" * 10_000], ids=["empty", "no text", "deep"])
+def test_a_manifest_that_is_none(world: World, store: Store, tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(RefusedError) as refusal, OutputImport(store) as imported:
+        imported.write(ustar(files_of(world) | {"manifest.json": data}))
+        imported.image()
+    assert set(refusal.value.codes) == {Code.MANIFEST_MALFORMED}
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize("blocks", [1, -1], ids=["a block that the tree does not cover", "a block less"])
+def test_another_size_than_the_trees(world: World, store: Store, tmp_path: Path, blocks: int) -> None:
+    """The manifest is right about the file's size and digest."""
+    size = len(world.rootfs) + blocks * Verity.BLOCK
+    world.rootfs = world.rootfs[:size].ljust(size, b"\0")
+
+    def agree(value: Json) -> None:
+        value["artifacts"]["rootfs"] |= {"sha256": Digest.of(world.rootfs).hex, "size": size}
+
+    with pytest.raises(RefusedError) as refusal, OutputImport(store) as imported:
+        imported.write(ustar(files_of(world) | {"manifest.json": described(world, agree)}))
+        imported.image()
+    assert set(refusal.value.codes) == {Code.VERITY_MISMATCH}
+    assert kept(tmp_path) == []
+
+
+def test_a_limit_for_each_file() -> None:
+    assert set(LIMITS) == set(OUTPUTS)

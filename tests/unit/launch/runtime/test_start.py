@@ -33,6 +33,7 @@ from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa.provenance import Variation
 from mvmnix.system.private_dirs import Directory
 from mvmnix.vmm.port import Acceleration
+from tests.descriptors import nothing_left_open
 from tests.patience import PATIENCE, SHORT, scaled
 from tests.unit.launch.fake_hypervisor import FakeHypervisor, Scenario
 from tests.unit.launch.house import House, Unanchored, nowhere
@@ -507,9 +508,8 @@ def test_nothing_is_left_open(here: House) -> None:
         host.loop.close()
 
     once()
-    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    once()
-    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    with nothing_left_open():
+        once()
 
 
 class Closed:

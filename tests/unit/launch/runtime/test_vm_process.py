@@ -17,6 +17,7 @@ from mvmnix.system.loop import Loop
 from mvmnix.system.process import ProcessError, run, spawn
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec, MonitorEvent
 from mvmnix.vmm.process import HypervisorProcess
+from tests.descriptors import nothing_left_open
 from tests.patience import EVENT_PATIENCE, until
 from tests.repository import ROOT
 from tests.support.processes import gone
@@ -174,21 +175,21 @@ def test_a_command_ends_with_its_guest(tmp_path: Path, argv: tuple[str, ...]) ->
 
 
 def test_a_hypervisor_that_is_not_there(tmp_path: Path) -> None:
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208
-    with pytest.raises(ProcessError, match="/proc/nonexistent/qemu"):
+    with nothing_left_open(), pytest.raises(ProcessError, match="/proc/nonexistent/qemu"):
         HypervisorProcess.spawn(Invocation(("/proc/nonexistent/qemu",), ()), (), NullSandbox())
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
 def test_nothing_is_left_open(tmp_path: Path) -> None:
     with running(tmp_path):
         pass
-    before = os.listdir("/proc/self/fd")  # noqa: PTH208
     for scenario in (Scenario.BOOTS, Scenario.PANICS, Scenario.ABORTS):
-        with running(tmp_path, scenario) as guest, pytest.raises((ChannelClosedError, AssertionError)):
+        with (
+            nothing_left_open(),
+            running(tmp_path, scenario) as guest,
+            pytest.raises((ChannelClosedError, AssertionError)),
+        ):
             guest.channel.wait_hello(idle=IDLE)
             raise AssertionError
-    assert os.listdir("/proc/self/fd") == before  # noqa: PTH208
 
 
 def test_the_launch_path_is_light() -> None:

@@ -11,6 +11,7 @@ import pytest
 from mvmnix.launch.shares import image
 from mvmnix.launch.shares.image import is_small
 from mvmnix.launch.shares.opening import is_directory, open_directory, walk
+from tests.descriptors import nothing_left_open
 
 #: Levels of a tree that no process could hold open at once.
 DEEP = 1500
@@ -67,13 +68,12 @@ def test_what_is_a_directory(tmp_path: Path) -> None:
 
 def test_a_walk_that_is_given_up_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
-    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208 - numbers
-    fd = open_directory(str(tmp_path))
-    found = walk(fd, 9)
-    next(found), next(found)
-    found.close()
-    os.close(fd)
-    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    with nothing_left_open():
+        fd = open_directory(str(tmp_path))
+        found = walk(fd, 9)
+        next(found), next(found)
+        found.close()
+        os.close(fd)
 
 
 def test_a_deep_tree_takes_few_descriptors(deep: Path, few_descriptors: None) -> None:

@@ -31,6 +31,7 @@ from mvmnix.system.process import Completed, ProcessError
 from mvmnix.vmm.confinement import Jail, NetworkService
 from mvmnix.vmm.port import Invocation
 from mvmnix.vmm.process import HypervisorProcess
+from tests.descriptors import nothing_left_open
 
 _NETWORK = Network(parse_rules(["https://api.example.com"], []))
 _READY = NetworkEvent(NetworkEventKind.READY)
@@ -156,9 +157,8 @@ def watched() -> Iterator[Watched]:
 @pytest.fixture
 def descriptors() -> Iterator[None]:
     """None is left open."""
-    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    yield
-    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    with nothing_left_open():
+        yield
 
 
 def _processes() -> tuple[PlayedProcess, PlayedProcess]:
