@@ -20,12 +20,11 @@ from mvmnix.api import (
 )
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.options.network import rule_lines
-from mvmnix.cli.output import TERMINAL, answer
+from mvmnix.cli.output import TERMINAL, answer, json_option
 from mvmnix.errors import UsageError
 from mvmnix.formats.escaping import escape_line
 
 _PLAN = click.argument("plan", metavar="MACHINE|PLAN", shell_complete=any_machine)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 #: The exit code for what the rules refuse; mvm's own failures have others.
 _REFUSED = 1
 _LARGEST_PORT, _PORT = 65_535, re.compile(r"[1-9][0-9]{0,4}")
@@ -39,7 +38,7 @@ def net() -> None:
 
 @net.command()
 @_PLAN
-@_JSON
+@json_option
 def show(plan: str, as_json: bool) -> None:
     """Print the rules that a machine or a plan (a file, or plan:DIGEST) has, in the order in which they stand there.
 
@@ -63,7 +62,7 @@ def show(plan: str, as_json: bool) -> None:
 @click.option("--path", default="/", show_default=True, help="Of an http request.")
 @click.option("--header", "fields", multiple=True, metavar="'NAME: VALUE'", help="Of an http request. May be repeated.")
 @click.option("--resolve", "addresses", multiple=True, metavar="ADDRESS", help="What HOST leads to. May be repeated.")
-@_JSON
+@json_option
 def test(
     *,
     plan: str,
@@ -115,7 +114,7 @@ def log(machine: str, *, follow: bool, as_json: bool) -> None:
 
 @net.command()
 @click.argument("code", type=click.Choice([it.value for it in Denial]), metavar="CODE")
-@_JSON
+@json_option
 def explain(code: str, as_json: bool) -> None:
     """Say what the CODE of a refusal means, and what to do about it."""
     found = EXPLANATIONS[Denial(code)]
