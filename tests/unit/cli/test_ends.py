@@ -19,17 +19,10 @@ from mvmnix.audit.vouched import vouch, vouched_record
 from mvmnix.formats import strict
 from mvmnix.keys import PrivateKey
 from mvmnix.sandbox.subordinate_ids import POOL_COUNT
-from tests.unit.cli.machines import launched
+from tests.unit.cli.machines import launched, ran
 from tests.unit.cli.station import Station
 
 NOTE = "end.note"
-
-
-def ran(station: Station, *command: str) -> Path:
-    """The directory of a machine that has ended."""
-    station.mvm("run", "--name", "web", station.flake(), "--", *command)
-    (machine,) = (path for path in (station.state / "machines").iterdir() if path.is_dir())
-    return machine
 
 
 def key_of(machine: Path) -> NoteKey:

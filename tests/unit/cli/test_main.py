@@ -93,16 +93,6 @@ def test_failures_become_words_and_codes(station: Station, failure: BaseExceptio
         assert word in said.err
 
 
-SECRET = refuse(ReasonCode.SECRET_UNAVAILABLE, "the secret x", "No such file or directory", "put it there")
-SHARE = refuse(ReasonCode.SHARE_UNAVAILABLE, "the share x", "Permission denied", "name it")
-UNSET = refuse(ReasonCode.SECRET_UNAVAILABLE, "the secret x", "the variable is not set", "put it there")
-
-
-def caused(error: MvmnixError, cause: Exception) -> MvmnixError:
-    error.__cause__ = cause
-    return error
-
-
 def test_a_reader_that_went_away_is_no_bug(station: Station) -> None:
     argv = [sys.executable, "-m", "mvmnix.cli", "--help"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:

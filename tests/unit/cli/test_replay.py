@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.launch.gate.clock import CLOCK, Mark, Moment
 from mvmnix.model import Digest
-from tests.unit.cli.plans import log, set_mark, signed
+from tests.unit.cli.plans import drafted, log, set_mark, signed
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario
 
@@ -23,7 +23,7 @@ def refused(station: Station, said: Said, code: str) -> None:
 
 
 def test_a_plan_for_once_starts_once(settled: Station) -> None:
-    bundle = signed(settled, "--single-use")
+    bundle = signed(settled, "--single-use", command=("echo", "once"))
     said = settled.mvm("launch", bundle)
     assert (said.code, said.out) == (0, "once\n")
     (machine,) = (path for path in (settled.state / "machines").iterdir() if path.is_dir())
@@ -64,8 +64,8 @@ def test_a_name_that_is_none_spends_nothing(settled: Station) -> None:
 
 
 def test_a_plan_that_says_nothing_about_its_use(settled: Station) -> None:
+    drafted(settled)
     plan = settled.path / "plan.json"
-    settled.mvm("plan", "create", "-o", plan, settled.flake(), "--", "true")
     value = json.loads(plan.read_bytes())
     del value["predicate"]["use"]
     plan.write_text(json.dumps(value))

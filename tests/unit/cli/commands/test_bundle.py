@@ -8,6 +8,7 @@ import pytest
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.sigstore import public_good_root
 from tests.private_sigstore import Sigstore
+from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
 
 FILES = ("kernel", "initrd", "rootfs", "manifest.json")
@@ -19,9 +20,7 @@ def ran(settled: Station) -> tuple[Station, str, Path]:
     flake = settled.flake(parts=True)
     out = settled.path / "image"
     manifest = settled.mvm("build", flake, "--out", out).out.strip()
-    assert settled.mvm("plan", "create", "--out", settled.path / "plan", flake, "--", "true").code == 0
-    assert settled.mvm("plan", "sign", settled.path / "plan", "--out", settled.path / "plan.json").code == 0
-    assert settled.mvm("launch", settled.path / "plan.json").code == 0
+    assert settled.mvm("launch", signed(settled)).code == 0
     return settled, manifest, out
 
 
@@ -33,7 +32,7 @@ def test_all_that_was_signed(ran: tuple[Station, str, Path]) -> None:
     assert said.err == "4 bundles: 1 provenance, 1 parts, 1 plan, 1 receipt\n"
     assert (image / "provenance.sigstore.json").read_text() == lines[0]
     assert (image / "parts.sigstore.jsonl").read_text() == lines[1]
-    assert (station.path / "plan.json").read_text() == lines[2]
+    assert (station.path / "plan.sigstore.json").read_text() == lines[2]
     assert {Digest.of(line.encode()) for line in lines} == {Digest.of(line.encode()) for line in set(lines)}
 
 

@@ -6,6 +6,8 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 from mvmnix.audit.log import AuditLog, Entry
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError
@@ -14,19 +16,15 @@ from mvmnix.model import Digest
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.vmm.port import Acceleration
 from tests.patience import until
+from tests.unit.cli.machines import kinds, supervisor_of
+from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
 
 
-def signed(station: Station, *options: str, command: tuple[str, ...] = ("echo", "hello")) -> Path:
-    """A signed plan."""
-    station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    flake = station.path / "flakes/hello"
-    reference = f"path:{flake}" if flake.exists() else station.flake()
-    made = station.mvm("plan", "create", *options, "--out", statement, reference, "--", *command)
-    assert made.code == 0, made.err
-    assert station.mvm("plan", "sign", statement, "--out", bundle).code == 0
-    return bundle
+@pytest.fixture(autouse=True)
+def grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends a machine ends it at once."""
+    monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
 
 
 def created(station: Station, *options: str, name: str = "web", command: tuple[str, ...] = ("echo", "hello")) -> str:
@@ -38,10 +36,6 @@ def created(station: Station, *options: str, name: str = "web", command: tuple[s
 
 def state(station: Station, machine: str = "web") -> str:
     return str(station.mvm("inspect", machine).answer("machine")["state"])
-
-
-def kinds(station: Station) -> list[str]:
-    return [json.loads(line)["kind"] for line in station.mvm("audit", "tail").out.splitlines()]
 
 
 def spent(station: Station) -> set[str]:
@@ -245,6 +239,6 @@ def test_its_image_is_kept(settled: Station) -> None:
 def test_a_killed_start_leaves_an_end(settled: Station) -> None:
     machine = created(settled, command=("linger",))
     settled.mvm("start", "web")
-    os.kill(int(settled.mvm("inspect", machine).answer("machine")["supervisor"]), signal.SIGKILL)
+    os.kill(supervisor_of(settled, machine), signal.SIGKILL)
     until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
     assert (state(settled), kinds(settled)[-1]) == ("ended", "end")

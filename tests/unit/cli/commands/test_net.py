@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.network.policy.decisions import Denial
-from mvmnix.plan import plan as plans
-from mvmnix.provenance.bundle import statement
+from tests.unit.cli.plans import drafted, read_plan
 from tests.unit.cli.station import Station
 
 OPTIONS = (
@@ -17,13 +16,12 @@ OPTIONS = (
 
 @pytest.fixture
 def plan(settled: Station) -> Path:
-    out = settled.path / "plan.json"
-    assert settled.mvm("plan", "create", "-o", out, *OPTIONS, settled.flake()).code == 0
-    return out
+    drafted(settled, *OPTIONS)
+    return settled.path / "plan.json"
 
 
 def test_the_rules_of_a_plan_signed_or_not(settled: Station, plan: Path) -> None:
-    network = plans.from_statement(statement.parse(plan.read_bytes())).network
+    network = read_plan(plan).network
     assert network is not None
     bundle = settled.path / "plan.sigstore.json"
     settled.mvm("plan", "sign", "-o", bundle, plan)

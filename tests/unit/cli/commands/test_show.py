@@ -20,37 +20,31 @@ from mvmnix.keys import PrivateKey, Role
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
+from tests.unit.cli.plans import named, signed
 from tests.unit.cli.shown import SBOM, broken, directory, machine, nodes, snapshot
 from tests.unit.cli.station import Station
 
 __all__ = ["machine"]
 
 
-def image(station: Station, name: str = "hello") -> dict[str, Any]:
-    listed = station.mvm("image", "ls", "--json").answer("images")
-    (found,) = [each for each in listed if each.get("name") == name]
-    assert isinstance(found, dict)
-    return found
-
-
 @pytest.fixture
 def built(settled: Station) -> str:
     """A flake whose image was built, with all that a build can have; its image's digest."""
     settled.flake(sbom=SBOM, parts=True)
-    return str(image(settled)["manifest"])
+    return str(named(settled, "hello")["manifest"])
 
 
 def plan(station: Station, validity: dict[str, str] | None = None, *, key: PrivateKey | None = None) -> Path:
     """A signed plan for the flake hello."""
     value = json.loads(station.mvm("plan", "create", f"path:{station.path}/flakes/hello", "--", "true").out)
     value["predicate"]["validity"] |= validity or {}
-    unsigned, signed = station.path / "plan.json", station.path / "plan.sigstore.json"
+    unsigned, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
     unsigned.write_text(json.dumps(value))
     if key is None:
-        assert station.mvm("plan", "sign", unsigned, "--out", signed).code == 0
+        assert station.mvm("plan", "sign", unsigned, "--out", bundle).code == 0
     else:
-        signed.write_bytes(envelope.sign(canonical(value), key).to_bytes())
-    return signed
+        bundle.write_bytes(envelope.sign(canonical(value), key).to_bytes())
+    return bundle
 
 
 # -- all is well
@@ -65,10 +59,10 @@ def test_an_image(settled: Station, built: str) -> None:
     for text in (built.removeprefix("sha256:"), built.removeprefix("sha256:")[:8], built[:20]):
         assert nodes(settled.mvm("show", text, "--json")) == found
     assert found["image"]["digest"] == built
-    assert found["provenance"]["digest"] == image(settled)["provenance"]
+    assert found["provenance"]["digest"] == named(settled, "hello")["provenance"]
     assert found["sbom"]["digest"] == str(Digest.of(SBOM))
-    assert found["builder"]["digest"] == image(settled, "builder")["manifest"]
-    assert found["builder/provenance"]["digest"] == image(settled, "builder")["provenance"]
+    assert found["builder"]["digest"] == named(settled, "builder")["manifest"]
+    assert found["builder/provenance"]["digest"] == named(settled, "builder")["provenance"]
     assert {node["signer"] for node in found.values()} == {"builder", None}
     assert {"from": "derivation", "meaning": "built from", "to": "tree"} in result["edges"]
 
@@ -189,7 +183,7 @@ def test_a_plan_that_was_used_is_judged_as_of_its_start(settled: Station, machin
 
 def test_a_machine_that_lives(settled: Station, built: str) -> None:
     bundle = plan(settled).read_bytes()
-    wanted = image(settled)
+    wanted = named(settled, "hello")
     manifest, provenance = (Digest(wanted[key].removeprefix("sha256:")) for key in ("manifest", "provenance"))
     with settled.roots() as roots, Context(roots) as rooms:
         digest, policy = Digest.of(bundle), rooms.policy.digest
@@ -235,7 +229,7 @@ def test_a_rebuild_counts_once_it_verifies(settled: Station, built: str) -> None
 def test_showing_changes_nothing(settled: Station, machine: str) -> None:
     before = snapshot(settled)
     settled.mvm("show", machine)
-    settled.mvm("show", image(settled)["manifest"])
+    settled.mvm("show", named(settled, "hello")["manifest"])
     assert snapshot(settled) == before
 
 
@@ -307,7 +301,7 @@ def test_of_several_machines_with_one_name_the_youngest_is_meant_and_that_is_sai
 
 
 def test_what_could_be_two_things(settled: Station, machine: str) -> None:
-    digest = image(settled)["manifest"].removeprefix("sha256:")
+    digest = named(settled, "hello")["manifest"].removeprefix("sha256:")
     for name, other in ((digest[:7], "an image"), (machine, "a machine")):
         (settled.path / name).write_bytes(b"a plan")
         settled.monkeypatch.chdir(settled.path)
@@ -383,12 +377,7 @@ def test_a_plan_that_has_expired(settled: Station, built: str) -> None:
 
 
 def test_a_plan_for_once_that_has_started(settled: Station, built: str) -> None:
-    value = json.loads(
-        settled.mvm("plan", "create", "--single-use", f"path:{settled.path}/flakes/hello", "--", "true").out
-    )
-    unsigned, path = settled.path / "plan.json", settled.path / "once.sigstore.json"
-    unsigned.write_text(json.dumps(value))
-    assert settled.mvm("plan", "sign", unsigned, "--out", path).code == 0
+    path = signed(settled, "--single-use")
     assert settled.mvm("show", path).code == 0, "looking spends nothing"
     assert settled.mvm("launch", path).code == 0
     said = settled.mvm("show", path, "--json")
@@ -425,7 +414,7 @@ def test_a_plan_for_what_is_broken(settled: Station, built: str) -> None:
 
 
 def test_what_is_no_plan(settled: Station, built: str) -> None:
-    bundle = kept("bundles", image(settled)["provenance"])(settled)
+    bundle = kept("bundles", named(settled, "hello")["provenance"])(settled)
     said = settled.mvm("show", bundle, "--json")
     assert (said.code, broken(said)) == (1, {"plan": f"refused ['{Code.SIGNER_ROLE}']"})
 
@@ -513,7 +502,7 @@ def test_a_machine_whose_plan_or_image_is_gone(settled: Station, machine: str, n
     if name == "plan":
         (directory(settled, machine) / "plan.sigstore.json").unlink()
     else:
-        settled.mvm("image", "rm", image(settled)["manifest"])
+        settled.mvm("image", "rm", named(settled, "hello")["manifest"])
     said = settled.mvm("show", machine, "--json")
     wanted = {"plan"} if name == "plan" else {"plan", "image"}
     assert (said.code, broken(said)) == (2, dict.fromkeys(wanted, "not verified"))
@@ -525,7 +514,7 @@ def test_a_policy_that_was_rolled_back(settled: Station) -> None:
     path.write_text(before.replace("serial = 1 ", "serial = 2 "))
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
     path.write_text(before)
-    said = settled.mvm("show", image(settled)["manifest"], "--json")
+    said = settled.mvm("show", named(settled, "hello")["manifest"], "--json")
     assert (said.code, broken(said)) == (1, {"policy": f"refused ['{Code.POLICY_ROLLBACK}']"})
 
 
@@ -539,12 +528,7 @@ def test_a_policy_that_has_expired(settled: Station, built: str) -> None:
 
 
 def test_the_limits_of_a_plan(settled: Station) -> None:
-    unlimited, limited = settled.path / "plan.json", settled.path / "limited.json"
-    flake = settled.flake()
-    for out, options in ((unlimited, ()), (limited, ("--tasks=7", "--system-calls=strict", "--data=16:/tmp/data"))):
-        assert settled.mvm("plan", "create", *options, "-o", out, flake).code == 0
-        signed = out.with_suffix(".sigstore.json")
-        assert settled.mvm("plan", "sign", out, "-o", signed).code == 0
-        said = settled.mvm("show", "--json", signed).out
+    for options in ((), ("--tasks=7", "--system-calls=strict", "--data=16:/tmp/data")):
+        said = settled.mvm("show", "--json", signed(settled, *options)).out
         assert ("tasks 7, systemCalls strict" in said) == bool(options)
         assert ("16 MiB at /tmp/data" in said) == bool(options)

@@ -12,6 +12,7 @@ from mvmnix.plan.plan import Accelerator, Plan
 from mvmnix.plan.share import Access, Share
 from mvmnix.provenance.bundle import statement
 from tests.unit.cli.machines import kinds, machines, workload
+from tests.unit.cli.plans import drafted, signed
 from tests.unit.cli.station import Station
 
 IMAGE = workload("true") | {"environment": {"PATH": "/bin", "KEPT": "1"}}
@@ -20,10 +21,7 @@ VARIABLES = {"PATH": "/bin", "KEPT": "1"}
 
 def by_create(station: Station, *options: str) -> Plan:
     """The plan that `mvm plan create` writes."""
-    out = station.path / "plan.json"
-    said = station.mvm("plan", "create", "--out", out, *options, station.flake(workload=IMAGE))
-    assert (said.code, said.out) == (0, ""), said.err
-    return plans.from_statement(statement.parse(out.read_bytes()))
+    return drafted(station, *options, reference=station.flake(workload=IMAGE))
 
 
 def by_run(station: Station, *options: str) -> Plan:
@@ -194,9 +192,7 @@ def test_a_detached_run_has_no_evidence_of_an_end(settled: Station) -> None:
     ],
 )
 def test_what_a_plan_decides_is_no_option_of_what_takes_a_plan(settled: Station, typed: tuple[str, ...]) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    settled.mvm("plan", "create", "--out", plan, settled.flake(), "--", "true")
-    settled.mvm("plan", "sign", "--out", bundle, plan)
+    bundle = signed(settled)
     said = settled.mvm(*(str(bundle) if word == "PLAN" else word for word in typed))
     assert (said.code, said.out) == (2, "")
     option = next(word for word in typed if word.startswith("-")).partition("=")[0].replace("-dv", "-v")
