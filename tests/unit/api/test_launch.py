@@ -8,6 +8,7 @@ from mvmnix.api import Context, admit_plan
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate import signatures
 from tests.unit.cli.plans import signed
+from tests.unit.cli.policies import revoke
 from tests.unit.cli.station import Station
 
 
@@ -28,8 +29,7 @@ def test_what_was_revoked_since_the_context_was_opened_does_not_start(settled: S
     with settled.roots() as roots, Context(roots) as context:
         with admit_plan(context, plan) as verified:
             kernel = verified.image.kernel.digest
-        text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{kernel.hex}"\n'
-        (settled.config / "revocations.toml").write_text(text)
+        revoke(settled.config, kernel.hex)
         with pytest.raises(RefusedError) as refused, admit_plan(context, plan):
             pass
     assert refused.value.codes == (ReasonCode.IMAGE_REVOKED,)

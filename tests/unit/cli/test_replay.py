@@ -9,6 +9,7 @@ import pytest
 from mvmnix.launch.gate.clock import CLOCK, Mark, Moment
 from mvmnix.model import Digest
 from tests.unit.cli.plans import drafted, log, set_mark, signed
+from tests.unit.cli.policies import keep_checkpoints
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario
 
@@ -155,13 +156,12 @@ def test_a_mark_that_was_written_over(settled: Station, data: bytes) -> None:
 # A state that is older than its anchor
 
 
-@pytest.mark.parametrize("required", ["true", "false"])
-def test_a_state_that_was_put_back_never_starts_a_plan_again(settled: Station, required: str) -> None:
+@pytest.mark.parametrize("required", [True, False])
+def test_a_state_that_was_put_back_never_starts_a_plan_again(settled: Station, required: bool) -> None:
     """However often it is tried, and however much longer than the anchor's the log becomes by that."""
     usb = settled.path / "usb"
     usb.mkdir(mode=0o700)
-    table = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = {required}\nfile = "{usb}/checkpoint"\n'
-    (settled.config / "config.toml").write_text(table)
+    keep_checkpoints(settled, usb / "checkpoint", required=required)
     bundle = signed(settled, "--single-use")
     assert settled.mvm("run", settled.flake("other"), "--", "true").code == 0
     shutil.copytree(settled.state, settled.path / "backup")
@@ -205,8 +205,7 @@ def test_the_same_state_by_another_way_is_the_same_state(settled: Station) -> No
 def test_with_an_anchor_no_part_of_the_state_can_be_lost_unnoticed(settled: Station, removed: tuple[str, ...]) -> None:
     usb = settled.path / "usb"
     usb.mkdir(mode=0o700)
-    table = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = true\nfile = "{usb}/checkpoint"\n'
-    (settled.config / "config.toml").write_text(table)
+    keep_checkpoints(settled, usb / "checkpoint")
     bundle = signed(settled, "--single-use")
     assert settled.mvm("launch", bundle).code == 0
     for name in removed:

@@ -13,7 +13,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate
 from tests.unit.cli.plans import log, signed
-from tests.unit.cli.policies import OTHER, policy, serial, trusting
+from tests.unit.cli.policies import OTHER, policy, revoke, serial, trusting
 from tests.unit.cli.station import Station
 
 
@@ -52,8 +52,7 @@ def test_a_refusal_is_a_verdict_too(settled: Station) -> None:
     """Whoever was refused under a new file doesn't start under the old one."""
     reference = settled.flake()
     bundle = signed(settled, reference=reference)
-    text = f'version = 1\nserial = 2\n[[digests]]\nsha256 = "{Digest.of(bundle.read_bytes()).hex}"\n'
-    (settled.config / "revocations.toml").write_text(text)
+    text = revoke(settled.config, Digest.of(bundle.read_bytes()).hex, serial=2)
     assert settled.mvm("launch", bundle).code == 126
     for older in (text.replace("serial = 2", "serial = 1"), None):
         (settled.config / "revocations.toml").unlink()
@@ -74,9 +73,8 @@ def test_a_floor_that_vanished(settled: Station) -> None:
 def test_a_revoked_image_is_not_found_any_more(settled: Station) -> None:
     reference = settled.flake()
     manifest = settled.mvm("build", "--json", reference).answer("build")["artifacts"]["manifest.json"]
-    text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{manifest.removeprefix("sha256:")}"\n'
-    bundle = signed(settled, reference=reference)
-    (settled.config / "revocations.toml").write_text(f'{text}reason = "a hole in it"\n')
+    bundle = signed(settled)
+    revoke(settled.config, manifest.removeprefix("sha256:"), more='reason = "a hole in it"\n')
     assert told(settled, "launch", bundle) == {Code.IMAGE_REVOKED}
     assert "is revoked: 'a hole in it'" in settled.mvm("launch", bundle).err
     assert told(settled, "run", reference, "--", "true") == {Code.IMAGE_REVOKED}

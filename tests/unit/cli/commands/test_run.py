@@ -240,17 +240,24 @@ def test_a_credential_on_the_command_line_is_refused_before_anything_is_built(se
     assert not [data for data in (said.err.encode(), *written) if b"hunter2" in data]
 
 
-@pytest.mark.parametrize("label", ["password=hunter2", "db-token=hunter2token", "note=ghp_" + "hunter2aB" * 4])
+@pytest.mark.parametrize(
+    ("what", "given"),
+    [
+        *(("label", it) for it in ("password=hunter2", "db-token=hunter2token", "note=ghp_" + "hunter2aB" * 4)),
+        *(("variable", it) for it in ("DB_PASSWORD=hunter2", "NOTE=ghp_" + "hunter2aB" * 4)),
+    ],
+)
 @pytest.mark.parametrize("command", [("run",), ("plan", "create")])
-def test_a_credential_in_a_label_is_refused_before_anything_is_built(
-    settled: Station, label: str, command: tuple[str, ...]
+def test_a_credential_in_an_option_is_refused_before_anything_is_built(
+    settled: Station, what: str, given: str, command: tuple[str, ...]
 ) -> None:
     empty = settled.path / "flakes/none"
     empty.mkdir(parents=True)
-    said = settled.mvm(*command, "--label", label, f"path:{empty}", "--", "serve")
+    option = {"label": "--label", "variable": "-e"}[what]
+    said = settled.mvm(*command, option, given, f"path:{empty}", "--", "serve")
     assert (said.code, said.out) == (126, "")
     assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
-    assert f"the value of the label {label.partition('=')[0]}" in said.err
+    assert f"the value of the {what} {given.partition('=')[0]}" in said.err
     assert kinds(settled) == ["refusal"]
     written = [path.read_bytes() for path in settled.home.rglob("*") if path.is_file()]
     assert not [data for data in (said.err.encode(), *written) if b"hunter2" in data]

@@ -123,12 +123,6 @@ def test_without_a_terminal_there_is_no_shell(settled: Station) -> None:
     until(lambda: "shell" not in kinds(settled))
 
 
-def test_a_verb_that_the_image_does_not_offer_is_refused_at_the_plan(settled: Station) -> None:
-    said = settled.mvm("plan", "create", "--verb", "shell", settled.flake(verbs=["exec"]))
-    assert said.code == 126
-    assert "refused [verb-not-granted]" in said.err
-
-
 def runs(station: Station, *options: str, verbs: tuple[str, ...] = ("exec", "shell")) -> Seat:
     """`mvm run`, with a command of its own, at a terminal, in a process whose hypervisor is none."""
     flake = station.flake(verbs=list(verbs))

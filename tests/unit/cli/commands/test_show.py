@@ -21,7 +21,7 @@ from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from tests.unit.cli.plans import named, signed
-from tests.unit.cli.shown import SBOM, broken, directory, machine, nodes, snapshot
+from tests.unit.cli.shown import SBOM, broken, directory, log_changed, machine, nodes, snapshot
 from tests.unit.cli.station import Station
 
 __all__ = ["machine"]
@@ -467,8 +467,7 @@ def test_a_host_that_the_policy_does_not_know(settled: Station, machine: str) ->
 
 
 def test_a_log_that_was_changed(settled: Station, machine: str) -> None:
-    for path in (settled.state / "audit").glob("*.jsonl"):
-        path.write_bytes(path.read_bytes().replace(b'"kind":"end"', b'"kind":"enD"'))
+    log_changed(settled)
     said = settled.mvm("show", machine, "--json")
     assert said.code == 1
     assert broken(said)["log"].startswith(f"refused ['{Code.LOG_MISMATCH}'")

@@ -105,21 +105,6 @@ def test_what_can_not_be_meant(settled: Station, command: tuple[str, ...], optio
 
 
 @pytest.mark.parametrize("command", [("run",), ("plan", "create")])
-@pytest.mark.parametrize("variable", ["DB_PASSWORD=hunter2", "NOTE=ghp_" + "hunter2aB" * 4])
-def test_a_credential_in_a_variable_is_refused_before_anything_is_built(
-    settled: Station, command: tuple[str, ...], variable: str
-) -> None:
-    empty = settled.path / "flakes/none"
-    empty.mkdir(parents=True)
-    said = settled.mvm(*command, "-e", variable, f"path:{empty}", "--", "serve")
-    assert (said.code, said.out) == (126, "")
-    assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
-    assert f"the value of the variable {variable.partition('=')[0]}" in said.err
-    assert "hunter2" not in said.err
-    assert kinds(settled) == ["refusal"]
-
-
-@pytest.mark.parametrize("command", [("run",), ("plan", "create")])
 @pytest.mark.parametrize("options", [("-e", "A=\udcff"), ("-w", "/\udcff"), ("-e", "A=" + "x " * 40_000)])
 def test_what_no_plan_can_hold(settled: Station, command: tuple[str, ...], options: tuple[str, ...]) -> None:
     said = settled.mvm(*command, *options, settled.flake(workload=IMAGE))
