@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mvmnix.formats import strict
 from tests.patience import EVENT_PATIENCE
 from tests.repository import ROOT
 from tests.unit.cli.plans import flake_of, signed
@@ -81,6 +82,13 @@ def ran(station: Station, *command: str) -> Path:
     station.mvm("run", "--name", "web", flake_of(station), "--", *command)
     (machine,) = machines(station)
     return machine
+
+
+def edited(home: Path, /, *without: str, **changes: object) -> None:
+    """Write into the status in a machine's directory what its mvm did not."""
+    path = home / "machine.json"
+    status = {**json.loads(path.read_bytes()), **changes}
+    path.write_bytes(strict.canonical({name: value for name, value in status.items() if name not in without}))
 
 
 def machines(station: Station) -> list[Path]:

@@ -1,6 +1,5 @@
 """How a machine ended is what the log's record says, signed by its key: no other file of its directory is repeated."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,10 +15,9 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.audit.segment import SegmentSeal
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.vouched import vouch, vouched_record
-from mvmnix.formats import strict
 from mvmnix.keys import PrivateKey
 from mvmnix.sandbox.subordinate_ids import POOL_COUNT
-from tests.unit.cli.machines import launched, ran
+from tests.unit.cli.machines import edited, launched, ran
 from tests.unit.cli.station import Station
 
 NOTE = "end.note"
@@ -28,11 +26,6 @@ NOTE = "end.note"
 def key_of(machine: Path) -> NoteKey:
     """The public key of its log."""
     return NoteKey.parse((machine.parents[1] / "audit/verifier-key").read_text().strip())
-
-
-def edited(machine: Path, **changes: object) -> None:
-    path = machine / "machine.json"
-    path.write_bytes(strict.canonical(json.loads(path.read_bytes()) | changes))
 
 
 def told(station: Station) -> dict[str, tuple[Any, Any]]:

@@ -20,6 +20,7 @@ from mvmnix.keys import PrivateKey, Role
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
+from tests.unit.cli.machines import edited
 from tests.unit.cli.plans import named, signed
 from tests.unit.cli.shown import SBOM, broken, directory, log_changed, machine, nodes, snapshot
 from tests.unit.cli.station import Station
@@ -315,8 +316,7 @@ def test_what_could_be_two_things(settled: Station, machine: str) -> None:
 def test_more_machines_than_one_begin_so(settled: Station, machine: str) -> None:
     other = machine[:6] + machine[6:].translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))
     shutil.copytree(directory(settled, machine), directory(settled, other))
-    value = json.loads((directory(settled, other) / "machine.json").read_bytes()) | {"machine": other}
-    (directory(settled, other) / "machine.json").write_bytes(canonical(value))
+    edited(directory(settled, other), machine=other)
     said = settled.mvm("show", machine[:6])
     assert (said.code, "2 machines with the name or id" in said.err) == (2, True)
     assert settled.mvm("show", machine).code == 0
@@ -487,9 +487,7 @@ def test_no_log_to_ask(settled: Station, machine: str, name: str) -> None:
 
 
 def test_a_machine_whose_supervisor_was_lost(settled: Station, machine: str) -> None:
-    path = directory(settled, machine) / "machine.json"
-    value = json.loads(path.read_bytes()) | {"state": "running"}
-    path.write_bytes(canonical({key: each for key, each in value.items() if key not in {"reason", "exitCode"}}))
+    edited(directory(settled, machine), "reason", "exitCode", state="running")
     (directory(settled, machine) / "receipt.sigstore.json").unlink()
     said = settled.mvm("show", machine, "--json")
     assert (said.code, broken(said)) == (2, {"receipt": "not verified"})
