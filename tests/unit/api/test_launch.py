@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import pytest
 
-from mvmnix.api import Context, admit_plan
+from mvmnix.api import admit_plan
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate import signatures
 from tests.unit.cli.plans import signed
@@ -15,8 +15,7 @@ from tests.unit.cli.station import Station
 def test_the_signatures_of_a_plan_for_a_kept_image_are_verified_once(settled: Station) -> None:
     plan = signed(settled).read_bytes()
     with (
-        settled.roots() as roots,
-        Context(roots) as context,
+        settled.rooms() as context,
         patch.object(signatures, "gather", wraps=signatures.gather) as gather,
         admit_plan(context, plan) as verified,
     ):
@@ -26,7 +25,7 @@ def test_the_signatures_of_a_plan_for_a_kept_image_are_verified_once(settled: St
 
 def test_what_was_revoked_since_the_context_was_opened_does_not_start(settled: Station) -> None:
     plan = signed(settled).read_bytes()
-    with settled.roots() as roots, Context(roots) as context:
+    with settled.rooms() as context:
         with admit_plan(context, plan) as verified:
             kernel = verified.image.kernel.digest
         revoke(settled.config, kernel.hex)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mvmnix.api import Context, read_receipt
+from mvmnix.api import read_receipt
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.receipt import Receipt
@@ -13,7 +13,7 @@ from tests.unit.cli.station import Station
 
 
 def read(station: Station, machine: str) -> Receipt:
-    with station.roots() as roots, Context(roots) as context:
+    with station.rooms() as context:
         return read_receipt(context, machine)
 
 

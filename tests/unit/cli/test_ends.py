@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import RecordKind
@@ -100,7 +99,7 @@ def test_another_note_of_the_host_says_nothing_of_it(settled: Station, which: st
     machine = ran(settled, "complain")
     other = launched(settled, "true")
     settled.mvm("wait", other)
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         start = next(it for it in rooms.journal.about(machine.name) if it.kind is RecordKind.START)
         notes = {
             "another machine's end": (machine.parent / other / NOTE).read_bytes(),

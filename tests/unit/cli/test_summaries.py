@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.api.verify.summaries import finding_of_image
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats.strict import canonical
@@ -53,7 +52,7 @@ class Gap:
 
     def key(self, role: Role) -> PrivateKey:
         """The verifier's machine's key of this role."""
-        with self.verifier.roots() as roots, Context(roots) as rooms:
+        with self.verifier.rooms() as rooms:
             return rooms.key(role)
 
     def change_summary(self, change: Callable[[Json], object]) -> None:

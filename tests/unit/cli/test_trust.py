@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.gate import signatures
@@ -26,7 +25,7 @@ def told(station: Station, *arguments: str | Path) -> set[str]:
 
 def test_verdicts_have_the_policy_s_digest_and_serials(settled: Station) -> None:
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         digest = rooms.policy.digest.hex
     found = log(settled)
     assert {record["kind"] for record in found} >= {"admission", "start", "end"}

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.audit.reading import last_records
 from mvmnix.keys import Algorithm, PrivateKey
 from tests.descriptors import open_below
@@ -248,7 +247,7 @@ def test_what_is_said_of_an_export_that_was_changed_is_about_it(logged: Station,
 def test_a_start_without_an_end_is_told(logged: Station) -> None:
     """A machine whose supervisor was lost, and of which nobody has asked since."""
     assert logged.mvm("audit", "verify", "--json").answer("log")["startsWithoutEnd"] == []
-    with logged.roots() as roots, Context(roots) as rooms:
+    with logged.rooms() as rooms:
         last = [
             listed.record
             for listed in last_records(rooms.audit, rooms.log_key, last=6)

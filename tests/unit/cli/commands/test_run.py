@@ -7,7 +7,6 @@ from typing import override
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.api.frontend import Silent
 from mvmnix.errors import ReasonCode
 from tests.leaks import in_files
@@ -143,7 +142,7 @@ def test_first_use_makes_keys_and_a_policy_and_says_what_they_are_worth(station:
     assert said.code == 2
     assert not station.config.exists(), "a mistyped name makes nothing"
     told: list[str] = []
-    with station.roots() as roots, Context(roots, Told(told)) as rooms:
+    with station.rooms(Told(told)) as rooms:
         rooms.initialize()
         rooms.initialize()
     (once,) = told
@@ -188,7 +187,7 @@ def test_what_is_there_is_never_made_anew(station: Station, there: str) -> None:
             (station.path / "etc/trust.toml").write_text("")
     before = sorted(station.config.rglob("*")) if station.config.exists() else []
     told: list[str] = []
-    with station.roots() as roots, Context(roots, Told(told)) as rooms:
+    with station.rooms(Told(told)) as rooms:
         rooms.initialize()
     assert told == []
     assert [path for path in sorted(station.config.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
@@ -186,7 +185,7 @@ def test_a_machine_that_lives(settled: Station, built: str) -> None:
     bundle = plan(settled).read_bytes()
     wanted = named(settled, "hello")
     manifest, provenance = (Digest(wanted[key].removeprefix("sha256:")) for key in ("manifest", "provenance"))
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         digest, policy = Digest.of(bundle), rooms.policy.digest
         said: dict[str, Any] = {"manifest": manifest, "provenance": provenance}
         home = MachineHome.create(
