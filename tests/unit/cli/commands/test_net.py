@@ -112,21 +112,17 @@ def test_a_refusal_says_which_option_would_allow_it(settled: Station, plan: Path
 
 
 @pytest.mark.parametrize(
-    "target", ["api.example.com", "api.example.com:", "a:0", "a:65536", "a:x", ":٣", "a:4294967739", "a:0443"]
+    ("words", "why"),
+    [
+        *((it, "not HOST:PORT") for it in ("api.example.com", "api.example.com:", "a:0", "a:65536", "a:x")),
+        *((it, "not HOST:PORT") for it in (":٣", "a:4294967739", "a:0443")),
+        ("api.example.com:443 --resolve nowhere", "nowhere"),
+        ("a.example:80 --header nothing", "NAME: VALUE"),
+    ],
 )
-def test_what_is_no_target(settled: Station, plan: Path, target: str) -> None:
-    said = settled.mvm("net", "test", plan, target)
-    assert (said.code, "not HOST:PORT" in said.err) == (2, True)
-
-
-def test_an_address_that_is_none(settled: Station, plan: Path) -> None:
-    said = settled.mvm("net", "test", plan, "api.example.com:443", "--resolve", "nowhere")
-    assert (said.code, "nowhere" in said.err) == (2, True)
-
-
-def test_a_header_that_is_none(settled: Station, plan: Path) -> None:
-    said = settled.mvm("net", "test", plan, "a.example:80", "--header", "nothing")
-    assert (said.code, "NAME: VALUE" in said.err) == (2, True)
+def test_what_can_not_be_tried(settled: Station, plan: Path, words: str, why: str) -> None:
+    said = settled.mvm("net", "test", plan, *words.split())
+    assert (said.code, why in said.err) == (2, True)
 
 
 @pytest.mark.parametrize("code", list(Denial))

@@ -54,25 +54,6 @@ def test_a_plan_with_a_data_disk_is_shown_with_it(settled: Station) -> None:
     assert "data disk of 32 MiB: the guest reads and writes it as /tmp/data, until it ends" in said
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        (("--data=33:/tmp/data",), "a multiple of 16"),
-        (("--data=/tmp/data",), "no size in MiB and a path"),
-        (("--data=32:/tmp/data", "--backend=container"), "there is no data disk in this version"),
-        (("--data=32:/tmp/data", "--share=/srv:/tmp"), "over one another"),
-    ],
-)
-def test_a_data_disk_that_is_none(settled: Station, options: tuple[str, ...], why: str) -> None:
-    said = settled.mvm("plan", "create", *options, settled.flake())
-    assert (said.code, why in said.err) == (2, True), said.err
-
-
-def test_a_filter_is_at_least_the_image_s(settled: Station) -> None:
-    said = settled.mvm("plan", "create", "--system-calls=namespaces", settled.flake())
-    assert (said.code, "lets through more than the image's filter" in said.err) == (2, True)
-
-
 def test_an_image_may_have_namespaces_and_a_plan_take_them(settled: Station) -> None:
     made = drafted(settled, "--system-calls=default", reference=settled.flake(systemCalls="namespaces"))
     assert made.limits.system_calls is SystemCalls.DEFAULT
@@ -251,12 +232,6 @@ def test_secrets_stand_in_a_plan_by_reference_and_are_shown_as_visible_to_the_gu
     assert "guest-visible secret db.pem: from keyring:my/service/me, as /run/secrets/db.pem" in said.err
     assert "guest-visible secret TOKEN: from command:/usr/bin/pass 'my token', as the variable TOKEN" in said.err
     assert json.loads(said.out)["predicate"]["secrets"][0]["from"] == "keyring"
-
-
-def test_secrets_that_do_not_go_together(settled: Station) -> None:
-    said = settled.mvm("plan", "create", "--secret", "A=env:X", "--secret", "A=env:Y", settled.flake())
-    assert said.code == 2
-    assert "are listed twice: A" in said.err
 
 
 def test_a_plan_that_somebody_put_a_credential_into_is_not_signed(settled: Station) -> None:

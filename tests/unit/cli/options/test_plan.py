@@ -95,6 +95,12 @@ def test_a_volume_is_a_share(settled: Station, option: tuple[str, ...]) -> None:
         (("-v", "/srv:/data:rw,ro"), "both ro and rw"),
         (("-v", "/srv:/data:z"), "is none of ro, rw, follow"),
         (("-v", "/srv:/data:rw,rw"), "is listed twice"),
+        (("--data=33:/tmp/data",), "a multiple of 16"),
+        (("--data=/tmp/data",), "no size in MiB and a path"),
+        (("--data=32:/tmp/data", "--backend=container"), "there is no data disk in this version"),
+        (("--data=32:/tmp/data", "--share=/srv:/tmp"), "over one another"),
+        (("--system-calls=namespaces",), "lets through more than the image's filter"),
+        (("--secret", "A=env:X", "--secret", "A=env:Y"), "are listed twice: A"),
     ],
 )
 def test_what_can_not_be_meant(settled: Station, command: tuple[str, ...], options: tuple[str, ...], why: str) -> None:
