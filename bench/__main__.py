@@ -43,27 +43,21 @@ _WITHOUT_WORLD = {
     "verification": verification,
     "verify": verify,
 }
+_WITH_WORLD = {
+    "commands": asking,
+    "figures": figures,
+    "memory": memory,
+    "neighbours": neighbours,
+    "network": network,
+    "sessions": sessions,
+    "stream": stream,
+}
 
 
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Ratios within one run; nothing is judged.")
-    parser.add_argument(
-        "what",
-        nargs="?",
-        choices=(
-            *_WITHOUT_WORLD,
-            "figures",
-            "boots",
-            "commands",
-            "memory",
-            "neighbours",
-            "network",
-            "sessions",
-            "stream",
-        ),
-        default="figures",
-    )
+    parser.add_argument("what", nargs="?", choices=(*_WITHOUT_WORLD, "boots", *_WITH_WORLD), default="figures")
     parser.add_argument("--world", type=Path, help="a directory that keeps home, tree and image between runs")
     parser.add_argument("--rounds", type=int, default=7, help="how often each pair is measured")
     parser.add_argument("--boots", type=_positive, help="boots: how many, in the place of 100 alone and 30 by threes")
@@ -87,26 +81,13 @@ def _positive(text: str) -> int:
 
 
 def _measure(given: argparse.Namespace, place: Place) -> None:
-    console, rounds = Console(width=160), given.rounds
-    match given.what:
-        case "boots" if given.boots is not None:
-            boots(place, console, ((given.boots, given.parallel),))
-        case "boots":
-            boots(place, console)
-        case "commands":
-            asking(place, console, rounds=10 * rounds)
-        case "memory":
-            memory(place, console, rounds=rounds)
-        case "neighbours":
-            neighbours(place, console, rounds=rounds)
-        case "network":
-            network(place, console, rounds=rounds)
-        case "stream":
-            stream(place, console, rounds=rounds)
-        case "sessions":
-            sessions(place, console, rounds=rounds)
-        case _:
-            figures(place, console, rounds=rounds)
+    console = Console(width=160)
+    if given.what != "boots":
+        _WITH_WORLD[given.what](place, console, rounds=given.rounds)
+    elif given.boots is None:
+        boots(place, console)
+    else:
+        boots(place, console, ((given.boots, given.parallel),))
 
 
 main()

@@ -1,6 +1,5 @@
 """What a machine takes beside its guest's memory, by the kernel's proportional count, against QEMU started by hand."""
 
-import os
 import re
 import statistics
 import time
@@ -12,11 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.commands import plan
+from bench.pairs import spread
 from bench.place import Place
 from bench.raw_qemu import RawQemu
 from mvmnix.api.context import Context
 from mvmnix.machines import registry
-from mvmnix.system.procfs import stat
+from mvmnix.system.procfs import children
 from mvmnix.system.roots import Roots
 
 _SLEEP = ("/bin/busybox", "sleep", "1000")
@@ -67,12 +67,9 @@ def _ours(place: Place, signed: Path, guest: int) -> Memory:
 
 def descendants(process: int) -> Iterator[int]:
     """All processes whose parent is this one, or one of these."""
-    known = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - numbers, not paths
-    for child in known:
-        found = stat(child)
-        if found is not None and found.parent == process:
-            yield child
-            yield from descendants(child)
+    for child in children(process):
+        yield child
+        yield from descendants(child)
 
 
 def _beside(process: int, guest: int) -> float:
@@ -96,7 +93,6 @@ def _show(console: Console, ours: list[Memory], theirs: list[float]) -> None:
         statistics.median(getattr(m, name) for m in ours) for name in ("supervisor", "jail", "hypervisor", "all")
     ]
     ratios = [mine.all / other for mine, other in zip(ours, theirs, strict=True)]
-    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     values = (*medians, statistics.median(theirs))
-    table.add_row(*(f"{value:.1f}" for value in values), spread, "at most 1.15")
+    table.add_row(*(f"{value:.1f}" for value in values), spread(ratios), "at most 1.15")
     console.print(table)

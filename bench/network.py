@@ -28,17 +28,16 @@ from rich.table import Table
 
 from bench.commands import opened
 from bench.memory import descendants
-from bench.pairs import Pair, Times
+from bench.pairs import Pair, Times, spread
 from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.runtime.machine import Machine as Started
 from mvmnix.launch.runtime.start import GUEST_NETWORK
-from mvmnix.model import User, Verb, Workload
+from mvmnix.model import User, Workload
 from mvmnix.network.host.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.plan.network import Network, parse_rules
-from mvmnix.system.loop import Loop
 from tests.conftest import commit
 from tests.hostile.network.world import PUBLIC, beyond, ip, own_network
 from tests.vm.networked import FLAKE, Machine, boot
@@ -156,7 +155,7 @@ def guests(stack: ExitStack, where: Path, image: Path) -> tuple[list[Peer], Mach
     peers = [Peer(machine.guest.channel, (_PLAIN, _NAMED))]
     for options, fds, mac in (_user(), _direct(stack)):
         raw = replace(RawQemu.of(image, "/bin/busybox", "true"), options=options, descriptors=fds)
-        peers.append(Peer(stack.enter_context(_channel(raw, mac)), (PUBLIC, PUBLIC)))
+        peers.append(Peer(stack.enter_context(raw.channel(replace(GUEST_NETWORK, gateway_mac=mac))), (PUBLIC, PUBLIC)))
     for peer in peers:
         peer.install(program.read_bytes(), _hello())
     peers[1].run("/tmp/peer", "lease", GATEWAY)
@@ -201,18 +200,6 @@ def _serving(program: Path) -> Iterator[None]:
             server.kill()
 
 
-@contextmanager
-def _channel(raw: RawQemu, mac: str) -> Iterator[Channel]:
-    loop = Loop()
-    with raw.connected() as port:
-        channel = Channel(port, loop)
-        channel.wait_hello(idle=PATIENCE)
-        told = replace(raw.config(), verbs=frozenset({Verb.EXEC}), network=replace(GUEST_NETWORK, gateway_mac=mac))
-        channel.configure(told, idle=PATIENCE)
-        yield channel
-        channel.close()
-
-
 def _hello() -> bytes:
     said = ssl.MemoryBIO()
     with suppress(ssl.SSLWantReadError):
@@ -228,13 +215,9 @@ def _show(console: Console, found: list[dict[str, list[float]]]) -> None:
         ratios = [row[0] / row[1] for row in rows]
         added = [row[0] - row[2] for row in rows]
         table.add_row(
-            it.name, it.unit, *(_spread([row[at] for row in rows]) for at in range(3)), _spread(ratios), _spread(added)
+            it.name, it.unit, *(spread([row[at] for row in rows]) for at in range(3)), spread(ratios), spread(added)
         )
     console.print(table)
-
-
-def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 #: By process: its PSS in MiB, its descriptors, its threads.

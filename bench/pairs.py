@@ -52,6 +52,11 @@ class Pair:
         return statistics.median(a - b for a, b in zip(self.ours.seconds, self.theirs.seconds, strict=True))
 
 
+def spread(values: Sequence[float]) -> str:
+    """The median, and how far they are apart."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
 def children() -> float:
     """User and system time of all children that have ended, in seconds: other processes' load changes it less."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

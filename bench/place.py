@@ -10,10 +10,6 @@ from tests.conftest import Home, committed_copy, make_world
 TRUE = ("/bin/busybox", "true")
 
 
-class FailedError(Exception):
-    """A command that was to be timed did not succeed."""
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where the measured commands run: with the code and the flake of `tree`, as the user of `home`."""
@@ -27,7 +23,7 @@ class Place:
         done = self.home.mvm(*arguments, cwd=self.tree)
         if done.returncode != 0:
             words = done.stderr.decode(errors="replace")
-            raise FailedError(f"mvm {' '.join(map(str, arguments))} ended with {done.returncode}:\n{words}")
+            raise RuntimeError(f"mvm {' '.join(map(str, arguments))} ended with {done.returncode}:\n{words}")
         return done
 
     def run_true(self) -> None:

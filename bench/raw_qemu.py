@@ -7,15 +7,18 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mvmnix.formats import manifest
+from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.frames import Bye, Config, Frame, Hello, Ready, Shutdown
+from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
 from mvmnix.launch.agent.stream_frames import Exit, Run, Started
 from mvmnix.launch.agent.transport import FrameDecoder, encode
-from mvmnix.model import Image, Workload
+from mvmnix.model import Image, Verb, Workload
+from mvmnix.system.loop import Loop
 from mvmnix.vmm.qemu import EXECUTABLES, FIRMWARE, TRANSLATED_CPU
 from mvmnix.vmm.tsc import TscClock
 
@@ -73,6 +76,18 @@ class RawQemu:
         """The host's end of the port, while it runs."""
         with self._started() as (_, port):
             yield port
+
+    @contextmanager
+    def channel(self, network: GuestNetwork | None = None) -> Iterator[Channel]:
+        """The agent's channel, once the guest is configured; it takes commands."""
+        loop = Loop()
+        with self.connected() as port:
+            channel = Channel(port, loop)
+            channel.wait_hello(idle=PATIENCE)
+            channel.configure(replace(self.config(), verbs=frozenset({Verb.EXEC}), network=network), idle=PATIENCE)
+            yield channel
+            channel.close()
+        loop.close()
 
     @contextmanager
     def running(self) -> Iterator[int]:

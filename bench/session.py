@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import override
 
 from bench.pairs import Pair, Times, timed
 from bench.place import Place
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, builder_plan
 from mvmnix.api.context import Context
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import InputFetcher, PartBuilder
 from mvmnix.builder.flakes.flake_source import take_flake
@@ -27,24 +29,13 @@ class BuiltError(Exception):
     """The build is over, and what is measured with it."""
 
 
-class Watch:
+class Watch(SilentProgress):
     """Progress that stops a session where receiving begins."""
 
+    @override
     def step(self, name: str) -> None:
         if name == "receiving":
             raise BuiltError
-
-    def single_step(self, name: str) -> None: ...
-
-    def log(self, data: bytes) -> None: ...
-
-    def notice(self, text: str) -> None: ...
-
-    def total(self, files: int) -> None: ...
-
-    def advance(self, name: str, size: int) -> None: ...
-
-    def received(self, url: str, size: int, total: int | None) -> None: ...
 
 
 class Bench:

@@ -6,20 +6,17 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from bench.place import Place
+from bench.pairs import spread
+from bench.place import TRUE, Place
 from bench.raw_qemu import PATIENCE, RawQemu
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.requests import ExecRequest
-from mvmnix.model import User, Verb, Workload
-from mvmnix.system.loop import Loop
+from mvmnix.model import User, Workload
 from tests.support.archives import member, padded
 
 _HERE = Path(__file__).parent
@@ -36,7 +33,7 @@ def stream(place: Place, console: Console, *, rounds: int) -> None:
     """Print megabytes a second of a program that prints, of `cat`, and of a writer to the port."""
     with tempfile.TemporaryDirectory(prefix="mvmnix-bench-") as name:
         raw = RawQemu.of(_writing(Path(name), place.hello))
-        with raw.connected() as port, _channel(RawQemu.of(place.hello, "/bin/busybox", "true")) as channel:
+        with raw.connected() as port, RawQemu.of(place.hello, *TRUE).channel() as channel:
             _install(channel, Path(name))
             _read(port)
             rows = [(_sent(channel, _PRINTER), _sent(channel, *_CAT), _read(port)) for _ in range(rounds)]
@@ -62,18 +59,6 @@ def _install(channel: Channel, where: Path) -> None:
     program = (where / "printer").read_bytes()
     if channel.exec(ExecRequest(work), stdout=print, stderr=print, stdin=program, idle=PATIENCE).exit_code != 0:
         raise RuntimeError("the guest didn't take the program")
-
-
-@contextmanager
-def _channel(raw: RawQemu) -> Iterator[Channel]:
-    loop = Loop()
-    with raw.connected() as port:
-        channel = Channel(port, loop)
-        channel.wait_hello(idle=PATIENCE)
-        channel.configure(replace(raw.config(), verbs=frozenset({Verb.EXEC})), idle=PATIENCE)
-        yield channel
-        channel.close()
-    loop.close()
 
 
 def _sent(channel: Channel, *argv: str) -> float:
@@ -103,7 +88,6 @@ def _show(console: Console, rows: list[tuple[float, float, float]]) -> None:
     table = Table("what", "MB/s", "of the port's", "asked", title="out of a guest, medians, in turns")
     for what, column in (("a program's output", 0), ("cat of a file", 1), ("a writer to the port", 2)):
         ratios = [row[column] / row[2] for row in rows]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         speed = f"{statistics.median(row[column] for row in rows):.0f}"
-        table.add_row(what, speed, spread if column < 2 else "", "at least 0.7" if column < 2 else "")
+        table.add_row(what, speed, spread(ratios) if column < 2 else "", "at least 0.7" if column < 2 else "")
     console.print(table)

@@ -197,7 +197,7 @@ def _file(record: strict.Record) -> Config:
     if len({rule.name for rule in anchors}) != len(anchors):
         raise ValueError("two anchors have the same name")
     signing = record.child("signing", _signing) if record.has("signing") else SigningRule()
-    password = record.child("keys", _keys) if record.has("keys") else None
+    password = record.child("keys", lambda keys: _secret(keys, "password")) if record.has("keys") else None
     return Config(fetch, caches, credentials, anchors, signing, password)
 
 
@@ -247,10 +247,6 @@ def _signing(record: strict.Record) -> SigningRule:
     roles = record.texts("keyless", "builder|planner|verifier", 3) if record.has("keyless") else ()
     place = record.text("sigstore", rf"production|staging|file:{_PATH}") if record.has("sigstore") else "production"
     return SigningRule(frozenset(roles), place.removeprefix("file:"), _secret(record, "identity-token"))
-
-
-def _keys(record: strict.Record) -> SecretRef | None:
-    return _secret(record, "password")
 
 
 def _secret(record: strict.Record, name: str) -> SecretRef | None:

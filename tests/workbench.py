@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, override
 
 import pytest
 
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan
 from mvmnix.api.context import Context
+from mvmnix.api.frontend import SilentProgress
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import InputFetcher, PartBuilder
 from mvmnix.audit.reading import last_records
@@ -31,26 +32,15 @@ from tests.conftest import World
 from tests.patience import PATIENCE
 
 
-class Quiet:
+class Quiet(SilentProgress):
     """Progress that nobody watches; `said` is what the builder said."""
 
     def __init__(self) -> None:
         self.said = b""
 
-    def step(self, name: str) -> None: ...
-
-    def single_step(self, name: str) -> None: ...
-
+    @override
     def log(self, data: bytes) -> None:
         self.said += data
-
-    def notice(self, text: str) -> None: ...
-
-    def total(self, files: int) -> None: ...
-
-    def advance(self, name: str, size: int) -> None: ...
-
-    def received(self, url: str, size: int, total: int | None) -> None: ...
 
 
 def rooms_of(world: World) -> Context:

@@ -5,9 +5,10 @@ import posixpath
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.commands import ExitStatus
@@ -108,53 +109,41 @@ def _name(path: str) -> bytes:
 
 
 def _send_all(machines: Directory, machine: str, asked: Copy, pack: Pack, chunks: Iterable[bytes]) -> list[str]:
-    with (
-        _pipe(writes=True) as data,
-        _GuestErrors() as complaint,
-        call(machines, machine, asked, (data.theirs, complaint.theirs)) as it,
-    ):
-        data.release()
-        complaint.release()
-        _send(it, data, chunks)
+    with _started(machines, machine, asked) as (it, records, complaint):
+        _send(it, records, chunks)
         _judge(it.wait(), complaint)
     return pack.skipped
 
 
 def _receive(machines: Directory, machine: str, path: str, reader: Reader) -> None:
     asked = Copy(CopyDirection.OUT, path, streams=_OUT)
-    with (
-        _pipe() as data,
-        _GuestErrors() as complaint,
-        call(machines, machine, asked, (data.theirs, complaint.theirs)) as it,
-    ):
-        data.release()
-        complaint.release()
-        while chunk := os.read(data.ours, _CHUNK):
+    with _started(machines, machine, asked) as (it, records, complaint):
+        while chunk := records.read(_CHUNK):
             reader.write(chunk)
         _judge(it.wait(), complaint)
         reader.close()
 
 
-def _send(it: Call, data: "_Pipe", chunks: Iterable[bytes]) -> None:
+def _send(it: Call, records: FileIO, chunks: Iterable[bytes]) -> None:
     """Give it the records; when there is something wrong with them, it hears of no end, and cleans up."""
     try:
         for chunk in chunks:
-            _write(data.ours, chunk)
+            _write(records, chunk)
     except BrokenPipeError:
         return  # it says itself why
     except BaseException:
-        data.close()
+        records.close()
         with suppress(MvmnixError):
             it.wait()
         raise
     finally:
-        data.close()
+        records.close()
 
 
-def _write(fd: int, chunk: bytes) -> None:
+def _write(file: FileIO, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
-        view = view[os.write(fd, view) :]
+        view = view[file.write(view) :]
 
 
 def _judge(status: ExitStatus, complaint: "_GuestErrors") -> None:
@@ -167,64 +156,39 @@ def _judge(status: ExitStatus, complaint: "_GuestErrors") -> None:
     raise error
 
 
-@dataclass
-class _Pipe:
-    """A pipe, one end of which is the machine's."""
-
-    ours: int
-    theirs: int
-
-    def release(self) -> None:
-        """The machine has it."""
-        os.close(self.theirs)
-        self.theirs = -1
-
-    def close(self) -> None:
-        """Whatever is open of it."""
-        for fd in (self.ours, self.theirs):
-            if fd >= 0:
-                os.close(fd)
-        self.ours = self.theirs = -1
+def _pipe() -> tuple[FileIO, FileIO]:
+    reading, writing = os.pipe()
+    return FileIO(reading, "rb"), FileIO(writing, "wb")
 
 
 @contextmanager
-def _pipe(*, writes: bool = False) -> Iterator[_Pipe]:
-    reading, writing = os.pipe()
-    made = _Pipe(writing, reading) if writes else _Pipe(reading, writing)
-    try:
-        yield made
-    finally:
-        made.close()
+def _started(machines: Directory, machine: str, asked: Copy) -> Iterator[tuple[Call, FileIO, "_GuestErrors"]]:
+    """A copy that the machine works on, our end of the pipe for its records, and what the guest says."""
+    reading, writing = _pipe()
+    ours, theirs = (writing, reading) if asked.way is CopyDirection.IN else (reading, writing)
+    complaint, stderr = _pipe()
+    with ours, theirs, stderr:
+        errors = _GuestErrors(complaint)
+        with call(machines, machine, asked, (theirs.fileno(), stderr.fileno())) as it:
+            theirs.close()
+            stderr.close()
+            yield it, ours, errors
 
 
-@dataclass
 class _GuestErrors:
     """What the guest says on standard error: read to its end, so that it holds up nothing; the beginning is kept."""
 
-    _said: bytearray = field(default_factory=bytearray)
-    theirs: int = -1
-
-    def __enter__(self) -> Self:
-        reading, self.theirs = os.pipe()
-        self._thread = threading.Thread(target=self._listen, args=(reading,))
+    def __init__(self, pipe: FileIO) -> None:
+        self._said = bytearray()
+        self._thread = threading.Thread(target=self._listen, args=(pipe,))
         self._thread.start()
-        return self
-
-    def release(self) -> None:
-        """The machine has it."""
-        if self.theirs >= 0:
-            os.close(self.theirs)
-            self.theirs = -1
 
     def words(self) -> str:
         """What was said, once it has ended."""
         self._thread.join()
         return bytes(self._said).decode(errors="backslashreplace").strip() or "it doesn't say why"
 
-    def _listen(self, reading: int) -> None:
-        while data := os.read(reading, _CHUNK):
-            self._said += data[: _LONGEST - len(self._said)]
-        os.close(reading)
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
+    def _listen(self, pipe: FileIO) -> None:
+        with pipe:
+            while data := pipe.read(_CHUNK):
+                self._said += data[: _LONGEST - len(self._said)]

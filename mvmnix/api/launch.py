@@ -343,15 +343,15 @@ def _kept(context: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
 @contextmanager
 def _handed_in(bundle: bytes, directory: Path, vsa: str) -> Iterator[Submission]:
     """What is verified for an image in a directory: all of its evidence, or a verifier's summary."""
-    with open_exported(directory) as it:
+    with open_exported(directory) as (evidence, opened):
         if vsa:
             summary = Summary(file_bytes(vsa, STATEMENT_LIMIT))
-            yield Submission(bundle, SummarizedImage(it.manifest, summary), it.files)
+            yield Submission(bundle, SummarizedImage(evidence.manifest, summary), opened)
         else:
             provenance = files.read(
                 str(directory / BUNDLE_NAME), STATEMENT_LIMIT, "name a directory of `mvm build --out`"
             )
-            yield Submission(bundle, it.evidence(provenance), it.files)
+            yield Submission(bundle, replace(evidence, provenance=provenance), opened)
 
 
 def _host_of_its_own(backend: Backend) -> Host:

@@ -1,6 +1,6 @@
 """Judges an image, a bundle, a source or an input by a trust policy as of a time, and says which rules decide."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -162,8 +162,9 @@ class PolicyCheck:
         claim = claimed.provenance
         rules = tuple(explain.of_build(claim, claimed.authentic.signer, self.policy, image=None))
         reasons = [*explain.refusals(claim, self.policy, self.now)]
-        if _none_of("builders", rules):
-            text = next(rule.text for rule in rules if rule.rule == "builders")
+        builders = [rule for rule in rules if rule.rule == "builders"]
+        if not any(rule.admits for rule in builders):
+            text = builders[0].text
             hint = "build it with an admitted builder, or add a [[builders]] entry to trust.toml if you mean to"
             reasons.append(Reason(ReasonCode.BUILDER_NOT_ADMITTED, "the provenance", text, hint))
         return Judged(path, "provenance", rules, tuple(reasons), steps=claimed.steps)
@@ -172,7 +173,3 @@ class PolicyCheck:
 def _refuse_unprintable(uri: str) -> None:
     if not uri.isascii() or not uri.isprintable() or " " in uri:
         raise UsageError(f"{uri!r} is not a URI", hint="name it as provenance does: path:NAME, git+URL?rev=COMMIT")
-
-
-def _none_of(rule: str, findings: Iterable[RuleFinding]) -> bool:
-    return not any(it.admits for it in findings if it.rule == rule)

@@ -1,7 +1,6 @@
 """The chain of evidence of a run, from flake to receipt, as a table for people."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from mvmnix.api import RunResult, VerifiedImage, VerifiedPlan
 from mvmnix.formats.escaping import escape
@@ -9,47 +8,40 @@ from mvmnix.plural import counted
 from mvmnix.provenance.slsa.provenance import Provenance
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
-    """A finished image, the plan that was verified for it, and the machine that ran."""
+def show_chain(links: Iterable[tuple[str, str]]) -> None:
+    """Print a chain of evidence on stderr."""
+    from rich.console import Console  # noqa: PLC0415 - a run that shows no table does without
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    image: VerifiedImage
-    plan: VerifiedPlan
-    done: RunResult
+    table = Table(title="chain of evidence", show_header=False, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, text in links:
+        table.add_row(name, Text(escape(text)))  # which is no markup, whatever it says
+    Console(stderr=True).print(table)
 
-    def show(self) -> None:
-        """Print it on stderr."""
-        from rich.console import Console  # noqa: PLC0415 - a run that shows no table does without
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
 
-        table = Table(title="chain of evidence", show_header=False, title_justify="left")
-        table.add_column(style="bold")
-        table.add_column(overflow="fold")
-        for name, text in self.links():
-            table.add_row(name, Text(escape(text)))  # which is no markup, whatever it says
-        Console(stderr=True).print(table)
-
-    def links(self) -> Iterator[tuple[str, str]]:
-        """Each link: its name, and what vouches for it."""
-        claim, evidence = self.image.provenance.claim, self.image.provenance
-        where = f" in {claim.directory}" if claim.directory else ""
-        yield "flake", f"{claim.root.uri}{where}#{claim.attribute}, tree {claim.root.nar}"
-        yield "lock", f"{claim.lock or 'none'}, {len(claim.nodes.untouched)} of its trees untouched"
-        yield "sources", f"{counted(len(claim.sources), 'file')} came in, each by its hash"
-        yield from built_before(claim)
-        yield "derivation", str(claim.derivation)
-        for artifact in self.image.image.artifacts:
-            yield artifact.name, str(artifact.digest)
-        yield "verity root", str(self.image.image.verity.root)
-        signed = f"signed by {evidence.signer.name} ({claim.builder_id}), SLSA Build L{evidence.level}"
-        yield "provenance", f"{evidence.bundle}, {signed}"
-        yield "policy", str(self.plan.policy)
-        yield "plan", f"{self.plan.digest}, signed by {', '.join(signer.name for signer in self.plan.signers)}"
-        machine = self.done.machine
-        yield "machine", self.plan.plan.backend.logged if machine is None else f"{machine.id}, {machine.acceleration}"
-        ended = self.done.finished.ended
-        yield "receipt", f"{ended.receipt}, {ended.reason}: {ended.receipt_path}"
+def links_of(image: VerifiedImage, plan: VerifiedPlan, done: RunResult) -> Iterator[tuple[str, str]]:
+    """Each link from the flake to the receipt: its name, and what vouches for it."""
+    claim, evidence = image.provenance.claim, image.provenance
+    where = f" in {claim.directory}" if claim.directory else ""
+    yield "flake", f"{claim.root.uri}{where}#{claim.attribute}, tree {claim.root.nar}"
+    yield "lock", f"{claim.lock or 'none'}, {len(claim.nodes.untouched)} of its trees untouched"
+    yield "sources", f"{counted(len(claim.sources), 'file')} came in, each by its hash"
+    yield from built_before(claim)
+    yield "derivation", str(claim.derivation)
+    for artifact in image.image.artifacts:
+        yield artifact.name, str(artifact.digest)
+    yield "verity root", str(image.image.verity.root)
+    signed = f"signed by {evidence.signer.name} ({claim.builder_id}), SLSA Build L{evidence.level}"
+    yield "provenance", f"{evidence.bundle}, {signed}"
+    yield "policy", str(plan.policy)
+    yield "plan", f"{plan.digest}, signed by {', '.join(signer.name for signer in plan.signers)}"
+    machine = done.machine
+    yield "machine", plan.plan.backend.logged if machine is None else f"{machine.id}, {machine.acceleration}"
+    ended = done.finished.ended
+    yield "receipt", f"{ended.receipt}, {ended.reason}: {ended.receipt_path}"
 
 
 def built_before(claim: Provenance) -> Iterator[tuple[str, str]]:

@@ -27,6 +27,7 @@ raw_option = click.option(
     is_flag=True,
     help="Give a terminal the guest's bytes raw, control sequences too.",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def color() -> bool | None:

@@ -33,18 +33,20 @@ class Steps:
 
     def step(self, name: str) -> None:
         """A new step has begun; the one before is done."""
-        self._done()
-        self._name, self._begun = name, time.monotonic()
-        self._files = self._bytes = 0
+        self._begin_step(name)
         self._status = self._console.status(_plain(f"{name} …"))
         self._status.start()
         self._announce()
 
     def single_step(self, name: str) -> None:
         """A new step that forks: no thread of ours may draw meanwhile."""
-        self._done()
-        self._name, self._begun = name, time.monotonic()
+        self._begin_step(name)
         self._announce()
+
+    def _begin_step(self, name: str) -> None:
+        self.close()
+        self._name, self._begun = name, time.monotonic()
+        self._files = self._bytes = 0
 
     def log(self, data: bytes) -> None:
         """What a builder says is in its log file, and not shown."""
@@ -76,17 +78,14 @@ class Steps:
 
             self._print(Text(f"mvm: {escape(text)}", "yellow"))
 
-    def close(self) -> None:
-        """The last step is done."""
-        self._done()
-
     def stop(self) -> None:
         """The step that runs has failed."""
         if self._status is not None:
             self._status.stop()
         self._status, self._name = None, ""
 
-    def _done(self) -> None:
+    def close(self) -> None:
+        """The last step is done."""
         name = self._name
         self.stop()
         if name:

@@ -178,16 +178,16 @@ _HINT: Final = "name a directory of `mvm build --out`"
 def exported_build(directory: Path) -> StoredBuild:
     """An exported build, every file of it hashed. Raises UsageError for a file that is missing or is none."""
     bundle = _document(_canonical(files.read(str(directory / BUNDLE_NAME), STATEMENT_LIMIT, _HINT)))
-    with open_exported(directory) as it:
+    with open_exported(directory) as (it, opened):
         manifest, parts = _document(it.manifest), tuple(map(_document, it.parts))
         lock, sbom = (None if data is None else _document(data) for data in (it.lock, it.sbom))
-        fds = {"kernel": it.files.kernel, "initrd": it.files.initrd, "rootfs": it.files.rootfs}
+        fds = {"kernel": opened.kernel, "initrd": opened.initrd, "rootfs": opened.rootfs}
         hashed = {name: Artifact(name, *digest_of(fd)) for name, fd in fds.items()}
         stored = StoredBuild(manifest, bundle, lock, sbom, parts, hashed, rebuilds=it.rebuilds)
         image = stored.image
         if isinstance(image, MvmnixError):
             return stored
-        return replace(stored, verity=tuple(verity_reasons(it.files.rootfs, image.verity)))
+        return replace(stored, verity=tuple(verity_reasons(opened.rootfs, image.verity)))
 
 
 def _document(data: bytes) -> StoredDocument:

@@ -2,28 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import override
 
+from mvmnix.api.frontend import SilentProgress
 from tests.fakes import Progress
 
 
 @dataclass
-class Shown(Progress):
+class Shown(Progress, SilentProgress):
     """Progress that remembers its notices too."""
 
     notices: list[str] = field(default_factory=list)
     heard: Callable[[], object] = lambda: None
 
+    @override
     def notice(self, text: str) -> None:
         self.notices.append(text)
         self.heard()
-
-    def single_step(self, name: str) -> None: ...
-
-    def total(self, files: int) -> None: ...
-
-    def advance(self, name: str, size: int) -> None: ...
-
-    def received(self, url: str, size: int, total: int | None) -> None: ...
 
 
 @dataclass

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -28,32 +27,12 @@ _HINT = "name a directory of `mvm build --out`"
 _FILES = ("kernel", "initrd", "rootfs")
 
 
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """What lies in a directory of `mvm build --out`, besides the provenance: bytes and open files, all unverified."""
-
-    manifest: bytes
-    lock: bytes | None
-    sbom: bytes | None
-    parts: tuple[bytes, ...]
-    files: OpenFiles
-    rebuilds: tuple[bytes, ...] = ()
-
-    def evidence(self, provenance: bytes) -> ImageEvidence:
-        """All of it, with a provenance bundle: the one that lies there, or another one."""
-        return ImageEvidence(
-            manifest=self.manifest,
-            provenance=provenance,
-            lock=self.lock,
-            sbom=self.sbom,
-            parts=self.parts,
-            rebuilds=self.rebuilds,
-        )
-
-
 @contextmanager
-def open_exported(directory: Path) -> Iterator[Exported]:
-    """Read and open an image's directory; its files are closed at the end. Raises UsageError."""
+def open_exported(directory: Path, provenance: bytes = b"") -> Iterator[tuple[ImageEvidence, OpenFiles]]:
+    """Read and open a directory of `mvm build --out`, nothing of it verified; its files are closed at the end.
+
+    `provenance` is the bundle to verify it by, b"" while there is none. Raises UsageError.
+    """
     with ExitStack() as stack:
         described = files.read(str(directory / "manifest.json"), manifest.LIMIT, _HINT)
         lock, sbom, *listed = (
@@ -65,7 +44,10 @@ def open_exported(directory: Path) -> Iterator[Exported]:
             for name, lines in zip((PARTS_NAME, REBUILDS_NAME), listed, strict=True)
         )
         fds = [stack.enter_context(files.regular(str(directory / name), _HINT)) for name in _FILES]
-        yield Exported(described, lock, sbom, parts, OpenFiles(*fds), rebuilds)
+        evidence = ImageEvidence(
+            manifest=described, provenance=provenance, lock=lock, sbom=sbom, parts=parts, rebuilds=rebuilds
+        )
+        yield evidence, OpenFiles(*fds)
 
 
 def _is_there(path: Path) -> bool:
@@ -105,15 +87,14 @@ def verify_image(
     claimed = claimed or read_image_claim(policy, directory, bundle)
     if claimed.policy != policy:
         raise ValueError("the provenance was read under another policy")
-    with open_exported(directory) as it:
-        handed_in = it.evidence(claimed.data)
+    with open_exported(directory, claimed.data) as (handed_in, opened):
         if plan:
             from mvmnix.launch.gate.verify import Submission, verify_plan  # noqa: PLC0415 - files of any build don't pay for it
 
-            submission = Submission(_canonical_plan(plan), handed_in, it.files)
+            submission = Submission(_canonical_plan(plan), handed_in, opened)
             verify_plan(submission, policy=policy, now=moment).close()
-        image = manifest.parse(it.manifest)
-        fds = zip(_FILES, (it.files.kernel, it.files.initrd, it.files.rootfs), strict=True)
+        image = manifest.parse(handed_in.manifest)
+        fds = zip(_FILES, (opened.kernel, opened.initrd, opened.rootfs), strict=True)
         artifacts = (*(Artifact(name, *digest_of(fd)) for name, fd in fds), image.manifest)
         verified = verify_claim(claimed, handed_in, artifacts=artifacts, image=image, now=moment)
         return VerifiedImage(image, handed_in, verified)

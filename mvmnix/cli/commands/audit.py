@@ -27,7 +27,7 @@ from mvmnix.api import (
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.proof import MAGIC, MAX_PROOF, ConsistencyProof, InclusionProof
 from mvmnix.audit.reading import SealedRecord, last_records, leaf_hashes, records_backwards
-from mvmnix.audit.tail import foreign_checkpoint, hold_writers, is_begun, no_log, read_head, rolled_back
+from mvmnix.audit.tail import Head, foreign_checkpoint, hold_writers, is_begun, no_log, read_head, rolled_back
 from mvmnix.audit.verify import LogEvidence, verify_log
 from mvmnix.cli.options.audit import (
     DIRECTORY,
@@ -41,7 +41,7 @@ from mvmnix.cli.options.audit import (
     public_key,
 )
 from mvmnix.cli.options.outputs import Destination, OutputType
-from mvmnix.cli.output import TERMINAL, answer
+from mvmnix.cli.output import TERMINAL, answer, json_option
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.formats.strict import MAX_INTEGER
 from mvmnix.keys import Role
@@ -177,7 +177,6 @@ _OUT = click.option(
 )
 _COUNT = click.IntRange(1)
 _INDEX = re.compile("[0-9]{1,11}")
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
@@ -207,7 +206,7 @@ def tail(lines: int, key_path: str, directory: Path | None) -> int:
 
 @audit.command()
 @click.argument("which", metavar="INDEX|MACHINE")
-@_JSON
+@json_option
 @KEY
 @DIRECTORY
 def show(which: str, as_json: bool, key_path: str, directory: Path | None) -> int:
@@ -235,11 +234,7 @@ def checkpoint(out: Destination, key_path: str, directory: Path | None) -> int:
     """Print the checkpoint that seals the log, a signed note, to be kept elsewhere."""
     with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as verdict_code:
         place = AuditSource.of(context, key_path, directory)
-        if not is_begun(place.log):
-            raise no_log(place.log)
-        with hold_writers(place.log):
-            note = read_head(place.log, place.note_key).checkpoint.note
-        out.write(note)
+        out.write(_head(place).checkpoint.note)
     return verdict_code.code
 
 
@@ -258,10 +253,7 @@ def prove(index: int | None, pinned: str, out: Destination, key_path: str, direc
         raise UsageError("one of INDEX and --pinned is needed, and not both", hint="mvm audit prove 0")
     with open_context(TERMINAL) as context, audit_verdicts(elsewhere=directory is not None) as verdict_code:
         place = AuditSource.of(context, key_path, directory)
-        if not is_begun(place.log):
-            raise no_log(place.log)
-        with hold_writers(place.log):
-            head = read_head(place.log, place.note_key)
+        head = _head(place)
         note, leaves = head.checkpoint.note, leaf_hashes(place.log, head)
         if index is None:
             old = _pinned(file_bytes(pinned, KEY_LIMIT), place)
@@ -310,6 +302,14 @@ def new_log() -> None:
     with open_context(TERMINAL) as context:
         origin, traces = begin_new_log(context)
     click.echo(f"began a new log, {origin}; it knows nothing of {traces or 'anything before'}", err=True)
+
+
+def _head(place: AuditSource) -> Head:
+    """The end of the log, read while no writer appends. Raises NoLogError."""
+    if not is_begun(place.log):
+        raise no_log(place.log)
+    with hold_writers(place.log):
+        return read_head(place.log, place.note_key)
 
 
 def _machine(context: Context, text: str, directory: Path | None) -> str:

@@ -6,7 +6,7 @@ import click
 
 from mvmnix.api import MachineUsage, open_context, open_machine_store, put_in_order, read_events, usage_of
 from mvmnix.cli.completers import any_machine, running_machine
-from mvmnix.cli.output import TERMINAL, answer, table
+from mvmnix.cli.output import TERMINAL, answer, json_option, table
 
 
 @click.command()
@@ -27,7 +27,7 @@ def events(machine: str, lines: int, follow: bool) -> None:
 
 @click.command()
 @click.argument("machines", nargs=-1, metavar="[MACHINE...]", shell_complete=running_machine)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def stats(machines: tuple[str, ...], as_json: bool) -> None:
     """Print what each running machine uses, or each MACHINE: its hypervisor's processes, its supervisor, its console.
 

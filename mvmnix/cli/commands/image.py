@@ -26,7 +26,7 @@ from mvmnix.api import (
 from mvmnix.cli.completers import file as archive_file
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.options.outputs import OutputType
-from mvmnix.cli.output import MIB, TERMINAL, answer, notice, short, table, tell_freed
+from mvmnix.cli.output import MIB, TERMINAL, answer, json_option, notice, short, table, tell_freed
 from mvmnix.cli.progress import steps
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode
@@ -34,8 +34,6 @@ from mvmnix.formats.escaping import escape, escape_line
 from mvmnix.formats.strict import show_time
 from mvmnix.plural import counted
 from mvmnix.system.output_files import NewDirectory, NewFile
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _record(seen: SeenImage, needs: tuple[Need, ...]) -> dict[str, object]:
@@ -61,7 +59,7 @@ def _record(seen: SeenImage, needs: tuple[Need, ...]) -> dict[str, object]:
 
 
 @click.command("ls")
-@_JSON
+@json_option
 def list_(as_json: bool) -> None:
     """List kept images. Each is verified, every byte of it; what doesn't verify is marked, and not quoted.
 
@@ -110,7 +108,7 @@ def _joined(value: object) -> str:
 
 @click.command()
 @click.argument("digest", metavar="DIGEST|NAME", shell_complete=kept_image)
-@_JSON
+@json_option
 def inspect(digest: str, as_json: bool) -> None:
     """Verify the image whose manifest has DIGEST, or that has NAME, and say what is known about it.
 
@@ -151,7 +149,7 @@ def _details(finished: VerifiedImage) -> dict[str, object]:
 
 @click.command()
 @click.argument("digests", nargs=-1, required=True, metavar="DIGEST|NAME...", shell_complete=kept_image)
-@_JSON
+@json_option
 def rm(digests: tuple[str, ...], as_json: bool) -> None:
     """Remove the images with these manifest digests or names, and the files that were theirs alone.
 
@@ -171,7 +169,7 @@ def rm(digests: tuple[str, ...], as_json: bool) -> None:
     help="With --all: those alone that were finished, by their verified provenance, so long ago.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@_JSON
+@json_option
 def prune(every: bool, older_than: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove files of images that nothing names any more, and what killed builds left.
 
@@ -205,7 +203,7 @@ def _tell(freed: PruneResult, as_json: bool, *, dry: bool) -> None:
 @click.command()
 @click.argument("digest")
 @click.argument("bundles", nargs=-1, required=True, metavar="BUNDLE...")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def testify(digest: str, bundles: tuple[str, ...], as_json: bool) -> None:
     """Keep further provenance of the image whose manifest has DIGEST, or begins with it, once each verifies.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from mvmnix.api import Template, describe_image, open_context, write_flake
+from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.output import TERMINAL
 from mvmnix.formats.escaping import escape
@@ -15,27 +16,26 @@ from mvmnix.system.output_files import OutputDirectory
 @click.command()
 @click.option(
     "--template",
-    type=click.Choice([each.value for each in Template]),
+    type=EnumChoice(Template),
     default=Template.MINIMAL.value,
     show_default=True,
     help="What the guest is to be.",
 )
 @click.option("--from", "image", metavar="oci://HOST/NAME@sha256:DIGEST", help="The image, for the template oci.")
 @click.argument("directory", metavar="[DIR]", default=".", type=OutputType(OutputDirectory, "DIRECTORY"))
-def init(template: str, image: str | None, directory: OutputDirectory) -> None:
+def init(template: Template, image: str | None, directory: OutputDirectory) -> None:
     """Write a new flake with its lock to DIR, which is made if it is missing; nothing is ever overwritten.
 
     It has this installation's own flake beside it as an input, so that it builds at once, without a network. The
     template oci asks the image's registry for its manifest and configuration.
     """
-    wanted = Template(template)
-    if (wanted is Template.OCI) != (image is not None):
+    if (template is Template.OCI) != (image is not None):
         raise click.UsageError("--template oci and --from belong together")
     if image is None:
-        write_flake(wanted, directory)
+        write_flake(template, directory)
     else:
         with open_context(TERMINAL) as context, context.working():
-            write_flake(wanted, directory, describe_image(context, image))
+            write_flake(template, directory, describe_image(context, image))
     _next(Path(directory.path))
 
 

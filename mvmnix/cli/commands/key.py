@@ -3,12 +3,13 @@
 import click
 
 from mvmnix.api import key_file, open_context, read_secret
+from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.signing import secret_ref
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.errors import UsageError
 from mvmnix.keys import Algorithm, PrivateKey, Role
 
-_ROLE = click.argument("role", type=click.Choice([each.value for each in Role]))
+_ROLE = click.argument("role", type=EnumChoice(Role))
 
 
 @click.group()
@@ -20,7 +21,7 @@ def key() -> None:
 @_ROLE
 @click.option(
     "--algorithm",
-    type=click.Choice([each.value for each in Algorithm]),
+    type=EnumChoice(Algorithm),
     default=Algorithm.ED25519.value,
     show_default=True,
 )
@@ -33,21 +34,18 @@ def create(role: Role, algorithm: Algorithm, password: str) -> None:
     A key that is encrypted is opened with the password that `[keys] password` in config.toml refers to, or with
     one that is asked for at a terminal.
     """
-    if role == Role.HOST and algorithm != Algorithm.ED25519:
+    if role is Role.HOST and algorithm is not Algorithm.ED25519:
         hint = "leave --algorithm out, or make another role's key"
         raise UsageError("the host key signs the audit log's checkpoints, which Ed25519 alone can", hint=hint)
     word = read_secret(secret_ref(password, "--password"), "the password") if password else None
     with open_context(TERMINAL) as context:
+        where = context.keys.where(key_file(role))
         try:
-            made = PrivateKey.create(context.keys, key_file(Role(role)), Algorithm(algorithm), word)
+            made = PrivateKey.create(context.keys, key_file(role), algorithm, word)
         except FileExistsError as error:
-            where = context.keys.where(key_file(Role(role)))
-            raise UsageError(
-                f"{where} is there already", hint="move it away first if you mean to replace it"
-            ) from error
-        click.echo(
-            f"made {context.keys.where(key_file(Role(role)))}; name it in a trust policy to have it trusted", err=True
-        )
+            hint = "move it away first if you mean to replace it"
+            raise UsageError(f"{where} is there already", hint=hint) from error
+        click.echo(f"made {where}; name it in a trust policy to have it trusted", err=True)
     click.echo(made.public.pem, nl=False)
 
 
@@ -57,10 +55,10 @@ def create(role: Role, algorithm: Algorithm, password: str) -> None:
 def show(role: Role, as_json: bool) -> None:
     """Print the public half of ROLE's key as PEM, and its fingerprint on stderr, as revocations.toml takes it."""
     with open_context(TERMINAL) as context:
-        if not context.keys.exists(key_file(Role(role))):
-            where = context.keys.where(key_file(Role(role)))
+        if not context.keys.exists(key_file(role)):
+            where = context.keys.where(key_file(role))
             raise UsageError(f"there is no {role} key at {where}", hint=f"mvm key create {role}")
-        public = context.key(Role(role)).public
+        public = context.key(role).public
     if as_json:
         answer("key", {"role": role, "fingerprint": str(public.fingerprint), "pem": public.pem})
     else:

@@ -19,13 +19,13 @@ from mvmnix.api import (
     sentence,
 )
 from mvmnix.cli.completers import any_machine
+from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.network import rule_lines
-from mvmnix.cli.output import TERMINAL, answer
+from mvmnix.cli.output import TERMINAL, answer, json_option
 from mvmnix.errors import UsageError
 from mvmnix.formats.escaping import escape_line
 
 _PLAN = click.argument("plan", metavar="MACHINE|PLAN", shell_complete=any_machine)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 #: The exit code for what the rules refuse; mvm's own failures have others.
 _REFUSED = 1
 _LARGEST_PORT, _PORT = 65_535, re.compile(r"[1-9][0-9]{0,4}")
@@ -39,7 +39,7 @@ def net() -> None:
 
 @net.command()
 @_PLAN
-@_JSON
+@json_option
 def show(plan: str, as_json: bool) -> None:
     """Print the rules that a machine or a plan (a file, or plan:DIGEST) has, in the order in which they stand there.
 
@@ -57,18 +57,18 @@ def show(plan: str, as_json: bool) -> None:
 @net.command()
 @_PLAN
 @click.argument("target", metavar="HOST:PORT")
-@click.option("--protocol", type=click.Choice([it.value for it in Protocol]), help="Default: what the rules name.")
+@click.option("--protocol", type=EnumChoice(Protocol), help="Default: what the rules name.")
 @click.option("--sni", metavar="NAME", help="The name in the TLS handshake; '' for none. Default: HOST.")
 @click.option("--method", default="GET", show_default=True, help="Of an http request.")
 @click.option("--path", default="/", show_default=True, help="Of an http request.")
 @click.option("--header", "fields", multiple=True, metavar="'NAME: VALUE'", help="Of an http request. May be repeated.")
 @click.option("--resolve", "addresses", multiple=True, metavar="ADDRESS", help="What HOST leads to. May be repeated.")
-@_JSON
+@json_option
 def test(
     *,
     plan: str,
     target: str,
-    protocol: str | None,
+    protocol: Protocol | None,
     sni: str | None,
     method: str,
     path: str,
@@ -80,16 +80,15 @@ def test(
 
     Nothing is resolved and nothing is connected. Exit codes: 0 allowed, 1 refused.
     """
-    wanted = Protocol(protocol) if protocol else None
     try:
-        attempt = Attempt(*_host_and_port(target), wanted, sni, method, path, addresses, fields)
+        attempt = Attempt(*_host_and_port(target), protocol, sni, method, path, addresses, fields)
     except ValueError as error:
         raise UsageError(str(error), hint="mvm net test PLAN api.example.com:443") from error
     network, host = _network(plan), attempt.host
     if addresses and network is not None and network.proxy is not None:
         raise UsageError(f"names are resolved by the proxy {network.proxy.typed}", hint="leave --resolve out")
     verdict = judge(Rules(network), attempt)
-    said = sentence(verdict, host, attempt.port, wanted, method) if verdict.code else f"{target} is allowed"
+    said = sentence(verdict, host, attempt.port, protocol, method) if verdict.code else f"{target} is allowed"
     if as_json:
         found = {"allowed": verdict.allowed, "rule": verdict.rule, "code": verdict.code, "text": said}
         answer("verdict", {"host": host, "port": attempt.port, **found})
@@ -114,11 +113,11 @@ def log(machine: str, *, follow: bool, as_json: bool) -> None:
 
 
 @net.command()
-@click.argument("code", type=click.Choice([it.value for it in Denial]), metavar="CODE")
-@_JSON
-def explain(code: str, as_json: bool) -> None:
+@click.argument("code", type=EnumChoice(Denial), metavar="CODE")
+@json_option
+def explain(code: Denial, as_json: bool) -> None:
     """Say what the CODE of a refusal means, and what to do about it."""
-    found = EXPLANATIONS[Denial(code)]
+    found = EXPLANATIONS[code]
     if as_json:
         answer("explanation", {"code": code, "meaning": found.meaning, "next": found.hint})
         return

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mvmnix.api import DependencyDepth, PinnedLock, add_packages, fetch_pins, pin_wheels, update_packages
+from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.output import answer
 from mvmnix.cli.verbosity import is_quiet
 from mvmnix.plural import counted
@@ -70,7 +71,7 @@ def pin() -> None:
 @click.option("--suite", default="", help="Take NAME from this suite, e.g. trixie-security. Default: the release.")
 @click.option(
     "--reach",
-    type=click.Choice([each.value for each in DependencyDepth]),
+    type=EnumChoice(DependencyDepth),
     default=DependencyDepth.CLOSURE.value,
     help="Which dependencies to pin with it.",
 )

@@ -34,7 +34,7 @@ from mvmnix.cli.options.outputs import Destination, OutputType
 from mvmnix.cli.options.plan import data_lines, isolation_line, plan_options, share_lines
 from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.signing import signing_options
-from mvmnix.cli.output import TERMINAL, answer, notice, short, table
+from mvmnix.cli.output import TERMINAL, answer, json_option, notice, short, table
 from mvmnix.cli.progress import steps
 from mvmnix.formats.escaping import escape, escape_line
 from mvmnix.formats.strict import parse_json, show_time
@@ -43,7 +43,7 @@ from mvmnix.system.output_files import OutputFile
 
 
 @click.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def list_(as_json: bool) -> None:
     """List the plans that `mvm plan sign` signed here and keeps: as long as one is valid, its image is not removed.
 

@@ -9,7 +9,7 @@ from mvmnix.api import open_context, policy_history
 from mvmnix.api.policy_account import Account, account_in_force, named_account
 from mvmnix.api.policy_check import Judged, PolicyCheck
 from mvmnix.cli.commands.verify import could_not_verify
-from mvmnix.cli.output import TERMINAL, answer, table
+from mvmnix.cli.output import TERMINAL, answer, json_option, table
 from mvmnix.cli.policy_table import account_lines
 from mvmnix.clock import now
 from mvmnix.errors import Reason, UsageError
@@ -23,7 +23,6 @@ _POLICY = click.option(
     metavar="FILE",
     help="This trust.toml, with what lies beside it, and no other. Default: the policy in force here.",
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _MARKS = {True: "yes", False: "NO", None: "-"}
 
 
@@ -46,7 +45,7 @@ def policy() -> None:
     help="Judge as of this time, in UTC, such as 2026-12-01T00:00:00Z. Default: now.",
 )
 @_POLICY
-@_JSON
+@json_option
 def check(
     items: tuple[str, ...],
     inputs: tuple[str, ...],

@@ -4,12 +4,12 @@ import click
 
 from mvmnix.api import find_network, open_context
 from mvmnix.cli.completers import any_machine
-from mvmnix.cli.output import TERMINAL, answer
+from mvmnix.cli.output import TERMINAL, answer, json_option
 
 
 @click.command()
 @click.argument("machine", shell_complete=any_machine)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def port(machine: str, *, as_json: bool) -> None:
     """Print the published ports of MACHINE, a line for each: the guest's port, and the host's address and port."""
     with open_context(TERMINAL) as context:

@@ -14,7 +14,7 @@ from mvmnix.api import (
     with_verified_ends,
 )
 from mvmnix.cli.completers import any_machine
-from mvmnix.cli.output import TERMINAL, answer, table
+from mvmnix.cli.output import TERMINAL, answer, json_option, table
 from mvmnix.errors import UsageError
 from mvmnix.formats.strict import show_time
 
@@ -30,7 +30,7 @@ from mvmnix.formats.strict import show_time
     help="Only those: id, name, image, state, ended, label=NAME or label=NAME=VALUE. May be repeated.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print ids alone.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) -> None:
     """List machines: those that live, by the lock that their supervisor holds."""
     try:

@@ -20,7 +20,7 @@ from mvmnix.api import (
 )
 from mvmnix.cli.attached_run import Attachment, attach_options, run_here
 from mvmnix.cli.completers import flake_or_image
-from mvmnix.cli.evidence_table import Chain
+from mvmnix.cli.evidence_table import links_of, show_chain
 from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.options.plan import plan_options
 from mvmnix.cli.output import TERMINAL, notice
@@ -63,5 +63,5 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
             return 0
         ran = run_here(context, verified, attachment, name=name)
         if evidence:
-            Chain(finished, verified, ran).show()
+            show_chain(links_of(finished, verified, ran))
         return ran.finished.exit_code

@@ -44,11 +44,8 @@ def rm(machines: tuple[str, ...], force: bool) -> None:
         click.echo(machine)
 
 
-_MACHINES = click.argument("machines", nargs=-1, required=True, metavar="MACHINE...", shell_complete=running_machine)
-
-
 @click.command()
-@_MACHINES
+@_machines(running_machine)
 def pause(machines: tuple[str, ...]) -> None:
     """Pause each MACHINE until `mvm resume`; its memory stays, and its plan's wall time goes on.
 
@@ -58,7 +55,7 @@ def pause(machines: tuple[str, ...]) -> None:
 
 
 @click.command()
-@_MACHINES
+@_machines(running_machine)
 def resume(machines: tuple[str, ...]) -> None:
     """Resume each paused MACHINE. Prints its id."""
     _change(machines, Resume())

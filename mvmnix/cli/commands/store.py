@@ -3,7 +3,7 @@
 import click
 
 from mvmnix.api import collect_sources, open_context
-from mvmnix.cli.output import TERMINAL, answer, tell_freed
+from mvmnix.cli.output import TERMINAL, answer, json_option, tell_freed
 from mvmnix.plural import counted
 
 
@@ -14,7 +14,7 @@ def store() -> None:
 
 @store.command()
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def gc(dry_run: bool, as_json: bool) -> None:
     """Remove sources that no kept image was built from, and that are neither pins of this installation nor kept parts.
 

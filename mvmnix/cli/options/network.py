@@ -19,6 +19,7 @@ from mvmnix.api import (
     WhenGatewayEnds,
     parse_rules,
 )
+from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.errors import UsageError
 
 _OPTIONS: Final = (
@@ -64,7 +65,7 @@ _OPTIONS: Final = (
     ),
     click.option(
         "--when-gateway-ends",
-        type=click.Choice([it.value for it in WhenGatewayEnds]),
+        type=EnumChoice(WhenGatewayEnds),
         default=WhenGatewayEnds.END.value,
         show_default=True,
         help="What becomes of the machine when its network's gateway ends unasked.",
@@ -83,7 +84,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         presets: tuple[str, ...],
         published: tuple[str, ...],
         network_proxy: str | None,
-        when_gateway_ends: str,
+        when_gateway_ends: WhenGatewayEnds,
         **others: Any,
     ) -> Any:
         try:
@@ -91,7 +92,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 parse_rules(allowed, denied),
                 tuple(map(PresetChoice.parse, presets)),
                 tuple(map(PublishedPort.parse, published)),
-                WhenGatewayEnds(when_gateway_ends),
+                when_gateway_ends,
                 UpstreamProxy.parse(network_proxy) if network_proxy is not None else None,
             )
         except ValueError as error:

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce, wraps
 from typing import Any, Final, override
 
@@ -29,24 +29,22 @@ from mvmnix.api import (
     Share,
     parse_labels,
 )
+from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.options.network import network_options
-from mvmnix.cli.options.secrets import references, secret_options
+from mvmnix.cli.options.secrets import SECRET_OPTIONS, references
 from mvmnix.errors import UsageError
 from mvmnix.model import SystemCalls, User, Verb
 
-
-def share_option[F: Callable[..., object]](command: F) -> F:
-    """Add --share, which is --volume too, for `shares`."""
-    return click.option(
-        "--share",
-        "--volume",
-        "-v",
-        "shared",
-        multiple=True,
-        metavar="SRC:DST[:ro|rw]",
-        help="Give the guest the directory SRC of this host as DST; read only, unless :rw is said. May be repeated.",
-    )(command)
+_SHARE: Final = click.option(
+    "--share",
+    "--volume",
+    "-v",
+    "shared",
+    multiple=True,
+    metavar="SRC:DST[:ro|rw]",
+    help="Give the guest the directory SRC of this host as DST; read only, unless :rw is said. May be repeated.",
+)
 
 
 def shares(texts: Sequence[str]) -> tuple[Share, ...]:
@@ -77,14 +75,12 @@ def _parsed(_context: click.Context, _option: click.Parameter, value: str | None
         raise UsageError(str(error), hint=DATA_HINT) from None
 
 
-def data_option[F: Callable[..., object]](command: F) -> F:
-    """Add --data; the command is handed a `DataDisk` or None. Raises UsageError for what is none."""
-    return click.option(
-        "--data",
-        metavar="MIB:PATH",
-        callback=_parsed,
-        help="A disk of its own at PATH, writable, encrypted, and gone when the machine ends.",
-    )(command)
+_DATA: Final = click.option(
+    "--data",
+    metavar="MIB:PATH",
+    callback=_parsed,
+    help="A disk of its own at PATH, writable, encrypted, and gone when the machine ends.",
+)
 
 
 def data_lines(plan: Plan) -> Iterator[str]:
@@ -93,20 +89,13 @@ def data_lines(plan: Plan) -> Iterator[str]:
         yield f"data disk of {plan.data.size_mib} MiB: the guest reads and writes it as {plan.data.path}, until it ends"
 
 
-def _chosen(_context: click.Context, _option: click.Parameter, value: str) -> Backend:
-    return Backend(value)
-
-
-def backend_option[F: Callable[..., object]](command: F) -> F:
-    """Give a command the option; it is handed a `Backend`."""
-    return click.option(
-        "--backend",
-        type=click.Choice([each.value for each in Backend]),
-        default=Backend.QEMU.value,
-        show_default=True,
-        callback=_chosen,
-        help="What runs it. container is Preview, no microVM; firecracker and cloud-hypervisor are Planned: refused.",
-    )(command)
+_BACKEND: Final = click.option(
+    "--backend",
+    type=EnumChoice(Backend),
+    default=Backend.QEMU.value,
+    show_default=True,
+    help="What runs it. container is Preview, no microVM; firecracker and cloud-hypervisor are Planned: refused.",
+)
 
 
 def isolation_line(plan: Plan) -> str:
@@ -149,10 +138,6 @@ def _unknown(value: str) -> User:
     raise ValueError(f"not a numeric user: {value[:80]!r}; mvm reads no user names from an image")
 
 
-def _accelerator(_context: click.Context, _option: click.Parameter, value: str | None) -> Accelerator | None:
-    return None if value is None else Accelerator(value)
-
-
 _WORKLOAD_OPTIONS: Final = (
     click.option("--vcpus", "-c", type=click.IntRange(1, 64), help="Processors. Default: the image's."),
     click.option(
@@ -175,26 +160,13 @@ _WORKLOAD_OPTIONS: Final = (
     ),
     click.option(
         "--accelerator",
-        type=click.Choice([each.value for each in Accelerator]),
-        callback=_accelerator,
+        type=EnumChoice(Accelerator),
         help="What must execute the guest. Default: any.",
     ),
     env_option("A variable for the guest's commands. May be repeated."),
     click.option("--workdir", "-w", "directory", default="", metavar="DIRECTORY", help="Where its commands run."),
     click.option("--user", "-u", metavar="UID[:GID]", callback=_user, help="As whom they run; never root."),
 )
-#: What a command is handed for these.
-FIELDS: Final = (
-    *("vcpus", "memory_mib", "scratch_mib", "wall_seconds", "accelerator"),
-    *("variables", "directory", "user"),
-)
-
-
-def workload_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add these options; the command is handed each of `FIELDS`. Raises UsageError for what can't be meant."""
-    return reduce(lambda made, option: option(made), reversed(_WORKLOAD_OPTIONS), command)
-
-
 #: Option, field of the limits, bounds, what the number counts, help.
 _NUMBERS: Final = (
     ("--tasks", "tasks", 1, MOST_TASKS, "NUMBER", "Processes and threads in the guest."),
@@ -227,26 +199,10 @@ _LIMIT_OPTIONS: Final = (
     ),
     click.option(
         "--system-calls",
-        type=click.Choice([each.value for each in SystemCalls]),
+        type=EnumChoice(SystemCalls),
         help="The filter over its commands, at least as strict as the image's. Default: the image's.",
     ),
 )
-
-
-def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a machine may use and for how long it may do nothing, as one argument `limits`."""
-
-    @wraps(command)
-    def limited(*, system_calls: str | None, **others: Any) -> Any:
-        numbers = {field: others.pop(field) for _, field, *_ in _NUMBERS}
-        tier = None if system_calls is None else SystemCalls(system_calls)
-        return command(limits=PlanLimits(system_calls=tier, **numbers), **others)
-
-    return reduce(lambda made, option: option(made), reversed(_LIMIT_OPTIONS), limited)
-
-
-def _verbs(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> frozenset[Verb]:
-    return frozenset(map(Verb, value))
 
 
 def _labels(_context: click.Context, _option: click.Parameter, value: tuple[str, ...]) -> Labels:
@@ -261,8 +217,7 @@ _VERBS: Final = click.option(
     "verbs",
     multiple=True,
     # streams go to ports, which have no option; what serves some makes a plan for them
-    type=click.Choice([Verb.EXEC.value, Verb.SHELL.value, Verb.COPY.value]),
-    callback=_verbs,
+    type=EnumChoice((Verb.EXEC, Verb.SHELL, Verb.COPY)),
     help="Grant a verb, if the image offers it. Default: none. May be repeated.",
 )
 _LABELS: Final = click.option(
@@ -275,15 +230,21 @@ _LABELS: Final = click.option(
     help="A label for `mvm ps --filter`. May be repeated.",
 )
 _OPTIONS: Final[tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...]] = (
-    workload_options,
-    share_option,
-    data_option,
+    *_WORKLOAD_OPTIONS,
+    _SHARE,
+    _DATA,
     network_options,
-    secret_options,
+    *SECRET_OPTIONS,
     _VERBS,
     _LABELS,
-    limit_options,
-    backend_option,
+    *_LIMIT_OPTIONS,
+    _BACKEND,
+)
+_LIMITS: Final = (*(field for _, field, *_ in _NUMBERS), "system_calls")
+#: What goes into the noun as the options hand it over.
+_UNCHANGED: Final = (
+    *("command", "labels", "data", "network", "backend", "accelerator", "directory", "user"),
+    *("vcpus", "memory_mib", "scratch_mib", "wall_seconds"),
 )
 
 
@@ -299,17 +260,17 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
         secrets: tuple[str, ...],
         secret_variables: tuple[str, ...],
         shared: tuple[str, ...],
+        variables: Mapping[str, str],
+        verbs: tuple[Verb, ...],
         **others: Any,
     ) -> Any:
-        names = ("command", "verbs", "labels", "data", "network", "limits", "backend")
-        named = {name: others.pop(name) for name in names}
-        means = {name: others.pop(name) for name in FIELDS}
         options = PlanOptions(
             secrets=references(secrets, secret_variables),
             shares=shares(shared),
-            environment=means.pop("variables"),
-            **means,
-            **named,
+            environment=variables,
+            verbs=frozenset(verbs),
+            limits=PlanLimits(**{name: others.pop(name) for name in _LIMITS}),
+            **{name: others.pop(name) for name in _UNCHANGED},
         )
         return command(options=options, **others)
 

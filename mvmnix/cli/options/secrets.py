@@ -1,6 +1,6 @@
 """The options by which a plan is told of secrets, by reference, and how a plan's secrets are shown."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,24 +15,23 @@ _HINT: Final = (
 )
 
 
-def secret_options[F: Callable[..., object]](command: F) -> F:
-    """Add --secret and --secret-env, for `references`."""
-    as_file = click.option(
+SECRET_OPTIONS: Final = (
+    click.option(
         "--secret",
         "secrets",
         multiple=True,
         metavar="NAME=REFERENCE",
         help="A secret that the guest finds in /run/secrets/NAME: env:VARIABLE, file:PATH, keyring:SERVICE/NAME or "
         "command:WORDS, looked up when the machine starts. May be repeated.",
-    )
-    as_variable = click.option(
+    ),
+    click.option(
         "--secret-env",
         "secret_variables",
         multiple=True,
         metavar="NAME=REFERENCE",
         help="The same as the variable NAME of the guest's command.",
-    )
-    return as_file(as_variable(command))
+    ),
+)
 
 
 def references(secrets: tuple[str, ...], variables: tuple[str, ...]) -> tuple[SecretReference, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import reduce, wraps
 
 import click
 from click.core import ParameterSource
@@ -76,7 +76,7 @@ def trust_options(function: Callable[..., int]) -> Callable[..., int]:
         issuer = (certificate_oidc_issuer, certificate_oidc_issuer_regexp)
         return function(whom=TrustChoice(key, *identity, *issuer, trusted_root, policy), **others)
 
-    return _with(_WHOM, wrapped)
+    return reduce(lambda made, option: option(made), reversed(_WHOM), wrapped)
 
 
 def wanted_options(function: Callable[..., int]) -> Callable[..., int]:
@@ -96,7 +96,7 @@ def wanted_options(function: Callable[..., int]) -> Callable[..., int]:
         wanted = Requirements(_type(kind), source_uri, source_tag, source_digest, builder_id, source_level)
         return function(wanted=wanted, **others)
 
-    return _with(_WANTED, wrapped)
+    return reduce(lambda made, option: option(made), reversed(_WANTED), wrapped)
 
 
 def _refuse_empty() -> None:
@@ -115,15 +115,6 @@ def _refuse_empty() -> None:
         ):
             hint = "say what is meant, or leave the option out"
             raise UsageError(f"{parameter.opts[0]} is empty", hint=hint)
-
-
-type _Command = Callable[..., int]
-
-
-def _with(options: tuple[Callable[[_Command], _Command], ...], command: _Command) -> _Command:
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def _type(text: str | None) -> str | None:

@@ -62,7 +62,7 @@ def site(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     station.settle()
     station.installation()
     station.hypervisor()
-    with station.roots() as roots, Context(roots) as rooms:
+    with station.rooms() as rooms:
         made = Site(rooms)
         monkeypatch.setattr("mvmnix.launch.backends.Qemu.find", lambda: Moody(mood=made.mood))
         yield made

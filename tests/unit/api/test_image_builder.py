@@ -4,7 +4,6 @@ import threading
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.source_refs import source_ref
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
@@ -24,7 +23,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 def test_a_finished_build_is_found_and_what_is_not_finished_is_built(settled: Station, built: list[object]) -> None:
     flake = settled.flake()
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         images = ImageBuilder(rooms, Shown())
         assert images.image(source_ref(flake)).image.name == "hello"
         assert built == []
@@ -36,7 +35,7 @@ def test_for_what_is_finished_the_builder_image_is_not_hashed(
     settled: Station, built: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flake = settled.flake()
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         images = ImageBuilder(rooms, Shown())
         with monkeypatch.context() as patched:
             patched.setattr(ImageBuilder, "builder_image", pytest.fail)
@@ -54,7 +53,7 @@ def test_of_two_builds_of_the_same_thing_one_waits_and_finds_it(settled: Station
     entry.rename(aside)
     held, said = threading.Event(), threading.Event()
     progress = Shown()
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
 
         def other() -> None:
             with rooms.building(entry.name, lambda: None):
@@ -76,8 +75,7 @@ def test_of_two_builds_of_the_same_thing_one_waits_and_finds_it(settled: Station
 @pytest.mark.parametrize("hint", ["", "give it more"])
 def test_a_failed_build_says_where_its_log_is(settled: Station, hint: str) -> None:
     with (
-        settled.roots() as roots,
-        Context(roots) as rooms,
+        settled.rooms() as rooms,
         pytest.raises(MvmnixError) as failed,
         open_image_builder(rooms) as images,
     ):
@@ -93,8 +91,7 @@ def test_all_that_a_failed_child_said_is_in_the_log(settled: Station) -> None:
     argv = ("/n/nix-store", *(f"/nix/store/{number}" for number in range(200)))
     words = b"".join(b"warning: %d\n" % number for number in range(200)) + b"error: no room\n"
     with (
-        settled.roots() as roots,
-        Context(roots) as rooms,
+        settled.rooms() as rooms,
         pytest.raises(ProcessError) as failed,
         open_image_builder(rooms),
     ):
@@ -111,7 +108,7 @@ def test_all_that_a_failed_child_said_is_in_the_log(settled: Station) -> None:
 )
 def test_what_a_log_says_nothing_of_names_none(settled: Station, error: MvmnixError) -> None:
     hint = error.hint
-    with settled.roots() as roots, Context(roots) as rooms, pytest.raises(type(error)), open_image_builder(rooms):
+    with settled.rooms() as rooms, pytest.raises(type(error)), open_image_builder(rooms):
         raise error
     assert error.hint == hint
     assert list((settled.state / "logs").iterdir()) == []
@@ -123,7 +120,7 @@ def test_what_downloads_ends_with_the_work(settled: Station) -> None:
     def waiting() -> list[str]:
         return [one.name for one in threading.enumerate() if one.name.startswith("mvm-")]
 
-    with Server() as server, settled.roots() as roots, Context(roots) as rooms:
+    with Server() as server, settled.rooms() as rooms:
         server.routes["/file"] = lambda it: it.answer(b"x")
         config = f'version = 1\n[fetch]\nloopback = ["{server.origin}"]\n'
         rooms.roots.config.write_atomic("config.toml", config.encode())

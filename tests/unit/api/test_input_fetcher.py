@@ -20,7 +20,7 @@ from tests.unit.cli.station import Station
 
 @pytest.fixture
 def context(settled: Station) -> Iterator[Context]:
-    with settled.roots() as roots, Context(roots) as context:
+    with settled.rooms() as context:
         yield context
 
 

@@ -4,25 +4,18 @@ from unittest.mock import patch
 
 import pytest
 
-from mvmnix.api import Context, admit_plan
+from mvmnix.api import admit_plan
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate import signatures
+from tests.unit.cli.plans import signed
+from tests.unit.cli.policies import revoke
 from tests.unit.cli.station import Station
 
 
-def planned(station: Station) -> bytes:
-    """A signed plan for a kept image."""
-    plan, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    assert station.mvm("plan", "create", "--out", plan, station.flake()).code == 0
-    assert station.mvm("plan", "sign", plan, "--out", bundle).code == 0
-    return bundle.read_bytes()
-
-
 def test_the_signatures_of_a_plan_for_a_kept_image_are_verified_once(settled: Station) -> None:
-    plan = planned(settled)
+    plan = signed(settled).read_bytes()
     with (
-        settled.roots() as roots,
-        Context(roots) as context,
+        settled.rooms() as context,
         patch.object(signatures, "gather", wraps=signatures.gather) as gather,
         admit_plan(context, plan) as verified,
     ):
@@ -31,12 +24,11 @@ def test_the_signatures_of_a_plan_for_a_kept_image_are_verified_once(settled: St
 
 
 def test_what_was_revoked_since_the_context_was_opened_does_not_start(settled: Station) -> None:
-    plan = planned(settled)
-    with settled.roots() as roots, Context(roots) as context:
+    plan = signed(settled).read_bytes()
+    with settled.rooms() as context:
         with admit_plan(context, plan) as verified:
             kernel = verified.image.kernel.digest
-        text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{kernel.hex}"\n'
-        (settled.config / "revocations.toml").write_text(text)
+        revoke(settled.config, kernel.hex)
         with pytest.raises(RefusedError) as refused, admit_plan(context, plan):
             pass
     assert refused.value.codes == (ReasonCode.IMAGE_REVOKED,)

@@ -57,7 +57,7 @@ class Site:
 def site(station: Station, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     station.settle()
     station.installation()
-    with station.roots() as roots, Context(roots) as rooms:
+    with station.rooms() as rooms:
         made = Site(rooms, station.state)
         monkeypatch.setattr(part_builder, "BuilderVm", made.vm)
         rooms.sources.put(b"tool", TOOL.digest)

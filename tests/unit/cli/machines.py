@@ -8,19 +8,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mvmnix.formats import strict
 from tests.patience import EVENT_PATIENCE
 from tests.repository import ROOT
+from tests.unit.cli.plans import flake_of, signed
 from tests.unit.cli.station import Station
 
 
 def launch_web(station: Station, *options: str, **manifest: Any) -> None:
     """A detached machine named web, whose command runs on."""
     station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    flake = station.flake(**manifest)
-    made = station.mvm("plan", "create", *options, "--out", statement, flake, "--", "linger")
-    assert made.code == 0, made.err
-    assert station.mvm("plan", "sign", statement, "--out", bundle).code == 0
+    bundle = signed(station, *options, reference=station.flake(**manifest), command=("linger",))
     said = station.mvm("launch", "--detach", "--name", "web", bundle)
     assert said.code == 0, said.err
 
@@ -67,22 +65,30 @@ def ids(station: Station) -> list[str]:
     return [machine["id"] for machine in station.mvm("ps", "--all", "--json").answer("machines")]
 
 
-def launched(station: Station, *command: str, name: str = "", labels: tuple[str, ...] = ()) -> str:
+def launched(station: Station, *command: str, name: str = "", options: tuple[str, ...] = ()) -> str:
     """A detached machine; returns its id. Whatever ends it ends it at once."""
     station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    flake = station.path / "flakes/hello"
-    reference = f"path:{flake}" if flake.exists() else station.flake()
-    options = [word for label in labels for word in ("--label", label)]
-    assert station.mvm("plan", "create", *options, "--out", statement, reference, "--", *command).code == 0
-    assert station.mvm("plan", "sign", statement, "--out", bundle).code == 0
-    said = station.mvm("launch", "--detach", "--name", name, bundle)
+    said = station.mvm("launch", "--detach", "--name", name, signed(station, *options, command=command))
     assert said.code == 0, said.err
     return said.out.strip()
 
 
 def supervisor_of(station: Station, machine: str) -> int:
     return int(station.mvm("inspect", machine).answer("machine")["supervisor"])
+
+
+def ran(station: Station, *command: str) -> Path:
+    """The directory of a machine named web that has run this to its end."""
+    station.mvm("run", "--name", "web", flake_of(station), "--", *command)
+    (machine,) = machines(station)
+    return machine
+
+
+def edited(home: Path, /, *without: str, **changes: object) -> None:
+    """Write into the status in a machine's directory what its mvm did not."""
+    path = home / "machine.json"
+    status = {**json.loads(path.read_bytes()), **changes}
+    path.write_bytes(strict.canonical({name: value for name, value in status.items() if name not in without}))
 
 
 def machines(station: Station) -> list[Path]:

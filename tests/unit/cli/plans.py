@@ -1,4 +1,4 @@
-"""Signs plans by command, and changes what their starts are checked against."""
+"""Makes and signs plans by command, and changes what their starts are checked against."""
 
 import json
 from datetime import timedelta
@@ -8,6 +8,9 @@ from typing import Any
 from mvmnix.clock import now
 from mvmnix.formats.strict import show_time
 from mvmnix.launch.gate.clock import CLOCK, Mark, read_clocks
+from mvmnix.plan import plan
+from mvmnix.plan.plan import Plan
+from mvmnix.provenance.bundle import statement
 from tests.unit.cli.station import Station
 
 
@@ -43,11 +46,29 @@ def station_flake(station: Station, name: str) -> str:
     return f"path:{station.path}/flakes/{name}"
 
 
-def signed(station: Station, *options: str) -> Path:
-    plan, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    created = station.mvm("plan", "create", *options, "-o", plan, station.flake(), "--", "echo", "once")
-    assert created.code == 0, created.err
-    assert station.mvm("plan", "sign", "-o", bundle, plan).code == 0
+def flake_of(station: Station) -> str:
+    """The flake hello, whose image is built if it isn't yet."""
+    path = station.path / "flakes/hello"
+    return f"path:{path}" if path.exists() else station.flake()
+
+
+def drafted(station: Station, *options: str, reference: str = "") -> Plan:
+    """The plan that `mvm plan create` writes to plan.json, for that flake unless another one is named."""
+    out = station.path / "plan.json"
+    said = station.mvm("plan", "create", "-o", out, reference or flake_of(station), *options)
+    assert (said.code, said.out) == (0, ""), said.err
+    return read_plan(out)
+
+
+def read_plan(path: Path) -> Plan:
+    return plan.from_statement(statement.parse(path.read_bytes()))
+
+
+def signed(station: Station, *options: str, reference: str = "", command: tuple[str, ...] = ("true",)) -> Path:
+    """A plan for the same flake and this command, signed."""
+    drafted(station, *options, "--", *command, reference=reference)
+    bundle = station.path / "plan.sigstore.json"
+    assert station.mvm("plan", "sign", "-o", bundle, station.path / "plan.json").code == 0
     return bundle
 
 
@@ -61,11 +82,3 @@ def set_mark(station: Station, by: timedelta) -> None:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     reading = read_clocks()
     path.write_bytes(Mark(reading.wall + by, reading).to_bytes())
-
-
-def planned(station: Station, reference: str) -> Path:
-    """A plan for it, signed."""
-    plan, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    assert station.mvm("plan", "create", "-o", plan, reference, "--", "true").code == 0
-    assert station.mvm("plan", "sign", "-o", bundle, plan).code == 0
-    return bundle

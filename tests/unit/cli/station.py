@@ -3,7 +3,8 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from mvmnix.api.context import Context
+from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.session import BuildRequest
@@ -104,11 +106,17 @@ class Station:
 
     def settle(self) -> None:
         """Have keys and a policy."""
-        with self.roots() as roots, Context(roots) as rooms:
+        with self.rooms() as rooms:
             rooms.initialize()
 
     def roots(self) -> Roots:
         return Roots.from_environment({"HOME": str(self.home)})
+
+    @contextmanager
+    def rooms(self, frontend: Frontend = SILENT) -> Iterator[Context]:
+        """What an operation of this user works with."""
+        with self.roots() as roots, Context(roots, frontend) as rooms:
+            yield rooms
 
     def hypervisor(self, scenario: Scenario = Scenario.BOOTS) -> None:
         """Have a hypervisor that is none, outside of any jail; its guest knows a few programs."""
@@ -170,7 +178,7 @@ class Station:
 
     def _sign_parts(self, world: World) -> None:
         made = world.own_parts(started=now() - timedelta(minutes=4), finished=now() - timedelta(minutes=3))
-        with self.roots() as roots, Context(roots) as rooms:
+        with self.rooms() as rooms:
             world.parts = (rooms.sign(Role.BUILDER, parts_room.to_statement(made).to_bytes()),)
 
     def _keep(
@@ -200,7 +208,7 @@ class Station:
             kept=tuple(KeptPath(KERNEL.path, KERNEL.nar, Digest.of(data)) for data in world.parts),
             sbom=None if world.sbom is None else Digest.of(world.sbom),
         )
-        with self.roots() as roots, Context(roots) as rooms:
+        with self.rooms() as rooms:
             for data in files_of(world).values():
                 rooms.library.images.put(data, Digest.of(data))
             bundle = rooms.sign(Role.BUILDER, provenance_statement(claim, world.image.artifacts).to_bytes())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.formats import strict
-from tests.unit.cli.machines import launched, supervisor_of
+from tests.unit.cli.machines import edited, launched, ran, supervisor_of
 from tests.unit.cli.station import Station
 
 ID = "0123456789ab"
@@ -34,9 +34,8 @@ def writable(machines: Path) -> None:
 def locked(machines: Path) -> Path:
     """The status of a machine, beside a lock."""
     copied(machines)
-    status = machines / ID / "machine.json"
-    status.write_text(json.dumps({**json.loads(status.read_text()), "machine": ID}))
-    return status.parent
+    edited(machines / ID, machine=ID)
+    return machines / ID
 
 
 BROKEN: dict[str, Callable[[Path], object]] = {
@@ -113,8 +112,7 @@ def test_the_end_of_another_machine_is_written_down(settled: Station) -> None:
 
 def test_a_status_that_is_missing_keeps_what_lies_beside_it(settled: Station) -> None:
     """It may have been removed to have the next command remove the receipt."""
-    settled.mvm("run", settled.flake(), "--", "true")
-    (machine,) = (path for path in (settled.state / "machines").iterdir() if path.is_dir())
+    machine = ran(settled, "true")
     (machine / "machine.json").unlink()
     assert settled.mvm("ps").code == 0
     assert (machine / "receipt.sigstore.json").exists()
@@ -131,11 +129,9 @@ def test_a_directory_that_was_half_made_is_removed(settled: Station) -> None:
 def made_up(station: Station) -> Path:
     """A directory that says that a machine runs, which was never started; made from that of a machine that was."""
     machines = station.state / "machines"
-    (real,) = (path for path in machines.iterdir() if path.is_dir())
-    status = {**json.loads((real / "machine.json").read_text()), "machine": ID, "name": "forged", "state": "running"}
-    del status["reason"], status["exitCode"]
+    copied(machines)
+    edited(machines / ID, "reason", "exitCode", machine=ID, name="forged", state="running")
     put(machines / ID / "lock", b"")
-    put(machines / ID / "machine.json", strict.canonical(status))
     return machines / ID
 
 
@@ -162,9 +158,7 @@ def test_without_a_host_key_the_others_are_listed(settled: Station) -> None:
     machine = launched(settled, "linger", name="web")
     settled.mvm("run", settled.flake("other"), "--", "true")
     (other,) = (path for path in (settled.state / "machines").iterdir() if path.is_dir() and path.name != machine)
-    status = {**json.loads((other / "machine.json").read_text()), "state": "running"}
-    del status["reason"], status["exitCode"]
-    (other / "machine.json").write_bytes(strict.canonical(status))
+    edited(other, "reason", "exitCode", state="running")
     (settled.config / "keys/host.pem").rename(settled.path / "host.pem")
     before = contents(other)
     said = settled.mvm("ps", "--json")

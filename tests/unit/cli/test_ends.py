@@ -1,6 +1,5 @@
 """How a machine ended is what the log's record says, signed by its key: no other file of its directory is repeated."""
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,37 +8,23 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey, Signer
 from mvmnix.audit.record import RecordKind
 from mvmnix.audit.segment import SegmentSeal
 from mvmnix.audit.tail import read_head
 from mvmnix.audit.vouched import vouch, vouched_record
-from mvmnix.formats import strict
 from mvmnix.keys import PrivateKey
 from mvmnix.sandbox.subordinate_ids import POOL_COUNT
-from tests.unit.cli.machines import launched
+from tests.unit.cli.machines import edited, launched, ran
 from tests.unit.cli.station import Station
 
 NOTE = "end.note"
 
 
-def ran(station: Station, *command: str) -> Path:
-    """The directory of a machine that has ended."""
-    station.mvm("run", "--name", "web", station.flake(), "--", *command)
-    (machine,) = (path for path in (station.state / "machines").iterdir() if path.is_dir())
-    return machine
-
-
 def key_of(machine: Path) -> NoteKey:
     """The public key of its log."""
     return NoteKey.parse((machine.parents[1] / "audit/verifier-key").read_text().strip())
-
-
-def edited(machine: Path, **changes: object) -> None:
-    path = machine / "machine.json"
-    path.write_bytes(strict.canonical(json.loads(path.read_bytes()) | changes))
 
 
 def told(station: Station) -> dict[str, tuple[Any, Any]]:
@@ -114,7 +99,7 @@ def test_another_note_of_the_host_says_nothing_of_it(settled: Station, which: st
     machine = ran(settled, "complain")
     other = launched(settled, "true")
     settled.mvm("wait", other)
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         start = next(it for it in rooms.journal.about(machine.name) if it.kind is RecordKind.START)
         notes = {
             "another machine's end": (machine.parent / other / NOTE).read_bytes(),

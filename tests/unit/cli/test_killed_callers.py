@@ -9,20 +9,16 @@ import pytest
 
 from mvmnix.machines.status import MachineState
 from tests.patience import until
+from tests.unit.cli.machines import launch_web, supervisor_of
 from tests.unit.cli.station import Station
 
 
 def launched(station: Station) -> int:
     """The supervisor of a detached machine named web, whose command runs on."""
-    station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    made = station.mvm("plan", "create", "--verb", "exec", "--out", statement, station.flake(), "--", "linger")
-    assert made.code == 0, made.err
-    assert station.mvm("plan", "sign", statement, "--out", bundle).code == 0
-    assert station.mvm("launch", "--detach", "--name", "web", bundle).code == 0
+    launch_web(station, "--verb", "exec")
     opened_last = {"control", "output.log"}
     until(lambda: {path.name for path in station.state.glob("machines/*/*")} >= opened_last)
-    return int(station.mvm("inspect", "web").answer("machine")["supervisor"])
+    return supervisor_of(station, "web")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ import pytest
 
 from mvmnix.formats import strict
 from mvmnix.model import Digest
-from tests.unit.cli.plans import log, signed
+from tests.unit.cli.machines import edited, ran
+from tests.unit.cli.plans import flake_of, log, signed
 from tests.unit.cli.station import Said, Station
 
 
 def run(station: Station) -> Said:
-    flake = station.path / "flakes/hello"
-    return station.mvm("run", f"path:{flake}" if flake.exists() else station.flake(), "--", "true")
+    return station.mvm("run", flake_of(station), "--", "true")
 
 
 def refused(said: Said) -> None:
@@ -96,11 +96,8 @@ def test_a_host_without_traces_begins_its_log_by_itself(settled: Station) -> Non
 
 def test_a_machine_whose_log_went_while_it_ran_keeps_its_receipt(settled: Station, tmp_path: Path) -> None:
     """Its end can't be written into a log that is gone, and a new log knows no start of it."""
-    assert run(settled).code == 0
-    (machine,) = (path for path in (settled.state / "machines").iterdir() if path.is_dir())
-    value = json.loads((machine / "machine.json").read_bytes())
-    value["state"] = "running"
-    (machine / "machine.json").write_bytes(strict.canonical({k: v for k, v in value.items() if k != "exitCode"}))
+    machine = ran(settled, "true")
+    edited(machine, "exitCode", state="running")
     (settled.state / "audit").rename(tmp_path / "audit")
     refused(settled.mvm("ps"))
     assert settled.mvm("audit", "new-log").code == 0

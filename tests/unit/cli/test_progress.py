@@ -65,3 +65,12 @@ def test_a_command_shows_a_notice_once(capsys: pytest.CaptureFixture[str]) -> No
     with click.Context(click.Command("mvm")):
         notice(LONG)
     assert LONG in capsys.readouterr().err
+
+
+def test_each_step_counts_its_own_files() -> None:
+    steps, said = shown()
+    steps.step("fetching")
+    steps.advance("a", 1)
+    steps.single_step("starting")
+    steps.close()
+    assert ["1 file" in line for line in said.getvalue().splitlines() if line.startswith("✓")] == [True, False]

@@ -8,7 +8,8 @@ import pytest
 
 from mvmnix.launch.gate.clock import CLOCK, Mark, Moment
 from mvmnix.model import Digest
-from tests.unit.cli.plans import log, set_mark, signed
+from tests.unit.cli.plans import drafted, log, set_mark, signed
+from tests.unit.cli.policies import keep_checkpoints
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario
 
@@ -23,7 +24,7 @@ def refused(station: Station, said: Said, code: str) -> None:
 
 
 def test_a_plan_for_once_starts_once(settled: Station) -> None:
-    bundle = signed(settled, "--single-use")
+    bundle = signed(settled, "--single-use", command=("echo", "once"))
     said = settled.mvm("launch", bundle)
     assert (said.code, said.out) == (0, "once\n")
     (machine,) = (path for path in (settled.state / "machines").iterdir() if path.is_dir())
@@ -64,8 +65,8 @@ def test_a_name_that_is_none_spends_nothing(settled: Station) -> None:
 
 
 def test_a_plan_that_says_nothing_about_its_use(settled: Station) -> None:
+    drafted(settled)
     plan = settled.path / "plan.json"
-    settled.mvm("plan", "create", "-o", plan, settled.flake(), "--", "true")
     value = json.loads(plan.read_bytes())
     del value["predicate"]["use"]
     plan.write_text(json.dumps(value))
@@ -155,13 +156,12 @@ def test_a_mark_that_was_written_over(settled: Station, data: bytes) -> None:
 # A state that is older than its anchor
 
 
-@pytest.mark.parametrize("required", ["true", "false"])
-def test_a_state_that_was_put_back_never_starts_a_plan_again(settled: Station, required: str) -> None:
+@pytest.mark.parametrize("required", [True, False])
+def test_a_state_that_was_put_back_never_starts_a_plan_again(settled: Station, required: bool) -> None:
     """However often it is tried, and however much longer than the anchor's the log becomes by that."""
     usb = settled.path / "usb"
     usb.mkdir(mode=0o700)
-    table = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = {required}\nfile = "{usb}/checkpoint"\n'
-    (settled.config / "config.toml").write_text(table)
+    keep_checkpoints(settled, usb / "checkpoint", required=required)
     bundle = signed(settled, "--single-use")
     assert settled.mvm("run", settled.flake("other"), "--", "true").code == 0
     shutil.copytree(settled.state, settled.path / "backup")
@@ -205,8 +205,7 @@ def test_the_same_state_by_another_way_is_the_same_state(settled: Station) -> No
 def test_with_an_anchor_no_part_of_the_state_can_be_lost_unnoticed(settled: Station, removed: tuple[str, ...]) -> None:
     usb = settled.path / "usb"
     usb.mkdir(mode=0o700)
-    table = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = true\nfile = "{usb}/checkpoint"\n'
-    (settled.config / "config.toml").write_text(table)
+    keep_checkpoints(settled, usb / "checkpoint")
     bundle = signed(settled, "--single-use")
     assert settled.mvm("launch", bundle).code == 0
     for name in removed:

@@ -1,13 +1,12 @@
 """What is kept of machines that have ended: the youngest of those that mvm may remove, and all others."""
 
-from pathlib import Path
-
 import pytest
 
 from mvmnix.machines import retention
 from mvmnix.machines.retention import MachineKind
 from mvmnix.system.private_dirs import Directory
 from tests.unit.cli.machines import kinds, machines
+from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
 
 
@@ -24,13 +23,6 @@ def listed(station: Station) -> list[str]:
     return sorted(it["name"] for it in station.mvm("ps", "--all", "--json").answer("machines"))
 
 
-def signed(station: Station, *command: str) -> Path:
-    plan, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    assert station.mvm("plan", "create", "--out", plan, station.flake("planned"), "--", *command).code == 0
-    assert station.mvm("plan", "sign", "--out", bundle, plan).code == 0
-    return bundle
-
-
 def test_the_youngest_runs_are_kept_and_their_receipts_with_them(forgetful: Station) -> None:
     flake = forgetful.flake()
     for name in ("a", "b", "c", "d"):
@@ -43,7 +35,7 @@ def test_the_youngest_runs_are_kept_and_their_receipts_with_them(forgetful: Stat
 
 def test_others_are_kept_until_somebody_removes_them(forgetful: Station) -> None:
     flake = forgetful.flake()
-    bundle = signed(forgetful, "true")
+    bundle = signed(forgetful, reference=forgetful.flake("planned"))
     assert forgetful.mvm("run", "--no-rm", "--name", "kept", flake, "--", "true").code == 0
     assert forgetful.mvm("launch", "--no-rm", "--name", "launched", bundle).code == 0
     detached = forgetful.mvm("run", "-d", "--name", "detached", flake, "--", "true").out.strip()
@@ -57,7 +49,7 @@ def test_others_are_kept_until_somebody_removes_them(forgetful: Station) -> None
 
 def test_a_launch_and_a_detached_run_may_be_disposable(forgetful: Station) -> None:
     flake = forgetful.flake()
-    bundle = signed(forgetful, "true")
+    bundle = signed(forgetful, reference=forgetful.flake("planned"))
     assert forgetful.mvm("launch", "--name", "launched", bundle).code == 0
     detached = forgetful.mvm("run", "-d", "--rm", "--name", "detached", flake, "--", "true").out.strip()
     assert forgetful.mvm("wait", detached).out == "0\n"

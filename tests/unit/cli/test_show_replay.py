@@ -3,12 +3,12 @@
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from mvmnix.errors import ReasonCode as Code
 from tests.unit.cli.plans import set_mark, signed
+from tests.unit.cli.policies import keep_checkpoints
 from tests.unit.cli.shown import broken, log_changed, nodes, snapshot
 from tests.unit.cli.station import Station
 
@@ -29,13 +29,12 @@ def anchor_gone(station: Station) -> None:
     station.path.joinpath("usb").rename(station.path / "unplugged")
 
 
-def keep_checkpoints(station: Station) -> Path:
-    """Have an anchor that every start has to be handed to; returns where it keeps the last one."""
-    usb = station.path / "usb"
-    usb.mkdir(mode=0o700)
-    table = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = true\nfile = "{usb}/checkpoint"\n'
-    (station.config / "config.toml").write_text(table)
-    return usb / "checkpoint"
+@pytest.fixture
+def anchored(settled: Station) -> Station:
+    """A user whose every start has to be handed to an anchor."""
+    (settled.path / "usb").mkdir(mode=0o700)
+    keep_checkpoints(settled, settled.path / "usb/checkpoint")
+    return settled
 
 
 @pytest.mark.parametrize(
@@ -48,31 +47,29 @@ def keep_checkpoints(station: Station) -> Path:
         (as_it_is, Code.REPLAY),
     ],
 )
-def test_a_plan_that_would_not_start(settled: Station, happens: Callable[[Station], None], code: Code) -> None:
-    keep_checkpoints(settled)
-    bundle = signed(settled, "--single-use")
-    assert settled.mvm("launch", bundle).code == 0
-    happens(settled)
-    said = settled.mvm("show", bundle, "--json")
+def test_a_plan_that_would_not_start(anchored: Station, happens: Callable[[Station], None], code: Code) -> None:
+    bundle = signed(anchored, "--single-use")
+    assert anchored.mvm("launch", bundle).code == 0
+    happens(anchored)
+    said = anchored.mvm("show", bundle, "--json")
     assert (said.code, broken(said)["plan"]) == (1, f"refused ['{code}']")
-    launched = settled.mvm("launch", bundle)
+    launched = anchored.mvm("launch", bundle)
     assert launched.code == 126
     assert f"refused [{code}]" in launched.err
 
 
-def test_a_state_that_was_put_back(settled: Station) -> None:
+def test_a_state_that_was_put_back(anchored: Station) -> None:
     """The anchor knows better than the log: no plan of this state would start, and nothing of the log is ticked."""
-    keep_checkpoints(settled)
-    bundle = signed(settled, "--single-use")
-    assert settled.mvm("run", settled.flake("other"), "--", "true").code == 0
-    shutil.copytree(settled.state, settled.path / "backup")
-    assert settled.mvm("launch", bundle).code == 0
-    shutil.rmtree(settled.state)
-    shutil.copytree(settled.path / "backup", settled.state)
-    said = settled.mvm("show", bundle, "--json")
+    bundle = signed(anchored, "--single-use")
+    assert anchored.mvm("run", anchored.flake("other"), "--", "true").code == 0
+    shutil.copytree(anchored.state, anchored.path / "backup")
+    assert anchored.mvm("launch", bundle).code == 0
+    shutil.rmtree(anchored.state)
+    shutil.copytree(anchored.path / "backup", anchored.state)
+    said = anchored.mvm("show", bundle, "--json")
     assert (said.code, broken(said)["plan"]) == (1, f"refused ['{Code.LOG_MISMATCH}']")
-    (machine,) = settled.mvm("ps", "--all", "--json").answer("machines")
-    said = settled.mvm("show", machine["id"], "--json")
+    (machine,) = anchored.mvm("ps", "--all", "--json").answer("machines")
+    said = anchored.mvm("show", machine["id"], "--json")
     assert (said.code, broken(said)["log"]) == (1, f"refused ['{Code.LOG_MISMATCH}']")
     assert {broken(said)[key] for key in ("machine", "receipt", "policy")} == {"not verified"}
 

@@ -1,25 +1,18 @@
 """`mvm show` of a machine: what its directory says counts for nothing against the log, and is never ticked alone."""
 
-import json
 import shutil
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
-from mvmnix.formats.strict import canonical, parse_time
+from mvmnix.formats.strict import parse_time
+from tests.unit.cli.machines import edited
 from tests.unit.cli.shown import broken, directory, log_changed, machine, nodes
 from tests.unit.cli.station import Station
 
 __all__ = ["machine"]
-
-
-def status(station: Station, machine: str, change: dict[str, Any]) -> None:
-    """Write something else into the machine's status file, in the form that mvm writes."""
-    path = directory(station, machine) / "machine.json"
-    path.write_bytes(canonical(json.loads(path.read_bytes()) | change))
 
 
 @pytest.mark.parametrize(
@@ -39,7 +32,7 @@ def test_the_log_is_believed_and_not_the_status(
     settled: Station, machine: str, change: dict[str, object], name: str
 ) -> None:
     """The machine alone is refused: its plan, image and receipt are found by what the log says."""
-    status(settled, machine, change)
+    edited(directory(settled, machine), **change)
     said = settled.mvm("show", machine, "--json")
     assert (said.code, broken(said)) == (1, {"machine": f"refused ['{Code.LOG_MISMATCH}']"})
     (reason,) = nodes(said)["machine"]["verdict"]["reasons"]
@@ -48,7 +41,7 @@ def test_the_log_is_believed_and_not_the_status(
 
 
 def test_a_machine_s_facts_are_those_of_the_log(settled: Station, machine: str) -> None:
-    status(settled, machine, {"image": "another", "acceleration": "kvm", "state": "created"})
+    edited(directory(settled, machine), image="another", acceleration="kvm", state="created")
     found = nodes(settled.mvm("show", machine, "--json"))["machine"]
     facts = {fact["name"]: fact["value"] for fact in found["facts"]}
     assert facts.keys() == {"state", "started", "ended", "exit code"}

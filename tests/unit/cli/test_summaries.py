@@ -2,23 +2,24 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.api.verify.summaries import finding_of_image
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats.strict import canonical
 from mvmnix.images.store import VerifiedImage
-from mvmnix.keys import Role
+from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.verify.verify import verify_provenance
+from tests.unit.cli.policies import revoke
 from tests.unit.cli.station import Said, Station
 from tests.unit.provenance.verify.rebuilds import SECOND, agreed, rebuilt
-from tests.unit.provenance.world import BLOCKS, BUILDER, STRANGER, drop, new_world, put
+from tests.unit.provenance.world import BLOCKS, BUILDER, STRANGER, Json, drop, new_world, put
 
 #: Where the world's verity superblock begins: a launch looks at that, and the guest at the rest.
 SUPERBLOCK = BLOCKS * 4096
@@ -48,6 +49,17 @@ class Gap:
 
     def summarise(self, *more: str | Path) -> Said:
         return self.verifier.mvm("verify", "--vsa", self.vsa, *more, self.image)
+
+    def key(self, role: Role) -> PrivateKey:
+        """The verifier's machine's key of this role."""
+        with self.verifier.rooms() as rooms:
+            return rooms.key(role)
+
+    def change_summary(self, change: Callable[[Json], object]) -> None:
+        """Have the verifier say something else."""
+        statement = json.loads(envelope.parse_bundle(self.vsa.read_bytes()).payload)
+        change(statement)
+        self.vsa.write_bytes(envelope.sign(canonical(statement), self.key(Role.VERIFIER)).to_bytes())
 
     def far_side(self) -> Station:
         """The other machine: its own host key, the same policy, and no library."""
@@ -164,11 +176,7 @@ def test_the_gate_refuses(gap: Gap, row: str) -> None:
     """Each with its own reason, signed by the very verifier that the policy names; and the refusal is in the log."""
     code, path, value = ROWS[row]
     assert gap.summarise().code == 0
-    with gap.verifier.roots() as roots, Context(roots) as rooms:
-        key = rooms.key(Role.VERIFIER)
-    statement = json.loads(envelope.parse_bundle(gap.vsa.read_bytes()).payload)
-    put(value, "predicate", *path)(statement)
-    gap.vsa.write_bytes(envelope.sign(canonical(statement), key).to_bytes())
+    gap.change_summary(put(value, "predicate", *path))
     far = gap.far_side()
     said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
     assert (said.code, said.out) == (126, "")
@@ -180,9 +188,8 @@ def test_the_gate_refuses(gap: Gap, row: str) -> None:
 @pytest.mark.parametrize("role", ["builder", "planner", "host"])
 def test_no_other_key_summarises(gap: Gap, role: str) -> None:
     assert gap.summarise().code == 0
-    with gap.verifier.roots() as roots, Context(roots) as rooms:
-        key = rooms.key(Role(role))
-    gap.vsa.write_bytes(envelope.sign(envelope.parse_bundle(gap.vsa.read_bytes()).payload, key).to_bytes())
+    payload = envelope.parse_bundle(gap.vsa.read_bytes()).payload
+    gap.vsa.write_bytes(envelope.sign(payload, gap.key(Role(role))).to_bytes())
     said = gap.verifier.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
     assert (said.code, f"refused [{Code.SIGNER_ROLE}]" in said.err) == (126, True)
 
@@ -227,19 +234,15 @@ def test_what_is_revoked_after_the_verifiers_word_does_not_start(gap: Gap, row: 
     data = (gap.image / "provenance.sigstore.json").read_bytes()
     payload = envelope.parse_bundle(data).payload
     build = json.loads(payload)["predicate"]["runDetails"]["builder"]["builderDependencies"]
-    with gap.verifier.roots() as roots, Context(roots) as rooms:
-        key = rooms.key(Role.BUILDER).public.fingerprint.hex
     digests = {
         "bundle": Digest.of(data).hex,
         "statement": Digest.of(payload).hex,
         "builder image": next(it for it in build if it["name"] == "manifest.json")["digest"]["sha256"],
-        "key": key,
+        "key": gap.key(Role.BUILDER).public.fingerprint.hex,
     }
     far = gap.far_side()
     assert far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan).code == 0
-    revocations = far.config / "revocations.toml"
-    revocations.write_text(f'version = 1\nserial = 1\n[[{table}]]\nsha256 = "{digests[which]}"\n')
-    revocations.chmod(0o600)
+    revoke(far.config, digests[which], table=table)
     said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
     assert (said.code, said.out) == (126, "")
     assert f"refused [{code}]" in said.err
@@ -252,9 +255,7 @@ def test_a_machine_that_waits_does_not_start_once_its_evidence_is_revoked(gap: G
     far = gap.far_side()
     made = far.mvm("create", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
     assert made.code == 0, made.err
-    revocations = far.config / "revocations.toml"
-    revocations.write_text(f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{Digest.of(payload).hex}"\n')
-    revocations.chmod(0o600)
+    revoke(far.config, Digest.of(payload).hex)
     said = far.mvm("start", made.out.strip())
     assert (said.code, f"refused [{Code.BUNDLE_REVOKED}]" in said.err) == (126, True)
 
@@ -262,16 +263,10 @@ def test_a_machine_that_waits_does_not_start_once_its_evidence_is_revoked(gap: G
 def test_a_summary_without_what_it_stands_on_holds_until_something_is_revoked(gap: Gap) -> None:
     """As an mvm from before wrote it."""
     assert gap.summarise().code == 0
-    with gap.verifier.roots() as roots, Context(roots) as rooms:
-        key = rooms.key(Role.VERIFIER)
-    statement = json.loads(envelope.parse_bundle(gap.vsa.read_bytes()).payload)
-    drop("predicate", "mvmnix_inputs")(statement)
-    gap.vsa.write_bytes(envelope.sign(canonical(statement), key).to_bytes())
+    gap.change_summary(drop("predicate", "mvmnix_inputs"))
     far = gap.far_side()
     assert far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan).code == 0
-    revocations = far.config / "revocations.toml"
-    revocations.write_text(f'version = 1\nserial = 1\n[[keys]]\nsha256 = "{"0" * 64}"\n')
-    revocations.chmod(0o600)
+    revoke(far.config, "0" * 64, table="keys")
     said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
     assert (said.code, f"refused [{Code.SUMMARY_INCOMPLETE}]" in said.err) == (126, True)
     assert "mvm verify --vsa" in said.err

@@ -1,25 +1,19 @@
 """The trust policy at work: serials that never go back, revocations, several planners, several builders."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.keys import PrivateKey
 from mvmnix.launch.gate import signatures
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.slsa import predicate
-from tests.unit.cli.plans import planned
-from tests.unit.cli.policies import OTHER, policy, serial, trusting
+from tests.unit.cli.plans import log, signed
+from tests.unit.cli.policies import OTHER, policy, revoke, serial, trusting
 from tests.unit.cli.station import Station
-
-
-def records(station: Station) -> list[dict[str, object]]:
-    return [json.loads(line) for line in station.mvm("audit", "tail", "-n", "50").out.splitlines()]
 
 
 def told(station: Station, *arguments: str | Path) -> set[str]:
@@ -31,9 +25,9 @@ def told(station: Station, *arguments: str | Path) -> set[str]:
 
 def test_verdicts_have_the_policy_s_digest_and_serials(settled: Station) -> None:
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         digest = rooms.policy.digest.hex
-    found = records(settled)
+    found = log(settled)
     assert {record["kind"] for record in found} >= {"admission", "start", "end"}
     assert all(record["policy"] == digest for record in found)
     assert [record["serials"] for record in found if record["kind"] == "admission"] == [[0, 1, 0, 0]]
@@ -47,7 +41,7 @@ def test_an_older_policy_starts_nothing(settled: Station) -> None:
     policy(settled, serial(1))
     for _ in range(2):  # the refusal is logged, and is not what is trusted from then on
         assert told(settled, "run", reference, "--", "true") == {Code.POLICY_ROLLBACK}
-    refusal = records(settled)[-1]
+    refusal = log(settled)[-1]
     assert (refusal["reasons"], "serials" in refusal) == (["policy-rollback"], False)
     (settled.config / "trust.toml").write_text(newer)
     assert settled.mvm("run", reference, "--", "true").code == 0
@@ -56,9 +50,8 @@ def test_an_older_policy_starts_nothing(settled: Station) -> None:
 def test_a_refusal_is_a_verdict_too(settled: Station) -> None:
     """Whoever was refused under a new file doesn't start under the old one."""
     reference = settled.flake()
-    bundle = planned(settled, reference)
-    text = f'version = 1\nserial = 2\n[[digests]]\nsha256 = "{Digest.of(bundle.read_bytes()).hex}"\n'
-    (settled.config / "revocations.toml").write_text(text)
+    bundle = signed(settled, reference=reference)
+    text = revoke(settled.config, Digest.of(bundle.read_bytes()).hex, serial=2)
     assert settled.mvm("launch", bundle).code == 126
     for older in (text.replace("serial = 2", "serial = 1"), None):
         (settled.config / "revocations.toml").unlink()
@@ -79,9 +72,8 @@ def test_a_floor_that_vanished(settled: Station) -> None:
 def test_a_revoked_image_is_not_found_any_more(settled: Station) -> None:
     reference = settled.flake()
     manifest = settled.mvm("build", "--json", reference).answer("build")["artifacts"]["manifest.json"]
-    text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{manifest.removeprefix("sha256:")}"\n'
-    bundle = planned(settled, reference)
-    (settled.config / "revocations.toml").write_text(f'{text}reason = "a hole in it"\n')
+    bundle = signed(settled)
+    revoke(settled.config, manifest.removeprefix("sha256:"), more='reason = "a hole in it"\n')
     assert told(settled, "launch", bundle) == {Code.IMAGE_REVOKED}
     assert "is revoked: 'a hole in it'" in settled.mvm("launch", bundle).err
     assert told(settled, "run", reference, "--", "true") == {Code.IMAGE_REVOKED}
@@ -91,7 +83,7 @@ def test_a_second_planner_signs_the_same_plan(settled: Station) -> None:
     """What one planner signed is handed to the next; both keys are in turn this station's planner."""
     table = "[thresholds]\nplans = 2"
     policy(settled, lambda text: trusting(text, roles="planner", table=table))
-    bundle = planned(settled, settled.flake())
+    bundle = signed(settled)
     assert told(settled, "launch", bundle) == {Code.PLAN_THRESHOLD}
     both = settled.path / "both.sigstore.json"
     both.write_bytes(bundle.read_bytes() + b"\n" + bundle.read_bytes())
@@ -99,8 +91,8 @@ def test_a_second_planner_signs_the_same_plan(settled: Station) -> None:
     data = bundle.read_bytes()
     both.write_bytes(data + b"\n" + envelope.sign(signatures.payload(data), OTHER).to_bytes())
     shown = settled.mvm("plan", "show", both)
-    signed, isolation = shown.err.splitlines()[:-1], shown.err.splitlines()[-1]
-    assert signed == [f"signed by {name}, a planner of the trust policy" for name in ("planner", "other")]
+    signers, isolation = shown.err.splitlines()[:-1], shown.err.splitlines()[-1]
+    assert signers == [f"signed by {name}, a planner of the trust policy" for name in ("planner", "other")]
     assert isolation.startswith("isolation: ")
     assert settled.mvm("launch", both).code == 0
     (settled.config / "keys" / "planner.pem").unlink()
@@ -112,18 +104,18 @@ def test_a_second_planner_signs_the_same_plan(settled: Station) -> None:
 
 def test_who_has_signed_a_plan_does_not_sign_it_again(settled: Station) -> None:
     """A plan with a signature too many is no plan any more: nothing is signed, and no file is touched."""
-    bundle, again = planned(settled, settled.flake()), settled.path / "again.sigstore.json"
+    bundle, again = signed(settled), settled.path / "again.sigstore.json"
     data = bundle.read_bytes()
     other = envelope.sign(signatures.payload(data), OTHER).to_bytes()
-    for signed in (data, data + b"\n" + other, other + b"\n" + data):
-        bundle.write_bytes(signed)
+    for signatures_before in (data, data + b"\n" + other, other + b"\n" + data):
+        bundle.write_bytes(signatures_before)
         for out in (again, bundle):
             said = settled.mvm("plan", "sign", bundle, "-o", out)
             assert said.code == 2, said.err
             assert "has signed this plan already" in said.err
             assert "another planner" in said.err
         assert not again.exists()
-        assert bundle.read_bytes() == signed
+        assert bundle.read_bytes() == signatures_before
 
 
 def test_run_under_two_planners_says_how_a_plan_is_handed_out(settled: Station) -> None:
@@ -135,7 +127,7 @@ def test_run_under_two_planners_says_how_a_plan_is_handed_out(settled: Station) 
 
 
 def test_different_plans_are_not_signed_as_one(settled: Station) -> None:
-    one, two = (planned(settled, settled.flake(name)).read_bytes() for name in ("hello", "other"))
+    one, two = (signed(settled, reference=settled.flake(name)).read_bytes() for name in ("hello", "other"))
     both = settled.path / "both.sigstore.json"
     both.write_bytes(one + b"\n" + two)
     assert told(settled, "plan", "sign", both) == {Code.PLAN_THRESHOLD}
@@ -160,7 +152,7 @@ def second(settled: Station) -> tuple[str, Path]:
 
 def test_an_image_that_needs_two_builders(settled: Station, second: tuple[str, Path]) -> None:
     manifest, bundle = second
-    plan = planned(settled, f"path:{settled.path}/flakes/hello")
+    plan = signed(settled, reference=f"path:{settled.path}/flakes/hello")
     assert told(settled, "launch", plan) == {Code.REBUILDS_MISSING}
     said = settled.mvm("image", "testify", "--json", manifest[:12], bundle).answer("testimony")
     assert (said["builders"], said["wanted"]) == (["builder", "other"], 2)

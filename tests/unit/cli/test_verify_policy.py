@@ -11,6 +11,7 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.slsa import predicate
+from tests.unit.cli.policies import revoke
 from tests.unit.cli.releases import KEY, OTHER, Release, policy, provenance, signed
 from tests.unit.cli.station import Said
 from tests.unit.provenance import foreign_world as foreign
@@ -52,9 +53,7 @@ def test_two_builders_that_agree(it: Release) -> None:
 
 def test_revoked_files(it: Release) -> None:
     path = policy(it)
-    revoked = path.parent / "revocations.toml"
-    revoked.write_text(f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{DIGEST.hex}"\n')
-    revoked.chmod(0o600)
+    revoke(path.parent, DIGEST.hex)
     said = verify(it, path, "--json")
     assert (said.code, said.reason_codes) == (1, [Code.IMAGE_REVOKED])
 
@@ -85,9 +84,7 @@ def test_mvms_own_builds(it: Release, tmp_path: Path) -> None:
     old = policy(it, **own, more='[freshness]\nprovenance = "1m"')
     assert verify(it, old, "--json").reason_codes == [Code.PROVENANCE_STALE]
     image = Digest.of(b"kernel")  # of the builder's image, in worlds
-    revoked = it.path / "policy/revocations.toml"
-    revoked.write_text(f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{image.hex}"\n')
-    revoked.chmod(0o600)
+    revoke(it.path / "policy", image.hex)
     assert verify(it, policy(it, **own), "--json").reason_codes == [Code.IMAGE_REVOKED]
 
 
@@ -99,12 +96,6 @@ def test_the_launch_gate_takes_no_policy_from_the_command_line() -> None:
         assert not [option for each in command.params for option in each.opts if "policy" in option]
 
 
-def vsa_of(path: Path) -> worlds.Json:
-    statement = json.loads(envelope.parse_bundle(path.read_bytes()).payload)
-    assert isinstance(statement, dict)
-    return statement
-
-
 def test_a_summary_of_files(it: Release) -> None:
     assert it.station.mvm("key", "create", "verifier").code == 0
     out = it.path / "vsa.json"
@@ -114,7 +105,7 @@ def test_a_summary_of_files(it: Release) -> None:
     options = ("--vsa", out, "--resource-uri", "pkg:generic/app@1.2.3", "--bundle", it.bundle)
     said = it.verify("--policy", policy(it), *options, it.artifact, other, key=None)
     assert (said.code, said.err) == (0, "")
-    statement = vsa_of(out)
+    statement = json.loads(envelope.parse_bundle(out.read_bytes()).payload)
     assert {each["name"]: each["digest"]["sha256"] for each in statement["subject"]} == {
         "app.img": DIGEST.hex,
         "other.img": Digest.of(b"other").hex,

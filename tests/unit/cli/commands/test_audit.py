@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.audit.reading import last_records
 from mvmnix.keys import Algorithm, PrivateKey
 from tests.descriptors import open_below
+from tests.unit.cli.policies import keep_checkpoints
 from tests.unit.cli.station import Said, Station
 
 
@@ -247,7 +247,7 @@ def test_what_is_said_of_an_export_that_was_changed_is_about_it(logged: Station,
 def test_a_start_without_an_end_is_told(logged: Station) -> None:
     """A machine whose supervisor was lost, and of which nobody has asked since."""
     assert logged.mvm("audit", "verify", "--json").answer("log")["startsWithoutEnd"] == []
-    with logged.roots() as roots, Context(roots) as rooms:
+    with logged.rooms() as rooms:
         last = [
             listed.record
             for listed in last_records(rooms.audit, rooms.log_key, last=6)
@@ -286,15 +286,9 @@ def test_a_disk_that_fails_starts_nothing(settled: Station, good: int, number: i
     assert settled.mvm("audit", "verify").code == 0
 
 
-def with_anchor(station: Station, *, required: bool, path: Path) -> None:
-    text = f'version = 1\n[[anchors]]\nname = "usb"\nrequired = {str(required).lower()}\nfile = "{path}"\n'
-    (station.config / "config.toml").write_text(text)
-    (station.config / "config.toml").chmod(0o600)
-
-
 def test_an_anchor_finds_what_the_log_alone_does_not(logged: Station, tmp_path: Path) -> None:
     (tmp_path / "usb").mkdir(mode=0o700)
-    with_anchor(logged, required=True, path=tmp_path / "usb/checkpoint")
+    keep_checkpoints(logged, tmp_path / "usb/checkpoint")
     before = tmp_path / "before"
     hello = f"path:{logged.path}/flakes/hello"
     shutil.copytree(logged.home / ".local", before)
@@ -318,7 +312,7 @@ def test_an_anchor_finds_what_the_log_alone_does_not(logged: Station, tmp_path: 
 
 @pytest.mark.parametrize("required", [True, False])
 def test_an_anchor_that_is_not_there(logged: Station, tmp_path: Path, required: bool) -> None:
-    with_anchor(logged, required=required, path=tmp_path / "gone/checkpoint")
+    keep_checkpoints(logged, tmp_path / "gone/checkpoint", required=required)
     said = logged.mvm("run", f"path:{logged.path}/flakes/hello", "--", "true")
     assert said.code == (126 if required else 0), said
     assert "the log's anchor usb: refused [anchor-unavailable]" in said.err

@@ -8,6 +8,8 @@ import pytest
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.sigstore import public_good_root
 from tests.private_sigstore import Sigstore
+from tests.unit.cli.plans import signed
+from tests.unit.cli.policies import policy
 from tests.unit.cli.station import Station
 
 FILES = ("kernel", "initrd", "rootfs", "manifest.json")
@@ -19,9 +21,7 @@ def ran(settled: Station) -> tuple[Station, str, Path]:
     flake = settled.flake(parts=True)
     out = settled.path / "image"
     manifest = settled.mvm("build", flake, "--out", out).out.strip()
-    assert settled.mvm("plan", "create", "--out", settled.path / "plan", flake, "--", "true").code == 0
-    assert settled.mvm("plan", "sign", settled.path / "plan", "--out", settled.path / "plan.json").code == 0
-    assert settled.mvm("launch", settled.path / "plan.json").code == 0
+    assert settled.mvm("launch", signed(settled)).code == 0
     return settled, manifest, out
 
 
@@ -33,7 +33,7 @@ def test_all_that_was_signed(ran: tuple[Station, str, Path]) -> None:
     assert said.err == "4 bundles: 1 provenance, 1 parts, 1 plan, 1 receipt\n"
     assert (image / "provenance.sigstore.json").read_text() == lines[0]
     assert (image / "parts.sigstore.jsonl").read_text() == lines[1]
-    assert (station.path / "plan.json").read_text() == lines[2]
+    assert (station.path / "plan.sigstore.json").read_text() == lines[2]
     assert {Digest.of(line.encode()) for line in lines} == {Digest.of(line.encode()) for line in set(lines)}
 
 
@@ -87,14 +87,18 @@ def test_the_public_root(station: Station) -> None:
     assert station.mvm("trusted-root", "export", "--json").code == 2
 
 
-def test_a_root_of_the_policy(settled: Station) -> None:
-    root = Sigstore().trusted_root
-    roots = settled.config / "roots"
+def pinned(station: Station, root: bytes) -> None:
+    """Have the policy pin this root as `ours`."""
+    roots = station.config / "roots"
     roots.mkdir(mode=0o700)
     (roots / "ours.json").write_bytes(root)
     (roots / "ours.json").chmod(0o600)
-    policy = settled.config / "trust.toml"
-    policy.write_text(policy.read_text() + f'\n[[roots]]\nname = "ours"\nsha256 = "{Digest.of(root).hex}"\n')
+    policy(station, lambda text: text + f'\n[[roots]]\nname = "ours"\nsha256 = "{Digest.of(root).hex}"\n')
+
+
+def test_a_root_of_the_policy(settled: Station) -> None:
+    root = Sigstore().trusted_root
+    pinned(settled, root)
     said = settled.mvm("trusted-root", "export", "ours")
     assert (said.code, said.out.encode()) == (0, root)
     assert str(Digest.of(root)) in said.err
@@ -104,11 +108,5 @@ def test_a_root_of_the_policy(settled: Station) -> None:
 
 def test_a_root_without_entries_has_no_age(settled: Station) -> None:
     value = json.loads(Sigstore().trusted_root)
-    root = json.dumps({"mediaType": value["mediaType"]}).encode()
-    roots = settled.config / "roots"
-    roots.mkdir(mode=0o700)
-    (roots / "old.json").write_bytes(root)
-    (roots / "old.json").chmod(0o600)
-    policy = settled.config / "trust.toml"
-    policy.write_text(policy.read_text() + f'\n[[roots]]\nname = "old"\nsha256 = "{Digest.of(root).hex}"\n')
-    assert "it has no log and no authority" in settled.mvm("trusted-root", "export", "old").err
+    pinned(settled, json.dumps({"mediaType": value["mediaType"]}).encode())
+    assert "it has no log and no authority" in settled.mvm("trusted-root", "export", "ours").err

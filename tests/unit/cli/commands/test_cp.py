@@ -1,14 +1,11 @@
 """`mvm cp` as a user sees it: granted by the plan alone, hostile copies refused, what is not complete removed."""
 
 import io
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
 
-from tests.repository import ROOT
 from tests.unit.cli.machines import kinds, launch_web, typed
 from tests.unit.cli.station import Station
 
@@ -77,13 +74,8 @@ def test_into_a_machine(granted: Station, desk: Path) -> None:
 
 
 def test_tar_streams(granted: Station) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mvmnix.cli", "cp", "--leave-out", "web:/tree", "-"],
-        env={"HOME": str(granted.home)},
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
+    done = typed(granted, "cp", "--leave-out", "web:/tree", "-", stdin=b"")
+    assert done.returncode == 0
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         assert [(it.name, it.isdir()) for it in archive] == [("tree", True), ("tree/f", False)]
     assert typed(granted, "cp", "-", "web:/tmp/new", stdin=done.stdout).returncode == 0

@@ -6,27 +6,25 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 from mvmnix.audit.log import AuditLog, Entry
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError
-from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.vmm.port import Acceleration
 from tests.patience import until
+from tests.unit.cli.machines import edited, kinds, supervisor_of
+from tests.unit.cli.plans import signed
+from tests.unit.cli.shown import directory
 from tests.unit.cli.station import Station
 
 
-def signed(station: Station, *options: str, command: tuple[str, ...] = ("echo", "hello")) -> Path:
-    """A signed plan."""
-    station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    flake = station.path / "flakes/hello"
-    reference = f"path:{flake}" if flake.exists() else station.flake()
-    made = station.mvm("plan", "create", *options, "--out", statement, reference, "--", *command)
-    assert made.code == 0, made.err
-    assert station.mvm("plan", "sign", statement, "--out", bundle).code == 0
-    return bundle
+@pytest.fixture(autouse=True)
+def grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever ends a machine ends it at once."""
+    monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
 
 
 def created(station: Station, *options: str, name: str = "web", command: tuple[str, ...] = ("echo", "hello")) -> str:
@@ -38,10 +36,6 @@ def created(station: Station, *options: str, name: str = "web", command: tuple[s
 
 def state(station: Station, machine: str = "web") -> str:
     return str(station.mvm("inspect", machine).answer("machine")["state"])
-
-
-def kinds(station: Station) -> list[str]:
-    return [json.loads(line)["kind"] for line in station.mvm("audit", "tail").out.splitlines()]
 
 
 def spent(station: Station) -> set[str]:
@@ -111,7 +105,7 @@ def test_a_plan_that_was_changed_since_is_refused(settled: Station) -> None:
 
 def other_machine(station: Station, *, command: tuple[str, ...]) -> Path:
     """The directory of another machine that waits, of a plan that the same key signed."""
-    return station.state / "machines" / created(station, name="other", command=command)
+    return directory(station, created(station, name="other", command=command))
 
 
 def refused_creation(station: Station, said: str) -> None:
@@ -128,47 +122,40 @@ def refused_creation(station: Station, said: str) -> None:
 
 def test_another_signed_plan_in_its_place_is_refused(settled: Station) -> None:
     """With all that its directory says of it; both are plans that the planner signed, under the policy in force."""
-    machine = settled.state / "machines" / created(settled)
+    machine = directory(settled, created(settled))
     other = other_machine(settled, command=("echo", "other"))
     for name in ("plan.sigstore.json", "machine.json"):
         (machine / name).write_bytes((other / name).read_bytes())
-    value = json.loads((machine / "machine.json").read_bytes()) | {"machine": machine.name, "name": "web"}
-    (machine / "machine.json").write_bytes(strict.canonical(value))
+    edited(machine, machine=machine.name, name="web")
     refused_creation(settled, "plan: expected sha256:")
     assert settled.mvm("start", "--attach", "other").out == "other\n"
 
 
-def edited(station: Station, machine: str, /, **changes: object) -> None:
-    """Write into a machine's status what its mvm did not."""
-    path = station.state / "machines" / machine / "machine.json"
-    path.write_bytes(strict.canonical(json.loads(path.read_bytes()) | changes))
-
-
 def test_another_machine_under_its_name_is_refused(settled: Station) -> None:
-    web, other = created(settled), other_machine(settled, command=("echo", "other")).name
-    edited(settled, web, name="other")
-    edited(settled, other, name="web")
+    web, other = directory(settled, created(settled)), other_machine(settled, command=("echo", "other"))
+    edited(web, name="other")
+    edited(other, name="web")
     refused_creation(settled, "digest of the name: expected sha256:")
 
 
 def test_a_policy_that_it_was_not_created_under_is_refused(settled: Station) -> None:
     """The record of its start would name that one."""
-    edited(settled, created(settled), policy="a" * 64)
+    edited(directory(settled, created(settled)), policy="a" * 64)
     refused_creation(settled, f"got sha256:{'a' * 64}")
 
 
 def test_a_machine_whose_creation_the_log_does_not_have_is_refused(settled: Station) -> None:
     """One whose caller was killed before it recorded it, or that somebody copied there."""
-    machine = settled.state / "machines" / created(settled)
+    machine = directory(settled, created(settled))
     copy = machine.with_name("0123456789ab")
     shutil.copytree(machine, copy)
-    edited(settled, copy.name, machine=copy.name)
+    edited(copy, machine=copy.name)
     assert settled.mvm("rm", machine.name).code == 0
     refused_creation(settled, "no record of the creation")
 
 
 def test_a_machine_that_ended_does_not_start_again_as_one_that_waits(settled: Station) -> None:
-    machine = settled.state / "machines" / created(settled)
+    machine = directory(settled, created(settled))
     before = (machine / "machine.json").read_bytes()
     assert settled.mvm("start", "--attach", "web").code == 0
     (machine / "machine.json").write_bytes(before)
@@ -245,6 +232,6 @@ def test_its_image_is_kept(settled: Station) -> None:
 def test_a_killed_start_leaves_an_end(settled: Station) -> None:
     machine = created(settled, command=("linger",))
     settled.mvm("start", "web")
-    os.kill(int(settled.mvm("inspect", machine).answer("machine")["supervisor"]), signal.SIGKILL)
+    os.kill(supervisor_of(settled, machine), signal.SIGKILL)
     until(lambda: settled.mvm("ps", "--json").answer("machines") == [])
     assert (state(settled), kinds(settled)[-1]) == ("ended", "end")

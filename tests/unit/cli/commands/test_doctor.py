@@ -84,13 +84,19 @@ def test_which_nix_store_is_used_and_why(station: Station, kind: StoreKind) -> N
     assert f"*'{words}'*)" in (ROOT / "examples/demo").read_text()
 
 
-def test_without_a_hypervisor(station: Station) -> None:
-    nowhere = Candidates(what="QEMU", paths=("/proc/nonexistent/qemu",), hint="apt-get install qemu-system-x86")
-    station.monkeypatch.setattr("mvmnix.vmm.qemu.EXECUTABLES", nowhere)
-    finding = found(station)["QEMU"]
-    assert finding["health"] == "bad"
-    assert "/proc/nonexistent/qemu" in finding["said"]
-    assert finding["next"] == "apt-get install qemu-system-x86"
+@pytest.mark.parametrize(
+    ("what", "where", "package"),
+    [
+        ("QEMU", "mvmnix.vmm.qemu.EXECUTABLES", "qemu-system-x86"),
+        ("jail", "mvmnix.vmm.jail.sandbox.BUBBLEWRAP", "bubblewrap"),
+    ],
+)
+def test_without_what_runs_machines(station: Station, what: str, where: str, package: str) -> None:
+    nowhere = Candidates(what=what, paths=("/proc/nonexistent/program",), hint=f"apt-get install {package}")
+    station.monkeypatch.setattr(where, nowhere)
+    finding = found(station)[what]
+    assert (finding["health"], finding["next"]) == ("bad", f"apt-get install {package}")
+    assert "/proc/nonexistent/program" in finding["said"]
 
 
 def test_a_sandbox_of_the_jail_is_really_entered(station: Station) -> None:
@@ -102,13 +108,6 @@ def test_a_sandbox_of_the_jail_is_really_entered(station: Station) -> None:
     assert finding["health"] == "bad"
     assert "No permissions to create a new namespace" in finding["said"]
     assert "user.max_user_namespaces" in finding["next"]
-
-
-def test_without_bubblewrap(station: Station) -> None:
-    nowhere = Candidates(what="bubblewrap", paths=("/proc/nonexistent/bwrap",), hint="apt-get install bubblewrap")
-    station.monkeypatch.setattr("mvmnix.vmm.jail.sandbox.BUBBLEWRAP", nowhere)
-    finding = found(station)["jail"]
-    assert (finding["health"], finding["next"]) == ("bad", "apt-get install bubblewrap")
 
 
 SUBORDINATE = SubordinateIds(3_000_032_768, 3_000_032_768, 4096, "/usr/bin/newuidmap", "/usr/bin/newgidmap")

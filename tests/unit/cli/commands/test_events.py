@@ -4,19 +4,10 @@ import json
 import os
 
 from mvmnix.machines import usage
+from tests.unit.cli.machines import launched
 from tests.unit.cli.station import Station
 
-
-def launched(station: Station, *command: str) -> str:
-    station.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
-    statement, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
-    flake = station.path / "flakes/hello"
-    reference = f"path:{flake}" if flake.exists() else station.flake()
-    station.mvm("plan", "create", "--verb", "exec", "--out", statement, reference, "--", *command)
-    station.mvm("plan", "sign", statement, "--out", bundle)
-    said = station.mvm("launch", "--detach", bundle)
-    assert said.code == 0, said.err
-    return said.out.strip()
+EXEC = ("--verb", "exec")
 
 
 def events(text: str) -> list[tuple[str, str]]:
@@ -25,9 +16,9 @@ def events(text: str) -> list[tuple[str, str]]:
 
 def test_what_happened_to_machines(settled: Station) -> None:
     assert settled.mvm("events").out == ""
-    first = launched(settled, "true")
+    first = launched(settled, "true", options=EXEC)
     settled.mvm("wait", first)
-    second = launched(settled, "linger")
+    second = launched(settled, "linger", options=EXEC)
     settled.mvm("exec", second, "true")
     assert events(settled.mvm("events").out) == [
         ("start", first),
@@ -41,7 +32,7 @@ def test_what_happened_to_machines(settled: Station) -> None:
 
 
 def test_what_happens_from_now_on(settled: Station) -> None:
-    machine = launched(settled, "linger")
+    machine = launched(settled, "linger", options=EXEC)
     following = settled.start("events", "--follow", "--lines", "1", machine)
     assert following.stdout is not None
     assert events(following.stdout.readline().decode()) == [("start", machine)]
@@ -54,7 +45,7 @@ def test_what_happens_from_now_on(settled: Station) -> None:
 
 def test_what_running_machines_use(settled: Station) -> None:
     assert settled.mvm("stats", "--json").answer("stats") == []
-    machine = launched(settled, "linger")
+    machine = launched(settled, "linger", options=EXEC)
     (row,) = settled.mvm("stats", "--json").answer("stats")
     assert (row["id"], row["processes"], row["consoleBytes"]) == (machine, 1, len(b"booted\n"))
     assert row["residentKiB"] > 1000

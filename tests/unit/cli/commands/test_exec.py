@@ -35,13 +35,20 @@ def test_what_the_plan_does_not_grant_is_refused(settled: Station, posture: str)
     assert kinds(settled)[-1] == "refusal"
 
 
-@pytest.mark.parametrize("manifest", [{"posture": "sealed", "verbs": []}, {"posture": "dev", "verbs": []}])
+@pytest.mark.parametrize(
+    ("verb", "manifest"),
+    [
+        ("exec", {"posture": "sealed", "verbs": []}),
+        ("exec", {"posture": "dev", "verbs": []}),
+        ("shell", {"posture": "dev", "verbs": ["exec"]}),
+    ],
+)
 def test_a_verb_that_the_image_does_not_offer_is_refused_at_the_plan(
-    settled: Station, manifest: dict[str, Any]
+    settled: Station, verb: str, manifest: dict[str, Any]
 ) -> None:
     flake = settled.flake(**manifest)
     for command in (("plan", "create"), ("run",)):
-        said = settled.mvm(*command, "--verb", "exec", flake)
+        said = settled.mvm(*command, "--verb", verb, flake)
         assert said.code == 126
         assert "refused [verb-not-granted]" in said.err
     assert settled.mvm("plan", "create", "--verb", "fly", flake).code == 2

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.context import LIBRARY_LOCK, SOURCES_LOCK, Context
+from mvmnix.api.context import LIBRARY_LOCK, SOURCES_LOCK
 from mvmnix.cli.output import short
 from mvmnix.clock import now
 from mvmnix.images.part_index import PartDomain
@@ -44,8 +44,7 @@ def running(station: Station, name: str) -> Iterator[None]:
     of = (Digest.of(b""), Digest.of(b""), manifest, bundle)
     status = MachineStatus(new_id(), "web", name, *of, state=MachineState.CREATED, created=now())
     with (
-        station.roots() as roots,
-        Context(roots) as rooms,
+        station.rooms() as rooms,
         MachineHome.create(rooms.machines, status),
     ):
         yield
@@ -309,10 +308,10 @@ def test_an_archive_that_is_no_file(settled: Station, kind: str) -> None:
 
 def test_sources_of_kept_builds_stay(settled: Station) -> None:
     settled.flake()
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         for data in (b"bash", b"left over"):
             rooms.sources.put(data, Digest.of(data))
-        (Path(roots.cache.path) / "sources/.incoming.01.tmp").write_bytes(b"half")
+        (Path(rooms.roots.cache.path) / "sources/.incoming.01.tmp").write_bytes(b"half")
     told = settled.mvm("store", "gc", "--dry-run", "--json").answer("freed")
     assert told == {
         "sources": [str(Digest.of(b"left over"))],
@@ -341,7 +340,7 @@ def test_kept_parts_stay(settled: Station) -> None:
     """Their archives lie among the sources, the statements that vouch for them among the bundles."""
     archive, statement = b"archive of a part", b"a signed statement"
     part = KeptPath(StorePath("5" * 32, "initrd"), Digest.of(archive), Digest.of(statement))
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         rooms.sources.put(archive, part.nar)
         rooms.part_index.add(PartDomain(Digest.of(b"tree"), ()), {}, (part,), statement)
     for command in (("image", "prune", "--all"), ("store", "gc")):

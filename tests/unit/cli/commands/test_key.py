@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.cli.output import TERMINAL, Terminal
 from mvmnix.keys import Algorithm, PublicKey, Role
 from mvmnix.provenance.identity.revocations import RevocationFile
@@ -129,7 +128,7 @@ def test_a_password_is_asked_for_once_at_a_terminal(station: Station) -> None:
 
     station.monkeypatch.setattr("mvmnix.cli.output.click.prompt", prompt)
     station.monkeypatch.setattr(Terminal, "can_ask", lambda _: True)
-    with station.roots() as roots, Context(roots, TERMINAL) as rooms:
+    with station.rooms(TERMINAL) as rooms:
         for _ in range(2):
             assert rooms.key(Role.BUILDER).public.pem == made.out
     assert asked == ["Password of the builder key"]

@@ -9,20 +9,13 @@ import pytest
 from mvmnix.machines.output_log import Output, OutputLog
 from mvmnix.system.private_dirs import Directory
 from tests.patience import EVENT_PATIENCE, until
-from tests.unit.cli.machines import ids, launched, supervisor_of
+from tests.unit.cli.machines import ids, launched, ran, supervisor_of
 from tests.unit.cli.station import Said, Station
-
-
-def ran(station: Station, *command: str) -> str:
-    """A machine named web that has run this in the foreground; returns its id."""
-    station.mvm("run", "--name", "web", station.flake(), "--", *command)
-    (machine,) = ids(station)
-    return machine
 
 
 @pytest.mark.parametrize("which", ["web", "id", "prefix"])
 def test_a_foreground_run_s_output_is_kept(settled: Station, which: str) -> None:
-    machine = ran(settled, "complain", "a lot")
+    machine = ran(settled, "complain", "a lot").name
     name = {"web": "web", "id": machine, "prefix": machine[:4]}[which]
     assert settled.mvm("logs", name) == Said(0, "", "a lot")
     assert settled.mvm("logs", "--stderr", name) == Said(0, "a lot", "")
@@ -67,7 +60,7 @@ def kept(station: Station, machine: str, *said: tuple[Output, bytes], limit: int
 
 @pytest.mark.parametrize("option", ["", "--stdout", "--stderr", "--console"])
 def test_controls_are_written_out_for_a_terminal_only(settled: Station, option: str) -> None:
-    machine = ran(settled, "true")
+    machine = ran(settled, "true").name
     evil = b"\x1b[2Ja\r\nb\xff\xe2\x80\xae\n"
     (settled.state / "machines" / machine / "console.log").write_bytes(evil)
     kept(settled, machine, (Output.STDERR if option == "--stderr" else Output.STDOUT, evil))
@@ -78,14 +71,14 @@ def test_controls_are_written_out_for_a_terminal_only(settled: Station, option: 
 
 
 def test_a_terminal_s_standard_error_is_escaped_too(settled: Station) -> None:
-    machine = ran(settled, "true")
+    machine = ran(settled, "true").name
     kept(settled, machine, (Output.STDERR, b"\x1b[2J"))
     settled.monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert settled.mvm("logs", "web").err == "\\u001b[2J"
 
 
 def test_what_is_missing_is_told(settled: Station) -> None:
-    machine = ran(settled, "true")
+    machine = ran(settled, "true").name
     kept(settled, machine, *((Output.STDOUT, b"x" * 99 + b"\n") for _ in range(20)))
     said = settled.mvm("logs", "web")
     gone = 2000 - len(said.out)
@@ -94,7 +87,7 @@ def test_what_is_missing_is_told(settled: Station) -> None:
 
 
 def test_the_last_lines(settled: Station) -> None:
-    machine = ran(settled, "true")
+    machine = ran(settled, "true").name
     kept(settled, machine, *((Output(1 + number % 2), b"%d\r%d\n" % (number, number)) for number in range(6)))
     assert settled.mvm("logs", "--tail", "3", "web") == Said(0, "4\r4\n", "3\r3\n5\r5\n")
     assert settled.mvm("logs", "--stdout", "-n", "2", "web") == Said(0, "2\r2\n4\r4\n", "")
@@ -111,7 +104,7 @@ def test_the_last_lines(settled: Station) -> None:
 
 
 def test_a_log_that_is_none_is_told_and_not_shown(settled: Station) -> None:
-    machine = ran(settled, "true")
+    machine = ran(settled, "true").name
     (settled.state / "machines" / machine / "output.log").write_bytes(b"\x1b[2J" * 20)
     said = settled.mvm("logs", "web")
     assert (said.code, said.out) == (125, "")

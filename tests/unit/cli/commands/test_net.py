@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.network.policy.decisions import Denial
-from mvmnix.plan import plan as plans
-from mvmnix.provenance.bundle import statement
+from tests.unit.cli.plans import drafted, read_plan
 from tests.unit.cli.station import Station
 
 OPTIONS = (
@@ -17,13 +16,12 @@ OPTIONS = (
 
 @pytest.fixture
 def plan(settled: Station) -> Path:
-    out = settled.path / "plan.json"
-    assert settled.mvm("plan", "create", "-o", out, *OPTIONS, settled.flake()).code == 0
-    return out
+    drafted(settled, *OPTIONS)
+    return settled.path / "plan.json"
 
 
 def test_the_rules_of_a_plan_signed_or_not(settled: Station, plan: Path) -> None:
-    network = plans.from_statement(statement.parse(plan.read_bytes())).network
+    network = read_plan(plan).network
     assert network is not None
     bundle = settled.path / "plan.sigstore.json"
     settled.mvm("plan", "sign", "-o", bundle, plan)
@@ -114,21 +112,17 @@ def test_a_refusal_says_which_option_would_allow_it(settled: Station, plan: Path
 
 
 @pytest.mark.parametrize(
-    "target", ["api.example.com", "api.example.com:", "a:0", "a:65536", "a:x", ":٣", "a:4294967739", "a:0443"]
+    ("words", "why"),
+    [
+        *((it, "not HOST:PORT") for it in ("api.example.com", "api.example.com:", "a:0", "a:65536", "a:x")),
+        *((it, "not HOST:PORT") for it in (":٣", "a:4294967739", "a:0443")),
+        ("api.example.com:443 --resolve nowhere", "nowhere"),
+        ("a.example:80 --header nothing", "NAME: VALUE"),
+    ],
 )
-def test_what_is_no_target(settled: Station, plan: Path, target: str) -> None:
-    said = settled.mvm("net", "test", plan, target)
-    assert (said.code, "not HOST:PORT" in said.err) == (2, True)
-
-
-def test_an_address_that_is_none(settled: Station, plan: Path) -> None:
-    said = settled.mvm("net", "test", plan, "api.example.com:443", "--resolve", "nowhere")
-    assert (said.code, "nowhere" in said.err) == (2, True)
-
-
-def test_a_header_that_is_none(settled: Station, plan: Path) -> None:
-    said = settled.mvm("net", "test", plan, "a.example:80", "--header", "nothing")
-    assert (said.code, "NAME: VALUE" in said.err) == (2, True)
+def test_what_can_not_be_tried(settled: Station, plan: Path, words: str, why: str) -> None:
+    said = settled.mvm("net", "test", plan, *words.split())
+    assert (said.code, why in said.err) == (2, True)
 
 
 @pytest.mark.parametrize("code", list(Denial))

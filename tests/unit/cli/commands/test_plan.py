@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,36 +12,27 @@ from mvmnix.model import SystemCalls, Verb
 from mvmnix.plan import plan as plans
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.limits import NO_LIMITS, PlanLimits
-from mvmnix.plan.plan import Accelerator, Plan
-from mvmnix.provenance.bundle import envelope, statement
+from mvmnix.plan.plan import Accelerator
+from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.isolation import Boundary
+from tests.unit.cli.plans import drafted, read_plan, signed
 from tests.unit.cli.station import Station
 
 
-def read(path: Path) -> Plan:
-    return plans.from_statement(statement.parse(path.read_bytes()))
-
-
-def create(station: Station, *arguments: str, **manifest: Any) -> Plan:
-    out = station.path / "plan.json"
-    out.unlink(missing_ok=True)
-    said = station.mvm("plan", "create", "-o", out, station.flake(**manifest), *arguments)
-    assert (said.code, said.out) == (0, ""), said.err
-    return read(out)
-
-
 def test_a_plan_says_what_the_image_says(settled: Station) -> None:
-    made = create(settled)
+    made = drafted(settled)
     assert (made.image, made.vcpus, made.memory_mib, made.scratch_mib) == ("hello", 1, 128, 16)
     assert made.workload.argv == ("/bin/hello", "world")
     assert made.accelerator is Accelerator.ANY
     assert made.verbs == frozenset(), "none is granted unless somebody says so"
+    unasked = (made.limits, made.data, made.network, made.shares)
+    assert unasked == (NO_LIMITS, None, None, ()), "nor is anything else in a plan unasked"
     assert (made.window.not_after - made.window.not_before).total_seconds() == 24 * 3600
 
 
 def test_every_option_changes_its_part(settled: Station) -> None:
     options = ("--vcpus=3", "--memory=500", "--scratch=7", "--timeout=9", "--accelerator=tcg", "--valid-for=2")
-    made = create(settled, *options, "--", "true", "--vcpus=9")
+    made = drafted(settled, *options, "--", "true", "--vcpus=9")
     assert (made.vcpus, made.memory_mib, made.scratch_mib, made.timeouts.wall_seconds) == (3, 500, 7, 9)
     assert made.accelerator is Accelerator.TCG
     assert made.workload.argv == ("true", "--vcpus=9")
@@ -51,60 +41,30 @@ def test_every_option_changes_its_part(settled: Station) -> None:
 
 def test_limits_are_what_was_asked_for(settled: Station) -> None:
     options = ("--tasks=9", "--cpu-percent=50", "--cpu-weight=7", "--console-log=1", "--output-log=2", "--idle=3")
-    made = create(settled, *options, "--system-calls=strict")
+    made = drafted(settled, *options, "--system-calls=strict")
     assert made.limits == PlanLimits(9, 50, 7, 1, 2, 3, system_calls=SystemCalls.STRICT)
 
 
-def test_nobody_s_limits_are_in_a_plan_unasked(settled: Station) -> None:
-    assert create(settled).limits == NO_LIMITS
-
-
 def test_a_data_disk_is_what_was_asked_for(settled: Station) -> None:
-    assert create(settled, "--data=32:/tmp/data").data == DataDisk(32, "/tmp/data")
-
-
-def test_nobody_s_disk_is_in_a_plan_unasked(settled: Station) -> None:
-    assert create(settled).data is None
+    assert drafted(settled, "--data=32:/tmp/data").data == DataDisk(32, "/tmp/data")
 
 
 def test_a_plan_with_a_data_disk_is_shown_with_it(settled: Station) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    settled.mvm("plan", "create", "--data=32:/tmp/data", "-o", plan, settled.flake())
-    assert settled.mvm("plan", "sign", plan, "-o", bundle).code == 0
-    said = settled.mvm("plan", "show", bundle).err
+    said = settled.mvm("plan", "show", signed(settled, "--data=32:/tmp/data")).err
     assert "data disk of 32 MiB: the guest reads and writes it as /tmp/data, until it ends" in said
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        (("--data=33:/tmp/data",), "a multiple of 16"),
-        (("--data=/tmp/data",), "no size in MiB and a path"),
-        (("--data=32:/tmp/data", "--backend=container"), "there is no data disk in this version"),
-        (("--data=32:/tmp/data", "--share=/srv:/tmp"), "over one another"),
-    ],
-)
-def test_a_data_disk_that_is_none(settled: Station, options: tuple[str, ...], why: str) -> None:
-    said = settled.mvm("plan", "create", *options, settled.flake())
-    assert (said.code, why in said.err) == (2, True), said.err
-
-
-def test_a_filter_is_at_least_the_image_s(settled: Station) -> None:
-    said = settled.mvm("plan", "create", "--system-calls=namespaces", settled.flake())
-    assert (said.code, "lets through more than the image's filter" in said.err) == (2, True)
-
-
 def test_an_image_may_have_namespaces_and_a_plan_take_them(settled: Station) -> None:
-    made = create(settled, "--system-calls=default", systemCalls="namespaces")
+    made = drafted(settled, "--system-calls=default", reference=settled.flake(systemCalls="namespaces"))
     assert made.limits.system_calls is SystemCalls.DEFAULT
 
 
 def test_a_sealed_image_grants_nothing(settled: Station) -> None:
-    assert create(settled, posture="sealed", verbs=[]).verbs == frozenset()
+    assert drafted(settled, reference=settled.flake(posture="sealed", verbs=[])).verbs == frozenset()
 
 
 def test_verbs_are_granted_one_by_one(settled: Station) -> None:
-    made = create(settled, "--verb", "exec", verbs=["exec", "stream"])
+    made = drafted(settled, "--verb", "exec", reference=settled.flake(verbs=["exec", "stream"]))
     assert made.verbs == {Verb.EXEC}
     assert not made.ports
 
@@ -124,10 +84,7 @@ def test_two_plans_are_never_the_same(settled: Station) -> None:
 
 
 def test_create_sign_show_launch(settled: Station) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    reference = settled.flake()
-    assert settled.mvm("plan", "create", "-o", plan, reference, "--", "echo", "from a plan").code == 0
-    assert settled.mvm("plan", "sign", "-o", bundle, plan).code == 0
+    plan, bundle = settled.path / "plan.json", signed(settled, command=("echo", "from a plan"))
     shown = settled.mvm("plan", "show", bundle)
     assert shown.code == 0
     held = f"isolation: {Boundary.HARDWARE.explained}; where KVM doesn't work: {Boundary.SANDBOX.explained}"
@@ -141,8 +98,8 @@ def test_create_sign_show_launch(settled: Station) -> None:
 
 def test_what_is_signed_is_the_plan_and_not_the_bytes(settled: Station) -> None:
     """Another formatting of the same plan makes canonical bytes, so that the launch takes it."""
+    drafted(settled, "--", "true")
     plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    settled.mvm("plan", "create", "-o", plan, settled.flake(), "--", "true")
     canonical = plan.read_bytes()
     plan.write_text(json.dumps(json.loads(canonical), indent=4))
     settled.mvm("plan", "sign", "-o", bundle, plan)
@@ -152,8 +109,8 @@ def test_what_is_signed_is_the_plan_and_not_the_bytes(settled: Station) -> None:
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_an_unsigned_plan_is_told_apart(settled: Station, indent: int | None) -> None:
+    drafted(settled)
     path = settled.path / "plan.json"
-    settled.mvm("plan", "create", "-o", path, settled.flake(), "--", "true")
     if indent:
         path.write_text(json.dumps(json.loads(path.read_bytes()), indent=indent))
     for command, code in (("launch", 126), ("show", 1), ("policy check", 1)):
@@ -196,9 +153,8 @@ def test_a_provenance_is_no_plan(settled: Station) -> None:
 
 
 def test_a_stranger_s_plan_is_shown_as_such_and_not_launched(settled: Station) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    settled.mvm("plan", "create", "-o", plan, settled.flake(), "--", "true")
-    evil = replace(read(plan), workload=replace(read(plan).workload, argv=("\x1b[2J\u202e",)))
+    plan, bundle = drafted(settled), settled.path / "plan.sigstore.json"
+    evil = replace(plan, workload=replace(plan.workload, argv=("\x1b[2J\u202e",)))
     bundle.write_bytes(envelope.sign(plans.plan_statement(evil).to_bytes(), PrivateKey.generate()).to_bytes())
     shown = settled.mvm("plan", "show", bundle)
     assert shown.code == 0
@@ -231,9 +187,7 @@ def test_no_bundle_says_itself_that_it_is_admitted(settled: Station) -> None:
 
 
 def test_an_image_that_is_not_kept(settled: Station) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    settled.mvm("plan", "create", "-o", plan, settled.flake(), "--", "true")
-    settled.mvm("plan", "sign", "-o", bundle, plan)
+    bundle = signed(settled)
     for entry in (settled.state / "builds").iterdir():
         entry.unlink()
     said = settled.mvm("launch", bundle)
@@ -246,15 +200,13 @@ def test_from_a_pipe_and_to_one(settled: Station) -> None:
     made = settled.mvm("plan", "create", settled.flake())
     path = settled.path / "plan.json"
     path.write_text(made.out)
-    signed = settled.mvm("plan", "sign", path)
-    assert signed.err == ""
-    assert envelope.parse_bundle(signed.out.encode()).payload == made.out.encode()
+    said = settled.mvm("plan", "sign", path)
+    assert said.err == ""
+    assert envelope.parse_bundle(said.out.encode()).payload == made.out.encode()
 
 
 def test_a_bundle_in_another_formatting_is_shown_and_not_admitted(settled: Station) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    settled.mvm("plan", "create", "-o", plan, settled.flake(), "--", "true")
-    settled.mvm("plan", "sign", "-o", bundle, plan)
+    plan, bundle = settled.path / "plan.json", signed(settled)
     bundle.write_text(json.dumps(json.loads(bundle.read_bytes()), indent=2))
     shown = settled.mvm("plan", "show", bundle)
     assert shown.code == 0
@@ -272,26 +224,19 @@ def test_a_credential_never_gets_into_a_plan(settled: Station) -> None:
 
 
 def test_secrets_stand_in_a_plan_by_reference_and_are_shown_as_visible_to_the_guest(settled: Station) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
     options = ("--secret", "db.pem=keyring:my/service/me", "--secret-env", "TOKEN=command:/usr/bin/pass 'my token'")
-    assert settled.mvm("plan", "create", *options, "-o", plan, settled.flake()).code == 0
-    assert [str(it) for it in read(plan).secrets] == ["keyring:my/service/me", "command:/usr/bin/pass 'my token'"]
-    assert settled.mvm("plan", "sign", plan, "-o", bundle).code == 0
+    bundle = signed(settled, *options)
+    secrets = read_plan(settled.path / "plan.json").secrets
+    assert [str(it) for it in secrets] == ["keyring:my/service/me", "command:/usr/bin/pass 'my token'"]
     said = settled.mvm("plan", "show", bundle)
     assert "guest-visible secret db.pem: from keyring:my/service/me, as /run/secrets/db.pem" in said.err
     assert "guest-visible secret TOKEN: from command:/usr/bin/pass 'my token', as the variable TOKEN" in said.err
     assert json.loads(said.out)["predicate"]["secrets"][0]["from"] == "keyring"
 
 
-def test_secrets_that_do_not_go_together(settled: Station) -> None:
-    said = settled.mvm("plan", "create", "--secret", "A=env:X", "--secret", "A=env:Y", settled.flake())
-    assert said.code == 2
-    assert "are listed twice: A" in said.err
-
-
 def test_a_plan_that_somebody_put_a_credential_into_is_not_signed(settled: Station) -> None:
     plan = settled.path / "plan.json"
-    made = create(settled)
+    made = drafted(settled)
     work = replace(made.workload, environment={"DB_PASSWORD": "hunter2"})
     for changed in (replace(made, workload=work), replace(made, labels={"password": "hunter2"})):
         plan.write_bytes(plans.plan_statement(changed).to_bytes())

@@ -1,6 +1,5 @@
 """`mvm policy`: an account of the policy, what its rules say of things, and of another time or evidence."""
 
-import json
 import os
 import re
 import subprocess
@@ -16,7 +15,7 @@ from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from tests.repository import ROOT
-from tests.unit.cli.plans import planned
+from tests.unit.cli.plans import log, signed
 from tests.unit.cli.policies import OTHER, policy, serial, trusting
 from tests.unit.cli.station import Station
 
@@ -92,11 +91,7 @@ def test_an_account_for_machines(settled: Station) -> None:
     assert (told["expired"], told["narrowed"], told["thresholds"]) == (False, [], {"plans": 1, "rebuilds": 1})
     assert told["revoked"][0]["reason"] == "lost"
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
-    assert {record["policy"] for record in audit(settled)} == {told["digest"].removeprefix("sha256:")}
-
-
-def audit(station: Station) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in station.mvm("audit", "tail").out.splitlines()]
+    assert {record["policy"] for record in log(settled)} == {told["digest"].removeprefix("sha256:")}
 
 
 def test_what_the_floor_leaves(settled: Station) -> None:
@@ -205,7 +200,7 @@ def later(**distance: int) -> Callable[[], datetime]:
 
 
 def test_a_plan_and_the_rules_that_match(settled: Station) -> None:
-    bundle = planned(settled, settled.flake())
+    bundle = signed(settled)
     (judged,) = settled.mvm("policy", "check", "--json", bundle).answer("policy check")
     assert (judged["kind"], judged["admitted"]) == ("plan", True)
     assert rules(judged) == {
@@ -299,7 +294,7 @@ def plan(settled: Station, exported: Path) -> Path:
     """A plan for the image, under a policy that admits inputs of one host."""
     inputs = 'patterns = ["*"]\ninputs = ["https://ours.example/*"]'
     policy(settled, lambda text: text.replace('patterns = ["*"]', inputs))
-    return planned(settled, f"path:{settled.path}/flakes/hello")
+    return signed(settled, reference=f"path:{settled.path}/flakes/hello")
 
 
 @pytest.mark.parametrize(

@@ -103,8 +103,8 @@ def test_wait_prints_what_the_command_exited_with(settled: Station) -> None:
 
 
 def test_labels_and_filters(settled: Station) -> None:
-    web = launched(settled, "linger", name="web", labels=("tier=front", "team=a"))
-    database = launched(settled, "true", name="db", labels=("tier=back", "team=a"))
+    web = launched(settled, "linger", name="web", options=("-l", "tier=front", "-l", "team=a"))
+    database = launched(settled, "true", name="db", options=("-l", "tier=back", "-l", "team=a"))
     settled.mvm("wait", database)
     # the oldest first; of one second, by id
     aged = sorted((settled.mvm("inspect", it).answer("machine")["created"], it) for it in (web, database))

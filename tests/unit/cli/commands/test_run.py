@@ -7,7 +7,6 @@ from typing import override
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.api.frontend import Silent
 from mvmnix.errors import ReasonCode
 from tests.leaks import in_files
@@ -143,7 +142,7 @@ def test_first_use_makes_keys_and_a_policy_and_says_what_they_are_worth(station:
     assert said.code == 2
     assert not station.config.exists(), "a mistyped name makes nothing"
     told: list[str] = []
-    with station.roots() as roots, Context(roots, Told(told)) as rooms:
+    with station.rooms(Told(told)) as rooms:
         rooms.initialize()
         rooms.initialize()
     (once,) = told
@@ -188,7 +187,7 @@ def test_what_is_there_is_never_made_anew(station: Station, there: str) -> None:
             (station.path / "etc/trust.toml").write_text("")
     before = sorted(station.config.rglob("*")) if station.config.exists() else []
     told: list[str] = []
-    with station.roots() as roots, Context(roots, Told(told)) as rooms:
+    with station.rooms(Told(told)) as rooms:
         rooms.initialize()
     assert told == []
     assert [path for path in sorted(station.config.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
@@ -240,17 +239,24 @@ def test_a_credential_on_the_command_line_is_refused_before_anything_is_built(se
     assert not [data for data in (said.err.encode(), *written) if b"hunter2" in data]
 
 
-@pytest.mark.parametrize("label", ["password=hunter2", "db-token=hunter2token", "note=ghp_" + "hunter2aB" * 4])
+@pytest.mark.parametrize(
+    ("what", "given"),
+    [
+        *(("label", it) for it in ("password=hunter2", "db-token=hunter2token", "note=ghp_" + "hunter2aB" * 4)),
+        *(("variable", it) for it in ("DB_PASSWORD=hunter2", "NOTE=ghp_" + "hunter2aB" * 4)),
+    ],
+)
 @pytest.mark.parametrize("command", [("run",), ("plan", "create")])
-def test_a_credential_in_a_label_is_refused_before_anything_is_built(
-    settled: Station, label: str, command: tuple[str, ...]
+def test_a_credential_in_an_option_is_refused_before_anything_is_built(
+    settled: Station, what: str, given: str, command: tuple[str, ...]
 ) -> None:
     empty = settled.path / "flakes/none"
     empty.mkdir(parents=True)
-    said = settled.mvm(*command, "--label", label, f"path:{empty}", "--", "serve")
+    option = {"label": "--label", "variable": "-e"}[what]
+    said = settled.mvm(*command, option, given, f"path:{empty}", "--", "serve")
     assert (said.code, said.out) == (126, "")
     assert f"[{ReasonCode.PLAINTEXT_CREDENTIAL}]" in said.err
-    assert f"the value of the label {label.partition('=')[0]}" in said.err
+    assert f"the value of the {what} {given.partition('=')[0]}" in said.err
     assert kinds(settled) == ["refusal"]
     written = [path.read_bytes() for path in settled.home.rglob("*") if path.is_file()]
     assert not [data for data in (said.err.encode(), *written) if b"hunter2" in data]

@@ -11,6 +11,7 @@ from tests.patience import until
 from tests.repository import ROOT
 from tests.seat import Seat
 from tests.unit.cli.machines import kinds, launch_web, typed
+from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
 
 
@@ -122,12 +123,6 @@ def test_without_a_terminal_there_is_no_shell(settled: Station) -> None:
     until(lambda: "shell" not in kinds(settled))
 
 
-def test_a_verb_that_the_image_does_not_offer_is_refused_at_the_plan(settled: Station) -> None:
-    said = settled.mvm("plan", "create", "--verb", "shell", settled.flake(verbs=["exec"]))
-    assert said.code == 126
-    assert "refused [verb-not-granted]" in said.err
-
-
 def runs(station: Station, *options: str, verbs: tuple[str, ...] = ("exec", "shell")) -> Seat:
     """`mvm run`, with a command of its own, at a terminal, in a process whose hypervisor is none."""
     flake = station.flake(verbs=list(verbs))
@@ -208,9 +203,7 @@ def test_a_run_without_a_terminal_gets_none(settled: Station) -> None:
 
 
 def test_a_launch_in_a_terminal_takes_a_plan_that_grants_it(settled: Station) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    settled.mvm("plan", "create", "--out", plan, settled.flake(verbs=["exec", "shell"]), "--", "top")
-    settled.mvm("plan", "sign", "--out", bundle, plan)
+    bundle = signed(settled, reference=settled.flake(verbs=["exec", "shell"]), command=("top",))
     seat = sits(settled, "-it", str(bundle), command=("launch",))
     assert seat.leaves() == 126
     assert b"refused [verb-not-granted]" in seat.shown

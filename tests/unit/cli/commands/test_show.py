@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode as Code
@@ -21,37 +20,32 @@ from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState, MachineStatus, new_id
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
-from tests.unit.cli.shown import SBOM, broken, directory, machine, nodes, snapshot
+from tests.unit.cli.machines import edited
+from tests.unit.cli.plans import named, signed
+from tests.unit.cli.shown import SBOM, broken, directory, log_changed, machine, nodes, snapshot
 from tests.unit.cli.station import Station
 
 __all__ = ["machine"]
-
-
-def image(station: Station, name: str = "hello") -> dict[str, Any]:
-    listed = station.mvm("image", "ls", "--json").answer("images")
-    (found,) = [each for each in listed if each.get("name") == name]
-    assert isinstance(found, dict)
-    return found
 
 
 @pytest.fixture
 def built(settled: Station) -> str:
     """A flake whose image was built, with all that a build can have; its image's digest."""
     settled.flake(sbom=SBOM, parts=True)
-    return str(image(settled)["manifest"])
+    return str(named(settled, "hello")["manifest"])
 
 
 def plan(station: Station, validity: dict[str, str] | None = None, *, key: PrivateKey | None = None) -> Path:
     """A signed plan for the flake hello."""
     value = json.loads(station.mvm("plan", "create", f"path:{station.path}/flakes/hello", "--", "true").out)
     value["predicate"]["validity"] |= validity or {}
-    unsigned, signed = station.path / "plan.json", station.path / "plan.sigstore.json"
+    unsigned, bundle = station.path / "plan.json", station.path / "plan.sigstore.json"
     unsigned.write_text(json.dumps(value))
     if key is None:
-        assert station.mvm("plan", "sign", unsigned, "--out", signed).code == 0
+        assert station.mvm("plan", "sign", unsigned, "--out", bundle).code == 0
     else:
-        signed.write_bytes(envelope.sign(canonical(value), key).to_bytes())
-    return signed
+        bundle.write_bytes(envelope.sign(canonical(value), key).to_bytes())
+    return bundle
 
 
 # -- all is well
@@ -66,10 +60,10 @@ def test_an_image(settled: Station, built: str) -> None:
     for text in (built.removeprefix("sha256:"), built.removeprefix("sha256:")[:8], built[:20]):
         assert nodes(settled.mvm("show", text, "--json")) == found
     assert found["image"]["digest"] == built
-    assert found["provenance"]["digest"] == image(settled)["provenance"]
+    assert found["provenance"]["digest"] == named(settled, "hello")["provenance"]
     assert found["sbom"]["digest"] == str(Digest.of(SBOM))
-    assert found["builder"]["digest"] == image(settled, "builder")["manifest"]
-    assert found["builder/provenance"]["digest"] == image(settled, "builder")["provenance"]
+    assert found["builder"]["digest"] == named(settled, "builder")["manifest"]
+    assert found["builder/provenance"]["digest"] == named(settled, "builder")["provenance"]
     assert {node["signer"] for node in found.values()} == {"builder", None}
     assert {"from": "derivation", "meaning": "built from", "to": "tree"} in result["edges"]
 
@@ -190,9 +184,9 @@ def test_a_plan_that_was_used_is_judged_as_of_its_start(settled: Station, machin
 
 def test_a_machine_that_lives(settled: Station, built: str) -> None:
     bundle = plan(settled).read_bytes()
-    wanted = image(settled)
+    wanted = named(settled, "hello")
     manifest, provenance = (Digest(wanted[key].removeprefix("sha256:")) for key in ("manifest", "provenance"))
-    with settled.roots() as roots, Context(roots) as rooms:
+    with settled.rooms() as rooms:
         digest, policy = Digest.of(bundle), rooms.policy.digest
         said: dict[str, Any] = {"manifest": manifest, "provenance": provenance}
         of = (digest, policy, manifest, provenance)
@@ -235,7 +229,7 @@ def test_a_rebuild_counts_once_it_verifies(settled: Station, built: str) -> None
 def test_showing_changes_nothing(settled: Station, machine: str) -> None:
     before = snapshot(settled)
     settled.mvm("show", machine)
-    settled.mvm("show", image(settled)["manifest"])
+    settled.mvm("show", named(settled, "hello")["manifest"])
     assert snapshot(settled) == before
 
 
@@ -307,7 +301,7 @@ def test_of_several_machines_with_one_name_the_youngest_is_meant_and_that_is_sai
 
 
 def test_what_could_be_two_things(settled: Station, machine: str) -> None:
-    digest = image(settled)["manifest"].removeprefix("sha256:")
+    digest = named(settled, "hello")["manifest"].removeprefix("sha256:")
     for name, other in ((digest[:7], "an image"), (machine, "a machine")):
         (settled.path / name).write_bytes(b"a plan")
         settled.monkeypatch.chdir(settled.path)
@@ -321,8 +315,7 @@ def test_what_could_be_two_things(settled: Station, machine: str) -> None:
 def test_more_machines_than_one_begin_so(settled: Station, machine: str) -> None:
     other = machine[:6] + machine[6:].translate(str.maketrans("0123456789abcdef", "123456789abcdef0"))
     shutil.copytree(directory(settled, machine), directory(settled, other))
-    value = json.loads((directory(settled, other) / "machine.json").read_bytes()) | {"machine": other}
-    (directory(settled, other) / "machine.json").write_bytes(canonical(value))
+    edited(directory(settled, other), machine=other)
     said = settled.mvm("show", machine[:6])
     assert (said.code, "2 machines with the name or id" in said.err) == (2, True)
     assert settled.mvm("show", machine).code == 0
@@ -383,12 +376,7 @@ def test_a_plan_that_has_expired(settled: Station, built: str) -> None:
 
 
 def test_a_plan_for_once_that_has_started(settled: Station, built: str) -> None:
-    value = json.loads(
-        settled.mvm("plan", "create", "--single-use", f"path:{settled.path}/flakes/hello", "--", "true").out
-    )
-    unsigned, path = settled.path / "plan.json", settled.path / "once.sigstore.json"
-    unsigned.write_text(json.dumps(value))
-    assert settled.mvm("plan", "sign", unsigned, "--out", path).code == 0
+    path = signed(settled, "--single-use")
     assert settled.mvm("show", path).code == 0, "looking spends nothing"
     assert settled.mvm("launch", path).code == 0
     said = settled.mvm("show", path, "--json")
@@ -425,7 +413,7 @@ def test_a_plan_for_what_is_broken(settled: Station, built: str) -> None:
 
 
 def test_what_is_no_plan(settled: Station, built: str) -> None:
-    bundle = kept("bundles", image(settled)["provenance"])(settled)
+    bundle = kept("bundles", named(settled, "hello")["provenance"])(settled)
     said = settled.mvm("show", bundle, "--json")
     assert (said.code, broken(said)) == (1, {"plan": f"refused ['{Code.SIGNER_ROLE}']"})
 
@@ -478,8 +466,7 @@ def test_a_host_that_the_policy_does_not_know(settled: Station, machine: str) ->
 
 
 def test_a_log_that_was_changed(settled: Station, machine: str) -> None:
-    for path in (settled.state / "audit").glob("*.jsonl"):
-        path.write_bytes(path.read_bytes().replace(b'"kind":"end"', b'"kind":"enD"'))
+    log_changed(settled)
     said = settled.mvm("show", machine, "--json")
     assert said.code == 1
     assert broken(said)["log"].startswith(f"refused ['{Code.LOG_MISMATCH}'")
@@ -499,9 +486,7 @@ def test_no_log_to_ask(settled: Station, machine: str, name: str) -> None:
 
 
 def test_a_machine_whose_supervisor_was_lost(settled: Station, machine: str) -> None:
-    path = directory(settled, machine) / "machine.json"
-    value = json.loads(path.read_bytes()) | {"state": "running"}
-    path.write_bytes(canonical({key: each for key, each in value.items() if key not in {"reason", "exitCode"}}))
+    edited(directory(settled, machine), "reason", "exitCode", state="running")
     (directory(settled, machine) / "receipt.sigstore.json").unlink()
     said = settled.mvm("show", machine, "--json")
     assert (said.code, broken(said)) == (2, {"receipt": "not verified"})
@@ -513,7 +498,7 @@ def test_a_machine_whose_plan_or_image_is_gone(settled: Station, machine: str, n
     if name == "plan":
         (directory(settled, machine) / "plan.sigstore.json").unlink()
     else:
-        settled.mvm("image", "rm", image(settled)["manifest"])
+        settled.mvm("image", "rm", named(settled, "hello")["manifest"])
     said = settled.mvm("show", machine, "--json")
     wanted = {"plan"} if name == "plan" else {"plan", "image"}
     assert (said.code, broken(said)) == (2, dict.fromkeys(wanted, "not verified"))
@@ -525,7 +510,7 @@ def test_a_policy_that_was_rolled_back(settled: Station) -> None:
     path.write_text(before.replace("serial = 1 ", "serial = 2 "))
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
     path.write_text(before)
-    said = settled.mvm("show", image(settled)["manifest"], "--json")
+    said = settled.mvm("show", named(settled, "hello")["manifest"], "--json")
     assert (said.code, broken(said)) == (1, {"policy": f"refused ['{Code.POLICY_ROLLBACK}']"})
 
 
@@ -539,12 +524,7 @@ def test_a_policy_that_has_expired(settled: Station, built: str) -> None:
 
 
 def test_the_limits_of_a_plan(settled: Station) -> None:
-    unlimited, limited = settled.path / "plan.json", settled.path / "limited.json"
-    flake = settled.flake()
-    for out, options in ((unlimited, ()), (limited, ("--tasks=7", "--system-calls=strict", "--data=16:/tmp/data"))):
-        assert settled.mvm("plan", "create", *options, "-o", out, flake).code == 0
-        signed = out.with_suffix(".sigstore.json")
-        assert settled.mvm("plan", "sign", out, "-o", signed).code == 0
-        said = settled.mvm("show", "--json", signed).out
+    for options in ((), ("--tasks=7", "--system-calls=strict", "--data=16:/tmp/data")):
+        said = settled.mvm("show", "--json", signed(settled, *options)).out
         assert ("tasks 7, systemCalls strict" in said) == bool(options)
         assert ("16 MiB at /tmp/data" in said) == bool(options)

@@ -11,13 +11,12 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
+from tests.unit.cli.plans import signed
 from tests.unit.cli.policies import policy
+from tests.unit.cli.shown import SBOM
 from tests.unit.cli.station import Station
 
 FILES = ["initrd", "kernel", "manifest.json", "provenance.sigstore.json", "rootfs"]
-
-
-SBOM = b'{"bomFormat": "CycloneDX"}'
 
 
 @pytest.fixture
@@ -173,14 +172,7 @@ def test_a_floor_that_does_not_know_the_builder(settled: Station, exported: Path
 
 @pytest.mark.parametrize("when", ["with", "without"])
 def test_a_plan_is_verified_with_it(settled: Station, exported: Path, when: str) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    reference = f"path:{settled.path}/flakes/hello"
-    settled.mvm("plan", "create", "-o", plan, reference, "--", "true")
-    settled.mvm("plan", "sign", "-o", bundle, plan)
-    if when == "without":
-        other = settled.flake("other", vcpus=2)
-        settled.mvm("plan", "create", "-o", plan, other, "--", "true")
-        settled.mvm("plan", "sign", "-o", bundle, plan)
+    bundle = signed(settled, reference="" if when == "with" else settled.flake("other", vcpus=2))
     said = settled.mvm("verify", exported, "--plan", bundle)
     assert said.code == (0 if when == "with" else 1)
 

@@ -10,6 +10,8 @@ from mvmnix.launch.runtime.accelerator import KvmVerdict
 from mvmnix.plan.backend import Backend
 from mvmnix.provenance.isolation import Isolation
 from tests.repository import ROOT
+from tests.unit.cli.plans import log, signed
+from tests.unit.cli.policies import policy
 from tests.unit.cli.station import Station
 
 REFUSED = 126
@@ -21,10 +23,6 @@ def predicate(station: Station, *options: str) -> dict[str, object]:
     assert said.code == 0, said.err
     value: dict[str, object] = json.loads(said.out)["predicate"]
     return value
-
-
-def log(station: Station) -> list[dict[str, object]]:
-    return [json.loads(line) for line in station.mvm("audit", "tail").out.splitlines()]
 
 
 @pytest.mark.parametrize("backend", Backend)
@@ -63,10 +61,7 @@ def test_a_backend_that_this_version_does_not_start_is_refused(settled: Station,
 
 @pytest.mark.parametrize("options", [(), ("--detach",)])
 def test_a_signed_plan_is_refused_the_same(settled: Station, options: tuple[str, ...]) -> None:
-    plan, bundle = settled.path / "plan.json", settled.path / "plan.sigstore.json"
-    settled.mvm("plan", "create", "--backend", "firecracker", "-o", plan, settled.flake())
-    settled.mvm("plan", "sign", "-o", bundle, plan)
-    said = settled.mvm("launch", *options, bundle)
+    said = settled.mvm("launch", *options, signed(settled, "--backend", "firecracker"))
     assert (said.code, said.out) == (REFUSED, "")
     assert [record["kind"] for record in log(settled)] == ["admission", "refusal"]
 
@@ -81,8 +76,7 @@ def test_a_container_is_refused_by_the_policy_that_mvm_makes(settled: Station) -
 
 def test_a_container_where_the_policy_says_that_word_too(settled: Station) -> None:
     """The image here is no file system, which is found out where it can do no harm."""
-    policy = settled.config / "trust.toml"
-    policy.write_text(policy.read_text().replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"'))
+    policy(settled, lambda text: text.replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"'))
     said = settled.mvm("run", "--backend", "container", settled.flake(), "--", "true")
     assert said.code == 125
     assert f"mvm: {Isolation.CONTAINER}" in said.err
@@ -91,8 +85,7 @@ def test_a_container_where_the_policy_says_that_word_too(settled: Station) -> No
 
 
 def require_hardware(station: Station) -> None:
-    policy = station.config / "trust.toml"
-    policy.write_text(policy.read_text().replace('isolation = "microvm"', f'isolation = "{Isolation.HARDWARE}"'))
+    policy(station, lambda text: text.replace('isolation = "microvm"', f'isolation = "{Isolation.HARDWARE}"'))
 
 
 @pytest.mark.parametrize("options", [(), ("--backend", "container")])
@@ -109,16 +102,13 @@ def test_where_the_policy_requires_hardware_nothing_else_starts(settled: Station
 
 
 def test_what_a_policy_that_requires_hardware_says_of_plans(settled: Station) -> None:
-    flake = settled.flake()
     require_hardware(settled)
     assert ("isolation", Isolation.HARDWARE) in [
         (line.split()[0], line.split()[1].rstrip(":")) for line in settled.mvm("policy", "check").out.splitlines()[1:]
     ]
     assert settled.mvm("policy", "check", "--json").answer("policy")["isolation"] == "hardware"
     for accelerator, admitted in (("any", True), ("kvm", True), ("tcg", False)):
-        plan, bundle = (settled.path / f"{accelerator}.{name}" for name in ("plan", "bundle"))
-        settled.mvm("plan", "create", "--accelerator", accelerator, "-o", plan, flake)
-        settled.mvm("plan", "sign", "-o", bundle, plan)
+        bundle = signed(settled, "--accelerator", accelerator)
         (judged,) = settled.mvm("policy", "check", "--json", bundle).answer("policy check")
         assert [rule["admits"] for rule in judged["rules"] if rule["rule"] == "isolation"] == [admitted]
         codes = [reason["code"] for reason in judged["reasons"]]

@@ -6,11 +6,9 @@ import pytest
 
 from mvmnix.api import network
 from mvmnix.errors import MvmnixError, ReasonCode
-from mvmnix.plan import plan as plans
 from mvmnix.plan.network import Acknowledgement, Network, WhenGatewayEnds, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
-from mvmnix.plan.plan import Plan
-from mvmnix.provenance.bundle import statement
+from tests.unit.cli.plans import drafted, signed
 from tests.unit.cli.station import Station
 
 PRESET = """
@@ -19,13 +17,6 @@ description = "ours"
 allow = ["https://index.example", "tcp:db.example:5432"]
 deny = ["*.example"]
 """
-
-
-def made(station: Station, *options: str) -> Plan:
-    out = station.path / "plan.json"
-    said = station.mvm("plan", "create", "-o", out, station.flake(), *options)
-    assert (said.code, said.out) == (0, ""), said.err
-    return plans.from_statement(statement.parse(out.read_bytes()))
 
 
 def keep(where: Path, name: str, text: str = PRESET) -> None:
@@ -46,7 +37,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
 def test_what_was_typed_is_in_the_plan(settled: Station) -> None:
     rules = ("https://api.example.com", "tcp:db.example.com:5432,id=db,connections=4")
     typed = [word for it in rules for word in ("--allow", it)]
-    plan = made(
+    plan = drafted(
         settled,
         *typed,
         *("--deny", "www.example.com", "-p", "8080:80", "--when-gateway-ends", "continue-without-network"),
@@ -60,14 +51,9 @@ def test_what_was_typed_is_in_the_plan(settled: Station) -> None:
     )
 
 
-def test_no_plan_has_a_network_unasked(settled: Station) -> None:
-    assert made(settled).network is None
-
-
 def test_the_plan_is_shown_with_its_network(settled: Station) -> None:
-    made(settled, "--allow", "tcp:10.0.0.7:22,acknowledge=private-addresses", "--deny", "example.org", "-p", "8080:80")
-    bundle = settled.path / "plan.sigstore.json"
-    assert settled.mvm("plan", "sign", "--out", bundle, settled.path / "plan.json").code == 0
+    rules = ("--allow", "tcp:10.0.0.7:22,acknowledge=private-addresses", "--deny", "example.org")
+    bundle = signed(settled, *rules, "-p", "8080:80")
     said = settled.mvm("plan", "show", bundle).err
     assert "network: the guest may reach tcp:10.0.0.7:22,acknowledge=private-addresses [allow-1]" in said
     assert "acknowledged for allow-1: private addresses of this host's networks [private-addresses]" in said
@@ -126,7 +112,7 @@ def test_what_is_too_wide_is_refused_before_anything_is_built(
 
 
 def test_what_is_acknowledged_is_in_the_plan(settled: Station) -> None:
-    network = made(settled, "--allow", "https://*,acknowledge=all-hosts").network
+    network = drafted(settled, "--allow", "https://*,acknowledge=all-hosts").network
     assert network is not None
     assert network.rules[0].acknowledged == (Acknowledgement.ALL_HOSTS,)
 
@@ -155,7 +141,7 @@ def test_presets_are_spelled_out(settled: Station) -> None:
         "--allow-preset",
         "pip",
     )
-    network = made(settled, *options).network
+    network = drafted(settled, *options).network
     assert network is not None
     assert [(it.id, it.action, it.typed) for it in network.rules] == [
         ("allow-1", "allow", "https://a.example"),
@@ -175,20 +161,12 @@ def test_what_is_acknowledged_of_a_preset_is_so_of_its_rules(
     assert (said.code, said.out) == (126, "")
     assert "--allow http://pypi:3141,acknowledge=private-addresses" in said.err
     assert "--allow tcp:10.0.0.7:80,acknowledge=private-addresses" in said.err
-    network = made_again(settled, "--allow-preset", "pip,acknowledge=private-addresses")
+    network = drafted(settled, "--allow-preset", "pip,acknowledge=private-addresses").network
+    assert network is not None
     assert [it.typed for it in network.rules] == [
         "http://pypi:3141,acknowledge=private-addresses",
         "tcp:10.0.0.7:80,acknowledge=private-addresses",
     ]
-
-
-def made_again(station: Station, *options: str) -> Network:
-    out = station.path / "plan.json"
-    said = station.mvm("plan", "create", "-o", out, f"path:{station.path}/flakes/hello", *options)
-    assert said.code == 0, said.err
-    network = plans.from_statement(statement.parse(out.read_bytes())).network
-    assert network is not None
-    return network
 
 
 @pytest.mark.usefixtures("tools")

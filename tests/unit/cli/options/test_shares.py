@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import ReasonCode
-from mvmnix.plan import plan as plans
 from mvmnix.plan.limits import PlanLimits
-from mvmnix.plan.plan import Plan
 from mvmnix.plan.share import Access, Danger, Share
-from mvmnix.provenance.bundle import statement
+from tests.unit.cli.plans import drafted, read_plan, signed
 from tests.unit.cli.station import Station
 
 
@@ -23,16 +21,10 @@ def data(tmp_path: Path) -> Path:
     return made
 
 
-def made(station: Station, *shares: str) -> Plan:
-    out = station.path / "plan.json"
-    said = station.mvm("plan", "create", "-o", out, station.flake(), *(f"--share={it}" for it in shares))
-    assert (said.code, said.out) == (0, ""), said.err
-    return plans.from_statement(statement.parse(out.read_bytes()))
-
-
 def test_what_was_typed_is_in_the_plan(settled: Station, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(data.parent)
-    found = made(settled, "shared:/work", f"{data}:/out:rw", "/srv/is/not/there:/set:ro,follow").shares
+    typed = ("shared:/work", f"{data}:/out:rw", "/srv/is/not/there:/set:ro,follow")
+    found = drafted(settled, *(f"--share={it}" for it in typed)).shares
     assert found == (
         Share(str(data), "/work"),
         Share(str(data), "/out", Access.READ_WRITE),
@@ -40,17 +32,10 @@ def test_what_was_typed_is_in_the_plan(settled: Station, data: Path, monkeypatch
     )
 
 
-def test_nobody_s_directories_are_in_a_plan_unasked(settled: Station) -> None:
-    assert made(settled).shares == ()
-
-
 def test_what_is_written_may_be_limited(settled: Station, data: Path) -> None:
-    out = settled.path / "plan.json"
-    options = ("-o", out, settled.flake(), "--share-limit=7")
-    said = settled.mvm("plan", "create", *options, f"--share={data}:/out")
+    said = settled.mvm("plan", "create", settled.flake(), "--share-limit=7", f"--share={data}:/out")
     assert (said.code, "may write to none" in said.err, "--share SRC:DST:rw" in said.err) == (2, True, True)
-    assert settled.mvm("plan", "create", *options, f"--share={data}:/out:rw").code == 0
-    assert plans.from_statement(statement.parse(out.read_bytes())).limits == PlanLimits(shared_kib=7)
+    assert drafted(settled, "--share-limit=7", f"--share={data}:/out:rw").limits == PlanLimits(shared_kib=7)
 
 
 @pytest.mark.parametrize("command", ["run", "plan create"])
@@ -79,10 +64,8 @@ def test_a_link_is_refused_with_where_it_leads(settled: Station, data: Path) -> 
 
 def test_an_acknowledged_one_is_shown(settled: Station, data: Path) -> None:
     (data / ".gnupg").mkdir()
-    plan = made(settled, f"{data}:/out:acknowledge=credentials")
-    assert plan.shares[0].acknowledged == (Danger.CREDENTIALS,)
-    bundle = settled.path / "plan.bundle"
-    assert settled.mvm("plan", "sign", settled.path / "plan.json", "-o", bundle).code == 0
+    bundle = signed(settled, f"--share={data}:/out:acknowledge=credentials")
+    assert read_plan(settled.path / "plan.json").shares[0].acknowledged == (Danger.CREDENTIALS,)
     shown = settled.mvm("plan", "show", bundle).err
     assert f"shared directory {data}: the guest reads it as /out" in shown
     assert f"acknowledged for {data}" in shown

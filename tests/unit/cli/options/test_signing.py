@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mvmnix.api.context import Context
 from mvmnix.api.signing import KeylessChoice
 from mvmnix.cli.options.signing import keyless_choice
 from mvmnix.config import SecretRef, SigningRule, TokenPlace
@@ -109,7 +108,7 @@ def test_the_configuration_says_who_signs_keyless(trusting: Station, services: S
 
 
 def test_each_role_for_itself(trusting: Station, services: Services) -> None:
-    with trusting.roots() as roots, Context(roots) as rooms:
+    with trusting.rooms() as rooms:
         rooms.signer.choose(KeylessChoice(keyless=True), Role.BUILDER)
         rooms.signer.prepare(Role.BUILDER)
         assert envelope.parse_bundle(rooms.sign(Role.BUILDER, b"{}")).material.certificate
