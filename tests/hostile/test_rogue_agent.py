@@ -76,7 +76,7 @@ SCRIPTS = {
     "nothing": Script([[b""]], 124, "took too long", timeouts=LATE),
     "half a frame": Script([[encode(HELLO)[:-1]]], 124, "took too long", timeouts=LATE),
     "never ready": Script([[HELLO]], 124, "took too long", timeouts=LATE),
-    "fails": Script([[HELLO], [Failed(ESCAPES)]], 125, r"\x1b]0;mine"),
+    "fails": Script([[HELLO], [Failed(ESCAPES)]], 125, r"\u001b]0;mine"),
     "wrong order": Script([[READY]], 125, "out of order"),
     "hello twice": Script([[HELLO, HELLO]], 125, "out of order"),
     "a flood of hello": Script([[HELLO] * 4096], 125, "out of order", forever=True),
