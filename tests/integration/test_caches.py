@@ -154,11 +154,13 @@ def test_a_miss_is_final(world: World) -> None:
 
 
 def test_the_next_cache_is_asked_when_one_does_not_count(world: World, store: Store) -> None:
+    doubts = list[MvmnixError]()
     with world.caches("unsigned", "theirs", "good") as caches:
-        found = caches.find(world.needing.hash)
+        found = caches.find(world.needing.hash, doubts.append)
         assert found is not None
         caches.bring(found, store)
     assert found.cache == f"{world.origin}/good"
+    assert [error.codes for error in doubts if isinstance(error, RefusedError)] == [(ReasonCode.CACHE_SIGNATURE,)] * 2
 
 
 def test_either_of_two_keys_will_do(world: World) -> None:

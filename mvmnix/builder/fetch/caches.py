@@ -78,9 +78,10 @@ class Caches:
         for downloader in self._downloaders.values():
             downloader.lanes.rest()
 
-    def find(self, hash_part: str) -> CachedPath | None:
+    def find(self, hash_part: str, doubt: Callable[[MvmnixError], None] = lambda _: None) -> CachedPath | None:
         """What the first cache has that has the path with this hash, signed; None when all say that they haven't.
 
+        `doubt` gets why answers of caches before that one don't count.
         Raises RefusedError [cache-malformed, cache-signature, fetch-limit …] when what some say doesn't count and no
         other has it, and MvmnixError when some could not be asked.
         """
@@ -88,7 +89,7 @@ class Caches:
             known = hash_part in self._answers
             answer = self._answers.get(hash_part)
         if not known:
-            answer = self._ask(hash_part)
+            answer = self._ask(hash_part, doubt)
             with self._lock:
                 answer = self._answers.setdefault(hash_part, answer)
         if isinstance(answer, MvmnixError):
@@ -105,7 +106,7 @@ class Caches:
         except ChangedError:
             self._bring(path, store)
 
-    def _ask(self, hash_part: str) -> CachedPath | MvmnixError | None:
+    def _ask(self, hash_part: str, doubt: Callable[[MvmnixError], None]) -> CachedPath | MvmnixError | None:
         StorePath(hash_part, "x")  # nothing but a hash goes out
         problems: list[MvmnixError] = []
         for rule in self._rules:
@@ -115,6 +116,8 @@ class Caches:
                 problems.append(error)
                 continue
             if found is not None:
+                for problem in problems:
+                    doubt(problem)
                 return found
         return join_errors(problems)
 

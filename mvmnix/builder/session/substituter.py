@@ -25,8 +25,8 @@ if TYPE_CHECKING:  # code that asks caches has loaded what it takes
 class Caches(Protocol):
     """The binary caches that may be asked."""
 
-    def find(self, hash_part: str) -> "CachedPath | None":
-        """What a trusted key says of the path with this hash. Raises MvmnixError."""
+    def find(self, hash_part: str, doubt: Callable[[MvmnixError], None]) -> "CachedPath | None":
+        """What a trusted key says of the path with this hash; `doubt` gets what doesn't count. Raises MvmnixError."""
 
     def bring(self, path: "CachedPath", store: Store) -> None:
         """Its archive, under its digest, into the store. Raises MvmnixError."""
@@ -128,7 +128,7 @@ class SourceFinder:
 
     def _substitute(self, caches: Caches, name: str) -> Offer | None:
         self._note(f"asking for {name}.narinfo, of the binary caches")
-        found = caches.find(name)
+        found = caches.find(name, self._doubt)
         if found is None:
             return None
         self._note(f"asking for {found.uri} ({found.path}, signed by {found.key})")

@@ -283,7 +283,7 @@ def _signed_file(packed: Packed, blob: Blob) -> Blob:
 def _signature(
     attested: Attested, packed: Packed, blob: Blob, criteria: VerificationCriteria, place: StatementPosition
 ) -> CountedBundle:
-    """A signature over the file itself, which authenticate_read has compared, or over a text that names it."""
+    """A signature over the file itself, which authenticate_foreign has compared, or over a text that names it."""
     if packed.signed is not None:
         _names_image(packed.signed, blob, place)
     promised_statement = packed.predicate_type is not None

@@ -43,9 +43,11 @@ class Shelf:
     journal: list[str]
     broken: MvmnixError | None = None
 
-    def find(self, hash_part: str) -> CachedPath | None:
+    def find(self, hash_part: str, doubt: Callable[[MvmnixError], None]) -> CachedPath | None:
         self.journal.append(f"cache asked {hash_part}")
-        if self.broken is not None:
+        if self.broken is not None and hash_part == IN_CACHE.path.hash:
+            doubt(self.broken)  # another cache has it
+        elif self.broken is not None:
             raise self.broken
         return IN_CACHE if hash_part == IN_CACHE.path.hash else None
 
@@ -228,6 +230,12 @@ def test_a_cache_s_answer_that_does_not_count_is_a_miss_and_on_record(counter: C
     assert counter.finder.doubt == "the cache is down"
     doubts = [line for line in counter.journal if line.startswith("a binary cache's answer does not count: ")]
     assert [line.partition(": ")[2] for line in doubts] == ["the cache is down", str(shelf.broken)]
+
+
+def test_a_cache_s_answer_that_does_not_count_is_on_record_where_another_has_it(counter: Counter) -> None:
+    counter.market.caches = Shelf(counter.journal, MvmnixError("nobody trusted signed it"))
+    counter.offered(IN_CACHE.path.hash)
+    assert "a binary cache's answer does not count: nobody trusted signed it" in counter.journal
 
 
 def broken() -> Callable[[], None]:
