@@ -1,44 +1,30 @@
 """Builds examples/hello, verifies it, runs it twice and prints the receipts, without the command line."""
 
+import sys
 import tempfile
 from pathlib import Path
 
-from mvmnix.api import (
-    PlanOptions,
-    Use,
-    admit_plan,
-    become_system_user,
-    draft_plan,
-    export_image,
-    host_for,
-    open_context,
-    open_image_builder,
-    read_receipt,
-    run_attached,
-    sign_plan,
-    source_ref,
-    verify_image,
-)
-from mvmnix.system.output_files import NewDirectory
+from mvmnix import api  # each of its names is imported when it is used
 
 HELLO = Path(__file__).parent / "hello"
 
 
 def main() -> None:
     """Each step returns what the next one needs, or raises MvmnixError."""
-    become_system_user()  # where root runs this; nothing for a plain user
-    with open_context() as context, tempfile.TemporaryDirectory() as scratch:
+    api.become_system_user()  # where root runs this; nothing for a plain user
+    with api.open_context() as context, tempfile.TemporaryDirectory() as scratch:
         context.initialize()  # on first use: makes keys, and a policy that trusts them
-        with open_image_builder(context) as images:
-            image = images.image(source_ref(str(HELLO)))
-        export_image(context, image, NewDirectory(f"{scratch}/hello"))
-        verified = verify_image(context.policy, Path(scratch) / "hello")
+        with api.open_image_builder(context) as images:
+            image = images.image(api.source_ref(str(HELLO)))
+        api.export_image(context, image, api.NewDirectory(f"{scratch}/hello"))
+        verified = api.verify_image(context.policy, Path(scratch) / "hello")
         print(f"verified: {verified.image.name}, SLSA Build L{verified.provenance.level}")
-        bundle = sign_plan(context, draft_plan(context, image, PlanOptions(use=Use.WITHIN_WINDOW)))
+        options = api.PlanOptions(use=api.Use.WITHIN_WINDOW)
+        bundle = api.sign_plan(context, api.draft_plan(context, image, options))
         for _ in range(2):
-            with admit_plan(context, bundle) as plan:
-                ran = run_attached(plan, host_for(context, plan), stdout=show, stderr=show)
-            print(read_receipt(context, ran.machine_id))
+            with api.admit_plan(context, bundle) as plan:
+                ran = api.run_attached(plan, api.host_for(context, plan), stdout=show, stderr=show)
+            print(api.read_receipt(context, ran.machine_id))
 
 
 def show(data: bytes) -> None:
@@ -47,4 +33,8 @@ def show(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except api.MvmnixError as error:
+        print(error, file=sys.stderr)  # why, and what to do next
+        sys.exit(error.exit_code)

@@ -14,7 +14,7 @@ python.buildPythonApplication {
   build-system = [ python.setuptools ];
   # what pyproject.toml asks for, under the same names
   dependencies = map (requirement: python.${nameOf requirement}) sources.project.dependencies;
-  # mvmnix/builder/bootstrap.py looks for the flake beside the package
+  # mvmnix/system/own_flake.py looks for the flake beside the package
   postInstall = ''cp -r ${sources.flake}/. "$out/${python.python.sitePackages}/"'';
   pythonImportsCheck = [ "mvmnix.cli.main" ];
   meta = {

@@ -165,8 +165,8 @@ class StepResult:
     """What one numbered step of a verification found: no reasons if it passed, or if it could not be taken.
 
     `verifier` says in whose list the number and the name stand: `signature` (provenance/verify/authentication.py),
-    `provenance` and `plan` (each room's verify.py), `summary` (provenance/verify/summary.py). `within` are the steps of
-    another list that this one consists of.
+    `provenance` (provenance/verify/verify.py), `plan` (launch/gate/verify.py) and `summary`
+    (provenance/verify/summary.py). `within` are the steps of another list that this one consists of.
     """
 
     verifier: str

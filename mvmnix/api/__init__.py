@@ -1,4 +1,4 @@
-"""The application under every face: state, builds, plans, machines and verdicts; prints nothing, parses no argv.
+"""The application under every frontend: state, builds, plans, machines and verdicts; prints nothing, parses no argv.
 
 `__init__.pyi` lists its names, for type checkers and here. Each is imported when it is first used (PEP 562), so that
 verifying a file doesn't load what builds images.

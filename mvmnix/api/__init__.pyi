@@ -8,7 +8,6 @@ from mvmnix.api.audit_check import read_receipt as read_receipt
 from mvmnix.api.audit_check import unended_starts as unended_starts
 from mvmnix.api.builder_vm import BuildLimits as BuildLimits
 from mvmnix.api.context import Context as Context
-from mvmnix.api.context import become_system_user as become_system_user
 from mvmnix.api.context import open_context as open_context
 from mvmnix.api.copy import CopyOptions as CopyOptions
 from mvmnix.api.copy import copy_in as copy_in
@@ -104,12 +103,14 @@ from mvmnix.api.source_refs import source_ref as source_ref
 from mvmnix.api.statements import STATEMENT_KINDS as STATEMENT_KINDS
 from mvmnix.api.statements import StatementFinder as StatementFinder
 from mvmnix.api.statements import signed_about as signed_about
+from mvmnix.api.system_user import become_system_user as become_system_user
 from mvmnix.api.verify.artifacts import verify_artifacts as verify_artifacts
 from mvmnix.api.verify.image import verify_image as verify_image
 from mvmnix.builder.lockfile.document import LockChange as LockChange
 from mvmnix.builder.lockfile.session import LockRequest as LockRequest
 from mvmnix.builder.pins.locks import DependencyDepth as DependencyDepth
 from mvmnix.builder.template import Template as Template
+from mvmnix.errors import MvmnixError as MvmnixError
 from mvmnix.formats.lock import InputPath as InputPath
 from mvmnix.images.file_names import BUNDLE_NAME as BUNDLE_NAME
 from mvmnix.images.gc_roots import Need as Need
@@ -144,6 +145,7 @@ from mvmnix.machines.logs import read_output as read_output
 from mvmnix.machines.output_log import Missing as Missing
 from mvmnix.machines.output_log import Output as Output
 from mvmnix.machines.output_log import Piece as Piece
+from mvmnix.machines.receipt import Receipt as Receipt
 from mvmnix.machines.registry import Filter as Filter
 from mvmnix.machines.registry import MachineEntry as MachineEntry
 from mvmnix.machines.registry import filter_machines as filter_machines
@@ -187,3 +189,4 @@ from mvmnix.plan.secret_reference import SecretReference as SecretReference
 from mvmnix.plan.secret_reference import SecretTarget as SecretTarget
 from mvmnix.plan.share import Share as Share
 from mvmnix.system.loop import Loop as Loop
+from mvmnix.system.output_files import NewDirectory as NewDirectory

@@ -258,16 +258,3 @@ def open_context(frontend: Frontend = SILENT) -> Iterator[Context]:
     temporary.apply()
     with Roots.from_environment(os.environ) as roots, Context(roots, frontend) as context:
         yield context
-
-
-def become_system_user(name: str = "") -> None:
-    """As root: be a system user from here on, `mvmnix` unless another is named; as a plain user do nothing.
-
-    For a process with one thread, which is looked at, before anything else is called here. Root's variables and
-    descriptors are dropped, and no way leads back (docs/privileges.md). Without this call nothing starts in a process
-    of root's. Raises MvmnixError where it fails: then this process must end.
-    """
-    if 0 in os.getresuid():
-        from mvmnix.system import system_user  # noqa: PLC0415 - plain users don't pay for it
-
-        system_user.become(name or system_user.USER)

@@ -104,7 +104,7 @@ def ownership(context: Context) -> Iterator[Finding]:
     said = f"{counted(len(every), 'file belongs', 'files belong')} to root: {', '.join(every[:_MOST])}{more}"
     commands = [repair(*above, recursive=False)] if above else []
     commands += [repair(*inside)] if inside else []
-    hint = "root's mvm made them here; give them to yourself:"
+    hint = "a program of root's made them; give them to yourself:"
     yield Finding("files of root's", Health.BAD, said, hint, (" && ".join(commands),))
 
 

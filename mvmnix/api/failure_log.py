@@ -1,4 +1,4 @@
-"""Keeps what the failed child behind an error said, for a face that is about to tell the error."""
+"""Keeps what the failed child behind an error said, for a frontend that is about to tell the error."""
 
 import os
 

@@ -1,10 +1,10 @@
-"""What the application asks of the face above it: to show a line, and to ask the user for a secret."""
+"""What the application asks of the frontend above it: to show a line, and to ask the user for a secret."""
 
 from typing import BinaryIO, Final, Protocol
 
 
 class Frontend(Protocol):
-    """Callbacks of a face. All are called in the thread that works with the context."""
+    """Callbacks of what uses the application. All are called in the thread that works with the context."""
 
     def notice(self, text: str) -> None:
         """Show the user one line of prose; it may hold strings from a guest or a server, unescaped."""
@@ -31,6 +31,7 @@ class Silent:
         raise RuntimeError(f"no person to ask for {what}")
 
 
+#: The frontend of a context that is given none: notices are dropped, and no secret is asked for.
 SILENT: Final = Silent()
 
 
@@ -39,7 +40,7 @@ MOST_LOGGED: Final = 64 * 1024 * 1024
 
 
 class Progress(Protocol):
-    """Callbacks of a face. Names, addresses and logged bytes come from builders and servers: escape them."""
+    """Callbacks of a build. Names, addresses and logged bytes come from builders and servers: escape them."""
 
     def step(self, name: str) -> None:
         """A step has begun; the one before is done."""
@@ -88,6 +89,7 @@ class SilentProgress:
         """Show nothing."""
 
 
+#: The progress of a build that is given none: nothing is shown.
 SILENT_PROGRESS: Final = SilentProgress()
 
 

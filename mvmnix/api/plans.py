@@ -39,12 +39,14 @@ from mvmnix.plan.secret_reference import SecretReference
 from mvmnix.plan.share import Share
 from mvmnix.provenance.bundle import envelope, statement
 
-#: What to say next where shares or a data disk don't fit a plan.
+#: Hint of an error about shares that don't fit a plan: how the options are written.
 SHARE_HINT: Final = (
     "--share DIRECTORY:/PLACE (read only), --share DIRECTORY:/PLACE:rw, --share DIRECTORY:/PLACE:ro,follow; "
     "docs/shares.md has the rest"
 )
+#: The same for a data disk.
 DATA_HINT: Final = "--data 1024:/tmp/data, in MiB and in steps of 16; docs/data.md has the rest"
+#: The same for network rules and published ports.
 NETWORK_HINT: Final = (
     "--allow https://api.example.com, --allow tcp:db.example.com:5432, --deny example.org, --publish 8080:80; "
     "docs/network.md has the rest"

@@ -11,6 +11,7 @@ from mvmnix.model import FlakeRef
 from mvmnix.system import checkouts
 from mvmnix.system.roots import Roots
 
+#: What an image is made from: a flake's attribute, or an image of a registry by its digest.
 type SourceRef = FlakeRef | OciRef
 
 #: How a kept image is named where a flake could be.

@@ -28,7 +28,7 @@ from mvmnix.system import own_flake
 from mvmnix.system.fs_tree import tree_of_directory
 from mvmnix.system.store import Store
 
-#: What of this installation the builder image is made from: that much of it root's mvm may read.
+#: What of this installation the builder image is made from.
 FILES = tuple(map(os.fsencode, own_flake.FILES))
 ATTRIBUTE = "builder"
 _CHUNK = 1 << 20

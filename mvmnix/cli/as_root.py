@@ -4,14 +4,18 @@
    whom to be.
 2. Variables that load code or lead to root's files are dropped first. What the command needs, and what tells a failure,
    is imported before the step: nothing of root's is loaded after it.
-3. Commands without state (STATELESS) need no user of that name, and neither does the help of any other. What `verify`
-   names is opened before. Without a command nothing is read, and no step taken.
+3. Commands without state (STATELESS) need no user of that name, and neither does the help of any other, asked for by
+   `--help` or `-h` behind its name alone. What `verify` names is opened before. Without a command nothing is read, and
+   no step taken.
 """
 
 import importlib
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+import click
 
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.errors import MvmnixError
@@ -37,7 +41,7 @@ def leave(words: Sequence[str], commands: Mapping[str, tuple[str, str, str]]) ->
     system_user.drop_variables(os.environ)
     for module in ("mvmnix.api.failure_log", "mvmnix.cli.output", *commands.get(command, ())[:1]):
         importlib.import_module(module)
-    if not user and (asked or command in STATELESS or rest in _HELP):
+    if not user and (asked or command in STATELESS or _asks_for_help(command, rest, commands)):
         system_user.become_unprivileged(held_files.hold(rest) if command == "verify" else ())
     else:
         _step.append(system_user.become(user or system_user.USER))
@@ -58,6 +62,19 @@ def read(words: Sequence[str]) -> tuple[str, str, list[str]]:
     if rest[:1] == ["--"]:
         rest.pop(0)
     return user, rest[0] if rest else "", rest[1:]
+
+
+def _asks_for_help(command: str, rest: Sequence[str], commands: Mapping[str, tuple[str, str, str]]) -> bool:
+    """Whether the help of a command is asked for, also of one in a group. Words of a guest's command never do that.
+
+    The command's module is imported already.
+    """
+    module, attribute, _ = commands.get(command, ("", "", ""))
+    named = getattr(sys.modules.get(module), attribute, None)
+    words = list(rest)
+    while isinstance(named, click.Group) and words and words[0] in named.commands:
+        named = named.commands[words.pop(0)]
+    return words in _HELP
 
 
 def tell() -> None:

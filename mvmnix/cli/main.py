@@ -145,7 +145,11 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="mvm", message="%(prog)s %(version)s")
 @click.option("--quiet", is_flag=True, help="No notices and no progress on stderr; failures are told all the same.")
-@click.option("--verbose", count=True, help="Say on stderr what is done; twice, in detail. Or: MVMNIX_LOG=info|debug.")
+@click.option(
+    "--verbose",
+    count=True,
+    help="Say on stderr what is done; twice, in detail. For plain users also: MVMNIX_LOG=info|debug.",
+)
 @click.option("--user", metavar="NAME", default="", help="As root: run as this user. Default: mvmnix.")
 @click.pass_context
 def cli(context: click.Context, quiet: bool, verbose: int, user: str) -> None:

@@ -1,4 +1,4 @@
-"""Says which kept files are needed, and which are surplus: builds, plans, machines and snapshots count; pure.
+"""Says which kept files are needed, and which are surplus: builds, plans and machines count; pure.
 
 A file is kept as long as one build of the index, or one holder of a need, names it. A holder that can't say what it
 needs, needs everything: a question without an answer is no permission to delete.

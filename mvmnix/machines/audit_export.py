@@ -29,8 +29,10 @@ from mvmnix.plural import counted
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.system.private_dirs import Directory
 
+#: Names in an export of the audit log (docs/audit.md): the host's public key.
 EXPORT_KEY: Final = "host.pub"
 CHECKPOINT: Final = "checkpoint"
+#: The directory of the log's records.
 EXPORT_LOG: Final = "log"
 PROOFS: Final = "proofs"
 EVIDENCE: Final = "evidence"

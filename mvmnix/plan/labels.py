@@ -6,6 +6,7 @@ from typing import Final
 
 from mvmnix.formats.strict import Record
 
+#: Values of labels by their names, as a plan has them.
 type Labels = Mapping[str, str]
 
 NO_LABELS: Final[Labels] = {}

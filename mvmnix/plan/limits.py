@@ -16,10 +16,13 @@ MOST_TASKS: Final = 4_194_304
 MOST_CPU: Final = 6450
 #: Below this a guest doesn't get through its boot.
 LEAST_CPU: Final = 5
+#: Weight of a control group where processors are short: what cpu.weight takes (cgroup-v2.rst).
 MOST_WEIGHT: Final = 10_000
+#: KiB that are kept of a machine's console, and of its command's output: 1 GiB of the user's disk each.
 MOST_KIB: Final = 2**20
-#: What is kept is small; what is shared may be large.
+#: KiB that a guest may write to its shares: 1 TiB. What is kept is small; what is shared may be large.
 MOST_SHARED_KIB: Final = 2**30
+#: Seconds without a byte from or to a guest: 68 years, the largest signed number of 32 bits.
 MOST_SECONDS: Final = 2**31 - 1
 _FIELDS: Final = {
     "tasks": ("tasks", 1, MOST_TASKS),

@@ -4,12 +4,9 @@ import os
 from collections.abc import Mapping
 from typing import Self
 
-from mvmnix.errors import RefusedError, UsageError
+from mvmnix.errors import UsageError
 from mvmnix.system import checkouts
 from mvmnix.system.private_dirs import Directory
-
-#: Why directories of a user's were refused while this process could see them as root.
-_refused: dict[str, RefusedError] = {}
 
 
 class Roots:
@@ -65,27 +62,8 @@ class Roots:
         """The Nix store of a user who has no other."""
         return self._directory("data")
 
-    def make(self) -> tuple[str, ...]:
-        """Make what is missing; returns the paths of those that can be trusted.
-
-        The others are refused for the same reason when they are asked for, in this process, whatever it can see then.
-        """
-        made = []
-        for which, path in self.paths.items():
-            try:
-                self._directory(which)
-            except RefusedError as error:
-                _refused[path] = error
-            except OSError:
-                continue  # it is met again when it is asked for
-            else:
-                made.append(path)
-        return tuple(made)
-
     def _directory(self, which: str) -> Directory:
         if which not in self._open:
-            if error := _refused.get(self.paths[which]):
-                raise error
             checkouts.refuse_inside({which: self.paths[which]}, ".")
             self._open[which] = Directory.create(self.paths[which])
         return self._open[which]

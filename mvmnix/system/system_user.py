@@ -3,9 +3,9 @@
 It is taken before anything but the command line is read. From there on this process is a plain user's like any other.
 
 1. The user is the one that the command line names, or USER. It isn't root.
-2. Where that user could make no control group, this process goes into one that the user may divide
+2. Variables that lead to root's files, or load code, are dropped (OF_ROOT).
+3. This process goes into control groups that the user may divide, where root can hand any over
    (control_groups.hand_over).
-3. Variables that lead to root's files, or load code, are dropped (OF_ROOT).
 4. All descriptors but standard input, output and error are closed; the session keyring holds nothing; a terminal that
    none of these three is, is left; and nothing can be typed into root's terminal (TIOCSTI, ioctl_tty(2)), where root
    may set a filter of system calls.
@@ -77,15 +77,15 @@ def become(name: str) -> Become:
 
     Raises UsageError for root, MvmnixError where there is no such user or the step fails: then this process must end.
     """
-    from mvmnix.system import control_groups  # noqa: PLC0415 - the other step doesn't pay for it
-
     _refuse_threads()
     user = look_up(name)  # 1
+    replace_variables(os.environ, user)  # 2
     try:
+        from mvmnix.system import control_groups  # noqa: PLC0415 - the other step doesn't pay for it
+
         os.seteuid(0)
         groups = os.getgrouplist(user.pw_name, user.pw_gid)
-        obstacle = control_groups.hand_over(user.pw_uid, user.pw_gid)  # 2
-        replace_variables(os.environ, user)  # 3
+        obstacle = control_groups.hand_over(user.pw_uid, user.pw_gid)  # 3
         _let_go(())  # 4
         os.setgroups(groups)  # 5
         _take(user.pw_uid, user.pw_gid)

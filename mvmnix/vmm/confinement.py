@@ -58,8 +58,9 @@ class ProcessSandbox(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What works on one directory of the host in a sandbox: `program`, an absolute path, sees `directory` as SHARED.
+    """A program that works on one directory of the host in a sandbox.
 
+    `program`, an absolute path, sees `directory` as SHARE_PLACE.
     `inside` are its ids as it sees them itself. `memory` bounds what it may take, in bytes, and `written` how large it
     may make a file; None bounds nothing. One that is bounded so and `writable` outlives it when a file would become
     larger, and takes room by writing alone.

@@ -1,6 +1,6 @@
 """Completion in real bash, zsh and fish, by the scripts that mvm prints; and names of attributes beside those of Nix.
 
-mvm is started as users start it: as root it gives up root's rights before it answers.
+mvm is started as users start it: where root starts it, it is another user before it answers.
 """
 
 import os

@@ -38,7 +38,7 @@ def imported(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 @cache
 def names_of(room: str) -> list[tuple[str, str]]:
-    """What modules of other rooms import of it, and what the face of `api` hands on: module and name."""
+    """What modules of other rooms import of it, and what `mvmnix.api` hands on: module and name."""
     taken = {
         (source, name)
         for module, tree in (*modules().items(), ("mvmnix.api", _STUB))

@@ -1,1 +1,1 @@
-"""Brings build inputs in by hash, and nothing else: the only room whose children open connections."""
+"""Brings build inputs in by hash, and nothing else: the only room that opens connections for a build."""

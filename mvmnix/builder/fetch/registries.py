@@ -1,4 +1,4 @@
-"""What sources.py and the adapters of registries say to each other: commands to run, failures, progress; no I/O."""
+"""What pins/sources.py and the adapters of registries say to each other: commands, failures, progress; no I/O."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

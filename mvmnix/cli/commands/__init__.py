@@ -1,1 +1,1 @@
-"""A module for each command: parses, calls the application once, shows what it returned."""
+"""The commands, those of a group in one module: parse, call the application, show what it returned."""

@@ -1,4 +1,4 @@
-"""`mvm image`: the group of commands about images; each is in a file of its own."""
+"""`mvm image`: lists, shows, removes, saves, loads and pulls images, and takes in what others signed about them."""
 
 from collections.abc import Mapping
 from datetime import timedelta

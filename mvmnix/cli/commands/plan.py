@@ -1,4 +1,4 @@
-"""`mvm plan`: makes, signs and shows plans; what is kept of them is in plan_kept."""
+"""`mvm plan`: makes, signs, shows, lists and removes plans."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""`mvm stop`, `kill`, `rm`: ends machines from outside, and takes away what is left of them."""
+"""`mvm stop`, `kill`, `rm`, `pause`, `resume`: ends, removes and halts machines from outside."""
 
 from collections.abc import Callable
 

@@ -20,6 +20,7 @@ class Explanation:
     hint: str
 
 
+#: Each code of a denial, as `mvm net explain` prints it.
 EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
     Denial.BAD_NAME: Explanation("what was asked for is not a host name, or an address of unusual form", _CLIENT),
     Denial.NO_RULE: Explanation("no rule of the plan allows this host", _PLAN_AGAIN),

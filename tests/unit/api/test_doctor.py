@@ -36,7 +36,8 @@ def context(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Context
         monkeypatch.setattr(module, "home_of", lambda _: str(tmp_path))
     tmp_path.chmod(0o700)
     with Roots.from_environment({"HOME": str(tmp_path)}) as roots:
-        assert len(roots.make()) == 4
+        for directory in (roots.state, roots.cache, roots.config, roots.data):
+            assert Path(directory.path).is_dir()
         (tmp_path / ".local/state/mvmnix/machines").mkdir()
         (tmp_path / ".local/state/mvmnix/machines/register.lock").touch()
         with Context(roots) as made:

@@ -296,19 +296,6 @@ def test_roots_follow_the_environment(home: Path) -> None:
     assert (home / ".config" / "mvmnix").is_dir()
 
 
-def test_what_was_refused_once_is_refused_for_the_same_reason(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Root's mvm sees less once it gave up root's rights: what it said of a directory then stays said."""
-    monkeypatch.setattr("mvmnix.system.roots._refused", {})
-    (home / ".cache").mkdir()
-    (home / ".cache").chmod(0o777)
-    with Roots.from_environment({"HOME": str(home)}) as roots:
-        assert set(roots.make()) == {roots.paths[name] for name in ("state", "config", "data")}
-    (home / ".cache").chmod(0o700)
-    with Roots.from_environment({"HOME": str(home)}) as roots:
-        assert "mode 0777" in refusal(lambda: roots.cache)
-        roots.config.names()
-
-
 @pytest.mark.parametrize(
     "environment",
     [{}, {"HOME": ""}, {"HOME": "x"}, {"HOME": "/root", "XDG_STATE_HOME": "state"}, {"XDG_STATE_HOME": "/x"}],

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.system import held_files, procfs, system_user
+from mvmnix.system import control_groups, held_files, procfs, system_user
 from tests.repository import ROOT
 
 #: Variables that lead to root's files, load code, or set a library or a program up.
@@ -94,6 +94,24 @@ def test_what_is_set() -> None:
         "LOGNAME": "mvmnix",
         "SHELL": "/usr/sbin/nologin",
     }
+
+
+def test_variables_are_dropped_before_control_groups_are_handed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And before the module that does it is loaded, by a program of root's."""
+    done = list[str]()
+
+    def hand_over(*_: int) -> str:
+        done.append("groups")
+        raise OSError
+
+    monkeypatch.setattr(system_user, "_refuse_threads", lambda: None)
+    monkeypatch.setattr(system_user, "look_up", lambda _: USER)
+    monkeypatch.setattr(system_user, "replace_variables", lambda *_: done.append("variables"))
+    monkeypatch.setattr(control_groups, "hand_over", hand_over)
+    monkeypatch.setattr(os, "seteuid", lambda _: None)
+    with pytest.raises(MvmnixError, match="can't become mvmnix"):
+        system_user.become("mvmnix")
+    assert done == ["variables", "groups"]
 
 
 def test_root_is_refused_by_any_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -298,7 +298,7 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
 
 
 def test_the_cause_is_kept() -> None:
-    """So that the command line can tell root of what wasn't granted."""
+    """So that the command line can say what to do about a file that can't be read."""
     with pytest.raises(RefusedError) as refused:
         resolve_secrets([SecretReference.parse("A=file:/proc/nonexistent/secret", SecretTarget.FILE)])
     assert isinstance(refused.value.__cause__, FileNotFoundError)

@@ -90,7 +90,7 @@ def test_a_process_that_is_not_dumpable_may_look_at_itself(tmp_path: Path) -> No
 
 
 def test_what_shows_the_same_is_no_mount_of_interest() -> None:
-    """As root's mvm mounts what it was granted over itself; another directory there is one."""
+    """A directory that is mounted over itself; another directory there is one."""
     lines = [
         "1 0 8:1 / / rw - ext4 /dev/a rw",
         "2 1 8:1 /srv/x /srv/x rw - ext4 /dev/a rw",
