@@ -117,10 +117,8 @@ from mvmnix.images.gc_roots import users_of as users_of
 from mvmnix.images.prune import PruneResult as PruneResult
 from mvmnix.images.store import STATEMENT_LIMIT as STATEMENT_LIMIT
 from mvmnix.images.store import VerifiedImage as VerifiedImage
-from mvmnix.launch.agent.commands import ExitStatus as ExitStatus
 from mvmnix.launch.agent.endpoints import FdSink as FdSink
 from mvmnix.launch.agent.requests import MOST_ROWS as MOST_ROWS
-from mvmnix.launch.agent.stream_frames import End as End
 from mvmnix.launch.control.client import Call as Call
 from mvmnix.launch.control.client import call as call
 from mvmnix.launch.control.client import change as change
@@ -138,6 +136,8 @@ from mvmnix.machines.audit_export import Archive as Archive
 from mvmnix.machines.audit_export import check_export as check_export
 from mvmnix.machines.audit_export import is_export as is_export
 from mvmnix.machines.audit_export import write_export as write_export
+from mvmnix.machines.exit_status import End as End
+from mvmnix.machines.exit_status import ExitStatus as ExitStatus
 from mvmnix.machines.logs import read_console as read_console
 from mvmnix.machines.logs import read_network_log as read_network_log
 from mvmnix.machines.logs import read_output as read_output

@@ -11,10 +11,10 @@ from typing import Final
 
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.machines.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.machines.ending import EndReason
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.model import Digest
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.kernel_command_line import LARGEST_ADDITION, Addition, BackendParameter

@@ -11,9 +11,8 @@ import pytest
 
 from mvmnix.formats.strict import parse_json
 from mvmnix.keys import Role
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.stream_frames import End
 from mvmnix.machines.ending import EndReason
+from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.machines.receipt import from_statement
 from mvmnix.provenance.bundle import envelope, statement
 from mvmnix.provenance.policy.trust_text import effective

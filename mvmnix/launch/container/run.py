@@ -12,9 +12,7 @@ from typing import Final, override
 
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats.escaping import escape_bytes
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, open_source
-from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
 from mvmnix.launch.gate.verify import VerifiedPlan
@@ -24,6 +22,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import begin_start, refusals_logged
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, stopping_signals
 from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction
+from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.receipt import HostFile
 from mvmnix.machines.status import MachineState
 from mvmnix.model import SystemCalls
