@@ -36,7 +36,7 @@ from mvmnix.system import store
 from mvmnix.system.loop import Loop
 from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.vmm.port import Acceleration, MonitorEvent
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 
 _CHUNK: Final = 65_536
 #: Bytes that wait for the caller's side before the container's pipe is read no more.
@@ -231,10 +231,10 @@ def _runtime(plan: VerifiedPlan, host: Host) -> Crun:
     return runtime
 
 
-def _spawned(observations: RunObservations, given: Descriptors) -> HypervisorProcess:
+def _spawned(observations: RunObservations, given: Descriptors) -> JailedProcess:
     try:
         observations.open_console()
-        return HypervisorProcess.spawn(observations.invocation, given.all, ContainerSandbox())
+        return JailedProcess.spawn(observations.invocation, given.all, ContainerSandbox())
     except BaseException:
         never_ran(observations, EndReason.HYPERVISOR_DIED)
         raise
@@ -271,7 +271,7 @@ class _Pipes:
 class _Running:
     """A container on its way to whatever end it takes."""
 
-    def __init__(self, observations: RunObservations, runtime: Crun, process: HypervisorProcess, pipes: _Pipes) -> None:
+    def __init__(self, observations: RunObservations, runtime: Crun, process: JailedProcess, pipes: _Pipes) -> None:
         self._runtime = runtime
         self._observations = observations
         self._process = process

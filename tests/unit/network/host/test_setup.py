@@ -30,7 +30,7 @@ from mvmnix.system.loop import Loop
 from mvmnix.system.process import Completed, ProcessError
 from mvmnix.vmm.confinement import Jail, NetworkService
 from mvmnix.vmm.port import Invocation
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from tests.descriptors import nothing_left_open
 
 _NETWORK = Network(parse_rules(["https://api.example.com"], []))
@@ -403,7 +403,7 @@ def test_a_process_serves_under_its_own_filter(module: str, profile: Profile, mo
         started.append((invocation, Path(f"/proc/self/fd/{given[0]}").read_bytes()))
         return sandbox
 
-    monkeypatch.setattr(HypervisorProcess, "spawn", spawn)
+    monkeypatch.setattr(JailedProcess, "spawn", spawn)
     service = NetworkService("/python", {}, {}, 1, 1, dials=module == "dialer")
     process = NetworkProcess(cast("Jail", sandbox), module, service)
     process.start((7, 8))
