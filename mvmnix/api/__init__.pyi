@@ -112,6 +112,7 @@ from mvmnix.builder.pins.locks import DependencyDepth as DependencyDepth
 from mvmnix.builder.template import Template as Template
 from mvmnix.formats.lock import InputPath as InputPath
 from mvmnix.images.file_names import BUNDLE_NAME as BUNDLE_NAME
+from mvmnix.images.file_names import BUNDLE_SUFFIX as BUNDLE_SUFFIX
 from mvmnix.images.gc_roots import Need as Need
 from mvmnix.images.gc_roots import users_of as users_of
 from mvmnix.images.prune import PruneResult as PruneResult

@@ -13,9 +13,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from mvmnix.api import held_files
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.errors import MvmnixError
-from mvmnix.system import held_files, log, system_user
+from mvmnix.system import log, system_user
 
 #: Those that keep nothing, and read what is named alone.
 STATELESS: Final = frozenset({"completion", "man", "schema", "verify"})

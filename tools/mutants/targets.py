@@ -82,9 +82,9 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         ("unit/launch/gate/test_verify.py", "unit/launch/test_plan_standing.py", "unit/launch/gate/test_admission.py"),
     ),
     ("launch/gate", ("unit/launch/gate", "unit/launch/test_plan_standing.py")),
+    ("api/held_files.py", ("unit/api/test_held_files.py",)),
     ("system/output_files.py", ("unit/system/test_output_files.py",)),
     ("system/descriptors.py", ("unit/system/test_descriptors.py",)),
-    ("system/held_files.py", ("unit/system/test_system_user.py",)),
     ("system/system_user.py", ("unit/system/test_system_user.py",)),
     ("provenance/verify/explain.py", ("unit/provenance/verify/test_explain.py", "unit/cli/commands/test_policy.py")),
     (
