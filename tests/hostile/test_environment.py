@@ -75,6 +75,7 @@ from tests.support.programs import trusted
 from tests.unit import spawns
 from tests.unit.audit.world import KEY, checkpoint
 from tests.unit.builder.pins.small_index import deb
+from tests.unit.network.processes import process_ids
 
 pytestmark = pytest.mark.integration
 
@@ -308,7 +309,7 @@ def networked(path: Path) -> None:
     try:
         network.start()
         network.watch(loop, told.append, lambda: None)
-        while len(told) < 2 and network.pids:
+        while len(told) < 2 and process_ids(network):
             loop.turn(EVENT_PATIENCE)
         assert network.last_words == ()
     finally:

@@ -308,11 +308,6 @@ class MachineNetwork:
         """That of the first that complained."""
         return next((failure for one in self._processes if (failure := one.failure()) is not None), None)
 
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The process ids of those that run."""
-        return tuple(one.pid for one in self._processes if one.pid is not None)
-
     def close(self, loop: Loop | None = None) -> None:
         """End the processes, and let go of everything; `loop` watched them. A second call does nothing."""
         if loop is not None:

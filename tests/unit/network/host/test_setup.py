@@ -32,6 +32,7 @@ from mvmnix.vmm.confinement import Jail, NetworkService
 from mvmnix.vmm.port import Invocation
 from mvmnix.vmm.process import JailedProcess
 from tests.descriptors import nothing_left_open
+from tests.unit.network.processes import process_ids
 
 _NETWORK = Network(parse_rules(["https://api.example.com"], []))
 _READY = NetworkEvent(NetworkEventKind.READY)
@@ -175,10 +176,10 @@ def test_each_process_has_what_is_its_own() -> None:
     assert (gateway.service.memory, dialer.service.memory) == (GATEWAY_MEMORY, DIALER_MEMORY)
     assert (dict(gateway.service.settings), "/etc/resolv.conf" in dialer.service.settings) == ({}, True)
     assert set(gateway.service.code) - set(dialer.service.code) == {"/code/dns", "/code/h11"}
-    assert [*network.pids] == []
+    assert [*process_ids(network)] == []
     network.start()
     assert (len(gateway.given), len(dialer.given)) == (7, 3)
-    assert [*network.pids] == [1007, 1003]
+    assert [*process_ids(network)] == [1007, 1003]
     for one in (gateway, dialer):
         with os.fdopen(os.dup(one.given[0]), "rb") as rules:
             assert rules.read() == network_bytes(_NETWORK)
@@ -239,7 +240,7 @@ def test_what_was_closed_is_not_started() -> None:
         network.start()
     with pytest.raises(ValueError, match="isn't ready"):
         _ = network.attachment
-    assert (network.pids, network.last_words, network.failure(), network.is_starting) == ((), (), None, False)
+    assert (process_ids(network), network.last_words, network.failure(), network.is_starting) == ((), (), None, False)
 
 
 def test_it_has_started_once_both_serve(watched: Watched) -> None:
