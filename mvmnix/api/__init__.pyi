@@ -1,5 +1,4 @@
 from mvmnix.api import files as files
-from mvmnix.api.audit import ask_anchors_of as ask_anchors_of
 from mvmnix.api.audit import kept_checkpoint as kept_checkpoint
 from mvmnix.api.audit_check import begin_new_log as begin_new_log
 from mvmnix.api.audit_check import check_own_log as check_own_log
@@ -97,7 +96,6 @@ from mvmnix.api.signing import read_secret as read_secret
 from mvmnix.api.source_refs import KEPT_SCHEME as KEPT_SCHEME
 from mvmnix.api.source_refs import KeptImage as KeptImage
 from mvmnix.api.source_refs import SourceRef as SourceRef
-from mvmnix.api.source_refs import existing_source_ref as existing_source_ref
 from mvmnix.api.source_refs import image_reference as image_reference
 from mvmnix.api.source_refs import runnable_ref as runnable_ref
 from mvmnix.api.source_refs import source_ref as source_ref
@@ -122,7 +120,6 @@ from mvmnix.launch.agent.endpoints import FdSink as FdSink
 from mvmnix.launch.agent.requests import MOST_ROWS as MOST_ROWS
 from mvmnix.launch.control.client import Call as Call
 from mvmnix.launch.control.client import call as call
-from mvmnix.launch.control.client import change as change
 from mvmnix.launch.control.messages import TERM as TERM
 from mvmnix.launch.control.messages import Exec as Exec
 from mvmnix.launch.control.messages import Pause as Pause
@@ -174,7 +171,6 @@ from mvmnix.plan.limits import MOST_WEIGHT as MOST_WEIGHT
 from mvmnix.plan.limits import PlanLimits as PlanLimits
 from mvmnix.plan.network import Action as Action
 from mvmnix.plan.network import Network as Network
-from mvmnix.plan.network import NetworkRule as NetworkRule
 from mvmnix.plan.network import Protocol as Protocol
 from mvmnix.plan.network import WhenGatewayEnds as WhenGatewayEnds
 from mvmnix.plan.network import parse_rules as parse_rules
