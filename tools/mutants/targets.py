@@ -20,7 +20,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("builder/fetch/lanes.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
     ("builder/fetch/parsing.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
     ("builder/fetch/resumable.py", ("unit/builder/fetch",)),
-    ("builder/fetch/worker/compression.py", ("unit/builder/fetch/test_compression.py",)),
+    ("builder/fetch/worker/compression.py", ("unit/builder/fetch/worker/test_compression.py",)),
     (
         "builder/fetch/worker/documents.py",
         ("unit/builder/fetch/worker/test_documents.py", "unit/builder/fetch/test_narinfo.py"),
@@ -37,7 +37,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "builder/fetch/worker",
         (
             *("unit/builder/fetch/worker", "unit/builder/fetch/test_lanes.py", "hostile/test_download_worker.py"),
-            *("integration/test_downloads.py", "unit/builder/fetch/test_compression.py"),
+            "integration/test_downloads.py",
         ),
     ),
     ("builder/oci", ("unit/builder/oci", "integration/test_oci.py")),
