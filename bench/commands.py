@@ -27,9 +27,10 @@ from mvmnix.launch.control.server import Control
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
+from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
+from tests.policies import effective
 
 #: A guest that may be sent commands; examples/hello is sealed.
 _FLAKE = """{

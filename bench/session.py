@@ -21,8 +21,9 @@ from mvmnix.formats import lock
 from mvmnix.images.part_index import KeptParts
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.model import SYSTEM, FlakeRef
-from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
+from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.system.roots import Roots
+from tests.policies import effective
 
 
 class BuiltError(Exception):

@@ -22,14 +22,15 @@ from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.formats import lock
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.runtime.machine import Machine
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.model import FlakeRef
 from mvmnix.plan.plan import Plan
-from mvmnix.provenance.policy.trust_text import FILE_NAME, effective
+from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.system.roots import Roots
 from tests.conftest import World
 from tests.patience import PATIENCE
+from tests.policies import effective
 
 
 class Quiet(SilentProgress):

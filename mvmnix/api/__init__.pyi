@@ -1,5 +1,4 @@
 from mvmnix.api import files as files
-from mvmnix.api.audit import ask_anchors_of as ask_anchors_of
 from mvmnix.api.audit import kept_checkpoint as kept_checkpoint
 from mvmnix.api.audit_check import begin_new_log as begin_new_log
 from mvmnix.api.audit_check import check_own_log as check_own_log
@@ -96,7 +95,6 @@ from mvmnix.api.signing import read_secret as read_secret
 from mvmnix.api.source_refs import KEPT_SCHEME as KEPT_SCHEME
 from mvmnix.api.source_refs import KeptImage as KeptImage
 from mvmnix.api.source_refs import SourceRef as SourceRef
-from mvmnix.api.source_refs import existing_source_ref as existing_source_ref
 from mvmnix.api.source_refs import image_reference as image_reference
 from mvmnix.api.source_refs import runnable_ref as runnable_ref
 from mvmnix.api.source_refs import source_ref as source_ref
@@ -113,18 +111,16 @@ from mvmnix.builder.template import Template as Template
 from mvmnix.errors import MvmnixError as MvmnixError
 from mvmnix.formats.lock import InputPath as InputPath
 from mvmnix.images.file_names import BUNDLE_NAME as BUNDLE_NAME
+from mvmnix.images.file_names import BUNDLE_SUFFIX as BUNDLE_SUFFIX
 from mvmnix.images.gc_roots import Need as Need
 from mvmnix.images.gc_roots import users_of as users_of
 from mvmnix.images.prune import PruneResult as PruneResult
 from mvmnix.images.store import STATEMENT_LIMIT as STATEMENT_LIMIT
 from mvmnix.images.store import VerifiedImage as VerifiedImage
-from mvmnix.launch.agent.commands import ExitStatus as ExitStatus
 from mvmnix.launch.agent.endpoints import FdSink as FdSink
 from mvmnix.launch.agent.requests import MOST_ROWS as MOST_ROWS
-from mvmnix.launch.agent.stream_frames import End as End
 from mvmnix.launch.control.client import Call as Call
 from mvmnix.launch.control.client import call as call
-from mvmnix.launch.control.client import change as change
 from mvmnix.launch.control.messages import TERM as TERM
 from mvmnix.launch.control.messages import Exec as Exec
 from mvmnix.launch.control.messages import Pause as Pause
@@ -139,6 +135,8 @@ from mvmnix.machines.audit_export import Archive as Archive
 from mvmnix.machines.audit_export import check_export as check_export
 from mvmnix.machines.audit_export import is_export as is_export
 from mvmnix.machines.audit_export import write_export as write_export
+from mvmnix.machines.exit_status import End as End
+from mvmnix.machines.exit_status import ExitStatus as ExitStatus
 from mvmnix.machines.logs import read_console as read_console
 from mvmnix.machines.logs import read_network_log as read_network_log
 from mvmnix.machines.logs import read_output as read_output
@@ -175,7 +173,6 @@ from mvmnix.plan.limits import MOST_WEIGHT as MOST_WEIGHT
 from mvmnix.plan.limits import PlanLimits as PlanLimits
 from mvmnix.plan.network import Action as Action
 from mvmnix.plan.network import Network as Network
-from mvmnix.plan.network import NetworkRule as NetworkRule
 from mvmnix.plan.network import Protocol as Protocol
 from mvmnix.plan.network import WhenGatewayEnds as WhenGatewayEnds
 from mvmnix.plan.network import parse_rules as parse_rules

@@ -51,7 +51,7 @@ def journal(
     """
 
     def traces() -> str:
-        from mvmnix.machines.traces import LogTraces  # noqa: PLC0415 - asked for where there is no log
+        from mvmnix.launch.gate.traces import LogTraces  # noqa: PLC0415 - asked for where there is no log
 
         return LogTraces.of(state).said
 

@@ -15,13 +15,13 @@ from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UnreadableError, refuse
 from mvmnix.keys import Role
 from mvmnix.launch.gate.clock import HostClock, looked_at
+from mvmnix.launch.gate.traces import LogTraces
 from mvmnix.launch.gate.unkept_nonces import UnkeptStarts
 from mvmnix.machines import events, registry
 from mvmnix.machines.machine_dir import RECEIPT, read_kept
 from mvmnix.machines.receipt import Receipt
 from mvmnix.machines.receipt_check import check_receipt
 from mvmnix.machines.registry import list_entries
-from mvmnix.machines.traces import LogTraces
 
 
 def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[SealedRecord, ...]]:

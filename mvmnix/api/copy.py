@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import CopyDirection
-from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Copy, Stream
 from mvmnix.launch.copy import tarball
@@ -21,6 +19,7 @@ from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import CopyLimits, Reader
 from mvmnix.launch.copy.tarball import TarWriter
 from mvmnix.launch.copy.unpack import Unpack
+from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.system.private_dirs import Directory
 
 _CHUNK: Final = 65536

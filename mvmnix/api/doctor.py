@@ -48,7 +48,7 @@ from mvmnix.vmm.confinement import IsolationLayer
 from mvmnix.vmm.jail import delegated_scope
 from mvmnix.vmm.jail.network_sandbox import is_readable_by_all
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from mvmnix.vmm.qemu import Qemu
 
 
@@ -250,7 +250,7 @@ def _tried(context: Context) -> tuple[tuple[str, ...], tuple[IsolationLayer, ...
     invocation = Invocation((locate(BUBBLEWRAP), "--version"), ())
     spec = LaunchSpec(0, 0, None, 0, 0, 0, 1, 64, "", Acceleration.TCG, 1)
     sandbox = open_jail(context).sandbox((), spec, invocation)
-    process = HypervisorProcess.spawn(invocation, (), sandbox)
+    process = JailedProcess.spawn(invocation, (), sandbox)
     try:
         process.wait()
         return process.last_words, process.layers

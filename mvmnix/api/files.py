@@ -11,11 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 
+from mvmnix.api import held_files
 from mvmnix.errors import UsageError
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa.in_toto import ALGORITHMS, COMMIT
-from mvmnix.system import held_files
 from mvmnix.system.store import chunks, digest_of
 
 _DIGEST = re.compile("|".join(f"{name}:[0-9a-f]{{{size}}}" for name, size in ALGORITHMS.items()))
@@ -40,7 +40,7 @@ def regular(path: str, hint: str) -> Iterator[int]:
 
 
 def _opened(path: str, flags: int) -> int:
-    """A descriptor of a file, or of what root's command line named (system/held_files.py). Raises OSError."""
+    """A descriptor of a file, or of what root's command line named (held_files.py). Raises OSError."""
     held = held_files.opened(path)
     return os.open(path, flags) if held is None else held
 

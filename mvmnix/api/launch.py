@@ -20,9 +20,7 @@ from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import STATEMENT_LIMIT, StoredImage
 from mvmnix.keys import Role
 from mvmnix.launch import backends
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, TypedInput
-from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.container.run import run_container
 from mvmnix.launch.control.authorize import require_verb
 from mvmnix.launch.control.messages import Shell
@@ -38,6 +36,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, detach, supervise
 from mvmnix.machines import registry, retention
+from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.machines.machine_dir import PLAN, read_kept, read_status
 from mvmnix.machines.status import MachineSource, MachineStatus
 from mvmnix.model import Digest, Verb

@@ -17,9 +17,10 @@ from typing import Final
 
 import click
 
+from mvmnix.api import held_files
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.errors import MvmnixError
-from mvmnix.system import held_files, log, system_user
+from mvmnix.system import log, system_user
 
 #: Those that keep nothing, and read what is named alone.
 STATELESS: Final = frozenset({"completion", "man", "schema", "verify"})

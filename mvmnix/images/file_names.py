@@ -1,7 +1,9 @@
-"""Under which names the evidence of an image lies beside its four files; text alone, which every reader can load."""
+"""Names of evidence beside an artifact, or an image's four files; text alone, which every reader can load."""
 
 from typing import Final
 
+#: Of a bundle, behind its artifact's name.
+BUNDLE_SUFFIX: Final = ".sigstore.json"
 #: In exports and archives.
 BUNDLE_NAME: Final = "provenance.sigstore.json"
 LOCK_NAME: Final = "flake.lock"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from mvmnix.audit.journal import Journal
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.gate.audit_port import Journal
 from mvmnix.machines import control_socket
 from mvmnix.machines.ending import EndReason, end_reason
 from mvmnix.machines.machine_dir import (

@@ -12,7 +12,7 @@ meanwhile.
 """
 
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,7 +21,6 @@ from struct import Struct
 from typing import Final
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.endpoints import Keep
 from mvmnix.system.private_dirs import Directory
 
 #: Bytes that are kept of a command's output where its plan says nothing, both files and what marks records included.
@@ -35,6 +34,9 @@ _MARK: Final = (0, 8)
 #: Bytes of output in one record. A reader takes at least two whole records at once.
 _MOST: Final = 65536
 _CHUNK: Final = 4 * _MOST
+
+#: Is given a command's output as it comes, and neither waits nor raises.
+type Keep = Callable[[bytes], None]
 
 
 class Output(IntEnum):

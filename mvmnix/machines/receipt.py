@@ -11,14 +11,13 @@ from typing import Final
 
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.machines.diagnosis import MOST_BOOTS, Diagnosis
 from mvmnix.machines.ending import EndReason
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.model import Digest
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.kernel_command_line import LARGEST_ADDITION, Addition, BackendParameter
-from mvmnix.plan.share import MOST_SHARES
+from mvmnix.plan.share import MOST_SHARES, Access, ShareKind
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.isolation import Boundary, Isolation
 from mvmnix.vmm.confinement import IsolationLayer
@@ -73,6 +72,33 @@ class NetworkUse:
         """Raises MalformedError."""
         proxy = record.text("proxy") if record.has("proxy") else ""
         return cls(record.digest("rules"), record.digest("log"), proxy)
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRecord:
+    """A share as receipts have it: `program` served it or made its image, `digest` is that of the program's bytes."""
+
+    guest: str
+    access: Access
+    kind: ShareKind
+    program: str
+    digest: Digest
+    #: The image's, where the guest got one.
+    image: Digest | None = None
+
+    def value(self) -> Mapping[str, object]:
+        """As it stands in the receipt."""
+        program = {"path": self.program, "sha256": self.digest.hex}
+        value = {"guest": self.guest, "access": self.access, "fileSystem": self.kind, "program": program}
+        return value if self.image is None else {**value, "image": self.image.hex}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> "ShareRecord":
+        """As `value` wrote it. Raises ValueError."""
+        program, digest = record.child("program", lambda it: (it.text("path", _PATH), it.digest()))
+        image = record.digest("image") if record.has("image") else None
+        kind = record.choice("fileSystem", ShareKind)
+        return cls(record.text("guest", _PATH), record.choice("access", Access), kind, program, digest, image)
 
 
 @dataclass(frozen=True, slots=True)

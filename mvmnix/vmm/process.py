@@ -1,4 +1,7 @@
-"""The only starter of hypervisors: a session of its own, no core dump, swept descriptors, death with its supervisor."""
+"""The only starter of programs in a machine's sandboxes: the hypervisor, its guest's servers, crun, mkfs.erofs.
+
+Each has a session of its own, no core dump and no descriptor but those it is given, and dies with its supervisor.
+"""
 
 import ctypes
 import os
@@ -28,21 +31,21 @@ _PR_SET_CHILD_SUBREAPER, _PR_GET_CHILD_SUBREAPER = 36, 37
 _REAP_SECONDS = 10.0
 #: Characters of each line that it said, as it is shown.
 _LINE = 500
-#: Seconds that the maker of a sandbox may take to end after its hypervisor.
+#: Seconds that the maker of a sandbox may take to end after its program.
 _MAKER_SECONDS = 5.0
-#: Seconds until the process that makes a sandbox has to have become the hypervisor, and between two looks at it.
+#: Seconds until the process that makes a sandbox has to have become its program, and between two looks at it.
 _ENTRY_SECONDS = 10.0
 _LOOK = 0.001
 _TRIAL_SECONDS = 60.0
-#: A hypervisor needs nothing of our environment; the locale keeps its messages in one language.
+#: Such a program needs nothing of our environment; the locale keeps its messages in one language.
 _ENVIRONMENT = {"LC_ALL": "C"}
 
 
-class HypervisorProcess:
-    """A running hypervisor in its sandbox, held by pidfds so that no other process can be mistaken for it.
+class JailedProcess:
+    """A running program in its sandbox, held by pidfds so that no other process can be mistaken for it.
 
     There are three processes: our child, which makes the sandbox and waits outside of it; the first process of its PID
-    namespace, which waits for the hypervisor; and the hypervisor. Without a namespace they are one.
+    namespace, which waits for the program; and the program. Without a namespace they are one.
 
     It is killed by the kernel when the *thread* that spawned it ends (prctl(2), PR_SET_PDEATHSIG): spawn it from a
     thread that lives as long as the machine does, which is the main thread.
@@ -54,7 +57,7 @@ class HypervisorProcess:
         #: The first process of the sandbox: what is in there has ended when it has.
         self._first, self._pidfd = _identified(first, child.pid)
         self._maker = os.pidfd_open(child.pid)
-        #: The hypervisor, once it is found, with a pidfd.
+        #: The program's process, once it is found, with a pidfd.
         self._own: tuple[int, int] | None = None
         self.words = words
         #: What it was given in all, once it was reaped; None when another process reaped it.
@@ -167,7 +170,7 @@ class HypervisorProcess:
         return self._first if (found := self._found()) is None else found[0]
 
     def _found(self) -> tuple[int, int] | None:
-        """The hypervisor, with a pidfd; None before it was started. What is found is kept."""
+        """The program's process, with a pidfd; None before it was started. What is found is kept."""
         if self._own is None and self._first == self._child.pid:
             self._own = (self._first, os.dup(self._pidfd))
         for pid in () if self._own is not None else children(self._first):
@@ -189,7 +192,7 @@ class HypervisorProcess:
             return None
 
     def entered(self) -> bool:
-        """Wait until the process has become the hypervisor: before that it is the program that makes its sandbox.
+        """Wait until the process has become the program: before that it is the one that makes its sandbox.
 
         False when it has ended, or hasn't become anything in time.
         """
@@ -207,7 +210,7 @@ class HypervisorProcess:
     def _stop_maker(self) -> None:
         """Have what made the sandbox stand still, so that the first process is left to be reaped by us.
 
-        bubblewrap hears from the first process how the hypervisor ended, and leaves at once, without reaping it
+        bubblewrap hears from the first process how the program ended, and leaves at once, without reaping it
         (monitor_child in its source): what the kernel tells of the resources of both would be lost. Standing still, it
         is killed when we end all the same, and the first process with it.
         """
@@ -230,7 +233,7 @@ class HypervisorProcess:
     def kill(self) -> None:
         """End it now, and wait until the kernel has freed what it held. Does nothing when it has ended.
 
-        The hypervisor first: the first process of its sandbox then reaps it, ends, and is reaped by us with what both
+        The program first: the first process of its sandbox then reaps it, ends, and is reaped by us with what both
         were given. One that does not end by itself is ended; a first process takes all others along.
         """
         if self._pidfd < 0:
@@ -267,7 +270,7 @@ class HypervisorProcess:
     def _count(self) -> None:
         """Take its resources from the kernel, which tells them once: to the process that reaps it (wait4(2)).
 
-        They are those of what we reap and of what that waited for, which is the hypervisor.
+        They are those of what we reap and of what that waited for, which is the program.
         """
         for pid in dict.fromkeys((self._child.pid, self._first)):
             with suppress(ChildProcessError):
@@ -310,7 +313,7 @@ def _preparation(parent: int, sandbox: ProcessSandbox) -> Callable[[], None]:
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
     def prepare() -> None:
-        # Nothing may be left of a secret in a core file, and a hypervisor that asserts would write one.
+        # Nothing may be left of a secret in a core file, and a program that asserts would write one.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         sandbox.enter()  # before prctl: a change of uid takes PR_SET_PDEATHSIG back (prctl(2))
         if prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
@@ -323,11 +326,11 @@ def _preparation(parent: int, sandbox: ProcessSandbox) -> Callable[[], None]:
 
 
 class ServiceProcess:
-    """What all of them have; who makes one starts its process."""
+    """A server of one guest: virtiofsd, the gateway, the dialer; what makes one starts its process."""
 
     def __init__(self) -> None:
         """One that wasn't started yet."""
-        self._process: HypervisorProcess | None = None
+        self._process: JailedProcess | None = None
 
     @property
     def pid(self) -> int | None:

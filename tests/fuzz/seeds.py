@@ -14,7 +14,6 @@ from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ExecRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,
-    End,
     Eof,
     Exec,
     Exit,
@@ -28,10 +27,10 @@ from mvmnix.launch.agent.stream_frames import (
     Stderr,
     Stdin,
     Stdout,
-    Step,
     Window,
 )
 from mvmnix.launch.agent.transport import encode
+from mvmnix.machines.exit_status import End, Step
 from mvmnix.model import SystemCalls
 from mvmnix.plan.secret_reference import Secret, SecretTarget
 from mvmnix.plan.share import ShareKind

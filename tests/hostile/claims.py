@@ -9,8 +9,8 @@ from mvmnix.formats import manifest
 from mvmnix.keys import Algorithm, PrivateKey, Role
 from mvmnix.model import Digest, Image, Source, Verb
 from mvmnix.plan.plan import Window
-from mvmnix.provenance.policy import trust_text
 from tests.hostile.rig import Move, Rig
+from tests.policies import effective
 from tests.unit.provenance.world import flipped_signature, put, rewritten
 
 STRANGER: Final = PrivateKey.generate(Algorithm.ECDSA_P256)
@@ -154,7 +154,7 @@ def policy(old: str, new: str) -> Move:
     def move(it: Rig) -> None:
         text = (it.home.config / "trust.toml").read_text()
         assert old in text
-        it.policy = trust_text.effective(None, text.replace(old, new).encode())
+        it.policy = effective(None, text.replace(old, new).encode())
         it.sign_plan()
 
     return move
@@ -162,7 +162,7 @@ def policy(old: str, new: str) -> Move:
 
 def another_policy(it: Rig) -> None:
     text = (it.home.config / "trust.toml").read_bytes()
-    it.policy = trust_text.effective(None, text + b"# one more line\n")
+    it.policy = effective(None, text + b"# one more line\n")
 
 
 def kernel_command_line(text: str) -> Move:

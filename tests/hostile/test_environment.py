@@ -60,7 +60,7 @@ from mvmnix.vmm.jail import delegated_scope
 from mvmnix.vmm.jail.jail import BubblewrapJail
 from mvmnix.vmm.jail.root import libraries
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from mvmnix.vmm.qemu import Qemu
 from tests.fakes import Repository
 from tests.git_server import serve
@@ -75,6 +75,7 @@ from tests.support.programs import trusted
 from tests.unit import spawns
 from tests.unit.audit.world import KEY, checkpoint
 from tests.unit.builder.pins.small_index import deb
+from tests.unit.network.processes import process_ids
 
 pytestmark = pytest.mark.integration
 
@@ -297,7 +298,7 @@ def confined(path: Path) -> None:
     path.chmod(0o700)
     qemu = Qemu.find()
     invocation = Invocation((qemu.executable, "--version"), ())
-    ended(HypervisorProcess.spawn(invocation, (), jail(path).sandbox(qemu.files, SPEC, invocation)))
+    ended(JailedProcess.spawn(invocation, (), jail(path).sandbox(qemu.files, SPEC, invocation)))
 
 
 def networked(path: Path) -> None:
@@ -308,7 +309,7 @@ def networked(path: Path) -> None:
     try:
         network.start()
         network.watch(loop, told.append, lambda: None)
-        while len(told) < 2 and network.pids:
+        while len(told) < 2 and process_ids(network):
             loop.turn(EVENT_PATIENCE)
         assert network.last_words == ()
     finally:
@@ -317,7 +318,7 @@ def networked(path: Path) -> None:
     assert {it.kind for it in told} == {NetworkEventKind.READY}
 
 
-def ended(process: HypervisorProcess) -> None:
+def ended(process: JailedProcess) -> None:
     try:
         process.wait()
         assert process.last_words == ()
@@ -460,7 +461,7 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
     ("mvmnix/system/descriptors.py:made_by_child",): plain(mapped),
     (
-        "mvmnix/vmm/process.py:HypervisorProcess.spawn",
+        "mvmnix/vmm/process.py:JailedProcess.spawn",
         "mvmnix/launch/runtime/vm_process.py:Preparation.spawn",
         "mvmnix/api/doctor.py:_tried",
     ): plain(confined),

@@ -8,8 +8,8 @@ import pytest
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Verity
-from mvmnix.provenance.policy import trust_text
 from tests.hostile.rig import FILES, Rig, flipped, flipped_file, replaced
+from tests.policies import effective
 
 pytestmark = pytest.mark.vm
 
@@ -111,7 +111,7 @@ def test_the_policy(rig: Rig) -> None:
     before = rig.policy
     for position in spread(len(good)):
         try:
-            rig.policy = trust_text.effective(None, flipped(good, position))
+            rig.policy = effective(None, flipped(good, position))
         except RefusedError as error:
             assert set(error.codes) <= {Code.POLICY_MALFORMED, Code.POLICY_EMPTY}
         else:

@@ -16,9 +16,10 @@ from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.launch.agent.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
-from mvmnix.launch.agent.stream_frames import Data, End, Exit, Open, Started, Stderr, Stdout, Step
+from mvmnix.launch.agent.stream_frames import Data, Exit, Open, Started, Stderr, Stdout
 from mvmnix.launch.agent.transport import encode
 from mvmnix.machines.ending import EndReason
+from mvmnix.machines.exit_status import End, Step
 from mvmnix.model import Digest
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.plan import Timeouts

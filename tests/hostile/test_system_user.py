@@ -23,7 +23,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.system import held_files, procfs, system_user
+from mvmnix.api import held_files
+from mvmnix.system import procfs, system_user
 from tests.conftest import DELEGATED, Home, commit, make_home
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
 from tests.repository import ROOT

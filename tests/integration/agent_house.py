@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mvmnix.launch.agent.client import Channel
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.frames import Config, Failed, Frame, Hello, Ready
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.transport import FrameDecoder, encode
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.model import User, Verb, Workload
 from mvmnix.system.loop import Loop
 from tests import patience

@@ -16,8 +16,8 @@ from mvmnix.launch.runtime.supervisor import SupervisedEnd
 from mvmnix.model import Verity
 from mvmnix.plan.backend import Backend
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy import trust_text
 from tests.patience import EVENT_PATIENCE
+from tests.policies import effective
 from tests.unit.launch.house import House
 from tests.unit.provenance.world import SALT, World, manifest_value, trust
 
@@ -117,7 +117,7 @@ def world_of(directory: Path, data: bytes) -> World:
     rootfs = data + verity.superblock(described) + tree.blocks
     kernel, initrd = b"kernel" * 1000, b"initrd" * 1000
     value = manifest_value(kernel=kernel, initrd=initrd, rootfs=rootfs, tree=described) | {"writable": ["/tmp"]}
-    world = World(kernel, initrd, rootfs, strict.canonical(value), policy=trust_text.effective(None, allowing()))
+    world = World(kernel, initrd, rootfs, strict.canonical(value), policy=effective(None, allowing()))
     world.sign_provenance()
     return world
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.endpoints import FdSink
 from mvmnix.launch.agent.requests import ExecRequest
-from mvmnix.launch.agent.stream_frames import End, Exec, Exit, Started, Stderr, Stdout, Step, Window
+from mvmnix.launch.agent.stream_frames import Exec, Exit, Started, Stderr, Stdout, Window
+from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.model import Workload
 from tests.integration.agent_house import (
     ENVIRONMENT,

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.agent.client import Channel
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import CopyDirection, CopyRequest
 from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import DEPTH, CopyKind, CopyLimits, Reader, record_head
 from mvmnix.launch.copy.unpack import Unpack
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.system.loop import Loop
 from tests.integration.agent_house import IDLE, USER, talk, until, workload
 from tests.unit.launch.channel_house import Collect

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
-from mvmnix.launch.agent.stream_frames import End
+from mvmnix.machines.exit_status import End
 from mvmnix.model import User, Workload
 from tests.integration.agent_house import ENVIRONMENT, IDLE, config, execute, talk, until
 from tests.unit.launch.channel_house import Collect

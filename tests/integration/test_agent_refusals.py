@@ -11,21 +11,9 @@ from mvmnix.launch.agent.encoding import ChannelClosedError, GuestFailedError
 from mvmnix.launch.agent.frames import Config, FrameKind, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ShellRequest
-from mvmnix.launch.agent.stream_frames import (
-    Copy,
-    Data,
-    End,
-    Exec,
-    Exit,
-    Run,
-    Shell,
-    Signal,
-    Started,
-    Stdin,
-    Step,
-    Window,
-)
+from mvmnix.launch.agent.stream_frames import Copy, Data, Exec, Exit, Run, Shell, Signal, Started, Stdin, Window
 from mvmnix.launch.agent.transport import encode
+from mvmnix.machines.exit_status import End, Step
 from mvmnix.model import DirectoryOrder, Verb
 from mvmnix.plan.secret_reference import LARGEST_SECRET, MOST_SECRETS, Secret, SecretTarget
 from mvmnix.plan.share import MOST_SHARES, ShareKind

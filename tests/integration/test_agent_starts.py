@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.agent.client import Channel
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import ExecRequest
-from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.model import Workload
 from mvmnix.system.loop import Loop
 from tests.integration.agent_house import ENVIRONMENT, IDLE, USER, config, execute, process, workload

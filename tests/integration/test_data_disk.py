@@ -16,7 +16,7 @@ from mvmnix.plan.data_disk import DataDisk
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import memfd
 from mvmnix.vmm.port import Acceleration, DataAttachment, Invocation, LaunchSpec
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from mvmnix.vmm.qemu import SANDBOX, Qemu
 from tests.hostile.stand_in import jail
 from tests.leaks import in_bytes
@@ -64,7 +64,7 @@ def written(words: list[str], data: DataAttachment, pattern: bytes, where: Path)
     argv += ("-sandbox", SANDBOX, "-chardev", f"socket,id=monitor,fd={control}", "-mon", "chardev=monitor,mode=control")
     with jail(where, uids=os.geteuid() == 0) as kept:
         sandbox = kept.sandbox((), spec, Invocation(argv, ()))
-        process = HypervisorProcess.spawn(Invocation(argv, ()), spec.descriptors, sandbox)
+        process = JailedProcess.spawn(Invocation(argv, ()), spec.descriptors, sandbox)
         for _, theirs in sockets:
             theirs.close()
         ours = sockets[2][0]

@@ -10,7 +10,7 @@ from tests.repository import ROOT
 #: What starts a process with the arguments of others, of mvm's own: the room that starts, and what it is handed on to.
 OWN: Final = (
     *(f"mvmnix.system.process.{name}" for name in ("run", "spawn", "first_bytes")),
-    *("mvmnix.sandbox.helper.Sandbox", "mvmnix.vmm.process.HypervisorProcess.spawn"),
+    *("mvmnix.sandbox.helper.Sandbox", "mvmnix.vmm.process.JailedProcess.spawn"),
     *("mvmnix.builder.nix.host_nix.HostNix.find", "mvmnix.builder.nix.host_nix.HostNix.look"),
     "mvmnix.builder.fetch.registries.Command",
 )

@@ -48,7 +48,7 @@ NUMBERS = {
     ),
     "tests/patience.py": "gives all others theirs",
     "tests/unit/vmm/test_boot_watchdog.py": "a clock of the test's own, which nothing waits for",
-    "tests/unit/launch/test_loop.py": "a timer that is due in 68 years",
+    "tests/unit/system/test_loop.py": "a timer that is due in 68 years",
     "tests/unit/launch/fake_hypervisor.py": "runs without this tree's modules; seconds of processor time",
     "tests/unit/test_patience.py": "a clock of its own",
     "tests/hostile/ways_out.py": "runs alone in the sandbox; its waits end attempts that must not succeed",

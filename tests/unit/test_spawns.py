@@ -99,7 +99,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             f"{BUILDERS}::test_parameters_of_a_kernel_stay_apart",
         ),
     ),
-    "mvmnix/vmm/process.py:HypervisorProcess.spawn": (
+    "mvmnix/vmm/process.py:JailedProcess.spawn": (
         "mvmnix.sandbox.landlock:command",
         (
             f"{BUILDERS}::test_a_rule_of_landlock_is_one_word",

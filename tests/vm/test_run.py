@@ -11,17 +11,16 @@ import pytest
 
 from mvmnix.formats.strict import parse_json
 from mvmnix.keys import Role
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.stream_frames import End
 from mvmnix.machines.ending import EndReason
+from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.machines.receipt import from_statement
 from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.policy.trust_text import effective
 from mvmnix.provenance.verify.authentication import authenticate
 from mvmnix.vmm.confinement import IsolationLayer
 from tests.conftest import World
 from tests.hostile.rig import replaced
 from tests.patience import PATIENCE, until
+from tests.policies import effective
 from tests.vm.machines import machines
 
 pytestmark = pytest.mark.vm

@@ -20,7 +20,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("builder/fetch/lanes.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
     ("builder/fetch/parsing.py", ("unit/builder/fetch", "hostile/test_download_worker.py")),
     ("builder/fetch/resumable.py", ("unit/builder/fetch",)),
-    ("builder/fetch/worker/compression.py", ("unit/builder/fetch/test_compression.py",)),
+    ("builder/fetch/worker/compression.py", ("unit/builder/fetch/worker/test_compression.py",)),
     (
         "builder/fetch/worker/documents.py",
         ("unit/builder/fetch/worker/test_documents.py", "unit/builder/fetch/test_narinfo.py"),
@@ -37,7 +37,7 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "builder/fetch/worker",
         (
             *("unit/builder/fetch/worker", "unit/builder/fetch/test_lanes.py", "hostile/test_download_worker.py"),
-            *("integration/test_downloads.py", "unit/builder/fetch/test_compression.py"),
+            "integration/test_downloads.py",
         ),
     ),
     ("builder/oci", ("unit/builder/oci", "integration/test_oci.py")),
@@ -82,9 +82,9 @@ TARGETS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         ("unit/launch/gate/test_verify.py", "unit/launch/test_plan_standing.py", "unit/launch/gate/test_admission.py"),
     ),
     ("launch/gate", ("unit/launch/gate", "unit/launch/test_plan_standing.py")),
+    ("api/held_files.py", ("unit/api/test_held_files.py",)),
     ("system/output_files.py", ("unit/system/test_output_files.py",)),
     ("system/descriptors.py", ("unit/system/test_descriptors.py",)),
-    ("system/held_files.py", ("unit/system/test_system_user.py",)),
     ("system/system_user.py", ("unit/system/test_system_user.py",)),
     ("provenance/verify/explain.py", ("unit/provenance/verify/test_explain.py", "unit/cli/commands/test_policy.py")),
     (

@@ -11,14 +11,13 @@ from mvmnix.api import files
 from mvmnix.api.files import file_bytes
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError, refuse
 from mvmnix.formats import strict
+from mvmnix.images.file_names import BUNDLE_SUFFIX
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, HandedIn, VerificationCriteria
 from mvmnix.provenance.verify.registry_responses import Packed
 
-#: What is found beside an artifact when no bundle was named.
-SUFFIX = ".sigstore.json"
 #: Bytes of a file of bundles, and how many there may be.
 LIMIT = 64 * 2**20
 MOST_BUNDLES = 1024
@@ -93,7 +92,7 @@ def read_bundles(path: str) -> tuple[bytes, ...]:
 
 def bundles_beside(artifact: str) -> tuple[bytes, ...]:
     """The bundles in the file beside an artifact, which has to be a regular one. Raises as `read_bundles` does."""
-    path = artifact + SUFFIX
+    path = artifact + BUNDLE_SUFFIX
     return _several(path, files.read(path, LIMIT, _BESIDE))
 
 

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 import click
 
-from mvmnix.api import BUNDLE_NAME, digest_in, exists, is_directory
-from mvmnix.api.verify.artifacts import SUFFIX, in_registry, verify_artifacts
+from mvmnix.api import BUNDLE_NAME, BUNDLE_SUFFIX, digest_in, exists, is_directory
+from mvmnix.api.verify.artifacts import in_registry, verify_artifacts
 from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.cli.completers import file
 from mvmnix.cli.options.outputs import OutputType
@@ -34,7 +34,7 @@ from mvmnix.system.output_files import NewFile
 @click.option(
     "--bundle",
     default="",
-    help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{SUFFIX}, DIRECTORY/{BUNDLE_NAME}.",
+    help=f"Bundles, as JSON or JSON Lines; - for stdin. Default: ARTIFACT{BUNDLE_SUFFIX}, DIRECTORY/{BUNDLE_NAME}.",
 )
 @trust_options
 @wanted_options

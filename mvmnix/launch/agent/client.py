@@ -9,7 +9,7 @@ from functools import partial
 from mvmnix.audit.tally import Tally
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats.escaping import escape_bytes
-from mvmnix.launch.agent.commands import Command, ExitStatus
+from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.encoding import (
     ChannelClosedError,
     ChannelError,
@@ -36,6 +36,7 @@ from mvmnix.launch.agent.port_forward import Connection, ServiceFactory
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.stream_frames import CommandFrame, Open, Reset, Run, Window, frame_of
 from mvmnix.launch.agent.transport import Transport
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.system.loop import Loop
 
 _NO_SERVICES: Mapping[int, ServiceFactory] = {}

@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from mvmnix.errors import MvmnixError
+from mvmnix.machines.output_log import Keep
 from mvmnix.system.loop import Loop
 
 #: A pipe that polls writable takes this much without blocking (pipe(7)); the user's descriptors stay in blocking mode,
 #: because their mode is shared with other processes.
 _PIPE_BUF = 4096
 _READ_SIZE = 65536
-
-#: Is given a command's output as it comes, and neither waits nor raises.
-type Keep = Callable[[bytes], None]
 
 
 class FdSink:

@@ -2,12 +2,12 @@
 
 from abc import ABC
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Protocol, Self, override
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.frames import INITIAL_WINDOW, Frame, FrameKind, window_of
 from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest
+from mvmnix.machines.exit_status import End, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,26 +151,6 @@ class Resize(CommandFrame):
     @override
     def payload(self) -> bytes:
         return Writer().pack("HH", self.rows, self.columns).done()
-
-
-class End(IntEnum):
-    """How a command ended."""
-
-    EXITED = 1
-    SIGNALED = 2
-    TIMED_OUT = 3
-    NOT_STARTED = 4
-    REFUSED = 5
-
-
-class Step(IntEnum):
-    """What the agent was doing when it could not start a command."""
-
-    NONE = 0
-    PREPARE = 1
-    IDENTITY = 2
-    DIRECTORY = 3
-    EXECUTE = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,7 @@ from typing import Final, override
 
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats.escaping import escape_bytes
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, open_source
-from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
 from mvmnix.launch.gate.verify import VerifiedPlan
@@ -24,6 +22,7 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import begin_start, refusals_logged
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, stopping_signals
 from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction
+from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.receipt import HostFile
 from mvmnix.machines.status import MachineState
 from mvmnix.model import SystemCalls
@@ -37,7 +36,7 @@ from mvmnix.system import store
 from mvmnix.system.loop import Loop
 from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.vmm.port import Acceleration, MonitorEvent
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 
 _CHUNK: Final = 65_536
 #: Bytes that wait for the caller's side before the container's pipe is read no more.
@@ -232,10 +231,10 @@ def _runtime(plan: VerifiedPlan, host: Host) -> Crun:
     return runtime
 
 
-def _spawned(observations: RunObservations, given: Descriptors) -> HypervisorProcess:
+def _spawned(observations: RunObservations, given: Descriptors) -> JailedProcess:
     try:
         observations.open_console()
-        return HypervisorProcess.spawn(observations.invocation, given.all, ContainerSandbox())
+        return JailedProcess.spawn(observations.invocation, given.all, ContainerSandbox())
     except BaseException:
         never_ran(observations, EndReason.HYPERVISOR_DIED)
         raise
@@ -272,7 +271,7 @@ class _Pipes:
 class _Running:
     """A container on its way to whatever end it takes."""
 
-    def __init__(self, observations: RunObservations, runtime: Crun, process: HypervisorProcess, pipes: _Pipes) -> None:
+    def __init__(self, observations: RunObservations, runtime: Crun, process: JailedProcess, pipes: _Pipes) -> None:
         self._runtime = runtime
         self._observations = observations
         self._process = process

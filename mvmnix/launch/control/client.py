@@ -6,7 +6,6 @@ from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.control import messages
 from mvmnix.launch.control.messages import (
     LIMIT,
@@ -25,6 +24,7 @@ from mvmnix.launch.control.messages import (
 )
 from mvmnix.launch.control.start_notification import Failure
 from mvmnix.machines import control_socket, registry
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.system.private_dirs import Directory
 
 _LOST: Final = "mvm ps --all says what became of the machine"

@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Final
 
 from mvmnix.formats.strict import Record, canonical, parse_json, read
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection
 from mvmnix.launch.control.start_notification import Failure, parse_failure
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.system.descriptors import received
 
 #: Bytes of a packet: twice what a guest takes of a command, and less than a socket's buffer, which a packet has to fit.

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
+from mvmnix.audit.journal import Journal
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
-from mvmnix.launch.gate.audit_port import Journal
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.machines.machine_dir import MachineHome

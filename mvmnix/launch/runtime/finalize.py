@@ -10,22 +10,20 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.tally import Tally
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import strict, verity
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.endpoints import Sink, kept_sink
 from mvmnix.launch.agent.frames import Hello
-from mvmnix.launch.agent.stream_frames import End
 from mvmnix.launch.gate.replay import NONCE
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
-from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.machines.console_log import BoundedLog
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction, end_words, judge_end, with_disk
+from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.network_log import LoggedEvent, NetworkLog
 from mvmnix.machines.output_log import Output, OutputLog
-from mvmnix.machines.receipt import Corruption, HostFile, NetworkUse, Observed, Receipt, receipt_statement
+from mvmnix.machines.receipt import Corruption, HostFile, NetworkUse, Observed, Receipt, ShareRecord, receipt_statement
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest
 from mvmnix.network.host.verdicts import Verdicts

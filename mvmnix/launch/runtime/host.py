@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from mvmnix.audit.journal import Journal
 from mvmnix.clock import now
-from mvmnix.launch.gate.audit_port import Journal
 from mvmnix.launch.gate.replay import Replay
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
 from mvmnix.system.loop import Loop

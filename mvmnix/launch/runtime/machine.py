@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
-from mvmnix.launch.agent.commands import Command, ExitStatus
+from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError
 from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
@@ -19,6 +19,7 @@ from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.machines.ending import ChannelEnd, HostAction
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Workload

@@ -15,7 +15,6 @@ from functools import partial
 from typing import Final, NoReturn
 
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.control.server import Control
 from mvmnix.launch.control.start_notification import Failure, notify_start, read_start_notification
 from mvmnix.launch.gate.verify import VerifiedPlan
@@ -23,6 +22,7 @@ from mvmnix.launch.runtime.finalize import Ended
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.system.loop import Loop
 
 _STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

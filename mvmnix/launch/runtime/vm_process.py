@@ -24,7 +24,7 @@ from mvmnix.system.loop import Loop, Timer
 from mvmnix.system.process import ProcessError
 from mvmnix.vmm.confinement import Jail
 from mvmnix.vmm.port import Acceleration, Hypervisor, Invocation, LaunchSpec, Monitor, MonitorEvent
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 
 _CHUNK = 65536
 #: Seconds after the hypervisor's death within which the kernel delivers what is left in its sockets.
@@ -118,7 +118,7 @@ class Preparation:
             # it waits in the socket until the hypervisor reads it, so that mvm doesn't have to wait for a greeting
             self._sockets.monitor[0].sendall(monitor.greeting())
             self.shares.start()
-            process = HypervisorProcess.spawn(self.invocation, self._spec.descriptors, self._sandbox)
+            process = JailedProcess.spawn(self.invocation, self._spec.descriptors, self._sandbox)
         except BaseException:
             self.discard()
             raise
@@ -173,7 +173,7 @@ class Guest:
     def __init__(
         self,
         loop: Loop,
-        process: HypervisorProcess,
+        process: JailedProcess,
         monitor: Monitor,
         sockets: _Sockets,
         *,

@@ -22,7 +22,7 @@ from mvmnix.system.child_causes import Cause
 from mvmnix.system.store import seal
 from mvmnix.vmm.confinement import SHARE_PLACE, Jail, Service
 from mvmnix.vmm.port import Invocation
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 
 MKFS: Final = Candidates(
     what="mkfs.erofs",
@@ -97,7 +97,7 @@ def make_share_image(jail: Jail, service: Service) -> ShareImage:
     sandbox = jail.service(replace(service, files=files, written=WRITTEN))
     memory = os.memfd_create("share", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        _run(HypervisorProcess.spawn(Invocation(mkfs_command(service.program, memory), ()), (memory,), sandbox))
+        _run(JailedProcess.spawn(Invocation(mkfs_command(service.program, memory), ()), (memory,), sandbox))
         seal(memory, _SEALS)
         readable = os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
@@ -106,7 +106,7 @@ def make_share_image(jail: Jail, service: Service) -> ShareImage:
         return ShareImage(readable, service.program, Digest(hashlib.file_digest(file, "sha256").hexdigest()))
 
 
-def _run(process: HypervisorProcess) -> None:
+def _run(process: JailedProcess) -> None:
     try:
         process.wait()
     finally:

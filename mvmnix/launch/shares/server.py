@@ -14,7 +14,7 @@ from mvmnix.system import procfs
 from mvmnix.system.loop import Loop
 from mvmnix.vmm.confinement import SHARE_PLACE, Jail, Service, ServiceSandbox
 from mvmnix.vmm.port import Invocation
-from mvmnix.vmm.process import HypervisorProcess, ServiceProcess
+from mvmnix.vmm.process import JailedProcess, ServiceProcess
 
 VIRTIOFSD: Final = Candidates(
     what="virtiofsd",
@@ -57,7 +57,7 @@ class Server(ServiceProcess):
         """Start it. Raises ProcessError."""
         fd, it = self._listening.fileno(), self._service
         argv = command(it.program, fd, inside=it.inside, writable=it.writable)
-        self._process = HypervisorProcess.spawn(Invocation(argv, ()), (fd,), self._sandbox)
+        self._process = JailedProcess.spawn(Invocation(argv, ()), (fd,), self._sandbox)
         self._listening.close()
 
     def written(self) -> int | None:

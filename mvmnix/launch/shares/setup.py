@@ -2,55 +2,25 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.formats import strict
 from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make_share_image
 from mvmnix.launch.shares.opening import open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
-from mvmnix.model import Digest, User
-from mvmnix.plan.share import Access, Share, ShareKind
+from mvmnix.machines.receipt import ShareRecord
+from mvmnix.model import User
+from mvmnix.plan.share import Share, ShareKind
 from mvmnix.sandbox.trusted_executables import locate
 from mvmnix.system import procfs
 from mvmnix.system.loop import Loop
 from mvmnix.system.process import ProcessError
 from mvmnix.vmm.confinement import Jail, Service
 from mvmnix.vmm.port import Attachment
-
-_PATH: Final = r"/[^\x00-\x1f\x7f]{0,4095}"
-
-
-@dataclass(frozen=True, slots=True)
-class ShareRecord:
-    """`program` served it or made its image; `digest` is that of the program's bytes."""
-
-    guest: str
-    access: Access
-    kind: ShareKind
-    program: str
-    digest: Digest
-    #: The image's, where the guest got one.
-    image: Digest | None = None
-
-    def value(self) -> Mapping[str, object]:
-        """As it stands in the receipt."""
-        program = {"path": self.program, "sha256": self.digest.hex}
-        value = {"guest": self.guest, "access": self.access, "fileSystem": self.kind, "program": program}
-        return value if self.image is None else {**value, "image": self.image.hex}
-
-    @classmethod
-    def read(cls, record: strict.Record) -> "ShareRecord":
-        """As `value` wrote it. Raises ValueError."""
-        program, digest = record.child("program", lambda it: (it.text("path", _PATH), it.digest()))
-        image = record.digest("image") if record.has("image") else None
-        kind = record.choice("fileSystem", ShareKind)
-        return cls(record.text("guest", _PATH), record.choice("access", Access), kind, program, digest, image)
-
 
 _MIB: Final = 1 << 20
 #: A server's own memory, besides what the kernel keeps for each file that the guest knows: as much as the guest's.

@@ -35,7 +35,7 @@ from mvmnix.system.process import ProcessError, is_readable
 from mvmnix.system.store import memfd
 from mvmnix.vmm.confinement import Jail, NetworkService, ProcessSandbox
 from mvmnix.vmm.port import Invocation, NetworkAttachment
-from mvmnix.vmm.process import HypervisorProcess, ServiceProcess
+from mvmnix.vmm.process import JailedProcess, ServiceProcess
 
 # The only starter of a machine's gateway and dialer: sandboxed, beside the hypervisor, and gone with it.
 #
@@ -80,7 +80,7 @@ class NetworkProcess(ServiceProcess):
         with os.fdopen(memfd(seccomp.program(profile), name="mvmnix-filter"), "rb") as filter_:
             given = (filter_.fileno(), *descriptors)
             argv = (self._service.program, "-I", "-S", "-c", _START % self.name, *map(str, given))
-            self._process = HypervisorProcess.spawn(Invocation(argv, ()), given, self._sandbox)
+            self._process = JailedProcess.spawn(Invocation(argv, ()), given, self._sandbox)
 
     def close(self) -> None:
         """End it, and let go of all that it had."""
@@ -307,11 +307,6 @@ class MachineNetwork:
     def failure(self) -> ProcessError | None:
         """That of the first that complained."""
         return next((failure for one in self._processes if (failure := one.failure()) is not None), None)
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The process ids of those that run."""
-        return tuple(one.pid for one in self._processes if one.pid is not None)
 
     def close(self, loop: Loop | None = None) -> None:
         """End the processes, and let go of everything; `loop` watched them. A second call does nothing."""

@@ -13,8 +13,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import read_pattern
 from mvmnix.provenance.identity.trust import Identity, Signer
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy.merge import PolicyInputs, combine
-from mvmnix.provenance.policy.policy import PolicyFile, RootPin, TrustPolicy, digest_of
+from mvmnix.provenance.policy.policy import PolicyFile, RootPin
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, VerifierRule
 from mvmnix.provenance.slsa.provenance import HOST_NIX
 from mvmnix.provenance.trust_toml import duration, moment, read
@@ -28,16 +27,6 @@ _URI: Final = r"[!-~]{1,255}"
 #: More have never to agree; and a plan's file, or an image's rebuilds, are bounded by it.
 MOST_VOICES: Final = 16
 _STAND_IN: Final = PublicKey(bytes.fromhex("302a300506032b6570032100") + bytes(32))
-
-
-def effective(floor: bytes | None, user: bytes | None, around: PolicyInputs | None = None) -> TrustPolicy:
-    """The policy in force, from the bytes of the machine's file and of the user's, where they exist.
-
-    `around` is what else it needs; left out: no revocations and no trust roots. Raises RefusedError: POLICY_MISSING,
-    POLICY_MALFORMED, POLICY_EMPTY, POLICY_WIDENS, ROOT_MISMATCH.
-    """
-    files = (None if floor is None else parse(floor), None if user is None else parse(user))
-    return combine(*files, digest_of(floor, user), around)
 
 
 def parse(data: bytes) -> PolicyFile:

@@ -21,6 +21,7 @@ from tests.hostile.network.servers import http
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, world
 from tests.patience import EVENT_PATIENCE, POLL, QUIET
 from tests.unit.network.hellos import hello
+from tests.unit.network.processes import process_ids
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -192,7 +193,7 @@ def test_urgent_data_hides_nothing(here: World, ends: bool) -> None:
 
 def _processor_seconds(here: World) -> float:
     """Of the gateway (proc_pid_stat(5))."""
-    fields = Path(f"/proc/{here.network.pids[0]}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{process_ids(here.network)[0]}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -273,7 +274,7 @@ def test_the_rate_of_a_rule(here: World) -> None:
 
 
 def test_the_processes_have_nothing_but_what_they_need(here: World) -> None:
-    for pid in here.network.pids:
+    for pid in process_ids(here.network):
         assert not os.listdir(f"/proc/{pid}/root/tmp") if os.path.exists(f"/proc/{pid}/root/tmp") else True  # noqa: PTH110, PTH208
         status = Path(f"/proc/{pid}/status").read_text()
         assert "CapEff:\t0000000000000000" in status
@@ -286,7 +287,7 @@ def test_without_its_gateway_a_machine_reaches_nothing(tmp_path: Path) -> None:
             with here.guest.connect(PUBLIC, 7) as connection:
                 connection.sendall(b"x")
                 assert connection.recv(1) == b"x"
-                os.kill(here.network.pids[victim], 9)
+                os.kill(process_ids(here.network)[victim], 9)
                 here.until(lambda: here.ended)
                 assert ended(connection)
             assert not reached(here, PUBLIC, 7)
@@ -295,7 +296,7 @@ def test_without_its_gateway_a_machine_reaches_nothing(tmp_path: Path) -> None:
 
 def test_connections_that_ended_leave_nothing(here: World) -> None:
     def taken() -> list[int]:
-        return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in here.network.pids]
+        return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in process_ids(here.network)]
 
     def closed() -> int:
         return sum(it.kind is NetworkEventKind.CLOSED and it.rule == "allow-4" for it in here.events)

@@ -34,6 +34,7 @@ from tests.hostile.network.world import OTHER, PUBLIC, Server, World, own_networ
 from tests.hostile.stand_in import jail
 from tests.patience import EVENT_PATIENCE, QUIET
 from tests.support.processes import field
+from tests.unit.network.processes import process_ids
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -71,7 +72,7 @@ def _begun(here: World, address: str) -> socket.socket:
 @BOTH
 def test_one_that_is_stopped(here: World, which: int) -> None:
     """Slow without end: a connection waits, as its guest does, and is served once the process goes on."""
-    address, pid = here.find(NAME), here.network.pids[which]
+    address, pid = here.find(NAME), process_ids(here.network)[which]
     os.kill(pid, signal.SIGSTOP)
     try:
         with nothing_passes():
@@ -209,7 +210,7 @@ def _memory(where: Path, which: int) -> int:
     """The bytes of data that one has which serves a guest that has asked for a name (proc_pid_status(5), VmData)."""
     with world(where, _ALLOW, _DENY, hosts=_HOSTS) as here:
         here.resolve(NAME)
-        return int(field(here.network.pids[which], "VmData")[0]) * 1024
+        return int(field(process_ids(here.network)[which], "VmData")[0]) * 1024
 
 
 @BOTH

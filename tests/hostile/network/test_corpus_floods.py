@@ -24,6 +24,7 @@ from tests.hostile.network.wire import Capture, RawSocket
 from tests.hostile.network.world import OTHER, PUBLIC, Server, World, ip, world
 from tests.patience import EVENT_PATIENCE, QUIET, until
 from tests.unit.network.hellos import hello
+from tests.unit.network.processes import process_ids
 from tests.unit.network.raw_guest import frame, tcp
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
@@ -57,7 +58,7 @@ def api(here: World) -> str:
 def _used(here: World) -> list[tuple[int, int]]:
     """Bytes of memory and descriptors of the gateway and the dialer."""
     found = []
-    for pid in here.network.pids:
+    for pid in process_ids(here.network):
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         found.append((resident, len(os.listdir(f"/proc/{pid}/fd"))))  # noqa: PTH208
     return found

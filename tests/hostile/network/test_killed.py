@@ -25,6 +25,7 @@ from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
 from tests.hostile.stand_in import jail
+from tests.unit.network.processes import process_ids
 
 with jail(Path(sys.argv[1])) as made:
     print("begin", flush=True)
@@ -36,7 +37,7 @@ with jail(Path(sys.argv[1])) as made:
     os.close(found)
     print(json.dumps({"namespace": own}), flush=True)
     network.start()
-    print(json.dumps({"namespace": own, "pids": network.pids}), flush=True)
+    print(json.dumps({"namespace": own, "pids": process_ids(network)}), flush=True)
     signal.pause()
 """
 

@@ -20,6 +20,7 @@ from mvmnix.plan.network_endpoints import PublishedPort
 from tests.hostile.network.clients import echo, read_all, turning
 from tests.hostile.network.world import HOST, PUBLIC, Server, World, ip, world
 from tests.patience import EVENT_PATIENCE, POLL, QUIET, until
+from tests.unit.network.processes import process_ids
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
 
@@ -64,7 +65,7 @@ def test_more_connections_than_there_are_sockets_are_reset(tmp_path: Path) -> No
 def test_few_descriptors_wait_for_a_gateway_that_takes_none(tmp_path: Path) -> None:
     """They are the supervisor's meanwhile, and what is in flight is counted by user."""
     with world(tmp_path, [], ports=["8080:80"]) as here:
-        gateway = here.network.pids[0]
+        gateway = process_ids(here.network)[0]
         os.kill(gateway, signal.SIGSTOP)
         connection, count = socket.socket(), 0
         with connection, pytest.raises(BlockingIOError):

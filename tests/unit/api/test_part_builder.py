@@ -19,9 +19,10 @@ from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.policy import default_policy, trust_text
+from mvmnix.provenance.policy import default_policy
 from mvmnix.provenance.verify.verify import verify_parts
 from tests.fakes import AtOnce
+from tests.policies import effective
 from tests.support.frontends import Shown
 from tests.unit.builder.session import parts
 from tests.unit.builder.session.parts import PARTS, PATHS, TOOL, WANTED, PartsVm
@@ -141,7 +142,7 @@ def change_key(site: Site) -> None:
     keys.remove("builder.pem")
     made = {role: PrivateKey.load(keys, f"{role}.pem").public for role in (Role.PLANNER, Role.HOST)}
     made[Role.BUILDER] = PrivateKey.create(keys, "builder.pem").public
-    site.rooms.policy = trust_text.effective(None, default_policy.default_policy(made, now=now()))
+    site.rooms.policy = effective(None, default_policy.default_policy(made, now=now()))
 
 
 @pytest.mark.parametrize("change", [change_bundle, change_page, change_key])

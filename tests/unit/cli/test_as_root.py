@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from mvmnix.api import held_files
 from mvmnix.cli import as_root
 from mvmnix.cli.main import COMMANDS
 from mvmnix.errors import MvmnixError
-from mvmnix.system import held_files, system_user
+from mvmnix.system import system_user
 from mvmnix.system.system_user import Become
 
 

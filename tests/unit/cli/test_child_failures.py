@@ -39,7 +39,7 @@ from mvmnix.system.child_causes import Cause, cause_of, hint_for
 from mvmnix.system.process import Completed, ProcessError
 from mvmnix.vmm.jail import root
 from mvmnix.vmm.port import Invocation
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT, scaled
 from tests.unit.cli.station import Said, Station
 from tests.unit.launch.fake_hypervisor import Scenario
@@ -150,7 +150,7 @@ def newuidmap(program: str) -> None:
 
 
 def make_image(program: str) -> None:
-    image._run(HypervisorProcess.spawn(Invocation((program,), ()), (), NullSandbox()))
+    image._run(JailedProcess.spawn(Invocation((program,), ()), (), NullSandbox()))
 
 
 def loader(program: str) -> None:

@@ -14,9 +14,9 @@ from mvmnix.evidence.trust import policy_node
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance, Variation, subjects_of
 from mvmnix.provenance.verify.verify import Verified, verify_provenance
+from tests.policies import effective
 from tests.unit.provenance.world import BUILDER, CACHE_KEY, CACHED, KERNEL, NOW, World, new_world, trust
 
 SBOM = b'{"bomFormat": "CycloneDX"}'
@@ -76,7 +76,7 @@ def exhibit(directory: Path) -> Exhibit:
     """An image with an SBOM, a kept part, a path from a cache, a rebuild, and a builder that is kept, too."""
     (directory / "builder").mkdir()
     world, builder = new_world(directory), new_world(directory / "builder", seed=7)
-    world.policy = builder.policy = trust_text.effective(None, POLICY)
+    world.policy = builder.policy = effective(None, POLICY)
     builder.change_manifest(lambda value: value.update({"name": "builder"}))
     builder.sign_provenance(builder_id=HOST_NIX, builder_image=(), limits=None)
     world.keep_parts()

@@ -14,8 +14,8 @@ from mvmnix.evidence.build import add_build
 from mvmnix.evidence.graph import Draft, Edge, EdgeKind, NodeKind, NodeStatus
 from mvmnix.evidence.stored_build import StoredBuild, StoredDocument
 from mvmnix.model import Artifact, Digest
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa.provenance import RootTree, UntouchedNode
+from tests.policies import effective
 from tests.unit.evidence.exhibits import POLICY, SBOM, Exhibit, document, exhibit, node
 from tests.unit.provenance.world import CACHED, NOW, STRANGER, drop, put, trust
 
@@ -100,7 +100,7 @@ VERITY = Reason(Code.VERITY_MISMATCH, "rootfs", "its superblock is another", "bu
 
 def under(policy: bytes) -> Callable[[Exhibit], None]:
     def change(it: Exhibit) -> None:
-        it.world.policy = trust_text.effective(None, policy)
+        it.world.policy = effective(None, policy)
 
     return change
 

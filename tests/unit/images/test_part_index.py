@@ -15,12 +15,12 @@ from mvmnix.images.part_index import NOTHING_KEPT, KeptParts, PartDomain, PartIn
 from mvmnix.keys import PrivateKey
 from mvmnix.model import Digest, StorePath
 from mvmnix.provenance.bundle.statement import Subject
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.slsa import parts as claims
 from mvmnix.provenance.slsa.provenance import KeptPath, RootTree
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
 from tests.descriptors import until_the_end
+from tests.policies import effective
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import BUILDER, KERNEL, NOW, STRANGER, TOOLS, World, new_world, signed
 
@@ -181,7 +181,7 @@ def test_a_policy_that_no_longer_admits_the_builder_for_parts(archive: Archive) 
     rule = 'signer = "builder"\nlevel = 1\n'
     assert text.count(rule) == 2
     narrowed = text.replace(rule, f'{rule}images = ["hello"]\n', 1)
-    archive.world.policy = trust_text.effective(None, narrowed.encode())
+    archive.world.policy = effective(None, narrowed.encode())
     assert archive.codes() == (Code.BUILDER_NOT_ADMITTED,)
 
 

@@ -14,7 +14,6 @@ from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, GuestConfig
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,
-    End,
     Eof,
     Exec,
     Exit,
@@ -28,12 +27,12 @@ from mvmnix.launch.agent.stream_frames import (
     Stderr,
     Stdin,
     Stdout,
-    Step,
     Window,
 )
 from mvmnix.launch.agent.transport import encode
 from mvmnix.launch.copy.records import CopyKind as Copied
 from mvmnix.launch.copy.records import record_head
+from mvmnix.machines.exit_status import End, Step
 from mvmnix.model import Workload
 from tests.unit.launch.host_frames import HostDecoder
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mvmnix.audit.journal import Indexed
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import last_records
@@ -19,7 +20,6 @@ from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.agent.endpoints import Sink, Stdin
-from mvmnix.launch.gate.audit_port import Indexed
 from mvmnix.launch.gate.clock import HostClock, Reading
 from mvmnix.launch.gate.replay import LoggedStarts, Replay
 from mvmnix.launch.gate.verify import VerifiedPlan

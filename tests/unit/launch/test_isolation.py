@@ -8,8 +8,8 @@ from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines import registry
 from mvmnix.plan.plan import Accelerator
 from mvmnix.provenance.isolation import Boundary, Isolation
-from mvmnix.provenance.policy import trust_text
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
+from tests.policies import effective
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House
 from tests.unit.provenance import world as worlds
@@ -19,13 +19,13 @@ KVM = "/dev/null"
 
 
 def require_hardware(it: House) -> None:
-    it.world.policy = trust_text.effective(None, worlds.trust().replace(b'"microvm"', b'"hardware"'))
+    it.world.policy = effective(None, worlds.trust().replace(b'"microvm"', b'"hardware"'))
 
 
 def test_without_hardware_no_hypervisor_starts(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused before anything is made or spent, and the refusal is in the log."""
     require_hardware(here)
-    monkeypatch.setattr(HypervisorProcess, "spawn", lambda *_, **__: pytest.fail("a hypervisor was started"))
+    monkeypatch.setattr(JailedProcess, "spawn", lambda *_, **__: pytest.fail("a hypervisor was started"))
     for accelerator in (Accelerator.ANY, Accelerator.KVM):
         with here.plan(accelerator=accelerator) as plan:
             assert plan.required is Isolation.HARDWARE

@@ -17,8 +17,8 @@ from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Plan, Window
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.identity.revocations import RevocationFile
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.merge import PolicyInputs
+from tests.policies import effective
 from tests.private_sigstore import Hooks
 from tests.support.rows import Row
 from tests.unit.launch.gate.rows import Change, both, bundle, check, label, policy, refusal
@@ -68,7 +68,7 @@ def revoke(which: Callable[[World], Digest]) -> Change:
     def apply(it: World) -> None:
         text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{which(it).hex}"\n'
         around = PolicyInputs((None, RevocationFile.parse(text.encode())))
-        it.policy = trust_text.effective(None, worlds.trust(), around)
+        it.policy = effective(None, worlds.trust(), around)
 
     return apply
 
@@ -201,7 +201,7 @@ def test_a_key_counts_once_also_under_a_certificate(world: World, tmp_path: Path
     text = TWO_WAYS.format(key=key.public.pem, subject=SUBJECT, issuer=ISSUER, root=OURS.domain.hex)
     around = PolicyInputs(roots={OURS.domain: OURS.trusted_root})
     trust = worlds.trust().replace(b"[launch]", text.encode())
-    world.policy = trust_text.effective(None, trust, around)
+    world.policy = effective(None, trust, around)
     world.sign_plan()
     payload = envelope.parse_bundle(world.plan_bundle).payload
     signed_too(key)(world)

@@ -2,9 +2,8 @@
 
 from datetime import timedelta
 
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.machines.ending import EndReason
+from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.receipt import HostFile, Observed, Receipt
 from mvmnix.model import Digest
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter

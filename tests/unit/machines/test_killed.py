@@ -28,7 +28,7 @@ from mvmnix.machines.registry import MachineEntry
 from mvmnix.machines.status import MachineSource, MachineState
 from mvmnix.plan.plan import Use
 from mvmnix.system.private_dirs import Directory
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from tests.patience import until
 from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import Scenario
@@ -123,7 +123,7 @@ def die() -> NoReturn:
 
 def be_deadly(step: Step, moment: Moment, started: Path) -> None:
     """In the process that is to die: arrange for it, and note down the hypervisors that it starts."""
-    advance, rename, spawn = MachineHome.advance, Directory.rename, HypervisorProcess.spawn
+    advance, rename, spawn = MachineHome.advance, Directory.rename, JailedProcess.spawn
 
     def deadly_advance(self: MachineHome, state: MachineState, **more: Any) -> None:
         hit = (self.status.state, state) == step
@@ -135,13 +135,13 @@ def be_deadly(step: Step, moment: Moment, started: Path) -> None:
         if hit:
             die()
 
-    def noted_spawn(*arguments: Any) -> HypervisorProcess:
+    def noted_spawn(*arguments: Any) -> JailedProcess:
         process = spawn(*arguments)
         started.write_text(str(process.pid))
         return process
 
     MachineHome.advance = deadly_advance  # type: ignore[method-assign]
-    HypervisorProcess.spawn = noted_spawn  # type: ignore[method-assign, assignment]
+    JailedProcess.spawn = noted_spawn  # type: ignore[method-assign, assignment]
     assert Directory.rename is rename
 
 

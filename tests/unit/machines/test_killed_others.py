@@ -17,7 +17,7 @@ from mvmnix.machines import cleanup, registry
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from tests.support.processes import gone
 from tests.unit.launch.house import House, house
 
@@ -45,7 +45,7 @@ def test_no_state_with_a_hypervisor_is_missing() -> None:
 
 def be_deadly(wanted: MachineState, hit: Path) -> None:
     """In the supervisor: kill its hypervisor as soon as the machine is in this state, and note that down."""
-    advance, spawn, pids = MachineHome.advance, HypervisorProcess.spawn, list[int]()
+    advance, spawn, pids = MachineHome.advance, JailedProcess.spawn, list[int]()
 
     def strike() -> None:
         os.kill(pids[0], signal.SIGKILL)
@@ -56,7 +56,7 @@ def be_deadly(wanted: MachineState, hit: Path) -> None:
         if state is wanted and pids:
             strike()
 
-    def deadly_spawn(*arguments: Any) -> HypervisorProcess:
+    def deadly_spawn(*arguments: Any) -> JailedProcess:
         process = spawn(*arguments)
         pids.append(process.pid)
         if wanted is STARTING:
@@ -64,7 +64,7 @@ def be_deadly(wanted: MachineState, hit: Path) -> None:
         return process
 
     MachineHome.advance = deadly_advance  # type: ignore[method-assign]
-    HypervisorProcess.spawn = deadly_spawn  # type: ignore[method-assign, assignment]
+    JailedProcess.spawn = deadly_spawn  # type: ignore[method-assign, assignment]
 
 
 @pytest.mark.parametrize("state", WORK)

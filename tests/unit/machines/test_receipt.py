@@ -7,13 +7,11 @@ import pytest
 
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import strict
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.stream_frames import End, Step
-from mvmnix.launch.shares.setup import ShareRecord
 from mvmnix.machines import receipt
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.ending import EndReason
-from mvmnix.machines.receipt import Corruption, Receipt
+from mvmnix.machines.exit_status import End, ExitStatus, Step
+from mvmnix.machines.receipt import Corruption, Receipt, ShareRecord
 from mvmnix.model import Digest
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.share import Access, ShareKind

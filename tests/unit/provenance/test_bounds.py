@@ -19,6 +19,7 @@ from mvmnix.provenance.slsa import predicate
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.verify import verify_parts, verify_provenance
 from mvmnix.system.private_dirs import Directory
+from tests.policies import effective
 from tests.support.refusals import refusal_codes
 from tests.unit.provenance.forgeries import OURS, PAYLOAD
 from tests.unit.provenance.world import new_world, trust
@@ -89,7 +90,7 @@ def test_level_0_is_a_level(tmp_path: Path) -> None:
     world = new_world(tmp_path)
     world.keep_parts()
     text = trust().replace(b"level = 1", b"level = 0")
-    world.policy = trust_text.effective(None, text.replace(b"min-level = 1", b"min-level = 0"))
+    world.policy = effective(None, text.replace(b"min-level = 1", b"min-level = 0"))
     assert verify_parts(world.parts[0], policy=world.policy, now=world.now).level == 0
     found = verify_provenance(
         world.evidence,

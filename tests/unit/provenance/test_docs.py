@@ -15,6 +15,7 @@ from mvmnix.provenance.identity.revocations import RevocationFile
 from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.verify import authentication, summary
 from mvmnix.provenance.verify import verify as provenance_verify
+from tests.policies import effective
 from tests.repository import ROOT
 from tests.unit.provenance import world as worlds
 
@@ -61,7 +62,7 @@ def test_every_code_in_the_documents_exists() -> None:
 
 def test_the_example_policy_is_one() -> None:
     example, revoked = re.findall(r"```toml\n(.*?)```", (DOCS / "trust-policy.md").read_text(), re.DOTALL)
-    policy = trust_text.effective(None, example.encode())
+    policy = effective(None, example.encode())
     assert [signer.name for signer in policy.signers] == ["builder", "planner"]
     assert len(RevocationFile.parse(revoked.encode()).entries) == 3
     whole = re.sub(r"(?m)^# (?=\[|\w+(?:-\w+)* = )", "", example).replace('"…"', f'"{"0" * 64}"')

@@ -19,7 +19,7 @@ from mvmnix.plan import plan as plans
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.statement import Statement, Subject
-from mvmnix.provenance.policy import default_policy, trust_text
+from mvmnix.provenance.policy import default_policy
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa import parts, predicate
 from mvmnix.provenance.slsa.parts import Part, Parts
@@ -36,6 +36,7 @@ from mvmnix.provenance.slsa.provenance import (
 )
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.vmm.boot_files import OpenFiles
+from tests.policies import effective
 
 NOW = datetime(2026, 9, 1, 12, 0, tzinfo=UTC)
 SALT = bytes(range(32))
@@ -81,7 +82,7 @@ def policy(old: str, new: str) -> TrustPolicy:
     """The policy of a world, with another text in place of one that stands there."""
     text = trust().decode()
     assert old in text
-    return trust_text.effective(None, text.replace(old, new).encode())
+    return effective(None, text.replace(old, new).encode())
 
 
 def manifest_value(*, kernel: bytes, initrd: bytes, rootfs: bytes, tree: Verity, name: str = "hello") -> Json:
@@ -141,7 +142,7 @@ class World:
     rootfs: bytes
     manifest: bytes
     lock: bytes | None = LOCK
-    policy: TrustPolicy = field(default_factory=lambda: trust_text.effective(None, trust()))
+    policy: TrustPolicy = field(default_factory=lambda: effective(None, trust()))
     now: datetime = NOW
     provenance_bundle: bytes = b""
     plan_bundle: bytes = b""

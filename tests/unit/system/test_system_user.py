@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.system import control_groups, held_files, procfs, system_user
+from mvmnix.system import control_groups, procfs, system_user
 from tests.repository import ROOT
 
 #: Variables that lead to root's files, load code, or set a library or a program up.
@@ -254,42 +254,3 @@ def test_a_process_with_threads_takes_no_step() -> None:
         script = f"import threading; from mvmnix.system import system_user; {beside}\nsystem_user._refuse_threads()"
         done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
         assert (done.returncode, "has threads" in done.stderr) == (ended, bool(ended)), done.stderr
-
-
-@pytest.fixture
-def held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(held_files, "_files", {})
-    monkeypatch.setattr(held_files, "_directories", set())
-
-
-@pytest.mark.usefixtures("held")
-def test_what_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Regular files by the words that name them, once each, read from the beginning each time."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "app").write_bytes(b"bytes")
-    (tmp_path / "app.sigstore.json").touch()
-    (tmp_path / "image/kernel").mkdir(parents=True)
-    (tmp_path / "image/rootfs").touch()
-    (tmp_path / "image/shadow").touch()
-    (tmp_path / "twice").touch()
-    os.link(tmp_path / "twice", tmp_path / "again")
-    (tmp_path / "link").symlink_to("app")
-    (tmp_path / "to").symlink_to("image")
-    os.mkfifo(tmp_path / "fifo")
-    words = ["--key=app", "./app", "--", "image//", "link", "fifo", "to/rootfs", "nothing", "", "/dev/null", "\0"]
-    words += ["twice", "image/../app.sigstore.json"]
-    descriptors = held_files.hold(words)
-    try:
-        assert set(held_files._files) == {"app", "app.sigstore.json", "image/rootfs"}
-        assert held_files.opened("to/../app") is None, "the kernel follows the link first"
-        for _ in range(2):
-            fd = held_files.opened("./app")
-            assert fd is not None
-            assert os.read(fd, 10) == b"bytes"
-            os.close(fd)
-        assert held_files.is_held_directory("image/")
-        assert not held_files.is_held_directory("to")
-        assert (held_files.is_held("app"), held_files.opened("link")) == (True, None)
-    finally:
-        for fd in descriptors:
-            os.close(fd)

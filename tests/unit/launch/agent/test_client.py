@@ -9,13 +9,12 @@ from typing import override
 import pytest
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.encoding import ChannelClosedError
 from mvmnix.launch.agent.endpoints import FdSink
 from mvmnix.launch.agent.frames import INITIAL_WINDOW
 from mvmnix.launch.agent.port_forward import StreamRefusedError
 from mvmnix.launch.agent.requests import ExecRequest
-from mvmnix.launch.agent.stream_frames import End, Step
+from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.model import Verb
 from tests.patience import POLL
 from tests.unit.launch.channel_house import (
@@ -263,21 +262,3 @@ def test_other_descriptors_are_served_while_waiting() -> None:
         loop.forget(read)
         for fd in (read, write, never, _end):
             os.close(fd)
-
-
-STATUSES = [
-    (ExitStatus(End.EXITED, code=7), 7, "exited with status 7"),
-    (ExitStatus(End.SIGNALED, code=9), 137, "was ended by SIGKILL"),
-    (ExitStatus(End.SIGNALED, code=33), 161, "was ended by signal 33"),
-    (ExitStatus(End.TIMED_OUT), 124, "took longer than its time limit"),
-    (ExitStatus(End.NOT_STARTED, Step.EXECUTE, 13), 127, "executing the program: Permission denied"),
-    (ExitStatus(End.NOT_STARTED, Step.PREPARE, 12), 125, "preparing the process: Cannot allocate memory"),
-    (ExitStatus(End.REFUSED, code=1), 126, "the verb is not granted"),
-    (ExitStatus(End.REFUSED, code=77), 126, "reason 77"),
-]
-
-
-@pytest.mark.parametrize(("status", "code", "text"), STATUSES)
-def test_every_end_has_an_exit_code_and_words(status: ExitStatus, code: int, text: str) -> None:
-    assert status.exit_code == code
-    assert text in str(status)

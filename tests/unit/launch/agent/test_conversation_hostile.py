@@ -10,7 +10,8 @@ from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelProtocolErro
 from mvmnix.launch.agent.endpoints import FdSink
 from mvmnix.launch.agent.frames import INITIAL_WINDOW, OUTPUT_WINDOW, Bye, Failed, Frame, FrameKind, Hello, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, ExecRequest
-from mvmnix.launch.agent.stream_frames import Data, End, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Step, Window
+from mvmnix.launch.agent.stream_frames import Data, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Window
+from mvmnix.machines.exit_status import End, Step
 from tests.patience import POLL, QUIET
 from tests.unit.launch.channel_house import (
     IDLE,

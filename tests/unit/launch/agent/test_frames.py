@@ -35,7 +35,6 @@ from mvmnix.launch.agent.requests import (
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,
-    End,
     Eof,
     Exec,
     Exit,
@@ -49,10 +48,10 @@ from mvmnix.launch.agent.stream_frames import (
     Stderr,
     Stdin,
     Stdout,
-    Step,
     Window,
 )
 from mvmnix.launch.agent.transport import FROM_GUEST, HEADER_BYTES, MAX_FRAME_BYTES, FrameDecoder, encode
+from mvmnix.machines.exit_status import End, Step
 from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.limits import MOST_TASKS
 from mvmnix.plan.secret_reference import LARGEST_SECRET, LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget

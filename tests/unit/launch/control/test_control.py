@@ -16,14 +16,13 @@ import pytest
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import strict
-from mvmnix.launch.agent.commands import ExitStatus
-from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.control import messages
 from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Exec, Stream, encode
 from mvmnix.launch.control.server import CallerSink
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.machines import cleanup, control_socket, registry
+from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Digest, Verb
 from mvmnix.system.loop import Loop

@@ -8,9 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.agent.requests import CopyDirection
-from mvmnix.launch.agent.stream_frames import End, Step
 from mvmnix.launch.control import messages
 from mvmnix.launch.control.messages import (
     LIMIT,
@@ -29,6 +27,7 @@ from mvmnix.launch.control.messages import (
     parse_asked,
 )
 from mvmnix.launch.control.start_notification import Failure
+from mvmnix.machines.exit_status import End, ExitStatus, Step
 from tests.descriptors import nothing_left_open
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mvmnix.errors import RefusedError
 from mvmnix.launch.gate.verify import VerifiedPlan
-from mvmnix.provenance.policy import trust_text
+from tests.policies import effective
 from tests.support.rows import Row
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import World
@@ -36,7 +36,7 @@ def policy(old: str, new: str, **fields: Any) -> Change:
     def apply(it: World) -> None:
         text = worlds.trust().decode()
         assert old in text
-        it.policy = trust_text.effective(None, text.replace(old, new).encode())
+        it.policy = effective(None, text.replace(old, new).encode())
         it.sign_plan(**fields)
 
     return apply

@@ -24,10 +24,10 @@ from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import UpstreamProxy
 from mvmnix.plan.plan import Accelerator, Window
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.verify import authentication as authenticator
 from mvmnix.system import store
 from mvmnix.vmm.boot_files import OpenFiles
+from tests.policies import effective
 from tests.support.rows import Row
 from tests.unit.launch.gate.rows import Change, both, bundle, check, descriptors, label, policy, refusal
 from tests.unit.launch.taken_out import take_out
@@ -138,7 +138,7 @@ def on_hardware(**fields: Any) -> Change:
 
 
 def other_policy(it: World) -> None:
-    it.policy = trust_text.effective(None, worlds.trust() + b"\n# more\n")
+    it.policy = effective(None, worlds.trust() + b"\n# more\n")
 
 
 def image(change: worlds.Change) -> Change:
@@ -457,7 +457,7 @@ def test_every_flipped_byte_is_refused(world: World, tmp_path: Path, name: str) 
 
 def test_the_bytes_of_the_policy_are_bound(world: World, tmp_path: Path) -> None:
     text = worlds.trust()
-    world.policy = trust_text.effective(text, text)  # means the same, and is another policy
+    world.policy = effective(text, text)  # means the same, and is another policy
     assert refusal(world, tmp_path).codes == (ReasonCode.POLICY_MISMATCH,)
 
 

@@ -12,9 +12,9 @@ from typing import Any, override
 
 import pytest
 
+from mvmnix.audit.journal import Indexed, Journal
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
-from mvmnix.launch.gate.audit_port import Indexed, Journal
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines import cleanup, registry

@@ -8,11 +8,11 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.commands import ExitStatus
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, stopping_signals, supervise
 from mvmnix.machines.ending import EndReason
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.system.loop import Loop
 from tests.patience import EVENT_PATIENCE, QUIET
 from tests.unit.launch.fake_hypervisor import Scenario

@@ -16,7 +16,7 @@ from mvmnix.model import User, Verb, Workload
 from mvmnix.system.loop import Loop
 from mvmnix.system.process import ProcessError, run, spawn
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec, MonitorEvent
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from tests.descriptors import nothing_left_open
 from tests.patience import EVENT_PATIENCE, until
 from tests.repository import ROOT
@@ -176,7 +176,7 @@ def test_a_command_ends_with_its_guest(tmp_path: Path, argv: tuple[str, ...]) ->
 
 def test_a_hypervisor_that_is_not_there(tmp_path: Path) -> None:
     with nothing_left_open(), pytest.raises(ProcessError, match="/proc/nonexistent/qemu"):
-        HypervisorProcess.spawn(Invocation(("/proc/nonexistent/qemu",), ()), (), NullSandbox())
+        JailedProcess.spawn(Invocation(("/proc/nonexistent/qemu",), ()), (), NullSandbox())
 
 
 def test_nothing_is_left_open(tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ from mvmnix.system.loop import Loop
 from mvmnix.system.process import Completed, ProcessError
 from mvmnix.vmm.confinement import Jail, NetworkService
 from mvmnix.vmm.port import Invocation
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from tests.descriptors import nothing_left_open
+from tests.unit.network.processes import process_ids
 
 _NETWORK = Network(parse_rules(["https://api.example.com"], []))
 _READY = NetworkEvent(NetworkEventKind.READY)
@@ -175,10 +176,10 @@ def test_each_process_has_what_is_its_own() -> None:
     assert (gateway.service.memory, dialer.service.memory) == (GATEWAY_MEMORY, DIALER_MEMORY)
     assert (dict(gateway.service.settings), "/etc/resolv.conf" in dialer.service.settings) == ({}, True)
     assert set(gateway.service.code) - set(dialer.service.code) == {"/code/dns", "/code/h11"}
-    assert [*network.pids] == []
+    assert [*process_ids(network)] == []
     network.start()
     assert (len(gateway.given), len(dialer.given)) == (7, 3)
-    assert [*network.pids] == [1007, 1003]
+    assert [*process_ids(network)] == [1007, 1003]
     for one in (gateway, dialer):
         with os.fdopen(os.dup(one.given[0]), "rb") as rules:
             assert rules.read() == network_bytes(_NETWORK)
@@ -239,7 +240,7 @@ def test_what_was_closed_is_not_started() -> None:
         network.start()
     with pytest.raises(ValueError, match="isn't ready"):
         _ = network.attachment
-    assert (network.pids, network.last_words, network.failure(), network.is_starting) == ((), (), None, False)
+    assert (process_ids(network), network.last_words, network.failure(), network.is_starting) == ((), (), None, False)
 
 
 def test_it_has_started_once_both_serve(watched: Watched) -> None:
@@ -403,7 +404,7 @@ def test_a_process_serves_under_its_own_filter(module: str, profile: Profile, mo
         started.append((invocation, Path(f"/proc/self/fd/{given[0]}").read_bytes()))
         return sandbox
 
-    monkeypatch.setattr(HypervisorProcess, "spawn", spawn)
+    monkeypatch.setattr(JailedProcess, "spawn", spawn)
     service = NetworkService("/python", {}, {}, 1, 1, dials=module == "dialer")
     process = NetworkProcess(cast("Jail", sandbox), module, service)
     process.start((7, 8))

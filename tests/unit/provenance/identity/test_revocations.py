@@ -10,7 +10,7 @@ from mvmnix.provenance.identity.revocations import RevocationFile, Revoked
 from mvmnix.provenance.identity.trust import Pattern
 from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.policy.policy import SERIAL_FILES
-from mvmnix.provenance.policy.trust_text import effective
+from tests.policies import effective
 from tests.unit.provenance import world as worlds
 
 KEY, FILE = Digest.of(b"key"), Digest.of(b"file")

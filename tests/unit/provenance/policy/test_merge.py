@@ -13,13 +13,13 @@ from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Identity, Pattern
 from mvmnix.provenance.isolation import Isolation
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.default_policy import default_policy
 from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, Thresholds, VerifierRule
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM
 from mvmnix.provenance.trust_toml import duration, show_duration
+from tests.policies import effective
 from tests.support.refusals import refusal_codes
 from tests.unit.provenance.policy.claims import IMAGE, NOW, by
 
@@ -86,7 +86,7 @@ def two(*who: str) -> str:
 
 def read(floor: str | None, user: str | None) -> TrustPolicy:
     one, two = (None if text is None else text.encode() for text in (floor, user))
-    return trust_text.effective(one, two, PolicyInputs(roots=ROOTS))
+    return effective(one, two, PolicyInputs(roots=ROOTS))
 
 
 def codes(floor: str | None, user: str | None) -> set[ReasonCode]:
@@ -392,9 +392,9 @@ def test_times_are_told_as_everywhere() -> None:
 def test_a_root_that_is_not_there() -> None:
     pinned = table(PINS).encode()
     with pytest.raises(RefusedError, match=r"roots/other[.]json") as caught:
-        trust_text.effective(None, pinned, PolicyInputs(roots={Digest.of(ROOT): ROOT}))
+        effective(None, pinned, PolicyInputs(roots={Digest.of(ROOT): ROOT}))
     assert caught.value.codes == (ReasonCode.ROOT_MISMATCH,)
-    assert refusal_codes(trust_text.effective, None, pinned) == (ReasonCode.ROOT_MISMATCH,) * 2
+    assert refusal_codes(effective, None, pinned) == (ReasonCode.ROOT_MISMATCH,) * 2
 
 
 def test_all_that_widens_at_once() -> None:

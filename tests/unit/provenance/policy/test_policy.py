@@ -18,9 +18,9 @@ from mvmnix.provenance.policy import policy_files, trust_text
 from mvmnix.provenance.policy.default_policy import default_policy
 from mvmnix.provenance.policy.policy import TrustPolicy, digest_of
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, Thresholds
-from mvmnix.provenance.policy.trust_text import effective
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree
 from mvmnix.system.private_dirs import Directory
+from tests.policies import effective
 from tests.support.refusals import refusal_codes
 from tests.unit.provenance.policy.claims import COMMITTED, IMAGE, NOW, by
 

@@ -10,10 +10,10 @@ from mvmnix.errors import ReasonCode
 from mvmnix.keys import Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.trust import Signer
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import HOST_NIX, MICROVM, RootTree
 from mvmnix.provenance.verify.explain import RuleFinding, of_build, of_input, of_signer, of_source, refusals
+from tests.policies import effective
 from tests.unit.provenance import world as worlds
 from tests.unit.provenance.world import CACHE_KEY, CACHED, NOW, World
 
@@ -37,7 +37,7 @@ def builder(policy: TrustPolicy) -> Signer:
 
 
 def policy(more: str = "[launch]") -> TrustPolicy:
-    made = trust_text.effective(None, worlds.trust().replace(b"[launch]", more.encode()))
+    made = effective(None, worlds.trust().replace(b"[launch]", more.encode()))
     return replace(made, sources=tuple(replace(rule, patterns=("git+https://host/*",)) for rule in made.sources))
 
 

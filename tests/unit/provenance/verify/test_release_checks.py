@@ -13,13 +13,13 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import MessageBundle
 from mvmnix.provenance.bundle.verification_material import Material
 from mvmnix.provenance.identity.trust import Signer, Trust
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.build_types import BUILD_TYPE
 from mvmnix.provenance.slsa.in_toto import ForeignStatement
 from mvmnix.provenance.verify.artifact_verifier import HandedIn, VerificationCriteria
 from mvmnix.provenance.verify.release_checks import ReleasePolicy, is_own
 from mvmnix.provenance.verify.requirements import Requirements
+from tests.policies import effective
 from tests.private_sigstore import Hooks, der
 from tests.unit.provenance import foreign_world as foreign
 from tests.unit.provenance.foreign_world import ARTIFACT, DIGEST, GENERATOR, REPOSITORY, V0_2, V1, WORKFLOW
@@ -44,7 +44,7 @@ def codes_by(policy: TrustPolicy, *bundles: bytes) -> list[Code]:
 
 def codes(*bundles: bytes, **changes: str) -> list[Code]:
     """The same by one with these changes."""
-    return codes_by(trust_text.effective(None, policy_text(KEY, OTHER, **changes).encode()), *bundles)
+    return codes_by(effective(None, policy_text(KEY, OTHER, **changes).encode()), *bundles)
 
 
 def signed(statement: foreign.Json, key: PrivateKey = KEY) -> bytes:
@@ -89,7 +89,7 @@ def test_refused(row: str) -> None:
 def test_a_build_has_the_source_that_its_certificate_says(repository: str, expected: list[Code]) -> None:
     """Fulcio's extension 1.12, though nothing about the source is required."""
     ci = Signer("ci", identity(), frozenset({Role.BUILDER}))
-    policy = trust_text.effective(None, policy_text(KEY, OTHER).encode())
+    policy = effective(None, policy_text(KEY, OTHER).encode())
     builders = tuple(replace(it, signer=ci.fingerprint) for it in policy.builders)
     policy = replace(policy, trust=Trust((ci,), {OURS.domain: OURS.trusted_root}), builders=builders)
     certified = {"1.3.6.1.4.1.57264.1.12": der.utf8(repository)}

@@ -11,12 +11,12 @@ from mvmnix.errors import ReasonCode as Code
 from mvmnix.errors import RefusedError
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import RevocationFile
-from mvmnix.provenance.policy import trust_text
 from mvmnix.provenance.policy.merge import PolicyInputs
 from mvmnix.provenance.slsa.provenance import HOST_NIX, KeptPath, Provenance
 from mvmnix.provenance.verify import verify
 from mvmnix.provenance.verify.verify import Verified, verify_alone, verify_parts
 from tests.fakes import DERIVATION
+from tests.policies import effective
 from tests.support.refusals import refusal_codes
 from tests.support.rows import Row
 from tests.unit.provenance import world as worlds
@@ -33,7 +33,7 @@ def revoke(which: Callable[[World], Digest], more: str = "") -> Callable[[World]
     def apply(it: World) -> None:
         text = f'version = 1\nserial = 1\n[[digests]]\nsha256 = "{which(it).hex}"\n{more}'
         revoked = RevocationFile.parse(text.encode())
-        it.policy = trust_text.effective(None, worlds.trust(), PolicyInputs((None, revoked)))
+        it.policy = effective(None, worlds.trust(), PolicyInputs((None, revoked)))
 
     return apply
 

@@ -23,7 +23,7 @@ from mvmnix.vmm.jail.jail import BubblewrapJail
 from mvmnix.vmm.jail.sandbox import BubblewrapSandbox
 from mvmnix.vmm.jail.sandbox import Limits as Limits_
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
-from mvmnix.vmm.process import HypervisorProcess
+from mvmnix.vmm.process import JailedProcess
 from tests.unit.launch.house import house
 
 PROGRAM = "/usr/bin/sleep"
@@ -117,7 +117,7 @@ def test_a_sandbox_that_can_not_be_entered_says_why(jail: BubblewrapJail, monkey
         raise PermissionError(13, "Permission denied", "cgroup.procs")
 
     monkeypatch.setattr(Group, "join", refused)
-    process = HypervisorProcess.spawn(Invocation((PROGRAM, "1"), ()), (), it)
+    process = JailedProcess.spawn(Invocation((PROGRAM, "1"), ()), (), it)
     process.wait()
     assert process.ended
     process.close()

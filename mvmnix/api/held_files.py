@@ -14,14 +14,14 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from mvmnix.images.file_names import BUNDLE_NAME, BUNDLE_SUFFIX, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
+
 #: Descriptors: an image's directory has some ten files, and a release some hundred artifacts with a bundle each.
 MOST: Final = 512
-#: What a bundle is called beside its artifact (api/verify/artifacts.py).
-_SUFFIX: Final = ".sigstore.json"
 #: The files of an exported image (api/verify/image.py).
 EXPORTED: Final = (
-    *("kernel", "initrd", "rootfs", "manifest.json", "flake.lock", "sbom.cdx.json"),
-    *("provenance.sigstore.json", "parts.sigstore.jsonl", "rebuilds.sigstore.jsonl"),
+    *("kernel", "initrd", "rootfs", "manifest.json", LOCK_NAME, "sbom.cdx.json"),
+    *(BUNDLE_NAME, PARTS_NAME, REBUILDS_NAME),
 )
 _PASSED: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _files: Final[dict[str, int]] = {}
@@ -66,7 +66,7 @@ def _named(words: Sequence[str]) -> Iterator[str]:
     for word in words:
         for path in filter(None, dict.fromkeys((word, word.partition("=")[2]))):
             yield path
-            yield path + _SUFFIX
+            yield path + BUNDLE_SUFFIX
             if (directory := _key(path)) and _is_directory(path):
                 _directories.add(directory)
                 yield from (f"{path}/{name}" for name in EXPORTED)
