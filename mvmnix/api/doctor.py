@@ -58,12 +58,14 @@ from mvmnix.vmm.qemu import Qemu
 _MOST: Final = 5
 #: The directory whose entries are paths of a user's own Nix store (docs/nix.md).
 _STORE: Final = "mvmnix/nix/nix/store"
+#: Where mvm has no uids to give away.
 _YOURS = "machines have your uid, each in a user namespace of its own"
 _WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
+#: What the findings about the machine's own policy are about.
 _TITLE: Final = "policy floor"
 #: A policy protects its reader from artifacts. It can't bind a user, who may run another program.
 WHOM: Final = "it holds for every user of this machine whose mvm reads it, root included; a modified mvm can ignore it"
-#: How they are named, so that no user takes one for the default.
+#: How backends beside QEMU are named, so that no user takes one for the default.
 _TITLES = {
     Backend.FIRECRACKER: "Firecracker (Planned)",
     Backend.CLOUD_HYPERVISOR: "Cloud Hypervisor (Planned)",

@@ -40,7 +40,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, refuse
 
 __all__ = ["ChangedError", "DownloadError", "DownloadLimits", "Downloader", "Meter", "Response"]
 
-#: RFC 3986, sections 3.3 and 3.4; what is neither is escaped.
+#: Characters of a target, by RFC 3986, sections 3.3 and 3.4; others are escaped.
 _TARGET: Final = "%/:@?!$&'()*+,;=~"
 _VALUE: Final = re.compile(r"[\t -~]*")
 _STATUS: Final = re.compile(rb"[2-5][0-9]{2}")
