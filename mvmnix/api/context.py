@@ -31,7 +31,8 @@ from mvmnix.system.roots import Roots
 from mvmnix.system.store import Cache, Store
 
 if TYPE_CHECKING:
-    from mvmnix.api.network import Network, Presets
+    from mvmnix.api.network import Network
+    from mvmnix.api.presets import Presets
     from mvmnix.images.part_index import PartIndex
 
 
@@ -119,7 +120,7 @@ class Context:
     @cached_property
     def presets(self) -> "Presets":
         """Presets of network rules: the user's, the machine's, and those of tools."""
-        from mvmnix.api.network import Presets  # noqa: PLC0415 - it imports what asks tools, for plans that do
+        from mvmnix.api.presets import Presets  # noqa: PLC0415 - it imports what asks tools, for plans that do
 
         return Presets(self.floor, self.roots.config)
 

@@ -1,4 +1,7 @@
-"""Looks at this host for `mvm doctor`: programs, hypervisor, sandbox, keys, policy and log; changes nothing."""
+"""Looks at this host for `mvm doctor`; changes nothing.
+
+It looks at programs, hypervisor, sandbox, network, owners of the user's files, keys, policy and log.
+"""
 
 import os
 import shlex
@@ -51,6 +54,24 @@ from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.vmm.process import JailedProcess
 from mvmnix.vmm.qemu import Qemu
 
+#: So many files of root's are named; the command is for all of them.
+_MOST: Final = 5
+#: The directory whose entries are paths of a user's own Nix store (docs/nix.md).
+_STORE: Final = "mvmnix/nix/nix/store"
+#: Where mvm has no uids to give away.
+_YOURS = "machines have your uid, each in a user namespace of its own"
+_WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
+#: What the findings about the machine's own policy are about.
+_TITLE: Final = "policy floor"
+#: A policy protects its reader from artifacts. It can't bind a user, who may run another program.
+WHOM: Final = "it holds for every user of this machine whose mvm reads it, root included; a modified mvm can ignore it"
+#: How backends beside QEMU are named, so that no user takes one for the default.
+_TITLES = {
+    Backend.FIRECRACKER: "Firecracker (Planned)",
+    Backend.CLOUD_HYPERVISOR: "Cloud Hypervisor (Planned)",
+    Backend.CONTAINER: "container (Preview)",
+}
+
 
 class Health(StrEnum):
     """How a finding is meant."""
@@ -83,18 +104,20 @@ class Finding:
                 return cls(what, Health.BAD, f"{error.filename or 'the system'}: {error.strerror}")
 
 
-# What `mvm doctor` says of files in a user's own directories that belong to root: each is closed to the user.
-#
-# A program of root's that worked with the user's HOME leaves such files.
-
-#: So many are named; the command is for all of them.
-_MOST: Final = 5
-#: The directory whose entries are paths of a user's own Nix store (docs/nix.md).
-_STORE: Final = "mvmnix/nix/nix/store"
+def look_at_host(context: Context) -> Iterator[Finding]:
+    """All findings; a check that fails is one itself."""
+    for name, check in CHECKS:
+        try:
+            yield from check(context)
+        except (MvmnixError, OSError) as error:
+            yield Finding.failed(name, error)
 
 
 def ownership(context: Context) -> Iterator[Finding]:
-    """One finding for all files of root's, in the four directories or above them in the user's home."""
+    """One finding for all files of root's, in the four directories or above them in the user's home.
+
+    Each is closed to the user. A program of root's that worked with the user's HOME leaves such files.
+    """
     above = tuple(dict.fromkeys(it for path in context.roots.paths.values() for it in _above(path)))
     inside = {path: found for path in context.roots.paths.values() if (found := tuple(_of_root(path)))}
     every = (*above, *(path for found in inside.values() for path in found))
@@ -170,10 +193,6 @@ def _routes() -> Finding:
         return Finding("default route", Health.GOOD, f"{' and '.join(found)}: where a plan allows it, guests reach it")
     said = "none: what a plan allows is reached in the networks of this host alone, or by --network-proxy"
     return Finding("default route", Health.NOTE, said)
-
-
-_YOURS = "machines have your uid, each in a user namespace of its own"
-_WORDS = {Controller.MEMORY: "memory", Controller.TASKS: "tasks", Controller.CPU: "processor time"}
 
 
 def jail(context: Context) -> Iterator[Finding]:
@@ -256,11 +275,6 @@ def _tried(context: Context) -> tuple[tuple[str, ...], tuple[IsolationLayer, ...
         return process.last_words, process.layers
     finally:
         process.close()
-
-
-_TITLE: Final = "policy floor"
-#: A policy protects its reader from artifacts. It can't bind a user, who may run another program.
-WHOM: Final = "it holds for every user of this machine whose mvm reads it, root included; a modified mvm can ignore it"
 
 
 def floor(context: Context) -> Iterator[Finding]:
@@ -418,13 +432,6 @@ def _log(context: Context) -> Iterator[Finding]:
     yield Finding("audit log", Health.GOOD, f"{counted(checkpoint.size, 'record verifies', 'records verify')}")
 
 
-#: How they are named, so that no user takes one for the default.
-_TITLES = {
-    Backend.FIRECRACKER: "Firecracker (Planned)",
-    Backend.CLOUD_HYPERVISOR: "Cloud Hypervisor (Planned)",
-    Backend.CONTAINER: "container (Preview)",
-}
-
 CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("programs", _programs),
     ("Nix store", _nix_store),
@@ -438,12 +445,3 @@ CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("audit log", _log),
     ("anchors", _anchors),
 )
-
-
-def look_at_host(context: Context) -> Iterator[Finding]:
-    """All findings; a check that fails is one itself."""
-    for name, check in CHECKS:
-        try:
-            yield from check(context)
-        except (MvmnixError, OSError) as error:
-            yield Finding.failed(name, error)

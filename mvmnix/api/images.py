@@ -1,4 +1,4 @@
-"""Lists, removes and prunes the kept images, each of them verified when it is looked at, and says what needs them."""
+"""Lists, removes, prunes, saves and rebuilds the kept images, each verified when looked at; says what needs them."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +38,10 @@ from mvmnix.system.store import chunks
 #: What needs images, and the images.
 type Listed = tuple[tuple[Need, ...], tuple["SeenImage", ...]]
 
+#: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
+VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
+_MOST_PROCESSORS: Final = 64
+
 
 @dataclass(frozen=True, slots=True)
 class SeenImage:
@@ -47,16 +51,6 @@ class SeenImage:
     entry: IndexEntry
     finished: VerifiedImage | None
     reasons: tuple[str, ...]
-
-
-def _look(context: Context, name: str, entry: IndexEntry) -> SeenImage:
-    """Verify a kept build, every byte of it."""
-    try:
-        return SeenImage(name, entry, context.library.open(entry, policy=context.policy, now=now()), ())
-    except RefusedError as refused:
-        return SeenImage(name, entry, None, tuple(map(str, dict.fromkeys(refused.codes))))
-    except MvmnixError as error:
-        return SeenImage(name, entry, None, (error.message,))
 
 
 def list_images(context: Context) -> Listed:
@@ -76,6 +70,16 @@ def find_images(context: Context, digest: str) -> Listed:
             for name, entry in KeptImages(context.library).find(digest)
         )
         return image_roots(context), tuple(found)
+
+
+def _look(context: Context, name: str, entry: IndexEntry) -> SeenImage:
+    """Verify a kept build, every byte of it."""
+    try:
+        return SeenImage(name, entry, context.library.open(entry, policy=context.policy, now=now()), ())
+    except RefusedError as refused:
+        return SeenImage(name, entry, None, tuple(map(str, dict.fromkeys(refused.codes))))
+    except MvmnixError as error:
+        return SeenImage(name, entry, None, (error.message,))
 
 
 def remove_images(context: Context, digests: Iterable[str]) -> PruneResult:
@@ -232,23 +236,18 @@ def _claim(context: Context, bundle: Digest, manifest: Digest) -> Provenance:
         raise MvmnixError(why, hint=f"mvm image rm {manifest}, or correct the trust policy") from refused
 
 
-# Builds once more what was built, in a machine that shows itself otherwise, and compares.
-#
-# 1. It is the same tree and attribute that is built, by the builder image of this installation.
-# 2. The machine is a new one, with another number of processors, host name, clock and directory order, all of it said
-#    by its signed plan; nothing that earlier builds left comes in, but fetched files, each by its hash.
-# 3. The four files are compared by the digests that were taken as they came out of the machine.
-# 4. Where they agree, that is signed and kept as a provenance of its own; where not, each file that differs is named.
-
-#: What a rebuild's machine shows: 400 days from now, so that date, weekday, month and year are others.
-VARIATION: Final = Variation("rebuild", 400 * 86_400, DirectoryOrder.REVERSED)
-_MOST_PROCESSORS: Final = 64
-
-
 def rebuild_image(
     context: Context, images: ImageBuilder, request: BuildRequest, first: VerifiedImage
 ) -> Verified[Provenance]:
-    """Build it once more; the second provenance, signed, kept and verified. Raises RefusedError [not-reproducible]."""
+    """Build it once more, in a machine that shows itself otherwise; the second provenance.
+
+    1. It is the same tree and attribute that is built, by the builder image of this installation.
+    2. The machine is a new one, with another number of processors, host name, clock and directory order, all of it said
+       by its signed plan; nothing that earlier builds left comes in, but fetched files, each by its hash.
+    3. The four files are compared by the digests that were taken as they came out of the machine.
+    4. Where they agree, that is signed, kept and verified as provenance of its own; where not, each file that differs
+       is named: RefusedError [not-reproducible].
+    """
     built = first.provenance.claim
     if (built.root.nar, built.directory, built.attribute) != _subject(request):  # 1
         raise MvmnixError(f"{request.flake.uri} has changed since it was built", hint="build it again")

@@ -1,6 +1,8 @@
-"""Opens the machines' directories, put in order; keys, policy and audit log only where an end is to be written down.
+"""Opens the machines' directories, put in order, and verifies the recorded ends of machines; loads as little as it can.
 
-Listing machines has to be fast: a context is opened only when a supervisor was killed and left its end unwritten.
+Listing machines has to be fast. A context, with keys, policy and audit log, is opened only where a supervisor was
+killed and left an end to be written down; the host's key is read, and cryptography loaded, only for machines that have
+ended.
 """
 
 import os
@@ -41,11 +43,6 @@ def put_in_order(roots: Roots, machines: Directory, frontend: Frontend) -> None:
             journal = context.journal if context.keys.exists(key_file(Role.HOST)) else None
             cleanup.clean_up(machines, journal, now, frontend.notice)
         uid_pool.sweep(roots.state)
-
-
-# Verifies the recorded ends of machines, loading as little as that takes.
-#
-# Listing machines has to be fast: keys are read, and cryptography loaded, only for machines that have ended.
 
 
 def with_verified_ends(

@@ -1,12 +1,10 @@
 """Opens all that reaches outside for one operation: the downloader, and what asks by it; imported when needed."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
-from typing import Final
-from urllib.parse import urlsplit
 
 from mvmnix.builder.fetch.allowlist import Allowlist
 from mvmnix.builder.fetch.caches import Caches
@@ -15,14 +13,8 @@ from mvmnix.builder.fetch.flake_inputs import Fetched, FetchEnvironment
 from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.resumable import DownloadLimits
 from mvmnix.builder.oci.registry import Registries
-from mvmnix.builder.pins.configured import CONFIGURED_TOOLS, configured_urls
 from mvmnix.config import Config
-from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.network.policy.presets import PRESET_LIMIT, PresetChoice, parse_preset
-from mvmnix.plan.network import NetworkRule, parse_rules
-from mvmnix.plan.network_hosts import is_address
 from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.suggestion import did_you_mean
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import Store
 
@@ -73,90 +65,3 @@ class Network:
         """End what downloads, with its threads, until there is something to fetch again."""
         for rest in self._rests:
             rest()
-
-
-# Finds the rules that a preset stands for: in the user's files, in the machine's, or in what a tool is configured for.
-#
-# A name that stands for more than one of these is refused: a user's file takes the place of none of the machine's, and
-# neither does any file of a tool's.
-
-#: In the user's directory of configuration, and in the machine's.
-DIRECTORY: Final = "presets"
-_SUFFIX: Final = ".toml"
-_PORTS: Final = {"http": 80, "https": 443}
-
-
-class Presets:
-    """The presets of one operation, each read once. `machine` is the path of the machine's directory of configuration.
-
-    Raises RefusedError [state-permissions] for files that others could change.
-    """
-
-    def __init__(self, machine: str, user: Directory) -> None:
-        self._machine = machine
-        self._user = user
-        self._read: dict[str, tuple[NetworkRule, ...]] = {}
-
-    def rules(self, choice: PresetChoice) -> tuple[NetworkRule, ...]:
-        """What a preset stands for, with the ids NAME-1 and so on.
-
-        Raises UsageError for a name that stands for nothing, or for two things; RefusedError [config-malformed];
-        MvmnixError where a tool has no configuration that could be used.
-        """
-        if choice.name not in self._read:
-            self._read[choice.name] = self._found(choice.name)
-        return choice.applied(self._read[choice.name])
-
-    def _found(self, name: str) -> tuple[NetworkRule, ...]:
-        files = dict(self._files(name))
-        sources = [*([f"what {name} is configured for"] if name in CONFIGURED_TOOLS else []), *files]
-        if not sources:
-            near = did_you_mean(name, CONFIGURED_TOOLS)
-            hint = (
-                f"{near}{', '.join(CONFIGURED_TOOLS)} are known, and files {DIRECTORY}/NAME{_SUFFIX}; docs/network.md"
-            )
-            raise UsageError(f"there is no preset {name}", hint=hint)
-        if len(sources) > 1:
-            hint = "give your own another name: none takes the place of another"
-            raise UsageError(f"the preset {name} stands for more than one thing: {', '.join(sources)}", hint=hint)
-        for path, data in files.items():
-            return parse_preset(data, name, path)
-        return rules_of_urls(name, configured_urls(name))
-
-    def _files(self, name: str) -> Iterator[tuple[str, bytes]]:
-        """Paths and contents of the files of that name."""
-        with suppress(FileNotFoundError), Directory.open(self._machine) as directory:
-            yield from _file(directory, name)
-        yield from _file(self._user, name)
-
-
-def _file(directory: Directory, name: str) -> Iterator[tuple[str, bytes]]:
-    with suppress(FileNotFoundError), directory.existing(DIRECTORY) as presets:
-        yield presets.where(name + _SUFFIX), presets.read(name + _SUFFIX, PRESET_LIMIT)
-
-
-def rules_of_urls(tool: str, urls: tuple[str, ...]) -> tuple[NetworkRule, ...]:
-    """Rules for the hosts of a tool's sources; without credentials and paths, which stay in its configuration.
-
-    Raises MvmnixError where none is reached over the network, or one by an address that no rule can name.
-
-    >>> [it.typed for it in rules_of_urls("pip", ("https://user:word@index.example/simple", "file:///srv/wheels"))]
-    ['https://index.example']
-    """
-    typed = dict.fromkeys(_typed(url, tool) for url in urls if urlsplit(url).scheme in _PORTS)
-    if not typed:
-        why = f"{tool} is configured here for nothing that is reached by http or https"
-        raise MvmnixError(why, hint="name the hosts: --allow https://HOST")
-    return parse_rules(typed, (), tool)
-
-
-def _typed(url: str, tool: str) -> str:
-    parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or _PORTS[parts.scheme]
-    text = f"tcp:{host}:{port}" if is_address(host) else f"{parts.scheme}://{host}:{port}"
-    try:
-        (rule,) = parse_rules([text], [])
-    except ValueError as error:
-        why = f"{tool} is configured here for a host that no rule can name: {error}"
-        raise MvmnixError(why, hint="a guest reaches names, and IPv4 addresses; docs/network.md") from error
-    return rule.typed

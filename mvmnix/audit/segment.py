@@ -1,10 +1,10 @@
 """The files in which the records lie: names, header, seals and lines of a segment; pure.
 
 A segment is named after the index of its first record. Its first line is a header with the compact range of the tree
-before that record; two places for seals follow (mvmnix/audit/segment.py), then each line is one record. The
-header is not signed and need not be: folding the segment's records into it must arrive at the root that a seal signs.
-Behind the last line of the last segment are spaces, written ahead, so that a record changes no file's size when it
-comes.
+before that record; two places of fixed width for seals follow, of which one at most is needed, then each line is one
+record. The header is not signed and need not be: folding the segment's records into it must arrive at the root that a
+seal signs. Behind the last line of the last segment are spaces, written ahead, so that a record changes no file's size
+when it comes.
 """
 
 import re
@@ -16,11 +16,6 @@ from mvmnix.audit.note import Checkpoint, NoteKey
 from mvmnix.audit.record import MAX_LINE
 from mvmnix.formats import strict
 from mvmnix.formats.strict import MalformedError
-
-# The seals at the head of a segment: two places of fixed width, of which one at most is needed; pure.
-#
-# The seal of a log of n records is kept at place n mod 2, so that a new one never covers the one before it. It is the
-# signature of the checkpoint alone: size and root follow from the records, and with them the whole signed note.
 
 _DIGITS: Final = 16
 #: Base64 of the 4 bytes of a key's ID and the 64 bytes of an Ed25519 signature.
@@ -34,10 +29,27 @@ WIDTH: Final = len('{"seal":"","size":""}\n') + 92 + _DIGITS
 BLANK: Final = b" " * (WIDTH - 1) + b"\n"
 NO_SEALS: Final = (BLANK, BLANK)
 
+#: A full segment has this many records, and each but the last is full: so the name of the last follows from the log's
+#: size, and what a start reads and hashes is bounded.
+CAPACITY: Final = 128
+_MAX_HEADER: Final = 8192
+#: So many spaces are written ahead at a time. One that is written over by a torn line makes no second line of it.
+SPARE: Final = 32_768
+_SPACE: Final = b" "
+#: The largest file that a writer of ours leaves behind: a full segment, a torn line, what was written ahead.
+MAX_SEGMENT: Final = _MAX_HEADER + PLACES * WIDTH + (CAPACITY + 1) * MAX_LINE + SPARE
+_NAME: Final = re.compile(r"([0-9]{16})\.jsonl")
+_HASH: Final = rf"[0-9a-f]{{{2 * HASH_SIZE}}}"
+_VERSION: Final = 2
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentSeal:
-    """The signature over the checkpoint of `size` records, as it stands in the note's last line (base64)."""
+    """The signature over the checkpoint of `size` records, as it stands in the note's last line (base64).
+
+    The seal of a log of n records is kept at place n mod 2, so that a new one never covers the one before it. Size and
+    root follow from the records, and with them the whole signed note.
+    """
 
     size: int
     signature: str
@@ -73,31 +85,6 @@ class SegmentSeal:
     def checkpoint(self, root: bytes, key: NoteKey) -> Checkpoint:
         """The checkpoint, once the signature holds for this root. Raises NoteError."""
         return Checkpoint.verified(Checkpoint.signed_text(self.size, root, key, self.signature), key)
-
-
-#: A full segment has this many records, and each but the last is full: so the name of the last follows from the log's
-#: size, and what a start reads and hashes is bounded.
-CAPACITY: Final = 128
-_MAX_HEADER: Final = 8192
-#: So many spaces are written ahead at a time. One that is written over by a torn line makes no second line of it.
-SPARE: Final = 32_768
-_SPACE: Final = b" "
-#: The largest file that a writer of ours leaves behind: a full segment, a torn line, what was written ahead.
-MAX_SEGMENT: Final = _MAX_HEADER + PLACES * WIDTH + (CAPACITY + 1) * MAX_LINE + SPARE
-_NAME: Final = re.compile(r"([0-9]{16})\.jsonl")
-_HASH: Final = rf"[0-9a-f]{{{2 * HASH_SIZE}}}"
-_VERSION: Final = 2
-
-
-def segment_name(first: int) -> str:
-    """The file whose first record has this index."""
-    return f"{first:016d}.jsonl"
-
-
-def first_of(name: str) -> int | None:
-    """The index in a segment's name; None when it is no such name."""
-    match = _NAME.fullmatch(name)
-    return int(match[1]) if match else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +163,17 @@ class Segment:
     def start(self) -> int:
         """Where in the file the places for seals begin."""
         return len(self._head) - PLACES * WIDTH
+
+
+def segment_name(first: int) -> str:
+    """The file whose first record has this index."""
+    return f"{first:016d}.jsonl"
+
+
+def first_of(name: str) -> int | None:
+    """The index in a segment's name; None when it is no such name."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def _header(before: CompactRange) -> bytes:

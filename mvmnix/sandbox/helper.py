@@ -42,91 +42,17 @@ from mvmnix.system.child_causes import NAMESPACES_HINT, Cause, cause_of, hint_fo
 from mvmnix.system.control_groups import ControlGroups, Controller, Group, GroupLimits
 from mvmnix.system.store import memfd
 
-# Bounds what all processes of one helper take together, by a control group where this process can make one.
-#
-# That is so in a part of the hierarchy that was delegated to this user. What the group counts besides the memory of
-# processes are files in memory: those of the helper's root, and memfd_create(2).
-#
-# Its maker holds a lock on its directory (flock(2)), which is closed to other users. One whose lock is free was left by
-# a maker that was killed; a later maker removes it.
+__all__ = ["GATEWAY", "SH", "WORK", "Bounds", "Sandbox"]
 
+#: What names of the control groups of helpers begin with.
 _PREFIX: Final = "mvmnix-helper-"
 #: Seconds after which a group that has no lock won't get it any more.
 _LOCKED_BY: Final = 60.0
-
-
-@contextmanager
-def own_group(limits: GroupLimits) -> Iterator[Group | None]:
-    """A group of one helper's own, removed with all that is in it; None where none can be made. Raises OSError."""
-    found = _found()
-    if not found.parents:
-        yield None
-        return
-    with ExitStack() as stack:
-        for parent in found.parents:
-            _remove_abandoned(parent.path)
-        name = f"{_PREFIX}{secrets.token_hex(8)}"
-        group = found.group(name, limits)
-        stack.callback(group.remove)
-        for path in found.paths(name):
-            stack.callback(os.close, _locked(path))
-        yield group
-
-
-@functools.cache
-def _found() -> ControlGroups:
-    """Looked for once: many helpers are short."""
-    return ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)
-
-
-def _locked(path: str) -> int:
-    """A descriptor of a directory, with its lock. Raises OSError where another has it."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BaseException:
-        os.close(directory)
-        raise
-    return directory
-
-
-def _remove_abandoned(parent: str) -> None:
-    for path in Path(parent).glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _LOCKED_BY:
-                os.close(_locked(str(path)))
-                control_groups.remove(str(path))
-
-
-@contextmanager
-def bind_files(files: Mapping[str, Path | int | bytes]) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
-    """Have bubblewrap show files and directories, each at its path inside, read-only; of bytes it makes a file.
-
-    Yields the words for that, and the descriptors that it inherits. Raises OSError.
-    """
-    with ExitStack() as stack:
-        words, held = list[str](), list[int]()
-        for inside, given in files.items():
-            held.append(_descriptor(given))
-            stack.callback(os.close, held[-1])
-            words += ("--ro-bind-data" if isinstance(given, bytes) else "--ro-bind-fd", str(held[-1]), inside)
-        yield tuple(words), tuple(held)
-
-
-def _descriptor(given: Path | int | bytes) -> int:
-    """A new descriptor of it, for bubblewrap to bind or, of bytes, to read."""
-    if isinstance(given, bytes):
-        return memfd(given, name="mvmnix-file")
-    return os.dup(given) if isinstance(given, int) else os.open(given, os.O_PATH | os.O_CLOEXEC)
-
-
 _KILLED: Final = -signal.SIGKILL
 #: What to do where the sandbox can't be made.
 _MAY: Final = f"see that this process may make namespaces and mounts: {NAMESPACES_HINT}; `mvm doctor` tries it"
 #: That no space is left is said where there may be no more namespaces: user_namespaces(7).
 _UNMADE: Final[Mapping[Cause, str]] = dict.fromkeys((Cause.NAMESPACES, Cause.DENIED, Cause.OWN, Cause.DISK_FULL), _MAY)
-
-__all__ = ["GATEWAY", "SH", "WORK", "Bounds", "Sandbox"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +229,46 @@ class Sandbox:
 
 
 @contextmanager
+def own_group(limits: GroupLimits) -> Iterator[Group | None]:
+    """A control group of one helper's own, removed with all that is in it; None where none can be made. Raises OSError.
+
+    One can be made in a part of the hierarchy that was delegated to this user. What it counts besides the memory of
+    processes are files in memory: those of the helper's root, and memfd_create(2).
+
+    Its maker holds a lock on its directory (flock(2)), which is closed to other users. One whose lock is free was left
+    by a maker that was killed; a later maker removes it.
+    """
+    found = _found()
+    if not found.parents:
+        yield None
+        return
+    with ExitStack() as stack:
+        for parent in found.parents:
+            _remove_abandoned(parent.path)
+        name = f"{_PREFIX}{secrets.token_hex(8)}"
+        group = found.group(name, limits)
+        stack.callback(group.remove)
+        for path in found.paths(name):
+            stack.callback(os.close, _locked(path))
+        yield group
+
+
+@contextmanager
+def bind_files(files: Mapping[str, Path | int | bytes]) -> Iterator[tuple[tuple[str, ...], tuple[int, ...]]]:
+    """Have bubblewrap show files and directories, each at its path inside, read-only; of bytes it makes a file.
+
+    Yields the words for that, and the descriptors that it inherits. Raises OSError.
+    """
+    with ExitStack() as stack:
+        words, held = list[str](), list[int]()
+        for inside, given in files.items():
+            held.append(_descriptor(given))
+            stack.callback(os.close, held[-1])
+            words += ("--ro-bind-data" if isinstance(given, bytes) else "--ro-bind-fd", str(held[-1]), inside)
+        yield tuple(words), tuple(held)
+
+
+@contextmanager
 def _translate_errors(argv: tuple[str, ...]) -> Iterator[None]:
     try:
         yield
@@ -320,3 +286,35 @@ def _unmade(argv: tuple[str, ...], ended: Ended) -> MvmnixError:
     error = MvmnixError(f"the sandbox can't be made: {why}", hint=failure.hint)
     error.__cause__ = failure
     return error
+
+
+@functools.cache
+def _found() -> ControlGroups:
+    """Looked for once: many helpers are short."""
+    return ControlGroups.find().limiting(Controller.MEMORY, Controller.TASKS)
+
+
+def _locked(path: str) -> int:
+    """A descriptor of a directory, with its lock. Raises OSError where another has it."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(directory)
+        raise
+    return directory
+
+
+def _remove_abandoned(parent: str) -> None:
+    for path in Path(parent).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LOCKED_BY:
+                os.close(_locked(str(path)))
+                control_groups.remove(str(path))
+
+
+def _descriptor(given: Path | int | bytes) -> int:
+    """A new descriptor of it, for bubblewrap to bind or, of bytes, to read."""
+    if isinstance(given, bytes):
+        return memfd(given, name="mvmnix-file")
+    return os.dup(given) if isinstance(given, int) else os.open(given, os.O_PATH | os.O_CLOEXEC)

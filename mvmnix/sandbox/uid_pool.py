@@ -1,6 +1,10 @@
 """Leases a uid and gid of the host to one sandbox at a time; a number alone where this process can give away none.
 
-The uids are the user's subordinate ones (subordinate_ids.py).
+The pool that a command's sandboxes take their leases from is one of two:
+
+1. A user's with subordinate uids (subordinate_ids.py): one for all state directories of that user, in the home that
+   the password file names, whatever HOME says. A uid that two pools gave away would be the uid of two machines.
+2. Otherwise numbers without uids, in the state directory.
 
 A lease is the record lock on `<number>.lock`. Its holder makes the file one byte long, and removes it before it
 releases the lock. So a lock on a file that isn't empty was one of a holder that was killed: the next `take` or `sweep`
@@ -32,6 +36,13 @@ from mvmnix.system.trusted_path import home_of
 #: Seconds for which processes that were killed may take to be gone.
 _PATIENCE: Final = 10.0
 _LIMIT: Final = 65536
+#: The pool of numbers, in a state directory.
+_NAME: Final = "cells"
+#: The pool of uids, from a home on: in the state directory of a user without XDG variables (XDG Base Directory
+#: Specification). No pool without uids cleans up there.
+_UIDS: Final = ".local/state/mvmnix/uids"
+#: What the programs that map ids say where they may not.
+_REFUSED: Final = frozenset({Cause.OWN, Cause.DENIED, Cause.NAMESPACES})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +157,63 @@ class UidPool:
         return all(evicted) and all(gone)
 
 
+def open_pool(state: Directory) -> UidPool:
+    """The pool, whose directory the caller closes. Raises MvmnixError for a process of root's."""
+    system_user.refuse_root()
+    try:
+        return user_uid_pool()  # 1
+    except (MvmnixError, OSError) as error:
+        if isinstance(error, ProcessError) and error.kind not in _REFUSED:
+            raise  # it would be another uid than a moment ago
+        log.info("jail", "machines keep their caller's uid: %s", error)
+    return UidPool(state.child(_NAME))  # 2
+
+
+def user_uid_pool() -> UidPool:
+    """A user's pool of subordinate uids (1), one of which was mapped now.
+
+    Raises MvmnixError, OSError where there can be none; ProcessError where a program that maps them fails.
+    """
+    subordinate = SubordinateIds.find()
+    path = _user_path()
+    if path is None:
+        raise MvmnixError(f"uid {os.geteuid()} has no home in the password file", hint="run mvm as a user that has one")
+    os.close(subordinate.namespace_of(subordinate.first_uid))
+    return UidPool(Directory.create(path), subordinate)
+
+
+def sweep(state: Directory) -> None:
+    """Clean up what supervisors that were killed left, in whichever pool they took their leases from.
+
+    Raises MvmnixError for a process of root's.
+    """
+    pool = open_pool(state)
+    with pool.directory as directory:
+        pool.sweep()
+        left = [path for path in _paths(state.path) if path != directory.path]
+    for path in left:
+        with suppress(OSError), Directory.open(path) as directory:
+            UidPool(directory).sweep()
+
+
+def are_swept(state: str) -> bool:
+    """Whether `sweep` would find nothing to do; `state` is the path of the state directory."""
+    for path in _paths(state):
+        with suppress(FileNotFoundError, PermissionError), Directory.open(path) as directory:
+            if not UidPool.are_swept(directory):
+                return False
+    return True
+
+
+def _paths(state: str) -> tuple[str, ...]:
+    return tuple(filter(None, dict.fromkeys((f"{state}/{_NAME}", _user_path()))))
+
+
+def _user_path() -> str | None:
+    home = home_of(os.geteuid())
+    return None if home is None else f"{home}/{_UIDS}"
+
+
 def _noted(data: bytes) -> tuple[tuple[str, ...], int | None]:
     """The control groups and the uid of a note."""
 
@@ -213,75 +281,3 @@ def _has(process: Path, wanted: bytes) -> bool:
         return wanted in (process / "status").read_bytes()
     except OSError:
         return False
-
-
-# Decides which pool (uid_pool.py) a command's sandboxes take their uids from, and where its lease files lie.
-#
-# 1. A user's with subordinate uids (subordinate_ids.py): one for all state directories of that user, in the home that
-#    the password file names, whatever HOME says. A uid that two pools gave away would be the uid of two machines.
-# 2. Otherwise numbers without uids, in the state directory.
-
-#: In a state directory.
-_NAME: Final = "cells"
-#: From a home on, in the state directory of a user without XDG variables (XDG Base Directory Specification). No pool
-#: without uids cleans up there.
-_UIDS: Final = ".local/state/mvmnix/uids"
-#: What the programs that map ids say where they may not.
-_REFUSED: Final = frozenset({Cause.OWN, Cause.DENIED, Cause.NAMESPACES})
-
-
-def open_pool(state: Directory) -> UidPool:
-    """The pool, whose directory the caller closes. Raises MvmnixError for a process of root's."""
-    system_user.refuse_root()
-    try:
-        return user_uid_pool()  # 1
-    except (MvmnixError, OSError) as error:
-        if isinstance(error, ProcessError) and error.kind not in _REFUSED:
-            raise  # it would be another uid than a moment ago
-        log.info("jail", "machines keep their caller's uid: %s", error)
-    return UidPool(state.child(_NAME))  # 2
-
-
-def user_uid_pool() -> UidPool:
-    """A user's pool of subordinate uids (1), one of which was mapped now.
-
-    Raises MvmnixError, OSError where there can be none; ProcessError where a program that maps them fails.
-    """
-    subordinate = SubordinateIds.find()
-    path = _user_path()
-    if path is None:
-        raise MvmnixError(f"uid {os.geteuid()} has no home in the password file", hint="run mvm as a user that has one")
-    os.close(subordinate.namespace_of(subordinate.first_uid))
-    return UidPool(Directory.create(path), subordinate)
-
-
-def sweep(state: Directory) -> None:
-    """Clean up what supervisors that were killed left, in whichever pool they took their leases from.
-
-    Raises MvmnixError for a process of root's.
-    """
-    pool = open_pool(state)
-    with pool.directory as directory:
-        pool.sweep()
-        left = [path for path in _paths(state.path) if path != directory.path]
-    for path in left:
-        with suppress(OSError), Directory.open(path) as directory:
-            UidPool(directory).sweep()
-
-
-def are_swept(state: str) -> bool:
-    """Whether `sweep` would find nothing to do; `state` is the path of the state directory."""
-    for path in _paths(state):
-        with suppress(FileNotFoundError, PermissionError), Directory.open(path) as directory:
-            if not UidPool.are_swept(directory):
-                return False
-    return True
-
-
-def _paths(state: str) -> tuple[str, ...]:
-    return tuple(filter(None, dict.fromkeys((f"{state}/{_NAME}", _user_path()))))
-
-
-def _user_path() -> str | None:
-    home = home_of(os.geteuid())
-    return None if home is None else f"{home}/{_UIDS}"

@@ -1,4 +1,7 @@
-"""The only reader and writer of files that are kept by their digest; what it hands out is exactly what it hashed."""
+"""The only reader and writer of files that are kept by their digest; makes files in memory too, and seals them.
+
+What a store hands out, and what a sealed copy holds, is exactly what was hashed.
+"""
 
 import errno
 import fcntl
@@ -15,57 +18,11 @@ from mvmnix.system.private_dirs import Directory
 _CHUNK = 1 << 20
 _TAKE_ANOTHER = "it was not taken: fetch it again (mvm pin fetch), or build it again"
 _REBUILD = "build the image again: `mvm build --again FLAKE`; or copy its directory again, if it was copied"
+
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 #: How often, and with how many seconds between, it's tried to seal memory.
 _TRIES = 50
 _BETWEEN_TRIES = 0.1
-
-
-def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix", seals: int = _SEALS) -> int:
-    """Copy a file into memory while hashing it, and seal the copy: against every change, if nothing else is asked for.
-
-    `fd` is read from its first byte and stays open. Returns a new descriptor (close-on-exec) at its first byte, which
-    holds the hashed bytes whatever happens to the file. `seals` are fcntl(2)'s F_SEAL_…. Raises RefusedError
-    [artifact-mismatch] on another digest.
-    """
-    memory = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        hasher = hashlib.sha256()
-        for chunk in chunks(fd):
-            hasher.update(chunk)
-            _write(memory, chunk)
-        _must_be(expected, hasher.hexdigest(), ReasonCode.ARTIFACT_MISMATCH, name, hint=_REBUILD)
-        seal(memory, seals)
-        os.lseek(memory, 0, os.SEEK_SET)
-    except BaseException:
-        os.close(memory)
-        raise
-    return memory
-
-
-def seal(memory: int, seals: int) -> None:
-    """Add seals, fcntl(2)'s F_SEAL_…, to a memfd, and wait some seconds for what uses its pages at this moment.
-
-    The kernel waits 0.15 s for references to pages that come and go, for instance while memory is compacted, and then
-    refuses F_SEAL_WRITE (EBUSY; memfd_wait_for_pins() in mm/memfd.c). Raises OSError.
-    """
-    for left in reversed(range(_TRIES)):
-        try:
-            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
-        except OSError as error:
-            if error.errno != errno.EBUSY or not left:
-                raise
-            time.sleep(_BETWEEN_TRIES)
-        else:
-            return
-
-
-def memfd(data: bytes, *, name: str) -> int:
-    """A new descriptor (close-on-exec) of memory with these bytes, at the first of them; not sealed."""
-    memory = os.memfd_create(name, os.MFD_CLOEXEC)
-    _write(memory, data)
-    os.lseek(memory, 0, os.SEEK_SET)
-    return memory
 
 
 class Store:
@@ -264,9 +221,51 @@ class _Light(Incoming):
         return self.digest
 
 
-def _must_be(expected: Digest, found: str, code: ReasonCode, what: str, *, hint: str = _TAKE_ANOTHER) -> None:
-    if found != expected.hex:
-        raise refuse(code, what, f"expected {expected}, found sha256:{found}", hint)
+def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix", seals: int = _SEALS) -> int:
+    """Copy a file into memory while hashing it, and seal the copy: against every change, if nothing else is asked for.
+
+    `fd` is read from its first byte and stays open. Returns a new descriptor (close-on-exec) at its first byte, which
+    holds the hashed bytes whatever happens to the file. `seals` are fcntl(2)'s F_SEAL_…. Raises RefusedError
+    [artifact-mismatch] on another digest.
+    """
+    memory = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        hasher = hashlib.sha256()
+        for chunk in chunks(fd):
+            hasher.update(chunk)
+            _write(memory, chunk)
+        _must_be(expected, hasher.hexdigest(), ReasonCode.ARTIFACT_MISMATCH, name, hint=_REBUILD)
+        seal(memory, seals)
+        os.lseek(memory, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(memory)
+        raise
+    return memory
+
+
+def seal(memory: int, seals: int) -> None:
+    """Add seals, fcntl(2)'s F_SEAL_…, to a memfd, and wait some seconds for what uses its pages at this moment.
+
+    The kernel waits 0.15 s for references to pages that come and go, for instance while memory is compacted, and then
+    refuses F_SEAL_WRITE (EBUSY; memfd_wait_for_pins() in mm/memfd.c). Raises OSError.
+    """
+    for left in reversed(range(_TRIES)):
+        try:
+            fcntl.fcntl(memory, fcntl.F_ADD_SEALS, seals)
+        except OSError as error:
+            if error.errno != errno.EBUSY or not left:
+                raise
+            time.sleep(_BETWEEN_TRIES)
+        else:
+            return
+
+
+def memfd(data: bytes, *, name: str) -> int:
+    """A new descriptor (close-on-exec) of memory with these bytes, at the first of them; not sealed."""
+    memory = os.memfd_create(name, os.MFD_CLOEXEC)
+    _write(memory, data)
+    os.lseek(memory, 0, os.SEEK_SET)
+    return memory
 
 
 def digest_of(fd: int) -> tuple[Digest, int]:
@@ -284,6 +283,11 @@ def chunks(fd: int) -> Iterator[bytes]:
     while chunk := os.pread(fd, _CHUNK, offset):
         offset += len(chunk)
         yield chunk
+
+
+def _must_be(expected: Digest, found: str, code: ReasonCode, what: str, *, hint: str = _TAKE_ANOTHER) -> None:
+    if found != expected.hex:
+        raise refuse(code, what, f"expected {expected}, found sha256:{found}", hint)
 
 
 def _write(fd: int, data: bytes) -> None:

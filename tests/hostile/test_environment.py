@@ -28,8 +28,9 @@ from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, un
 from mvmnix.builder.fetch.worker.packets import Compression
 from mvmnix.builder.flakes.git import WorkTree, tracked_files
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
+from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
+from mvmnix.builder.nix.store_choice import NixStore, StoreKind
 from mvmnix.builder.pins import configured, debian, locks, pypi, seed
 from mvmnix.builder.pins.locks import parse_debian, parse_python
 from mvmnix.builder.pins.sources import fetch_sources

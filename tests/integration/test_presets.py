@@ -2,7 +2,7 @@
 
 import pytest
 
-from mvmnix.api.network import rules_of_urls
+from mvmnix.api.presets import rules_of_urls
 from mvmnix.builder.pins.configured import configured_urls
 from mvmnix.network.policy.decisions import Rules
 from mvmnix.plan.network import Network

@@ -52,7 +52,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     "mvmnix/builder/pins/debian.py:_unpacked": None,
     "mvmnix/builder/pins/debian.py:apt_targets": None,
     "mvmnix/builder/nix/host_nix.py:HostNix.run": (
-        "mvmnix.builder.nix.host_nix:NixStore",
+        "mvmnix.builder.nix.store_choice:NixStore",
         (
             "tests/unit/builder/nix/test_store_choice.py::test_a_users_own_store_is_one_word_whatever_its_path",
             f"{BUILDERS}::test_nix",

@@ -38,18 +38,40 @@ from mvmnix.builder.fetch.unpack import certificates
 from mvmnix.builder.fetch.worker.packets import FIELD_LIMIT, FIELDS, PacketKind, Work, one_line, unpack
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 
-# Asks an origin for a file by a lane of the download worker, and validates what the lane says of the answer.
-#
-# 1. A request is written here: GET, an admitted target, fields of one line.
-# 2. A lane gets one connection for a request, to the origin that the lane is of.
-# 3. Of an answer come a status, a size and the fields that packets.py lists, within bounds; then bytes.
+__all__ = ["ChangedError", "DownloadError", "DownloadLimits", "Downloader", "Meter", "Response"]
 
-#: RFC 3986, sections 3.3 and 3.4; what is neither is escaped.
+#: Characters of a target, by RFC 3986, sections 3.3 and 3.4; others are escaped.
 _TARGET: Final = "%/:@?!$&'()*+,;=~"
 _VALUE: Final = re.compile(r"[\t -~]*")
 _STATUS: Final = re.compile(rb"[2-5][0-9]{2}")
 _SIZE: Final = re.compile(rb"[0-9]{1,18}")
 _FIXED: Final = {"Accept-Encoding": "identity", "User-Agent": "mvmnix"}
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+MAX_REDIRECTS: Final = 10
+#: So many bytes arrive between two calls of the meter.
+_TELL: Final = 1 << 20
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Meter(Protocol):
+    """Who is told, from several threads, how far each download is."""
+
+    def received(self, url: str, size: int, total: int | None) -> None:
+        """So many bytes of so many arrived, where that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What came: status, address that gave it in the end, the body's size, and the headers that are looked at.
+
+    Their names (worker/packets.py, FIELDS) are in lower case.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    url: str
+    size: int
 
 
 class CertificateError(Exception):
@@ -81,109 +103,6 @@ class Answer:
             raise lied("something else than a body")
         self.is_read = True
         return b""
-
-
-def take(lanes: Lanes, url: Url, stall: float) -> Lane:
-    """A lane to the origin of this address. Raises BrokenError, MvmnixError."""
-    host = url.host.strip("[]").encode() if url.scheme == "https" else b""
-    return lanes.take(url.origin, Work.FETCH, host, str(stall).encode())
-
-
-def ask(lane: Lane, url: Url, headers: Mapping[str, str], dial: Callable[[Url], Dialed], deadline: Deadline) -> Answer:
-    """The head of the answer. Raises BrokenError, CertificateError, and RefusedError and MvmnixError as `dial` does."""
-    lane.send(PacketKind.ASK, request(url, headers))
-    connected = False
-    while True:
-        kind, content = _next(lane, deadline)
-        if kind in {PacketKind.HEAD, PacketKind.WHOLE}:
-            return Answer(lane, deadline, kind, content)
-        # 2. one connection
-        if kind is not PacketKind.WANTED or connected:
-            raise lied("something else than an answer")
-        dialed = dial(url)
-        lane.connect(dialed.connection, *dialed.texts)
-        connected = True
-
-
-def request(url: Url, headers: Mapping[str, str]) -> bytes:
-    """The bytes that ask for it. Raises ValueError for a field that is more than one line."""
-    # 1. the request
-    lines = [f"GET {quote(url.target, safe=_TARGET)} HTTP/1.1", f"Host: {url.authority}"]
-    for name, value in {**_FIXED, **headers}.items():
-        if not _VALUE.fullmatch(value):
-            raise ValueError(f"{name} is not one line of printable ASCII")
-        lines.append(f"{name}: {value}")
-    return "\r\n".join((*lines, "\r\n")).encode()
-
-
-def _next(lane: Lane, deadline: Deadline) -> tuple[PacketKind, memoryview]:
-    """The next packet that says something."""
-    while True:
-        kind, content = lane.receive(deadline)
-        if kind is PacketKind.BROKEN:
-            what, said = _texts(content, 2)
-            words = one_line(said.decode(errors="replace"))
-            raise CertificateError(words) if what == b"certificate" else BrokenError(words)
-        if kind is not PacketKind.ALIVE:
-            return kind, content
-        if deadline.is_over:
-            raise BrokenError("it takes too long")
-
-
-def _head(texts: Sequence[bytes]) -> tuple[int, int | None, dict[str, str]]:
-    # 3. the answer
-    status, size, *fields = texts
-    names = [name.decode("latin-1") for name in fields[::2]]
-    values = [value.decode("latin-1") for value in fields[1::2]]
-    if (
-        not _STATUS.fullmatch(status)
-        or not (size == b"" or _SIZE.fullmatch(size))
-        or len(names) != len(values)
-        or len(set(names)) != len(names)
-        or not set(names) <= set(FIELDS)
-        or any(len(value) > FIELD_LIMIT for value in values)
-    ):
-        raise lied("a malformed head")
-    return int(status), int(size) if size else None, dict(zip(names, values, strict=True))
-
-
-def _texts(content: memoryview, least: int, most: int | None = None) -> tuple[bytes, ...]:
-    try:
-        texts = unpack(content)
-    except ValueError as error:
-        raise lied("truncated texts") from error
-    if not least <= len(texts) <= (most or least):
-        raise lied("too few texts, or too many")
-    return texts
-
-
-__all__ = ["ChangedError", "DownloadError", "DownloadLimits", "Downloader", "Meter", "Response"]
-
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-MAX_REDIRECTS: Final = 10
-#: So many bytes arrive between two calls of the meter.
-_TELL: Final = 1 << 20
-_NONE: Final[Mapping[str, str]] = MappingProxyType({})
-
-
-class Meter(Protocol):
-    """Who is told, from several threads, how far each download is."""
-
-    def received(self, url: str, size: int, total: int | None) -> None:
-        """So many bytes of so many arrived, where that is known."""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What came: status, address that gave it in the end, the body's size, and the headers that are looked at.
-
-    Their names (worker/packets.py, FIELDS) are in lower case.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    url: str
-    size: int
 
 
 class Downloader:
@@ -331,3 +250,81 @@ def _bundle(environment: Mapping[str, str]) -> str:
         hint = "let SSL_CERT_FILE name a bundle of certificates in PEM, or unset it"
         raise MvmnixError(f"the certificates of {named} can't be read: {error}", hint=hint) from error
     return named
+
+
+def take(lanes: Lanes, url: Url, stall: float) -> Lane:
+    """A lane to the origin of this address. Raises BrokenError, MvmnixError."""
+    host = url.host.strip("[]").encode() if url.scheme == "https" else b""
+    return lanes.take(url.origin, Work.FETCH, host, str(stall).encode())
+
+
+def ask(lane: Lane, url: Url, headers: Mapping[str, str], dial: Callable[[Url], Dialed], deadline: Deadline) -> Answer:
+    """The head of the answer; the lane gets one connection for it, to the origin that the lane is of.
+
+    Raises BrokenError, CertificateError, and RefusedError and MvmnixError as `dial` does.
+    """
+    lane.send(PacketKind.ASK, request(url, headers))
+    connected = False
+    while True:
+        kind, content = _next(lane, deadline)
+        if kind in {PacketKind.HEAD, PacketKind.WHOLE}:
+            return Answer(lane, deadline, kind, content)
+        if kind is not PacketKind.WANTED or connected:
+            raise lied("something else than an answer")
+        dialed = dial(url)
+        lane.connect(dialed.connection, *dialed.texts)
+        connected = True
+
+
+def request(url: Url, headers: Mapping[str, str]) -> bytes:
+    """The bytes that ask for it: GET, an admitted target, fields of one line.
+
+    Raises ValueError for a field that is more than one line.
+    """
+    lines = [f"GET {quote(url.target, safe=_TARGET)} HTTP/1.1", f"Host: {url.authority}"]
+    for name, value in {**_FIXED, **headers}.items():
+        if not _VALUE.fullmatch(value):
+            raise ValueError(f"{name} is not one line of printable ASCII")
+        lines.append(f"{name}: {value}")
+    return "\r\n".join((*lines, "\r\n")).encode()
+
+
+def _next(lane: Lane, deadline: Deadline) -> tuple[PacketKind, memoryview]:
+    """The next packet that says something."""
+    while True:
+        kind, content = lane.receive(deadline)
+        if kind is PacketKind.BROKEN:
+            what, said = _texts(content, 2)
+            words = one_line(said.decode(errors="replace"))
+            raise CertificateError(words) if what == b"certificate" else BrokenError(words)
+        if kind is not PacketKind.ALIVE:
+            return kind, content
+        if deadline.is_over:
+            raise BrokenError("it takes too long")
+
+
+def _head(texts: Sequence[bytes]) -> tuple[int, int | None, dict[str, str]]:
+    """Status, size and the fields that packets.py lists, within bounds, of what the lane says of the answer."""
+    status, size, *fields = texts
+    names = [name.decode("latin-1") for name in fields[::2]]
+    values = [value.decode("latin-1") for value in fields[1::2]]
+    if (
+        not _STATUS.fullmatch(status)
+        or not (size == b"" or _SIZE.fullmatch(size))
+        or len(names) != len(values)
+        or len(set(names)) != len(names)
+        or not set(names) <= set(FIELDS)
+        or any(len(value) > FIELD_LIMIT for value in values)
+    ):
+        raise lied("a malformed head")
+    return int(status), int(size) if size else None, dict(zip(names, values, strict=True))
+
+
+def _texts(content: memoryview, least: int, most: int | None = None) -> tuple[bytes, ...]:
+    try:
+        texts = unpack(content)
+    except ValueError as error:
+        raise lied("truncated texts") from error
+    if not least <= len(texts) <= (most or least):
+        raise lied("too few texts, or too many")
+    return texts

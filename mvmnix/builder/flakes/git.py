@@ -24,12 +24,6 @@ from mvmnix.sandbox.trusted_executables import GIT, locate
 from mvmnix.system import process
 from mvmnix.system.child_causes import Cause
 
-# Reads the tree of a commit out of a conversation with `git cat-file`, trusting no object's name; starts nothing.
-#
-# A repository's objects can lie under names that their bytes don't hash to, and small objects can stand for endless
-# trees. So each object is hashed (git(1): gitformat-pack, "object names"), its size is asked before it is read, and
-# everything is counted.
-
 #: Bounds on a tree: directories and files in it, levels, bytes of its directories together.
 MAX_ENTRIES: Final = 200_000
 MAX_DEPTH: Final = 100
@@ -49,8 +43,154 @@ _LISTED: Final = re.compile(rb"([0-7]{5,6}) ([^\0/]+)\0")
 #: The bits of a mode that say what an entry is.
 _TYPE: Final = 0o170000
 
+_MIB: Final = 1 << 20
+#: git maps packs, and takes objects apart in memory; a repository that needs more is refused.
+_BOUNDS: Final = Bounds(seconds=300, room=256 * _MIB, memory=2048 * _MIB, output=64 * _MIB)
+#: Prints what HEAD is: name, type, size.
+_LOOK: Final = "printf 'HEAD\\n' | git cat-file --batch-check"
+#: $1 the commit. The index has its own time again, for git compares the contents of files that are as new. A submodule
+#: that it lists differs from the commit, which has none, and is not entered: git would read its
+#: configuration. An index also says which files are unchanged, by flags and by their times, so the files that are there
+#: are compared with the commit once more, by their contents: by an index that knows nothing of them.
+_CHANGES: Final = r"""
+cd "$GIT_WORK_TREE"
+if [ -e "$GIT_DIR/index" ]; then
+  cp "$GIT_DIR/index" "$TMPDIR/index"
+  touch -d "@$INDEX_TIME" "$TMPDIR/index"
+  export GIT_INDEX_FILE="$TMPDIR/index"
+fi
+git ls-files --stage -z | sed -nz 's/^160000 [0-9a-f]* [0-3]\t/A  /p' >"$TMPDIR/submodules"
+if [ -s "$TMPDIR/submodules" ]; then
+  exec cat "$TMPDIR/submodules"
+fi
+git status --porcelain=v1 -z --no-renames --untracked-files=no
+export GIT_INDEX_FILE="$TMPDIR/new"
+git read-tree "$1"
+git status --porcelain=v1 -z --no-renames --untracked-files=no >"$TMPDIR/changes"
+exec sed -z 's/^ D / M?/' "$TMPDIR/changes"
+"""
+#: What it puts before a file that the second index doesn't find there, as in a sparse checkout.
+_NOT_FOUND: Final = b" M?"
+_LIST: Final = r"""
+cd "$GIT_WORK_TREE"
+exec git ls-files --cached -z
+"""
+#: What no component of a tracked path is, in small letters (git: read-cache.c, verify_path).
+_NO_FILES: Final = frozenset({b"", b".", b"..", b".git"})
+#: What a repository is to blame for: git says so itself, or it takes more than git may have.
+_ITS_OWN: Final = frozenset({Cause.OWN, Cause.MEMORY, Cause.FLOODED, Cause.LATE, Cause.DISK_FULL})
+_TALK: Final = 'exec git "$@"'
+
 #: A directory while it is put together.
 type _Entries = dict[bytes, nar.Node | _Entries]
+
+
+class WorkTree:
+    """The git work tree around an absolute directory, as git describes it now: its `top`, its `commit`.
+
+    Raises RefusedError [flake-unsupported] where there is none, MvmnixError without git.
+    """
+
+    def __init__(self, where: Path) -> None:
+        self._where = where
+        with found_repository(where) as repository:
+            head = _said(repository, where, _LOOK)
+        self.top = repository.top
+        self.commit = self._committed(head)
+
+    def changes(self) -> tuple[str, ...]:
+        """The names of tracked files that differ from the commit, as they lie there or in the index, sorted.
+
+        For a repository whose tree was read: git has no bounds on what a tree stands for.
+        """
+        why = "git can't compare it with its commit"
+        with found_repository(self._where) as repository, _blaming(self._where, why, "git status"):
+            said = _sandbox(repository).script(_CHANGES, self.commit).stdout
+        names = {
+            entry[3:]
+            for entry in said.split(b"\0")
+            if entry and not (entry.startswith(_NOT_FOUND) and _is_absent(self.top, entry[3:]))
+        }
+        return tuple(sorted(name.decode(errors="replace") for name in names))
+
+    def tree(self, limit: int) -> nar.Dir:
+        """The tree of the commit, from its objects alone, each hashed. Refuses more than `limit` bytes of files."""
+        why = f"git can't read its objects, or not within {_BOUNDS.memory >> 20} MiB"
+        with (
+            found_repository(self._where) as repository,
+            _blaming(self._where, why, "git fsck"),
+            _sandbox(repository).talk(_TALK, *CONVERSATION) as (to, heard),
+        ):
+            return ObjectReader(to, heard, str(self._where)).tree(self.commit, limit)
+
+    def _committed(self, head: bytes) -> str:
+        match head.decode("ascii", "replace").split():
+            case [oid, "commit", size] if int(size) <= MAX_COMMIT:
+                return oid
+            case [_, "commit", size]:
+                hint = "make a commit with a shorter message"
+                raise self._unsupported(f"its commit has {size} bytes, more than {MAX_COMMIT}", hint)
+            case _:
+                why = "it is not a git work tree with a commit: HEAD names none"
+                raise self._unsupported(why, f"commit it, or take it as an uncommitted copy: {copy_of(self._where)}")
+
+    def _unsupported(self, why: str, hint: str) -> RefusedError:
+        return refuse(ReasonCode.FLAKE_UNSUPPORTED, str(self._where), why, hint)
+
+
+def tracked_files(where: Path) -> tuple[Path, tuple[bytes, ...]]:
+    """The top of the work tree around a directory, and the paths from there of the files in its index.
+
+    No commit is needed. Raises RefusedError [flake-unsupported] where there is no work tree, and for paths that lead
+    elsewhere or into a repository: git itself looks at a path when it is added, and takes an index as it is.
+    """
+    with found_repository(where) as repository:
+        listed = _said(repository, where, _LIST)
+    names = tuple(sorted({name for name in listed.split(b"\0") if name}))
+    if (bad := next((name for name in names if _NO_FILES & {*name.lower().split(b"/")}), None)) is not None:
+        why = f"its index lists {_text(bad)}, which is not a file of a work tree"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "make the index anew: git read-tree HEAD")
+    return repository.top, names
+
+
+def _said(repository: Found, where: Path, script: str) -> bytes:
+    hint = f"commit it, or take it as an uncommitted copy: {copy_of(where)}"
+    with _blaming(where, "it is not a git work tree with a commit", hint, frozenset({Cause.OWN})):
+        return _sandbox(repository).script(script).stdout
+
+
+@contextmanager
+def _blaming(where: Path, why: str, hint: str, kinds: frozenset[Cause] = _ITS_OWN) -> Iterator[None]:
+    """Refuse a repository for a git that fails in one of these ways."""
+    try:
+        yield
+    except process.ProcessError as error:
+        if error.kind not in kinds:
+            raise
+        cause = error.cause.strip() or f"it ended with status {error.done.status}, without a word"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), f"{why}: {cause}", hint) from error
+
+
+def _sandbox(repository: Found) -> Sandbox:
+    locate(GIT)  # or it says what to install
+    return Sandbox(repository.files, repository.environment, bounds=_BOUNDS)
+
+
+def _is_absent(top: Path, name: bytes) -> bool:
+    """Whether a file is simply missing: nothing stands in for it, as a link on the way does for what it leads to."""
+    here = os.fsencode(top)
+    for part in name.split(b"/"):
+        here += b"/" + part
+        try:
+            if not stat.S_ISDIR(os.lstat(here).st_mode):
+                return False
+        except FileNotFoundError:
+            return True
+    return False
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace").strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +203,12 @@ class _Entry:
 
 
 class ObjectReader:
-    """One conversation with `git cat-file --batch-command --buffer`."""
+    """Reads the tree of a commit out of one conversation with `git cat-file --batch-command --buffer`; starts nothing.
+
+    A repository's objects can lie under names that their bytes don't hash to, and small objects can stand for endless
+    trees. So no object's name is trusted: each object is hashed (git(1): gitformat-pack, "object names"), its size is
+    asked before it is read, and everything is counted.
+    """
 
     def __init__(self, to: IO[bytes], heard: IO[bytes], where: str) -> None:
         """`to` is its standard input, unbuffered, and `heard` its standard output; `where` is for messages."""
@@ -228,150 +373,3 @@ def _is_directory(entry: _Entry) -> bool:
 
 def _entry_path(entry: _Entry) -> str:
     return b"/".join(entry.path).decode(errors="backslashreplace")
-
-
-_MIB: Final = 1 << 20
-#: git maps packs, and takes objects apart in memory; a repository that needs more is refused.
-_BOUNDS: Final = Bounds(seconds=300, room=256 * _MIB, memory=2048 * _MIB, output=64 * _MIB)
-#: Prints what HEAD is: name, type, size.
-_LOOK: Final = "printf 'HEAD\\n' | git cat-file --batch-check"
-#: $1 the commit. The index has its own time again, for git compares the contents of files that are as new. A submodule
-#: that it lists differs from the commit, which has none, and is not entered: git would read its
-#: configuration. An index also says which files are unchanged, by flags and by their times, so the files that are there
-#: are compared with the commit once more, by their contents: by an index that knows nothing of them.
-_CHANGES: Final = r"""
-cd "$GIT_WORK_TREE"
-if [ -e "$GIT_DIR/index" ]; then
-  cp "$GIT_DIR/index" "$TMPDIR/index"
-  touch -d "@$INDEX_TIME" "$TMPDIR/index"
-  export GIT_INDEX_FILE="$TMPDIR/index"
-fi
-git ls-files --stage -z | sed -nz 's/^160000 [0-9a-f]* [0-3]\t/A  /p' >"$TMPDIR/submodules"
-if [ -s "$TMPDIR/submodules" ]; then
-  exec cat "$TMPDIR/submodules"
-fi
-git status --porcelain=v1 -z --no-renames --untracked-files=no
-export GIT_INDEX_FILE="$TMPDIR/new"
-git read-tree "$1"
-git status --porcelain=v1 -z --no-renames --untracked-files=no >"$TMPDIR/changes"
-exec sed -z 's/^ D / M?/' "$TMPDIR/changes"
-"""
-#: What it puts before a file that the second index doesn't find there, as in a sparse checkout.
-_NOT_FOUND: Final = b" M?"
-_LIST: Final = r"""
-cd "$GIT_WORK_TREE"
-exec git ls-files --cached -z
-"""
-#: What no component of a tracked path is, in small letters (git: read-cache.c, verify_path).
-_NO_FILES: Final = frozenset({b"", b".", b"..", b".git"})
-#: What a repository is to blame for: git says so itself, or it takes more than git may have.
-_ITS_OWN: Final = frozenset({Cause.OWN, Cause.MEMORY, Cause.FLOODED, Cause.LATE, Cause.DISK_FULL})
-_TALK: Final = 'exec git "$@"'
-
-
-class WorkTree:
-    """The git work tree around an absolute directory, as git describes it now: its `top`, its `commit`.
-
-    Raises RefusedError [flake-unsupported] where there is none, MvmnixError without git.
-    """
-
-    def __init__(self, where: Path) -> None:
-        self._where = where
-        with found_repository(where) as repository:
-            head = _said(repository, where, _LOOK)
-        self.top = repository.top
-        self.commit = self._committed(head)
-
-    def changes(self) -> tuple[str, ...]:
-        """The names of tracked files that differ from the commit, as they lie there or in the index, sorted.
-
-        For a repository whose tree was read: git has no bounds on what a tree stands for.
-        """
-        why = "git can't compare it with its commit"
-        with found_repository(self._where) as repository, _blaming(self._where, why, "git status"):
-            said = _sandbox(repository).script(_CHANGES, self.commit).stdout
-        names = {
-            entry[3:]
-            for entry in said.split(b"\0")
-            if entry and not (entry.startswith(_NOT_FOUND) and _is_absent(self.top, entry[3:]))
-        }
-        return tuple(sorted(name.decode(errors="replace") for name in names))
-
-    def tree(self, limit: int) -> nar.Dir:
-        """The tree of the commit, from its objects alone, each hashed. Refuses more than `limit` bytes of files."""
-        why = f"git can't read its objects, or not within {_BOUNDS.memory >> 20} MiB"
-        with (
-            found_repository(self._where) as repository,
-            _blaming(self._where, why, "git fsck"),
-            _sandbox(repository).talk(_TALK, *CONVERSATION) as (to, heard),
-        ):
-            return ObjectReader(to, heard, str(self._where)).tree(self.commit, limit)
-
-    def _committed(self, head: bytes) -> str:
-        match head.decode("ascii", "replace").split():
-            case [oid, "commit", size] if int(size) <= MAX_COMMIT:
-                return oid
-            case [_, "commit", size]:
-                hint = "make a commit with a shorter message"
-                raise self._unsupported(f"its commit has {size} bytes, more than {MAX_COMMIT}", hint)
-            case _:
-                why = "it is not a git work tree with a commit: HEAD names none"
-                raise self._unsupported(why, f"commit it, or take it as an uncommitted copy: {copy_of(self._where)}")
-
-    def _unsupported(self, why: str, hint: str) -> RefusedError:
-        return refuse(ReasonCode.FLAKE_UNSUPPORTED, str(self._where), why, hint)
-
-
-def tracked_files(where: Path) -> tuple[Path, tuple[bytes, ...]]:
-    """The top of the work tree around a directory, and the paths from there of the files in its index.
-
-    No commit is needed. Raises RefusedError [flake-unsupported] where there is no work tree, and for paths that lead
-    elsewhere or into a repository: git itself looks at a path when it is added, and takes an index as it is.
-    """
-    with found_repository(where) as repository:
-        listed = _said(repository, where, _LIST)
-    names = tuple(sorted({name for name in listed.split(b"\0") if name}))
-    if (bad := next((name for name in names if _NO_FILES & {*name.lower().split(b"/")}), None)) is not None:
-        why = f"its index lists {_text(bad)}, which is not a file of a work tree"
-        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "make the index anew: git read-tree HEAD")
-    return repository.top, names
-
-
-def _said(repository: Found, where: Path, script: str) -> bytes:
-    hint = f"commit it, or take it as an uncommitted copy: {copy_of(where)}"
-    with _blaming(where, "it is not a git work tree with a commit", hint, frozenset({Cause.OWN})):
-        return _sandbox(repository).script(script).stdout
-
-
-@contextmanager
-def _blaming(where: Path, why: str, hint: str, kinds: frozenset[Cause] = _ITS_OWN) -> Iterator[None]:
-    """Refuse a repository for a git that fails in one of these ways."""
-    try:
-        yield
-    except process.ProcessError as error:
-        if error.kind not in kinds:
-            raise
-        cause = error.cause.strip() or f"it ended with status {error.done.status}, without a word"
-        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), f"{why}: {cause}", hint) from error
-
-
-def _sandbox(repository: Found) -> Sandbox:
-    locate(GIT)  # or it says what to install
-    return Sandbox(repository.files, repository.environment, bounds=_BOUNDS)
-
-
-def _is_absent(top: Path, name: bytes) -> bool:
-    """Whether a file is simply missing: nothing stands in for it, as a link on the way does for what it leads to."""
-    here = os.fsencode(top)
-    for part in name.split(b"/"):
-        here += b"/" + part
-        try:
-            if not stat.S_ISDIR(os.lstat(here).st_mode):
-                return False
-        except FileNotFoundError:
-            return True
-    return False
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace").strip()

@@ -185,7 +185,7 @@ def archive(output: StorePath, names: tuple[str, ...]) -> tuple[str, ...]:
     )
 
 
-#: On the host: no substituter, no registry. Which store is told by host_nix.py, in front of these.
+#: On the host: no substituter, no registry. Which store is told by NixStore.options, in front of these.
 _ON_HOST = ("--option", "substitute", "false", "--option", "flake-registry", "")
 
 

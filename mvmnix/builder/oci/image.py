@@ -23,11 +23,6 @@ from mvmnix.formats import lock, nar
 from mvmnix.formats.strict import MalformedError, Record, canonical, read
 from mvmnix.model import Digest
 
-# Reads an image's configuration: how it means to run, and what its layers are uncompressed; pure.
-#
-# OCI image specification, config.md. It is full of things that say nothing about running here (labels, ports, history,
-# health checks, stop signals): those are left unread, docs/oci.md lists them.
-
 PLATFORM: Final = "linux/amd64"
 #: Where every guest may write anyway (profiles/minimal.nix).
 _WRITABLE: Final = frozenset({"/tmp", "/var/tmp"})  # noqa: S108 - paths in a guest
@@ -40,6 +35,22 @@ _WORD: Final = r"[A-Za-z0-9._][A-Za-z0-9._-]{0,63}"
 _USER: Final = rf"(({_WORD})?(:{_WORD})?)"
 _DIFF_ID: Final = r"sha256:[0-9a-f]{64}"
 _HINT: Final = "have the image built again; docs/oci.md has what is read of a configuration"
+
+ATTRIBUTE: Final = "default"
+_FLAKE: Final = b"""\
+{
+  description = "An OCI image as a guest; written by mvm";
+
+  outputs =
+    { self }:
+    let
+      house = import ./modules { system = "x86_64-linux"; };
+    in
+    {
+      packages.x86_64-linux.default = house.mkOciGuest { image = ./image.json; };
+    };
+}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +68,77 @@ class ImageConfig:
     diff_ids: tuple[Digest, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class OciImage:
+    """An image for one platform: `documents` are index, manifest and configuration, as far as they were read."""
+
+    reference: OciRef
+    documents: tuple[OciRef, ...]
+    layers: tuple[Descriptor, ...]
+    config: ImageConfig
+
+
+def build_request(reference: OciRef, registry: Registry) -> BuildRequest:
+    """What a guest of this image is built from. Raises as `resolve_image` does."""
+    image = resolve_image(reference, registry)
+    # 3. the flake
+    tree = {b"flake.nix": nar.File.of(_FLAKE), b"image.json": nar.File.of(describe_image(image))}
+    label = f"path:oci/{str(reference).removeprefix(SCHEME)}"
+    flake = source_of(nar.Dir(tree | bootstrap.parts(b"modules", b"profiles")), uri=label, commit=None, directory="")
+    return BuildRequest(flake, lock.parse(flake.lock), ATTRIBUTE)
+
+
+def resolve_image(reference: OciRef, registry: Registry) -> OciImage:
+    """What a reference names. Raises RefusedError [oci-malformed, oci-unsupported, source-mismatch], DownloadError."""
+    # 1. the manifest
+    here = reference
+    documents = [here]
+    found = descriptors.parse(registry.document(here), str(here), registry.decode)
+    if isinstance(found, Index):
+        here = reference.sibling(found.choose(PLATFORM, str(here)).digest)
+        documents.append(here)
+        found = descriptors.parse(registry.document(here), str(here), registry.decode)
+    if isinstance(found, Index):
+        why = "the index names another index"
+        raise refuse(ReasonCode.OCI_UNSUPPORTED, str(here), why, "name the image by its own digest")
+    # 2. the configuration
+    described = reference.sibling(found.config.digest)
+    documents.append(described)
+    said = parse_config(registry.blob(described), str(described), registry.decode, layers=len(found.layers))
+    return OciImage(reference, tuple(documents), found.layers, said)
+
+
+def describe_image(image: OciImage) -> bytes:
+    """The bytes of image.json, which modules/oci/ reads."""
+    said = image.config
+    layers = [
+        _pin(image.reference.sibling(layer.digest)) | {"size": layer.size, "gzip": layer.gzip, "diffId": diff_id.hex}
+        for layer, diff_id in zip(image.layers, said.diff_ids, strict=True)
+    ]
+    return canonical(
+        {
+            "name": image.reference.name.rpartition("/")[2][:64],
+            "pins": [_pin(document) for document in image.documents],
+            "layers": layers,
+            "command": list(said.command),
+            "environment": dict(said.environment),
+            "directory": said.directory,
+            "user": said.user,
+            "volumes": list(said.volumes),
+        }
+    )
+
+
+def _pin(reference: OciRef) -> dict[str, object]:
+    return {"url": str(reference), "sha256": reference.digest.hex}
+
+
 def parse_config(data: bytes, what: str, decode: Decode, *, layers: int) -> ImageConfig:
     """The configuration in these bytes, for an image of so many layers.
 
-    Raises RefusedError [oci-malformed, oci-unsupported].
+    It is that of the OCI image specification, config.md, which is full of things that say nothing about running here
+    (labels, ports, history, health checks, stop signals): those are left unread, docs/oci.md lists them. Raises
+    RefusedError [oci-malformed, oci-unsupported].
     """
     try:
         platform, found = read(decode(data), "configuration", lambda record: _config(record, layers))
@@ -135,85 +213,3 @@ def _absolute(path: str, what: str) -> str:
 def _has(record: Record, name: str) -> bool:
     """Go writes what is not there as null."""
     return record.has(name) and record.value(name) is not None
-
-
-ATTRIBUTE: Final = "default"
-_FLAKE: Final = b"""\
-{
-  description = "An OCI image as a guest; written by mvm";
-
-  outputs =
-    { self }:
-    let
-      house = import ./modules { system = "x86_64-linux"; };
-    in
-    {
-      packages.x86_64-linux.default = house.mkOciGuest { image = ./image.json; };
-    };
-}
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class OciImage:
-    """An image for one platform: `documents` are index, manifest and configuration, as far as they were read."""
-
-    reference: OciRef
-    documents: tuple[OciRef, ...]
-    layers: tuple[Descriptor, ...]
-    config: ImageConfig
-
-
-def resolve_image(reference: OciRef, registry: Registry) -> OciImage:
-    """What a reference names. Raises RefusedError [oci-malformed, oci-unsupported, source-mismatch], DownloadError."""
-    # 1. the manifest
-    here = reference
-    documents = [here]
-    found = descriptors.parse(registry.document(here), str(here), registry.decode)
-    if isinstance(found, Index):
-        here = reference.sibling(found.choose(PLATFORM, str(here)).digest)
-        documents.append(here)
-        found = descriptors.parse(registry.document(here), str(here), registry.decode)
-    if isinstance(found, Index):
-        why = "the index names another index"
-        raise refuse(ReasonCode.OCI_UNSUPPORTED, str(here), why, "name the image by its own digest")
-    # 2. the configuration
-    described = reference.sibling(found.config.digest)
-    documents.append(described)
-    said = parse_config(registry.blob(described), str(described), registry.decode, layers=len(found.layers))
-    return OciImage(reference, tuple(documents), found.layers, said)
-
-
-def build_request(reference: OciRef, registry: Registry) -> BuildRequest:
-    """What a guest of this image is built from. Raises as `resolve_image` does."""
-    image = resolve_image(reference, registry)
-    # 3. the flake
-    tree = {b"flake.nix": nar.File.of(_FLAKE), b"image.json": nar.File.of(describe_image(image))}
-    label = f"path:oci/{str(reference).removeprefix(SCHEME)}"
-    flake = source_of(nar.Dir(tree | bootstrap.parts(b"modules", b"profiles")), uri=label, commit=None, directory="")
-    return BuildRequest(flake, lock.parse(flake.lock), ATTRIBUTE)
-
-
-def describe_image(image: OciImage) -> bytes:
-    """The bytes of image.json, which modules/oci/ reads."""
-    said = image.config
-    layers = [
-        _pin(image.reference.sibling(layer.digest)) | {"size": layer.size, "gzip": layer.gzip, "diffId": diff_id.hex}
-        for layer, diff_id in zip(image.layers, said.diff_ids, strict=True)
-    ]
-    return canonical(
-        {
-            "name": image.reference.name.rpartition("/")[2][:64],
-            "pins": [_pin(document) for document in image.documents],
-            "layers": layers,
-            "command": list(said.command),
-            "environment": dict(said.environment),
-            "directory": said.directory,
-            "user": said.user,
-            "volumes": list(said.volumes),
-        }
-    )
-
-
-def _pin(reference: OciRef) -> dict[str, object]:
-    return {"url": str(reference), "sha256": reference.digest.hex}

@@ -5,6 +5,10 @@
 3. A registry that asks for a token is given an anonymous one only, from a host that is on the allowlist too.
 4. The bytes are hashed as they come, and kept only if they are those that were named.
 5. A list's next page is asked for at the list's own address, whatever its registry says.
+
+Tokens are those of RFC 9110, section 11.6.1, and of the distribution project's "Token Authentication Specification".
+Lists are those of OCI distribution specification 1.1, "Listing Referrers", and RFC 8288. The download worker takes
+challenge, answer and Link field apart (builder/fetch/worker/documents.py).
 """
 
 import re
@@ -27,75 +31,9 @@ from mvmnix.system.store import Store
 
 #: Largest answer of a token service, in bytes.
 TOKEN_LIMIT: Final = 1 << 16
-
-# Writes the question for a registry's token, and reads the token that it gives to every client; pure.
-#
-# RFC 9110, section 11.6.1; the distribution project's "Token Authentication Specification". Anonymous pulls only. The
-# download worker takes challenge and answer apart (builder/fetch/worker/documents.py).
-
 _WORD: Final = re.compile(r"[!-~]{1,32768}")
-_HINT: Final = "images that need a login are not supported: docs/oci.md"
-
-
-def token_url(texts: Sequence[str], name: str) -> str:
-    """Where a token for pulling from repository `name` is given out, by realm and service of a challenge.
-
-    What is asked for is what is needed, not what the registry suggests. Raises MvmnixError.
-    """
-    if len(texts) != 2:
-        raise unknown_challenge("it is not a challenge for a bearer token")
-    realm, service = texts
-    asked = {"scope": f"repository:{name}:pull"} | ({"service": service} if service else {})
-    return f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
-
-
-def parse_token(texts: Sequence[str]) -> str:
-    """The token in a token service's answer. Raises MvmnixError."""
-    match texts:
-        case [text] if _WORD.fullmatch(text):
-            return text
-        case _:
-            raise missing_token("it is not printable ASCII")
-
-
-def unknown_challenge(why: str) -> MvmnixError:
-    """What to say of another challenge."""
-    return MvmnixError(f"the registry asks for a login that mvm does not know: {why}", hint=_HINT)
-
-
-def missing_token(why: str) -> MvmnixError:
-    """What to say of an answer without a token."""
-    return MvmnixError(f"the registry's token service gives no token: {why}", hint=_HINT)
-
-
-# Says where the next page of a registry's list is: at the list's own address, by another query, or nowhere; pure.
-#
-# OCI distribution specification 1.1, "Listing Referrers"; RFC 8288. The download worker takes the Link field apart
-# (builder/fetch/worker/documents.py).
-
-
-def page_after(path: str, asked: str, answered: str, target: str, allowed: Allowlist) -> str:
-    """The path of the page that a link in the answer to `path` leads to: that path, with the query of the link.
-
-    `asked` is the address of `path`, `answered` the one that gave the answer in the end, which the link is relative to.
-    Raises MalformedError for a link to anywhere else.
-    """
-    own = allowed.admit(asked)
-    try:
-        there = allowed.follow(allowed.admit(answered), target)
-    except RefusedError as error:
-        raise MalformedError(
-            f"its next page can't be asked for: {error.reasons[0].what}: {error.reasons[0].why}"
-        ) from error
-    place, _, query = there.target.partition("?")
-    # what is asked for is written here, so that another spelling of the same path makes no difference
-    if there.origin != own.origin or unquote(place) != own.target.partition("?")[0]:
-        raise MalformedError(f"its next page would be elsewhere: {there}")
-    path = path.partition("?")[0]
-    return f"{path}?{query}" if query else path
-
-
 _ACCEPT: Final = ", ".join((*INDEXES, *MANIFESTS))
+_HINT: Final = "images that need a login are not supported: docs/oci.md"
 
 
 class Registry(Protocol):
@@ -228,6 +166,58 @@ class Registries:
             return incoming.size
         finally:
             incoming.discard()
+
+
+def token_url(texts: Sequence[str], name: str) -> str:
+    """Where a token for pulling from repository `name` is given out, by realm and service of a challenge.
+
+    What is asked for is what an anonymous pull needs, not what the registry suggests. Raises MvmnixError.
+    """
+    if len(texts) != 2:
+        raise unknown_challenge("it is not a challenge for a bearer token")
+    realm, service = texts
+    asked = {"scope": f"repository:{name}:pull"} | ({"service": service} if service else {})
+    return f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
+
+
+def parse_token(texts: Sequence[str]) -> str:
+    """The token in a token service's answer, which it gives to every client. Raises MvmnixError."""
+    match texts:
+        case [text] if _WORD.fullmatch(text):
+            return text
+        case _:
+            raise missing_token("it is not printable ASCII")
+
+
+def unknown_challenge(why: str) -> MvmnixError:
+    """What to say of another challenge."""
+    return MvmnixError(f"the registry asks for a login that mvm does not know: {why}", hint=_HINT)
+
+
+def missing_token(why: str) -> MvmnixError:
+    """What to say of an answer without a token."""
+    return MvmnixError(f"the registry's token service gives no token: {why}", hint=_HINT)
+
+
+def page_after(path: str, asked: str, answered: str, target: str, allowed: Allowlist) -> str:
+    """The path of the page that a link in the answer to `path` leads to: that path, with the query of the link.
+
+    `asked` is the address of `path`, `answered` the one that gave the answer in the end, which the link is relative to.
+    Raises MalformedError for a link to anywhere else.
+    """
+    own = allowed.admit(asked)
+    try:
+        there = allowed.follow(allowed.admit(answered), target)
+    except RefusedError as error:
+        raise MalformedError(
+            f"its next page can't be asked for: {error.reasons[0].what}: {error.reasons[0].why}"
+        ) from error
+    place, _, query = there.target.partition("?")
+    # what is asked for is written here, so that another spelling of the same path makes no difference
+    if there.origin != own.origin or unquote(place) != own.target.partition("?")[0]:
+        raise MalformedError(f"its next page would be elsewhere: {there}")
+    path = path.partition("?")[0]
+    return f"{path}?{query}" if query else path
 
 
 def other_bytes(reference: OciRef, served: Digest) -> RefusedError:

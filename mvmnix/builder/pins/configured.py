@@ -1,4 +1,9 @@
-"""Says from where a tool of this machine is configured to download: apt, pip or npm."""
+"""Says from where a tool of this machine is configured to download: apt, pip or npm.
+
+What apt and pip are configured for, their adapters read. npm's registries are read here, out of its files and variables
+(npmrc(5)): a variable beats the user's file, and that one the machine's. Of a file only the registries are read. Where
+none of them names one, npm itself is asked for its own, in a sandbox that has none of these files.
+"""
 
 import os
 import re
@@ -12,11 +17,6 @@ from mvmnix.errors import MvmnixError
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.trusted_executables import Candidates
 
-# Reads which registries npm is configured for on this machine, out of its files and variables.
-#
-# npmrc(5): a variable beats the user's file, and that one the machine's. Of a file only the registries are read. Where
-# none of them names one, npm itself is asked for its own, in a sandbox that has none of these files.
-
 #: Of Debian's npm; another one's lies below its own prefix, and NPM_CONFIG_GLOBALCONFIG names it.
 _MACHINE: Final = "/etc/npmrc"
 _USER: Final = ".npmrc"
@@ -27,6 +27,14 @@ _NPM: Final = Candidates(
     "npm", ("/usr/bin/npm", "/usr/local/bin/npm"), "install it, or name the registry: --allow https://REGISTRY"
 )
 _HINT: Final = "npm config set registry https://REGISTRY, or name its host with --allow https://REGISTRY"
+
+
+def configured_urls(tool: str) -> tuple[str, ...]:
+    """The URLs of a tool's sources, which may hold credentials; not all of them are of http or https.
+
+    Raises MvmnixError where the tool is missing or its configuration is not supported; KeyError for another tool.
+    """
+    return _TOOLS[tool]()
 
 
 def npm_registries(environment: Mapping[str, str], usual: Callable[[], str] | None = None) -> tuple[str, ...]:
@@ -49,11 +57,6 @@ def npm_registries(environment: Mapping[str, str], usual: Callable[[], str] | No
     return tuple(dict.fromkeys(found.values()))
 
 
-def _usual() -> str:
-    """The registry that npm has without a configuration. Raises MvmnixError."""
-    return Sandbox().run(_NPM, "config", "get", "registry").stdout.decode(errors="replace").strip()
-
-
 def parse_npmrc(text: str) -> Iterator[tuple[str, str]]:
     """The registries that an npmrc names, by `registry` or `@SCOPE:registry`. Raises MvmnixError for a variable.
 
@@ -67,6 +70,11 @@ def parse_npmrc(text: str) -> Iterator[tuple[str, str]]:
         if "${" in value:
             raise MvmnixError(f"npm's configuration takes {match['name']} from a variable", hint=_HINT)
         yield match["name"], value
+
+
+def _usual() -> str:
+    """The registry that npm has without a configuration. Raises MvmnixError."""
+    return Sandbox().run(_NPM, "config", "get", "registry").stdout.decode(errors="replace").strip()
 
 
 def _text(path: Path) -> str:
@@ -88,11 +96,3 @@ _TOOLS: Final[Mapping[str, Callable[[], tuple[str, ...]]]] = {
 }
 #: The tools that can be asked.
 CONFIGURED_TOOLS: Final = tuple(_TOOLS)
-
-
-def configured_urls(tool: str) -> tuple[str, ...]:
-    """The URLs of a tool's sources, which may hold credentials; not all of them are of http or https.
-
-    Raises MvmnixError where the tool is missing or its configuration is not supported; KeyError for another tool.
-    """
-    return _TOOLS[tool]()

@@ -1,4 +1,8 @@
-"""The apt adapter: it alone knows apt's command lines and what they print; builder/fetch runs the downloads."""
+"""The apt adapter: it alone knows apt's settings, command lines and what they print; builder/fetch runs the downloads.
+
+Apt itself reads its files (apt.conf(5)), outside of the sandbox: they are root's. The sandboxed apt-helper reads none.
+It gets options that hold no secret, credentials as a file of its own, and a proxy with its password in the environment.
+"""
 
 import os
 import re
@@ -22,12 +26,8 @@ from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.system import process
 from mvmnix.system.child_causes import Cause
 
-# Reads what apt is configured to do on this machine, and says what a sandboxed apt-helper is given of it.
-#
-# Apt itself reads its files (apt.conf(5)), outside of the sandbox: they are root's. The sandboxed apt-helper reads
-# none. It gets options that hold no secret, credentials as a file of its own, and a proxy with its password in the
-# environment.
-
+HELPER = Candidates("apt-helper", ("/usr/lib/apt/apt-helper",), "this needs Debian's apt (package apt)")
+APT_GET = Candidates("apt-get", ("/usr/bin/apt-get",), "apt-get install apt")
 _APT_CONFIG: Final = "/usr/bin/apt-config"
 _LINE: Final = re.compile(r'(?P<name>[^ "]+) "(?P<value>.*)";')
 #: Settings of how apt downloads whose values are taken as they are, for all hosts or for one (apt-transport-http(1)).
@@ -46,6 +46,50 @@ _PACKAGES: Final = "/apt/packages"
 _WEB: Final = ("http", "https")
 _DIRECTORIES: Final = ("file", "copy")
 _HERE: Final = Endpoint("127.0.0.1", PROXY_PORT)
+#: What an apt-helper in the sandbox has instead of the machine's files.
+INSIDE: Final = (
+    *("-o", "Dir::Etc=/none", "-o", f"Dir::Etc::netrc={INPUT}", "-o", "Dir::Etc::netrcparts=/none"),
+    *("-o", f"Dir::State={WORK}", "-o", f"Dir::Cache={WORK}", "-o", "APT::Sandbox::User="),
+)
+
+ORIGIN = "Debian"
+COMPONENT = "main"
+_COLUMNS = ("FILENAME", "REPO_URI", "CODENAME", "SUITE", "COMPONENT", "ARCHITECTURE", "ORIGIN")
+_SETTINGS = "look at apt's configuration: apt-config dump"
+_UPDATE = "fetch apt's lists first: apt-get update"
+#: A list of all of Debian's packages has 60 MiB, unpacked; xz takes 65 MiB of memory for what `xz -9` packed.
+_LIST = Bounds(seconds=300, room=1 << 20, memory=512 << 20, output=256 << 20, processes=16)
+_FAILED = re.compile(r"^E: Failed to fetch (?P<uri>\S+)  (?P<why>.*)$", re.MULTILINE)
+
+
+class Apt:
+    """Downloads from `mirror://debian/` through apt: its sources, proxies, credentials and certificates."""
+
+    scheme = DEBIAN_MIRROR
+    batch = 6
+
+    def mirrors(self) -> tuple["AptMirror", ...]:
+        """All repositories, Debian's own first. Needs apt's sources, but not its lists. Raises MvmnixError."""
+        listed = sorted(apt_targets(), key=lambda target: target.origin != ORIGIN)
+        found = [target.repository for target in [*listed, *apt_targets("--no-release-info")]]
+        bases = [base for source in found for base in base_uris(source)]
+        if not bases:
+            why = "apt has no package sources that it reaches by http, https or file"
+            raise MvmnixError(why, hint="add Debian's to /etc/apt/sources.list.d, then retry")
+        known = read_apt_settings()
+        return tuple(AptMirror(base, known) for base in dict.fromkeys(bases))
+
+    def describe(self, source: Source) -> tuple[str, str]:
+        """Name and version, from the file name (Debian Policy: name_version_architecture.deb, without the epoch).
+
+        Raises ValueError.
+        """
+        name, version, *_ = [*_path(source).rpartition("/")[2].removesuffix(".deb").split("_"), "", ""]
+        return name, unquote(version)
+
+    def repair(self, sources: Sequence[Source]) -> str:
+        """The refreshing of exactly these packages."""
+        return "mvm pin update " + " ".join(sorted({self.describe(source)[0] for source in sources}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +113,38 @@ class ForMirror:
     options: tuple[str, ...]
     environment: Mapping[str, str] = field(repr=False)
     files: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class AptMirror:
+    """One of apt's repositories, by its base URI."""
+
+    base: str
+    known: AptSettings
+
+    def command(self, batch: Sequence[Source]) -> Command:
+        """One apt-helper, with a URI, a destination and a hash for each source."""
+        given = self._given()
+        triples = [
+            word
+            for source in batch
+            for word in (_uri(given, source), f"{FILES}/{self.file(source)}", f"SHA256:{source.digest.hex}")
+        ]
+        arguments = (*INSIDE, *given.options, "download-file", "--", *triples)
+        return Command(HELPER, arguments, given.route, given.environment, given.files, self.known.netrc)
+
+    def file(self, source: Source) -> str:
+        """Named by digest: what a URI ends in is no file name to trust."""
+        return source.digest.hex
+
+    def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
+        """By what apt-helper says of each URI."""
+        given = self._given()
+        said = {unquote(match["uri"]): match["why"] for match in _FAILED.finditer(stderr)}
+        return {source: _failure(said[uri]) for source in batch if (uri := unquote(_uri(given, source))) in said}
+
+    def _given(self) -> ForMirror:
+        return for_mirror(self.base, self.known)
 
 
 def read_apt_settings() -> AptSettings:
@@ -131,46 +207,6 @@ def for_mirror(base: str, known: AptSettings) -> ForMirror:
     )
 
 
-#: What an apt-helper in the sandbox has instead of the machine's files.
-INSIDE: Final = (
-    *("-o", "Dir::Etc=/none", "-o", f"Dir::Etc::netrc={INPUT}", "-o", "Dir::Etc::netrcparts=/none"),
-    *("-o", f"Dir::State={WORK}", "-o", f"Dir::Cache={WORK}", "-o", "APT::Sandbox::User="),
-)
-
-
-def _proxy(scheme: str, place: Endpoint, known: AptSettings) -> str:
-    """The proxy for a host: its own setting, the scheme's, http's for https too, or the environment's."""
-    found = {name.lower(): value for name, value in known.configured.items()}
-    schemes = (scheme, "http") if scheme == "https" else (scheme,)
-    detecting = ("proxy-auto-detect", "proxyautodetect")
-    if any(found.get(f"acquire::{one}::{name}") for one in schemes for name in detecting):
-        why = "apt is configured to ask a program for its proxy, which is not supported"
-        raise MvmnixError(why, hint="let Acquire::http::Proxy name the proxy")
-    for one in schemes:
-        for name in (f"acquire::{one}::proxy::{place.host}", f"acquire::{one}::proxy"):
-            if name in found:
-                return "" if found[name].upper() == "DIRECT" else found[name]
-    return proxies.from_environment(scheme, place, known.environment)
-
-
-def _credentials() -> bytes:
-    """Apt's credentials, as far as we may read them; others fail at their server."""
-    files = [Path(_NETRC[0]), *sorted(Path(_NETRC[1]).glob("*.conf"))]
-    return b"\n".join(file.read_bytes() for file in files if file.is_file() and os.access(file, os.R_OK))
-
-
-HELPER = Candidates("apt-helper", ("/usr/lib/apt/apt-helper",), "this needs Debian's apt (package apt)")
-APT_GET = Candidates("apt-get", ("/usr/bin/apt-get",), "apt-get install apt")
-ORIGIN = "Debian"
-COMPONENT = "main"
-_COLUMNS = ("FILENAME", "REPO_URI", "CODENAME", "SUITE", "COMPONENT", "ARCHITECTURE", "ORIGIN")
-_SETTINGS = "look at apt's configuration: apt-config dump"
-_UPDATE = "fetch apt's lists first: apt-get update"
-#: A list of all of Debian's packages has 60 MiB, unpacked; xz takes 65 MiB of memory for what `xz -9` packed.
-_LIST = Bounds(seconds=300, room=1 << 20, memory=512 << 20, output=256 << 20, processes=16)
-_FAILED = re.compile(r"^E: Failed to fetch (?P<uri>\S+)  (?P<why>.*)$", re.MULTILINE)
-
-
 @dataclass(frozen=True, slots=True)
 class IndexTarget:
     """One Packages index that apt is configured for: a file in its lists, the repository's base URI, the release."""
@@ -184,20 +220,20 @@ class IndexTarget:
     origin: str
 
 
-def parse_targets(text: str) -> tuple[IndexTarget, ...]:
-    """What `apt-get indextargets` printed in `_COLUMNS`, tabs between them. Raises ValueError."""
-    rows = [line.split("\t") for line in text.splitlines() if line]
-    if any(len(row) != len(_COLUMNS) for row in rows):
-        raise ValueError("apt-get indextargets printed something else than was asked for")
-    return tuple(IndexTarget(*row) for row in rows)
-
-
 def apt_targets(*options: str) -> tuple[IndexTarget, ...]:
     """The indexes in apt's lists. Raises MvmnixError when there is no apt."""
     columns = "\t".join(f"$({column})" for column in _COLUMNS)
     argv = [locate(APT_GET), *options, "indextargets", "--format", columns, "Created-By: Packages"]
     done = process.run(argv, env=process.environment(()), hint=_SETTINGS)
     return parse_targets(done.stdout.decode())
+
+
+def parse_targets(text: str) -> tuple[IndexTarget, ...]:
+    """What `apt-get indextargets` printed in `_COLUMNS`, tabs between them. Raises ValueError."""
+    rows = [line.split("\t") for line in text.splitlines() if line]
+    if any(len(row) != len(_COLUMNS) for row in rows):
+        raise ValueError("apt-get indextargets printed something else than was asked for")
+    return tuple(IndexTarget(*row) for row in rows)
 
 
 def read_index(suite: str, architecture: str) -> Index:
@@ -222,74 +258,6 @@ def read_index(suite: str, architecture: str) -> Index:
     return Index(suite, texts)
 
 
-def _unpacked(path: Path) -> bytes:
-    """A list of apt's, which may be packed by what its name ends in."""
-    inside = f"/list{path.suffix}"
-    return Sandbox({inside: path}, bounds=_LIST).run(HELPER, "cat-file", inside).stdout
-
-
-class Apt:
-    """Downloads from `mirror://debian/` through apt: its sources, proxies, credentials and certificates."""
-
-    scheme = DEBIAN_MIRROR
-    batch = 6
-
-    def mirrors(self) -> tuple["AptMirror", ...]:
-        """All repositories, Debian's own first. Needs apt's sources, but not its lists. Raises MvmnixError."""
-        listed = sorted(apt_targets(), key=lambda target: target.origin != ORIGIN)
-        found = [target.repository for target in [*listed, *apt_targets("--no-release-info")]]
-        bases = [base for source in found for base in base_uris(source)]
-        if not bases:
-            why = "apt has no package sources that it reaches by http, https or file"
-            raise MvmnixError(why, hint="add Debian's to /etc/apt/sources.list.d, then retry")
-        known = read_apt_settings()
-        return tuple(AptMirror(base, known) for base in dict.fromkeys(bases))
-
-    def describe(self, source: Source) -> tuple[str, str]:
-        """Name and version, from the file name (Debian Policy: name_version_architecture.deb, without the epoch).
-
-        Raises ValueError.
-        """
-        name, version, *_ = [*_path(source).rpartition("/")[2].removesuffix(".deb").split("_"), "", ""]
-        return name, unquote(version)
-
-    def repair(self, sources: Sequence[Source]) -> str:
-        """The refreshing of exactly these packages."""
-        return "mvm pin update " + " ".join(sorted({self.describe(source)[0] for source in sources}))
-
-
-@dataclass(frozen=True, slots=True)
-class AptMirror:
-    """One of apt's repositories, by its base URI."""
-
-    base: str
-    known: AptSettings
-
-    def command(self, batch: Sequence[Source]) -> Command:
-        """One apt-helper, with a URI, a destination and a hash for each source."""
-        given = self._given()
-        triples = [
-            word
-            for source in batch
-            for word in (_uri(given, source), f"{FILES}/{self.file(source)}", f"SHA256:{source.digest.hex}")
-        ]
-        arguments = (*INSIDE, *given.options, "download-file", "--", *triples)
-        return Command(HELPER, arguments, given.route, given.environment, given.files, self.known.netrc)
-
-    def file(self, source: Source) -> str:
-        """Named by digest: what a URI ends in is no file name to trust."""
-        return source.digest.hex
-
-    def failures(self, batch: Sequence[Source], stderr: str) -> Mapping[Source, Failure]:
-        """By what apt-helper says of each URI."""
-        given = self._given()
-        said = {unquote(match["uri"]): match["why"] for match in _FAILED.finditer(stderr)}
-        return {source: _failure(said[uri]) for source in batch if (uri := unquote(_uri(given, source))) in said}
-
-    def _given(self) -> ForMirror:
-        return for_mirror(self.base, self.known)
-
-
 def _uri(given: ForMirror, source: Source) -> str:
     """As apt-helper is told it, and says it."""
     return f"{given.base}/{_path(source)}"
@@ -311,3 +279,30 @@ def _failure(why: str) -> Failure:
         return Failure(FailureKind.GONE, why)
     mismatch = why.startswith(("Hash Sum mismatch", "File has unexpected size"))
     return Failure(FailureKind.WRONG if mismatch else FailureKind.FAILED, why)
+
+
+def _proxy(scheme: str, place: Endpoint, known: AptSettings) -> str:
+    """The proxy for a host: its own setting, the scheme's, http's for https too, or the environment's."""
+    found = {name.lower(): value for name, value in known.configured.items()}
+    schemes = (scheme, "http") if scheme == "https" else (scheme,)
+    detecting = ("proxy-auto-detect", "proxyautodetect")
+    if any(found.get(f"acquire::{one}::{name}") for one in schemes for name in detecting):
+        why = "apt is configured to ask a program for its proxy, which is not supported"
+        raise MvmnixError(why, hint="let Acquire::http::Proxy name the proxy")
+    for one in schemes:
+        for name in (f"acquire::{one}::proxy::{place.host}", f"acquire::{one}::proxy"):
+            if name in found:
+                return "" if found[name].upper() == "DIRECT" else found[name]
+    return proxies.from_environment(scheme, place, known.environment)
+
+
+def _credentials() -> bytes:
+    """Apt's credentials, as far as we may read them; others fail at their server."""
+    files = [Path(_NETRC[0]), *sorted(Path(_NETRC[1]).glob("*.conf"))]
+    return b"\n".join(file.read_bytes() for file in files if file.is_file() and os.access(file, os.R_OK))
+
+
+def _unpacked(path: Path) -> bytes:
+    """A list of apt's, which may be packed by what its name ends in."""
+    inside = f"/list{path.suffix}"
+    return Sandbox({inside: path}, bounds=_LIST).run(HELPER, "cat-file", inside).stdout

@@ -1,6 +1,8 @@
-"""Says what a failure in the builder VM means to the user, read from Nix's own words (2.26); pure.
+"""Says what a failure in the builder VM means to the user, by Nix's own words (2.26) and the VM's kernel's; pure.
 
 An evaluation fails in words that are Nix's. A build fails in words that may be any program's: it is quoted, never read.
+A full disk and a want of memory are told from a failed build by what the VM's kernel says of them. The guest isn't
+trusted for more than this: which of three hints its user gets.
 """
 
 import re
@@ -9,6 +11,7 @@ from typing import Final
 
 from mvmnix.arguments import AttributePath
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+from mvmnix.plural import counted
 from mvmnix.suggestion import did_you_mean
 from mvmnix.system.process import first_cause
 
@@ -50,6 +53,12 @@ _MEANINGS: Final = (
         "make it an input of the flake, or a fixed-output derivation that the guest is built from",
     ),
 )
+
+#: Less room than this is none: KiB; files. Nix tidies up before it says that a build failed, and frees some of both.
+_LITTLE: Final = (1024, 1024)
+#: The last line of a Nix that had no room itself: it tidies up all then. What a builder says never comes last.
+_STUCK: Final = re.compile(r"(?:.*\n)?error: [^\n]*: No space left on device", re.DOTALL)
+_MORE_ROOM: Final = "give it more: mvm build --disk MIB"
 
 
 def of_build(where: str, log: str, doubt: str = "") -> MvmnixError:
@@ -94,6 +103,27 @@ def of_attribute(where: str, attribute: str, names: Sequence[str]) -> UsageError
         hint = f"{near}{hint[0].upper()}{hint[1:]}"
     why = f"{where}: there is no such package in the flake"
     return UsageError(why, hint=hint if known else "name one: FLAKE#ATTRIBUTE")
+
+
+def exhaustion_error(said: bytes, where: str, log: str) -> MvmnixError | None:
+    """Why a build failed, if it was for want of room or memory; None otherwise.
+
+    `said` is what `nix_commands.pressure()` printed: two tables of df(1) in POSIX form, and lines of /proc/vmstat.
+    """
+    words = f"its last words:\n{last_lines(log)}"
+    counter = re.search(rb"^oom_kill ([0-9]{1,18})$", said, re.MULTILINE)
+    if killed := int(counter[1]) if counter else 0:
+        why = f"the builder VM ran out of memory, and its kernel killed {counted(killed, 'process', 'processes')}"
+        return MvmnixError(f"{where}: {why}; {words}", hint="give it more: mvm build --memory MIB")
+    rooms = re.findall(rb"^\S+ +([0-9]+) +[0-9]+ +([0-9]+) +[0-9-]+%? ", said, re.MULTILINE)
+    for (total, room), little, what in zip(rooms, _LITTLE, ("KiB", "files"), strict=False):
+        left = int(room[:18])
+        if int(total[:18]) and left < little:  # a total of 0 is no bound
+            why = f"the builder VM's disk is full: there is room for {left} {what}"
+            return MvmnixError(f"{where}: {why}; {words}", hint=_MORE_ROOM)
+    if _STUCK.fullmatch(log.rstrip()):
+        return MvmnixError(f"{where}: the builder VM's disk is full, and Nix gave up; {words}", hint=_MORE_ROOM)
+    return None
 
 
 def last_lines(log: str, count: int = 20) -> str:

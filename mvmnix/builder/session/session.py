@@ -1,14 +1,11 @@
 """What every session with a builder VM has: a root tree, a lock, a ledger of what may be asked for, what was given."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors
-from mvmnix.builder.session.build_errors import last_lines
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import KEPT_OUTPUT, BuilderMachine, CommandResult, Progress, run_command
 from mvmnix.builder.session.ledger import Offer, OfferLedger
@@ -17,40 +14,8 @@ from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.lock import LockedFlake, LockedNode
 from mvmnix.model import Digest, HashMode, Source
-from mvmnix.plural import counted
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.system.store import Store
-
-# Tells a full disk and a want of memory from a failed build, by what the builder VM's kernel says of them; pure.
-#
-# The guest isn't trusted for more than this: which of three hints its user gets.
-
-#: Less room than this is none: KiB; files. Nix tidies up before it says that a build failed, and frees some of both.
-_LITTLE: Final = (1024, 1024)
-#: The last line of a Nix that had no room itself: it tidies up all then. What a builder says never comes last.
-_STUCK: Final = re.compile(r"(?:.*\n)?error: [^\n]*: No space left on device", re.DOTALL)
-_MORE_ROOM: Final = "give it more: mvm build --disk MIB"
-
-
-def exhaustion_error(said: bytes, where: str, log: str) -> MvmnixError | None:
-    """Why a build failed, if it was for want of room or memory; None otherwise.
-
-    `said` is what `nix_commands.pressure()` printed: two tables of df(1) in POSIX form, and lines of /proc/vmstat.
-    """
-    words = f"its last words:\n{last_lines(log)}"
-    counter = re.search(rb"^oom_kill ([0-9]{1,18})$", said, re.MULTILINE)
-    if killed := int(counter[1]) if counter else 0:
-        why = f"the builder VM ran out of memory, and its kernel killed {counted(killed, 'process', 'processes')}"
-        return MvmnixError(f"{where}: {why}; {words}", hint="give it more: mvm build --memory MIB")
-    rooms = re.findall(rb"^\S+ +([0-9]+) +[0-9]+ +([0-9]+) +[0-9-]+%? ", said, re.MULTILINE)
-    for (total, room), little, what in zip(rooms, _LITTLE, ("KiB", "files"), strict=False):
-        left = int(room[:18])
-        if int(total[:18]) and left < little:  # a total of 0 is no bound
-            why = f"the builder VM's disk is full: there is room for {left} {what}"
-            return MvmnixError(f"{where}: {why}; {words}", hint=_MORE_ROOM)
-    if _STUCK.fullmatch(log.rstrip()):
-        return MvmnixError(f"{where}: the builder VM's disk is full, and Nix gave up; {words}", hint=_MORE_ROOM)
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +98,7 @@ class Session:
 
     def pressed(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError | None:
         """Why a command failed, if it was for want of room or memory, as the VM's kernel says; None otherwise."""
-        return exhaustion_error(self.call(machine, nix_commands.pressure()).output, self.where, said.log)
+        return build_errors.exhaustion_error(self.call(machine, nix_commands.pressure()).output, self.where, said.log)
 
     def _failure(self, machine: BuilderMachine, said: CommandResult) -> MvmnixError:
         """Why a build failed: what the VM's kernel says of memory and room comes before the builder's own words."""

@@ -1,7 +1,7 @@
 """Makes a data disk for one start: a file without a name, which only ever holds ciphertext, and its key in memory.
 
 When the last descriptor of the file is closed, by whatever end of the machine, the kernel gives its room back. Then
-the key is gone too: it was drawn for this start, and no file has had it.
+the key is gone too: it was drawn for this start, and no file has had it. Nothing else writes a LUKS header.
 """
 
 import os
@@ -20,10 +20,9 @@ from mvmnix.system.private_dirs import Directory
 from mvmnix.system.store import memfd
 from mvmnix.vmm.port import DataAttachment
 
-# The only writer of a LUKS header: a fresh random key for a disk, locked under a passphrase; bytes, no I/O.
-#
-# LUKS1 On-Disk Format Specification 1.2.3 (the cryptsetup project's). The payload lies elsewhere, from its first byte
-# on (offset 0: a detached header), as AES-256-XTS by sectors of 512 bytes (xts-plain64).
+_MIB: Final = 1 << 20
+_KEY_BYTES: Final = 32
+_NO_NAME: Final = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 
 _SECTOR: Final = 512
 _MASTER_KEY_BYTES: Final = 64
@@ -38,62 +37,6 @@ _HEAD: Final = struct.Struct(">6sH32s32s32sII20s32sI40s")
 _SLOT: Final = struct.Struct(">II32sII")
 #: Names nothing here: the disk is not looked up by it.
 _UUID: Final = b"00000000-0000-4000-8000-000000000000"
-
-
-def luks_header(passphrase: bytes) -> bytes:
-    """A header whose one key, new and random, the passphrase unlocks."""
-    key, digest_salt, slot_salt = os.urandom(_MASTER_KEY_BYTES), os.urandom(32), os.urandom(32)
-    head = _HEAD.pack(
-        b"LUKS\xba\xbe",
-        1,
-        b"aes",
-        b"xts-plain64",
-        b"sha256",
-        0,
-        _MASTER_KEY_BYTES,
-        pbkdf2_hmac("sha256", key, digest_salt, _ROUNDS, 20),
-        digest_salt,
-        _ROUNDS,
-        _UUID,
-    )
-    slots = [_SLOT.pack(_ACTIVE, _ROUNDS, slot_salt, _FIRST, _STRIPES)]
-    slots += [_SLOT.pack(_DISABLED, 0, b"", _FIRST + _APART * number, _STRIPES) for number in range(1, _SLOTS)]
-    material = _encrypted(pbkdf2_hmac("sha256", passphrase, slot_salt, _ROUNDS, _MASTER_KEY_BYTES), _split(key))
-    return b"".join((head, *slots)).ljust(_FIRST * _SECTOR, b"\0") + material
-
-
-def _split(key: bytes) -> bytes:
-    """The key in stripes, all of which it takes to get it back (the specification's AFsplit)."""
-    stripes, mixed = [os.urandom(_MASTER_KEY_BYTES) for _ in range(_STRIPES - 1)], bytes(_MASTER_KEY_BYTES)
-    for stripe in stripes:
-        mixed = _diffused(_xor(mixed, stripe))
-    return b"".join((*stripes, _xor(mixed, key)))
-
-
-def _diffused(data: bytes) -> bytes:
-    size = sha256().digest_size
-    return b"".join(
-        sha256(number.to_bytes(4) + bytes(block)).digest()
-        for number, block in enumerate(batched(data, size, strict=True))
-    )
-
-
-def _xor(one: bytes, other: bytes) -> bytes:
-    return (int.from_bytes(one) ^ int.from_bytes(other)).to_bytes(len(one))
-
-
-def _encrypted(key: bytes, data: bytes) -> bytes:
-    """By sectors; each has its number, counted from 0, as its tweak."""
-    found = []
-    for number, at in enumerate(range(0, len(data), _SECTOR)):
-        sector = Cipher(algorithms.AES(key), modes.XTS(number.to_bytes(16, "little"))).encryptor()
-        found.append(sector.update(data[at : at + _SECTOR]) + sector.finalize())
-    return b"".join(found)
-
-
-_MIB: Final = 1 << 20
-_KEY_BYTES: Final = 32
-_NO_NAME: Final = os.O_TMPFILE | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC
 
 
 class PreparedDisk:
@@ -128,6 +71,32 @@ class PreparedDisk:
             self.attachment = None
 
 
+def luks_header(passphrase: bytes) -> bytes:
+    """A header whose one key, new and random, the passphrase unlocks.
+
+    It is one of the LUKS1 On-Disk Format Specification 1.2.3 (the cryptsetup project's). The payload lies elsewhere,
+    from its first byte on (offset 0: a detached header), as AES-256-XTS by sectors of 512 bytes (xts-plain64).
+    """
+    key, digest_salt, slot_salt = os.urandom(_MASTER_KEY_BYTES), os.urandom(32), os.urandom(32)
+    head = _HEAD.pack(
+        b"LUKS\xba\xbe",
+        1,
+        b"aes",
+        b"xts-plain64",
+        b"sha256",
+        0,
+        _MASTER_KEY_BYTES,
+        pbkdf2_hmac("sha256", key, digest_salt, _ROUNDS, 20),
+        digest_salt,
+        _ROUNDS,
+        _UUID,
+    )
+    slots = [_SLOT.pack(_ACTIVE, _ROUNDS, slot_salt, _FIRST, _STRIPES)]
+    slots += [_SLOT.pack(_DISABLED, 0, b"", _FIRST + _APART * number, _STRIPES) for number in range(1, _SLOTS)]
+    material = _encrypted(pbkdf2_hmac("sha256", passphrase, slot_salt, _ROUNDS, _MASTER_KEY_BYTES), _split(key))
+    return b"".join((head, *slots)).ljust(_FIRST * _SECTOR, b"\0") + material
+
+
 def _file(size: int, directory: Directory) -> int:
     """A new file of this size that no path leads to and that can't be given one (open(2), O_TMPFILE and O_EXCL)."""
     try:
@@ -143,3 +112,32 @@ def _file(size: int, directory: Directory) -> int:
         hint = "make room there, or make a plan with a smaller one: --data"
         raise MvmnixError(f"{what}: {error.strerror}", hint=hint) from error
     return file
+
+
+def _split(key: bytes) -> bytes:
+    """The key in stripes, all of which it takes to get it back (the specification's AFsplit)."""
+    stripes, mixed = [os.urandom(_MASTER_KEY_BYTES) for _ in range(_STRIPES - 1)], bytes(_MASTER_KEY_BYTES)
+    for stripe in stripes:
+        mixed = _diffused(_xor(mixed, stripe))
+    return b"".join((*stripes, _xor(mixed, key)))
+
+
+def _diffused(data: bytes) -> bytes:
+    size = sha256().digest_size
+    return b"".join(
+        sha256(number.to_bytes(4) + bytes(block)).digest()
+        for number, block in enumerate(batched(data, size, strict=True))
+    )
+
+
+def _xor(one: bytes, other: bytes) -> bytes:
+    return (int.from_bytes(one) ^ int.from_bytes(other)).to_bytes(len(one))
+
+
+def _encrypted(key: bytes, data: bytes) -> bytes:
+    """By sectors; each has its number, counted from 0, as its tweak."""
+    found = []
+    for number, at in enumerate(range(0, len(data), _SECTOR)):
+        sector = Cipher(algorithms.AES(key), modes.XTS(number.to_bytes(16, "little"))).encryptor()
+        found.append(sector.update(data[at : at + _SECTOR]) + sector.finalize())
+    return b"".join(found)

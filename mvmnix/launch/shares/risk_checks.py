@@ -37,13 +37,70 @@ from mvmnix.launch.shares.sensitive_paths import (
 from mvmnix.plan.share import Danger, Share, is_within
 from mvmnix.system import procfs
 
-# Tells where in which file system a file lies, whatever path and whatever mount leads to it, by the kernel's word.
-#
-# A bind mount gives a directory another path, and `..` leads out of it to where it is mounted. What stays the same is
-# the file system and the path from that file system's own root (proc_pid_mountinfo(5), fields 3 and 4).
-
+#: What each word stands for, to be shown.
+DANGER_MEANINGS: Final[Mapping[Danger, str]] = {
+    Danger.ROOT: "the root of the host's file system",
+    Danger.HOME: "a user's home, or what holds one",
+    Danger.SYSTEM: "a directory of the system, what lies in one, or what holds one",
+    Danger.SOCKET: "what holds a socket on which a daemon listens",
+    Danger.STATE: "mvm's own state, keys, policy or cache",
+    Danger.CREDENTIALS: "a directory or file that holds credentials, or what holds one",
+    Danger.CODE: "writable: programs and settings that are run on this host later, and what holds them",
+    Danger.MOUNTS: "what has other file systems mounted in it",
+}
+#: Uids of people (login.defs(5), UID_MIN); root has a home too.
+_FIRST_PERSON: Final = 1000
+_LAST_PERSON: Final = 60_000
+#: Names by what they are in lower case, and what is said of a place that has one.
+_NAMES: Final = {
+    Danger.CREDENTIALS: {name.casefold(): name for name in CREDENTIALS},
+    Danger.CODE: {name.casefold(): name for name in CODE},
+}
+_MEANS: Final = {
+    Danger.CREDENTIALS: "which holds credentials",
+    Danger.CODE: "which this host runs later, or which names what it runs",
+}
+#: So deep, and so many entries, are looked through for credentials and code.
+_DEPTH: Final = 3
+_ENTRIES: Final = 20_000
+_LISTENING: Final = 1 << 16  # __SO_ACCEPTCON in /proc/net/unix
+#: A socket's line there: its flags, and the path that it was bound to. A name is its owner's choice, lines in it too.
+_BOUND: Final = re.compile(r"\S+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +[0-9]+ (/.*)")
 #: proc_pid_fdinfo(5): the number of the mount that an open file belongs to.
 _MOUNT: Final = re.compile(rb"^mnt_id:\t([0-9]+)$", re.MULTILINE)
+
+
+def refuse_dangers(share: Share, fd: int | None, own: Sequence[str]) -> None:
+    """Raises RefusedError [share-forbidden] for each danger that the share doesn't acknowledge, and for mvm's program.
+
+    `fd` is the directory, None where there is none (yet): then its path alone is judged. `own` are the absolute paths
+    of mvm's own directories.
+    """
+    mounts = Mounts(_lines("/proc/self/mountinfo"))
+    same, what = _Place(share.host, fd, mounts), f"the share {share.host}"
+    reasons = list[Reason]()
+    # 1. mvm's own program
+    if share.writable and (part := _find_own_program(same)):
+        why = f"it is, holds or lies in {part}, which mvm itself is run from: the guest's code would run on this host"
+        hint = "share a directory that is apart from mvm's program, or share this one read only (ro)"
+        reasons.append(Reason(ReasonCode.SHARE_FORBIDDEN, what, why, hint))
+    # 2. what a word is for
+    found = dict[Danger, str]()
+    for danger, why in _dangers(share, fd, own, same, mounts):
+        found.setdefault(danger, why)
+    if reasons:  # no word would help
+        found.pop(Danger.CODE, None)
+    unseen = [danger for danger in found if danger not in share.acknowledged]
+    for it in unseen:
+        reasons.append(Reason(ReasonCode.SHARE_FORBIDDEN, what, f"{found[it]} [{it}]", _hint(share, it)))
+    if reasons:
+        raise RefusedError(*reasons)
+
+
+def _hint(share: Share, danger: Danger) -> str:
+    words = "rw" if share.writable else "ro"
+    safe = f"share only a directory made for it: --share {share.host.rstrip('/')}/DIRECTORY:{share.guest}:{words}"
+    return f"{safe}; if this one is meant, the plan says so: --share {share.typed},acknowledge={danger}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +124,11 @@ class Mount:
 
 
 class Mounts:
-    """What is mounted where."""
+    """What is mounted where: in which file system a file lies, and where in it, by the kernel's word.
+
+    A bind mount gives a directory another path, and `..` leads out of it to where it is mounted. What stays the same is
+    the file system and the path from that file system's own root (proc_pid_mountinfo(5), fields 3 and 4).
+    """
 
     def __init__(self, lines: Sequence[str]) -> None:
         """`lines` are those of /proc/self/mountinfo."""
@@ -118,59 +179,6 @@ def _below(mount: Mount, path: str) -> Location:
     """Where a path at or beneath the point of a mount lies."""
     rest = path[len(mount.point) :].lstrip("/")
     return Location(mount.root.device, f"{mount.root.path.rstrip('/')}/{rest}".rstrip("/") or "/")
-
-
-#: Uids of people (login.defs(5), UID_MIN); root has a home too.
-_FIRST_PERSON: Final = 1000
-_LAST_PERSON: Final = 60_000
-#: Names by what they are in lower case, and what is said of a place that has one.
-_NAMES: Final = {
-    Danger.CREDENTIALS: {name.casefold(): name for name in CREDENTIALS},
-    Danger.CODE: {name.casefold(): name for name in CODE},
-}
-_MEANS: Final = {
-    Danger.CREDENTIALS: "which holds credentials",
-    Danger.CODE: "which this host runs later, or which names what it runs",
-}
-#: So deep, and so many entries, are looked through for credentials and code.
-_DEPTH: Final = 3
-_ENTRIES: Final = 20_000
-_LISTENING: Final = 1 << 16  # __SO_ACCEPTCON in /proc/net/unix
-#: A socket's line there: its flags, and the path that it was bound to. A name is its owner's choice, lines in it too.
-_BOUND: Final = re.compile(r"\S+: [0-9A-F]{8} [0-9A-F]{8} ([0-9A-F]{8}) [0-9A-F]{4} [0-9A-F]{2} +[0-9]+ (/.*)")
-
-
-def refuse_dangers(share: Share, fd: int | None, own: Sequence[str]) -> None:
-    """Raises RefusedError [share-forbidden] for each danger that the share doesn't acknowledge, and for mvm's program.
-
-    `fd` is the directory, None where there is none (yet): then its path alone is judged. `own` are the absolute paths
-    of mvm's own directories.
-    """
-    mounts = Mounts(_lines("/proc/self/mountinfo"))
-    same, what = _Place(share.host, fd, mounts), f"the share {share.host}"
-    reasons = list[Reason]()
-    # 1. mvm's own program
-    if share.writable and (part := _find_own_program(same)):
-        why = f"it is, holds or lies in {part}, which mvm itself is run from: the guest's code would run on this host"
-        hint = "share a directory that is apart from mvm's program, or share this one read only (ro)"
-        reasons.append(Reason(ReasonCode.SHARE_FORBIDDEN, what, why, hint))
-    # 2. what a word is for
-    found = dict[Danger, str]()
-    for danger, why in _dangers(share, fd, own, same, mounts):
-        found.setdefault(danger, why)
-    if reasons:  # no word would help
-        found.pop(Danger.CODE, None)
-    unseen = [danger for danger in found if danger not in share.acknowledged]
-    for it in unseen:
-        reasons.append(Reason(ReasonCode.SHARE_FORBIDDEN, what, f"{found[it]} [{it}]", _hint(share, it)))
-    if reasons:
-        raise RefusedError(*reasons)
-
-
-def _hint(share: Share, danger: Danger) -> str:
-    words = "rw" if share.writable else "ro"
-    safe = f"share only a directory made for it: --share {share.host.rstrip('/')}/DIRECTORY:{share.guest}:{words}"
-    return f"{safe}; if this one is meant, the plan says so: --share {share.typed},acknowledge={danger}"
 
 
 def _find_own_program(same: "_Place") -> str | None:
@@ -390,16 +398,3 @@ def _lines(path: str) -> Sequence[str]:
         return procfs.lines(Path(path))
     except OSError:
         return ()
-
-
-#: What each word stands for, to be shown.
-DANGER_MEANINGS: Final[Mapping[Danger, str]] = {
-    Danger.ROOT: "the root of the host's file system",
-    Danger.HOME: "a user's home, or what holds one",
-    Danger.SYSTEM: "a directory of the system, what lies in one, or what holds one",
-    Danger.SOCKET: "what holds a socket on which a daemon listens",
-    Danger.STATE: "mvm's own state, keys, policy or cache",
-    Danger.CREDENTIALS: "a directory or file that holds credentials, or what holds one",
-    Danger.CODE: "writable: programs and settings that are run on this host later, and what holds them",
-    Danger.MOUNTS: "what has other file systems mounted in it",
-}

@@ -1,5 +1,7 @@
 """Makes a plan's network ready for a machine: its namespace, its gateway and its dialer, all of them or none.
 
+Nothing else starts a gateway or a dialer. They are sandboxed, beside the hypervisor, and gone with it.
+
 1. The namespace, whose rules hold before the hypervisor has the guest's device. It is made while the rest of a machine
    is prepared: what lasts is the start of a process.
 2. Sandboxes for the two processes; what the host lacks is refused, and nothing is opened instead.
@@ -37,12 +39,6 @@ from mvmnix.vmm.confinement import Jail, NetworkService, ProcessSandbox
 from mvmnix.vmm.port import Invocation, NetworkAttachment
 from mvmnix.vmm.process import JailedProcess, ServiceProcess
 
-# The only starter of a machine's gateway and dialer: sandboxed, beside the hypervisor, and gone with it.
-#
-# Each is given mvm's code, read-only; the plan's network and the filter of system calls that it serves under, in
-# memory; its sockets. The gateway also has the code of the libraries that it parses by; the dialer the settings of the
-# host's resolver, as they were when the machine started.
-
 _CODE: Final = "/code"
 #: asyncio does without ssl where there is none, and is imported sooner.
 _START: Final = f"""
@@ -63,71 +59,6 @@ _LARGEST_SETTING: Final = 1 << 20
 DESCRIPTORS: Final = 8192
 GATEWAY_MEMORY: Final = 256 * _MIB
 DIALER_MEMORY: Final = 128 * _MIB
-
-
-class NetworkProcess(ServiceProcess):
-    """A gateway or a dialer: made first, started beside the hypervisor."""
-
-    def __init__(self, jail: Jail, name: str, service: NetworkService) -> None:
-        """Raises what `Jail.network` raises."""
-        super().__init__()
-        self.name, self._service = name, service
-        self._sandbox: ProcessSandbox = jail.network(service)
-
-    def start(self, descriptors: tuple[int, ...]) -> None:
-        """Start it with these, which stay the caller's. Raises ProcessError."""
-        profile = DIALER_SERVING if self._service.dials else GATEWAY_SERVING
-        with os.fdopen(memfd(seccomp.program(profile), name="mvmnix-filter"), "rb") as filter_:
-            given = (filter_.fileno(), *descriptors)
-            argv = (self._service.program, "-I", "-S", "-c", _START % self.name, *map(str, given))
-            self._process = JailedProcess.spawn(Invocation(argv, ()), given, self._sandbox)
-
-    def close(self) -> None:
-        """End it, and let go of all that it had."""
-        if self._process is None:
-            self._sandbox.release()
-        else:
-            self._process.close()
-
-
-def code_directories(*libraries: str) -> Mapping[str, int]:
-    """By their paths inside, descriptors of directories of code, mvm's own among them; the caller closes them.
-
-    Raises MvmnixError.
-    """
-    places = {"mvmnix": str(Path(mvmnix.__file__).parent)}
-    for name in libraries:
-        found = importlib.util.find_spec(name)
-        if found is None or not found.submodule_search_locations:
-            raise MvmnixError(
-                f"the Python package {name} is missing", hint="install mvmnix again, with its dependencies"
-            )
-        places[name] = found.submodule_search_locations[0]
-    return {
-        f"{_CODE}/{name}": os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for name, path in places.items()
-    }
-
-
-def resolver_settings() -> Mapping[str, bytes]:
-    """The files of the host's resolver, as they are now, but for its search list (resolv.conf(5)).
-
-    A name with a dot is what the rules say that it is; with a list, the resolver would try other names once it isn't
-    found. The last such line counts, and a dot is the root.
-    """
-    found = dict(host_settings())
-    found[_RESOLVER] = found.get(_RESOLVER, b"") + b"\nsearch .\n"
-    return found
-
-
-def host_settings() -> Mapping[str, bytes]:
-    """The files that the host's own programs resolve names by."""
-    found: dict[str, bytes] = {}
-    for path in _SETTINGS:
-        with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
-            found[path] = file.read(_LARGEST_SETTING)
-    return found
-
-
 #: Events that are read before anything else is looked at.
 _BATCH: Final = 256
 #: Bytes of connections into the guest that wait for a gateway, as the kernel counts them: some more than there are at
@@ -320,3 +251,71 @@ class MachineNetwork:
                 self._hear_out(self._ends[0])
         self._ends = []
         self._stack.close()
+
+
+class NetworkProcess(ServiceProcess):
+    """A gateway or a dialer: made first, started beside the hypervisor.
+
+    Each is given mvm's code, read-only; the plan's network and the filter of system calls that it serves under, in
+    memory; its sockets. The gateway also has the code of the libraries that it parses by; the dialer the settings of
+    the host's resolver, as they were when the machine started.
+    """
+
+    def __init__(self, jail: Jail, name: str, service: NetworkService) -> None:
+        """Raises what `Jail.network` raises."""
+        super().__init__()
+        self.name, self._service = name, service
+        self._sandbox: ProcessSandbox = jail.network(service)
+
+    def start(self, descriptors: tuple[int, ...]) -> None:
+        """Start it with these, which stay the caller's. Raises ProcessError."""
+        profile = DIALER_SERVING if self._service.dials else GATEWAY_SERVING
+        with os.fdopen(memfd(seccomp.program(profile), name="mvmnix-filter"), "rb") as filter_:
+            given = (filter_.fileno(), *descriptors)
+            argv = (self._service.program, "-I", "-S", "-c", _START % self.name, *map(str, given))
+            self._process = JailedProcess.spawn(Invocation(argv, ()), given, self._sandbox)
+
+    def close(self) -> None:
+        """End it, and let go of all that it had."""
+        if self._process is None:
+            self._sandbox.release()
+        else:
+            self._process.close()
+
+
+def code_directories(*libraries: str) -> Mapping[str, int]:
+    """By their paths inside, descriptors of directories of code, mvm's own among them; the caller closes them.
+
+    Raises MvmnixError.
+    """
+    places = {"mvmnix": str(Path(mvmnix.__file__).parent)}
+    for name in libraries:
+        found = importlib.util.find_spec(name)
+        if found is None or not found.submodule_search_locations:
+            raise MvmnixError(
+                f"the Python package {name} is missing", hint="install mvmnix again, with its dependencies"
+            )
+        places[name] = found.submodule_search_locations[0]
+    return {
+        f"{_CODE}/{name}": os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for name, path in places.items()
+    }
+
+
+def resolver_settings() -> Mapping[str, bytes]:
+    """The files of the host's resolver, as they are now, but for its search list (resolv.conf(5)).
+
+    A name with a dot is what the rules say that it is; with a list, the resolver would try other names once it isn't
+    found. The last such line counts, and a dot is the root.
+    """
+    found = dict(host_settings())
+    found[_RESOLVER] = found.get(_RESOLVER, b"") + b"\nsearch .\n"
+    return found
+
+
+def host_settings() -> Mapping[str, bytes]:
+    """The files that the host's own programs resolve names by."""
+    found: dict[str, bytes] = {}
+    for path in _SETTINGS:
+        with suppress(OSError), open(path, "rb") as file:  # noqa: PTH123
+            found[path] = file.read(_LARGEST_SETTING)
+    return found

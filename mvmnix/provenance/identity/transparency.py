@@ -35,8 +35,8 @@ from mvmnix.keys import PublicKey
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.envelope import Bundle, MessageBundle
 from mvmnix.provenance.bundle.verification_material import LogEntry, Material
-from mvmnix.provenance.identity import rekor
-from mvmnix.provenance.identity.rekor import TIMELESS, Expected, Recorded
+from mvmnix.provenance.identity import rekor, rekor_body
+from mvmnix.provenance.identity.rekor_body import TIMELESS, Expected, Recorded
 from mvmnix.provenance.identity.timestamps import Times
 from mvmnix.provenance.identity.trusted_root import TrustedRoot, Window
 
@@ -123,7 +123,7 @@ def step_3_4_body(it: DomainEvidence) -> Iterator[Reason]:
     if it.entry is None:
         return
     try:
-        found = rekor.read(it.entry)
+        found = rekor_body.read(it.entry)
     except MalformedError as error:
         for problem in error.problems:
             yield it.reason(ReasonCode.LOG_ENTRY_MISMATCH, f"the body of its log entry can't be read: {problem}")

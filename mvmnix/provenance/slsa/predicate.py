@@ -1,4 +1,9 @@
-"""Writes a Provenance as the SLSA v1 predicate of a statement, and reads it back, strictly; pure."""
+"""Writes a Provenance as the SLSA v1 predicate of a statement, and reads it back, strictly; pure.
+
+Each thing that came in is one of its resolved dependencies. What an entry is, its annotations say: `committed` the root
+tree, `lockNode` a locked tree, `cacheKey` a path from a binary cache, `partsBundle` a path that was kept; one without
+any of them is a file that was fetched by its hash.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -26,11 +31,8 @@ from mvmnix.provenance.slsa.provenance import (
     subjects_of,
 )
 
-# Writes and reads what a SLSA predicate lists as resolved dependencies: one entry for each thing that came in; pure.
-#
-# What an entry is, its annotations say: `committed` the root tree, `lockNode` a locked tree, `cacheKey` a path from a
-# binary cache, `partsBundle` a path that was kept; one without any of them is a file that was fetched by its hash.
-
+SBOM_NAME: Final = "sbom.cdx.json"
+SBOM_MEDIA_TYPE: Final = "application/vnd.cyclonedx+json"
 NAR_MEDIA_TYPE: Final = "application/x-nix-nar"
 STORE_SCHEME: Final = "nix-store:"
 #: How nodes of a lock file may be called here.
@@ -40,99 +42,6 @@ _ROOT: Final = "root"
 _BUNDLE: Final = r"sha256:[0-9a-f]{64}"
 _COMMIT: Final = r"[!-~]{1,255}"
 
-type Dependency = RootTree | LockedInput | Source | Cached | KeptPath
-
-
-def dependency_values(it: Provenance) -> Iterable[Mapping[str, object]]:
-    """All entries, ready to be written as JSON, the root tree first."""
-    yield _root_value(it.root)
-    yield from (_source_value(node.source, node.node) for node in it.nodes.inputs)
-    yield from (_source_value(source, None) for source in it.sources)
-    yield from (_path_value(each.path, each.uri, each.nar, "cacheKey", each.key) for each in it.cached)
-    yield from (
-        _path_value(each.path, f"{STORE_SCHEME}{each.path}", each.nar, "partsBundle", str(each.bundle))
-        for each in it.kept
-    )
-
-
-def _root_value(root: RootTree) -> Mapping[str, object]:
-    digests = {"sha256": root.nar.hex} | ({} if root.commit is None else {"gitCommit": root.commit})
-    return {
-        "name": _ROOT,
-        "uri": root.uri,
-        "digest": digests,
-        "mediaType": NAR_MEDIA_TYPE,
-        "annotations": {"narHash": root.nar.sri, "committed": root.commit is not None},
-    }
-
-
-def _source_value(source: Source, node: str | None) -> Mapping[str, object]:
-    value: dict[str, object] = {"name": source.name, "uri": source.uri, "digest": {"sha256": source.digest.hex}}
-    if source.mode is HashMode.NAR:
-        value["mediaType"] = NAR_MEDIA_TYPE
-        value["annotations"] = {"narHash": source.digest.sri} | ({} if node is None else {"lockNode": node})
-    return value
-
-
-def _path_value(path: StorePath, uri: str, nar: Digest, voucher: str, by: str) -> Mapping[str, object]:
-    return {
-        "name": path.name,
-        "uri": uri,
-        "digest": {"sha256": nar.hex},
-        "mediaType": NAR_MEDIA_TYPE,
-        "annotations": {"narHash": nar.sri, "storePath": str(path), voucher: by},
-    }
-
-
-def parse_dependency(record: strict.Record) -> Dependency:
-    """Read one entry. Raises ValueError."""
-    name, uri = record.text("name", r"[0-9a-zA-Z+._?=-]{1,211}"), record.text("uri", r"[!-~]{1,4096}")
-    digest, commit = record.child("digest", _digests)
-    if not record.has("mediaType"):
-        return _without_commit(Source(uri, name, digest), commit)
-    record.text("mediaType", NAR_MEDIA_TYPE.replace(".", r"\."))
-    found = record.child("annotations", lambda notes: _annotated(notes, name, uri, digest, commit))
-    return found if isinstance(found, RootTree) else _without_commit(found, commit)
-
-
-def _without_commit[D: Dependency](found: D, commit: str | None) -> D:
-    if commit is not None:
-        raise ValueError("only the root tree has a commit")
-    return found
-
-
-def _digests(record: strict.Record) -> tuple[Digest, str | None]:
-    return record.digest(), record.text("gitCommit", _COMMIT) if record.has("gitCommit") else None
-
-
-def _annotated(record: strict.Record, name: str, uri: str, digest: Digest, commit: str | None) -> Dependency:
-    """What the annotations make of an archive; those that another kind has are unknown to this one."""
-    if record.parsed("narHash", Digest.from_sri, Digest("0" * 64)) != digest:
-        raise ValueError("its narHash is not its digest")
-    if record.has("committed"):
-        if name != _ROOT or record.flag("committed") is not (commit is not None):
-            raise ValueError("it is neither a root tree nor another source")
-        return RootTree(uri, digest, commit)
-    if record.has("storePath"):
-        return _path(record, name, uri, digest)
-    source = Source(uri, name, digest, HashMode.NAR)
-    return LockedInput(record.text("lockNode", NODE), source) if record.has("lockNode") else source
-
-
-def _path(record: strict.Record, name: str, uri: str, digest: Digest) -> Cached | KeptPath:
-    path = StorePath.parse(record.text("storePath"))
-    if path.name != name:
-        raise ValueError("its name is not that of its store path")
-    if record.has("cacheKey"):
-        return Cached(path, uri, digest, record.text("cacheKey", CACHE_KEY))
-    if uri != f"{STORE_SCHEME}{path}":
-        raise ValueError("its URI is not its store path")
-    return KeptPath(path, digest, Digest(record.text("partsBundle", _BUNDLE).removeprefix("sha256:")))
-
-
-SBOM_NAME: Final = "sbom.cdx.json"
-SBOM_MEDIA_TYPE: Final = "application/vnd.cyclonedx+json"
-
 _WHERE: Final = "provenance"
 _EXTERNAL: Final = f"{_WHERE}.buildDefinition.externalParameters"
 _DEPENDENCIES: Final = f"{_WHERE}.buildDefinition.resolvedDependencies"
@@ -140,6 +49,8 @@ _WORD: Final = r"[!-~]{1,255}"
 _ATTRIBUTE: Final = r"[A-Za-z_][A-Za-z0-9_'.-]{0,254}"
 _DERIVATION: Final = "derivation"
 _DIRECTORY: Final = r"[^\x00-\x1f\x7f]{0,1024}"
+
+type Dependency = RootTree | LockedInput | Source | Cached | KeptPath
 
 
 def provenance_statement(provenance: Provenance, artifacts: Iterable[Artifact]) -> Statement:
@@ -156,14 +67,6 @@ def read_provenance(statement: Statement, build_type: str = BUILD_TYPE) -> Prove
         raise RefusedError(*(Reason(_code(text), "provenance", text, hint) for text in error.problems)) from error
 
 
-def _code(problem: str) -> ReasonCode:
-    if problem.startswith(f"{_WHERE}.buildDefinition.buildType"):
-        return ReasonCode.BUILD_TYPE
-    if problem.startswith(f"{_DEPENDENCIES}:"):
-        return ReasonCode.DEPENDENCY_MISMATCH
-    return ReasonCode.EXTERNAL_PARAMETERS if problem.startswith(_EXTERNAL) else ReasonCode.STATEMENT_MALFORMED
-
-
 def value(it: Provenance, build_type: str) -> Mapping[str, object]:
     """The predicate, ready to be written as JSON."""
     lock: object = {"inputs": "none"} if it.lock is None else {"digest": {"sha256": it.lock.hex}}
@@ -177,6 +80,37 @@ def value(it: Provenance, build_type: str) -> Mapping[str, object]:
         "resolvedDependencies": list(dependency_values(it)),
     }
     return {"buildDefinition": definition, "runDetails": _run_value(it)}
+
+
+def dependency_values(it: Provenance) -> Iterable[Mapping[str, object]]:
+    """All resolved dependencies, ready to be written as JSON, the root tree first."""
+    yield _root_value(it.root)
+    yield from (_source_value(node.source, node.node) for node in it.nodes.inputs)
+    yield from (_source_value(source, None) for source in it.sources)
+    yield from (_path_value(each.path, each.uri, each.nar, "cacheKey", each.key) for each in it.cached)
+    yield from (
+        _path_value(each.path, f"{STORE_SCHEME}{each.path}", each.nar, "partsBundle", str(each.bundle))
+        for each in it.kept
+    )
+
+
+def parse_dependency(record: strict.Record) -> Dependency:
+    """Read one resolved dependency. Raises ValueError."""
+    name, uri = record.text("name", r"[0-9a-zA-Z+._?=-]{1,211}"), record.text("uri", r"[!-~]{1,4096}")
+    digest, commit = record.child("digest", _digests)
+    if not record.has("mediaType"):
+        return _without_commit(Source(uri, name, digest), commit)
+    record.text("mediaType", NAR_MEDIA_TYPE.replace(".", r"\."))
+    found = record.child("annotations", lambda notes: _annotated(notes, name, uri, digest, commit))
+    return found if isinstance(found, RootTree) else _without_commit(found, commit)
+
+
+def _code(problem: str) -> ReasonCode:
+    if problem.startswith(f"{_WHERE}.buildDefinition.buildType"):
+        return ReasonCode.BUILD_TYPE
+    if problem.startswith(f"{_DEPENDENCIES}:"):
+        return ReasonCode.DEPENDENCY_MISMATCH
+    return ReasonCode.EXTERNAL_PARAMETERS if problem.startswith(_EXTERNAL) else ReasonCode.STATEMENT_MALFORMED
 
 
 def _internal_value(it: Provenance) -> Mapping[str, object]:
@@ -219,6 +153,35 @@ def _run_value(it: Provenance) -> Mapping[str, object]:
     if it.sbom is not None:
         byproducts.append({"name": SBOM_NAME, "mediaType": SBOM_MEDIA_TYPE, "digest": {"sha256": it.sbom.hex}})
     return run | ({"byproducts": byproducts} if byproducts else {})
+
+
+def _root_value(root: RootTree) -> Mapping[str, object]:
+    digests = {"sha256": root.nar.hex} | ({} if root.commit is None else {"gitCommit": root.commit})
+    return {
+        "name": _ROOT,
+        "uri": root.uri,
+        "digest": digests,
+        "mediaType": NAR_MEDIA_TYPE,
+        "annotations": {"narHash": root.nar.sri, "committed": root.commit is not None},
+    }
+
+
+def _source_value(source: Source, node: str | None) -> Mapping[str, object]:
+    value: dict[str, object] = {"name": source.name, "uri": source.uri, "digest": {"sha256": source.digest.hex}}
+    if source.mode is HashMode.NAR:
+        value["mediaType"] = NAR_MEDIA_TYPE
+        value["annotations"] = {"narHash": source.digest.sri} | ({} if node is None else {"lockNode": node})
+    return value
+
+
+def _path_value(path: StorePath, uri: str, nar: Digest, voucher: str, by: str) -> Mapping[str, object]:
+    return {
+        "name": path.name,
+        "uri": uri,
+        "digest": {"sha256": nar.hex},
+        "mediaType": NAR_MEDIA_TYPE,
+        "annotations": {"narHash": nar.sri, "storePath": str(path), voucher: by},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,3 +318,38 @@ def _store_path(uri: str) -> StorePath | None:
     if not uri.startswith(STORE_SCHEME):
         raise ValueError(f"not a {STORE_SCHEME} URI")
     return StorePath.parse(uri.removeprefix(STORE_SCHEME))
+
+
+def _without_commit[D: Dependency](found: D, commit: str | None) -> D:
+    if commit is not None:
+        raise ValueError("only the root tree has a commit")
+    return found
+
+
+def _digests(record: strict.Record) -> tuple[Digest, str | None]:
+    return record.digest(), record.text("gitCommit", _COMMIT) if record.has("gitCommit") else None
+
+
+def _annotated(record: strict.Record, name: str, uri: str, digest: Digest, commit: str | None) -> Dependency:
+    """What the annotations make of an archive; those that another kind has are unknown to this one."""
+    if record.parsed("narHash", Digest.from_sri, Digest("0" * 64)) != digest:
+        raise ValueError("its narHash is not its digest")
+    if record.has("committed"):
+        if name != _ROOT or record.flag("committed") is not (commit is not None):
+            raise ValueError("it is neither a root tree nor another source")
+        return RootTree(uri, digest, commit)
+    if record.has("storePath"):
+        return _path(record, name, uri, digest)
+    source = Source(uri, name, digest, HashMode.NAR)
+    return LockedInput(record.text("lockNode", NODE), source) if record.has("lockNode") else source
+
+
+def _path(record: strict.Record, name: str, uri: str, digest: Digest) -> Cached | KeptPath:
+    path = StorePath.parse(record.text("storePath"))
+    if path.name != name:
+        raise ValueError("its name is not that of its store path")
+    if record.has("cacheKey"):
+        return Cached(path, uri, digest, record.text("cacheKey", CACHE_KEY))
+    if uri != f"{STORE_SCHEME}{path}":
+        raise ValueError("its URI is not its store path")
+    return KeptPath(path, digest, Digest(record.text("partsBundle", _BUNDLE).removeprefix("sha256:")))

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mvmnix.formats import strict
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
 from mvmnix.provenance.bundle.verification_material import LogEntry, encode_base64
-from mvmnix.provenance.identity import certificates, rekor
+from mvmnix.provenance.identity import certificates, rekor_body
 from mvmnix.provenance.verify.registry_responses import Packed
 
 _MEDIA_TYPE: Final = "application/vnd.dev.sigstore.bundle+json;version=0.1"
@@ -118,7 +118,7 @@ def _der(pem: str) -> bytes:
 def _hint(entries: list[LogEntry]) -> str:
     """The key that the log names; which is then verified like any other that a bundle names."""
     for entry in entries:
-        return encode_base64(hashlib.sha256(rekor.read(entry).verifier).digest())
+        return encode_base64(hashlib.sha256(rekor_body.read(entry).verifier).digest())
     return _NAMELESS
 
 

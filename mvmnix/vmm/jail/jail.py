@@ -1,6 +1,6 @@
-"""Puts each hypervisor into a sandbox: the one implementation of the port, assembled by the composition root.
+"""Puts each hypervisor, and what serves it, into a sandbox: the one implementation of the port `Jail`.
 
-What a sandbox is, from the outside in:
+It is assembled by the composition root. What a hypervisor's sandbox is, from the outside in:
 
 1. A uid and gid that no process outside it has meanwhile (where mvm can give one away: sandbox/uid_pool.py), in control
    groups with the plan's limits (where mvm can make them).
@@ -45,23 +45,22 @@ from mvmnix.vmm.jail.root import Root, libraries
 from mvmnix.vmm.jail.sandbox import BubblewrapSandbox, Limits, SandboxParts, SandboxTools
 from mvmnix.vmm.port import Invocation, LaunchSpec
 
-# The sandbox of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
-#
-# It is a hypervisor's sandbox (jail.py) but for six things: it has the caller's uid, as which it makes files; the
-# directory lies in its root; it looks like the guest's workload to itself; its filter of system calls lets it make
-# files (sandbox/profiles/file_server.py); Landlock lets it make and change files and directories there, and nothing of
-# any other kind; and where a plan bounds what it writes, no file becomes larger than that, and what it writes can be
-# counted.
-
-#: Landlock's words for what is done beneath the directory (setpriv(1)).
+#: Landlock's words for what is done beneath the directory of a share (setpriv(1)).
 _READ: Final = ("read-file", "read-dir")
 _WRITE: Final = ("write-file", "remove-dir", "remove-file", "make-dir", "make-reg", "make-sym")
-#: What servers read of the kernel: how many descriptors a process may have.
+#: What servers of a share read of the kernel: how many descriptors a process may have.
 _NR_OPEN: Final = "/proc/sys/fs/nr_open"
 
 
 class ShareSandbox(BubblewrapSandbox, ServiceSandbox):
-    """One such sandbox."""
+    """The sandbox of what serves a directory to a guest, or reads one for it: nothing else of the host is in there.
+
+    It is a hypervisor's sandbox but for six things: it has the caller's uid, as which it makes files; the directory
+    lies in its root; it looks like the guest's workload to itself; its filter of system calls lets it make files
+    (sandbox/profiles/file_server.py); Landlock lets it make and change files and directories there, and nothing of any
+    other kind; and where a plan bounds what it writes, no file becomes larger than that, and what it writes can be
+    counted.
+    """
 
     def __init__(self, parts: SandboxParts, filter_: bytes, service: Service) -> None:
         """Made by `BubblewrapJail.service` only. Raises OSError, MvmnixError."""

@@ -12,7 +12,8 @@ from mvmnix.builder import bootstrap
 from mvmnix.builder.bootstrap import Bootstrap
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
-from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.store_choice import NixStore, StoreKind
 from mvmnix.builder.session.build import BuildRecord
 from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError

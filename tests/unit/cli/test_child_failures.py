@@ -22,7 +22,8 @@ import pytest
 from mvmnix.audit import anchored_log, anchors
 from mvmnix.builder.fetch import unpack
 from mvmnix.builder.flakes import git
-from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.store_choice import NixStore, StoreKind
 from mvmnix.builder.pins import debian
 from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.exec import CommandResult

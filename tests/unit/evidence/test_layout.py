@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mvmnix.evidence.diagram import GAP, HEIGHT, MARGIN, WIDTH, Layout, Link, place
+from mvmnix.evidence.layout import GAP, HEIGHT, MARGIN, WIDTH, Layout, Link, place
 
 NAMES = tuple("abcdefghij")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.nix import host_nix
-from mvmnix.builder.nix.host_nix import HostNix, NixStore, StoreKind
+from mvmnix.builder.nix import host_nix, store_choice
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.nix.store_choice import NixStore, StoreKind
 from mvmnix.errors import MvmnixError
 from mvmnix.system import process
 from mvmnix.system.process import Completed, ProcessError
@@ -72,9 +73,9 @@ def test_a_daemon_that_can_not_be_used_is_quoted(roots: Roots, monkeypatch: pyte
         raise ProcessError(Completed(argv, 1, b"", words))
 
     monkeypatch.setattr(process, "run", run)
-    monkeypatch.setattr(host_nix, "_may_write", lambda path: path.endswith("socket"))
+    monkeypatch.setattr(store_choice, "_may_write", lambda path: path.endswith("socket"))
     monkeypatch.setattr("os.path.exists", lambda _: True)
-    monkeypatch.setattr(host_nix, "_doubt", lambda _: "")
+    monkeypatch.setattr(store_choice, "_doubt", lambda _: "")
     store = HostNix.look(roots).store
     assert store.kind is StoreKind.OWN
     assert "error: user 'u' is not allowed to connect to the Nix daemon" in store.why

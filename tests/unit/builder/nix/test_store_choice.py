@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from hypothesis import given
 
-from mvmnix.builder.nix.host_nix import NixStore, StoreKind, choose
+from mvmnix.builder.nix.store_choice import NixStore, StoreKind, choose
 from mvmnix.model import StorePath
 from tests.unit.strangers import TEXTS
 

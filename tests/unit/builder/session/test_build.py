@@ -1,7 +1,7 @@
 """A build from the root tree to a record, in a builder VM that is none; and how its failures are told."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, override
@@ -471,7 +471,7 @@ def test_an_import_is_found_among_many_that_are_built(site: Site) -> None:
 class Unsigned:
     """A cache that nobody trusted signs for."""
 
-    def find(self, hash_part: str) -> CachedPath | None:
+    def find(self, hash_part: str, doubt: Callable[[MvmnixError], None]) -> CachedPath | None:
         raise refuse(ReasonCode.CACHE_SIGNATURE, f"{hash_part}.narinfo", "nobody trusted signed it", "look at it")
 
     def bring(self, path: CachedPath, store: Store) -> None:

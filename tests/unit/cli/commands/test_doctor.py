@@ -15,7 +15,8 @@ import pytest
 
 from mvmnix.api import doctor
 from mvmnix.api.doctor import Finding, Health, isolation, probed
-from mvmnix.builder.nix.host_nix import NIX, HostNix, NixStore, StoreKind
+from mvmnix.builder.nix.host_nix import NIX, HostNix
+from mvmnix.builder.nix.store_choice import NixStore, StoreKind
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import show_time

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.api import network
+from mvmnix.api import presets
 from mvmnix.errors import MvmnixError, ReasonCode
 from mvmnix.plan.network import Acknowledgement, Network, WhenGatewayEnds, parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
@@ -30,7 +30,7 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {
         "pip": ("https://me:word@index.example/simple", "file:///srv/wheels", "https://index.example/other")
     }
-    monkeypatch.setattr(network, "configured_urls", lambda tool: found[tool])
+    monkeypatch.setattr(presets, "configured_urls", lambda tool: found[tool])
     return found
 
 
@@ -210,8 +210,8 @@ def test_a_preset_that_others_could_change_is_none(settled: Station) -> None:
 
 def test_a_tool_without_a_source_that_is_reached_by_the_network() -> None:
     with pytest.raises(MvmnixError, match="nothing that is reached by http or https"):
-        network.rules_of_urls("apt", ("file:/srv/packages",))
+        presets.rules_of_urls("apt", ("file:/srv/packages",))
     with pytest.raises(MvmnixError, match="a host that no rule can name"):
-        network.rules_of_urls("apt", ("http:" + "//[::1]/debian",))
+        presets.rules_of_urls("apt", ("http:" + "//[::1]/debian",))
     with pytest.raises(MvmnixError, match="the guest itself"):
-        network.rules_of_urls("pip", ("http://localhost:3141/simple",))
+        presets.rules_of_urls("pip", ("http://localhost:3141/simple",))

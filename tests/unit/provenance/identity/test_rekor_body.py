@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import verification_material
-from mvmnix.provenance.identity import rekor
-from mvmnix.provenance.identity.rekor import Expected, Recorded
+from mvmnix.provenance.identity import rekor_body
+from mvmnix.provenance.identity.rekor_body import Expected, Recorded
 from tests.unit.provenance.forgeries import KEY, Case, encoded
 from tests.unit.provenance.spoiling import spoiled
 
@@ -65,7 +65,7 @@ BODIES = {
 def read(name: str, body: Any) -> Recorded:
     (entry,) = verification_material.keyless(json.loads(Case().bundle())["verificationMaterial"]).entries
     kind, version = name.split()
-    return rekor.read(replace(entry, kind=kind, version=version, body=json.dumps(body).encode()))
+    return rekor_body.read(replace(entry, kind=kind, version=version, body=json.dumps(body).encode()))
 
 
 @pytest.mark.parametrize(("kind", "version"), SPECS)
