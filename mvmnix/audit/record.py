@@ -1,4 +1,4 @@
-"""What one line of the audit log says: a typed record with exactly one spelling in bytes; pure.
+"""What one line of the audit log says: a typed record with exactly one spelling in bytes, and where it goes; pure.
 
 It holds names, codes, numbers and digests. Arguments, environment, output, paths and secrets have no field to stand in.
 """
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from mvmnix.formats import strict
 from mvmnix.formats.strict import MalformedError
@@ -253,6 +253,30 @@ def _check(
         raise ValueError(f"not a count of a refusal's record: {count}")
     if expires and kind != RecordKind.START:
         raise ValueError(f"a record of kind {kind} has no end of a plan's window")
+
+
+class Indexed(Protocol):
+    """What a log says of a record that is in it."""
+
+    @property
+    def index(self) -> int:
+        """The record's number, from 0 on."""
+
+
+class Journal(Protocol):
+    """Where starts, ends and refusals are recorded; `AuditLog` is one."""
+
+    def append(self, record: Record) -> Indexed:
+        """Put it there durably, or raise RefusedError or MvmnixError."""
+
+    def vouch(self, record: Record) -> bytes:
+        """A signed note that says that the log has this record, which was appended or handed out before."""
+
+    def about(self, machine: str) -> tuple[Record, ...]:
+        """A machine's records, from the last one back to its start, or to its creation without one.
+
+        Raises RefusedError.
+        """
 
 
 def _named(text: str | None) -> tuple[list[str], list[str]]:

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mvmnix.audit.journal import Journal
-from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.record import Journal, Record, RecordKind
 from mvmnix.errors import MvmnixError
 from mvmnix.machines import control_socket
 from mvmnix.machines.ending import EndReason, end_reason

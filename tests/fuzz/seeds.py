@@ -9,8 +9,7 @@ from pathlib import Path
 
 from mvmnix.launch.agent.frames import Bye, Config, Failed, FrameKind, Hello, Ping, Pong, Ready, Shutdown
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.agent.mounts import Mount
-from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ExecRequest, ShellRequest
+from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ExecRequest, Mount, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,

@@ -7,14 +7,13 @@ from pathlib import PurePosixPath
 from typing import ClassVar, Final, Self, override
 
 from mvmnix.launch.agent import guest_network as networking
-from mvmnix.launch.agent import mounts as sharing
 from mvmnix.launch.agent.encoding import Writer
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.copy.records import is_name
 from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.limits import MOST_TASKS
 from mvmnix.plan.secret_reference import LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
+from mvmnix.plan.share import ShareKind
 
 #: Largest payload of any frame, and so of a configuration or a command with its environment.
 MAX_PAYLOAD = 65536
@@ -25,6 +24,8 @@ MAX_WRITABLE = 64
 
 ENTROPY_BYTES = 32
 _SPACE = "reversed directories need 128 MiB to 1 TiB of scratch"
+_TAG: Final = re.compile(r"[a-z0-9]{1,16}")
+_SHARE_KINDS: Final = {ShareKind.VIRTIOFS: 1, ShareKind.EROFS: 2}
 _HOSTNAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _VERB_BITS = {Verb.EXEC: 1, Verb.STREAM: 2, Verb.SHELL: 4, Verb.COPY: 8}
 #: In the same word: writable directories list in reverse. For that, the agent makes a file system in whole groups.
@@ -150,6 +151,20 @@ class CopyRequest(ExecRequest):
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """One share as the guest's agent is told it: the device's `tag`, the place in the guest. Raises ValueError."""
+
+    tag: str
+    place: str
+    kind: ShareKind
+    read_only: bool
+
+    def __post_init__(self) -> None:
+        if not _TAG.fullmatch(self.tag) or not self.place.startswith("/") or len(self.place) < 2:
+            raise ValueError(f"not a share's tag and place: {self.tag!r}, {self.place!r}")
+
+
+@dataclass(frozen=True, slots=True)
 class GuestConfig:
     """All that the agent is told, once. Raises ValueError for what the guest would refuse.
 
@@ -235,7 +250,9 @@ class GuestConfig:
         for secret in files:
             out.string(secret.name).pack("I", len(secret.value)).raw(secret.value)
         if self.shares:
-            sharing.write(out, self.shares)
+            out.pack("I", len(self.shares))
+            for mount in self.shares:
+                out.string(mount.tag).string(mount.place).pack("BB", _SHARE_KINDS[mount.kind], mount.read_only)
         if self._limited:
             out.pack("II", _SYSTEM_CALLS[self.system_calls], self.tasks)
         if self.data:

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from mvmnix.audit.journal import Journal
-from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.record import Journal, Record, RecordKind
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from mvmnix.audit.journal import Journal
+from mvmnix.audit.record import Journal
 from mvmnix.clock import now
 from mvmnix.launch.gate.replay import Replay
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice

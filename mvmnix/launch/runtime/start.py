@@ -32,9 +32,8 @@ from typing import Final
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.port_forward import ServiceFactory
-from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig
+from mvmnix.launch.agent.requests import ENTROPY_BYTES, GuestConfig, Mount
 from mvmnix.launch.data.setup import PreparedDisk
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.accelerator import choose

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
-from mvmnix.launch.agent.mounts import Mount
+from mvmnix.launch.agent.requests import Mount
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make_share_image
 from mvmnix.launch.shares.opening import open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from mvmnix.launch.agent.encoding import Reader
 from mvmnix.launch.agent.frames import Config, Frame, FrameKind, Ping, Shutdown
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.agent.mounts import Mount
 from mvmnix.launch.agent.requests import (
     ENTROPY_BYTES,
     MAX_PAYLOAD,
@@ -14,6 +13,7 @@ from mvmnix.launch.agent.requests import (
     CopyRequest,
     ExecRequest,
     GuestConfig,
+    Mount,
     ShellRequest,
 )
 from mvmnix.launch.agent.stream_frames import Copy, Data, Eof, Exec, Reset, Resize, Run, Shell, Signal, Stdin, Window

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from mvmnix.audit.journal import Indexed
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey, Signer
 from mvmnix.audit.reading import last_records
-from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.record import Indexed, Record, RecordKind
 from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.keys import PrivateKey, Role

@@ -12,8 +12,7 @@ from typing import Any, override
 
 import pytest
 
-from mvmnix.audit.journal import Indexed, Journal
-from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.record import Indexed, Journal, Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine

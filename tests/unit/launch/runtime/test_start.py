@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.audit.journal import Indexed
 from mvmnix.audit.log import AuditLog
-from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.record import Indexed, Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.agent.port_forward import StreamRefusedError
 from mvmnix.launch.runtime.boot import Another
