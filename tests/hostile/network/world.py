@@ -328,6 +328,7 @@ class Server:
             self._listener = socket.create_server((address, port), family=_family(address), backlog=256)
         self._serve = serve
         self._closed = False
+        self._open = dict[threading.Thread, socket.socket]()
         self.peers: list[str] = []
         self._thread = threading.Thread(target=self._accept, daemon=True)
         self._thread.start()
@@ -339,11 +340,14 @@ class Server:
             except OSError:
                 return
             self.peers.append(peer[0])
-            threading.Thread(target=self._served, args=(connection,), daemon=True).start()
+            thread = threading.Thread(target=self._served, args=(connection,), daemon=True)
+            self._open[thread] = connection
+            thread.start()
 
     def _served(self, connection: socket.socket) -> None:
         with connection, suppress(OSError):
             self._serve(connection)
+        del self._open[threading.current_thread()]
 
     def __enter__(self) -> Self:
         return self
@@ -354,3 +358,7 @@ class Server:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._thread.join()
         self._listener.close()
+        for thread, connection in [*self._open.items()]:  # what a later test forks would have its thread beside it
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            thread.join(1.0)

@@ -33,7 +33,8 @@ OUT = (Stream.STDOUT, Stream.STDERR)
 
 
 def running(here: House) -> MachineEntry:
-    """A detached machine; its command runs on until somebody ends it."""
+    """A detached machine; its command runs on until somebody ends it. Servers of other tests may still be ending."""
+    until(lambda: threading.active_count() == 1, threading.enumerate)
     with here.plan("linger", verbs=frozenset({Verb.EXEC})) as plan:
         machine = detach(plan, here.host, name="web")
     return registry.find_machine(here.directory("machines"), machine)
