@@ -18,10 +18,10 @@ from mvmnix.images import make_provenance
 from mvmnix.images.store import VerifiedImage
 from mvmnix.model import Digest
 from mvmnix.plan.plan import Plan
-from mvmnix.provenance.bundle import envelope, statement
-from mvmnix.provenance.slsa import predicate, provenance
+from mvmnix.provenance.slsa import provenance
 from mvmnix.provenance.slsa.provenance import BuilderLimits
 from tests.fakes import DERIVATION, files_of
+from tests.support.claims import claim_in
 from tests.unit.cli.station import Station, new_builder, sources_of
 from tests.unit.provenance.world import World, new_world
 
@@ -57,7 +57,7 @@ def second_of(station: Station, said: object) -> provenance.Provenance:
     assert isinstance(said, dict)
     manifest, bundle = said["artifacts"]["manifest.json"], said["rebuild"]["provenance"]
     path = station.state / "rebuilds" / manifest.removeprefix("sha256:") / bundle.removeprefix("sha256:")
-    return predicate.read_provenance(statement.parse(envelope.parse_bundle(path.read_bytes()).payload))
+    return claim_in(path.read_bytes())
 
 
 def test_a_build_that_agrees_is_signed_for_twice(settled: Station) -> None:

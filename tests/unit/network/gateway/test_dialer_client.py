@@ -1,7 +1,6 @@
 """Turns at the dialer: how many connections a host and a rule have, who waits, and what a dialer may say."""
 
 import asyncio
-import os
 import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine
@@ -14,6 +13,7 @@ from mvmnix.network.gateway.dialer_client import DialerClient
 from mvmnix.network.gateway.opening import DeniedError
 from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.sockets import PACKET_BYTES, pair
+from tests.descriptors import nothing_left_open
 from tests.support.virtual_time import run
 
 _PORT = 443
@@ -132,16 +132,15 @@ async def test_a_refusal_says_by_which_rule_and_keeps_nothing_open(it: Asking) -
 
 @asking
 async def test_of_several_descriptors_none_is_left_open(it: Asking) -> None:
-    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
-    it.dial("a.example")
-    (ask,) = await it.take()
-    near, far = socket.socketpair()
-    with near, far:
-        await it.reply(ask, None, near.fileno(), near.fileno(), near.fileno())
-    await it.ended()
-    for _, connection in it.connected:
-        connection.close()
-    assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+    with nothing_left_open():
+        it.dial("a.example")
+        (ask,) = await it.take()
+        near, far = socket.socketpair()
+        with near, far:
+            await it.reply(ask, None, near.fileno(), near.fileno(), near.fileno())
+        await it.ended()
+        for _, connection in it.connected:
+            connection.close()
 
 
 @asking
