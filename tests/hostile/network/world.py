@@ -361,4 +361,4 @@ class Server:
         for thread, connection in [*self._open.items()]:  # what a later test forks would have its thread beside it
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            thread.join(1.0)
+            thread.join(EVENT_PATIENCE)
