@@ -33,12 +33,10 @@ def shell(line: str, copied: World, cwd: Path) -> "subprocess.CompletedProcess[s
     """A line as it would be typed, `mvm` being the one of this tree."""
     python = f"{shlex.quote(sys.executable)} -P -m mvmnix.cli"
     script = f'mvm() {{ {python} "$@"; }}\n{line}'
-    environment = {**copied.home.environment, "PYTHONPATH": str(ROOT), "GIT_CONFIG_NOSYSTEM": "1"}
-    identity = {f"GIT_{who}_{what}": "t@localhost" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
     return subprocess.run(
         ["bash", "-c", script],
         cwd=cwd,
-        env=environment | identity,
+        env={**copied.home.environment, "PYTHONPATH": str(ROOT), "GIT_CONFIG_NOSYSTEM": "1"},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -57,11 +55,23 @@ def test_step_by_step(copied: World, checkout: Path) -> None:
         assert done.returncode == (int(expected[1]) if expected else 0), f"{command}\n{done.stdout}{done.stderr}"
 
 
-def test_a_guest_of_your_own(copied: World, checkout: Path) -> None:
+def test_every_block_of_commands_is_followed() -> None:
+    """Those of the release by tests/unit/cli/test_verify_page.py; the first is what runs these tests."""
+    headings = re.findall(r"(?m)^## (.*)$", README)
+    blocks = {heading: count for heading in headings if (count := section(heading).count("```sh\n"))}
+    assert blocks == {"Five minutes": 2, "A guest of your own": 2, "In a release workflow": 1, "Step by step": 1}
+
+
+def test_a_guest_of_your_own(copied: World, checkout: Path, tmp_path: Path) -> None:
     text = section("A guest of your own")
     (flake,) = re.findall(r"```nix\n(.*?)```", text, re.DOTALL)
     first, commands = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    assert "mvm init clock" in first, "tests/builds/test_init.py runs it"
+    written = shell(first, copied, tmp_path)
+    assert (written.returncode, written.stdout) == (0, "Hello from a verified microVM.\n"), written.stderr
+    kept = copied.home.mvm("image", "ls")
+    assert any(line.split()[0] == b"greeter" for line in kept.stdout.splitlines()[1:])
+    named = shell("mvm run path:greeter -- /bin/busybox whoami", copied, tmp_path)
+    assert (named.returncode, named.stdout) == (0, "mvm\n"), named.stderr
     (place,) = re.findall(r"`(guests/\w+/flake\.nix)`:", text)
     (checkout / place).parent.mkdir(parents=True)
     (checkout / place).write_text(flake)
@@ -71,6 +81,11 @@ def test_a_guest_of_your_own(copied: World, checkout: Path) -> None:
     (checkout / place).write_text(flake.replace('"-u"', '"+edited"'))
     refused = shell("mvm run ./guests/clock", copied, checkout)
     assert (refused.returncode, "[flake-dirty]" in refused.stderr) == (126, True)
+    restored = shell("git checkout guests", copied, checkout)
+    assert restored.returncode == 0, restored.stderr
+    environment = Path(sys.executable).parents[1]
+    tested = shell(f"make -o {environment}/.tests-done VENV={environment} test-fast", copied, checkout)
+    assert tested.returncode == 0, tested.stdout
 
 
 def test_what_is_shown_first(python_user: World, checkout: Path) -> None:

@@ -1,4 +1,4 @@
-"""The examples of docs/verify.md run as they stand there, end as it says, and print what it shows."""
+"""The examples of docs/verify.md and of the README's release run as printed, and end and print as they say."""
 
 import re
 import shlex
@@ -87,3 +87,14 @@ def test_the_examples_from_top_to_bottom(station: Station) -> None:
     for left_out in ("", "--vsa vsa.sigstore.json "):
         said = run(station, sentence.replace(left_out, ""))
         assert said.code == (126 if not left_out else 0), said.err
+
+
+def test_the_readme_s_release(station: Station) -> None:
+    section = (ROOT / "README.md").read_text().split("\n## In a release workflow\n", 1)[1].split("\n## ", 1)[0]
+    (block,) = re.findall(r"(?s)```sh\n(.*?)```", section)
+    keyed, keyless = lines(block)
+    said = run(station, keyed)
+    assert said.code == 0, said.err
+    shutil.copy("keyless.json", "app.img.sigstore.json")
+    said = run(station, keyless)
+    assert said.code == 0, said.err
