@@ -4,6 +4,7 @@
 """
 
 import argparse
+import os
 import tempfile
 from pathlib import Path
 
@@ -63,6 +64,8 @@ def main() -> None:
     parser.add_argument("--boots", type=_positive, help="boots: how many, in the place of 100 alone and 30 by threes")
     parser.add_argument("--parallel", type=_positive, default=1, help="boots: how many at once")
     given = parser.parse_args()
+    if 0 in os.getresuid():
+        parser.error("run it as a plain user, whose worlds and machines it makes")
     if given.what in _WITHOUT_WORLD:
         _WITHOUT_WORLD[given.what](Console(width=160), rounds=given.rounds)
         return

@@ -98,3 +98,19 @@ def test_what_is_shown_first(python_user: World, checkout: Path) -> None:
     assert "42\n" in [done.stdout for done in said.values()]
     numpy = said["mvm run ./examples/python"].stdout
     assert re.fullmatch(r"numpy [0-9.]+ on Linux: x = \[2\.0, 3\.0\]\n", numpy)
+
+
+def test_back_up_remove_and_put_back(copied: World, tmp_path: Path) -> None:
+    home = copied.home.path
+    backup, restore, remove = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/upkeep.md").read_text(), re.DOTALL)
+    package = home / ".local/share/mvmnix/nix/nix/store/package"
+    package.mkdir(parents=True)
+    (package / "file").touch()
+    package.chmod(0o500)
+    (home / ".cache/mvmnix").mkdir(parents=True)
+    for block in (backup, remove):
+        done = shell(f"set -e\n{block}", copied, tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert not [*home.rglob("mvmnix")]
+    done = shell(f"set -e\n{restore}mvm run image:hello", copied, tmp_path)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Hello from a verified microVM."), done.stderr
