@@ -198,14 +198,16 @@ class Incoming:
         """Give it its name in the store, once it is durable."""
         self.close()
         self._directory.rename(self._temporary, self.digest.hex)
+        self._temporary = ""
         return self.digest
 
     def discard(self) -> None:
-        """Close it, and let it go unless it was kept; may be called again."""
+        """Close the file, and remove it unless it was kept; may be called again."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
-            self._directory.remove(self._temporary)
+            if self._temporary:
+                self._directory.remove(self._temporary)
 
 
 class _Light(Incoming):
@@ -218,6 +220,7 @@ class _Light(Incoming):
     @override
     def keep(self) -> Digest:
         os.rename(self._temporary, self.digest.hex, src_dir_fd=self._directory.fd, dst_dir_fd=self._directory.fd)
+        self._temporary = ""
         return self.digest
 
 

@@ -41,6 +41,8 @@ _MIB: Final = 1 << 20
 _BOUNDS: Final = Bounds(seconds=12 * 3600, room=16 * _MIB, memory=1024 * _MIB, output=_MIB)
 #: Seconds beyond its own time limits in which a lane has to say something.
 _GRACE: Final = 5.0
+#: Of a packet that the buffer couldn't hold, or that had descriptors; a number, for flags of an enumeration are slow.
+_CUT_OFF: Final = int(socket.MSG_TRUNC | socket.MSG_CTRUNC)
 #: Seconds until it is clear whether the whole worker has ended, or one lane of it.
 _WHOLE: Final = 0.5
 
@@ -125,7 +127,7 @@ class Lane:
         if size == 0:
             raise self._worker.why_ended()
         # 3. packets
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        if flags & _CUT_OFF:
             raise lied("a packet that is too large, or has descriptors")
         try:
             return PacketKind(self._buffer[0]), self._view[1:size]

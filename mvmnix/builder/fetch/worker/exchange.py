@@ -59,7 +59,7 @@ class Fetching:
         self._lane, self._host, self._trust, self._stall = lane, host, trust, stall
         self._socket: socket.socket | None = None
         self._stream: Stream | None = None
-        self._head_texts = 0.0
+        self._last_packet = 0.0
 
     def serve(self) -> None:
         """Answer one request after the other, until mvm hangs up."""
@@ -80,7 +80,7 @@ class Fetching:
                 self._broken(_BROKEN, error.strerror or str(error))
 
     def _answer(self, request: bytes) -> None:
-        self._head_texts = time.monotonic()
+        self._last_packet = time.monotonic()
         stream = self._connected()
         stream.sendall(request)
         answer = Answer(stream)
@@ -94,7 +94,7 @@ class Fetching:
             for piece in answer.body():
                 left = None if left is None else left - len(piece)
                 send(self._lane, PacketKind.LAST if left == 0 else PacketKind.DATA, piece)
-                self._head_texts = time.monotonic()
+                self._last_packet = time.monotonic()
             if left != 0:
                 send(self._lane, PacketKind.END)
         if not answer.is_reusable:
@@ -134,8 +134,8 @@ class Fetching:
 
     def _tell(self) -> None:
         """Bytes came; mvm hears of it where it has heard nothing for a while."""
-        if time.monotonic() - self._head_texts > _QUIET:
-            self._head_texts = time.monotonic()
+        if time.monotonic() - self._last_packet > _QUIET:
+            self._last_packet = time.monotonic()
             send(self._lane, PacketKind.ALIVE)
 
     def _hang_up(self) -> None:
