@@ -26,9 +26,7 @@ from tests.unit.launch.house import House
 
 RULES = parse_rules(["https://api.example.com", "tcp:db.example.com:5432"], [])
 OPENED = NetworkEvent(NetworkEventKind.OPENED, rule="allow-2", name="db.example.com", address="192.0.2.1", port=5432)
-DENIED = NetworkEvent(
-    NetworkEventKind.DENIED, code="no-rule", name="x.example.com", flag="--allow https://x.example.com"
-)
+DENIED = NetworkEvent(NetworkEventKind.DENIED, code="no-rule", name="x.example.com")
 
 
 class PlayedNetwork(MachineNetwork):
