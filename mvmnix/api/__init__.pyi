@@ -140,6 +140,7 @@ from mvmnix.machines.exit_status import ExitStatus as ExitStatus
 from mvmnix.machines.logs import read_console as read_console
 from mvmnix.machines.logs import read_network_log as read_network_log
 from mvmnix.machines.logs import read_output as read_output
+from mvmnix.machines.network_log import MissingEvents as MissingEvents
 from mvmnix.machines.output_log import Missing as Missing
 from mvmnix.machines.output_log import Output as Output
 from mvmnix.machines.output_log import Piece as Piece

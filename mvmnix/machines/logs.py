@@ -11,7 +11,7 @@ from typing import Final
 from mvmnix.errors import UsageError
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import CONSOLE, LOCK
-from mvmnix.machines.network_log import LoggedEvent, NetworkLogReader, has_network_log
+from mvmnix.machines.network_log import LoggedEvent, MissingEvents, NetworkLogReader, has_network_log
 from mvmnix.machines.output_log import Missing, Output, OutputReader, Piece
 from mvmnix.system.private_dirs import Directory
 
@@ -61,7 +61,7 @@ def read_console(
             yield from _added(directory, lambda: _pieces(file), follow=follow)
 
 
-def read_network_log(machines: Directory, text: str, *, follow: bool = False) -> Iterator[LoggedEvent]:
+def read_network_log(machines: Directory, text: str, *, follow: bool = False) -> Iterator[LoggedEvent | MissingEvents]:
     """The verdicts about the network of the machine with this name or id, the oldest that is kept first.
 
     With `follow`, what is added too, until the machine has ended. Raises UsageError where nothing is kept, MvmnixError

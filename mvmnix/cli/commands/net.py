@@ -1,5 +1,6 @@
 """`mvm net`: shows the network that a plan gives a guest, and says what its rules make of a connection."""
 
+import json
 import re
 
 import click
@@ -8,6 +9,7 @@ from mvmnix.api import (
     EXPLANATIONS,
     Attempt,
     Denial,
+    MissingEvents,
     Network,
     Protocol,
     Rules,
@@ -21,9 +23,10 @@ from mvmnix.api import (
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.network import rule_lines
-from mvmnix.cli.output import TERMINAL, answer, json_option
+from mvmnix.cli.output import TERMINAL, answer, json_option, notice
 from mvmnix.errors import UsageError
 from mvmnix.formats.escaping import escape_line
+from mvmnix.plural import counted
 
 _PLAN = click.argument("plan", metavar="MACHINE|PLAN", shell_complete=any_machine)
 #: The exit code for what the rules refuse; mvm's own failures have others.
@@ -105,11 +108,22 @@ def test(
 def log(machine: str, *, follow: bool, as_json: bool) -> None:
     """Print what MACHINE's guest asked of the network: each name and connection, and what became of it.
 
-    What is kept is bounded, and the oldest is dropped; a digest of it is in the machine's receipt.
+    What is kept is bounded, and the oldest is dropped, but for the first event of each rule and name. How many are
+    missing is told on standard error; a digest of what is kept is in the machine's receipt.
     """
     with open_machine_store(TERMINAL) as here:
         for logged in read_network_log(here, machine, follow=follow):
-            click.echo(logged.line().decode().rstrip() if as_json else escape_line(logged.text()))
+            if isinstance(logged, MissingEvents):
+                notice(_missing(logged))
+            else:
+                click.echo(json.dumps(logged.shown()) if as_json else escape_line(logged.text()))
+
+
+def _missing(events: MissingEvents) -> str:
+    said = f"{counted(events.count, 'event')} missing here: beyond the log's bound, or a full disk"
+    if not events.others:
+        return f"{said}; the first of each rule and name is above"
+    return f"{said}; {counted(events.others, 'event')} of names beyond those that are kept apart"
 
 
 @net.command()

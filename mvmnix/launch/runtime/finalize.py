@@ -21,7 +21,7 @@ from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction, end_words, judge_end, with_disk
 from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.machines.machine_dir import MachineHome
-from mvmnix.machines.network_log import LoggedEvent, NetworkLog
+from mvmnix.machines.network_log import NetworkLog
 from mvmnix.machines.output_log import Output, OutputLog
 from mvmnix.machines.receipt import Corruption, HostFile, NetworkUse, Observed, Receipt, ShareRecord, receipt_statement
 from mvmnix.machines.status import MachineState
@@ -198,7 +198,7 @@ class RunObservations:
             self.verdicts = Verdicts(network, machine, self._record_first_use, self.host.notice)
         if self.network_log is None:
             self.network_log = self.home.network_log()
-        self.network_log.write(LoggedEvent(self.host.clock(), machine, event))
+        self.network_log.write(self.host.clock(), machine, event)
         self.verdicts.take(event)
 
     def _record_first_use(self, place: int) -> None:
