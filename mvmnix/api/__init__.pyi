@@ -1,7 +1,9 @@
 from mvmnix.api import files as files
 from mvmnix.api.audit import kept_checkpoint as kept_checkpoint
+from mvmnix.api.audit_check import OwnLog as OwnLog
 from mvmnix.api.audit_check import begin_new_log as begin_new_log
 from mvmnix.api.audit_check import check_own_log as check_own_log
+from mvmnix.api.audit_check import compare_kept as compare_kept
 from mvmnix.api.audit_check import read_events as read_events
 from mvmnix.api.audit_check import read_receipt as read_receipt
 from mvmnix.api.audit_check import unended_starts as unended_starts

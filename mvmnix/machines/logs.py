@@ -70,7 +70,7 @@ def read_network_log(machines: Directory, text: str, *, follow: bool = False) ->
     machine = registry.find_machine(machines, text).status.machine
     with machines.existing(machine) as directory, closing(NetworkLogReader(directory)) as reader:
         if not _has_begun(directory, lambda: has_network_log(directory), follow=follow):
-            why = "it has no network, or was not started"
+            why = "it has no network, or was not started, or the log is gone"
             raise UsageError(f"the machine {text!r} has no network log: {why}", hint=f"mvm net show {text}")
         yield from reader.read()
         yield from _added(directory, reader.read, follow=follow)

@@ -189,9 +189,10 @@ class NetworkLog:
 def kept_digest(directory: Directory) -> Digest:
     """SHA-256 of the first events, the older and the newer file in this order; that of nothing where there is none."""
     hasher = hashlib.sha256()
-    for name, limit in ((FIRST, _LARGEST_FIRST), (OLDER, LIMIT), (NEWER, LIMIT)):
-        with suppress(FileNotFoundError):
-            hasher.update(directory.read(name, limit))
+    for name in (FIRST, OLDER, NEWER):
+        with suppress(FileNotFoundError), os.fdopen(directory.open_file(name), "rb") as file:
+            while data := file.read(_CHUNK):
+                hasher.update(data)
     return Digest(hasher.hexdigest())
 
 

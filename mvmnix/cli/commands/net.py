@@ -13,6 +13,8 @@ from mvmnix.api import (
     Network,
     Protocol,
     Rules,
+    compare_kept,
+    find_machine,
     find_network,
     judge,
     open_context,
@@ -109,14 +111,30 @@ def log(machine: str, *, follow: bool, as_json: bool) -> None:
     """Print what MACHINE's guest asked of the network: each name and connection, and what became of it.
 
     What is kept is bounded, and the oldest is dropped, but for the first event of each rule and name. How many are
-    missing is told on standard error; a digest of what is kept is in the machine's receipt.
+    missing is told on standard error. Of a machine that has ended it is the log that its receipt names, or refused.
     """
     with open_machine_store(TERMINAL) as here:
+        has_ended = find_machine(here, machine).has_ended
+        if has_ended:
+            _compare(machine)
         for logged in read_network_log(here, machine, follow=follow):
             if isinstance(logged, MissingEvents):
                 notice(_missing(logged))
             else:
                 click.echo(json.dumps(logged.shown()) if as_json else escape_line(logged.text()))
+
+        if not has_ended and find_machine(here, machine).has_ended:
+            _compare(machine)
+
+
+def _compare(machine: str) -> None:
+    """Compare the log with the machine's receipt. Raises RefusedError."""
+    with open_context(TERMINAL) as context:
+        missing = compare_kept(context, machine)
+    if missing is None:
+        notice(f"the machine {machine} has no receipt that its log could be compared with")
+    for name in missing or ():
+        notice(f"the {name} of the machine {machine}, which its receipt names, is not kept any more")
 
 
 def _missing(events: MissingEvents) -> str:

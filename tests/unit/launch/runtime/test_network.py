@@ -14,10 +14,14 @@ from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.logs import read_network_log
-from mvmnix.machines.network_log import LoggedEvent, kept_digest
+from mvmnix.machines.machine_dir import RECEIPT
+from mvmnix.machines.network_log import NEWER, LoggedEvent, kept_digest
+from mvmnix.machines.receipt import from_statement
+from mvmnix.machines.receipt_check import FileComparison, compare_files, kept_files
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, WhenGatewayEnds, parse_rules
+from mvmnix.provenance.bundle import statement
 from mvmnix.system.loop import Loop
 from mvmnix.vmm.port import NetworkAttachment
 from tests.patience import QUIET
@@ -95,6 +99,14 @@ def observed(it: House) -> dict[str, Any]:
     return found
 
 
+def compared(it: House, machine: str) -> FileComparison:
+    """What is kept of a machine, beside its receipt."""
+    with it.directory("machines").existing(machine) as directory:
+        bundle = json.loads(directory.read(RECEIPT, 1 << 20))
+        receipt = from_statement(statement.parse(base64.b64decode(bundle["dsseEnvelope"]["payload"])))
+        return compare_files(receipt, kept_files(directory))
+
+
 def logged(it: House, machine: str) -> list[NetworkEvent]:
     """The events of a machine's network log."""
     kept = read_network_log(it.directory("machines"), machine)
@@ -125,6 +137,13 @@ def test_verdicts_are_kept_counted_and_told(here: House, played: list[PlayedNetw
     with here.directory("machines").existing(machine.id) as directory:
         kept_log = kept_digest(directory).hex
     assert observed(here)["network"] == {"rules": Network(RULES).digest.hex, "log": kept_log}
+    assert compared(here, machine.id) == FileComparison((), ())
+    (log_file,) = here.path.glob(f"machines/*/{NEWER}")
+    log_file.write_bytes(log_file.read_bytes().replace(b"x.example.com", b"y.example.com", 1))
+    assert [it.code for it in compared(here, machine.id).reasons] == [ReasonCode.RECEIPT_MISMATCH]
+    for file in here.path.glob("machines/*/network.*log"):
+        file.unlink()
+    assert compared(here, machine.id) == FileComparison((), ("network log",))
 
 
 def test_a_machine_is_not_ready_before_its_network_serves(
