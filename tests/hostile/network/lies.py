@@ -9,7 +9,7 @@ from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.system.descriptors import received
 
 NAME = "api.example.com"
-ADDRESS, PORT = "93.184.216.34", 7
+ADDRESS, PORT, CLOSED_PORT = "93.184.216.34", 7, 9
 #: The name of the lie that is told.
 lie = ""
 
@@ -64,5 +64,7 @@ async def serve(gateway: object) -> None:
     for one in (given.dialer, given.events):
         one.setblocking(True)
     given.events.send(NetworkEvent(NetworkEventKind.READY).to_bytes())
+    given.dialer.send(Ask(1, "closed", NAME, CLOSED_PORT).to_bytes())
+    received(given.dialer, PACKET_BYTES, 1)  # a dialer that answers has told that it serves
     LIES[lie](given.dialer, given.events)
     given.events.recv(1)

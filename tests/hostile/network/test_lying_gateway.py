@@ -14,7 +14,7 @@ from tests.hostile.network.clients import echo
 from tests.hostile.network.world import Server, machine, own_network
 
 pytestmark = pytest.mark.root("it makes network namespaces of its own")
-_ALLOW = (f"tcp:{lies.NAME}:{lies.PORT},id=api",)
+_ALLOW = (f"tcp:{lies.NAME}:{lies.PORT},id=api", f"tcp:{lies.NAME}:{lies.CLOSED_PORT},id=closed")
 _TAKEN_OVER = """
 import sys
 sys.modules["ssl"] = None
