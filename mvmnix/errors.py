@@ -134,6 +134,7 @@ class ReasonCode(StrEnum):
     STATE_LOCATION = "state-location"
     NAMESPACE_UNUSABLE = "namespace-unusable"
     LOG_MISMATCH = "log-mismatch"
+    RECEIPT_MISMATCH = "receipt-mismatch"
     ANCHOR_UNAVAILABLE = "anchor-unavailable"
     STATE_MISMATCH = "state-mismatch"
     CREATION_MISMATCH = "creation-mismatch"

@@ -74,6 +74,11 @@ class PublicKey:
         except binascii.Error as error:
             raise ValueError("not base64") from error
 
+    @classmethod
+    def from_raw(cls, raw: bytes) -> Self:
+        """The Ed25519 key with these 32 bytes (RFC 8032, section 5.1.5). Raises ValueError."""
+        return cls(_encode(ed25519.Ed25519PublicKey.from_public_bytes(raw)))
+
     @property
     def fingerprint(self) -> Digest:
         """SHA-256 of the SubjectPublicKeyInfo: what a key is called everywhere."""

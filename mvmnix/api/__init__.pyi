@@ -1,7 +1,9 @@
 from mvmnix.api import files as files
 from mvmnix.api.audit import kept_checkpoint as kept_checkpoint
+from mvmnix.api.audit_check import OwnLog as OwnLog
 from mvmnix.api.audit_check import begin_new_log as begin_new_log
 from mvmnix.api.audit_check import check_own_log as check_own_log
+from mvmnix.api.audit_check import compare_kept as compare_kept
 from mvmnix.api.audit_check import read_events as read_events
 from mvmnix.api.audit_check import read_receipt as read_receipt
 from mvmnix.api.audit_check import unended_starts as unended_starts
@@ -140,6 +142,7 @@ from mvmnix.machines.exit_status import ExitStatus as ExitStatus
 from mvmnix.machines.logs import read_console as read_console
 from mvmnix.machines.logs import read_network_log as read_network_log
 from mvmnix.machines.logs import read_output as read_output
+from mvmnix.machines.network_log import MissingEvents as MissingEvents
 from mvmnix.machines.output_log import Missing as Missing
 from mvmnix.machines.output_log import Output as Output
 from mvmnix.machines.output_log import Piece as Piece

@@ -1,6 +1,9 @@
 """Checks this host's audit log against all that is kept beside it, and begins a new one where it is lost."""
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from mvmnix.api.audit import ask_anchors_of
@@ -13,33 +16,104 @@ from mvmnix.audit.tail import NoLogError, is_begun, lost_log
 from mvmnix.audit.verify import LogEvidence, Visit, verify_log
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UnreadableError, refuse
-from mvmnix.keys import Role
+from mvmnix.keys import PublicKey, Role
 from mvmnix.launch.gate.clock import HostClock, looked_at
 from mvmnix.launch.gate.traces import LogTraces
 from mvmnix.launch.gate.unkept_nonces import UnkeptStarts
 from mvmnix.machines import events, registry
-from mvmnix.machines.machine_dir import RECEIPT, read_kept
+from mvmnix.machines.machine_dir import RECEIPT, machine_ids, read_kept
 from mvmnix.machines.receipt import Receipt
-from mvmnix.machines.receipt_check import check_receipt
+from mvmnix.machines.receipt_check import check_receipt, compare_files, kept_files
 from mvmnix.machines.registry import list_entries
 
 
-def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> tuple[LogEvidence, tuple[SealedRecord, ...]]:
+@dataclass(frozen=True, slots=True)
+class OwnLog:
+    """This host's log, verified, beside what is kept of the machines in it.
+
+    `lost` are starts without an end whose machines don't run. `receipts` agree with the log and with the files that
+    they name; of `removed` machines nothing is kept; `missing` says what isn't kept of the others.
+    """
+
+    evidence: LogEvidence
+    lost: tuple[SealedRecord, ...]
+    receipts: int
+    removed: int
+    missing: tuple[str, ...]
+
+
+def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> OwnLog:
     """Check this host's log with its key, against a checkpoint that was kept elsewhere where there is a `note`.
 
     1. What its anchors keep doesn't contradict it; the frontend is told what the others say. 2. A log that is gone
-    left no traces. 3. Each record is sealed. 4. The nonces that were spent are those of its starts. Returns the log's
-    evidence, and the starts without an end whose machines don't run. Raises RefusedError; NoLogError where there is no
-    log, and was none as far as its traces tell.
+    left no traces. 3. Each record is sealed. 4. The nonces that were spent are those of its starts. 5. The receipts of
+    machines that are kept agree with the log, and the files that they name with them. Raises RefusedError; NoLogError
+    where there is no log, and was none as far as its traces tell.
     """
     against = _anchors(context, key)  # 1
     if not is_begun(context.audit) and (traces := LogTraces.of(context.roots.state).said):  # 2
         against.append(lost_log(context.audit, traces))
-    starts = UnkeptStarts(context.nonces)
-    evidence = _verified(context, key, note, against, starts.visit)  # 3
+    starts, ends = UnkeptStarts(context.nonces), _Ends(machine_ids(context.machines))
+
+    def visit(index: int, said: re.Match[str]) -> None:
+        starts.visit(index, said)
+        ends.visit(index, said)
+
+    evidence = _verified(context, key, note, against, visit)  # 3
     if unkept := starts.reasons(_past(context)):  # 4
         raise RefusedError(*unkept)
-    return evidence, _lost(context, evidence.unended)
+    reasons, missing = list[Reason](), list[str]()
+    for machine in ends.ends:  # 5
+        found, absent = _compare(context, PublicKey.from_raw(key.public_key), ends, machine)
+        reasons += found
+        missing += absent
+    if reasons:
+        raise RefusedError(*reasons)
+    lost = _lost(context, evidence.unended)
+    return OwnLog(evidence, lost, len(ends.ends) - len(missing), ends.removed, tuple(missing))
+
+
+class _Ends:
+    """The starts and the ends with a receipt of machines that are kept, as a check of the whole log visits them."""
+
+    def __init__(self, kept: Collection[str]) -> None:
+        self._kept = frozenset(kept)
+        self.starts: dict[str, SealedRecord] = {}
+        self.ends: dict[str, SealedRecord] = {}
+        self.removed = 0
+
+    def visit(self, index: int, said: re.Match[str]) -> None:
+        """Take note of a record; of a machine's ends the one with its receipt."""
+        machine, has_receipt = said["machine"], '"receipt":' in (said["digests"] or "")
+        kind = self.starts if said["kind"] == RecordKind.START else self.ends if has_receipt else None
+        if kind is None:
+            return
+        if machine in self._kept:
+            kind[machine] = SealedRecord(index, Record.parse(said[0].encode()))
+        else:
+            self.removed += has_receipt
+
+
+def _compare(context: Context, key: PublicKey, ends: _Ends, machine: str) -> tuple[Sequence[Reason], Sequence[str]]:
+    """Return how the receipt of a machine, and what is kept with it, differs from the log; and what isn't kept."""
+    with suppress(FileNotFoundError):  # it is removed at this moment
+        bundle = read_kept(context.machines, machine, RECEIPT)
+        if bundle is not None:
+            return _compare_bundle(context, bundle, key, ends, machine)
+    return (), (f"the receipt of the machine {machine}",)
+
+
+def _compare_bundle(
+    context: Context, bundle: bytes, key: PublicKey, ends: _Ends, machine: str
+) -> tuple[Sequence[Reason], Sequence[str]]:
+    try:
+        receipt = check_receipt(bundle, key, end=ends.ends[machine], start=ends.starts.get(machine))
+    except RefusedError as error:
+        return [replace(reason, what=f"{reason.what} of the machine {machine}") for reason in error.reasons], ()
+    with context.machines.existing(machine) as directory:
+        compared = compare_files(receipt, kept_files(directory))
+    missing = [", ".join(compared.missing)] if compared.missing else []
+    return compared.reasons, [f"the {names} of the machine {machine}" for names in missing]
 
 
 def begin_new_log(context: Context) -> tuple[str, str]:
@@ -120,6 +194,23 @@ def read_receipt(context: Context, machine: str) -> Receipt:
         hint = "keep both as evidence: one of them is not what the host wrote when the machine ended"
         raise refuse(ReasonCode.LOG_MISMATCH, "the receipt", "there is no record of the machine's end", hint)
     return check_receipt(bundle, context.key(Role.HOST).public, end=end, start=records.get(RecordKind.START))
+
+
+def compare_kept(context: Context, machine: str) -> tuple[str, ...] | None:
+    """Compare what is kept of a machine that has ended with its receipt.
+
+    Returns what its receipt names and isn't kept any more; None where there is no receipt. Raises RefusedError
+    [receipt-mismatch], and as `read_receipt`.
+    """
+    found = registry.find_machine(context.machines, machine).status.machine
+    if read_kept(context.machines, found, RECEIPT) is None:
+        return None
+    receipt = read_receipt(context, found)
+    with context.machines.existing(found) as directory:
+        compared = compare_files(receipt, kept_files(directory))
+    if compared.reasons:
+        raise RefusedError(*compared.reasons)
+    return compared.missing
 
 
 def _records(context: Context, machine: str) -> dict[RecordKind, SealedRecord]:

@@ -1,7 +1,7 @@
 """Gathers what is kept of a build, a plan or a machine, or is in an exported image: bytes, hashes, records."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, Verifie
 from mvmnix.launch.gate import verify as gates
 from mvmnix.launch.gate.clock import HostClock, looked_at
 from mvmnix.machines.machine_dir import PLAN, RECEIPT, read_kept
+from mvmnix.machines.receipt_check import kept_files
 from mvmnix.machines.registry import MachineEntry as Machine
 from mvmnix.model import Artifact, Digest, Image
 from mvmnix.provenance.bundle import envelope, statement
@@ -126,8 +127,17 @@ def plan_of_machine(context: Context, machine: Machine) -> bytes | MvmnixError |
 
 
 def stored_machine(context: Context, machine: Machine) -> StoredMachine:
-    """A machine with its records and its receipt."""
-    return StoredMachine(machine, _sealed(context, machine), _kept_by(context, machine, RECEIPT))
+    """A machine with its records, its receipt and the files that this names."""
+    receipt = _kept_by(context, machine, RECEIPT)
+    return StoredMachine(machine, _sealed(context, machine), receipt, _files(context, machine))
+
+
+def _files(context: Context, machine: Machine) -> Mapping[str, Digest] | MvmnixError:
+    try:
+        with context.machines.existing(machine.status.machine) as directory:
+            return kept_files(directory)
+    except MvmnixError as error:
+        return error
 
 
 def _kept_by(context: Context, machine: Machine, name: str) -> bytes | MvmnixError | None:

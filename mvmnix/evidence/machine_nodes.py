@@ -1,6 +1,6 @@
 """Draws a machine: its records in the audit log, its end, its receipt, and whether all of them tell the same; pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,8 @@ from mvmnix.formats.strict import show_time
 from mvmnix.keys import Role
 from mvmnix.machines import receipt as receipts
 from mvmnix.machines.ending import end_reason
-from mvmnix.machines.receipt import Receipt
+from mvmnix.machines.receipt import NO_NETWORK, Receipt
+from mvmnix.machines.receipt_check import compare_files
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Digest
 from mvmnix.plural import counted
@@ -58,11 +59,15 @@ class MachineRecords:
 
 @dataclass(frozen=True, slots=True)
 class StoredMachine:
-    """A machine as it lies there: its status, the log or why it can't be trusted, its receipt's bytes, if any."""
+    """A machine as it lies there: its status, the log or why it can't be trusted, its receipt's bytes, if any.
+
+    `files` are the digests of the files that a receipt names.
+    """
 
     entry: MachineEntry
     log: MachineRecords | MvmnixError
     receipt: bytes | MvmnixError | None
+    files: Mapping[str, Digest] | MvmnixError
 
     @property
     def start(self) -> SealedRecord | None:
@@ -232,13 +237,19 @@ def _unknown_host(stored: StoredMachine, error: RefusedError) -> Verdict | None:
 
 
 def _receipt_verdict(stored: StoredMachine, found: Receipt, digest: Digest) -> Verdict:
-    if reasons := [*_disagreements(stored, found, digest)]:
+    files = {} if isinstance(stored.files, MvmnixError) else stored.files
+    compared = compare_files(found, files)
+    if reasons := [*_disagreements(stored, found, digest), *compared.reasons]:
         return refused(reasons)
+    if isinstance(stored.files, MvmnixError):
+        return verdict_of(stored.files)
     if isinstance(stored.log, MvmnixError):
         return unverified("a host of the policy signed it; the audit log, which would have its digest, does not verify")
     if not any("receipt" in listed.record.digests for listed in stored.log.records):
         return unverified("a host of the policy signed it; the audit log has no digest of it")
-    return verified("signed by a host of the policy, and of one mind with the log")
+    if compared.missing:
+        return unverified(f"a host of the policy signed it; not kept any more: {', '.join(compared.missing)}")
+    return verified("signed by a host of the policy, and of one mind with the log and the files that it names")
 
 
 def _disagreements(stored: StoredMachine, found: Receipt, digest: Digest) -> Iterator[Reason]:
@@ -250,6 +261,10 @@ def _disagreements(stored: StoredMachine, found: Receipt, digest: Digest) -> Ite
     pairs: Pairs = [("plan", found.plan, stored.plan), ("policy", found.policy, policy)]
     provenance = stored.build[1]
     pairs += [("provenance", found.provenance, provenance)] if provenance else []
+    if start is not None:
+        rules = NO_NETWORK if found.observed.network is None else found.observed.network.rules
+        pairs += [("network", rules, start.record.digests.get("network"))]
+        pairs += [(one.name, one.digest, _logged(start.record, one.name)) for one in found.subjects]
     yield from _contradictions(_WHAT, by, pairs)
     if isinstance(stored.log, MachineRecords):
         ends = (it.record.digests.get("receipt") for it in stored.log.records if it.record.kind is RecordKind.END)
@@ -258,6 +273,11 @@ def _disagreements(stored: StoredMachine, found: Receipt, digest: Digest) -> Ite
     if start is not None and start.index != found.observed.start_record:
         why = f"it says that its start is record {found.observed.start_record}, by the log it is {start.index}"
         yield Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT)
+
+
+def _logged(start: Record, subject: str) -> Digest | None:
+    """The digest of an image's file by the record of a start, where names have no suffix."""
+    return start.digests.get(subject.partition(".")[0])
 
 
 def _observed(found: Receipt) -> Iterator[tuple[str, str]]:
@@ -269,6 +289,13 @@ def _observed(found: Receipt) -> Iterator[tuple[str, str]]:
     yield "held by", seen.boundary.explained
     for file in (seen.hypervisor, *seen.firmware):
         yield "took part", f"{file.path} {file.digest}"
+    for share in seen.shares:
+        image = "" if share.image is None else f", image {share.image}"
+        yield "shared", f"{share.guest}: by {share.program} {share.digest}{image}"
+    for diagnosis in seen.diagnoses:
+        yield "did not boot", f"{diagnosis.verdict}: {diagnosis.file} {diagnosis.digest}"
+    if seen.network is not None:
+        yield "network log", str(seen.network.log)
     if found.reported is not None:
         yield "the guest reported", str(found.reported)
     if seen.corruption is not None and seen.corruption.count:

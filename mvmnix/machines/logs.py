@@ -11,7 +11,7 @@ from typing import Final
 from mvmnix.errors import UsageError
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import CONSOLE, LOCK
-from mvmnix.machines.network_log import LoggedEvent, NetworkLogReader, has_network_log
+from mvmnix.machines.network_log import LoggedEvent, MissingEvents, NetworkLogReader, has_network_log
 from mvmnix.machines.output_log import Missing, Output, OutputReader, Piece
 from mvmnix.system.private_dirs import Directory
 
@@ -61,7 +61,7 @@ def read_console(
             yield from _added(directory, lambda: _pieces(file), follow=follow)
 
 
-def read_network_log(machines: Directory, text: str, *, follow: bool = False) -> Iterator[LoggedEvent]:
+def read_network_log(machines: Directory, text: str, *, follow: bool = False) -> Iterator[LoggedEvent | MissingEvents]:
     """The verdicts about the network of the machine with this name or id, the oldest that is kept first.
 
     With `follow`, what is added too, until the machine has ended. Raises UsageError where nothing is kept, MvmnixError
@@ -70,7 +70,7 @@ def read_network_log(machines: Directory, text: str, *, follow: bool = False) ->
     machine = registry.find_machine(machines, text).status.machine
     with machines.existing(machine) as directory, closing(NetworkLogReader(directory)) as reader:
         if not _has_begun(directory, lambda: has_network_log(directory), follow=follow):
-            why = "it has no network, or was not started"
+            why = "it has no network, or was not started, or the log is gone"
             raise UsageError(f"the machine {text!r} has no network log: {why}", hint=f"mvm net show {text}")
         yield from reader.read()
         yield from _added(directory, reader.read, follow=follow)

@@ -24,6 +24,8 @@ from mvmnix.vmm.confinement import IsolationLayer
 from mvmnix.vmm.port import Acceleration, Usage
 
 PREDICATE_TYPE: Final = "urn:mvmnix:receipt:1"
+#: The network's digest of a machine that has none, as the record of its start has it.
+NO_NETWORK: Final = Digest.of(strict.canonical([]))
 #: So many corrupted blocks are named one by one; the others are counted.
 MOST_BLOCKS: Final = 1024
 

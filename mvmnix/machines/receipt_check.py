@@ -1,6 +1,13 @@
-"""Checks a machine's receipt: that its host signed it, and that it tells what the log tells; pure."""
+"""Checks a machine's receipt: that its host signed it, that it tells what the log tells, and the files that it names.
 
+Of its other digests nothing is kept that they could be compared with (docs/machines.md).
+"""
+
+import hashlib
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.audit.reading import SealedRecord
@@ -8,33 +15,75 @@ from mvmnix.audit.record import Record
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
+from mvmnix.machines.diagnosis import MOST_BOOTS, diagnosis_file
 from mvmnix.machines.ending import end_reason
-from mvmnix.machines.receipt import Receipt, from_statement
+from mvmnix.machines.network_log import has_network_log, kept_digest
+from mvmnix.machines.receipt import NO_NETWORK, Receipt, from_statement
+from mvmnix.model import Digest
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.verify.authentication import authenticate
+from mvmnix.system.private_dirs import Directory
 
 _WHAT: Final = "the receipt"
 _HINT: Final = "keep both as evidence: one of them is not what the host wrote when the machine ended"
+_NETWORK_LOG: Final = "network log"
+_NOTHING: Final = Digest.of(b"")
 
 
 def check_receipt(bundle: bytes, key: PublicKey, *, end: SealedRecord, start: SealedRecord | None) -> Receipt:
     """The receipt, once it is its host's and agrees with the log's records of the machine's start and end.
 
     1. The bundle's one signature is the host key's. 2. It is a statement with a receipt. 3. Machine, plan, policy and
-    time are those of the end's record, and how it ended. 4. The start's record has the index that the receipt names,
-    and the same machine, plan, policy, time, provenance and image. Raises RefusedError.
+    time are those of the end's record, how it ended, and the bundle's digest. 4. The start's record has the index that
+    the receipt names, and the same machine, plan, policy, time, provenance, image and network. Raises RefusedError.
     """
     trust = Trust((Signer("host", key, frozenset({Role.HOST})),))
     authentic = authenticate(bundle, trust=trust, role=Role.HOST, what=_WHAT)  # 1
     receipt = from_statement(statement.parse(authentic.payload))  # 2
-    differing = [*_end(receipt, end.record), *_start(receipt, start)]  # 3, 4
+    differing = [*_end(receipt, Digest.of(bundle), end.record), *_start(receipt, start)]  # 3, 4
     if differing:
         raise RefusedError(*(Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT) for why in differing))
     return receipt
 
 
-def _end(receipt: Receipt, record: Record) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class FileComparison:
+    """How the files of a machine differ from its receipt, and the names of those that are not kept any more."""
+
+    reasons: tuple[Reason, ...]
+    missing: tuple[str, ...]
+
+
+def kept_files(directory: Directory) -> Mapping[str, Digest]:
+    """The digests of what a machine's directory has of the files that receipts name. Raises MvmnixError, OSError."""
+    found = {_NETWORK_LOG: kept_digest(directory)} if has_network_log(directory) else {}
+    for name in map(diagnosis_file, range(1, MOST_BOOTS + 1)):
+        with suppress(FileNotFoundError), os.fdopen(directory.open_file(name), "rb") as file:
+            found[name] = Digest(hashlib.file_digest(file, "sha256").hexdigest())
+    return found
+
+
+def compare_files(receipt: Receipt, files: Mapping[str, Digest]) -> FileComparison:
+    """Compare what is kept of a machine with its receipt [receipt-mismatch]."""
+    observed = receipt.observed
+    named = {one.file: one.digest for one in observed.diagnoses}
+    if observed.network is not None and observed.network.log != _NOTHING:
+        named[_NETWORK_LOG] = observed.network.log
+    reasons = (
+        Reason(
+            ReasonCode.RECEIPT_MISMATCH,
+            f"the {name} of the machine {observed.machine}",
+            f"its digest is {digest}, by the receipt {named.get(name, 'there is none')}",
+            _HINT,
+        )
+        for name, digest in files.items()
+        if named.get(name) != digest
+    )
+    return FileComparison(tuple(reasons), tuple(name for name in named if name not in files))
+
+
+def _end(receipt: Receipt, digest: Digest, record: Record) -> Iterator[str]:
     observed, status = receipt.observed, receipt.reported
     pairs = {
         "machine": (observed.machine, record.machine),
@@ -43,6 +92,7 @@ def _end(receipt: Receipt, record: Record) -> Iterator[str]:
         "time of the end": (observed.ended, record.time),
         "reason of the end": (str(observed.reason), end_reason(record)),
         "exit code": (None if status is None else status.exit_code, record.exit_code),
+        "digest": (digest, record.digests.get("receipt")),
     }
     yield from _differing("end", pairs)
 
@@ -61,6 +111,7 @@ def _start(receipt: Receipt, start: SealedRecord | None) -> Iterator[str]:
         "time": (strict.show_time(observed.started), strict.show_time(record.time)),
         "provenance": (receipt.provenance, record.digests.get("provenance")),
         "image": (image, {name: record.digests.get(name) for name in image}),
+        "network": (NO_NETWORK if observed.network is None else observed.network.rules, record.digests.get("network")),
     }
     yield from _differing("start", pairs)
 

@@ -12,9 +12,9 @@ from enum import StrEnum
 from typing import Any, Final, Self
 
 from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
-from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.policy.decisions import LIFTABLE, Denial, missing_flag
 from mvmnix.plan import network
-from mvmnix.plan.network import Network
+from mvmnix.plan.network import Network, Protocol
 
 _HANDED_OVER: Final = struct.Struct(">HH")
 
@@ -22,8 +22,10 @@ _HANDED_OVER: Final = struct.Struct(">HH")
 class NetworkEventKind(StrEnum):
     """What an event is about: a question of DNS, a connection's begin and end, a refusal, or one of our own processes.
 
-    INBOUND is a connection into the guest, from the host's `address` to the guest's `port`. READY: the process serves.
-    BREACH: the gateway asked for what no rule admits, so it isn't ours any more.
+    OPENED is the dialer's word, and for a further rule of a connection of HTTP the gateway's. INBOUND is a connection
+    into the guest, from the host's `address` to the guest's `port`. READY: the process serves. The gateway isn't ours
+    any more after BREACH, since it asked for what no rule admits, and FORGED, since it reported a connection that the
+    dialer didn't make. UNREPORTED: the dialer made a connection that the gateway didn't report.
     """
 
     READY = "ready"
@@ -32,11 +34,12 @@ class NetworkEventKind(StrEnum):
     CLOSED = "closed"
     DENIED = "denied"
     BREACH = "breach"
+    FORGED = "forged"
+    UNREPORTED = "unreported"
     INBOUND = "inbound"
     INBOUND_CLOSED = "inbound-closed"
 
 
-_LONGEST_FLAG: Final = 400
 _KINDS: Final = frozenset(map(str, NetworkEventKind))
 _CODES: Final = frozenset({"", *map(str, Denial)})
 #: What a text is, where there is one.
@@ -45,11 +48,13 @@ _TEXTS: Final = {
     "code": r"[a-z-]{1,40}",
     "name": r"[!-~]{1,255}",
     "address": r"[0-9a-f:.]{2,45}",
-    # what a shell takes as it is: a person may type it
-    "flag": f"--allow [A-Za-z0-9:/.,=-]{{1,{_LONGEST_FLAG}}}",
+    "protocol": "|".join(Protocol),
+    "method": r"[-!#$%&'*+.^_`|~0-9A-Za-z]{1,32}",  # as requests are read (gateway/http_heads.py)
 }
+#: The port for which a name is looked up, as long as none is known.
+_USUAL_PORT: Final = 443
 #: The most that a number is.
-_NUMBERS: Final = {"port": 65_535, "sent": 2**53 - 1, "received": 2**53 - 1, "slot": 65_535}
+_NUMBERS: Final = {"port": 65_535, "sent": 2**53 - 1, "received": 2**53 - 1, "slot": 65_535, "connection": 2**32 - 1}
 _EVENT: Final = re.compile(
     "\0".join(
         (r"([a-z-]{1,20})", *(f"((?:{it})?)" for it in _TEXTS.values()), *[r"(0|[1-9][0-9]{0,15})"] * len(_NUMBERS))
@@ -59,9 +64,11 @@ _EVENT: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class NetworkEvent:
-    """One verdict. `code` is a denial's, `sent` and `received` are the guest's bytes, `flag` what would allow it.
+    """One verdict. `code` is a denial's, `sent` and `received` are the guest's bytes.
 
-    `name` and `address` are what was asked for and where it led; empty where there is none.
+    `name` and `address` are what was asked for and where it led; empty where there is none. `protocol` is that of the
+    rule, or of a request that was refused, whose method is `method`. `connection` is the number by which the gateway
+    asked the dialer for it.
     """
 
     kind: NetworkEventKind
@@ -72,8 +79,18 @@ class NetworkEvent:
     port: int = 0
     sent: int = 0
     received: int = 0
-    flag: str = ""
+    protocol: str = ""
+    method: str = ""
     slot: int = 0
+    connection: int = 0
+
+    @property
+    def flag(self) -> str:
+        """The option that would allow what was refused, made of the fields by `missing_flag`; "" where none would."""
+        if self.code not in LIFTABLE:
+            return ""
+        protocol = Protocol(self.protocol) if self.protocol else None
+        return missing_flag(self.name or self.address, self.port or _USUAL_PORT, protocol, method=self.method)
 
     def fields(self) -> dict[str, object]:
         """What it says, by name."""
@@ -82,8 +99,7 @@ class NetworkEvent:
 
     def to_bytes(self) -> bytes:
         """As a packet: all fields in their order, parted by NUL."""
-        texts = f"{self.kind}\0{self.rule}\0{self.code}\0{self.name}\0{self.address}\0{self.flag}"
-        return f"{texts}\0{self.port}\0{self.sent}\0{self.received}\0{self.slot}".encode("ascii")
+        return "\0".join((self.kind, *(str(getattr(self, name)) for name in (*_TEXTS, *_NUMBERS)))).encode("ascii")
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -91,13 +107,14 @@ class NetworkEvent:
         found = _EVENT.fullmatch(data)
         if found is None:
             raise MalformedError("not an event of the gateway's or the dialer's")
-        kind, rule, code, name, address, flag = (each.decode("ascii") for each in found.group(1, 2, 3, 4, 5, 6))
-        numbers = [int(each) for each in found.group(7, 8, 9, 10)]
-        port, sent, received, slot = numbers
-        known = kind in _KINDS and code in _CODES
-        if not known or any(number > most for number, most in zip(numbers, _NUMBERS.values(), strict=True)):
+        kind, *fields = (each.decode("ascii") for each in found.groups())
+        texts = dict(zip(_TEXTS, fields, strict=False))
+        numbers = {name: int(each) for name, each in zip(_NUMBERS, fields[len(_TEXTS) :], strict=True)}
+        known = kind in _KINDS and texts["code"] in _CODES
+        if not known or any(numbers[name] > most for name, most in _NUMBERS.items()):
             raise MalformedError("not an event of the gateway's or the dialer's")
-        return cls(NetworkEventKind(kind), rule, code, name, address, port, sent, received, flag, slot)
+        said: dict[str, Any] = {"kind": NetworkEventKind(kind), **texts, **numbers}
+        return cls(**said)
 
     @classmethod
     def read(cls, record: Record) -> Self:

@@ -12,6 +12,7 @@ from mvmnix.api import (
     EXPORT_KEY,
     Archive,
     Context,
+    OwnLog,
     StatementFinder,
     begin_new_log,
     check_export,
@@ -86,11 +87,11 @@ def verify(pinned: str, proof: str, as_json: bool, key_path: str, directory: Pat
             return verdict_code.code
         place = AuditSource.of(context, key_path, directory)
         if directory is None:
-            evidence, unended = check_own_log(context, place.note_key, note)
+            own = check_own_log(context, place.note_key, note)
+            verdict_code.code = _log(own.evidence, own.lost, own, as_json=as_json)
         else:
             evidence = verify_log(place.log, place.note_key, note)
-            unended = evidence.unended
-        verdict_code.code = _log(evidence, unended, as_json=as_json)
+            verdict_code.code = _log(evidence, evidence.unended, as_json=as_json)
     return verdict_code.code
 
 
@@ -103,14 +104,21 @@ def _read_pinned(context: Context, text: str) -> bytes:
     return file_bytes(text, KEY_LIMIT) if name == text else kept_checkpoint(name, context.config.anchors)
 
 
-def _log(evidence: LogEvidence, lost: Sequence[SealedRecord], *, as_json: bool) -> int:
+def _log(evidence: LogEvidence, lost: Sequence[SealedRecord], own: OwnLog | None = None, *, as_json: bool) -> int:
     checkpoint = evidence.checkpoint
     verdict = AuditVerdict.UNSEALED if evidence.tail else AuditVerdict.VERIFIED
     if as_json:
         result = {"verdict": verdict, "records": checkpoint.size, "root": str(checkpoint.root)}
-        answer("log", result | {"unsealedBytes": evidence.tail, "startsWithoutEnd": _indices(lost)})
+        result |= {"unsealedBytes": evidence.tail, "startsWithoutEnd": _indices(lost)}
+        kept = {} if own is None else {"receipts": own.receipts, "removed": own.removed, "missing": list(own.missing)}
+        answer("log", result | kept)
     else:
         click.echo(f"{counted(checkpoint.size, 'record verifies', 'records verify')}, root {checkpoint.root}")
+        if own is not None and (own.receipts or own.removed):
+            receipts = counted(own.receipts, "receipt and its files agree", "receipts and their files agree")
+            click.echo(f"{receipts}; of {counted(own.removed, 'machine')} that ended nothing is kept")
+    for absent in () if own is None else own.missing:
+        click.echo(f"{absent} is not kept any more", err=True)
     if evidence.tail:
         said = f"{evidence.tail} bytes that no seal covers: a writer was interrupted; the next record sets them aside"
         click.echo(said, err=True)

@@ -1,5 +1,6 @@
 """`mvm net`: shows the network that a plan gives a guest, and says what its rules make of a connection."""
 
+import json
 import re
 
 import click
@@ -8,9 +9,12 @@ from mvmnix.api import (
     EXPLANATIONS,
     Attempt,
     Denial,
+    MissingEvents,
     Network,
     Protocol,
     Rules,
+    compare_kept,
+    find_machine,
     find_network,
     judge,
     open_context,
@@ -21,9 +25,10 @@ from mvmnix.api import (
 from mvmnix.cli.completers import any_machine
 from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.network import rule_lines
-from mvmnix.cli.output import TERMINAL, answer, json_option
+from mvmnix.cli.output import TERMINAL, answer, json_option, notice
 from mvmnix.errors import UsageError
 from mvmnix.formats.escaping import escape_line
+from mvmnix.plural import counted
 
 _PLAN = click.argument("plan", metavar="MACHINE|PLAN", shell_complete=any_machine)
 #: The exit code for what the rules refuse; mvm's own failures have others.
@@ -105,11 +110,38 @@ def test(
 def log(machine: str, *, follow: bool, as_json: bool) -> None:
     """Print what MACHINE's guest asked of the network: each name and connection, and what became of it.
 
-    What is kept is bounded, and the oldest is dropped; a digest of it is in the machine's receipt.
+    What is kept is bounded, and the oldest is dropped, but for the first event of each rule and name. How many are
+    missing is told on standard error. Of a machine that has ended it is the log that its receipt names, or refused.
     """
     with open_machine_store(TERMINAL) as here:
+        has_ended = find_machine(here, machine).has_ended
+        if has_ended:
+            _compare(machine)
         for logged in read_network_log(here, machine, follow=follow):
-            click.echo(logged.line().decode().rstrip() if as_json else escape_line(logged.text()))
+            if isinstance(logged, MissingEvents):
+                notice(_missing(logged))
+            else:
+                click.echo(json.dumps(logged.shown()) if as_json else escape_line(logged.text()))
+
+        if not has_ended and find_machine(here, machine).has_ended:
+            _compare(machine)
+
+
+def _compare(machine: str) -> None:
+    """Compare the log with the machine's receipt. Raises RefusedError."""
+    with open_context(TERMINAL) as context:
+        missing = compare_kept(context, machine)
+    if missing is None:
+        notice(f"the machine {machine} has no receipt that its log could be compared with")
+    for name in missing or ():
+        notice(f"the {name} of the machine {machine}, which its receipt names, is not kept any more")
+
+
+def _missing(events: MissingEvents) -> str:
+    said = f"{counted(events.count, 'event')} missing here: beyond the log's bound, or a full disk"
+    if not events.others:
+        return f"{said}; the first of each rule and name is above"
+    return f"{said}; {counted(events.others, 'event')} of names beyond those that are kept apart"
 
 
 @net.command()

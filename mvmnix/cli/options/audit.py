@@ -70,7 +70,7 @@ def audit_verdicts(*, as_json: bool = False, elsewhere: bool = False) -> Iterato
     except RefusedError as error:
         refused = _of_a_copy(error) if elsewhere else error
         if as_json:
-            reasons = [{"code": reason.code, "why": reason.why} for reason in refused.reasons]
+            reasons = [{"code": reason.code, "what": reason.what, "why": reason.why} for reason in refused.reasons]
             answer("log", {"verdict": AuditVerdict.MISMATCH, "reasons": reasons})
         tell(refused)
         verdict_code.code = AuditVerdict.MISMATCH.exit_code

@@ -21,9 +21,18 @@ from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction, end_words, judge_end, with_disk
 from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.machines.machine_dir import MachineHome
-from mvmnix.machines.network_log import LoggedEvent, NetworkLog
+from mvmnix.machines.network_log import NetworkLog
 from mvmnix.machines.output_log import Output, OutputLog
-from mvmnix.machines.receipt import Corruption, HostFile, NetworkUse, Observed, Receipt, ShareRecord, receipt_statement
+from mvmnix.machines.receipt import (
+    NO_NETWORK,
+    Corruption,
+    HostFile,
+    NetworkUse,
+    Observed,
+    Receipt,
+    ShareRecord,
+    receipt_statement,
+)
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Digest
 from mvmnix.network.host.verdicts import Verdicts
@@ -40,8 +49,6 @@ from mvmnix.vmm.port import Acceleration, Invocation, MonitorEvent, Usage
 
 #: How many corrupted blocks an error message names; the receipt has more.
 _NAMED: Final = 8
-#: Which rules a machine without a network has.
-_NO_NETWORK: Final = Digest.of(strict.canonical([]))
 #: By the end of a machine that the host broke off, why, and what to do.
 _BROKEN_OFF: Final = {
     EndReason.SHARE_LIMIT: (
@@ -112,7 +119,7 @@ class RunObservations:
         digests = {artifact.name.partition(".")[0]: artifact.digest for artifact in self.plan.image.artifacts}
         shares, network = self.plan.plan.shares, self.plan.plan.network
         digests["shares"] = Digest.of(strict.canonical(sharing.to_json(shares)))
-        digests["network"] = network.digest if network is not None else _NO_NETWORK
+        digests["network"] = network.digest if network is not None else NO_NETWORK
         digests["argv"] = self._argv
         if secrets := self.plan.plan.secrets:
             digests["secrets"] = kinds_digest(secrets)
@@ -198,7 +205,7 @@ class RunObservations:
             self.verdicts = Verdicts(network, machine, self._record_first_use, self.host.notice)
         if self.network_log is None:
             self.network_log = self.home.network_log()
-        self.network_log.write(LoggedEvent(self.host.clock(), machine, event))
+        self.network_log.write(self.host.clock(), machine, event)
         self.verdicts.take(event)
 
     def _record_first_use(self, place: int) -> None:

@@ -7,7 +7,8 @@ the host's resolver answers; nothing that a guest or a server wrote.
 2. The name is resolved here, now, by the host's resolver. All of its addresses are judged, by the same code as the
    downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them; so does one of the
    host itself. An address that a rule names itself isn't resolved.
-3. Only an address that was judged is connected to, and the connected socket goes back with it.
+3. Only an address that was judged is connected to. The supervisor is told of the connection, over a socket that the
+   gateway doesn't have, and then the connected socket goes back with the address.
 4. Where the plan names a proxy, that one is connected to and asked for the host (CONNECT: RFC 9110, section 9.3.6): it
    resolves the name, and mvm doesn't. All addresses of the proxy's own name are judged first, and one of them is
    connected to. Of its answer the head alone is read: what a server says first stays in the socket.
@@ -88,7 +89,7 @@ class Dialer:
                 try:
                     self.dial(ask)
                 except MemoryError:
-                    self._reply(Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
+                    self._reply(ask, Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
                 with self._counting:
                     self._idle += 1
         finally:
@@ -126,13 +127,22 @@ class Dialer:
                 self._threads -= 1
                 self._idle -= 1
 
-    def _reply(self, reply: Reply, connection: socket.socket | None = None) -> None:
-        with suppress(OSError):  # the gateway is gone, and so will be this process
+    def _reply(self, ask: Ask, reply: Reply, connection: socket.socket | None = None) -> None:
+        with suppress(OSError):  # the gateway or the supervisor is gone, and so will be this process
             if connection is None:
                 self._asked.send(reply.to_bytes())
-            else:
-                with connection:
-                    socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
+                return
+            with connection:
+                opened = NetworkEvent(
+                    NetworkEventKind.OPENED,
+                    rule=ask.rule,
+                    name=ask.host,
+                    address=reply.address,
+                    port=ask.port,
+                    connection=ask.number,
+                )
+                self._events.send(opened.to_bytes())  # waits where the supervisor is slow
+                socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
 
     def dial(self, ask: Ask) -> None:
         """Answer it, now or once a server has."""
@@ -141,29 +151,29 @@ class Dialer:
         if not admitted.allowed:
             with suppress(OSError):
                 self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
-            self._reply(Reply(ask.number, admitted.code, admitted.rule))
+            self._reply(ask, Reply(ask.number, admitted.code, admitted.rule))
             return
         if self._proxy is not None:
-            self._reply(*_by_proxy(self._proxy, ask))  # 4
+            self._reply(ask, *_by_proxy(self._proxy, ask))  # 4
             return
         # 2. its addresses
         addresses = _resolved(ask.host, ask.port)
         if not addresses:
-            self._reply(Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
+            self._reply(ask, Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
             return
         for address in addresses:
             verdict = self._reaches(ask.rule, address, ask.port, is_own=_is_own(address))
             if not verdict.allowed:
-                self._reply(Reply(ask.number, verdict.code, verdict.rule, _plain(address)))
+                self._reply(ask, Reply(ask.number, verdict.code, verdict.rule, _plain(address)))
                 return
         # 3. one of them
         self._connecting.connect(addresses, ask.port, partial(self._connected, ask, _plain(addresses[0])))
 
     def _connected(self, ask: Ask, first: str, found: tuple[str, socket.socket] | None) -> None:
         if found is None:
-            self._reply(Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, first))
+            self._reply(ask, Reply(ask.number, Denial.CONNECT_FAILED, ask.rule, first))
         else:
-            self._reply(Reply(ask.number, None, ask.rule, _plain(found[0])), found[1])
+            self._reply(ask, Reply(ask.number, None, ask.rule, _plain(found[0])), found[1])
 
 
 def _by_proxy(proxy: UpstreamProxy, ask: Ask) -> tuple[Reply, socket.socket | None]:

@@ -8,6 +8,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -29,6 +30,16 @@ _SILENT: Final = 2.0
 _SECONDS: Final = 75.0
 #: Of no use to what is done with a connection here, but for three questions to the kernel that it saves.
 _TCP: Final = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConnection:
+    """A connection of the dialer's: the number by which it was asked for, its address and its socket."""
+
+    number: int
+    address: str
+    socket: socket.socket
+
 
 type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
 
@@ -63,9 +74,12 @@ class _Turns:
 class DialerClient:
     """Asks the dialer; answers come in any order."""
 
-    def __init__(self, end: socket.socket, gone: Callable[[], None]) -> None:
-        """`gone` is called when the dialer has ended, or says what it never does."""
-        self._end, self._gone = end, gone
+    def __init__(self, end: socket.socket, gone: Callable[[], None], drop: Callable[[int], None]) -> None:
+        """`gone` is called when the dialer has ended, or says what it never does.
+
+        `drop` is called with the number of each connection that came too late, or without a descriptor.
+        """
+        self._end, self._gone, self._drop = end, gone, drop
         self._number = 0
         self._asked: dict[int, _Waiting] = {}
         self._hosts = WeakValueDictionary[str, _Turns]()  # those that are being dialed
@@ -90,11 +104,13 @@ class DialerClient:
         if waiting is None or waiting.done():
             if connection is not None:
                 connection.close()
+            if reply.code is None:
+                self._drop(reply.number)
         else:
             waiting.set_result((reply, connection))
 
-    async def dial(self, rule: str, host: str, port: int) -> tuple[str, socket.socket]:
-        """The address, and a connection to it. Raises DeniedError."""
+    async def dial(self, rule: str, host: str, port: int) -> ServerConnection:
+        """Raises DeniedError."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
         async with (
@@ -118,7 +134,7 @@ class DialerClient:
             if (now := loop.time()) - begun < _SILENT:
                 of.answered = now
 
-    async def _dial(self, rule: str, host: str, port: int, end: float) -> tuple[str, socket.socket]:
+    async def _dial(self, rule: str, host: str, port: int, end: float) -> ServerConnection:
         self._number = number = (self._number + 1) & 0xFFFFFFFF
         loop = asyncio.get_running_loop()
         waiting: _Waiting = loop.create_future()
@@ -137,10 +153,12 @@ class DialerClient:
         if reply.code is not None or connection is None:
             if connection is not None:
                 connection.close()
+            if reply.code is None:
+                self._drop(number)
             # without a code there was one, and no descriptor is left to take it by
             raise DeniedError(reply.code or Denial.GATEWAY_BUSY, reply.rule or rule, reply.address)
         connection.setblocking(False)
-        return reply.address, connection
+        return ServerConnection(number, reply.address, connection)
 
 
 def _fail_late(waiting: _Waiting) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from mvmnix.network.gateway.dialer_client import ServerConnection
 from mvmnix.network.gateway.http_checker import HttpChecker, HttpRefusedError, Part, Passed
 from mvmnix.network.gateway.http_heads import HeadError, HttpFault
 from mvmnix.network.gateway.meters import RuleMeter
@@ -49,10 +50,10 @@ class HttpRelay:
         port: int,
         *,
         meter: Callable[[str], RuleMeter],
-        dial: Callable[[str], Awaitable[tuple[str, socket.socket]]],
+        dial: Callable[[str], Awaitable[ServerConnection]],
         tell: Callable[[NetworkEvent], None],
     ) -> None:
-        """By a rule's id, `meter` is that rule's, and `dial` gives the server's address and a connection to it.
+        """By a rule's id, `meter` is that rule's, and `dial` gives a connection to the server.
 
         `dial` raises DeniedError.
         """
@@ -61,8 +62,7 @@ class HttpRelay:
         self._checker = HttpChecker(host, port, self._judge, strict=rules.names_requests(host, port))
         self._verdict: Verdict | None = None
         self._uses: dict[str, _Use] = {}
-        #: The server's, once there is a connection to it.
-        self._address: str | None = None
+        self._server: ServerConnection | None = None
         #: What was refused, and is told once earlier requests have their answers.
         self._refused: DeniedError | None = None
         #: Held from reading requests until they are sent, so that a server gets them in the order of their reading.
@@ -77,8 +77,8 @@ class HttpRelay:
         """
         try:
             passed = await self._first(guest, said, deadline)
-            self._address, server = await self._dial(passed.sent[0].rule)  # 1
-            await self._carry(guest, server, passed.sent)
+            self._server = await self._dial(passed.sent[0].rule)  # 1
+            await self._carry(guest, self._server, passed.sent)
             if self._refused is not None:
                 raise self._refused
             if self._checker.is_closing:  # 4
@@ -109,13 +109,14 @@ class HttpRelay:
             if not meter.open():
                 return Denial.LIMIT_CONNECTIONS
             self._uses[rule] = _Use(meter)
-            if self._address is not None:
-                self._tell(self._event(NetworkEventKind.OPENED, rule))
+            if self._server is not None:
+                self._tell(self._event(self._server, NetworkEventKind.OPENED, rule))
         return None
 
-    def _event(self, kind: NetworkEventKind, rule: str, code: str = "") -> NetworkEvent:
-        use, address = self._uses[rule], self._address or ""
-        return NetworkEvent(kind, rule, code, self._host, address, self._port, use.sent, use.received)
+    def _event(self, server: ServerConnection, kind: NetworkEventKind, rule: str, code: str = "") -> NetworkEvent:
+        use, number = self._uses[rule], server.number
+        asked = kind, rule, code, self._host, server.address, self._port
+        return NetworkEvent(*asked, use.sent, use.received, connection=number)
 
     def _denied(self, error: HttpRefusedError) -> DeniedError:
         """Make the denial of a fault."""
@@ -145,14 +146,14 @@ class HttpRelay:
             self._refused = denied
         return passed
 
-    async def _carry(self, guest: socket.socket, server: socket.socket, first: Iterable[Part]) -> None:
+    async def _carry(self, guest: socket.socket, server: ServerConnection, first: Iterable[Part]) -> None:
         """Carry until either side ends, and tell each rule's begin and end."""
         for rule in self._uses:
-            self._tell(self._event(NetworkEventKind.OPENED, rule))
+            self._tell(self._event(server, NetworkEventKind.OPENED, rule))
         ended: _EndedError | None = None
         try:
-            with server:
-                await self._run(guest, server, first)
+            with server.socket:
+                await self._run(guest, server.socket, first)
         except _EndedError as error:
             ended = error
             reset(guest)
@@ -161,7 +162,7 @@ class HttpRelay:
         finally:
             for rule in self._uses:
                 code = ended.code if ended is not None and ended.rule == rule else ""
-                self._tell(self._event(NetworkEventKind.CLOSED, rule, code))
+                self._tell(self._event(server, NetworkEventKind.CLOSED, rule, code))
 
     async def _run(self, guest: socket.socket, server: socket.socket, first: Iterable[Part]) -> None:
         await self._send(server, first)

@@ -15,7 +15,7 @@ from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from mvmnix.network.policy.decisions import Denial, Rules, Verdict, missing_flag, refused
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict, refused
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 
 _FIRST: Final = 2  # no name has the network's own address, nor one that looks like a router's
@@ -148,13 +148,10 @@ class NameServer:
         else:
             return
         kind = NetworkEventKind.NAME if verdict.allowed else NetworkEventKind.DENIED
-        flag = missing_flag(name, _USUAL_PORT) if verdict.code is Denial.NO_RULE else ""
-        self._tell(NetworkEvent(kind, rule=verdict.rule, code=code, name=name, flag=flag))
+        self._tell(NetworkEvent(kind, rule=verdict.rule, code=code, name=name))
 
 
 _LONGEST: Final = 255
-#: A name that is asked for has no port yet.
-_USUAL_PORT: Final = 443
 
 
 async def _exactly(connection: socket.socket, size: int) -> bytes:

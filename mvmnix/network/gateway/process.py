@@ -45,7 +45,7 @@ from mvmnix.network.gateway.opening import (
 )
 from mvmnix.network.gateway.refused_packets import TCP, refused_packets
 from mvmnix.network.gateway.relay import Pipes, Relay, SpentError
-from mvmnix.network.policy.decisions import LIFTABLE, SYNTHETIC, Denial, Rules, Verdict, missing_flag
+from mvmnix.network.policy.decisions import SYNTHETIC, Denial, Rules, Verdict
 from mvmnix.network.policy.explain import sentence
 from mvmnix.network.sockets import PACKET_BYTES, keep_alive, reset
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, read_network
@@ -171,7 +171,7 @@ class Gateway:
         self._names = SyntheticAddresses(SYNTHETIC)
         self._ended: asyncio.Event = asyncio.Event()
         self._events = Events(sockets.events, self._ended.set)
-        self._dialer = DialerClient(sockets.dialer, self._ended.set)
+        self._dialer = DialerClient(sockets.dialer, self._ended.set, self._tell_dropped)
         self._meters: dict[str, RuleMeter] = {}
         self._targets: dict[tuple[str, int], RedirectTarget] = {}
         self._pipes = Pipes()
@@ -317,9 +317,6 @@ class Gateway:
         return self._names.name_of(IPv4Address(address)) or address
 
     def _tell_denied(self, denied: DeniedError, host: str, port: int) -> None:
-        flag = ""
-        if denied.code in LIFTABLE:
-            flag = missing_flag(host, port, denied.protocol, method=denied.method)
         self._events.tell(
             NetworkEvent(
                 NetworkEventKind.DENIED,
@@ -328,9 +325,13 @@ class Gateway:
                 name=host,
                 address=denied.address,
                 port=port,
-                flag=flag,
+                protocol=denied.protocol or "",
+                method=denied.method,
             )
         )
+
+    def _tell_dropped(self, connection: int) -> None:
+        self._events.tell(NetworkEvent(NetworkEventKind.CLOSED, connection=connection))
 
     def _target(self, address: IPv4Address, port: int) -> RedirectTarget:
         # 1. what it is for
@@ -388,12 +389,17 @@ class Gateway:
             raise DeniedError(Denial.LIMIT_CONNECTIONS, rule.id, said=said)
         try:
             # 4. the dialer
-            address, server = await self._dialer.dial(rule.id, target.host, target.port)
+            server = await self._dialer.dial(rule.id, target.host, target.port)
             opened = NetworkEvent(
-                NetworkEventKind.OPENED, rule=rule.id, name=target.host, address=address, port=target.port
+                NetworkEventKind.OPENED,
+                rule=rule.id,
+                name=target.host,
+                address=server.address,
+                port=target.port,
+                connection=server.number,
             )
             self._events.tell(opened)
-            relay, code = Relay(guest, server, meter, self._pipes), ""
+            relay, code = Relay(guest, server.socket, meter, self._pipes), ""
             try:
                 code = _code_of(await relay.run(said))
             finally:

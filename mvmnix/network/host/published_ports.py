@@ -128,10 +128,15 @@ class PublishedPorts:
         reset(it.client)
         self.give_back(slot)
 
-    def give_back(self, slot: int) -> None:
-        """The gateway is done with this connection; the guest may still have to take what was said last."""
-        if 0 <= slot < len(self._stock) and slot not in (*self._free, *self._connecting, *self._ending):
-            self._part(slot, _ENDING)
+    def give_back(self, slot: int) -> bool:
+        """The gateway is done with this connection; the guest may still have to take what was said last.
+
+        Returns whether the gateway had it.
+        """
+        if not 0 <= slot < len(self._stock) or slot in (*self._free, *self._connecting, *self._ending):
+            return False
+        self._part(slot, _ENDING)
+        return True
 
     def _part(self, slot: int, tries: int) -> None:
         self._ending.pop(slot, None)

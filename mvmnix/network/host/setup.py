@@ -8,14 +8,17 @@ Nothing else starts a gateway or a dialer. They are sandboxed, beside the hyperv
 3. Both start beside the hypervisor, whose guest takes longer to boot than they to serve. What it sends before that
    waits in sockets, and no machine is ready before both are.
 4. If one of them ends, so does the other: no packet passes any more, since no process is left that accepts.
+5. Each tells what is its own to tell, over a socket that the other one doesn't have; the end of one that tells anything
+   else is as 4. Connections are events by the dialer's word, joined with the gateway's reports (connections.py).
 """
 
 import importlib.util
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -24,6 +27,7 @@ import mvmnix
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError
 from mvmnix.network.host import namespace, namespace_setup
+from mvmnix.network.host.connections import Connections
 from mvmnix.network.host.packet_rules import taken_by
 from mvmnix.network.host.published_ports import PublishedPorts, listen
 from mvmnix.network.sockets import PACKET_BYTES, pair
@@ -59,6 +63,20 @@ _LARGEST_SETTING: Final = 1 << 20
 DESCRIPTORS: Final = 8192
 GATEWAY_MEMORY: Final = 256 * _MIB
 DIALER_MEMORY: Final = 128 * _MIB
+#: What the gateway may tell, and what the dialer may.
+_OF_GATEWAY: Final = frozenset(
+    {
+        NetworkEventKind.READY,
+        NetworkEventKind.NAME,
+        NetworkEventKind.OPENED,
+        NetworkEventKind.CLOSED,
+        NetworkEventKind.DENIED,
+        NetworkEventKind.INBOUND_CLOSED,
+    }
+)
+_OF_DIALER: Final = frozenset({NetworkEventKind.READY, NetworkEventKind.OPENED, NetworkEventKind.BREACH})
+#: After which neither is ours any more.
+_LAST_EVENTS: Final = frozenset({NetworkEventKind.BREACH, NetworkEventKind.FORGED})
 #: Events that are read before anything else is looked at.
 _BATCH: Final = 256
 #: Bytes of connections into the guest that wait for a gateway, as the kernel counts them: some more than there are at
@@ -81,8 +99,11 @@ class MachineNetwork:
         #: Conversations with those that don't serve yet.
         self._starting: set[socket.socket] = set()
         self._told: Callable[[NetworkEvent], None] = lambda _: None
-        #: Is told which connection into the guest the gateway is done with.
-        self._give_back: Callable[[int], None] = lambda _: None
+        #: Is told which connection into the guest the gateway is done with; returns whether it had that one.
+        self._give_back: Callable[[int], bool] = lambda _: False
+        self._connections = Connections(network)
+        #: Conversations that are over, and whether the gateway isn't ours any more.
+        self._over, self._is_breached = set[socket.socket](), False
         #: The guest's device, which is the hypervisor's.
         self._tap: int | None = None
         with ExitStack() as stack:
@@ -194,22 +215,51 @@ class MachineNetwork:
         """Take what there is to hear; whether there may be more."""
         for _ in range(_BATCH):
             try:
-                packet = end.recv(PACKET_BYTES)
-                if not packet:
+                if not self._hear_one(end):
                     return False
-                event = NetworkEvent.parse(packet)
             except BlockingIOError:
                 return True
-            except (OSError, MalformedError):
-                return False
-            if event.kind is NetworkEventKind.INBOUND_CLOSED:
-                self._give_back(event.slot)
-            if event.kind is NetworkEventKind.READY:
-                self._starting.discard(end)
-            self._told(event)
-            if event.kind is NetworkEventKind.BREACH:
-                return False
         return True
+
+    def _hear_one(self, end: socket.socket) -> bool:
+        """Take one event; False where the conversation is over. Raises BlockingIOError where there is none."""
+        if end in self._over or (self._is_breached and end is self._ends[0]):
+            return False
+        try:
+            packet = end.recv(PACKET_BYTES)
+            events = [*self._judge(end, NetworkEvent.parse(packet))]  # an empty one is the end
+        except BlockingIOError:
+            raise
+        except (OSError, MalformedError):
+            self._over.add(end)
+            return False
+        for event in events:
+            self._is_breached |= event.kind in _LAST_EVENTS
+            self._told(event)
+        return not self._is_breached
+
+    def _judge(self, end: socket.socket, event: NetworkEvent) -> Iterable[NetworkEvent]:
+        """Return what comes of an event (5). Raises MalformedError for what isn't its teller's to tell."""
+        is_dialer = end is self._ends[1]
+        if event.kind not in (_OF_DIALER if is_dialer else _OF_GATEWAY) or event.rule not in self._connections.rules:
+            raise MalformedError("not an event of this process")
+        if event.kind is NetworkEventKind.READY:
+            self._starting.discard(end)
+        if is_dialer:
+            return self._connections.dial(event) if event.kind is NetworkEventKind.OPENED else (event,)
+        if event.kind in {NetworkEventKind.OPENED, NetworkEventKind.CLOSED}:
+            self._hear_dialer(event.connection)
+            return self._connections.report(event)
+        if event.kind is NetworkEventKind.INBOUND_CLOSED and not self._give_back(event.slot):
+            return (replace(event, kind=NetworkEventKind.FORGED),)
+        return (event,)
+
+    def _hear_dialer(self, number: int) -> None:
+        """Take what the dialer told until it tells of this connection, which is before the gateway has it."""
+        dialer = self._ends[1]
+        with suppress(BlockingIOError):
+            while number not in self._connections and dialer not in self._over:
+                self._hear_one(dialer)
 
     def _hear_out(self, end: socket.socket) -> None:
         """Have the gateway end, and take what it tells last: the bytes of connections that are open still."""
@@ -249,6 +299,11 @@ class MachineNetwork:
                     loop.forget(end.fileno())
             if self._ends and self._gateway.pid is not None and not self._starting:
                 self._hear_out(self._ends[0])
+            if self._ends:
+                self._dialer.close()  # it makes no more of them
+                self._hear_dialer(-1)
+                for event in self._connections.finish():
+                    self._told(event)
         self._ends = []
         self._stack.close()
 

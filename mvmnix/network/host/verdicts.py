@@ -17,6 +17,12 @@ from mvmnix.plan.network import Network
 #: Pairs of a rule and a code that are told apart, and kinds of denials that the user is told of.
 _MOST: Final = 64
 _TOLD: Final = 16
+#: What an event says of the gateway.
+_ALARMS: Final = {
+    NetworkEventKind.BREACH: "the gateway asked for a connection that no rule allows",
+    NetworkEventKind.FORGED: "the gateway reported a connection that was not made",
+    NetworkEventKind.UNREPORTED: "the gateway did not report a connection that was made",
+}
 
 
 @dataclass(slots=True)
@@ -31,7 +37,7 @@ class Verdicts:
     denials: Tally = field(default_factory=lambda: Tally(limit=_MOST, prefix="network-"))
     _places: dict[str, int] = field(init=False)
     _used: set[int] = field(default_factory=set)
-    _told: set[tuple[str, str, int]] = field(default_factory=set)
+    _told: set[tuple[str, str, str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._places = {rule.id: number for number, rule in enumerate(self.network.rules, 1)}
@@ -42,12 +48,12 @@ class Verdicts:
         if event.kind is NetworkEventKind.OPENED and place and place not in self._used:
             self._used.add(place)
             self.first_use(place)
-        if event.code:
-            self.denials.count(event.code, *((f"rule-{place}",) if place else ()))
+        if code := event.code or (event.kind if event.kind in _ALARMS else ""):
+            self.denials.count(code, *((f"rule-{place}",) if place else ()))
             self._tell(event)
 
     def _tell(self, event: NetworkEvent) -> None:
-        kind = (event.code, event.name or event.address, event.port)
+        kind = (event.kind, event.code, event.name or event.address, event.port)
         if kind in self._told or len(self._told) >= _TOLD:
             return
         self._told.add(kind)
@@ -55,5 +61,8 @@ class Verdicts:
         port = f":{event.port}" if event.port else ""
         rule = f", {event.rule}" if event.rule else ""
         led = f" at {event.address}" if event.address and event.address != host else ""
+        if event.kind in _ALARMS:
+            self.notice(escape_line(f"{self.machine}: {_ALARMS[event.kind]}: {host}{port}{led}"))
+            return
         would = f"; {event.flag} would allow it" if event.flag else ""
         self.notice(escape_line(f"{self.machine}: {host}{port}{led} is refused ({event.code}{rule}){would}"))

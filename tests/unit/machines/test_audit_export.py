@@ -15,7 +15,7 @@ from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError
 from mvmnix.keys import PrivateKey
 from mvmnix.machines import audit_export
 from mvmnix.machines.ending import EndReason
-from mvmnix.machines.receipt import Receipt, receipt_statement
+from mvmnix.machines.receipt import NO_NETWORK, NetworkUse, Receipt, receipt_statement
 from mvmnix.machines.receipt_check import check_receipt
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle import envelope
@@ -55,7 +55,10 @@ def receipt_of(machine: str, start_record: int) -> Receipt:
 
 
 def start_of(machine: str) -> Record:
-    digests = {subject.name: subject.digest for subject in RECEIPT.subjects} | {"provenance": RECEIPT.provenance}
+    digests = {subject.name: subject.digest for subject in RECEIPT.subjects} | {
+        "provenance": RECEIPT.provenance,
+        "network": NO_NETWORK,
+    }
     plan, policy = Digest.of(PLAN), RECEIPT.policy
     return Record(kind=RecordKind.START, time=NOW, machine=machine, plan=plan, policy=policy, digests=digests)
 
@@ -214,6 +217,7 @@ CHANGES: dict[str, Receipt] = {
     "time of the end": replace(GOOD, observed=replace(GOOD.observed, ended=NOW)),
     "reason of the end": replace(GOOD, observed=replace(GOOD.observed, reason=EndReason.TIMEOUT)),
     "exit code": replace(GOOD, reported=None),
+    "network": replace(GOOD, observed=replace(GOOD.observed, network=NetworkUse(Digest.of(b"other"), Digest.of(b"")))),
 }
 
 
@@ -235,6 +239,14 @@ def test_a_receipt_that_tells_something_else(what: str) -> None:
     with pytest.raises(RefusedError, match=f"{what}: the receipt says") as caught:
         checked(CHANGES[what], start=STARTED)
     assert set(caught.value.codes) == {ReasonCode.LOG_MISMATCH}
+
+
+def test_a_second_receipt_of_a_machine() -> None:
+    """By the same host, which says the same but for what the log doesn't have."""
+    bundle = envelope.sign(receipt_statement(GOOD).to_bytes(), KEY).to_bytes()
+    end = SealedRecord(2, end_of(MACHINES[0], Digest.of(b"the first one")))
+    with pytest.raises(RefusedError, match="digest: the receipt says"):
+        check_receipt(bundle, KEY.public, end=end, start=STARTED)
 
 
 def test_a_receipt_of_a_machine_that_never_started() -> None:

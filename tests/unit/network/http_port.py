@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from mvmnix.network.gateway.dialer_client import ServerConnection
 from mvmnix.network.gateway.http_relay import HttpRelay
 from mvmnix.network.gateway.meters import RuleMeter
 from mvmnix.network.gateway.opening import DeniedError, portion, refuse
@@ -64,10 +65,10 @@ class Carrier:
     ) -> None:
         """Carry a guest's connection to a host's port, which `connect` leads to by a rule, and end it."""
 
-        async def dial(rule: str) -> tuple[str, socket.socket]:
+        async def dial(rule: str) -> ServerConnection:
             server = connect(rule)
             server.setblocking(False)
-            return ADDRESS, server
+            return ServerConnection(1, ADDRESS, server)
 
         deadline = asyncio.get_running_loop().time() + EVENT_PATIENCE
         relay = HttpRelay(self._rules, host, port, meter=self._meter, dial=dial, tell=tell)

@@ -17,8 +17,15 @@ _LARGEST = NetworkEvent(
     Denial.ADDRESS_NOT_PUBLIC,
     "n" * 255,
     "f" * 45,
-    *(65535, 2**53 - 1, 2**53 - 1, "--allow " + "f" * 400, 65535),
+    *(65535, 2**53 - 1, 2**53 - 1, "https", "m" * 32, 65535, 2**32 - 1),
 )
+
+
+def _event(**fields: str) -> bytes:
+    """A packet of an event, with fields as they are."""
+    texts = dict.fromkeys(("rule", "code", "name", "address", "protocol", "method"), "")
+    numbers = dict.fromkeys(("port", "sent", "received", "slot", "connection"), "0")
+    return "\0".join(({"kind": "opened"} | texts | numbers | fields).values()).encode("latin-1")
 
 
 def test_packets_go_there_and_back() -> None:
@@ -30,7 +37,7 @@ def test_packets_go_there_and_back() -> None:
         Reply(0, Denial.GATEWAY_BUSY),
     ):
         assert Reply.parse(reply.to_bytes()) == reply
-    event = NetworkEvent(NetworkEventKind.CLOSED, "a", "limit-bytes", "x.y", "1.2.3.4", 80, 1, 2**53 - 1, "--allow x")
+    event = NetworkEvent(NetworkEventKind.CLOSED, "a", "limit-bytes", "x.y", "1.2.3.4", 80, 1, 2**53 - 1, "tcp")
     assert NetworkEvent.parse(event.to_bytes()) == event
 
 
@@ -57,9 +64,13 @@ def test_the_largest_and_the_smallest_packets_fit_and_are_read() -> None:
         ("port", 65536),
         ("sent", 2**53),
         ("received", 2**53),
-        ("flag", "--allow " + "f" * 401),
+        ("protocol", "udp"),
+        ("method", "m" * 33),
+        ("method", "GET /"),
+        ("flag", "--allow https://a.example"),
         ("slot", 65536),
-        *((name, -1) for name in ("port", "sent", "received", "slot")),
+        ("connection", 2**32),
+        *((name, -1) for name in ("port", "sent", "received", "slot", "connection")),
     ],
 )
 def test_a_field_beyond_its_bounds_is_read_from_no_log(field: str, value: object) -> None:
@@ -116,22 +127,20 @@ def test_what_no_gateway_of_ours_asks(data: bytes) -> None:
     [
         b"",
         b"opened",
-        b"opened\0No\0\0\0\0\x000\x000\x000\x000",
-        b"other\0\0\0\0\0\x000\x000\x000\x000",
-        b"opened\0\0\0\0\0\x0065536\x000\x000\x000",
-        b"opened\0\0\0\0\0\x0001\x000\x000\x000",
-        b"opened\0\0\0\0\0\x000\x000\x009007199254740992\x000",
-        b"opened\0\0\0\0\0\x000\x009007199254740992\x000\x000",
-        b"opened\0\0\0\0\0\x000\x000\x000\x0065536",
-        _LARGEST.to_bytes().replace(b"--allow ", b"--allow f"),
-        b"denied\0\0\0a\x1b[2J\0\0\x000\x000\x000\x000",
-        b"denied\0\0\0\xc3\xa9\0\0\x000\x000\x000\x000",
-        b"denied\0\0no-such-code\0\0\0\x000\x000\x000\x000",
-        b"denied\0\0no-rule\0\0\0run `reboot`\x000\x000\x000\x000",
-        b"denied\0\0no-rule\0\0\0--allow http://a.example,method=$(id)\x000\x000\x000\x000",
-        b"denied\0\0no-rule\0\0\0--allow tcp:a.example:1 | sh\x000\x000\x000\x000",
-        b"opened\0\0\0\0\0\x000\x000\x000\x000\0",
-        b"opened\0\0\0\0\0\x000\x000\x000\x000\n",
+        _event(rule="No"),
+        _event(kind="other"),
+        *(_event(**{name: "65536"}) for name in ("port", "slot")),
+        _event(port="01"),
+        *(_event(**{name: "9007199254740992"}) for name in ("sent", "received")),
+        _event(connection="4294967296"),
+        _event(name="a\x1b[2J"),
+        _event(name="\xe9"),
+        _event(code="no-such-code"),
+        _event(protocol="udp"),
+        _event(protocol="http\0--allow http://a.example"),
+        *(_event(method=method) for method in ("GET /", "$(id)", "run `reboot` ", "m" * 33)),
+        _event() + b"\0",
+        _event() + b"\n",
     ],
 )
 def test_what_no_process_of_ours_tells(data: bytes) -> None:
@@ -140,7 +149,7 @@ def test_what_no_process_of_ours_tells(data: bytes) -> None:
 
 
 def test_a_packet_without_texts_is_one() -> None:
-    assert NetworkEvent.parse(b"opened\0\0\0\0\0\x000\x000\x000\x000") == NetworkEvent(NetworkEventKind.OPENED)
+    assert NetworkEvent.parse(_event()) == NetworkEvent(NetworkEventKind.OPENED)
 
 
 @given(st.binary(max_size=PACKET_BYTES))

@@ -1,10 +1,15 @@
 """`mvm net`: what a plan lets its guest reach, as it is shown, tried and explained."""
 
+import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from mvmnix.machines.network_log import LoggedEvent
 from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
+from tests.unit.cli.machines import ran
 from tests.unit.cli.plans import drafted, read_plan
 from tests.unit.cli.station import Station
 
@@ -134,3 +139,54 @@ def test_each_code_is_explained(station: Station, code: Denial) -> None:
 
 def test_a_code_that_is_none(station: Station) -> None:
     assert station.mvm("net", "explain", "nonsense").code == 2
+
+
+# -- the log of a machine: read once it is the one that the receipt names
+
+LOGGED = LoggedEvent(
+    datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+    "0123456789ab",
+    NetworkEvent(NetworkEventKind.DENIED, code="no-rule", name="a.example", port=443),
+    3,
+)
+
+
+def write_log(machine: Path) -> None:
+    """A log that the machine's supervisor did not write."""
+    (machine / "network.log").write_bytes(LOGGED.line())
+    (machine / "network.log").chmod(0o600)
+
+
+def test_a_log_that_the_receipt_does_not_name_is_refused(settled: Station) -> None:
+    machine = ran(settled, "true")
+    assert settled.mvm("net", "log", "web").code == 2, "there is none"
+    assert settled.mvm("audit", "verify").code == 0
+    write_log(machine)
+    said = settled.mvm("net", "log", "web")
+    assert (said.code, said.out) == (126, "")
+    assert f"the network log of the machine {machine.name}" in said.err
+    assert "[receipt-mismatch]" in said.err
+    said = settled.mvm("audit", "verify", "--json")
+    assert said.code == 1
+    (reason,) = said.answer("log")["reasons"]
+    assert (reason["code"], machine.name in reason["what"]) == ("receipt-mismatch", True)
+    said = settled.mvm("show", "web")
+    assert (said.code, "receipt-mismatch" in said.out) == (1, True)
+
+
+def test_a_log_without_a_receipt_is_shown_and_that_is_told(settled: Station) -> None:
+    machine = ran(settled, "true")
+    write_log(machine)
+    (machine / "receipt.sigstore.json").unlink()
+    said = settled.mvm("net", "log", "web")
+    assert said.code == 0
+    assert said.out.endswith("denied a.example:443 [no-rule]; --allow https://a.example would allow it\n")
+    assert "has no receipt that its log could be compared with" in said.err
+    assert "2 events missing here" in said.err
+    (line,) = settled.mvm("net", "log", "web", "--json").out.splitlines()
+    assert (json.loads(line)["number"], json.loads(line)["flag"]) == (3, "--allow https://a.example")
+    said = settled.mvm("audit", "verify")
+    assert (said.code, f"the receipt of the machine {machine.name} is not kept any more" in said.err) == (0, True)
+    assert settled.mvm("rm", "web").code == 0
+    found = settled.mvm("audit", "verify", "--json").answer("log")
+    assert (found["receipts"], found["removed"], found["missing"]) == (0, 1, [])

@@ -14,11 +14,14 @@ from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.logs import read_network_log
-from mvmnix.machines.network_log import NEWER
-from mvmnix.model import Digest
+from mvmnix.machines.machine_dir import RECEIPT
+from mvmnix.machines.network_log import NEWER, LoggedEvent, kept_digest
+from mvmnix.machines.receipt import from_statement
+from mvmnix.machines.receipt_check import FileComparison, compare_files, kept_files
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, WhenGatewayEnds, parse_rules
+from mvmnix.provenance.bundle import statement
 from mvmnix.system.loop import Loop
 from mvmnix.vmm.port import NetworkAttachment
 from tests.patience import QUIET
@@ -26,9 +29,7 @@ from tests.unit.launch.house import House
 
 RULES = parse_rules(["https://api.example.com", "tcp:db.example.com:5432"], [])
 OPENED = NetworkEvent(NetworkEventKind.OPENED, rule="allow-2", name="db.example.com", address="192.0.2.1", port=5432)
-DENIED = NetworkEvent(
-    NetworkEventKind.DENIED, code="no-rule", name="x.example.com", flag="--allow https://x.example.com"
-)
+DENIED = NetworkEvent(NetworkEventKind.DENIED, code="no-rule", name="x.example.com")
 
 
 class PlayedNetwork(MachineNetwork):
@@ -98,6 +99,20 @@ def observed(it: House) -> dict[str, Any]:
     return found
 
 
+def compared(it: House, machine: str) -> FileComparison:
+    """What is kept of a machine, beside its receipt."""
+    with it.directory("machines").existing(machine) as directory:
+        bundle = json.loads(directory.read(RECEIPT, 1 << 20))
+        receipt = from_statement(statement.parse(base64.b64decode(bundle["dsseEnvelope"]["payload"])))
+        return compare_files(receipt, kept_files(directory))
+
+
+def logged(it: House, machine: str) -> list[NetworkEvent]:
+    """The events of a machine's network log."""
+    kept = read_network_log(it.directory("machines"), machine)
+    return [line.event for line in kept if isinstance(line, LoggedEvent)]
+
+
 def test_verdicts_are_kept_counted_and_told(here: House, played: list[PlayedNetwork]) -> None:
     with here.plan(network=Network(RULES)) as plan:
         machine = start_machine(plan, here.host())
@@ -108,8 +123,8 @@ def test_verdicts_are_kept_counted_and_told(here: House, played: list[PlayedNetw
         machine.stop()
         assert network.calls[0] == "start"
         assert "close" in network.calls
-        kept = list(read_network_log(here.directory("machines"), machine.id))
-    assert [it.event for it in kept] == [OPENED, OPENED, DENIED, DENIED, DENIED]
+        kept = logged(here, machine.id)
+    assert kept == [OPENED, OPENED, DENIED, DENIED, DENIED]
     log = here.log()
     assert [(it.kind, it.reasons) for it in log if it.kind is RecordKind.NETWORK] == [
         (RecordKind.NETWORK, ("first-use", "rule-2"))
@@ -119,11 +134,16 @@ def test_verdicts_are_kept_counted_and_told(here: House, played: list[PlayedNetw
     assert here.notices[-1] == (
         f"{machine.id}: x.example.com is refused (no-rule); --allow https://x.example.com would allow it"
     )
-    (file,) = here.path.glob(f"machines/*/{NEWER}")
-    assert observed(here)["network"] == {
-        "rules": Network(RULES).digest.hex,
-        "log": Digest.of(file.read_bytes()).hex,
-    }
+    with here.directory("machines").existing(machine.id) as directory:
+        kept_log = kept_digest(directory).hex
+    assert observed(here)["network"] == {"rules": Network(RULES).digest.hex, "log": kept_log}
+    assert compared(here, machine.id) == FileComparison((), ())
+    (log_file,) = here.path.glob(f"machines/*/{NEWER}")
+    log_file.write_bytes(log_file.read_bytes().replace(b"x.example.com", b"y.example.com", 1))
+    assert [it.code for it in compared(here, machine.id).reasons] == [ReasonCode.RECEIPT_MISMATCH]
+    for file in here.path.glob("machines/*/network.*log"):
+        file.unlink()
+    assert compared(here, machine.id) == FileComparison((), ("network log",))
 
 
 def test_a_machine_is_not_ready_before_its_network_serves(
@@ -154,8 +174,8 @@ def test_a_machine_ends_with_its_gateway(here: House, played: list[PlayedNetwork
         machine = start_machine(plan, here.host())
         played[0].ended()
         ended = machine.wait()
-        kept = list(read_network_log(here.directory("machines"), machine.id))
-    assert [it.event.code for it in kept] == ["gateway-ended"]
+        kept = logged(here, machine.id)
+    assert [it.code for it in kept] == ["gateway-ended"]
     assert ended.reason is EndReason.NETWORK_ENDED
     assert not ended.reason.is_clean
     assert here.log()[-1].reasons == ("network-ended",)
@@ -179,8 +199,8 @@ def test_a_machine_goes_on_without_network_where_its_plan_says_so(here: House, p
         played[0].ended()
         assert machine.ping() >= 0
         assert machine.stop().reason is EndReason.STOPPED
-        kept = list(read_network_log(here.directory("machines"), machine.id))
-    assert [it.event.code for it in kept] == ["gateway-ended"]
+        kept = logged(here, machine.id)
+    assert [it.code for it in kept] == ["gateway-ended"]
 
 
 def test_a_first_use_that_can_not_be_logged_ends_the_machine(

@@ -143,6 +143,31 @@ def test_each_address_of_a_name_is_looked_at(
             os.close(fd)
         assert Reply.parse(packet) == Reply(1, code, "allow-1", asked_of)
         assert len(fds) == (code is None)
+        here.events.setblocking(False)
+        if code is None:
+            opened = NetworkEvent(NetworkEventKind.OPENED, "allow-1", "", "api.example.com", asked_of, 7, connection=1)
+            assert here.event() == opened
+        with pytest.raises(BlockingIOError):
+            here.event()
+
+
+def test_no_connection_is_made_that_the_supervisor_is_not_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    near, far = socket.socketpair()
+
+    def connect(_: Connecting, _given: Sequence[str], _port: int, done: Done) -> None:
+        done(("93.184.216.34", near))
+
+    monkeypatch.setattr(process, "_resolved", lambda *_: ("93.184.216.34",))
+    monkeypatch.setattr(process, "_is_own", lambda _: False)
+    monkeypatch.setattr(Connecting, "connect", connect)
+    with serving() as here, far:
+        here.events.close()
+        here.asks.send(Ask(1, "allow-1", "api.example.com", 7).to_bytes())
+        far.settimeout(EVENT_PATIENCE)
+        assert far.recv(1) == b"", "it is closed"
+        here.asks.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            here.asks.recv(PACKET_BYTES)
 
 
 def test_what_takes_all_memory_is_one_answer(monkeypatch: pytest.MonkeyPatch) -> None:

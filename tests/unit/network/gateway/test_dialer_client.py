@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from mvmnix.network.dialer_messages import Ask, Reply
-from mvmnix.network.gateway.dialer_client import DialerClient
+from mvmnix.network.gateway.dialer_client import DialerClient, ServerConnection
 from mvmnix.network.gateway.opening import DeniedError
 from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.sockets import PACKET_BYTES, pair
@@ -26,12 +26,13 @@ class Asking:
         end, self.dialer = pair()
         self.dialer.setblocking(False)
         self.gone = 0
-        self.client = DialerClient(end, self._count)
+        self.dropped: list[int] = []
+        self.client = DialerClient(end, self._count, self.dropped.append)
         self.client.start(asyncio.get_running_loop())
         self._end = end
         self.asked: list[Ask] = []
         self.denied = Counter[tuple[float, Denial]]()
-        self.connected: list[tuple[str, socket.socket]] = []
+        self.connected: list[ServerConnection] = []
         self._tasks: list[asyncio.Task[None]] = []
 
     def _count(self) -> None:
@@ -77,7 +78,7 @@ class Asking:
     def close(self) -> None:
         for task in self._tasks:
             task.cancel()
-        for one in (self._end, self.dialer, *(connection for _, connection in self.connected)):
+        for one in (self._end, self.dialer, *(it.socket for it in self.connected)):
             one.close()
 
 
@@ -102,9 +103,10 @@ async def test_a_connection_is_handed_on(it: Asking) -> None:
     assert (ask.rule, ask.host, ask.port) == ("r", "a.example", _PORT)
     with await it.connect(ask) as far:
         await it.ended()
-        ((address, connection),) = it.connected
-        assert (address, connection.getblocking(), it.denied, it.gone) == ("192.0.2.1", False, {}, 0)
-        connection.send(b"x")
+        (made,) = it.connected
+        assert (made.number, made.address, made.socket.getblocking()) == (ask.number, "192.0.2.1", False)
+        assert (it.denied, it.gone, it.dropped) == ({}, 0, [])
+        made.socket.send(b"x")
         assert far.recv(1) == b"x"
     assert not [late for late in asyncio.get_running_loop()._scheduled if not late.cancelled()]  # type: ignore[attr-defined]
 
@@ -127,6 +129,7 @@ async def test_a_refusal_says_by_which_rule_and_keeps_nothing_open(it: Asking) -
             assert (caught.value.code, caught.value.rule, caught.value.address) == expected
         near.close()
         assert far.recv(1) == b"", "what comes with a refusal is closed"
+    assert it.dropped == [3], "a connection that was made, and no descriptor was left for it"
     assert [ask.number for ask in it.asked] == [1, 2, 3, 4]
 
 
@@ -139,8 +142,8 @@ async def test_of_several_descriptors_none_is_left_open(it: Asking) -> None:
         with near, far:
             await it.reply(ask, None, near.fileno(), near.fileno(), near.fileno())
         await it.ended()
-        for _, connection in it.connected:
-            connection.close()
+        for made in it.connected:
+            made.socket.close()
 
 
 @asking
@@ -208,6 +211,7 @@ async def test_a_late_answer_is_closed(it: Asking) -> None:
     assert not it.client._asked
     with await it.connect(ask) as far:
         assert far.recv(1) == b""
+    assert it.dropped == [ask.number]
 
 
 @asking
@@ -221,6 +225,7 @@ async def test_an_answer_to_one_that_was_cancelled_is_closed(it: Asking) -> None
         it.client._readable()  # before the one that asked has ended
         near.close()
         assert far.recv(1) == b""
+    assert it.dropped == [ask.number]
     with pytest.raises(asyncio.CancelledError):
         await dialing
 

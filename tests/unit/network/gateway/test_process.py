@@ -45,7 +45,7 @@ async def test_tls_is_carried_and_told(world: World) -> None:
     server.send(b"answer")
     await world.turn()
     assert heard(guest) == b"answer"
-    opened = NetworkEvent(_OPENED, rule="allow-1", name="api.example.com", address=ADDRESS, port=443)
+    opened = NetworkEvent(_OPENED, rule="allow-1", name="api.example.com", address=ADDRESS, port=443, connection=1)
     assert await world.events() == [opened]
     server.close()
     guest.close()
@@ -92,6 +92,24 @@ async def test_requests_are_metered_by_their_rule(world: World) -> None:
         assert [it.code for it in await world.events(_DENIED)] == ([code] if code else [])
 
 
+@pytest.mark.parametrize(("method", "flag"), [("PUT", "--allow http://a.example,method=PUT"), ("!~" * 16, "")])
+def test_a_refused_request_is_told_with_its_method(method: str, flag: str) -> None:
+    @gateway_test("http://a.example/v1,method=GET")
+    async def test(world: World) -> None:
+        guest = world.connect(await world.resolve("a.example"), 80)
+        guest.send(f"{method if flag else 'GET'} /v1 HTTP/1.1\r\nHost: a.example\r\n\r\n".encode())
+        if not flag:
+            await world.turn()
+            await world.dial()
+            guest.send(f"{method} /v1 HTTP/1.1\r\nHost: a.example\r\n\r\n".encode())
+        await world.turn()
+        await asyncio.sleep(60)
+        (denied,) = await world.events(_DENIED)
+        assert (denied.code, denied.protocol, denied.method, denied.flag) == ("method", "http", method, flag)
+
+    test()
+
+
 _REFUSALS: dict[str, tuple[tuple[str, int], bytes, NetworkEvent, bytes]] = {
     "no rule": (
         ("192.0.2.1", 443),
@@ -102,10 +120,7 @@ _REFUSALS: dict[str, tuple[tuple[str, int], bytes, NetworkEvent, bytes]] = {
     "a port without a rule": (
         ("8.8.8.8", 54),
         b"SSH-2.0-x",
-        NetworkEvent(
-            *(_DENIED, "", "port-not-allowed", "8.8.8.8", "8.8.8.8", 54),
-            flag="--allow tcp:8.8.8.8:54",
-        ),
+        NetworkEvent(*(_DENIED, "", "port-not-allowed", "8.8.8.8", "8.8.8.8", 54)),
         b"",
     ),
     "no name asked for": (
@@ -117,9 +132,7 @@ _REFUSALS: dict[str, tuple[tuple[str, int], bytes, NetworkEvent, bytes]] = {
     "another port": (
         ("198.18.0.2", 80),
         b"GET / HTTP/1.1\r\n",
-        NetworkEvent(
-            _DENIED, code="port-not-allowed", name="api.example.com", port=80, flag="--allow http://api.example.com"
-        ),
+        NetworkEvent(_DENIED, code="port-not-allowed", name="api.example.com", port=80),
         b"HTTP/1.1 403 Forbidden\r\n",
     ),
     "a request": (

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self, cast
 
@@ -288,7 +288,8 @@ def test_the_end_of_one_is_the_end_of_both(watched: Watched, of: int, packets: l
         watched.turn()
     assert watched.ended == [None]
     assert not watched.network.is_starting
-    assert [it.kind for it in watched.told] == ([NetworkEventKind.BREACH] if packets and len(packets[0]) > 8 else [])
+    is_breach = packets is not None and len(packets[0]) > 8 and of == 1
+    assert [it.kind for it in watched.told] == ([NetworkEventKind.BREACH] if is_breach else [])
     for each in _processes():
         assert each.calls == ["watch", "kill"]
         each.ended()
@@ -307,11 +308,16 @@ def test_a_port_is_free_again_once_the_gateway_is_done_with_it(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given_back = list[int]()
-    monkeypatch.setattr(watched.network, "_give_back", given_back.append)
+
+    def give_back(slot: int) -> bool:
+        given_back.append(slot)
+        return True
+
+    monkeypatch.setattr(watched.network, "_give_back", give_back)
     gateway, _ = _processes()
     with gateway.supervisor as end:
         end.send(NetworkEvent(NetworkEventKind.INBOUND_CLOSED, slot=7).to_bytes())
-        end.send(NetworkEvent(NetworkEventKind.CLOSED, slot=8).to_bytes())
+        end.send(NetworkEvent(NetworkEventKind.NAME, slot=8).to_bytes())
         watched.turn()
     assert given_back == [7]
 
@@ -332,7 +338,7 @@ def test_the_gateway_is_handed_both_ends(watched: Watched) -> None:
 def test_what_a_gateway_tells_last_is_heard() -> None:
     watched = Watched.started()
     gateway, dialer = _processes()
-    event = NetworkEvent(NetworkEventKind.CLOSED, sent=4)
+    event = NetworkEvent(NetworkEventKind.NAME, name="a.example")
     with gateway.supervisor as end, dialer.supervisor as other:
         for one in (end, other):
             one.send(_READY.to_bytes())
@@ -343,7 +349,7 @@ def test_what_a_gateway_tells_last_is_heard() -> None:
         watched.network.close(watched.loop)
         assert end.recv(1) == b"", "it was asked to end"
     assert watched.told == [_READY, _READY, event]
-    assert [it.calls for it in _processes()] == [["watch", "forget", "close"]] * 2
+    assert [it.calls for it in _processes()] == [["watch", "forget", "close"], ["watch", "forget", "close", "close"]]
     watched.network.close(watched.loop)
     watched.loop.close()
 
@@ -373,6 +379,97 @@ def test_a_gateway_that_does_not_end_has_a_moment(monkeypatch: pytest.MonkeyPatc
     watched.turn()
     watched.network.close(watched.loop)
     watched.loop.close()
+
+
+# -- what each of them may tell, and connections by the dialer's word
+
+_OPENED = NetworkEvent(
+    NetworkEventKind.OPENED, rule="allow-1", name="api.example.com", address="192.0.2.1", port=443, connection=1
+)
+_LOGGED = replace(_OPENED, protocol="https")
+_CLOSED = replace(_OPENED, kind=NetworkEventKind.CLOSED, sent=3)
+
+
+def _tell(of: int, *events: NetworkEvent) -> None:
+    with PlayedProcess.made[of].supervisor as end:
+        for event in events:
+            end.send(event.to_bytes())
+
+
+_OURS = (NetworkEventKind.INBOUND, NetworkEventKind.FORGED, NetworkEventKind.UNREPORTED)
+_NOT_THEIRS = {
+    0: (*_OURS, NetworkEventKind.BREACH),
+    1: (
+        *(*_OURS, NetworkEventKind.NAME, NetworkEventKind.CLOSED, NetworkEventKind.DENIED),
+        NetworkEventKind.INBOUND_CLOSED,
+    ),
+}
+
+
+@pytest.mark.parametrize(("of", "kind"), [(of, kind) for of, kinds in _NOT_THEIRS.items() for kind in kinds])
+def test_none_tells_what_is_the_others(watched: Watched, of: int, kind: NetworkEventKind) -> None:
+    _tell(of, NetworkEvent(kind))
+    watched.turn()
+    assert (watched.told, watched.ended) == ([], [None])
+
+
+@pytest.mark.parametrize("of", [0, 1], ids=["gateway", "dialer"])
+def test_none_tells_of_a_rule_that_the_plan_has_not(watched: Watched, of: int) -> None:
+    _tell(of, replace(_OPENED, rule="allow-2"))
+    watched.turn()
+    assert (watched.told, watched.ended) == ([], [None])
+
+
+def test_a_connection_is_told_once_by_the_dialers_word(watched: Watched) -> None:
+    _tell(1, _OPENED)
+    watched.turn()
+    assert watched.told == [_LOGGED]
+    _tell(0, _OPENED, _CLOSED)
+    watched.turn()
+    assert watched.told == [_LOGGED, replace(_CLOSED, protocol="https")]
+    watched.network.close(watched.loop)
+    assert len(watched.told) == 2
+
+
+def test_the_dialer_is_heard_before_a_report_is_judged(watched: Watched) -> None:
+    """The gateway's socket is read first, and much is told at once."""
+    many = [replace(_OPENED, connection=number) for number in range(40)]
+    _tell(0, *many)
+    _tell(1, *many)
+    watched.turn()
+    assert {it.kind for it in watched.told} == {NetworkEventKind.OPENED}
+    assert (len(watched.told), watched.ended) == (40, [])
+
+
+def test_a_connection_that_the_gateway_hides_is_told(watched: Watched) -> None:
+    _tell(1, _OPENED)
+    watched.network.close(watched.loop)
+    assert watched.told == [_LOGGED, replace(_LOGGED, kind=NetworkEventKind.UNREPORTED)]
+
+
+def test_a_connection_that_the_gateway_forges_is_its_end(watched: Watched) -> None:
+    _tell(0, _OPENED, NetworkEvent(NetworkEventKind.NAME))
+    watched.turn()
+    assert watched.told == [replace(_OPENED, kind=NetworkEventKind.FORGED)]
+    assert watched.ended == [None]
+    watched.network.close(watched.loop)
+    assert len(watched.told) == 1, "it isn't heard any more"
+
+
+def test_an_end_of_a_connection_into_the_guest_that_is_not_there_is_forged(watched: Watched) -> None:
+    _tell(0, NetworkEvent(NetworkEventKind.INBOUND_CLOSED, slot=3))
+    watched.turn()
+    assert [it.kind for it in watched.told] == [NetworkEventKind.FORGED]
+    assert watched.ended == [None]
+
+
+def test_what_a_dialer_connected_behind_a_breach_is_told(watched: Watched) -> None:
+    _tell(1, NetworkEvent(NetworkEventKind.BREACH), _OPENED, replace(_OPENED, connection=2))
+    watched.turn()
+    assert watched.ended == [None]
+    watched.network.close(watched.loop)
+    kinds = [it.kind for it in watched.told]
+    assert kinds == [NetworkEventKind.BREACH, *[NetworkEventKind.OPENED] * 2, *[NetworkEventKind.UNREPORTED] * 2]
 
 
 # -- its processes

@@ -14,8 +14,7 @@ def made() -> tuple[Verdicts, list[int], list[str]]:
 
 
 def denied(code: str, name: str = "x.example.com", rule: str = "") -> NetworkEvent:
-    flag = f"--allow https://{name}"
-    return NetworkEvent(NetworkEventKind.DENIED, rule=rule, code=code, name=name, port=443, flag=flag)
+    return NetworkEvent(NetworkEventKind.DENIED, rule=rule, code=code, name=name, port=443)
 
 
 def test_the_first_use_of_each_rule_is_told_once() -> None:
@@ -27,7 +26,6 @@ def test_the_first_use_of_each_rule_is_told_once() -> None:
 
 def test_denials_are_counted_by_rule_and_code_and_told_once() -> None:
     verdicts, used, said = made()
-    flag = "--allow https://c.example.com"
     for _ in range(3):
         verdicts.take(denied("no-rule"))
     verdicts.take(denied("denied-by-rule", "c.example.com", "deny-1"))
@@ -35,8 +33,44 @@ def test_denials_are_counted_by_rule_and_code_and_told_once() -> None:
     assert used == []
     assert said == [
         "0123456789ab: x.example.com:443 is refused (no-rule); --allow https://x.example.com would allow it",
-        f"0123456789ab: c.example.com:443 is refused (denied-by-rule, deny-1); {flag} would allow it",
+        "0123456789ab: c.example.com:443 is refused (denied-by-rule, deny-1)",
     ]
+
+
+def test_a_gateway_that_lies_is_counted_and_told() -> None:
+    verdicts, used, said = made()
+    for kind in (NetworkEventKind.BREACH, NetworkEventKind.FORGED, NetworkEventKind.UNREPORTED):
+        verdicts.take(NetworkEvent(kind, rule="allow-1", name="a.example.com", address="192.0.2.1", port=443))
+    assert verdicts.denials.counts == {(f"network-{kind}", "rule-1"): 1 for kind in ("breach", "forged", "unreported")}
+    assert used == []
+    assert said == [
+        "0123456789ab: the gateway asked for a connection that no rule allows: a.example.com:443 at 192.0.2.1",
+        "0123456789ab: the gateway reported a connection that was not made: a.example.com:443 at 192.0.2.1",
+        "0123456789ab: the gateway did not report a connection that was made: a.example.com:443 at 192.0.2.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("event", "would"),
+    [
+        (NetworkEvent(NetworkEventKind.DENIED, code="no-rule", name="b.example"), "--allow https://b.example"),
+        (NetworkEvent(NetworkEventKind.DENIED, code="no-rule", address="8.8.8.8", port=53), "--allow tcp:8.8.8.8:53"),
+        (
+            NetworkEvent(
+                *(NetworkEventKind.DENIED, "allow-1", "method", "a.example", "", 80), protocol="http", method="PUT"
+            ),
+            "--allow http://a.example,method=PUT",
+        ),
+        (NetworkEvent(NetworkEventKind.DENIED, code="method", name="a.example", port=80, method="$(id)"), ""),
+        (NetworkEvent(NetworkEventKind.DENIED, code="no-rule", name="`id`", port=80), ""),
+        (NetworkEvent(NetworkEventKind.DENIED, code="sni-mismatch", name="a.example", port=443), ""),
+    ],
+)
+def test_the_option_is_made_of_validated_fields(event: NetworkEvent, would: str) -> None:
+    assert event.flag == would
+    verdicts, _, said = made()
+    verdicts.take(event)
+    assert said[0].partition("; ")[2] == (f"{would} would allow it" if would else "")
 
 
 def test_whatever_is_said_takes_a_bounded_room() -> None:
