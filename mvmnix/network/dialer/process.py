@@ -4,6 +4,7 @@ It runs in a sandbox of its own (jail/network_sandbox.py) and reads asks of a fi
 the host's resolver answers; nothing that a guest or a server wrote.
 
 1. The rule with that id allows that host and port. What doesn't is a breach: the gateway asks for nothing else.
+   The plan's rate has room for one connection more: each takes ports of this host, for its question and for itself.
 2. The name is resolved here, now, by the host's resolver. All of its addresses are judged, by the same code as the
    downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them; so does one of the
    host itself. An address that a rule names itself isn't resolved.
@@ -36,6 +37,8 @@ from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
 from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, read_network
+from mvmnix.network.token_bucket import TokenBucket
+from mvmnix.plan.network import Network
 from mvmnix.plan.network_endpoints import UpstreamProxy
 from mvmnix.plan.network_hosts import is_address
 from mvmnix.system.prctl import filter_system_calls
@@ -63,10 +66,10 @@ _NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 class Dialer:
     """Serves one gateway until that hangs up."""
 
-    def __init__(
-        self, asked: socket.socket, events: socket.socket, rules: Rules, proxy: UpstreamProxy | None = None
-    ) -> None:
-        self._asked, self._events, self._proxy = asked, events, proxy
+    def __init__(self, asked: socket.socket, events: socket.socket, network: Network) -> None:
+        self._asked, self._events, self._proxy = asked, events, network.proxy
+        rules, rate = Rules(network), network.connection_rate
+        self._rate = TokenBucket(rate.per_second, rate.burst, time.monotonic)
         self._admits, self._reaches = lru_cache(_KNOWN)(rules.admits), lru_cache(_KNOWN)(rules.reaches)
         #: The thread that holds it reads the next ask.
         self._turn = threading.Lock()
@@ -136,12 +139,17 @@ class Dialer:
 
     def dial(self, ask: Ask) -> None:
         """Answer it, now or once a server has."""
-        # 1. the rule
+        # 1. the rule, and the rate
         admitted = self._admits(ask.rule, ask.host, ask.port)
         if not admitted.allowed:
             with suppress(OSError):
                 self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
             self._reply(Reply(ask.number, admitted.code, admitted.rule))
+            return
+        with self._counting:
+            has_room = self._rate.take()
+        if not has_room:
+            self._reply(Reply(ask.number, Denial.LIMIT_CONNECTION_RATE, ask.rule))
             return
         if self._proxy is not None:
             self._reply(*_by_proxy(self._proxy, ask))  # 4
@@ -278,7 +286,7 @@ def main(filter_: int, network: int, asked: int, events: int) -> None:
     plan = read_network(network)
     threading.stack_size(_STACK)
     with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
-        dialer = Dialer(asks, told, Rules(plan), plan.proxy)
+        dialer = Dialer(asks, told, plan)
         with suppress(ValueError):  # it may have fewer as it is
             resource.setrlimit(resource.RLIMIT_NPROC, (_TASKS, _TASKS))
         filter_system_calls(filter_)  # before there is a second thread

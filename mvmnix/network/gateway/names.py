@@ -17,6 +17,7 @@ from typing import Final
 
 from mvmnix.network.policy.decisions import Denial, Rules, Verdict, missing_flag, refused
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.token_bucket import TokenBucket
 
 _FIRST: Final = 2  # no name has the network's own address, nor one that looks like a router's
 #: Names of one machine; a wildcard has no end.
@@ -55,9 +56,9 @@ _BATCH: Final = 64
 #: Questions in a second, and at once.
 _RATE: Final = 500.0
 _BURST: Final = 2000.0
-#: Names that are told apart in events, of those that are answered and of those that aren't; seconds between others.
+#: Names that are told apart in events, of those that are answered and of those that aren't; others in a second.
 _MOST: Final = 4096
-_BETWEEN: Final = 1.0
+_NAMELESS: Final = 1.0
 #: Seconds for which a connection may say nothing (RFC 7766, section 6.2.3), and questions by one.
 _IDLE: Final = 10.0
 _QUESTIONS: Final = 1000
@@ -73,11 +74,10 @@ class NameServer:
         tell: Callable[[NetworkEvent], None],
         clock: Callable[[], float],
     ) -> None:
-        self._rules, self._names, self._tell, self._clock = rules, names, tell, clock
+        self._rules, self._names, self._tell = rules, names, tell
         self._answered, self._refused = set[tuple[str, str]](), set[tuple[str, str]]()
-        #: When an event without a name was told last.
-        self._nameless = clock() - _BETWEEN
-        self._left, self._since = _BURST, clock()
+        self._nameless = TokenBucket(_NAMELESS, 1, clock)
+        self._questions = TokenBucket(_RATE, _BURST, clock)
 
     def start(self, loop: asyncio.AbstractEventLoop, datagrams: socket.socket) -> None:
         """Answer what comes by UDP."""
@@ -107,7 +107,7 @@ class NameServer:
 
     def answer(self, query: bytes) -> bytes:
         """The answer to one message; empty for none."""
-        if not self._may_ask():
+        if not self._questions.take():
             self._tell_once("", refused(Denial.LIMIT_LOOKUPS))
             return b""
         from mvmnix.network.gateway import resolver  # noqa: PLC0415 - a guest that boots asks nothing yet
@@ -119,15 +119,6 @@ class NameServer:
         for verdict in verdicts:
             self._tell_once(reply.asked[:_LONGEST], verdict)
         return reply.message
-
-    def _may_ask(self) -> bool:
-        now = self._clock()
-        self._left = min(_BURST, self._left + (now - self._since) * _RATE)
-        self._since = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
     def _address_of(self, verdicts: list[Verdict], name: str) -> IPv4Address | None:
         verdict = self._rules.resolves(name)
@@ -143,8 +134,8 @@ class NameServer:
             return
         if name and len(seen) < _MOST:
             seen.add((name, code))
-        elif (now := self._clock()) - self._nameless >= _BETWEEN:
-            self._nameless, name = now, ""
+        elif self._nameless.take():
+            name = ""
         else:
             return
         kind = NetworkEventKind.NAME if verdict.allowed else NetworkEventKind.DENIED

@@ -49,6 +49,7 @@ from mvmnix.network.policy.decisions import LIFTABLE, SYNTHETIC, Denial, Rules, 
 from mvmnix.network.policy.explain import sentence
 from mvmnix.network.sockets import PACKET_BYTES, keep_alive, reset
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, read_network
+from mvmnix.network.token_bucket import TokenBucket
 from mvmnix.plan.network import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.system.descriptors import received
 from mvmnix.system.prctl import filter_system_calls
@@ -73,6 +74,8 @@ _TOLD: Final = 65_536
 #: seconds, in case an upgrade of mvm replaces the files.
 _PARSERS: Final = ("resolver", "http_relay")
 _LATER: Final = 5.0
+#: Connections beyond the plan's rate that are told of in a second.
+_TOO_FAST: Final = 1.0
 _UNMETERED: Final = RuleMeter(RuleLimits(), time.monotonic)
 
 
@@ -173,6 +176,7 @@ class Gateway:
         self._events = Events(sockets.events, self._ended.set)
         self._dialer = DialerClient(sockets.dialer, self._ended.set)
         self._meters: dict[str, RuleMeter] = {}
+        self._too_fast = TokenBucket(_TOO_FAST, 1, time.monotonic)
         self._targets: dict[tuple[str, int], RedirectTarget] = {}
         self._pipes = Pipes()
         self._open: set[asyncio.Task[None]] = set()
@@ -317,6 +321,8 @@ class Gateway:
         return self._names.name_of(IPv4Address(address)) or address
 
     def _tell_denied(self, denied: DeniedError, host: str, port: int) -> None:
+        if denied.code is Denial.LIMIT_CONNECTION_RATE and not self._too_fast.take():
+            return
         flag = ""
         if denied.code in LIFTABLE:
             flag = missing_flag(host, port, denied.protocol, method=denied.method)

@@ -58,6 +58,8 @@ class Denial(StrEnum):
     LIMIT_BYTES = "limit-bytes"
     LIMIT_CONNECTIONS = "limit-connections"
     LIMIT_LOOKUPS = "limit-lookups"
+    LIMIT_CONNECTION_RATE = "limit-connection-rate"
+    LIMIT_PEER = "limit-peer"
     TOO_SLOW = "too-slow"
     GATEWAY_BUSY = "gateway-busy"
     GATEWAY_ENDED = "gateway-ended"

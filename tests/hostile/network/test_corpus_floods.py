@@ -17,6 +17,7 @@ from mvmnix.network.gateway.process import CONNECTIONS
 from mvmnix.network.host.namespace_setup import GATEWAY
 from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.supervisor_messages import NetworkEventKind
+from mvmnix.plan.network_endpoints import ConnectionRate
 from tests.hostile.network.clients import echo, turning
 from tests.hostile.network.corpus import verdicts
 from tests.hostile.network.servers import NameServer, full_server
@@ -45,9 +46,10 @@ _MANY = 10_000
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     where, resolver = tmp_path_factory.mktemp("world"), f"nameserver {RESOLVER}"
     hosts = f"{PUBLIC} {API}\n{OTHER} {SLOW} {ENDLESS}"
-    addresses = (PUBLIC, OTHER, RESOLVER)
-    with world(where, _ALLOW, hosts=hosts, addresses=addresses, resolver=resolver) as made, Server(PUBLIC, 7, echo):
-        yield made
+    addresses, rate = (PUBLIC, OTHER, RESOLVER), ConnectionRate(10_000, 65_535)
+    made = world(where, _ALLOW, hosts=hosts, addresses=addresses, resolver=resolver, rate=rate)
+    with made as here, Server(PUBLIC, 7, echo):
+        yield here
 
 
 @pytest.fixture

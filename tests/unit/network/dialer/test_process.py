@@ -4,8 +4,10 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -14,17 +16,17 @@ from mvmnix.network.dialer import process
 from mvmnix.network.dialer.connecting import Connecting
 from mvmnix.network.dialer.process import ProxyRefusedError, ask_proxy, may_be_proxy
 from mvmnix.network.dialer_messages import Ask, Reply
-from mvmnix.network.policy.decisions import Denial, Rules
+from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.policy.explain import EXPLANATIONS
 from mvmnix.network.sockets import PACKET_BYTES, pair
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
-from mvmnix.plan.network_endpoints import UpstreamProxy
+from mvmnix.plan.network_endpoints import ConnectionRate, UpstreamProxy
 from mvmnix.system.descriptors import received
 from tests.patience import EVENT_PATIENCE
 
 type Done = Callable[[tuple[str, socket.socket] | None], None]
-_RULES = Rules(Network(parse_rules(["tcp:api.example.com:7", "tcp:192.0.2.1:7", "tcp:quick.example.com:7"], [])))
+_NETWORK = Network(parse_rules(["tcp:api.example.com:7", "tcp:192.0.2.1:7", "tcp:quick.example.com:7"], []))
 
 
 class Served:
@@ -42,11 +44,11 @@ class Served:
 
 
 @contextmanager
-def serving() -> Iterator[Served]:
+def serving(network: Network = _NETWORK) -> Iterator[Served]:
     """One that serves, and has ended in the end."""
     (asks, asked), (events, told) = pair(), pair()
     with asks, asked, events, told:
-        serving = threading.Thread(target=process.Dialer(asked, told, _RULES).serve)
+        serving = threading.Thread(target=process.Dialer(asked, told, network).serve)
         serving.start()
         here = Served(asks, events)
         assert here.event().kind is NetworkEventKind.READY
@@ -67,6 +69,24 @@ def test_what_no_rule_admits_is_a_breach() -> None:
         assert here.ask(Ask(1, "allow-1", "api.example.com", 8)).code is Denial.PORT_NOT_ALLOWED
         event = here.event()
         assert (event.kind, event.name, event.port) == (NetworkEventKind.BREACH, "api.example.com", 8)
+
+
+def test_a_rate_holds_whatever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No address is looked up and none is connected to beyond it; a breach is one still."""
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    now, asked = [100.0], list[str]()
+    monkeypatch.setattr(process, "_resolved", lambda host, _: asked.append(host) or ())
+    with serving(replace(_NETWORK, connection_rate=ConnectionRate(2, 3))) as here:
+
+        def codes(count: int) -> list[Denial | None]:
+            return [here.ask(Ask(1, "allow-1", "api.example.com", 7)).code for _ in range(count)]
+
+        assert codes(4) == [Denial.RESOLVE_FAILED] * 3 + [Denial.LIMIT_CONNECTION_RATE]
+        now[0] += 1
+        assert codes(3) == [Denial.RESOLVE_FAILED] * 2 + [Denial.LIMIT_CONNECTION_RATE]
+        assert len(asked) == 5
+        assert here.ask(Ask(1, "allow-1", "api.example.com", 8)).code is Denial.PORT_NOT_ALLOWED
+        assert here.event().kind is NetworkEventKind.BREACH
 
 
 def test_a_packet_of_another_shape_is_a_breach_and_the_end() -> None:
@@ -309,10 +329,10 @@ def test_this_host_is_not_named_by_a_name(host: str) -> None:
 
 def dialed(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.socket | None]]:
     """What a dialer with this proxy answers to each of these."""
-    plan = Network(parse_rules(["https://api.example.com"], []))
+    plan = Network(parse_rules(["https://api.example.com"], []), proxy=proxy)
     (answers, asked), (told, events) = pair(), pair()
     with answers, asked, told, events:
-        one = process.Dialer(asked, events, Rules(plan), proxy)
+        one = process.Dialer(asked, events, plan)
         for ask in asks:
             one.dial(ask)
             packet, found, _ = received(answers, PACKET_BYTES, 1)

@@ -230,6 +230,25 @@ async def test_a_rule_has_so_many_connections_at_a_time(world: World) -> None:
     assert len(world.asked()) == 1
 
 
+@gateway_test(_TCP, _HTTPS)
+async def test_connections_beyond_the_rate_are_told_once_in_a_second(world: World) -> None:
+    address = await world.resolve("api.example.com")
+    await world.events()
+    for _ in range(3):
+        world.connect("8.8.8.8", 53)
+        await world.turn()
+        await world.refuse_dial(Denial.LIMIT_CONNECTION_RATE)
+    (denied,) = await world.events(_DENIED)
+    assert (denied.code, denied.rule, denied.name, denied.flag) == ("limit-connection-rate", "allow-1", "8.8.8.8", "")
+    world.gateway._too_fast._since -= 1
+    guest = world.connect(address, 443)
+    guest.send(hello())
+    await world.turn()
+    await world.refuse_dial(Denial.LIMIT_CONNECTION_RATE)
+    assert heard(guest) == _ALERT + b"\x31"
+    assert [it.rule for it in await world.events(_DENIED)] == ["allow-2"]
+
+
 @gateway_test("tcp:8.8.8.8:53,bytes=4")
 async def test_a_rule_has_so_many_bytes(world: World) -> None:
     guest = world.connect("8.8.8.8", 53)
