@@ -13,9 +13,8 @@ the host's resolver answers; nothing that a guest or a server wrote.
    resolves the name, and mvm doesn't. All addresses of the proxy's own name are judged first, and one of them is
    connected to. Of its answer the head alone is read: what a server says first stays in the socket.
 
-Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name; a slow server
-has none (`Connecting`). The threads take turns in reading asks; what more there are wait in the socket, and the
-gateway refuses what that doesn't take.
+Each ask is done by a thread, of so many at a time; a slow name has a share of them (lookups.py), and a slow server none
+(`Connecting`). The threads take turns in reading asks.
 """
 
 import errno
@@ -33,6 +32,7 @@ from typing import Final
 from mvmnix.formats.addresses import AddressKind, is_public, kind_of
 from mvmnix.formats.strict import MalformedError
 from mvmnix.network.dialer.connecting import Connecting, ConnectionAttempt, address_family
+from mvmnix.network.dialer.lookups import OF_ALL, Lookups, Turn
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
 from mvmnix.network.sockets import PACKET_BYTES
@@ -43,8 +43,8 @@ from mvmnix.plan.network_endpoints import UpstreamProxy
 from mvmnix.plan.network_hosts import is_address
 from mvmnix.system.prctl import filter_system_calls
 
-#: Asks that are done at a time.
-_WORKERS: Final = 120
+#: Threads: those that may wait for a name, and some that read on.
+_WORKERS: Final = OF_ALL + 8
 #: Threads and more: the first, one for slow servers. The kernel counts those of a uid in the sandbox's user namespace.
 _TASKS: Final = _WORKERS + 8
 #: Verdicts that are known from asks before; each depends on the plan alone.
@@ -69,6 +69,8 @@ class Dialer:
     def __init__(self, asked: socket.socket, events: socket.socket, network: Network) -> None:
         self._asked, self._events, self._proxy = asked, events, network.proxy
         rules, rate = Rules(network), network.connection_rate
+        #: A proxy is asked for each connection by itself.
+        self._lookups = Lookups(lambda id_: rules.rule(id_).host, shares_answers=self._proxy is None)
         self._rate = TokenBucket(rate.per_second, rate.burst, time.monotonic)
         self._admits, self._reaches = lru_cache(_KNOWN)(rules.admits), lru_cache(_KNOWN)(rules.reaches)
         #: The thread that holds it reads the next ask.
@@ -147,19 +149,41 @@ class Dialer:
             self._reply(Reply(ask.number, admitted.code, admitted.rule))
             return
         with self._counting:
-            has_room = self._rate.take()
-        if not has_room:
+            is_too_fast = not self._rate.take()
+        if is_too_fast:
             self._reply(Reply(ask.number, Denial.LIMIT_CONNECTION_RATE, ask.rule))
             return
-        if self._proxy is not None:
-            self._reply(*_by_proxy(self._proxy, ask))  # 4
-            return
-        # 2. its addresses
-        addresses = _resolved(ask.host, ask.port)
+        turn = self._lookups.begin(ask)
+        if turn is Turn.NEVER:
+            self._reply(Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
+        following = ask if turn is Turn.NOW else None
+        while following is not None:
+            following = self._look_up(following)
+
+    def _look_up(self, ask: Ask) -> Ask | None:
+        """Do it, and answer those that asked for the same name. Return the ask whose turn follows, if any."""
+        addresses: Sequence[str] = ()
+        unanswered = [ask]
+        with suppress(MemoryError):
+            if self._proxy is None:
+                addresses = _resolved(ask.host, ask.port)  # 2
+            else:
+                self._reply(*_by_proxy(self._proxy, ask))  # 4
+                unanswered.clear()
+        same, following = self._lookups.end(ask)
+        for one in (*unanswered, *same):
+            try:
+                self._reach(one, addresses)
+            except MemoryError:
+                self._reply(Reply(one.number, Denial.RESOLVE_FAILED, one.rule))
+        return following
+
+    def _reach(self, ask: Ask, addresses: Sequence[str]) -> None:
+        """Judge the addresses of a name, and connect to one of them; answer now, or once a server has."""
         if not addresses:
             self._reply(Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
             return
-        for address in addresses:
+        for address in addresses:  # 2
             verdict = self._reaches(ask.rule, address, ask.port, is_own=_is_own(address))
             if not verdict.allowed:
                 self._reply(Reply(ask.number, verdict.code, verdict.rule, _plain(address)))

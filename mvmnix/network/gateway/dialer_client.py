@@ -18,10 +18,8 @@ from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.system.descriptors import received
 
-#: Asks of one host that the dialer has at once, and of one rule, which is half of the names that it resolves at a time
-#: (dialer/process.py).
+#: Asks of one host that the dialer has at once.
 _ASKS: Final = 8
-_ASKS_OF_RULE: Final = 60
 #: Connections that wait for a silent host's turns, and the seconds until it counts as one.
 _WAITING: Final = 64
 _SILENT: Final = 2.0
@@ -34,10 +32,10 @@ type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
 
 
 class _Turns:
-    """Turns of a host, or of all hosts of a rule: when one answered last, in the loop's seconds; how many wait."""
+    """Turns of a host: when one answered last, in the loop's seconds; how many wait."""
 
-    def __init__(self, now: float, most: int) -> None:
-        self.turns = asyncio.Semaphore(most)
+    def __init__(self, now: float) -> None:
+        self.turns = asyncio.Semaphore(_ASKS)
         self.answered = now
         self.waiting = 0
 
@@ -69,7 +67,6 @@ class DialerClient:
         self._number = 0
         self._asked: dict[int, _Waiting] = {}
         self._hosts = WeakValueDictionary[str, _Turns]()  # those that are being dialed
-        self._rules = WeakValueDictionary[str, _Turns]()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to it."""
@@ -97,10 +94,7 @@ class DialerClient:
         """The address, and a connection to it. Raises DeniedError."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        async with (
-            self._turn(self._hosts.setdefault(host, _Turns(begun, _ASKS)), rule, begun + _SECONDS),
-            self._turn(self._rules.setdefault(rule, _Turns(begun, _ASKS_OF_RULE)), rule, begun + _SECONDS),
-        ):
+        async with self._turn(self._hosts.setdefault(host, _Turns(begun)), rule, begun + _SECONDS):
             return await self._dial(rule, host, port, begun + _SECONDS)
 
     @staticmethod

@@ -19,6 +19,7 @@ from mvmnix.network.gateway.http_checker import HttpChecker, HttpRefusedError, P
 from mvmnix.network.gateway.http_heads import HeadError, HttpFault
 from mvmnix.network.gateway.meters import RuleMeter
 from mvmnix.network.gateway.opening import DeniedError, finish, portion, write_all
+from mvmnix.network.gateway.relay import settle
 from mvmnix.network.policy.decisions import Denial, Rules, Verdict, refused
 from mvmnix.network.policy.request_paths import RequestHead
 from mvmnix.network.sockets import reset
@@ -153,6 +154,7 @@ class HttpRelay:
         try:
             with server:
                 await self._run(guest, server, first)
+                await settle(server)
         except _EndedError as error:
             ended = error
             reset(guest)

@@ -44,10 +44,10 @@ from mvmnix.network.gateway.opening import (
     speaks_tls,
 )
 from mvmnix.network.gateway.refused_packets import TCP, refused_packets
-from mvmnix.network.gateway.relay import Pipes, Relay, SpentError
+from mvmnix.network.gateway.relay import Pipes, Relay, SpentError, settle
 from mvmnix.network.policy.decisions import LIFTABLE, SYNTHETIC, Denial, Rules, Verdict, missing_flag
 from mvmnix.network.policy.explain import sentence
-from mvmnix.network.sockets import PACKET_BYTES, keep_alive, reset
+from mvmnix.network.sockets import PACKET_BYTES, prepare, reset
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, read_network
 from mvmnix.network.token_bucket import TokenBucket
 from mvmnix.plan.network import Network, NetworkRule, Protocol, RuleLimits
@@ -186,7 +186,8 @@ class Gateway:
         """Serve until the supervisor or the dialer is gone."""
         loop = asyncio.get_running_loop()
         self._dialer.start(loop)
-        keep_alive(self._sockets.connections)  # those that are accepted have it from there
+        for one in (self._sockets.connections, self._sockets.questions):
+            prepare(one)
         self._resolver.start(loop, self._sockets.datagrams)
         accepting = (
             self._accept(self._sockets.connections, self._serve, CONNECTIONS),
@@ -281,8 +282,8 @@ class Gateway:
     async def _carry_in(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
         relay = Relay(client, guest, _UNMETERED, self._pipes)
         with suppress(OSError):
-            keep_alive(client)
-            keep_alive(guest)
+            prepare(client)
+            prepare(guest)
         try:
             await relay.run()
         finally:
@@ -362,8 +363,8 @@ class Gateway:
         deadline = asyncio.get_running_loop().time() + HEAD_SECONDS
         said = await portion(guest, deadline)
         if not said:
-            guest.close()
-        elif speaks_http(said) and any(it.protocol is Protocol.HTTP for it in target.rules):
+            return
+        if speaks_http(said) and any(it.protocol is Protocol.HTTP for it in target.rules):
             await self._carry_http(guest, target, said, deadline)
         elif speaks_tls(said) and any(it.protocol is not Protocol.HTTP for it in target.rules):
             judged = partial(self._tls, target.host, target.port)
@@ -434,6 +435,7 @@ async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection:
     """A task that ends with its connection closed, whatever happens; what isn't foreseen is told once on the way."""
     try:
         await serve(connection)
+        await settle(connection)
     except (OSError, EOFError):
         reset(connection)
     except Exception as error:  # noqa: BLE001 - it is one connection's

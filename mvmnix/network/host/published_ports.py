@@ -12,10 +12,7 @@ The gateway can't connect it to anything, and its namespace has no way but to th
 
 import ctypes
 import errno
-import fcntl
 import socket
-import sys
-import termios
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -34,9 +31,6 @@ _BACKLOG: Final = 128
 _SECONDS: Final = 10.0
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 16
-#: Seconds between two looks at what a guest has taken, and how many there are.
-_PAUSE: Final = 0.05
-_ENDING: Final = 1200
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 type Listener = tuple[PublishedPort, socket.socket]
@@ -84,7 +78,6 @@ class PublishedPorts:
         self._hand_over, self._tell = hand_over, tell
         self._free = list(range(len(stock)))
         self._connecting: dict[int, _Connecting] = {}
-        self._ending: dict[int, Timer] = {}
         for published, listener in listeners:
             loop.watch(listener.fileno(), read=partial(self._accept, listener, published))
 
@@ -129,17 +122,10 @@ class PublishedPorts:
         self.give_back(slot)
 
     def give_back(self, slot: int) -> None:
-        """The gateway is done with this connection; the guest may still have to take what was said last."""
-        if 0 <= slot < len(self._stock) and slot not in (*self._free, *self._connecting, *self._ending):
-            self._part(slot, _ENDING)
-
-    def _part(self, slot: int, tries: int) -> None:
-        self._ending.pop(slot, None)
-        if tries and _unsent(self._stock[slot]):
-            self._ending[slot] = self._loop.after(_PAUSE, partial(self._part, slot, tries - 1))
-            return
-        disconnect(self._stock[slot])
-        self._free.append(slot)
+        """The gateway is done with this connection: the guest has acknowledged all of it, or is given up."""
+        if 0 <= slot < len(self._stock) and slot not in (*self._free, *self._connecting):
+            disconnect(self._stock[slot])
+            self._free.append(slot)
 
     def close(self) -> None:
         """Accept nothing more, while the sockets are open still."""
@@ -150,9 +136,6 @@ class PublishedPorts:
             it.client.close()
             self._loop.forget(self._stock[slot].fileno())
         self._connecting.clear()
-        for timer in self._ending.values():
-            timer.cancel()
-        self._ending.clear()
 
 
 _HINTS: Final[dict[int | None, str]] = {
@@ -165,17 +148,6 @@ _HINTS: Final[dict[int | None, str]] = {
 def _begin_to_connect(inside: socket.socket, port: int) -> None:
     """Connect without waiting, whatever its flags say, which the gateway has in common. Raises OSError."""
     inside.sendto(b"", socket.MSG_FASTOPEN | socket.MSG_DONTWAIT, (GUEST, port))
-
-
-def _unsent(connection: socket.socket) -> int:
-    """Bytes that the peer hasn't acknowledged (tcp(7), SIOCOUTQ); 0 of a connection that is gone."""
-    count = bytearray(4)
-    try:
-        connection.getpeername()
-        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, count)
-    except OSError:
-        return 0
-    return int.from_bytes(count, sys.byteorder)
 
 
 def disconnect(connection: socket.socket) -> None:

@@ -5,8 +5,10 @@ What a rule lets through, and what not, are rows of the corpus beside this file.
 
 import os
 import select
+import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -292,6 +294,29 @@ def test_without_its_gateway_a_machine_reaches_nothing(tmp_path: Path) -> None:
                 assert ended(connection)
             assert not reached(here, PUBLIC, 7)
             assert here.ended == [None]
+
+
+def test_a_gateway_that_is_killed_leaves_no_orphans(tmp_path: Path) -> None:
+    """Bytes that a server doesn't take are not the host's to keep (ip-sysctl, tcp_max_orphans)."""
+    over = threading.Event()
+
+    def silent(_connection: socket.socket) -> None:
+        over.wait(EVENT_PATIENCE)
+
+    def orphans() -> list[str]:
+        """Connections of the host that wait for an acknowledgement of their end, and are no process's."""
+        rows = Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
+        return [row for row in rows if row.split()[3] in {"04", "09", "0B"} and row.split()[9] == "0"]
+
+    with world(tmp_path, [f"tcp:{PUBLIC}:7"]) as here, Server(PUBLIC, 7, silent), ExitStack() as stack:
+        stack.callback(over.set)
+        connection = stack.enter_context(here.guest.connect(PUBLIC, 7, QUIET))
+        with suppress(TimeoutError):
+            while True:
+                connection.sendall(bytes(1 << 16))
+        os.kill(process_ids(here.network)[0], signal.SIGKILL)
+        here.until(lambda: here.ended)
+        assert orphans() == []
 
 
 def test_connections_that_ended_leave_nothing(here: World) -> None:

@@ -176,26 +176,33 @@ def test_what_takes_all_memory_is_one_answer(monkeypatch: pytest.MonkeyPatch) ->
             assert (answer.number, answer.code) == (number, Denial.RESOLVE_FAILED)
 
 
-def test_a_slow_name_has_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All threads but one wait for names; and they serve again."""
-    free = threading.Event()
+@pytest.mark.parametrize("of", ["a wildcard", "all hosts", "names"])
+def test_silent_names_hold_up_no_other(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than there are threads, asked for at once; and each is answered in the end."""
+    allow = {
+        "a wildcard": [("tls:*.evil.example.com:7", [f"{number}.evil.example.com" for number in range(300)])],
+        "all hosts": [("tls:*:7,acknowledge=all-hosts", [f"{number}.evil.example" for number in range(300)])],
+        "names": [(f"tls:silent{number}.example:7", [f"silent{number}.example"] * 6) for number in range(50)],
+    }[of]
+    quick, free = "tls:quick.example.com:7", threading.Event()
 
     def resolved(host: str, _port: int) -> tuple[str, ...]:
-        if host != "quick.example.com":
+        if not host.startswith("quick"):
             free.wait(EVENT_PATIENCE)
         return ()
 
     monkeypatch.setattr(process, "_resolved", resolved)
-    with serving() as here:
-        for _ in range(2):
-            for number in range(1, process._WORKERS):
-                here.asks.send(Ask(number, "allow-1", "api.example.com", 7).to_bytes())
-            for _ in range(3):
-                assert here.ask(Ask(0, "allow-3", "quick.example.com", 7)).number == 0
-            free.set()
-            found = {Reply.parse(here.asks.recv(PACKET_BYTES)).number for _ in range(1, process._WORKERS)}
-            assert found == set(range(1, process._WORKERS))
-            free.clear()
+    network = Network(parse_rules([*(rule for rule, _ in allow), quick], []))
+    asks = [(f"allow-{place}", host) for place, (_, hosts) in enumerate(allow, 1) for host in hosts]
+    quick_rule = "allow-1" if of == "all hosts" else f"allow-{len(allow) + 1}"  # of one rule with the silent ones
+    with serving(network) as here:
+        for number, (rule, host) in enumerate(asks, 1):
+            here.asks.send(Ask(number, rule, host, 7).to_bytes())
+        for _ in range(3):
+            assert here.ask(Ask(0, quick_rule, "quick.example.com", 7)).number == 0
+        free.set()
+        found = {Reply.parse(here.asks.recv(PACKET_BYTES)).number for _ in asks}
+        assert found == set(range(1, len(asks) + 1))
 
 
 # -- by a proxy: what it may answer, and that not a byte more than its answer's head is taken

@@ -33,7 +33,7 @@ _ALERT = b"\x15\3\3\0\2\2"
 async def test_tls_is_carried_and_told(world: World) -> None:
     address = await world.resolve("api.example.com")
     assert [it.kind for it in await world.events()] == [NetworkEventKind.READY, NetworkEventKind.NAME]
-    assert len(world.connections.options) == 5, "what is accepted is kept alive"
+    assert len(world.connections.options) == len(world.questions.options) == 6, "what is accepted has them too"
     guest = world.connect(address, 443)
     guest.send(hello()[:20])
     await world.turn()

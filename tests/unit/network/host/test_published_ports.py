@@ -115,39 +115,6 @@ def test_a_socket_serves_again_once_it_was_given_back(publishing: Publishing) ->
     publishing.wait_for_reset(publishing.connect())
 
 
-def test_what_the_guest_has_not_taken_is_waited_for(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
-    unsent = [5, 5, 0]
-    monkeypatch.setattr(published_ports, "_unsent", lambda _: unsent.pop(0))
-    monkeypatch.setattr(published_ports, "_PAUSE", 0.0)
-    publishing.connect()
-    publishing.turn_until(1)
-    slot = publishing.handed[0][0].slot
-    for _ in range(2):
-        publishing.ports.give_back(slot)
-    assert (slot in publishing.ports._free, unsent) == (False, [5, 0])
-    until(lambda: slot in publishing.ports._free, rest=lambda: publishing.loop.turn(POLL))
-    assert (unsent, publishing.ports._ending) == ([], {})
-
-
-def test_a_guest_that_takes_nothing_is_waited_for_so_long(
-    publishing: Publishing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = list[socket.socket]()
-
-    def unsent(inside: socket.socket) -> int:
-        looks.append(inside)
-        return 1
-
-    monkeypatch.setattr(published_ports, "_unsent", unsent)
-    monkeypatch.setattr(published_ports, "_PAUSE", 0.0)
-    publishing.connect()
-    publishing.turn_until(1)
-    slot = publishing.handed[0][0].slot
-    publishing.ports.give_back(slot)
-    until(lambda: slot in publishing.ports._free, rest=lambda: publishing.loop.turn(POLL))
-    assert len(looks) == 1200
-
-
 @pytest.mark.parametrize("why", ["nobody listens", "no answer", "the gateway is gone"])
 def test_a_client_whose_connection_fails_is_reset(
     publishing: Publishing, why: str, monkeypatch: pytest.MonkeyPatch
@@ -202,19 +169,3 @@ def test_a_port_that_can_not_be_had_is_refused(code: int, hint: str, monkeypatch
         listen([_PUBLISHED])
     assert caught.value.codes == (ReasonCode.NETWORK_UNAVAILABLE,)
     assert hint in caught.value.reasons[0].hint
-
-
-def test_what_a_peer_has_not_acknowledged_is_unsent() -> None:
-    with socket.socket() as alone:
-        assert published_ports._unsent(alone) == 0
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-        peer, _ = server.accept()
-        with peer:
-            assert published_ports._unsent(client) == 0
-            client.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                while True:
-                    client.send(bytes(1 << 16))
-            assert published_ports._unsent(client) > 0
-        published_ports.disconnect(client)
-        assert published_ports._unsent(client) == 0
