@@ -10,12 +10,12 @@ What reads a question takes longer to import than all else here, so it isn't bef
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from mvmnix.network.policy.decisions import Denial, Rules, Verdict, missing_flag, refused
+from mvmnix.network.policy.decisions import SYNTHETIC, Denial, Rules, Verdict, missing_flag, refused
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.network.token_bucket import TokenBucket
 
@@ -25,20 +25,24 @@ MOST_NAMES: Final = 16_384
 
 
 class SyntheticAddresses:
-    """Gives addresses of a network out in the order of the first question."""
+    """Gives addresses out in the order of the first question, of the network for names of the same ports."""
 
-    def __init__(self, network: IPv4Network, most: int = MOST_NAMES) -> None:
-        self._network = network
-        self._most = min(most, network.num_addresses - _FIRST - 1)
+    def __init__(self, networks: Mapping[frozenset[int], IPv4Network], most: int = MOST_NAMES) -> None:
+        self._most = most
+        self._free = {
+            ports: iter(range(_FIRST + int(it.network_address), int(it.broadcast_address)))
+            for ports, it in networks.items()
+        }
         self._by_name: dict[str, IPv4Address] = {}
         self._by_address: dict[IPv4Address, str] = {}
 
-    def address_of(self, name: str) -> IPv4Address | None:
-        """The address of a name; None where there are no more."""
+    def address_of(self, name: str, ports: frozenset[int]) -> IPv4Address | None:
+        """The address of a name that is allowed at these ports; None where there are no more."""
         known = self._by_name.get(name)
         if known is None and len(self._by_name) < self._most:
-            known = self._network[_FIRST + len(self._by_name)]
-            self._by_name[name] = known
+            if (free := next(self._free[ports], None)) is None:
+                return None
+            known = self._by_name[name] = IPv4Address(free)
             self._by_address[known] = name
         return known
 
@@ -47,7 +51,7 @@ class SyntheticAddresses:
         return self._by_address.get(address)
 
     def __contains__(self, address: IPv4Address) -> bool:
-        return address in self._network
+        return address in SYNTHETIC
 
 
 _DATAGRAM: Final = 4096
@@ -122,7 +126,7 @@ class NameServer:
 
     def _address_of(self, verdicts: list[Verdict], name: str) -> IPv4Address | None:
         verdict = self._rules.resolves(name)
-        address = self._names.address_of(name) if verdict.allowed else None
+        address = self._names.address_of(name, self._rules.ports(name)) if verdict.allowed else None
         if verdict.allowed and address is None:  # a wildcard has more names than there are addresses
             verdict = refused(Denial.LIMIT_LOOKUPS, verdict.rule)
         verdicts.append(verdict)

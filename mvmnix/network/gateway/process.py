@@ -45,7 +45,7 @@ from mvmnix.network.gateway.opening import (
 )
 from mvmnix.network.gateway.refused_packets import TCP, refused_packets
 from mvmnix.network.gateway.relay import Pipes, Relay, SpentError, settle
-from mvmnix.network.policy.decisions import LIFTABLE, SYNTHETIC, Denial, Rules, Verdict, missing_flag
+from mvmnix.network.policy.decisions import LIFTABLE, Denial, Rules, Verdict, missing_flag
 from mvmnix.network.policy.explain import sentence
 from mvmnix.network.sockets import PACKET_BYTES, prepare, reset
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, read_network
@@ -171,7 +171,7 @@ class Gateway:
         self._rules = Rules(network)
         self._tls = lru_cache(_KNOWN)(self._rules.tls)
         self._sockets = sockets
-        self._names = SyntheticAddresses(SYNTHETIC)
+        self._names = SyntheticAddresses(self._rules.synthetic_networks)
         self._ended: asyncio.Event = asyncio.Event()
         self._events = Events(sockets.events, self._ended.set)
         self._dialer = DialerClient(sockets.dialer, self._ended.set)
@@ -252,7 +252,8 @@ class Gateway:
         except OSError:  # ENOBUFS: some weren't heard (netlink(7))
             return
         for packet in refused_packets(told) if self._events.has_room else ():
-            verdict = self._rules.refused_packet(packet.address, packet.port, tcp=packet.protocol == TCP)
+            name = self._names.name_of(packet.address)
+            verdict = self._rules.refused_packet(packet.address, name, packet.port, tcp=packet.protocol == TCP)
             denied = DeniedError(verdict.code or Denial.NO_RULE, verdict.rule)
             self._tell_denied(denied, self._asked_for(str(packet.address)), packet.port)
 

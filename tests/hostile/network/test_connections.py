@@ -127,12 +127,15 @@ def _ask(here: World, name: str, request: bytes, port: int = 80) -> bytes:
         return read_all(connection)
 
 
-def test_a_port_without_a_rule_is_refused_in_the_guests_protocol(here: World) -> None:
-    answer = _ask(here, "api.example.com", b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n", 8080)
-    assert answer.startswith(b"HTTP/1.1 403 ")
-    assert b"--allow tcp:api.example.com:8080" in answer
+@pytest.mark.parametrize(("name", "port"), [("api.example.com", 8080), ("api.example.com", 5432)])
+def test_a_port_without_a_rule_is_refused_before_there_is_a_connection(here: World, name: str, port: int) -> None:
+    """Whether another name has one at it or not."""
+    address = str(here.resolve(name))
+    with pytest.raises(ConnectionRefusedError):
+        here.guest.connect(address, port)
     denied = here.event(NetworkEventKind.DENIED)
-    assert (denied.code, denied.name, denied.port) == (Denial.PORT_NOT_ALLOWED, "api.example.com", 8080)
+    assert (denied.code, denied.name, denied.port) == (Denial.PORT_NOT_ALLOWED, name, port)
+    assert denied.flag == f"--allow tcp:{name}:{port}"
 
 
 def test_a_server_that_is_not_there(here: World) -> None:

@@ -14,7 +14,7 @@ import dns.rcode
 import pytest
 
 from mvmnix.network.gateway.names import NameServer, SyntheticAddresses
-from mvmnix.network.policy.decisions import SYNTHETIC, Denial, Rules, Verdict
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.network.token_bucket import TokenBucket
 from mvmnix.plan.network import Network, parse_rules
@@ -39,7 +39,9 @@ class Asking:
 
     def __post_init__(self) -> None:
         rules = Rules(Network(parse_rules(self.allow, self.deny)))
-        self.server = NameServer(rules, SyntheticAddresses(SYNTHETIC, self.most), self._tell, lambda: self.now)
+        self.server = NameServer(
+            rules, SyntheticAddresses(rules.synthetic_networks, self.most), self._tell, lambda: self.now
+        )
 
     def _tell(self, event: NetworkEvent) -> None:
         self.told.append(event)
