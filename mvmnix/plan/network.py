@@ -40,7 +40,7 @@ _ID: Final = r"[a-z0-9][a-z0-9.-]{0,63}"
 _METHOD: Final = r"[A-Z][A-Z-]{0,31}"
 #: Segments of a path as they are compared (RFC 3986, section 3.3), without parameters, escapes or dot segments.
 _PATH: Final = r"(/[A-Za-z0-9._~!$&'()*+=:@-]*)+"
-#: Where a published port is listened on unless another address is typed.
+#: Of sizes.
 _UNITS: Final = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -205,7 +205,8 @@ class Network:
         if twice := _twice(it.id for it in self.rules):
             raise ValueError(f"rules have the same id: {', '.join(twice)}")
         for one, other in combinations(self.ports, 2):
-            if one.host == other.host and (one.address == other.address or ANY_ADDRESS in {one.address, other.address}):
+            places = {*one.addresses} & {*other.addresses} or ANY_ADDRESS in {one.address, other.address}
+            if one.host == other.host and places:
                 raise ValueError(f"a port of the host is published twice: {one.host}")
         self._check_unchecked()
         if self.proxy is not None and (range_ := next((it for it in self.rules if _is_denied_range(it)), None)):

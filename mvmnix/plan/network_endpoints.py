@@ -12,6 +12,9 @@ from mvmnix.plan.network_hosts import HostKind, host_kind, is_address, is_local,
 LARGEST_PORT: Final = 65_535
 #: Takes a port at every address (ip(7), INADDR_ANY).
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - nothing is bound here
+#: Both loopback addresses: programs that connect to this name may try either first (RFC 6724, section 2.1).
+LOCALHOST: Final = "localhost"
+LOOPBACK6: Final = "::1"
 _LOOPBACK: Final = "127.0.0.1"
 #: Of new connections: more than one gateway makes in a second, and all ports that there are.
 MOST_PER_SECOND: Final = 10_000
@@ -20,29 +23,38 @@ MOST_BURST: Final = 65_535
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """A port of the guest that is reached by one of the host: at an IPv4 address of it. Raises ValueError."""
+    """A port of the guest that is reached by one of the host: at an IPv4 address of it, or `localhost`.
+
+    Raises ValueError.
+    """
 
     address: str
     host: int
     guest: int
 
     def __post_init__(self) -> None:
-        if not is_address(self.address) or IPv4Address(self.address).is_multicast:
-            raise ValueError(f"not an IPv4 address of this host: {self.address[:80]!r}")
+        is_literal = is_address(self.address) and not IPv4Address(self.address).is_multicast
+        if not is_literal and self.address != LOCALHOST:
+            raise ValueError(f"not an IPv4 address of this host, or localhost: {self.address[:80]!r}")
         for port in (self.host, self.guest):
             if not 1 <= port <= LARGEST_PORT:
                 raise ValueError(f"not a port: {port}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What a user typed: [IP:]HOST:GUEST; the address is loopback's otherwise. Raises ValueError.
+        """What a user typed: [IP:]HOST:GUEST; at `localhost` otherwise. Raises ValueError.
 
-        >>> PublishedPort.parse("8080:80")
-        PublishedPort(address='127.0.0.1', host=8080, guest=80)
+        >>> PublishedPort.parse("8080:80").addresses
+        ('127.0.0.1', '::1')
         """
         rest, _, guest = text.rpartition(":")
         address, colon, host = rest.rpartition(":")
-        return cls(address if colon else _LOOPBACK, parse_port(host, text), parse_port(guest, text))
+        return cls(address if colon else LOCALHOST, parse_port(host, text), parse_port(guest, text))
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it is listened on."""
+        return (_LOOPBACK, LOOPBACK6) if self.address == LOCALHOST else (self.address,)
 
     @property
     def typed(self) -> str:

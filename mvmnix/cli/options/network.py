@@ -55,7 +55,10 @@ _OPTIONS: Final = (
         "published",
         multiple=True,
         metavar="[IP:]HOST:GUEST",
-        help="Have the port HOST of this host lead to the guest's port GUEST; at 127.0.0.1 unless IP is said.",
+        help=(
+            "Have the port HOST of this host lead to the guest's port GUEST; at localhost (127.0.0.1 and ::1) unless "
+            "IP is said."
+        ),
     ),
     click.option(
         "--network-proxy",

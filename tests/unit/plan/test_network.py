@@ -254,7 +254,8 @@ def test_what_is_no_rule(change: dict[str, object], told: str) -> None:
 @pytest.mark.parametrize(
     ("text", "port"),
     [
-        ("8080:80", PORT),
+        ("8080:80", replace(PORT, address="localhost")),
+        ("localhost:8080:80", replace(PORT, address="localhost")),
         ("127.0.0.1:8080:80", PORT),
         ("0.0.0.0:8080:80", replace(PORT, address="0.0.0.0")),
         ("192.0.2.7:1:65535", PublishedPort("192.0.2.7", 1, 65535)),
@@ -269,7 +270,15 @@ def test_published_as_typed(text: str, port: PublishedPort) -> None:
     "text",
     [
         *("", "80", ":80", "80:", "0:80", "80:0", "65536:80", "a:80", "80:80/udp", "+80:80", "080:80", "80-81:80-81"),
-        *("localhost:80:80", "::1:80:80", "[::1]:80:80", ":80:80", "127.1:80:80", "224.0.0.1:80:80"),
+        *(
+            "localhost.:80:80",
+            "LOCALHOST:80:80",
+            "::1:80:80",
+            "[::1]:80:80",
+            ":80:80",
+            "127.1:80:80",
+            "224.0.0.1:80:80",
+        ),
     ],
 )
 def test_what_is_no_published_port(text: str) -> None:
@@ -286,6 +295,8 @@ def test_what_is_no_published_port(text: str) -> None:
         ((), (PORT, PORT), "published twice: 8080"),
         ((), (PORT, replace(PORT, guest=81)), "published twice: 8080"),
         ((), (PORT, replace(PORT, address="0.0.0.0")), "published twice: 8080"),
+        ((), (PORT, replace(PORT, address="localhost")), "published twice: 8080"),
+        ((), (replace(PORT, address="localhost"), replace(PORT, address="0.0.0.0")), "published twice: 8080"),
         (tuple(replace(RULE, id=f"r{it}") for it in range(257)), (), "more than 256"),
         ((), tuple(replace(PORT, host=it) for it in range(1, 66)), "more than 256 rules, or 64"),
     ],
@@ -312,7 +323,7 @@ def test_a_port_at_two_addresses_and_unchecked_rules_elsewhere_are_fine() -> Non
         {"rules": [{**RULE_JSON, "acknowledge": ["everything"]}]},
         {"rules": [{**RULE_JSON, "comment": "x"}]},
         {"rules": []},
-        {"ports": [{"address": "localhost", "host": 80, "guest": 80}]},
+        {"ports": [{"address": "::1", "host": 80, "guest": 80}]},
         {"whenGatewayEnds": "go-on"},
         {"connectionRate": {"perSecond": 0, "burst": 1}},
         {"connectionRate": {"perSecond": 10_001, "burst": 1}},

@@ -45,7 +45,7 @@ def test_what_was_typed_is_in_the_plan(settled: Station) -> None:
     )
     assert plan.network == Network(
         parse_rules(rules, ["www.example.com"]),
-        (PublishedPort("127.0.0.1", 8080, 80),),
+        (PublishedPort("localhost", 8080, 80),),
         WhenGatewayEnds.CONTINUE,
         UpstreamProxy("proxy.example.com", 3128),
         ConnectionRate(20, 30),
@@ -59,7 +59,7 @@ def test_the_plan_is_shown_with_its_network(settled: Station) -> None:
     assert "network: the guest may reach tcp:10.0.0.7:22,acknowledge=private-addresses [allow-1]" in said
     assert "acknowledged for allow-1: private addresses of this host's networks [private-addresses]" in said
     assert "network: the guest may not reach example.org [deny-1]" in said
-    assert "network: 127.0.0.1 port 8080 of this host leads to the guest's port 80" in said
+    assert "network: localhost port 8080 of this host leads to the guest's port 80" in said
     assert "network: 1000 new connections at once, then 100 a second" in said
     assert "network: if its gateway ends, the machine ends" in said
 
