@@ -73,9 +73,14 @@ def test_what_no_rule_admits_is_a_breach() -> None:
 
 def test_a_rate_holds_whatever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     """No address is looked up and none is connected to beyond it; a breach is one still."""
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     now, asked = [100.0], list[str]()
-    monkeypatch.setattr(process, "_resolved", lambda host, _: asked.append(host) or ())
+
+    def resolved(host: str, _port: int) -> tuple[str, ...]:
+        asked.append(host)
+        return ()
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(process, "_resolved", resolved)
     with serving(replace(_NETWORK, connection_rate=ConnectionRate(2, 3))) as here:
 
         def codes(count: int) -> list[Denial | None]:
