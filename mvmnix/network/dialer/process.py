@@ -14,7 +14,7 @@ the host's resolver answers; nothing that a guest or a server wrote.
    connected to. Of its answer the head alone is read: what a server says first stays in the socket.
 
 Each ask is done by a thread, of so many at a time; a slow name has a share of them (lookups.py), and a slow server none
-(`Connecting`). The threads take turns in reading asks.
+(`Connecting`). Those that are idle read; the kernel wakes one of them for an ask, so that none waits for another one.
 """
 
 import errno
@@ -73,8 +73,6 @@ class Dialer:
         self._lookups = Lookups(lambda id_: rules.rule(id_).host, shares_answers=self._proxy is None)
         self._rate = TokenBucket(rate.per_second, rate.burst, time.monotonic)
         self._admits, self._reaches = lru_cache(_KNOWN)(rules.admits), lru_cache(_KNOWN)(rules.reaches)
-        #: The thread that holds it reads the next ask.
-        self._turn = threading.Lock()
         self._counting = threading.Lock()
         self._threads = self._idle = 1
         self._ended = threading.Event()
@@ -100,21 +98,20 @@ class Dialer:
             self._ended.set()
 
     def _next(self) -> Ask | None:
-        """The next ask, once it is this thread's turn; None when there will be no more. Others follow, if need be."""
-        with self._turn:
-            try:
-                packet = b"" if self._ended.is_set() else self._asked.recv(PACKET_BYTES)
-                ask = Ask.parse(packet) if packet else None
-            except ConnectionResetError:
-                ask = None
-            except MalformedError:
-                ask = None
-                self._events.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
-            if ask is None:
-                self._ended.set()
-                return None
-            self._have_another_follow()
-            return ask
+        """The next ask; None when there will be no more. Others follow, if need be."""
+        try:
+            packet = b"" if self._ended.is_set() else self._asked.recv(PACKET_BYTES)
+            ask = Ask.parse(packet) if packet else None
+        except ConnectionResetError:
+            ask = None
+        except MalformedError:
+            ask = None
+            self._events.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
+        if ask is None:
+            self._ended.set()
+            return None
+        self._have_another_follow()
+        return ask
 
     def _have_another_follow(self) -> None:
         """See to it that a thread reads on, as long as there may be more of them."""

@@ -6,8 +6,7 @@ no more than so many connections that wait for their turn, since each of them is
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -94,23 +93,18 @@ class DialerClient:
         """The address, and a connection to it. Raises DeniedError."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        async with self._turn(self._hosts.setdefault(host, _Turns(begun)), rule, begun + _SECONDS):
-            return await self._dial(rule, host, port, begun + _SECONDS)
-
-    @staticmethod
-    @asynccontextmanager
-    async def _turn(of: _Turns, rule: str, end: float) -> AsyncIterator[None]:
-        """One of these. Raises DeniedError."""
-        if not await of.take_turn(end):
+        end = begun + _SECONDS
+        if (turns := self._hosts.get(host)) is None:
+            turns = self._hosts[host] = _Turns(begun)
+        if not await turns.take_turn(end):
             raise DeniedError(Denial.CONNECT_FAILED, rule)
-        loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
-            yield
+            return await self._dial(rule, host, port, end)
         finally:
-            of.turns.release()
+            turns.turns.release()
             if (now := loop.time()) - begun < _SILENT:
-                of.answered = now
+                turns.answered = now
 
     async def _dial(self, rule: str, host: str, port: int, end: float) -> tuple[str, socket.socket]:
         self._number = number = (self._number + 1) & 0xFFFFFFFF

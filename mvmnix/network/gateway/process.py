@@ -287,6 +287,7 @@ class Gateway:
             prepare(guest)
         try:
             await relay.run()
+            await settle(client, guest)
         finally:
             closed = NetworkEvent(
                 NetworkEventKind.INBOUND_CLOSED,
@@ -413,6 +414,7 @@ class Gateway:
             raise
         finally:
             meter.close()
+        await settle(guest, server)
 
     def _meter(self, rule: NetworkRule) -> RuleMeter:
         if rule.id not in self._meters:

@@ -29,7 +29,7 @@ _PAGE: Final = 4096
 _HALF_CLOSED: Final = 600.0
 #: Seconds for which a peer may acknowledge nothing of what was sent last.
 _UNACKNOWLEDGED: Final = 60.0
-#: Seconds between two looks at that: the first, and at most.
+#: Seconds between two looks at that: the first, and at most. All connections are looked at at the same times.
 _FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
 #: struct tcp_info (linux/tcp.h): the state, and how many bytes the peer has acknowledged.
 _TCP_INFO: Final = struct.Struct("=B119xQ")
@@ -249,21 +249,24 @@ class Relay:
         self._seen = 0
 
     async def run(self, said: bytes = b"") -> OSError | None:
-        """Carry until both directions have ended, what the guest has said before first; the error that ended them."""
+        """Carry until both directions have ended, what the guest has said before first; the error that ended them.
+
+        Where there is none, the sockets are left for `settle`.
+        """
+        error: OSError | None = ConnectionAbortedError()
         try:
             self.received.start()
             await self.sent.begin_with(said)
             error = await self._done
-            if error is None:
-                await settle(*self._ends)  # 3
             return error
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             for one in (self.sent, self.received):
                 one.close()
-            for end in self._ends:
-                end.close()
+            if error is not None:
+                for end in self._ends:
+                    end.close()
 
     def _ended(self, error: OSError | None) -> None:
         if self._done.done():
@@ -307,7 +310,7 @@ async def settle(*connections: socket.socket) -> None:
                 before, end = acknowledged, loop.time() + _UNACKNOWLEDGED
             if not left or loop.time() >= end:
                 return
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause - loop.time() % pause)
             pause = min(2 * pause, _LAST_LOOK)
     finally:
         for one in left:

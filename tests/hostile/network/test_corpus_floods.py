@@ -109,11 +109,11 @@ def _connections(here: World, address: str, port: int, count: int) -> Iterator[S
 def test_ten_thousand_connections(here: World, api: str) -> None:
     """All of them are carried, in bursts, and neither process has more of anything afterwards."""
     burst = 200
-    with _connections(here, api, 7, burst) as made:  # so that both have what they keep
+    with _connections(here, api, 7, CONNECTIONS) as made, turning(here):  # so that both have what they keep
         for one in made:
             one.sendall(b"x")
             assert one.recv(1) == b"x"
-    here.until(lambda: _closed(here, "echo") == burst)
+    here.until(lambda: _closed(here, "echo") == CONNECTIONS)
     before = _used(here)
     with turning(here):
         for _ in range(_MANY // burst):
@@ -122,8 +122,8 @@ def test_ten_thousand_connections(here: World, api: str) -> None:
                     one.sendall(b"x")
                 for one in made:
                     assert one.recv(1) == b"x"
-    here.until(lambda: _closed(here, "echo") == _MANY + burst)
-    assert _counts(here) == {("opened", "echo", ""): _MANY + burst}
+    here.until(lambda: _closed(here, "echo") == _MANY + CONNECTIONS)
+    assert _counts(here) == {("opened", "echo", ""): _MANY + CONNECTIONS}
     for (memory, descriptors), (memory_before, descriptors_before) in zip(_used(here), before, strict=True):
         assert memory - memory_before < 4 << 20
         assert descriptors == descriptors_before

@@ -42,7 +42,9 @@ class Carried:
     async def close(self) -> OSError | None:
         self.guest.close()
         self.server.close()
-        return await self.done
+        error = await self.done
+        await settle(*self.relay._ends)
+        return error
 
 
 def _free(pipes: Pipes) -> list[int]:
