@@ -19,7 +19,6 @@ from mvmnix.network.gateway.http_checker import HttpChecker, HttpRefusedError, P
 from mvmnix.network.gateway.http_heads import HeadError, HttpFault
 from mvmnix.network.gateway.meters import RuleMeter
 from mvmnix.network.gateway.opening import DeniedError, finish, portion, write_all
-from mvmnix.network.gateway.relay import settle
 from mvmnix.network.policy.decisions import Denial, Rules, Verdict, refused
 from mvmnix.network.policy.request_paths import RequestHead
 from mvmnix.network.sockets import reset
@@ -52,13 +51,14 @@ class HttpRelay:
         meter: Callable[[str], RuleMeter],
         dial: Callable[[str], Awaitable[tuple[str, socket.socket]]],
         tell: Callable[[NetworkEvent], None],
+        leave: Callable[[socket.socket], None],
     ) -> None:
         """By a rule's id, `meter` is that rule's, and `dial` gives the server's address and a connection to it.
 
-        `dial` raises DeniedError.
+        `dial` raises DeniedError. `leave` ends a connection to a server without waiting for that.
         """
         self._rules, self._host, self._port = rules, host, port
-        self._meter, self._dial, self._tell = meter, dial, tell
+        self._meter, self._dial, self._tell, self._leave = meter, dial, tell, leave
         self._checker = HttpChecker(host, port, self._judge, strict=rules.names_requests(host, port))
         self._verdict: Verdict | None = None
         self._uses: dict[str, _Use] = {}
@@ -152,9 +152,12 @@ class HttpRelay:
             self._tell(self._event(NetworkEventKind.OPENED, rule))
         ended: _EndedError | None = None
         try:
-            with server:
+            try:
                 await self._run(guest, server, first)
-                await settle(server)
+            except BaseException:
+                server.close()
+                raise
+            self._leave(server)
         except _EndedError as error:
             ended = error
             reset(guest)

@@ -24,7 +24,7 @@ import importlib
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -276,7 +276,10 @@ class Gateway:
             self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY, port=handed.port))
             self._events.tell(NetworkEvent(NetworkEventKind.INBOUND_CLOSED, port=handed.port, slot=handed.slot))
             return
-        task = asyncio.create_task(self._carry_in(handed, *ends))
+        self._begin(self._carry_in(handed, *ends))
+
+    def _begin(self, doing: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(doing)
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
@@ -385,6 +388,7 @@ class Gateway:
             meter=lambda rule: self._meter(self._rules.rule(rule)),
             dial=lambda rule: self._dialer.dial(rule, target.host, target.port),
             tell=self._events.tell,
+            leave=lambda server: self._begin(_leave(server)),
         )
         await relay.serve(guest, said, deadline)
 
@@ -434,11 +438,19 @@ def _import_parsers() -> None:
         importlib.import_module(f"mvmnix.network.gateway.{name}")
 
 
+async def _leave(connection: socket.socket) -> None:
+    """Send the end of a connection that is open still, and close it once that is acknowledged."""
+    if connection.fileno() >= 0:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+        await settle(connection)
+
+
 async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection: socket.socket) -> None:
     """A task that ends with its connection closed, whatever happens; what isn't foreseen is told once on the way."""
     try:
         await serve(connection)
-        await settle(connection)
+        await _leave(connection)
     except (OSError, EOFError):
         reset(connection)
     except Exception as error:  # noqa: BLE001 - it is one connection's

@@ -291,11 +291,8 @@ class Relay:
 
 
 async def settle(*connections: socket.socket) -> None:
-    """Send the end of connections, and close each once its peer has acknowledged it (3)."""
+    """Close connections whose end was sent (shutdown(2)), each once its peer has acknowledged it (3)."""
     loop, left = asyncio.get_running_loop(), list(connections)
-    for one in left:
-        with suppress(OSError):
-            one.shutdown(socket.SHUT_WR)
     pause, end, before = _FIRST_LOOK, loop.time() + _UNACKNOWLEDGED, -1
     try:
         while True:

@@ -70,7 +70,7 @@ class Carrier:
             return ADDRESS, server
 
         deadline = asyncio.get_running_loop().time() + EVENT_PATIENCE
-        relay = HttpRelay(self._rules, host, port, meter=self._meter, dial=dial, tell=tell)
+        relay = HttpRelay(self._rules, host, port, meter=self._meter, dial=dial, tell=tell, leave=socket.socket.close)
         try:
             await relay.serve(guest, await portion(guest, deadline), deadline)
         except DeniedError as denied:

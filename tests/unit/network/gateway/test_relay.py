@@ -165,6 +165,7 @@ def test_what_was_sent_last_is_taken_before_a_connection_is_closed(monkeypatch: 
     async def run() -> None:
         with _by_tcp() as (ours, peer):
             sent, got = _fill(ours), 0
+            ours.shutdown(socket.SHUT_WR)
             settling = asyncio.create_task(settle(ours))
             await asyncio.sleep(10 * POLL)
             assert ours.fileno() >= 0
@@ -183,6 +184,8 @@ def test_a_peer_that_takes_nothing_is_reset_in_time(monkeypatch: pytest.MonkeyPa
     async def run() -> None:
         with _by_tcp() as (ours, peer), _by_tcp() as (other, others):
             _fill(ours)
+            for one in (ours, other):
+                one.shutdown(socket.SHUT_WR)
             await settle(ours, other)
             assert (ours.fileno(), other.fileno()) == (-1, -1)
             assert others.recv(1) == b"", "it took its end, and isn't reset with the other"
@@ -197,6 +200,7 @@ def test_a_machine_that_ends_resets_what_is_not_settled() -> None:
     async def run() -> None:
         with _by_tcp() as (ours, peer):
             _fill(ours)
+            ours.shutdown(socket.SHUT_WR)
             settling = asyncio.create_task(settle(ours))
             await asyncio.sleep(POLL)
             settling.cancel()
