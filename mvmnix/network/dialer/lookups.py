@@ -1,6 +1,6 @@
 """Shares the dialer's threads among names, so that DNS servers that don't answer hold none that others need; pure.
 
-1. A name is looked up once at a time. Whoever asks for it meanwhile gets the same answer.
+1. A name is looked up once at a time. Asks for it that come meanwhile get the same answer.
 2. Names below one domain have so many threads at a time, those of one rule some more, and all of them fewer than there
    are. The domain is a rule's own name; else what is one label longer than the rule's suffix, and of `*` two labels.
 3. What is beyond waits for one of its share to end, without a thread.

@@ -70,7 +70,7 @@ def listen(ports: Sequence[PublishedPort]) -> tuple[Listener, ...]:
                 listener.listen(_BACKLOG)
             except OSError as error:
                 if address == LOOPBACK6 and error.errno in _WITHOUT_IPV6:
-                    continue  # nobody here can have it
+                    continue  # no program here can have it
                 why = f"{address} port {it.host} can't be listened on: {error.strerror}"
                 hint = _HINTS.get(error.errno, "publish another port: --publish [IP:]HOST:GUEST")
                 raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint) from error
