@@ -38,6 +38,7 @@ from mvmnix.launch.runtime.start import GUEST_NETWORK
 from mvmnix.model import User, Workload
 from mvmnix.network.host.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.plan.network import Network, parse_rules
+from mvmnix.plan.network_endpoints import ConnectionRate
 from tests.conftest import commit
 from tests.hostile.network.world import PUBLIC, beyond, ip, own_network
 from tests.vm.networked import FLAKE, Machine, boot
@@ -49,7 +50,8 @@ _HOSTS = f"{PUBLIC} {_PLAIN} {_NAMED}\n"
 _RULES = [
     f"{protocol}:{name}:{port}" for protocol, name in (("tcp", _PLAIN), ("tls", _NAMED)) for port in range(7001, 7004)
 ]
-_RULE = ("--allow", f"tcp:{PUBLIC}:7003")
+_RATE = ConnectionRate(10_000, 65_535)
+_RULE = ("--allow", f"tcp:{PUBLIC}:7003", "--connection-rate", _RATE.typed)
 _BYTES = 64 << 20
 _CONNECTIONS, _AT_ONCE = 300, 16
 _ECHOES = 200
@@ -151,7 +153,7 @@ def guests(stack: ExitStack, where: Path, image: Path) -> tuple[list[Peer], Mach
     stack.enter_context(own_network([PUBLIC]))
     program = _compiled(where)
     stack.enter_context(_serving(program))
-    machine = boot(stack, where, image, Network(parse_rules(_RULES, [])), _HOSTS)
+    machine = boot(stack, where, image, Network(parse_rules(_RULES, []), connection_rate=_RATE), _HOSTS)
     peers = [Peer(machine.guest.channel, (_PLAIN, _NAMED))]
     for options, fds, mac in (_user(), _direct(stack)):
         raw = replace(RawQemu.of(image, "/bin/busybox", "true"), options=options, descriptors=fds)

@@ -179,6 +179,8 @@ from mvmnix.plan.network import Network as Network
 from mvmnix.plan.network import Protocol as Protocol
 from mvmnix.plan.network import WhenGatewayEnds as WhenGatewayEnds
 from mvmnix.plan.network import parse_rules as parse_rules
+from mvmnix.plan.network_endpoints import DEFAULT_RATE as DEFAULT_RATE
+from mvmnix.plan.network_endpoints import ConnectionRate as ConnectionRate
 from mvmnix.plan.network_endpoints import PublishedPort as PublishedPort
 from mvmnix.plan.network_endpoints import UpstreamProxy as UpstreamProxy
 from mvmnix.plan.plan import Accelerator as Accelerator

@@ -33,7 +33,7 @@ from mvmnix.plan.fields import check_directory, check_variables
 from mvmnix.plan.labels import NO_LABELS, Labels
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.network import Action, Network, NetworkRule, WhenGatewayEnds
-from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.plan.network_endpoints import DEFAULT_RATE, ConnectionRate, PublishedPort, UpstreamProxy
 from mvmnix.plan.plan import Accelerator, Plan, Use, plan_statement
 from mvmnix.plan.secret_reference import SecretReference
 from mvmnix.plan.share import Share
@@ -67,6 +67,7 @@ class NetworkOptions:
     ports: tuple[PublishedPort, ...] = ()
     when_gateway_ends: WhenGatewayEnds = WhenGatewayEnds.END
     proxy: UpstreamProxy | None = None
+    connection_rate: ConnectionRate = DEFAULT_RATE
 
 
 _NO_NETWORK: Final = NetworkOptions()
@@ -302,6 +303,7 @@ def _network(context: Context, options: NetworkOptions) -> Network | None:
             options.ports,
             options.when_gateway_ends,
             options.proxy,
+            options.connection_rate,
         )
     except ValueError as error:
         raise UsageError(str(error), hint=NETWORK_HINT) from error

@@ -7,6 +7,7 @@ from typing import Final
 
 #: struct linger: on, for 0 seconds (socket(7)).
 RESET: Final = struct.pack("ii", 1, 0)
+_NO_LINGER: Final = struct.pack("ii", 0, 0)
 #: Seconds of silence, then between questions, and how many of them, until a peer counts as gone (tcp(7)).
 _KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 
@@ -20,6 +21,13 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+def release(connection: socket.socket) -> None:
+    """Close a connection without a reset, once its peer has acknowledged all that was sent."""
+    with suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    connection.close()
+
+
 def reset(connection: socket.socket) -> None:
     """End it as a peer does that is gone: with RST."""
     with suppress(OSError):
@@ -27,8 +35,13 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def keep_alive(connection: socket.socket) -> None:
-    """A peer that is gone without a word is noticed; small packets aren't waited with. Raises OSError."""
+def prepare(connection: socket.socket) -> None:
+    """Set the options of a connection, or of a listener for those that it accepts. Raises OSError.
+
+    Closing it resets it, however the process ends, until `release`: no orphan is left, which the kernel counts for the
+    whole host (ip-sysctl, tcp_max_orphans). A peer that is gone is noticed, and small packets aren't held back.
+    """
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEP_ALIVE:

@@ -14,7 +14,15 @@ from typing import Final
 from mvmnix.formats import strict
 from mvmnix.model import Digest
 from mvmnix.plan.backend import Backend
-from mvmnix.plan.network_endpoints import ANY_ADDRESS, LARGEST_PORT, PublishedPort, UpstreamProxy, parse_port
+from mvmnix.plan.network_endpoints import (
+    ANY_ADDRESS,
+    DEFAULT_RATE,
+    LARGEST_PORT,
+    ConnectionRate,
+    PublishedPort,
+    UpstreamProxy,
+    parse_port,
+)
 from mvmnix.plan.network_hosts import HostKind, host_kind, is_local, parse_host
 
 #: How many rules and published ports a plan may have.
@@ -32,7 +40,7 @@ _ID: Final = r"[a-z0-9][a-z0-9.-]{0,63}"
 _METHOD: Final = r"[A-Z][A-Z-]{0,31}"
 #: Segments of a path as they are compared (RFC 3986, section 3.3), without parameters, escapes or dot segments.
 _PATH: Final = r"(/[A-Za-z0-9._~!$&'()*+=:@-]*)+"
-#: Where a published port is listened on unless another address is typed.
+#: Of sizes.
 _UNITS: Final = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
 
 
@@ -177,7 +185,7 @@ class NetworkRule:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """The network of a plan: rules in their order, published ports, what a gateway's end means, and a proxy if any.
+    """The network of a plan: rules in their order, published ports, what a gateway's end means, a proxy and a rate.
 
     Raises ValueError for two rules of one id, for a port that is published twice, for a rule of the protocol `tcp`
     beside one that checks more of the same host and port, and for denied ranges where a proxy resolves names.
@@ -187,6 +195,7 @@ class Network:
     ports: tuple[PublishedPort, ...] = ()
     when_gateway_ends: WhenGatewayEnds = WhenGatewayEnds.END
     proxy: UpstreamProxy | None = None
+    connection_rate: ConnectionRate = DEFAULT_RATE
 
     def __post_init__(self) -> None:
         if not self.rules and not self.ports:
@@ -196,7 +205,8 @@ class Network:
         if twice := _twice(it.id for it in self.rules):
             raise ValueError(f"rules have the same id: {', '.join(twice)}")
         for one, other in combinations(self.ports, 2):
-            if one.host == other.host and (one.address == other.address or ANY_ADDRESS in {one.address, other.address}):
+            places = {*one.addresses} & {*other.addresses} or ANY_ADDRESS in {one.address, other.address}
+            if one.host == other.host and places:
                 raise ValueError(f"a port of the host is published twice: {one.host}")
         self._check_unchecked()
         if self.proxy is not None and (range_ := next((it for it in self.rules if _is_denied_range(it)), None)):
@@ -368,6 +378,7 @@ def to_json(network: Network) -> Mapping[str, object]:
         "rules": [_shown(it) for it in network.rules],
         "ports": ports,
         "whenGatewayEnds": network.when_gateway_ends,
+        "connectionRate": network.connection_rate.value,
         **({"proxy": network.proxy.value} if network.proxy is not None else {}),
     }
 
@@ -379,6 +390,7 @@ def from_record(record: strict.Record) -> Network:
         ports=record.each("ports", PublishedPort.read, MOST_PUBLISHED),
         when_gateway_ends=record.choice("whenGatewayEnds", WhenGatewayEnds),
         proxy=record.child("proxy", UpstreamProxy.read) if record.has("proxy") else None,
+        connection_rate=record.child("connectionRate", ConnectionRate.read),
     )
 
 

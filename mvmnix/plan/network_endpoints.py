@@ -1,4 +1,4 @@
-"""What a guest's network has at this host's side: ports that lead into the guest, and a proxy to go out by; pure."""
+"""What a guest's network has at this host's side: ports that lead into the guest, a proxy, and a rate; pure."""
 
 import re
 from collections.abc import Mapping
@@ -12,34 +12,49 @@ from mvmnix.plan.network_hosts import HostKind, host_kind, is_address, is_local,
 LARGEST_PORT: Final = 65_535
 #: Takes a port at every address (ip(7), INADDR_ANY).
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - nothing is bound here
+#: Both loopback addresses: programs that connect to this name may try either first (RFC 6724, section 2.1).
+LOCALHOST: Final = "localhost"
+LOOPBACK6: Final = "::1"
 _LOOPBACK: Final = "127.0.0.1"
+#: Of new connections: more than one gateway makes in a second, and all ports that there are.
+MOST_PER_SECOND: Final = 10_000
+MOST_BURST: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedPort:
-    """A port of the guest that is reached by one of the host: at an IPv4 address of it. Raises ValueError."""
+    """A port of the guest that is reached by one of the host: at an IPv4 address of it, or `localhost`.
+
+    Raises ValueError.
+    """
 
     address: str
     host: int
     guest: int
 
     def __post_init__(self) -> None:
-        if not is_address(self.address) or IPv4Address(self.address).is_multicast:
-            raise ValueError(f"not an IPv4 address of this host: {self.address[:80]!r}")
+        is_literal = is_address(self.address) and not IPv4Address(self.address).is_multicast
+        if not is_literal and self.address != LOCALHOST:
+            raise ValueError(f"not an IPv4 address of this host, or localhost: {self.address[:80]!r}")
         for port in (self.host, self.guest):
             if not 1 <= port <= LARGEST_PORT:
                 raise ValueError(f"not a port: {port}")
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What a user typed: [IP:]HOST:GUEST; the address is loopback's otherwise. Raises ValueError.
+        """What a user typed: [IP:]HOST:GUEST; at `localhost` otherwise. Raises ValueError.
 
-        >>> PublishedPort.parse("8080:80")
-        PublishedPort(address='127.0.0.1', host=8080, guest=80)
+        >>> PublishedPort.parse("8080:80").addresses
+        ('127.0.0.1', '::1')
         """
         rest, _, guest = text.rpartition(":")
         address, colon, host = rest.rpartition(":")
-        return cls(address if colon else _LOOPBACK, parse_port(host, text), parse_port(guest, text))
+        return cls(address if colon else LOCALHOST, parse_port(host, text), parse_port(guest, text))
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it is listened on."""
+        return (_LOOPBACK, LOOPBACK6) if self.address == LOCALHOST else (self.address,)
 
     @property
     def typed(self) -> str:
@@ -59,6 +74,56 @@ class PublishedPort:
             host=record.integer("host", 1, LARGEST_PORT),
             guest=record.integer("guest", 1, LARGEST_PORT),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionRate:
+    """How fast a guest may have new connections made: `burst` at once, then `per_second`. Raises ValueError.
+
+    A connection that has ended holds a port of this host for a minute (TIME-WAIT: RFC 9293, section 3.6.1), of 28,232
+    by default (ip(7), ip_local_port_range) towards one server: by the defaults a machine holds 7,000 of them at most.
+    """
+
+    per_second: int = 100
+    burst: int = 1000
+
+    def __post_init__(self) -> None:
+        for name, value, most in (
+            ("connections a second", self.per_second, MOST_PER_SECOND),
+            ("connections at once", self.burst, MOST_BURST),
+        ):
+            if not 1 <= value <= most:
+                raise ValueError(f"new {name} are between 1 and {most}, not {value}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """What a user typed: PER_SECOND[:BURST]; the burst is ten seconds' otherwise. Raises ValueError.
+
+        >>> ConnectionRate.parse("20")
+        ConnectionRate(per_second=20, burst=200)
+        """
+        if not re.fullmatch(r"[0-9]{1,9}(:[0-9]{1,9})?", text):
+            raise ValueError(f"not a rate of connections, PER_SECOND[:BURST]: {text[:80]!r}")
+        per_second, colon, burst = text.partition(":")
+        return cls(int(per_second), int(burst) if colon else min(10 * int(per_second), MOST_BURST))
+
+    @property
+    def typed(self) -> str:
+        """As it is typed."""
+        return f"{self.per_second}:{self.burst}"
+
+    @property
+    def value(self) -> Mapping[str, object]:
+        """As it stands in a plan's predicate."""
+        return {"perSecond": self.per_second, "burst": self.burst}
+
+    @classmethod
+    def read(cls, record: strict.Record) -> Self:
+        """As `value` wrote it. Raises ValueError."""
+        return cls(record.integer("perSecond", 1, MOST_PER_SECOND), record.integer("burst", 1, MOST_BURST))
+
+
+DEFAULT_RATE: Final = ConnectionRate()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,10 @@ import click
 
 from mvmnix.api import (
     ACKNOWLEDGEMENT_MEANINGS,
+    DEFAULT_RATE,
     NETWORK_HINT,
     Action,
+    ConnectionRate,
     Network,
     NetworkOptions,
     Plan,
@@ -53,7 +55,10 @@ _OPTIONS: Final = (
         "published",
         multiple=True,
         metavar="[IP:]HOST:GUEST",
-        help="Have the port HOST of this host lead to the guest's port GUEST; at 127.0.0.1 unless IP is said.",
+        help=(
+            "Have the port HOST of this host lead to the guest's port GUEST; at localhost (127.0.0.1 and ::1) unless "
+            "IP is said."
+        ),
     ),
     click.option(
         "--network-proxy",
@@ -62,6 +67,13 @@ _OPTIONS: Final = (
             "Have the guest's connections go out by this proxy (CONNECT), which resolves names and judges addresses. "
             "HOST is its address where it is on this host or in its networks. No variable names one."
         ),
+    ),
+    click.option(
+        "--connection-rate",
+        metavar="PER_SECOND[:BURST]",
+        default=DEFAULT_RATE.typed,
+        show_default=True,
+        help="How many new connections the guest may have made in a second, and at once; more are refused.",
     ),
     click.option(
         "--when-gateway-ends",
@@ -84,6 +96,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
         presets: tuple[str, ...],
         published: tuple[str, ...],
         network_proxy: str | None,
+        connection_rate: str,
         when_gateway_ends: WhenGatewayEnds,
         **others: Any,
     ) -> Any:
@@ -94,6 +107,7 @@ def network_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 tuple(map(PublishedPort.parse, published)),
                 when_gateway_ends,
                 UpstreamProxy.parse(network_proxy) if network_proxy is not None else None,
+                ConnectionRate.parse(connection_rate),
             )
         except ValueError as error:
             raise UsageError(str(error), hint=NETWORK_HINT) from None
@@ -119,5 +133,7 @@ def rule_lines(network: Network) -> Iterator[str]:
         yield f"network: {port.address} port {port.host} of this host leads to the guest's port {port.guest}"
     if network.proxy is not None:
         yield f"network: by the proxy {network.proxy.typed}, which resolves names; their addresses aren't judged here"
+    rate = network.connection_rate
+    yield f"network: {rate.burst} new connections at once, then {rate.per_second} a second"
     ends = network.when_gateway_ends is WhenGatewayEnds.END
     yield f"network: if its gateway ends, the machine {'ends' if ends else 'goes on without a network'}"

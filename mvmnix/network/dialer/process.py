@@ -4,6 +4,7 @@ It runs in a sandbox of its own (jail/network_sandbox.py) and reads asks of a fi
 the host's resolver answers; nothing that a guest or a server wrote.
 
 1. The rule with that id allows that host and port. What doesn't is a breach: the gateway asks for nothing else.
+   The plan's rate has room for one connection more: each takes ports of this host, for its question and for itself.
 2. The name is resolved here, now, by the host's resolver. All of its addresses are judged, by the same code as the
    downloader's: one that isn't public, and that the rule doesn't acknowledge, refuses all of them; so does one of the
    host itself. An address that a rule names itself isn't resolved.
@@ -13,9 +14,8 @@ the host's resolver answers; nothing that a guest or a server wrote.
    resolves the name, and mvm doesn't. All addresses of the proxy's own name are judged first, and one of them is
    connected to. Of its answer the head alone is read: what a server says first stays in the socket.
 
-Each ask is done by a thread, of so many at a time, so that one connection alone waits for a slow name; a slow server
-has none (`Connecting`). The threads take turns in reading asks; what more there are wait in the socket, and the
-gateway refuses what that doesn't take.
+Each ask is done by a thread, of so many at a time; a slow name has a share of them (lookups.py), and a slow server none
+(`Connecting`). Those that are idle read; the kernel wakes one of them for an ask, so that none waits for another one.
 """
 
 import errno
@@ -33,16 +33,19 @@ from typing import Final
 from mvmnix.formats.addresses import AddressKind, is_public, kind_of
 from mvmnix.formats.strict import MalformedError
 from mvmnix.network.dialer.connecting import Connecting, ConnectionAttempt, address_family
+from mvmnix.network.dialer.lookups import OF_ALL, Lookups, Turn
 from mvmnix.network.dialer_messages import Ask, Reply
 from mvmnix.network.policy.decisions import Denial, Rules
 from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, read_network
+from mvmnix.network.token_bucket import TokenBucket
+from mvmnix.plan.network import Network
 from mvmnix.plan.network_endpoints import UpstreamProxy
 from mvmnix.plan.network_hosts import is_address
 from mvmnix.system.prctl import filter_system_calls
 
-#: Asks that are done at a time.
-_WORKERS: Final = 120
+#: Threads: those that may wait for a name, and some that read on.
+_WORKERS: Final = OF_ALL + 8
 #: Threads and more: the first, one for slow servers. The kernel counts those of a uid in the sandbox's user namespace.
 _TASKS: Final = _WORKERS + 8
 #: Verdicts that are known from asks before; each depends on the plan alone.
@@ -64,13 +67,13 @@ _NOBODYS: Final = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 class Dialer:
     """Serves one gateway until that hangs up."""
 
-    def __init__(
-        self, asked: socket.socket, events: socket.socket, rules: Rules, proxy: UpstreamProxy | None = None
-    ) -> None:
-        self._asked, self._events, self._proxy = asked, events, proxy
+    def __init__(self, asked: socket.socket, events: socket.socket, network: Network) -> None:
+        self._asked, self._events, self._proxy = asked, events, network.proxy
+        rules, rate = Rules(network), network.connection_rate
+        #: A proxy is asked for each connection by itself.
+        self._lookups = Lookups(lambda id_: rules.rule(id_).host, shares_answers=self._proxy is None)
+        self._rate = TokenBucket(rate.per_second, rate.burst, time.monotonic)
         self._admits, self._reaches = lru_cache(_KNOWN)(rules.admits), lru_cache(_KNOWN)(rules.reaches)
-        #: The thread that holds it reads the next ask.
-        self._turn = threading.Lock()
         self._counting = threading.Lock()
         self._threads = self._idle = 1
         self._ended = threading.Event()
@@ -96,21 +99,20 @@ class Dialer:
             self._ended.set()
 
     def _next(self) -> Ask | None:
-        """The next ask, once it is this thread's turn; None when there will be no more. Others follow, if need be."""
-        with self._turn:
-            try:
-                packet = b"" if self._ended.is_set() else self._asked.recv(PACKET_BYTES)
-                ask = Ask.parse(packet) if packet else None
-            except ConnectionResetError:
-                ask = None
-            except MalformedError:
-                ask = None
-                self._events.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
-            if ask is None:
-                self._ended.set()
-                return None
-            self._have_another_follow()
-            return ask
+        """The next ask; None when there will be no more. Others follow, if need be."""
+        try:
+            packet = b"" if self._ended.is_set() else self._asked.recv(PACKET_BYTES)
+            ask = Ask.parse(packet) if packet else None
+        except ConnectionResetError:
+            ask = None
+        except MalformedError:
+            ask = None
+            self._events.send(NetworkEvent(NetworkEventKind.BREACH).to_bytes())
+        if ask is None:
+            self._ended.set()
+            return None
+        self._have_another_follow()
+        return ask
 
     def _have_another_follow(self) -> None:
         """See to it that a thread reads on, as long as there may be more of them."""
@@ -146,22 +148,49 @@ class Dialer:
 
     def dial(self, ask: Ask) -> None:
         """Answer it, now or once a server has."""
-        # 1. the rule
+        # 1. the rule, and the rate
         admitted = self._admits(ask.rule, ask.host, ask.port)
         if not admitted.allowed:
             with suppress(OSError):
                 self._events.send(NetworkEvent(NetworkEventKind.BREACH, name=ask.host, port=ask.port).to_bytes())
             self._reply(ask, Reply(ask.number, admitted.code, admitted.rule))
             return
-        if self._proxy is not None:
-            self._reply(ask, *_by_proxy(self._proxy, ask))  # 4
+        with self._counting:
+            is_too_fast = not self._rate.take()
+        if is_too_fast:
+            self._reply(ask, Reply(ask.number, Denial.LIMIT_CONNECTION_RATE, ask.rule))
             return
-        # 2. its addresses
-        addresses = _resolved(ask.host, ask.port)
+        turn = self._lookups.begin(ask)
+        if turn is Turn.NEVER:
+            self._reply(ask, Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
+        following = ask if turn is Turn.NOW else None
+        while following is not None:
+            following = self._look_up(following)
+
+    def _look_up(self, ask: Ask) -> Ask | None:
+        """Do it, and answer those that asked for the same name. Return the ask whose turn follows, if any."""
+        addresses: Sequence[str] = ()
+        unanswered = [ask]
+        with suppress(MemoryError):
+            if self._proxy is None:
+                addresses = _resolved(ask.host, ask.port)  # 2
+            else:
+                self._reply(ask, *_by_proxy(self._proxy, ask))  # 4
+                unanswered.clear()
+        same, following = self._lookups.end(ask)
+        for one in (*unanswered, *same):
+            try:
+                self._reach(one, addresses)
+            except MemoryError:
+                self._reply(one, Reply(one.number, Denial.RESOLVE_FAILED, one.rule))
+        return following
+
+    def _reach(self, ask: Ask, addresses: Sequence[str]) -> None:
+        """Judge the addresses of a name, and connect to one of them; answer now, or once a server has."""
         if not addresses:
             self._reply(ask, Reply(ask.number, Denial.RESOLVE_FAILED, ask.rule))
             return
-        for address in addresses:
+        for address in addresses:  # 2
             verdict = self._reaches(ask.rule, address, ask.port, is_own=_is_own(address))
             if not verdict.allowed:
                 self._reply(ask, Reply(ask.number, verdict.code, verdict.rule, _plain(address)))
@@ -288,7 +317,7 @@ def main(filter_: int, network: int, asked: int, events: int) -> None:
     plan = read_network(network)
     threading.stack_size(_STACK)
     with socket.socket(fileno=asked) as asks, socket.socket(fileno=events) as told:
-        dialer = Dialer(asks, told, Rules(plan), plan.proxy)
+        dialer = Dialer(asks, told, plan)
         with suppress(ValueError):  # it may have fewer as it is
             resource.setrlimit(resource.RLIMIT_NPROC, (_TASKS, _TASKS))
         filter_system_calls(filter_)  # before there is a second thread

@@ -6,8 +6,7 @@ no more than so many connections that wait for their turn, since each of them is
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
@@ -19,10 +18,8 @@ from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.sockets import PACKET_BYTES
 from mvmnix.system.descriptors import received
 
-#: Asks of one host that the dialer has at once, and of one rule, which is half of the names that it resolves at a time
-#: (dialer/process.py).
+#: Asks of one host that the dialer has at once.
 _ASKS: Final = 8
-_ASKS_OF_RULE: Final = 60
 #: Connections that wait for a silent host's turns, and the seconds until it counts as one.
 _WAITING: Final = 64
 _SILENT: Final = 2.0
@@ -45,10 +42,10 @@ type _Waiting = asyncio.Future[tuple[Reply, socket.socket | None]]
 
 
 class _Turns:
-    """Turns of a host, or of all hosts of a rule: when one answered last, in the loop's seconds; how many wait."""
+    """Turns of a host: when one answered last, in the loop's seconds; how many wait."""
 
-    def __init__(self, now: float, most: int) -> None:
-        self.turns = asyncio.Semaphore(most)
+    def __init__(self, now: float) -> None:
+        self.turns = asyncio.Semaphore(_ASKS)
         self.answered = now
         self.waiting = 0
 
@@ -83,7 +80,6 @@ class DialerClient:
         self._number = 0
         self._asked: dict[int, _Waiting] = {}
         self._hosts = WeakValueDictionary[str, _Turns]()  # those that are being dialed
-        self._rules = WeakValueDictionary[str, _Turns]()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to it."""
@@ -113,26 +109,18 @@ class DialerClient:
         """Raises DeniedError."""
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        async with (
-            self._turn(self._hosts.setdefault(host, _Turns(begun, _ASKS)), rule, begun + _SECONDS),
-            self._turn(self._rules.setdefault(rule, _Turns(begun, _ASKS_OF_RULE)), rule, begun + _SECONDS),
-        ):
-            return await self._dial(rule, host, port, begun + _SECONDS)
-
-    @staticmethod
-    @asynccontextmanager
-    async def _turn(of: _Turns, rule: str, end: float) -> AsyncIterator[None]:
-        """One of these. Raises DeniedError."""
-        if not await of.take_turn(end):
+        end = begun + _SECONDS
+        if (turns := self._hosts.get(host)) is None:
+            turns = self._hosts[host] = _Turns(begun)
+        if not await turns.take_turn(end):
             raise DeniedError(Denial.CONNECT_FAILED, rule)
-        loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
-            yield
+            return await self._dial(rule, host, port, end)
         finally:
-            of.turns.release()
+            turns.turns.release()
             if (now := loop.time()) - begun < _SILENT:
-                of.answered = now
+                turns.answered = now
 
     async def _dial(self, rule: str, host: str, port: int, end: float) -> ServerConnection:
         self._number = number = (self._number + 1) & 0xFFFFFFFF

@@ -52,13 +52,14 @@ class HttpRelay:
         meter: Callable[[str], RuleMeter],
         dial: Callable[[str], Awaitable[ServerConnection]],
         tell: Callable[[NetworkEvent], None],
+        leave: Callable[[socket.socket], None],
     ) -> None:
         """By a rule's id, `meter` is that rule's, and `dial` gives a connection to the server.
 
-        `dial` raises DeniedError.
+        `dial` raises DeniedError. `leave` ends a connection to a server without waiting for that.
         """
         self._rules, self._host, self._port = rules, host, port
-        self._meter, self._dial, self._tell = meter, dial, tell
+        self._meter, self._dial, self._tell, self._leave = meter, dial, tell, leave
         self._checker = HttpChecker(host, port, self._judge, strict=rules.names_requests(host, port))
         self._verdict: Verdict | None = None
         self._uses: dict[str, _Use] = {}
@@ -152,8 +153,12 @@ class HttpRelay:
             self._tell(self._event(server, NetworkEventKind.OPENED, rule))
         ended: _EndedError | None = None
         try:
-            with server.socket:
+            try:
                 await self._run(guest, server.socket, first)
+            except BaseException:
+                server.socket.close()
+                raise
+            self._leave(server.socket)
         except _EndedError as error:
             ended = error
             reset(guest)

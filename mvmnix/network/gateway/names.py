@@ -10,13 +10,14 @@ What reads a question takes longer to import than all else here, so it isn't bef
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from mvmnix.network.policy.decisions import Denial, Rules, Verdict, refused
+from mvmnix.network.policy.decisions import SYNTHETIC, Denial, Rules, Verdict, refused
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.token_bucket import TokenBucket
 
 _FIRST: Final = 2  # no name has the network's own address, nor one that looks like a router's
 #: Names of one machine; a wildcard has no end.
@@ -24,20 +25,24 @@ MOST_NAMES: Final = 16_384
 
 
 class SyntheticAddresses:
-    """Gives addresses of a network out in the order of the first question."""
+    """Gives addresses out in the order of the first question, of the network for names of the same ports."""
 
-    def __init__(self, network: IPv4Network, most: int = MOST_NAMES) -> None:
-        self._network = network
-        self._most = min(most, network.num_addresses - _FIRST - 1)
+    def __init__(self, networks: Mapping[frozenset[int], IPv4Network], most: int = MOST_NAMES) -> None:
+        self._most = most
+        self._free = {
+            ports: iter(range(_FIRST + int(it.network_address), int(it.broadcast_address)))
+            for ports, it in networks.items()
+        }
         self._by_name: dict[str, IPv4Address] = {}
         self._by_address: dict[IPv4Address, str] = {}
 
-    def address_of(self, name: str) -> IPv4Address | None:
-        """The address of a name; None where there are no more."""
+    def address_of(self, name: str, ports: frozenset[int]) -> IPv4Address | None:
+        """The address of a name that is allowed at these ports; None where there are no more."""
         known = self._by_name.get(name)
         if known is None and len(self._by_name) < self._most:
-            known = self._network[_FIRST + len(self._by_name)]
-            self._by_name[name] = known
+            if (free := next(self._free[ports], None)) is None:
+                return None
+            known = self._by_name[name] = IPv4Address(free)
             self._by_address[known] = name
         return known
 
@@ -46,7 +51,7 @@ class SyntheticAddresses:
         return self._by_address.get(address)
 
     def __contains__(self, address: IPv4Address) -> bool:
-        return address in self._network
+        return address in SYNTHETIC
 
 
 _DATAGRAM: Final = 4096
@@ -55,9 +60,9 @@ _BATCH: Final = 64
 #: Questions in a second, and at once.
 _RATE: Final = 500.0
 _BURST: Final = 2000.0
-#: Names that are told apart in events, of those that are answered and of those that aren't; seconds between others.
+#: Names that are told apart in events, of those that are answered and of those that aren't; others in a second.
 _MOST: Final = 4096
-_BETWEEN: Final = 1.0
+_NAMELESS: Final = 1.0
 #: Seconds for which a connection may say nothing (RFC 7766, section 6.2.3), and questions by one.
 _IDLE: Final = 10.0
 _QUESTIONS: Final = 1000
@@ -73,11 +78,10 @@ class NameServer:
         tell: Callable[[NetworkEvent], None],
         clock: Callable[[], float],
     ) -> None:
-        self._rules, self._names, self._tell, self._clock = rules, names, tell, clock
+        self._rules, self._names, self._tell = rules, names, tell
         self._answered, self._refused = set[tuple[str, str]](), set[tuple[str, str]]()
-        #: When an event without a name was told last.
-        self._nameless = clock() - _BETWEEN
-        self._left, self._since = _BURST, clock()
+        self._nameless = TokenBucket(_NAMELESS, 1, clock)
+        self._questions = TokenBucket(_RATE, _BURST, clock)
 
     def start(self, loop: asyncio.AbstractEventLoop, datagrams: socket.socket) -> None:
         """Answer what comes by UDP."""
@@ -107,7 +111,7 @@ class NameServer:
 
     def answer(self, query: bytes) -> bytes:
         """The answer to one message; empty for none."""
-        if not self._may_ask():
+        if not self._questions.take():
             self._tell_once("", refused(Denial.LIMIT_LOOKUPS))
             return b""
         from mvmnix.network.gateway import resolver  # noqa: PLC0415 - a guest that boots asks nothing yet
@@ -120,18 +124,9 @@ class NameServer:
             self._tell_once(reply.asked[:_LONGEST], verdict)
         return reply.message
 
-    def _may_ask(self) -> bool:
-        now = self._clock()
-        self._left = min(_BURST, self._left + (now - self._since) * _RATE)
-        self._since = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
     def _address_of(self, verdicts: list[Verdict], name: str) -> IPv4Address | None:
         verdict = self._rules.resolves(name)
-        address = self._names.address_of(name) if verdict.allowed else None
+        address = self._names.address_of(name, self._rules.ports(name)) if verdict.allowed else None
         if verdict.allowed and address is None:  # a wildcard has more names than there are addresses
             verdict = refused(Denial.LIMIT_LOOKUPS, verdict.rule)
         verdicts.append(verdict)
@@ -143,8 +138,8 @@ class NameServer:
             return
         if name and len(seen) < _MOST:
             seen.add((name, code))
-        elif (now := self._clock()) - self._nameless >= _BETWEEN:
-            self._nameless, name = now, ""
+        elif self._nameless.take():
+            name = ""
         else:
             return
         kind = NetworkEventKind.NAME if verdict.allowed else NetworkEventKind.DENIED

@@ -24,7 +24,7 @@ import importlib
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -44,11 +44,12 @@ from mvmnix.network.gateway.opening import (
     speaks_tls,
 )
 from mvmnix.network.gateway.refused_packets import TCP, refused_packets
-from mvmnix.network.gateway.relay import Pipes, Relay, SpentError
-from mvmnix.network.policy.decisions import SYNTHETIC, Denial, Rules, Verdict
+from mvmnix.network.gateway.relay import Pipes, Relay, SpentError, settle
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict
 from mvmnix.network.policy.explain import sentence
-from mvmnix.network.sockets import PACKET_BYTES, keep_alive, reset
+from mvmnix.network.sockets import PACKET_BYTES, prepare, reset
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, read_network
+from mvmnix.network.token_bucket import TokenBucket
 from mvmnix.plan.network import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.system.descriptors import received
 from mvmnix.system.prctl import filter_system_calls
@@ -73,6 +74,8 @@ _TOLD: Final = 65_536
 #: seconds, in case an upgrade of mvm replaces the files.
 _PARSERS: Final = ("resolver", "http_relay")
 _LATER: Final = 5.0
+#: Connections beyond the plan's rate that are told of in a second.
+_TOO_FAST: Final = 1.0
 _UNMETERED: Final = RuleMeter(RuleLimits(), time.monotonic)
 
 
@@ -168,11 +171,12 @@ class Gateway:
         self._rules = Rules(network)
         self._tls = lru_cache(_KNOWN)(self._rules.tls)
         self._sockets = sockets
-        self._names = SyntheticAddresses(SYNTHETIC)
+        self._names = SyntheticAddresses(self._rules.synthetic_networks)
         self._ended: asyncio.Event = asyncio.Event()
         self._events = Events(sockets.events, self._ended.set)
         self._dialer = DialerClient(sockets.dialer, self._ended.set, self._tell_dropped)
         self._meters: dict[str, RuleMeter] = {}
+        self._too_fast = TokenBucket(_TOO_FAST, 1, time.monotonic)
         self._targets: dict[tuple[str, int], RedirectTarget] = {}
         self._pipes = Pipes()
         self._open: set[asyncio.Task[None]] = set()
@@ -182,7 +186,8 @@ class Gateway:
         """Serve until the supervisor or the dialer is gone."""
         loop = asyncio.get_running_loop()
         self._dialer.start(loop)
-        keep_alive(self._sockets.connections)  # those that are accepted have it from there
+        for one in (self._sockets.connections, self._sockets.questions):
+            prepare(one)
         self._resolver.start(loop, self._sockets.datagrams)
         accepting = (
             self._accept(self._sockets.connections, self._serve, CONNECTIONS),
@@ -247,7 +252,8 @@ class Gateway:
         except OSError:  # ENOBUFS: some weren't heard (netlink(7))
             return
         for packet in refused_packets(told) if self._events.has_room else ():
-            verdict = self._rules.refused_packet(packet.address, packet.port, tcp=packet.protocol == TCP)
+            name = self._names.name_of(packet.address)
+            verdict = self._rules.refused_packet(packet.address, name, packet.port, tcp=packet.protocol == TCP)
             denied = DeniedError(verdict.code or Denial.NO_RULE, verdict.rule)
             self._tell_denied(denied, self._asked_for(str(packet.address)), packet.port)
 
@@ -270,17 +276,21 @@ class Gateway:
             self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY, port=handed.port))
             self._events.tell(NetworkEvent(NetworkEventKind.INBOUND_CLOSED, port=handed.port, slot=handed.slot))
             return
-        task = asyncio.create_task(self._carry_in(handed, *ends))
+        self._begin(self._carry_in(handed, *ends))
+
+    def _begin(self, doing: Coroutine[object, object, None]) -> None:
+        task = asyncio.create_task(doing)
         self._open.add(task)
         task.add_done_callback(self._open.discard)
 
     async def _carry_in(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
         relay = Relay(client, guest, _UNMETERED, self._pipes)
         with suppress(OSError):
-            keep_alive(client)
-            keep_alive(guest)
+            prepare(client)
+            prepare(guest)
         try:
             await relay.run()
+            await settle(client, guest)
         finally:
             closed = NetworkEvent(
                 NetworkEventKind.INBOUND_CLOSED,
@@ -317,6 +327,8 @@ class Gateway:
         return self._names.name_of(IPv4Address(address)) or address
 
     def _tell_denied(self, denied: DeniedError, host: str, port: int) -> None:
+        if denied.code is Denial.LIMIT_CONNECTION_RATE and not self._too_fast.take():
+            return
         self._events.tell(
             NetworkEvent(
                 NetworkEventKind.DENIED,
@@ -357,8 +369,8 @@ class Gateway:
         deadline = asyncio.get_running_loop().time() + HEAD_SECONDS
         said = await portion(guest, deadline)
         if not said:
-            guest.close()
-        elif speaks_http(said) and any(it.protocol is Protocol.HTTP for it in target.rules):
+            return
+        if speaks_http(said) and any(it.protocol is Protocol.HTTP for it in target.rules):
             await self._carry_http(guest, target, said, deadline)
         elif speaks_tls(said) and any(it.protocol is not Protocol.HTTP for it in target.rules):
             judged = partial(self._tls, target.host, target.port)
@@ -377,6 +389,7 @@ class Gateway:
             meter=lambda rule: self._meter(self._rules.rule(rule)),
             dial=lambda rule: self._dialer.dial(rule, target.host, target.port),
             tell=self._events.tell,
+            leave=lambda server: self._begin(_leave(server)),
         )
         await relay.serve(guest, said, deadline)
 
@@ -411,6 +424,7 @@ class Gateway:
             raise
         finally:
             meter.close()
+        await settle(guest, server.socket)
 
     def _meter(self, rule: NetworkRule) -> RuleMeter:
         if rule.id not in self._meters:
@@ -430,10 +444,19 @@ def _import_parsers() -> None:
         importlib.import_module(f"mvmnix.network.gateway.{name}")
 
 
+async def _leave(connection: socket.socket) -> None:
+    """Send the end of a connection that is open still, and close it once that is acknowledged."""
+    if connection.fileno() >= 0:
+        with suppress(OSError):
+            connection.shutdown(socket.SHUT_WR)
+        await settle(connection)
+
+
 async def _served(serve: Callable[[socket.socket], Awaitable[None]], connection: socket.socket) -> None:
     """A task that ends with its connection closed, whatever happens; what isn't foreseen is told once on the way."""
     try:
         await serve(connection)
+        await _leave(connection)
     except (OSError, EOFError):
         reset(connection)
     except Exception as error:  # noqa: BLE001 - it is one connection's

@@ -4,19 +4,22 @@
    waited for by its own writer alone. It has the pipe while there are bytes in it; an empty one is kept for the next
    that has some, since to make one and close it costs as much as to carry a message.
 2. The end of one direction is passed on as it is (half-close), the other goes on; a reset is passed on as a reset.
-3. A `RuleMeter` counts the bytes, says how long to wait where a rule has a rate, and ends both where they are spent.
+3. Both sockets are kept until their peers have acknowledged all that was sent, so that they count as connections of the
+   machine: one that acknowledges nothing for a minute is reset, and the kernel is left no orphan.
+4. A `RuleMeter` counts the bytes, says how long to wait where a rule has a rate, and ends both where they are spent.
 """
 
 import asyncio
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
 from mvmnix.network.gateway.meters import RuleMeter
-from mvmnix.network.sockets import RESET
+from mvmnix.network.sockets import RESET, release, reset
 
 #: Bytes that are moved at once: an ordinary pipe's (pipe(7)).
 _CHUNK: Final = 1 << 16
@@ -24,6 +27,14 @@ _CHUNK: Final = 1 << 16
 _PAGE: Final = 4096
 #: Seconds for which one direction may go on once the other has ended, without a byte.
 _HALF_CLOSED: Final = 600.0
+#: Seconds for which a peer may acknowledge nothing of what was sent last.
+_UNACKNOWLEDGED: Final = 60.0
+#: Seconds between two looks at that: the first, and at most. All connections are looked at at the same times.
+_FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
+#: struct tcp_info (linux/tcp.h): the state, and how many bytes the peer has acknowledged.
+_TCP_INFO: Final = struct.Struct("=B119xQ")
+#: FIN-WAIT-1, LAST-ACK and CLOSING: our end isn't acknowledged yet (RFC 9293, section 3.3.2).
+_UNSETTLED: Final = frozenset({4, 9, 11})
 #: Empty pipes that are kept.
 _KEPT: Final = 16
 _FLAGS: Final = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
@@ -238,18 +249,24 @@ class Relay:
         self._seen = 0
 
     async def run(self, said: bytes = b"") -> OSError | None:
-        """Carry until both directions have ended, what the guest has said before first; the error that ended them."""
+        """Carry until both directions have ended, what the guest has said before first; the error that ended them.
+
+        Where there is none, the sockets are left for `settle`.
+        """
+        error: OSError | None = ConnectionAbortedError()
         try:
             self.received.start()
             await self.sent.begin_with(said)
-            return await self._done
+            error = await self._done
+            return error
         finally:
             if self._timer is not None:
                 self._timer.cancel()
             for one in (self.sent, self.received):
                 one.close()
-            for end in self._ends:
-                end.close()
+            if error is not None:
+                for end in self._ends:
+                    end.close()
 
     def _ended(self, error: OSError | None) -> None:
         if self._done.done():
@@ -271,3 +288,36 @@ class Relay:
         else:
             self._seen = seen
             self._timer = self._loop.call_later(_HALF_CLOSED, self._late)
+
+
+async def settle(*connections: socket.socket) -> None:
+    """Close connections whose end was sent (shutdown(2)), each once its peer has acknowledged it (3)."""
+    loop, left = asyncio.get_running_loop(), list(connections)
+    pause, end, before = _FIRST_LOOK, loop.time() + _UNACKNOWLEDGED, -1
+    try:
+        while True:
+            acknowledged = 0
+            for one in list(left):
+                if (count := _acknowledged(one)) is None:
+                    release(one)
+                    left.remove(one)
+                else:
+                    acknowledged += count
+            if acknowledged != before:
+                before, end = acknowledged, loop.time() + _UNACKNOWLEDGED
+            if not left or loop.time() >= end:
+                return
+            await asyncio.sleep(pause - loop.time() % pause)
+            pause = min(2 * pause, _LAST_LOOK)
+    finally:
+        for one in left:
+            reset(one)
+
+
+def _acknowledged(connection: socket.socket) -> int | None:
+    """Bytes that the peer has acknowledged; None once these are all of them, or where it has gone."""
+    try:
+        state, count = _TCP_INFO.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size))
+    except (OSError, struct.error):
+        return None
+    return count if state in _UNSETTLED else None

@@ -4,8 +4,9 @@
    not as a fragment. Everything else is dropped before the kernel looks at it: ARP, IPv6, VLANs, forged addresses.
 2. To the gateway's own link: DNS; and where the plan publishes ports, the answers of connections into the guest, whose
    ports no socket listens on.
-3. TCP to what is taken, synthetic addresses and listed ranges, is handed to the gateway's socket as it is: by TPROXY,
-   which keeps no table of connections that a guest could fill (docs/adr/0038).
+3. TCP to what is taken, synthetic addresses and listed ranges at the ports of their rules, is handed to the gateway's
+   socket as it is, so that a port that no rule has is refused before there is a connection: by TPROXY, which keeps no
+   table of connections that a guest could fill (docs/adr/0038).
 4. All else is refused at once, so that a program in the guest needn't wait: TCP with a reset, UDP with "port
    unreachable", the rest with "administratively prohibited". So many of these in a second are told to the gateway,
    which says why (refused_packets.py).
@@ -18,7 +19,7 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from mvmnix.network.host import namespace_setup as setup
-from mvmnix.network.policy.decisions import SYNTHETIC
+from mvmnix.network.policy.decisions import Rules
 from mvmnix.plan.network import Action, Network
 from mvmnix.plan.network_hosts import host_kind
 
@@ -34,16 +35,18 @@ _PLAIN: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """Addresses whose connections the gateway gets: at one port, or at all of them."""
+    """Addresses whose connections the gateway gets: at these ports, or at all of them where there are none."""
 
     network: IPv4Network
-    port: int | None = None
+    ports: tuple[int, ...] = ()
 
 
 def taken_by(network: Network) -> tuple[Taken, ...]:
-    """What a plan's rules need: all synthetic addresses, so that a refusal has a name; listed ones at listed ports."""
-    listed = [it for it in network.rules if it.action is Action.ALLOW and host_kind(it.host).is_literal]
-    return tuple(dict.fromkeys((Taken(SYNTHETIC), *(Taken(IPv4Network(it.host), it.port) for it in listed))))
+    """What a plan's rules need: synthetic addresses at the ports of the names that have them, and listed addresses."""
+    named = (Taken(it, tuple(sorted(ports))) for ports, it in Rules(network).synthetic_networks.items())
+    literal = [it for it in network.rules if it.action is Action.ALLOW and host_kind(it.host).is_literal]
+    listed = (Taken(IPv4Network(it.host), (it.port,)) for it in literal if it.port is not None)
+    return tuple(dict.fromkeys((*named, *listed)))
 
 
 def ruleset(taken: Sequence[Taken], *, inbound: bool) -> bytes:
@@ -75,7 +78,7 @@ def _packets(taken: Sequence[Taken], *, inbound: bool) -> list[object]:
     answers = [own, _match(_field("tcp", "dport"), {"range": [setup.FIRST_LOCAL_PORT, 65535]}), {"accept": None}]
     link = _match(_field("ip", "daddr"), _prefix(LINK), "!=")
     handed = [{"tproxy": {"port": setup.PORT}}, {"accept": None}]
-    given = [[link, _match(_field("ip", "daddr"), _prefix(it.network)), tcp, *_at(it.port), *handed] for it in taken]
+    given = [[link, _match(_field("ip", "daddr"), _prefix(it.network)), tcp, *_at(it.ports), *handed] for it in taken]
     refused = [
         [
             {"limit": {"rate": REFUSED_PER_SECOND, "per": "second", "burst": REFUSED_PER_SECOND}},
@@ -100,8 +103,8 @@ def _field(protocol: str, name: str) -> dict[str, object]:
     return {"payload": {"protocol": protocol, "field": name}}
 
 
-def _at(port: int | None) -> list[dict[str, object]]:
-    return [] if port is None else [_match(_field("tcp", "dport"), port)]
+def _at(ports: Sequence[int]) -> list[dict[str, object]]:
+    return [_match(_field("tcp", "dport"), {"set": list(ports)})] if ports else []
 
 
 def _protocol(name: str) -> dict[str, object]:

@@ -1,9 +1,11 @@
 """Connections into the guest: the supervisor listens on the host, connects in the guest's namespace, and hands both on.
 
-1. A listening socket for each port that the plan publishes, at its address, made before anything starts. One that can't
-   be had is refused [network-unavailable].
+1. Listening sockets for each port that the plan publishes, at its address, made before anything starts. One that can't
+   be had is refused [network-unavailable]. A port at `localhost` has both loopback addresses, or another user could
+   listen on the one that is left, and get what is meant for the guest.
 2. For each connection, one of the sockets that were made in the guest's namespace (namespace_setup.py) is connected to
-   the guest's port: so many at a time, others are refused by a reset. Nothing of what comes over either is read here.
+   the guest's port: so many at a time, fewer for one address, and others are refused by a reset. Nothing of what comes
+   over either is read here.
 3. Once it is connected, the gateway gets both ends and carries bytes between them. When it says that it is done with
    them, the socket is parted from its peer (connect(2), AF_UNSPEC), and serves another connection.
 
@@ -12,10 +14,8 @@ The gateway can't connect it to anything, and its namespace has no way but to th
 
 import ctypes
 import errno
-import fcntl
 import socket
-import sys
-import termios
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -24,9 +24,11 @@ from typing import Final
 
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.network.host.namespace_setup import GUEST
+from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.sockets import reset
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind
-from mvmnix.plan.network_endpoints import PublishedPort
+from mvmnix.network.token_bucket import TokenBucket
+from mvmnix.plan.network_endpoints import LOOPBACK6, PublishedPort
 from mvmnix.system.loop import Loop, Timer
 
 _BACKLOG: Final = 128
@@ -34,9 +36,13 @@ _BACKLOG: Final = 128
 _SECONDS: Final = 10.0
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 16
-#: Seconds between two looks at what a guest has taken, and how many there are.
-_PAUSE: Final = 0.05
-_ENDING: Final = 1200
+#: Connections of one address at a time: three of four that there are (namespace.INBOUND). All users of this host have
+#: the same one.
+OF_PEER: Final = 48
+#: Refused connections that are told of in a second.
+_REFUSALS: Final = 1.0
+#: What IPv6 addresses are answered with where there is no IPv6.
+_WITHOUT_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 type Listener = tuple[PublishedPort, socket.socket]
@@ -58,20 +64,32 @@ def listen(ports: Sequence[PublishedPort]) -> tuple[Listener, ...]:
     """Step 1; the caller closes the sockets. Raises RefusedError [network-unavailable]."""
     with ExitStack() as stack:
         listeners: list[Listener] = []
-        for it in ports:
-            listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        for it, address in [(port, address) for port in ports for address in port.addresses]:
             try:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind((it.address, it.host))
+                listener = stack.enter_context(_bound(address, it.host))
                 listener.listen(_BACKLOG)
             except OSError as error:
-                why = f"{it.address} port {it.host} can't be listened on: {error.strerror}"
+                if address == LOOPBACK6 and error.errno in _WITHOUT_IPV6:
+                    continue  # no program here can have it
+                why = f"{address} port {it.host} can't be listened on: {error.strerror}"
                 hint = _HINTS.get(error.errno, "publish another port: --publish [IP:]HOST:GUEST")
                 raise refuse(ReasonCode.NETWORK_UNAVAILABLE, "the plan's network", why, hint) from error
             listener.setblocking(False)
             listeners.append((it, listener))
         stack.pop_all()
     return tuple(listeners)
+
+
+def _bound(address: str, port: int) -> socket.socket:
+    """A socket at this address and no other. Raises OSError."""
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((address, port))
+    except OSError:
+        made.close()
+        raise
+    return made
 
 
 class PublishedPorts:
@@ -84,27 +102,36 @@ class PublishedPorts:
         self._hand_over, self._tell = hand_over, tell
         self._free = list(range(len(stock)))
         self._connecting: dict[int, _Connecting] = {}
-        self._ending: dict[int, Timer] = {}
+        #: The clients' addresses of all slots that aren't free.
+        self._peers: dict[int, str] = {}
+        self._refusals = TokenBucket(_REFUSALS, 1, time.monotonic)
         for published, listener in listeners:
             loop.watch(listener.fileno(), read=partial(self._accept, listener, published))
 
     def _accept(self, listener: socket.socket, published: PublishedPort) -> None:
         for _ in range(_BATCH):
             try:
-                client, (peer, _port) = listener.accept()
+                client, (peer, *_) = listener.accept()
             except OSError:  # there is none, or no descriptor for it
                 return
             client.setblocking(False)
-            if not self._free:
-                reset(client)
+            is_peers = list(self._peers.values()).count(peer) >= OF_PEER
+            if is_peers or not self._free:
+                self._refuse(client, peer, published, Denial.LIMIT_PEER if is_peers else Denial.GATEWAY_BUSY)
                 continue
             slot = self._free.pop()
+            self._peers[slot] = peer
             inside = self._stock[slot]
             timer = self._loop.after(_SECONDS, partial(self._done, slot, errno.ETIMEDOUT))
             self._connecting[slot] = _Connecting(client, peer, published, timer)
             with suppress(OSError):  # what came of it is asked later
                 _begin_to_connect(inside, published.guest)
             self._loop.watch(inside.fileno(), write=partial(self._connected, slot))
+
+    def _refuse(self, client: socket.socket, peer: str, published: PublishedPort, code: Denial) -> None:
+        reset(client)
+        if self._refusals.take():
+            self._tell(NetworkEvent(NetworkEventKind.DENIED, code=code, address=peer, port=published.guest))
 
     def _connected(self, slot: int) -> None:
         self._done(slot, self._stock[slot].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
@@ -129,22 +156,16 @@ class PublishedPorts:
         self.give_back(slot)
 
     def give_back(self, slot: int) -> bool:
-        """The gateway is done with this connection; the guest may still have to take what was said last.
+        """Take a connection back from the gateway: the guest has acknowledged all of it, or is given up.
 
         Returns whether the gateway had it.
         """
-        if not 0 <= slot < len(self._stock) or slot in (*self._free, *self._connecting, *self._ending):
+        if not 0 <= slot < len(self._stock) or slot in (*self._free, *self._connecting):
             return False
-        self._part(slot, _ENDING)
-        return True
-
-    def _part(self, slot: int, tries: int) -> None:
-        self._ending.pop(slot, None)
-        if tries and _unsent(self._stock[slot]):
-            self._ending[slot] = self._loop.after(_PAUSE, partial(self._part, slot, tries - 1))
-            return
         disconnect(self._stock[slot])
+        del self._peers[slot]
         self._free.append(slot)
+        return True
 
     def close(self) -> None:
         """Accept nothing more, while the sockets are open still."""
@@ -155,9 +176,6 @@ class PublishedPorts:
             it.client.close()
             self._loop.forget(self._stock[slot].fileno())
         self._connecting.clear()
-        for timer in self._ending.values():
-            timer.cancel()
-        self._ending.clear()
 
 
 _HINTS: Final[dict[int | None, str]] = {
@@ -170,17 +188,6 @@ _HINTS: Final[dict[int | None, str]] = {
 def _begin_to_connect(inside: socket.socket, port: int) -> None:
     """Connect without waiting, whatever its flags say, which the gateway has in common. Raises OSError."""
     inside.sendto(b"", socket.MSG_FASTOPEN | socket.MSG_DONTWAIT, (GUEST, port))
-
-
-def _unsent(connection: socket.socket) -> int:
-    """Bytes that the peer hasn't acknowledged (tcp(7), SIOCOUTQ); 0 of a connection that is gone."""
-    count = bytearray(4)
-    try:
-        connection.getpeername()
-        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, count)
-    except OSError:
-        return 0
-    return int.from_bytes(count, sys.byteorder)
 
 
 def disconnect(connection: socket.socket) -> None:

@@ -59,6 +59,8 @@ LIBRARIES: Final = ("dns", "h11")
 _RESOLVER: Final = "/etc/resolv.conf"
 _SETTINGS: Final = (_RESOLVER, "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf", "/etc/host.conf")
 _LARGEST_SETTING: Final = 1 << 20
+#: Seconds for an answer, and times that all servers are asked, unless the host's own file says it.
+_PATIENCE: Final = b"options timeout:3 attempts:2\n"
 #: Descriptors: a connection has its two sockets, and a pipe for each direction in which bytes wait.
 DESCRIPTORS: Final = 8192
 GATEWAY_MEMORY: Final = 256 * _MIB
@@ -357,13 +359,13 @@ def code_directories(*libraries: str) -> Mapping[str, int]:
 
 
 def resolver_settings() -> Mapping[str, bytes]:
-    """The files of the host's resolver, as they are now, but for its search list (resolv.conf(5)).
+    """The files of the host's resolver, as they are now, but for its search list, and with time-outs (resolv.conf(5)).
 
     A name with a dot is what the rules say that it is; with a list, the resolver would try other names once it isn't
     found. The last such line counts, and a dot is the root.
     """
     found = dict(host_settings())
-    found[_RESOLVER] = found.get(_RESOLVER, b"") + b"\nsearch .\n"
+    found[_RESOLVER] = _PATIENCE + found.get(_RESOLVER, b"") + b"\nsearch .\n"
     return found
 
 

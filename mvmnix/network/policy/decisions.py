@@ -14,9 +14,10 @@ and for each address that a name resolves to, and `mvm net test` for all of thes
    that is the host's own counts as private at least: what listens there may count on never being asked from outside.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final
 
@@ -25,7 +26,7 @@ from mvmnix.network.policy.request_paths import RequestHead, is_beneath, may_be_
 from mvmnix.plan.network import Acknowledgement, Action, Network, NetworkRule, Protocol, parse_rules
 from mvmnix.plan.network_hosts import HostKind, covered_range, covers_name, host_kind, host_name, is_private_name
 
-#: Where allowed names lead in the guest: each to an address of its own, in the order of the first question.
+#: Where allowed names lead in the guest: each to an address of its own (`Rules.synthetic_networks`).
 SYNTHETIC: Final = IPv4Network("198.18.0.0/16")
 
 
@@ -58,6 +59,8 @@ class Denial(StrEnum):
     LIMIT_BYTES = "limit-bytes"
     LIMIT_CONNECTIONS = "limit-connections"
     LIMIT_LOOKUPS = "limit-lookups"
+    LIMIT_CONNECTION_RATE = "limit-connection-rate"
+    LIMIT_PEER = "limit-peer"
     TOO_SLOW = "too-slow"
     GATEWAY_BUSY = "gateway-busy"
     GATEWAY_ENDED = "gateway-ended"
@@ -91,6 +94,8 @@ _ACKNOWLEDGED: Final = {
     AddressKind.SHARED: Acknowledgement.PRIVATE_ADDRESSES,
     AddressKind.METADATA: Acknowledgement.METADATA,
 }
+#: No host name has it.
+_NO_LABEL: Final = "-"
 _TLS: Final = frozenset({Protocol.HTTPS, Protocol.TLS})
 #: Methods whose content has no meaning (RFC 9110, 9.3), so that there are servers that leave it unread.
 _WITHOUT_CONTENT: Final = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
@@ -137,6 +142,27 @@ class Rules:
         denial = next(filter(None, (self._denial(it, named, None) for it in allowing)), None)
         denial = denial or self._denial_of_all(named, None, None)
         return refused(Denial.DENIED_BY_RULE, denial.id) if denial else refused(Denial.NO_RULE)
+
+    def ports(self, name: str) -> frozenset[int]:
+        """The ports at which a name may be connected to; none for one that isn't resolved."""
+        return frozenset() if (named := _name(name)) is None else self._ports(named)
+
+    def _ports(self, name: str) -> frozenset[int]:
+        open_ = (it.port for it in self._allowing(name) if self._denial(it, name, None) is None)
+        return frozenset(it for it in open_ if it is not None)
+
+    @cached_property
+    def synthetic_networks(self) -> Mapping[frozenset[int], IPv4Network]:
+        """Networks of one size, in which names have their addresses: by the ports of these names.
+
+        What the rules make of a name is the same for all names of which the same host of a rule is the most specific
+        one: there is a name for each, with a label that no rule has.
+        """
+        hosts = {it.host for it in (*self._by_id.values(), *self._denials) if not host_kind(it.host).is_literal}
+        found = {self._ports(host.replace("*", _NO_LABEL)) for host in hosts} - {frozenset[int]()}
+        bits = max(0, len(found) - 1).bit_length()
+        networks = SYNTHETIC.subnets(prefixlen_diff=bits)
+        return dict(zip(sorted(found, key=sorted), networks, strict=False))
 
     def names(self, name: str, port: int) -> tuple[NetworkRule, ...] | Verdict:
         """The rules of which one may allow a connection to a name's port, the most specific host first, or a refusal.
@@ -218,12 +244,12 @@ class Rules:
             return refused(Denial.DENIED_BY_RULE, denial.id)
         return refused(Denial.PORT_NOT_ALLOWED if covering else Denial.NO_RULE)
 
-    def refused_packet(self, address: IPv4Address, port: int, *, tcp: bool) -> Verdict:
-        """Why the packet rules refused what a guest sent to an address that no name led to."""
+    def refused_packet(self, address: IPv4Address, name: str | None, port: int, *, tcp: bool) -> Verdict:
+        """Why the packet rules refused what a guest sent to an address, and to the name that led to it, if any."""
         if not tcp:
             return refused(Denial.NOT_TCP)
-        verdict = self.address(address, port)
-        return refused(Denial.NO_RULE) if verdict.allowed else verdict
+        verdict = self.address(address, port) if name is None else self.names(name, port)
+        return verdict if isinstance(verdict, Verdict) and not verdict.allowed else refused(Denial.NO_RULE)
 
     def admits(self, rule: str, host: str, port: int) -> Verdict:
         """Whether a rule, by its id, lets a name or an address be dialed at a port: what the dialer asks first."""

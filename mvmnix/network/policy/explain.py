@@ -96,6 +96,13 @@ EXPLANATIONS: Final[Mapping[Denial, Explanation]] = {
         "as many connections are open as the rule allows", "close some, or give the rule more with connections="
     ),
     Denial.LIMIT_LOOKUPS: Explanation("the guest asked for more names than a guest may", _CLIENT),
+    Denial.LIMIT_CONNECTION_RATE: Explanation(
+        "the guest made new connections faster than its plan allows",
+        "keep connections open, or make a plan with a higher --connection-rate",
+    ),
+    Denial.LIMIT_PEER: Explanation(
+        "one address has as many connections to published ports as an address may", "close some of them"
+    ),
     Denial.TOO_SLOW: Explanation("the client did not say in time what it wants", _CLIENT),
     Denial.GATEWAY_BUSY: Explanation("the gateway has as many connections as it takes at once", "open fewer at once"),
     Denial.GATEWAY_ENDED: Explanation(

@@ -5,8 +5,10 @@ What a rule lets through, and what not, are rows of the corpus beside this file.
 
 import os
 import select
+import signal
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -125,12 +127,15 @@ def _ask(here: World, name: str, request: bytes, port: int = 80) -> bytes:
         return read_all(connection)
 
 
-def test_a_port_without_a_rule_is_refused_in_the_guests_protocol(here: World) -> None:
-    answer = _ask(here, "api.example.com", b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n", 8080)
-    assert answer.startswith(b"HTTP/1.1 403 ")
-    assert b"--allow tcp:api.example.com:8080" in answer
+@pytest.mark.parametrize(("name", "port"), [("api.example.com", 8080), ("api.example.com", 5432)])
+def test_a_port_without_a_rule_is_refused_before_there_is_a_connection(here: World, name: str, port: int) -> None:
+    """Whether another name has one at it or not."""
+    address = str(here.resolve(name))
+    with pytest.raises(ConnectionRefusedError):
+        here.guest.connect(address, port)
     denied = here.event(NetworkEventKind.DENIED)
-    assert (denied.code, denied.name, denied.port) == (Denial.PORT_NOT_ALLOWED, "api.example.com", 8080)
+    assert (denied.code, denied.name, denied.port) == (Denial.PORT_NOT_ALLOWED, name, port)
+    assert denied.flag == f"--allow tcp:{name}:{port}"
 
 
 def test_a_server_that_is_not_there(here: World) -> None:
@@ -292,6 +297,28 @@ def test_without_its_gateway_a_machine_reaches_nothing(tmp_path: Path) -> None:
                 assert ended(connection)
             assert not reached(here, PUBLIC, 7)
             assert here.ended == [None]
+
+
+def test_a_gateway_that_is_killed_leaves_no_orphans(tmp_path: Path) -> None:
+    """Bytes that a server doesn't take are not the host's to keep (ip-sysctl, tcp_max_orphans)."""
+    over = threading.Event()
+
+    def silent(_connection: socket.socket) -> None:
+        over.wait(EVENT_PATIENCE)
+
+    def connections() -> list[str]:
+        """The host's, in whatever state."""
+        return Path("/proc/thread-self/net/tcp").read_text().splitlines()[1:]
+
+    with world(tmp_path, [f"tcp:{PUBLIC}:7"]) as here, Server(PUBLIC, 7, silent), ExitStack() as stack:
+        stack.callback(over.set)
+        connection = stack.enter_context(here.guest.connect(PUBLIC, 7, QUIET))
+        with suppress(TimeoutError):
+            while True:
+                connection.sendall(bytes(1 << 16))
+        assert len(connections()) == 1
+        os.kill(process_ids(here.network)[0], signal.SIGKILL)
+        here.until(lambda: here.ended and connections() == [])
 
 
 def test_connections_that_ended_leave_nothing(here: World) -> None:

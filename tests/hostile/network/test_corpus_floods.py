@@ -17,6 +17,7 @@ from mvmnix.network.gateway.process import CONNECTIONS
 from mvmnix.network.host.namespace_setup import GATEWAY
 from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.supervisor_messages import NetworkEventKind
+from mvmnix.plan.network_endpoints import ConnectionRate
 from tests.hostile.network.clients import echo, turning
 from tests.hostile.network.corpus import verdicts
 from tests.hostile.network.servers import NameServer, full_server
@@ -45,9 +46,10 @@ _MANY = 10_000
 def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     where, resolver = tmp_path_factory.mktemp("world"), f"nameserver {RESOLVER}"
     hosts = f"{PUBLIC} {API}\n{OTHER} {SLOW} {ENDLESS}"
-    addresses = (PUBLIC, OTHER, RESOLVER)
-    with world(where, _ALLOW, hosts=hosts, addresses=addresses, resolver=resolver) as made, Server(PUBLIC, 7, echo):
-        yield made
+    addresses, rate = (PUBLIC, OTHER, RESOLVER), ConnectionRate(10_000, 65_535)
+    made = world(where, _ALLOW, hosts=hosts, addresses=addresses, resolver=resolver, rate=rate)
+    with made as here, Server(PUBLIC, 7, echo):
+        yield here
 
 
 @pytest.fixture
@@ -107,11 +109,11 @@ def _connections(here: World, address: str, port: int, count: int) -> Iterator[S
 def test_ten_thousand_connections(here: World, api: str) -> None:
     """All of them are carried, in bursts, and neither process has more of anything afterwards."""
     burst = 200
-    with _connections(here, api, 7, burst) as made:  # so that both have what they keep
+    with _connections(here, api, 7, CONNECTIONS) as made, turning(here):  # so that both have what they keep
         for one in made:
             one.sendall(b"x")
             assert one.recv(1) == b"x"
-    here.until(lambda: _closed(here, "echo") == burst)
+    here.until(lambda: _closed(here, "echo") == CONNECTIONS)
     before = _used(here)
     with turning(here):
         for _ in range(_MANY // burst):
@@ -120,16 +122,15 @@ def test_ten_thousand_connections(here: World, api: str) -> None:
                     one.sendall(b"x")
                 for one in made:
                     assert one.recv(1) == b"x"
-    here.until(lambda: _closed(here, "echo") == _MANY + burst)
-    assert _counts(here) == {("opened", "echo", ""): _MANY + burst}
+    here.until(lambda: _closed(here, "echo") == _MANY + CONNECTIONS)
+    assert _counts(here) == {("opened", "echo", ""): _MANY + CONNECTIONS}
     for (memory, descriptors), (memory_before, descriptors_before) in zip(_used(here), before, strict=True):
         assert memory - memory_before < 4 << 20
         assert descriptors == descriptors_before
     # and a verdict that is no such one
-    with pytest.raises(ConnectionResetError), here.guest.connect(api, 8) as refused:
-        refused.recv(1)
-    here.turn()
-    assert _counts(here)["denied", "", Denial.PORT_NOT_ALLOWED] == 1
+    with pytest.raises(ConnectionRefusedError):
+        here.guest.connect(api, 8)
+    here.until(lambda: _counts(here)["denied", "", Denial.PORT_NOT_ALLOWED] == 1)
 
 
 def test_as_many_connections_as_a_machine_may_have(here: World, api: str) -> None:
@@ -214,7 +215,7 @@ def test_a_server_that_never_ends_and_a_guest_that_does_not_read(here: World, ap
 
     before = _used(here)
     with Server(OTHER, 7, endless), _connections(here, str(here.resolve(ENDLESS)), 7, 8) as made:
-        here.until(lambda: len(sent) == 8)
+        here.until(lambda: len(sent) >= 8)  # what was asked of the silent server before may come, too
         settled: list[int] = []
         while settled != (settled := list(sent)):
             here.loop.turn(QUIET)

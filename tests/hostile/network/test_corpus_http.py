@@ -63,7 +63,6 @@ FIRST = [
     Request("SSH", b"SSH-2.0-x\r\n", denied(Denial.PROTOCOL, "api")),
     Request("TLS", b"\x16\3\1\0\5\1\0\0\1\3", denied(Denial.PROTOCOL, "api")),
     Request("a request where TLS is the rule", _get(), denied(Denial.PROTOCOL, "tls"), port=443),
-    Request("a port without a rule", _get(), denied(Denial.PORT_NOT_ALLOWED), port=8080),
     Request("another path", _get(path="/", host=PATHS), _PATH, PATHS),
     Request("a denied path", _get(path="/simple/secret", host=PATHS), denied(Denial.DENIED_BY_RULE, "secret"), PATHS),
     Request("another method", _get(path="/simple", host=PATHS, method="PUT"), denied(Denial.METHOD, "paths"), PATHS),

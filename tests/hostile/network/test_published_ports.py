@@ -14,7 +14,7 @@ import pytest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.network.host import namespace
 from mvmnix.network.host.namespace_setup import GATEWAY, GUEST
-from mvmnix.network.host.published_ports import listen
+from mvmnix.network.host.published_ports import OF_PEER, listen
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEventKind
 from mvmnix.plan.network_endpoints import PublishedPort
 from tests.hostile.network.clients import echo, read_all, turning
@@ -48,18 +48,35 @@ def test_a_published_port_leads_into_the_guest_alone(tmp_path: Path) -> None:
 
 
 def test_more_connections_than_there_are_sockets_are_reset(tmp_path: Path) -> None:
+    """More than one address may have, and then more than there are."""
+
+    def connect(source: str) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE, (source, 0))
+
+    held: list[socket.socket] = []
     with world(tmp_path, [], ports=["8080:80"]) as here, _guest_server(here, 80), turning(here):
-        held = [socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE) for _ in range(namespace.INBOUND)]
-        for one in held:
-            one.sendall(b"x")
-            assert one.recv(1) == b"x"
-        with (
-            pytest.raises(ConnectionResetError),
-            socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE) as client,
-        ):
-            client.recv(1)
+        for source, count in (("127.0.0.1", OF_PEER), ("127.0.0.2", namespace.INBOUND - OF_PEER)):
+            held += [connect(source) for _ in range(count)]
+            for one in held:
+                one.sendall(b"x")
+                assert one.recv(1) == b"x"
+            with pytest.raises(ConnectionResetError), connect(source) as client:
+                client.recv(1)
         for one in held:
             one.close()
+        until(lambda: {it.code for it in here.events if it.code} >= {"limit-peer"})
+
+
+def test_a_port_at_localhost_is_the_guests_by_ipv6_too(tmp_path: Path) -> None:
+    with world(tmp_path, [], ports=["8080:80"]) as here:
+        with (
+            _guest_server(here, 80),
+            turning(here),
+            socket.create_connection(("::1", 8080), EVENT_PATIENCE) as client,
+        ):
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        assert here.event(NetworkEventKind.INBOUND).address == "::1"
 
 
 def test_few_descriptors_wait_for_a_gateway_that_takes_none(tmp_path: Path) -> None:

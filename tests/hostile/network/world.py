@@ -26,7 +26,7 @@ from mvmnix.network.host import setup
 from mvmnix.network.host.namespace_setup import GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
-from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.plan.network_endpoints import DEFAULT_RATE, ConnectionRate, PublishedPort, UpstreamProxy
 from mvmnix.system.loop import Loop
 from mvmnix.system.process import is_readable
 from mvmnix.vmm.jail.jail import BubblewrapJail
@@ -259,11 +259,12 @@ def world(
     addresses: Sequence[str] = (PUBLIC, OTHER),
     resolver: str = "nameserver 127.0.0.1",
     proxy: str = "",
+    rate: ConnectionRate = DEFAULT_RATE,
 ) -> Iterator[World]:
     """A world with a running network, by these rules; `hosts` and `resolver` are settings of the host's resolver."""
     with ExitStack() as stack:
         stack.enter_context(own_network(addresses))
-        made = machine(where, allow, deny, hosts=hosts, ports=ports, resolver=resolver, proxy=proxy)
+        made = machine(where, allow, deny, hosts=hosts, ports=ports, resolver=resolver, proxy=proxy, rate=rate)
         yield stack.enter_context(made)
 
 
@@ -277,6 +278,7 @@ def machine(
     ports: Sequence[str] = (),
     resolver: str = "nameserver 127.0.0.1",
     proxy: str = "",
+    rate: ConnectionRate = DEFAULT_RATE,
 ) -> Iterator[World]:
     """A guest and its running network, on the host that the calling thread is at."""
     with ExitStack() as stack:
@@ -285,6 +287,7 @@ def machine(
             parse_rules(allow, deny),
             tuple(map(PublishedPort.parse, ports)),
             proxy=UpstreamProxy.parse(proxy) if proxy else None,
+            connection_rate=rate,
         )
         network = made_network(plan, walls, hosts, resolver)
         loop = Loop()

@@ -71,7 +71,7 @@ class Carrier:
             return ServerConnection(1, ADDRESS, server)
 
         deadline = asyncio.get_running_loop().time() + EVENT_PATIENCE
-        relay = HttpRelay(self._rules, host, port, meter=self._meter, dial=dial, tell=tell)
+        relay = HttpRelay(self._rules, host, port, meter=self._meter, dial=dial, tell=tell, leave=socket.socket.close)
         try:
             await relay.serve(guest, await portion(guest, deadline), deadline)
         except DeniedError as denied:

@@ -25,7 +25,7 @@ from mvmnix.plan.network import (
     show_size,
     to_json,
 )
-from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.plan.network_endpoints import ConnectionRate, PublishedPort, UpstreamProxy
 
 RULE = NetworkRule("allow-1", Action.ALLOW, "api.example.com", 443, Protocol.HTTPS)
 DENIAL = NetworkRule("deny-1", Action.DENY, "example.org", None, None)
@@ -58,6 +58,7 @@ def test_what_is_written_is_read_again() -> None:
         ),
         (PORT, PublishedPort("0.0.0.0", 80, 80)),
         WhenGatewayEnds.CONTINUE,
+        connection_rate=ConnectionRate(7, 9),
     )
     assert again(network) == network
     assert again(Network((), (PORT,))) == Network((), (PORT,))
@@ -68,6 +69,7 @@ def test_what_is_written_is_read_again() -> None:
         ],
         "ports": [],
         "whenGatewayEnds": "end-machine",
+        "connectionRate": {"perSecond": 100, "burst": 1000},
     }, "and no more"
 
 
@@ -252,7 +254,8 @@ def test_what_is_no_rule(change: dict[str, object], told: str) -> None:
 @pytest.mark.parametrize(
     ("text", "port"),
     [
-        ("8080:80", PORT),
+        ("8080:80", replace(PORT, address="localhost")),
+        ("localhost:8080:80", replace(PORT, address="localhost")),
         ("127.0.0.1:8080:80", PORT),
         ("0.0.0.0:8080:80", replace(PORT, address="0.0.0.0")),
         ("192.0.2.7:1:65535", PublishedPort("192.0.2.7", 1, 65535)),
@@ -267,7 +270,15 @@ def test_published_as_typed(text: str, port: PublishedPort) -> None:
     "text",
     [
         *("", "80", ":80", "80:", "0:80", "80:0", "65536:80", "a:80", "80:80/udp", "+80:80", "080:80", "80-81:80-81"),
-        *("localhost:80:80", "::1:80:80", "[::1]:80:80", ":80:80", "127.1:80:80", "224.0.0.1:80:80"),
+        *(
+            "localhost.:80:80",
+            "LOCALHOST:80:80",
+            "::1:80:80",
+            "[::1]:80:80",
+            ":80:80",
+            "127.1:80:80",
+            "224.0.0.1:80:80",
+        ),
     ],
 )
 def test_what_is_no_published_port(text: str) -> None:
@@ -284,6 +295,8 @@ def test_what_is_no_published_port(text: str) -> None:
         ((), (PORT, PORT), "published twice: 8080"),
         ((), (PORT, replace(PORT, guest=81)), "published twice: 8080"),
         ((), (PORT, replace(PORT, address="0.0.0.0")), "published twice: 8080"),
+        ((), (PORT, replace(PORT, address="localhost")), "published twice: 8080"),
+        ((), (replace(PORT, address="localhost"), replace(PORT, address="0.0.0.0")), "published twice: 8080"),
         (tuple(replace(RULE, id=f"r{it}") for it in range(257)), (), "more than 256"),
         ((), tuple(replace(PORT, host=it) for it in range(1, 66)), "more than 256 rules, or 64"),
     ],
@@ -310,8 +323,13 @@ def test_a_port_at_two_addresses_and_unchecked_rules_elsewhere_are_fine() -> Non
         {"rules": [{**RULE_JSON, "acknowledge": ["everything"]}]},
         {"rules": [{**RULE_JSON, "comment": "x"}]},
         {"rules": []},
-        {"ports": [{"address": "localhost", "host": 80, "guest": 80}]},
+        {"ports": [{"address": "::1", "host": 80, "guest": 80}]},
         {"whenGatewayEnds": "go-on"},
+        {"connectionRate": {"perSecond": 0, "burst": 1}},
+        {"connectionRate": {"perSecond": 10_001, "burst": 1}},
+        {"connectionRate": {"perSecond": 1, "burst": 0}},
+        {"connectionRate": {"perSecond": 1, "burst": 65_536}},
+        {"connectionRate": {"perSecond": 1}},
         {"proxy": "http://proxy.example"},
         {"proxy": {"host": "proxy.example"}},
         {"proxy": {"host": "*.example.org", "port": 3128}},
@@ -324,7 +342,8 @@ def test_a_port_at_two_addresses_and_unchecked_rules_elsewhere_are_fine() -> Non
     ],
 )
 def test_a_plan_that_says_something_else_is_none(change: dict[str, object]) -> None:
-    value = {"rules": [RULE_JSON], "ports": [], "whenGatewayEnds": "end-machine"}
+    rate = {"perSecond": 10_000, "burst": 65_535}
+    value = {"rules": [RULE_JSON], "ports": [], "whenGatewayEnds": "end-machine", "connectionRate": rate}
     strict.read(value, "network", from_record)
     with pytest.raises(strict.MalformedError):
         strict.read({**value, **change}, "network", from_record)
@@ -345,6 +364,26 @@ def test_the_log_is_told_of_consent() -> None:
         replace(RULE, id="b", acknowledged=(Acknowledgement.ALL_HOSTS, Acknowledgement.METADATA)),
     )
     assert acknowledged(Network(two)) == ("acknowledged-all-hosts", "acknowledged-metadata")
+
+
+def test_a_plan_without_a_rate_is_none() -> None:
+    value = {"rules": [RULE_JSON], "ports": [], "whenGatewayEnds": "end-machine"}
+    with pytest.raises(strict.MalformedError, match="connectionRate"):
+        strict.read(value, "network", from_record)
+
+
+@pytest.mark.parametrize(
+    ("typed", "rate"), [("1", (1, 10)), ("1:1", (1, 1)), ("10000:65535", (10_000, 65_535)), ("9000", (9000, 65_535))]
+)
+def test_a_rate_as_it_is_typed(typed: str, rate: tuple[int, int]) -> None:
+    assert ConnectionRate.parse(typed) == ConnectionRate(*rate)
+    assert ConnectionRate.parse(ConnectionRate(*rate).typed) == ConnectionRate(*rate)
+
+
+@pytest.mark.parametrize("typed", ["", "0", "10001", "1:0", "1:65536", "1:", ":1", "-1", "1.5", "1/2", "٣", "1:2:3"])
+def test_what_is_no_rate(typed: str) -> None:
+    with pytest.raises(ValueError, match="connections"):
+        ConnectionRate.parse(typed)
 
 
 def test_sizes() -> None:

@@ -7,7 +7,7 @@ import pytest
 from mvmnix.api import presets
 from mvmnix.errors import MvmnixError, ReasonCode
 from mvmnix.plan.network import Acknowledgement, Network, WhenGatewayEnds, parse_rules
-from mvmnix.plan.network_endpoints import PublishedPort, UpstreamProxy
+from mvmnix.plan.network_endpoints import ConnectionRate, PublishedPort, UpstreamProxy
 from tests.unit.cli.plans import drafted, signed
 from tests.unit.cli.station import Station
 
@@ -41,13 +41,14 @@ def test_what_was_typed_is_in_the_plan(settled: Station) -> None:
         settled,
         *typed,
         *("--deny", "www.example.com", "-p", "8080:80", "--when-gateway-ends", "continue-without-network"),
-        *("--network-proxy", "proxy.example.com:3128"),
+        *("--network-proxy", "proxy.example.com:3128", "--connection-rate", "20:30"),
     )
     assert plan.network == Network(
         parse_rules(rules, ["www.example.com"]),
-        (PublishedPort("127.0.0.1", 8080, 80),),
+        (PublishedPort("localhost", 8080, 80),),
         WhenGatewayEnds.CONTINUE,
         UpstreamProxy("proxy.example.com", 3128),
+        ConnectionRate(20, 30),
     )
 
 
@@ -58,7 +59,8 @@ def test_the_plan_is_shown_with_its_network(settled: Station) -> None:
     assert "network: the guest may reach tcp:10.0.0.7:22,acknowledge=private-addresses [allow-1]" in said
     assert "acknowledged for allow-1: private addresses of this host's networks [private-addresses]" in said
     assert "network: the guest may not reach example.org [deny-1]" in said
-    assert "network: 127.0.0.1 port 8080 of this host leads to the guest's port 80" in said
+    assert "network: localhost port 8080 of this host leads to the guest's port 80" in said
+    assert "network: 1000 new connections at once, then 100 a second" in said
     assert "network: if its gateway ends, the machine ends" in said
 
 
@@ -79,6 +81,8 @@ def test_the_plan_is_shown_with_its_network(settled: Station) -> None:
         (("--allow-preset", "x,acknowledge=all"), "is none of acknowledge=all-hosts"),
         (("--allow-preset", "pipp"), "there is no preset pipp"),
         (("--allow", "https://a.example", "--when-gateway-ends", "whatever"), "is not one of"),
+        (("--allow", "https://a.example", "--connection-rate", "0"), "between 1 and 10000"),
+        (("--connection-rate", "5"), "neither a rule nor a published port"),
     ],
 )
 def test_what_can_not_be_meant(settled: Station, command: tuple[str, ...], options: tuple[str, ...], why: str) -> None:

@@ -4,8 +4,10 @@ import errno
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 import pytest
 
@@ -14,17 +16,17 @@ from mvmnix.network.dialer import process
 from mvmnix.network.dialer.connecting import Connecting
 from mvmnix.network.dialer.process import ProxyRefusedError, ask_proxy, may_be_proxy
 from mvmnix.network.dialer_messages import Ask, Reply
-from mvmnix.network.policy.decisions import Denial, Rules
+from mvmnix.network.policy.decisions import Denial
 from mvmnix.network.policy.explain import EXPLANATIONS
 from mvmnix.network.sockets import PACKET_BYTES, pair
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
-from mvmnix.plan.network_endpoints import UpstreamProxy
+from mvmnix.plan.network_endpoints import ConnectionRate, UpstreamProxy
 from mvmnix.system.descriptors import received
 from tests.patience import EVENT_PATIENCE
 
 type Done = Callable[[tuple[str, socket.socket] | None], None]
-_RULES = Rules(Network(parse_rules(["tcp:api.example.com:7", "tcp:192.0.2.1:7", "tcp:quick.example.com:7"], [])))
+_NETWORK = Network(parse_rules(["tcp:api.example.com:7", "tcp:192.0.2.1:7", "tcp:quick.example.com:7"], []))
 
 
 class Served:
@@ -42,11 +44,11 @@ class Served:
 
 
 @contextmanager
-def serving() -> Iterator[Served]:
+def serving(network: Network = _NETWORK) -> Iterator[Served]:
     """One that serves, and has ended in the end."""
     (asks, asked), (events, told) = pair(), pair()
     with asks, asked, events, told:
-        serving = threading.Thread(target=process.Dialer(asked, told, _RULES).serve)
+        serving = threading.Thread(target=process.Dialer(asked, told, network).serve)
         serving.start()
         here = Served(asks, events)
         assert here.event().kind is NetworkEventKind.READY
@@ -67,6 +69,29 @@ def test_what_no_rule_admits_is_a_breach() -> None:
         assert here.ask(Ask(1, "allow-1", "api.example.com", 8)).code is Denial.PORT_NOT_ALLOWED
         event = here.event()
         assert (event.kind, event.name, event.port) == (NetworkEventKind.BREACH, "api.example.com", 8)
+
+
+def test_a_rate_holds_whatever_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No address is looked up and none is connected to beyond it; a breach is one still."""
+    now, asked = [100.0], list[str]()
+
+    def resolved(host: str, _port: int) -> tuple[str, ...]:
+        asked.append(host)
+        return ()
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(process, "_resolved", resolved)
+    with serving(replace(_NETWORK, connection_rate=ConnectionRate(2, 3))) as here:
+
+        def codes(count: int) -> list[Denial | None]:
+            return [here.ask(Ask(1, "allow-1", "api.example.com", 7)).code for _ in range(count)]
+
+        assert codes(4) == [Denial.RESOLVE_FAILED] * 3 + [Denial.LIMIT_CONNECTION_RATE]
+        now[0] += 1
+        assert codes(3) == [Denial.RESOLVE_FAILED] * 2 + [Denial.LIMIT_CONNECTION_RATE]
+        assert len(asked) == 5
+        assert here.ask(Ask(1, "allow-1", "api.example.com", 8)).code is Denial.PORT_NOT_ALLOWED
+        assert here.event().kind is NetworkEventKind.BREACH
 
 
 def test_a_packet_of_another_shape_is_a_breach_and_the_end() -> None:
@@ -181,26 +206,33 @@ def test_what_takes_all_memory_is_one_answer(monkeypatch: pytest.MonkeyPatch) ->
             assert (answer.number, answer.code) == (number, Denial.RESOLVE_FAILED)
 
 
-def test_a_slow_name_has_no_other_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All threads but one wait for names; and they serve again."""
-    free = threading.Event()
+@pytest.mark.parametrize("of", ["a wildcard", "all hosts", "names"])
+def test_silent_names_hold_up_no_other(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than there are threads, asked for at once; and each is answered in the end."""
+    allow = {
+        "a wildcard": [("tls:*.evil.example.com:7", [f"{number}.evil.example.com" for number in range(300)])],
+        "all hosts": [("tls:*:7,acknowledge=all-hosts", [f"{number}.evil.example" for number in range(300)])],
+        "names": [(f"tls:silent{number}.example:7", [f"silent{number}.example"] * 6) for number in range(50)],
+    }[of]
+    quick, free = "tls:quick.example.com:7", threading.Event()
 
     def resolved(host: str, _port: int) -> tuple[str, ...]:
-        if host != "quick.example.com":
+        if not host.startswith("quick"):
             free.wait(EVENT_PATIENCE)
         return ()
 
     monkeypatch.setattr(process, "_resolved", resolved)
-    with serving() as here:
-        for _ in range(2):
-            for number in range(1, process._WORKERS):
-                here.asks.send(Ask(number, "allow-1", "api.example.com", 7).to_bytes())
-            for _ in range(3):
-                assert here.ask(Ask(0, "allow-3", "quick.example.com", 7)).number == 0
-            free.set()
-            found = {Reply.parse(here.asks.recv(PACKET_BYTES)).number for _ in range(1, process._WORKERS)}
-            assert found == set(range(1, process._WORKERS))
-            free.clear()
+    network = Network(parse_rules([*(rule for rule, _ in allow), quick], []))
+    asks = [(f"allow-{place}", host) for place, (_, hosts) in enumerate(allow, 1) for host in hosts]
+    quick_rule = "allow-1" if of == "all hosts" else f"allow-{len(allow) + 1}"  # of one rule with the silent ones
+    with serving(network) as here:
+        for number, (rule, host) in enumerate(asks, 1):
+            here.asks.send(Ask(number, rule, host, 7).to_bytes())
+        for _ in range(3):
+            assert here.ask(Ask(0, quick_rule, "quick.example.com", 7)).number == 0
+        free.set()
+        found = {Reply.parse(here.asks.recv(PACKET_BYTES)).number for _ in asks}
+        assert found == set(range(1, len(asks) + 1))
 
 
 # -- by a proxy: what it may answer, and that not a byte more than its answer's head is taken
@@ -334,10 +366,10 @@ def test_this_host_is_not_named_by_a_name(host: str) -> None:
 
 def dialed(proxy: UpstreamProxy, *asks: Ask) -> Iterator[tuple[Reply, socket.socket | None]]:
     """What a dialer with this proxy answers to each of these."""
-    plan = Network(parse_rules(["https://api.example.com"], []))
+    plan = Network(parse_rules(["https://api.example.com"], []), proxy=proxy)
     (answers, asked), (told, events) = pair(), pair()
     with answers, asked, told, events:
-        one = process.Dialer(asked, events, Rules(plan), proxy)
+        one = process.Dialer(asked, events, plan)
         for ask in asks:
             one.dial(ask)
             packet, found, _ = received(answers, PACKET_BYTES, 1)

@@ -38,10 +38,12 @@ def test_connections_at_a_time() -> None:
 
 
 def test_each_name_has_one_address_for_good() -> None:
-    names = SyntheticAddresses(IPv4Network("198.18.0.0/29"))
-    found = [names.address_of(f"{letter}.example.com") for letter in "abcdef"]
+    web, mail = frozenset({443}), frozenset({25, 443})
+    names = SyntheticAddresses({web: IPv4Network("198.18.0.0/29"), mail: IPv4Network("198.18.0.8/29")})
+    found = [names.address_of(f"{letter}.example.com", web) for letter in "abcdef"]
     assert list(map(str, found)) == [*(f"198.18.0.{number}" for number in range(2, 7)), "None"]
-    assert names.address_of("a.example.com") == found[0]
+    assert names.address_of("a.example.com", web) == found[0]
+    assert str(names.address_of("mail.example.com", mail)) == "198.18.0.10"
     assert found[1] is not None
     assert names.name_of(found[1]) == "b.example.com"
     assert names.name_of(IPv4Network("198.18.0.0/29")[7]) is None

@@ -14,8 +14,9 @@ import dns.rcode
 import pytest
 
 from mvmnix.network.gateway.names import NameServer, SyntheticAddresses
-from mvmnix.network.policy.decisions import SYNTHETIC, Denial, Rules, Verdict
+from mvmnix.network.policy.decisions import Denial, Rules, Verdict
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
+from mvmnix.network.token_bucket import TokenBucket
 from mvmnix.plan.network import Network, parse_rules
 from tests.support.virtual_time import run
 from tests.unit.network.name_rows import ALLOW, DENY, NO_DATA, QUESTIONS, Question, ask
@@ -38,7 +39,9 @@ class Asking:
 
     def __post_init__(self) -> None:
         rules = Rules(Network(parse_rules(self.allow, self.deny)))
-        self.server = NameServer(rules, SyntheticAddresses(SYNTHETIC, self.most), self._tell, lambda: self.now)
+        self.server = NameServer(
+            rules, SyntheticAddresses(rules.synthetic_networks, self.most), self._tell, lambda: self.now
+        )
 
     def _tell(self, event: NetworkEvent) -> None:
         self.told.append(event)
@@ -62,8 +65,7 @@ def test_more_questions_than_there_may_be_get_no_answer() -> None:
     denied = [it for it in asking.told if it.kind is NetworkEventKind.DENIED]
     assert [(it.name, it.code) for it in denied] == [("", Denial.LIMIT_LOOKUPS)]
     asking.now = 1.0
-    asking.server._left = 0.0
-    asking.server._since = 1.0
+    asking.server._questions = TokenBucket(0, 0, lambda: asking.now)
     assert asking.ask("a.example.com") is None
     assert [it.code for it in asking.told].count(Denial.LIMIT_LOOKUPS) == 2, "once in a second"
 

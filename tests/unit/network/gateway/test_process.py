@@ -33,7 +33,7 @@ _ALERT = b"\x15\3\3\0\2\2"
 async def test_tls_is_carried_and_told(world: World) -> None:
     address = await world.resolve("api.example.com")
     assert [it.kind for it in await world.events()] == [NetworkEventKind.READY, NetworkEventKind.NAME]
-    assert len(world.connections.options) == 5, "what is accepted is kept alive"
+    assert len(world.connections.options) == len(world.questions.options) == 6, "what is accepted has them too"
     guest = world.connect(address, 443)
     guest.send(hello()[:20])
     await world.turn()
@@ -130,49 +130,49 @@ _REFUSALS: dict[str, tuple[tuple[str, int], bytes, NetworkEvent, bytes]] = {
         b"",
     ),
     "another port": (
-        ("198.18.0.2", 80),
+        ("198.18.128.2", 80),
         b"GET / HTTP/1.1\r\n",
         NetworkEvent(_DENIED, code="port-not-allowed", name="api.example.com", port=80),
         b"HTTP/1.1 403 Forbidden\r\n",
     ),
     "a request": (
-        ("198.18.0.2", 443),
+        ("198.18.128.2", 443),
         b"GET / HTTP/1.1\r\n",
         NetworkEvent(_DENIED, "allow-1", "protocol", "api.example.com", port=443),
         b"HTTP/1.1 403 Forbidden\r\n",
     ),
     "neither": (
-        ("198.18.0.2", 443),
+        ("198.18.128.2", 443),
         b"SSH-2.0-x\r\n",
         NetworkEvent(_DENIED, "allow-1", "protocol", "api.example.com", port=443),
         b"",
     ),
     "another name": (
-        ("198.18.0.2", 443),
+        ("198.18.128.2", 443),
         _OTHER,
         NetworkEvent(_DENIED, "allow-1", "sni-mismatch", "api.example.com", port=443),
         _ALERT + b"\x70",
     ),
     "no name in it": (
-        ("198.18.0.2", 443),
+        ("198.18.128.2", 443),
         records(message(())),
         NetworkEvent(_DENIED, "allow-1", "no-sni", "api.example.com", port=443),
         _ALERT + b"\x6d",
     ),
     "a hidden name": (
-        ("198.18.0.2", 443),
+        ("198.18.128.2", 443),
         hello((0xFE0D, b"x")),
         NetworkEvent(_DENIED, "allow-1", "ech", "api.example.com", port=443),
         _ALERT + b"\x31",
     ),
     "a hello with a fault": (
-        ("198.18.0.2", 443),
+        ("198.18.128.2", 443),
         records(message(kind=2)),
         NetworkEvent(_DENIED, "allow-1", "bad-client-hello", "api.example.com", port=443),
         _ALERT + b"\x0a",
     ),
     "a hello for requests": (
-        ("198.18.0.3", 80),
+        ("198.18.0.2", 80),
         hello(),
         NetworkEvent(_DENIED, "allow-2", "protocol", "a.example", port=80),
         _ALERT + b"\x31",
@@ -241,6 +241,25 @@ async def test_a_rule_has_so_many_connections_at_a_time(world: World) -> None:
     world.connect("8.8.8.8", 53)
     await world.turn()
     assert len(world.asked()) == 1
+
+
+@gateway_test(_TCP, _HTTPS)
+async def test_connections_beyond_the_rate_are_told_once_in_a_second(world: World) -> None:
+    address = await world.resolve("api.example.com")
+    await world.events()
+    for _ in range(3):
+        world.connect("8.8.8.8", 53)
+        await world.turn()
+        await world.refuse_dial(Denial.LIMIT_CONNECTION_RATE)
+    (denied,) = await world.events(_DENIED)
+    assert (denied.code, denied.rule, denied.name, denied.flag) == ("limit-connection-rate", "allow-1", "8.8.8.8", "")
+    world.gateway._too_fast._since -= 1
+    guest = world.connect(address, 443)
+    guest.send(hello())
+    await world.turn()
+    await world.refuse_dial(Denial.LIMIT_CONNECTION_RATE)
+    assert heard(guest) == _ALERT + b"\x31"
+    assert [it.rule for it in await world.events(_DENIED)] == ["allow-2"]
 
 
 @gateway_test("tcp:8.8.8.8:53,bytes=4")
@@ -351,9 +370,9 @@ async def test_nothing_is_accepted_while_the_supervisor_reads_nothing(world: Wor
         world.connect("8.8.8.8", 53)
 
 
-def _refused_packet(to: str = "8.8.4.4", protocol: int = 17) -> bytes:
+def _refused_packet(to: str = "8.8.4.4", protocol: int = 17, port: int = 443) -> bytes:
     """What the kernel tells of a packet (linux/netfilter/nfnetlink_log.h)."""
-    packet = struct.pack(">BxHxxxxxB2x4x4s2xH", 0x45, 28, protocol, IPv4Address(to).packed, 443)
+    packet = struct.pack(">BxHxxxxxB2x4x4s2xH", 0x45, 28, protocol, IPv4Address(to).packed, port)
     attribute = struct.pack("=HH", 4 + len(packet), 9) + packet
     return struct.pack("=IHHIIxxxx", 20 + len(attribute), 4 << 8, 0, 0, 0) + attribute
 
@@ -362,13 +381,18 @@ def _refused_packet(to: str = "8.8.4.4", protocol: int = 17) -> bytes:
 async def test_refused_packets_are_told(world: World) -> None:
     address = await world.resolve("api.example.com")
     await world.events()
-    for packet in (_refused_packet(), _refused_packet(address), _refused_packet("8.8.8.8", 6), b"garbage"):
+    for packet in (
+        *(_refused_packet(), _refused_packet(address), _refused_packet("8.8.8.8", 6), b"garbage"),
+        *(_refused_packet(address, 6, 80), _refused_packet("198.18.9.9", 6)),
+    ):
         world.refused.send(packet)
     await world.turn()
     assert [(it.code, it.name, it.port, it.flag) for it in await world.events()] == [
         ("not-tcp", "8.8.4.4", 443, ""),
         ("not-tcp", "api.example.com", 443, ""),
         ("port-not-allowed", "8.8.8.8", 443, "--allow tcp:8.8.8.8:443"),
+        ("port-not-allowed", "api.example.com", 80, "--allow http://api.example.com"),
+        ("no-rule", "198.18.9.9", 443, ""),
     ]
     world.gateway._packets_refused()
     assert await world.events() == []

@@ -6,11 +6,17 @@ import os
 import socket
 import struct
 import termios
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 
+import pytest
+
+from mvmnix.network.gateway import relay
 from mvmnix.network.gateway.meters import RuleMeter
-from mvmnix.network.gateway.relay import Pipes, Relay
+from mvmnix.network.gateway.relay import Pipes, Relay, settle
+from mvmnix.network.sockets import prepare
 from mvmnix.plan.network import RuleLimits
-from tests.patience import POLL
+from tests.patience import EVENT_PATIENCE, POLL
 
 _MUCH = 4 << 20
 
@@ -36,7 +42,9 @@ class Carried:
     async def close(self) -> OSError | None:
         self.guest.close()
         self.server.close()
-        return await self.done
+        error = await self.done
+        await settle(*self.relay._ends)
+        return error
 
 
 def _free(pipes: Pipes) -> list[int]:
@@ -115,5 +123,90 @@ def test_the_bytes_of_a_rule_end_a_connection_that_then_leaves_no_timer() -> Non
         assert one.relay.sent._timer is None
         one.guest.close()
         one.server.close()
+
+    asyncio.run(run())
+
+
+@contextmanager
+def _by_tcp() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """One of ours, prepared as the gateway's are, and its peer."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        prepare(listener)
+        peer = stack.enter_context(socket.create_connection(listener.getsockname(), EVENT_PATIENCE))
+        ours = stack.enter_context(listener.accept()[0])
+        ours.setblocking(False)
+        yield ours, peer
+
+
+def _fill(connection: socket.socket) -> int:
+    """Send until nothing more is taken."""
+    count = 0
+    with pytest.raises(BlockingIOError):
+        while True:
+            count += connection.send(bytes(1 << 16))
+    return count
+
+
+def test_a_connection_is_reset_however_it_is_closed() -> None:
+    """What a listener was prepared for is so for those that it accepts, and no data is left to the kernel."""
+    with _by_tcp() as (ours, peer):
+        _fill(ours)
+        ours.close()
+        with pytest.raises(ConnectionResetError):
+            while peer.recv(1 << 20):
+                pass
+
+
+def test_what_was_sent_last_is_taken_before_a_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slowly, as long as some of it is: each time so many seconds begin again."""
+    monkeypatch.setattr(relay, "_LAST_LOOK", 0.01)
+
+    async def run() -> None:
+        with _by_tcp() as (ours, peer):
+            sent, got = _fill(ours), 0
+            ours.shutdown(socket.SHUT_WR)
+            settling = asyncio.create_task(settle(ours))
+            await asyncio.sleep(10 * POLL)
+            assert ours.fileno() >= 0
+            while data := await asyncio.to_thread(peer.recv, 1 << 18):
+                got += len(data)
+            assert got == sent
+            await settling
+            assert ours.fileno() == -1
+
+    asyncio.run(run())
+
+
+def test_a_peer_that_takes_nothing_is_reset_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "_UNACKNOWLEDGED", 0.05)
+
+    async def run() -> None:
+        with _by_tcp() as (ours, peer), _by_tcp() as (other, others):
+            _fill(ours)
+            for one in (ours, other):
+                one.shutdown(socket.SHUT_WR)
+            await settle(ours, other)
+            assert (ours.fileno(), other.fileno()) == (-1, -1)
+            assert others.recv(1) == b"", "it took its end, and isn't reset with the other"
+            with pytest.raises(ConnectionResetError):
+                while peer.recv(1 << 20):
+                    pass
+
+    asyncio.run(run())
+
+
+def test_a_machine_that_ends_resets_what_is_not_settled() -> None:
+    async def run() -> None:
+        with _by_tcp() as (ours, peer):
+            _fill(ours)
+            ours.shutdown(socket.SHUT_WR)
+            settling = asyncio.create_task(settle(ours))
+            await asyncio.sleep(POLL)
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
+            with pytest.raises(ConnectionResetError):
+                while peer.recv(1 << 20):
+                    pass
 
     asyncio.run(run())

@@ -49,7 +49,7 @@ def wait_for_reset(one: socket.socket) -> bool:
 
 @pytest.fixture(scope="module")
 def made() -> Iterator[Namespace]:
-    made = Making([Taken(SYNTHETIC), Taken(_RANGE), Taken(_ADDRESS, 22)], inbound=2).finish()
+    made = Making([Taken(SYNTHETIC), Taken(_RANGE), Taken(_ADDRESS, (22,))], inbound=2).finish()
     yield made
     made.close()
     os.close(made.tap)

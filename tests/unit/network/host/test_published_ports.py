@@ -3,6 +3,8 @@
 import errno
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +12,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.network.host import published_ports
 from mvmnix.network.host.published_ports import PublishedPorts, listen
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind
+from mvmnix.plan import network_endpoints
 from mvmnix.plan.network_endpoints import PublishedPort
 from mvmnix.system.loop import Loop
 from tests.patience import EVENT_PATIENCE, POLL, until
@@ -45,16 +48,20 @@ class Publishing:
         assert port == 8080
         inside.connect(self.guest.getsockname())
 
-    def connect(self) -> socket.socket:
+    def connect(self, source: str = "127.0.0.1") -> socket.socket:
         """A client of the host's."""
         ((_, listener),) = self._listeners
-        client = socket.create_connection(listener.getsockname(), EVENT_PATIENCE)
+        client = socket.create_connection(listener.getsockname(), EVENT_PATIENCE, (source, 0))
         self.clients.append(client)
         return client
 
     def turn_until(self, count: int) -> None:
         """Until so many were handed over."""
         until(lambda: len(self.handed) == count, rest=lambda: self.loop.turn(POLL))
+
+    def denials(self) -> list[tuple[str, str, int]]:
+        """What was refused, of whom, at which port."""
+        return [(it.code, it.address, it.port) for it in self.told if it.kind is NetworkEventKind.DENIED]
 
     def wait_for_reset(self, client: socket.socket) -> None:
         client.setblocking(False)
@@ -113,39 +120,21 @@ def test_a_socket_serves_again_once_it_was_given_back(publishing: Publishing) ->
     publishing.turn_until(3)
     assert publishing.handed[2][0].slot == publishing.handed[0][0].slot
     publishing.wait_for_reset(publishing.connect())
+    assert publishing.denials() == [("gateway-busy", "127.0.0.1", 8080)], "once in a second"
 
 
-def test_what_the_guest_has_not_taken_is_waited_for(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
-    unsent = [5, 5, 0]
-    monkeypatch.setattr(published_ports, "_unsent", lambda _: unsent.pop(0))
-    monkeypatch.setattr(published_ports, "_PAUSE", 0.0)
+def test_one_address_has_not_all_of_them(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published_ports, "OF_PEER", 1)
     publishing.connect()
     publishing.turn_until(1)
-    slot = publishing.handed[0][0].slot
-    for _ in range(2):
-        publishing.ports.give_back(slot)
-    assert (slot in publishing.ports._free, unsent) == (False, [5, 0])
-    until(lambda: slot in publishing.ports._free, rest=lambda: publishing.loop.turn(POLL))
-    assert (unsent, publishing.ports._ending) == ([], {})
-
-
-def test_a_guest_that_takes_nothing_is_waited_for_so_long(
-    publishing: Publishing, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    looks = list[socket.socket]()
-
-    def unsent(inside: socket.socket) -> int:
-        looks.append(inside)
-        return 1
-
-    monkeypatch.setattr(published_ports, "_unsent", unsent)
-    monkeypatch.setattr(published_ports, "_PAUSE", 0.0)
+    for _ in range(3):
+        publishing.wait_for_reset(publishing.connect())
+    assert publishing.denials() == [("limit-peer", "127.0.0.1", 8080)], "once in a second"
+    publishing.connect("127.0.0.2")
+    publishing.turn_until(2)
+    publishing.ports.give_back(publishing.handed[0][0].slot)
     publishing.connect()
-    publishing.turn_until(1)
-    slot = publishing.handed[0][0].slot
-    publishing.ports.give_back(slot)
-    until(lambda: slot in publishing.ports._free, rest=lambda: publishing.loop.turn(POLL))
-    assert len(looks) == 1200
+    publishing.turn_until(3)
 
 
 @pytest.mark.parametrize("why", ["nobody listens", "no answer", "the gateway is gone"])
@@ -204,17 +193,49 @@ def test_a_port_that_can_not_be_had_is_refused(code: int, hint: str, monkeypatch
     assert hint in caught.value.reasons[0].hint
 
 
-def test_what_a_peer_has_not_acknowledged_is_unsent() -> None:
-    with socket.socket() as alone:
-        assert published_ports._unsent(alone) == 0
-    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
-        peer, _ = server.accept()
-        with peer:
-            assert published_ports._unsent(client) == 0
-            client.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                while True:
-                    client.send(bytes(1 << 16))
-            assert published_ports._unsent(client) > 0
-        published_ports.disconnect(client)
-        assert published_ports._unsent(client) == 0
+OTHER = "127.0.0.2"
+
+
+@pytest.fixture
+def both(monkeypatch: pytest.MonkeyPatch) -> PublishedPort:
+    """A port of which both addresses were free a moment ago; another one has the place of ::1, which not each host has.
+
+    With ::1: tests/hostile/network/test_published_ports.py.
+    """
+    for module in (network_endpoints, published_ports):
+        monkeypatch.setattr(module, "LOOPBACK6", OTHER)
+    with socket.create_server((OTHER, 0)) as one:
+        return PublishedPort("localhost", one.getsockname()[1], 8080)
+
+
+def test_no_other_user_gets_what_is_meant_for_a_port_at_localhost(both: PublishedPort) -> None:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(it) for _, it in listen([both])]
+        assert [it.getsockname()[0] for it in listeners] == ["127.0.0.1", OTHER]
+        for address in ("127.0.0.1", OTHER):
+            with pytest.raises(OSError, match="Address already in use"):
+                socket.create_server((address, both.host))
+            socket.create_connection((address, both.host), EVENT_PATIENCE).close()
+
+
+def test_where_one_of_both_can_not_be_had_neither_is(both: PublishedPort) -> None:
+    with socket.create_server((OTHER, both.host)):
+        with pytest.raises(RefusedError, match=f"{OTHER} port {both.host} can't be listened on"):
+            listen([both])
+        ((_, it),) = listen([replace(both, address="127.0.0.1")])  # an address that is said is taken as it is
+        it.close()
+
+
+@pytest.mark.parametrize("code", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+def test_a_host_without_ipv6_has_the_other_one(both: PublishedPort, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bound = published_ports._bound
+
+    def without(address: str, port: int) -> socket.socket:
+        if address == OTHER:
+            raise OSError(code, "why")
+        return bound(address, port)
+
+    monkeypatch.setattr(published_ports, "_bound", without)
+    ((_, it),) = listen([both])
+    with it:
+        assert it.getsockname() == ("127.0.0.1", both.host)

@@ -584,4 +584,17 @@ def test_whatever_a_guest_says_has_a_verdict(text: str, port: int) -> None:
 )
 def test_why_a_packet_was_refused(address: str, port: int, *, tcp: bool, expected: Verdict) -> None:
     it = rules("tcp:8.8.8.8:22", deny=("10.0.0.0/8",))
-    assert it.refused_packet(IPv4Address(address), port, tcp=tcp) == expected
+    assert it.refused_packet(IPv4Address(address), None, port, tcp=tcp) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "port", "expected"),
+    [
+        ("a.example.com", 80, refused(Denial.PORT_NOT_ALLOWED)),
+        ("a.example.com", 443, refused(Denial.NO_RULE)),  # what it allows isn't refused: another one was taken over
+        ("b.example.com", 443, refused(Denial.DENIED_BY_RULE, "deny-1")),
+    ],
+)
+def test_why_a_packet_to_a_name_was_refused(name: str, port: int, expected: Verdict) -> None:
+    it = rules("https://*.example.com", deny=("b.example.com",))
+    assert it.refused_packet(IPv4Address("198.18.0.2"), name, port, tcp=True) == expected
