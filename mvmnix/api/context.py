@@ -106,7 +106,7 @@ class Context:
     @cached_property
     def library(self) -> ImageStore:
         """Finished builds."""
-        return self._opened.enter_context(ImageStore(self.roots.state))
+        return self._opened.enter_context(ImageStore(self.roots.state, self.frontend.notice))
 
     @cached_property
     def sources(self) -> Store:
@@ -219,10 +219,22 @@ class Context:
                 yield
 
     @contextmanager
-    def clearing(self) -> Iterator[None]:
-        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does."""
+    def clearing(self, *, remove: bool = True) -> Iterator[None]:
+        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does.
+
+        Where nothing is to be removed, they may, and are named in a notice.
+        """
+        guarded = ((self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK))
         with ExitStack() as locks:
-            for root, name in ((self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK)):
+            if not remove:
+                holders = sorted({str(pid) for root, name in guarded if (pid := root.holder(name)) is not None})
+                locks.enter_context(self.working())
+                if holders:
+                    who = f"process {', '.join(holders)} makes or uses images or sources"
+                    self.frontend.notice(f"{who}: what it hasn't finished is counted as not needed")
+                yield
+                return
+            for root, name in guarded:
                 lock = root.try_lock(name)
                 if lock is None:
                     who = f"process {root.holder(name) or '(unseen)'}"
