@@ -85,10 +85,11 @@ class Machine:
         """How it ended, once it has."""
         return self._ended
 
-    def boot(self, another: Another) -> None:
+    def boot(self, another: Another, *, reboots_panic: bool = False) -> None:
         """Wait until the guest is ready; called by `start_machine`, once. `another` starts that of a second try."""
         with self._talking():
             boot = Boot.begin(self._observations, self._guest, self._break_off, self._timers)
+            boot.reboots_panic = reboots_panic
             while not boot.succeeds(self._config):
                 self._replace(another)
                 boot = boot.again(self._guest)

@@ -214,9 +214,9 @@ def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch
 def test_a_boot_that_is_given_up_leaves_no_hypervisor(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, real = list[Machine](), Machine.boot
 
-    def boot(machine: Machine, again: Another) -> None:
+    def boot(machine: Machine, again: Another, *, reboots_panic: bool) -> None:
         begun.append(machine)
-        real(machine, again)
+        real(machine, again, reboots_panic=reboots_panic)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Machine, "boot", boot)
