@@ -313,7 +313,7 @@ class Context:
             why = f"it is gone: the audit log has verdicts by a trust policy of serial {max(serials[:2])}"
             hint = (
                 "put it back from a backup: until then nothing is verified and nothing starts; if it can't be had, "
-                "mvm policy create makes another one, which trusts the keys here and nobody else"
+                "mvm policy create makes another one, which trusts the keys here alone"
             )
         else:
             return None

@@ -79,7 +79,7 @@ def _foreign_seal(directory: Directory, segment: Segment, key: NoteKey) -> Reaso
     why = f"it is sealed by another host key: by {name}, and the key here is {key.name}"
     hint = (
         "either the host key was lost or replaced: put the old host.pem back, or keep the log as evidence and begin a "
-        f"new one: {_move_away(directory)}; mvm audit new-log. Or this is somebody else's log: find out who put it "
+        f"new one: {_move_away(directory)}; mvm audit new-log. Or this is another host's log: find out who put it "
         "there, and put this host's own back. Nothing starts until then"
     )
     return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)

@@ -89,9 +89,8 @@ class Allowlist:
         place = host if port == _PORTS[scheme] else f"{host}:{port}"
         if scheme != "https":
             is_here = re.fullmatch(LOOPBACK, f"{scheme}://{place}")
-            why = (
-                f"{host}:{port} is no listed origin of this machine" if is_here else "only https is spoken with others"
-            )
+            listed = f"{host}:{port} is not on the list of this machine's origins"
+            why = listed if is_here else "only https is spoken with other machines"
             raise _refused(url, why, _remedy(scheme, place))
         # 3. a listed name
         if f"{host}:{port}" not in _places(self.hosts):

@@ -81,7 +81,7 @@ def check(
 
 @policy.command()
 def create() -> None:
-    """Make a trust policy that admits the keys here, builder, planner and host, and nobody else; and missing keys.
+    """Make a trust policy that admits the keys here alone: builder, planner and host. Makes those that are missing.
 
     The first `mvm run` does so by itself; this is for a policy that was lost. Its serial is higher than the last one
     in the audit log. An existing policy is never replaced.

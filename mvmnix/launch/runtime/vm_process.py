@@ -187,8 +187,7 @@ class Guest:
         self.process = process
         self.shares = shares
         self.network = network
-        self.events: list[MonitorEvent] = []
-        self._is_killed = False
+        self.events, self._is_killed = list[MonitorEvent](), False
         self.channel = Channel(sockets.channel[0], loop, services=services, tally=tally)
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.

@@ -221,7 +221,7 @@ def test_a_log_that_another_key_sealed_is_named(long: World, *, is_published: bo
     name = long.key.name if is_published else f"a key with the ID {long.key.identity.hex()}"
     assert f"by {name}, and the key here is {other.key.name}" in told
     assert "the host key was lost or replaced" in told
-    assert "this is somebody else's log" in told
+    assert "this is another host's log" in told
     assert "find out who changed it" not in told
 
 

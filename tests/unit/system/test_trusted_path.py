@@ -89,9 +89,9 @@ def test_what_is_said_to_repair(path: str, *, is_directory: bool, is_ours: bool,
     assert ("chmod a+rX" in hint) != is_ours
 
 
-@pytest.mark.parametrize("home", ["/nonexistent", "MISSING"])
+@pytest.mark.parametrize("name", ["home", "it's mine"])
 def test_a_home_that_is_missing_is_named_and_not_the_directory_above(
-    directory: Directory, monkeypatch: pytest.MonkeyPatch, home: str
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """As a service's user has one, whose home is /nonexistent."""
 
@@ -99,7 +99,7 @@ def test_a_home_that_is_missing_is_named_and_not_the_directory_above(
         raise PermissionError(errno.EACCES, "denied")
 
     monkeypatch.setattr(os, "mkdir", denied)
-    path = home.replace("MISSING", directory.where("it's mine"))
+    path = directory.where(name)
     message = refusal(lambda: Directory.create(f"{path}/.local/state/mvmnix"))
     assert message.startswith(f"{path}: refused [state-permissions]: it isn't there, and ")
     assert f"can't make it in {Path(path).parent}" in message

@@ -67,7 +67,7 @@ REFUSED = {
         "http://sources.example:443/a",
         "http://git.example:8443/a",
     ],
-    "is no listed origin of this machine": [
+    "is not on the list of this machine": [
         "http://127.0.0.1/a",
         "http://127.0.0.1:8081/a",
         "http://localhost:8443/a",

@@ -170,7 +170,7 @@ def test_what_is_acknowledged_of_a_preset_is_so_of_its_rules(
 
 
 def test_what_a_preset_acknowledges_already_is_kept_in_what_is_said_to_type(settled: Station) -> None:
-    keep(settled.config, "wide", 'version = 1\nallow = ["https://*.co.uk", "tcp:10.0.0.0/8:22"]\n')
+    keep(settled.config, "wide", 'version = 1\nallow = ["tls:*.co.uk:443", "tcp:10.0.0.0/8:22"]\n')
     flake, option = settled.flake(), "wide"
     for word in ("private-addresses", "public-suffix"):
         said = settled.mvm("plan", "create", "--allow-preset", option, flake)
