@@ -1,4 +1,4 @@
-"""Rows of test_remedies.py: refusals of a flake, of the trust policy and of the host's own state, and their remedies."""
+"""Rows of test_remedies.py: refusals of a flake, the trust policy and the host's own state, and their remedies."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping

@@ -93,7 +93,7 @@ def test_what_is_said_to_repair(path: str, *, is_directory: bool, is_ours: bool,
 def test_a_home_that_is_missing_is_named_and_not_the_directory_above(
     directory: Directory, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """As a service's user has one, whose home is /nonexistent."""
+    """As a user of a service has one, by Debian's custom."""
 
     def denied(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, "denied")
