@@ -15,11 +15,11 @@ LIMIT: Final = 2**20
 
 #: A DNS name that can't be taken for an address: its last label begins with a letter (RFC 1123, section 2.1).
 DNS_NAME: Final = r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
-#: RFC 6761 keeps `localhost` for the loopback, which no host of the list may lead to.
-_HOST: Final = rf"(?!([^:]*\.)?localhost(:|$))(?=.{{1,253}}(:|$)){DNS_NAME}(:[1-9][0-9]{{0,4}})?"
-#: Whole origins on this machine, port and all.
-_LOOPBACK: Final = r"https?://(127\.0\.0\.1|\[::1\]|localhost)(:[1-9][0-9]{0,4})?"
-_CACHE: Final = rf"(https://{DNS_NAME}(:[1-9][0-9]{{0,4}})?|{_LOOPBACK})(/[A-Za-z0-9._~-]+)*/?"
+#: An entry of `[fetch] hosts`. RFC 6761 keeps `localhost` for the loopback, which no host of the list may lead to.
+HOST: Final = rf"(?!([^:]*\.)?localhost(:|$))(?=.{{1,253}}(:|$)){DNS_NAME}(:[1-9][0-9]{{0,4}})?"
+#: An entry of `[fetch] loopback`: a whole origin on this machine, port and all.
+LOOPBACK: Final = r"https?://(127\.0\.0\.1|\[::1\]|localhost)(:[1-9][0-9]{0,4})?"
+_CACHE: Final = rf"(https://{DNS_NAME}(:[1-9][0-9]{{0,4}})?|{LOOPBACK})(/[A-Za-z0-9._~-]+)*/?"
 _NODE: Final = r"[!-~]{1,4096}"
 _KEY_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
 _REFERENCE: Final = r"(env:[A-Za-z_][A-Za-z0-9_]{0,127}|file:/[^\x00]{1,4095})"
@@ -84,7 +84,7 @@ class CacheRule:
     @property
     def is_local(self) -> bool:
         """Whether it is one on this machine."""
-        return re.match(rf"{_LOOPBACK}(/|$)", self.url) is not None
+        return re.match(rf"{LOOPBACK}(/|$)", self.url) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +205,8 @@ def _fetch(record: strict.Record) -> FetchRules:
     usual = FetchRules()
     size, seconds = usual.size_limit, usual.seconds
     return FetchRules(
-        hosts=_names(record, "hosts", _HOST, _HOSTS_FORM),
-        loopback=_names(record, "loopback", _LOOPBACK, _LOOPBACK_FORM),
+        hosts=_names(record, "hosts", HOST, _HOSTS_FORM),
+        loopback=_names(record, "loopback", LOOPBACK, _LOOPBACK_FORM),
         size_limit=record.integer("size-limit-mib", 1, 1 << 20) << 20 if record.has("size-limit-mib") else size,
         seconds=record.integer("seconds", 1, 86_400) if record.has("seconds") else seconds,
         parallel=record.integer("parallel", 1, 64) if record.has("parallel") else usual.parallel,

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, settings
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
 from mvmnix.builder.pins.locks import parse_debian, parse_python
+from mvmnix.cli import as_root
 from mvmnix.system import prctl, system_user
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import Store
@@ -114,6 +115,28 @@ def commands_ended() -> Iterator[None]:
     end_started()
 
 
+def _state_of_system_user() -> set[Path]:
+    """What lies in the system user's configuration and state; its cache is shared with tests that fetch."""
+    tops = Path(system_user.HOME, ".config"), Path(system_user.HOME, ".local/state")
+    return {path for top in tops for depth in ("*", "*/*", "*/*/*") for path in top.glob(depth)}
+
+
+@pytest.fixture(scope="session")
+def known_state() -> set[Path]:
+    """What was in the system user's home before the first test, and what is known since."""
+    return _state_of_system_user() if os.geteuid() == 0 else set()
+
+
+@pytest.fixture(autouse=True)
+def system_user_is_left_alone(known_state: set[Path]) -> Iterator[None]:
+    """As root: fail where a test, or what was made for it, leaves keys or state in the system user's home."""
+    yield
+    if os.geteuid() == 0:
+        found = _state_of_system_user() - known_state
+        known_state |= found
+        assert not found, f"left in the system user's home: {sorted(map(str, found))}"
+
+
 #: Runs a command where there is no network interface but the loopback.
 OFFLINE = ("unshare", *(("--user", "--map-current-user") if os.geteuid() else ()), "--net")
 
@@ -165,7 +188,7 @@ class Home:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run `mvm` as this user to its end; `env` adds variables, `prefix` is a command that runs the command."""
         return subprocess.run(
-            [*prefix, *self.as_owner, *self.argv(*arguments)],
+            [*prefix, *self._command(*arguments)],
             env=self.environment | {name: str(value) for name, value in (env or {}).items()},
             cwd=cwd,
             input=stdin,
@@ -176,7 +199,7 @@ class Home:
 
     def start(self, *arguments: str | bytes | Path, cwd: Path = Path("/")) -> "subprocess.Popen[bytes]":
         """Start `mvm` as this user; it is killed at the test's end if it still runs then."""
-        pipe, argv = subprocess.PIPE, [*self.as_owner, *self.argv(*arguments)]
+        pipe, argv = subprocess.PIPE, self._command(*arguments)
         return end_with_test(
             subprocess.Popen(argv, env=self.environment, cwd=cwd, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe)
         )
@@ -199,6 +222,13 @@ class Home:
             done = self.mvm("plan", *step, cwd=cwd, env=env)
             assert done.returncode == 0, done.stderr.decode()
         return bundle
+
+    def _command(self, *arguments: str | bytes | Path) -> list[str | bytes | Path]:
+        """The command as this user; as root, one that would work in the system user's home has to name that user."""
+        if os.geteuid() == 0 and not self.as_owner:
+            user, command, _ = as_root.read([os.fsdecode(word) for word in arguments])
+            assert user or command in {"", *as_root.STATELESS}, f"name a user: mvm --user NAME {command}"
+        return [*self.as_owner, *self.argv(*arguments)]
 
     @staticmethod
     def argv(*arguments: str | bytes | Path) -> list[str | bytes | Path]:
@@ -326,7 +356,8 @@ def pins_in_nix(home: Home, tree: Path) -> None:
 
     What root's mvm fetches is the system user's: root takes a copy.
     """
-    fetched = home.mvm("pin", "fetch", "--store-only", cwd=ROOT)
+    whom = ("--user", system_user.USER) if os.geteuid() == 0 else ()
+    fetched = home.mvm(*whom, "pin", "fetch", "--store-only", cwd=ROOT)
     assert fetched.returncode == 0, fetched.stderr.decode()
     variables = home.environment
     if os.geteuid() == 0:

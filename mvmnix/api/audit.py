@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Final
 
 from mvmnix.audit.anchored_log import AnchorAnswer, AnchoredLog, ask_anchors
 from mvmnix.audit.anchors import Anchor, CommandAnchor, FileAnchor, GitAnchor
@@ -12,7 +14,8 @@ from mvmnix.config import AnchorRule
 from mvmnix.errors import ReasonCode, RefusedError, UsageError
 from mvmnix.system.private_dirs import Directory
 
-_DIRECTORY = "audit"
+#: The log's directory in the state directory.
+DIRECTORY: Final = "audit"
 
 
 def anchor(rule: AnchorRule) -> Anchor:
@@ -27,14 +30,14 @@ def anchor(rule: AnchorRule) -> Anchor:
 @contextmanager
 def audit_directory(state: Directory) -> Iterator[Directory]:
     """The audit log's directory; a refusal that says that the log is gone leaves no empty one behind."""
-    is_new = not state.exists(_DIRECTORY)
-    with state.child(_DIRECTORY) as room:
+    is_new = not state.exists(DIRECTORY)
+    with state.child(DIRECTORY) as room:
         try:
             yield room
         except RefusedError as refused:
             if is_new and ReasonCode.LOG_MISMATCH in refused.codes:
                 with suppress(OSError):  # it is not empty
-                    os.rmdir(_DIRECTORY, dir_fd=state.fd)
+                    os.rmdir(DIRECTORY, dir_fd=state.fd)
             raise
 
 
@@ -49,15 +52,17 @@ def journal(
 
     `state` is searched for traces of an earlier log that is gone.
     """
-
-    def traces() -> str:
-        from mvmnix.launch.gate.traces import LogTraces  # noqa: PLC0415 - asked for where there is no log
-
-        return LogTraces.of(state).said
-
+    traces = partial(log_traces, state)
     if anchors := tuple(map(anchor, rules)):
         return AnchoredLog(directory, signer, anchors, notice, traces)
     return AuditLog(directory, signer, traces)
+
+
+def log_traces(state: Directory) -> str:
+    """Describe what is there that an audit log had recorded; empty where there never was one."""
+    from mvmnix.launch.gate.traces import LogTraces  # noqa: PLC0415 - asked for where there is no log
+
+    return LogTraces.of(state).said
 
 
 def check_anchors(log: Callable[[], AuditLog], rules: Collection[AnchorRule]) -> None:

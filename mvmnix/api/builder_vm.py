@@ -88,7 +88,9 @@ class BuilderVm:
         with (
             admit_kept(self._context, bundle, self._builder, self._host.notice) as verified,
             stopping_signals(self._host.loop),
-            start_machine(verified, self._host, name=f"builder-{os.getpid()}", services=services) as machine,
+            start_machine(
+                verified, self._host, name=f"builder-{os.getpid()}", services=services, reboots_panic=True
+            ) as machine,
             self._context.recorded(),
         ):
             verified.kernel_loaded()

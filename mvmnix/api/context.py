@@ -1,6 +1,7 @@
 """Opens state for one operation: directories, policy, keys, stores and log, each when first asked for."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -15,8 +16,9 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.tail import is_begun
 from mvmnix.clock import now
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.images.store import ImageStore, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
@@ -72,11 +74,17 @@ class Context:
     @cached_property
     def policy(self) -> TrustPolicy:
         """The trust policy in force, as its files were when it was first asked for. Raises RefusedError."""
-        return in_force(*self.policy_files)
+        return self._read_policy()
 
     def read_policy_again(self) -> None:
         """Have `policy` be what its files say now: what is revoked meanwhile doesn't start. Raises RefusedError."""
-        self.policy = in_force(*self.policy_files)
+        self.policy = self._read_policy()
+
+    def _read_policy(self) -> TrustPolicy:
+        floor, user = self.policy_files
+        if floor.policy is None and user.policy is None and (lost := self._lost_policy()) is not None:
+            raise RefusedError(lost)
+        return in_force(floor, user)
 
     @property
     def policy_files(self) -> tuple[Files, Files]:
@@ -98,7 +106,7 @@ class Context:
     @cached_property
     def library(self) -> ImageStore:
         """Finished builds."""
-        return self._opened.enter_context(ImageStore(self.roots.state))
+        return self._opened.enter_context(ImageStore(self.roots.state, self.frontend.notice))
 
     @cached_property
     def sources(self) -> Store:
@@ -211,10 +219,22 @@ class Context:
                 yield
 
     @contextmanager
-    def clearing(self) -> Iterator[None]:
-        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does."""
+    def clearing(self, *, remove: bool = True) -> Iterator[None]:
+        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does.
+
+        Where nothing is to be removed, they may, and are named in a notice.
+        """
+        guarded = ((self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK))
         with ExitStack() as locks:
-            for root, name in ((self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK)):
+            if not remove:
+                holders = sorted({str(pid) for root, name in guarded if (pid := root.holder(name)) is not None})
+                locks.enter_context(self.working())
+                if holders:
+                    who = f"process {', '.join(holders)} makes or uses images or sources"
+                    self.frontend.notice(f"{who}: what it hasn't finished is counted as not needed")
+                yield
+                return
+            for root, name in guarded:
                 lock = root.try_lock(name)
                 if lock is None:
                     who = f"process {root.holder(name) or '(unseen)'}"
@@ -239,15 +259,65 @@ class Context:
             raise
 
     def initialize(self) -> None:
-        """On the very first use: make keys and a policy that trusts them, and say what they are worth."""
-        if self.keys.names() or self.roots.config.exists(FILE_NAME) or os.path.exists(f"{FLOOR}/{FILE_NAME}"):  # noqa: PTH110
-            return
-        made = {role: PrivateKey.create(self.keys, key_file(role)).public for role in ROLES}
-        self.roots.config.write_atomic(FILE_NAME, default_policy(made, now=now()))
+        """Make a policy on the very first use, with the keys that it trusts; one that was lost is not made anew.
+
+        Raises RefusedError [log-mismatch] where the audit log can't tell whether a policy was ever in force.
+        """
+        there = self.roots.config.exists(FILE_NAME) or os.path.exists(f"{self.floor}/{FILE_NAME}")  # noqa: PTH110
+        if not there and self._lost_policy() is None:
+            self._write_policy(serial=1)
+
+    def create_policy(self) -> None:
+        """Write a policy that trusts the keys here, no older than the last one in the audit log.
+
+        Raises UsageError where there is one, RefusedError [log-mismatch], MvmnixError without the host key of a log.
+        """
+        where = self.roots.config.where(FILE_NAME)
+        if self.roots.config.exists(FILE_NAME):
+            raise UsageError(f"{where} is there already", hint="move it away first if you mean to replace it")
+        serials = self.journal.latest_serials() if self._is_log_begun() else None
+        self._write_policy(serial=1 if serials is None else serials[1] + 1)
+
+    def _write_policy(self, *, serial: int) -> None:
+        trusted = {role: self._ensure_key(role).public for role in ROLES}
+        self.roots.config.write_atomic(FILE_NAME, default_policy(trusted, now=now(), serial=serial))
         self.frontend.notice(
-            f"first use: made the keys builder, planner and host in {self.keys.path}, and a trust policy that admits "
-            f"them in {self.roots.config.where(FILE_NAME)}. What they sign is a workstation's word: SLSA Build L1"
+            f"the keys builder, planner and host are in {self.keys.path}, and a new trust policy admits them: "
+            f"{self.roots.config.where(FILE_NAME)}. What they sign is a workstation's word: SLSA Build L1"
         )
+
+    def _ensure_key(self, role: Role) -> PrivateKey:
+        if self.keys.exists(key_file(role)):
+            return self.key(role)
+        return PrivateKey.create(self.keys, key_file(role))
+
+    def _is_log_begun(self) -> bool:
+        """Return whether there is an audit log; its directory is not made."""
+        return self.roots.state.exists(audit.DIRECTORY) and is_begun(self.audit)
+
+    def _lost_policy(self) -> Reason | None:
+        """Return why the policy that was in force here is lost; None where none ever was. Raises RefusedError."""
+        is_logged = self._is_log_begun()
+        if not is_logged and not audit.log_traces(self.roots.state):
+            return None
+        where, key = self.roots.config.where(FILE_NAME), self.keys.where(key_file(Role.HOST))
+        if not self.keys.exists(key_file(Role.HOST)):
+            log_path = shlex.quote(os.path.join(self.roots.state.path, audit.DIRECTORY))  # noqa: PTH118 - a text
+            move = f"mv {log_path} {log_path}.bad; " if is_logged else ""
+            why = f"it is gone, and so is {key}, the key of the audit log here"
+            hint = (
+                "put both back from a backup: until then nothing is verified and nothing starts; if they can't be had, "
+                f"begin anew: mvm key create host; {move}mvm audit new-log; mvm policy create"
+            )
+        elif (serials := self.journal.latest_serials() if self.journal.is_begun() else None) is not None:
+            why = f"it is gone: the audit log has verdicts by a trust policy of serial {max(serials[:2])}"
+            hint = (
+                "put it back from a backup: until then nothing is verified and nothing starts; if it can't be had, "
+                "mvm policy create makes another one, which trusts the keys here alone"
+            )
+        else:
+            return None
+        return Reason(ReasonCode.POLICY_MISSING, where, why, hint)
 
 
 @contextmanager

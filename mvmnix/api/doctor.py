@@ -410,10 +410,10 @@ def _other_backends(_: Context) -> Iterator[Finding]:
 
 def _trust(context: Context) -> Iterator[Finding]:
     names = context.keys.names()
-    if not names:
+    if not names and not context.audit.names():
         yield Finding("keys", Health.NOTE, "none yet", "`mvm run` makes them on first use, or mvm key create ROLE")
         return
-    yield Finding("keys", Health.GOOD, f"{', '.join(names)} in {context.keys.path}")
+    yield Finding("keys", Health.GOOD, f"{', '.join(names) or 'none'} in {context.keys.path}")
     policy, moment = context.policy, now()
     latest = context.journal.latest_serials() if context.audit.names() else None
     for reason in (*policy.expired(moment), *policy.rolled_back(latest)):

@@ -98,9 +98,10 @@ def remove_images(context: Context, digests: Iterable[str]) -> PruneResult:
 def prune_images(context: Context, *, every: bool, before: datetime | None, remove: bool) -> PruneResult:
     """Remove files that no image names any more, and with `every` the images that nothing needs, or say what would go.
 
-    `before`: of these only what was finished earlier, by its verified provenance. Raises MvmnixError as above.
+    `before`: of these only what was finished earlier, by its verified provenance. Raises MvmnixError as above; to say
+    it, builds are kept out of nothing.
     """
-    with context.clearing():
+    with context.clearing(remove=remove):
         needs = image_roots(context)
         _refuse_unknown(needs)
         freed = KeptImages(context.library, held=part_roots(context)).prune(
@@ -214,7 +215,7 @@ def collect_sources(context: Context, *, remove: bool) -> SourceGcResult:
 
     Raises MvmnixError while a build runs, and where a kept build's provenance doesn't verify.
     """
-    with context.clearing():
+    with context.clearing(remove=remove):
         needed = {*sources_of(_claims(context)), *(source.digest for source in installation.pins())}
         needed |= {part.nar for part in context.part_index.needed()}
         return collect_garbage(context.sources, needed, remove=remove)
@@ -222,7 +223,7 @@ def collect_sources(context: Context, *, remove: bool) -> SourceGcResult:
 
 def _claims(context: Context) -> Iterator[Provenance]:
     """The provenance of each kept build, authenticated. Raises MvmnixError: unknown needs forbid a removal."""
-    for entry in context.library.entries():
+    for _, entry in context.library.whole_index():
         yield _claim(context, entry.bundle, entry.manifest)
 
 

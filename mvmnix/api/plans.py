@@ -297,9 +297,10 @@ def _network(context: Context, options: NetworkOptions) -> Network | None:
     """
     if options == _NO_NETWORK:
         return None
+    presets = [(choice.option, context.presets.rules(choice)) for choice in options.presets]
     try:
         network = Network(
-            (*options.rules, *(it for choice in options.presets for it in context.presets.rules(choice))),
+            (*options.rules, *(it for _, rules in presets for it in rules)),
             options.ports,
             options.when_gateway_ends,
             options.proxy,
@@ -310,8 +311,9 @@ def _network(context: Context, options: NetworkOptions) -> Network | None:
     if not network.ports and all(it.action is Action.DENY for it in network.rules):
         why = "nothing is allowed but what --allow names, so that --deny alone says nothing"
         raise UsageError(why, hint=NETWORK_HINT)
-    refuse_unacknowledged(network)
-    refuse_public_suffixes(network)
+    origins = {it.id: option for option, rules in presets for it in rules}
+    refuse_unacknowledged(network, origins)
+    refuse_public_suffixes(network, origins)
     return network
 
 

@@ -104,10 +104,10 @@ def leaf_hashes(directory: Directory, head: Head) -> list[bytes]:
 
 def _before(directory: Directory, segment: Segment) -> Segment:
     """The segment before a verified one that is not the first, verified."""
-    before = read_segment(directory, segment.first - CAPACITY)
+    before = read_segment(directory, segment.first - CAPACITY, is_end=False)
     if _after(before, segment.first) != segment.before:
         why = f"the records {before.first} to {segment.first - 1} are not those that were sealed"
-        raise RefusedError(log_mismatch(directory, why))
+        raise RefusedError(log_mismatch(directory, why, is_end=False))
     return before
 
 

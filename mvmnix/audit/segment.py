@@ -7,6 +7,7 @@ seal signs. Behind the last line of the last segment are spaces, written ahead, 
 when it comes.
 """
 
+import base64
 import re
 from dataclasses import dataclass, replace
 from typing import Final, Self
@@ -66,6 +67,11 @@ class SegmentSeal:
         if match is None or int(match[2]) % PLACES != place:
             return None
         return cls(int(match[2]), match[1])
+
+    @property
+    def key_id(self) -> bytes:
+        """The ID of the key that it claims to be made with (C2SP signed-note): the first 4 bytes."""
+        return base64.b64decode(self.signature)[:4]
 
     @property
     def place(self) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.audit.merkle import CompactRange
-from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
+from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, Segment, SegmentSeal, first_of, segment_name
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UnreadableError
 from mvmnix.formats.strict import MalformedError
@@ -55,12 +55,42 @@ class Head:
         return Segment(self.segment.before, lines, places=self.segment.places)
 
 
-def log_mismatch(directory: Directory, why: str) -> Reason:
-    """A reason to say that this log is not what its key signed."""
-    where = shlex.quote(directory.path)
-    keep = f"find out who changed it, and keep it as evidence: mv {where} {where}.bad"
-    hint = f"{keep}; nothing starts until it is repaired, or a new one is begun: mvm audit new-log"
+def log_mismatch(directory: Directory, why: str, *, is_end: bool = True) -> Reason:
+    """A reason to say that this log is not what its key signed; `is_end`: at its end, on which all starts stand."""
+    then = "nothing starts until it is repaired, or a new one is begun"
+    if not is_end:
+        then = "its end verifies, so machines start and are recorded all the same; to begin a new one, once it is moved"
+    hint = f"find out who changed it, and keep it as evidence: {_move_away(directory)}; {then}: mvm audit new-log"
     return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
+
+
+def _move_away(directory: Directory) -> str:
+    where = shlex.quote(directory.path)
+    return f"mv {where} {where}.bad"
+
+
+def _foreign_seal(directory: Directory, segment: Segment, key: NoteKey) -> Reason | None:
+    """A reason to say that another key sealed the log; None where its last seal claims to be this key's."""
+    claimed = next((seal.key_id for seal in segment.seals), key.identity)
+    if claimed == key.identity:
+        return None
+    other = _published_key(directory)
+    name = other.name if other is not None and other.identity == claimed else f"a key with the ID {claimed.hex()}"
+    why = f"it is sealed by another host key: by {name}, and the key here is {key.name}"
+    hint = (
+        "either the host key was lost or replaced: put the old host.pem back, or keep the log as evidence and begin a "
+        f"new one: {_move_away(directory)}; mvm audit new-log. Or this is another host's log: find out who put it "
+        "there, and put this host's own back. Nothing starts until then"
+    )
+    return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
+
+
+def _published_key(directory: Directory) -> NoteKey | None:
+    """Return the key that lies beside the log, which proves nothing; None without a readable one."""
+    try:
+        return NoteKey.parse(directory.read(VERIFIER_KEY, MAX_NOTE).decode().removesuffix("\n"))
+    except (OSError, ValueError, UnreadableError):
+        return None
 
 
 def rolled_back(seen: int, left: int) -> str:
@@ -116,17 +146,17 @@ def segment_indices(directory: Directory) -> tuple[int, ...]:
     return tuple(first for name in directory.names() if (first := first_of(name)) is not None)
 
 
-def read_segment(directory: Directory, first: int) -> Segment:
-    """One segment, parsed but not verified. Raises RefusedError [log-mismatch]."""
+def read_segment(directory: Directory, first: int, *, is_end: bool = True) -> Segment:
+    """One segment, parsed but not verified; `is_end`: it is the last one. Raises RefusedError [log-mismatch]."""
     name = segment_name(first)
     try:
         return Segment.parse(name, directory.read(name, MAX_SEGMENT))
     except FileNotFoundError as error:
-        raise RefusedError(log_mismatch(directory, f"{name} is missing")) from error
+        raise RefusedError(log_mismatch(directory, f"{name} is missing", is_end=is_end)) from error
     except OSError as error:
         raise _unreadable(directory, error) from error
     except (MalformedError, UnreadableError) as error:
-        raise RefusedError(log_mismatch(directory, f"{name} does not parse: {error}")) from error
+        raise RefusedError(log_mismatch(directory, f"{name} does not parse: {error}", is_end=is_end)) from error
 
 
 def read_head(directory: Directory, key: NoteKey) -> Head:
@@ -144,7 +174,7 @@ def read_head(directory: Directory, key: NoteKey) -> Head:
             if b"\n" in tail[:-1]:  # 3
                 raise RefusedError(log_mismatch(directory, TOO_MUCH))
             return Head(*sealed, segment, tail, _torn(segment, seal, key))
-    raise RefusedError(log_mismatch(directory, _no_seal(segment)))
+    raise RefusedError(_foreign_seal(directory, segment, key) or log_mismatch(directory, _no_seal(segment)))
 
 
 def _last_first(directory: Directory) -> int:

@@ -98,6 +98,7 @@ class _Walk:
         self._tree = CompactRange()
         self._pinned: Checkpoint | None = None
         self._is_contradicted = False
+        self._is_end_bad = False
         self._begun_anew: tuple[int, str] | None = None
         self._reasons: list[Reason] = []
         #: By machine, index and line: records by the thousand would keep the garbage collector busy.
@@ -114,12 +115,13 @@ class _Walk:
             return read_head(self._directory, key)
         except RefusedError as error:
             self._reasons.extend(error.reasons)
+            self._is_end_bad = True
             return None
 
     def read(self, first: int) -> Segment | None:
         """A segment, or None when it cannot be read, so that the later ones are looked at too."""
         try:
-            return read_segment(self._directory, first)
+            return read_segment(self._directory, first, is_end=self._is_end_bad)
         except RefusedError as error:
             self._reasons.extend(reason for reason in error.reasons if reason not in self._reasons)
             return None
@@ -169,7 +171,7 @@ class _Walk:
 
     def problem(self, why: str) -> None:
         """Note something for `finish`."""
-        self._reasons.append(log_mismatch(self._directory, why))
+        self._reasons.append(log_mismatch(self._directory, why, is_end=self._is_end_bad))
 
     def fold(self, segment: Segment) -> None:
         """Walk over the records of a segment."""

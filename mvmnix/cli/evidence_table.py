@@ -1,11 +1,16 @@
 """The chain of evidence of a run, from flake to receipt, as a table for people."""
 
+import sys
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from mvmnix.api import RunResult, VerifiedImage, VerifiedPlan
 from mvmnix.formats.escaping import escape
 from mvmnix.plural import counted
 from mvmnix.provenance.slsa.provenance import Provenance
+
+#: Columns where stderr is no terminal: no digest is broken into two lines.
+_WIDTH: Final = 1 << 16
 
 
 def show_chain(links: Iterable[tuple[str, str]]) -> None:
@@ -19,7 +24,7 @@ def show_chain(links: Iterable[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, text in links:
         table.add_row(name, Text(escape(text)))  # which is no markup, whatever it says
-    Console(stderr=True).print(table)
+    Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH).print(table)
 
 
 def links_of(image: VerifiedImage, plan: VerifiedPlan, done: RunResult) -> Iterator[tuple[str, str]]:

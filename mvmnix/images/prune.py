@@ -90,7 +90,7 @@ class KeptImages:
 
         Raises MvmnixError when a build can't be read, so that it isn't known which files are its.
         """
-        builds = tuple(Shelved(name, entry, self._files(entry)) for name, entry in self._library.index())
+        builds = tuple(Shelved(name, entry, self._files(entry)) for name, entry in self._library.whole_index())
         gone = rules.unused(builds, needs, spared=spared, finished=finished, before=before) if every else ()
         return self._remove(builds, gone, needs, remove=remove)
 
@@ -99,7 +99,7 @@ class KeptImages:
 
         Raises UsageError when one of them is needed. They need not be readable themselves.
         """
-        index = dict(self._library.index())
+        index = dict(self._library.whole_index())
         if held := sorted({who for name in names for who in rules.users_of(index[name], needs)}):
             hint = (
                 "stop the machine; a plan needs its image until it expires, or is forgotten: mvm plan ls, mvm plan rm"

@@ -4,14 +4,14 @@ The index only says where to look. A build is used after its bundle, manifest an
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Self
 
-from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, UnreadableError, refuse
 from mvmnix.formats import manifest
 from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
 from mvmnix.images.file_names import MOST_BUNDLES
@@ -107,7 +107,9 @@ class VerifiedImage(StoredImage):
 class ImageStore:
     """Finished builds under the state directory; one for a process. A context manager."""
 
-    def __init__(self, state: Directory) -> None:
+    def __init__(self, state: Directory, notice: Callable[[str], None] = lambda _: None) -> None:
+        """`notice` is told of each broken entry that is left out of a listing."""
+        self._notice = notice
         self._opened = ExitStack()
         self.rooms = {
             room: Store(self._opened.enter_context(state.child(room)), hint=_AGAIN) for room in StoreDirectory
@@ -165,12 +167,22 @@ class ImageStore:
         return read_claim(self.bundle(self._entry(key.name).bundle), policy).provenance
 
     def entries(self) -> Iterator[IndexEntry]:
-        """All that the index says. Nothing of it is verified yet."""
+        """All that the index says, without broken entries. Nothing of it is verified yet."""
         for _, entry in self.index():
             yield entry
 
     def index(self) -> Iterator[tuple[str, IndexEntry]]:
-        """The same, each under the name of its file there. Raises MvmnixError for one that can't be read."""
+        """The same, each under the name of its file there."""
+        for name in self._index.names():
+            try:
+                yield name, self._entry(name)
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            except MvmnixError as error:
+                self._notice(f"left out: {error}")
+
+    def whole_index(self) -> Iterator[tuple[str, IndexEntry]]:
+        """The same for who removes files. Raises MvmnixError for a broken entry, whose files aren't known."""
         for name in self._index.names():
             yield name, self._entry(name)
 
@@ -202,7 +214,7 @@ class ImageStore:
     def _entry(self, name: str) -> IndexEntry:
         try:
             return read(parse_json(self._index.read(name, _INDEX_LIMIT)), "build", _entry)
-        except MalformedError as error:
+        except (MalformedError, UnreadableError) as error:
             hint = f"remove it, and build again: {self._index.where(name)}"
             raise MvmnixError(f"an entry of the build index is broken: {error}", hint=hint) from error
 

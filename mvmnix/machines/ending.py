@@ -46,6 +46,7 @@ class HostAction(StrEnum):
     KILLED_ON_IDLE = "killed-on-idle"
     KILLED_ON_SHARE_LIMIT = "killed-on-share-limit"
     KILLED_ON_NETWORK_END = "killed-on-network-end"
+    KILLED_ON_FAILURE = "killed-on-failure"
 
 
 class ChannelEnd(StrEnum):
@@ -64,7 +65,8 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[Moni
     """Why the machine ended, as far as that can be told without its disk.
 
     1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
-       boot, was idle for too long or wrote too much, one whose network ended, one that was stopped.
+       boot, was idle for too long or wrote too much, one whose network ended, one that was stopped, one that said why
+       it can't go on and didn't end.
     2. A hypervisor that failed, or went without a word about its guest.
     3. A guest that said why it can't go on.
     4. A panic, or a reset that the agent did not announce.
@@ -83,6 +85,7 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[Moni
         (action is HostAction.KILLED_ON_SHARE_LIMIT, EndReason.SHARE_LIMIT),
         (action is HostAction.KILLED_ON_NETWORK_END, EndReason.NETWORK_ENDED),
         (action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
+        (action is HostAction.KILLED_ON_FAILURE, EndReason.GUEST_FAILED),
         (MonitorEvent.INTERNAL_ERROR in events or silent, EndReason.HYPERVISOR_DIED),  # 2
         (last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),  # 3
         (MonitorEvent.GUEST_PANIC in events or unannounced, EndReason.GUEST_PANIC),  # 4

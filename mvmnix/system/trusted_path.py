@@ -77,15 +77,25 @@ def make_component(name: str, path: str, parent: int, flags: int, mode: int = 0o
             os.mkdir(name, mode, dir_fd=parent)
         except FileExistsError:  # another process of ours was faster
             pass
-        except PermissionError:
-            judge_closed(".", os.path.dirname(path), parent)  # noqa: PTH120 - a text
-            raise
+        except PermissionError as error:
+            raise _not_made(path, parent) from error
     readable = os.open(".", DIRECTORY, dir_fd=parent)
     try:
         os.fsync(readable)
     finally:
         os.close(readable)
     return open_component(name, path, parent, flags)
+
+
+def _not_made(path: str, parent: int) -> RefusedError:
+    """A refusal of a directory that is missing and can't be made in its parent."""
+    above, us = os.path.dirname(path), os.geteuid()  # noqa: PTH120 - a text
+    if is_beneath(above, home_of(us)):
+        judge_closed(".", above, parent)
+    why = f"it isn't there, and {owner_name(us)}, who runs mvm, can't make it in {above}"
+    made = shlex.join(["sudo", "install", "-d", "-m", "700", "-o", user_name(us), path])
+    hint = f"point HOME or the XDG_… variables to directories of your own; or have this one made: {made}"
+    return refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint)
 
 
 def judge_container(path: str) -> None:
@@ -184,7 +194,8 @@ def is_beneath(path: str, directory: str | None) -> bool:
 def _hint_for_closed(path: str, *, is_directory: bool, is_ours: bool) -> str:
     """What lies in the caller's home or directory is the caller's to have; elsewhere it may be closed for a reason."""
     if not is_ours:
-        return f"if every user is to read it: chmod a+rX {shlex.quote(path)}; else point the XDG_… variables elsewhere"
+        own = "point HOME or the XDG_… variables to directories of your own"
+        return f"{own}; or, if every user is to read it: chmod a+rX {shlex.quote(path)}"
     is_own = OWN in path.split("/")
     doctor = "; `mvm doctor` names all such files" if is_own or is_directory else ""
     return f"{repair(path, recursive=is_directory and is_own)}{doctor}"

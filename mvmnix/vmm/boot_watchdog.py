@@ -32,10 +32,11 @@ _UNWATCHED: Final = 2.0
 
 
 class StallReason(StrEnum):
-    """Why a boot makes no progress."""
+    """Why a boot makes no progress; that a guest panicked is seen elsewhere (launch/runtime/boot.py)."""
 
     STALLED = "stalled"
     HUNG = "hung"
+    PANICKED = "panicked"
 
 
 @dataclass(frozen=True, slots=True)

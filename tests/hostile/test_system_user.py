@@ -470,3 +470,11 @@ def test_root_s_own_state_stays_where_it_is(user: pwd.struct_passwd, tmp_path: P
     done = mvm(user, "ps", env={"HOME": of_root.path})
     assert done.returncode == 0, done.stderr.decode()
     assert (of_root.state / "machines/register.json").read_text() == "{}"
+
+
+def test_a_test_of_root_s_names_the_user(tmp_path: Path) -> None:
+    """Or it would work in the system user's own home."""
+    of_root = make_home(tmp_path / "home")
+    with pytest.raises(AssertionError, match="mvm --user NAME ps"):
+        of_root.mvm("ps")
+    assert of_root.mvm("schema").returncode == 0

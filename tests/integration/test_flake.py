@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from mvmnix import __version__
 from mvmnix.builder.pins.pypi import requirements
 from tests.conftest import make_home, pins_in_nix
 from tests.repository import ROOT
+from tests.throwaway_user import throwaway_user
 
 pytestmark = [pytest.mark.integration, pytest.mark.root("it takes a /nix that may be written to")]
 
@@ -23,10 +24,11 @@ PYTHON = "Python 3.13."
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A copy of the repository, and the whole environment in which it is used."""
+    """A copy of the repository, the whole environment in which it is used, and the user whom root's mvm becomes."""
 
     tree: Path
     environment: Mapping[str, str]
+    user: str
 
     def run(self, *argv: str | Path, cwd: Path | None = None, **extra: str) -> "subprocess.CompletedProcess[str]":
         """Run a program without a network, to its end."""
@@ -35,6 +37,12 @@ class Place:
         return subprocess.run(
             command, cwd=cwd or self.tree, env=environment, capture_output=True, text=True, check=False
         )
+
+    def mvm(
+        self, package: Path, *words: str | Path, cwd: Path | None = None, **extra: str
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a packaged mvm as the user."""
+        return self.run(package / "bin/mvm", "--user", self.user, *words, cwd=cwd, **extra)
 
     def nix(self, *argv: str | Path) -> str:
         """What Nix prints. It must succeed."""
@@ -51,7 +59,7 @@ def documented_configuration() -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
+def place(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The pins are fetched, and Nix is configured as the documentation says and not otherwise."""
     home = make_home(tmp_path_factory.mktemp("flake") / "home")
     pins_in_nix(home, tree)
@@ -59,7 +67,8 @@ def place(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Place:
     (home.path / ".config/nix/nix.conf").write_text(documented_configuration())
     nix = shutil.which("nix")
     assert nix is not None
-    return Place(tree, {"HOME": str(home.path), "PATH": f"/usr/bin:/bin:{Path(nix).parent}"})
+    with throwaway_user() as user:
+        yield Place(tree, {"HOME": str(home.path), "PATH": f"/usr/bin:/bin:{Path(nix).parent}"}, user.pw_name)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +100,7 @@ def test_doctor_names_the_programs_that_mvm_runs_and_not_those_of_the_path(
     git.write_text("#!/bin/sh\n")
     git.chmod(0o755)
     path = f"{tmp_path}:{place.environment['PATH']}"
-    done = place.run(package / "bin/mvm", "doctor", "--json", cwd=Path("/"), PATH=path)
+    done = place.mvm(package, "doctor", "--json", cwd=Path("/"), PATH=path)
     assert done.stderr == ""
     said = {one["what"]: one["said"] for one in json.loads(done.stdout)["result"]}
     assert said["mvm"].startswith(f"{__version__}, {PYTHON}")
@@ -121,14 +130,14 @@ def test_nothing_around_it_gets_in(place: Place, package: Path, tmp_path: Path) 
 def test_it_leaves_no_trace_in_the_store(place: Place, package: Path) -> None:
     """Even as root, who could write there."""
     before = sorted(package.rglob("*"))
-    place.run(package / "bin/mvm", "doctor")
+    place.mvm(package, "doctor")
     assert sorted(package.rglob("*")) == before
     place.nix("store", "verify", "--recursive", "--no-trust", package)
 
 
 def test_arguments_arrive_as_they_are(place: Place, package: Path) -> None:
     for word in ("", "a b", "'\"$HOME*", "\\"):
-        done = place.run(package / "bin/mvm", "pin", "--", word)
+        done = place.mvm(package, "pin", "--", word)
         assert f"No such command {word!r}" in done.stderr
 
 
@@ -137,7 +146,7 @@ def test_its_python_says_that_it_has_no_pip(place: Place, package: Path) -> None
         Path(where).chmod(0o755)  # root's mvm is another user
         shutil.copytree(place.tree / "modules", Path(where, "modules"))
         shutil.copy(place.tree / "pyproject.toml", where)
-        done = place.run(package / "bin/mvm", "pin", "python", "--lock-dir", f"{where}/modules", cwd=Path(where))
+        done = place.mvm(package, "pin", "python", "--lock-dir", f"{where}/modules", cwd=Path(where))
     assert done.returncode == 125
     assert "has no pip" in done.stderr
     assert ".venv/bin/mvm" in done.stderr

@@ -94,6 +94,7 @@ def test_a_registry_that_is_not_listed_is_not_asked(registry: DockerRegistry, st
         resolve_image(wanted, them)
     assert caught.value.codes == (Code.FETCH_NOT_ALLOWED,)
     assert registry.visits() == before
+    assert f'"{registry.origin}"' in caught.value.reasons[0].hint, "what to list, as it stands in config.toml"
 
 
 def test_bytes_that_rotted_in_the_registry(registry: DockerRegistry, store: Store, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Final, Self, override
 from urllib.parse import urljoin
 
-from mvmnix.config import FetchRules
+from mvmnix.config import HOST, LOOPBACK, FetchRules
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats.addresses import facts_of
 
@@ -26,7 +26,9 @@ _URL: Final = re.compile(
     r"(?P<target>(/[^?#]*)?(\?[^#]*)?)(#.*)?",
     re.IGNORECASE,
 )
-_HINT: Final = "name the host in config.toml, [fetch] hosts, if it is to be trusted with this; docs/fetching.md"
+_PAGE: Final = "docs/fetching.md"
+_URL_HINT: Final = f"write it as https://HOST/PATH, with no name, password or backslash in it; {_PAGE}"
+_REDIRECT_HINT: Final = f"take the address to which it leads, if that is right; {_PAGE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +79,22 @@ class Allowlist:
             or not url.isprintable()
             or re.search(r"[\\ ]", url)
         ):
-            raise _refused(url, "it is not a plain http or https URL without user information")
+            raise _refused(url, "it is not a plain http or https URL without user information", _URL_HINT)
         scheme, host = match["scheme"].lower(), match["host"].lower()
         port = int(match["port"] or _PORTS[scheme])
         target = match["target"] if match["target"].startswith("/") else "/" + match["target"]
         if f"{scheme}://{host}:{port}" in _origins(self.loopback):
             return Url(scheme, host, port, target, local=True)
         # 2. https
+        place = host if port == _PORTS[scheme] else f"{host}:{port}"
         if scheme != "https":
-            raise _refused(url, "only https is spoken with other machines")
+            is_here = re.fullmatch(LOOPBACK, f"{scheme}://{place}")
+            listed = f"{host}:{port} is not on the list of this machine's origins"
+            why = listed if is_here else "only https is spoken with other machines"
+            raise _refused(url, why, _remedy(scheme, place))
         # 3. a listed name
         if f"{host}:{port}" not in _places(self.hosts):
-            raise _refused(url, f"{host}:{port} is not on the list of hosts to download from")
+            raise _refused(url, f"{host}:{port} is not on the list of hosts to download from", _remedy(scheme, place))
         return Url(scheme, host, port, target, local=False)
 
     def follow(self, here: Url, location: str) -> Url:
@@ -97,12 +103,12 @@ class Allowlist:
         try:
             joined = urljoin(str(here), location)
         except ValueError as error:  # an IPv6 address that is cut off, say
-            raise _refused(location, "it is not an address") from error
+            raise _refused(location, "it is not an address", _REDIRECT_HINT) from error
         there = self.admit(joined)
         if here.scheme == "https" and there.scheme == "http":
-            raise _refused(str(there), f"{here.origin} redirects from https to http")
+            raise _refused(str(there), f"{here.origin} redirects from https to http", _REDIRECT_HINT)
         if there.local and not here.local:
-            raise _refused(str(there), f"{here.origin} redirects to this machine")
+            raise _refused(str(there), f"{here.origin} redirects to this machine", _REDIRECT_HINT)
         return there
 
 
@@ -112,7 +118,25 @@ def must_be_peer(url: str, address: str, *, local: bool) -> None:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     facts = facts_of(parsed)
     if not (parsed.is_loopback if local else facts.public):
-        raise _refused(url, f"its name resolves to {address} ({facts.name}), which is not where it may lead")
+        why = f"its name resolves to {address} ({facts.name}), which is not where it may lead"
+        raise _refused(url, why, f"have the name lead to {'this machine' if local else 'public addresses'}; {_PAGE}")
+
+
+def _remedy(scheme: str, place: str) -> str:
+    """Return the entry of config.toml that would admit an origin, or what to do where none would.
+
+    >>> _remedy("http", "127.0.0.1:80").partition(", ")[2]
+    '[fetch] loopback = ["http://127.0.0.1:80"]; docs/fetching.md'
+    """
+    if re.fullmatch(LOOPBACK, f"{scheme}://{place}"):
+        other = f', or "http://{place}" where it speaks no TLS' if scheme == "https" else ""
+        listed = f'it is an origin of this machine: name it in config.toml, [fetch] loopback = ["{scheme}://{place}"]'
+        return f"{listed}{other}; {_PAGE}"
+    if scheme != "https":
+        return f"take an https address of it; {_PAGE}"
+    if re.fullmatch(HOST, place):
+        return f'if it is to be trusted with this, name it in config.toml, [fetch] hosts = ["{place}"]; {_PAGE}'
+    return f"only DNS names can be listed, and of this machine 127.0.0.1, [::1] and localhost: take such a one; {_PAGE}"
 
 
 @lru_cache
@@ -133,8 +157,8 @@ def _origin(text: str) -> str:
     return text if named else f"{text}:{_PORTS[scheme]}"
 
 
-def _refused(url: str, why: str) -> RefusedError:
-    return refuse(ReasonCode.FETCH_NOT_ALLOWED, _without_userinfo(url), why, _HINT)
+def _refused(url: str, why: str, hint: str) -> RefusedError:
+    return refuse(ReasonCode.FETCH_NOT_ALLOWED, _without_userinfo(url), why, hint)
 
 
 def _without_userinfo(url: str) -> str:

@@ -19,7 +19,9 @@ from mvmnix.errors import ReasonCode, RefusedError, refuse
 
 _PORTS: Final = {"http": 80, "https": 443}
 _NAME: Final = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?")
-_HINT: Final = "if that is right, name the host in the configuration of pip or apt; docs/fetching.md"
+_CONFIGURE: Final = "if that is right, name the host in the configuration of pip or apt; docs/fetching.md"
+_ELSEWHERE: Final = "if that is right, take the address to which it leads; docs/fetching.md"
+_PROXY: Final = "correct the proxy's address or the list of exceptions (https_proxy, no_proxy); docs/fetching.md"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,7 +65,7 @@ class ToOrigin:
         """Only the origin itself."""
         # 1. this origin alone
         if asked != Endpoint(self.url.host.strip("[]"), self.url.port):
-            raise _refused(asked, f"it is not {self.url.origin}")
+            raise _refused(asked, f"it is not {self.url.origin}", _ELSEWHERE)
 
     def judge(self, asked: Endpoint, addresses: Sequence[str], known: Mapping[Endpoint, Sequence[str]]) -> None:  # noqa: ARG002
         """As the fetcher's own peers are judged."""
@@ -89,9 +91,9 @@ class ToConfigured:
             return
         # 3. other names
         if asked.port not in _PORTS.values():
-            raise _refused(asked, "it is not configured, and only ports 80 and 443 are open elsewhere")
+            raise _refused(asked, "it is not configured, and only ports 80 and 443 are open elsewhere", _CONFIGURE)
         if _is_address(asked.host) or not _NAME.fullmatch(asked.host):
-            raise _refused(asked, "it is not configured, and no host name")
+            raise _refused(asked, "it is not configured, and no host name", _CONFIGURE)
 
     def judge(self, asked: Endpoint, addresses: Sequence[str], known: Mapping[Endpoint, Sequence[str]]) -> None:
         """Configured, or public, or where something configured lies."""
@@ -114,7 +116,7 @@ class ToProxy:
         """Only the proxy."""
         # 4. the proxy alone
         if asked != self.proxy:
-            raise _refused(asked, f"it is not the proxy {self.proxy.host}:{self.proxy.port}")
+            raise _refused(asked, f"it is not the proxy {self.proxy.host}:{self.proxy.port}", _PROXY)
 
     def judge(self, asked: Endpoint, addresses: Sequence[str], known: Mapping[Endpoint, Sequence[str]]) -> None:
         """Wherever it lies: its owner configured it."""
@@ -129,6 +131,6 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _refused(asked: Endpoint, why: str) -> RefusedError:
+def _refused(asked: Endpoint, why: str, hint: str) -> RefusedError:
     what = "".join(letter if letter.isprintable() else "?" for letter in asked.host[:253])
-    return refuse(ReasonCode.FETCH_NOT_ALLOWED, f"{what}:{asked.port}", why, _HINT)
+    return refuse(ReasonCode.FETCH_NOT_ALLOWED, f"{what}:{asked.port}", why, hint)

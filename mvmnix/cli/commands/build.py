@@ -18,7 +18,7 @@ from mvmnix.api import (
 from mvmnix.cli.completers import flake_reference
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.options.signing import signing_options
-from mvmnix.cli.output import TERMINAL, answer
+from mvmnix.cli.output import TERMINAL, answer, notice
 from mvmnix.cli.progress import steps
 from mvmnix.keys import Role
 from mvmnix.provenance.slsa.provenance import Provenance
@@ -83,12 +83,19 @@ def build(
             second = rebuild_image(context, images, images.request(wanted), finished) if twice else None
         if out is not None:
             export_image(context, finished, out)
+    if second is not None:
+        notice_agreement(second)
     image = {artifact.name: str(artifact.digest) for artifact in finished.image.artifacts}
     if as_json:
         said = {"artifacts": image, "provenance": str(finished.provenance.bundle), "level": finished.provenance.level}
         answer("build", said | ({} if second is None else {"rebuild": rebuild_record(second)}))
     else:
         click.echo(str(finished.image.manifest.digest))
+
+
+def notice_agreement(second: Verified[Provenance]) -> None:
+    """Print on stderr that a second build made the same files."""
+    notice(f"two builds, same bits: all four files agree, and the second provenance is {second.bundle}")
 
 
 def rebuild_record(second: Verified[Provenance]) -> Mapping[str, object]:

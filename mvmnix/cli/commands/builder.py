@@ -3,7 +3,7 @@
 import click
 
 from mvmnix.api import open_context, open_image_builder, rebuild_builder_image
-from mvmnix.cli.commands.build import rebuild_record
+from mvmnix.cli.commands.build import notice_agreement, rebuild_record
 from mvmnix.cli.output import TERMINAL, answer
 from mvmnix.cli.progress import steps
 
@@ -25,6 +25,7 @@ def reproduce(as_json: bool) -> None:
         context.initialize()
         with steps() as progress, open_image_builder(context, progress) as images:
             first, second = rebuild_builder_image(context, images)
+    notice_agreement(second)
     image = {artifact.name: str(artifact.digest) for artifact in first.image.artifacts}
     if as_json:
         answer(

@@ -21,9 +21,10 @@ def doctor(as_json: bool) -> int:
         answer("doctor", [_record(one) for one in found])
     else:
         console = Console(highlight=False)
+        is_whole = not console.is_terminal  # each finding on a line of its own, for what reads a pipe or a file
         for one in found:
             console.print(f"{_MARKS[one.health]} [bold]{one.what}[/bold] ", end="")
-            console.print(escape(one.said + (f"  → {one.next}" if one.next else "")), markup=False)
+            console.print(escape(one.said + (f"  → {one.next}" if one.next else "")), markup=False, soft_wrap=is_whole)
             for line in one.commands:  # as wide as they are: a terminal's own line breaks are not copied
                 console.print(escape_line(f"    {line}"), markup=False, soft_wrap=True)
     return int(any(one.health is Health.BAD for one in found))

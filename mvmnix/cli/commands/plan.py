@@ -154,11 +154,13 @@ def sign(plan_file: str, out: Destination, choice: KeylessChoice) -> None:
 
 @plan.command()
 @click.argument("bundle", metavar="BUNDLE|plan:DIGEST", shell_complete=file)
-def show(bundle: str) -> None:
+def show(bundle: str) -> int:
     """Print the statement of a signed plan as JSON, and on stderr whether the trust policy admits its signer.
 
     There it also says what would isolate the guest, and names the secrets, directories, disk and network that it would
     be given: what runs in it can read and reach them.
+
+    Exit codes: 0 admitted, 1 not admitted; it is printed all the same.
     """
     with open_context(TERMINAL) as context:
         found = open_signed(context, plan_bytes(context, bundle))
@@ -171,6 +173,7 @@ def show(bundle: str) -> None:
         for line in chain([isolation_line(made)], *given):
             click.echo(escape(line), err=True)
     click.echo(escape(json.dumps(parse_json(found.payload), indent=2, sort_keys=True)))
+    return int(bool(found.refused))
 
 
 for command in (list_, rm):

@@ -1,4 +1,4 @@
-"""`mvm policy`: explains what a trust policy admits and why; starts nothing."""
+"""`mvm policy`: makes a trust policy, and explains what one admits and why; starts nothing."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ _MARKS = {True: "yes", False: "NO", None: "-"}
 
 @click.group()
 def policy() -> None:
-    """Explain what a trust policy admits and why."""
+    """Explain what a trust policy admits and why; make another one where it was lost."""
 
 
 @policy.command()
@@ -77,6 +77,17 @@ def check(
             for each in judged:
                 _show(each)
         return int(not all(each.admitted for each in judged))
+
+
+@policy.command()
+def create() -> None:
+    """Make a trust policy that admits the keys here alone: builder, planner and host. Makes those that are missing.
+
+    The first `mvm run` does so by itself; this is for a policy that was lost. Its serial is higher than the last one
+    in the audit log. An existing policy is never replaced.
+    """
+    with open_context(TERMINAL) as context:
+        context.create_policy()
 
 
 def _refuse_unfit(

@@ -192,7 +192,8 @@ def step_17_fresh(it: AuthenticPlan) -> Iterator[Reason]:
 
 def step_18_not_revoked(it: AuthenticPlan) -> Iterator[Reason]:
     """18. As the bundles that were handed in, as one of them, or as the statement in them; and the image."""
-    revoked, hint = it.policy.trust.revocations.digests, "look into revocations.toml: `mvm policy check` lists it"
+    revoked = it.policy.trust.revocations.digests
+    hint = "make and sign another one; `mvm policy check` lists what is revoked"
     ours = {it.handed.plan, *(digest for each in it.signed for digest in (each.digest, Digest.of(each.payload)))}
     for digest in sorted(revoked & ours):
         yield Reason(ReasonCode.PLAN_REVOKED, _WHAT, f"{digest} is revoked", hint)

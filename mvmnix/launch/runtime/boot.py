@@ -24,8 +24,17 @@ from mvmnix.vmm.scheduling import Scheduling
 
 #: Seconds, for the channel: the watchdog ends the guest, and so the waiting.
 _NO_LIMIT: Final = 1e6
-_WORDS: Final = {StallReason.STALLED: "has stalled", StallReason.HUNG: "hangs"}
+_WORDS: Final = {
+    StallReason.STALLED: "has stalled",
+    StallReason.HUNG: "hangs",
+    StallReason.PANICKED: "has panicked",
+}
 _ACTIONS: Final = {StallReason.STALLED: HostAction.KILLED_ON_STALL, StallReason.HUNG: HostAction.KILLED_ON_TIMEOUT}
+
+#: What it says of a panic: a kernel with `panic=-1` resets.
+_PANICS: Final = frozenset({MonitorEvent.GUEST_PANIC, MonitorEvent.GUEST_RESET})
+#: Seconds that the hypervisor of a guest that hung up gets to say what became of it.
+_AFTERMATH: Final = 5.0
 
 #: Starts another guest for the same start, and says what it is to be told.
 type Another = Callable[[], tuple[Guest, GuestConfig]]
@@ -48,7 +57,9 @@ class Boot:
         self._guest = guest
         self._number = number
         self._end = end
-        self._configuring = False
+        self._configuring = self._ready = False
+        #: Whether a panic before READY makes it one that came to nothing.
+        self.reboots_panic = False
         self._began = time.monotonic()
         self._scheduling = Scheduling(guest.process.pid)
         #: Why it was given up, once it was.
@@ -84,10 +95,10 @@ class Boot:
         """Whether it came to nothing in such a way that another try makes sense, and gives no secret away.
 
         1. Its guest was told no secret: CONFIG was not sent, or the plan has none. 2. It is the first one. 3. It has
-        stalled, or its guest never said a word: one that talks and takes too long would do so again.
+        stalled or panicked, or its guest never said a word: one that talks and takes too long would do so again.
         """
         untold = not (self._configuring and self._observations.plan.plan.secrets)  # 1
-        silent = self.verdict is StallReason.STALLED or self._guest.bytes_received == 0  # 3
+        silent = self.verdict in {StallReason.STALLED, StallReason.PANICKED} or self._guest.bytes_received == 0  # 3
         return self.verdict is not None and untold and self._number < diagnosis.MOST_BOOTS and silent  # 2
 
     def succeeds(self, config: GuestConfig) -> bool:
@@ -99,7 +110,9 @@ class Boot:
             self._observations.hello = self._guest.channel.wait_hello(idle=_NO_LIMIT)
             if self.verdict is None:
                 self._configure(config)
-        except ChannelError:
+        except ChannelError as error:
+            if isinstance(error, ChannelClosedError) and self.reboots_panic and not self._ready:
+                self._look_for_panic()
             if not self.may_begin_again:
                 raise
         if self.verdict is None:
@@ -117,6 +130,7 @@ class Boot:
             # it may wait for a server of a share, and that for a disk of the host; and we for its gateway
             self._watchdog.forget_stalls()
         self._guest.channel.configure(config, idle=_NO_LIMIT)
+        self._ready = True
         self._guest.wait_network()
         self._watchdog.cancel()
 
@@ -129,6 +143,12 @@ class Boot:
         running = MonitorEvent.READY in guest.events and MonitorEvent.INTERNAL_ERROR not in guest.events
         cpu, schedule = guest.process.cpu_seconds(), self._scheduling.look()
         return Sample(time.monotonic(), cpu, guest.progress, running, schedule)
+
+    def _look_for_panic(self) -> None:
+        """Keep the evidence of a guest that hung up before READY, once its hypervisor said that it panicked."""
+        self._guest.settle(_AFTERMATH)
+        if self.verdict is None and _PANICS & {*self._guest.events}:
+            self._keep_evidence(StallReason.PANICKED, self._look(), {})
 
     def _examine(self, verdict: StallReason) -> None:
         """Ask the hypervisor how its guest stands, before it is ended.
@@ -149,6 +169,10 @@ class Boot:
         if verdict is StallReason.STALLED and self._guest.progress != seen.progress:
             self._watchdog.look_on()
             return
+        self._keep_evidence(verdict, seen, answers)
+        self._end(_ACTIONS[verdict])
+
+    def _keep_evidence(self, verdict: StallReason, seen: Sample, answers: Mapping[str, str]) -> None:
         self.verdict = verdict
         facts = {
             "machine": self._observations.home.status.machine,
@@ -166,4 +190,3 @@ class Boot:
         groups = self._scheduling.groups()
         data = diagnosis.write(verdict, seen, facts=facts, answers=answers, groups=groups, console=console)
         self._observations.keep_diagnosis(self._number, verdict, data)
-        self._end(_ACTIONS[verdict])

@@ -60,7 +60,11 @@ _BROKEN_OFF: Final = {
         "see `mvm net log`; or let it go on by the plan: --when-gateway-ends",
     ),
 }
-_REASONS: Final = {StallReason.STALLED: EndReason.BOOT_STALLED, StallReason.HUNG: EndReason.TIMEOUT}
+_REASONS: Final = {
+    StallReason.STALLED: EndReason.BOOT_STALLED,
+    StallReason.HUNG: EndReason.TIMEOUT,
+    StallReason.PANICKED: EndReason.GUEST_PANIC,
+}
 
 
 class MachineFailedError(MvmnixError):

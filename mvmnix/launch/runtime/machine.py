@@ -85,10 +85,11 @@ class Machine:
         """How it ended, once it has."""
         return self._ended
 
-    def boot(self, another: Another) -> None:
+    def boot(self, another: Another, *, reboots_panic: bool = False) -> None:
         """Wait until the guest is ready; called by `start_machine`, once. `another` starts that of a second try."""
         with self._talking():
             boot = Boot.begin(self._observations, self._guest, self._break_off, self._timers)
+            boot.reboots_panic = reboots_panic
             while not boot.succeeds(self._config):
                 self._replace(another)
                 boot = boot.again(self._guest)
@@ -273,7 +274,10 @@ class Machine:
         try:
             yield
         except ChannelError as error:
-            failure = end_failure(self._conclude_after(error), self._observations, error.message)
+            ended = self._conclude_after(error)
+            lingered = self._action is HostAction.KILLED_ON_FAILURE
+            words = f"{error.message}; it didn't end by itself, so mvm ended it" if lingered else error.message
+            failure = end_failure(ended, self._observations, words)
             raise failure from failure.__cause__ or error
 
     def _limit(self, seconds: float) -> Timer:
@@ -301,7 +305,16 @@ class Machine:
         elif isinstance(error, GuestFailedError):
             self._last_word = ChannelEnd.FAILURE
         self._guest.settle(_AFTERMATH)
+        if not self._guest.process.ended:
+            self._end_lingering()
         return self._conclude()
+
+    def _end_lingering(self) -> None:
+        """End a guest that said its last word and goes on."""
+        if self._last_word is ChannelEnd.FAILURE and self._action is HostAction.NOTHING:
+            self._break_off(HostAction.KILLED_ON_FAILURE)
+        elif self._last_word is ChannelEnd.FAREWELL and self._action in {HostAction.NOTHING, HostAction.ASKED_TO_STOP}:
+            self._break_off(HostAction.KILLED_ON_STOP)
 
     def _let_go(self) -> None:
         """Of the guest, and of all that watches it."""

@@ -17,7 +17,8 @@ The steps, which the code repeats by number:
    counted, that is refused and logged, and the log has the end too. Then the hypervisor starts, from the very bytes
    that were verified, and beside it what serves its network (network/host/setup.py).
 6. The guest agent reports, is told what the plan says, and answers that it is ready; its network serves. A boot that
-   stalls or hangs before it was told any secret is ended and begun once more: steps 1, 4 (a record of its own) and 5.
+   stalls or hangs, or panics in a builder VM, before it was told any secret is ended and begun once more: steps 1, 4
+   (a record of its own) and 5.
 
 However a machine ends, no process is left of it, and there is a receipt and one record of the end.
 """
@@ -78,11 +79,13 @@ def start_machine(
     name: str = "",
     services: Mapping[int, ServiceFactory] = _NO_SERVICES,
     created: str = "",
+    reboots_panic: bool = False,
 ) -> Machine:
     """Start what was verified; returns when the guest is ready. The plan stays the caller's, and open meanwhile.
 
     `name` is the user's for it; `services` answer the connections that the guest opens to ports that the plan grants.
     `created` is the id of the machine that `mvm create` made of the very same plan; without it a new one is made.
+    `reboots_panic`: a guest that panics before it is ready is begun once more, as one that stalls is.
     To be called from a thread that lives as long as the machine: when it ends, the kernel ends the hypervisor.
     Raises RefusedError [backend-unavailable, network-forbidden, network-unavailable, accelerator-unavailable,
     hardware-required, verb-not-granted, creation-mismatch, secret-unavailable, share-forbidden, share-unavailable,
@@ -103,7 +106,7 @@ def start_machine(
         raise
     machine = _spawned(observations, preparation, services, _named(config, plan, home))  # 5
     try:
-        machine.boot(partial(_another, observations, services))  # 6
+        machine.boot(partial(_another, observations, services), reboots_panic=reboots_panic)  # 6
     except BaseException:
         machine.kill()
         raise

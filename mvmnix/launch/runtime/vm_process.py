@@ -187,7 +187,7 @@ class Guest:
         self.process = process
         self.shares = shares
         self.network = network
-        self.events: list[MonitorEvent] = []
+        self.events, self._is_killed = list[MonitorEvent](), False
         self.channel = Channel(sockets.channel[0], loop, services=services, tally=tally)
         self.console_bytes = 0
         #: Is told each thing that the monitor says; it may not raise.
@@ -265,11 +265,12 @@ class Guest:
     def failure(self) -> ProcessError | None:
         """That the hypervisor failed, or a server of its shares: the first one that complained.
 
-        Without a complaint, that of a hypervisor that ended by itself with a status; None where there is none.
+        Without a complaint, that of a hypervisor that ended by itself with a status; None where there is none. One that
+        was ended here didn't fail.
         """
-        if self.process.last_words:
+        if self.process.last_words and not self._is_killed:
             return self.process.failure()
-        ended_itself = self.process.status not in {None, 0, -signal.SIGKILL}
+        ended_itself = not self._is_killed and self.process.status not in {None, 0, -signal.SIGKILL}
         network = None if self.network is None else self.network.failure()
         return self.shares.failure() or network or (self.process.failure() if ended_itself else None)
 
@@ -290,13 +291,14 @@ class Guest:
 
     def kill(self) -> None:
         """End the hypervisor now."""
+        self._is_killed |= not self.process.ended
         self.process.kill()
 
     def close(self) -> None:
         """End it, take in what is left in its sockets, and let go of everything. A second call does nothing."""
         if self._examined is not None:
             self._examined.cancel()
-        self.process.kill()
+        self.kill()
         self._drain(self._sockets[0], self._take_console)
         self._drain(self._sockets[1], self._take_monitor)
         self.process.forget(self._loop)

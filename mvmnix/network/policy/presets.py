@@ -42,6 +42,11 @@ class PresetChoice:
             raise ValueError(f"{wrong[0][:80]!r} is none of acknowledge={'|'.join(Acknowledgement)}")
         return cls(name, tuple(sorted(map(Acknowledgement, dict.fromkeys(said)))))
 
+    @property
+    def option(self) -> str:
+        """The option that chooses it, as a user types it."""
+        return "--allow-preset " + ",".join([self.name, *(f"{_ACKNOWLEDGE}{word}" for word in self.acknowledged)])
+
     def applied(self, rules: Iterable[NetworkRule]) -> tuple[NetworkRule, ...]:
         """The preset's rules with what is acknowledged for them."""
         words = {*self.acknowledged}

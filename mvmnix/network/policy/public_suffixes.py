@@ -11,7 +11,7 @@ from typing import Final
 
 import publicsuffixlist
 
-from mvmnix.network.policy.risk_checks import refuse_found
+from mvmnix.network.policy.risk_checks import TYPED, RuleOptions, refuse_found
 from mvmnix.plan.network import Acknowledgement, Action, Network, NetworkRule
 from mvmnix.plan.network_hosts import HostKind, host_kind
 
@@ -20,14 +20,15 @@ _NAMED: Final = 3
 _FILE: Final = "public_suffix_list.dat"
 
 
-def refuse_public_suffixes(network: Network) -> None:
+def refuse_public_suffixes(network: Network, options: RuleOptions = TYPED) -> None:
     """Raises RefusedError [network-forbidden] for each wildcard over such a suffix without an acknowledgement."""
-    refuse_found(
+    found = (
         (it, Acknowledgement.PUBLIC_SUFFIX, why)
         for it in network.rules
         if it.action is Action.ALLOW and host_kind(it.host) is HostKind.WILDCARD
         for why in _strangers(it)
     )
+    refuse_found(found, options)
 
 
 def _strangers(rule: NetworkRule) -> Iterator[str]:

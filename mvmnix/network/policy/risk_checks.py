@@ -6,6 +6,7 @@ which addresses a name leads is known when it is dialed (decisions.py, step 5).
 
 from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Network
+from types import MappingProxyType
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
@@ -27,15 +28,25 @@ ACKNOWLEDGEMENT_MEANINGS: Final[Mapping[Acknowledgement, str]] = {
 }
 
 
-def refuse_unacknowledged(network: Network) -> None:
+#: For each rule that no --allow names, by its id: the option that it comes from, as it was typed.
+type RuleOptions = Mapping[str, str]
+TYPED: Final[RuleOptions] = MappingProxyType({})
+
+
+def refuse_unacknowledged(network: Network, options: RuleOptions = TYPED) -> None:
     """Raises RefusedError [network-forbidden] for each rule that stands for more than it acknowledges."""
-    refuse_found((it, word, why) for it in network.rules for word, why in _risks(it))
+    refuse_found(((it, word, why) for it in network.rules for word, why in _risks(it)), options)
 
 
-def refuse_found(found: Iterator[tuple[NetworkRule, Acknowledgement | None, str]]) -> None:
+def refuse_found(found: Iterator[tuple[NetworkRule, Acknowledgement | None, str]], options: RuleOptions) -> None:
     """Raises RefusedError [network-forbidden] for what rules don't acknowledge, with why; None: no word helps."""
     reasons = [
-        Reason(ReasonCode.NETWORK_FORBIDDEN, f"the rule {it.id}", f"{why} [{word}]" if word else why, _hint(it, word))
+        Reason(
+            ReasonCode.NETWORK_FORBIDDEN,
+            f"the rule {it.id}",
+            f"{why} [{word}]" if word else why,
+            _hint(it, word, options.get(it.id, f"--allow {it.typed}")),
+        )
         for it, word, why in found
         if word is None or word not in it.acknowledged
     ]
@@ -68,7 +79,7 @@ def _risks_of_range(covered: IPv4Network) -> Iterator[tuple[Acknowledgement | No
         yield Acknowledgement.PRIVATE_ADDRESSES, f"{covered} has {' and '.join(found)} addresses"
 
 
-def _hint(rule: NetworkRule, word: Acknowledgement | None) -> str:
+def _hint(rule: NetworkRule, word: Acknowledgement | None, option: str) -> str:
     if word is None:
         return "leave it out; a port of the guest's own is reached with --publish"
     narrower = {
@@ -77,4 +88,4 @@ def _hint(rule: NetworkRule, word: Acknowledgement | None) -> str:
         Acknowledgement.PRIVATE_ADDRESSES: "name public hosts alone",
         Acknowledgement.METADATA: "name a range without them",
     }[word]
-    return f"{narrower}; if this one is meant, the plan says so: --allow {rule.typed},acknowledge={word}"
+    return f"{narrower}; if this one is meant, the plan says so: {option},acknowledge={word}"

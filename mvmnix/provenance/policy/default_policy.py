@@ -16,7 +16,7 @@ _TEXT: Final = """\
 # Whom mvm trusts on this workstation. Made by mvm with the keys in keys/; docs/trust-policy.md has the format.
 # Builds on a workstation are worth SLSA Build level 1: any user of this account can sign what they like.
 version = 1
-serial = 1                        # add one with each change: a file with a lower serial than the last one is refused
+serial = {serial:<24} # add one with each change: a file with a lower serial than the last one is refused
 expires = {expires}    # {years} years after it was made; look at the file before you set a later day
 {signers}
 [[builders]]
@@ -40,7 +40,7 @@ isolation = "{isolation}"
 """
 
 
-def default_policy(keys: Mapping[Role, PublicKey], *, now: datetime) -> bytes:
+def default_policy(keys: Mapping[Role, PublicKey], *, now: datetime, serial: int = 1) -> bytes:
     """The text of a trust.toml that trusts these keys, each in its role, and expires after YEARS, on a 1 January."""
     if Role.BUILDER not in keys:
         raise ValueError("a policy needs a builder key")
@@ -50,6 +50,7 @@ def default_policy(keys: Mapping[Role, PublicKey], *, now: datetime) -> bytes:
         if role in keys
     )
     return _TEXT.format(
+        serial=serial,
         signers=signers,
         microvm=MICROVM,
         host_nix=HOST_NIX,

@@ -15,7 +15,7 @@ from mvmnix.audit.note import Checkpoint
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Record, RecordKind
 from mvmnix.audit.segment import BLANK, CAPACITY, PLACES, WIDTH, Segment, SegmentSeal, segment_name
-from mvmnix.audit.tail import read_head
+from mvmnix.audit.tail import VERIFIER_KEY, read_head
 from mvmnix.audit.verify import verify_log
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError
 from mvmnix.model import Digest
@@ -191,6 +191,46 @@ TAMPERINGS: dict[str, Callable[[World], object]] = {
 def test_tampering_is_found(long: World, name: str) -> None:
     TAMPERINGS[name](long)
     refusal(long)
+
+
+@pytest.mark.parametrize("name", TAMPERINGS)
+def test_a_refusal_says_whether_anything_starts(long: World, name: str) -> None:
+    """A start stands on the log's end alone, and is refused where its record can't be appended."""
+    TAMPERINGS[name](long)
+    told = refusal(long).lower()
+    try:
+        AuditLog(long.directory, long.signer).append(record(SIZE))
+    except RefusedError as refused:
+        assert "nothing starts until" in told
+        assert "nothing starts until" in str(refused).lower()
+        assert "machines start" not in told
+    else:
+        assert "machines start and are recorded all the same" in told
+        assert "nothing starts" not in told
+
+
+@pytest.mark.parametrize("is_published", [True, False], ids=["with the key beside it", "without"])
+def test_a_log_that_another_key_sealed_is_named(long: World, *, is_published: bool) -> None:
+    """Both keys, and both explanations: a host key that was lost, and somebody else's log."""
+    other = new_signer(2)
+    if not is_published:
+        (long.path / VERIFIER_KEY).unlink()
+    with pytest.raises(RefusedError) as refused:
+        AuditLog(long.directory, other).append(record(SIZE))
+    told = str(refused.value)
+    name = long.key.name if is_published else f"a key with the ID {long.key.identity.hex()}"
+    assert f"by {name}, and the key here is {other.key.name}" in told
+    assert "the host key was lost or replaced" in told
+    assert "this is another host's log" in told
+    assert "find out who changed it" not in told
+
+
+def test_a_key_that_was_put_beside_a_log_is_not_named_for_its_seal(long: World) -> None:
+    (long.path / VERIFIER_KEY).write_text(f"{new_signer(3).key}\n")
+    with pytest.raises(RefusedError) as refused:
+        verify_log(long.directory, new_signer(2).key)
+    assert new_signer(3).key.name not in str(refused.value)
+    assert f"a key with the ID {long.key.identity.hex()}" in str(refused.value)
 
 
 def blank_place(world: World) -> range:

@@ -49,3 +49,11 @@ def test_a_run_shows_it(settled: Station) -> None:
     assert "│ kept parts " in shown
     assert "1 of mvm's own, under the statement sha256:" in shown
     assert "│ kept parts " not in settled.mvm("run", "--evidence", settled.flake(), "--", "true").err
+
+
+def test_no_line_of_the_chain_is_broken_into_a_pipe(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    show_chain([("plan", "sha256:" + "a" * 64)])
+    assert "sha256:" + "a" * 64 in capsys.readouterr().err

@@ -148,7 +148,7 @@ _WRITERS = [(("--help",), 125), (("image", "ls"), 125), (_POLICY_CHECK, 2)]
 
 def ended(*arguments: str, stdout: int | None = None, stderr: int = subprocess.PIPE) -> tuple[int, bytes]:
     """The exit code of a command, and what it said on stderr."""
-    argv = [sys.executable, "-m", "mvmnix.cli", *arguments]
+    argv = [sys.executable, "-c", "from mvmnix.cli.main import run; run()", *arguments]  # as this user, root too
     done = subprocess.run(argv, cwd=ROOT, stdout=stdout, stderr=stderr, timeout=EVENT_PATIENCE, check=False)
     return done.returncode, done.stderr or b""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.audit.note import NoteKey
 from mvmnix.formats import strict
 from mvmnix.model import Digest
 from tests.unit.cli.machines import edited, ran
@@ -104,3 +105,25 @@ def test_a_machine_whose_log_went_while_it_ran_keeps_its_receipt(settled: Statio
     assert settled.mvm("ps").code == 0
     assert (machine / "receipt.sigstore.json").exists()
     assert [record["kind"] for record in log(settled)] == ["new-log"], "a new log has no start of it"
+
+
+@pytest.mark.parametrize("remedy", ["the old key is put back", "a new log is begun"])
+def test_a_host_key_that_was_made_anew_is_told_from_a_changed_log(settled: Station, remedy: str) -> None:
+    assert run(settled).code == 0
+    old = NoteKey.parse((settled.state / "audit/verifier-key").read_text().strip())
+    key = settled.config / "keys/host.pem"
+    key.rename(settled.path / "host.pem")
+    assert settled.mvm("key", "create", "host").code == 0
+    with settled.rooms() as rooms:
+        new = rooms.log_key
+    for said in (run(settled), settled.mvm("audit", "verify"), settled.mvm("doctor")):
+        told = said.err + said.out
+        assert f"it is sealed by another host key: by {old.name}, and the key here is {new.name}" in told
+        assert "find out who changed it" not in told
+    if remedy == "the old key is put back":
+        (settled.path / "host.pem").rename(key)
+    else:
+        (settled.state / "audit").rename(settled.state / "audit.bad")
+        assert settled.mvm("audit", "new-log").code == 0
+    assert run(settled).code == 0
+    assert settled.mvm("audit", "verify").code == 0

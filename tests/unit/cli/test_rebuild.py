@@ -73,6 +73,8 @@ def test_a_build_that_agrees_is_signed_for_twice(settled: Station) -> None:
         "directoryOrder": "reversed",
         "vcpus": 3,
     }
+    agreed = "two builds, same bits: all four files agree, and the second provenance is "
+    assert f"{agreed}{result['rebuild']['provenance']}\n" in said.err
     second = second_of(settled, result)
     assert second.variation == VARIATION == seen[0].variation
     assert (second.limits, second.attribute, second.derivation) == (limits_of(seen[0]), "default", DERIVATION)

@@ -176,6 +176,7 @@ def test_the_gate_refuses(gap: Gap, row: str) -> None:
     """Each with its own reason, signed by the very verifier that the policy names; and the refusal is in the log."""
     code, path, value = ROWS[row]
     assert gap.summarise().code == 0
+    good = gap.vsa.read_bytes()
     gap.change_summary(put(value, "predicate", *path))
     far = gap.far_side()
     said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
@@ -183,6 +184,8 @@ def test_the_gate_refuses(gap: Gap, row: str) -> None:
     assert f"refused [{code}]" in said.err
     assert said.err.count("refused [") == 1
     assert f'"{code}"' in far.mvm("audit", "tail").out
+    gap.vsa.write_bytes(good)
+    assert far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan).code == 0, "as the verifier has it"
 
 
 @pytest.mark.parametrize("role", ["builder", "planner", "host"])
@@ -263,6 +266,7 @@ def test_a_machine_that_waits_does_not_start_once_its_evidence_is_revoked(gap: G
 def test_a_summary_without_what_it_stands_on_holds_until_something_is_revoked(gap: Gap) -> None:
     """As an mvm from before wrote it."""
     assert gap.summarise().code == 0
+    good = gap.vsa.read_bytes()
     gap.change_summary(drop("predicate", "mvmnix_inputs"))
     far = gap.far_side()
     assert far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan).code == 0
@@ -270,6 +274,8 @@ def test_a_summary_without_what_it_stands_on_holds_until_something_is_revoked(ga
     said = far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan)
     assert (said.code, f"refused [{Code.SUMMARY_INCOMPLETE}]" in said.err) == (126, True)
     assert "mvm verify --vsa" in said.err
+    gap.vsa.write_bytes(good)
+    assert far.mvm("launch", "--image", gap.image, "--vsa", gap.vsa, gap.plan).code == 0, "as the verifier has it"
 
 
 def test_rebuilds_and_parts_are_among_what_a_summary_stands_on(tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ import pytest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.formats import strict
-from mvmnix.images.store import BuildKey
+from mvmnix.images.store import BuildKey, ImageStore
 from mvmnix.model import Digest
 from mvmnix.provenance.slsa.provenance import HOST_NIX
+from mvmnix.system.private_dirs import Directory
 from tests.unit.images.shelf import BUILDER, KEY, TREE, Shelf, other_world, spoil
 from tests.unit.provenance.world import PLANNER, drop, put
 
@@ -117,10 +118,21 @@ def test_a_missing_file_says_how_to_get_it_again(shelf: Shelf, room: str, which:
 def test_a_broken_entry_names_itself(shelf: Shelf, change: Callable[[bytes], bytes]) -> None:
     shelf.keep()
     shelf.index().write_bytes(change(shelf.index().read_bytes()))
-    for ask in (shelf.find, lambda: list(shelf.library.entries())):
+    for ask in (shelf.find, lambda: list(shelf.library.whole_index())):
         with pytest.raises(MvmnixError, match="index is broken") as error:
             ask()
         assert str(shelf.index()) in error.value.hint
+
+
+def test_a_broken_entry_is_left_out_and_named(shelf: Shelf) -> None:
+    shelf.keep()
+    shelf.index().with_name("0" * 64).write_bytes(b" " * 20_000)
+    told: list[str] = []
+    with Directory.open(str(shelf.path)) as state, ImageStore(state, told.append) as library:
+        assert len(list(library.entries())) == 1
+    (said,) = told
+    assert said.startswith("left out: an entry of the build index is broken")
+    assert str(shelf.index().with_name("0" * 64)) in said
 
 
 def test_an_entry_that_was_swapped_for_another_build_s(shelf: Shelf, tmp_path: Path) -> None:

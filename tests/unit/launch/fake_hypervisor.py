@@ -22,7 +22,7 @@ _ROOT = Path(__file__).parents[3]
 if __name__ == "__main__":
     sys.path[0] = str(_ROOT)
 
-from mvmnix.launch.agent.frames import Bye, Frame, Ready  # noqa: E402 - as a program it must find the package first
+from mvmnix.launch.agent.frames import Bye, Failed, Frame, Ready  # noqa: E402 - as a program it must find the package first
 from mvmnix.model import Workload  # noqa: E402
 from mvmnix.plan.backend import Backend  # noqa: E402 - as a program it must find the package first
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter  # noqa: E402
@@ -50,6 +50,8 @@ class Scenario(StrEnum):
     SLOW = "slow"
     NO_BYE = "no-bye"
     MUTE = "mute"
+    FAILS = "fails"
+    LINGERS = "lingers"
     ONLY_TCG = "only-tcg"
 
 
@@ -120,6 +122,28 @@ class _Unready(_Guest):
     def _say(self, frame: Frame) -> None:
         if not isinstance(frame, Ready):
             super()._say(frame)
+
+
+class _Failing(_Guest):
+    """Says that it can't be what it is told to be, and goes on; its hypervisor complains of something."""
+
+    @override
+    def _say(self, frame: Frame) -> None:
+        super()._say(Failed(b"no room for the disk") if isinstance(frame, Ready) else frame)
+        if isinstance(frame, Ready):
+            sys.stderr.write("fake: warning: an option is deprecated\n")
+            sys.stderr.flush()
+            signal.pause()
+
+
+class _Lingering(_Guest):
+    """Says goodbye, and goes on."""
+
+    @override
+    def _say(self, frame: Frame) -> None:
+        super()._say(frame)
+        if isinstance(frame, Bye):
+            signal.pause()
 
 
 class _Woken(_Guest):
@@ -310,7 +334,14 @@ class _Fake:
         self.boot(scenario)
         if scenario is Scenario.NO_BYE:
             signal.signal(signal.SIGALRM, lambda *_: self.end("guest-reset"))
-        kinds = {Scenario.MUTE: _Mute, Scenario.UNREADY: _Unready, Scenario.WAKES: _Woken, Scenario.LATE: _Late}
+        kinds = {
+            Scenario.MUTE: _Mute,
+            Scenario.UNREADY: _Unready,
+            Scenario.WAKES: _Woken,
+            Scenario.LATE: _Late,
+            Scenario.FAILS: _Failing,
+            Scenario.LINGERS: _Lingering,
+        }
         guest = kinds.get(scenario, _Guest)(self.channel, self.programs())
         if isinstance(guest, _Woken):
             guest.configured = self.configured

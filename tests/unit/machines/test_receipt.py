@@ -28,8 +28,10 @@ SHARES = (
     ),
 )
 DIAGNOSES = tuple(
-    Diagnosis(diagnosis_file(number), verdict, Digest.of(b"")) for number, verdict in enumerate(StallReason, 1)
+    Diagnosis(diagnosis_file(number), verdict, Digest.of(b""))
+    for number, verdict in enumerate((StallReason.STALLED, StallReason.HUNG), 1)
 )
+PANIC = Diagnosis(diagnosis_file(1), StallReason.PANICKED, Digest.of(b""))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,7 @@ DIAGNOSES = tuple(
         replace(RECEIPT, observed=replace(OBSERVED, ready=None, firmware=(), additions=())),
         replace(RECEIPT, observed=replace(OBSERVED, additions=OBSERVED.additions[:1])),
         replace(RECEIPT, observed=replace(OBSERVED, diagnoses=DIAGNOSES)),
+        replace(RECEIPT, observed=replace(OBSERVED, diagnoses=(PANIC,))),
         replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(()))),
         replace(RECEIPT, observed=replace(OBSERVED, corruption=Corruption.of(tuple(range(5000))))),
     ],

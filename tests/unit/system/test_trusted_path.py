@@ -87,3 +87,46 @@ def test_what_is_said_to_repair(path: str, *, is_directory: bool, is_ours: bool,
     hint = trusted_path._hint_for_closed(path, is_directory=is_directory, is_ours=is_ours)
     assert (" -Rh " in hint, "mvm doctor" in hint) == (recursive, doctor)
     assert ("chmod a+rX" in hint) != is_ours
+
+
+@pytest.mark.parametrize("name", ["home", "it's mine"])
+def test_a_home_that_is_missing_is_named_and_not_the_directory_above(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As a user of a service has one, by Debian's custom."""
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "denied")
+
+    monkeypatch.setattr(os, "mkdir", denied)
+    path = directory.where(name)
+    message = refusal(lambda: Directory.create(f"{path}/.local/state/mvmnix"))
+    assert message.startswith(f"{path}: refused [state-permissions]: it isn't there, and ")
+    assert f"can't make it in {Path(path).parent}" in message
+    assert "point HOME or the XDG_… variables to directories of your own" in message
+    assert "chmod" not in message
+
+
+def test_a_directory_of_root_s_in_the_own_home_is_given_back(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program of root's made it there: then it is repaired, and nothing else is looked for."""
+
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "denied")
+
+    monkeypatch.setattr(os, "mkdir", denied)
+    monkeypatch.setattr(trusted_path, "home_of", lambda _: str(Path(directory.path).parent))
+    real = os.stat
+
+    def stat_(*arguments: object, **options: object) -> os.stat_result:
+        fields = list(real(*arguments, **options))  # type: ignore[arg-type]
+        fields[4] = 0
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "stat", stat_)
+    monkeypatch.setattr(os, "geteuid", lambda: FOREIGN)
+    with pytest.raises(RefusedError) as refused:
+        trusted_path.make_component("new", directory.where("new"), directory.fd, trusted_path.DIRECTORY)
+    assert "sudo chown" in str(refused.value)
+    assert f"{directory.path}: refused" in str(refused.value)

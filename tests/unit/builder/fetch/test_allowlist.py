@@ -1,7 +1,10 @@
 """Which addresses may be downloaded from, and which peers a name may lead to."""
 
+import re
+
 import pytest
 
+from mvmnix import config
 from mvmnix.builder.fetch.allowlist import Allowlist, must_be_peer
 from mvmnix.errors import ReasonCode, RefusedError
 
@@ -63,6 +66,8 @@ REFUSED = {
         "http://sources.example/a",
         "http://sources.example:443/a",
         "http://git.example:8443/a",
+    ],
+    "is not on the list of this machine": [
         "http://127.0.0.1/a",
         "http://127.0.0.1:8081/a",
         "http://localhost:8443/a",
@@ -91,6 +96,35 @@ def test_what_is_refused(why: str, url: str) -> None:
         ALLOWED.admit(url)
     assert refusal.value.codes == (ReasonCode.FETCH_NOT_ALLOWED,)
     assert "hush" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", [url for urls in REFUSED.values() for url in urls])
+def test_an_entry_that_a_refusal_names_is_taken_and_admits_the_address(url: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        ALLOWED.admit(url)
+    entry = re.search(r'\[fetch\] (hosts|loopback) = \["[^"]+"\]', refusal.value.reasons[0].hint)
+    if entry is None:
+        return
+    rules = config.parse(entry[0].replace("[fetch] ", "version = 1\n[fetch]\n").encode()).fetch
+    assert Allowlist.of(rules).admit(url).host
+
+
+@pytest.mark.parametrize(
+    ("url", "listed"),
+    [
+        ("https://localhost:5000/v2/", '[fetch] loopback = ["https://localhost:5000"], or "http://localhost:5000"'),
+        ("http://127.0.0.1:8081/a", '[fetch] loopback = ["http://127.0.0.1:8081"]'),
+        (f"https:{SLASHES}[::1]/a", '[fetch] loopback = ["https://[::1]"]'),
+        ("https://other.example:8443/a", '[fetch] hosts = ["other.example:8443"]'),
+        ("http://other.example/a", "take an https address"),
+        ("https://x.localhost/a", "only DNS names can be listed"),
+        ("https://127.0.0.2/a", "only DNS names can be listed"),
+    ],
+)
+def test_what_a_refusal_says_to_list(url: str, listed: str) -> None:
+    with pytest.raises(RefusedError) as refusal:
+        ALLOWED.admit(url)
+    assert listed in refusal.value.reasons[0].hint
 
 
 def test_a_refusal_shows_the_beginning_of_an_address_alone() -> None:

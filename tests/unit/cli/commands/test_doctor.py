@@ -335,6 +335,14 @@ def test_commands_are_printed_as_they_are(settled: Station) -> None:
     assert "\n".join(f"    {line}" for line in commands) in settled.mvm("doctor").out
 
 
+def test_no_finding_is_wrapped_into_a_pipe(settled: Station) -> None:
+    settled.monkeypatch.setenv("COLUMNS", "40")
+    plain = settled.mvm("doctor").out.splitlines()
+    for finding in settled.mvm("doctor", "--json").answer("doctor"):
+        hint = f"  → {finding['next']}" if finding["next"] else ""
+        assert [line for line in plain if line.endswith(f"{finding['what']} {finding['said']}{hint}")], finding
+
+
 @pytest.mark.parametrize(
     ("routes", "health", "said"),
     [

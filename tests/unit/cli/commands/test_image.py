@@ -53,6 +53,26 @@ def running(station: Station, name: str) -> Iterator[None]:
 # -- looking
 
 
+def test_a_broken_entry_of_the_index_is_named_and_the_others_are_listed_and_run(settled: Station) -> None:
+    broken, flake = settled.flake("other"), settled.flake()
+    manifest = named(settled, "other")["manifest"].removeprefix("sha256:")
+    (entry,) = (path for path in (settled.state / "builds").iterdir() if manifest in path.read_text())
+    entry.write_bytes(b"{")
+    remedy = f"remove it, and build again: {entry}"
+    for command in (("image", "ls"), ("run", "image:hello", "--", "true")):
+        said = settled.mvm(*command)
+        assert (said.code, said.err.count("left out: "), remedy in said.err) == (0, 1, True), said.err
+    assert settled.mvm("run", flake, "--", "true").code == 0
+    for command in (("run", broken, "--", "true"), ("image", "prune")):
+        said = settled.mvm(*command)
+        assert (said.code, remedy in said.err) == (125, True), said.err
+    said = settled.mvm("run", "image:other", "--", "true")
+    assert (said.code, "no kept image has the name 'other'" in said.err, remedy in said.err) == (2, True, True)
+    entry.unlink()
+    assert settled.mvm("image", "ls").err == ""
+    assert settled.mvm("image", "prune").code == 0
+
+
 def test_images_are_listed_as_they_verify(settled: Station) -> None:
     settled.flake()
     builder, hello = images(settled)
@@ -232,6 +252,9 @@ def test_nothing_is_taken_away_while_somebody_builds(settled: Station, command: 
         said = settled.mvm(*command)
         assert (said.code, f"process {builder.pid}" in said.err) == (125, True)
         assert settled.mvm("image", "ls").code == 0, "looking is shared"
+        for dry in (("image", "prune", "--all", "--dry-run"), ("store", "gc", "--dry-run")):
+            said = settled.mvm(*dry)
+            assert (said.code, f"process {builder.pid} makes or uses" in said.err) == (0, True), said.err
         assert settled.mvm("run", settled.flake(), "--", "true").code == 0, "and so is working"
         builder.kill()
     assert settled.mvm("image", "prune").code == 0

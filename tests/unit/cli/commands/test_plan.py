@@ -157,7 +157,7 @@ def test_a_stranger_s_plan_is_shown_as_such_and_not_launched(settled: Station) -
     evil = replace(plan, workload=replace(plan.workload, argv=("\x1b[2J\u202e",)))
     bundle.write_bytes(envelope.sign(plans.plan_statement(evil).to_bytes(), PrivateKey.generate()).to_bytes())
     shown = settled.mvm("plan", "show", bundle)
-    assert shown.code == 0
+    assert shown.code == 1
     assert "NOT ADMITTED [signer-unknown]" in shown.err
     assert shown.out.isascii()
     assert "\x1b" not in shown.out
@@ -209,7 +209,7 @@ def test_a_bundle_in_another_formatting_is_shown_and_not_admitted(settled: Stati
     plan, bundle = settled.path / "plan.json", signed(settled)
     bundle.write_text(json.dumps(json.loads(bundle.read_bytes()), indent=2))
     shown = settled.mvm("plan", "show", bundle)
-    assert shown.code == 0
+    assert shown.code == 1
     assert json.loads(shown.out) == json.loads(plan.read_bytes())
     assert "NOT ADMITTED [bundle-not-canonical]" in shown.err
 

@@ -174,25 +174,6 @@ def test_no_other_command_makes_keys_or_a_policy(station: Station, command: tupl
     assert not (station.config / "trust.toml").exists()
 
 
-@pytest.mark.parametrize("there", ["key", "policy", "floor"])
-def test_what_is_there_is_never_made_anew(station: Station, there: str) -> None:
-    match there:
-        case "key":
-            assert station.mvm("key", "create", "planner").code == 0
-        case "policy":
-            station.config.mkdir(parents=True, mode=0o700)
-            (station.config / "trust.toml").write_text("")
-        case _:
-            (station.path / "etc").mkdir()
-            (station.path / "etc/trust.toml").write_text("")
-    before = sorted(station.config.rglob("*")) if station.config.exists() else []
-    told: list[str] = []
-    with station.rooms(Told(told)) as rooms:
-        rooms.initialize()
-    assert told == []
-    assert [path for path in sorted(station.config.rglob("*")) if path.is_file()] == [p for p in before if p.is_file()]
-
-
 def test_the_log_of_a_command_that_had_nothing_to_say_is_removed(settled: Station) -> None:
     assert settled.mvm("run", settled.flake(), "--", "true").code == 0
     assert settled.mvm("run", f"path:{settled.path}", "--", "true").code == 126

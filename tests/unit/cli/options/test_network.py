@@ -163,14 +163,24 @@ def test_what_is_acknowledged_of_a_preset_is_so_of_its_rules(
     tools["pip"] = ("http://pypi:3141/simple", "http://10.0.0.7/simple")
     said = settled.mvm("plan", "create", "--allow-preset", "pip", settled.flake())
     assert (said.code, said.out) == (126, "")
-    assert "--allow http://pypi:3141,acknowledge=private-addresses" in said.err
-    assert "--allow tcp:10.0.0.7:80,acknowledge=private-addresses" in said.err
+    assert said.err.count("the plan says so: --allow-preset pip,acknowledge=private-addresses\n") == 2
+    assert "--allow " not in said.err, "that would be another rule"
     network = drafted(settled, "--allow-preset", "pip,acknowledge=private-addresses").network
     assert network is not None
     assert [it.typed for it in network.rules] == [
         "http://pypi:3141,acknowledge=private-addresses",
         "tcp:10.0.0.7:80,acknowledge=private-addresses",
     ]
+
+
+def test_what_a_preset_acknowledges_already_is_kept_in_what_is_said_to_type(settled: Station) -> None:
+    keep(settled.config, "wide", 'version = 1\nallow = ["tls:*.co.uk:443", "tcp:10.0.0.0/8:22"]\n')
+    flake, option = settled.flake(), "wide"
+    for word in ("private-addresses", "public-suffix"):
+        said = settled.mvm("plan", "create", "--allow-preset", option, flake)
+        assert (said.code, f"--allow-preset {option},acknowledge={word}\n" in said.err) == (126, True), said.err
+        option += f",acknowledge={word}"
+    assert settled.mvm("plan", "create", "--allow-preset", option, flake).code == 0
 
 
 @pytest.mark.usefixtures("tools")

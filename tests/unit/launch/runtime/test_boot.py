@@ -14,6 +14,7 @@ import pytest
 
 from mvmnix.audit.record import Indexed, Journal, Record, RecordKind
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
+from mvmnix.launch.runtime.finalize import MachineFailedError
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.machines import cleanup, registry
@@ -31,6 +32,7 @@ from tests.unit.launch.house import House, house, hurry
 from tests.unit.launch.null_sandbox import NullJail, NullSandbox
 
 STALLED = EndReason.BOOT_STALLED
+PANIC = EndReason.GUEST_PANIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +153,60 @@ def test_one_that_talks_is_not_begun_again(here: House, monkeypatch: pytest.Monk
         start_machine(plan, moody(here, Scenario.CHATTERS))
     assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (EndReason.TIMEOUT,))]
     assert b"still booting" in diagnosis(here, 1)
+
+
+def test_a_builder_vm_that_panics_before_it_is_ready_is_begun_once_more(here: House) -> None:
+    host = moody(here, Scenario.PANICS, Scenario.BOOTS)
+    with here.plan() as plan, start_machine(plan, host, reboots_panic=True) as machine:
+        assert machine.run(stdout=lambda _: None, stderr=lambda _: None).exit_code == 0
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.RESTART, (PANIC,)), (RecordKind.END, ())]
+    kept = diagnosis(here, 1)
+    assert here.log()[1].digests["diagnosis"] == Digest.of(kept)
+    assert b"== no progress: panicked" in kept
+    assert b"Attempted to kill init!" in kept
+    (found,) = here.receipts()[0].observed.diagnoses
+    assert (found.verdict, found.digest) == (StallReason.PANICKED, Digest.of(kept))
+    assert [notice for notice in here.notices if "has panicked while it boots; it is started once more" in notice]
+
+
+def test_its_second_panic_is_the_last(here: House) -> None:
+    host = moody(here, Scenario.PANICS, Scenario.PANICS)
+    with here.plan() as plan, pytest.raises(MachineFailedError, match="guest-panic"):
+        start_machine(plan, host, reboots_panic=True)
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.RESTART, (PANIC,)), (RecordKind.END, (PANIC,))]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "reason"),
+    [
+        (Scenario.ABORTS, EndReason.HYPERVISOR_DIED),
+        (Scenario.STOPS, EndReason.HYPERVISOR_DIED),
+        (Scenario.BABBLES, EndReason.CHANNEL_VIOLATION),
+    ],
+)
+def test_a_builder_vm_that_fails_otherwise_is_not_begun_again(
+    here: House, scenario: Scenario, reason: EndReason
+) -> None:
+    with here.plan() as plan, pytest.raises(MachineFailedError):
+        start_machine(plan, moody(here, scenario, Scenario.BOOTS), reboots_panic=True)
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (reason,))]
+
+
+def test_a_panic_once_it_is_ready_is_the_end(here: House) -> None:
+    host = moody(here, Scenario.BOOTS, Scenario.BOOTS)
+    with (
+        here.plan("panic") as plan,
+        start_machine(plan, host, reboots_panic=True) as machine,
+        pytest.raises(MachineFailedError),
+    ):
+        machine.run(stdout=lambda _: None, stderr=lambda _: None)
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (PANIC,))]
+
+
+def test_a_panic_of_another_machine_is_the_end(here: House) -> None:
+    with here.plan() as plan, pytest.raises(MachineFailedError):
+        start_machine(plan, moody(here, Scenario.PANICS, Scenario.BOOTS))
+    assert told(here) == [(RecordKind.START, ()), (RecordKind.END, (PANIC,))]
 
 
 def test_one_that_was_told_a_secret_is_not_begun_again(here: House, monkeypatch: pytest.MonkeyPatch) -> None:

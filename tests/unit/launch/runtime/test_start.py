@@ -182,6 +182,26 @@ def test_a_boot_that_fails(here: House, scenario: Scenario, reason: EndReason) -
     assert here.receipts()[0].observed.ready is None
 
 
+def test_a_guest_that_says_it_failed_and_goes_on_is_ended_and_that_is_said(
+    here: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mvmnix.launch.runtime.machine._AFTERMATH", 0.2)
+    with here.plan() as plan, pytest.raises(MachineFailedError) as caught:
+        start_machine(plan, here.host(Scenario.FAILS))
+    assert caught.value.ended.reason is EndReason.GUEST_FAILED
+    assert "no room for the disk; it didn't end by itself, so mvm ended it" in str(caught.value)
+    assert "an option is deprecated" in str(caught.value), "its hypervisor's last words"
+    assert "memory" not in caught.value.hint
+    assert caught.value.hint.startswith("its console is in ")
+
+
+def test_a_guest_that_says_goodbye_and_goes_on_was_stopped(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mvmnix.launch.runtime.machine._AFTERMATH", 0.2)
+    with here.plan() as plan, start_machine(plan, here.host(Scenario.LINGERS)) as machine:
+        ended = machine.stop(grace=float(PATIENCE))
+    assert ended.reason is EndReason.STOPPED
+
+
 @pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS, Scenario.CHATTERS])
 def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.vmm.boot_watchdog._WALL_FACTOR", 0.5)  # when is in its own tests
@@ -194,9 +214,9 @@ def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch
 def test_a_boot_that_is_given_up_leaves_no_hypervisor(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, real = list[Machine](), Machine.boot
 
-    def boot(machine: Machine, again: Another) -> None:
+    def boot(machine: Machine, again: Another, *, reboots_panic: bool) -> None:
         begun.append(machine)
-        real(machine, again)
+        real(machine, again, reboots_panic=reboots_panic)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Machine, "boot", boot)
