@@ -42,3 +42,59 @@ def readers(path: Path) -> Iterator[str]:
 def test_what_reads_values_is_the_strict_reader_or_has_a_reason() -> None:
     """A short text can take a hundred times its size in memory, or the square of it in time."""
     assert {f"{path}: {name}" for path in OURS for name in readers(path)} == READERS.keys()
+
+
+#: Functions of `re`, by whose first argument text is matched; `fnmatch` alike, by the second.
+MATCHING = {"compile", "match", "fullmatch", "search", "sub", "finditer", "findall", "split"}
+#: Patterns that are no constants of their module, and who writes them.
+PATTERNS = {
+    "mvmnix/provenance/identity/expressions.py: expression": "a policy's; read for errors, and never matched by `re`",
+    "mvmnix/provenance/identity/expressions.py: re.escape(piece[0]) if piece[0] == '{' else piece[0]": "one character",
+    "mvmnix/formats/strict.py: pattern": "a constant of the caller",
+    "mvmnix/plan/secret_reference.py: first": "of a table in the module",
+    "mvmnix/formats/schemas.py: re.sub('\\\\$$', '\\\\\\\\Z', wanted)": "of our own schemas",
+    "mvmnix/builder/session/build_errors.py: pattern": "of a table in the module",
+    "mvmnix/builder/nix/host_nix.py: pattern": "of a table in the module",
+    "mvmnix/system/child_causes.py: pattern": "of a table in the module",
+    "mvmnix/provenance/slsa/build_types.py: row.pattern": "of a table in the module",
+}
+
+
+def is_constant(pattern: ast.expr) -> bool:
+    """Whether it is made of literals and names in capitals, or the pattern of such a name."""
+    match pattern:
+        case ast.Constant():
+            return True
+        case ast.Name(id=name):
+            return name.strip("_").isupper()
+        case ast.JoinedStr(values=parts) | ast.Tuple(elts=parts):
+            return all(map(is_constant, parts))
+        case ast.FormattedValue(value=inner) | ast.Attribute(value=inner, attr="pattern"):
+            return is_constant(inner)
+        case ast.BinOp(left=left, right=right):
+            return is_constant(left) and is_constant(right)
+        case ast.IfExp(body=body, orelse=other):
+            return is_constant(body) and is_constant(other)
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="re"), attr="escape")):
+            return True
+        case ast.Attribute(attr=name):
+            return name.isupper()
+        case _:
+            return False
+
+
+def patterns(path: Path) -> Iterator[ast.expr]:
+    """What is compiled or matched in functions; a module's own statements see no input."""
+    functions = (it for it in ast.walk(parsed(path)) if isinstance(it, ast.FunctionDef | ast.AsyncFunctionDef))
+    for node in (node for function in functions for node in ast.walk(function)):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="re"), attr=name), args=[first, *_]):
+                yield from [first] * (name in MATCHING)
+            case _:
+                pass
+
+
+def test_patterns_are_constants_or_have_a_reason() -> None:
+    """`re` may take time with a power of the text's length: what others write is matched by expressions.py."""
+    found = {f"{path}: {ast.unparse(it)}" for path in OURS for it in patterns(path) if not is_constant(it)}
+    assert found == PATTERNS.keys()

@@ -110,7 +110,9 @@ def _pattern(option: str, exact: str, regexp: str) -> Pattern:
     try:
         return Pattern(exact or regexp, regexp=bool(regexp))
     except ValueError as error:
-        raise UsageError(f"--{option}-regexp: {error}", hint="write a regular expression of Python's re") from error
+        raise UsageError(
+            f"--{option}-regexp: {error}", hint="write a regular expression of RE2, in Python's spelling"
+        ) from error
 
 
 class _PublicGood(Mapping[Digest, bytes]):

@@ -12,13 +12,18 @@ from cryptography import x509
 #: The issuer as UTF8String, as raw text; a SAN that is neither email address nor URI.
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
+#: Of a subject or issuer; policies have no longer ones either. What matches them takes time with their length.
+MOST_CHARACTERS: Final = 1024
 _USER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 
 
 def names(certificate: x509.Certificate) -> tuple[str, str]:
-    """Subject (SAN) and OIDC issuer. Raises ValueError where either is missing, named twice or in another form."""
+    """Subject (SAN) and OIDC issuer. Raises ValueError where either is missing, named twice, too long or malformed."""
     values = {each.oid: each.value for each in certificate.extensions}
-    return _subject(values), _issuer(values)
+    found = _subject(values), _issuer(values)
+    if any(len(name) > MOST_CHARACTERS for name in found):
+        raise ValueError(f"the certificate has a name of more than {MOST_CHARACTERS} characters")
+    return found
 
 
 def _subject(values: Mapping[x509.ObjectIdentifier, x509.ExtensionType]) -> str:

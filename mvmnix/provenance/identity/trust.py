@@ -1,7 +1,7 @@
 """Whom to trust, whatever they say: signers by key or by certified identity, trust roots, revocations; pure.
 
-The name in a certificate was chosen by another party: it is matched by a text, or by a regular expression that can't
-take for ever on any name (`may_backtrack`).
+The name in a certificate was chosen by another party: it is matched by a text, or by a regular expression in a time
+that grows with its length only (expressions.py).
 """
 
 import re
@@ -14,25 +14,15 @@ from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import FINGERPRINT
+from mvmnix.provenance.identity import expressions
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
 _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
 
-#: `{3}` is one way, `{2,}` and `{2,3}` are several.
-_COUNT: Final = re.compile(r"\{(\d*)(,?)(\d*)\}")
-_SET: Final = re.compile(r"\[\^?\]?(?:\\.|[^\\\]])*\]", re.DOTALL)
-#: What `(` may be followed by: `(?:`, `(?P<name>`, `(?=`, flags, …; a comment is a group that holds nothing.
-_GROUP: Final = re.compile(r"\((\?(P?<[A-Za-z_]\w*>|P=\w+|#(\\.|[^\\)])*|<?[=!]|>|\(\w+\)|[a-zA-Z-]*:?))?", re.DOTALL)
-#: Verbose mode, in which spaces may stand anywhere.
-_VERBOSE: Final = re.compile(r"\(\?[a-zA-Z]*x")
-
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pattern:
-    """A text, or a regular expression that has to match in full.
-
-    Raises ValueError for one that is none, or that could take for ever on some name.
-    """
+    """A text, or a regular expression (expressions.py) that has to match in full. Raises ValueError for another."""
 
     text: str
     regexp: bool = False
@@ -41,13 +31,7 @@ class Pattern:
         if not self.text:
             raise ValueError("an empty pattern")
         if self.regexp:
-            try:
-                re.compile(self.text)
-            except re.error as error:
-                raise ValueError(f"not a regular expression: {self.text!r}: {error}") from error
-            if may_backtrack(self.text):
-                why = "a repeat around a repeat or an alternative could take for ever on some name"
-                raise ValueError(f"{why}: {self.text!r}")
+            expressions.check(self.text)
 
     def matches(self, value: str) -> bool:
         """Whether the whole value is meant.
@@ -55,7 +39,7 @@ class Pattern:
         >>> Pattern("a.c", regexp=True).matches("abcd"), Pattern("a.c", regexp=True).matches("abc")
         (False, True)
         """
-        return bool(re.fullmatch(self.text, value)) if self.regexp else self.text == value
+        return expressions.matches(self.text, value) if self.regexp else self.text == value
 
     def within(self, other: Self) -> bool:
         """Whether it surely matches nothing that the other does not: the same, or one text that the other matches."""
@@ -178,62 +162,3 @@ class Trust:
                 case _:
                     return None
         return next((each for each in self.signers if each.key is not None and each.key.hint == hint), None)
-
-
-def may_backtrack(text: str) -> bool:
-    """Whether a repeat stands around what matches in several ways itself, or it can't be told (verbose mode).
-
-    Python's `re` tries every way in which an expression can match. Where something that matches in several ways is
-    repeated, `(a+)+` or `(a|aa)*`, there can be 2 to the power of the name's length of them to be tried in vain. The
-    text is a valid expression.
-
-    >>> may_backtrack("(a+)+@b"), may_backtrack("a+(b|c)d*")
-    (True, False)
-    """
-    if _VERBOSE.search(text):
-        return True
-    groups, several, at = [False], False, 0
-    while at < len(text):
-        repeat = _repeat(text, at)
-        if repeat:
-            if several and text[at] != "?":
-                return True
-            groups[-1], several, at = True, False, at + repeat
-            continue
-        match text[at]:
-            case "(":
-                groups.append(False)
-                several = False
-            case ")":
-                several = groups.pop()
-                groups[-1] |= several
-            case "|":
-                groups[-1], several = True, False
-            case _:
-                several = False
-        at = _next(text, at)
-    return False
-
-
-def _repeat(text: str, at: int) -> int:
-    """The length of a quantifier with several ways; 0 where none stands. A lazy or possessive mark is another."""
-    count = _COUNT.match(text, at)
-    if count is not None and count[2] and (count[1] != count[3] or not count[3]):
-        return len(count[0])
-    return int(text[at] in "*+?")
-
-
-def _next(text: str, at: int) -> int:
-    """Where the next piece begins."""
-    match text[at]:
-        case "\\":
-            return at + 2
-        case "[":
-            found = _SET.match(text, at)
-        case "(":
-            found = _GROUP.match(text, at)
-        case "{":
-            found = _COUNT.match(text, at)
-        case _:
-            found = None
-    return at + 1 if found is None else found.end()
