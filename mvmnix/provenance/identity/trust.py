@@ -7,6 +7,7 @@ that grows with its length only (expressions.py).
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Self
 
@@ -18,6 +19,7 @@ from mvmnix.provenance.identity import expressions
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
 _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\??:")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,26 +48,73 @@ class Pattern:
         return self == other or (not self.regexp and other.matches(self.text))
 
 
+class SubjectKind(StrEnum):
+    """Kinds of a certificate's SAN; the name of each has a form of its own (`kind_of`)."""
+
+    URI = "uri"
+    EMAIL = "email"
+    USER_NAME = "user-name"
+
+
+def kind_of(subject: str) -> SubjectKind:
+    """Return the kind of SAN that a name of this form has; a certificate in which it has another one is refused.
+
+    A URI begins with a scheme (RFC 3986, section 3.1). Fulcio's user names end in `!DOMAIN` (fulcio, oid-info.md).
+
+    >>> [kind_of(it).value for it in ("https://host.example/@b", "a@host.example", "a@b!host.example")]
+    ['uri', 'email', 'user-name']
+    """
+    if _SCHEME.match(subject):
+        return SubjectKind.URI
+    return SubjectKind.EMAIL if "@" in subject.rpartition("!")[2] else SubjectKind.USER_NAME
+
+
+def _kind_of_expression(text: str) -> SubjectKind:
+    """Return the one kind of name that an expression is meant for. Raises ValueError where its form doesn't tell."""
+    if "/" in text or _SCHEME.match(text.removeprefix("^")):
+        return SubjectKind.URI
+    found = kind_of(text)
+    if found is SubjectKind.USER_NAME and "!" not in text:
+        raise ValueError(
+            f"neither URI, email address nor user name: {text!r}: write its beginning, or an identity-kind"
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
     """A party to which a certificate authority testifies: the certificate's SAN, and the OIDC issuer that vouched.
 
-    `domain` is the SHA-256 of the trusted_root.json whose authorities may testify, and no others.
+    `domain` is the SHA-256 of the trusted_root.json whose authorities may testify, and no others. `kind` is the only
+    kind of SAN that counts; left out, that of the subject's form. Raises ValueError where that is none or another one.
     """
 
     subject: Pattern
     issuer: Pattern
     domain: Digest
+    kind: SubjectKind | None = None
+
+    def __post_init__(self) -> None:
+        if not self.subject.regexp and self.kind not in {None, kind_of(self.subject.text)}:
+            raise ValueError(f"{self.subject.text!r} has the form of another kind than {self.kind}")
+        if self.kind is None:
+            text = self.subject.text
+            object.__setattr__(self, "kind", _kind_of_expression(text) if self.subject.regexp else kind_of(text))
 
     @property
     def fingerprint(self) -> Digest:
         """SHA-256 over the canonical JSON of what the policy says, so that an identity counts once."""
-        told = [[self.subject.text, self.subject.regexp], [self.issuer.text, self.issuer.regexp], self.domain.hex]
-        return Digest.of(strict.canonical(told))
+        subject, issuer = ([it.text, it.regexp] for it in (self.subject, self.issuer))
+        return Digest.of(strict.canonical([subject, issuer, self.domain.hex, self.kind]))
+
+    def matches(self, subject: str, issuer: str) -> bool:
+        """Whether a certificate with these names has this identity."""
+        return kind_of(subject) is self.kind and self.subject.matches(subject) and self.issuer.matches(issuer)
 
     def within(self, other: Self) -> bool:
         """Whether every certificate that has this identity has the other one too."""
-        return self.domain == other.domain and self.subject.within(other.subject) and self.issuer.within(other.issuer)
+        same = (self.domain, self.kind) == (other.domain, other.kind)
+        return same and self.subject.within(other.subject) and self.issuer.within(other.issuer)
 
 
 @dataclass(frozen=True, slots=True)
