@@ -5,7 +5,6 @@ the key's signature; what lies beyond the sealed size is not part of the log and
 """
 
 import os
-import shlex
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +13,7 @@ from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import Checkpoint, NoteError, NoteKey
 from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, Segment, SegmentSeal, first_of, segment_name
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UnreadableError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.formats.strict import MalformedError
 from mvmnix.plural import counted
 from mvmnix.system.file_lock import Lock
@@ -55,10 +55,14 @@ class Head:
         return Segment(self.segment.before, lines, places=self.segment.places)
 
 
+def put_away(directory: Directory) -> str:
+    """Return a command for the shell that keeps a log as evidence."""
+    return shell_command("mv", directory.path, f"{directory.path}.bad")
+
+
 def log_mismatch(directory: Directory, why: str) -> Reason:
     """A reason to say that this log is not what its key signed."""
-    where = shlex.quote(directory.path)
-    keep = f"find out who changed it, and keep it as evidence: mv {where} {where}.bad"
+    keep = f"find out who changed it, and keep it as evidence: {put_away(directory)}"
     hint = f"{keep}; nothing starts until it is repaired, or a new one is begun: mvm audit new-log"
     return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
 

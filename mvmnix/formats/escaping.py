@@ -1,4 +1,4 @@
-r"""The only place that makes a stranger's text harmless for the sink that shows it: terminal, Markdown, workflow; pure.
+r"""The only place that makes a stranger's text harmless for a sink: terminal, Markdown, workflow, shell; pure.
 
 Evidence holds names that others chose, and guests print what they like. One function for each sink; each takes any
 text, lone surrogates included, and what it returns can be put there and is nothing but text there. Control, format
@@ -9,6 +9,7 @@ are unassigned and private ones, and combining marks that have nothing to combin
 import codecs
 import io
 import re
+import shlex
 import string
 import unicodedata
 from typing import Final
@@ -66,6 +67,28 @@ def escape_line(text: str) -> str:
     'a\\nverified: b'
     """
     return escape(text).replace("\n", "\\n")
+
+
+def shell_word(text: str) -> str:
+    r"""For one word of a command that people paste into bash; it can be shown on a terminal too.
+
+    What can't be seen is written as bytes (bash(1), "QUOTING"), for an escape of the terminal's would be another word.
+
+    >>> print(shell_word("two words"), shell_word("it's\x1b"), shell_word("plain/path"))
+    'two words' $'it\'s\x1b' plain/path
+    """
+    if "\n" not in text and escape(text) == text:
+        return shlex.quote(text)
+    return f"$'{''.join(map(_in_word, text))}'"
+
+
+def shell_command(*words: str) -> str:
+    """For a command that people paste into bash.
+
+    >>> print(shell_command("rm", "--", "two words"))
+    rm -- 'two words'
+    """
+    return " ".join(map(shell_word, words))
 
 
 def escape_bytes(data: bytes, *, limit: int = 512) -> str:
@@ -129,6 +152,17 @@ def escape_workflow_log(text: str) -> str:
     '\\u003a:set-env name=PATH::x'
     """
     return _COMMANDS.sub(lambda found: found[0][:-1] + _written_out(found[0][-1]), escape(text))
+
+
+def _in_word(character: str) -> str:
+    if character in "\\'":
+        return f"\\{character}"
+    if _is_visible(character) and not unicodedata.combining(character):
+        return character
+    # surrogates stand for bytes that are no UTF-8 (PEP 383)
+    is_byte = "\udc80" <= character <= "\udcff"
+    data = character.encode(errors="surrogateescape" if is_byte else "surrogatepass")
+    return "".join(f"\\x{byte:02x}" for byte in data)
 
 
 def _written_out(character: str) -> str:

@@ -1,10 +1,11 @@
 """Which modules read a stranger's bytes past the strict readers, each with its reason."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.unit.test_house import OURS, parsed
+from tests.unit.test_house import OURS, parsed, text
 
 #: Readers of values without bounds of their own, by the name that a call ends in, and modules that are such.
 CALLS = {"json.load", "json.loads", "JSONDecoder", "raw_decode", "literal_eval", "eval", "fromstring", "load_module"}
@@ -98,3 +99,57 @@ def test_patterns_are_constants_or_have_a_reason() -> None:
     """`re` may take time with a power of the text's length: what others write is matched by expressions.py."""
     found = {f"{path}: {ast.unparse(it)}" for path in OURS for it in patterns(path) if not is_constant(it)}
     assert found == PATTERNS.keys()
+
+
+#: A program of a hint's command at its beginning or behind a mark, and its words, in which "\0" is a value.
+COMMAND = re.compile(
+    r"(?:^ *|[`(;:&] ?)(?:sudo )?(?:mvm|nix|git|ch(?:mod|own|grp)|cp|mv|rm|ls|cat|ln|find|fuser|kill|realpath|install"
+    r"|nix-store|usermod|modprobe|apt-get|tar|touch|mkdir|sha256sum|diff|cosign|pip|npm|ssh-keygen|gpg)"
+    r"(?: [\w.+/=:\0-]+)+"
+)
+#: Values that no shell takes apart, or that were quoted a line before.
+WORDS = {
+    "mvmnix/api/doctor.py: directory": "quoted before",
+    "mvmnix/api/doctor.py: new": "quoted before",
+    "mvmnix/api/doctor.py: old": "quoted before",
+    "mvmnix/cli/commands/init.py: where": "quoted before",
+    "mvmnix/cli/commands/init.py: copy": "quoted before",
+    "mvmnix/api/images.py: manifest": "a digest",
+    "mvmnix/images/prune.py: entry.manifest": "a digest",
+    "mvmnix/api/launch.py: status.machine": "an id in hexadecimal",
+    "mvmnix/launch/runtime/creation.py: status.machine": "an id in hexadecimal",
+    "mvmnix/machines/cleanup.py: status.machine": "an id in hexadecimal",
+    "mvmnix/vmm/process.py: self.pid": "a number",
+    "mvmnix/api/signing.py: role": "a word of an enumeration",
+    "mvmnix/cli/commands/key.py: role": "a word of an enumeration",
+    "mvmnix/launch/control/authorize.py: verb": "a word of an enumeration",
+    "mvmnix/cli/option_hints.py: option": "an option of mvm's own",
+    "mvmnix/builder/pins/pypi.py: PYTHON": "a constant",
+    "mvmnix/network/host/namespace.py: tun": "a constant",
+    "mvmnix/audit/git_branch.py: self.name": "a sentence about git",
+    "mvmnix/audit/git_branch.py: self.path": "a sentence about git",
+    "mvmnix/builder/nix/host_store.py: len(found)": "a sentence about nix",
+    "mvmnix/builder/nix/host_store.py: len(sources)": "a sentence about nix",
+    "mvmnix/builder/pins/pypi.py: words": "a sentence about pip",
+}
+
+
+def unquoted(path: Path) -> Iterator[str]:
+    """The values in commands of f-strings that shell_command or shell_word didn't make."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.JoinedStr):
+            values = [ast.unparse(it.value) for it in node.values if isinstance(it, ast.FormattedValue)]
+            said = "".join(str(it.value) if isinstance(it, ast.Constant) else "\0" for it in node.values)
+            for it in COMMAND.finditer(said):
+                yield from values[said.count("\0", 0, it.start()) : said.count("\0", 0, it.end())]
+
+
+def test_commands_of_hints_are_quoted() -> None:
+    """They are there to be pasted, and a path may be `/tmp/$(id)`; other modules have no quoting of their own."""
+    assert {f"{path}: {value}" for path in OURS for value in unquoted(path)} == WORDS.keys()
+    quoting = {str(path) for path in OURS if "import shlex" in text(path)}
+    assert quoting == {
+        "mvmnix/formats/escaping.py",
+        "mvmnix/plan/secret_reference.py",  # the words of a command in a plan
+        "mvmnix/system/process.py",  # argv in a log
+    }

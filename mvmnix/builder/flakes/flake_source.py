@@ -1,7 +1,6 @@
 """Takes the root tree of a flake as the user named it, a clean commit or an explicit copy, without evaluating it."""
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mvmnix.builder.flakes.git import WorkTree
 from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import nar
+from mvmnix.formats.escaping import shell_command
 from mvmnix.model import Digest, FlakeRef, StorePath, store_name
 from mvmnix.system.fs_tree import tree_of_directory
 
@@ -85,7 +85,7 @@ def _committed(where: Path) -> FlakeSource:
             ReasonCode.FLAKE_UNSUPPORTED, str(where), "its path has unusual characters", "rename the directory"
         )
     if _file(tree, directory, b"flake.nix") is None and (where / "flake.nix").is_file():
-        add = f"git -C {shlex.quote(str(where))} add flake.nix"
+        add = shell_command("git", "-C", str(where), "add", "flake.nix")
         hint = f"{add}, and commit it; or take the tree as an uncommitted copy: {copy_of(where)}"
         why = "there is no flake.nix in the commit; the one in the directory is not tracked by git"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint)

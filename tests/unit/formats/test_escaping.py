@@ -1,11 +1,12 @@
 """What a stranger wrote is text and nothing else, wherever it is shown."""
 
 import re
+import subprocess
 import sys
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -17,6 +18,8 @@ from mvmnix.formats.escaping import (
     escape_markdown,
     escape_workflow_data,
     escape_workflow_log,
+    shell_command,
+    shell_word,
 )
 
 ANYTHING = st.text(alphabet=st.characters(exclude_categories=()))
@@ -174,6 +177,23 @@ def test_lines_of_a_log(text: str, shown: str) -> None:
 def test_how_a_character_is_written_out() -> None:
     for character, written in (("\ue000", r"\ue000"), ("\uffff", r"\uffff"), ("\U000f0000", r"\U000f0000")):
         assert escape(character) == written
+
+
+@settings(max_examples=25, deadline=None)
+@given(ANYTHING.filter(lambda text: "\0" not in text))
+@example("it's\n\x1b[2J\u202e$(id)`\\\u0301\udcff é")
+def test_a_word_of_a_command_is_that_word_in_bash(text: str) -> None:
+    word = shell_word(text)
+    assert escape(word) == word
+    assert "\n" not in word
+    bytes_of = text.encode(errors="surrogateescape" if re.search("[\udc80-\udcff]", text) else "surrogatepass")
+    said = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    assert said == bytes_of
+
+
+def test_a_command_is_its_words() -> None:
+    assert shell_command("rm", "--", "a b", "$HOME", "-x") == "rm -- 'a b' '$HOME' -x"
+    assert shell_command("mv", "a\x1b'b", "ü") == "mv $'a\\x1b\\'b' 'ü'"
 
 
 @pytest.mark.parametrize(
