@@ -55,13 +55,26 @@ def source_of(tree: nar.Dir, *, uri: str, commit: str | None, directory: str) ->
         where = f"{directory or 'the top'} of {uri}"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, where, "there is no flake.nix", "name the directory of a flake.nix")
     archive = bytearray()
-    for chunk in nar.nar_of_tree(tree):
+    for chunk in nar.nar_of_tree(tree) if _size(tree) <= LIMIT else ():
         archive += chunk
         if len(archive) > LIMIT:
-            hint = "leave build products out of it, or refer to a git work tree instead of path:"
-            raise refuse(ReasonCode.FLAKE_UNSUPPORTED, uri, f"its tree is larger than {LIMIT} bytes", hint)
+            break
+    if not 0 < len(archive) <= LIMIT:
+        hint = "leave build products out of it, or refer to a git work tree instead of path:"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, uri, f"its tree is larger than {LIMIT} bytes", hint)
     data = bytes(archive)
     return FlakeSource(uri, commit, data, Digest.of(data), directory, _file(tree, directory, b"flake.lock"))
+
+
+def _size(node: nar.Node) -> int:
+    """Bytes of all files beneath, unread: a sparse one takes no room on a disk."""
+    match node:
+        case nar.File(size=size):
+            return size
+        case nar.Dir(entries=entries):
+            return sum(map(_size, entries.values()))
+        case _:
+            return 0
 
 
 def _copied(where: Path, directory: str) -> FlakeSource:
