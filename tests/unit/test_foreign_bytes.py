@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.unit.test_house import OURS, parsed, text
+from tests.repository import ROOT, tracked
+
+OURS = [path for path in tracked() if path.suffix == ".py" and path.parts[0] == "mvmnix"]
 
 #: Readers of values without bounds of their own, by the name that a call ends in, and modules that are such.
 CALLS = {"json.load", "json.loads", "JSONDecoder", "raw_decode", "literal_eval", "eval", "fromstring", "load_module"}
@@ -22,6 +24,10 @@ READERS = {
     "mvmnix/cli/commands/audit.py: json.loads": "a record of the audit log, whose bytes have matched its one spelling",
     "mvmnix/cli/commands/events.py: json.loads": "the same",
 }
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse((ROOT / path).read_text())
 
 
 def readers(path: Path) -> Iterator[str]:
@@ -147,7 +153,7 @@ def unquoted(path: Path) -> Iterator[str]:
 def test_commands_of_hints_are_quoted() -> None:
     """They are there to be pasted, and a path may be `/tmp/$(id)`; other modules have no quoting of their own."""
     assert {f"{path}: {value}" for path in OURS for value in unquoted(path)} == WORDS.keys()
-    quoting = {str(path) for path in OURS if "import shlex" in text(path)}
+    quoting = {str(path) for path in OURS if "import shlex" in (ROOT / path).read_text()}
     assert quoting == {
         "mvmnix/formats/escaping.py",
         "mvmnix/plan/secret_reference.py",  # the words of a command in a plan

@@ -24,7 +24,10 @@ _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\??:")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pattern:
-    """A text, or a regular expression (expressions.py) that has to match in full. Raises ValueError for another."""
+    """A text, or a regular expression that has to match in full.
+
+    Raises ValueError for one that is none, or that can't be matched in linear time (expressions.py).
+    """
 
     text: str
     regexp: bool = False

@@ -61,7 +61,7 @@ def test_a_kind_that_is_stated() -> None:
     """Where an expression has no form, and where it has that of another kind."""
     with pytest.raises(ValueError, match="identity-kind"):
         identity(".*", regexp=True)
-    for kind, name in ((URI, "https://a@b!c"), (EMAIL, "a/b@c"), (USER, "a@b!c")):
+    for kind, name in ((URI, "https://host/a@b!c"), (EMAIL, "a/b@c"), (USER, "a@b!c")):
         found = identity(".*", kind, regexp=True)
-        assert [each for each in ("https://a@b!c", "a/b@c", "a@b!c") if found.matches(each, ISSUER)] == [name]
+        assert [each for each in ("https://host/a@b!c", "a/b@c", "a@b!c") if found.matches(each, ISSUER)] == [name]
     assert len({identity(".*", kind, regexp=True).fingerprint for kind in SubjectKind}) == 3
