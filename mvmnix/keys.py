@@ -6,7 +6,6 @@ ECDSA on P-256 with SHA-256, or Ed25519: the two kinds that `cosign` verifies in
 import base64
 import binascii
 import os
-import shlex
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.formats.escaping import shell_command
 from mvmnix.model import Digest
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.trusted_path import owner_name, repair
@@ -291,5 +291,5 @@ def _malformed(where: str) -> RefusedError:
 
 
 def _loose(where: str, why: str, how: str) -> RefusedError:
-    steps = (how, f"chmod 600 {shlex.quote(where)}", "if others could read it, make a new key instead")
+    steps = (how, shell_command("chmod", "600", where), "if others could read it, make a new key instead")
     return refuse(ReasonCode.KEY_PERMISSIONS, where, why, "; ".join(filter(None, steps)))

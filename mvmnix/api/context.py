@@ -1,7 +1,6 @@
 """Opens state for one operation: directories, policy, keys, stores and log, each when first asked for."""
 
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
@@ -16,7 +15,7 @@ from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.audit.tail import is_begun
+from mvmnix.audit.tail import is_begun, put_away
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.images.store import ImageStore, StoreDirectory
@@ -302,8 +301,7 @@ class Context:
             return None
         where, key = self.roots.config.where(FILE_NAME), self.keys.where(key_file(Role.HOST))
         if not self.keys.exists(key_file(Role.HOST)):
-            log_path = shlex.quote(os.path.join(self.roots.state.path, audit.DIRECTORY))  # noqa: PTH118 - a text
-            move = f"mv {log_path} {log_path}.bad; " if is_logged else ""
+            move = f"{put_away(self.audit)}; " if is_logged else ""
             why = f"it is gone, and so is {key}, the key of the audit log here"
             hint = (
                 "put both back from a backup: until then nothing is verified and nothing starts; if they can't be had, "

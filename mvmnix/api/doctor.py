@@ -4,7 +4,6 @@ It looks at programs, hypervisor, sandbox, network, owners of the user's files, 
 """
 
 import os
-import shlex
 import socket
 import stat
 import sys
@@ -26,6 +25,7 @@ from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.pins.debian import APT_GET
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.formats.escaping import shell_command, shell_word
 from mvmnix.keys import Role
 from mvmnix.launch import backends
 from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_access_hint
@@ -233,7 +233,7 @@ def _uids() -> Finding:
     if is_readable_by_all(code):
         return Finding("uids", Health.GOOD, said)
     said += f"; gateways and dialers have yours, since not every user may read {code}"
-    return Finding("uids", Health.NOTE, said, f"chmod -R go+rX {code}")
+    return Finding("uids", Health.NOTE, said, shell_command("chmod", "-R", "go+rX", code))
 
 
 def _shares() -> Iterator[Finding]:
@@ -298,7 +298,7 @@ def floor(context: Context) -> Iterator[Finding]:
         return
     yours = "you have none of your own, so it is your policy" if user.text is None else "your trust.toml is within it"
     if owner != 0:
-        directory, old, new = map(shlex.quote, (os.path.dirname(path), path, f"{path}.new"))  # noqa: PTH120 - a text
+        directory, old, new = map(shell_word, (os.path.dirname(path), path, f"{path}.new"))  # noqa: PTH120 - a text
         hint = f"read it; then as root: chown root: {directory} && install -m 644 {old} {new} && mv {new} {old}"
         yield Finding(_TITLE, Health.NOTE, f"{said}; {yours}; it isn't root's, so other users' mvm refuses it", hint)
         return

@@ -3,6 +3,7 @@
 A FIFO in a directory from elsewhere would never end.
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -22,6 +23,8 @@ _DIGEST = re.compile("|".join(f"{name}:[0-9a-f]{{{size}}}" for name, size in ALG
 _COMMIT = re.compile(rf"{COMMIT}:([0-9a-f]{{40}}|[0-9a-f]{{64}})")
 #: Bytes of a file that is read as a whole: an Ed25519 signature over a file itself needs that.
 _WHOLE = 2**30
+#: Bytes of a file that may be on no disk (lseek(2), SEEK_HOLE): as many as the largest root filesystem has.
+_HOLES = 2**34
 
 
 @contextmanager
@@ -91,10 +94,29 @@ def blob(artifact: str) -> Blob:
     hint = "name a file, or sha256: with 64 lower-case hexadecimal digits, or sha384: or sha512: with all of theirs"
     with regular(artifact, hint) as fd:
         try:
+            _refuse_holes(fd, artifact)
             digest, _ = digest_of(fd)
         except OSError as error:
             raise _unreadable(artifact, error, hint) from error
     return Blob(digest, lambda: _again(artifact, hint), cache(lambda: _others(artifact, digest, hint)))
+
+
+def _refuse_holes(fd: int, path: str) -> None:
+    """Refuse a file most of which is on no disk: it would be hashed for hours. Raises UsageError, OSError."""
+    end, size, holes = 0, os.fstat(fd).st_size, 0
+    while end < size and holes <= _HOLES:
+        try:
+            begin = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            begin = size  # no more data
+        holes += begin - end
+        end = os.lseek(fd, begin, os.SEEK_HOLE) if begin < size else size
+    os.lseek(fd, 0, os.SEEK_SET)
+    if holes > _HOLES:
+        hint = "hand in the file that was signed; if it has as many zeros: cp --sparse=never"
+        raise UsageError(f"{path} has more than {_HOLES >> 30} GiB of holes", hint=hint)
 
 
 def _others(artifact: str, digest: Digest, hint: str) -> Mapping[str, str]:

@@ -151,6 +151,7 @@ def _signer(it: Signer, policy: TrustPolicy) -> Mapping[str, object]:
         return said | {
             "identity": who.subject.text,
             "identityIsRegexp": who.subject.regexp,
+            "identityKind": who.kind,
             "issuer": who.issuer.text,
             "issuerIsRegexp": who.issuer.regexp,
             "root": who.domain.hex,

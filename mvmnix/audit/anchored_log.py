@@ -9,7 +9,6 @@ that an anchor keeps, and its checkpoint would then pass for a later one. No adm
 log; an end is, and is handed to no anchor.
 """
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from mvmnix.audit.tail import (
     is_begun,
     log_mismatch,
     other_root,
+    put_away,
     read_head,
     rolled_back,
 )
@@ -215,8 +215,7 @@ def _begin_anew(directory: Directory, anchor: Anchor, error: ContradictedError) 
     away = f"`{anchor.put_away}`"
     if isinstance(error.__cause__, NoteError):
         return f"{error.hint}: {away}"
-    where = shlex.quote(directory.path)
-    log = f"`mv {where} {where}.bad`, " if is_begun(directory) else ""
+    log = f"`{put_away(directory)}`, " if is_begun(directory) else ""
     steps = f"{log}{away}, and the same for any other anchor that objects"
     return f"find out who changed it; until then nothing starts. To begin a new log, put all away as evidence: {steps}"
 

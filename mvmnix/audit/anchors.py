@@ -6,13 +6,13 @@ back from one is signed by the log's key, or it is none.
 """
 
 import os
-import shlex
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from mvmnix.audit.git_branch import GitBranch
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.errors import MvmnixError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.plural import counted
 from mvmnix.system.child_causes import Cause
 from mvmnix.system.private_dirs import Directory
@@ -64,7 +64,7 @@ class FileAnchor:
     @property
     def put_away(self) -> str:
         """A command for the shell."""
-        return shlex.join(("mv", self.path, f"{self.path}.bad"))
+        return shell_command("mv", self.path, f"{self.path}.bad")
 
     def take(self, checkpoint: Checkpoint, key: NoteKey) -> None:
         """Keep this one, unless a later one is kept already."""
@@ -92,7 +92,7 @@ class CommandAnchor:
     @property
     def where(self) -> str:
         """The command."""
-        return shlex.join(self.argv)
+        return shell_command(*self.argv)
 
     @property
     def put_away(self) -> str:
@@ -131,7 +131,7 @@ class GitAnchor:
     @property
     def put_away(self) -> str:
         """A command for the shell."""
-        return shlex.join(("git", f"--git-dir={self.repository}", "branch", "-m", self.branch, f"{self.branch}.bad"))
+        return shell_command("git", f"--git-dir={self.repository}", "branch", "-m", self.branch, f"{self.branch}.bad")
 
     def take(self, checkpoint: Checkpoint, key: NoteKey) -> None:
         """Commit it on top of the branch, unless that has a later one."""

@@ -12,7 +12,6 @@ Others may write to such a repository, so nothing in it decides what is run or w
 
 import os
 import re
-import shlex
 import time
 import zlib
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from typing import Final
 
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
@@ -89,7 +89,7 @@ class GitBranch:
     @property
     def hint(self) -> str:
         """A command for the shell, which finds what is wrong with the repository."""
-        return f"look at the repository: git --git-dir={shlex.quote(self.path)} fsck"
+        return f"look at the repository: {shell_command('git', f'--git-dir={self.path}', 'fsck')}"
 
     def read(self) -> Tip:
         """Read the last commit. Raises MvmnixError, OSError."""
@@ -169,7 +169,7 @@ class GitBranch:
                 hint = "name the directory with `objects` and `refs` in it; a new one: git init --bare DIR"
                 raise MvmnixError(f"{self.path} is not a git repository", hint=hint)
             if repository.exists("reftable"):
-                hint = f"git --git-dir={shlex.quote(self.path)} refs migrate --ref-format=files"
+                hint = shell_command("git", f"--git-dir={self.path}", "refs", "migrate", "--ref-format=files")
                 raise MvmnixError(f"the branches of {self.path} are kept as reftable, which isn't supported", hint=hint)
             yield repository
 
@@ -224,7 +224,8 @@ def _create(directory: Directory, lock: str) -> int:
         except FileExistsError:
             time.sleep(_LOCK_PAUSE)
     path = directory.where(lock)
-    hint = f"see whether a git works there (fuser {shlex.quote(path)}); if none does: rm {shlex.quote(path)}"
+    look, remove = shell_command("fuser", path), shell_command("rm", path)
+    hint = f"see whether a git works there ({look}); if none does: {remove}"
     raise MvmnixError(f"{path} is there: a git works on the branch, or one was killed", hint=hint)
 
 

@@ -5,7 +5,6 @@ the key's signature; what lies beyond the sealed size is not part of the log and
 """
 
 import os
-import shlex
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +13,7 @@ from mvmnix.audit.merkle import CompactRange
 from mvmnix.audit.note import MAX_NOTE, Checkpoint, NoteError, NoteKey
 from mvmnix.audit.segment import BLANK, CAPACITY, MAX_SEGMENT, PLACES, Segment, SegmentSeal, first_of, segment_name
 from mvmnix.errors import Reason, ReasonCode, RefusedError, UnreadableError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.formats.strict import MalformedError
 from mvmnix.plural import counted
 from mvmnix.system.file_lock import Lock
@@ -55,18 +55,18 @@ class Head:
         return Segment(self.segment.before, lines, places=self.segment.places)
 
 
+def put_away(directory: Directory) -> str:
+    """Return a command for the shell that keeps a log as evidence."""
+    return shell_command("mv", directory.path, f"{directory.path}.bad")
+
+
 def log_mismatch(directory: Directory, why: str, *, is_end: bool = True) -> Reason:
     """A reason to say that this log is not what its key signed; `is_end`: at its end, on which all starts stand."""
     then = "nothing starts until it is repaired, or a new one is begun"
     if not is_end:
         then = "its end verifies, so machines start and are recorded all the same; to begin a new one, once it is moved"
-    hint = f"find out who changed it, and keep it as evidence: {_move_away(directory)}; {then}: mvm audit new-log"
+    hint = f"find out who changed it, and keep it as evidence: {put_away(directory)}; {then}: mvm audit new-log"
     return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)
-
-
-def _move_away(directory: Directory) -> str:
-    where = shlex.quote(directory.path)
-    return f"mv {where} {where}.bad"
 
 
 def _foreign_seal(directory: Directory, segment: Segment, key: NoteKey) -> Reason | None:
@@ -79,7 +79,7 @@ def _foreign_seal(directory: Directory, segment: Segment, key: NoteKey) -> Reaso
     why = f"it is sealed by another host key: by {name}, and the key here is {key.name}"
     hint = (
         "either the host key was lost or replaced: put the old host.pem back, or keep the log as evidence and begin a "
-        f"new one: {_move_away(directory)}; mvm audit new-log. Or this is another host's log: find out who put it "
+        f"new one: {put_away(directory)}; mvm audit new-log. Or this is another host's log: find out who put it "
         "there, and put this host's own back. Nothing starts until then"
     )
     return Reason(ReasonCode.LOG_MISMATCH, directory.path, why, hint)

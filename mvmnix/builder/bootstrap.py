@@ -4,13 +4,12 @@ It is the one place where the host evaluates Nix; its provenance says `host-nix`
 image alone. The tree is this installation's own flake.
 """
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from mvmnix.builder.flakes.flake_source import FlakeSource, source_of
 from mvmnix.builder.nix import nix_commands
@@ -22,7 +21,7 @@ from mvmnix.builder.session.exec import Progress
 from mvmnix.builder.session.import_outputs import OUTPUTS, OutputImport
 from mvmnix.builder.session.session import BuildInputs, BuildRequest
 from mvmnix.errors import MvmnixError
-from mvmnix.formats import lock, nar
+from mvmnix.formats import lock, nar, strict
 from mvmnix.model import HashMode, Image, Source, StorePath
 from mvmnix.system import own_flake
 from mvmnix.system.fs_tree import tree_of_directory
@@ -158,7 +157,8 @@ def _derivation(said: bytes) -> StorePath:
 
 def _output(said: bytes) -> StorePath:
     try:
-        return StorePath.parse(json.loads(said)[0]["outputs"]["out"])
+        told: Any = strict.parse_json(said)
+        return StorePath.parse(told[0]["outputs"]["out"])
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise MvmnixError(f"Nix did not say where it put the builder: {said[:200]!r}", hint=_VERSION) from error
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 from mvmnix.builder import bootstrap
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import nar
+from mvmnix.formats.strict import parse_json
 from mvmnix.system.output_files import HeldDirectory, OutputDirectory
 
 #: The directory that holds the copy, and the name of the input.
@@ -119,7 +120,7 @@ def guest_name(text: str) -> str:
 
 def lock_of(own_lock: bytes) -> bytes:
     """The lock of a flake whose one input is a copy of the flake with this lock, as Nix would write it."""
-    value = json.loads(own_lock)
+    value: Any = parse_json(own_lock)
     nodes: dict[str, Any] = {name: _moved(node) for name, node in value["nodes"].items() if name != value["root"]}
     if HOUSE in nodes or "root" in nodes:
         raise MvmnixError("this installation's flake.lock has nodes of unexpected names", hint="install mvm anew")

@@ -66,7 +66,7 @@ def _who(it: Account) -> Iterator[Row]:
 def _credential(it: Account, signer: Signer) -> str:
     if isinstance(signer.credential, Identity):
         who = signer.credential
-        told = f"{_pattern(who.subject)}, certified under the root {it.root_name(who.domain)}"
+        told = f"{who.kind} {_pattern(who.subject)}, certified under the root {it.root_name(who.domain)}"
         return f"{told}, by the issuer {_pattern(who.issuer)}"
     log = "no log needed" if signer.log is None else f"logged by the root {it.root_name(signer.log)}"
     return f"key {signer.fingerprint}, {log}"

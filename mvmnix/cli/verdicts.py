@@ -11,6 +11,7 @@ from mvmnix.errors import Reason
 from mvmnix.formats import strict
 from mvmnix.formats.escaping import escape_line
 from mvmnix.model import Digest
+from mvmnix.provenance.bundle.statement import STATEMENT_LIMIT
 from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, CountedBundle, signer_of
 from mvmnix.provenance.verify.authentication import Attested, Authentic
@@ -79,7 +80,11 @@ def signing_facts(it: Attested | Authentic) -> Mapping[str, object]:
 
 def _text(it: CountedBundle) -> str:
     """The statement on one line of ASCII: what a terminal could take amiss is written out, as JSON does."""
-    return json.dumps(json.loads(it.payload), sort_keys=True, ensure_ascii=True)
+    return json.dumps(_statement(it), sort_keys=True, ensure_ascii=True)
+
+
+def _statement(it: CountedBundle) -> object:
+    return strict.parse_json(it.payload, limit=STATEMENT_LIMIT, fraction=float)
 
 
 def _record(verdict: ArtifactVerdict, *, statements: bool) -> Mapping[str, object]:
@@ -102,4 +107,4 @@ def _counted(it: CountedBundle, *, statements: bool) -> Mapping[str, object]:
         "fingerprint": str(it.attested.signer.fingerprint),
         **signing_facts(it.attested),
     }
-    return told | ({"statement": json.loads(it.payload)} if statements and it.statement is not None else {})
+    return told | ({"statement": _statement(it)} if statements and it.statement is not None else {})

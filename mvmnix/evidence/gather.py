@@ -33,8 +33,7 @@ from mvmnix.provenance.slsa.predicate import read_provenance
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.authentication import only_refusals
 from mvmnix.provenance.verify.verify import Verified, verify_alone
-from mvmnix.system.store import digest_of
-from mvmnix.vmm.boot_files import verity_reasons
+from mvmnix.vmm.boot_files import hash_file, verity_reasons
 
 
 def stored_build(context: Context, entry: IndexEntry) -> StoredBuild:
@@ -78,9 +77,16 @@ def _hashed(library: ImageStore, artifact: Artifact) -> Artifact | MvmnixError:
     except MvmnixError as error:
         return error
     try:
-        return Artifact(artifact.name, *digest_of(fd))
+        return _measured(fd, artifact)
     finally:
         os.close(fd)
+
+
+def _measured(fd: int, artifact: Artifact) -> Artifact | MvmnixError:
+    try:
+        return hash_file(fd, artifact)
+    except RefusedError as error:
+        return error
 
 
 def _verity(library: ImageStore, image: Image) -> tuple[Reason, ...] | MvmnixError:
@@ -192,12 +198,12 @@ def exported_build(directory: Path) -> StoredBuild:
         manifest, parts = _document(it.manifest), tuple(map(_document, it.parts))
         lock, sbom = (None if data is None else _document(data) for data in (it.lock, it.sbom))
         fds = {"kernel": opened.kernel, "initrd": opened.initrd, "rootfs": opened.rootfs}
-        hashed = {name: Artifact(name, *digest_of(fd)) for name, fd in fds.items()}
-        stored = StoredBuild(manifest, bundle, lock, sbom, parts, hashed, rebuilds=it.rebuilds)
+        stored = StoredBuild(manifest, bundle, lock, sbom, parts, {}, rebuilds=it.rebuilds)
         image = stored.image
         if isinstance(image, MvmnixError):
-            return stored
-        return replace(stored, verity=tuple(verity_reasons(opened.rootfs, image.verity)))
+            return replace(stored, files=dict.fromkeys(fds, image))
+        hashed = {it.name: _measured(fds[it.name], it) for it in (image.kernel, image.initrd, image.rootfs)}
+        return replace(stored, files=hashed, verity=tuple(verity_reasons(opened.rootfs, image.verity)))
 
 
 def _document(data: bytes) -> StoredDocument:

@@ -7,11 +7,13 @@ nouns allow, and a test holds the two together.
 from typing import Final
 
 from mvmnix.errors import ReasonCode
-from mvmnix.formats.strict import MAX_INTEGER, MalformedError, Record, parse_json, read
+from mvmnix.formats.strict import MalformedError, Record, parse_json, read
 from mvmnix.model import SYSTEM, Artifact, Digest, Image, Posture, Source, SystemCalls, User, Verb, Verity, Workload
 
 #: A manifest larger than this is refused unread; the builder's own is under 100 kB.
 LIMIT: Final = 4 * 1024 * 1024
+#: Largest size of each file that a manifest may describe, in bytes.
+LARGEST: Final = {"kernel": 1 << 28, "initrd": 1 << 28, "rootfs": 1 << 34}
 
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _PATH: Final = r"/[^\x00\n]{0,4094}"
@@ -25,7 +27,7 @@ _URI: Final = r"[a-z+]+://[!-~]+"
 
 def _artifact(name: str, record: Record) -> Artifact:
     record.text("file", name)
-    return Artifact(name, record.digest(), record.integer("size", 1, MAX_INTEGER))
+    return Artifact(name, record.digest(), record.integer("size", 1, LARGEST[name]))
 
 
 def _artifacts(record: Record) -> tuple[Artifact, Artifact, Artifact]:

@@ -77,9 +77,9 @@ def _has_many(data: bytes, bracket: bytes) -> bool:
     return all((at := data.find(bracket, at + 1)) >= 0 for _ in range(MAX_DEPTH // 2 + 1))
 
 
-def has_many_values(data: bytes) -> bool:
-    """Whether a JSON text may have more than MAX_VALUES: one of these stands before each, and in strings maybe too."""
-    return sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES
+def has_many_values(data: bytes, most: int = MAX_VALUES) -> bool:
+    """Whether a JSON text may have more than `most`: one of these stands before each, and in strings maybe too."""
+    return sum(map(data.count, (b",", b"[", b"{"))) > most
 
 
 def _check_depth(data: bytes) -> None:
@@ -91,16 +91,22 @@ def _check_depth(data: bytes) -> None:
         raise MalformedError(f"nested deeper than {MAX_DEPTH} levels")
 
 
-def parse_json(data: bytes, *, limit: int = _MAX_BYTES, fraction: Callable[[str], object] = _no_number) -> object:
-    """The value of a JSON text (RFC 8259) in UTF-8 of at most `limit` bytes.
+def parse_json(
+    data: bytes,
+    *,
+    limit: int = _MAX_BYTES,
+    values: int = MAX_VALUES,
+    fraction: Callable[[str], object] = _no_number,
+) -> object:
+    """The value of a JSON text (RFC 8259) in UTF-8 of at most `limit` bytes and `values` values.
 
     Duplicate keys, NaN, lone surrogates, deep nesting and too many values raise MalformedError, and so do numbers that
     are no integers, unless `fraction` reads them: claims that other tools make may have some.
     """
     if len(data) > limit:
         raise MalformedError(f"larger than {limit} bytes")
-    if has_many_values(data):
-        raise MalformedError(f"more than {MAX_VALUES} values")
+    if has_many_values(data, values):
+        raise MalformedError(f"more than {values} values")
     try:
         value: object = json.loads(
             data.decode(),

@@ -1,5 +1,6 @@
 """Reads the bytes of a TOML file that people wrote, of a bounded size; strict.py reads what stands in it."""
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from typing import Final, override
@@ -10,6 +11,11 @@ from mvmnix.formats.strict import MalformedError, Record
 
 #: Larger documents are refused without an explanation by a schema, which looks at all of them, in bytes.
 _EXPLAINED: Final = 2**16
+#: A dotted key of more parts than strict.py has levels: tomllib takes time with the square of their number. It is
+#: looked for in strings too, since only a parser knows where these end. Possessive, so that one walk finds it.
+_DEEP_KEY: Final = re.compile(
+    rb"""(?:((?<![\w-])[\w-]++|(?<!\\)"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){%d}""" % strict.MAX_DEPTH
+)
 
 
 class ExplainedError(MalformedError):
@@ -30,6 +36,8 @@ def parse(data: bytes, *, limit: int) -> object:
     """TOML 1.0 in UTF-8, `limit` bytes of it at most. Raises MalformedError."""
     if len(data) > limit:
         raise MalformedError(f"larger than {limit} bytes")
+    if _DEEP_KEY.search(data):
+        raise MalformedError(f"a key of more than {strict.MAX_DEPTH} parts")
     try:
         return tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:

@@ -3,9 +3,10 @@
 POSIX.1-1988 ustar: evidence first, then the files that boot. Taking one in:
 
 1. The stream is taken apart by the strict reader: plain files of expected names within bounds, nothing else.
-2. Kernel, initrd, rootfs and manifest are hashed as they arrive, and must agree with each other and with verity.
-3. The provenance is verified against the policy in force, over what was hashed, before anything gets a name here.
-4. Files are kept by their digests, and the index names them as something that was loaded, not as a build of a flake;
+2. Before anything large is read, an admitted signer has to have said what the manifest says, and with it the sizes.
+3. Kernel, initrd, rootfs and manifest are hashed as they arrive, and must agree with each other and with verity.
+4. The provenance is verified against the policy in force, over what was hashed, before anything gets a name here.
+5. Files are kept by their digests, and the index names them as something that was loaded, not as a build of a flake;
    of bundles of kept parts those are kept that the provenance names.
 """
 
@@ -19,21 +20,21 @@ from mvmnix.builder.session import import_outputs
 from mvmnix.builder.session.archive import BLOCK, ArchiveReader, Receiver
 from mvmnix.builder.session.import_outputs import OutputImport
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.formats import manifest as manifests
 from mvmnix.formats.strict import canonical
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, bundles_of
 from mvmnix.images.store import STATEMENT_LIMIT, ImageStore, IndexEntry, VerifiedImage
-from mvmnix.model import Digest
+from mvmnix.model import Artifact, Digest
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
-from mvmnix.provenance.verify.verify import verify_alone
+from mvmnix.provenance.verify.verify import manifest_reasons, read_claim, verify_alone
 
 _OPTIONAL: Final = (LOCK_NAME, SBOM_NAME, PARTS_NAME)
 _EVIDENCE: Final = (BUNDLE_NAME, *_OPTIONAL)
+_MANIFEST: Final = "manifest.json"
 #: What eleven octal digits can say.
 _LARGEST: Final = 8**11 - 1
-#: Blocks of zeros behind the end that are still read; tar pads to twenty.
-_PADDING: Final = 1 << 20
 
 
 def pack(library: ImageStore, finished: VerifiedImage, write: Callable[[bytes], object]) -> None:
@@ -68,18 +69,17 @@ def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy
         def begin(name: str) -> Receiver:
             if name in _EVIDENCE:
                 return evidence.setdefault(name, _Bytes())
+            if name != _MANIFEST:
+                for artifact in _described(imported, evidence, policy):  # 2
+                    reader.expect(artifact)
             return imported.open(name)
 
         limits = dict.fromkeys(_EVIDENCE, STATEMENT_LIMIT) | import_outputs.LIMITS
         reader = ArchiveReader(limits, begin, optional=_OPTIONAL, refused=_refused)  # 1
-        most, size = sum(limits.values()) + _PADDING, 0
         for chunk in archive:
-            size += len(chunk)
-            if size > most:
-                raise _refused(f"it is larger than {most} bytes")
             reader.write(chunk)
         reader.close()
-        image = imported.agreed()  # 2
+        image = imported.agreed()  # 3
         it = _evidence(imported.manifest, {name: bytes(file.data) for name, file in evidence.items()})
         provenance = verify_alone(it, policy=policy, artifacts=image.artifacts, image=image, now=now)  # 3
         if provenance.claim.sbom is not None and it.sbom is None:
@@ -90,6 +90,17 @@ def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy
     entry = library.take_in(it)
     library.note(_name(entry), entry)
     return VerifiedImage(image, it, provenance)
+
+
+def _described(imported: OutputImport, evidence: Mapping[str, "_Bytes"], policy: TrustPolicy) -> tuple[Artifact, ...]:
+    """The files that an admitted signer has said the image has, of an archive in which that comes first."""
+    if BUNDLE_NAME not in evidence or not imported.has(_MANIFEST):
+        raise _refused("its provenance and its manifest don't come before the files that boot")
+    image = manifests.parse(imported.manifest)
+    claimed = read_claim(bytes(evidence[BUNDLE_NAME].data), policy)
+    if reasons := tuple(manifest_reasons(claimed, image)):
+        raise RefusedError(*reasons, steps=claimed.steps)
+    return image.artifacts
 
 
 def _evidence(manifest: bytes, files: Mapping[str, bytes]) -> ImageEvidence:

@@ -24,7 +24,8 @@ from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import Verified, read_claim, verify_alone
 from mvmnix.system.private_dirs import Directory
-from mvmnix.system.store import Store, digest_of
+from mvmnix.system.store import Store
+from mvmnix.vmm.boot_files import hash_file
 
 #: Largest bundle and lock that are read, in bytes.
 STATEMENT_LIMIT = 16 * 1024 * 1024
@@ -263,7 +264,7 @@ class ImageStore:
         """What really lies in the store under that digest: provenance is compared with it, not with a promise."""
         fd = self.images.unhashed(artifact.digest)
         try:
-            return Artifact(artifact.name, *digest_of(fd))
+            return hash_file(fd, artifact)
         finally:
             os.close(fd)
 

@@ -9,6 +9,7 @@ from io import FileIO
 from typing import Final
 
 from mvmnix.errors import UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import CONSOLE, LOCK
 from mvmnix.machines.network_log import LoggedEvent, MissingEvents, NetworkLogReader, has_network_log
@@ -38,7 +39,8 @@ def read_output(
         if not _has_begun(directory, lambda: reader.has_begun, follow=follow):
             why = "its command has not begun, or nothing is kept of it (mvm logs --help says of which)"
             raise UsageError(
-                f"the machine {text!r} has no output: {why}", hint=f"its kernel's console: mvm logs --console {text}"
+                f"the machine {text!r} has no output: {why}",
+                hint=f"its kernel's console: {shell_command('mvm', 'logs', '--console', text)}",
             )
 
         def read() -> Iterator[Piece | Missing]:
@@ -55,7 +57,9 @@ def read_console(
     machine = registry.find_machine(machines, text).status.machine
     with machines.existing(machine) as directory:
         if not _has_begun(directory, lambda: directory.exists(CONSOLE), follow=follow):
-            raise UsageError(f"the machine {text!r} has no console, for it was not started", hint=f"mvm start {text}")
+            raise UsageError(
+                f"the machine {text!r} has no console, for it was not started", hint=shell_command("mvm", "start", text)
+            )
         with os.fdopen(directory.open_file(CONSOLE), "rb", buffering=0) as file:
             yield from _last(_pieces(file), lines)
             yield from _added(directory, lambda: _pieces(file), follow=follow)
@@ -71,7 +75,8 @@ def read_network_log(machines: Directory, text: str, *, follow: bool = False) ->
     with machines.existing(machine) as directory, closing(NetworkLogReader(directory)) as reader:
         if not _has_begun(directory, lambda: has_network_log(directory), follow=follow):
             why = "it has no network, or was not started, or the log is gone"
-            raise UsageError(f"the machine {text!r} has no network log: {why}", hint=f"mvm net show {text}")
+            hint = shell_command("mvm", "net", "show", text)
+            raise UsageError(f"the machine {text!r} has no network log: {why}", hint=hint)
         yield from reader.read()
         yield from _added(directory, reader.read, follow=follow)
 

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.machines import control_socket
 from mvmnix.machines.console_log import CONSOLE_LIMIT, BoundedLog
 from mvmnix.machines.ending import EndReason
@@ -179,7 +180,7 @@ def _registered(
             others = {other.name for other, _ in known}
             status = replace(status, name=new_name(others, machine=status.machine))
         elif any(other.name == name for other, is_taken in known if is_taken):
-            hint = f"end it with `mvm rm --force {name}`, or choose another name"
+            hint = f"end it with `{shell_command('mvm', 'rm', '--force', name)}`, or choose another name"
             raise UsageError(f"a machine named {name!r} is there already", hint=hint)
         directory = machines.child(status.machine)
         try:

@@ -16,6 +16,7 @@ from typing import Final
 
 from mvmnix.audit.record import Record
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.machines.ending import end_reason
 from mvmnix.machines.machine_dir import LOCK, machine_ids, read_status, registration_lock
 from mvmnix.machines.status import MachineState, MachineStatus
@@ -120,7 +121,7 @@ def wait_for_end(machines: Directory, text: str) -> MachineEntry:
     """Wait until a machine has no supervisor any more; returns what is known then. Raises UsageError."""
     entry = find_machine(machines, text)
     if entry.status.waits and not entry.alive:
-        raise UsageError(f"the machine {text!r} wasn't started yet", hint=f"mvm start {text}")
+        raise UsageError(f"the machine {text!r} wasn't started yet", hint=shell_command("mvm", "start", text))
     while _holder(machines, entry.status.machine) is not None:
         time.sleep(_WAIT)
     after = _entry(machines, entry.status.machine)
@@ -138,7 +139,7 @@ def remove(machines: Directory, text: str) -> MachineStatus:
     with registration_lock(machines):
         entry = find_machine(machines, text)
         if entry.alive:
-            raise UsageError(f"the machine {text!r} is running", hint=f"mvm stop {text}")
+            raise UsageError(f"the machine {text!r} is running", hint=shell_command("mvm", "stop", text))
         machines.remove_tree(entry.status.machine)
     return entry.status
 

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from mvmnix.errors import MvmnixError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.sandbox import seccomp
 from mvmnix.sandbox.child import ChildSupervisor, Ended, Pipe, Pipes, Stop
 from mvmnix.sandbox.helper_command import GATEWAY, SH, WORK, Bounds, Command, Programs, environment
@@ -275,7 +276,7 @@ def _translate_errors(argv: tuple[str, ...]) -> Iterator[None]:
     except OSError as error:
         hint = hint_for(cause_of(1, str(error.strerror)), argv[0], _UNMADE)
         if error.errno == errno.ENOENT:
-            hint = f"see that it is there: ls -ld {error.filename}"
+            hint = f"see that it is there: {shell_command('ls', '-ld', str(error.filename))}"
         raise MvmnixError(f"the sandbox can't be made: {error}", hint=hint) from error
 
 

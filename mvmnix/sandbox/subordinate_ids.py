@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from mvmnix.errors import MvmnixError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.sandbox.trusted_executables import Candidates, locate
 from mvmnix.system import process, procfs
 from mvmnix.system.descriptors import made_by_child
@@ -117,7 +118,8 @@ class SubordinateIds:
         if (least := min(self.uids[1], self.gids[1])) < CONTAINER_COUNT:
             user = user_name(os.geteuid())
             ids = _free()
-            hint = f"an administrator gives more: usermod --add-subuids {ids} --add-subgids {ids} {user}"
+            more = shell_command("usermod", "--add-subuids", ids, "--add-subgids", ids, user)
+            hint = f"an administrator gives more: {more}"
             raise MvmnixError(f"a container takes {CONTAINER_COUNT} subordinate ids, and {user} has {least}", hint=hint)
 
     @staticmethod
@@ -170,7 +172,7 @@ def _range(path: Path, names: frozenset[str]) -> tuple[int, int]:
                 return first, count
     what, option = ("uids", "--add-subuids") if path == _SUBUID else ("gids", "--add-subgids")
     who = user_name(os.geteuid())
-    hint = f"an administrator gives some: usermod {option} {_free()} {who}"
+    hint = f"an administrator gives some: {shell_command('usermod', option, _free(), who)}"
     raise MvmnixError(f"{who} has no range of {_LEAST} subordinate {what} in {path}", hint=hint)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.formats.escaping import shell_command
 from mvmnix.model import Digest
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -59,7 +60,8 @@ def check_program(path: str, seen: set[str] | None = None) -> str:
         if status.st_uid != 0 or writable or stat.S_ISLNK(status.st_mode):
             state = f"uid {status.st_uid}, mode {stat.filemode(status.st_mode)}"
             why = f"{component} can be changed by others than root ({state})"
-            hint = f"chown root {component} && chmod go-w {component}, or install the distribution's package again"
+            own, close = shell_command("chown", "root", component), shell_command("chmod", "go-w", component)
+            hint = f"{own} && {close}, or install the distribution's package again"
             raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint)
         seen.add(component)
     return path

@@ -1,12 +1,12 @@
 """The only reader of whole directories into trees to archive; follows no symbolic link, opens no special file."""
 
 import os
-import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from functools import partial
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.formats.nar import Dir, File, Node, Symlink
 
 #: Directories deeper than this are refused: no source tree has them, and each level costs a descriptor.
@@ -131,7 +131,9 @@ def _entry(root: int, parent: int, path: _Path, reasons: list[Reason]) -> Node |
 def _add(reasons: list[Reason], path: _Path, why: str) -> None:
     if len(reasons) < _MAX_REASONS:
         where = _text(path)
-        reasons.append(Reason(ReasonCode.FLAKE_UNSUPPORTED, where, why, f"remove it: rm -r -- {shlex.quote(where)}"))
+        reasons.append(
+            Reason(ReasonCode.FLAKE_UNSUPPORTED, where, why, f"remove it: {shell_command('rm', '-r', '--', where)}")
+        )
 
 
 def _read(root: int, path: _Path, stamp: _Stamp) -> Iterator[bytes]:

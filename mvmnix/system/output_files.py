@@ -16,7 +16,6 @@ What is written may be a stranger's text (a flake's, a guest's), and the place m
 import errno
 import os
 import re
-import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from typing import IO, Final, Self
 
 from mvmnix.errors import UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.system.trusted_path import user_name
 
 _PARENT: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -323,7 +323,7 @@ def _find_descriptor(path: str) -> int | None:
 
 
 def _make_link_error(path: str, link: str) -> UsageError:
-    hint = f"name what it leads to, if that is what you mean: realpath {shlex.quote(link)}"
+    hint = f"name what it leads to, if that is what you mean: {shell_command('realpath', link)}"
     return UsageError(f"{path} can't be written: {link} is a symbolic link, which mvm doesn't follow", hint=hint)
 
 
@@ -336,7 +336,8 @@ def _translate_errors(path: str, verb: str, hint: str) -> Iterator[None]:
     except PermissionError as error:
         directory, user = os.path.dirname(os.path.abspath(path)), user_name(os.geteuid())  # noqa: PTH100, PTH120 - texts
         # a directory that is there isn't to be given away: it may be the system's, and another's link in the end
-        made = f"write to a directory of {user}'s, such as /srv/{user} after: install -d -o {user} /srv/{user}"
+        make = shell_command("install", "-d", "-o", user, f"/srv/{user}")
+        made = f"write to a directory of {user}'s, such as /srv/{user} after: {make}"
         told = f"{user} may not write in {directory}: {made}; run mvm as its owner (sudo -u OWNER mvm …); or {hint}"
         raise UsageError(f"{path} can't be {verb}: {error.strerror}", hint=told) from error
     except OSError as error:

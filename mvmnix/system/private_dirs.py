@@ -3,7 +3,6 @@
 import errno
 import fcntl
 import os
-import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from functools import partial
 from typing import Self
 
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, refuse
+from mvmnix.formats.escaping import shell_command
 from mvmnix.system import file_lock
 from mvmnix.system.file_lock import Lock
 from mvmnix.system.trusted_path import DIRECTORY, Step, judge, judge_closed, make_component, open_component, walk
@@ -249,4 +249,6 @@ def _component(name: str) -> str:
 
 def _no_file(path: str) -> RefusedError:
     why = "it is not a regular file"
-    return refuse(ReasonCode.STATE_PERMISSIONS, path, why, f"look at it and remove it: ls -ld {shlex.quote(path)}")
+    return refuse(
+        ReasonCode.STATE_PERMISSIONS, path, why, f"look at it and remove it: {shell_command('ls', '-ld', path)}"
+    )

@@ -233,10 +233,13 @@ def sealed_memfd(fd: int, expected: Digest, *, name: str = "mvmnix", seals: int 
     """
     memory = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        hasher = hashlib.sha256()
+        hasher, left = hashlib.sha256(), os.fstat(fd).st_size
         for chunk in chunks(fd):
             hasher.update(chunk)
             _write(memory, chunk)
+            left -= len(chunk)
+            if left < 0:  # it grows, and is not the file that was looked at
+                break
         _must_be(expected, hasher.hexdigest(), ReasonCode.ARTIFACT_MISMATCH, name, hint=_REBUILD)
         seal(memory, seals)
         os.lseek(memory, 0, os.SEEK_SET)
@@ -271,12 +274,14 @@ def memfd(data: bytes, *, name: str) -> int:
     return memory
 
 
-def digest_of(fd: int) -> tuple[Digest, int]:
-    """Digest and size in bytes of an open file, from its first byte."""
+def digest_of(fd: int, *, most: int | None = None) -> tuple[Digest, int]:
+    """Digest and size in bytes of an open file, from its first byte; of one that grows beyond `most`, no more of it."""
     hasher, size = hashlib.sha256(), 0
     for chunk in chunks(fd):
         hasher.update(chunk)
         size += len(chunk)
+        if most is not None and size > most:
+            break
     return Digest(hasher.hexdigest()), size
 
 

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.system import prctl, procfs, session_keyring
 
 USER: Final = "mvmnix"
@@ -290,7 +291,9 @@ def _refuse_closed_program() -> None:
         if os.access(path, os.R_OK | os.X_OK):
             continue
         closed = next((str(it) for it in reversed(Path(path).parents) if not os.access(it, os.X_OK)), path)
-        hint = f"install it where every user may read it (/opt, /usr/local), or: chmod a+rx {closed}"
+        hint = (
+            f"install it where every user may read it (/opt, /usr/local), or: {shell_command('chmod', 'a+rx', closed)}"
+        )
         raise MvmnixError(
             f"this program lies in {path}, and {closed} is closed to uid {os.geteuid()}, as which it runs", hint=hint
         )

@@ -11,12 +11,12 @@ that is then used, so that it can't be changed between the look and the use:
 import errno
 import os
 import pwd
-import shlex
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 
 from mvmnix.errors import ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.formats.escaping import shell_command
 
 #: How a directory is opened that is to be listed, made durable and used.
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -64,7 +64,7 @@ def open_component(name: str, path: str, parent: int, flags: int) -> int:
         if error.errno not in {errno.ELOOP, errno.ENOTDIR}:
             raise
         why = "it is a symbolic link or no directory"
-        hint = f"name the real directory (realpath {shlex.quote(path)}), or remove what stands there"
+        hint = f"name the real directory ({shell_command('realpath', path)}), or remove what stands there"
         raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint) from error
 
 
@@ -93,7 +93,7 @@ def _not_made(path: str, parent: int) -> RefusedError:
     if is_beneath(above, home_of(us)):
         judge_closed(".", above, parent)
     why = f"it isn't there, and {owner_name(us)}, who runs mvm, can't make it in {above}"
-    made = shlex.join(["sudo", "install", "-d", "-m", "700", "-o", user_name(us), path])
+    made = shell_command("sudo", "install", "-d", "-m", "700", "-o", user_name(us), path)
     hint = f"point HOME or the XDG_… variables to directories of your own; or have this one made: {made}"
     return refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint)
 
@@ -133,7 +133,7 @@ def judge(path: str, status: os.stat_result) -> None:
         raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, hint)
     if status.st_mode & _OTHERS_WRITE:
         why = f"others than its owner may write to it (mode {stat.S_IMODE(status.st_mode):04o})"
-        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, f"chmod go-w {shlex.quote(path)}")
+        raise refuse(ReasonCode.STATE_PERMISSIONS, path, why, shell_command("chmod", "go-w", path))
 
 
 def judge_closed(name: str, path: str, parent: int) -> None:
@@ -167,7 +167,7 @@ def owner_name(uid: int) -> str:
 
 def repair(*paths: str, recursive: bool = True) -> str:
     """The command by which these belong to the caller. It follows no symbolic link."""
-    return shlex.join(["sudo", "chown", "-Rh" if recursive else "-h", f"{user_name(os.geteuid())}:", *paths])
+    return shell_command("sudo", "chown", "-Rh" if recursive else "-h", f"{user_name(os.geteuid())}:", *paths)
 
 
 def user_name(uid: int) -> str:
@@ -195,7 +195,7 @@ def _hint_for_closed(path: str, *, is_directory: bool, is_ours: bool) -> str:
     """What lies in the caller's home or directory is the caller's to have; elsewhere it may be closed for a reason."""
     if not is_ours:
         own = "point HOME or the XDG_… variables to directories of your own"
-        return f"{own}; or, if every user is to read it: chmod a+rX {shlex.quote(path)}"
+        return f"{own}; or, if every user is to read it: {shell_command('chmod', 'a+rX', path)}"
     is_own = OWN in path.split("/")
     doctor = "; `mvm doctor` names all such files" if is_own or is_directory else ""
     return f"{repair(path, recursive=is_directory and is_own)}{doctor}"

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import verity
 from mvmnix.model import Artifact, Verity
 from mvmnix.system import store
@@ -94,12 +94,28 @@ def releasable_copy(fd: int, artifact: Artifact) -> int:
         os.close(memory)
 
 
+def hash_file(fd: int, artifact: Artifact) -> Artifact:
+    """Return what the file is by its bytes; raises RefusedError ARTIFACT_MISMATCH, unread, for one of another size."""
+    _check_size(fd, artifact)
+    return Artifact(artifact.name, *store.digest_of(fd, most=artifact.size))
+
+
+def size_reasons(fd: int, artifact: Artifact) -> Iterator[Reason]:
+    """Why the file is not the one that the manifest names, as far as kind and size tell: nothing of it is read.
+
+    A sparse file takes no room on a disk, whatever its size.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        yield Reason(ReasonCode.ARTIFACT_MISMATCH, artifact.name, "it is not a regular file", _REBUILD)
+    elif status.st_size != artifact.size:
+        why = f"the file has {status.st_size} bytes, the manifest says {artifact.size}"
+        yield Reason(ReasonCode.ARTIFACT_MISMATCH, artifact.name, why, _REBUILD)
+
+
 def _check_size(fd: int, artifact: Artifact) -> None:
-    _check_regular(fd, artifact.name)
-    size = os.fstat(fd).st_size
-    if size != artifact.size:  # a look that spares copying whatever lies there now
-        why = f"the file has {size} bytes, the manifest says {artifact.size}"
-        raise refuse(ReasonCode.ARTIFACT_MISMATCH, artifact.name, why, _REBUILD)
+    for reason in size_reasons(fd, artifact):
+        raise RefusedError(reason)
 
 
 def read_only(fd: int, artifact: Artifact) -> int:

@@ -3,7 +3,6 @@
 Bundles are those of a file that is named, or of the one beside each artifact: one as JSON, several as JSON Lines.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -113,11 +112,9 @@ def _are_lines(lines: list[bytes], data: bytes) -> bool:
         return bool(lines)
     if len(lines) == 1 or not any(map(_is_whole, lines)):
         return False
-    if len(data) > BUNDLE_LIMIT or strict.has_many_values(data):
-        return True  # as a whole it is none
     try:
-        json.loads(data)
-    except (ValueError, RecursionError):
+        strict.parse_json(data, limit=BUNDLE_LIMIT, fraction=float)
+    except strict.MalformedError:
         return True  # a line that is none does no harm to the others
     return False
 

@@ -10,18 +10,16 @@ from mvmnix.api import files
 from mvmnix.api.files import file_bytes
 from mvmnix.api.verify.artifacts import LIMIT
 from mvmnix.clock import now
-from mvmnix.errors import UsageError
+from mvmnix.errors import RefusedError, UsageError
 from mvmnix.formats import manifest
 from mvmnix.images.file_names import BUNDLE_NAME, LOCK_NAME, PARTS_NAME, REBUILDS_NAME, bundles_of
 from mvmnix.images.store import STATEMENT_LIMIT, VerifiedImage
-from mvmnix.model import Artifact
 from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
-from mvmnix.provenance.verify.verify import Claimed, read_claim, verify_claim
-from mvmnix.system.store import digest_of
-from mvmnix.vmm.boot_files import OpenFiles
+from mvmnix.provenance.verify.verify import Claimed, manifest_reasons, read_claim, verify_claim
+from mvmnix.vmm.boot_files import OpenFiles, hash_file, size_reasons
 
 _HINT = "name a directory of `mvm build --out`"
 _FILES = ("kernel", "initrd", "rootfs")
@@ -94,8 +92,12 @@ def verify_image(
             submission = Submission(_canonical_plan(plan), handed_in, opened)
             verify_plan(submission, policy=policy, now=moment).close()
         image = manifest.parse(handed_in.manifest)
-        fds = zip(_FILES, (opened.kernel, opened.initrd, opened.rootfs), strict=True)
-        artifacts = (*(Artifact(name, *digest_of(fd)) for name, fd in fds), image.manifest)
+        files_of = ((opened.kernel, image.kernel), (opened.initrd, image.initrd), (opened.rootfs, image.rootfs))
+        # what provenance and manifest say of the files, before anything of these is read
+        reasons = [*manifest_reasons(claimed, image), *(it for pair in files_of for it in size_reasons(*pair))]
+        if reasons:
+            raise RefusedError(*reasons, steps=claimed.steps)
+        artifacts = (*(hash_file(*pair) for pair in files_of), image.manifest)
         verified = verify_claim(claimed, handed_in, artifacts=artifacts, image=image, now=moment)
         return VerifiedImage(image, handed_in, verified)
 

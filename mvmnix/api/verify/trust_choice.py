@@ -79,7 +79,12 @@ class TrustChoice:
         issuer = _pattern("certificate-oidc-issuer", self.issuer, self.issuer_regexp)
         root = self._root() or _shipped_root()
         domain = Digest.of(root)
-        return Trust((Signer(subject.text, Identity(subject, issuer, domain), _ANY_ROLE),), {domain: root})
+        try:
+            identity = Identity(subject, issuer, domain)
+        except ValueError as error:
+            hint = "begin a URI with its scheme, and have the @ of an email address in it"
+            raise UsageError(f"--certificate-identity-regexp: {error}", hint=hint) from error
+        return Trust((Signer(subject.text, identity, _ANY_ROLE),), {domain: root})
 
     def _root(self) -> bytes | None:
         if not self.trusted_root:
@@ -110,7 +115,9 @@ def _pattern(option: str, exact: str, regexp: str) -> Pattern:
     try:
         return Pattern(exact or regexp, regexp=bool(regexp))
     except ValueError as error:
-        raise UsageError(f"--{option}-regexp: {error}", hint="write a regular expression of Python's re") from error
+        raise UsageError(
+            f"--{option}-regexp: {error}", hint="write a regular expression of RE2, in Python's spelling"
+        ) from error
 
 
 class _PublicGood(Mapping[Digest, bytes]):

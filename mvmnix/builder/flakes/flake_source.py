@@ -1,7 +1,6 @@
 """Takes the root tree of a flake as the user named it, a clean commit or an explicit copy, without evaluating it."""
 
 import os
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from mvmnix.builder.flakes.git import WorkTree
 from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import nar
+from mvmnix.formats.escaping import shell_command
 from mvmnix.model import Digest, FlakeRef, StorePath, store_name
 from mvmnix.system.fs_tree import tree_of_directory
 
@@ -55,13 +55,26 @@ def source_of(tree: nar.Dir, *, uri: str, commit: str | None, directory: str) ->
         where = f"{directory or 'the top'} of {uri}"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, where, "there is no flake.nix", "name the directory of a flake.nix")
     archive = bytearray()
-    for chunk in nar.nar_of_tree(tree):
+    for chunk in nar.nar_of_tree(tree) if _size(tree) <= LIMIT else ():
         archive += chunk
         if len(archive) > LIMIT:
-            hint = "leave build products out of it, or refer to a git work tree instead of path:"
-            raise refuse(ReasonCode.FLAKE_UNSUPPORTED, uri, f"its tree is larger than {LIMIT} bytes", hint)
+            break
+    if not 0 < len(archive) <= LIMIT:
+        hint = "leave build products out of it, or refer to a git work tree instead of path:"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, uri, f"its tree is larger than {LIMIT} bytes", hint)
     data = bytes(archive)
     return FlakeSource(uri, commit, data, Digest.of(data), directory, _file(tree, directory, b"flake.lock"))
+
+
+def _size(node: nar.Node) -> int:
+    """Bytes of all files beneath, unread: a sparse one takes no room on a disk."""
+    match node:
+        case nar.File(size=size):
+            return size
+        case nar.Dir(entries=entries):
+            return sum(map(_size, entries.values()))
+        case _:
+            return 0
 
 
 def _copied(where: Path, directory: str) -> FlakeSource:
@@ -85,7 +98,7 @@ def _committed(where: Path) -> FlakeSource:
             ReasonCode.FLAKE_UNSUPPORTED, str(where), "its path has unusual characters", "rename the directory"
         )
     if _file(tree, directory, b"flake.nix") is None and (where / "flake.nix").is_file():
-        add = f"git -C {shlex.quote(str(where))} add flake.nix"
+        add = shell_command("git", "-C", str(where), "add", "flake.nix")
         hint = f"{add}, and commit it; or take the tree as an uncommitted copy: {copy_of(where)}"
         why = "there is no flake.nix in the commit; the one in the directory is not tracked by git"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.formats.escaping import shell_word
 from mvmnix.sandbox import git
 from mvmnix.system import trusted_path
 
@@ -172,12 +173,12 @@ def _own_files(own: _Held, inside: str, stack: ExitStack) -> dict[str, int | byt
 
 
 def copy_of(where: Path) -> str:
-    """How a flake in this directory is named, to be taken as a copy of the whole tree, committed or not.
+    """For a shell: how a flake in this directory is named, to be taken as a copy of the whole tree, committed or not.
 
     The tree may have other flakes that it takes as inputs, so the copy begins where a repository does.
     """
     top = next((each for each in (where, *where.parents) if os.path.lexists(each / ".git")), where)
-    return f"path:{top}" + (f"?dir={where.relative_to(top)}" if top != where else "")
+    return shell_word(f"path:{top}" + (f"?dir={where.relative_to(top)}" if top != where else ""))
 
 
 def _top(where: Path) -> Path:

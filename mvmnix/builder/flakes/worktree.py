@@ -16,6 +16,7 @@ from mvmnix.builder.flakes.git import tracked_files
 from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats import nar
+from mvmnix.formats.escaping import shell_command
 from mvmnix.formats.lock import FILE_NAME
 from mvmnix.model import FlakeRef, store_name
 from mvmnix.system.fs_tree import tree_of_directory, tree_of_files
@@ -75,7 +76,7 @@ class Draft:
         """Refuses a directory without a flake.nix, before anything is read or booted on its account."""
         inner = self._inner("flake.nix")
         if names is not None and os.fsencode(inner) not in names:
-            hint = f"git add {inner}, or take the directory as it lies there: {copy_of(where)}"
+            hint = f"{shell_command('git', 'add', inner)}, or take the directory as it lies there: {copy_of(where)}"
             raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), "git tracks no flake.nix there", hint)
         if names is None and not (self._top / inner).is_file():
             hint = "name the directory of a flake.nix; one to begin with: mvm init"
@@ -88,7 +89,7 @@ class Draft:
 def _check_replaceable(where: Path) -> None:
     """Refuses what is no plain file, before anything is built or locked on its account."""
     if where.is_symlink() or (where.exists() and not where.is_file()):
-        hint = f"take it away, and lock the flake again: rm {where}"
+        hint = f"take it away, and lock the flake again: {shell_command('rm', str(where))}"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), "it is not a plain file, and is not replaced", hint)
 
 

@@ -12,7 +12,6 @@ No uid decides. The steps, as in docs/nix.md:
 """
 
 import os
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +20,7 @@ from typing import Final
 from urllib.parse import quote
 
 from mvmnix.errors import RefusedError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.model import StorePath
 from mvmnix.system import trusted_path
 
@@ -66,7 +66,7 @@ class NixStore:
     @property
     def check(self) -> str:
         """How a user has Nix check this store, for messages."""
-        return f"let Nix check its store: nix-store {shlex.join(self.options)} --verify --check-contents"
+        return f"let Nix check its store: {shell_command('nix-store', *self.options, '--verify', '--check-contents')}"
 
     @property
     def where(self) -> str:

@@ -13,6 +13,7 @@ from mvmnix.builder.pins.locks import DebianLock, DebianPin, DependencyDepth, Py
 from mvmnix.builder.pins.seed import LIMIT, seed_of
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.system.store import Store
 
 SUITE = "trixie"
@@ -83,7 +84,7 @@ def update(lock: DebianLock, names: Iterable[str], context: LockContext) -> Debi
     chosen = set(names)
     unknown = sorted(chosen - lock.packages.keys())
     if unknown:
-        raise UsageError(f"not pinned: {', '.join(unknown)}", hint=f"mvm pin debian {' '.join(unknown)}")
+        raise UsageError(f"not pinned: {', '.join(unknown)}", hint=shell_command("mvm", "pin", "debian", *unknown))
     kept = without(lock.packages, chosen) if chosen else {}
     wanted = LockRequirements(lock.requested, kept, frozenset(lock.packages), _suites(lock.packages))
     return _make(lock, wanted, lock.suite, context)

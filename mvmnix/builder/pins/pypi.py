@@ -1,9 +1,7 @@
 """The pip adapter: it alone knows pip's command lines and what pip prints; builder/fetch runs the downloads."""
 
-import json
 import site
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +17,8 @@ from mvmnix.builder.pins import pip_settings
 from mvmnix.builder.pins.locks import PYPI_MIRROR, WHEEL_FILE, WHEEL_NAME
 from mvmnix.builder.pins.pip_settings import PipSettings
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats import toml
+from mvmnix.formats.strict import parse_json
 from mvmnix.model import Digest, Source
 from mvmnix.sandbox.trusted_executables import Candidates
 
@@ -61,6 +61,9 @@ sys.argv[0] = "pip"
 runpy.run_module("pip", run_name="__main__", alter_sys=True)
 """
 _REPORT = "report"
+#: Bounds of what is read of it, which has the descriptions of all projects, and of a pyproject.toml, in bytes.
+_REPORT_LIMIT = 64 << 20
+_PROJECT_LIMIT = 1 << 20
 #: The hermetic mvm of docs/nix.md is such a Python: its wheels are in /nix/store, or it would not run.
 _NO_PIP = "run this with the mvm of a virtual environment, which has pip: in mvmnix's checkout, .venv/bin/mvm"
 _UNREACHABLE = (
@@ -176,7 +179,8 @@ class PipIndexes:
 def requirements(pyproject: bytes) -> tuple[str, ...]:
     """The run-time dependencies in a pyproject.toml (PEP 621), none by its address. Raises UsageError."""
     try:
-        listed = [Requirement(line) for line in tomllib.loads(pyproject.decode())["project"]["dependencies"]]
+        project: Any = toml.parse(pyproject, limit=_PROJECT_LIMIT)
+        listed = [Requirement(line) for line in project["project"]["dependencies"]]
     except (ValueError, KeyError, TypeError, InvalidRequirement) as error:
         raise UsageError(f"pyproject.toml has no readable project.dependencies: {error}") from error
     if addresses := [str(one) for one in listed if one.url]:
@@ -196,13 +200,14 @@ def resolve(wanted: Sequence[str]) -> tuple[Wheel, ...]:
             failure = done.failure(_INDEX)
             words = "; ".join(dict.fromkeys((failure.cause.strip(), *done.refusals)))
             raise MvmnixError(f"pip chose no wheels: {words}", hint=failure.hint) from failure
-        return parse_report(b"".join(report), wanted)
+        return parse_report(_beginning(report), wanted)
 
 
 def parse_report(report: bytes, wanted: Sequence[str]) -> tuple[Wheel, ...]:
     """The wheels in pip's installation report (pip documentation, version 1 of the format), sorted. No I/O."""
     try:
-        found = [_wheel(entry) for entry in json.loads(report)["install"]]
+        told: Any = parse_json(report, limit=_REPORT_LIMIT, fraction=float)
+        found = [_wheel(entry) for entry in told["install"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MvmnixError(f"pip's report can't be read: {error!r}", hint="use pip 23 or newer") from error
     extras = _extras([Requirement(line) for line in wanted], [needs for _, needs in found])
@@ -213,6 +218,16 @@ def parse_report(report: bytes, wanted: Sequence[str]) -> tuple[Wheel, ...]:
     }
     wheels = [replace(wheel, depends=tuple(sorted(edges[wheel.name] & names))) for wheel, _ in found]
     return tuple(sorted(wheels, key=lambda wheel: wheel.name))
+
+
+def _beginning(report: Iterable[bytes]) -> bytes:
+    """Return the whole report, or more of it than is parsed."""
+    data = bytearray()
+    for chunk in report:
+        data += chunk
+        if len(data) > _REPORT_LIMIT:
+            break
+    return bytes(data)
 
 
 def _wheel(entry: Mapping[str, Any]) -> tuple[Wheel, list[Requirement]]:

@@ -8,8 +8,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.model import Artifact
 
 BLOCK = 512
+#: Bytes of zeros behind the end that are still read; tar pads to twenty blocks.
+PADDING = 1 << 20
 
 
 class Receiver(Protocol):
@@ -51,6 +54,12 @@ class ArchiveReader:
         self._left = 0
         self._padding = 0
         self._ended = False
+        self._after = 0
+
+    def expect(self, artifact: Artifact) -> None:
+        """Take this file, which is still to come, only in its size or less."""
+        if artifact.name in self._limits:
+            self._limits[artifact.name] = min(artifact.size, self._limits[artifact.name])
 
     def write(self, data: bytes) -> None:
         """Take more of the stream. Raises RefusedError, OUTPUT_MALFORMED unless another was chosen."""
@@ -67,7 +76,8 @@ class ArchiveReader:
 
     def _step(self, view: memoryview) -> memoryview:
         if self._ended:
-            if any(view):
+            self._after += len(view)
+            if self._after > PADDING or any(view):
                 raise self._refused("something follows its end")
             return view[len(view) :]
         if self._file is not None:
@@ -104,9 +114,10 @@ class ArchiveReader:
         if name not in self._limits:
             raise self._refused(f"{name!r} is not expected, or is listed twice")
         size = self._octal(head[124:136], "a size")
+        file = self._receive(name)  # which may lower the limit
         if size > self._limits.pop(name):
             raise self._refused(f"{name!r} is larger than allowed: {size} bytes")
-        self._file, self._left, self._padding = self._receive(name), size, -size % BLOCK
+        self._file, self._left, self._padding = file, size, -size % BLOCK
         if size == 0:
             self._body(memoryview(b""), self._file)
 

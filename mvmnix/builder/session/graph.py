@@ -4,18 +4,19 @@ The graph comes out of the builder VM and is hostile: a fixed output counts only
 own name, method and hash, so that a lie about it asks for bytes that no other build would have been given.
 """
 
-import json
 from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.formats.strict import MalformedError, parse_json
 from mvmnix.model import Digest, HashMode, Source, StorePath
 
-#: Bounds on what is read: bytes of JSON, derivations in it.
+#: Bounds on what is read: bytes of JSON, derivations in it, and values: 200 for each, twice what stdenv's have.
 LIMIT = 64 * 1024 * 1024
 MAX_DERIVATIONS = 20_000
+MAX_VALUES = 200 * MAX_DERIVATIONS
 
 _MODES = {"flat": HashMode.FLAT, "nar": HashMode.NAR}
 
@@ -103,9 +104,9 @@ def _uri(environment: dict[str, object], where: str) -> str:
     told = environment
     if isinstance(structured := environment.get("__json"), str):  # Nix manual, "structured attributes"
         try:
-            told = _object(json.loads(structured), where)
-        except (ValueError, RecursionError) as error:
-            raise _malformed(f"{where}: its structured attributes are not JSON") from error
+            told = _object(parse_json(structured.encode(), fraction=float), where)
+        except ValueError as error:
+            raise _malformed(f"{where}: its structured attributes can't be read: {error}") from error
     urls = told.get("urls") or told.get("url")
     words = urls.split() if isinstance(urls, str) else urls if isinstance(urls, list) else []
     first = str(words[0]) if words else ""
@@ -147,12 +148,10 @@ def _fixed_output(derivation: object, where: str) -> Source | None:
 
 def parse_graph(data: bytes) -> Graph:
     """The graph in these bytes. Raises RefusedError OUTPUT_MALFORMED."""
-    if len(data) > LIMIT:
-        raise _malformed(f"it is larger than {LIMIT} bytes")
     try:
-        derivations = _object(json.loads(data), "it")
-    except (ValueError, RecursionError) as error:
-        raise _malformed(f"it is not JSON: {error}") from error
+        derivations = _object(parse_json(data, limit=LIMIT, values=MAX_VALUES), "it")
+    except MalformedError as error:
+        raise _malformed(f"it can't be read: {error}") from error
     if len(derivations) > MAX_DERIVATIONS:
         raise _malformed(f"it has more than {MAX_DERIVATIONS} derivations")
     read = {name: _derivation(value, name[:120]) for name, value in derivations.items()}

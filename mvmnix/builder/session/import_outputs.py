@@ -11,7 +11,7 @@ from mvmnix.system.store import Incoming, Store
 
 #: The files of an image, in the order in which they are asked for; and the largest size of each, in bytes.
 OUTPUTS = ("kernel", "initrd", "rootfs", "manifest.json")
-LIMITS = {"kernel": 1 << 28, "initrd": 1 << 28, "rootfs": 1 << 34, "manifest.json": manifest.LIMIT}
+LIMITS = {**manifest.LARGEST, "manifest.json": manifest.LIMIT}
 
 _HINT = "the builder's output is not what its manifest says; build it again, and look at the build log"
 
@@ -35,6 +35,10 @@ class OutputImport:
         """A file of that name begins."""
         self._incoming[name] = self._images.receive()
         return self._incoming[name]
+
+    def has(self, name: str) -> bool:
+        """Whether a file of that name has begun."""
+        return name in self._incoming
 
     def write(self, data: bytes) -> None:
         """More of the archive. Raises RefusedError OUTPUT_MALFORMED."""

@@ -1,6 +1,5 @@
 """`mvm init`: writes a new flake that builds at once, and says what to do next."""
 
-import shlex
 from pathlib import Path
 
 import click
@@ -9,7 +8,7 @@ from mvmnix.api import Template, describe_image, open_context, write_flake
 from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.output import TERMINAL
-from mvmnix.formats.escaping import escape
+from mvmnix.formats.escaping import escape, shell_word
 from mvmnix.system.output_files import OutputDirectory
 
 
@@ -41,11 +40,11 @@ def init(template: Template, image: str | None, directory: OutputDirectory) -> N
 
 def _next(directory: Path) -> None:
     """Say how it is run: from a commit, or as the uncommitted copy that it is."""
-    where = shlex.quote(str(directory))
+    where, copy = shell_word(str(directory)), shell_word(f"path:{directory}")
     within = any((each / ".git").exists() for each in (directory.resolve(), *directory.resolve().parents))
     begin = "" if within else f"git init {where} && "
     click.echo(escape(f"wrote {directory}; next, either of:"), err=True)
-    click.echo(escape(f"  mvm run path:{where}"), err=True)
+    click.echo(escape(f"  mvm run {copy}"), err=True)
     click.echo(
         escape(f"  {begin}git -C {where} add . && git -C {where} commit -m 'Begin' && mvm run {where}"), err=True
     )

@@ -5,7 +5,6 @@ writes are strangers' strings, escaped for where they go: the summary is Markdow
 commands.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any, Final
 import mvmnix
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import escape_markdown, escape_workflow_data, escape_workflow_log
+from mvmnix.formats.strict import parse_json
 from mvmnix.system.process import INHERITED_BY_USERS_PROGRAMS, environment, run
 
 #: Inputs that are options of `mvm verify` by the same name.
@@ -29,6 +29,8 @@ LEFT_OUT: Final = "<left out>"
 _ROWS, _CELL, _MOST = 200, 1000, 2**19
 #: Characters of a line of the log, or of an annotation.
 _LINE = 4 * _CELL
+#: More than any verdict has, in bytes.
+_VERDICT_LIMIT: Final = 1 << 26
 _TITLES: Final = {0: "verified", 1: "refused"}
 
 
@@ -54,8 +56,9 @@ def arguments(inputs: Mapping[str, str]) -> list[str]:
 
 def read_inputs(text: str) -> Mapping[str, str]:
     """Read the inputs as `toJSON(inputs)` writes them; the runner ignores the case of names. Raises UsageError."""
+    inputs: object
     try:
-        inputs = json.loads(text)
+        inputs = parse_json(text.encode())
     except ValueError:
         inputs = None
     if not isinstance(inputs, dict) or not all(isinstance(value, str) for value in inputs.values()):
@@ -156,7 +159,8 @@ def _verify() -> tuple[int, Mapping[str, Any] | None, str]:
 def read_verdict(answer: bytes) -> Mapping[str, Any] | None:
     """The verdict in what `mvm verify --json` printed; None where there is none, as after a crash."""
     try:
-        result = json.loads(answer)["result"]
+        said: Any = parse_json(answer, limit=_VERDICT_LIMIT)
+        result = said["result"]
     except (ValueError, LookupError, TypeError):
         return None
     return result if isinstance(result, dict) else None

@@ -34,6 +34,7 @@ from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.system import store
 from mvmnix.system.loop import Loop
+from mvmnix.vmm.boot_files import sealed_copy
 from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.vmm.port import Acceleration, MonitorEvent
 from mvmnix.vmm.process import JailedProcess
@@ -189,7 +190,7 @@ def run_container(
         with refusals_logged(plan, host):
             runtime = _runtime(plan, host)
             system_calls = seccomp.program(CONTAINER)
-            image = store.sealed_memfd(plan.rootfs, plan.image.rootfs.digest, name="rootfs")
+            image = sealed_copy(plan.rootfs, plan.image.rootfs)
         stack.callback(os.close, image)
         host.notice(f"{plan.plan.isolation}: it shares this host's kernel, which plan and policy allow")
         home = start_home(plan, host.machines, host.clock(), name)

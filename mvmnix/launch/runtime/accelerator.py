@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
+from mvmnix.formats.escaping import shell_command
 from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.launch.agent.encoding import ChannelError
 from mvmnix.launch.runtime.vm_process import Preparation
@@ -114,11 +115,11 @@ def _recall(cache: Directory, name: str) -> KvmVerdict | None:
 
 def kvm_access_hint(device: str) -> str:
     """How the caller gets to open KVM's device, which is used by its group (docs/privileges.md)."""
-    opened = f"chgrp kvm {device} && chmod 0660 {device}"
+    opened = f"{shell_command('chgrp', 'kvm', device)} && {shell_command('chmod', '0660', device)}"
     status = os.stat(device)  # noqa: PTH116 - a text
     by_group = status.st_gid != 0 and status.st_mode & stat.S_IRGRP and status.st_mode & stat.S_IWGRP
     group, user = _group_name(status.st_gid) if by_group else "kvm", user_name(os.geteuid())
-    join = f"usermod --append --groups {group} {user}"
+    join = shell_command("usermod", "--append", "--groups", group, user)
     return f"an administrator runs: {join if by_group else f'{opened} && {join}'}; then log in anew"
 
 

@@ -9,28 +9,40 @@ from typing import Final
 
 from cryptography import x509
 
+from mvmnix.provenance.identity.trust import SubjectKind, kind_of
+
 #: The issuer as UTF8String, as raw text; a SAN that is neither email address nor URI.
 _ISSUER_V2: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_V1: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
+#: Of a subject or issuer; policies have no longer ones either. What matches them takes time with their length.
+MOST_CHARACTERS: Final = 1024
 _USER_NAME: Final = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7")
 
 
 def names(certificate: x509.Certificate) -> tuple[str, str]:
-    """Subject (SAN) and OIDC issuer. Raises ValueError where either is missing, named twice or in another form."""
+    """Subject (SAN) and OIDC issuer. Raises ValueError where either is missing, named twice, too long or malformed."""
     values = {each.oid: each.value for each in certificate.extensions}
-    return _subject(values), _issuer(values)
+    found = _subject(values), _issuer(values)
+    if any(len(name) > MOST_CHARACTERS for name in found):
+        raise ValueError(f"the certificate has a name of more than {MOST_CHARACTERS} characters")
+    return found
 
 
 def _subject(values: Mapping[x509.ObjectIdentifier, x509.ExtensionType]) -> str:
     found = values.get(x509.SubjectAlternativeName.oid)
     several = list(found) if isinstance(found, x509.SubjectAlternativeName) else []
     match several:
-        case [x509.RFC822Name() | x509.UniformResourceIdentifier() as name]:
-            return name.value
-        case [x509.OtherName() as name] if name.type_id == _USER_NAME:
-            return utf8(name.value)
+        case [x509.RFC822Name(value=name)]:
+            kind = SubjectKind.EMAIL
+        case [x509.UniformResourceIdentifier(value=name)]:
+            kind = SubjectKind.URI
+        case [x509.OtherName(type_id=type_id, value=der)] if type_id == _USER_NAME:
+            name, kind = utf8(der), SubjectKind.USER_NAME
         case _:
             raise ValueError(f"the certificate names {len(several)} subjects, or one of an unknown kind")
+    if kind_of(name) is not kind:  # verification compares texts
+        raise ValueError(f"the certificate has a SAN of the kind {kind} in the form of another: {name[:80]!r}")
+    return name
 
 
 def _issuer(values: Mapping[x509.ObjectIdentifier, x509.ExtensionType]) -> str:

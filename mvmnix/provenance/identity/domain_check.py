@@ -41,7 +41,7 @@ class IdentityFindings:
     def names(self, identity: Identity) -> bool:
         """Whether the identity's own domain certified a subject and an issuer that its patterns match."""
         who = self.certified.get(identity.domain)
-        return who is not None and identity.subject.matches(who[0]) and identity.issuer.matches(who[1])
+        return who is not None and identity.matches(*who)
 
 
 NOTHING = IdentityFindings({}, None, ())

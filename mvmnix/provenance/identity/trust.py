@@ -1,12 +1,13 @@
 """Whom to trust, whatever they say: signers by key or by certified identity, trust roots, revocations; pure.
 
-The name in a certificate was chosen by another party: it is matched by a text, or by a regular expression that can't
-take for ever on any name (`may_backtrack`).
+The name in a certificate was chosen by another party: it is matched by a text, or by a regular expression in a time
+that grows with its length only (expressions.py).
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from types import MappingProxyType
 from typing import Final, Self
 
@@ -14,24 +15,18 @@ from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import FINGERPRINT
+from mvmnix.provenance.identity import expressions
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
 _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
-
-#: `{3}` is one way, `{2,}` and `{2,3}` are several.
-_COUNT: Final = re.compile(r"\{(\d*)(,?)(\d*)\}")
-_SET: Final = re.compile(r"\[\^?\]?(?:\\.|[^\\\]])*\]", re.DOTALL)
-#: What `(` may be followed by: `(?:`, `(?P<name>`, `(?=`, flags, …; a comment is a group that holds nothing.
-_GROUP: Final = re.compile(r"\((\?(P?<[A-Za-z_]\w*>|P=\w+|#(\\.|[^\\)])*|<?[=!]|>|\(\w+\)|[a-zA-Z-]*:?))?", re.DOTALL)
-#: Verbose mode, in which spaces may stand anywhere.
-_VERBOSE: Final = re.compile(r"\(\?[a-zA-Z]*x")
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*\??:")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Pattern:
     """A text, or a regular expression that has to match in full.
 
-    Raises ValueError for one that is none, or that could take for ever on some name.
+    Raises ValueError for one that is none, or that can't be matched in linear time (expressions.py).
     """
 
     text: str
@@ -41,13 +36,7 @@ class Pattern:
         if not self.text:
             raise ValueError("an empty pattern")
         if self.regexp:
-            try:
-                re.compile(self.text)
-            except re.error as error:
-                raise ValueError(f"not a regular expression: {self.text!r}: {error}") from error
-            if may_backtrack(self.text):
-                why = "a repeat around a repeat or an alternative could take for ever on some name"
-                raise ValueError(f"{why}: {self.text!r}")
+            expressions.check(self.text)
 
     def matches(self, value: str) -> bool:
         """Whether the whole value is meant.
@@ -55,33 +44,80 @@ class Pattern:
         >>> Pattern("a.c", regexp=True).matches("abcd"), Pattern("a.c", regexp=True).matches("abc")
         (False, True)
         """
-        return bool(re.fullmatch(self.text, value)) if self.regexp else self.text == value
+        return expressions.matches(self.text, value) if self.regexp else self.text == value
 
     def within(self, other: Self) -> bool:
         """Whether it surely matches nothing that the other does not: the same, or one text that the other matches."""
         return self == other or (not self.regexp and other.matches(self.text))
 
 
+class SubjectKind(StrEnum):
+    """Kinds of a certificate's SAN; the name of each has a form of its own (`kind_of`)."""
+
+    URI = "uri"
+    EMAIL = "email"
+    USER_NAME = "user-name"
+
+
+def kind_of(subject: str) -> SubjectKind:
+    """Return the kind of SAN that a name of this form has; a certificate in which it has another one is refused.
+
+    A URI begins with a scheme (RFC 3986, section 3.1). Fulcio's user names end in `!DOMAIN` (fulcio, oid-info.md).
+
+    >>> [kind_of(it).value for it in ("https://host.example/@b", "a@host.example", "a@b!host.example")]
+    ['uri', 'email', 'user-name']
+    """
+    if _SCHEME.match(subject):
+        return SubjectKind.URI
+    return SubjectKind.EMAIL if "@" in subject.rpartition("!")[2] else SubjectKind.USER_NAME
+
+
+def _kind_of_expression(text: str) -> SubjectKind:
+    """Return the one kind of name that an expression is meant for. Raises ValueError where its form doesn't tell."""
+    if "/" in text or _SCHEME.match(text.removeprefix("^")):
+        return SubjectKind.URI
+    found = kind_of(text)
+    if found is SubjectKind.USER_NAME and "!" not in text:
+        raise ValueError(
+            f"neither URI, email address nor user name: {text!r}: write its beginning, or an identity-kind"
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Identity:
     """A party to which a certificate authority testifies: the certificate's SAN, and the OIDC issuer that vouched.
 
-    `domain` is the SHA-256 of the trusted_root.json whose authorities may testify, and no others.
+    `domain` is the SHA-256 of the trusted_root.json whose authorities may testify, and no others. `kind` is the only
+    kind of SAN that counts; left out, that of the subject's form. Raises ValueError where that is none or another one.
     """
 
     subject: Pattern
     issuer: Pattern
     domain: Digest
+    kind: SubjectKind | None = None
+
+    def __post_init__(self) -> None:
+        if not self.subject.regexp and self.kind not in {None, kind_of(self.subject.text)}:
+            raise ValueError(f"{self.subject.text!r} has the form of another kind than {self.kind}")
+        if self.kind is None:
+            text = self.subject.text
+            object.__setattr__(self, "kind", _kind_of_expression(text) if self.subject.regexp else kind_of(text))
 
     @property
     def fingerprint(self) -> Digest:
         """SHA-256 over the canonical JSON of what the policy says, so that an identity counts once."""
-        told = [[self.subject.text, self.subject.regexp], [self.issuer.text, self.issuer.regexp], self.domain.hex]
-        return Digest.of(strict.canonical(told))
+        subject, issuer = ([it.text, it.regexp] for it in (self.subject, self.issuer))
+        return Digest.of(strict.canonical([subject, issuer, self.domain.hex, self.kind]))
+
+    def matches(self, subject: str, issuer: str) -> bool:
+        """Whether a certificate with these names has this identity."""
+        return kind_of(subject) is self.kind and self.subject.matches(subject) and self.issuer.matches(issuer)
 
     def within(self, other: Self) -> bool:
         """Whether every certificate that has this identity has the other one too."""
-        return self.domain == other.domain and self.subject.within(other.subject) and self.issuer.within(other.issuer)
+        same = (self.domain, self.kind) == (other.domain, other.kind)
+        return same and self.subject.within(other.subject) and self.issuer.within(other.issuer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,62 +214,3 @@ class Trust:
                 case _:
                     return None
         return next((each for each in self.signers if each.key is not None and each.key.hint == hint), None)
-
-
-def may_backtrack(text: str) -> bool:
-    """Whether a repeat stands around what matches in several ways itself, or it can't be told (verbose mode).
-
-    Python's `re` tries every way in which an expression can match. Where something that matches in several ways is
-    repeated, `(a+)+` or `(a|aa)*`, there can be 2 to the power of the name's length of them to be tried in vain. The
-    text is a valid expression.
-
-    >>> may_backtrack("(a+)+@b"), may_backtrack("a+(b|c)d*")
-    (True, False)
-    """
-    if _VERBOSE.search(text):
-        return True
-    groups, several, at = [False], False, 0
-    while at < len(text):
-        repeat = _repeat(text, at)
-        if repeat:
-            if several and text[at] != "?":
-                return True
-            groups[-1], several, at = True, False, at + repeat
-            continue
-        match text[at]:
-            case "(":
-                groups.append(False)
-                several = False
-            case ")":
-                several = groups.pop()
-                groups[-1] |= several
-            case "|":
-                groups[-1], several = True, False
-            case _:
-                several = False
-        at = _next(text, at)
-    return False
-
-
-def _repeat(text: str, at: int) -> int:
-    """The length of a quantifier with several ways; 0 where none stands. A lazy or possessive mark is another."""
-    count = _COUNT.match(text, at)
-    if count is not None and count[2] and (count[1] != count[3] or not count[3]):
-        return len(count[0])
-    return int(text[at] in "*+?")
-
-
-def _next(text: str, at: int) -> int:
-    """Where the next piece begins."""
-    match text[at]:
-        case "\\":
-            return at + 2
-        case "[":
-            found = _SET.match(text, at)
-        case "(":
-            found = _GROUP.match(text, at)
-        case "{":
-            found = _COUNT.match(text, at)
-        case _:
-            found = None
-    return at + 1 if found is None else found.end()

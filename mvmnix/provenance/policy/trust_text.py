@@ -11,7 +11,7 @@ from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.identity.revocations import read_pattern
-from mvmnix.provenance.identity.trust import Identity, Signer
+from mvmnix.provenance.identity.trust import Identity, Signer, SubjectKind
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.policy import PolicyFile, RootPin
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, VerifierRule
@@ -110,7 +110,8 @@ def _signer(record: strict.Record, names: _Names) -> Signer:
         log = names.root(record.text("log", _NAME)) if record.has("log") else None
         return Signer(name, record.parsed("key", lambda text: _key(text, name), _STAND_IN), roles, log)
     subject, issuer = read_pattern(record, "identity"), read_pattern(record, "issuer")
-    return Signer(name, Identity(subject, issuer, names.root(record.text("root", _NAME))), roles)
+    kind = record.choice("identity-kind", SubjectKind) if record.has("identity-kind") else None
+    return Signer(name, Identity(subject, issuer, names.root(record.text("root", _NAME)), kind), roles)
 
 
 def _role(text: str) -> Role:

@@ -8,12 +8,12 @@ Who signed a provenance could write anything into it; the extensions of the cert
 from the token of the CI job, and have the word of the one that ran the job.
 """
 
-import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity import certificates
 from mvmnix.provenance.slsa import foreign_builds, source_summaries
@@ -195,7 +195,7 @@ def at_source_level(claim: ForeignStatement, wanted: Requirements, place: Statem
         yield place.mismatch(ReasonCode.LEVEL_INSUFFICIENT, expected, f"level {said.level}", hint)
     found = foreign_builds.repository_of(said.repository)
     yield from _of_another_repository(
-        wanted, place, found, f"{_SOURCE}; this one would match --source-uri {shlex.quote(found)}"
+        wanted, place, found, f"{_SOURCE}; this one would match {shell_command('--source-uri', found)}"
     )
 
 
@@ -272,7 +272,9 @@ def _build_of(claim: ForeignStatement) -> Mapping[str, str | None]:
 def _what_would_match(said: BuildSource) -> str:
     """The options that this statement meets, as a user would type them, and why mvm's own builds say no more."""
     told = {"--source-uri": said.repository, "--source-tag": said.tag, "--source-digest": said.commit}
-    options = " ".join(f"{name} {shlex.quote(value)}" for name, value in told.items() if value is not None)
+    options = shell_command(
+        *(word for pair in told.items() if pair[1] is not None for word in pair if word is not None)
+    )
     own = {"file": f"; {_WORK_TREE}", "path": f"; {_COPY}"}.get(said.repository.partition(":")[0], "")
     return f"{_SOURCE}; this one would match {options}{own}"
 

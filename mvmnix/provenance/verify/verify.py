@@ -164,6 +164,11 @@ def verify_provenance(
     return verify_claim(read_claim(evidence.provenance, policy), evidence, artifacts=artifacts, image=image, now=now)
 
 
+def manifest_reasons(claimed: Claimed, image: Image) -> Iterator[Reason]:
+    """Why the provenance is about other files than the manifest: step 9, of files that were not read yet."""
+    yield from checks.subject_differences(claimed.statement.subjects, image.artifacts, what=WHAT, hint=checks.REBUILD)
+
+
 def read_claim(bundle: bytes, policy: TrustPolicy) -> Claimed:
     """Take a provenance bundle through steps 1 to 8. Raises RefusedError."""
     with only_refusals(WHAT):

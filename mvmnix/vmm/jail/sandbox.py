@@ -1,14 +1,14 @@
 """One sandbox of the jail, as bubblewrap makes it: its limits, what is taken away, its root, who is in it."""
 
-import json
 import os
 import resource
 import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Self, override
+from typing import Any, Final, Self, override
 
+from mvmnix.formats.strict import parse_json
 from mvmnix.sandbox import bubblewrap, landlock
 from mvmnix.sandbox.bubblewrap import BUBBLEWRAP
 from mvmnix.sandbox.entry import NamespaceEntry
@@ -226,7 +226,8 @@ class BubblewrapSandbox(ProcessSandbox):
         self._info_write = -1
         said = _read_all(self._info_read)
         with suppress(ValueError, KeyError, TypeError):
-            inside = json.loads(said)["child-pid"]
+            told: Any = parse_json(said)
+            inside = told["child-pid"]
             if isinstance(inside, int) and inside > 0:
                 return inside
         return child  # it has ended, and says why among its last words

@@ -52,7 +52,7 @@ def test_verified(it: Release) -> None:
     [
         (("--certificate-identity-regexp", r".*@mvmnix\.test", "--certificate-oidc-issuer", ISSUER), 0),
         (("--certificate-identity", SUBJECT, "--certificate-oidc-issuer-regexp", r"https://issuer\.(test|example)"), 0),
-        (("--certificate-identity-regexp", "ci|dev", "--certificate-oidc-issuer", ISSUER), 1),
+        (("--certificate-identity-regexp", "ci@|dev@", "--certificate-oidc-issuer", ISSUER), 1),
         (("--certificate-identity", r".*@mvmnix\.test", "--certificate-oidc-issuer", ISSUER), 1),
         (("--certificate-identity", SUBJECT, "--certificate-oidc-issuer-regexp", "https://issuer"), 1),
     ],
@@ -61,6 +61,13 @@ def test_who_is_meant(it: Release, whom: tuple[str, ...], code: int) -> None:
     said = verify(it, *whom, "--json")
     assert said.code == code
     assert code == 0 or said.reason_codes == [Code.SIGNER_UNKNOWN]
+
+
+@pytest.mark.parametrize(("text", "why"), [("ci|dev", "neither URI, email address"), (r"(a)\1@b", "look-around")])
+def test_an_expression_that_no_name_can_be_held_against(it: Release, text: str, why: str) -> None:
+    said = verify(it, "--certificate-identity-regexp", text, "--certificate-oidc-issuer", ISSUER)
+    assert said.code == 2
+    assert why in said.err
 
 
 def test_another_domain_and_the_public_one(it: Release) -> None:

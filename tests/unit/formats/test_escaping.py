@@ -1,17 +1,25 @@
 """What a stranger wrote is text and nothing else, wherever it is shown."""
 
+import re
+import subprocess
+import sys
+import unicodedata
+
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from mvmnix.formats.escaping import (
+    INVISIBLE,
     TerminalStream,
     escape,
     escape_bytes,
     escape_markdown,
     escape_workflow_data,
     escape_workflow_log,
+    shell_command,
+    shell_word,
 )
 
 ANYTHING = st.text(alphabet=st.characters(exclude_categories=()))
@@ -35,6 +43,11 @@ TEXTS = ANYTHING | HOSTILE
         ("\u200b\ufeff\u2028\u2029\u00a0\u00ad", "\\u200b\\ufeff\\u2028\\u2029\\u00a0\\u00ad"),
         ("\ud800\udcff", "\\ud800\\udcff"),
         ("\U000e0041\U000f0000", "\\U000e0041\\U000f0000"),
+        ("a\u034f\u115f\u3164\ufe0f\uffa0\U000e0100", "a\\u034f\\u115f\\u3164\\ufe0f\\uffa0\\U000e0100"),
+        ("\u180b\u17b4\u2800", "\\u180b\\u17b4\\u2800"),
+        ("cafe\u0301, \u05e9\u05bc\u05c1\u05b8", "cafe\u0301, \u05e9\u05bc\u05c1\u05b8"),
+        ("a" + "\u0301" * 6 + "b\u0301", "a" + "\u0301" * 4 + "\\u0301" * 2 + "b\u0301"),
+        ("\u0338a\n\u0338\x1b\u20dd", "\\u0338a\n\\u0338\\u001b\\u20dd"),
     ],
 )
 def test_escape(text: str, shown: str) -> None:
@@ -47,6 +60,28 @@ def test_whatever_is_escaped_can_be_printed(text: str) -> None:
     assert all(c == "\n" or c.isprintable() for c in shown)
     shown.encode()
     assert escape(shown) == shown
+    assert not re.search(r"(?:^|\n)[\u0300-\u034f]|[\u0300-\u034f]{5}", shown)
+
+
+#: Default_Ignorable_Code_Point of Unicode 15.0, as perl's Unicode::UCD has it (prop_invlist): first, and one past last.
+IGNORABLE = (
+    *(0xAD, 0xAE, 0x34F, 0x350, 0x61C, 0x61D, 0x115F, 0x1161, 0x17B4, 0x17B6, 0x180B, 0x1810, 0x200B, 0x2010),
+    *(0x202A, 0x202F, 0x2060, 0x2070, 0x3164, 0x3165, 0xFE00, 0xFE10, 0xFEFF, 0xFF00, 0xFFA0, 0xFFA1, 0xFFF0),
+    *(0xFFF9, 0x1BCA0, 0x1BCA4, 0x1D173, 0x1D17B, 0xE0000, 0xE1000),
+)
+
+
+def test_what_can_t_be_seen_is_written_out() -> None:
+    """All that is ignored in display, all of the categories that show nothing, and no other character."""
+    ignorable = {chr(code) for a, b in zip(IGNORABLE[::2], IGNORABLE[1::2], strict=True) for code in range(a, b)}
+    assert len(ignorable) == 4174
+    blank = {"\u2800", "\U0001d159"}
+    hidden = {chr(code) for code in range(sys.maxunicode + 1) if escape(f"a{chr(code)}") != f"a{chr(code)}"}
+    categories = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+    known = {c for c in map(chr, range(sys.maxunicode + 1)) if unicodedata.category(c) in categories} - {" ", "\n"}
+    assert hidden == known | ignorable | blank
+    listed = {chr(code) for first, last in INVISIBLE for code in range(first, last + 1)}
+    assert listed == (ignorable | blank) - known
 
 
 @pytest.mark.parametrize(
@@ -59,6 +94,8 @@ def test_whatever_is_escaped_can_be_printed(text: str) -> None:
         ("\u202e\x9b".encode(), b"\\u202e\\u009b"),
         (b"\xff\xfe", b"\\xff\\xfe"),
         ("漢字".encode(), "漢字".encode()),
+        ("e\u0301\t\u0301e".encode(), b"e\xcc\x81\t\\u0301e"),
+        (f"e{'\u0301' * 6}".encode(), f"e{'\u0301' * 4}\\u0301\\u0301".encode()),
     ],
 )
 def test_a_stream_for_a_terminal(data: bytes, shown: bytes) -> None:
@@ -140,6 +177,23 @@ def test_lines_of_a_log(text: str, shown: str) -> None:
 def test_how_a_character_is_written_out() -> None:
     for character, written in (("\ue000", r"\ue000"), ("\uffff", r"\uffff"), ("\U000f0000", r"\U000f0000")):
         assert escape(character) == written
+
+
+@settings(max_examples=25, deadline=None)
+@given(ANYTHING.filter(lambda text: "\0" not in text))
+@example("it's\n\x1b[2J\u202e$(id)`\\\u0301\udcff é")
+def test_a_word_of_a_command_is_that_word_in_bash(text: str) -> None:
+    word = shell_word(text)
+    assert escape(word) == word
+    assert "\n" not in word
+    bytes_of = text.encode(errors="surrogateescape" if re.search("[\udc80-\udcff]", text) else "surrogatepass")
+    said = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+    assert said == bytes_of
+
+
+def test_a_command_is_its_words() -> None:
+    assert shell_command("rm", "--", "a b", "$HOME", "-x") == "rm -- 'a b' '$HOME' -x"
+    assert shell_command("mv", "a\x1b'b", "ü") == "mv $'a\\x1b\\'b' 'ü'"
 
 
 @pytest.mark.parametrize(

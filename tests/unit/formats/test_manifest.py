@@ -123,7 +123,9 @@ def test_bounds_of_the_hash_tree(good: Json, blocks: int, offset: int) -> None:
 @pytest.mark.parametrize(
     ("path", "low", "high"),
     [
-        (("artifacts", "rootfs", "size"), 1, 2**53 - 1),
+        (("artifacts", "kernel", "size"), 1, 2**28),
+        (("artifacts", "initrd", "size"), 1, 2**28),
+        (("artifacts", "rootfs", "size"), 1, 2**34),
         (("verity", "dataBlocks"), 1, 2**40),
         (("verity", "hashOffset"), 4096, 2**52),
         (("workload", "user", "uid"), 1, 2**32 - 2),

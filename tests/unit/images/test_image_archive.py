@@ -81,8 +81,41 @@ def test_there_and_back(shelf: Shelf, elsewhere: Shelf) -> None:
 
 
 def test_other_tar_programs_archives_are_taken(shelf: Shelf, elsewhere: Shelf) -> None:
-    given = dict(reversed(members(packed(shelf)).items()))
-    assert unpack(elsewhere, ustar(given), size=1 << 20) == shelf.find()
+    """In any order of what describes the image, and any of what is described."""
+    given = members(packed(shelf))
+    order = ("manifest.json", "flake.lock", "provenance.sigstore.json", "kernel", "initrd", "rootfs")
+    assert unpack(elsewhere, ustar({name: given[name] for name in order}), size=1 << 20) == shelf.find()
+
+
+@pytest.mark.parametrize("first", ["kernel", "initrd", "rootfs"])
+@pytest.mark.parametrize("last", ["manifest.json", "provenance.sigstore.json"])
+def test_nothing_large_is_read_before_it_is_described(shelf: Shelf, elsewhere: Shelf, first: str, last: str) -> None:
+    given = members(packed(shelf))
+    assert refused(elsewhere, ustar({first: given.pop(first)} | given)).codes == (Code.ARCHIVE_MALFORMED,)
+    assert refused(elsewhere, ustar(given | {last: given.pop(last)})).codes == (Code.ARCHIVE_MALFORMED,)
+
+
+def endless(head: bytes) -> Iterator[bytes]:
+    """A sparse file that begins so; a reader that doesn't stop is told."""
+    yield head
+    for _ in range(64):
+        yield bytes(1 << 20)
+    pytest.fail("it was read on")
+
+
+def test_a_sparse_archive_is_not_read_on(shelf: Shelf, elsewhere: Shelf) -> None:
+    """Neither behind its end nor in a file of another size than an admitted signer's manifest says."""
+    data = packed(shelf)
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        rootfs = archive.getmember("rootfs")
+    large = tarfile.TarInfo("rootfs")
+    large.size = image_archive._LARGEST
+    torn = data[: rootfs.offset] + large.tobuf(tarfile.USTAR_FORMAT)
+    for head in (b"", data, torn):
+        with pytest.raises(RefusedError) as refusal:
+            image_archive.unpack(elsewhere.library, endless(head), policy=shelf.world.policy, now=shelf.world.now)
+        assert refusal.value.codes == (Code.ARCHIVE_MALFORMED,)
+        assert files(elsewhere) == []
 
 
 def test_without_a_lock(shelf: Shelf, elsewhere: Shelf) -> None:
@@ -272,9 +305,9 @@ def test_without_its_sbom_or_parts_it_is_refused(
     shelf: Shelf, elsewhere: Shelf, name: str, data: bytes | None, code: Code
 ) -> None:
     it = with_parts(shelf)
-    given = {"manifest.json": it.manifest, "kernel": it.kernel, "initrd": it.initrd, "rootfs": it.rootfs}
-    given |= {"provenance.sigstore.json": it.provenance_bundle, "sbom.cdx.json": SBOM}
-    given |= {"flake.lock": it.lock or b"", "parts.sigstore.jsonl": it.parts[0]}
+    given = {"provenance.sigstore.json": it.provenance_bundle, "sbom.cdx.json": SBOM}
+    given |= {"flake.lock": it.lock or b"", "parts.sigstore.jsonl": it.parts[0], "manifest.json": it.manifest}
+    given |= {"kernel": it.kernel, "initrd": it.initrd, "rootfs": it.rootfs}
     if data is None:
         del given[name]
     else:

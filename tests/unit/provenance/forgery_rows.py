@@ -74,6 +74,10 @@ CERTIFICATE, NAMES, UNKNOWN = {Code.CERTIFICATE_INVALID}, {Code.IDENTITY_MALFORM
 HOST = frozenset({Role.HOST})
 #: A name as a certificate of Windows has it, not as Fulcio does.
 OTHER_NAME = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), utf8(SUBJECT))
+#: Of the text that is trusted, and of another kind.
+URI = x509.UniformResourceIdentifier(SUBJECT)
+USER_NAME = x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7"), utf8(SUBJECT))
+LONG = x509.UniformResourceIdentifier(f"urn:{'a' * 1021}")
 #: Another certificate that the same instance gave the same subject.
 OTHERS = envelope.parse_bundle(OURS.attest(PAYLOAD, at=NOW, subject=SUBJECT, issuer=ISSUER)).material.certificate
 
@@ -124,7 +128,7 @@ WHO = (
     Row(
         "2",
         UNKNOWN,
-        case(signers=(Signer("x", Identity(Pattern("ci", regexp=True), Pattern(ISSUER), OURS.domain), BUILDER),)),
+        case(signers=(Signer("x", Identity(Pattern("ci@", regexp=True), Pattern(ISSUER), OURS.domain), BUILDER),)),
         "an expression that matches a part",
         KEYLESS,
     ),
@@ -277,6 +281,9 @@ WITNESSES = (
     Row("3.8", NAMES, leaf(names=(name(SUBJECT), name("other@mvmnix.test"))), "two subjects", KEYLESS),
     Row("3.8", NAMES, leaf(names=(x509.DNSName("mvmnix.test"),)), "a subject of an unknown kind", KEYLESS),
     Row("3.8", NAMES, leaf(names=(OTHER_NAME,)), "another name than Fulcio's", KEYLESS),
+    Row("3.8", NAMES, leaf(names=(URI,)), "a URI with the text of an address", KEYLESS),
+    Row("3.8", NAMES, leaf(names=(USER_NAME,)), "a user name with the text of an address", KEYLESS),
+    Row("3.8", NAMES, leaf(names=(LONG,)), "a name of more than 1,024 characters", KEYLESS),
     Row("3.8", NAMES, fields(v1=None, v2=None), "no issuer", KEYLESS),
     Row("3.8", NAMES, fields(v1=b"https://other.test"), "two issuers", KEYLESS),
     Row("3.8", NAMES, fields(v2=b"\x0c\x7fshort"), "an issuer in broken DER", KEYLESS),

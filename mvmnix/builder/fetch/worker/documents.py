@@ -162,6 +162,9 @@ PARSERS: Final[Mapping[Document, Callable[[bytes], tuple[str, ...]]]] = MappingP
 
 
 def _json(data: bytes) -> object:
+    # one of these stands before each value, and in strings maybe too
+    if sum(map(data.count, (b",", b"[", b"{"))) > _VALUES:
+        raise BadDocumentError(f"more than {_VALUES} values")
     try:
         value: object = json.loads(
             data.decode(), object_pairs_hook=_no_duplicates, parse_float=_no_number, parse_constant=_no_number

@@ -12,6 +12,7 @@ from mvmnix.builder.flakes import git
 from mvmnix.builder.flakes.flake_source import FlakeSource, take_flake
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats import nar
+from mvmnix.formats.escaping import shell_word
 from mvmnix.model import Digest, FlakeRef
 from mvmnix.sandbox.trusted_executables import GIT
 from tests.fakes import Repository
@@ -97,7 +98,9 @@ def test_a_changed_tree_is_refused_wherever_the_change_is(repository: Repository
 def test_the_hint_of_a_dirty_tree_is_a_reference_that_works(repository: Repository, where: str) -> None:
     repository.write("a.txt", "changed")
     hint = refused(repository.path / where).reasons[0].hint
-    found = take_flake(FlakeRef.parse(hint[hint.index("path:") :]))
+    reference = f"path:{repository.path}" + (f"?dir={where}" if where else "")
+    assert f"copy: {shell_word(reference)}" in hint
+    found = take_flake(FlakeRef.parse(reference))
     assert b"changed" in found.archive
     assert found.directory == where
 

@@ -7,6 +7,7 @@ import pytest
 
 from mvmnix.builder.session import graph
 from mvmnix.errors import ReasonCode, RefusedError
+from mvmnix.formats.strict import MAX_VALUES
 from mvmnix.model import HashMode, StorePath
 from tests.fakes import DERIVATION, OUTPUT, shown, source
 
@@ -48,6 +49,38 @@ def test_the_first_address_is_the_one_that_is_named(env: dict[str, str], uri: st
 )
 def test_other_outputs_are_not_asked_for(outputs: dict[str, Any]) -> None:
     assert graph.parse_graph(shown(PIN, outputs=outputs)).sources == ()
+
+
+def test_the_structured_attributes_have_the_address() -> None:
+    structured = json.dumps({"urls": ["mirror://debian/a"], "factor": 0.5})
+    assert graph.parse_graph(shown(PIN, env={"__json": structured})).sources[0].uri == "mirror://debian/a"
+
+
+@pytest.mark.parametrize(
+    ("structured", "why"),
+    [
+        ('{"x":[' + "[]," * MAX_VALUES + "[]]}", "more than 1048576 values"),
+        ('{"x":' + "[" * 40 + "]" * 40 + "}", "nested deeper"),
+        ('{"url":"mirror://debian/a","url":"mirror://debian/b"}', "listed twice"),
+        ("[]", "not an object"),
+        ("{", "not JSON"),
+    ],
+)
+def test_structured_attributes_are_read_within_bounds(structured: str, why: str) -> None:
+    """Of 60 MiB of empty lists, plain `json` makes 1.5 GiB of objects."""
+    with pytest.raises(RefusedError, match=why) as refusal:
+        graph.parse_graph(shown(PIN, env={"__json": structured}))
+    assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
+
+
+def test_values_of_a_graph_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = shown(PIN)
+    monkeypatch.setattr(graph, "MAX_VALUES", sum(map(data.count, (b",", b"[", b"{"))))
+    assert graph.parse_graph(data).sources == (PIN,)
+    monkeypatch.setattr(graph, "MAX_VALUES", graph.MAX_VALUES - 1)
+    with pytest.raises(RefusedError, match="values") as refusal:
+        graph.parse_graph(data)
+    assert refusal.value.codes == (ReasonCode.OUTPUT_MALFORMED,)
 
 
 def test_a_broken_promise_names_both_paths() -> None:

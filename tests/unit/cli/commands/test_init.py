@@ -15,7 +15,7 @@ def test_it_says_how_to_run_it(station: Station) -> None:
     target = station.path / "a guest"
     said = station.mvm("init", target)
     assert (said.code, said.out) == (0, "")
-    assert f"mvm run path:{shlex.quote(str(target))}\n" in said.err
+    assert f"mvm run {shlex.quote(f'path:{target}')}\n" in said.err
     assert f"git init {shlex.quote(str(target))} && git -C" in said.err
     assert (target / "flake.lock").exists()
     assert not station.state.exists(), "it needs no key and no state"
