@@ -102,6 +102,25 @@ class PlanOptions:
 
 
 _AS_THE_IMAGE_SAYS: Final = PlanOptions()
+#: The verbs by which a user enters a machine of his own. `stream` is none: it takes ports, which somebody has to name.
+_UNASKED: Final = frozenset({Verb.EXEC, Verb.SHELL, Verb.COPY})
+
+
+def unasked_verbs(context: Context, image: Image, options: PlanOptions) -> frozenset[Verb]:
+    """Return the verbs that a plan for a single run grants though nobody named one (docs/adr/0048).
+
+    None where the image is sealed or has no command to run, where secrets are given to the guest, for a container, and
+    where the trust policy says `unasked-verbs = false`.
+    """
+    if (
+        image.posture is Posture.SEALED
+        or not (options.command or image.workload.argv)
+        or options.secrets
+        or options.backend is Backend.CONTAINER
+        or not context.policy.unasked_verbs
+    ):
+        return frozenset()
+    return _UNASKED & image.verbs
 
 
 def refuse_early(context: Context, options: PlanOptions) -> None:

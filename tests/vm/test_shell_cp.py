@@ -14,7 +14,7 @@ from tests.seat import Seat
 
 pytestmark = pytest.mark.vm
 
-#: What the machine was started with beside its verbs: `mvm run` takes them as podman does.
+#: What the machine was started with; its verbs are those that `mvm run` grants unasked.
 OPTIONS = (
     "-d",
     "--name",
@@ -37,9 +37,8 @@ def machine(world: World, minimal: str, tmp_path_factory: pytest.TempPathFactory
     room = tmp_path_factory.mktemp("shell")
     (room / "shared").mkdir(mode=0o755)
     (room / "shared/greeting").write_text("from the host\n")
-    verbs = ("--verb", "exec", "--verb", "shell", "--verb", "copy")
     volume = ("-v", f"{room / 'shared'}:/tmp/shared:ro")
-    launched = world.home.mvm("run", *OPTIONS, *verbs, *volume, minimal, "--", "/bin/busybox", "sleep", "1000")
+    launched = world.home.mvm("run", *OPTIONS, *volume, minimal, "--", "/bin/busybox", "sleep", "1000")
     assert launched.returncode == 0, launched.stderr.decode()
     found = launched.stdout.decode().strip()
     yield found
