@@ -152,6 +152,7 @@ from mvmnix.machines.registry import find_machine as find_machine
 from mvmnix.machines.registry import list_entries as list_entries
 from mvmnix.machines.registry import machine_files as machine_files
 from mvmnix.machines.registry import wait_for_end as wait_for_end
+from mvmnix.machines.retention import Retention as Retention
 from mvmnix.network.gateway.dry_run import Attempt as Attempt
 from mvmnix.network.gateway.dry_run import judge as judge
 from mvmnix.network.policy.decisions import Denial as Denial

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
+from mvmnix.errors import UsageError
 from mvmnix.launch.control.client import change
 from mvmnix.launch.control.messages import Pause, Resume
 from mvmnix.machines import registry, usage
@@ -42,11 +43,15 @@ def remove_machines(names: Iterable[str], frontend: Frontend = SILENT, *, force:
     """
     with open_machine_store(frontend) as machines:
         for entry in [registry.find_machine(machines, text) for text in names]:
-            machine = entry.status.machine
-            if force and entry.alive:
+            machine, is_killed = entry.status.machine, force and entry.alive
+            if is_killed:
                 registry.kill(machines, machine)
                 _write_down_ends(frontend)
-            registry.remove(machines, machine)
+            try:
+                registry.remove(machines, machine)
+            except UsageError:
+                if not is_killed or machines.exists(machine):
+                    raise  # otherwise its supervisor removed it, as --rm says
             yield machine
 
 

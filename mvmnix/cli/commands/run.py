@@ -73,7 +73,7 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
             bundle = sign_plan(context, draft_plan(context, finished, options))
             verified = stack.enter_context(admit_kept(context, bundle, finished, notice))
         if attachment.detached:
-            click.echo(start_detached(context, verified, name=name, disposable=attachment.removes))
+            click.echo(start_detached(context, verified, name=name, retention=attachment.retention))
             return 0
         ran = run_here(context, verified, attachment, name=name)
         if evidence:

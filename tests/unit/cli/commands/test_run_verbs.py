@@ -1,6 +1,7 @@
 """The verbs that `mvm run` grants unasked: what its user needs to enter a machine, and when there are none."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_an_image_that_offers_less_is_granted_less(settled: Station) -> None:
     ids=["sealed", "none offered", "secret file", "secret variable", "--no-verbs", "--verb", "--verb and a secret"],
 )
 def test_no_verb_is_granted_unasked(
-    settled: Station, options: tuple[str, ...], manifest: dict[str, object], verbs: tuple[str, ...]
+    settled: Station, options: tuple[str, ...], manifest: dict[str, Any], verbs: tuple[str, ...]
 ) -> None:
     said = settled.mvm("run", *options, settled.flake(**{"verbs": list(ALL)} | manifest), "--", "true")
     assert (said.code, granted(settled), "the plan grants" in said.err) == (0, verbs, False), said.err
