@@ -1,7 +1,7 @@
 """Lists, removes, prunes, saves and rebuilds the kept images, each verified when looked at; says what needs them."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -25,7 +25,7 @@ from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import STATEMENT_LIMIT, BuildKey, IndexEntry, StoreDirectory, VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.machines import registry
-from mvmnix.model import Digest, DirectoryOrder
+from mvmnix.model import Digest, DirectoryOrder, Words, check_words
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.slsa.predicate import SBOM_NAME, provenance_statement, read_provenance
@@ -82,11 +82,12 @@ def _look(context: Context, name: str, entry: IndexEntry) -> SeenImage:
         return SeenImage(name, entry, None, (error.message,))
 
 
-def remove_images(context: Context, digests: Iterable[str]) -> PruneResult:
+def remove_images(context: Context, digests: Words) -> PruneResult:
     """Remove the images with these manifest digests, or that begin so, and the files that were theirs alone.
 
     Raises MvmnixError for one that a machine or a plan needs, and while an image is made or used.
     """
+    digests = check_words(digests)
     with context.clearing():
         shelves, needs = KeptImages(context.library, held=part_roots(context)), image_roots(context)
         _refuse_unknown(needs)
@@ -297,13 +298,13 @@ class RebuildSigners:
     wanted: int
 
 
-def add_rebuilds(context: Context, digest: str, paths: Sequence[str]) -> RebuildSigners:
+def add_rebuilds(context: Context, digest: str, paths: Words) -> RebuildSigners:
     """Keep further provenance of the image whose manifest has this digest, or begins with it, once each verifies.
 
     Each file of `paths` has one bundle or several, a line each. Raises RefusedError, which is logged, for one that
     doesn't verify, UsageError for no file.
     """
-    bundles = [bundle for path in paths for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
+    bundles = [bundle for path in check_words(paths) for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
     with context.working(), context.recorded():
         kept, moment = RebuildStore(context.roots.state), now()
         ((_, entry), *_) = KeptImages(context.library).find(digest)

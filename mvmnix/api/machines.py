@@ -12,14 +12,16 @@ from mvmnix.machines import registry, usage
 from mvmnix.machines.machine_dir import CONSOLE
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.machines.usage import ProcessUsage
+from mvmnix.model import Words, check_words
 from mvmnix.system.private_dirs import Directory
 
 
-def stop_machines(names: Iterable[str], frontend: Frontend = SILENT, *, patience: float = 15.0) -> Iterator[str]:
+def stop_machines(names: Words, frontend: Frontend = SILENT, *, patience: float = 15.0) -> Iterator[str]:
     """Stop the machines with these ids or names: ask each guest, and end it after so many seconds; yields each id.
 
     Raises UsageError, before any is stopped, where there is no such machine.
     """
+    names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
             registry.stop(machines, machine, patience=patience)
@@ -27,8 +29,9 @@ def stop_machines(names: Iterable[str], frontend: Frontend = SILENT, *, patience
             yield machine
 
 
-def kill_machines(names: Iterable[str], frontend: Frontend = SILENT) -> Iterator[str]:
+def kill_machines(names: Words, frontend: Frontend = SILENT) -> Iterator[str]:
     """End these machines without asking their guests; yields each id. Raises as `stop_machines` does."""
+    names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
             registry.kill(machines, machine)
@@ -36,11 +39,12 @@ def kill_machines(names: Iterable[str], frontend: Frontend = SILENT) -> Iterator
             yield machine
 
 
-def remove_machines(names: Iterable[str], frontend: Frontend = SILENT, *, force: bool = False) -> Iterator[str]:
+def remove_machines(names: Words, frontend: Frontend = SILENT, *, force: bool = False) -> Iterator[str]:
     """Remove these machines, once they have ended; with `force` those that run are killed first. Yields each id.
 
     Raises as `stop_machines` does, and UsageError for one that runs.
     """
+    names = check_words(names)
     with open_machine_store(frontend) as machines:
         for entry in [registry.find_machine(machines, text) for text in names]:
             machine, is_killed = entry.status.machine, force and entry.alive
@@ -55,8 +59,9 @@ def remove_machines(names: Iterable[str], frontend: Frontend = SILENT, *, force:
             yield machine
 
 
-def change_machines(names: Iterable[str], asked: Pause | Resume, frontend: Frontend = SILENT) -> Iterator[str]:
+def change_machines(names: Words, asked: Pause | Resume, frontend: Frontend = SILENT) -> Iterator[str]:
     """Pause or resume these machines; yields each id once it stands still, or goes on."""
+    names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
             change(machines, machine, asked)
@@ -73,9 +78,9 @@ class MachineUsage:
     console_bytes: int
 
 
-def usage_of(machines: Directory, names: Iterable[str]) -> tuple[MachineUsage, ...]:
+def usage_of(machines: Directory, names: Words) -> tuple[MachineUsage, ...]:
     """What those of these machines use that run, or all that run where none is named."""
-    named = [registry.find_machine(machines, text) for text in names]
+    named = [registry.find_machine(machines, text) for text in check_words(names)]
     running = (entry for entry in named or registry.list_entries(machines) if entry.supervisor)
     return tuple(_usage(machines, entry, entry.supervisor or 0) for entry in running)
 

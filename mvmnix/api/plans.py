@@ -23,7 +23,7 @@ from mvmnix.launch.shares.opening import open_directory, open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.machines.machine_dir import PLAN, read_kept
 from mvmnix.machines.registry import find_machine
-from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
+from mvmnix.model import Digest, Image, Posture, User, Verb, Words, Workload, check_words
 from mvmnix.network.policy.presets import PresetChoice
 from mvmnix.network.policy.public_suffixes import refuse_public_suffixes
 from mvmnix.network.policy.risk_checks import refuse_unacknowledged
@@ -99,6 +99,9 @@ class PlanOptions:
     scratch_mib: int | None = None
     wall_seconds: int | None = None
     valid_for: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "command", check_words(self.command))
 
 
 _AS_THE_IMAGE_SAYS: Final = PlanOptions()
@@ -386,12 +389,13 @@ def list_plans(context: Context) -> tuple[KeptPlan, ...]:
         return kept_plans(context)
 
 
-def remove_plans(context: Context, texts: Iterable[str]) -> tuple[Digest, ...]:
+def remove_plans(context: Context, texts: Words) -> tuple[Digest, ...]:
     """Remove the copies of the plans with these digests, or that begin so: they keep no image from now on.
 
     A copy of the plan elsewhere stays valid. Raises UsageError, before any is removed, where there is no such plan
     or more than one, MvmnixError while an image is made or used.
     """
+    texts = check_words(texts)
     with context.clearing():
         digests = tuple(context.plans.digests())
         gone = tuple(dict.fromkeys(_chosen(digests, text) for text in texts))
