@@ -105,12 +105,12 @@ class PlanOptions:
 
 
 _AS_THE_IMAGE_SAYS: Final = PlanOptions()
-#: The verbs by which a user enters a machine of his own. `stream` is none: it takes ports, which somebody has to name.
+#: The verbs by which a user enters a machine of his own. `stream` is none: it takes ports, which the user names.
 _UNASKED: Final = frozenset({Verb.EXEC, Verb.SHELL, Verb.COPY})
 
 
 def unasked_verbs(context: Context, image: Image, options: PlanOptions) -> frozenset[Verb]:
-    """Return the verbs that a plan for a single run grants though nobody named one (docs/adr/0048).
+    """Return the verbs that a plan for a single run grants without being asked (docs/adr/0048).
 
     None where the image is sealed or has no command to run, where secrets are given to the guest, for a container, and
     where the trust policy says `unasked-verbs = false`.

@@ -117,7 +117,7 @@ def _stopped(machine: Machine) -> Ended:
 
 @contextmanager
 def _kept(_host: Host) -> Iterator[Callable[[str], None]]:
-    """Keep the machine until somebody removes it."""
+    """Keep the machine until a user removes it."""
     yield lambda _machine: None
 
 

@@ -169,7 +169,7 @@ def _sources(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
     if user.network_proxy and floor.network_proxy is False:
         yield "it lets plans name a proxy for a guest's network, which the floor does not"
     if user.unasked_verbs and floor.unasked_verbs is False:
-        yield "it lets `mvm run` grant verbs that nobody named, which the floor does not"
+        yield "it lets `mvm run` grant verbs unasked, which the floor does not"
 
 
 def _bounds(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:

@@ -44,7 +44,7 @@ class PolicyFile:
     """What one trust.toml says; `serial` grows with each change, after `expires` nothing of it holds.
 
     `plans` and `rebuilds` are thresholds, None where the file says nothing of them, as are `isolation`,
-    `network_proxy`, whether a plan may name one, `unasked_verbs`, whether `mvm run` may grant verbs that nobody named,
+    `network_proxy`, whether a plan may name one, `unasked_verbs`, whether `mvm run` may grant verbs unasked,
     and `require_inclusion`: whether `mvm verify`, too, needs a log's proof, and takes neither its promise nor a
     timestamp.
     """
@@ -79,7 +79,7 @@ class TrustPolicy:
     `serials` are those of SERIAL_FILES, 0 where there is no such file; `caches` are the keys whose word about a store
     path is trusted; `import_from_derivation` says whether evaluation may build, and read what it built; `network_proxy`
     whether a plan may have a guest's connections go out by a proxy, which judges their addresses; `unasked_verbs`
-    whether a plan that `mvm run` makes may grant verbs that nobody named (docs/adr/0048).
+    whether a plan that `mvm run` makes may grant verbs unasked (docs/adr/0048).
     """
 
     trust: Trust
