@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
+from tests.patience import until
 from tests.seat import Seat
 
 pytestmark = pytest.mark.vm
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.vm
 #: What the machine was started with; its verbs are those that `mvm run` grants unasked.
 OPTIONS = (
     "-d",
+    "--rm",
     "--name",
     "open",
     "-m",
@@ -42,7 +44,8 @@ def machine(world: World, minimal: str, tmp_path_factory: pytest.TempPathFactory
     assert launched.returncode == 0, launched.stderr.decode()
     found = launched.stdout.decode().strip()
     yield found
-    world.home.mvm("rm", "--force", found)
+    assert world.home.mvm("stop", found).returncode == 0
+    until(lambda: world.home.mvm("inspect", found).returncode == 2, lambda: "--rm keeps it")
 
 
 def sits(world: World, *arguments: str, command: tuple[str, ...] = ("shell",)) -> Seat:
