@@ -284,6 +284,26 @@ class User:
             raise ValueError(f"the workload runs as an unprivileged user, not as {self.uid}:{self.gid}")
 
 
+#: The words of a command, or several names. `Sequence[str]` would admit a `str`, as a sequence of its characters.
+type Words = list[str] | tuple[str, ...]
+
+
+def check_words(value: object) -> tuple[str, ...]:
+    """Return the words as a tuple. Raises TypeError, which quotes none of them, for all but a list or tuple of str.
+
+    >>> check_words("ls -l")
+    Traceback (most recent call last):
+    TypeError: words are a list, such as ["ls", "-l"], or ["sh", "-c", "ls -l"] for a shell; this is a str
+    """
+    if not isinstance(value, list | tuple):
+        how = 'words are a list, such as ["ls", "-l"], or ["sh", "-c", "ls -l"] for a shell'
+        raise TypeError(f"{how}; this is a {type(value).__name__}")
+    words = tuple(word for word in value if isinstance(word, str))
+    if len(words) != len(value):
+        raise TypeError("each word is a str, and one of these isn't")
+    return words
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """A command in a guest: arguments (no shell), environment, absolute working directory, user."""
@@ -292,6 +312,9 @@ class Workload:
     environment: Mapping[str, str]
     directory: str
     user: User
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "argv", check_words(self.argv))
 
 
 @dataclass(frozen=True, slots=True)

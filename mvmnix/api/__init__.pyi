@@ -88,6 +88,7 @@ from mvmnix.api.plans import plan_bytes as plan_bytes
 from mvmnix.api.plans import refuse_early as refuse_early
 from mvmnix.api.plans import remove_plans as remove_plans
 from mvmnix.api.plans import sign_plan as sign_plan
+from mvmnix.api.plans import unasked_verbs as unasked_verbs
 from mvmnix.api.policy_history import hold_log as hold_log
 from mvmnix.api.policy_history import latest_serials as latest_serials
 from mvmnix.api.signing import PUBLIC_INSTANCES as PUBLIC_INSTANCES
@@ -154,6 +155,7 @@ from mvmnix.machines.registry import find_machine as find_machine
 from mvmnix.machines.registry import list_entries as list_entries
 from mvmnix.machines.registry import machine_files as machine_files
 from mvmnix.machines.registry import wait_for_end as wait_for_end
+from mvmnix.machines.retention import Retention as Retention
 from mvmnix.network.gateway.dry_run import Attempt as Attempt
 from mvmnix.network.gateway.dry_run import judge as judge
 from mvmnix.network.policy.decisions import Denial as Denial

@@ -190,7 +190,7 @@ class ImageBuilder:
 
     def _named(self, text: str) -> VerifiedImage:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
-        entries = [entry for _, entry in KeptImages(self._context.library).find(text)]
+        entries = [entry for _, entry in KeptImages(self._context.library).find(text, lambda: self._context.policy)]
         with self._context.recorded():
             for entry in entries[:-1]:
                 with suppress(RefusedError):

@@ -1,7 +1,7 @@
 """Lists, removes, prunes, saves and rebuilds the kept images, each verified when looked at; says what needs them."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -25,7 +25,7 @@ from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import STATEMENT_LIMIT, BuildKey, IndexEntry, StoreDirectory, VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.machines import registry
-from mvmnix.model import Digest, DirectoryOrder
+from mvmnix.model import Digest, DirectoryOrder, Words, check_words
 from mvmnix.plan.plan import Plan
 from mvmnix.provenance.bundle import statement
 from mvmnix.provenance.slsa.predicate import SBOM_NAME, provenance_statement, read_provenance
@@ -67,7 +67,7 @@ def find_images(context: Context, digest: str) -> Listed:
     with context.working():
         found = (
             SeenImage(name, entry, context.library.open(entry, policy=context.policy, now=now()), ())
-            for name, entry in KeptImages(context.library).find(digest)
+            for name, entry in KeptImages(context.library).find(digest, lambda: context.policy)
         )
         return image_roots(context), tuple(found)
 
@@ -82,15 +82,18 @@ def _look(context: Context, name: str, entry: IndexEntry) -> SeenImage:
         return SeenImage(name, entry, None, (error.message,))
 
 
-def remove_images(context: Context, digests: Iterable[str]) -> PruneResult:
+def remove_images(context: Context, digests: Words) -> PruneResult:
     """Remove the images with these manifest digests, or that begin so, and the files that were theirs alone.
 
     Raises MvmnixError for one that a machine or a plan needs, and while an image is made or used.
     """
+    digests = check_words(digests)
     with context.clearing():
         shelves, needs = KeptImages(context.library, held=part_roots(context)), image_roots(context)
         _refuse_unknown(needs)
-        freed = shelves.remove({name for digest in digests for name, _ in shelves.find(digest)}, needs)
+        freed = shelves.remove(
+            {name for digest in digests for name, _ in shelves.find(digest, lambda: context.policy)}, needs
+        )
         _forget_rebuilds(context, freed)
         return freed
 
@@ -195,7 +198,7 @@ def save_image(context: Context, digest: str, out: NewFile) -> None:
     Raises UsageError for a file that exists.
     """
     with context.working():
-        (_, entry), *_ = KeptImages(context.library).find(digest)
+        (_, entry), *_ = KeptImages(context.library).find(digest, lambda: context.policy)
         finished = context.library.open(entry, policy=context.policy, now=now())
         with out.open() as file:
             image_archive.pack(context.library, finished, file.write)
@@ -298,16 +301,16 @@ class RebuildSigners:
     wanted: int
 
 
-def add_rebuilds(context: Context, digest: str, paths: Sequence[str]) -> RebuildSigners:
+def add_rebuilds(context: Context, digest: str, paths: Words) -> RebuildSigners:
     """Keep further provenance of the image whose manifest has this digest, or begins with it, once each verifies.
 
     Each file of `paths` has one bundle or several, a line each. Raises RefusedError, which is logged, for one that
     doesn't verify, UsageError for no file.
     """
-    bundles = [bundle for path in paths for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
+    bundles = [bundle for path in check_words(paths) for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
     with context.working(), context.recorded():
         kept, moment = RebuildStore(context.roots.state), now()
-        ((_, entry), *_) = KeptImages(context.library).find(digest)
+        ((_, entry), *_) = KeptImages(context.library).find(digest, lambda: context.policy)
         first = context.library.open(entry, policy=context.policy, now=moment)
         for bundle in bundles:
             kept.keep(first, bundle, policy=context.policy, now=moment)

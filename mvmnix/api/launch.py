@@ -35,9 +35,11 @@ from mvmnix.launch.runtime.creation import create_home as register
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, detach, supervise
-from mvmnix.machines import registry, retention
+from mvmnix.machines import registry
+from mvmnix.machines import retention as retentions
 from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.machines.machine_dir import PLAN, read_kept, read_status
+from mvmnix.machines.retention import MachineKind, Retention
 from mvmnix.machines.status import MachineSource, MachineStatus
 from mvmnix.model import Digest, Verb
 from mvmnix.plan.backend import Backend
@@ -248,31 +250,30 @@ def run_attached(
     stdin: Stdin = None,
     name: str = "",
     created: str = "",
-    disposable: bool = False,
+    retention: Retention = Retention.ALWAYS,
     terminal: Terminal | None = None,
 ) -> RunResult:
     """Start a machine, run the plan's command in it with these streams, and end it; a container's likewise.
 
     In a `terminal` it has no other streams; `refuse_terminal` comes before.
 
-    `created` is the id of a machine that was created; without it there is a new one. One that is `disposable` is
-    removed some time after its end (machines/retention.py), unless its guest never got ready. Signals that stop
-    this process stop the machine, so this is for the main thread. Raises what the start raises; a refusal is in the
-    log.
+    `created` is the id of a machine that was created; without it there is a new one. Whatever its `retention`, one
+    whose guest never got ready is kept. Signals that stop this process stop the machine, so this is for the main
+    thread. Raises what the start raises; a refusal is in the log.
     """
     machines: list[Machine] = []
 
     def work(machine: Machine) -> ExitStatus:
         machines.append(machine)
-        dispose(machine.id)
+        is_ready(machine.id)
         if terminal is not None:
             return _reported(run_in_terminal(machine, plan.plan, terminal), plan, host)
         return _reported(machine.run(stdout=stdout, stderr=stderr, stdin=stdin), plan, host)
 
-    with _disposing(host, disposable=disposable) as dispose:
+    with _retaining(host, retention) as is_ready:
         if plan.plan.backend is Backend.CONTAINER:
             ran = RunResult(None, run_container(plan, host, stdout=stdout, stderr=stderr, stdin=stdin, name=name))
-            dispose(ran.machine_id)
+            is_ready(ran.machine_id)
             return ran
         finished = supervise(plan, host, work, name=name, created=created)
     return RunResult(machines[0], finished)
@@ -287,31 +288,43 @@ def _reported(status: ExitStatus, plan: VerifiedPlan, host: Host) -> ExitStatus:
 
 
 @contextmanager
-def _disposing(host: Host, *, disposable: bool) -> Iterator[Callable[[str], None]]:
-    """What marks a machine as disposable, if it is; afterwards those of which there are too many are removed."""
-    if not disposable:
+def _retaining(host: Host, retention: Retention) -> Iterator[Callable[[str], None]]:
+    """Yield what is told the id of a machine that got ready; remove it, and others, at the end as `retention` says."""
+    if retention is Retention.ALWAYS:
         yield lambda _machine: None
         return
+    ready: list[str] = []
+
+    def is_ready(machine: str) -> None:
+        retentions.mark(host.machines, machine, MachineKind.RUN)
+        ready.append(machine)
+
     try:
-        yield lambda machine: retention.mark(host.machines, machine, retention.MachineKind.RUN)
+        yield is_ready
+        for machine in ready if retention is Retention.NEVER else ():
+            retentions.discard(host.machines, machine, host.notice)
     finally:
-        retention.prune(host.machines, retention.MachineKind.RUN, host.notice)
+        retentions.prune(host.machines, MachineKind.RUN, host.notice)
 
 
 def start_detached(
-    context: Context, plan: VerifiedPlan, *, name: str = "", created: str = "", disposable: bool = False
+    context: Context,
+    plan: VerifiedPlan,
+    *,
+    name: str = "",
+    created: str = "",
+    retention: Retention = Retention.ALWAYS,
 ) -> str:
     """Start a machine that goes on without this process, a new one or the one that was `created`; returns its id.
 
-    One that is `disposable` is removed some time after its end. The frontend is told what executes and holds it. To be
-    called while this process has one thread.
+    Its supervisor removes it as `retention` says. The frontend is told what executes and holds it. To be called while
+    this process has one thread.
     """
     with context.recorded(plan=plan.digest):  # a process of its own could only fail with it, unlogged
         backends.find(plan.plan.backend)
     make_host = partial(_host_of_its_own, plan.plan.backend)
-    machine = detach(plan, make_host, name=name, created=created, failed=_keep_failure)
-    if disposable:
-        retention.mark(context.machines, machine, retention.MachineKind.RUN)
+    retain = partial(_retaining, retention=retention)
+    machine = detach(plan, make_host, name=name, created=created, retain=retain, failed=_keep_failure)
     with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
         status = read_status(home, machine)
         if status is not None and status.acceleration:

@@ -6,8 +6,9 @@ ended.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from mvmnix.api.frontend import Frontend
 from mvmnix.errors import MvmnixError, RefusedError
@@ -48,7 +49,10 @@ def put_in_order(roots: Roots, machines: Directory, frontend: Frontend) -> None:
 def with_verified_ends(
     machines: Directory, entries: Sequence[MachineEntry], frontend: Frontend
 ) -> tuple[MachineEntry, ...]:
-    """The same machines, with the records of their ends where these are proven by the host's key."""
+    """The same machines, with the records of their ends where these are proven by the host's key.
+
+    The record of one that was removed meanwhile (`mvm run --rm`) is looked up in the log, which takes longer.
+    """
     if not any(entry.has_ended for entry in entries):
         return tuple(entries)
     from mvmnix.audit.note import NoteKey  # noqa: PLC0415
@@ -58,7 +62,25 @@ def with_verified_ends(
         key = NoteKey.of_log(_public_key(frontend))
     except (MvmnixError, OSError, ValueError):
         return tuple(entries)
-    return with_ends(machines, entries, key)
+    found = with_ends(machines, entries, key)
+    if all(machines.exists(entry.status.machine) for entry in found if entry.has_ended):
+        return found
+    return tuple(_with_logged_ends(found, frontend))
+
+
+def _with_logged_ends(entries: Iterable[MachineEntry], frontend: Frontend) -> Iterator[MachineEntry]:
+    """Add the records of ends that are missing, from the log; none where the log can't be trusted."""
+    from mvmnix.api.context import Context  # noqa: PLC0415
+    from mvmnix.audit.record import RecordKind  # noqa: PLC0415
+
+    with Roots.from_environment(os.environ) as roots, Context(roots, frontend) as context:
+        for entry in entries:
+            end = entry.end
+            with suppress(RefusedError):
+                if entry.has_ended and end is None:
+                    records = context.journal.about(entry.status.machine)
+                    end = next((it for it in records if it.kind is RecordKind.END), None)
+            yield replace(entry, end=end)
 
 
 def _public_key(frontend: Frontend) -> bytes:

@@ -5,20 +5,23 @@ from dataclasses import dataclass
 
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
+from mvmnix.errors import UsageError
 from mvmnix.launch.control.client import change
 from mvmnix.launch.control.messages import Pause, Resume
 from mvmnix.machines import registry, usage
 from mvmnix.machines.machine_dir import CONSOLE
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.machines.usage import ProcessUsage
+from mvmnix.model import Words, check_words
 from mvmnix.system.private_dirs import Directory
 
 
-def stop_machines(names: Iterable[str], frontend: Frontend = SILENT, *, patience: float = 15.0) -> Iterator[str]:
+def stop_machines(names: Words, frontend: Frontend = SILENT, *, patience: float = 15.0) -> Iterator[str]:
     """Stop the machines with these ids or names: ask each guest, and end it after so many seconds; yields each id.
 
     Raises UsageError, before any is stopped, where there is no such machine.
     """
+    names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
             registry.stop(machines, machine, patience=patience)
@@ -26,8 +29,9 @@ def stop_machines(names: Iterable[str], frontend: Frontend = SILENT, *, patience
             yield machine
 
 
-def kill_machines(names: Iterable[str], frontend: Frontend = SILENT) -> Iterator[str]:
+def kill_machines(names: Words, frontend: Frontend = SILENT) -> Iterator[str]:
     """End these machines without asking their guests; yields each id. Raises as `stop_machines` does."""
+    names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
             registry.kill(machines, machine)
@@ -35,23 +39,29 @@ def kill_machines(names: Iterable[str], frontend: Frontend = SILENT) -> Iterator
             yield machine
 
 
-def remove_machines(names: Iterable[str], frontend: Frontend = SILENT, *, force: bool = False) -> Iterator[str]:
+def remove_machines(names: Words, frontend: Frontend = SILENT, *, force: bool = False) -> Iterator[str]:
     """Remove these machines, once they have ended; with `force` those that run are killed first. Yields each id.
 
     Raises as `stop_machines` does, and UsageError for one that runs.
     """
+    names = check_words(names)
     with open_machine_store(frontend) as machines:
         for entry in [registry.find_machine(machines, text) for text in names]:
-            machine = entry.status.machine
-            if force and entry.alive:
+            machine, is_killed = entry.status.machine, force and entry.alive
+            if is_killed:
                 registry.kill(machines, machine)
                 _write_down_ends(frontend)
-            registry.remove(machines, machine)
+            try:
+                registry.remove(machines, machine)
+            except UsageError:
+                if not is_killed or machines.exists(machine):
+                    raise  # otherwise its supervisor removed it, as --rm says
             yield machine
 
 
-def change_machines(names: Iterable[str], asked: Pause | Resume, frontend: Frontend = SILENT) -> Iterator[str]:
+def change_machines(names: Words, asked: Pause | Resume, frontend: Frontend = SILENT) -> Iterator[str]:
     """Pause or resume these machines; yields each id once it stands still, or goes on."""
+    names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
             change(machines, machine, asked)
@@ -68,9 +78,9 @@ class MachineUsage:
     console_bytes: int
 
 
-def usage_of(machines: Directory, names: Iterable[str]) -> tuple[MachineUsage, ...]:
+def usage_of(machines: Directory, names: Words) -> tuple[MachineUsage, ...]:
     """What those of these machines use that run, or all that run where none is named."""
-    named = [registry.find_machine(machines, text) for text in names]
+    named = [registry.find_machine(machines, text) for text in check_words(names)]
     running = (entry for entry in named or registry.list_entries(machines) if entry.supervisor)
     return tuple(_usage(machines, entry, entry.supervisor or 0) for entry in running)
 

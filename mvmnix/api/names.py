@@ -13,13 +13,14 @@ Of a flake only regular files of the caller's own are read, up to a bound, and n
 import os
 import re
 import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.machines import registry
+from mvmnix.model import Words, check_words
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 
@@ -48,8 +49,9 @@ def has_state(environment: Mapping[str, str]) -> bool:
     return os.path.isdir(Roots.from_environment(environment).paths["state"])  # noqa: PTH112 - a text
 
 
-def machine_names(environment: Mapping[str, str], states: Collection[str] = ()) -> tuple[str, ...]:
+def machine_names(environment: Mapping[str, str], states: Words = ()) -> tuple[str, ...]:
     """The names of the machines in these states, or of all, the youngest first. Raises OSError, MvmnixError."""
+    states = check_words(states)
     with _state(environment) as state, state.existing("machines") as machines:
         entries = reversed(registry.list_entries(machines))
         return _words(entry.status.name for entry in entries if not states or entry.state in states)

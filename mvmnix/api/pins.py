@@ -16,6 +16,7 @@ from mvmnix.builder.pins.make import PinChange
 from mvmnix.builder.pins.sources import fetch_all
 from mvmnix.errors import UsageError
 from mvmnix.formats import lock
+from mvmnix.model import Words, check_words
 from mvmnix.system import own_flake
 from mvmnix.system.output_files import OutputFile
 from mvmnix.system.roots import Roots
@@ -95,9 +96,10 @@ def _within(top: Path, lock_file: Path) -> bool:
 
 
 def add_packages(
-    names: Sequence[str], suite: str, reach: DependencyDepth, directory: Path | None, progress: Progress
+    names: Words, suite: str, reach: DependencyDepth, directory: Path | None, progress: Progress
 ) -> PinnedLock:
     """Add Debian packages to a lock, or make one. Raises UsageError for names that the suite doesn't have."""
+    names = check_words(names)
     with _world(progress) as context:
         path = (directory or own_lock_directory()) / _DEBIAN
         before = parse_debian(path.read_bytes(), where=str(path)) if path.exists() else None
@@ -105,8 +107,9 @@ def add_packages(
         return _written(path, after.serialise(), make.changes(before.packages if before else {}, after.packages))
 
 
-def update_packages(names: Sequence[str], directory: Path | None, progress: Progress) -> PinnedLock:
+def update_packages(names: Words, directory: Path | None, progress: Progress) -> PinnedLock:
     """Refresh pinned Debian packages: all, or these and what was built from the same sources."""
+    names = check_words(names)
     with _world(progress) as context:
         path = (directory or own_lock_directory()) / _DEBIAN
         before = parse_debian(path.read_bytes(), where=str(path))

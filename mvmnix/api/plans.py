@@ -23,7 +23,7 @@ from mvmnix.launch.shares.opening import open_directory, open_share
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.machines.machine_dir import PLAN, read_kept
 from mvmnix.machines.registry import find_machine
-from mvmnix.model import Digest, Image, Posture, User, Verb, Workload
+from mvmnix.model import Digest, Image, Posture, User, Verb, Words, Workload, check_words
 from mvmnix.network.policy.presets import PresetChoice
 from mvmnix.network.policy.public_suffixes import refuse_public_suffixes
 from mvmnix.network.policy.risk_checks import refuse_unacknowledged
@@ -101,8 +101,30 @@ class PlanOptions:
     wall_seconds: int | None = None
     valid_for: timedelta | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "command", check_words(self.command))
+
 
 _AS_THE_IMAGE_SAYS: Final = PlanOptions()
+#: The verbs by which a user enters a machine of his own. `stream` is none: it takes ports, which the user names.
+_UNASKED: Final = frozenset({Verb.EXEC, Verb.SHELL, Verb.COPY})
+
+
+def unasked_verbs(context: Context, image: Image, options: PlanOptions) -> frozenset[Verb]:
+    """Return the verbs that a plan for a single run grants without being asked (docs/adr/0048).
+
+    None where the image is sealed or has no command to run, where secrets are given to the guest, for a container, and
+    where the trust policy says `unasked-verbs = false`.
+    """
+    if (
+        image.posture is Posture.SEALED
+        or not (options.command or image.workload.argv)
+        or options.secrets
+        or options.backend is Backend.CONTAINER
+        or not context.policy.unasked_verbs
+    ):
+        return frozenset()
+    return _UNASKED & image.verbs
 
 
 def refuse_early(context: Context, options: PlanOptions) -> None:
@@ -371,12 +393,13 @@ def list_plans(context: Context) -> tuple[KeptPlan, ...]:
         return kept_plans(context)
 
 
-def remove_plans(context: Context, texts: Iterable[str]) -> tuple[Digest, ...]:
+def remove_plans(context: Context, texts: Words) -> tuple[Digest, ...]:
     """Remove the copies of the plans with these digests, or that begin so: they keep no image from now on.
 
     A copy of the plan elsewhere stays valid. Raises UsageError, before any is removed, where there is no such plan
     or more than one, MvmnixError while an image is made or used.
     """
+    texts = check_words(texts)
     with context.clearing():
         digests = tuple(context.plans.digests())
         gone = tuple(dict.fromkeys(_chosen(digests, text) for text in texts))

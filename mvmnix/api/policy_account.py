@@ -68,6 +68,7 @@ class Account:
             "freshness": {name: None if bound is None else show_duration(bound) for name, bound in self._bounds()},
             "isolation": str(it.isolation),
             "networkProxy": it.network_proxy,
+            "unaskedVerbs": it.unasked_verbs,
             "revoked": [_entry(each) for each in self.revoked()],
             "narrowed": list(self.narrowed()),
         }
@@ -134,6 +135,8 @@ def _stricter(floor: PolicyFile, user: PolicyFile) -> Iterator[str]:
         yield f"the required isolation is the machine's: {floor.required_isolation}"
     if user.network_proxy is None and floor.network_proxy is False:
         yield "that no plan may name a proxy is the machine's"
+    if user.unasked_verbs is None and floor.unasked_verbs is False:
+        yield "that `mvm run` grants no verb unasked is the machine's"
     if user.expires < floor.expires:
         yield f"the user's file expires before the machine's, which does at {show_time(floor.expires)}"
 

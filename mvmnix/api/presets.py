@@ -84,7 +84,7 @@ def rules_of_urls(tool: str, urls: tuple[str, ...]) -> tuple[NetworkRule, ...]:
     if not typed:
         why = f"{tool} is configured here for nothing that is reached by http or https"
         raise MvmnixError(why, hint="name the hosts: --allow https://HOST")
-    return parse_rules(typed, (), tool)
+    return parse_rules(tuple(typed), (), tool)
 
 
 def _typed(url: str, tool: str) -> str:

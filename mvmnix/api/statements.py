@@ -31,7 +31,7 @@ def signed_about(context: Context, digest: str) -> dict[Digest, tuple[str, bytes
 
 
 def _statements(context: Context, digest: str) -> Iterator[tuple[str, bytes]]:
-    entries = [entry for _, entry in KeptImages(context.library).find(digest)]
+    entries = [entry for _, entry in KeptImages(context.library).find(digest, lambda: context.policy)]
     manifest = entries[0].manifest
     yield from (("provenance", context.library.bundle(entry.bundle)) for entry in entries)
     yield from (("parts", context.library.bundle(part)) for entry in entries for part in entry.parts)

@@ -8,7 +8,17 @@ from typing import Any, Final
 
 import click
 
-from mvmnix.api import Context, FdSink, Loop, RunResult, VerifiedPlan, host_for, refuse_terminal, run_attached
+from mvmnix.api import (
+    Context,
+    FdSink,
+    Loop,
+    Retention,
+    RunResult,
+    VerifiedPlan,
+    host_for,
+    refuse_terminal,
+    run_attached,
+)
 from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none, refuse_without_input
 from mvmnix.cli.output import notice, raw_option, shape
 from mvmnix.errors import UsageError
@@ -41,9 +51,11 @@ class Attachment:
             refuse_none()
 
     @property
-    def removes(self) -> bool:
-        """Whether the machine is one that goes by itself."""
-        return not self.detached if self.disposable is None else self.disposable
+    def retention(self) -> Retention:
+        """How long the machine is kept after its end."""
+        if self.disposable is None:
+            return Retention.ALWAYS if self.detached else Retention.LAST
+        return Retention.NEVER if self.disposable else Retention.ALWAYS
 
 
 _OPTIONS: Final = (
@@ -66,8 +78,8 @@ _OPTIONS: Final = (
         "--rm/--no-rm",
         "disposable",
         default=None,
-        help="Remove the machine automatically after its end; the last 50 of those are kept. Default: --rm, with "
-        "--detach --no-rm.",
+        help="Remove the machine once it has ended, or keep it until mvm rm. Default: the last 50 are kept, with "
+        "--detach all.",
     ),
 )
 
@@ -108,6 +120,6 @@ def run_here(context: Context, plan: VerifiedPlan, how: Attachment, *, name: str
         stdin=0,
         name=name,
         created=created,
-        disposable=how.removes and not created,
+        retention=Retention.ALWAYS if created else how.retention,
         terminal=terminal,
     )

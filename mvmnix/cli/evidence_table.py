@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from mvmnix.api import RunResult, VerifiedImage, VerifiedPlan
@@ -46,7 +47,8 @@ def links_of(image: VerifiedImage, plan: VerifiedPlan, done: RunResult) -> Itera
     machine = done.machine
     yield "machine", plan.plan.backend.logged if machine is None else f"{machine.id}, {machine.acceleration}"
     ended = done.finished.ended
-    yield "receipt", f"{ended.receipt}, {ended.reason}: {ended.receipt_path}"
+    place = ended.receipt_path if Path(ended.receipt_path).exists() else "removed with its machine"
+    yield "receipt", f"{ended.receipt}, {ended.reason}: {place}"
 
 
 def built_before(claim: Provenance) -> Iterator[tuple[str, str]]:

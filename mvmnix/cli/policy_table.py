@@ -111,3 +111,4 @@ def _bounds(it: Account) -> Iterator[Row]:
         yield name, "no bound" if bound is None else f"{show_duration(bound)} at most"
     yield "isolation", _ISOLATION[policy.isolation]
     yield "network", f"a plan {'may' if policy.network_proxy else 'may not'} have it go out by a proxy"
+    yield "verbs", f"a plan of `mvm run` {'may' if policy.unasked_verbs else 'may not'} grant some unasked"

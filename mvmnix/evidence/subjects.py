@@ -95,7 +95,7 @@ def _machine_called(context: Context, text: str, notice: Callable[[str], None]) 
 
 
 def _entries(context: Context, text: str) -> tuple[IndexEntry, ...]:
-    return tuple(dict.fromkeys(entry for _, entry in KeptImages(context.library).find(text)))
+    return tuple(dict.fromkeys(entry for _, entry in KeptImages(context.library).find(text, lambda: context.policy)))
 
 
 def graph_of(context: Context, found: Subject, now: datetime) -> Graph:

@@ -33,6 +33,7 @@ def policy_node(
         ("cache keys", ", ".join(key.name for key in policy.caches) or "none"),
         ("isolation", str(policy.isolation)),
         ("network proxies", "allowed" if policy.network_proxy else "refused"),
+        ("unasked verbs", "allowed" if policy.unasked_verbs else "refused"),
     )
     return Node(
         POLICY, NodeKind.POLICY, "trust.toml", _verdict(policy, now, latest, clock), str(policy.digest), "", facts

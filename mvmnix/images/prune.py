@@ -6,17 +6,21 @@
 4. What died writers left goes too; what a living process is writing stays, whatever its age.
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import manifest
+from mvmnix.formats.escaping import escape_line
+from mvmnix.formats.strict import show_time
 from mvmnix.images import gc_roots as rules
 from mvmnix.images.gc_roots import Need, Shelved, StoredFile
 from mvmnix.images.store import ImageStore, IndexEntry, StoreDirectory
 from mvmnix.model import Digest, Image
+from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.provenance import Provenance
+from mvmnix.provenance.verify.verify import read_claim
 from mvmnix.suggestion import did_you_mean
 from mvmnix.system.store import Store
 
@@ -46,11 +50,13 @@ class KeptImages:
         self._library = library
         self._held = frozenset(held)
 
-    def find(self, text: str) -> tuple[tuple[str, IndexEntry], ...]:
+    def find(self, text: str, policy: Callable[[], TrustPolicy]) -> tuple[tuple[str, IndexEntry], ...]:
         """The index entries of the image with this manifest digest, its beginning, or else with this name.
 
         A name is what the manifest says, whose digest is checked and whose provenance isn't. Raises UsageError when
-        there is no such image, or more than one.
+        there is no such image, and when there are several: these are listed with their dates, as far as signers of
+        the policy vouch for them, which is read only then. None of several is taken: any flake's author may choose the
+        name of another image.
         """
         start = text.removeprefix("sha256:")
         known = tuple(self._library.index())
@@ -58,12 +64,33 @@ class KeptImages:
         if not digests and text == start:
             digests = {entry.manifest for _, entry in known if text and self._name(entry) == text}
         if len(digests) != 1:
-            beginnings = ", ".join(sorted(digest.hex[:12] for digest in digests)[:_SHOWN])
             which = f"{len(digests)} kept images have" if digests else "no kept image has"
             why = f"{which} the name {text!r}, or a manifest digest that begins with it ({SHORTEST} digits or more)"
-            near = "" if digests else did_you_mean(text, (self._name(entry) for _, entry in known))
-            raise UsageError(f"{why}: {beginnings}" if digests else why, hint=f"{near}mvm image ls lists them")
+            if digests:
+                lines = self._candidates([entry for _, entry in known if entry.manifest in digests], policy)
+                hint = "name one by its digits; mvm image ls lists all"
+                raise UsageError("\n  ".join((f"{why}, the youngest first:", *lines)), hint=hint)
+            near = did_you_mean(text, (self._name(entry) for _, entry in known))
+            raise UsageError(why, hint=f"{near}mvm image ls lists them")
         return tuple((name, entry) for name, entry in known if entry.manifest in digests)
+
+    def _candidates(self, entries: Iterable[IndexEntry], policy: Callable[[], TrustPolicy]) -> list[str]:
+        """A line for each image of these builds, the youngest first, at most so many."""
+        claims = dict[str, str]()
+        for entry in entries:
+            digits = entry.manifest.hex[:12]
+            claims[digits] = max(claims.get(digits, ""), self._origin(entry, policy))
+        youngest = sorted(claims, key=lambda digits: (claims[digits], digits), reverse=True)
+        return [f"{digits}  {claims[digits] or 'its provenance is refused'}" for digits in youngest[:_SHOWN]]
+
+    def _origin(self, entry: IndexEntry, policy: Callable[[], TrustPolicy]) -> str:
+        """When a build was finished, and of what, as its provenance says; empty where that is refused."""
+        try:
+            claim = read_claim(self._library.bundle(entry.bundle), policy()).provenance
+        except (MvmnixError, OSError):
+            return ""
+        where = f"?dir={claim.directory}" if claim.directory else ""
+        return escape_line(f"{show_time(claim.finished)}  {claim.root.uri}{where}#{claim.attribute}")
 
     def names(self) -> frozenset[str]:
         """The names of kept images, by their manifests; of those that can be read."""

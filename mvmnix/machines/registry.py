@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -124,8 +124,13 @@ def wait_for_end(machines: Directory, text: str) -> MachineEntry:
         raise UsageError(f"the machine {text!r} wasn't started yet", hint=shell_command("mvm", "start", text))
     while _holder(machines, entry.status.machine) is not None:
         time.sleep(_WAIT)
-    after = _entry(machines, entry.status.machine)
-    return entry if after is None else after  # another process removed it meanwhile
+    return _after(machines, entry)
+
+
+def _after(machines: Directory, entry: MachineEntry) -> MachineEntry:
+    """What is known of a machine whose supervisor is gone; one that was removed meanwhile has ended."""
+    ended = replace(entry, status=replace(entry.status, state=MachineState.ENDED), supervisor=None)
+    return _entry(machines, entry.status.machine) or ended
 
 
 def machine_files(machines: Directory, machine: str) -> dict[str, int]:
@@ -175,7 +180,7 @@ def _ended_by(machines: Directory, text: str, numbers: tuple[int, ...], patience
         raise MvmnixError(why, hint="stop it from where it was started")
     for signals, seconds in ((numbers, patience), ((signal.SIGKILL,), 10.0)):
         if _signal_and_wait(machines, machine, entry.supervisor, signals, seconds):
-            return find_machine(machines, machine)
+            return _after(machines, entry)
     raise MvmnixError(f"the supervisor of {text!r} (process {entry.supervisor}) doesn't end", hint="see dmesg")
 
 

@@ -1,4 +1,4 @@
-"""Marks machines that mvm removes by itself some time after their end, and removes the oldest of those; no others.
+"""Removes machines that have ended: the oldest of those that were marked for it, and those that were not to be kept.
 
 What goes is what `mvm rm` takes: plan, receipt and logs. The audit log keeps start and end, with their digests.
 """
@@ -33,6 +33,17 @@ class MachineKind(StrEnum):
 KEPT: Final = {MachineKind.RUN: 50, MachineKind.BUILD: 10}
 
 
+class Retention(StrEnum):
+    """How long a machine of `mvm run` or `mvm launch` is kept after its end."""
+
+    ALWAYS = "always"
+    """Until `mvm rm`."""
+    LAST = "last"
+    """While it is among the last of its kind."""
+    NEVER = "never"
+    """Until its end; one that failed, as LAST: what is said of that names files of its directory."""
+
+
 def mark(machines: Directory, machine: str, kind: MachineKind) -> None:
     """Have a machine removed once it has ended and so many younger ones of its kind have, too."""
     with suppress(FileNotFoundError), machines.existing(machine) as directory:  # it may be removed already
@@ -52,6 +63,15 @@ def prune(machines: Directory, kind: MachineKind, notice: Callable[[str], None])
                 _remove(machines, machine)
     except (MvmnixError, OSError) as error:
         notice(f"an ended machine can't be removed: {error}")
+
+
+def discard(machines: Directory, machine: str, notice: Callable[[str], None]) -> None:
+    """Remove a machine that has ended, unless it is gone already. What prevents it is told to `notice`."""
+    try:
+        with suppress(FileNotFoundError), registration_lock(machines):
+            _remove(machines, machine)
+    except (MvmnixError, OSError) as error:
+        notice(f"the machine {machine} can't be removed: {error}. Next: mvm rm {machine}")
 
 
 def _remove(machines: Directory, machine: str) -> None:

@@ -1,10 +1,11 @@
 """What a plan's author calls a machine, for users who list machines: names and values that nothing else depends on."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from mvmnix.formats.strict import Record
+from mvmnix.model import Words, check_words
 
 #: Values of labels by their names, as a plan has them.
 type Labels = Mapping[str, str]
@@ -27,14 +28,14 @@ def check(labels: Labels) -> None:
         raise ValueError("; ".join(problems))
 
 
-def parse_labels(texts: Iterable[str]) -> Labels:
+def parse_labels(texts: Words) -> Labels:
     """Labels as a user types them. Raises ValueError.
 
     >>> parse_labels(["tier=web", "note=a=b", "plain"])
     {'tier': 'web', 'note': 'a=b', 'plain': ''}
     """
     labels = dict[str, str]()
-    for text in texts:
+    for text in check_words(texts):
         name, _, value = text.partition("=")
         if name in labels:
             raise ValueError(f"the label {name} is listed twice")

@@ -12,7 +12,7 @@ from itertools import combinations, count
 from typing import Final
 
 from mvmnix.formats import strict
-from mvmnix.model import Digest
+from mvmnix.model import Digest, Words, check_words
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.network_endpoints import (
     ANY_ADDRESS,
@@ -238,7 +238,7 @@ def _is_denied_range(rule: NetworkRule) -> bool:
     return rule.action is Action.DENY and host_kind(rule.host).is_literal
 
 
-def parse_rules(allowed: Iterable[str], denied: Iterable[str], prefix: str = "") -> tuple[NetworkRule, ...]:
+def parse_rules(allowed: Words, denied: Words, prefix: str = "") -> tuple[NetworkRule, ...]:
     """The rules that a user typed behind --allow and --deny, in this order. Raises ValueError.
 
     What has no id gets one: `allow-1`, `deny-1` and so on, or all of them with the same prefix.
@@ -246,7 +246,7 @@ def parse_rules(allowed: Iterable[str], denied: Iterable[str], prefix: str = "")
     >>> [it.id for it in parse_rules(["https://api.example.com", "tcp:192.0.2.7:22,id=host"], ["example.org"])]
     ['allow-1', 'host', 'deny-1']
     """
-    typed = [*((it, Action.ALLOW) for it in allowed), *((it, Action.DENY) for it in denied)]
+    typed = [*((it, Action.ALLOW) for it in check_words(allowed)), *((it, Action.DENY) for it in check_words(denied))]
     named = {word.removeprefix("id=") for text, _ in typed for word in text.split(",") if word.startswith("id=")}
     ids = {it: _unused(it, named) for it in ({prefix} if prefix else Action)}
     return tuple(_parse_rule(text, action, ids[prefix or action]) for text, action in typed)

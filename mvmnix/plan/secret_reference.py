@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final, Self, override
 
 from mvmnix.formats import strict
-from mvmnix.model import Digest
+from mvmnix.model import Digest, check_words
 
 #: How many a plan may name.
 MOST_SECRETS: Final = 32
@@ -63,6 +63,7 @@ class SecretReference:
     words: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "words", check_words(self.words))
         if not re.fullmatch(_VARIABLE if self.target is SecretTarget.VARIABLE else _FILE_NAME, self.name):
             raise ValueError(f"not the name of a secret in the guest: {self.name[:80]!r}")
         count, first = _FORMS[self.source]

@@ -6,6 +6,7 @@ test_must_not_check.py runs mypy on this file and compares. Nothing here is ever
 from dataclasses import replace
 from datetime import datetime
 
+from mvmnix.api import Exec, PlanOptions, stop_machines
 from mvmnix.keys import PrivateKey, PublicKey, Role
 from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan, verify_plan
 from mvmnix.launch.runtime.host import Host
@@ -140,3 +141,12 @@ def keys_are_not_mixed_up(private: PrivateKey, public: PublicKey, data: bytes) -
     public.sign(data)  # E: [attr-defined]
     sign(data, private)
     public.verified(data, private.sign(data))
+
+
+def a_command_is_a_list_of_words() -> None:
+    Exec("ls -l")  # E: [arg-type]
+    PlanOptions(command="ls -l")  # E: [arg-type]
+    stop_machines("web")  # E: [arg-type]
+    Exec(("ls", "-l"))
+    PlanOptions(command=("ls", "-l"))
+    stop_machines(["web"])

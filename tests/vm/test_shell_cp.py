@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
+from tests.patience import until
 from tests.seat import Seat
 
 pytestmark = pytest.mark.vm
 
-#: What the machine was started with beside its verbs: `mvm run` takes them as podman does.
+#: What the machine was started with; its verbs are those that `mvm run` grants unasked.
 OPTIONS = (
     "-d",
+    "--rm",
     "--name",
     "open",
     "-m",
@@ -37,13 +39,13 @@ def machine(world: World, minimal: str, tmp_path_factory: pytest.TempPathFactory
     room = tmp_path_factory.mktemp("shell")
     (room / "shared").mkdir(mode=0o755)
     (room / "shared/greeting").write_text("from the host\n")
-    verbs = ("--verb", "exec", "--verb", "shell", "--verb", "copy")
     volume = ("-v", f"{room / 'shared'}:/tmp/shared:ro")
-    launched = world.home.mvm("run", *OPTIONS, *verbs, *volume, minimal, "--", "/bin/busybox", "sleep", "1000")
+    launched = world.home.mvm("run", *OPTIONS, *volume, minimal, "--", "/bin/busybox", "sleep", "1000")
     assert launched.returncode == 0, launched.stderr.decode()
     found = launched.stdout.decode().strip()
     yield found
-    world.home.mvm("rm", "--force", found)
+    assert world.home.mvm("stop", found).returncode == 0
+    until(lambda: world.home.mvm("inspect", found).returncode == 2, lambda: "--rm keeps it")
 
 
 def sits(world: World, *arguments: str, command: tuple[str, ...] = ("shell",)) -> Seat:

@@ -11,6 +11,7 @@ from mvmnix.api.files import file_bytes
 from mvmnix.errors import ReasonCode, RefusedError, UnreadableError, UsageError, refuse
 from mvmnix.formats import strict
 from mvmnix.images.file_names import BUNDLE_SUFFIX
+from mvmnix.model import Words, check_words
 from mvmnix.plural import counted
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.envelope import BUNDLE_LIMIT
@@ -41,13 +42,12 @@ class FailedArtifact:
 type ArtifactVerdict = AcceptedArtifact | FailedArtifact
 
 
-def verify_artifacts(
-    artifacts: Sequence[str], bundle: str, criteria: VerificationCriteria
-) -> tuple[ArtifactVerdict, ...]:
+def verify_artifacts(artifacts: Words, bundle: str, criteria: VerificationCriteria) -> tuple[ArtifactVerdict, ...]:
     """A verdict for each, whatever the others are. Raises UsageError, UnreadableError before the first.
 
     For an image in a registry, without `bundle`, MvmnixError too: where its registry can't be asked, or must not be.
     """
+    artifacts = check_words(artifacts)
     if not bundle and any(files.digest_in(artifact) for artifact in artifacts):
         raise UsageError("a digest has no bundle beside it", hint="name one: --bundle BUNDLE")
     shared = HandedIn(read_bundles(bundle), criteria) if bundle else None

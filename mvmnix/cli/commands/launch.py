@@ -29,6 +29,6 @@ def launch(*, plan: str, attachment: Attachment, name: str, image: str, vsa: str
         put_in_order(context.roots, context.machines, TERMINAL)
         verified = stack.enter_context(admit_plan(context, bundle, image, vsa))
         if attachment.detached:
-            click.echo(start_detached(context, verified, name=name, disposable=attachment.removes))
+            click.echo(start_detached(context, verified, name=name, retention=attachment.retention))
             return 0
         return run_here(context, verified, attachment, name=name).finished.exit_code

@@ -17,6 +17,7 @@ from mvmnix.api import (
     runnable_ref,
     sign_plan,
     start_detached,
+    unasked_verbs,
 )
 from mvmnix.cli.attached_run import Attachment, attach_options, run_here
 from mvmnix.cli.completers import flake_or_image
@@ -35,8 +36,15 @@ from mvmnix.model import Verb
 @attach_options
 @click.option("--name", default="", help="A name for the machine. Default: two random words.")
 @plan_options
+@click.option(
+    "--no-verbs",
+    "closed",
+    is_flag=True,
+    help="Grant no verb. Default without --verb: exec, shell and copy, as far as the image offers them; none in a "
+    "guest that gets secrets.",
+)
 @click.option("--evidence", is_flag=True, help="Print the chain of evidence when the machine has ended.")
-def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, evidence: bool) -> int:
+def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, closed: bool, evidence: bool) -> int:
     """Run FLAKE's image, or the kept image NAME, in a microVM; and COMMAND there instead of its own, given after --.
 
     Its options beside --detach and its like are written into the plan that is made and signed for this run.
@@ -45,7 +53,11 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
     """
     if attachment.detached and evidence:
         raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
+    if closed and (options.verbs or attachment.tty):
+        why = "--no-verbs grants none, and --verb and -t ask for some"
+        raise UsageError(why, hint="leave it out: --verb grants what it names and no other, -t then shell, too")
     wanted = runnable_ref(flake)
+    named = bool(options.verbs)
     if attachment.tty:  # a terminal takes the verb, and the plan says so
         check_terminal(options.backend, options.secrets)
         options = replace(options, verbs=options.verbs | {Verb.SHELL})
@@ -56,12 +68,24 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
         with context.working():  # until its files are open, the image may not be removed
             with steps() as progress, open_image_builder(context, progress) as images:
                 finished = images.image(wanted)
+            if not (named or closed):
+                options = _with_unasked(options, unasked_verbs(context, finished.image, options))
             bundle = sign_plan(context, draft_plan(context, finished, options))
             verified = stack.enter_context(admit_kept(context, bundle, finished, notice))
         if attachment.detached:
-            click.echo(start_detached(context, verified, name=name, disposable=attachment.removes))
+            click.echo(start_detached(context, verified, name=name, retention=attachment.retention))
             return 0
         ran = run_here(context, verified, attachment, name=name)
         if evidence:
             show_chain(links_of(finished, verified, ran))
         return ran.finished.exit_code
+
+
+def _with_unasked(options: PlanOptions, verbs: frozenset[Verb]) -> PlanOptions:
+    """Add the verbs that the plan grants unasked, and say so."""
+    if not verbs:
+        return options
+    *others, last = sorted(verbs)
+    names = f"{', '.join(others)} and {last}" if others else last
+    notice(f"the plan grants {names}, to this user alone; --no-verbs grants none")
+    return replace(options, verbs=options.verbs | verbs)

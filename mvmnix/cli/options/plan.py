@@ -218,7 +218,7 @@ _VERBS: Final = click.option(
     multiple=True,
     # streams go to ports, which have no option; what serves some makes a plan for them
     type=EnumChoice((Verb.EXEC, Verb.SHELL, Verb.COPY)),
-    help="Grant a verb, if the image offers it. Default: none. May be repeated.",
+    help="Grant this verb, if the image offers it, and none that is not named. May be repeated.",
 )
 _LABELS: Final = click.option(
     "--label",

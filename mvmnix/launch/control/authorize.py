@@ -34,7 +34,8 @@ def require_verb(plan: Plan, verb: Verb) -> None:
         case Posture.DEV if verb in plan.verbs:
             return
         case Posture.DEV:
-            why, hint = "the plan doesn't grant this verb", f"make a plan with `mvm plan create --verb {verb}`"
+            why = "the plan doesn't grant this verb"
+            hint = f"start another one with `mvm run --verb {verb}`, or plan it so: `mvm plan create --verb {verb}`"
         case _:
             assert_never(plan.posture)
     raise refuse(ReasonCode.VERB_NOT_GRANTED, verb, why, hint)

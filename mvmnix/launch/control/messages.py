@@ -15,6 +15,7 @@ from mvmnix.formats.strict import Record, canonical, parse_json, read
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection
 from mvmnix.launch.control.start_notification import Failure, parse_failure
 from mvmnix.machines.exit_status import ExitStatus
+from mvmnix.model import check_words
 from mvmnix.system.descriptors import received
 
 #: Bytes of a packet: twice what a guest takes of a command, and less than a socket's buffer, which a packet has to fit.
@@ -45,6 +46,9 @@ class Exec:
     seconds: int = 0
     streams: tuple[Stream, ...] = ()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "argv", check_words(self.argv))
+
 
 @dataclass(frozen=True, slots=True)
 class Shell:
@@ -61,6 +65,9 @@ class Shell:
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: str = ""
     streams: tuple[Stream, ...] = (Stream.STDIN, Stream.STDOUT)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "argv", check_words(self.argv))
 
 
 @dataclass(frozen=True, slots=True)

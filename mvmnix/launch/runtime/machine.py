@@ -22,7 +22,7 @@ from mvmnix.machines.ending import ChannelEnd, HostAction
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.status import MachineState
-from mvmnix.model import Workload
+from mvmnix.model import Workload, check_words
 from mvmnix.network.supervisor_messages import GATEWAY_ENDED, NetworkEvent
 from mvmnix.plan.network import WhenGatewayEnds
 from mvmnix.system.loop import Cancellable, Loop, Timer
@@ -168,9 +168,9 @@ class Machine:
         """Run another command, if the plan grants the verb exec; `timeout` in seconds.
 
         The guest ends a command that takes longer; a guest that doesn't is ended itself. Raises RefusedError
-        [verb-not-granted], UsageError for what can't be passed on.
+        [verb-not-granted], UsageError for what can't be passed on, TypeError for a str as the command.
         """
-        workload = Workload(tuple(argv), environment, directory, self._observations.plan.plan.workload.user)
+        workload = Workload(check_words(argv), environment, directory, self._observations.plan.plan.workload.user)
         try:
             request = ExecRequest(workload, 0 if timeout is None else max(1, int(timeout * 1000)))
         except ValueError as error:

@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, NoReturn
@@ -30,6 +30,8 @@ _STOPPING: Final = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 GRACE: Final = 5.0
 #: What is done with a machine once its guest is ready.
 type Work = Callable[[Machine], ExitStatus]
+#: A context around a machine's life; what it yields is told the machine's id once its guest is ready.
+type Retain = Callable[[Host], AbstractContextManager[Callable[[str], None]]]
 
 
 class StopRequestedError(MvmnixError):
@@ -113,6 +115,12 @@ def _stopped(machine: Machine) -> Ended:
         return machine.kill()
 
 
+@contextmanager
+def _kept(_host: Host) -> Iterator[Callable[[str], None]]:
+    """Keep the machine until a user removes it."""
+    yield lambda _machine: None
+
+
 def _unlogged(_error: Exception) -> None:
     """What a failed start's children said is not kept."""
 
@@ -123,19 +131,27 @@ def detach(
     *,
     name: str = "",
     created: str = "",
+    retain: Retain = _kept,
     failed: Callable[[Exception], None] = _unlogged,
 ) -> str:
     """Run a machine in a process of its own; returns the machine's id once its guest is ready.
 
-    `make_host` is called in that process: locks, loops and logs don't survive a fork. So is `failed`, with an error
-    before it is told here. The command's output goes to the machine's directory. Raises what the start raised there. To
-    be called while there is one thread only.
+    `make_host` is called in that process: locks, loops and logs don't survive a fork. So are `retain`, and `failed`
+    with an error before it is told here. The command's output goes to the machine's directory. Raises what the start
+    raised there. To be called while there is one thread only.
     """
     if threading.active_count() != 1:
         raise RuntimeError("a process with several threads can't be forked safely")
 
     def start(work: Work) -> SupervisedEnd:
-        return supervise(plan, make_host(), work, name=name, created=created)
+        host = make_host()
+        with retain(host) as is_ready:
+
+            def begin(machine: Machine) -> ExitStatus:
+                is_ready(machine.id)
+                return work(machine)
+
+            return supervise(plan, host, begin, name=name, created=created)
 
     ours, theirs = socket.socketpair()
     child = os.fork()

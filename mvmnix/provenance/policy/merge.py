@@ -77,6 +77,7 @@ def combine(
         freshness=both[0].freshness.stricter(both[-1].freshness),
         verifiers=only.verifiers,
         network_proxy=all(it.network_proxy is not False for it in both),
+        unasked_verbs=all(it.unasked_verbs is not False for it in both),
     )
 
 
@@ -167,6 +168,8 @@ def _sources(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:
         yield f"it is content with {str(user.isolation)!r}, the floor requires {str(floor.required_isolation)!r}"
     if user.network_proxy and floor.network_proxy is False:
         yield "it lets plans name a proxy for a guest's network, which the floor does not"
+    if user.unasked_verbs and floor.unasked_verbs is False:
+        yield "it lets `mvm run` grant verbs unasked, which the floor does not"
 
 
 def _bounds(user: PolicyFile, floor: PolicyFile) -> Iterator[str]:

@@ -44,8 +44,9 @@ class PolicyFile:
     """What one trust.toml says; `serial` grows with each change, after `expires` nothing of it holds.
 
     `plans` and `rebuilds` are thresholds, None where the file says nothing of them, as are `isolation`,
-    `network_proxy`, whether a plan may name one, and `require_inclusion`: whether `mvm verify`, too, needs a log's
-    proof, and takes neither its promise nor a timestamp.
+    `network_proxy`, whether a plan may name one, `unasked_verbs`, whether `mvm run` may grant verbs unasked,
+    and `require_inclusion`: whether `mvm verify`, too, needs a log's proof, and takes neither its promise nor a
+    timestamp.
     """
 
     serial: int
@@ -63,6 +64,7 @@ class PolicyFile:
     verifiers: tuple[VerifierRule, ...] = ()
     require_inclusion: bool | None = None
     network_proxy: bool | None = None
+    unasked_verbs: bool | None = None
 
     @property
     def required_isolation(self) -> Isolation:
@@ -76,7 +78,8 @@ class TrustPolicy:
 
     `serials` are those of SERIAL_FILES, 0 where there is no such file; `caches` are the keys whose word about a store
     path is trusted; `import_from_derivation` says whether evaluation may build, and read what it built; `network_proxy`
-    whether a plan may have a guest's connections go out by a proxy, which judges their addresses.
+    whether a plan may have a guest's connections go out by a proxy, which judges their addresses; `unasked_verbs`
+    whether a plan that `mvm run` makes may grant verbs unasked (docs/adr/0048).
     """
 
     trust: Trust
@@ -92,6 +95,7 @@ class TrustPolicy:
     freshness: Freshness = field(default_factory=Freshness)
     verifiers: tuple[VerifierRule, ...] = ()
     network_proxy: bool = True
+    unasked_verbs: bool = True
 
     def __post_init__(self) -> None:
         if not self.trust.signers or not self.builders or not all(rule.patterns for rule in self.sources):

@@ -65,7 +65,7 @@ def _file(record: strict.Record) -> PolicyFile:
     names = _Names({signer.name: signer.fingerprint for signer in signers}, names.roots)
     builders = record.each("builders", lambda rule: _builder(rule, names), 256) if record.has("builders") else ()
     plans, rebuilds = record.child("thresholds", _thresholds) if record.has("thresholds") else (None, None)
-    isolation, proxy = record.child("launch", _launch) if record.has("launch") else (None, None)
+    isolation, proxy, unasked = record.child("launch", _launch) if record.has("launch") else (None, None, None)
     found = PolicyFile(
         serial,
         moment(record, "expires"),
@@ -82,6 +82,7 @@ def _file(record: strict.Record) -> PolicyFile:
         record.each("verifiers", lambda rule: _verifier(rule, names), 64) if record.has("verifiers") else (),
         record.flag("require-inclusion") if record.has("require-inclusion") else None,
         proxy,
+        unasked,
     )
     _unique(found)
     return found
@@ -208,9 +209,9 @@ def _pair(value: object) -> tuple[str, str]:
             raise ValueError("a pair is two patterns, of what is asked for and of what it is locked to")
 
 
-def _launch(record: strict.Record) -> tuple[Isolation | None, bool | None]:
-    """Required isolation, and whether a plan may name a proxy; None for what is left out."""
-    proxy = record.flag("network-proxy") if record.has("network-proxy") else None
-    if proxy is not None and not record.has("isolation"):
-        return None, proxy
-    return record.choice("isolation", Isolation), proxy
+def _launch(record: strict.Record) -> tuple[Isolation | None, bool | None, bool | None]:
+    """Required isolation, whether a plan may name a proxy, and unasked verbs; None for what is left out."""
+    proxy, unasked = (record.flag(key) if record.has(key) else None for key in ("network-proxy", "unasked-verbs"))
+    if (proxy, unasked) != (None, None) and not record.has("isolation"):
+        return None, proxy, unasked
+    return record.choice("isolation", Isolation), proxy, unasked

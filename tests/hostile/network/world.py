@@ -284,7 +284,7 @@ def machine(
     with ExitStack() as stack:
         walls = stack.enter_context(jail(where))
         plan = Network(
-            parse_rules(allow, deny),
+            parse_rules(tuple(allow), tuple(deny)),
             tuple(map(PublishedPort.parse, ports)),
             proxy=UpstreamProxy.parse(proxy) if proxy else None,
             connection_rate=rate,

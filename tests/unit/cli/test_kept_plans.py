@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix.images.prune import KeptImages
-from mvmnix.model import Digest
+from mvmnix.model import Digest, FlakeRef
 from tests.unit.cli.plans import images, named, sign_plan
 from tests.unit.cli.station import Said, Station
 
@@ -137,15 +136,33 @@ def test_an_image_that_is_shown_by_its_name(settled: Station) -> None:
     assert "image:hello" in said.err
 
 
-def test_two_images_of_one_name_are_both_named_and_none_is_run(settled: Station) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("run", "image:hello", "--", "true"),
+        ("plan", "create", "image:hello", "--", "true"),
+        ("image", "rm", "hello"),
+        ("image", "inspect", "hello"),
+        ("image", "save", "-o", "FILE", "hello"),
+        ("show", "hello"),
+    ],
+    ids=" ".join,
+)
+def test_images_of_one_name_are_listed_with_their_dates_and_none_is_taken(
+    settled: Station, command: tuple[str, ...]
+) -> None:
+    """The older one and the newer one may be those of two flakes: nobody guesses."""
     settled.flake()
-    settled.monkeypatch.setattr(KeptImages, "_name", lambda *_: "hello")  # the builder's image too
-    digests = [it["manifest"].removeprefix("sha256:")[:12] for it in images(settled)]
-    assert len(digests) == 2
-    for command in (("run", "image:hello"), ("plan", "create", "image:hello"), ("image", "rm", "hello")):
-        said = settled.mvm(*command)
-        assert (said.code, said.out) == (2, "")
-        assert all(digest in said.err for digest in digests)
+    other = settled.flake_file(settled.path / "others", "hello")
+    (other / "edited").touch()
+    settled.built(FlakeRef(str(other), copy=True), "hello", memoryMiB=256)
+    both = [it for it in images(settled) if it["name"] == "hello"]
+    assert len(both) == 2
+    said = settled.mvm(*(str(settled.path / "saved") if word == "FILE" else word for word in command))
+    assert (said.code, said.out) == (2, ""), said.err
+    for it in both:
+        assert f"  {it['manifest'].removeprefix('sha256:')[:12]}  {it['finished']}  {it['flake']}" in said.err
+    assert [it for it in images(settled) if it["name"] == "hello"] == both
 
 
 @pytest.mark.parametrize("text", ["image:nothing", "image:", "image:../x", "hello"])

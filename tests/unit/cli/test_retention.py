@@ -1,12 +1,17 @@
 """What is kept of machines that have ended: the youngest of those that mvm may remove, and all others."""
 
+import os
+import signal
+from types import SimpleNamespace
+
 import pytest
 
 from mvmnix.machines import retention
 from mvmnix.machines.retention import MachineKind
 from mvmnix.system.private_dirs import Directory
-from tests.unit.cli.machines import kinds, machines
-from tests.unit.cli.plans import signed
+from tests.patience import until
+from tests.unit.cli.machines import kinds, machines, supervisor_of
+from tests.unit.cli.plans import flake_of, signed
 from tests.unit.cli.station import Station
 
 
@@ -47,21 +52,74 @@ def test_others_are_kept_until_somebody_removes_them(forgetful: Station) -> None
     assert listed(forgetful) == ["b", "c", "created", "detached", "kept", "launched"]
 
 
-def test_a_launch_and_a_detached_run_may_be_disposable(forgetful: Station) -> None:
-    flake = forgetful.flake()
-    bundle = signed(forgetful, reference=forgetful.flake("planned"))
+def test_a_launch_may_be_disposable(forgetful: Station) -> None:
+    bundle = signed(forgetful)
     assert forgetful.mvm("launch", "--name", "launched", bundle).code == 0
-    detached = forgetful.mvm("run", "-d", "--rm", "--name", "detached", flake, "--", "true").out.strip()
-    assert forgetful.mvm("wait", detached).out == "0\n"
-    assert listed(forgetful) == ["detached", "launched"]
-    for name, left in (("a", ["a", "detached"]), ("b", ["a", "b"])):
-        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    for name, left in (("a", ["a", "launched"]), ("b", ["a", "b"])):
+        assert forgetful.mvm("run", "--name", name, flake_of(forgetful), "--", "true").code == 0
         assert listed(forgetful) == left
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [(("true",), 0), (("complain", "loudly"), 3), (("no-such-program",), 127)]
+)
+def test_what_is_not_to_be_kept_is_removed_with_its_end(
+    forgetful: Station, command: tuple[str, ...], code: int
+) -> None:
+    said = forgetful.mvm("run", "--rm", "--evidence", forgetful.flake(), "--", *command)
+    assert (said.code, machines(forgetful)) == (code, []), said.err
+    assert "removed with its machine" in said.err
+    assert kinds(forgetful) == ["admission", "start", "end"], "the audit log keeps what it has"
+    assert forgetful.mvm("audit", "verify").code in {0, 3}
+    bundle = signed(forgetful, reference=forgetful.flake("planned"))
+    assert (forgetful.mvm("launch", "--rm", bundle).code, machines(forgetful)) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("place", "command", "printed"),
+    [("registry", ("wait",), "stopped\n"), ("logs", ("logs", "-f"), "")],
+    ids=["wait", "logs -f"],
+)
+def test_a_detached_run_is_removed_by_its_supervisor_while_one_waits_for_it(
+    forgetful: Station, place: str, command: tuple[str, ...], printed: str
+) -> None:
+    """How it ended is what the audit log says."""
+    assert forgetful.mvm("run", "-d", "--rm", "--name", "web", forgetful.flake(), "--", "linger").code == 0
+    supervisor = supervisor_of(forgetful, "web")
+
+    def ends(_seconds: float) -> None:
+        os.kill(supervisor, signal.SIGTERM)
+        until(lambda: not machines(forgetful))
+
+    with forgetful.monkeypatch.context() as patched:
+        patched.setattr(f"mvmnix.machines.{place}.time", SimpleNamespace(sleep=ends))
+        said = forgetful.mvm(*command, "web")
+    assert (said.code, said.out) == (0, printed), said.err
+
+
+@pytest.mark.parametrize("command", [("stop",), ("kill",), ("rm", "--force")])
+def test_a_detached_run_that_is_ended_is_gone(forgetful: Station, command: tuple[str, ...]) -> None:
+    said = forgetful.mvm("run", "-d", "--rm", "--name", "web", forgetful.flake(), "--", "linger")
+    ended = forgetful.mvm(*command, "web")
+    assert (ended.code, ended.out) == (0, said.out), ended.err
+    until(lambda: not machines(forgetful))
+
+
+def test_a_run_that_failed_is_kept_among_the_last(forgetful: Station) -> None:
+    """Its message names its directory."""
+    flake = forgetful.flake()
+    said = forgetful.mvm("run", "--rm", "--timeout", "1", "--name", "late", flake, "--", "linger")
+    (machine,) = machines(forgetful)
+    assert (said.code, str(machine) in said.err) == (124, True), said.err
+    for name in ("a", "b"):
+        assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
+    assert listed(forgetful) == ["a", "b"]
 
 
 def test_what_runs_is_not_removed(forgetful: Station) -> None:
     flake = forgetful.flake()
-    living = forgetful.mvm("run", "-d", "--rm", "--name", "living", flake, "--", "linger").out.strip()
+    living = forgetful.mvm("run", "-d", "--name", "living", flake, "--", "linger").out.strip()
+    retention.mark(Directory.open(str(forgetful.state / "machines")), living, MachineKind.RUN)
     for name in ("a", "b", "c"):
         assert forgetful.mvm("run", "--name", name, flake, "--", "true").code == 0
     assert listed(forgetful) == ["b", "c", "living"]
@@ -128,3 +186,15 @@ def test_what_can_not_be_removed_is_said_and_changes_no_exit_code(forgetful: Sta
         patched.setattr(Directory, "remove_tree", fails)
         said = forgetful.mvm("run", "--name", "c", flake, "--", "complain")
     assert (said.code, "an ended machine can't be removed: [Errno 1] Operation not permitted" in said.err) == (3, True)
+
+
+def test_a_removal_that_fails_is_said_and_changes_no_exit_code(forgetful: Station) -> None:
+    def fails(_directory: Directory, _name: str) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    with forgetful.monkeypatch.context() as patched:
+        patched.setattr(Directory, "remove_tree", fails)
+        said = forgetful.mvm("run", "--rm", forgetful.flake(), "--", "complain")
+    (machine,) = machines(forgetful)
+    why = f"the machine {machine.name} can't be removed: [Errno 1] Operation not permitted"
+    assert (said.code, why in said.err) == (3, True), said.err

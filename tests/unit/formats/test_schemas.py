@@ -118,6 +118,7 @@ resources = ["*"]
 [launch]
 isolation = "microvm"
 network-proxy = false
+unasked-verbs = false
 """
 REVOCATIONS = f"""
 version = 1

@@ -47,7 +47,7 @@ class Carrier:
     """What carries the connections of one machine by a plan's rules."""
 
     def __init__(self, allow: Sequence[str], deny: Sequence[str] = ()) -> None:
-        self._rules = Rules(Network(parse_rules(allow, deny)))
+        self._rules = Rules(Network(parse_rules(tuple(allow), tuple(deny))))
         self._meters: dict[str, RuleMeter] = {}
 
     def _meter(self, rule: str) -> RuleMeter:

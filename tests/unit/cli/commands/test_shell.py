@@ -183,6 +183,7 @@ def test_a_run_in_a_terminal_is_ended(settled: Station, end: Callable[[Seat], No
         (("-it", "--backend", "container"), ("shell",), 2, b"a container gets no terminal"),
         (("-t",), ("shell",), 2, b"-t goes with -i"),
         (("-it", "--raw"), ("shell",), 2, b"-t and --raw exclude each other"),
+        (("-it", "--no-verbs"), ("shell",), 2, b"--no-verbs grants none"),
         (("-dit",), ("shell",), 2, b"neither standard input nor a terminal"),
         (("-di",), ("shell",), 2, b"neither standard input nor a terminal"),
         (("-d", "--raw"), ("shell",), 2, b"neither standard input nor a terminal"),

@@ -144,7 +144,6 @@ def test_a_detached_run_goes_on_without_its_caller(settled: Station) -> None:
         {"tier": "web"},
     )
     assert (listed["exitCode"], listed["ended"]) == (None, "")
-    assert settled.mvm("exec", "web", "true").code == 126, "the plan grants no verb unless it is asked for"
     assert settled.mvm("stop", "web").out == f"{machine}\n"
 
 

@@ -39,6 +39,7 @@ PROVED, PROMISED = (DEFAULT.replace("serial = 1", f"serial = 1\nrequire-inclusio
 PROXIED, UNPROXIED = (
     DEFAULT.replace('isolation = "microvm"', f'isolation = "microvm"\nnetwork-proxy = {it}') for it in ("true", "false")
 )
+ASKED, UNASKED = (PROXIED.replace("network-proxy = true", f"unasked-verbs = {it}") for it in ("false", "true"))
 CONTAINERS = DEFAULT.replace('isolation = "microvm"', f'isolation = "{Isolation.CONTAINER}"')
 
 
@@ -212,6 +213,7 @@ def test_malformed(text: str) -> None:
         (HARDWARE, DEFAULT),
         # proxies
         (UNPROXIED, PROXIED),
+        (ASKED, UNASKED),
         # inclusion in a log
         (PROVED, PROMISED),
         # verifiers
@@ -320,13 +322,17 @@ def test_who_is_content_with_a_container_and_who_forbids_it() -> None:
     assert read(CONTAINERS, LEFT_OUT).isolation is Isolation.MICROVM, "what the user's file doesn't say is not allowed"
 
 
-def test_either_file_may_refuse_proxies() -> None:
-    for floor, user in ((None, DEFAULT), (DEFAULT, LEFT_OUT), (PROXIED, PROXIED), (PROXIED, None)):
-        assert read(floor, user).network_proxy
-    for floor, user in ((UNPROXIED, DEFAULT), (UNPROXIED, LEFT_OUT), (PROXIED, UNPROXIED), (None, UNPROXIED)):
-        assert not read(floor, user).network_proxy
-    alone = LEFT_OUT + "[launch]\nnetwork-proxy = false\n"
-    assert (read(None, alone).network_proxy, read(None, alone).isolation) == (False, Isolation.MICROVM)
+@pytest.mark.parametrize(
+    ("key", "allowed", "refused"), [("network-proxy", PROXIED, UNPROXIED), ("unasked-verbs", UNASKED, ASKED)]
+)
+def test_either_file_may_refuse(key: str, allowed: str, refused: str) -> None:
+    field = key.replace("-", "_")
+    for floor, user in ((None, DEFAULT), (DEFAULT, LEFT_OUT), (allowed, allowed), (allowed, None)):
+        assert getattr(read(floor, user), field)
+    for floor, user in ((refused, DEFAULT), (refused, LEFT_OUT), (allowed, refused), (None, refused)):
+        assert not getattr(read(floor, user), field)
+    alone = read(None, f"{LEFT_OUT}[launch]\n{key} = false\n")
+    assert (getattr(alone, field), alone.isolation) == (False, Isolation.MICROVM)
 
 
 def test_who_requires_hardware() -> None:

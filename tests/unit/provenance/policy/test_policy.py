@@ -154,6 +154,7 @@ def test_the_highest_matching_level_counts() -> None:
         ('patterns = ["*"]', "patterns = [1]"),
         ('isolation = "microvm"', 'isolation = "container"'),
         ('isolation = "microvm"', "network-proxy = 1"),
+        ('isolation = "microvm"', "unasked-verbs = 1"),
         ('isolation = "microvm"', ""),
         ("[launch]", "[lunch]"),
         ("[launch]", "inputs = 1\n[launch]"),
