@@ -6,7 +6,8 @@ import click
 
 from mvmnix.api import MachineUsage, open_context, open_machine_store, put_in_order, read_events, usage_of
 from mvmnix.cli.completers import any_machine, running_machine
-from mvmnix.cli.output import TERMINAL, answer, json_option, table
+from mvmnix.cli.options.output_format import OutputFormat, format_options
+from mvmnix.cli.output import TERMINAL, table
 
 
 @click.command()
@@ -27,19 +28,19 @@ def events(machine: str, lines: int, follow: bool) -> None:
 
 @click.command()
 @click.argument("machines", nargs=-1, metavar="[MACHINE...]", shell_complete=running_machine)
-@json_option
-def stats(machines: tuple[str, ...], as_json: bool) -> None:
+@click.option("--no-stream", is_flag=True, help="Print it once, as always: `watch mvm stats` repeats it.")
+@format_options()
+def stats(machines: tuple[str, ...], no_stream: bool, output: OutputFormat) -> None:
     """Print what each running machine uses, or each MACHINE: its hypervisor's processes, its supervisor, its console.
 
     Times in milliseconds since the start, memory in KiB. The receipt has the sum at the end.
     """
+    del no_stream
     with open_machine_store(TERMINAL) as here:
         rows = [_row(it) for it in usage_of(here, machines)]
-    if as_json:
-        answer("stats", rows)
-        return
     used = ("PROCESSES", "THREADS", "CPU-MS", "RESIDENT-KIB", "SUPERVISOR-KIB", "CONSOLE-BYTES")
-    table(("ID", "NAME", "STATE", *used), (tuple(map(str, row.values())) for row in rows))
+    shown = [tuple(map(str, row.values())) for row in rows]
+    output.show("stats", rows, lambda: table(("ID", "NAME", "STATE", *used), shown))
 
 
 def _row(it: MachineUsage) -> dict[str, object]:

@@ -1,0 +1,99 @@
+"""Habits that users bring along: second names, what there is instead of a command, help and versions, signals."""
+
+import json
+import platform
+
+import click
+import pytest
+
+from mvmnix import __version__
+from mvmnix.cli.commands.man import context_of
+from mvmnix.cli.main import ALIASES, COMMANDS, cli
+from mvmnix.cli.option_hints import ABSENT_COMMANDS
+from tests.unit.cli.machines import launched
+from tests.unit.cli.station import Station
+from tests.unit.command_line_page import commands
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_an_alias_is_a_second_name_of_one_command(station: Station, alias: str) -> None:
+    words = ALIASES[alias].split()
+    assert context_of(cli, [alias]).command is context_of(cli, words).command
+    assert f"  {alias}  " in station.mvm("--help").out.partition("\nAliases:\n")[2]
+    assert station.mvm(alias, "--help").out == station.mvm(*words, "--help").out.replace(
+        f"mvm {ALIASES[alias]} ", f"mvm {alias} "
+    )
+
+
+def test_aliases_are_listed_in_one_place() -> None:
+    """Nothing else is a second name: neither the same object, nor another one that does the same."""
+    found = [context_of(cli, words).command for words in commands() if words and words[0] not in ALIASES]
+    assert len({id(command) for command in found}) == len({id(command.callback) for command in found}) == len(found)
+
+
+@pytest.mark.parametrize("words", [words for words in commands() if words], ids=" ".join)
+def test_every_command_says_in_a_line_what_it_does(words: tuple[str, ...]) -> None:
+    command = context_of(cli, words).command
+    first = (command.help or "").partition("\n\n")[0]
+    assert first.rstrip(".:") != "", "a help text"
+    assert first[0].isupper()
+    assert [option.opts for option in command.params if isinstance(option, click.Option) and not option.help] == []
+
+
+@pytest.mark.parametrize(("absent", "hint"), ABSENT_COMMANDS.items())
+def test_a_command_of_another_tool(station: Station, absent: str, hint: str) -> None:
+    assert absent not in COMMANDS
+    said = station.mvm(absent)
+    assert (said.code, said.out) == (2, "")
+    assert said.err == f"mvm: there is no command mvm {absent}\n  next: {hint}\n"
+
+
+@pytest.mark.parametrize("typed", [("pusch",), ("volum_",), ("tap",), ("lgn",), ("ps", "--follow"), ("rm", "--fo")])
+def test_a_name_that_is_not_close_is_not_suggested(station: Station, typed: tuple[str, ...]) -> None:
+    said = station.mvm(*typed)
+    assert (said.code, said.out) == (2, "")
+    assert ("No such" in said.err, "ou mean" in said.err) == (True, False), said.err
+
+
+def test_help(station: Station) -> None:
+    assert station.mvm("help").out == station.mvm("--help").out
+    assert station.mvm("help", "rmi").out == station.mvm("rmi", "--help").out
+    assert station.mvm("help", "image", "ls").out == station.mvm("image", "ls", "-h").out
+    said = station.mvm("help", "stp")
+    assert (said.code, "did you mean stop? mvm --help" in said.err) == (2, True)
+    assert not station.state.exists()
+
+
+def test_version(station: Station) -> None:
+    said = station.mvm("version")
+    assert said.out.splitlines()[:2] == [f"mvm {__version__}", f"python {platform.python_version()}"]
+    assert station.mvm("version", "--format", "{{.mvm}}").out == f"{__version__}\n"
+    assert station.mvm("version", "--format", "json").answer("version")["mvm"] == __version__
+    assert not station.state.exists()
+
+
+def test_images_are_removed_by_their_ids(settled: Station) -> None:
+    settled.flake("greeting")
+    (digest,) = settled.mvm("images", "--format", "{{.manifest}}").out.splitlines()[:1]
+    kept = settled.mvm("images", "-q").out.split()
+    assert digest in kept
+    assert settled.mvm("rmi", *kept).code == 0
+    assert settled.mvm("images", "-q").out == ""
+
+
+@pytest.mark.parametrize("word", ["KILL", "SIGKILL", "9", "term", "SIGTERM", "15"])
+def test_signals(settled: Station, word: str) -> None:
+    machine = launched(settled, "linger", name="web")
+    assert settled.mvm("kill", "-s", word, "web").out == f"{machine}\n"
+    assert settled.mvm("inspect", "web", "--format", "{{.state}} {{.ended}}").out == "ended stopped\n"
+
+
+def test_a_signal_that_a_machine_does_not_take(settled: Station) -> None:
+    machine = launched(settled, "linger", name="web")
+    said = settled.mvm("kill", "--signal", "USR1", "web")
+    assert (said.code, said.out) == (2, "")
+    assert "a machine takes no signal 'USR1'" in said.err
+    assert "mvm exec MACHINE -- kill -s USR1 PID" in said.err
+    assert settled.mvm("pause", "web").out == settled.mvm("unpause", "web").out == f"{machine}\n"
+    assert json.loads(settled.mvm("stats", "--no-stream", "--format", "json").out)["result"][0]["id"] == machine
+    assert settled.mvm("stop", "-t", "5", "web").out == f"{machine}\n"
