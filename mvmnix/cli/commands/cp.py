@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from mvmnix.api import CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar, open_machine_store
+from mvmnix.cli.options.quantities import Size
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.errors import UsageError
 
@@ -24,7 +25,12 @@ _REMOTE: Final = re.compile(r"(?s)([A-Za-z0-9][A-Za-z0-9._-]*):(.*)")
 @click.option("--force", "-f", is_flag=True, help="Replace a link or device here, too. Default: refuse.")
 @click.option("--leave-out", is_flag=True, help="Leave out links, devices and the like. Default: refuse.")
 @click.option(
-    "--limit-mib", default=1024, show_default=True, type=click.IntRange(1, 2**30), help="Most that is copied, in MiB."
+    "--limit-mib",
+    default=1024,
+    show_default=True,
+    type=Size("m", 1, 2**30),
+    metavar="MIB",
+    help="Most that is copied.",
 )
 def cp(source: str, destination: str, *, keeps: bool, force: bool, leave_out: bool, limit_mib: int) -> None:
     """Copy a file or directory from MACHINE:PATH to a path here, or the other way, if its plan grants the verb copy.

@@ -27,6 +27,7 @@ from mvmnix.cli.completers import file as archive_file
 from mvmnix.cli.completers import kept_image
 from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.options.outputs import OutputType
+from mvmnix.cli.options.quantities import Span
 from mvmnix.cli.output import MIB, TERMINAL, answer, json_option, notice, short, table, tell_freed
 from mvmnix.cli.progress import steps
 from mvmnix.clock import now
@@ -158,7 +159,7 @@ def rm(digests: tuple[str, ...], as_json: bool) -> None:
 @click.option("--all", "-a", "every", is_flag=True, help="Finished images too that no machine and no plan needs.")
 @click.option(
     "--older-than",
-    type=click.IntRange(0),
+    type=Span("d", 0, 36_500),
     metavar="DAYS",
     help="With --all: those alone that were finished, by their verified provenance, so long ago.",
 )

@@ -33,6 +33,7 @@ from mvmnix.cli.options.network import network_lines
 from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.options.outputs import Destination, OutputType
 from mvmnix.cli.options.plan import data_lines, isolation_line, plan_options, share_lines
+from mvmnix.cli.options.quantities import Span
 from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.signing import signing_options
 from mvmnix.cli.output import TERMINAL, notice, short, table
@@ -116,7 +117,7 @@ def plan() -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option(
     "--valid-for",
-    type=click.IntRange(1, 876_000),
+    type=Span("h", 1, 876_000),
     default=24,
     show_default=True,
     metavar="HOURS",

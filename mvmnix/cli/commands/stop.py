@@ -7,6 +7,7 @@ import click
 
 from mvmnix.api import Pause, Resume, change_machines, kill_machines, remove_machines, stop_machines
 from mvmnix.cli.completers import Completer, ended_machine, running_machine
+from mvmnix.cli.options.quantities import Span
 from mvmnix.cli.output import TERMINAL
 from mvmnix.errors import UsageError
 
@@ -18,9 +19,15 @@ def _machines(completer: Completer) -> Callable[[Callable[..., None]], Callable[
 @click.command()
 @_machines(running_machine)
 @click.option(
-    "--patience", "-t", default=15.0, show_default=True, metavar="SECONDS", help="After that, its supervisor is killed."
+    "--patience",
+    "-t",
+    type=Span("s", 0, 2**31 - 1),
+    default=15,
+    show_default=True,
+    metavar="SECONDS",
+    help="After that, its supervisor is killed.",
 )
-def stop(machines: tuple[str, ...], patience: float) -> None:
+def stop(machines: tuple[str, ...], patience: int) -> None:
     """Stop each MACHINE, by id or name: ask its guest, then end it. Prints its id."""
     for machine in stop_machines(machines, TERMINAL, patience=patience):
         click.echo(machine)
