@@ -5,6 +5,7 @@ from typing import Final, override
 
 import click
 
+from mvmnix.cli.help_groups import GroupedCommand
 from mvmnix.errors import UsageError
 
 _NETWORK: Final = (
@@ -60,7 +61,7 @@ def keep_near(error: click.NoSuchCommand | click.NoSuchOption) -> None:
         error.possibilities[:] = near
 
 
-class HintingCommand(click.Command):
+class HintingCommand(GroupedCommand):
     """A command that starts machines, or works in them."""
 
     @override

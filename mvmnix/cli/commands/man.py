@@ -38,7 +38,7 @@ def commands(root: click.Command) -> Iterator[tuple[str, ...]]:
 
 def context_of(root: click.Command, words: Sequence[str]) -> click.Context:
     """Return the context of the command or group with these words, none for the root. Raises UsageError."""
-    context = click.Context(root, info_name=_PROGRAM)
+    context = click.Context(root, info_name=_PROGRAM, **root.context_settings)
     for word in words:
         group = context.command
         command = group.get_command(context, word) if isinstance(group, click.Group) else None
@@ -74,6 +74,10 @@ def _lines(context: click.Context, words: Sequence[str]) -> Iterator[str]:
     options = (it for it in command.get_params(context) if isinstance(it, click.Option))
     for option, about in filter(None, (it.get_help_record(context) for it in options)):
         yield from (".TP", f".B {_text(option)}", _text(about))
+    if examples := [line.strip() for line in (command.epilog or "").splitlines() if line.startswith("  ")]:
+        yield ".SH EXAMPLES"
+        for line in examples:
+            yield from (".PP", f".B {_text(line)}")
     if len(words) > 1:
         above = ("-".join(words[:count]) for count in range(1, len(words)))
         yield from (".SH SEE ALSO", ".BR " + ", ".join(f"{_text(each)} (1)" for each in above))

@@ -2,17 +2,20 @@
 
 import json
 import platform
+import re
+import shlex
 
 import click
 import pytest
 
 from mvmnix import __version__
 from mvmnix.cli.commands.man import context_of
+from mvmnix.cli.help_groups import GROUPS
 from mvmnix.cli.main import ALIASES, COMMANDS, cli
 from mvmnix.cli.option_hints import ABSENT_COMMANDS
 from tests.unit.cli.machines import launched
 from tests.unit.cli.station import Station
-from tests.unit.command_line_page import commands
+from tests.unit.command_line_page import commands, help_of
 
 
 @pytest.mark.parametrize("alias", ALIASES)
@@ -97,3 +100,27 @@ def test_a_signal_that_a_machine_does_not_take(settled: Station) -> None:
     assert settled.mvm("pause", "web").out == settled.mvm("unpause", "web").out == f"{machine}\n"
     assert json.loads(settled.mvm("stats", "--no-stream", "--format", "json").out)["result"][0]["id"] == machine
     assert settled.mvm("stop", "-t", "5", "web").out == f"{machine}\n"
+
+
+def test_the_help_of_run_has_headings_and_examples(station: Station) -> None:
+    text = station.mvm("run", "--help").out
+    headings = re.findall(r"(?m)^(\w+):$", text)
+    assert headings == [*GROUPS, "Options"]
+    examples = re.findall(r"(?m)^ +mvm (run .*)$", text)
+    assert len(examples) == 3
+    for words in (shlex.split(example) for example in examples):
+        context_of(cli, words[:1]).command.make_context("run", words[1:])
+    assert "\n.SH EXAMPLES\n.PP\n.B mvm run ./examples/hello\n" in station.mvm("man", "run").out
+
+
+def test_each_option_stands_under_one_heading() -> None:
+    """A heading names no option that is not there, and no option is left out."""
+    named = [name for names in GROUPS.values() for name in names]
+    known = set[str]()
+    for words in (("run",), ("plan", "create")):
+        options = [it for it in context_of(cli, words).command.params if isinstance(it, click.Option)]
+        known.update(name for option in options for name in option.opts)
+        shown = set(re.findall(r"(?m)^  (?:-\w, )?(--[\w-]+)", help_of(*words)))
+        assert all(shown & {*option.opts} for option in options)
+    assert set(named) <= known
+    assert len(named) == len(set(named))
