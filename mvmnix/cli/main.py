@@ -89,6 +89,11 @@ COMMANDS = {
     "stats": ("mvmnix.cli.commands.events", "stats", "Print what running machines use."),
     "stop": ("mvmnix.cli.commands.stop", "stop", "Stop a machine."),
     "store": ("mvmnix.cli.commands.store", "store", "Tidy the cache of downloads."),
+    "system": (
+        "mvmnix.cli.commands.system",
+        "system",
+        "Show the room on the disk that mvm takes, and give back what can be.",
+    ),
     "trusted-root": (
         "mvmnix.cli.commands.bundle",
         "trusted_root_",

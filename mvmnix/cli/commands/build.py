@@ -9,11 +9,11 @@ from mvmnix.api import (
     VARIATION,
     BuildLimits,
     KeylessChoice,
+    existing_source_ref,
     export_image,
     open_context,
     open_image_builder,
     rebuild_image,
-    source_ref,
 )
 from mvmnix.cli.completers import flake_reference
 from mvmnix.cli.options.outputs import OutputType
@@ -74,7 +74,7 @@ def build(
     it. With --rebuild, that a second build made the same four files is signed as a second provenance; files that
     differ are named.
     """
-    wanted = source_ref(flake)
+    wanted = existing_source_ref(flake)
     with open_context(TERMINAL) as context, context.working():
         context.signer.choose(choice, Role.BUILDER)
         with steps() as progress, open_image_builder(context, progress, limits) as images:

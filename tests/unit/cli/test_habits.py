@@ -1,9 +1,11 @@
 """Habits that users bring along: second names, what there is instead of a command, help and versions, signals."""
 
 import json
+import os
 import platform
 import re
 import shlex
+from pathlib import Path
 
 import click
 import pytest
@@ -124,3 +126,51 @@ def test_each_option_stands_under_one_heading() -> None:
         assert all(shown & {*option.opts} for option in options)
     assert set(named) <= known
     assert len(named) == len(set(named))
+
+
+@pytest.mark.parametrize("command", [("run",), ("build",), ("plan", "create"), ("pull",)])
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("alpine:3", "oci://HOST/alpine@sha256:DIGEST"),
+        ("library/alpine:3.20", "oci://HOST/library/alpine@sha256:DIGEST"),
+        ("registry.example.com/library/alpine", "oci://registry.example.com/library/alpine@sha256:DIGEST"),
+        ("docker://alpine", "oci://HOST/alpine@sha256:DIGEST"),
+        ("localhost:5000/a/b:latest", "oci://localhost:5000/a/b@sha256:DIGEST"),
+        (f"registry.example.com/a:1@sha256:{'0a' * 32}", f"oci://registry.example.com/a@sha256:{'0a' * 32}"),
+    ],
+)
+def test_the_name_of_an_image(station: Station, command: tuple[str, ...], typed: str, named: str) -> None:
+    said = station.mvm(*command, typed)
+    assert (said.code, said.out) == (2, "")
+    assert f"an image of a registry is named by its digest: {named}\n" in said.err
+
+
+@pytest.mark.parametrize("typed", ["alpine", "./alpine", "github:a/b", "guests/web"])
+def test_what_may_be_a_directory(station: Station, typed: str) -> None:
+    said = station.mvm("run", typed)
+    assert (said.code, "of a registry" in said.err) == (2, False)
+    assert typed == "github:a/b" or "oci://HOST/NAME@sha256:DIGEST" in said.err
+
+
+def test_the_room_on_the_disk(settled: Station) -> None:
+    settled.flake("greeting")
+    used = {Path(it["path"]).name: it for it in settled.mvm("system", "df", "--json").answer("disk")}
+    assert used["images"]["root"] == "state"
+    assert used["images"]["bytes"] > 0
+    assert str(settled.state / "images") in settled.mvm("system", "df").out
+    os.link(next((settled.state / "images").iterdir()), settled.state / "images/twin")
+    (settled.state / "images/link").symlink_to("/usr")
+    paths = settled.mvm("system", "df", "--format", "{{.path}} {{.bytes}}").out.splitlines()
+    assert f"{settled.state / 'images'} {used['images']['bytes']}" in paths, "a name more takes no room"
+
+
+def test_what_is_not_needed_goes(settled: Station) -> None:
+    settled.flake("greeting")
+    said = settled.mvm("system", "prune", "--all", "--dry-run")
+    assert (said.code, said.err.count("would free")) == (0, 2), said.err
+    assert len(settled.mvm("images", "-q").out.split()) == 2
+    assert settled.mvm("system", "prune").code == 0
+    assert len(settled.mvm("images", "-q").out.split()) == 2
+    assert settled.mvm("system", "prune", "-a").code == 0
+    assert len(settled.mvm("images", "-q").out.split()) == 1, "the builder's image stays"
