@@ -81,6 +81,7 @@ from mvmnix.api.plans import PlanOptions as PlanOptions
 from mvmnix.api.plans import add_signature as add_signature
 from mvmnix.api.plans import draft_plan as draft_plan
 from mvmnix.api.plans import find_network as find_network
+from mvmnix.api.plans import find_plan as find_plan
 from mvmnix.api.plans import list_plans as list_plans
 from mvmnix.api.plans import open_signed as open_signed
 from mvmnix.api.plans import plan_bytes as plan_bytes

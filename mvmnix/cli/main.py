@@ -105,6 +105,7 @@ COMMANDS = {
         "Verify files of any build, or an image, against who signed for them.",
     ),
     "version": ("mvmnix.cli.commands.about", "version", "Print the versions of mvm and of what it runs on."),
+    "volume": ("mvmnix.cli.commands.volume", "volume", "List the data disks and shared directories of machines."),
     "wait": ("mvmnix.cli.commands.ps", "wait", "Wait until a machine has ended, and print its exit code."),
 }
 #: Second names that users of podman type, each with the words of the command that it is.

@@ -182,7 +182,10 @@ _NUMBERS: Final = (
         "End the machine once it has written KIB to its shares. Default: never.",
     ),
 )
-_NUMBER_TYPES: Final = {"KIB": partial(Size, "k"), "SECONDS": partial(Span, "s")}
+_NUMBER_TYPES: Final[Mapping[str, Callable[[int, int], click.ParamType[int]]]] = {
+    "KIB": partial(Size, "k"),
+    "SECONDS": partial(Span, "s"),
+}
 _LIMIT_OPTIONS: Final = (
     *(
         click.option(

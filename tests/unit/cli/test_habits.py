@@ -174,3 +174,23 @@ def test_what_is_not_needed_goes(settled: Station) -> None:
     assert len(settled.mvm("images", "-q").out.split()) == 2
     assert settled.mvm("system", "prune", "-a").code == 0
     assert len(settled.mvm("images", "-q").out.split()) == 1, "the builder's image stays"
+
+
+def test_volumes(settled: Station) -> None:
+    machine = launched(settled, "linger", name="web", options=("--data", "32:/tmp/data"))
+    (found,) = settled.mvm("volume", "ls", "--json").answer("volumes")
+    assert found == {
+        "machine": machine,
+        "name": "web",
+        "kind": "data",
+        "guest": "/tmp/data",
+        "host": None,
+        "sizeMiB": 32,
+        "access": "rw",
+    }
+    assert settled.mvm("volume", "ls", "web", "--format", "{{.guest}}").out == "/tmp/data\n"
+    assert settled.mvm("volume", "ls").out.splitlines()[1].split() == [machine, "web", "data", "/tmp/data", "32", "rw"]
+    said = settled.mvm("volume", "rm", "web")
+    assert (said.code, "a data disk is gone when its machine ends: `mvm stop MACHINE`" in said.err) == (2, True)
+    settled.mvm("kill", "web")
+    assert settled.mvm("volume", "ls", "--json").answer("volumes") == []
