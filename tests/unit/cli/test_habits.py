@@ -53,7 +53,7 @@ def test_a_command_of_another_tool(station: Station, absent: str, hint: str) -> 
     assert said.err == f"mvm: there is no command mvm {absent}\n  next: {hint}\n"
 
 
-@pytest.mark.parametrize("typed", [("pusch",), ("volum_",), ("tap",), ("lgn",), ("ps", "--follow"), ("rm", "--fo")])
+@pytest.mark.parametrize("typed", [("pusch",), ("zolm",), ("tap",), ("lgn",), ("ps", "--follow"), ("rm", "--fo")])
 def test_a_name_that_is_not_close_is_not_suggested(station: Station, typed: tuple[str, ...]) -> None:
     said = station.mvm(*typed)
     assert (said.code, said.out) == (2, "")
