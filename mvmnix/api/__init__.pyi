@@ -15,6 +15,7 @@ from mvmnix.api.copy import copy_in as copy_in
 from mvmnix.api.copy import copy_in_tar as copy_in_tar
 from mvmnix.api.copy import copy_out as copy_out
 from mvmnix.api.copy import copy_out_tar as copy_out_tar
+from mvmnix.api.disk_usage import measure_disk as measure_disk
 from mvmnix.api.failure_log import keep_failure as keep_failure
 from mvmnix.api.files import digest_in as digest_in
 from mvmnix.api.files import exists as exists
@@ -82,6 +83,7 @@ from mvmnix.api.plans import PlanOptions as PlanOptions
 from mvmnix.api.plans import add_signature as add_signature
 from mvmnix.api.plans import draft_plan as draft_plan
 from mvmnix.api.plans import find_network as find_network
+from mvmnix.api.plans import find_plan as find_plan
 from mvmnix.api.plans import list_plans as list_plans
 from mvmnix.api.plans import open_signed as open_signed
 from mvmnix.api.plans import plan_bytes as plan_bytes
@@ -98,9 +100,9 @@ from mvmnix.api.signing import read_secret as read_secret
 from mvmnix.api.source_refs import KEPT_SCHEME as KEPT_SCHEME
 from mvmnix.api.source_refs import KeptImage as KeptImage
 from mvmnix.api.source_refs import SourceRef as SourceRef
+from mvmnix.api.source_refs import existing_source_ref as existing_source_ref
 from mvmnix.api.source_refs import image_reference as image_reference
 from mvmnix.api.source_refs import runnable_ref as runnable_ref
-from mvmnix.api.source_refs import source_ref as source_ref
 from mvmnix.api.statements import STATEMENT_KINDS as STATEMENT_KINDS
 from mvmnix.api.statements import StatementFinder as StatementFinder
 from mvmnix.api.statements import signed_about as signed_about

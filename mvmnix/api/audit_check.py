@@ -223,15 +223,19 @@ def _records(context: Context, machine: str) -> dict[RecordKind, SealedRecord]:
     return found
 
 
-def read_events(context: Context, machine: str, *, last: int, follow: bool) -> Iterator[SealedRecord]:
-    """What happened to machines, or to this one, by the log's verified records: the last ones, and then as they come.
+def read_events(
+    context: Context, machine: str, *, last: int, since: datetime | None = None, follow: bool
+) -> Iterator[SealedRecord]:
+    """Yield the log's verified records about machines, or about this one: the last ones, and then as they come.
+
+    With `since` only those that were written at that time or later.
 
     Raises UsageError for a machine that isn't there, RefusedError [log-mismatch].
     """
     wanted = registry.find_machine(context.machines, machine).status.machine if machine else None
     log, key = context.audit, context.log_key
-    before = events.log_events(log, key, last=last, machine=wanted)
-    since = before[-1].index + 1 if before else events.end(log, key)
+    before = events.log_events(log, key, last=last, since=since, machine=wanted)
+    index = before[-1].index + 1 if before else events.end(log, key)
     yield from before
     if follow:
-        yield from events.follow(log, key, since=since, machine=wanted)
+        yield from events.follow(log, key, since=index, machine=wanted)

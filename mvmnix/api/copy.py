@@ -32,11 +32,12 @@ _OUT: Final = (Stream.STDOUT, Stream.STDERR)
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """How to copy: replace a file that is there, leave out links and devices, and at most so many MiB.
+    """How to copy: replace a file that is there, here also a link or device, leave out such, and at most so many MiB.
 
-    Without `force` and `leave_out` a copy that meets these is refused.
+    Without `replaces`, `force` and `leave_out` a copy that meets these is refused.
     """
 
+    replaces: bool = True
     force: bool = False
     leave_out: bool = False
     limit_mib: int = 1024
@@ -47,18 +48,18 @@ class CopyOptions:
         return CopyLimits(size=self.limit_mib * _MIB, leaves_out=self.leave_out)
 
 
-_REFUSE_ALL: Final = CopyOptions()
+_DEFAULT: Final = CopyOptions()
 
 
 def copy_out(
-    machines: Directory, machine: str, path: str, destination: Path, options: CopyOptions = _REFUSE_ALL
+    machines: Directory, machine: str, path: str, destination: Path, options: CopyOptions = _DEFAULT
 ) -> list[str]:
     """Copy a file or directory of the machine with this id or name to the host; returns the names that were left out.
 
     What is not complete is removed. Raises RefusedError [copy-refused], UsageError for what is in the way, MvmnixError
     with exit code 1 where the guest can't read it.
     """
-    with Unpack(destination, _name(path), replaces=options.force) as target:
+    with Unpack(destination, _name(path), replaces=options.replaces, forces=options.force) as target:
         reader = Reader(target, options.limits)
         _receive(machines, machine, path, reader)
         target.commit()
@@ -70,7 +71,7 @@ def copy_out_tar(
     machine: str,
     path: str,
     write: Callable[[bytes], object],
-    options: CopyOptions = _REFUSE_ALL,
+    options: CopyOptions = _DEFAULT,
 ) -> list[str]:
     """The same as a tar stream, handed to `write` piece by piece."""
     writer = TarWriter(write, _name(path).strip(b"/") or b"root")
@@ -80,9 +81,7 @@ def copy_out_tar(
     return reader.skipped
 
 
-def copy_in(
-    machines: Directory, source: Path, machine: str, path: str, options: CopyOptions = _REFUSE_ALL
-) -> list[str]:
+def copy_in(machines: Directory, source: Path, machine: str, path: str, options: CopyOptions = _DEFAULT) -> list[str]:
     """Copy a file or directory of the host into the machine with this id or name; returns the names left out.
 
     Raises as `copy_out` does.
@@ -90,16 +89,16 @@ def copy_in(
     pack = Pack(options.limits)
     name = posixpath.basename(os.path.abspath(source))  # noqa: PTH100 - links stay what they are
     return _send_all(
-        machines, machine, Copy(CopyDirection.IN, path, name, options.force, streams=_IN), pack, pack.chunks(source)
+        machines, machine, Copy(CopyDirection.IN, path, name, options.replaces, streams=_IN), pack, pack.chunks(source)
     )
 
 
 def copy_in_tar(
-    machines: Directory, source: BinaryIO, machine: str, path: str, options: CopyOptions = _REFUSE_ALL
+    machines: Directory, source: BinaryIO, machine: str, path: str, options: CopyOptions = _DEFAULT
 ) -> list[str]:
     """The same of a tar stream, whose directory gets the name `path`."""
     pack = Pack(options.limits)
-    asked = Copy(CopyDirection.IN, path, "", options.force, streams=_IN)
+    asked = Copy(CopyDirection.IN, path, "", options.replaces, streams=_IN)
     return _send_all(machines, machine, asked, pack, tarball.chunks(source, pack))
 
 

@@ -457,7 +457,15 @@ def _chosen(known: Iterable[Digest], text: str) -> Digest:
 def find_network(context: Context, text: str) -> Network | None:
     """The network of a plan (a file, `plan:DIGEST`) or of a machine (name or id); None for a guest without one.
 
-    The plan's signatures are not looked at. Raises UsageError for what is neither, RefusedError for what is no plan.
+    Raises as `find_plan` does.
+    """
+    return find_plan(context, text).network
+
+
+def find_plan(context: Context, text: str) -> Plan:
+    """Return a plan (a file, `plan:DIGEST`) or that of a machine (name or id); its signatures are not looked at.
+
+    Raises UsageError for what is neither, RefusedError for what is no plan.
     """
     if text.startswith(KEPT_SCHEME) or Path(text).is_file():
         data = plan_bytes(context, text)
@@ -468,4 +476,4 @@ def find_network(context: Context, text: str) -> Network | None:
             raise MvmnixError(f"the machine {machine} has no plan any more", hint="mvm ps --all lists machines")
         data = kept
     payload = data if signatures.is_statement(data) else signatures.payload(data)
-    return plan_of(statement.parse(payload)).network
+    return plan_of(statement.parse(payload))

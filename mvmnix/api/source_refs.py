@@ -1,6 +1,7 @@
 """Parses references to what is built, flakes and OCI images in their place, and to images that are kept."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,12 @@ type SourceRef = FlakeRef | OciRef
 
 #: How a kept image is named where a flake could be.
 KEPT_SCHEME: Final = "image:"
+#: [HOST/]NAME[:TAG][@sha256:DIGEST] behind a transport of containers-transports(5) or none, as other tools name images.
+_IMAGE_NAME: Final = re.compile(
+    r"(?P<transport>docker://|https?://)?(?P<host>[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::[0-9]{1,5})?/|localhost(?::[0-9]{1,5})?/)?"
+    r"(?P<name>[a-z0-9][a-z0-9._-]*(?:/[a-z0-9][a-z0-9._-]*)*)(?P<tag>:[\w.-]{1,128})?(?P<digest>@sha256:[0-9a-f]{64})?",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,8 @@ def source_ref(text: str) -> SourceRef:
     try:
         found = FlakeRef.parse(text)
     except ValueError as error:
-        raise UsageError(str(error), hint="DIR#ATTR, path:DIR#ATTR or path:DIR?dir=SUB#ATTR") from error
+        hint = _image_hint(text) or "DIR#ATTR, path:DIR#ATTR or path:DIR?dir=SUB#ATTR"
+        raise UsageError(str(error), hint=hint) from error
     checkouts.refuse_inside(Roots.from_environment(os.environ).paths, found.directory)
     return found
 
@@ -52,13 +60,24 @@ def image_reference(text: str) -> OciRef:
     try:
         return OciRef.parse(text)
     except ValueError as error:
-        raise UsageError(str(error), hint=f"{SCHEME}HOST[:PORT]/NAME@sha256:DIGEST") from error
+        hint = _image_hint(text) or f"{SCHEME}HOST[:PORT]/NAME@sha256:DIGEST"
+        raise UsageError(str(error), hint=hint) from error
+
+
+def _image_hint(text: str) -> str:
+    """Return how mvm names the image that a text looks like the name of for other tools; "" for any other text."""
+    found = _IMAGE_NAME.fullmatch(text)
+    if found is None or not any(found[part] for part in ("transport", "host", "tag", "digest")):
+        return ""
+    named = f"{SCHEME}{found['host'] or 'HOST/'}{found['name']}{found['digest'] or '@sha256:DIGEST'}"
+    return f"an image of a registry is named by its digest: {named}"
 
 
 def existing_source_ref(text: str) -> SourceRef:
     """A flake reference whose directory is there, or an image reference. Raises as `source_ref` does."""
     found = source_ref(text)
     if isinstance(found, FlakeRef) and not Path(found.directory).is_dir():
-        hint = f"name the directory of a flake.nix, or {KEPT_SCHEME}NAME for one of `mvm images`"
+        others = f"{KEPT_SCHEME}NAME for one of `mvm images`, or {SCHEME}HOST/NAME@sha256:DIGEST"
+        hint = _image_hint(text) or f"name the directory of a flake.nix, {others}"
         raise UsageError(f"{found.directory} is not a directory", hint=hint)
     return found

@@ -3,14 +3,16 @@
 import gc
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn, override
+from typing import TYPE_CHECKING, Final, NoReturn, override
 
 import click
 
 from mvmnix import __version__
+from mvmnix.cli import option_hints
 from mvmnix.cli.completers import COMPLETE
 from mvmnix.cli.verbosity import set_up
 from mvmnix.errors import MvmnixError, UsageError
@@ -40,12 +42,12 @@ COMMANDS = {
     ),
     "events": ("mvmnix.cli.commands.events", "events", "Print what happened to machines, and what happens."),
     "exec": ("mvmnix.cli.commands.exec", "exec_", "Run another command in a running machine."),
+    "help": ("mvmnix.cli.commands.about", "help_", "Print the help of a command."),
     "image": (
         "mvmnix.cli.commands.image",
         "image",
         "Pull OCI images by digest, and look after the images that are kept.",
     ),
-    "images": ("mvmnix.cli.commands.image", "images", "List kept images, as mvm image ls does."),
     "init": ("mvmnix.cli.commands.init", "init", "Write a new flake that builds at once."),
     "inspect": ("mvmnix.cli.commands.ps", "inspect", "Print all that is known of a machine, as JSON."),
     "key": ("mvmnix.cli.commands.key", "key", "Make and show keys."),
@@ -87,6 +89,11 @@ COMMANDS = {
     "stats": ("mvmnix.cli.commands.events", "stats", "Print what running machines use."),
     "stop": ("mvmnix.cli.commands.stop", "stop", "Stop a machine."),
     "store": ("mvmnix.cli.commands.store", "store", "Tidy the cache of downloads."),
+    "system": (
+        "mvmnix.cli.commands.system",
+        "system",
+        "Show the room on the disk that mvm takes, and give back what can be.",
+    ),
     "trusted-root": (
         "mvmnix.cli.commands.bundle",
         "trusted_root_",
@@ -97,8 +104,21 @@ COMMANDS = {
         "verify",
         "Verify files of any build, or an image, against who signed for them.",
     ),
+    "version": ("mvmnix.cli.commands.about", "version", "Print the versions of mvm and of what it runs on."),
+    "volume": ("mvmnix.cli.commands.volume", "volume", "List the data disks and shared directories of machines."),
     "wait": ("mvmnix.cli.commands.ps", "wait", "Wait until a machine has ended, and print its exit code."),
 }
+#: Second names that users of podman type, each with the words of the command that it is.
+ALIASES: Final = {
+    "images": "image ls",
+    "pull": "image pull",
+    "rmi": "image rm",
+    "unpause": "resume",
+}
+COMMANDS |= {alias: (*COMMANDS[words.split()[0]][:2], f"The same as mvm {words}.") for alias, words in ALIASES.items()}
+
+#: As a shell shows the end of a program by SIGPIPE: its output was closed, and nothing else went wrong.
+_READER_GONE: Final = 128 + signal.SIGPIPE
 
 
 class LazyGroup(click.Group):
@@ -114,16 +134,23 @@ class LazyGroup(click.Group):
             return None
         module, attribute, _ = COMMANDS[cmd_name]
         command = getattr(importlib.import_module(module), attribute)
+        for word in ALIASES.get(cmd_name, "").split()[1:]:
+            command = command.get_command(ctx, word)
         return command if isinstance(command, click.Command) else None
 
     @override
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, which knows no command that isn't imported: all of them are near to what was mistyped."""
+        """As click does, which knows no command that isn't imported: all of them may be what was meant.
+
+        Raises UsageError, with what there is instead, for a command that another tool has.
+        """
         try:
             return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:
+            if hint := option_hints.ABSENT_COMMANDS.get(error.command_name):
+                raise UsageError(f"there is no command mvm {error.command_name}", hint=hint) from error
             raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from error
 
     @override
@@ -138,8 +165,9 @@ class LazyGroup(click.Group):
 
     @override
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(COMMANDS)])
+        for title, names in (("Commands", COMMANDS.keys() - ALIASES), ("Aliases", ALIASES)):
+            with formatter.section(title):
+                formatter.write_dl([(name, COMMANDS[name][2]) for name in sorted(names)])
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -197,18 +225,28 @@ def _run(first: Callable[[], None]) -> int:
         status = cli.main(prog_name="mvm", standalone_mode=False, complete_var="")
         if sys.stdout is not None:
             sys.stdout.flush()  # the interpreter's own flush, at its end, could only fail with 120
-    except SystemExit:
-        return MvmnixError.exit_code  # click's own way out, with 1, when the reader of our output has closed it
+    except SystemExit:  # click's own way out, with 1, of what can't be written into a closed pipe or socket
+        return _READER_GONE if _is_reader_gone() else MvmnixError.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
         return 130
     except click.ClickException as error:
+        if isinstance(error, click.NoSuchCommand | click.NoSuchOption):
+            option_hints.keep_near(error)
         with suppress(OSError):
             error.show()
         return 2
     except Exception as error:  # noqa: BLE001 - never an exit code that means something else
+        if isinstance(error, BrokenPipeError) and _is_reader_gone():
+            return _READER_GONE
         return _tell(_failure(error))
     log.debug("cli", "exit code %s", status or 0)
     return status if isinstance(status, int) else 0
+
+
+def _is_reader_gone() -> bool:
+    from mvmnix.cli.output import is_reader_gone  # noqa: PLC0415 - only failures pay for it
+
+    return is_reader_gone()
 
 
 def _leave_root() -> None:

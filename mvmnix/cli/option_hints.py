@@ -1,10 +1,11 @@
-"""Says what to do instead of an option that a command doesn't have, where podman has it or a plan decides it."""
+"""Names what there is instead of a command or an option that podman has and mvm lacks, or that a plan decides."""
 
 from collections.abc import Mapping
 from typing import Final, override
 
 import click
 
+from mvmnix.cli.help_groups import GroupedCommand
 from mvmnix.errors import UsageError
 
 _NETWORK: Final = (
@@ -22,8 +23,46 @@ _ABSENT: Final[Mapping[str, str]] = {
     "--terminal": "the guest's raw bytes are --raw now; a terminal in the guest is `mvm exec -it` or `mvm shell`",
 }
 
+#: Commands of podman(1), and words for one, that mvm has under another name or in another way.
+ABSENT_COMMANDS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("ls", "list"), "machines are listed by `mvm ps`, images by `mvm images`"),
+    **dict.fromkeys(("delete", "remove"), "machines are removed by `mvm rm`, images by `mvm rmi`"),
+    **dict.fromkeys(("container", "vm", "machine"), "machines have commands without a group: `mvm ps`, `mvm inspect`"),
+    **dict.fromkeys(("network", "ports"), "`mvm net` shows what a machine may reach, `mvm port` its published ports"),
+    **dict.fromkeys(("push", "tag", "commit", "import"), "an image is what its flake builds: `mvm build`"),
+    **dict.fromkeys(("login", "logout"), "registries that want a login aren't asked: docs/oci.md says which are"),
+    **dict.fromkeys(("prune", "df"), "`mvm system prune` and `mvm system df`"),
+    **dict.fromkeys(("ssh", "console"), "`mvm shell` opens a terminal, `mvm logs --console` prints the console"),
+    "attach": "`mvm logs --follow` prints what its command prints, `mvm exec` and `mvm shell` run others",
+    "diff": "a machine's root filesystem is read only",
+    "export": "`mvm cp MACHINE:PATH -` prints a tar stream",
+    "history": "`mvm show` has the evidence of an image",
+    "info": "`mvm doctor` looks at this host, `mvm version` prints versions",
+    "load": "`mvm image load`",
+    "rename": "a machine keeps its name: `mvm run --name`",
+    "restart": "a machine starts once: `mvm run` makes another",
+    "save": "`mvm image save`",
+    "search": "no registry is searched: `mvm pull oci://HOST/NAME@sha256:DIGEST`",
+    "top": "`mvm stats` prints what machines use",
+    "update": "a signed plan isn't changed; `mvm lock` updates the inputs of a flake",
+}
+#: How much of a mistyped name must agree with a known one (difflib's ratio) for that to be suggested.
+_NEAR: Final = 0.75
 
-class HintingCommand(click.Command):
+
+def keep_near(error: click.NoSuchCommand | click.NoSuchOption) -> None:
+    """Drop the names that are not close to the mistyped one, which click suggests from a ratio of 0.6 on."""
+    from difflib import SequenceMatcher  # noqa: PLC0415 - only failures pay for it
+
+    typed = (error.command_name if isinstance(error, click.NoSuchCommand) else error.option_name).strip("-")
+    near = [
+        name for name in error.possibilities or () if SequenceMatcher(None, typed, name.strip("-")).ratio() >= _NEAR
+    ]
+    if error.possibilities is not None:
+        error.possibilities[:] = near
+
+
+class HintingCommand(GroupedCommand):
     """A command that starts machines, or works in them."""
 
     @override

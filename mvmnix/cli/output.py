@@ -5,6 +5,7 @@ What a guest said goes on a standard stream byte by byte into files and pipes, a
 
 import json
 import os
+import select
 import sys
 from collections.abc import Callable, Iterable
 from typing import Final, TextIO
@@ -122,6 +123,13 @@ def tell_freed(what: str, leftovers: int, size: int, *, dry: bool) -> None:
     """A line on stderr: what went, or would go."""
     verb = "would free" if dry else "freed"
     click.echo(f"{verb} {size / MIB:.1f} MiB: {what}, {counted(leftovers, 'leftover')} of killed writers", err=True)
+
+
+def is_reader_gone() -> bool:
+    """Return whether standard output is a pipe or socket that its reader has closed."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def shape(*, terminal: bool, raw: bool) -> Callable[[bytes], bytes] | None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Final
 
 from mvmnix.audit.note import NoteKey
@@ -13,13 +14,19 @@ from mvmnix.system.private_dirs import Directory
 _LOOK: Final = 0.2
 
 
-def log_events(log: Directory, key: NoteKey, *, last: int, machine: str | None = None) -> list[SealedRecord]:
-    """The last so many verified records about machines, or about this one, the oldest first.
+def log_events(
+    log: Directory, key: NoteKey, *, last: int, since: datetime | None = None, machine: str | None = None
+) -> list[SealedRecord]:
+    """Return the last so many verified records about machines, or about this one, the oldest first.
+
+    With `since` those behind the last record that is older: the log's order counts, if the clock was set back.
 
     Raises RefusedError [log-mismatch].
     """
     found = list[SealedRecord]()
     for listed in records_backwards(log, key) if is_begun(log) and last > 0 else ():
+        if since is not None and listed.record.time < since:
+            break
         if _concerns(listed, machine):
             found.append(listed)
             if len(found) == last:

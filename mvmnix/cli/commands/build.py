@@ -9,14 +9,15 @@ from mvmnix.api import (
     VARIATION,
     BuildLimits,
     KeylessChoice,
+    existing_source_ref,
     export_image,
     open_context,
     open_image_builder,
     rebuild_image,
-    source_ref,
 )
 from mvmnix.cli.completers import flake_reference
 from mvmnix.cli.options.outputs import OutputType
+from mvmnix.cli.options.quantities import Size, Span
 from mvmnix.cli.options.signing import signing_options
 from mvmnix.cli.output import TERMINAL, answer, notice
 from mvmnix.cli.progress import steps
@@ -30,9 +31,9 @@ def means(command: Callable[..., None]) -> Callable[..., None]:
     """The options that bound a build, handed over as one argument `limits`."""
 
     @click.option("--vcpus", type=click.IntRange(1, 64), help="Processors of the builder VM.")
-    @click.option("--memory", type=click.IntRange(512, 2**20), metavar="MIB", help="Its memory.")
-    @click.option("--disk", type=click.IntRange(64, 2**20), metavar="MIB", help="Its disk, which is in that memory.")
-    @click.option("--timeout", type=click.IntRange(1), metavar="SECONDS", help="Wall time of the build.")
+    @click.option("--memory", type=Size("m", 512, 2**20), metavar="MIB", help="Its memory.")
+    @click.option("--disk", type=Size("m", 64, 2**20), metavar="MIB", help="Its disk, which is in that memory.")
+    @click.option("--timeout", type=Span("s", 1, 2**31 - 1), metavar="SECONDS", help="Wall time of the build.")
     @wraps(command)
     def bounded(vcpus: int | None, memory: int | None, disk: int | None, timeout: int | None, **others: object) -> None:
         command(limits=BuildLimits(vcpus, memory, disk, timeout), **others)
@@ -73,7 +74,7 @@ def build(
     it. With --rebuild, that a second build made the same four files is signed as a second provenance; files that
     differ are named.
     """
-    wanted = source_ref(flake)
+    wanted = existing_source_ref(flake)
     with open_context(TERMINAL) as context, context.working():
         context.signer.choose(choice, Role.BUILDER)
         with steps() as progress, open_image_builder(context, progress, limits) as images:

@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from mvmnix.api import CopyOptions, copy_in, copy_in_tar, copy_out, copy_out_tar, open_machine_store
+from mvmnix.cli.options.quantities import Size
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.errors import UsageError
 
@@ -20,22 +21,30 @@ _REMOTE: Final = re.compile(r"(?s)([A-Za-z0-9][A-Za-z0-9._-]*):(.*)")
 @click.command("cp")
 @click.argument("source")
 @click.argument("destination")
-@click.option("--force", "-f", is_flag=True, help="Replace a file that is in the way, by a file. Default: refuse.")
+@click.option("--no-clobber", "-n", "keeps", is_flag=True, help="Refuse to replace a file that is in the way.")
+@click.option("--force", "-f", is_flag=True, help="Replace a link or device here, too. Default: refuse.")
 @click.option("--leave-out", is_flag=True, help="Leave out links, devices and the like. Default: refuse.")
 @click.option(
-    "--limit-mib", default=1024, show_default=True, type=click.IntRange(1, 2**30), help="Most that is copied, in MiB."
+    "--limit-mib",
+    default=1024,
+    show_default=True,
+    type=Size("m", 1, 2**30),
+    metavar="MIB",
+    help="Most that is copied.",
 )
-def cp(source: str, destination: str, *, force: bool, leave_out: bool, limit_mib: int) -> None:
+def cp(source: str, destination: str, *, keeps: bool, force: bool, leave_out: bool, limit_mib: int) -> None:
     """Copy a file or directory from MACHINE:PATH to a path here, or the other way, if its plan grants the verb copy.
 
-    Into a directory that is there, it goes under its own name. `-` here is a tar stream: on standard output, or
-    on standard input, of a directory that PATH is to be the name of. Links are not followed; modes are kept but for
-    setuid and its like. A relative PATH begins at the plan's directory. Exit codes: 1 it couldn't be copied; 125 mvm
-    failed; 126 refused.
+    Into a directory that is there, it goes under its own name; a file replaces a file. `-` here is a tar stream: on
+    standard output, or on standard input, of a directory that PATH is to be the name of. Links are not followed; modes
+    are kept but for setuid and its like. A relative PATH begins at the plan's directory. Exit codes: 1 it couldn't be
+    copied; 125 mvm failed; 126 refused.
     """
     if not destination or not source or source.endswith(":") or destination.endswith(":"):
         raise UsageError("a path is missing", hint="MACHINE:/the/path")
-    options = CopyOptions(force, leave_out, limit_mib)
+    if keeps and force:
+        raise UsageError("--no-clobber and --force exclude each other", hint="give one of them")
+    options = CopyOptions(not keeps, force, leave_out, limit_mib)
     match _REMOTE.fullmatch(source), _REMOTE.fullmatch(destination):
         case re.Match() as there, None:
             skipped = _copied_out(there[1], there[2], destination, options)

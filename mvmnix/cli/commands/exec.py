@@ -10,6 +10,7 @@ from mvmnix.cli.completers import running_machine
 from mvmnix.cli.local_terminal import refuse_without_input
 from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.options.environment import env_option
+from mvmnix.cli.options.quantities import Span
 from mvmnix.cli.output import TERMINAL, notice, raw_option
 from mvmnix.cli.remote_terminal import run_in_terminal
 from mvmnix.cli.stdio import attentive, bridged_streams
@@ -24,7 +25,7 @@ from mvmnix.errors import UsageError
 @env_option("Added to the plan's environment. May be repeated.")
 @click.option("--workdir", "-w", "directory", default="", help="Where it runs. Default: as the plan says.")
 @raw_option
-@click.option("--timeout", default=0, type=click.IntRange(0, 2**31 - 1), metavar="SECONDS", help="Default: none.")
+@click.option("--timeout", default=0, type=Span("s", 0, 2**31 - 1), metavar="SECONDS", help="Default: none.")
 def exec_(
     *,
     machine: str,

@@ -25,7 +25,9 @@ from mvmnix.api import (
 )
 from mvmnix.cli.completers import file as archive_file
 from mvmnix.cli.completers import kept_image
+from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.options.outputs import OutputType
+from mvmnix.cli.options.quantities import Span
 from mvmnix.cli.output import MIB, TERMINAL, answer, json_option, notice, short, table, tell_freed
 from mvmnix.cli.progress import steps
 from mvmnix.clock import now
@@ -59,8 +61,8 @@ def _record(seen: SeenImage, needs: tuple[Need, ...]) -> dict[str, object]:
 
 
 @click.command("ls")
-@json_option
-def list_(as_json: bool) -> None:
+@format_options(ids=True)
+def list_(output: OutputFormat) -> None:
     """List kept images. Each is verified, every byte of it; what doesn't verify is marked, and not quoted.
 
     The beginnings of digests that are printed are enough for other commands; `mvm image inspect` and --json say more.
@@ -69,9 +71,10 @@ def list_(as_json: bool) -> None:
         needs, kept = list_images(context)
     records = [_record(each, needs) for each in kept]
     records.sort(key=lambda record: tuple(str(record.get(key, "")) for key in ("name", "finished", "manifest")))
-    if as_json:
-        answer("images", records)
-        return
+    output.show("images", records, lambda: _show_table(records), key="manifest")
+
+
+def _show_table(records: list[dict[str, object]]) -> None:
     digests = short(str(record["manifest"]) for record in records)
     table(("NAME", "ATTRIBUTE", "DIGEST", "CREATED", "SIZE", "NEEDED BY"), (_row(each, digests) for each in records))
     for record in records:
@@ -79,10 +82,6 @@ def list_(as_json: bool) -> None:
             said = _joined(record["reasons"])
             which = "; `mvm doctor` names the file" if ReasonCode.STATE_PERMISSIONS in said else ""
             notice(f"{digests[str(record['manifest'])]} doesn't verify: {said}{which}")
-
-
-#: The same by the name that users of podman type.
-images = click.Command("images", params=list_.params, callback=list_.callback, help=list_.help)
 
 
 def _row(record: Mapping[str, object], digests: Mapping[str, str]) -> tuple[str, ...]:
@@ -108,8 +107,8 @@ def _joined(value: object) -> str:
 
 @click.command()
 @click.argument("digest", metavar="DIGEST|NAME", shell_complete=kept_image)
-@json_option
-def inspect(digest: str, as_json: bool) -> None:
+@format_options()
+def inspect(digest: str, output: OutputFormat) -> None:
     """Verify the image whose manifest has DIGEST, or that has NAME, and say what is known about it.
 
     Six digits of the beginning of DIGEST are enough, if they are of one image alone.
@@ -117,12 +116,8 @@ def inspect(digest: str, as_json: bool) -> None:
     with open_context(TERMINAL) as context:
         needs, kept = find_images(context, digest)
     builds = [_record(each, needs) | _details(each.finished) for each in kept if each.finished is not None]
-    if as_json:
-        answer("image", builds)
-        return
-    for build in builds:
-        for key, value in build.items():
-            click.echo(escape_line(f"{key + ':':<12} {_joined(value)}"))
+    lines = [f"{key + ':':<12} {_joined(value)}" for build in builds for key, value in build.items()]
+    output.show("image", builds, lambda: click.echo("".join(f"{escape_line(line)}\n" for line in lines), nl=False))
 
 
 def _details(finished: VerifiedImage) -> dict[str, object]:
@@ -164,7 +159,7 @@ def rm(digests: tuple[str, ...], as_json: bool) -> None:
 @click.option("--all", "-a", "every", is_flag=True, help="Finished images too that no machine and no plan needs.")
 @click.option(
     "--older-than",
-    type=click.IntRange(0),
+    type=Span("d", 0, 36_500),
     metavar="DAYS",
     help="With --all: those alone that were finished, by their verified provenance, so long ago.",
 )

@@ -24,6 +24,7 @@ def key() -> None:
     type=EnumChoice(Algorithm),
     default=Algorithm.ED25519.value,
     show_default=True,
+    help="Of the key; the host's is Ed25519.",
 )
 @click.option(
     "--password", default="", metavar="env:NAME|file:PATH", help="Encrypt it with the password that lies there."

@@ -8,6 +8,7 @@ import click
 
 from mvmnix import __version__
 from mvmnix.errors import UsageError
+from mvmnix.suggestion import did_you_mean
 
 _PROGRAM: Final = "mvm"
 #: Characters of what a command is, in a line.
@@ -35,16 +36,23 @@ def commands(root: click.Command) -> Iterator[tuple[str, ...]]:
             yield from ((name, *words) for words in commands(command))
 
 
-def page(root: click.Command, words: Sequence[str]) -> str:
-    """A manual page in roff, the same for the same version. Raises UsageError for words that are not a command's."""
-    context = click.Context(root, info_name=_PROGRAM)
+def context_of(root: click.Command, words: Sequence[str]) -> click.Context:
+    """Return the context of the command or group with these words, none for the root. Raises UsageError."""
+    context = click.Context(root, info_name=_PROGRAM, **root.context_settings)
     for word in words:
         group = context.command
         command = group.get_command(context, word) if isinstance(group, click.Group) else None
         if command is None:
-            raise UsageError(f"there is no command {' '.join((_PROGRAM, *words))!r}", hint="mvm --help lists them")
+            near = did_you_mean(word, group.list_commands(context) if isinstance(group, click.Group) else ())
+            hint = f"{near}{context.command_path} --help lists them"
+            raise UsageError(f"there is no command {' '.join((_PROGRAM, *words))!r}", hint=hint)
         context = click.Context(command, info_name=word, parent=context)
-    return "".join(f"{line}\n" for line in _lines(context, (_PROGRAM, *words)))
+    return context
+
+
+def page(root: click.Command, words: Sequence[str]) -> str:
+    """Return a manual page in roff, the same for the same version. Raises UsageError for words of no command."""
+    return "".join(f"{line}\n" for line in _lines(context_of(root, words), (_PROGRAM, *words)))
 
 
 def _lines(context: click.Context, words: Sequence[str]) -> Iterator[str]:
@@ -66,6 +74,10 @@ def _lines(context: click.Context, words: Sequence[str]) -> Iterator[str]:
     options = (it for it in command.get_params(context) if isinstance(it, click.Option))
     for option, about in filter(None, (it.get_help_record(context) for it in options)):
         yield from (".TP", f".B {_text(option)}", _text(about))
+    if examples := [line.strip() for line in (command.epilog or "").splitlines() if line.startswith("  ")]:
+        yield ".SH EXAMPLES"
+        for line in examples:
+            yield from (".PP", f".B {_text(line)}")
     if len(words) > 1:
         above = ("-".join(words[:count]) for count in range(1, len(words)))
         yield from (".SH SEE ALSO", ".BR " + ", ".join(f"{_text(each)} (1)" for each in above))

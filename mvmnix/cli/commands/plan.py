@@ -30,11 +30,13 @@ from mvmnix.api import (
 from mvmnix.cli.completers import file, flake_or_image, kept_plan
 from mvmnix.cli.option_hints import HintingCommand
 from mvmnix.cli.options.network import network_lines
+from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.options.outputs import Destination, OutputType
 from mvmnix.cli.options.plan import data_lines, isolation_line, plan_options, share_lines
+from mvmnix.cli.options.quantities import Span
 from mvmnix.cli.options.secrets import secret_lines
 from mvmnix.cli.options.signing import signing_options
-from mvmnix.cli.output import TERMINAL, answer, json_option, notice, short, table
+from mvmnix.cli.output import TERMINAL, notice, short, table
 from mvmnix.cli.progress import steps
 from mvmnix.formats.escaping import escape, escape_line
 from mvmnix.formats.strict import parse_json, show_time
@@ -43,19 +45,18 @@ from mvmnix.system.output_files import OutputFile
 
 
 @click.command("ls")
-@json_option
-def list_(as_json: bool) -> None:
+@format_options(ids=True)
+def list_(output: OutputFormat) -> None:
     """List the plans that `mvm plan sign` signed here and keeps: as long as one is valid, its image is not removed.
 
     One that this policy or version doesn't understand is UNREADABLE, and then no image at all is removed.
     """
     with open_context(TERMINAL) as context:
         records = [_record(each) for each in list_plans(context)]
-    if as_json:
-        answer("plans", records)
-        return
     digests = short(str(record["plan"]) for record in records)
-    table(("PLAN", "IMAGE", "MANIFEST", "UNTIL", "USE", "SIGNERS"), (_row(each, digests) for each in records))
+    rows = [_row(record, digests) for record in records]
+    header = ("PLAN", "IMAGE", "MANIFEST", "UNTIL", "USE", "SIGNERS")
+    output.show("plans", records, lambda: table(header, rows), key="plan")
 
 
 @click.command()
@@ -114,7 +115,14 @@ def plan() -> None:
 @plan.command(cls=HintingCommand)
 @click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-@click.option("--valid-for", type=click.IntRange(1, 876_000), default=24, show_default=True, metavar="HOURS")
+@click.option(
+    "--valid-for",
+    type=Span("h", 1, 876_000),
+    default=24,
+    show_default=True,
+    metavar="HOURS",
+    help="How long it may start machines.",
+)
 @click.option("--single-use", is_flag=True, help="It starts one machine, once. Default: as often as asked meanwhile.")
 @plan_options
 @_OUT

@@ -1,6 +1,6 @@
 """`mvm policy`: makes a trust policy, and explains what one admits and why; starts nothing."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -9,6 +9,7 @@ from mvmnix.api import open_context, policy_history
 from mvmnix.api.policy_account import Account, account_in_force, named_account
 from mvmnix.api.policy_check import Judged, PolicyCheck
 from mvmnix.cli.commands.verify import could_not_verify
+from mvmnix.cli.options.quantities import Moment
 from mvmnix.cli.output import TERMINAL, answer, json_option, table
 from mvmnix.cli.policy_table import account_lines
 from mvmnix.clock import now
@@ -40,9 +41,9 @@ def policy() -> None:
 @click.option("--plan", default="", metavar="FILE", help="Judge the IMAGE with this plan for it.")
 @click.option(
     "--at",
-    type=click.DateTime(["%Y-%m-%dT%H:%M:%SZ"]),
+    type=Moment(),
     metavar="TIME",
-    help="Judge as of this time, in UTC, such as 2026-12-01T00:00:00Z. Default: now.",
+    help="Judge as of this time, such as 2026-12-01T00:00:00Z, or yesterday. Default: now.",
 )
 @_POLICY
 @json_option
@@ -69,7 +70,7 @@ def check(
         if not items and not inputs:
             return _tell(_account(named), as_json=as_json)
         in_force, older = _policy(named)
-        judge = PolicyCheck(in_force, now() if at is None else at.replace(tzinfo=UTC), older)
+        judge = PolicyCheck(in_force, at or now(), older)
         judged = [*(judge.item(item, provenance, plan) for item in items), *map(judge.input, inputs)]
         if as_json:
             answer("policy check", [each.record for each in judged])

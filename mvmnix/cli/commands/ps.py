@@ -1,5 +1,7 @@
 """`mvm ps`, `inspect`, `wait`: what there is to say about machines, by the kernel's word."""
 
+from typing import Final
+
 import click
 
 from mvmnix.api import (
@@ -14,7 +16,8 @@ from mvmnix.api import (
     with_verified_ends,
 )
 from mvmnix.cli.completers import any_machine
-from mvmnix.cli.output import TERMINAL, answer, json_option, table
+from mvmnix.cli.options.output_format import OutputFormat, format_options
+from mvmnix.cli.output import TERMINAL, answer, table
 from mvmnix.errors import UsageError
 from mvmnix.formats.strict import show_time
 
@@ -29,9 +32,8 @@ from mvmnix.formats.strict import show_time
     metavar="KEY=VALUE",
     help="Only those: id, name, image, state, ended, label=NAME or label=NAME=VALUE. May be repeated.",
 )
-@click.option("--quiet", "-q", is_flag=True, help="Print ids alone.")
-@json_option
-def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) -> None:
+@format_options(ids=True)
+def ps(everything: bool, wanted: tuple[str, ...], output: OutputFormat) -> None:
     """List machines: those that live, by the lock that their supervisor holds."""
     try:
         chosen = [Filter.parse(text) for text in wanted]
@@ -42,13 +44,12 @@ def ps(everything: bool, wanted: tuple[str, ...], quiet: bool, as_json: bool) ->
             here, [entry for entry in list_entries(here) if everything or entry.alive], TERMINAL
         )
     shown = filter_machines(listed, chosen)
-    if as_json:
-        answer("machines", [_record(entry) | {"labels": dict(entry.status.labels)} for entry in shown])
-    elif quiet:
-        click.echo("".join(f"{entry.status.machine}\n" for entry in shown), nl=False)
-    else:
-        header = ("ID", "NAME", "IMAGE", "STATE", "ACCELERATOR", "CREATED", "ENDED", "EXIT")
-        table(header, (tuple("" if it is None else str(it) for it in _record(entry).values()) for entry in shown))
+    rows = [tuple("" if it is None else str(it) for it in _record(entry).values()) for entry in shown]
+    records = [_record(entry) | {"labels": dict(entry.status.labels)} for entry in shown]
+    output.show("machines", records, lambda: table(_HEADER, rows))
+
+
+_HEADER: Final = ("ID", "NAME", "IMAGE", "STATE", "ACCELERATOR", "CREATED", "ENDED", "EXIT")
 
 
 def _record(entry: MachineEntry) -> dict[str, object]:
@@ -67,8 +68,9 @@ def _record(entry: MachineEntry) -> dict[str, object]:
 
 @click.command()
 @click.argument("machine", shell_complete=any_machine)
-def inspect(machine: str) -> None:
-    """Print all that is known of MACHINE as JSON: its state, its processes, what was written about it.
+@format_options()
+def inspect(machine: str, output: OutputFormat) -> None:
+    """Print all that is known of MACHINE, as JSON: its state, its processes, what was written about it.
 
     How it ended is what the audit log's record says. The rest is not verified anew: `mvm show MACHINE` does that, with
     plan, provenance and receipt.
@@ -88,7 +90,8 @@ def inspect(machine: str) -> None:
             "directory": here.where(status.machine),
             "files": machine_files(here, status.machine),
         }
-    answer("machine", _record(entry) | known)
+    found = _record(entry) | known
+    output.show_one("machine", found, lambda: answer("machine", found))
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Final
 
 import click
 
@@ -29,8 +30,16 @@ from mvmnix.cli.progress import steps
 from mvmnix.errors import UsageError
 from mvmnix.model import Verb
 
+_EXAMPLES: Final = """
+\b
+Examples:
+  mvm run ./examples/hello
+  mvm run -it -m 1g --allow https://api.example.com ./guest -- sh
+  mvm run -d --name web -p 8080:80 -v ./site:/srv/site ./web
+"""
 
-@click.command(cls=HintingCommand)
+
+@click.command(cls=HintingCommand, epilog=_EXAMPLES)
 @click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @attach_options

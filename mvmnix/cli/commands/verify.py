@@ -16,6 +16,7 @@ from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.cli.completers import file
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.options.trust import VerifyOptions, trust_options, wanted_options
+from mvmnix.cli.output import is_reader_gone
 from mvmnix.cli.verdicts import show, show_json
 from mvmnix.errors import MvmnixError, RefusedError, UnreadableError, UsageError
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact
@@ -122,7 +123,7 @@ def _must_be_commits(artifacts: tuple[str, ...], wanted: Requirements) -> None:
 
 @contextmanager
 def could_not_verify() -> Iterator[None]:
-    """Make of every failure that is not a verdict one that exits with 2, the system's and a reader's that left too."""
+    """Make of every failure that is not a verdict one that exits with 2; a reader that left is none."""
     try:
         yield
     except (UnreadableError, UsageError, click.ClickException, click.exceptions.Exit, click.Abort):
@@ -134,6 +135,8 @@ def could_not_verify() -> Iterator[None]:
     except MvmnixError as error:
         raise UnreadableError(error.message or str(error), hint=error.hint) from error
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and is_reader_gone():
+            raise
         why = f"{error.filename or 'the system'}: {error.strerror}"
         raise UnreadableError(why, hint="see that the path can be read, and that the answer can be written") from error
     except Exception as error:

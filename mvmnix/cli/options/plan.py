@@ -3,8 +3,8 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import reduce, wraps
-from typing import Any, Final, override
+from functools import partial, reduce, wraps
+from typing import Any, Final
 
 import click
 
@@ -32,6 +32,7 @@ from mvmnix.api import (
 from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.options.network import network_options
+from mvmnix.cli.options.quantities import Size, Span
 from mvmnix.cli.options.secrets import SECRET_OPTIONS, references
 from mvmnix.errors import UsageError
 from mvmnix.model import SystemCalls, User, Verb
@@ -68,13 +69,17 @@ def _from_here(text: str) -> str:
     return f"{os.path.abspath(host)}{colon}{rest}" if host else text  # noqa: PTH100 - links stay, to be refused
 
 
-def _parsed(_context: click.Context, _option: click.Parameter, value: str | None) -> DataDisk | None:
+def _parsed(context: click.Context, option: click.Parameter, value: str | None) -> DataDisk | None:
     try:
-        return None if value is None else DataDisk.parse(value)
+        if value is None:
+            return None
+        size, colon, path = value.partition(":")
+        return DataDisk.parse(f"{_DATA_SIZE.convert(size, option, context)}:{path}" if colon else value)
     except ValueError as error:
         raise UsageError(str(error), hint=DATA_HINT) from None
 
 
+_DATA_SIZE: Final = Size("m", 1, 2**20)
 _DATA: Final = click.option(
     "--data",
     metavar="MIB:PATH",
@@ -104,24 +109,9 @@ def isolation_line(plan: Plan) -> str:
     return "; ".join((f"isolation: {first}", *(f"where KVM doesn't work: {it}" for it in others)))
 
 
+#: MiB of memory or scratch space.
 _LEAST_MIB: Final = 96
 _MOST_MIB: Final = 2**20
-_SUFFIXES: Final = {"": 1, "m": 1, "g": 1024}
-
-
-class MemorySize(click.ParamType[int]):
-    """A number of MiB, or one with the suffix `m` or `g`, as podman-run(1) has them."""
-
-    name = "size"
-
-    @override
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number of MiB, from 96 to 1 TiB."""
-        found = re.fullmatch(r"([0-9]{1,7})([mg]?)", str(value).lower(), re.ASCII)
-        size = int(found[1]) * _SUFFIXES[found[2]] if found else 0
-        if not _LEAST_MIB <= size <= _MOST_MIB:
-            self.fail(f"{value!r} is not a size from 96m to 1024g: write MiB, or 512m, or 2g.", param, ctx)
-        return size
 
 
 def _user(_context: click.Context, _option: click.Parameter, value: str | None) -> User | None:
@@ -144,17 +134,17 @@ _WORKLOAD_OPTIONS: Final = (
         "--memory",
         "-m",
         "memory_mib",
-        type=MemorySize(),
+        type=Size("m", _LEAST_MIB, _MOST_MIB),
         metavar="MIB",
         help="Memory: 512, 512m or 2g. Default: the image's.",
     ),
     click.option(
-        "--scratch", "scratch_mib", type=click.IntRange(1, _MOST_MIB), metavar="MIB", help="Scratch space, in memory."
+        "--scratch", "scratch_mib", type=Size("m", 1, _MOST_MIB), metavar="MIB", help="Scratch space, in memory."
     ),
     click.option(
         "--timeout",
         "wall_seconds",
-        type=click.IntRange(1, 2**31 - 1),
+        type=Span("s", 1, 2**31 - 1),
         metavar="SECONDS",
         help="Wall time of the run. Default: a day.",
     ),
@@ -192,10 +182,16 @@ _NUMBERS: Final = (
         "End the machine once it has written KIB to its shares. Default: never.",
     ),
 )
+_NUMBER_TYPES: Final[Mapping[str, Callable[[int, int], click.ParamType[int]]]] = {
+    "KIB": partial(Size, "k"),
+    "SECONDS": partial(Span, "s"),
+}
 _LIMIT_OPTIONS: Final = (
     *(
-        click.option(name, field, type=click.IntRange(low, high), metavar=metavar, help=text)
-        for name, field, low, high, metavar, text in _NUMBERS
+        click.option(
+            name, field, type=_NUMBER_TYPES.get(metavar, click.IntRange)(least, most), metavar=metavar, help=text
+        )
+        for name, field, least, most, metavar, text in _NUMBERS
     ),
     click.option(
         "--system-calls",

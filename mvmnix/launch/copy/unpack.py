@@ -25,13 +25,13 @@ class Unpack:
     """A receiver of a copy; a context manager that leaves what `commit` was called for, or nothing.
 
     `name` is what it is called if `target` is a directory; else `target` is its new path. With `replaces`, a file may
-    take a file's place; a directory never takes anything's. Modes keep their permissions as far as the umask lets them,
-    and nothing else.
+    take the place of a regular file, with `forces` that of a link or device, too; a directory never takes anything's.
+    Modes keep their permissions as far as the umask lets them, and nothing else.
     """
 
-    def __init__(self, target: Path, name: bytes, *, replaces: bool) -> None:
+    def __init__(self, target: Path, name: bytes, *, replaces: bool, forces: bool = False) -> None:
         """Raises UsageError when there is no such place, or something is there."""
-        self._replaces = replaces
+        self._replaces, self._forces = replaces or forces, forces
         self._temporary = temporary_name("mvm-cp")
         self._file: IO[bytes] | None = None
         self._is_file = self._begun = False
@@ -54,11 +54,12 @@ class Unpack:
             status = os.stat(self._name, dir_fd=self._fds[0], follow_symlinks=False)
         except FileNotFoundError:
             return
-        if stat.S_ISDIR(status.st_mode) or not self._replaces:
+        is_replaceable = not stat.S_ISDIR(status.st_mode) if self._forces else stat.S_ISREG(status.st_mode)
+        if not (is_replaceable and self._replaces):
             raise self._in_the_way()
 
     def _in_the_way(self) -> UsageError:
-        hint = "another name; --force replaces a file, by a file"
+        hint = "another name; a file replaces a file, with --force also a link or device, and nothing a directory"
         return UsageError(f"{self._name!r} is there already", hint=hint)
 
     def file(self, name: bytes, mode: int, size: int) -> None:

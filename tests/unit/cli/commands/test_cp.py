@@ -28,11 +28,30 @@ def test_out_of_a_machine(granted: Station, desk: Path) -> None:
     assert (said.code, said.out, said.err) == (0, "", "")
     assert (desk / "hello").read_bytes() == b"hello"
     assert (desk / "hello").stat().st_mode & 0o777 == 0o640
-    said = granted.mvm("cp", "web:/hello", str(desk / "hello"))
+    said = granted.mvm("cp", "--no-clobber", "web:/hello", str(desk / "hello"))
     assert (said.code, "is there already" in said.err) == (2, True)
-    assert granted.mvm("cp", "--force", "web:/hello", str(desk / "hello")).code == 0
-    assert kinds(granted).count("copy") == 2  # what is in the way was seen before the machine was asked
+    assert kinds(granted).count("copy") == 1  # what is in the way was seen before the machine was asked
     assert granted.mvm("audit", "verify").code in {0, 3}
+
+
+def test_a_file_replaces_a_file(granted: Station, desk: Path) -> None:
+    """As with cp and podman cp; a link is never followed, and it and directories stay."""
+    for name in ("mine", "other"):
+        (desk / name).write_text("old")
+    (desk / "link").symlink_to(desk / "other")
+    (desk / "d").mkdir()
+    assert granted.mvm("cp", "web:/hello", str(desk / "mine")).code == 0
+    assert (desk / "mine").read_bytes() == b"hello"
+    said = granted.mvm("cp", "web:/hello", str(desk / "link"))
+    assert (said.code, "'link' is there already" in said.err, "--force" in said.err) == (2, True, True)
+    assert granted.mvm("cp", "--force", "web:/hello", str(desk / "link")).code == 0
+    assert not (desk / "link").is_symlink()
+    assert (desk / "other").read_text() == "old"
+    said = granted.mvm("cp", "--force", "--leave-out", "web:/tree", str(desk / "mine"))
+    assert (said.code, "is there already" in said.err) == (2, True)
+    assert (desk / "mine").read_bytes() == b"hello"
+    said = granted.mvm("cp", "-n", "-f", "web:/hello", str(desk / "new"))
+    assert (said.code, "exclude each other" in said.err) == (2, True)
 
 
 def test_a_hostile_copy_leaves_nothing(granted: Station, desk: Path) -> None:

@@ -31,6 +31,21 @@ def test_what_happened_to_machines(settled: Station) -> None:
     assert settled.mvm("events", "nothing").code == 2
 
 
+def test_since(settled: Station) -> None:
+    settled.mvm("wait", first := launched(settled, "true"))
+    settled.mvm("wait", second := launched(settled, "true"))
+    both = [("start", first), ("end", first), ("start", second), ("end", second)]
+    for moment in ("10m", "2 hours ago", "yesterday", "2026-01-01", "1700000000"):
+        assert events(settled.mvm("events", "--since", moment).out) == both
+    assert events(settled.mvm("events", "--since", "1h", "-n", "1").out) == both[-1:]
+    assert events(settled.mvm("events", "--since", "1h", second).out) == both[2:]
+    assert settled.mvm("events", "--since", "2999-01-01").out == ""
+    times = [json.loads(line)["time"] for line in settled.mvm("events").out.splitlines()]
+    assert events(settled.mvm("events", "--since", times[0]).out) == both
+    said = settled.mvm("events", "--since", "soon")
+    assert (said.code, said.out, "write 10m, '2 hours ago'" in said.err) == (2, "", True)
+
+
 def test_what_happens_from_now_on(settled: Station) -> None:
     machine = launched(settled, "linger", options=EXEC)
     following = settled.start("events", "--follow", "--lines", "1", machine)

@@ -35,10 +35,11 @@ def test_the_program_s_own_page_lists_the_commands(station: Station) -> None:
 
 
 def test_words_that_are_no_command_s(station: Station) -> None:
-    for words in (("nothing",), ("image", "nothing"), ("run", "x")):
-        said = station.mvm("man", *words)
-        assert (said.code, said.out) == (2, "")
-        assert "mvm --help" in said.err
+    for words, above in ((("nothing",), "mvm"), (("image", "nothing"), "mvm image"), (("run", "x"), "mvm run")):
+        for command in ("man", "help"):
+            said = station.mvm(command, *words)
+            assert (said.code, said.out) == (2, "")
+            assert f"{above} --help lists them" in said.err
     assert station.mvm("man", "image", "ls") == Said(0, page(cli, ("image", "ls")), "")
 
 

@@ -327,7 +327,7 @@ def test_other_evidence_and_another_time(
         ("PLAN", "--provenance", "PLAN"),
         ("IMAGE", "path:x", "--provenance", "PLAN"),
         ("--at", "2036-01-01T00:00:00Z"),
-        ("path:x", "--at", "2036-01-01"),
+        ("path:x", "--at", "2036-01-40"),
         ("--input", "path: x"),
         ("IMAGE", "--plan", "nowhere"),
         ("IMAGE", "--provenance", "nowhere"),

@@ -8,7 +8,7 @@ from typing import Final
 import click
 import pytest
 
-from mvmnix.cli.main import cli
+from mvmnix.cli.main import ALIASES, cli
 from mvmnix.cli.options.outputs import OutputType, Stdout
 from mvmnix.errors import UsageError
 from mvmnix.system.output_files import NewDirectory, NewFile, OutputDirectory, OutputFile
@@ -48,6 +48,8 @@ def parameters() -> dict[str, click.Parameter]:
 def walk(command: click.Command, words: str) -> Iterator[tuple[str, click.Parameter]]:
     context = click.Context(command)
     for name in command.list_commands(context) if isinstance(command, click.Group) else ():
+        if not words and name in ALIASES:
+            continue
         inner = command.get_command(context, name) if isinstance(command, click.Group) else None
         assert inner is not None
         yield from walk(inner, f"{words}{name} ")

@@ -37,9 +37,14 @@ def received(receiver: Receiver, chunks: Iterable[bytes], *, leaves_out: bool = 
 
 
 def unpacked(
-    target: Path, *chunks: bytes, name: bytes = b"it", replaces: bool = False, leaves_out: bool = False
+    target: Path,
+    *chunks: bytes,
+    name: bytes = b"it",
+    replaces: bool = False,
+    forces: bool = False,
+    leaves_out: bool = False,
 ) -> list[str]:
-    with Unpack(target, name, replaces=replaces) as it:
+    with Unpack(target, name, replaces=replaces, forces=forces) as it:
         skipped = received(it, chunks, leaves_out=leaves_out)
         it.commit()
     return skipped
@@ -80,7 +85,9 @@ def test_nothing_is_replaced_unless_that_was_said_and_no_directory_ever(tmp_path
         unpacked(tmp_path, ROOT, LEAVE, END, replaces=True)
     assert (tmp_path / "it").read_bytes() == b"old"
     unpacked(tmp_path, file(b"", b"new"), END, replaces=True)
-    unpacked(tmp_path / "link", file(b"", b"a file"), END, replaces=True)
+    with pytest.raises(UsageError, match="is there already"):
+        unpacked(tmp_path / "link", file(b"", b"a file"), END, replaces=True)
+    unpacked(tmp_path / "link", file(b"", b"a file"), END, forces=True)
     assert everything(tmp_path) == {"it": b"new", "d": None, "d/it": None, "link": b"a file"}
     assert not (tmp_path / "link").is_symlink()
 
