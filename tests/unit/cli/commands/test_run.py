@@ -9,6 +9,8 @@ import pytest
 
 from mvmnix.api.frontend import Silent
 from mvmnix.errors import ReasonCode
+from mvmnix.model import FlakeRef
+from tests.fakes import Repository
 from tests.leaks import in_files
 from tests.unit.cli.machines import kinds, machines, workload
 from tests.unit.cli.station import Station
@@ -89,6 +91,24 @@ def test_a_dirty_tree_and_a_flake_that_is_none(settled: Station, tmp_path: Path)
     assert settled.mvm("run", str(tmp_path / "absent")).code == 2
     assert settled.mvm("run", "github:NixOS/nixpkgs").code == 2
     assert settled.mvm("run", f"{tmp_path}#a b").code == 2
+
+
+def test_changes_elsewhere_in_the_repository_are_a_notice(settled: Station, tmp_path: Path) -> None:
+    repository = Repository.make(tmp_path / "repo", {"guest/flake.nix": "{ }", "a": "a"})
+    where = repository.path / "guest"
+    settled.built(FlakeRef(str(where)), "hello")
+    for name in ("a", "b\x1b[31m\nmvm: c"):
+        repository.write(name, "changed")
+    repository.git("add", "-A")
+    said = settled.mvm("run", str(where), "--", "true")
+    assert said.code == 0
+    commit = repository.git("rev-parse", "HEAD")[:12]
+    (notice,) = (line for line in said.err.splitlines() if "elsewhere" in line)
+    assert notice == f"mvm: commit {commit} is taken, without changes elsewhere: a, b\\u001b[31m\\nmvm: c"
+    repository.write("guest/flake.nix", "changed")
+    said = settled.mvm("run", str(where), "--", "true")
+    assert said.code == 126
+    assert f"refused [{ReasonCode.FLAKE_DIRTY}]" in said.err
 
 
 def test_a_policy_in_the_working_directory(settled: Station) -> None:
