@@ -72,7 +72,7 @@ static void start(uint32_t stream, struct request *request)
         return;
     }
     free_request(request);
-    send_exit(stream, END_REFUSED, STEP_NONE, REFUSED_TOO_MANY);
+    send_exit(stream, END_REFUSED, STEP_NONE, 0, REFUSED_TOO_MANY);
 }
 
 static int on_run(const struct config *allowed)
@@ -110,7 +110,7 @@ static int on_verb(const struct config *allowed, const struct verb *verb, const 
         return 0;
     }
     free_request(&request);
-    send_exit(frame->stream, END_REFUSED, STEP_NONE, why);
+    send_exit(frame->stream, END_REFUSED, STEP_NONE, 0, why);
     return 0;
 }
 

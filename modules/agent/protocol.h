@@ -99,5 +99,7 @@ enum end { END_EXITED = 1, END_SIGNALED, END_TIMED_OUT, END_NOT_STARTED, END_REF
 enum step { STEP_NONE, STEP_PREPARE, STEP_IDENTITY, STEP_DIRECTORY, STEP_EXECUTE };
 // Why a command was refused, with END_REFUSED.
 enum refusal { REFUSED_VERB = 1, REFUSED_ROOT, REFUSED_TOO_MANY };
+// In EXIT: the command failed, and since its start the kernel has ended a process of some command for want of memory.
+#define EXIT_OUT_OF_MEMORY 1u
 
 #endif

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from enum import StrEnum
 
 from mvmnix.audit.record import Record
+from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.vmm.port import MonitorEvent
 
 
@@ -15,6 +16,7 @@ class EndReason(StrEnum):
     """Why a machine ended."""
 
     GUEST_EXIT = "guest-exit"
+    OUT_OF_MEMORY = "out-of-memory"
     STOPPED = "stopped"
     TIMEOUT = "timeout"
     BOOT_STALLED = "boot-stalled"
@@ -32,7 +34,7 @@ class EndReason(StrEnum):
     @property
     def is_clean(self) -> bool:
         """Whether it is an intended end."""
-        return self in {EndReason.GUEST_EXIT, EndReason.STOPPED}
+        return self in {EndReason.GUEST_EXIT, EndReason.OUT_OF_MEMORY, EndReason.STOPPED}
 
 
 class HostAction(StrEnum):
@@ -89,6 +91,20 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[Moni
         (action is HostAction.ASKED_TO_STOP, EndReason.STOPPED),  # 5
     )
     return next((reason for holds, reason in steps if holds), EndReason.GUEST_EXIT)
+
+
+def with_command(reason: EndReason, status: ExitStatus | None) -> EndReason:
+    """The same, once the guest has told how the plan's command ended, however orderly the machine ended then.
+
+    >>> with_command(EndReason.GUEST_EXIT, ExitStatus(End.SIGNALED, code=9, is_out_of_memory=True))
+    <EndReason.OUT_OF_MEMORY: 'out-of-memory'>
+    """
+    if status is None or not reason.is_clean:
+        return reason
+    if status.end is End.TIMED_OUT:
+        return EndReason.TIMEOUT
+    is_hungry = reason is EndReason.GUEST_EXIT and status.is_out_of_memory
+    return EndReason.OUT_OF_MEMORY if is_hungry else reason
 
 
 def with_disk(reason: EndReason, corrupted: tuple[int, ...]) -> EndReason:

@@ -18,8 +18,16 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.machines.console_log import BoundedLog
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
-from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction, end_words, judge_end, with_disk
-from mvmnix.machines.exit_status import End, ExitStatus
+from mvmnix.machines.ending import (
+    ChannelEnd,
+    EndReason,
+    HostAction,
+    end_words,
+    judge_end,
+    with_command,
+    with_disk,
+)
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.network_log import LoggedEvent, NetworkLog
 from mvmnix.machines.output_log import Output, OutputLog
@@ -229,9 +237,7 @@ def conclude(
     Raises MvmnixError when the receipt or the log can't be written. The machine has ended all the same.
     """
     try:
-        reason = judge_end(action, last_word, events)
-        if reason.is_clean and observations.status is not None and observations.status.end is End.TIMED_OUT:
-            reason = EndReason.TIMEOUT  # the guest itself ended its command for its time, however orderly it ended then
+        reason = with_command(judge_end(action, last_word, events), observations.status)
         corrupted = (
             () if reason.is_clean else verity.find_corruption(observations.plan.rootfs, observations.plan.plan.verity)
         )

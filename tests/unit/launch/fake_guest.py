@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import signal
 import socket
 import threading
 from collections import deque
@@ -46,6 +47,7 @@ PROGRAMS: dict[str, Program] = {
     "echo": lambda work, _stdin: (" ".join(work.argv[1:]).encode("utf-8", "surrogateescape") + b"\n", b"", 0),
     "printenv": lambda work, _stdin: (work.environment.get(work.argv[1], "").encode(), b"", 0),
     "cat": lambda _work, stdin: (stdin, b"", 0),
+    "devour": lambda _work, _stdin: (b"", b"", 0),
     "complain": lambda work, _stdin: (b"", " ".join(work.argv[1:]).encode(), 3),
 }
 #: What there is to be copied out of a fake guest, by its path.
@@ -198,6 +200,9 @@ class FakeGuest:
             self._say(Exit(stream, End.NOT_STARTED, Step.EXECUTE, errno.ENOENT))
             return
         self._say(Started(stream))
+        if program is PROGRAMS["devour"]:
+            self._say(Exit(stream, End.SIGNALED, Step.NONE, signal.SIGKILL, is_out_of_memory=True))
+            return
         self._processes[stream] = _Process(work, program)
 
     def _copy(self, stream: int, asked: CopyRequest) -> None:

@@ -1,5 +1,7 @@
 """`mvm run`, from a kept build to the guest's exit code; the guest is a process here, everything else is real."""
 
+import base64
+import json
 import os
 import resource
 from pathlib import Path
@@ -24,9 +26,22 @@ def test_it_exits_as_the_guest_did(settled: Station, command: tuple[str, ...], c
     said = settled.mvm("run", settled.flake(), "--", *command)
     assert said.code == code
     assert ("loudly" in said.err) == (command[0] == "complain")
-    assert ("'no-such-program' did not end by itself: it could not be started" in said.err) == (code == 127)
+    assert ("command not found in the guest: no-such-program\n" in said.err) == (code == 127)
     assert kinds(settled) == ["admission", "start", "end"]
     assert len(list(machines(settled)[0].glob("receipt*"))) == 1
+
+
+def test_a_command_that_the_guest_ends_for_want_of_memory(settled: Station) -> None:
+    said = settled.mvm("run", "--name", "hungry", settled.flake(), "--", "devour")
+    assert said.code == 137
+    why = "the command 'devour' was ended by SIGKILL; a plan gives it more: --memory"
+    assert f"mvm: out of memory in the guest [out-of-memory]: {why}\n" in said.err
+    (machine,) = settled.mvm("ps", "--all", "--json").answer("machines")
+    assert (machine["ended"], machine["exitCode"]) == ("out-of-memory", 137)
+    (path,) = machines(settled)[0].glob("receipt*")
+    (receipt,) = (json.loads(base64.b64decode(json.loads(path.read_bytes())["dsseEnvelope"]["payload"])),)
+    reported = {"end": "signaled", "step": "none", "code": 9, "outOfMemory": True}
+    assert receipt["predicate"]["reportedByGuest"] == reported
 
 
 def test_output_is_the_guest_s_and_prose_is_not_in_it(settled: Station) -> None:

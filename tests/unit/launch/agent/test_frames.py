@@ -87,6 +87,9 @@ FROM_THE_GUEST: list[Frame] = [
     Stderr(3, b"err"),
     Exit(3, End.EXITED, Step.NONE, 255),
     Exit(3, End.NOT_STARTED, Step.DIRECTORY, 2),
+    Exit(3, End.SIGNALED, Step.NONE, 9, is_out_of_memory=True),
+    Exit(3, End.EXITED, Step.NONE, 137, is_out_of_memory=True),
+    Exit(3, End.TIMED_OUT, Step.NONE, 0, is_out_of_memory=True),
     Open(2, 80),
     Data(2, b"x" * MAX_PAYLOAD),
     Eof(2),
@@ -240,7 +243,12 @@ BAD_BYTES = {
     "exit signal 65": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.SIGNALED, 0, 0, 65)),
     "exit with bad step": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.NOT_STARTED, 9, 0, 2)),
     "exit with step": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 1, 0, 2)),
-    "exit padding": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 1, 2)),
+    "exit with an unknown flag": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 2, 2)),
+    "success for want of memory": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.EXITED, 0, 1, 0)),
+    "refused for want of memory": raw(FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.REFUSED, 0, 1, 1)),
+    "not started for want of memory": raw(
+        FrameKind.EXIT, stream=1, payload=struct.pack(">BBHI", End.NOT_STARTED, 1, 1, 12)
+    ),
     "window of nothing": raw(FrameKind.WINDOW, stream=2, payload=struct.pack(">BI", FrameKind.DATA, 0)),
     "window too wide": raw(FrameKind.WINDOW, stream=2, payload=struct.pack(">BI", FrameKind.DATA, INITIAL_WINDOW + 1)),
     "window on a wrong flow": raw(FrameKind.WINDOW, stream=2, payload=struct.pack(">BI", FrameKind.STDIN, 1)),
