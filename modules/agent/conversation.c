@@ -177,8 +177,12 @@ int conversation_begin(int fd, apply_config how)
 void conversation_failed(void)
 {
     const char *text = error_text();
+    size_t length = strlen(text);
+    uint8_t payload[4 + MAX_TEXT];
+    put_number(payload, 4, error_failure());
+    memcpy(payload + 4, text, length);
     log_error(text);
-    channel_send(FRAME_FAILED, 0, (const uint8_t *)text, strlen(text));
+    channel_send(FRAME_FAILED, 0, payload, 4 + length);
     phase = FAILED;
 }
 

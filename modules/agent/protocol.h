@@ -93,6 +93,9 @@ enum share_kind { SHARE_VIRTIOFS = 1, SHARE_EROFS };
 // How much of the kernel a workload may ask for: filter_table.c.
 enum tier { TIER_DEFAULT, TIER_STRICT, TIER_NAMESPACES, TIERS };
 
+// Why a guest can't be set up, in FAILED: a place of a share or the data disk where nothing can be mounted, or anything else.
+enum failure { FAILURE_OTHER, FAILURE_MOUNT_POINT };
+
 // How a command ended, in EXIT.
 enum end { END_EXITED = 1, END_SIGNALED, END_TIMED_OUT, END_NOT_STARTED, END_REFUSED };
 // What could not be done, with END_NOT_STARTED.

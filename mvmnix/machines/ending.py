@@ -24,6 +24,7 @@ class EndReason(StrEnum):
     SHARE_LIMIT = "share-limit"
     NETWORK_ENDED = "network-ended"
     GUEST_FAILED = "guest-failed"
+    MOUNT_POINT = "mount-point-unusable"
     GUEST_PANIC = "guest-panic"
     VERITY_CORRUPTION = "verity-corruption"
     HYPERVISOR_DIED = "hypervisor-died"
@@ -56,6 +57,7 @@ class ChannelEnd(StrEnum):
     NONE = "none"
     FAREWELL = "farewell"
     FAILURE = "failure"
+    MOUNT_POINT = "mount-point"
     VIOLATION = "violation"
 
 
@@ -86,7 +88,8 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[Moni
         (action is HostAction.KILLED_ON_NETWORK_END, EndReason.NETWORK_ENDED),
         (action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
         (MonitorEvent.INTERNAL_ERROR in events or silent, EndReason.HYPERVISOR_DIED),  # 2
-        (last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),  # 3
+        (last_word is ChannelEnd.MOUNT_POINT, EndReason.MOUNT_POINT),  # 3
+        (last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),
         (MonitorEvent.GUEST_PANIC in events or unannounced, EndReason.GUEST_PANIC),  # 4
         (action is HostAction.ASKED_TO_STOP, EndReason.STOPPED),  # 5
     )

@@ -16,6 +16,7 @@ from mvmnix.launch.agent.encoding import (
     ChannelProtocolError,
     ChannelTimeoutError,
     GuestFailedError,
+    MountPointError,
 )
 from mvmnix.launch.agent.endpoints import Sink, Stdin, open_source
 from mvmnix.launch.agent.frames import (
@@ -26,6 +27,7 @@ from mvmnix.launch.agent.frames import (
     ControlFrame,
     Failed,
     Frame,
+    GuestFailure,
     Hello,
     Ping,
     Pong,
@@ -253,8 +255,8 @@ class Channel:
                 self._ready = True
             case Failed() if self.hello is not None and not self._ready:
                 why = escape_bytes(frame.message)
-                error = GuestFailedError(f"the guest could not set itself up: {why}", hint="look at the console log")
-                self._ended(error)
+                kind = MountPointError if frame.failure is GuestFailure.MOUNT_POINT else GuestFailedError
+                self._ended(kind(f"the guest could not set itself up: {why}", hint="look at the console log"))
                 self.close()
             case Pong() if self._pongs < self._pings and frame.token == self._pongs + 1:
                 self._pongs += 1

@@ -135,23 +135,32 @@ class Ready(ControlFrame):
     KIND = FrameKind.READY
 
 
+class GuestFailure(IntEnum):
+    """Why a guest can't be set up."""
+
+    OTHER = 0
+    MOUNT_POINT = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Failed(ControlFrame):
     """Guest: it can't be done; I restart."""
 
     KIND = FrameKind.FAILED
     message: bytes
+    failure: GuestFailure = GuestFailure.OTHER
 
     @override
     def payload(self) -> bytes:
-        return self.message
+        return Writer().pack("I", self.failure).raw(self.message).done()
 
     @override
     @classmethod
     def parse(cls, stream: int, payload: bytes) -> Self:
-        if len(payload) > MAX_TEXT:
-            raise ChannelProtocolError(f"a failure message of {len(payload)} bytes")
-        return cls(payload)
+        failure, message = Reader(payload).number("I"), payload[4:]
+        if failure not in set(GuestFailure) or len(message) > MAX_TEXT:
+            raise ChannelProtocolError(f"a failure {failure} with a message of {len(message)} bytes")
+        return cls(message, GuestFailure(failure))
 
 
 @dataclass(frozen=True, slots=True)

@@ -289,16 +289,23 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             hint = f"build or fetch the image again; the receipt {ended.receipt_path} names the blocks"
             return refuse(ReasonCode.VERITY_MISMATCH, "the root filesystem", why, hint)
         case _:
-            console = observations.console.last_lines() if observations.console is not None else ()
-            lines = (*observations.last_words, *console)[-10:]
-            first = "" if observations.child is None else observations.child.cause.strip()
-            last = "\n".join(f"  {line}" for line in (lines if first in ("", *lines) else (first, *lines[1:])))
-            message = f"the machine {observations.home.status.machine} ended: {ended.reason} ({words})"
-            child = observations.child
-            hint = where if child is None or child.kind is Cause.OWN else f"{child.hint}; {where}"
-            failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=hint, ended=ended)
-            failed.__cause__ = observations.child
-            return failed
+            return _guest_failure(ended, observations, words)
+
+
+def _guest_failure(ended: Ended, observations: RunObservations, words: str) -> MachineFailedError:
+    """Report a guest that ended itself, with the last lines of its console unless `words` explain the end in full."""
+    child, where = observations.child, f"its console is in {observations.home.where}"
+    hint = where if child is None or child.kind is Cause.OWN else f"{child.hint}; {where}"
+    console = () if observations.console is None else observations.console.last_lines()
+    if ended.reason is EndReason.MOUNT_POINT:
+        console, hint = (), "name another place in the guest: --share SRC:DST, --data MIB:PATH"
+    lines = (*observations.last_words, *console)[-10:]
+    first = "" if child is None else child.cause.strip()
+    last = "\n".join(f"  {line}" for line in (lines if first in ("", *lines) else (first, *lines[1:])))
+    message = f"the machine {observations.home.status.machine} ended: {ended.reason} ({words})"
+    failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=hint, ended=ended)
+    failed.__cause__ = child
+    return failed
 
 
 def _network(observations: RunObservations) -> NetworkUse | None:

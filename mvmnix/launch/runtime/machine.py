@@ -10,7 +10,7 @@ from typing import Final, Self
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.launch.agent.commands import Command
-from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError
+from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError, MountPointError
 from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.control.authorize import guest_request, logged_call, needed_verb, require_verb
@@ -298,6 +298,8 @@ class Machine:
         if isinstance(error, ChannelProtocolError):
             self._last_word = ChannelEnd.VIOLATION
             self._guest.kill()
+        elif isinstance(error, MountPointError):
+            self._last_word = ChannelEnd.MOUNT_POINT
         elif isinstance(error, GuestFailedError):
             self._last_word = ChannelEnd.FAILURE
         self._guest.settle(_AFTERMATH)

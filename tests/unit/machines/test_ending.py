@@ -25,6 +25,7 @@ RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
         (HostAction.ASKED_TO_STOP, ChannelEnd.NONE, RESET, EndReason.GUEST_PANIC),
         (HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_PANIC,), EndReason.GUEST_PANIC),
         (HostAction.NOTHING, ChannelEnd.FAILURE, RESET, EndReason.GUEST_FAILED),
+        (HostAction.NOTHING, ChannelEnd.MOUNT_POINT, RESET, EndReason.MOUNT_POINT),
         (HostAction.NOTHING, ChannelEnd.NONE, (), EndReason.HYPERVISOR_DIED),
         (HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.READY,), EndReason.HYPERVISOR_DIED),
         (HostAction.NOTHING, ChannelEnd.NONE, (MonitorEvent.INTERNAL_ERROR,), EndReason.HYPERVISOR_DIED),

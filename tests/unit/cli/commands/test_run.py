@@ -85,6 +85,20 @@ def test_a_guest_that_does_not_boot_is_our_failure(settled: Station, scenario: S
     assert kinds(settled) == ["admission", "start", "end"]
 
 
+def test_a_place_where_nothing_can_be_mounted_has_a_name(settled: Station) -> None:
+    reference = settled.flake()
+    settled.hypervisor(Scenario.BLOCKED)
+    said = settled.mvm("run", reference, "--", "true")
+    assert said.code == 125
+    failure = said.err[said.err.index(f"the machine {machines(settled)[0].name} ended") :].splitlines()
+    assert failure[0].partition(" ended: ")[2] == (
+        "mount-point-unusable (the guest could not set itself up: /etc/passwd is a file of the image)"
+    )
+    assert failure[1] == "  next: name another place in the guest: --share SRC:DST, --data MIB:PATH", (
+        "no kernel's lines"
+    )
+
+
 @pytest.mark.parametrize("room", ["images", "bundles"])
 def test_changed_bytes_are_refused_before_anything_starts(settled: Station, room: str) -> None:
     reference = settled.flake()
