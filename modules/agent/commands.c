@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include "clock.h"
 #include "command.h"
 #include "errors.h"
 #include "exit_report.h"
@@ -42,9 +43,10 @@ static struct command *find_pid(pid_t pid)
     return NULL;
 }
 
+// Or the agent's own.
 static bool is_main_process(pid_t pid)
 {
-    return find_pid(pid) != NULL;
+    return pid == clock_process() || find_pid(pid) != NULL;
 }
 
 static void remove_command(struct command *command)

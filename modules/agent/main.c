@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "boot.h"
+#include "clock.h"
 #include "conversation.h"
 #include "errors.h"
 #include "ext4.h"
@@ -25,7 +26,7 @@
 
 static void serve_machine(void)
 {
-    if (boot_prepare() != 0) {
+    if (boot_prepare() != 0 || clock_start() != 0) {
         log_error(error_text());
         return;
     }
@@ -90,6 +91,17 @@ static int set_up_network(const char *hostname, const char *root)
     return 1;
 }
 
+// `agent --clock OFFSET NOW ...`: what those readings come to, one after another.
+static int print_estimates(char **words)
+{
+    struct clock_estimate estimate = {0};
+    for (; words[0] != NULL && words[1] != NULL; words += 2) {
+        (void)clock_estimate(&estimate, strtoll(words[0], NULL, 10), strtoll(words[1], NULL, 10));
+        (void)printf("%" PRId64 "\n", estimate.offset);
+    }
+    return 0;
+}
+
 // `agent --mount-points ROOT <FILE`: the directories made below ROOT that a CONFIG's payload names.
 static int make_mount_points(const char *root)
 {
@@ -124,6 +136,8 @@ int main(int argc, char **argv)
         return serve_test(argv[2]);
     if (argc == 4 && strcmp(argv[1], "--network") == 0)
         return set_up_network(argv[2], argv[3]);
+    if (argc >= 3 && strcmp(argv[1], "--clock") == 0)
+        return print_estimates(argv + 2);
     if (argc == 3 && strcmp(argv[1], "--mount-points") == 0)
         return make_mount_points(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--memory") == 0)

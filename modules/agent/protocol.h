@@ -85,6 +85,7 @@ enum frame_type {
     FRAME_RESIZE,
     FRAME_SHELL,
     FRAME_COPY,
+    FRAME_TIME,
 };
 
 // What a share is: a file system that the host serves, or an image of one on a disk.

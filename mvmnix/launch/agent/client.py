@@ -33,6 +33,7 @@ from mvmnix.launch.agent.frames import (
     Pong,
     Ready,
     Shutdown,
+    Time,
 )
 from mvmnix.launch.agent.port_forward import Connection, ServiceFactory
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
@@ -82,12 +83,13 @@ class Channel:
         self._pings = 0
         self._pongs = 0
         self._progress = time.monotonic()
+        self._frames_sent = 0
         self._transport = Transport(sock, loop, received=self._received, produce=self._produce, ended=self._ended)
 
     @property
-    def bytes_sent(self) -> int:
-        """How much the host said so far."""
-        return self._transport.bytes_sent
+    def frames_sent(self) -> int:
+        """How many frames the host has sent so far, or queued, but for those of TIME."""
+        return self._frames_sent
 
     @property
     def bytes_received(self) -> int:
@@ -153,6 +155,11 @@ class Channel:
         self._wait(lambda: self._pongs >= token, idle=idle, what="the guest's PONG")
         return time.monotonic() - begin
 
+    def tell_time(self, time_ns: int) -> None:
+        """Tell a guest that is ready its Unix time in nanoseconds; without effect on others."""
+        if self._ready and not self._said_shutdown:
+            self.send(Time(time_ns))
+
     def shutdown(self, *, grace_ms: int, idle: float) -> None:
         """End all commands and the guest; returns when the guest says so, or hangs up. Raises ChannelError."""
         if not self._said_shutdown:
@@ -171,6 +178,7 @@ class Channel:
 
     def send(self, frame: Frame) -> None:
         """Queue a frame that needs no credit."""
+        self._frames_sent += not isinstance(frame, Time)
         self._transport.send(frame)
 
     def want(self, stream: int) -> None:
@@ -221,6 +229,7 @@ class Channel:
             if stream is not None:
                 self._reap(stream)
             if frame is not None:
+                self._frames_sent += 1
                 self.want(number)
                 return frame
         return None

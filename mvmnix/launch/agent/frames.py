@@ -46,6 +46,7 @@ class FrameKind(IntEnum):
     RESIZE = 22
     SHELL = 23
     COPY = 24
+    TIME = 25
 
 
 def window_of(flow: FrameKind) -> int:
@@ -194,6 +195,18 @@ class Pong(Probe):
     """Guest: I am, and this is what you said."""
 
     KIND = FrameKind.PONG
+
+
+@dataclass(frozen=True, slots=True)
+class Time(ControlFrame):
+    """Host: it is this Unix time now, in nanoseconds, less than 2^63. Nothing is answered."""
+
+    KIND = FrameKind.TIME
+    time_ns: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("Q", self.time_ns).done()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from mvmnix.launch.control.authorize import guest_request, logged_call, needed_v
 from mvmnix.launch.control.messages import Start
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
+from mvmnix.launch.runtime.guest_clock import GuestClock, guest_time
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.machines.ending import ChannelEnd, HostAction
 from mvmnix.machines.exit_status import ExitStatus
@@ -95,6 +96,7 @@ class Machine:
             self._config = self._config.without_secrets()
         self._observations.ready = self._observations.host.clock()
         self._observations.home.advance(MachineState.RUNNING)
+        self._timers.append(GuestClock(self.loop, self._pausing.tell_time))
         self._limit(self._observations.plan.plan.timeouts.wall_seconds + _GRACE)
         if idle := self._observations.plan.plan.limits.idle_seconds:
             too_long = partial(self._break_off, HostAction.KILLED_ON_IDLE)
@@ -383,6 +385,12 @@ class Pausing:
             MachineState.RUNNING: (RecordKind.RESUME, MonitorEvent.READY, self._guest.resume),
         }
 
+    def tell_time(self) -> None:
+        """Tell a guest that doesn't stand still what time it is."""
+        if not self.paused:
+            plan, clock = self._observations.plan.plan, self._observations.host.clock
+            self._guest.channel.tell_time(guest_time(plan, clock))
+
     def resume_to_end(self) -> None:
         """Have a guest that stands still go on, so that it can end in order; no caller waits for an answer."""
         if self.paused:
@@ -391,6 +399,7 @@ class Pausing:
 
     def _on_event(self, event: MonitorEvent) -> None:
         if self._awaited is not None and self._awaited[0] is event:
+            self.tell_time()
             self._answer(None)
 
     def _unanswered(self) -> None:

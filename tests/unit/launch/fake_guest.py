@@ -10,7 +10,19 @@ from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from mvmnix.launch.agent.frames import INITIAL_WINDOW, Bye, Config, Frame, FrameKind, Hello, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.frames import (
+    INITIAL_WINDOW,
+    Bye,
+    Config,
+    Frame,
+    FrameKind,
+    Hello,
+    Ping,
+    Pong,
+    Ready,
+    Shutdown,
+    Time,
+)
 from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, GuestConfig, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
@@ -96,6 +108,7 @@ class FakeGuest:
     def __init__(self, sock: socket.socket, programs: dict[str, Program] | None = None) -> None:
         self.config: GuestConfig | None = None
         self.signals: list[int] = []
+        self.times: list[int] = []
         self.error: BaseException | None = None
         self._sock = sock
         self._programs = PROGRAMS | (programs or {})
@@ -164,8 +177,12 @@ class FakeGuest:
             case Config():
                 self.config = frame.guest
                 files = {secret.name: secret.value for secret in frame.guest.secrets}
+                self.times.append(frame.guest.time_ns)
+                self._programs["times"] = lambda _work, _stdin: (" ".join(map(str, self.times)).encode(), b"", 0)
                 self._programs["reveal"] = lambda work, _stdin: (files.get(work.argv[1], b""), b"", 0)
                 self._say(Ready())
+            case Time():
+                self.times.append(frame.time_ns)
             case Ping():
                 self._say(Pong(frame.token))
             case Shutdown():

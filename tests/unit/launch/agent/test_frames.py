@@ -23,6 +23,7 @@ from mvmnix.launch.agent.frames import (
     Pong,
     Ready,
     Shutdown,
+    Time,
 )
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import (
@@ -122,6 +123,7 @@ FROM_THE_HOST: list[Frame] = [
     Window(3, FrameKind.STDERR, INITIAL_WINDOW),
     Ping(2**64 - 1),
     Shutdown(1000),
+    Time(2**63 - 1),
     Resize(3, 1, 4096),
     Shell(3, ShellRequest(WORK, 0, 24, 80)),
     Copy(3, CopyRequest(replace(WORK, argv=("a/\udcff",)), way=CopyDirection.OUT, replaces=False)),
