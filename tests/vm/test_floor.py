@@ -138,7 +138,7 @@ def test_its_clock_is_the_hosts(world: World, machine: str) -> None:
 
 
 def assert_clock(world: World, machine: str) -> None:
-    """No reading is 0.1 s ahead of the host when it arrives, and one comes to be less than 0.1 s behind, way included."""
+    """No reading is 0.1 s ahead of the host when it arrives, and one is less than 0.1 s behind, its way included."""
     command = "while :; do /bin/busybox adjtimex; done"
     reading, behind = world.home.start("exec", machine, "/bin/busybox", "sh", "-c", command), 1.0
     seconds = 0

@@ -109,7 +109,7 @@ def test_the_hint_of_a_dirty_tree_is_a_reference_that_works(repository: Reposito
 def test_a_change_elsewhere_leaves_the_commit_as_it_is(repository: Repository, change: str) -> None:
     clean = take_flake(FlakeRef(str(repository.path / "sub")))
     path = repository.path / "a.txt"
-    names = ("a.txt",)
+    names: tuple[str, ...] = ("a.txt",)
     match change:
         case "removed":
             path.unlink()
