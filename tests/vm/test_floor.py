@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import World
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, scaled
 from tests.seccomp import DENIED_BY_DEFAULT
 
 pytestmark = pytest.mark.vm
@@ -132,7 +132,7 @@ def test_its_clock_is_the_hosts(world: World, machine: str) -> None:
     """Also after a pause, in which it stands."""
     assert_clock(world, machine)
     assert world.home.mvm("pause", machine).returncode == 0
-    time.sleep(1)
+    time.sleep(scaled(1))
     assert world.home.mvm("resume", machine).returncode == 0
     assert_clock(world, machine)
 

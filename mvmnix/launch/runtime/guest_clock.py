@@ -7,8 +7,8 @@ from typing import Final
 from mvmnix.plan.plan import Plan
 from mvmnix.system.loop import Loop
 
-#: Seconds between two tellings. The agent believes eight that agree: a guest's clock that is fast by a thousandth,
-#: ten times what was ever seen, is ahead by 0.08 s then.
+#: Seconds between two tellings. The agent puts a clock back after eight: one that is fast by a thousandth
+#: is ahead by 0.08 s then.
 INTERVAL: Final = 10.0
 
 
