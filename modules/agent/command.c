@@ -14,6 +14,7 @@
 #include "pty.h"
 #include "sessions.h"
 #include "spawn.h"
+#include "tasks.h"
 #include "verbs.h"
 
 // So long a program may run before the host hears of it, unless it says something or ends. To hear of it at once would take
@@ -42,14 +43,19 @@ static void close_all(struct command *command)
 // Of a command that was collected, or was never a program.
 static void send_end(const struct command *command)
 {
-    if (command->failed)
-        send_exit(command->stream, END_NOT_STARTED, (enum step)command->failure.step, (uint32_t)command->failure.number);
-    else if (command->timed_out)
-        send_exit(command->stream, END_TIMED_OUT, STEP_NONE, 0);
+    const uint32_t stream = command->stream;
+    if (command->failed) {
+        send_exit(stream, END_NOT_STARTED, (enum step)command->failure.step, 0, (uint32_t)command->failure.number);
+        return;
+    }
+    const bool succeeded = command->status == 0 && !command->timed_out;
+    const uint16_t flags = !succeeded && tasks_oom_kills() > command->oom_kills ? EXIT_OUT_OF_MEMORY : 0;
+    if (command->timed_out)
+        send_exit(stream, END_TIMED_OUT, STEP_NONE, flags, 0);
     else if (WIFSIGNALED(command->status))
-        send_exit(command->stream, END_SIGNALED, STEP_NONE, (uint32_t)WTERMSIG(command->status));
+        send_exit(stream, END_SIGNALED, STEP_NONE, flags, (uint32_t)WTERMSIG(command->status));
     else
-        send_exit(command->stream, END_EXITED, STEP_NONE, (uint32_t)WEXITSTATUS(command->status));
+        send_exit(stream, END_EXITED, STEP_NONE, flags, (uint32_t)WEXITSTATUS(command->status));
 }
 
 // When the main process is gone and its last output is on its way, so is the command.
@@ -200,10 +206,11 @@ int command_start(struct command *command, uint32_t stream, const struct request
     command->output[1] = output_stream_new(FRAME_STDERR, stream, on_stderr);
     command->timer.fire = on_timeout;
     command->report_delay.fire = on_report_delay;
+    command->oom_kills = tasks_oom_kills();
     struct spawned ours;
     command->pid = spawn(request, &ours);
     if (command->pid < 0) {
-        send_exit(stream, END_NOT_STARTED, STEP_PREPARE, (uint32_t)errno);
+        send_exit(stream, END_NOT_STARTED, STEP_PREPARE, 0, (uint32_t)errno);
         return -1;
     }
     command->launch = ours.launch;

@@ -36,6 +36,8 @@ struct command {
     bool timed_out;
     struct child_report failure;
     int status;
+    // tasks_oom_kills() when it started.
+    uint64_t oom_kills;
     uint64_t pending_signals;
     struct timer timer;
     struct timer report_delay;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 
+#include "clock.h"
 #include "command.h"
 #include "errors.h"
 #include "exit_report.h"
@@ -42,9 +43,10 @@ static struct command *find_pid(pid_t pid)
     return NULL;
 }
 
+// Or the agent's own.
 static bool is_main_process(pid_t pid)
 {
-    return find_pid(pid) != NULL;
+    return pid == clock_process() || find_pid(pid) != NULL;
 }
 
 static void remove_command(struct command *command)
@@ -72,7 +74,7 @@ static void start(uint32_t stream, struct request *request)
         return;
     }
     free_request(request);
-    send_exit(stream, END_REFUSED, STEP_NONE, REFUSED_TOO_MANY);
+    send_exit(stream, END_REFUSED, STEP_NONE, 0, REFUSED_TOO_MANY);
 }
 
 static int on_run(const struct config *allowed)
@@ -110,7 +112,7 @@ static int on_verb(const struct config *allowed, const struct verb *verb, const 
         return 0;
     }
     free_request(&request);
-    send_exit(frame->stream, END_REFUSED, STEP_NONE, why);
+    send_exit(frame->stream, END_REFUSED, STEP_NONE, 0, why);
     return 0;
 }
 

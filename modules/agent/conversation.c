@@ -10,6 +10,7 @@
 
 #include "bytes.h"
 #include "channel.h"
+#include "clock.h"
 #include "commands.h"
 #include "confine.h"
 #include "errors.h"
@@ -95,6 +96,16 @@ static int on_config(const struct frame *frame)
     return 0;
 }
 
+static int on_time(const struct frame *frame)
+{
+    struct reader reader = {.at = frame->payload, .left = frame->length};
+    uint64_t time_ns = get_number(&reader, 8);
+    if (time_ns > INT64_MAX)
+        return error_set("a time beyond 2^63 ns");
+    clock_take(time_ns);
+    return 0;
+}
+
 static int on_shutdown(const struct frame *frame)
 {
     struct reader reader = {.at = frame->payload, .left = frame->length};
@@ -137,6 +148,8 @@ static int on_frame(const struct frame *frame)
     }
     if (frame->type == FRAME_CONFIG)
         return error_set("a second CONFIG");
+    if (frame->type == FRAME_TIME)
+        return on_time(frame);
     if (phase == READY)
         return frame->type == FRAME_SHUTDOWN ? on_shutdown(frame) : on_stream_frame(frame);
     if (frame->type == FRAME_SHUTDOWN)
@@ -177,8 +190,12 @@ int conversation_begin(int fd, apply_config how)
 void conversation_failed(void)
 {
     const char *text = error_text();
+    size_t length = strlen(text);
+    uint8_t payload[4 + MAX_TEXT];
+    put_number(payload, 4, error_failure());
+    memcpy(payload + 4, text, length);
     log_error(text);
-    channel_send(FRAME_FAILED, 0, (const uint8_t *)text, strlen(text));
+    channel_send(FRAME_FAILED, 0, payload, 4 + length);
     phase = FAILED;
 }
 

@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "protocol.h"
-
 static char last[MAX_TEXT];
+static enum failure last_failure;
 
 static void note(const char *format, va_list arguments)
 {
+    last_failure = FAILURE_OTHER;
     (void)vsnprintf(last, sizeof last, format, arguments);
 }
 
@@ -34,6 +34,21 @@ int error_set_errno(const char *format, ...)
     size_t used = strlen(last);
     (void)snprintf(last + used, sizeof last - used, ": %s", strerror(number));
     return -1;
+}
+
+int error_set_failure(enum failure failure, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    note(format, arguments);
+    va_end(arguments);
+    last_failure = failure;
+    return -1;
+}
+
+enum failure error_failure(void)
+{
+    return last_failure;
 }
 
 const char *error_text(void)

@@ -6,6 +6,6 @@
 
 #include "protocol.h"
 
-void send_exit(uint32_t stream, enum end end, enum step step, uint32_t code);
+void send_exit(uint32_t stream, enum end end, enum step step, uint16_t flags, uint32_t code);
 
 #endif

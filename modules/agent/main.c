@@ -11,12 +11,14 @@
 #include <unistd.h>
 
 #include "boot.h"
+#include "clock.h"
 #include "conversation.h"
 #include "errors.h"
 #include "ext4.h"
 #include "filter.h"
 #include "link.h"
 #include "memory.h"
+#include "mount_points.h"
 #include "name_files.h"
 #include "root.h"
 #include "sysctls.h"
@@ -24,7 +26,7 @@
 
 static void serve_machine(void)
 {
-    if (boot_prepare() != 0) {
+    if (boot_prepare() != 0 || clock_start() != 0) {
         log_error(error_text());
         return;
     }
@@ -89,6 +91,29 @@ static int set_up_network(const char *hostname, const char *root)
     return 1;
 }
 
+// `agent --clock OFFSET NOW ...`: what those readings come to, one after another.
+static int print_estimates(char **words)
+{
+    struct clock_estimate estimate = {0};
+    for (; words[0] != NULL && words[1] != NULL; words += 2) {
+        (void)clock_estimate(&estimate, strtoll(words[0], NULL, 10), strtoll(words[1], NULL, 10));
+        (void)printf("%" PRId64 "\n", estimate.offset);
+    }
+    return 0;
+}
+
+// `agent --mount-points ROOT <FILE`: the directories made below ROOT that a CONFIG's payload names.
+static int make_mount_points(const char *root)
+{
+    static uint8_t payload[MAX_PAYLOAD];
+    static struct config config;
+    ssize_t length = read(STDIN_FILENO, payload, sizeof payload);
+    if (length >= 0 && parse_config(payload, (size_t)length, &config) == 0 && mount_points_make(&config, root) == 0)
+        return 0;
+    log_error(error_text());
+    return error_failure() == FAILURE_MOUNT_POINT ? 2 : 1;
+}
+
 // `agent --serve FD [GROUPS]`: the conversation alone, over an inherited socket, on the machine of whoever tests it, with
 // what stands for control groups in that directory.
 static int serve_test(const char *number)
@@ -111,6 +136,10 @@ int main(int argc, char **argv)
         return serve_test(argv[2]);
     if (argc == 4 && strcmp(argv[1], "--network") == 0)
         return set_up_network(argv[2], argv[3]);
+    if (argc >= 3 && strcmp(argv[1], "--clock") == 0)
+        return print_estimates(argv + 2);
+    if (argc == 3 && strcmp(argv[1], "--mount-points") == 0)
+        return make_mount_points(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--memory") == 0)
         return print_memory(argv[2]);
     if (argc == 3 && strcmp(argv[1], "--filter") == 0)

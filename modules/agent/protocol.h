@@ -85,6 +85,7 @@ enum frame_type {
     FRAME_RESIZE,
     FRAME_SHELL,
     FRAME_COPY,
+    FRAME_TIME,
 };
 
 // What a share is: a file system that the host serves, or an image of one on a disk.
@@ -93,11 +94,16 @@ enum share_kind { SHARE_VIRTIOFS = 1, SHARE_EROFS };
 // How much of the kernel a workload may ask for: filter_table.c.
 enum tier { TIER_DEFAULT, TIER_STRICT, TIER_NAMESPACES, TIERS };
 
+// Why a guest can't be set up, in FAILED: a place of a share or the data disk where nothing can be mounted, or anything else.
+enum failure { FAILURE_OTHER, FAILURE_MOUNT_POINT };
+
 // How a command ended, in EXIT.
 enum end { END_EXITED = 1, END_SIGNALED, END_TIMED_OUT, END_NOT_STARTED, END_REFUSED };
 // What could not be done, with END_NOT_STARTED.
 enum step { STEP_NONE, STEP_PREPARE, STEP_IDENTITY, STEP_DIRECTORY, STEP_EXECUTE };
 // Why a command was refused, with END_REFUSED.
 enum refusal { REFUSED_VERB = 1, REFUSED_ROOT, REFUSED_TOO_MANY };
+// In EXIT: the command failed, and since its start the kernel has ended a process of some command for want of memory.
+#define EXIT_OUT_OF_MEMORY 1u
 
 #endif

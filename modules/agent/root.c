@@ -19,6 +19,7 @@
 #include "kmodules.h"
 #include "link.h"
 #include "memory.h"
+#include "mount_points.h"
 #include "name_files.h"
 #include "scratch.h"
 #include "secret_files.h"
@@ -175,6 +176,8 @@ int root_configure(const struct config *config)
     if (add_entropy(config) != 0 || set_clock_and_name(config) != 0 || memory_available(&memory) != 0)
         return -1;
     memory = memory_for_commands(memory);
+    if (mount_points_make(config, ROOT) != 0)
+        return -1;
     if (mount_kernel_file_systems() != 0 || scratch_open(config, memory_for_files(memory)) != 0)
         return -1;
     if (make_devices(config) != 0 || make_writable(config) != 0 || scratch_close() != 0)

@@ -21,6 +21,7 @@
 static uint32_t limit;
 static bool counted;
 static int procs_fd = -1;
+static int events_fd = -1;
 
 static int write_word(const char *directory, const char *name, const char *word)
 {
@@ -82,9 +83,22 @@ int tasks_bound(uint32_t most, uint64_t memory, const char *hierarchy)
     counted = by_number > 0;
     if (!counted && by_memory == 0)
         return 0;
+    (void)snprintf(path, sizeof path, "%s/" GROUP "/memory.events", hierarchy);
+    events_fd = open(path, O_RDONLY | O_CLOEXEC);  // absent where memory isn't bounded
     (void)snprintf(path, sizeof path, "%s/" GROUP "/cgroup.procs", hierarchy);
     procs_fd = open(path, O_WRONLY | O_CLOEXEC);
     return procs_fd < 0 ? error_set_errno("can't open a control group") : 0;
+}
+
+uint64_t tasks_oom_kills(void)
+{
+    static const char name[] = "\noom_kill ";
+    char text[512];
+    uint64_t kills = 0;
+    ssize_t length = events_fd < 0 ? -1 : pread(events_fd, text, sizeof text - 1, 0);
+    text[length < 0 ? 0 : length] = '\0';
+    const char *line = strstr(text, name);
+    return line != NULL && sscanf(line + sizeof name - 1, "%" SCNu64, &kills) == 1 ? kills : 0;
 }
 
 long tasks_join(void)

@@ -12,5 +12,7 @@ int tasks_mount(const char *hierarchy);
 int tasks_bound(uint32_t most, uint64_t memory, const char *hierarchy);
 // In a child that is still privileged, with the agent's descriptors: count it from here on. 0, or -errno, and errno stays.
 long tasks_join(void);
+// How many processes of commands the kernel has ended for want of memory; 0 where it doesn't count.
+uint64_t tasks_oom_kills(void);
 
 #endif

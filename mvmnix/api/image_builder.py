@@ -12,7 +12,7 @@ from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
-from mvmnix.builder.flakes.flake_source import take_flake
+from mvmnix.builder.flakes.flake_source import first_names, take_flake
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
@@ -176,6 +176,9 @@ class ImageBuilder:
 
                 return oci.build_request(source, self._context.network.registries)
             flake = take_flake(source)
+            if flake.commit is not None and flake.changes_elsewhere:
+                names = first_names(flake.changes_elsewhere)
+                self._progress.notice(f"commit {flake.commit[:12]} is taken, without changes elsewhere: {names}")
             locked = lock.parse(flake.lock)
             if reasons := tuple(checks.substituted_nodes(locked, self._context.policy.pairs)):
                 raise RefusedError(*reasons)

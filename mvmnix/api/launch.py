@@ -37,7 +37,7 @@ from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, detach, supervise
 from mvmnix.machines import registry
 from mvmnix.machines import retention as retentions
-from mvmnix.machines.exit_status import End, ExitStatus
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import PLAN, read_kept, read_status
 from mvmnix.machines.retention import MachineKind, Retention
 from mvmnix.machines.status import MachineSource, MachineStatus
@@ -281,9 +281,8 @@ def run_attached(
 
 def _reported(status: ExitStatus, plan: VerifiedPlan, host: Host) -> ExitStatus:
     """The same; the user is told of a command that did not end by itself."""
-    if status.end is not End.EXITED:
-        name = next(iter(plan.plan.workload.argv), "")
-        host.notice(f"the command {name!r} did not end by itself: it {status}")
+    if why := status.explain(next(iter(plan.plan.workload.argv), "")):
+        host.notice(why)
     return status
 
 

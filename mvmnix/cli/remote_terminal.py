@@ -4,7 +4,7 @@ import signal
 from collections.abc import Mapping
 from typing import Final
 
-from mvmnix.api import Call, End, Shell, Stream, call, open_machine_store
+from mvmnix.api import Call, Shell, Stream, call, open_machine_store
 from mvmnix.cli.local_terminal import NOTICE, HangUpKeys, kind, raw_terminal, refuse_none, size
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.stdio import bridged_streams
@@ -41,8 +41,8 @@ def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[s
     if status is None:
         notice("hung up")
         return 128 + signal.SIGHUP
-    if status.end is not End.EXITED:
-        notice(f"the command did not end by itself: it {status}")
+    if why := status.explain(command[0] if command else "the image's shell"):
+        notice(why)
     return status.exit_code
 
 

@@ -5,6 +5,7 @@ names a tree by its content. A relative `path` node has none: it lies in the roo
 locked is held against what flake.nix asked for, beyond which only a policy's pairs reach.
 """
 
+import posixpath
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -346,6 +347,39 @@ def parse(data: bytes | None) -> LockedFlake:
         raise RefusedError(*found)
     trees = tuple(locked_node(node) for node in inputs if node.kind != "path")
     return LockedFlake(Digest.of(data), trees, tuple(relative_node(node) for node in inputs if node.kind == "path"))
+
+
+def local_paths(data: bytes | None, directory: str) -> frozenset[str]:
+    """Return where the flake in `directory` of the root tree and its relative inputs lie there; "" is the whole tree.
+
+    An input with an unknown parent, or above the tree, counts as the whole tree. Raises RefusedError as `parse` does.
+    """
+    inputs = parse(data).relative
+    if data is None or not inputs:
+        return frozenset({directory})
+    root, nodes = read_nodes(data)
+    found = (_local_path(node.name, root, nodes, directory) for node in inputs)
+    return frozenset({directory, *(path for path in found if path is not None)})
+
+
+def _local_path(name: str, root: str, nodes: Mapping[str, RawNode], directory: str) -> str | None:
+    """Return where a relative input lies in the root tree, None for one in the tree of another input."""
+    steps: list[str] = []  # from the input upwards
+    here = name
+    for _ in nodes:
+        node = nodes[here]
+        if node.kind != "path":
+            return None
+        steps += [str(node.locked.get("dir", ""))] if steps else []
+        steps.append(str(node.locked["path"]))
+        try:
+            here = _follow(node.parent or (), root, nodes, {})
+        except (ValueError, RecursionError):
+            return ""
+        if here == root:
+            path = posixpath.normpath(posixpath.join(directory, *reversed(steps)))
+            return "" if path.split("/")[0] in {".", ".."} else path
+    return ""
 
 
 def read_nodes(data: bytes, where: str = FILE_NAME) -> tuple[str, Mapping[str, RawNode]]:

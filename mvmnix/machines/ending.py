@@ -8,6 +8,7 @@ from collections.abc import Collection
 from enum import StrEnum
 
 from mvmnix.audit.record import Record
+from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.vmm.port import MonitorEvent
 
 
@@ -15,6 +16,7 @@ class EndReason(StrEnum):
     """Why a machine ended."""
 
     GUEST_EXIT = "guest-exit"
+    OUT_OF_MEMORY = "out-of-memory"
     STOPPED = "stopped"
     TIMEOUT = "timeout"
     BOOT_STALLED = "boot-stalled"
@@ -22,6 +24,7 @@ class EndReason(StrEnum):
     SHARE_LIMIT = "share-limit"
     NETWORK_ENDED = "network-ended"
     GUEST_FAILED = "guest-failed"
+    MOUNT_POINT = "mount-point-unusable"
     GUEST_PANIC = "guest-panic"
     VERITY_CORRUPTION = "verity-corruption"
     HYPERVISOR_DIED = "hypervisor-died"
@@ -32,7 +35,7 @@ class EndReason(StrEnum):
     @property
     def is_clean(self) -> bool:
         """Whether it is an intended end."""
-        return self in {EndReason.GUEST_EXIT, EndReason.STOPPED}
+        return self in {EndReason.GUEST_EXIT, EndReason.OUT_OF_MEMORY, EndReason.STOPPED}
 
 
 class HostAction(StrEnum):
@@ -55,6 +58,7 @@ class ChannelEnd(StrEnum):
     NONE = "none"
     FAREWELL = "farewell"
     FAILURE = "failure"
+    MOUNT_POINT = "mount-point"
     VIOLATION = "violation"
 
 
@@ -85,13 +89,29 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[Moni
         (action is HostAction.KILLED_ON_SHARE_LIMIT, EndReason.SHARE_LIMIT),
         (action is HostAction.KILLED_ON_NETWORK_END, EndReason.NETWORK_ENDED),
         (action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
+        (action is HostAction.KILLED_ON_FAILURE and last_word is ChannelEnd.MOUNT_POINT, EndReason.MOUNT_POINT),
         (action is HostAction.KILLED_ON_FAILURE, EndReason.GUEST_FAILED),
         (MonitorEvent.INTERNAL_ERROR in events or silent, EndReason.HYPERVISOR_DIED),  # 2
-        (last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),  # 3
+        (last_word is ChannelEnd.MOUNT_POINT, EndReason.MOUNT_POINT),  # 3
+        (last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),
         (MonitorEvent.GUEST_PANIC in events or unannounced, EndReason.GUEST_PANIC),  # 4
         (action is HostAction.ASKED_TO_STOP, EndReason.STOPPED),  # 5
     )
     return next((reason for holds, reason in steps if holds), EndReason.GUEST_EXIT)
+
+
+def with_command(reason: EndReason, status: ExitStatus | None) -> EndReason:
+    """The same, once the guest has told how the plan's command ended, however orderly the machine ended then.
+
+    >>> with_command(EndReason.GUEST_EXIT, ExitStatus(End.SIGNALED, code=9, is_out_of_memory=True))
+    <EndReason.OUT_OF_MEMORY: 'out-of-memory'>
+    """
+    if status is None or not reason.is_clean:
+        return reason
+    if status.end is End.TIMED_OUT:
+        return EndReason.TIMEOUT
+    is_hungry = reason is EndReason.GUEST_EXIT and status.is_out_of_memory
+    return EndReason.OUT_OF_MEMORY if is_hungry else reason
 
 
 def with_disk(reason: EndReason, corrupted: tuple[int, ...]) -> EndReason:

@@ -9,6 +9,7 @@ from enum import IntEnum
 from typing import Final, Self, assert_never, override
 
 from mvmnix.formats import strict
+from mvmnix.formats.escaping import escape_line
 
 
 class End(IntEnum):
@@ -31,6 +32,7 @@ class Step(IntEnum):
     EXECUTE = 4
 
 
+_NOT_FOUND = frozenset({errno.ENOENT, errno.ENOTDIR})
 _OUR_FAILURE = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 _STEPS = {
     Step.NONE: "",
@@ -47,11 +49,16 @@ _REFUSALS = {1: "the verb is not granted", 2: "it would run as root", 3: "too ma
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a command ended, as the guest reports it; `code` is a status, a signal, an errno or a refusal, by `end`."""
+    """How a command ended, as the guest reports it; `code` is a status, a signal, an errno or a refusal, by `end`.
+
+    `is_out_of_memory`: the command failed, and since its start the guest's kernel ended a process of some command for
+    want of memory.
+    """
 
     end: End
     step: Step = Step.NONE
     code: int = 0
+    is_out_of_memory: bool = False
 
     @property
     def exit_code(self) -> int:
@@ -64,7 +71,7 @@ class ExitStatus:
             case End.TIMED_OUT:
                 return 124
             case End.NOT_STARTED:
-                return 125 if self.code in _OUR_FAILURE else 127
+                return 125 if self.code in _OUR_FAILURE else 127 if self.code in _NOT_FOUND else 126
             case End.REFUSED:
                 return 126
             case _:
@@ -72,14 +79,28 @@ class ExitStatus:
 
     def value(self) -> Mapping[str, object]:
         """As receipts and answers have it."""
-        return {"end": self.end.name.lower(), "step": self.step.name.lower(), "code": self.code}
+        value = {"end": self.end.name.lower(), "step": self.step.name.lower(), "code": self.code}
+        return value | {"outOfMemory": True} if self.is_out_of_memory else value
 
     @classmethod
     def read(cls, record: strict.Record) -> Self:
         """As `value` wrote it. Raises ValueError."""
         end = record.parsed("end", lambda text: End[_name(text, End)], End.EXITED)
         step = record.parsed("step", lambda text: Step[_name(text, Step)], Step.NONE)
-        return cls(end, step, record.integer("code", 0, _LARGEST_CODE))
+        is_out_of_memory = record.has("outOfMemory") and record.flag("outOfMemory")
+        return cls(end, step, record.integer("code", 0, _LARGEST_CODE), is_out_of_memory)
+
+    def explain(self, program: str) -> str:
+        """Return a line for the caller of `program` about an end that it didn't choose, "" for an exit of its own."""
+        name, missing = escape_line(program), self.end is End.NOT_STARTED and self.step is Step.EXECUTE
+        if self.is_out_of_memory:
+            why = f"the command '{name}' {self}; a plan gives it more: --memory"
+            return f"out of memory in the guest [out-of-memory]: {why}"
+        if missing and self.exit_code == 127:
+            return f"command not found in the guest: {name}"
+        if missing and self.exit_code == 126:
+            return f"command not executable in the guest: {name}: {os.strerror(self.code)}"
+        return "" if self.end is End.EXITED else f"the command '{name}' did not end by itself: it {self}"
 
     @override
     def __str__(self) -> str:

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agent_state.h"
+#include "clock.h"
 #include "confine.h"
 #include "conversation.h"
 #include "errors.h"
@@ -17,6 +18,7 @@
 #include "sessions.h"
 #include "spawn.h"
 #include "streams.h"
+#include "tasks.h"
 
 #define APPLY_FAILS 1u
 #define CONFINE_FAILS 2u
@@ -54,6 +56,25 @@ int streams_open(const struct config *config)
 void streams_close(void)
 {
     require_ready();
+}
+
+pid_t clock_process(void)
+{
+    require_ready();
+    return 0;
+}
+
+void clock_take(uint64_t time_ns)
+{
+    require_ready();
+    if (time_ns > INT64_MAX)
+        abort();
+}
+
+uint64_t tasks_oom_kills(void)
+{
+    require_ready();
+    return 0;
 }
 
 int streams_frame(const struct frame *frame)

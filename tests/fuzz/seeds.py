@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mvmnix.launch.agent.frames import Bye, Config, Failed, FrameKind, Hello, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.frames import Bye, Config, Failed, FrameKind, Hello, Ping, Pong, Ready, Shutdown, Time
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ExecRequest, Mount, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
@@ -73,6 +73,7 @@ def agent() -> Iterator[tuple[str, bytes]]:
         Reset(2),
         Window(3, FrameKind.STDOUT, 7),
         Ping(1),
+        Time(1),
         Shutdown(1000),
         Resize(3, 24, 80),
         Shell(5, terminal),

@@ -22,6 +22,15 @@ from tests.unit.launch.channel_house import Collect, Services
 SOURCES = ROOT / "modules" / "agent"
 IDLE = float(patience.EVENT_PATIENCE)
 USER = User(65534, 65534) if os.geteuid() == 0 else User(os.getuid(), os.getgid())
+#: A root directory of the test's own, for the agent makes a directory there; the machine's directories are below it.
+OWN_ROOT = """
+set -e; mkdir -p machine; mount -t tmpfs none machine
+for path in /*; do
+  if [ -L "$path" ]; then cp -P "$path" "machine$path"
+  elif [ -d "$path" ]; then mkdir "machine$path"; mount --rbind "$path" "machine$path"; fi
+done
+exec /usr/sbin/chroot machine sh -c 'cd "$1"; eval "$2"' sh "$PWD" "$1"
+"""
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
 
 

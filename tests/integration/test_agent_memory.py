@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.agent.encoding import GuestFailedError
+from mvmnix.machines.exit_status import End, ExitStatus
 from tests.integration.agent_house import config, execute, shell, talk
 
 pytestmark = pytest.mark.integration
@@ -88,6 +89,34 @@ def test_a_bound_that_the_kernel_refuses_ends_the_boot(agent: Path, tmp_path: Pa
         (groups.path / "workload/memory.max").mkdir()
         with pytest.raises(GuestFailedError, match="can't bound the commands"), talk(agent, config(), groups.path):
             pass
+
+
+@pytest.mark.parametrize(
+    ("script", "kills", "expected"),
+    [
+        ("kill -9 $$", 1, ExitStatus(End.SIGNALED, code=9, is_out_of_memory=True)),
+        ("exit 137", 1, ExitStatus(End.EXITED, code=137, is_out_of_memory=True)),  # a shell whose child was ended
+        ("exit 1", 2, ExitStatus(End.EXITED, code=1, is_out_of_memory=True)),
+        ("exit 0", 1, ExitStatus(End.EXITED)),
+        ("kill -9 $$", 0, ExitStatus(End.SIGNALED, code=9)),
+    ],
+)
+def test_a_command_that_fails_while_the_kernel_ends_processes(
+    agent: Path, tmp_path: Path, script: str, kills: int, expected: ExitStatus
+) -> None:
+    """By the count of them that the kernel keeps for the group, which may not be 0 before."""
+    events = tmp_path / "groups/workload/memory.events"
+    with kernel(tmp_path / "groups") as groups:
+        events.write_text("max 7\noom 5\noom_kill 3\noom_group_kill 0\n")
+        with talk(agent, config(), groups.path) as (channel, _):
+            count = f"printf 'oom 9\\noom_kill {3 + kills}\\n' >{events}"
+            assert execute(channel, shell(f"{count}; {script}"))[0] == expected
+            assert execute(channel, shell(script))[0].is_out_of_memory is False, "another command's"
+
+
+def test_a_kernel_that_counts_none(agent: Path, tmp_path: Path) -> None:
+    with kernel(tmp_path / "groups") as groups, talk(agent, config(), groups.path) as (channel, _):
+        assert execute(channel, shell("kill -9 $$"))[0] == ExitStatus(End.SIGNALED, code=9)
 
 
 @pytest.mark.parametrize(

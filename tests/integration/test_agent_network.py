@@ -14,7 +14,7 @@ from mvmnix.launch.agent.encoding import Writer
 from mvmnix.launch.agent.frames import Config
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.transport import encode
-from tests.integration.agent_house import config, failure, takes
+from tests.integration.agent_house import OWN_ROOT, config, failure, takes
 from tests.patience import EVENT_PATIENCE
 from tests.unit.launch.agent.wrong_networks import WRONG
 
@@ -24,15 +24,6 @@ NETWORK = GuestNetwork("198.19.255.2", 30, "198.19.255.1", "02:6d:76:6d:00:01", 
 PLACES = {"address": (0, 4), "prefix": (4, 1), "gateway": (5, 4), "gateway_mac": (9, 6), "mtu": (15, 2)}
 PLACES["resolver"] = (17, 4)
 
-#: A root directory of the test's own, for the agent makes a directory there; the machine's directories are below it.
-OWN_ROOT = """
-set -e; mkdir machine; mount -t tmpfs none machine
-for path in /*; do
-  if [ -L "$path" ]; then cp -P "$path" "machine$path"
-  elif [ -d "$path" ]; then mkdir "machine$path"; mount --rbind "$path" "machine$path"; fi
-done
-exec chroot machine sh -c 'cd "$1"; eval "$2"' sh "$PWD" "$1"
-"""
 #: In a namespace of its own: `root` is what stands for the image, `d0` the one link, whose other end is elsewhere.
 LINK = """
 ip link add d0 type veth peer name other

@@ -19,9 +19,9 @@ SIZE = 16 << 20
 #: What the guest does. The secret comes in a form that nobody looks for: it is in the plan, which stays.
 SCRIPT = """
 bb=/bin/busybox
-cd /tmp/data
+cd /data
 $bb stat -c '%u:%g %a' .
-$bb mount | $bb grep -c ' /tmp/data type ext4 (rw,nosuid,nodev,noatime,'
+$bb mount | $bb grep -c ' /data type ext4 (rw,nosuid,nodev,noatime,'
 $bb mknod null c 1 3 2>/dev/null || echo no device
 secret=$(echo TURNED | $bb tr A-Za-z N-ZA-Mn-za-m)
 for i in $($bb seq 500); do echo $secret; done > secret
@@ -83,7 +83,7 @@ def holds_the_disk_alone(found: list[Path], planted: dict[str, bytes]) -> None:
 def test_written_full_unreadable_and_gone(world: World) -> None:
     planted = {"planted": secrets.token_hex(21).encode() + b"Q"}
     turned = codecs.encode(planted["planted"].decode(), "rot13")
-    argv = ("run", "--data=16:/tmp/data", "./examples/hello", "--", "/bin/busybox", "sh", "-c")
+    argv = ("run", "--data=16:/data", "./examples/hello", "--", "/bin/busybox", "sh", "-c")
     since = time.time()
     process = world.home.start(*argv, SCRIPT.replace("TURNED", turned), cwd=world.tree)
     assert said(process) == SAID

@@ -3,13 +3,14 @@
 import errno
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import World
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, scaled
 from tests.seccomp import DENIED_BY_DEFAULT
 
 pytestmark = pytest.mark.vm
@@ -122,7 +123,36 @@ def test_a_command_that_takes_all_memory_and_its_neighbour(world: World, machine
     tries = (sh(world, machine, "echo here") for _ in range(10))
     assert any(said == "here\n" for said in tries), "the kernel may mean this one, but not each time"
     assert greedy.wait(PATIENCE) == 128 + signal.SIGKILL
+    assert greedy.stderr is not None
+    assert b"mvm: out of memory in the guest [out-of-memory]: " in greedy.stderr.read()
     assert sh(world, machine, "rm -f /tmp/full; echo here") == "here\n"
+
+
+def test_its_clock_is_the_hosts(world: World, machine: str) -> None:
+    """Also after a pause, in which it stands."""
+    assert_clock(world, machine)
+    assert world.home.mvm("pause", machine).returncode == 0
+    time.sleep(scaled(1))
+    assert world.home.mvm("resume", machine).returncode == 0
+    assert_clock(world, machine)
+
+
+def assert_clock(world: World, machine: str) -> None:
+    """No reading is 0.1 s ahead of the host when it arrives, and one is less than 0.1 s behind, its way included."""
+    command = "while :; do /bin/busybox adjtimex; done"
+    reading, behind = world.home.start("exec", machine, "/bin/busybox", "sh", "-c", command), 1.0
+    seconds = 0
+    assert reading.stdout is not None
+    while behind > 0.1:
+        name, _, value = reading.stdout.readline().decode().partition(":")
+        assert name, reading.stderr
+        if name.endswith("time.tv_sec"):
+            seconds = int(value)
+        elif name.endswith("time.tv_usec"):
+            behind = time.time() - seconds - int(value) / 1e6
+            assert behind > -0.1
+    reading.kill()
+    reading.communicate()
 
 
 def test_commands_are_in_a_group_of_their_own(world: World, machine: str) -> None:

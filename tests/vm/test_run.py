@@ -67,7 +67,7 @@ def test_a_command_that_is_not_there_is_logged_by_three_records(world: World) ->
     before = kinds(world)
     done = world.home.mvm("run", "./examples/hello", "--", "/bin/nosuch", cwd=world.tree)
     assert done.returncode == 127
-    assert b"did not end by itself" in done.stderr
+    assert b"mvm: command not found in the guest: /bin/nosuch\n" in done.stderr
     assert kinds(world)[len(before) :] == ["admission", "start", "end"]
     verified = world.home.mvm("audit", "verify", "--json")
     assert json.loads(verified.stdout)["result"]["records"] == len(before) + 3

@@ -28,13 +28,14 @@ $bb mkfifo fifo || echo no fifo
 $bb chmod 4755 made || echo no set-id
 $bb chown 0 made || echo no owner
 $bb id -u; $bb stat -c %u made
-$bb mount | $bb grep -c -E '/tmp/(out|set|live) .*nosuid,nodev'
+$bb mount | $bb grep -c -E ' /(tmp/out|set|opt/made/live) .*nosuid,nodev'
+$bb mkdir /new /opt/new /opt/made/new 2>/dev/null || echo root is read only
 $bb touch started
-until $bb test -e /tmp/live/later; do $bb sleep 1; done
-$bb cat /tmp/live/later; $bb cat /tmp/set/file
-$bb test -e /tmp/set/later || echo not in the image
-echo x 2>/dev/null > /tmp/set/file || echo image is read only
-echo x 2>/dev/null > /tmp/live/file || echo share is read only
+until $bb test -e /opt/made/live/later; do $bb sleep 1; done
+$bb cat /opt/made/live/later; $bb cat /set/file
+$bb test -e /set/later || echo not in the image
+echo x 2>/dev/null > /set/file || echo image is read only
+echo x 2>/dev/null > /opt/made/live/file || echo share is read only
 """
 SAID = """no device
 no fifo
@@ -43,6 +44,7 @@ no owner
 1000
 1000
 3
+root is read only
 later
 file
 not in the image
@@ -92,7 +94,7 @@ def test_served_and_as_an_image(world: World, tmp_path: Path) -> None:
     out, inside, live = (directory(tmp_path, name) for name in ("out", "set", "live"))
     (out / ".aws").mkdir()
     shared = f"{out}:/tmp/out:rw"
-    options = (f"--share={shared}", f"--share={inside}:/tmp/set", f"--share={live}:/tmp/live:ro,follow")
+    options = (f"--share={shared}", f"--share={inside}:/set", f"--share={live}:/opt/made/live:ro,follow")
     refused = world.home.mvm("run", *options, HELLO, cwd=world.tree)
     assert refused.returncode == 126
     assert b"[share-forbidden]" in refused.stderr
@@ -121,7 +123,7 @@ def test_served_and_as_an_image(world: World, tmp_path: Path) -> None:
 def test_a_killed_mvm_takes_its_servers_along(world: World, tmp_path: Path) -> None:
     out = directory(tmp_path, "out")
     process = begun(
-        world, out, f"--share={out}:/tmp/out:rw", f"--share={out}:/tmp/live:ro,follow", f"--share={out}:/tmp/set"
+        world, out, f"--share={out}:/tmp/out:rw", f"--share={out}:/opt/made/live:ro,follow", f"--share={out}:/set"
     )
     serving = [path for path in Path("/proc").glob("[0-9]*") if serves(path, out)]
     assert len(serving) == 2

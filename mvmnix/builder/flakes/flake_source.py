@@ -1,20 +1,28 @@
 """Takes the root tree of a flake as the user named it, a clean commit or an explicit copy, without evaluating it."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.git import WorkTree
 from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
-from mvmnix.formats import nar
-from mvmnix.formats.escaping import shell_command
+from mvmnix.formats import lock, nar
+from mvmnix.formats.escaping import escape_bytes, shell_command
 from mvmnix.model import Digest, FlakeRef, StorePath, store_name
 from mvmnix.system.fs_tree import tree_of_directory
 
 #: A root tree larger than this is refused, in bytes; it is held in memory while it is sent.
 LIMIT = 512 * 1024 * 1024
+#: Symbolic links on the way of one path; Linux follows as many (path_resolution(7)).
+_MAX_LINKS = 40
+#: Links followed in one tree; one with more counts as read from top to bottom. Linux's own sources have some 100.
+_MAX_STEPS = 10_000
+#: Bytes of a link's target that is followed (PATH_MAX).
+_MAX_TARGET = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +30,8 @@ class FlakeSource:
     """A root tree, taken once: its NAR in memory, and where in it the flake stands.
 
     `uri` labels it for provenance; `commit` is the git commit in hexadecimal, None for an uncommitted copy; `lock`
-    the bytes of flake.lock, None where the flake has none.
+    the bytes of flake.lock, None where the flake has none. `changes_elsewhere` names files of the work tree that differ
+    from the commit and that the flake doesn't read: the tree is the commit's all the same.
     """
 
     uri: str
@@ -31,6 +40,7 @@ class FlakeSource:
     nar: Digest
     directory: str
     lock: bytes | None
+    changes_elsewhere: tuple[str, ...] = ()
 
     @property
     def store_path(self) -> StorePath:
@@ -41,7 +51,8 @@ class FlakeSource:
 def take_flake(reference: FlakeRef) -> FlakeSource:
     """The root tree of a flake.
 
-    Raises RefusedError FLAKE_DIRTY for a git tree with changes, FLAKE_UNSUPPORTED for what a tree may not hold.
+    Raises RefusedError: FLAKE_DIRTY for a git tree with changes in the flake's directory, in its relative inputs or
+    where symbolic links in these lead; FLAKE_UNSUPPORTED for what a tree may not hold; what `lock.parse` raises.
     """
     where = Path(reference.directory).resolve()
     if not where.is_dir():
@@ -88,22 +99,105 @@ def _copied(where: Path, directory: str) -> FlakeSource:
 def _committed(where: Path) -> FlakeSource:
     work = WorkTree(where)
     directory = "" if where == work.top else str(where.relative_to(work.top))
-    tree = work.tree(LIMIT)  # bounded; git compares only what is
-    if changed := work.changes():
-        why = f"the git tree has uncommitted changes: {', '.join(changed[:5])}{' …' if len(changed) > 5 else ''}"
-        hint = f"commit or stash them, or take the tree as an uncommitted copy: {copy_of(where)}"
-        raise refuse(ReasonCode.FLAKE_DIRTY, str(where), why, hint)
     if not is_subdirectory(directory):
         raise refuse(
             ReasonCode.FLAKE_UNSUPPORTED, str(where), "its path has unusual characters", "rename the directory"
         )
+    tree = work.tree(LIMIT)  # bounded; git compares only what is
+    changes = work.changes()
+    if changes and (changed := _inside(changes, tree, directory)):
+        why = f"the git tree has uncommitted changes: {first_names(changed)}"
+        hint = f"commit or stash them, or take the tree as an uncommitted copy: {copy_of(where)}"
+        raise refuse(ReasonCode.FLAKE_DIRTY, str(where), why, hint)
     if _file(tree, directory, b"flake.nix") is None and (where / "flake.nix").is_file():
         add = shell_command("git", "-C", str(where), "add", "flake.nix")
         hint = f"{add}, and commit it; or take the tree as an uncommitted copy: {copy_of(where)}"
         why = "there is no flake.nix in the commit; the one in the directory is not tracked by git"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint)
     uri = f"git+file:{store_name(work.top.name)}?rev={work.commit}"
-    return source_of(tree, uri=uri, commit=work.commit, directory=directory)
+    source = source_of(tree, uri=uri, commit=work.commit, directory=directory)
+    return replace(source, changes_elsewhere=changes)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """The first five of many file names (`os.fsdecode`), escaped for one line."""
+    shown = ", ".join(escape_bytes(os.fsencode(name)) for name in names[:5])
+    return f"{shown} …" if len(names) > 5 else shown
+
+
+def _inside(changes: Iterable[str], tree: nar.Dir, directory: str) -> list[str]:
+    """Those of the changes that the flake may read: all changes in its own directory, if there are some."""
+    own = _below(changes, {directory.encode()})
+    if own:  # its lock may be among them
+        return own
+    paths = lock.local_paths(_file(tree, directory, lock.FILE_NAME.encode()), directory)
+    return _below(changes, _reachable(tree, map(os.fsencode, paths)))
+
+
+def _below(names: Iterable[str], paths: Container[bytes]) -> list[str]:
+    """The names that are one of the paths, or lie below one."""
+    return [name for name in names if _is_below(os.fsencode(name), paths)]
+
+
+def _is_below(name: bytes, paths: Container[bytes]) -> bool:
+    return any(path in paths for path in (b"", *accumulate(name.split(b"/"), lambda above, part: above + b"/" + part)))
+
+
+def _reachable(tree: nar.Dir, starts: Iterable[bytes]) -> set[bytes]:
+    """The paths in a tree that a reader of `starts` can get to: these, and what symbolic links in them lead to."""
+    found: set[bytes] = set()
+    left = list(starts)
+    steps = 0
+    while left:
+        for path, node in _resolve(tree, left.pop()):
+            if steps > _MAX_STEPS:
+                return {b""}
+            steps += 1
+            if not _is_below(path, found):
+                found.add(path)
+                left += _links(node, path)
+    return found
+
+
+def _links(node: nar.Node | None, path: bytes) -> Iterator[bytes]:
+    """The paths of the symbolic links below a node, which has this path."""
+    if isinstance(node, nar.Dir):
+        for name, inner in node.entries.items():
+            if isinstance(inner, nar.Symlink):
+                yield path + b"/" + name
+            yield from _links(inner, path + b"/" + name)
+
+
+def _resolve(tree: nar.Dir, path: bytes) -> Iterator[tuple[bytes, nar.Node | None]]:
+    """Walk a path from the top: yields each symbolic link on the way, then what is there, None for nothing.
+
+    A path that leads out of the tree, or through more than `_MAX_LINKS` links, yields no end.
+    """
+    way: list[tuple[bytes, nar.Dir]] = [(b"", tree)]
+    parts, links = path.split(b"/")[::-1], 0
+    while parts:
+        match parts.pop():
+            case b"" | b".":
+                continue
+            case b"..":
+                way.pop()
+                if not way:
+                    return
+                continue
+            case name:
+                here, directory = way[-1]
+        place, node = (here + b"/" + name).lstrip(b"/"), directory.entries.get(name)
+        if isinstance(node, nar.Dir):
+            way.append((place, node))
+            continue
+        yield place, node
+        if not isinstance(node, nar.Symlink):
+            return
+        links += 1
+        if links > _MAX_LINKS or node.target.startswith(b"/") or len(node.target) >= _MAX_TARGET:
+            return
+        parts += node.target.split(b"/")[::-1]
+    yield way[-1]
 
 
 def _file(tree: nar.Dir, directory: str, name: bytes) -> bytes | None:

@@ -49,7 +49,7 @@ _BOUNDS: Final = Bounds(seconds=300, room=256 * _MIB, memory=2048 * _MIB, output
 #: Prints what HEAD is: name, type, size.
 _LOOK: Final = "printf 'HEAD\\n' | git cat-file --batch-check"
 #: $1 the commit. The index has its own time again, for git compares the contents of files that are as new. A submodule
-#: that it lists differs from the commit, which has none, and is not entered: git would read its
+#: that it lists differs from the commit, which has none, and is taken out of the copy: git would enter it, and read its
 #: configuration. An index also says which files are unchanged, by flags and by their times, so the files that are there
 #: are compared with the commit once more, by their contents: by an index that knows nothing of them.
 _CHANGES: Final = r"""
@@ -59,9 +59,10 @@ if [ -e "$GIT_DIR/index" ]; then
   touch -d "@$INDEX_TIME" "$TMPDIR/index"
   export GIT_INDEX_FILE="$TMPDIR/index"
 fi
-git ls-files --stage -z | sed -nz 's/^160000 [0-9a-f]* [0-3]\t/A  /p' >"$TMPDIR/submodules"
+git ls-files --stage -z | sed -nz 's/^160000 [0-9a-f]* [0-3]\t//p' >"$TMPDIR/submodules"
 if [ -s "$TMPDIR/submodules" ]; then
-  exec cat "$TMPDIR/submodules"
+  sed -z 's/^/A  /' "$TMPDIR/submodules"
+  git update-index -z --force-remove --stdin <"$TMPDIR/submodules"
 fi
 git status --porcelain=v1 -z --no-renames --untracked-files=no
 export GIT_INDEX_FILE="$TMPDIR/new"
@@ -99,7 +100,7 @@ class WorkTree:
         self.commit = self._committed(head)
 
     def changes(self) -> tuple[str, ...]:
-        """The names of tracked files that differ from the commit, as they lie there or in the index, sorted.
+        """The names (`os.fsdecode`) of tracked files that differ from the commit, in the tree or the index, sorted.
 
         For a repository whose tree was read: git has no bounds on what a tree stands for.
         """
@@ -111,7 +112,7 @@ class WorkTree:
             for entry in said.split(b"\0")
             if entry and not (entry.startswith(_NOT_FOUND) and _is_absent(self.top, entry[3:]))
         }
-        return tuple(sorted(name.decode(errors="replace") for name in names))
+        return tuple(sorted(map(os.fsdecode, names)))
 
     def tree(self, limit: int) -> nar.Dir:
         """The tree of the commit, from its objects alone, each hashed. Refuses more than `limit` bytes of files."""

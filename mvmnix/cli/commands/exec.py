@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import click
 
-from mvmnix.api import Call, End, Exec, ExitStatus, Stream, call, open_machine_store
+from mvmnix.api import Call, Exec, ExitStatus, Stream, call, open_machine_store
 from mvmnix.cli.completers import running_machine
 from mvmnix.cli.local_terminal import refuse_without_input
 from mvmnix.cli.option_hints import SignedPlanCommand
@@ -58,8 +58,8 @@ def exec_(
     ):
         bridge.begin()
         status = _waited(it)
-    if status.end is not End.EXITED:
-        notice(f"the command {command[0]!r} did not end by itself: it {status}")
+    if why := status.explain(command[0]):
+        notice(why)
     return status.exit_code
 
 

@@ -16,6 +16,7 @@ from mvmnix.launch.agent.encoding import (
     ChannelProtocolError,
     ChannelTimeoutError,
     GuestFailedError,
+    MountPointError,
 )
 from mvmnix.launch.agent.endpoints import Sink, Stdin, open_source
 from mvmnix.launch.agent.frames import (
@@ -26,11 +27,13 @@ from mvmnix.launch.agent.frames import (
     ControlFrame,
     Failed,
     Frame,
+    GuestFailure,
     Hello,
     Ping,
     Pong,
     Ready,
     Shutdown,
+    Time,
 )
 from mvmnix.launch.agent.port_forward import Connection, ServiceFactory
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
@@ -80,12 +83,13 @@ class Channel:
         self._pings = 0
         self._pongs = 0
         self._progress = time.monotonic()
+        self._frames_sent = 0
         self._transport = Transport(sock, loop, received=self._received, produce=self._produce, ended=self._ended)
 
     @property
-    def bytes_sent(self) -> int:
-        """How much the host said so far."""
-        return self._transport.bytes_sent
+    def frames_sent(self) -> int:
+        """How many frames the host has sent so far, or queued, but for those of TIME."""
+        return self._frames_sent
 
     @property
     def bytes_received(self) -> int:
@@ -151,6 +155,11 @@ class Channel:
         self._wait(lambda: self._pongs >= token, idle=idle, what="the guest's PONG")
         return time.monotonic() - begin
 
+    def tell_time(self, time_ns: int) -> None:
+        """Tell a guest that is ready its Unix time in nanoseconds; without effect on others."""
+        if self._ready and not self._said_shutdown:
+            self.send(Time(time_ns))
+
     def shutdown(self, *, grace_ms: int, idle: float) -> None:
         """End all commands and the guest; returns when the guest says so, or hangs up. Raises ChannelError."""
         if not self._said_shutdown:
@@ -169,6 +178,7 @@ class Channel:
 
     def send(self, frame: Frame) -> None:
         """Queue a frame that needs no credit."""
+        self._frames_sent += not isinstance(frame, Time)
         self._transport.send(frame)
 
     def want(self, stream: int) -> None:
@@ -219,6 +229,7 @@ class Channel:
             if stream is not None:
                 self._reap(stream)
             if frame is not None:
+                self._frames_sent += 1
                 self.want(number)
                 return frame
         return None
@@ -253,8 +264,8 @@ class Channel:
                 self._ready = True
             case Failed() if self.hello is not None and not self._ready:
                 why = escape_bytes(frame.message)
-                error = GuestFailedError(f"the guest could not set itself up: {why}", hint="look at the console log")
-                self._ended(error)
+                kind = MountPointError if frame.failure is GuestFailure.MOUNT_POINT else GuestFailedError
+                self._ended(kind(f"the guest could not set itself up: {why}", hint="look at the console log"))
                 self.close()
             case Pong() if self._pongs < self._pings and frame.token == self._pongs + 1:
                 self._pongs += 1

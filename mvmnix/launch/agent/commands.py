@@ -110,7 +110,7 @@ class Command:
     def _ended(self, frame: Exit) -> None:
         if not self.started and frame.end in (End.EXITED, End.SIGNALED):
             raise ChannelProtocolError(f"stream {self.stream} ended without having started")
-        self.status = ExitStatus(frame.end, frame.step, frame.code)
+        self.status = ExitStatus(frame.end, frame.step, frame.code, frame.is_out_of_memory)
         self._close_source()
         self.settle()
 

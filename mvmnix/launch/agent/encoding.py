@@ -32,6 +32,10 @@ class GuestFailedError(ChannelError):
     """The agent itself reported that the guest can't be made ready; its words are escaped and bounded."""
 
 
+class MountPointError(GuestFailedError):
+    """The same, since nothing can be mounted where the plan puts a share or the data disk."""
+
+
 class Writer:
     """Builds a payload: big-endian integers, byte strings with a 32-bit length in front."""
 

@@ -46,6 +46,7 @@ class FrameKind(IntEnum):
     RESIZE = 22
     SHELL = 23
     COPY = 24
+    TIME = 25
 
 
 def window_of(flow: FrameKind) -> int:
@@ -135,23 +136,32 @@ class Ready(ControlFrame):
     KIND = FrameKind.READY
 
 
+class GuestFailure(IntEnum):
+    """Why a guest can't be set up."""
+
+    OTHER = 0
+    MOUNT_POINT = 1
+
+
 @dataclass(frozen=True, slots=True)
 class Failed(ControlFrame):
     """Guest: it can't be done; I restart."""
 
     KIND = FrameKind.FAILED
     message: bytes
+    failure: GuestFailure = GuestFailure.OTHER
 
     @override
     def payload(self) -> bytes:
-        return self.message
+        return Writer().pack("I", self.failure).raw(self.message).done()
 
     @override
     @classmethod
     def parse(cls, stream: int, payload: bytes) -> Self:
-        if len(payload) > MAX_TEXT:
-            raise ChannelProtocolError(f"a failure message of {len(payload)} bytes")
-        return cls(payload)
+        failure, message = Reader(payload).number("I"), payload[4:]
+        if failure not in set(GuestFailure) or len(message) > MAX_TEXT:
+            raise ChannelProtocolError(f"a failure {failure} with a message of {len(message)} bytes")
+        return cls(message, GuestFailure(failure))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +195,18 @@ class Pong(Probe):
     """Guest: I am, and this is what you said."""
 
     KIND = FrameKind.PONG
+
+
+@dataclass(frozen=True, slots=True)
+class Time(ControlFrame):
+    """Host: it is this Unix time now, in nanoseconds, less than 2^63. Nothing is answered."""
+
+    KIND = FrameKind.TIME
+    time_ns: int
+
+    @override
+    def payload(self) -> bytes:
+        return Writer().pack("Q", self.time_ns).done()
 
 
 @dataclass(frozen=True, slots=True)

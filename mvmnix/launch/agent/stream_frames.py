@@ -155,29 +155,32 @@ class Resize(CommandFrame):
 
 @dataclass(frozen=True, slots=True)
 class Exit(CommandFrame):
-    """Guest: the command's last frame. `code`: exit status, signal number, errno or refusal, by `end`."""
+    """Guest: the command's last frame, with the fields of an ExitStatus."""
 
     KIND = FrameKind.EXIT
     end: End
     step: Step
     code: int
+    is_out_of_memory: bool = False
 
     @override
     def payload(self) -> bytes:
-        return Writer().pack("BBHI", self.end, self.step, 0, self.code).done()
+        return Writer().pack("BBHI", self.end, self.step, self.is_out_of_memory, self.code).done()
 
     @override
     @classmethod
     def parse(cls, stream: int, payload: bytes) -> Self:
         reader = Reader(payload)
-        end, step, zero, code = reader.number("B"), reader.number("B"), reader.number("H"), reader.number("I")
+        end, step, flags, code = reader.number("B"), reader.number("B"), reader.number("H"), reader.number("I")
         reader.end()
         limit = {End.EXITED: 255, End.SIGNALED: 64, End.TIMED_OUT: 0, End.NOT_STARTED: 4095, End.REFUSED: 255}
-        if end not in limit or code > limit[End(end)] or step not in set(Step) or zero != 0:
+        if end not in limit or code > limit[End(end)] or step not in set(Step) or flags > 1:
             raise ChannelProtocolError(f"an impossible end: {end}, {step}, {code}")
         if (step != Step.NONE) != (end == End.NOT_STARTED):
             raise ChannelProtocolError(f"an end {End(end).name} at step {Step(step).name}")
-        return cls(stream, End(end), Step(step), code)
+        if flags and (end in {End.NOT_STARTED, End.REFUSED} or (end, code) == (End.EXITED, 0)):
+            raise ChannelProtocolError(f"an end {End(end).name} with {code} for want of memory")
+        return cls(stream, End(end), Step(step), code, flags == 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,14 @@ that has come to nothing can be begun once more as long as its guest holds none:
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Final, Self
 
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError
 from mvmnix.launch.agent.requests import GuestConfig
 from mvmnix.launch.runtime.finalize import RunObservations
+from mvmnix.launch.runtime.guest_clock import guest_time
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.launch.shares.setup import WriteQuota
 from mvmnix.machines import diagnosis
@@ -129,7 +131,8 @@ class Boot:
         if self._guest.shares.servers or self._guest.network is not None:
             # it may wait for a server of a share, and that for a disk of the host; and we for its gateway
             self._watchdog.forget_stalls()
-        self._guest.channel.configure(config, idle=_NO_LIMIT)
+        now = guest_time(self._observations.plan.plan, self._observations.host.clock)
+        self._guest.channel.configure(replace(config, time_ns=now), idle=_NO_LIMIT)
         self._ready = True
         self._guest.wait_network()
         self._watchdog.cancel()

@@ -18,8 +18,16 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.machines.console_log import BoundedLog
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
-from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction, end_words, judge_end, with_disk
-from mvmnix.machines.exit_status import End, ExitStatus
+from mvmnix.machines.ending import (
+    ChannelEnd,
+    EndReason,
+    HostAction,
+    end_words,
+    judge_end,
+    with_command,
+    with_disk,
+)
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import MachineHome
 from mvmnix.machines.network_log import NetworkLog
 from mvmnix.machines.output_log import Output, OutputLog
@@ -240,9 +248,7 @@ def conclude(
     Raises MvmnixError when the receipt or the log can't be written. The machine has ended all the same.
     """
     try:
-        reason = judge_end(action, last_word, events)
-        if reason.is_clean and observations.status is not None and observations.status.end is End.TIMED_OUT:
-            reason = EndReason.TIMEOUT  # the guest itself ended its command for its time, however orderly it ended then
+        reason = with_command(judge_end(action, last_word, events), observations.status)
         corrupted = (
             () if reason.is_clean else verity.find_corruption(observations.plan.rootfs, observations.plan.plan.verity)
         )
@@ -294,16 +300,23 @@ def end_failure(ended: Ended, observations: RunObservations, words: str) -> Mvmn
             hint = f"build or fetch the image again; the receipt {ended.receipt_path} names the blocks"
             return refuse(ReasonCode.VERITY_MISMATCH, "the root filesystem", why, hint)
         case _:
-            console = observations.console.last_lines() if observations.console is not None else ()
-            lines = (*observations.last_words, *console)[-10:]
-            first = "" if observations.child is None else observations.child.cause.strip()
-            last = "\n".join(f"  {line}" for line in (lines if first in ("", *lines) else (first, *lines[1:])))
-            message = f"the machine {observations.home.status.machine} ended: {ended.reason} ({words})"
-            child = observations.child
-            hint = where if child is None or child.kind is Cause.OWN else f"{child.hint}; {where}"
-            failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=hint, ended=ended)
-            failed.__cause__ = observations.child
-            return failed
+            return _guest_failure(ended, observations, words)
+
+
+def _guest_failure(ended: Ended, observations: RunObservations, words: str) -> MachineFailedError:
+    """Report a guest that ended itself, with the last lines of its console unless `words` explain the end in full."""
+    child, where = observations.child, f"its console is in {observations.home.where}"
+    hint = where if child is None or child.kind is Cause.OWN else f"{child.hint}; {where}"
+    console = () if observations.console is None else observations.console.last_lines()
+    if ended.reason is EndReason.MOUNT_POINT:
+        console, hint = (), "name another place in the guest: --share SRC:DST, --data MIB:PATH"
+    lines = (*observations.last_words, *console)[-10:]
+    first = "" if child is None else child.cause.strip()
+    last = "\n".join(f"  {line}" for line in (lines if first in ("", *lines) else (first, *lines[1:])))
+    message = f"the machine {observations.home.status.machine} ended: {ended.reason} ({words})"
+    failed = MachineFailedError(f"{message}\n{last}" if last else message, hint=hint, ended=ended)
+    failed.__cause__ = child
+    return failed
 
 
 def _network(observations: RunObservations) -> NetworkUse | None:

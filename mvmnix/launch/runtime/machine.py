@@ -10,13 +10,14 @@ from typing import Final, Self
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.launch.agent.commands import Command
-from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError
+from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, GuestFailedError, MountPointError
 from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.control.authorize import guest_request, logged_call, needed_verb, require_verb
 from mvmnix.launch.control.messages import Start
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
+from mvmnix.launch.runtime.guest_clock import GuestClock, guest_time
 from mvmnix.launch.runtime.vm_process import Guest
 from mvmnix.machines.ending import ChannelEnd, HostAction
 from mvmnix.machines.exit_status import ExitStatus
@@ -96,6 +97,7 @@ class Machine:
             self._config = self._config.without_secrets()
         self._observations.ready = self._observations.host.clock()
         self._observations.home.advance(MachineState.RUNNING)
+        self._timers.append(GuestClock(self.loop, self._pausing.tell_time))
         self._limit(self._observations.plan.plan.timeouts.wall_seconds + _GRACE)
         if idle := self._observations.plan.plan.limits.idle_seconds:
             too_long = partial(self._break_off, HostAction.KILLED_ON_IDLE)
@@ -302,6 +304,8 @@ class Machine:
         if isinstance(error, ChannelProtocolError):
             self._last_word = ChannelEnd.VIOLATION
             self._guest.kill()
+        elif isinstance(error, MountPointError):
+            self._last_word = ChannelEnd.MOUNT_POINT
         elif isinstance(error, GuestFailedError):
             self._last_word = ChannelEnd.FAILURE
         self._guest.settle(_AFTERMATH)
@@ -311,7 +315,8 @@ class Machine:
 
     def _end_lingering(self) -> None:
         """End a guest that said its last word and goes on."""
-        if self._last_word is ChannelEnd.FAILURE and self._action is HostAction.NOTHING:
+        has_failed = self._last_word in {ChannelEnd.FAILURE, ChannelEnd.MOUNT_POINT}
+        if has_failed and self._action is HostAction.NOTHING:
             self._break_off(HostAction.KILLED_ON_FAILURE)
         elif self._last_word is ChannelEnd.FAREWELL and self._action in {HostAction.NOTHING, HostAction.ASKED_TO_STOP}:
             self._break_off(HostAction.KILLED_ON_STOP)
@@ -394,6 +399,12 @@ class Pausing:
             MachineState.RUNNING: (RecordKind.RESUME, MonitorEvent.READY, self._guest.resume),
         }
 
+    def tell_time(self) -> None:
+        """Tell a guest that doesn't stand still what time it is."""
+        if not self.paused:
+            plan, clock = self._observations.plan.plan, self._observations.host.clock
+            self._guest.channel.tell_time(guest_time(plan, clock))
+
     def resume_to_end(self) -> None:
         """Have a guest that stands still go on, so that it can end in order; no caller waits for an answer."""
         if self.paused:
@@ -402,6 +413,7 @@ class Pausing:
 
     def _on_event(self, event: MonitorEvent) -> None:
         if self._awaited is not None and self._awaited[0] is event:
+            self.tell_time()
             self._answer(None)
 
     def _unanswered(self) -> None:

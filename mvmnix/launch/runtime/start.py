@@ -40,6 +40,7 @@ from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.accelerator import choose
 from mvmnix.launch.runtime.creation import start_home, take
 from mvmnix.launch.runtime.finalize import RunObservations, never_ran
+from mvmnix.launch.runtime.guest_clock import guest_time
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
@@ -169,7 +170,7 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: t
     try:
         return GuestConfig(
             hostname="mvm" if variation is None else variation.hostname,
-            time_ns=int((host.clock().timestamp() + (variation.clock_offset if variation else 0)) * 1e9),
+            time_ns=guest_time(wanted, host.clock),
             entropy=os.urandom(ENTROPY_BYTES),
             scratch=wanted.scratch_mib * _MIB,
             owner=wanted.workload.user,

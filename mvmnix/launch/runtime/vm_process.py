@@ -223,8 +223,8 @@ class Guest:
 
     @property
     def traffic(self) -> int:
-        """Grows with everything that the guest says and is told."""
-        return self.progress + self.channel.bytes_sent
+        """Grows with everything that the guest says and is told, but for the time."""
+        return self.progress + self.channel.frames_sent
 
     def settle(self, seconds: float) -> None:
         """Let the guest end by itself for so long at most, reading all that it and its hypervisor still say."""

@@ -3,13 +3,26 @@
 import errno
 import os
 import select
+import signal
 import socket
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Self
 
-from mvmnix.launch.agent.frames import INITIAL_WINDOW, Bye, Config, Frame, FrameKind, Hello, Ping, Pong, Ready, Shutdown
+from mvmnix.launch.agent.frames import (
+    INITIAL_WINDOW,
+    Bye,
+    Config,
+    Frame,
+    FrameKind,
+    Hello,
+    Ping,
+    Pong,
+    Ready,
+    Shutdown,
+    Time,
+)
 from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, GuestConfig, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
@@ -46,6 +59,7 @@ PROGRAMS: dict[str, Program] = {
     "echo": lambda work, _stdin: (" ".join(work.argv[1:]).encode("utf-8", "surrogateescape") + b"\n", b"", 0),
     "printenv": lambda work, _stdin: (work.environment.get(work.argv[1], "").encode(), b"", 0),
     "cat": lambda _work, stdin: (stdin, b"", 0),
+    "devour": lambda _work, _stdin: (b"", b"", 0),
     "complain": lambda work, _stdin: (b"", " ".join(work.argv[1:]).encode(), 3),
 }
 #: What there is to be copied out of a fake guest, by its path.
@@ -94,6 +108,7 @@ class FakeGuest:
     def __init__(self, sock: socket.socket, programs: dict[str, Program] | None = None) -> None:
         self.config: GuestConfig | None = None
         self.signals: list[int] = []
+        self.times: list[int] = []
         self.error: BaseException | None = None
         self._sock = sock
         self._programs = PROGRAMS | (programs or {})
@@ -162,8 +177,12 @@ class FakeGuest:
             case Config():
                 self.config = frame.guest
                 files = {secret.name: secret.value for secret in frame.guest.secrets}
+                self.times.append(frame.guest.time_ns)
+                self._programs["times"] = lambda _work, _stdin: (" ".join(map(str, self.times)).encode(), b"", 0)
                 self._programs["reveal"] = lambda work, _stdin: (files.get(work.argv[1], b""), b"", 0)
                 self._say(Ready())
+            case Time():
+                self.times.append(frame.time_ns)
             case Ping():
                 self._say(Pong(frame.token))
             case Shutdown():
@@ -198,6 +217,9 @@ class FakeGuest:
             self._say(Exit(stream, End.NOT_STARTED, Step.EXECUTE, errno.ENOENT))
             return
         self._say(Started(stream))
+        if program is PROGRAMS["devour"]:
+            self._say(Exit(stream, End.SIGNALED, Step.NONE, signal.SIGKILL, is_out_of_memory=True))
+            return
         self._processes[stream] = _Process(work, program)
 
     def _copy(self, stream: int, asked: CopyRequest) -> None:

@@ -22,7 +22,7 @@ _ROOT = Path(__file__).parents[3]
 if __name__ == "__main__":
     sys.path[0] = str(_ROOT)
 
-from mvmnix.launch.agent.frames import Bye, Failed, Frame, Ready  # noqa: E402 - as a program it must find the package first
+from mvmnix.launch.agent.frames import Bye, Config, Failed, Frame, GuestFailure, Ready  # noqa: E402 - as a program it must find the package first
 from mvmnix.model import Workload  # noqa: E402
 from mvmnix.plan.backend import Backend  # noqa: E402 - as a program it must find the package first
 from mvmnix.plan.kernel_command_line import Addition, BackendParameter  # noqa: E402
@@ -42,6 +42,7 @@ class Scenario(StrEnum):
     WAKES = "wakes"
     LATE = "late"
     UNREADY = "unready"
+    BLOCKED = "blocked"
     CHATTERS = "chatters"
     PANICS = "panics"
     ABORTS = "aborts"
@@ -144,6 +145,17 @@ class _Lingering(_Guest):
         super()._say(frame)
         if isinstance(frame, Bye):
             signal.pause()
+
+
+class _Blocked(_Guest):
+    """Has a file where the plan has something mounted."""
+
+    @override
+    def _received(self, frame: Frame) -> bool:
+        if not isinstance(frame, Config):
+            return super()._received(frame)
+        self._say(Failed(b"/etc/passwd is a file of the image", GuestFailure.MOUNT_POINT))
+        return False
 
 
 class _Woken(_Guest):
@@ -341,6 +353,7 @@ class _Fake:
             Scenario.LATE: _Late,
             Scenario.FAILS: _Failing,
             Scenario.LINGERS: _Lingering,
+            Scenario.BLOCKED: _Blocked,
         }
         guest = kinds.get(scenario, _Guest)(self.channel, self.programs())
         if isinstance(guest, _Woken):

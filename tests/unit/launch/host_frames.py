@@ -4,7 +4,7 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 
 from mvmnix.launch.agent.encoding import Reader
-from mvmnix.launch.agent.frames import Config, Frame, FrameKind, Ping, Shutdown
+from mvmnix.launch.agent.frames import Config, Frame, FrameKind, Ping, Shutdown, Time
 from mvmnix.launch.agent.guest_network import GuestNetwork
 from mvmnix.launch.agent.requests import (
     ENTROPY_BYTES,
@@ -116,6 +116,7 @@ _READERS: Mapping[int, Callable[[int, _Payload], Frame]] = {
     FrameKind.SIGNAL: lambda stream, it: Signal(stream, it.number("I")),
     FrameKind.RESIZE: lambda stream, it: Resize(stream, it.number("H"), it.number("H")),
     FrameKind.PING: lambda _stream, it: Ping(it.number("Q")),
+    FrameKind.TIME: lambda _stream, it: Time(it.number("Q")),
     FrameKind.SHUTDOWN: lambda _stream, it: Shutdown(it.number("I")),
 }
 _SHARED = {it.KIND: it for it in (Data, Eof, Reset, Window)}

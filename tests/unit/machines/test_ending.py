@@ -2,7 +2,8 @@
 
 import pytest
 
-from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction, judge_end, with_disk
+from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction, judge_end, with_command, with_disk
+from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.vmm.port import MonitorEvent
 
 RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
@@ -26,6 +27,8 @@ RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
         (HostAction.NOTHING, ChannelEnd.FAILURE, RESET, EndReason.GUEST_FAILED),
         (HostAction.KILLED_ON_FAILURE, ChannelEnd.FAILURE, (MonitorEvent.READY,), EndReason.GUEST_FAILED),
         (HostAction.NOTHING, ChannelEnd.FAILURE, (MonitorEvent.READY,), EndReason.HYPERVISOR_DIED),
+        (HostAction.NOTHING, ChannelEnd.MOUNT_POINT, RESET, EndReason.MOUNT_POINT),
+        (HostAction.KILLED_ON_FAILURE, ChannelEnd.MOUNT_POINT, (MonitorEvent.READY,), EndReason.MOUNT_POINT),
         (HostAction.NOTHING, ChannelEnd.NONE, (), EndReason.HYPERVISOR_DIED),
         (HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.READY,), EndReason.HYPERVISOR_DIED),
         (HostAction.NOTHING, ChannelEnd.NONE, (MonitorEvent.INTERNAL_ERROR,), EndReason.HYPERVISOR_DIED),
@@ -35,6 +38,16 @@ RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
 )
 def test_judge(action: HostAction, last_word: ChannelEnd, events: tuple[MonitorEvent, ...], reason: EndReason) -> None:
     assert judge_end(action, last_word, events) is reason
+
+
+@pytest.mark.parametrize("reason", EndReason)
+def test_an_orderly_end_after_a_command_that_failed(reason: EndReason) -> None:
+    hungry, late = ExitStatus(End.SIGNALED, code=9, is_out_of_memory=True), ExitStatus(End.TIMED_OUT)
+    is_own = reason is EndReason.GUEST_EXIT
+    assert with_command(reason, hungry) is (EndReason.OUT_OF_MEMORY if is_own else reason)
+    assert with_command(reason, late) is (EndReason.TIMEOUT if reason.is_clean else reason)
+    for status in (None, ExitStatus(End.SIGNALED, code=9), ExitStatus(End.EXITED, code=1)):
+        assert with_command(reason, status) is reason
 
 
 @pytest.mark.parametrize("reason", EndReason)

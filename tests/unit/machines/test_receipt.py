@@ -41,6 +41,7 @@ PANIC = Diagnosis(diagnosis_file(1), StallReason.PANICKED, Digest.of(b""))
         replace(RECEIPT, reported=None),
         *(replace(RECEIPT, observed=replace(OBSERVED, backend=backend)) for backend in Backend),
         *(replace(RECEIPT, reported=ExitStatus(end, step, 2**32 - 1)) for end in End for step in Step),
+        replace(RECEIPT, reported=ExitStatus(End.SIGNALED, code=9, is_out_of_memory=True)),
         *(replace(RECEIPT, observed=replace(OBSERVED, reason=reason)) for reason in EndReason),
         replace(RECEIPT, observed=replace(OBSERVED, usage=None, console_bytes=0)),
         replace(RECEIPT, observed=replace(OBSERVED, shares=SHARES)),

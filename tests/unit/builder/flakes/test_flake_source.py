@@ -16,11 +16,14 @@ from mvmnix.formats.escaping import shell_word
 from mvmnix.model import Digest, FlakeRef
 from mvmnix.sandbox.trusted_executables import GIT
 from tests.fakes import Repository
+from tests.support.locks import GITHUB, lock_file
+
+NO_INPUTS = lock_file({}).decode()
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    return Repository.make(tmp_path / "repo", {"a.txt": "a\n", "sub/flake.nix": "{ }\n", "sub/flake.lock": "{}\n"})
+    return Repository.make(tmp_path / "repo", {"a.txt": "a\n", "sub/flake.nix": "{ }\n", "sub/flake.lock": NO_INPUTS})
 
 
 def refused(where: Path | str) -> RefusedError:
@@ -40,7 +43,7 @@ def text(data: str) -> nar.File:
 
 def test_a_clean_commit(repository: Repository) -> None:
     found = take_flake(FlakeRef(str(repository.path)))
-    sub = nar.Dir({b"flake.nix": text("{ }\n"), b"flake.lock": text("{}\n")})
+    sub = nar.Dir({b"flake.nix": text("{ }\n"), b"flake.lock": text(NO_INPUTS)})
     assert found.archive == archive({b"flake.nix": text("{}\n"), b"a.txt": text("a\n"), b"sub": sub})
     assert found.nar == Digest.of(found.archive)
     commit = repository.git("rev-parse", "HEAD")
@@ -51,7 +54,7 @@ def test_a_clean_commit(repository: Repository) -> None:
 
 def test_a_subdirectory_is_a_flake_of_the_whole_tree(repository: Repository) -> None:
     whole, sub = (take_flake(FlakeRef(str(repository.path / name))) for name in (".", "sub"))
-    assert (sub.directory, sub.lock) == ("sub", b"{}\n")
+    assert (sub.directory, sub.lock) == ("sub", NO_INPUTS.encode())
     assert (sub.nar, sub.commit, sub.uri) == (whole.nar, whole.commit, whole.uri)
 
 
@@ -83,26 +86,202 @@ def test_a_flake_that_git_does_not_track(repository: Repository, where: str) -> 
     assert take_flake(FlakeRef.parse(str(path))).directory == where
 
 
-@pytest.mark.parametrize("where", ["", "sub"])
+@pytest.mark.parametrize(("where", "name"), [("", "a.txt"), ("", "sub/flake.nix"), ("sub", "sub/flake.lock")])
 @pytest.mark.parametrize("staged", [False, True])
-def test_a_changed_tree_is_refused_wherever_the_change_is(repository: Repository, where: str, staged: bool) -> None:
-    repository.write("a.txt", "changed")
+def test_a_change_inside_is_refused(repository: Repository, where: str, name: str, staged: bool) -> None:
+    repository.write(name, "changed")
     if staged:
         repository.git("add", "-A")
     refusal = refused(repository.path / where)
     assert refusal.codes == (ReasonCode.FLAKE_DIRTY,)
-    assert "a.txt" in refusal.reasons[0].why
+    assert name in refusal.reasons[0].why
 
 
-@pytest.mark.parametrize("where", ["", "sub"])
-def test_the_hint_of_a_dirty_tree_is_a_reference_that_works(repository: Repository, where: str) -> None:
-    repository.write("a.txt", "changed")
+@pytest.mark.parametrize(("where", "name"), [("", "a.txt"), ("sub", "sub/flake.lock")])
+def test_the_hint_of_a_dirty_tree_is_a_reference_that_works(repository: Repository, where: str, name: str) -> None:
+    repository.write(name, "changed")
     hint = refused(repository.path / where).reasons[0].hint
     reference = f"path:{repository.path}" + (f"?dir={where}" if where else "")
     assert f"copy: {shell_word(reference)}" in hint
     found = take_flake(FlakeRef.parse(reference))
     assert b"changed" in found.archive
     assert found.directory == where
+
+
+@pytest.mark.parametrize("change", ["modified", "staged", "removed", "renamed", "mode", "new", "link", "submodule"])
+def test_a_change_elsewhere_leaves_the_commit_as_it_is(repository: Repository, change: str) -> None:
+    clean = take_flake(FlakeRef(str(repository.path / "sub")))
+    path = repository.path / "a.txt"
+    names: tuple[str, ...] = ("a.txt",)
+    match change:
+        case "removed":
+            path.unlink()
+        case "renamed":
+            repository.git("mv", "a.txt", "subordinate")
+            names = ("a.txt", "subordinate")
+        case "mode":
+            path.chmod(0o755)
+        case "new":
+            repository.write("sub.txt", "new")
+            names = ("sub.txt",)
+        case "link":
+            path.unlink()
+            path.symlink_to("sub/flake.nix")
+        case "submodule":
+            Repository.make(repository.path / "module")
+            names = ("module",)
+        case _:
+            path.write_text("changed")
+    if change not in {"modified", "mode"}:
+        repository.git("add", "-A")
+    found = take_flake(FlakeRef(str(repository.path / "sub")))
+    assert found == replace(clean, changes_elsewhere=names)
+    assert clean.changes_elsewhere == ()
+
+
+@pytest.mark.parametrize("is_leaving", [False, True])
+def test_a_file_that_moves_across_the_border_is_a_change_inside(repository: Repository, *, is_leaving: bool) -> None:
+    names = ("sub/flake.lock", "flake.lock") if is_leaving else ("a.txt", "sub/a.txt")
+    repository.git("mv", *names)
+    refusal = refused(repository.path / "sub")
+    assert refusal.codes == (ReasonCode.FLAKE_DIRTY,)
+    assert names[not is_leaving] in refusal.reasons[0].why
+
+
+def test_a_submodule_elsewhere_hides_no_change_inside(repository: Repository) -> None:
+    Repository.make(repository.path / "module")
+    repository.git("add", "module")
+    repository.write("sub/flake.nix", "changed")
+    assert "sub/flake.nix" in refused(repository.path / "sub").reasons[0].why
+
+
+def test_a_directory_whose_place_another_takes(repository: Repository) -> None:
+    repository.git("mv", "sub", "other")
+    (repository.path / "sub").symlink_to("other")
+    assert "other/flake.nix" in refused(repository.path / "sub").reasons[0].why
+
+
+RELATIVE_INPUTS = lock_file(
+    {
+        "lib": {
+            "inputs": {"deep": "deep", "far": "far"},
+            "locked": {"path": "../lib", "type": "path", "dir": "flake"},
+            "original": {"path": "../lib", "type": "path", "dir": "flake"},
+            "parent": [],
+        },
+        "deep": {
+            "locked": {"path": "../../deep", "type": "path"},
+            "original": {"path": "../../deep", "type": "path"},
+            "flake": False,
+            "parent": ["lib"],
+        },
+        "far": {"locked": GITHUB, "original": {"type": "github", "owner": "NixOS", "repo": "nixpkgs"}},
+        "near": {
+            "locked": {"path": "./other", "type": "path"},
+            "original": {"path": "./other", "type": "path"},
+            "parent": ["lib", "far"],
+        },
+    },
+    {"lib": "lib", "near": "near"},
+).decode()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_read"),
+    [
+        ("sub/new", True),
+        ("lib/beside", True),  # the input's tree, whatever directory of it the flake is in
+        ("lib/flake/flake.nix", True),
+        ("deep", True),  # of a relative input; a file
+        ("other/file", False),  # in the tree of a forge
+        ("library", False),
+        ("flake.nix", False),
+    ],
+)
+def test_relative_inputs_are_read(tmp_path: Path, name: str, is_read: bool) -> None:
+    files = ("sub/flake.nix", "lib/beside", "lib/flake/flake.nix", "deep", "other/file", "library")
+    repository = Repository.make(tmp_path / "repo", {**dict.fromkeys(files, "{}"), "sub/flake.lock": RELATIVE_INPUTS})
+    repository.write(name, "changed")
+    repository.git("add", "-A")
+    if is_read:
+        assert refused(repository.path / "sub").codes == (ReasonCode.FLAKE_DIRTY,)
+    else:
+        assert take_flake(FlakeRef(str(repository.path / "sub"))).changes_elsewhere == (name,)
+
+
+def test_a_tree_with_more_links_than_are_followed_is_read_whole(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        (repository.path / f"sub/link{number}").symlink_to("flake.nix")
+    repository.commit()
+    repository.write("a.txt", "changed")
+    assert take_flake(FlakeRef(str(repository.path / "sub"))).changes_elsewhere == ("a.txt",)
+    monkeypatch.setattr(flake, "_MAX_STEPS", 3)
+    assert refused(repository.path / "sub").codes == (ReasonCode.FLAKE_DIRTY,)
+
+
+@pytest.mark.parametrize("path", ["..", "../..", "../sub/../"])
+def test_an_input_that_is_the_whole_tree(repository: Repository, path: str) -> None:
+    node = {"locked": {"path": path, "type": "path"}, "original": {"path": path, "type": "path"}, "parent": []}
+    repository.write("sub/flake.lock", lock_file({"whole": node}).decode())
+    repository.commit()
+    repository.write("a.txt", "changed")
+    assert "a.txt" in refused(repository.path / "sub").reasons[0].why
+
+
+@pytest.mark.parametrize("parent", [["missing"], ["loop"]])
+def test_an_input_whose_place_nobody_knows(repository: Repository, parent: list[str]) -> None:
+    node = {"locked": {"path": "x", "type": "path"}, "original": {"path": "x", "type": "path"}, "parent": parent}
+    repository.write("sub/flake.lock", lock_file({"loop": node}).decode())
+    repository.commit()
+    repository.write("a.txt", "changed")
+    assert refused(repository.path / "sub").codes == (ReasonCode.FLAKE_DIRTY,)
+
+
+def test_a_lock_that_can_t_be_read_beside_a_change(repository: Repository) -> None:
+    repository.write("sub/flake.lock", "{}")
+    repository.commit()
+    repository.write("a.txt", "changed")
+    assert set(refused(repository.path / "sub").codes) == {ReasonCode.LOCK_MALFORMED}
+    repository.write("sub/flake.lock", NO_INPUTS)
+    assert refused(repository.path / "sub").codes == (ReasonCode.FLAKE_DIRTY,)
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "name", "is_read"),
+    [
+        ("sub/link", "../data", "data/file", True),
+        ("sub/link", "../data/file", "data/file", True),
+        ("sub/link", "../data/file", "data/other", False),
+        ("sub/in/link", "../../data/../data", "data/other", True),
+        ("sub/link", "../by", "data/other", True),  # by -> data
+        ("sub/link", "../by/file", "by", True),  # the link on the way
+        ("sub/link", "../data/up", "a.txt", True),  # data/up -> ..
+        ("sub/link", "../missing", "missing/new", True),
+        ("sub/link", "../../data", "data/file", False),  # out of the tree
+        ("sub/link", "/data", "data/file", False),
+        ("sub/link", "link", "data/file", False),
+        ("elsewhere", "data", "data/file", False),
+    ],
+)
+def test_symbolic_links_out_of_the_directory_are_followed(
+    repository: Repository, link: str, target: str, name: str, is_read: bool
+) -> None:
+    for path, content in {"data/up": "..", "by": "data", link: target}.items():
+        (repository.path / path).parent.mkdir(exist_ok=True)
+        (repository.path / path).symlink_to(content)
+    repository.write("data/file", "x")
+    repository.write("data/other", "x")
+    repository.commit()
+    if (repository.path / name).is_symlink():
+        (repository.path / name).unlink()
+    repository.write(name, "changed")
+    repository.git("add", "-A")
+    if is_read:
+        assert name in refused(repository.path / "sub").reasons[0].why
+    else:
+        assert take_flake(FlakeRef(str(repository.path / "sub"))).changes_elsewhere == (name,)
 
 
 @pytest.mark.parametrize("change", ["removed", "renamed", "mode", "new", "removed-staged", "intent-to-add"])

@@ -1,5 +1,7 @@
 """`mvm run`, from a kept build to the guest's exit code; the guest is a process here, everything else is real."""
 
+import base64
+import json
 import os
 import resource
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 
 from mvmnix.api.frontend import Silent
 from mvmnix.errors import ReasonCode
+from mvmnix.model import FlakeRef
+from tests.fakes import Repository
 from tests.leaks import in_files
 from tests.unit.cli.machines import kinds, machines, workload
 from tests.unit.cli.station import Station
@@ -22,9 +26,22 @@ def test_it_exits_as_the_guest_did(settled: Station, command: tuple[str, ...], c
     said = settled.mvm("run", settled.flake(), "--", *command)
     assert said.code == code
     assert ("loudly" in said.err) == (command[0] == "complain")
-    assert ("'no-such-program' did not end by itself: it could not be started" in said.err) == (code == 127)
+    assert ("command not found in the guest: no-such-program\n" in said.err) == (code == 127)
     assert kinds(settled) == ["admission", "start", "end"]
     assert len(list(machines(settled)[0].glob("receipt*"))) == 1
+
+
+def test_a_command_that_the_guest_ends_for_want_of_memory(settled: Station) -> None:
+    said = settled.mvm("run", "--name", "hungry", settled.flake(), "--", "devour")
+    assert said.code == 137
+    why = "the command 'devour' was ended by SIGKILL; a plan gives it more: --memory"
+    assert f"mvm: out of memory in the guest [out-of-memory]: {why}\n" in said.err
+    (machine,) = settled.mvm("ps", "--all", "--json").answer("machines")
+    assert (machine["ended"], machine["exitCode"]) == ("out-of-memory", 137)
+    (path,) = machines(settled)[0].glob("receipt*")
+    (receipt,) = (json.loads(base64.b64decode(json.loads(path.read_bytes())["dsseEnvelope"]["payload"])),)
+    reported = {"end": "signaled", "step": "none", "code": 9, "outOfMemory": True}
+    assert receipt["predicate"]["reportedByGuest"] == reported
 
 
 def test_output_is_the_guest_s_and_prose_is_not_in_it(settled: Station) -> None:
@@ -68,6 +85,20 @@ def test_a_guest_that_does_not_boot_is_our_failure(settled: Station, scenario: S
     assert kinds(settled) == ["admission", "start", "end"]
 
 
+def test_a_place_where_nothing_can_be_mounted_has_a_name(settled: Station) -> None:
+    reference = settled.flake()
+    settled.hypervisor(Scenario.BLOCKED)
+    said = settled.mvm("run", reference, "--", "true")
+    assert said.code == 125
+    failure = said.err[said.err.index(f"the machine {machines(settled)[0].name} ended") :].splitlines()
+    assert failure[0].partition(" ended: ")[2] == (
+        "mount-point-unusable (the guest could not set itself up: /etc/passwd is a file of the image)"
+    )
+    assert failure[1] == "  next: name another place in the guest: --share SRC:DST, --data MIB:PATH", (
+        "no kernel's lines"
+    )
+
+
 @pytest.mark.parametrize("room", ["images", "bundles"])
 def test_changed_bytes_are_refused_before_anything_starts(settled: Station, room: str) -> None:
     reference = settled.flake()
@@ -89,6 +120,24 @@ def test_a_dirty_tree_and_a_flake_that_is_none(settled: Station, tmp_path: Path)
     assert settled.mvm("run", str(tmp_path / "absent")).code == 2
     assert settled.mvm("run", "github:NixOS/nixpkgs").code == 2
     assert settled.mvm("run", f"{tmp_path}#a b").code == 2
+
+
+def test_changes_elsewhere_in_the_repository_are_a_notice(settled: Station, tmp_path: Path) -> None:
+    repository = Repository.make(tmp_path / "repo", {"guest/flake.nix": "{ }", "a": "a"})
+    where = repository.path / "guest"
+    settled.built(FlakeRef(str(where)), "hello")
+    for name in ("a", "b\x1b[31m\nmvm: c"):
+        repository.write(name, "changed")
+    repository.git("add", "-A")
+    said = settled.mvm("run", str(where), "--", "true")
+    assert said.code == 0
+    commit = repository.git("rev-parse", "HEAD")[:12]
+    (notice,) = (line for line in said.err.splitlines() if "elsewhere" in line)
+    assert notice == f"mvm: commit {commit} is taken, without changes elsewhere: a, b\\u001b[31m\\nmvm: c"
+    repository.write("guest/flake.nix", "changed")
+    said = settled.mvm("run", str(where), "--", "true")
+    assert said.code == 126
+    assert f"refused [{ReasonCode.FLAKE_DIRTY}]" in said.err
 
 
 def test_a_policy_in_the_working_directory(settled: Station) -> None:

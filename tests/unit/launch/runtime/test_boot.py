@@ -351,5 +351,5 @@ def test_a_disk_that_takes_no_diagnosis_hinders_nothing(here: House, monkeypatch
 def test_nothing_that_watched_the_first_boot_is_left(here: House) -> None:
     plan = here.plan(limits=PlanLimits(idle_seconds=60))
     with plan, start_machine(plan, moody(here, Scenario.STALLS, Scenario.BOOTS)) as machine:
-        assert len(machine._timers) == 3, "the boot, the wall clock, idleness"
+        assert len(machine._timers) == 4, "the boot, the guest's clock, the wall clock, idleness"
         machine.ping()
