@@ -8,6 +8,7 @@ none of them names one, npm itself is asked for its own, in a sandbox that has n
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,19 +27,34 @@ _LINE: Final = re.compile(r"\s*(?P<name>(@[^:=\s]+:)?registry)\s*=\s*(?P<value>.
 _NPM: Final = Candidates(
     "npm", ("/usr/bin/npm", "/usr/local/bin/npm"), "install it, or name the registry: --allow https://REGISTRY"
 )
+_REGISTRY: Final = "NPM_CONFIG_REGISTRY"
 _HINT: Final = "npm config set registry https://REGISTRY, or name its host with --allow https://REGISTRY"
 
 
-def configured_urls(tool: str) -> tuple[str, ...]:
-    """The URLs of a tool's sources, which may hold credentials; not all of them are of http or https.
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """URLs from which a client downloads, which may hold credentials; not all of them are of http or https.
 
-    Raises MvmnixError where the tool is missing or its configuration is not supported; KeyError for another tool.
+    `indexes` are those of pip's package indexes, which may serve files from other hosts. `environment` has variables
+    that tell the same to this client in a guest, without credentials; none for apt, which takes its sources from files.
     """
-    return _TOOLS[tool]()
+
+    urls: tuple[str, ...] = field(repr=False)
+    indexes: tuple[str, ...] = field(default=(), repr=False)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def npm_registries(environment: Mapping[str, str], usual: Callable[[], str] | None = None) -> tuple[str, ...]:
-    """The URLs of the registry and of those of scopes; they may hold credentials.
+def client_settings(tool: str, index: str = "") -> ClientSettings:
+    """What a tool is configured for here, or its settings for the index with this URL, where one is given.
+
+    Raises MvmnixError where the tool is missing or its configuration is not supported; KeyError for another tool, and
+    for an index of one that takes none by a variable.
+    """
+    return _OF_INDEX[tool](index) if index else _TOOLS[tool]()
+
+
+def npm_registries(environment: Mapping[str, str], usual: Callable[[], str] | None = None) -> dict[str, str]:
+    """The URLs of the registry and of those of scopes, by their names in an npmrc; they may hold credentials.
 
     `usual` gives npm's own where none is named. Raises MvmnixError where there is no npm to ask for it.
     """
@@ -54,7 +70,7 @@ def npm_registries(environment: Mapping[str, str], usual: Callable[[], str] | No
         found["registry"] = named
     if "registry" not in found:
         found["registry"] = (usual or _usual)()
-    return tuple(dict.fromkeys(found.values()))
+    return found
 
 
 def parse_npmrc(text: str) -> Iterator[tuple[str, str]]:
@@ -84,15 +100,29 @@ def _text(path: Path) -> str:
         return file.read(_LIMIT).decode(errors="replace")
 
 
-def _apt() -> tuple[str, ...]:
-    return tuple(mirror.base for mirror in Apt().mirrors())
+def _apt() -> ClientSettings:
+    return ClientSettings(tuple(mirror.base for mirror in Apt().mirrors()))
+
+
+def _npm() -> ClientSettings:
+    found = npm_registries(os.environ)
+    variables = {_REGISTRY: pip_settings.without_credentials(found["registry"])}
+    return ClientSettings(tuple(dict.fromkeys(found.values())), environment=variables)
+
+
+def _pip() -> ClientSettings:
+    found = pip_settings.read()
+    return ClientSettings(found.urls, found.indexes, pip_settings.guest_variables(found))
 
 
 #: What each is asked by.
-_TOOLS: Final[Mapping[str, Callable[[], tuple[str, ...]]]] = {
-    "apt": _apt,
-    "npm": lambda: npm_registries(os.environ),
-    "pip": lambda: pip_settings.read().urls,
-}
+_TOOLS: Final[Mapping[str, Callable[[], ClientSettings]]] = {"apt": _apt, "npm": _npm, "pip": _pip}
 #: The tools that can be asked.
 CONFIGURED_TOOLS: Final = tuple(_TOOLS)
+#: What each has for an index that is given (npm documentation, "config"; pip documentation, "Configuration").
+_OF_INDEX: Final[Mapping[str, Callable[[str], ClientSettings]]] = {
+    "npm": lambda index: ClientSettings((index,), environment={_REGISTRY: index}),
+    "pip": lambda index: ClientSettings((index,), (index,), pip_settings.index_variables(index)),
+}
+#: The tools that can be given one: apt takes its sources from files alone.
+INDEXED_TOOLS: Final = tuple(_OF_INDEX)
