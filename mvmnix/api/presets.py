@@ -9,8 +9,7 @@ from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from mvmnix.builder.pins.configured import CONFIGURED_TOOLS, INDEXED_TOOLS, client_settings
-from mvmnix.builder.pins.pypi import file_urls
+from mvmnix.builder.pins.configured import CONFIGURED_TOOLS, INDEXED_TOOLS, client_settings, file_urls
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.network.policy.presets import PRESET_LIMIT, Preset, PresetChoice, parse_preset
 from mvmnix.plan.network import NetworkRule, parse_rules
@@ -72,7 +71,8 @@ class Presets:
         if any(urlsplit(url).username is not None for url in settings.urls):
             self._notice(f"no plan holds the credentials that {name} has for its index; docs/network.md#presets")
         rules = rules_of_urls(name, settings.urls)
-        files = tuple(url for each in settings.indexes for url in self._file_urls(name, each))
+        indexes = [url for url in settings.indexes if urlsplit(url).scheme in _PORTS]
+        files = tuple(url for each in indexes for url in self._file_urls(name, each))
         if more := rules_of_urls(name, (*settings.urls, *files))[len(rules) :]:
             hosts = ", ".join(rule.typed for rule in more)
             self._notice(f"the preset {name} allows where its index serves files from, too: {hosts}")
@@ -81,7 +81,7 @@ class Presets:
     def _file_urls(self, name: str, index: str) -> tuple[str, ...]:
         """URLs from which an index serves a file; none, which the user is told, where that can't be found out."""
         try:
-            return file_urls(index)
+            return file_urls(name, index)
         except MvmnixError as error:
             why = f"the preset {name} allows its index alone: where that serves files from is unknown"
             self._notice(f"{why} ({error}); allow another host with --allow https://HOST")

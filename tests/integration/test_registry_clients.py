@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import io
+import json
 import os
 import signal
 import socket
@@ -22,8 +23,8 @@ from mvmnix.api.frontend import SilentProgress
 from mvmnix.builder.fetch.downloads import downloaded
 from mvmnix.builder.fetch.registries import FILES, Command
 from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured
+from mvmnix.builder.pins.configured import file_urls
 from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings
-from mvmnix.builder.pins.pypi import file_urls
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.model import Digest, Source
@@ -155,16 +156,28 @@ def test_wheels_come_from_the_configured_index(site: Site, store: Store, configu
 def test_an_index_says_where_it_serves_files_from(
     site: Site, configured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The configured one is asked as pip asks it, by the proxy; one that has no pip, or that nothing reaches, fails."""
+    """Pip asks it as configured, by the proxy; an index without pip is an error."""
     configured("trusted-host = files.test\nno-index = true")
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{site.port}")
     file = "http://files.test/pip-1.0-py3-none-any.whl"
     site.pages = {"http://index.test/simple/pip/": page(file, wheel("pip")), file: wheel("pip")}
-    assert [url.partition("#")[0] for url in file_urls(f"http://me:{SECRET}@index.test/simple/")] == [file]
+    (found,) = file_urls("pip", f"http://me:{SECRET}@index.test/simple/")
+    assert found.partition("#")[0] == file
     assert f"me:{SECRET}" in site.credentials
     assert not site.leaked
     with pytest.raises(MvmnixError, match="pip chose no wheels"):
-        file_urls("http://index.test/none/")
+        file_urls("pip", "http://index.test/none/")
+
+
+def test_a_registry_says_where_it_serves_files_from(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{site.port}")
+    file = "http://files.test/npm-1.0.0.tgz"
+    version = {"name": "npm", "version": "1.0.0", "dist": {"tarball": file}}
+    document = {"name": "npm", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
+    site.pages = {"http://npm.test/npm": json.dumps(document).encode()}
+    assert file_urls("npm", "http://npm.test/") == (file,)
+    with pytest.raises(MvmnixError, match="npm found no file"):
+        file_urls("npm", "http://npm.test/none/")
 
 
 @pytest.mark.parametrize("how", ["link", "redirect"])

@@ -197,10 +197,7 @@ def resolve(wanted: Sequence[str]) -> tuple[Wheel, ...]:
 
 
 def file_urls(index: str) -> tuple[str, ...]:
-    """URLs from which an index serves pip itself, a project that nearly every index has; pip downloads its metadata.
-
-    Raises MvmnixError where the index can't be reached within half a minute, or has no pip.
-    """
+    """URLs from which an index serves pip itself; pip downloads its metadata. Raises MvmnixError (configured.py)."""
     packages = _packages()
     settings = pip_settings.read(index)
     impatient = {"PIP_RETRIES": "0"} | dict.fromkeys(("PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT"), str(_PATIENCE))

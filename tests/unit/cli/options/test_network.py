@@ -31,6 +31,7 @@ def keep(where: Path, name: str, text: str = PRESET) -> None:
 FILES: dict[str, tuple[str, ...]] = {
     "https://me:word@index.example/simple": ("https://files.example/pip.whl", "https://index.example/pip.whl"),
     "http://index.example:8080/": ("http://index.example:8080/pip.whl",),
+    "https://npm.example/": ("https://npm.example/npm.tgz",),
 }
 
 
@@ -46,16 +47,16 @@ def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
         urls = found[tool]
         variable = {"pip": "PIP_INDEX_URL", "npm": "NPM_CONFIG_REGISTRY"}[tool]
         variables = {variable: pip_settings.without_credentials(urls[0])}
-        return ClientSettings(urls, urls[:1] if tool == "pip" else (), variables)
+        return ClientSettings(urls, urls[:1], variables)
 
     monkeypatch.setattr(configured, "_TOOLS", {tool: partial(settings, tool) for tool in found})
     monkeypatch.setattr(presets, "file_urls", serve)
     return found
 
 
-def serve(index: str) -> tuple[str, ...]:
+def serve(tool: str, index: str) -> tuple[str, ...]:
     if index not in FILES:
-        raise MvmnixError("pip chose no wheels: no such project")
+        raise MvmnixError(f"{tool} has no such project")
     return FILES[index]
 
 
@@ -220,7 +221,7 @@ def test_an_index_may_be_given(settled: Station) -> None:
 def test_an_index_that_does_not_say_where_its_files_are(settled: Station) -> None:
     said = settled.mvm("plan", "create", "--allow-preset", "pip,index=https://index.example/", settled.flake())
     assert said.code == 0
-    assert "where that serves files from is unknown (pip chose no wheels: no such project)" in said.err
+    assert "where that serves files from is unknown (pip has no such project)" in said.err
 
 
 @pytest.mark.parametrize(
