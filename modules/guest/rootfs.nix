@@ -11,6 +11,18 @@ let
       fi
     done
   '';
+  # What update-ca-certificates(8) would make when the package is configured: one file of all certificates, the package's
+  # and the image's own, in the order of their paths. A bundle that the image brings stays.
+  certificates = ''
+    for directory in usr/share/ca-certificates usr/local/share/ca-certificates; do
+      if [ -d "root/$directory" ]; then (cd root && find "$directory" -type f -name '*.crt'); fi
+    done | sort > certificates
+    bundle=root/etc/ssl/certs/ca-certificates.crt
+    if [ -s certificates ] && [ ! -e "$bundle" ] && [ ! -L "$bundle" ]; then
+      mkdir -p root/etc/ssl/certs
+      while read -r file; do awk 1 < "root/$file"; done < certificates > "$bundle"
+    fi
+  '';
 in
 {
   inherit (seal) uuid salt;
@@ -30,6 +42,7 @@ in
         ${contents.script}
         mkdir -p root/dev root/proc root/sys root/run root/tmp root/etc
         ${files.script}
+        ${certificates}
         ${if network then covered else ""}
 
         mkdir "$out"

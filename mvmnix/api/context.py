@@ -126,10 +126,10 @@ class Context:
 
     @cached_property
     def presets(self) -> "Presets":
-        """Presets of network rules: the user's, the machine's, and those of tools."""
+        """Presets of network rules and variables: the user's, the machine's, and those of tools."""
         from mvmnix.api.presets import Presets  # noqa: PLC0415 - it imports what asks tools, for plans that do
 
-        return Presets(self.floor, self.roots.config)
+        return Presets(self.floor, self.roots.config, self.frontend.notice)
 
     def end_downloads(self) -> None:
         """No child that downloads is left, and no thread that waits for one: a machine may be started by forking."""

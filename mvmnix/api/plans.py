@@ -35,7 +35,7 @@ from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.network import Action, Network, NetworkRule, WhenGatewayEnds
 from mvmnix.plan.network_endpoints import DEFAULT_RATE, ConnectionRate, PublishedPort, UpstreamProxy
 from mvmnix.plan.plan import Accelerator, Plan, Use, plan_statement
-from mvmnix.plan.secret_reference import SecretReference
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Share
 from mvmnix.provenance.bundle import envelope, statement
 
@@ -58,8 +58,8 @@ _NO_LIMITS: Final = PlanLimits()
 class NetworkOptions:
     """What a guest may reach, and which of its ports are reached; without any, it has no network device.
 
-    `rules` are typed ones; those of `presets` follow them in the plan. A denial beats every other rule, wherever it
-    stands.
+    `rules` are typed ones; those of `presets` follow them in the plan, and their variables are the command's. A denial
+    beats every other rule, wherever it stands.
     """
 
     rules: tuple[NetworkRule, ...] = ()
@@ -78,7 +78,8 @@ class PlanOptions:
     """What a plan says besides what its image says; None or nothing: as the image says.
 
     `memory_mib` and `scratch_mib` are MiB, `wall_seconds` bounds the run, `valid_for` the time in which it may start
-    (default: a day). `command`, `directory` and `user` replace the image's own, `environment` is added to the image's.
+    (default: a day). `command`, `directory` and `user` replace the image's own, `environment` is added to the image's
+    and to those of presets.
     """
 
     command: tuple[str, ...] = ()
@@ -149,8 +150,9 @@ def draft_plan(context: Context, finished: VerifiedImage, options: PlanOptions =
     `refuse_early` does.
     """
     _check_workload(options)
-    image = replace(finished.image, workload=_workload(finished.image.workload, options))
     with context.recorded():
+        presets = _preset_variables(context, options)
+        image = replace(finished.image, workload=_workload(finished.image.workload, options, presets))
         made = _for_image(context, image, finished, options)
     with context.recorded():
         network = _network(context, options.network)
@@ -247,10 +249,25 @@ def _for_image(context: Context, image: Image, finished: VerifiedImage, options:
     return _with(made, SHARE_HINT, shares=options.shares)
 
 
-def _workload(own: Workload, options: PlanOptions) -> Workload:
+def _preset_variables(context: Context, options: PlanOptions) -> Mapping[str, str]:
+    """Variables of the presets that are neither typed nor secret. Raises UsageError where two presets differ."""
+    others = {*options.environment, *(it.name for it in options.secrets if it.target is SecretTarget.VARIABLE)}
+    found: dict[str, str] = {}
+    for choice in options.network.presets:
+        given = context.presets.find(choice).environment
+        variables = {name: value for name, value in given.items() if name not in others}
+        if differing := sorted(name for name in variables if found.get(name, variables[name]) != variables[name]):
+            why = f"the presets set {', '.join(differing)} to different values"
+            raise UsageError(why, hint=f"choose one: --env {differing[0]}=VALUE")
+        found |= variables
+    return found
+
+
+def _workload(own: Workload, options: PlanOptions, presets: Mapping[str, str]) -> Workload:
+    """What runs: typed variables go before those of presets, and these before the image's."""
     return Workload(
         options.command or own.argv,
-        {**own.environment, **options.environment},
+        {**own.environment, **presets, **options.environment},
         options.directory or own.directory,
         options.user or own.user,
     )
@@ -319,7 +336,7 @@ def _network(context: Context, options: NetworkOptions) -> Network | None:
     """
     if options == _NO_NETWORK:
         return None
-    presets = [(choice.option, context.presets.rules(choice)) for choice in options.presets]
+    presets = [(choice.option, context.presets.find(choice).rules) for choice in options.presets]
     try:
         network = Network(
             (*options.rules, *(it for _, rules in presets for it in rules)),

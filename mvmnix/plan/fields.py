@@ -46,11 +46,12 @@ def resources(record: strict.Record) -> tuple[int, int, int]:
 def workload(record: strict.Record) -> Workload:
     """What runs. Raises ValueError."""
     user = record.child("user", lambda it: User(it.integer("uid", 1, 2**32 - 2), it.integer("gid", 1, 2**32 - 2)))
-    environment = record.child("environment", _environment)
-    return Workload(record.texts("command", limit=1024), environment, record.text("directory", _PATH), user)
+    variables = record.child("environment", environment)
+    return Workload(record.texts("command", limit=1024), variables, record.text("directory", _PATH), user)
 
 
-def _environment(record: strict.Record) -> Mapping[str, str]:
+def environment(record: strict.Record) -> Mapping[str, str]:
+    """Read variables by name. Raises ValueError."""
     check_variables(record.names())
     return {name: record.text(name) for name in record.names()}
 

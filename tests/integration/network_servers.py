@@ -1,11 +1,14 @@
 """Servers that people use, at global addresses of a test's world: what they serve, and how they are started.
 
-nginx serves a package index, a repository of Debian packages and a large file; git its own protocol; PostgreSQL a
-database; a server in Python WebSockets. The certificate is the tests' own, and its own authority.
+nginx serves a package index and a registry of npm's, both with their files at another host, a repository of Debian
+packages and a large file; git its own protocol; PostgreSQL a database; a server in Python WebSockets. The certificate
+is the tests' own, and its own authority.
 """
 
+import base64
 import hashlib
 import io
+import json
 import socket
 import subprocess
 import sys
@@ -126,8 +129,9 @@ def prepare(place: Path) -> Servers:
     wheel = www / "simple/greeting/greeting-1.0-py3-none-any.whl"
     _wheel(wheel)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    page = f'<!DOCTYPE html><a href="{wheel.name}#sha256={digest}">{wheel.name}</a>'
-    (www / "simple/greeting/index.html").write_text(page)
+    link = f"https://files.example.com/simple/greeting/{wheel.name}#sha256={digest}"
+    (www / "simple/greeting/index.html").write_text(f'<!DOCTYPE html><a href="{link}">{wheel.name}</a>')
+    _npm(www / "npm")
     _debian(www / "debian")
     with (www / "large").open("wb") as large:
         large.truncate(LARGE)
@@ -149,6 +153,20 @@ def _wheel(path: Path) -> None:
             archive.writestr(name, text)
 
 
+def _npm(where: Path) -> None:
+    """A registry with one package (npm documentation, "package metadata")."""
+    where.mkdir()
+    package = {"name": "greeting", "version": "1.0.0", "main": "index.js"}
+    script = "module.exports = 'hello from a module';\n"
+    data = _tar({"package/package.json": json.dumps(package), "package/index.js": script}, top="")
+    (where / "greeting-1.0.0.tgz").write_bytes(data)
+    integrity = f"sha512-{base64.b64encode(hashlib.sha512(data).digest()).decode()}"
+    dist = {"tarball": "https://files.example.com/npm/greeting-1.0.0.tgz", "integrity": integrity}
+    versions = {"1.0.0": {**package, "dist": dist}}
+    document = {"name": "greeting", "dist-tags": {"latest": "1.0.0"}, "versions": versions}
+    (where / "greeting").write_text(json.dumps(document))
+
+
 def _debian(where: Path) -> None:
     """A flat repository with one package (deb(5), sources.list(5))."""
     where.mkdir()
@@ -167,7 +185,7 @@ def _debian(where: Path) -> None:
     (where / "Packages").write_text(index)
 
 
-def _tar(files: dict[str, str]) -> bytes:
+def _tar(files: dict[str, str], top: str = "./") -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         seen: set[str] = set()
@@ -175,10 +193,10 @@ def _tar(files: dict[str, str]) -> bytes:
             for parent in reversed(Path(name).parents[:-1]):
                 if str(parent) not in seen:
                     seen.add(str(parent))
-                    directory = tarfile.TarInfo(f"./{parent}")
+                    directory = tarfile.TarInfo(f"{top}{parent}")
                     directory.type, directory.mode = tarfile.DIRTYPE, 0o755
                     archive.addfile(directory)
-            member = tarfile.TarInfo(f"./{name}")
+            member = tarfile.TarInfo(f"{top}{name}")
             member.size = len(text)
             archive.addfile(member, io.BytesIO(text.encode()))
     return out.getvalue()

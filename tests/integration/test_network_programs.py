@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.builder.pins.configured import client_settings
 from mvmnix.network.host.namespace_setup import GATEWAY
 from tests.hostile.network.clients import turning
 from tests.hostile.network.world import World, world
@@ -78,13 +79,41 @@ def guest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guest]:
         yield Guest(here, servers, network_servers.resolver_files(base, GATEWAY), base / "home")
 
 
-@pytest.mark.parametrize("name", ["index", "files"])
-def test_pip_installs_from_an_index(guest: Guest, tmp_path: Path, name: str) -> None:
-    index = ("--index-url", f"https://{name}.example.com/simple/", "--cert", guest.servers.certificate)
+def told(tool: str, path: str) -> tuple[str, ...]:
+    """Words that run a program with the variables that a preset has for an index here."""
+    settings = client_settings(tool, f"https://index.example.com/{path}/")
+    return ("env", *(f"{name}={value}" for name, value in settings.environment.items()))
+
+
+def test_pip_installs_from_an_index(guest: Guest, tmp_path: Path) -> None:
     target = tmp_path / "target"
-    pip = (sys.executable, "-I", "-m", "pip", "--isolated", "--disable-pip-version-check", f"--timeout={PATIENCE}")
-    guest.run(*pip, "install", "--no-cache-dir", *index, "--target", target, "greeting")
+    pip = (sys.executable, "-I", "-m", "pip", "--disable-pip-version-check", f"--timeout={PATIENCE}")
+    certificate = f"PIP_CERT={guest.servers.certificate}"
+    words = (*told("pip", "simple"), certificate, "PIP_CONFIG_FILE=/dev/null", *pip, "install", "--no-cache-dir")
+    guest.run(*words, "--target", target, "greeting")
     assert "hello from a wheel" in (target / "greeting.py").read_text()
+
+
+def test_npm_installs_from_a_registry(guest: Guest, tmp_path: Path) -> None:
+    """And has its files from the host that the registry names."""
+    own = (f"NPM_CONFIG_CAFILE={guest.servers.certificate}", f"NPM_CONFIG_CACHE={tmp_path}/cache")
+    guest.run(*told("npm", "npm"), *own, "npm", "install", "--no-audit", "--prefix", tmp_path, "greeting")
+    assert "hello from a module" in (tmp_path / "node_modules/greeting/index.js").read_text()
+
+
+def test_apt_fetches_without_rights(guest: Guest) -> None:
+    """As docs/network.md says: below a directory that a user may write to."""
+    with tempfile.TemporaryDirectory(prefix="mvmnix-apt-") as name:
+        place = Path(name)
+        place.chmod(0o777)  # it runs as another user
+        (place / "sources.list").write_text("deb [trusted=yes] http://debian.example.com/debian ./\n")
+        settings = {"Dir::Etc": place, "Dir::State::status": "/dev/null", "Dir::State": place, "Dir::Cache": place}
+        options = [part for name, value in settings.items() for part in ("-o", f"{name}={value}")]
+        user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-C", name)
+        apt = (*user, "APT_CONFIG=/dev/null", "apt-get", *options)
+        guest.run(*apt, "update")
+        guest.run(*apt, "download", "greeting")
+        assert (place / "greeting_1.0_all.deb").is_file()
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])

@@ -317,7 +317,8 @@ def test_parts_are_the_same_in_a_guests_graph(place: Place, parts: dict[str, str
         "rootfs",
         shown[derivation]["name"],
     }
-    assert {parts[it] for it in ("busybox-static", "agent", "initrd", "vmlinux", "kernel-modules")} <= ours
+    initrd = "initrd-network" if name == "python" else "initrd"
+    assert {parts[it] for it in ("busybox-static", "agent", initrd, "vmlinux", "kernel-modules")} <= ours
 
 
 def test_each_pinned_package_is_a_part(place: Place, parts: dict[str, str]) -> None:
@@ -326,3 +327,35 @@ def test_each_pinned_package_is_a_part(place: Place, parts: dict[str, str]) -> N
         *("agent", "initrd", "initrd-network", "vmlinux", "kernel-modules", "network-modules")
     }
     assert len(set(parts.values())) == len(parts)
+
+
+# Certificates
+
+OURS = "-----BEGIN CERTIFICATE-----\nours\n-----END CERTIFICATE-----"
+CERTIFICATES = {
+    "the package's and its own": "packages = p: [ p.ca-certificates ]; without = p: [ p.openssl p.debconf ];",
+    "its own": "packages = p: [ p.busybox-static ];",
+    "its own, of nixpkgs": "inherit pkgs; packages = p: [ p.hello ];",
+}
+
+
+@pytest.mark.parametrize("options", CERTIFICATES.values(), ids=CERTIFICATES)
+def test_certificates_of_a_guest_are_one_file(place: Place, tmp_path: Path, options: str) -> None:
+    """Each of them, in the order of their paths, and each ends its line, as update-ca-certificates has them."""
+    own = f'files."/usr/local/share/ca-certificates/b c.crt".text = {json.dumps(OURS)};'
+    root = extracted(place.build(*place.guest(f"{{ {options} {own} }}")), tmp_path / "root")
+    files = [path for path in (root / "usr").rglob("*.crt") if path.is_file()]
+    texts = [path.read_bytes() for path in sorted(files, key=lambda path: bytes(path.relative_to(root)))]
+    bundle = b"".join(text if text.endswith(b"\n") else text + b"\n" for text in texts)
+    assert (root / "etc/ssl/certs/ca-certificates.crt").read_bytes() == bundle
+    assert b"\nours\n" in bundle
+    assert (bundle.count(b"BEGIN CERTIFICATE") > 100) == ("ca-certificates" in options)
+
+
+def test_a_bundle_of_certificates_that_the_image_brings_stays(place: Place, tmp_path: Path) -> None:
+    options = """{
+      files."/usr/local/share/ca-certificates/a.crt".text = "other";
+      links."/etc/ssl/certs/ca-certificates.crt" = "/etc/ours.pem";
+    }"""
+    root = extracted(place.build(*place.guest(options)), tmp_path / "root")
+    assert str((root / "etc/ssl/certs/ca-certificates.crt").readlink()) == "/etc/ours.pem"

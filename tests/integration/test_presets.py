@@ -1,9 +1,13 @@
-"""Presets of tools, by what apt and pip are really configured for here."""
+"""Presets of tools, by what apt and pip are really configured for here, and by what the tools read of them."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 
 from mvmnix.api.presets import rules_of_urls
-from mvmnix.builder.pins.configured import configured_urls
+from mvmnix.builder.pins.configured import client_settings
 from mvmnix.network.policy.decisions import Rules
 from mvmnix.plan.network import Network
 
@@ -12,7 +16,7 @@ pytestmark = pytest.mark.integration
 
 @pytest.mark.parametrize("tool", ["apt", "pip"])
 def test_a_tool_s_own_hosts_are_allowed_and_nothing_else(tool: str) -> None:
-    rules = rules_of_urls(tool, configured_urls(tool))
+    rules = rules_of_urls(tool, client_settings(tool).urls)
     assert rules
     assert [it.id for it in rules] == [f"{tool}-{number}" for number in range(1, len(rules) + 1)]
     assert {it.acknowledged for it in rules} == {()}
@@ -21,3 +25,17 @@ def test_a_tool_s_own_hosts_are_allowed_and_nothing_else(tool: str) -> None:
         assert it.port is not None
         assert asked.admits(it.id, it.host, it.port).allowed or it.host[0].isdecimal()
         assert not asked.admits(it.id, f"not-{it.host}", it.port).allowed
+
+
+@pytest.mark.parametrize(
+    ("tool", "words"),
+    [
+        ("pip", (sys.executable, "-m", "pip", "config", "get", ":env:.index-url")),
+        ("npm", ("npm", "config", "get", "registry")),
+    ],
+)
+def test_the_tools_read_what_a_guest_s_are_told(tool: str, words: tuple[str, ...]) -> None:
+    index = "https://index.example/simple/"
+    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **client_settings(tool, index).environment}
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said == f"{index}\n"

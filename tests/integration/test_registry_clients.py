@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import hashlib
 import io
+import json
 import os
 import signal
 import socket
@@ -22,6 +23,7 @@ from mvmnix.api.frontend import SilentProgress
 from mvmnix.builder.fetch.downloads import downloaded
 from mvmnix.builder.fetch.registries import FILES, Command
 from mvmnix.builder.fetch.routes import Endpoint, Route, ToConfigured
+from mvmnix.builder.pins.configured import file_urls
 from mvmnix.builder.pins.debian import Apt, AptMirror, AptSettings
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
@@ -42,13 +44,13 @@ METADATA = "169.254.169.254"
 NOWHERE = ToConfigured(frozenset())
 
 
-def wheel() -> bytes:
-    data = io.BytesIO()
+def wheel(name: str = "small") -> bytes:
+    data, info = io.BytesIO(), f"{name}-1.0.dist-info"
     with zipfile.ZipFile(data, "w") as file:
-        file.writestr("small/__init__.py", "")
-        file.writestr("small-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small\nVersion: 1.0\n")
-        file.writestr("small-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
-        file.writestr("small-1.0.dist-info/RECORD", "")
+        file.writestr(f"{name}/__init__.py", "")
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{info}/RECORD", "")
     return data.getvalue()
 
 
@@ -118,8 +120,8 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
     return write
 
 
-def page(link: str) -> bytes:
-    return f'<!DOCTYPE html><a href="{link}#sha256={hashlib.sha256(WHEEL).hexdigest()}">small</a>'.encode()
+def page(link: str, data: bytes = WHEEL) -> bytes:
+    return f'<!DOCTYPE html><a href="{link}#sha256={hashlib.sha256(data).hexdigest()}">small</a>'.encode()
 
 
 #: An index of the one wheel.
@@ -149,6 +151,33 @@ def test_wheels_come_from_the_configured_index(site: Site, store: Store, configu
     fetch(SMALL, store)
     assert site.credentials == {f"me:{SECRET}"}
     assert not site.leaked
+
+
+def test_an_index_says_where_it_serves_files_from(
+    site: Site, configured: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pip asks it as configured, by the proxy; an index without pip is an error."""
+    configured("trusted-host = files.test\nno-index = true")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{site.port}")
+    file = "http://files.test/pip-1.0-py3-none-any.whl"
+    site.pages = {"http://index.test/simple/pip/": page(file, wheel("pip")), file: wheel("pip")}
+    (found,) = file_urls("pip", f"http://me:{SECRET}@index.test/simple/")
+    assert found.partition("#")[0] == file
+    assert f"me:{SECRET}" in site.credentials
+    assert not site.leaked
+    with pytest.raises(MvmnixError, match="pip chose no wheels"):
+        file_urls("pip", "http://index.test/none/")
+
+
+def test_a_registry_says_where_it_serves_files_from(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{site.port}")
+    file = "http://files.test/npm-1.0.0.tgz"
+    version = {"name": "npm", "version": "1.0.0", "dist": {"tarball": file}}
+    document = {"name": "npm", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": version}}
+    site.pages = {"http://npm.test/npm": json.dumps(document).encode()}
+    assert file_urls("npm", "http://npm.test/") == (file,)
+    with pytest.raises(MvmnixError, match="npm found no file"):
+        file_urls("npm", "http://npm.test/none/")
 
 
 @pytest.mark.parametrize("how", ["link", "redirect"])

@@ -58,6 +58,7 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
             f"{BUILDERS}::test_nix",
         ),
     ),
+    "mvmnix/builder/pins/configured.py:_npm_file_urls": None,
     "mvmnix/builder/pins/configured.py:_usual": None,
     "mvmnix/builder/pins/seed.py:executable": (
         "mvmnix.builder.pins.locks:Seed",

@@ -4,9 +4,11 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -82,10 +84,10 @@ class Machine:
     guest: Guest
     events: list[NetworkEvent] = field(default_factory=list)
 
-    def sh(self, script: str) -> str:
+    def sh(self, script: str, environment: Mapping[str, str] = MappingProxyType({"PATH": "/bin:/usr/bin"})) -> str:
         """What a shell in it says."""
         out = Collect()
-        workload = Workload(("/bin/busybox", "sh", "-c", script), {"PATH": "/bin:/usr/bin"}, "/", USER)
+        workload = Workload(("/bin/busybox", "sh", "-c", script), environment, "/", USER)
         self.guest.channel.exec(ExecRequest(workload, 0), stdout=out, stderr=out, idle=IDLE)
         return out.data.decode()
 

@@ -8,16 +8,26 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.api.presets import rules_of_urls
 from mvmnix.audit.record import RecordKind
+from mvmnix.builder.nix import nix_commands
+from mvmnix.builder.nix.host_nix import HostNix
+from mvmnix.builder.pins.configured import client_settings
+from mvmnix.formats import manifest
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.machines.logs import read_network_log
 from mvmnix.machines.network_log import LoggedEvent
+from mvmnix.model import StorePath
+from mvmnix.plan.network import Network
+from mvmnix.system.roots import Roots
 from mvmnix.vmm.qemu import Qemu
-from tests.conftest import World
+from tests.conftest import World, make_home, pins_in_nix
 from tests.hostile.network.clients import echo
 from tests.hostile.network.servers import http
 from tests.hostile.network.world import OTHER, PUBLIC, Server, own_network
 from tests.hostile.stand_in import jail
+from tests.integration import network_servers
+from tests.integration.network_servers import Servers
 from tests.patience import EVENT_PATIENCE, PATIENCE, until
 from tests.unit.launch.house import house, run_foreground
 from tests.unit.provenance.world import DEB, SEED, TOOL
@@ -26,6 +36,8 @@ from tests.vm.networked import HOSTS, IDLE, NETWORK, Machine, boot, image
 
 pytestmark = [pytest.mark.vm, pytest.mark.root("it makes network namespaces of its own")]
 __all__ = ["image"]
+#: One more address in the world.
+GIT = "151.101.65.140"
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +128,47 @@ def test_from_a_signed_plan_to_the_receipt(image: Path, tmp_path: Path, monkeypa
             (RecordKind.REFUSAL, ("network-no-rule",), 1),
         ]
         assert here.notices[-1].endswith("is refused (no-rule); --allow https://other.example.org would allow it")
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Servers:
+    return network_servers.prepare(tmp_path_factory.mktemp("servers"))
+
+
+@pytest.fixture(scope="module")
+def python(tree: Path, servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The profile `python` with an authority of the tests' own, built by this machine's Nix."""
+    home = make_home(tmp_path_factory.mktemp("python") / "home")
+    pins_in_nix(home, tree)
+    with Roots.from_environment(home.environment) as roots:
+        nix = HostNix.find(roots)
+    guest = f"""
+    let house = (builtins.getFlake "git+file://{tree}").lib; in
+    house.mkGuest (house.profiles.python // {{
+      files = house.profiles.python.files // {{
+        "/usr/local/share/ca-certificates/tests.crt".text = {json.dumps(servers.certificate.read_text())};
+      }};
+    }})
+    """
+    words = ("build", "--impure", "--no-link", "--print-out-paths", "--expr", guest)
+    made = nix.run(nix_commands._on_host(nix.nix, *words))
+    return nix.store.on_host(StorePath.parse(made.decode().strip()))
+
+
+def test_pip_installs_in_the_guest(python: Path, servers: Servers, tmp_path: Path) -> None:
+    """By a preset alone, from an index that serves its files from another host, both by TLS; and nothing else."""
+    hosts = f"{PUBLIC} index.example.com files.example.com other.example.com\n"
+    settings = client_settings("pip", "https://index.example.com/simple/")
+    network = Network(rules_of_urls("pip", (*settings.urls, "https://files.example.com/")))
+    variables = {
+        **manifest.parse((python / "manifest.json").read_bytes()).workload.environment,
+        **settings.environment,
+    }
+    with ExitStack() as stack:
+        stack.enter_context(own_network([PUBLIC, OTHER, GIT]))
+        stack.enter_context(network_servers.serving(servers, PUBLIC, OTHER, GIT))
+        machine = boot(stack, tmp_path, python, network, hosts)
+        said = machine.sh("pip install greeting && python3 -c 'import greeting; print(greeting.TEXT)'", variables)
+        assert said.endswith("hello from a wheel\n"), said
+        assert {it.name for it in machine.events if it.kind == "opened"} == {"index.example.com", "files.example.com"}
+        assert "bad address" in machine.sh("wget -O - https://other.example.com/simple/greeting/")

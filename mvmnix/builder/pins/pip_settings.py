@@ -51,6 +51,7 @@ _FIXED: Final = {
     "PIP_NO_INPUT": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
+_WEB: Final = ("http://", "https://")
 _HERE: Final = Endpoint("127.0.0.1", PROXY_PORT)
 
 
@@ -58,24 +59,55 @@ _HERE: Final = Endpoint("127.0.0.1", PROXY_PORT)
 class PipSettings:
     """What a sandboxed pip is given: `files` by their path inside; `environment` may hold credentials.
 
-    `urls` are its indexes and lists of links, which may hold credentials too.
+    `urls` are its indexes and lists of links, which may hold credentials too; `indexes` of these the indexes, the main
+    one first.
     """
 
     route: Route
     environment: Mapping[str, str] = field(repr=False)
     files: Mapping[str, Path]
     urls: tuple[str, ...] = field(repr=False)
+    indexes: tuple[str, ...] = field(repr=False)
 
 
-def read() -> PipSettings:
-    """Of this machine and environment. Raises MvmnixError."""
+def read(index: str = "") -> PipSettings:
+    """Of this machine and environment; an `index` takes the place of all others and of links. Raises MvmnixError."""
     variables = map(_variable, ("config-file", *_PLAIN, *_URLS, *_FILES, "proxy"))
     # or pip would start the interpreter that a pip.conf below HOME names (pip: main_parser.py, `python`)
     itself = {"_PIP_RUNNING_IN_SUBPROCESS": "1"}
     asked = process.environment(("HOME", *variables), itself)
     said = process.run((sys.executable, "-I", "-c", _ASK), env=asked).stdout.decode(errors="replace")
     usual, _, listed = said.partition("\n")
-    return settings(parse(listed), usual, os.environ)
+    configured = parse(listed)
+    if index:
+        others = {name: value for name, value in configured.items() if name not in {*_URLS, "no-index"}}
+        trusted = [configured.get("trusted-host", ""), *_trusted_hosts(index)]
+        configured = others | {"index-url": index, "trusted-host": " ".join(trusted)}
+    return settings(configured, usual, os.environ)
+
+
+def index_variables(index: str) -> dict[str, str]:
+    """Variables by which a pip has this index and no other; of one without TLS pip has to be told that it may be."""
+    trusted = {_variable("trusted-host"): host for host in _trusted_hosts(index)}
+    return {_variable("index-url"): index, **trusted}
+
+
+def _trusted_hosts(index: str) -> Iterator[str]:
+    if index.startswith("http:"):
+        yield urlsplit(without_credentials(index)).netloc
+
+
+def guest_variables(found: PipSettings) -> dict[str, str]:
+    """Variables by which a pip elsewhere has the same indexes and lists of links, without credentials.
+
+    Files and directories of this machine are left out, and so are its certificates, proxy and timeouts.
+    """
+    given = {"PIP_INDEX_URL": " ".join(found.indexes[:1]), **found.environment}
+    kept = {name: given[name] for name in map(_variable, ("no-index", "trusted-host")) if name in given}
+    for name in map(_variable, _URLS):
+        if urls := [url for url in given.get(name, "").split() if url.startswith(_WEB)]:
+            kept[name] = " ".join(map(without_credentials, urls))
+    return kept
 
 
 def parse(listed: str) -> dict[str, str]:
@@ -92,7 +124,8 @@ def settings(configured: Mapping[str, str], usual: str, environment: Mapping[str
     """What of a configuration goes into the sandbox; `usual` is the index where it names none. Raises MvmnixError."""
     given = {name: value for name, value in configured.items() if name in _PLAIN}
     files: dict[str, Path] = {}
-    urls = [] if "index-url" in configured or configured.get("no-index", "") in {"1", "true", "yes", "on"} else [usual]
+    has_indexes = configured.get("no-index", "") not in {"1", "true", "yes", "on"}
+    urls = [usual] if has_indexes and "index-url" not in configured else []
     for name in _URLS:
         values = [_place(each, files, urls) for each in configured.get(name, "").split()]
         given |= {name: " ".join(values)} if values else {}
@@ -104,7 +137,19 @@ def settings(configured: Mapping[str, str], usual: str, environment: Mapping[str
     given["proxy"] = proxy.at(_HERE) if proxy else f"socks5h://{_HERE.host}:{_HERE.port}"
     variables = {_variable(name): value for name, value in given.items()}
     route: Route = ToProxy(proxy.endpoint) if proxy else ToConfigured(endpoints)
-    return PipSettings(route, MappingProxyType({**variables, **_FIXED}), MappingProxyType(files), known)
+    named = (configured.get("index-url", usual), *configured.get("extra-index-url", "").split())
+    indexes = tuple(url for url in named if has_indexes and url.startswith(_WEB))
+    return PipSettings(route, MappingProxyType({**variables, **_FIXED}), MappingProxyType(files), known, indexes)
+
+
+def without_credentials(url: str) -> str:
+    """Return a URL without its user information (RFC 3986, section 3.2.1).
+
+    >>> without_credentials("https://me:word@index.example:8443/simple")
+    'https://index.example:8443/simple'
+    """
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 def _variable(name: str) -> str:
@@ -121,7 +166,7 @@ def _named(configured: Mapping[str, str], environment: Mapping[str, str]) -> Ite
 
 def _place(value: str, files: dict[str, Path], urls: list[str]) -> str:
     """A URL, or a directory or file of this machine, as it is called inside."""
-    if value.startswith(("http://", "https://")):
+    if value.startswith(_WEB):
         urls.append(value)
         return value
     if "://" in value and not value.startswith("file://"):

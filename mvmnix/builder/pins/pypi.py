@@ -5,13 +5,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import unquote, urlsplit
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 
-from mvmnix.builder.fetch.downloads import downloaded
+from mvmnix.builder.fetch.downloads import BOUNDS, downloaded
 from mvmnix.builder.fetch.registries import FILES, INPUT, Command, Failure, FailureKind
 from mvmnix.builder.pins import pip_settings
 from mvmnix.builder.pins.locks import PYPI_MIRROR, WHEEL_FILE, WHEEL_NAME
@@ -20,6 +20,7 @@ from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import toml
 from mvmnix.formats.strict import parse_json
 from mvmnix.model import Digest, Source
+from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import Candidates
 
 PYTHON = "3.13"
@@ -64,6 +65,8 @@ _REPORT = "report"
 #: Bounds of what is read of it, which has the descriptions of all projects, and of a pyproject.toml, in bytes.
 _REPORT_LIMIT = 64 << 20
 _PROJECT_LIMIT = 1 << 20
+#: Seconds in which an index answers when it is asked while a plan is made.
+_PATIENCE: Final = 15
 #: The hermetic mvm of docs/nix.md is such a Python: its wheels are in /nix/store, or it would not run.
 _NO_PIP = "run this with the mvm of a virtual environment, which has pip: in mvmnix's checkout, .venv/bin/mvm"
 _UNREACHABLE = (
@@ -192,15 +195,37 @@ def requirements(pyproject: bytes) -> tuple[str, ...]:
 def resolve(wanted: Sequence[str]) -> tuple[Wheel, ...]:
     """The wheels that pip chooses for these requirements and everything that they need. Raises MvmnixError."""
     packages = _packages()
-    pip = PipIndexes(pip_settings.read(), packages)
     lines = [str(Requirement(line)) for line in wanted]
-    with downloaded(pip.choose(lines), [_REPORT]) as done:
+    return parse_report(_report(PipIndexes(pip_settings.read(), packages), lines, BOUNDS), wanted)
+
+
+def file_urls(index: str) -> tuple[str, ...]:
+    """URLs from which an index serves pip itself; pip downloads its metadata. Raises MvmnixError (configured.py)."""
+    packages = _packages()
+    settings = pip_settings.read(index)
+    impatient = {"PIP_RETRIES": "0"} | dict.fromkeys(("PIP_TIMEOUT", "PIP_DEFAULT_TIMEOUT"), str(_PATIENCE))
+    indexes = PipIndexes(replace(settings, environment={**settings.environment, **impatient}), packages)
+    report = _report(indexes, ("pip",), replace(BOUNDS, seconds=2 * _PATIENCE))
+    try:
+        found: Any = parse_json(report, limit=_REPORT_LIMIT, fraction=float)
+        return tuple(str(entry["download_info"]["url"]) for entry in found["install"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unreadable(error) from error
+
+
+def _report(indexes: PipIndexes, lines: Sequence[str], bounds: Bounds) -> bytes:
+    """What pip reports of its choice. Raises MvmnixError."""
+    with downloaded(indexes.choose(lines), [_REPORT], bounds) as done:
         report = done.content(_REPORT)
         if done.status or report is None:
             failure = done.failure(_INDEX)
             words = "; ".join(dict.fromkeys((failure.cause.strip(), *done.refusals)))
             raise MvmnixError(f"pip chose no wheels: {words}", hint=failure.hint) from failure
-        return parse_report(_beginning(report), wanted)
+        return _beginning(report)
+
+
+def _unreadable(error: Exception) -> MvmnixError:
+    return MvmnixError(f"pip's report can't be read: {error!r}", hint="use pip 23 or newer")
 
 
 def parse_report(report: bytes, wanted: Sequence[str]) -> tuple[Wheel, ...]:
@@ -209,7 +234,7 @@ def parse_report(report: bytes, wanted: Sequence[str]) -> tuple[Wheel, ...]:
         told: Any = parse_json(report, limit=_REPORT_LIMIT, fraction=float)
         found = [_wheel(entry) for entry in told["install"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise MvmnixError(f"pip's report can't be read: {error!r}", hint="use pip 23 or newer") from error
+        raise _unreadable(error) from error
     extras = _extras([Requirement(line) for line in wanted], [needs for _, needs in found])
     names = {wheel.name for wheel, _ in found}
     edges = {

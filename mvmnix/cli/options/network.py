@@ -46,8 +46,11 @@ _OPTIONS: Final = (
         "--allow-preset",
         "presets",
         multiple=True,
-        metavar="NAME",
-        help="The rules of presets/NAME.toml, or the hosts that apt, pip or npm is configured for. May be repeated.",
+        metavar="NAME[,index=URL]",
+        help=(
+            "The rules and variables of presets/NAME.toml, or of apt, pip or npm: as configured here, or for the index "
+            "at URL. May be repeated."
+        ),
     ),
     click.option(
         "--publish",

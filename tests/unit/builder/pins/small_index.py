@@ -57,6 +57,6 @@ def deb_of(compression: str, archive: bytes) -> bytes:
 
 
 SETTINGS = PipSettings(
-    ToConfigured(frozenset()), {"PIP_INDEX_URL": "https://me:hush@index.test"}, {"/pip/x": Path("/x")}, ()
+    ToConfigured(frozenset()), {"PIP_INDEX_URL": "https://me:hush@index.test"}, {"/pip/x": Path("/x")}, (), ()
 )
 INDEXES = PipIndexes(SETTINGS, {"/packages/pip": Path("/p/pip")})

@@ -73,6 +73,42 @@ def test_what_is_configured_goes_in_as_values_and_files(tmp_path: Path) -> None:
     assert "hush" not in repr(found)
 
 
+def test_a_guest_is_told_of_indexes_and_links_without_credentials_and_of_no_file(tmp_path: Path) -> None:
+    configured = {
+        "index-url": "https://me:hush@index.test:8443/simple",
+        "extra-index-url": "http://extra.test/",
+        "find-links": f"{tmp_path} https://me:hush@links.test/",
+        "trusted-host": "extra.test",
+        "timeout": "5",
+        "proxy": "http://proxy.test:3128",
+    }
+    found = pip_settings.settings(configured, USUAL, {})
+    assert found.indexes == ("https://me:hush@index.test:8443/simple", "http://extra.test/")
+    assert pip_settings.guest_variables(found) == {
+        "PIP_INDEX_URL": "https://index.test:8443/simple",
+        "PIP_EXTRA_INDEX_URL": "http://extra.test/",
+        "PIP_FIND_LINKS": "https://links.test/",
+        "PIP_TRUSTED_HOST": "extra.test",
+    }
+
+
+@pytest.mark.parametrize(
+    ("configured", "variables"),
+    [
+        ({}, {"PIP_INDEX_URL": USUAL}),
+        (
+            {"no-index": "1", "find-links": "https://links.test/"},
+            {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "https://links.test/"},
+        ),
+        ({"index-url": "file:///proc"}, {}),
+    ],
+)
+def test_which_index_a_guest_is_told_of(configured: dict[str, str], variables: dict[str, str]) -> None:
+    found = pip_settings.settings(configured, USUAL, {})
+    assert pip_settings.guest_variables(found) == variables
+    assert found.indexes == tuple(url for name, url in variables.items() if name == "PIP_INDEX_URL")
+
+
 def test_certificates_come_from_the_variables_of_pips_libraries(tmp_path: Path) -> None:
     found = pip_settings.settings({}, USUAL, {"SSL_CERT_FILE": str(tmp_path)})
     assert found.files[found.environment["PIP_CERT"]] == tmp_path

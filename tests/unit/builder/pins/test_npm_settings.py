@@ -1,5 +1,7 @@
 """Which registries npm is configured for, by its files and variables."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,30 +35,42 @@ def test_a_variable_in_a_file_is_not_supported() -> None:
         list(configured.parse_npmrc("registry=https://${HOST}/"))
 
 
+def urls(environment: dict[str, str], usual: Callable[[], str] | None = None) -> list[str]:
+    return list(configured.npm_registries(environment, usual).values())
+
+
 def test_a_variable_beats_the_user_s_file_which_beats_the_machine_s(tmp_path: Path) -> None:
     (tmp_path / "global").write_text("registry=https://machine.example\n@ours:registry=https://ours.example\n")
     environment = {"HOME": str(tmp_path), "NPM_CONFIG_GLOBALCONFIG": str(tmp_path / "global")}
-    assert configured.npm_registries(environment) == ("https://machine.example", "https://ours.example")
+    assert urls(environment) == ["https://machine.example", "https://ours.example"]
     (tmp_path / ".npmrc").write_text("registry=https://user.example\n")
-    assert configured.npm_registries(environment) == ("https://user.example", "https://ours.example")
-    assert configured.npm_registries(environment | {"npm_config_registry": "https://said.example"}) == (
+    assert urls(environment) == ["https://user.example", "https://ours.example"]
+    assert urls(environment | {"npm_config_registry": "https://said.example"}) == [
         "https://said.example",
         "https://ours.example",
-    )
+    ]
     (tmp_path / "other").write_text("registry=https://other.example\n")
-    assert (
-        configured.npm_registries(environment | {"NPM_CONFIG_USERCONFIG": str(tmp_path / "other")})[0]
-        == "https://other.example"
-    )
+    assert urls(environment | {"NPM_CONFIG_USERCONFIG": str(tmp_path / "other")})[0] == "https://other.example"
 
 
 def test_without_a_registry_npm_s_own_counts(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "NPM_CONFIG_GLOBALCONFIG": str(tmp_path / "none")}
-    assert configured.npm_registries(environment, lambda: "https://usual.example/") == ("https://usual.example/",)
+    assert urls(environment, lambda: "https://usual.example/") == ["https://usual.example/"]
     (tmp_path / ".npmrc").write_text("@ours:registry=https://ours.example\n")
-    assert configured.npm_registries(environment, lambda: "https://usual.example/") == (
-        "https://ours.example",
-        "https://usual.example/",
-    )
+    assert urls(environment, lambda: "https://usual.example/") == ["https://ours.example", "https://usual.example/"]
     (tmp_path / ".npmrc").write_text("registry=https://user.example\n")
-    assert configured.npm_registries(environment, lambda: pytest.fail("nobody asks")) == ("https://user.example",)
+    assert urls(environment, lambda: pytest.fail("nobody asks")) == ["https://user.example"]
+
+
+def test_a_guest_is_told_of_the_registry_without_its_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".npmrc").write_text("registry=https://me:hush@npm.example/\n@ours:registry=https://ours.example\n")
+    for name in [name for name in os.environ if name.lower().startswith("npm_config_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NPM_CONFIG_GLOBALCONFIG", str(tmp_path / "none"))
+    found = configured.client_settings("npm")
+    assert found.urls == ("https://me:hush@npm.example/", "https://ours.example")
+    assert found.environment == {"NPM_CONFIG_REGISTRY": "https://npm.example/"}
+    assert "hush" not in repr(found)

@@ -1,10 +1,13 @@
 """`--allow` and its like: what was typed gets into the plan, what is too wide is refused before anything is built."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mvmnix.api import presets
+from mvmnix.builder.pins import configured, pip_settings
+from mvmnix.builder.pins.configured import ClientSettings
 from mvmnix.errors import MvmnixError, ReasonCode
 from mvmnix.plan.network import Acknowledgement, Network, WhenGatewayEnds, parse_rules
 from mvmnix.plan.network_endpoints import ConnectionRate, PublishedPort, UpstreamProxy
@@ -24,14 +27,37 @@ def keep(where: Path, name: str, text: str = PRESET) -> None:
     (where / f"presets/{name}.toml").write_text(text)
 
 
+#: What the indexes of `tools` serve files from.
+FILES: dict[str, tuple[str, ...]] = {
+    "https://me:word@index.example/simple": ("https://files.example/pip.whl", "https://index.example/pip.whl"),
+    "http://index.example:8080/": ("http://index.example:8080/pip.whl",),
+    "https://npm.example/": ("https://npm.example/npm.tgz",),
+}
+
+
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[str, ...]]:
-    """What tools are configured for."""
+    """What tools are configured for, the first of it an index; no tool and no index is asked."""
     found: dict[str, tuple[str, ...]] = {
-        "pip": ("https://me:word@index.example/simple", "file:///srv/wheels", "https://index.example/other")
+        "pip": ("https://me:word@index.example/simple", "file:///srv/wheels", "https://index.example/other"),
+        "npm": ("https://npm.example/",),
     }
-    monkeypatch.setattr(presets, "configured_urls", lambda tool: found[tool])
+
+    def settings(tool: str) -> ClientSettings:
+        urls = found[tool]
+        variable = {"pip": "PIP_INDEX_URL", "npm": "NPM_CONFIG_REGISTRY"}[tool]
+        variables = {variable: pip_settings.without_credentials(urls[0])}
+        return ClientSettings(urls, urls[:1], variables)
+
+    monkeypatch.setattr(configured, "_TOOLS", {tool: partial(settings, tool) for tool in found})
+    monkeypatch.setattr(presets, "file_urls", serve)
     return found
+
+
+def serve(tool: str, index: str) -> tuple[str, ...]:
+    if index not in FILES:
+        raise MvmnixError(f"{tool} has no such project")
+    return FILES[index]
 
 
 def test_what_was_typed_is_in_the_plan(settled: Station) -> None:
@@ -80,6 +106,10 @@ def test_the_plan_is_shown_with_its_network(settled: Station) -> None:
         (("--allow-preset", "../x"), "not a preset's name"),
         (("--allow-preset", "x,acknowledge=all"), "is none of acknowledge=all-hosts"),
         (("--allow-preset", "pipp"), "there is no preset pipp"),
+        (("--allow-preset", "pip,index=https://me:word@a.example/"), "URL of an index without credentials"),
+        (("--allow-preset", "pip,index=https://*.example/"), "URL of an index without credentials"),
+        (("--allow-preset", "pip,index=https://a.example,index=https://b.example"), "a preset is for one index"),
+        (("--allow-preset", "apt,index=https://a.example"), "the preset apt takes no index"),
         (("--allow", "https://a.example", "--when-gateway-ends", "whatever"), "is not one of"),
         (("--allow", "https://a.example", "--connection-rate", "0"), "between 1 and 10000"),
         (("--connection-rate", "5"), "neither a rule nor a published port"),
@@ -154,7 +184,73 @@ def test_presets_are_spelled_out(settled: Station) -> None:
         ("ours-3", "deny", "*.example"),
         ("site", "allow", "https://site.example"),
         ("pip-1", "allow", "https://index.example"),
+        ("pip-2", "allow", "https://files.example"),
     ]
+
+
+@pytest.mark.usefixtures("tools")
+def test_the_guest_s_tools_are_told_of_their_index(settled: Station) -> None:
+    """By variables of the plan, which name no credential; those that are typed or secret go before them."""
+    plan = drafted(settled, "--allow-preset", "pip", "--allow-preset", "npm")
+    assert plan.workload.environment.items() >= {
+        ("PIP_INDEX_URL", "https://index.example/simple"),
+        ("NPM_CONFIG_REGISTRY", "https://npm.example/"),
+    }
+    typed = drafted(settled, "--allow-preset", "pip", "--env", "PIP_INDEX_URL=https://other.example")
+    assert typed.workload.environment["PIP_INDEX_URL"] == "https://other.example"
+    secret = drafted(settled, "--allow-preset", "pip", "--secret-env", "PIP_INDEX_URL=env:PIP_INDEX_URL")
+    assert "PIP_INDEX_URL" not in secret.workload.environment
+
+
+@pytest.mark.usefixtures("tools")
+def test_what_a_tool_s_preset_adds_or_leaves_out_is_said(settled: Station) -> None:
+    said = settled.mvm("plan", "create", "--allow-preset", "pip", settled.flake())
+    assert "no plan holds the credentials that pip has for its index" in said.err
+    assert "where its index serves files from, too: https://files.example" in said.err
+    assert "word" not in said.err + said.out
+
+
+@pytest.mark.usefixtures("tools")
+def test_an_index_may_be_given(settled: Station) -> None:
+    plan = drafted(settled, "--allow-preset", "pip,index=http://index.example:8080/")
+    assert plan.network is not None
+    assert [it.typed for it in plan.network.rules] == ["http://index.example:8080"]
+    assert plan.workload.environment["PIP_INDEX_URL"] == "http://index.example:8080/"
+    assert plan.workload.environment["PIP_TRUSTED_HOST"] == "index.example:8080"
+    plan = drafted(settled, "--allow-preset", "npm,index=https://npm.example/x/")
+    assert plan.workload.environment["NPM_CONFIG_REGISTRY"] == "https://npm.example/x/"
+
+
+@pytest.mark.usefixtures("tools")
+def test_an_index_that_does_not_say_where_its_files_are(settled: Station) -> None:
+    said = settled.mvm("plan", "create", "--allow-preset", "pip,index=https://index.example/", settled.flake())
+    assert said.code == 0
+    assert "where that serves files from is unknown (pip has no such project)" in said.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://files.example,acknowledge=private-addresses/x",
+        "https://*.example/x",
+        "https://*/x",
+        "https://files.example:99999/x",
+        "https:///x",
+    ],
+)
+def test_no_index_s_answer_is_more_than_a_host(url: str) -> None:
+    with pytest.raises(MvmnixError, match="a host that no rule can name"):
+        presets.rules_of_urls("pip", (url,))
+
+
+@pytest.mark.usefixtures("tools")
+def test_two_presets_don_t_set_one_variable_differently(settled: Station) -> None:
+    keep(settled.config, "ours", PRESET + 'environment = { PIP_INDEX_URL = "https://index.example", X = "1" }\n')
+    options = ("--allow-preset", "ours", "--allow-preset", "pip")
+    said = settled.mvm("plan", "create", *options, settled.flake())
+    assert (said.code, "the presets set PIP_INDEX_URL to different values" in said.err) == (2, True)
+    plan = drafted(settled, *options, "--env", "PIP_INDEX_URL=https://index.example")
+    assert plan.workload.environment["X"] == "1"
 
 
 def test_what_is_acknowledged_of_a_preset_is_so_of_its_rules(
@@ -203,6 +299,7 @@ def test_no_preset_takes_the_place_of_another(settled: Station) -> None:
         ("version = 1\nallow = []", "one of `allow` and `deny`"),
         ('version = 1\nallow = ["api.example.com"]', "not https://HOST"),
         ('version = 1\nallow = ["https://a.example"]\nmore = 1', "unknown"),
+        ('version = 1\nallow = ["https://a.example"]\nenvironment = { "a-b" = "c" }', "not the name of a variable"),
         ("version = 2", "not an integer from 1 to 1"),
         ("version =", "not TOML"),
     ],
