@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Final
 
 from mvmnix.errors import MvmnixError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.machines import registry
 from mvmnix.machines.machine_dir import (
     STATUS,
@@ -71,7 +72,7 @@ def discard(machines: Directory, machine: str, notice: Callable[[str], None]) ->
         with suppress(FileNotFoundError), registration_lock(machines):
             _remove(machines, machine)
     except (MvmnixError, OSError) as error:
-        notice(f"the machine {machine} can't be removed: {error}. Next: mvm rm {machine}")
+        notice(f"the machine {machine} can't be removed: {error}. Next: {shell_command('mvm', 'rm', machine)}")
 
 
 def _remove(machines: Directory, machine: str) -> None:

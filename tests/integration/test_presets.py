@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,8 +35,8 @@ def test_a_tool_s_own_hosts_are_allowed_and_nothing_else(tool: str) -> None:
         ("npm", ("npm", "config", "get", "registry")),
     ],
 )
-def test_the_tools_read_what_a_guest_s_are_told(tool: str, words: tuple[str, ...]) -> None:
+def test_the_tools_read_what_a_guest_s_are_told(tool: str, words: tuple[str, ...], tmp_path: Path) -> None:
     index = "https://index.example/simple/"
-    environment = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", **client_settings(tool, index).environment}
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **client_settings(tool, index).environment}
     said = subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
     assert said == f"{index}\n"

@@ -137,6 +137,7 @@ WORDS = {
     "mvmnix/builder/nix/host_store.py: len(found)": "a sentence about nix",
     "mvmnix/builder/nix/host_store.py: len(sources)": "a sentence about nix",
     "mvmnix/builder/pins/pypi.py: words": "a sentence about pip",
+    "mvmnix/builder/pins/configured.py: why": "a sentence about npm",
 }
 
 

@@ -456,7 +456,9 @@ ELSEWHERE: Final[Mapping[Code, str]] = {
     Code.NAMESPACE_UNUSABLE: f"{TESTS}/system/test_unmapped_owners.py::test_an_ordinary_process_passes",
 }
 #: Rows that say where to look, and nothing that would make the same succeed.
-WITHOUT_REMEDY: Final = frozenset({Code.ARGUMENT_UNSAFE, Code.OUTPUT_MALFORMED, Code.NOT_REPRODUCIBLE, Code.UNEXPECTED})
+WITHOUT_REMEDY: Final = frozenset(
+    {Code.ARGUMENT_UNSAFE, Code.OUTPUT_MALFORMED, Code.NOT_REPRODUCIBLE, Code.RECEIPT_MISMATCH, Code.UNEXPECTED}
+)
 
 
 def test_every_code_has_its_remedy_tried() -> None:

@@ -74,7 +74,7 @@ def test_a_command_in_a_machine_is_not_in_it(settled: Station) -> None:
 def test_a_stranger_s_text_is_one_line_of_it(settled: Station) -> None:
     settled.monkeypatch.setenv("MVMNIX_LOG", "info")
     words = "\x1b[2J\nmvm: all is well"
-    settled.monkeypatch.setattr("mvmnix.cli.commands.ps.answer", lambda *_: log.info("x", "%s", words))
+    settled.monkeypatch.setattr("mvmnix.cli.options.output_format.answer", lambda *_: log.info("x", "%s", words))
     said = settled.mvm("ps", "--json")
     (line,) = (line for line in said.err.splitlines() if "all is well" in line)
     assert line.endswith("mvmnix.x: \\u001b[2J\\nmvm: all is well")

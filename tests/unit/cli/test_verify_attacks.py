@@ -108,7 +108,7 @@ def test_a_verdict_that_nobody_could_be_told_is_none(it: Release, options: tuple
         code, said = run(it, *options, it.artifact, stdout=write)
     finally:
         os.close(write)
-    assert (code, "Traceback" in said, "Exception" in said) == (2, False, False), said
+    assert (code, said) == (141, "")
 
 
 def test_what_the_system_can_not_read_is_no_verdict(it: Release) -> None:

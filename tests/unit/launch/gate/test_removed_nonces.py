@@ -58,9 +58,9 @@ def test_a_start_is_found_as_far_back_as_its_plan_s_window_goes(here: House, mon
         assert f"record {3 * CAPACITY} of the log" in refused(here, one, ReasonCode.REPLAY)
     read = set[int]()
 
-    def read_segment(directory: Directory, first: int) -> Segment:
+    def read_segment(directory: Directory, first: int, *, is_end: bool = True) -> Segment:
         read.add(first)
-        return tail.read_segment(directory, first)
+        return tail.read_segment(directory, first, is_end=is_end)
 
     monkeypatch.setattr("mvmnix.audit.reading.read_segment", read_segment)
     with here.plan(use=Use.ONCE, nonce="3" * 32, window=window) as three:
