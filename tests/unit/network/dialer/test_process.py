@@ -57,6 +57,9 @@ def serving(network: Network = _NETWORK) -> Iterator[Served]:
         finally:
             asks.close()
             serving.join()
+            for thread in threading.enumerate():
+                if thread.name.endswith("(_work)"):  # it would read a socket that is closed here
+                    thread.join(EVENT_PATIENCE)
 
 
 def test_it_ends_with_its_gateway() -> None:
