@@ -2,9 +2,9 @@
 { build, packages, launcher }:
 let
   # Of the closure, what the interpreter and its extension modules load or read; the rest configures a Debian system.
-  # libseccomp is for mvm, which looks for it beside its Python (mvmnix/sandbox/seccomp.py).
+  # libseccomp is for mvm, which looks for it beside its Python (mvmnix/sandbox/seccomp.py), libstdc++ for the wheel of RE2.
   closure = packages.closure {
-    roots = [ packages."python3.13" packages.libseccomp2 ];
+    roots = [ packages."python3.13" packages.libseccomp2 packages."libstdc++6" ];
     without = [
       packages.media-types
       packages.netbase

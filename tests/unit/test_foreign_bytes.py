@@ -55,8 +55,6 @@ def test_what_reads_values_is_the_strict_reader_or_has_a_reason() -> None:
 MATCHING = {"compile", "match", "fullmatch", "search", "sub", "finditer", "findall", "split"}
 #: Patterns that are no constants of their module, and who writes them.
 PATTERNS = {
-    "mvmnix/provenance/identity/expressions.py: expression": "a policy's; read for errors, and never matched by `re`",
-    "mvmnix/provenance/identity/expressions.py: re.escape(piece[0]) if piece[0] == '{' else piece[0]": "one character",
     "mvmnix/formats/strict.py: pattern": "a constant of the caller",
     "mvmnix/plan/secret_reference.py: first": "of a table in the module",
     "mvmnix/formats/schemas.py: re.sub('\\\\$$', '\\\\\\\\Z', wanted)": "of our own schemas",

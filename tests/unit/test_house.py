@@ -55,6 +55,7 @@ DOORS = {
     "sigstore": ("mvmnix/provenance/identity/sigstore.py",),
     "requests": ("mvmnix/provenance/identity/sigstore.py",),
     "urllib3": ("mvmnix/provenance/identity/sigstore.py",),
+    "re2": ("mvmnix/provenance/identity/expressions.py",),
     "rfc3161_client": ("mvmnix/provenance/identity/timestamps.py",),
     "subprocess": ("mvmnix/system/process.py",),
     "jsonschema": ("mvmnix/formats/schemas.py",),

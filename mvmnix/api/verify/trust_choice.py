@@ -116,7 +116,7 @@ def _pattern(option: str, exact: str, regexp: str) -> Pattern:
         return Pattern(exact or regexp, regexp=bool(regexp))
     except ValueError as error:
         raise UsageError(
-            f"--{option}-regexp: {error}", hint="write a regular expression of RE2, in Python's spelling"
+            f"--{option}-regexp: {error}", hint="write a regular expression of RE2's: docs/verify.md"
         ) from error
 
 

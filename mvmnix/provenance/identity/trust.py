@@ -15,7 +15,6 @@ from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.bundle.verification_material import FINGERPRINT
-from mvmnix.provenance.identity import expressions
 
 _NOTHING: Final[Mapping[Digest, bytes]] = MappingProxyType({})
 _NO_REASONS: Final[Mapping[Digest, str]] = MappingProxyType({})
@@ -36,6 +35,8 @@ class Pattern:
         if not self.text:
             raise ValueError("an empty pattern")
         if self.regexp:
+            from mvmnix.provenance.identity import expressions  # noqa: PLC0415 - few policies have one
+
             expressions.check(self.text)
 
     def matches(self, value: str) -> bool:
@@ -44,7 +45,11 @@ class Pattern:
         >>> Pattern("a.c", regexp=True).matches("abcd"), Pattern("a.c", regexp=True).matches("abc")
         (False, True)
         """
-        return expressions.matches(self.text, value) if self.regexp else self.text == value
+        if not self.regexp:
+            return self.text == value
+        from mvmnix.provenance.identity import expressions  # noqa: PLC0415
+
+        return expressions.matches(self.text, value)
 
     def within(self, other: Self) -> bool:
         """Whether it surely matches nothing that the other does not: the same, or one text that the other matches."""
