@@ -181,7 +181,7 @@ def test_a_missing_pin_names_the_command(place: Place, tmp_path: Path) -> None:
 STAND_IN = """
 let
   names = [
-    "click" "cryptography" "cyclonedx-python-lib" "detect-secrets" "dnspython" "h11" "idna" "jinja2"
+    "click" "cryptography" "cyclonedx-python-lib" "detect-secrets" "dnspython" "google-re2" "h11" "idna" "jinja2"
     "jsonschema" "keyring" "packageurl-python" "packaging" "publicsuffixlist" "pyroute2" "pysocks" "rfc3161-client"
     "rich" "setuptools" "sigstore"
   ];

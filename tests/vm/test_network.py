@@ -53,7 +53,7 @@ def machine(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[M
 REFUSED = {
     "name": ("wget -O - http://other.example.org/", "bad address", "other.example.org", "no-rule"),
     "denied name": ("nslookup denied.example.com", "NXDOMAIN", "denied.example.com", "denied-by-rule"),
-    "port": ("wget -O - http://api.example.com:8080/", "403 Forbidden", "api.example.com", "port-not-allowed"),
+    "port": ("wget -O - http://api.example.com:8080/", "Connection refused", "api.example.com", "port-not-allowed"),
     "metadata by name": (
         "echo | nc metadata.example.com 80; echo end",
         "end",

@@ -176,4 +176,4 @@ def test_a_clone_of_another_user_is_refused_by_gits_own_rule(world: World, users
     assert run.returncode == 126, run.stderr.decode()
     said = run.stderr.decode()
     assert "git reads a repository for its owner alone" in said
-    assert f"next: copy it to a directory of your own (cp -r), or name it as it is: path:{tree}" in said
+    assert f"next: copy it to a directory of your own (cp -r), or name it as it is: 'path:{tree}" in said

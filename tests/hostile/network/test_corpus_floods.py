@@ -126,7 +126,7 @@ def test_ten_thousand_connections(here: World, api: str) -> None:
     assert _counts(here) == {("opened", "echo", ""): _MANY + CONNECTIONS}
     for (memory, descriptors), (memory_before, descriptors_before) in zip(_used(here), before, strict=True):
         assert memory - memory_before < 4 << 20
-        assert descriptors == descriptors_before
+        assert descriptors <= descriptors_before
     # and a verdict that is no such one
     with pytest.raises(ConnectionRefusedError):
         here.guest.connect(api, 8)
@@ -143,8 +143,8 @@ def test_as_many_connections_as_a_machine_may_have(here: World, api: str) -> Non
                 assert one.recv(1) == b"x"
             with pytest.raises(ConnectionResetError), here.guest.connect(api, 7) as more:
                 more.recv(1)
-        here.turn()
-        assert _counts(here) == {("opened", "echo", ""): CONNECTIONS, ("denied", "", Denial.GATEWAY_BUSY): 1}
+        expected = {("opened", "echo", ""): CONNECTIONS, ("denied", "", Denial.GATEWAY_BUSY): 1}
+        here.until(lambda: _counts(here) == expected)
     here.until(lambda: _closed(here, "echo") == CONNECTIONS)
     _assert_serves(here, api)
 

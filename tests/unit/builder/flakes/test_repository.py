@@ -106,7 +106,7 @@ def test_another_users_repository(repository: Repository, name: str) -> None:
     copy = f"path:{repository.path}?dir=sub"
     with pytest.raises(RefusedError) as refusal:
         take_flake(FlakeRef(str(repository.path / "sub")))
-    assert refusal.value.hint.endswith(copy), "with the rest of its tree, where its inputs may be"
+    assert refusal.value.hint.endswith(f"'{copy}'"), "with the rest of its tree, where its inputs may be"
     assert take_flake(FlakeRef.parse(copy)).directory == "sub"
 
 
