@@ -112,7 +112,7 @@ _UNASKED: Final = frozenset({Verb.EXEC, Verb.SHELL, Verb.COPY})
 
 
 def unasked_verbs(context: Context, image: Image, options: PlanOptions) -> frozenset[Verb]:
-    """Return the verbs that a plan for a single run grants without being asked (docs/adr/0048).
+    """Return the verbs that a plan for a single run grants without being asked (docs/adr/0047).
 
     None where the image is sealed or has no command to run, where secrets are given to the guest, for a container, and
     where the trust policy says `unasked-verbs = false`.

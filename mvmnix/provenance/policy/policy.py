@@ -79,7 +79,7 @@ class TrustPolicy:
     `serials` are those of SERIAL_FILES, 0 where there is no such file; `caches` are the keys whose word about a store
     path is trusted; `import_from_derivation` says whether evaluation may build, and read what it built; `network_proxy`
     whether a plan may have a guest's connections go out by a proxy, which judges their addresses; `unasked_verbs`
-    whether a plan that `mvm run` makes may grant verbs unasked (docs/adr/0048).
+    whether a plan that `mvm run` makes may grant verbs unasked (docs/adr/0047).
     """
 
     trust: Trust
