@@ -19,6 +19,8 @@ from mvmnix.provenance.verify.authentication import Attested, Authentic
 #: What a key alone does not say, and what a log's word says that promises no time.
 NO_WITNESS = "no log, no trusted time"
 NO_TIME = "in the log, no trusted time"
+#: Of a statement that names packages, where none is required.
+UNCHECKED = "not checked: the package's name"
 #: What a time alone does not say: whether a log has the signature, which proofs show.
 _MISSING = {Inclusion.PROVED: "", Inclusion.PROMISED: ", promised by the log, no proof", Inclusion.NONE: ", no log"}
 
@@ -56,7 +58,13 @@ def show_json(verdicts: Iterable[ArtifactVerdict], *, statements: bool) -> None:
 
 def _said(it: CountedBundle) -> str:
     claim = "a signature over the file" if it.statement is None else it.statement.predicate_type
-    return f"{claim}, signed by {signer_of(it.attested)} ({seen(it.attested)})"
+    package = "" if it.package is None else f", package {it.package}"
+    unchecked = f"; {UNCHECKED}" if it.package is None and _names_package(it) else ""
+    return f"{claim}{package}, signed by {signer_of(it.attested)} ({seen(it.attested)}){unchecked}"
+
+
+def _names_package(it: CountedBundle) -> bool:
+    return it.statement is not None and any(each.name.startswith("pkg:") for each in it.statement.subjects)
 
 
 def seen(it: Attested | Authentic) -> str:
@@ -103,6 +111,7 @@ def _counted(it: CountedBundle, *, statements: bool) -> Mapping[str, object]:
         "bundle": str(it.attested.digest),
         "payload": None if it.statement is None else str(Digest.of(it.payload)),
         "type": None if it.statement is None else it.statement.predicate_type,
+        "package": it.package,
         "signer": it.attested.signer.name,
         "fingerprint": str(it.attested.signer.fingerprint),
         **signing_facts(it.attested),

@@ -116,6 +116,19 @@ def test_refused(runner: Runner) -> None:
     assert command.startswith("::error title=mvm verify::app.img: refused [source-mismatch]: expected refs/tags/v9")
 
 
+def test_the_package_of_an_artifact(runner: Runner) -> None:
+    package = "pkg:npm/%40org/app@1.2.3"
+    statement = foreign.statement(foreign.V1, foreign.workflow())
+    statement["subject"][0]["name"] = package
+    (runner.path / "app.img.sigstore.json").write_bytes(signed(statement))
+    asked = {"artifacts": "app.img", "key": "release.pub"}
+    done = runner.step(**asked, package=package)
+    assert (done.status, f", package {package}, by key".encode() in done.stdout) == (0, True), done.stderr
+    done = runner.step(**asked, package="pkg:npm/%40other/app@1.2.3")
+    assert (done.status, b"refused [subject-mismatch]: expected pkg:npm/%2540other" in done.stdout) == (1, True)
+    assert runner.step(**asked, package="").status == 2, "an unset variable"
+
+
 def test_could_not_verify(runner: Runner) -> None:
     done = runner.step(artifacts="app.img")
     assert done.status == 2

@@ -244,3 +244,28 @@ def test_where_a_real_build_came_from(tmp_path: Path) -> None:
             accepts(done, "verified")
         else:
             refuses(done, "refused [source-mismatch]")
+
+
+@pytest.mark.parametrize(
+    ("package", "good"),
+    [
+        ("pkg:npm/sigstore@2.0.0", True),
+        ("pkg:npm/sig%73tore@2%2E0.0", True),
+        ("pkg:npm/sigstore", True),
+        ("pkg:npm/sigstore@2.0.1", False),
+        ("pkg:npm/%40sigstore/sigstore@2.0.0", False),
+        ("pkg:npm/Sigstore@2.0.0", False),
+        ("pkg:pypi/sigstore@2.0.0", False),
+    ],
+)
+def test_which_package_a_real_build_is(tmp_path: Path, package: str, *, good: bool) -> None:
+    npm = REAL["npm"]
+    assert DATA.is_dir(), "run ./setup"
+    bench = Bench(tmp_path)
+    bench.put(bundle_json=npm.bundle, root_json=npm.trusted_root)
+    asked = ("--package", package, "--trusted-root", "root.json", "--bundle", "bundle.json")
+    done = bench.run(*map(str, Home.argv("verify", *npm.who.for_cosign, *asked, npm.artifact)))
+    if good:
+        accepts(done, "package pkg:npm/sigstore@2.0.0")
+    else:
+        refuses(done, f"refused [subject-mismatch]: expected {package}, statement 1 of 1 says pkg:npm/sigstore@2.0.0")

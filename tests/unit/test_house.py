@@ -62,7 +62,7 @@ DOORS = {
     "keyring": ("mvmnix/launch/secrets/resolve.py",),
     "detect_secrets": ("mvmnix/launch/secrets/detectors.py",),
     "cyclonedx": ("mvmnix/images/sbom.py",),
-    "packageurl": ("mvmnix/images/sbom.py",),
+    "packageurl": ("mvmnix/images/sbom.py", "mvmnix/provenance/slsa/in_toto.py"),
     "dns": ("mvmnix/network/gateway/resolver.py",),
     "pyroute2": ("mvmnix/api/doctor.py",),
     "jinja2": ("mvmnix/evidence/page.py",),

@@ -21,7 +21,7 @@ from mvmnix.system.process import INHERITED_BY_USERS_PROGRAMS, environment, run
 OPTIONS: Final = (
     *("bundle", "key", "certificate-identity", "certificate-identity-regexp", "certificate-oidc-issuer"),
     *("certificate-oidc-issuer-regexp", "trusted-root", "policy", "type"),
-    *("source-uri", "source-tag", "source-digest", "builder-id"),
+    *("source-uri", "source-tag", "source-digest", "builder-id", "package"),
 )
 #: Default of each input in action.yml: an empty input was set, by an expression without a value, and is refused.
 LEFT_OUT: Final = "<left out>"
@@ -72,7 +72,8 @@ def rows(verdict: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         if artifact["verified"]:
             for each in artifact["statements"]:
                 witness = each.get("witness", f"signed {each['time']}")
-                who = f"{each['type'] or 'a signature over the file'}, by {_signer(each)} ({witness})"
+                package = f", package {each['package']}" if each["package"] else ""
+                who = f"{each['type'] or 'a signature over the file'}{package}, by {_signer(each)} ({witness})"
                 yield artifact["artifact"], "verified", who
         for reason in artifact.get("reasons", []):
             yield artifact["artifact"], f"refused [{reason['code']}]", f"{reason['why']}. Next: {reason['next']}"

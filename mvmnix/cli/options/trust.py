@@ -9,7 +9,7 @@ from click.core import ParameterSource
 
 from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.errors import UsageError
-from mvmnix.provenance.slsa.in_toto import predicate_type
+from mvmnix.provenance.slsa.in_toto import PackageUrl, predicate_type
 from mvmnix.provenance.verify.requirements import Requirements
 from mvmnix.system.output_files import NewFile
 
@@ -48,6 +48,11 @@ _WANTED = (
     click.option("--source-tag", help="… at this tag."),
     click.option("--source-digest", help="… at this commit."),
     click.option("--builder-id", help="Required builder ID."),
+    click.option(
+        "--package",
+        metavar="PURL",
+        help="Package that the file has to be named as: pkg:npm/%40SCOPE/NAME@VERSION. Without @VERSION: any.",
+    ),
     click.option(
         "--source-level",
         type=click.IntRange(0, 4),
@@ -90,10 +95,12 @@ def wanted_options(function: Callable[..., int]) -> Callable[..., int]:
         source_tag: str | None,
         source_digest: str | None,
         builder_id: str | None,
+        package: str | None,
         source_level: int | None,
         **others: object,
     ) -> int:
-        wanted = Requirements(_type(kind), source_uri, source_tag, source_digest, builder_id, source_level)
+        source = (source_uri, source_tag, source_digest)
+        wanted = Requirements(_type(kind), *source, builder_id, source_level, _package(package))
         return function(wanted=wanted, **others)
 
     return reduce(lambda made, option: option(made), reversed(_WANTED), wrapped)
@@ -122,3 +129,11 @@ def _type(text: str | None) -> str | None:
         return None if text is None else predicate_type(text)
     except ValueError as error:
         raise UsageError(f"--type: {error}", hint="name a type by one of these, or by its URI") from error
+
+
+def _package(text: str | None) -> PackageUrl | None:
+    try:
+        return None if text is None else PackageUrl.parse(text)
+    except ValueError as error:
+        hint = "name a package such as pkg:npm/%40scope/name@1.0.0; leave @VERSION out for any version"
+        raise UsageError(f"--package: {error}", hint=hint) from error

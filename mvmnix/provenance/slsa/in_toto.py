@@ -8,8 +8,9 @@ provenance/bundle/statement.py, which ignores nothing.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, cast, override
+from dataclasses import dataclass, replace
+from typing import Final, Self, cast, override
+from urllib.parse import quote, unquote
 
 from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict
@@ -39,6 +40,58 @@ ALGORITHMS: Final[Mapping[str, int]] = {"sha256": 64, "sha384": 96, "sha512": 12
 #: The same of a revision of a source, which is no file: its digest is compared where one is asked for by it.
 COMMIT: Final = "gitCommit"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+#: Characters of a package URL: npm's names have at most 214, and versions 256.
+PACKAGE_LIMIT: Final = 1024
+#: Without qualifiers and subpath, in the characters of a path (RFC 3986, 3.3). An encoded `/` is refused: decoded, it
+#: couldn't be told from one that ends a segment.
+_PACKAGE: Final = re.compile(
+    r"pkg:[A-Za-z][A-Za-z0-9.-]*(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%(?!2[Ff])[0-9A-Fa-f]{2})+)+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageUrl:
+    """A package by its type, namespace ("" for none), name and version (None for any), all decoded (purl-spec)."""
+
+    type: str
+    namespace: str
+    name: str
+    version: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a package URL by the rules of its type, so that two spellings of one package are equal.
+
+        Raises ValueError, also for qualifiers and subpaths, which mvm does not compare.
+
+        >>> str(PackageUrl.parse("pkg:npm/@scope/name@1.0.0"))
+        'pkg:npm/%40scope/name@1.0.0'
+        """
+        from packageurl import PackageURL  # noqa: PLC0415 - who asks for no package doesn't pay for it
+
+        shown = text[:80]
+        if len(text) > PACKAGE_LIMIT or not _PACKAGE.fullmatch(text) or text.endswith("@"):
+            raise ValueError(f"not a package URL, pkg:TYPE/NAMESPACE/NAME@VERSION without qualifiers: {shown!r}")
+        try:
+            decoded = unquote(text, errors="strict")
+            found, spelled = PackageURL.from_string(text), PackageURL.from_string(text, normalize_purl=False)
+        except ValueError as error:
+            raise ValueError(f"not a package URL: {shown!r}: {error}") from error
+        if not decoded.isprintable() or " " in decoded or "/" in (found.version or ""):
+            raise ValueError(f"a package URL with a blank, a control character, or a / in its version: {shown!r}")
+        # types/npm-definition.json has case-sensitive names, of which the library makes lower-case ones
+        name = unquote(spelled.name) if found.type == "npm" else found.name
+        return cls(found.type, found.namespace or "", name, found.version)
+
+    @override
+    def __str__(self) -> str:
+        path = "/".join(quote(each, safe=":") for each in (*filter(None, self.namespace.split("/")), self.name))
+        return f"pkg:{self.type}/{path}" + ("" if self.version is None else f"@{quote(self.version, safe=':')}")
+
+    def includes(self, other: Self) -> bool:
+        """Return whether the other is this package, at this version if it has one."""
+        return self == (replace(other, version=None) if self.version is None else other)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,12 +70,16 @@ class VerificationCriteria:
 
 @dataclass(frozen=True, slots=True)
 class CountedBundle:
-    """A bundle that counts for the file: which of those handed in, by whom, and what it says; None for a signature."""
+    """A bundle that counts for the file: which of those handed in, by whom, and what it says; None for a signature.
+
+    `package` is the package URL, as signed, that was compared with the required one; None where none is required.
+    """
 
     number: int
     attested: Attested
     statement: ForeignStatement | None
     payload: bytes
+    package: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +200,7 @@ class _HandedInBundle:
         _as_packed(self._packed, claim, blob, place)  # 3
         if further := tuple(self._criteria.further(claim, attested, place)):  # 4
             return further
-        return CountedBundle(place.number, attested, claim, attested.content.payload)
+        return CountedBundle(place.number, attested, claim, attested.content.payload, statement.package_name(blob))
 
     def is_known_to_be_about_others(self, blob: Blob) -> bool:
         """Whether it was looked at for another file, and is refused for this one since it names other files alone."""

@@ -8,7 +8,7 @@ Who signed a provenance could write anything into it; the extensions of the cert
 from the token of the CI job, and have the word of the one that ran the job.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,11 +18,12 @@ from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.identity import certificates
 from mvmnix.provenance.slsa import foreign_builds, source_summaries
 from mvmnix.provenance.slsa.foreign_builds import BuildSource
-from mvmnix.provenance.slsa.in_toto import ForeignStatement
+from mvmnix.provenance.slsa.in_toto import PACKAGE_LIMIT, ForeignStatement, ForeignSubject, PackageUrl
 
 #: Subjects that a reason lists.
 _SHOWN: Final = 4
 _OTHER: Final = "name the file that it is about, or hand in the statement about this one"
+_PACKAGE: Final = "get the file and the attestations of that package, or name the one that it was published as"
 _SOURCE: Final = "find out which source is right, then name that one or get the artifact that was built from it"
 _WORK_TREE: Final = "mvm build names a git work tree by its directory and commit, and knows of no address and no tag"
 _COPY: Final = "mvm build names a copy by its directory, and knows of no address, commit or tag"
@@ -39,6 +40,7 @@ class Requirements:
 
     `predicate_type` is a type URI, `source_digest` a git commit, `source_tag` a tag's name without `refs/tags/`.
     `source_level` is for a revision of a source in place of a file: the least level that a summary says it has.
+    `package` is named by the very subject that has the file's digest; without a version, any version of it counts.
     """
 
     predicate_type: str | None = None
@@ -47,6 +49,7 @@ class Requirements:
     source_digest: str | None = None
     builder_id: str | None = None
     source_level: int | None = None
+    package: PackageUrl | None = None
 
     @property
     def about_source(self) -> bool:
@@ -56,7 +59,7 @@ class Requirements:
     @property
     def about_content(self) -> bool:
         """Whether anything is required that only a statement can say, and a bare signature can't."""
-        others = (self.predicate_type, self.builder_id, self.source_level)
+        others = (self.predicate_type, self.builder_id, self.source_level, self.package)
         return self.about_source or any(each is not None for each in others)
 
 
@@ -103,16 +106,20 @@ class CheckedStatement:
     def __init__(self, claim: ForeignStatement, wanted: Requirements, place: StatementPosition) -> None:
         self._reasons = tuple(reason for check in CHECKS for reason in check(claim, wanted, place))
         subjects = [each for each in claim.subjects if each.digests]
-        named = sorted(set(map(str, subjects)))
-        more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
-        self._said = ", ".join(named[:_SHOWN]) + more or "no file's SHA-256, SHA-384 or SHA-512"
-        self._by_sha256: dict[str | None, list[Mapping[str, str]]] = {}
+        self._said = _list(map(str, subjects)) or "no file's SHA-256, SHA-384 or SHA-512"
+        self._package = wanted.package
+        self._by_sha256: dict[str | None, list[ForeignSubject]] = {}
         for each in subjects:
-            self._by_sha256.setdefault(each.digests.get("sha256"), []).append(each.digests)
+            kept = each if wanted.package is not None else replace(each, name="")  # names are most of a statement
+            self._by_sha256.setdefault(each.digests.get("sha256"), []).append(kept)
 
     def unmet(self, artifact: Blob, place: StatementPosition) -> tuple[Reason, ...]:
         """Why the statement does not count for that file, which `place` has the name of; nothing when it does."""
         return (*self._about_file(artifact, place), *(replace(it, what=place.artifact) for it in self._reasons))
+
+    def package_name(self, artifact: Blob) -> str | None:
+        """Return the package URL, as signed, of the subject that is the file; None where no package is required."""
+        return None if self._package is None else next(filter(self._is_package, self._names(artifact)), None)
 
     def is_about_others(self, artifact: Blob) -> bool:
         """Whether all that speaks against it is that each of its subjects has another SHA-256 than the file."""
@@ -121,23 +128,49 @@ class CheckedStatement:
         return artifact.digest.hex not in self._by_sha256
 
     def _about_file(self, artifact: Blob, place: StatementPosition) -> Iterator[Reason]:
-        """It names the file: a subject whose digests are all the file's."""
+        """It names the file, by a subject whose digests are all the file's, and the package, by the same subject."""
+        others = list[str]()
         try:
-            if any(map(artifact.is_named, self._candidates(artifact))):
-                return
+            for name in self._names(artifact):
+                if self._is_package(name):
+                    return
+                others.append(name[:PACKAGE_LIMIT] or "no name")
         except ValueError as error:
             yield place.reason(ReasonCode.SUBJECT_MISMATCH, f"{place.name}: {error}", _OTHER)
             return
-        yield place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(artifact), self._said, _OTHER)
+        if others:
+            yield place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(self._package), _list(others), _PACKAGE)
+        else:
+            yield place.mismatch(ReasonCode.SUBJECT_MISMATCH, str(artifact), self._said, _OTHER)
 
-    def _candidates(self, artifact: Blob) -> Iterator[Mapping[str, str]]:
-        """The sets of digests that may name it: another SHA-256 than the file's names another file."""
+    def _names(self, artifact: Blob) -> Iterator[str]:
+        """The names of the subjects that are the file. Raises ValueError for a file that changed."""
+        return (each.name for each in self._candidates(artifact) if artifact.is_named(each.digests))
+
+    def _is_package(self, name: str) -> bool:
+        """Return whether that subject is the required package; any subject is, where none is required."""
+        if self._package is None:
+            return True
+        try:
+            return self._package.includes(PackageUrl.parse(name))
+        except ValueError:
+            return False
+
+    def _candidates(self, artifact: Blob) -> Iterator[ForeignSubject]:
+        """The subjects that may be it: another SHA-256 than the file's names another file."""
         if artifact.digest is None:
             for several in self._by_sha256.values():
                 yield from several
         else:
             yield from self._by_sha256.get(artifact.digest.hex, ())
             yield from self._by_sha256.get(None, ())
+
+
+def _list(names: Iterable[str]) -> str:
+    """List the first few distinct names, and count the rest."""
+    distinct = sorted(set(names))
+    more = f" and {len(distinct) - _SHOWN} more" if len(distinct) > _SHOWN else ""
+    return ", ".join(distinct[:_SHOWN]) + more
 
 
 def of_type(claim: ForeignStatement, wanted: Requirements, place: StatementPosition) -> Iterator[Reason]:

@@ -29,6 +29,7 @@ REASON = {"code": "source-mismatch", "what": "app.img", "why": "expected x", "ne
 
 def verified(**counted: Any) -> dict[str, Any]:
     each = {"type": "urn:x", "signer": "key", "identity": None, "time": None, "witness": "no log, no trusted time"}
+    each["package"] = None
     return {"verified": True, "artifacts": [{"artifact": "a", "verified": True, "statements": [each | counted]}]}
 
 
@@ -40,6 +41,8 @@ def test_who_vouches() -> None:
     assert who == "urn:x, by ci, certified by https://issuer.test (signed 2026-09-01T12:00:00Z)"
     ((_, _, who),) = rows(verified(type=None))
     assert who.startswith("a signature over the file, by key")
+    ((_, _, who),) = rows(verified(package="pkg:npm/app@1"))
+    assert who.startswith("urn:x, package pkg:npm/app@1, by key")
 
 
 def test_an_image() -> None:
@@ -105,7 +108,7 @@ def with_inputs(**inputs: str) -> dict[str, str]:
 def test_inputs_become_arguments() -> None:
     inputs = with_inputs(artifacts="a\n--b\n", source_uri="x y; $(z)")
     assert arguments(inputs) == ["verify", "--json", "--source-uri=x y; $(z)", "--", "a", "--b"]
-    assert len(set(OPTIONS)) == len(OPTIONS) == 13
+    assert len(set(OPTIONS)) == len(OPTIONS) == 14
 
 
 @pytest.mark.parametrize("name", ["a ", " a", "a\t", "\u00a0a", "a\r", "a\x0b", "a\u2028b"], ids=ascii)

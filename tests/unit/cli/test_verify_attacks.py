@@ -20,7 +20,8 @@ from tests.unit.provenance.foreign_world import ARTIFACT, GENERATOR, REPOSITORY,
 EMPTY = (
     *("--key", "--bundle", "--certificate-identity", "--certificate-identity-regexp", "--certificate-oidc-issuer"),
     *("--certificate-oidc-issuer-regexp", "--trusted-root", "--policy", "--type", "--source-uri", "--source-tag"),
-    *("--source-digest", "--source-level", "--builder-id", "--plan", "--vsa", "--verifier-id", "--resource-uri"),
+    *("--source-digest", "--source-level", "--builder-id", "--package"),
+    *("--plan", "--vsa", "--verifier-id", "--resource-uri"),
 )
 
 

@@ -14,6 +14,7 @@ from mvmnix.model import Digest
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.slsa import foreign_builds, in_toto, predicate
 from mvmnix.provenance.slsa.foreign_builds import BuildSource
+from mvmnix.provenance.slsa.in_toto import PackageUrl
 from mvmnix.provenance.slsa.provenance import RootTree
 from mvmnix.provenance.verify import requirements
 from mvmnix.provenance.verify.requirements import Requirements, StatementPosition
@@ -162,6 +163,58 @@ def test_digests_of_two_subjects_are_not_put_together() -> None:
     value = statement(V1, workflow()) | {"subject": [{"digest": first}, {"digest": second}]}
     assert found(value, blob=WHOLE) == [Code.SUBJECT_MISMATCH]
     assert found(value | {"subject": [{"digest": first}, {"digest": OWN}]}, blob=WHOLE) == []
+
+
+PACKAGE = "pkg:npm/%40scope/app@1.0.0"
+OTHER_SCOPE, OTHER_VERSION = PACKAGE.replace("scope", "evil"), PACKAGE.replace("1.0.0", "1.0.1")
+
+
+def subjects(*pairs: tuple[str | None, str]) -> Any:
+    """A statement about these names and SHA-512s, as npm writes it."""
+    named = ({} if name is None else {"name": name} for name, _ in pairs)
+    about = [name | {"digest": {"sha512": digest}} for name, (_, digest) in zip(named, pairs, strict=True)]
+    return statement(V1, workflow()) | {"subject": about}
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ([(PACKAGE, OWN["sha512"])], None),
+        ([("pkg:npm/@sc%6Fpe/app@1.0.0", OWN["sha512"])], None),
+        ([(OTHER_SCOPE, OWN["sha512"]), (PACKAGE, OWN["sha512"])], None),
+        ([(OTHER_SCOPE, OWN["sha512"])], OTHER_SCOPE),
+        ([(OTHER_VERSION, OWN["sha512"])], OTHER_VERSION),
+        ([("pkg:npm/%40scope/app", OWN["sha512"])], "pkg:npm/%40scope/app"),
+        ([(PACKAGE, "0" * 128), (OTHER_SCOPE, OWN["sha512"])], OTHER_SCOPE),
+        ([(PACKAGE + "?arch=x", OWN["sha512"])], PACKAGE + "?arch=x"),
+        ([("app-1.0.0.tgz", OWN["sha512"])], "app-1.0.0.tgz"),
+        ([("", OWN["sha512"])], "no name"),
+        ([(None, OWN["sha512"])], "no name"),
+        ([(OTHER_SCOPE, OWN["sha512"])] * 6, OTHER_SCOPE),
+        (
+            [(f"pkg:npm/{each}", OWN["sha512"]) for each in "abcdef"],
+            "pkg:npm/a, pkg:npm/b, pkg:npm/c, pkg:npm/d and 2 more",
+        ),
+        ([(PACKAGE, "0" * 128)], f"sha512:{'0' * 128}"),
+    ],
+)
+def test_one_subject_has_to_name_the_package_and_the_file(
+    named: list[tuple[str | None, str]], said: str | None
+) -> None:
+    reasons = unmet(to_bytes(subjects(*named)), WHOLE, Requirements(package=PackageUrl.parse(PACKAGE)), PLACE)
+    assert [reason.code for reason in reasons] == ([] if said is None else [Code.SUBJECT_MISMATCH])
+    for reason in reasons:
+        expected = PACKAGE if "sha512:" not in str(said) else str(WHOLE)
+        assert reason.why == f"expected {expected}, statement 2 of 3 says {said} (signer the release key)"
+    assert found(subjects(*named), Requirements(), blob=WHOLE) == (
+        [Code.SUBJECT_MISMATCH] if "sha512:" in str(said) else []
+    )
+
+
+def test_a_package_of_any_version() -> None:
+    wanted = Requirements(package=PackageUrl.parse("pkg:npm/%40scope/app"))
+    for name, codes in ((PACKAGE, []), (OTHER_VERSION, []), (OTHER_SCOPE, [Code.SUBJECT_MISMATCH])):
+        assert found(subjects((name, OWN["sha512"])), wanted, blob=WHOLE) == codes
 
 
 def test_a_file_that_changes_meanwhile() -> None:
@@ -370,6 +423,7 @@ def test_a_refusal_keeps_its_place() -> None:
         ({"source_tag": TAG}, True, True),
         ({"source_digest": COMMIT}, True, True),
         ({"source_level": 0}, False, True),
+        ({"package": PackageUrl.parse("pkg:npm/app")}, False, True),
     ],
 )
 def test_what_only_a_statement_can_say(wanted: dict[str, Any], source: bool, content: bool) -> None:
