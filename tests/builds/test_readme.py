@@ -23,6 +23,13 @@ def section(heading: str) -> str:
 
 
 @pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A directory without the user's home in it, which would be taken for a checkout's."""
+    (tmp_path / "elsewhere").mkdir()
+    return tmp_path / "elsewhere"
+
+
+@pytest.fixture
 def checkout(world: World, tmp_path: Path) -> Path:
     """A clone of this repository that a newcomer may write into."""
     subprocess.run(["cp", "-a", world.tree, tmp_path / "mvmnix"], check=True)
@@ -62,15 +69,15 @@ def test_every_block_of_commands_is_followed() -> None:
     assert blocks == {"Five minutes": 2, "A guest of your own": 2, "In a release workflow": 1, "Step by step": 1}
 
 
-def test_a_guest_of_your_own(copied: World, checkout: Path, tmp_path: Path) -> None:
+def test_a_guest_of_your_own(copied: World, checkout: Path, elsewhere: Path) -> None:
     text = section("A guest of your own")
     (flake,) = re.findall(r"```nix\n(.*?)```", text, re.DOTALL)
     first, commands = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
-    written = shell(first, copied, tmp_path)
+    written = shell(first, copied, elsewhere)
     assert (written.returncode, written.stdout) == (0, "Hello from a verified microVM.\n"), written.stderr
     kept = copied.home.mvm("image", "ls")
     assert any(line.split()[0] == b"greeter" for line in kept.stdout.splitlines()[1:])
-    named = shell("mvm run path:greeter -- /bin/busybox whoami", copied, tmp_path)
+    named = shell("mvm run path:greeter -- /bin/busybox whoami", copied, elsewhere)
     assert (named.returncode, named.stdout) == (0, "mvm\n"), named.stderr
     (place,) = re.findall(r"`(guests/\w+/flake\.nix)`:", text)
     (checkout / place).parent.mkdir(parents=True)
@@ -100,7 +107,7 @@ def test_what_is_shown_first(python_user: World, checkout: Path) -> None:
     assert re.fullmatch(r"numpy [0-9.]+ on Linux: x = \[2\.0, 3\.0\]\n", numpy)
 
 
-def test_back_up_remove_and_put_back(copied: World, tmp_path: Path) -> None:
+def test_back_up_remove_and_put_back(copied: World, elsewhere: Path) -> None:
     home = copied.home.path
     backup, restore, remove = re.findall(r"```sh\n(.*?)```", (ROOT / "docs/upkeep.md").read_text(), re.DOTALL)
     package = home / ".local/share/mvmnix/nix/nix/store/package"
@@ -109,8 +116,8 @@ def test_back_up_remove_and_put_back(copied: World, tmp_path: Path) -> None:
     package.chmod(0o500)
     (home / ".cache/mvmnix").mkdir(parents=True)
     for block in (backup, remove):
-        done = shell(f"set -e\n{block}", copied, tmp_path)
+        done = shell(f"set -e\n{block}", copied, elsewhere)
         assert done.returncode == 0, done.stderr
     assert not [*home.rglob("mvmnix")]
-    done = shell(f"set -e\n{restore}mvm run image:hello", copied, tmp_path)
+    done = shell(f"set -e\n{restore}mvm run image:hello", copied, elsewhere)
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "Hello from a verified microVM."), done.stderr
