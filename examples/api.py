@@ -15,7 +15,7 @@ def main() -> None:
     with api.open_context() as context, tempfile.TemporaryDirectory() as scratch:
         context.initialize()  # on first use: makes keys, and a policy that trusts them
         with api.open_image_builder(context) as images:
-            image = images.image(api.source_ref(str(HELLO)))
+            image = images.image(api.existing_source_ref(str(HELLO)))
         api.export_image(context, image, api.NewDirectory(f"{scratch}/hello"))
         verified = api.verify_image(context.policy, Path(scratch) / "hello")
         print(f"verified: {verified.image.name}, SLSA Build L{verified.provenance.level}")

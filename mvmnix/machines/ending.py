@@ -50,6 +50,7 @@ class HostAction(StrEnum):
     KILLED_ON_SHARE_LIMIT = "killed-on-share-limit"
     KILLED_ON_NETWORK_END = "killed-on-network-end"
     KILLED_ON_FAILURE = "killed-on-failure"
+    KILLED_ON_FAREWELL = "killed-on-farewell"
 
 
 class ChannelEnd(StrEnum):
@@ -70,7 +71,7 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[Moni
 
     1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
        boot, was idle for too long or wrote too much, one whose network ended, one that was stopped, one that said why
-       it can't go on and didn't end.
+       it can't go on and didn't end, one that announced its end and took too long for it.
     2. A hypervisor that failed, or went without a word about its guest.
     3. A guest that said why it can't go on.
     4. A panic, or a reset that the agent did not announce.
@@ -91,6 +92,7 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[Moni
         (action is HostAction.KILLED_ON_STOP, EndReason.STOPPED),
         (action is HostAction.KILLED_ON_FAILURE and last_word is ChannelEnd.MOUNT_POINT, EndReason.MOUNT_POINT),
         (action is HostAction.KILLED_ON_FAILURE, EndReason.GUEST_FAILED),
+        (action is HostAction.KILLED_ON_FAREWELL, EndReason.GUEST_EXIT),
         (MonitorEvent.INTERNAL_ERROR in events or silent, EndReason.HYPERVISOR_DIED),  # 2
         (last_word is ChannelEnd.MOUNT_POINT, EndReason.MOUNT_POINT),  # 3
         (last_word is ChannelEnd.FAILURE, EndReason.GUEST_FAILED),

@@ -288,6 +288,8 @@ def npms_registry(_: Path) -> None:
             configured._usual()
     else:
         assert urlsplit(configured._usual()).scheme == "https"
+        with pytest.raises(MvmnixError, match="npm found no file"):
+            configured._npm_file_urls("http://127.0.0.1:9/")
 
 
 def resolved(_: Path) -> None:
@@ -458,7 +460,10 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/fetch/lanes.py:_Worker._run", "mvmnix/builder/fetch/worker/serve.py:main"): web,
     ("mvmnix/builder/pins/debian.py:apt_targets", "mvmnix/builder/pins/debian.py:_unpacked"): plain(apts_lists),
     ("mvmnix/builder/pins/seed.py:executable",): plain(seed_taken),
-    ("mvmnix/builder/pins/configured.py:_usual",): plain(npms_registry),
+    (
+        "mvmnix/builder/pins/configured.py:_usual",
+        "mvmnix/builder/pins/configured.py:_npm_file_urls",
+    ): plain(npms_registry),
     ("mvmnix/builder/pins/pypi.py:PipIndexes._pip", "mvmnix/builder/pins/pip_settings.py:read"): plain(resolved),
     ("mvmnix/system/descriptors.py:made_by_child",): plain(mapped),
     (

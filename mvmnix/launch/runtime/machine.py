@@ -318,8 +318,13 @@ class Machine:
         has_failed = self._last_word in {ChannelEnd.FAILURE, ChannelEnd.MOUNT_POINT}
         if has_failed and self._action is HostAction.NOTHING:
             self._break_off(HostAction.KILLED_ON_FAILURE)
-        elif self._last_word is ChannelEnd.FAREWELL and self._action in {HostAction.NOTHING, HostAction.ASKED_TO_STOP}:
-            self._break_off(HostAction.KILLED_ON_STOP)
+        elif self._last_word is ChannelEnd.FAREWELL:
+            lingers = {
+                HostAction.NOTHING: HostAction.KILLED_ON_FAREWELL,
+                HostAction.ASKED_TO_STOP: HostAction.KILLED_ON_STOP,
+            }
+            if (action := lingers.get(self._action)) is not None:
+                self._break_off(action)
 
     def _let_go(self) -> None:
         """Of the guest, and of all that watches it."""

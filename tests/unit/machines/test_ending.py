@@ -27,6 +27,7 @@ RESET = (MonitorEvent.READY, MonitorEvent.GUEST_RESET)
         (HostAction.NOTHING, ChannelEnd.FAILURE, RESET, EndReason.GUEST_FAILED),
         (HostAction.KILLED_ON_FAILURE, ChannelEnd.FAILURE, (MonitorEvent.READY,), EndReason.GUEST_FAILED),
         (HostAction.NOTHING, ChannelEnd.FAILURE, (MonitorEvent.READY,), EndReason.HYPERVISOR_DIED),
+        (HostAction.KILLED_ON_FAREWELL, ChannelEnd.FAREWELL, (MonitorEvent.READY,), EndReason.GUEST_EXIT),
         (HostAction.NOTHING, ChannelEnd.MOUNT_POINT, RESET, EndReason.MOUNT_POINT),
         (HostAction.KILLED_ON_FAILURE, ChannelEnd.MOUNT_POINT, (MonitorEvent.READY,), EndReason.MOUNT_POINT),
         (HostAction.NOTHING, ChannelEnd.NONE, (), EndReason.HYPERVISOR_DIED),

@@ -202,6 +202,14 @@ def test_a_guest_that_says_goodbye_and_goes_on_was_stopped(here: House, monkeypa
     assert ended.reason is EndReason.STOPPED
 
 
+def test_a_guest_that_announced_its_end_and_is_slow_ended_itself(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy host a hypervisor may take longer than mvm waits; nobody stopped it."""
+    monkeypatch.setattr("mvmnix.launch.runtime.machine._AFTERMATH", 0.2)
+    with here.plan() as plan, start_machine(plan, here.host(Scenario.LINGERS)) as machine:
+        machine.run(stdout=lambda _: None, stderr=lambda _: None)
+    assert here.receipts()[0].observed.reason is EndReason.GUEST_EXIT
+
+
 @pytest.mark.parametrize("scenario", [Scenario.HANGS, Scenario.SPINS, Scenario.CHATTERS])
 def test_a_boot_that_hangs_is_ended(here: House, scenario: Scenario, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mvmnix.vmm.boot_watchdog._WALL_FACTOR", 0.5)  # when is in its own tests
