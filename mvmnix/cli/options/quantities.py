@@ -75,13 +75,15 @@ class Span(click.ParamType[int]):
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of units, a part of one counted as a whole."""
+        """Return the number of units; a part of one is refused, as rounding would change what is signed."""
         text = str(value)
         try:
             seconds = parse_span(f"{text}{self._unit}" if text.isdecimal() else text)
         except ValueError:
             self.fail(f"{text[:_LONGEST]!r} is not a span of time: write 90s, 10m, 1h30m or 2d.", param, ctx)
-        count = -(-seconds // _SPANS[self._unit])
+        count, rest = divmod(seconds, _SPANS[self._unit])
+        if rest:
+            self.fail(f"{text[:_LONGEST]!r} is not in whole {_WORDS[self._unit].rpartition('|')[2]}s.", param, ctx)
         if not self._least <= count <= self._most:
             bounds = f"{self._least}{self._unit} to {self._most}{self._unit}"
             self.fail(f"{text[:_LONGEST]!r} is not in the range from {bounds}.", param, ctx)
