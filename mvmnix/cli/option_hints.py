@@ -17,7 +17,7 @@ _ABSENT: Final[Mapping[str, str]] = {
     "--cpus": "processors are whole here: --vcpus, where a plan is made; --cpu-percent bounds what they use",
     "--entrypoint": "a command behind -- replaces the image's own as a whole",
     "--env-file": "give each variable with --env, and each secret with --secret-env",
-    "--mount": "--share SRC:DST[:ro|rw], and --data MIB:PATH for a disk of its own",
+    "--mount": "--share SRC:DST[:ro|rw], and --data SIZE:PATH for a disk of its own",
     "--privileged": "a workload is never root, and a guest gets nothing of its host but what its plan names",
     **dict.fromkeys(("--quiet", "--verbose"), "it stands before the command, behind mvm itself"),
     "--terminal": "the guest's raw bytes are --raw now; a terminal in the guest is `mvm exec -it` or `mvm shell`",

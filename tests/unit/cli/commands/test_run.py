@@ -94,7 +94,7 @@ def test_a_place_where_nothing_can_be_mounted_has_a_name(settled: Station) -> No
     assert failure[0].partition(" ended: ")[2] == (
         "mount-point-unusable (the guest could not set itself up: /etc/passwd is a file of the image)"
     )
-    assert failure[1] == "  next: name another place in the guest: --share SRC:DST, --data MIB:PATH", (
+    assert failure[1] == "  next: name another place in the guest: --share SRC:DST, --data SIZE:PATH", (
         "no kernel's lines"
     )
 
