@@ -35,7 +35,7 @@ def test_a_command_that_the_guest_ends_for_want_of_memory(settled: Station) -> N
     said = settled.mvm("run", "--name", "hungry", settled.flake(), "--", "devour")
     assert said.code == 137
     why = "the command 'devour' was ended by SIGKILL; a plan gives it more: --memory"
-    assert f"mvm: out of memory in the guest [out-of-memory]: {why}\n" in said.err
+    assert f"mvm: out of memory in the guest: {why}\n" in said.err
     (machine,) = settled.mvm("ps", "--all", "--json").answer("machines")
     assert (machine["ended"], machine["exitCode"]) == ("out-of-memory", 137)
     (path,) = machines(settled)[0].glob("receipt*")
