@@ -5,6 +5,7 @@ import os
 import platform
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import click
@@ -86,10 +87,25 @@ def test_images_are_removed_by_their_ids(settled: Station) -> None:
     assert settled.mvm("images", "-q").out == ""
 
 
-@pytest.mark.parametrize("word", ["KILL", "SIGKILL", "9", "term", "SIGTERM", "15"])
-def test_signals(settled: Station, word: str) -> None:
+@pytest.mark.parametrize(
+    ("word", "numbers"),
+    [
+        *((word, [signal.SIGTERM, signal.SIGINT]) for word in ("KILL", "SIGKILL", "9")),
+        *((word, [signal.SIGTERM]) for word in ("term", "SIGTERM", "15")),
+    ],
+)
+def test_signals(settled: Station, word: str, numbers: list[int]) -> None:
+    """The supervisor asks the guest upon the first signal, and ends the machine upon the second."""
     machine = launched(settled, "linger", name="web")
+    send, sent = signal.pidfd_send_signal, list[int]()
+
+    def record(pidfd: int, number: int) -> None:
+        sent.append(number)
+        send(pidfd, number)
+
+    settled.monkeypatch.setattr("signal.pidfd_send_signal", record)
     assert settled.mvm("kill", "-s", word, "web").out == f"{machine}\n"
+    assert sent == numbers
     assert settled.mvm("inspect", "web", "--format", "{{.state}} {{.ended}}").out == "ended stopped\n"
 
 
