@@ -62,7 +62,7 @@ def keep_near(error: click.NoSuchCommand | click.NoSuchOption) -> None:
         error.possibilities[:] = near
 
 
-class HintingCommand(GroupedCommand):
+class HintingCommand(click.Command):
     """A command that starts machines, or works in them."""
 
     @override
@@ -78,6 +78,10 @@ class HintingCommand(GroupedCommand):
     def hint(self, option: str) -> str:
         """What to do instead of an option; "" where nothing is known."""
         return _ABSENT.get(option, "")
+
+
+class PlanningCommand(GroupedCommand, HintingCommand):
+    """A command that makes a plan, by options of which there are many."""
 
 
 class SignedPlanCommand(HintingCommand):
