@@ -231,7 +231,7 @@ def _run(first: Callable[[], None]) -> int:
         return 130
     except click.ClickException as error:
         if isinstance(error, click.NoSuchCommand | click.NoSuchOption):
-            option_hints.keep_near(error)
+            option_hints.keep_nearest(error)
         with suppress(OSError):
             error.show()
         return 2

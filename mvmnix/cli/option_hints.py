@@ -46,20 +46,15 @@ ABSENT_COMMANDS: Final[Mapping[str, str]] = {
     "top": "`mvm stats` prints what machines use",
     "update": "a signed plan isn't changed; `mvm lock` updates the inputs of a flake",
 }
-#: How much of a mistyped name must agree with a known one (difflib's ratio) for that to be suggested.
-_NEAR: Final = 0.75
 
 
-def keep_near(error: click.NoSuchCommand | click.NoSuchOption) -> None:
-    """Drop the names that are not close to the mistyped one, which click suggests from a ratio of 0.6 on."""
-    from difflib import SequenceMatcher  # noqa: PLC0415 - only failures pay for it
+def keep_nearest(error: click.NoSuchCommand | click.NoSuchOption) -> None:
+    """Leave the one name to suggest that is nearest to the mistyped one; click suggests more distant ones, too."""
+    from mvmnix.suggestion import find_nearest  # noqa: PLC0415 - only failures pay for it
 
-    typed = (error.command_name if isinstance(error, click.NoSuchCommand) else error.option_name).strip("-")
-    near = [
-        name for name in error.possibilities or () if SequenceMatcher(None, typed, name.strip("-")).ratio() >= _NEAR
-    ]
+    typed = error.command_name if isinstance(error, click.NoSuchCommand) else error.option_name
     if error.possibilities is not None:
-        error.possibilities[:] = near
+        error.possibilities[:] = filter(None, [find_nearest(typed, error.possibilities)])
 
 
 class HintingCommand(click.Command):
