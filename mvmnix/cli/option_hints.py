@@ -23,7 +23,8 @@ _ABSENT: Final[Mapping[str, str]] = {
     "--terminal": "the guest's raw bytes are --raw now; a terminal in the guest is `mvm exec -it` or `mvm shell`",
 }
 
-#: Commands of podman(1), and words for one, that mvm has under another name or in another way.
+#: Commands of podman(1), and words for one, that mvm has under another name or in another way; nothing of a machine's
+#: disk outlives the machine.
 ABSENT_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ls", "list"), "machines are listed by `mvm ps`, images by `mvm images`"),
     **dict.fromkeys(("delete", "remove"), "machines are removed by `mvm rm`, images by `mvm rmi`"),
@@ -45,6 +46,16 @@ ABSENT_COMMANDS: Final[Mapping[str, str]] = {
     "search": "no registry is searched: `mvm pull oci://HOST/NAME@sha256:DIGEST`",
     "top": "`mvm stats` prints what machines use",
     "update": "a signed plan isn't changed; `mvm lock` updates the inputs of a flake",
+    **dict.fromkeys(
+        ("volume create", "volume import", "volume mount"),
+        "a disk is made with its machine: `mvm run --data 1g:/srv`",
+    ),
+    **dict.fromkeys(
+        ("volume prune", "volume rm", "volume unmount"),
+        "a data disk is gone when its machine ends: `mvm stop MACHINE`",
+    ),
+    "volume export": "`mvm cp MACHINE:PATH -` prints a tar stream",
+    "volume inspect": "`mvm volume ls --json MACHINE`",
 }
 
 
@@ -55,6 +66,26 @@ def keep_nearest(error: click.NoSuchCommand | click.NoSuchOption) -> None:
     typed = error.command_name if isinstance(error, click.NoSuchCommand) else error.option_name
     if error.possibilities is not None:
         error.possibilities[:] = filter(None, [find_nearest(typed, error.possibilities)])
+
+
+class HintingGroup(click.Group):
+    """A group of commands of which other tools have more."""
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, and any command that is listed may be what was meant.
+
+        Raises UsageError, with what there is instead, for a command that another tool has.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            path = f"{ctx.command_path} {error.command_name}"
+            if hint := ABSENT_COMMANDS.get(path.partition(" ")[2]):
+                raise UsageError(f"there is no command {path}", hint=hint) from error
+            raise click.NoSuchCommand(error.command_name, possibilities=self.list_commands(ctx), ctx=ctx) from error
 
 
 class HintingCommand(click.Command):

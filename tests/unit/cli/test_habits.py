@@ -49,7 +49,7 @@ def test_every_command_says_in_a_line_what_it_does(words: tuple[str, ...]) -> No
 @pytest.mark.parametrize(("absent", "hint"), ABSENT_COMMANDS.items())
 def test_a_command_of_another_tool(station: Station, absent: str, hint: str) -> None:
     assert absent not in COMMANDS
-    said = station.mvm(absent)
+    said = station.mvm(*absent.split())
     assert (said.code, said.out) == (2, "")
     assert said.err == f"mvm: there is no command mvm {absent}\n  next: {hint}\n"
 
@@ -206,7 +206,5 @@ def test_volumes(settled: Station) -> None:
     }
     assert settled.mvm("volume", "ls", "web", "--format", "{{.guest}}").out == "/tmp/data\n"
     assert settled.mvm("volume", "ls").out.splitlines()[1].split() == [machine, "web", "data", "/tmp/data", "32", "rw"]
-    said = settled.mvm("volume", "rm", "web")
-    assert (said.code, "a data disk is gone when its machine ends: `mvm stop MACHINE`" in said.err) == (2, True)
     settled.mvm("kill", "web")
     assert settled.mvm("volume", "ls", "--json").answer("volumes") == []
