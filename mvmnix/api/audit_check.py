@@ -224,11 +224,11 @@ def _records(context: Context, machine: str) -> dict[RecordKind, SealedRecord]:
 
 
 def read_events(
-    context: Context, machine: str, *, last: int, since: datetime | None = None, follow: bool
+    context: Context, machine: str, *, last: int | None, since: datetime | None = None, follow: bool
 ) -> Iterator[SealedRecord]:
     """Yield the log's verified records about machines, or about this one: the last ones, and then as they come.
 
-    With `since` only those that were written at that time or later.
+    With `since` only those that were written at that time or later; without `last` all of them.
 
     Raises UsageError for a machine that isn't there, RefusedError [log-mismatch].
     """

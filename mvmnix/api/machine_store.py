@@ -35,9 +35,9 @@ def put_in_order(roots: Roots, machines: Directory, frontend: Frontend) -> None:
     if found.is_tidy and uid_pool.are_swept(roots.paths["state"]):
         return
     from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
-    from mvmnix.api.signing import key_file  # noqa: PLC0415
-    from mvmnix.clock import now  # noqa: PLC0415
-    from mvmnix.keys import Role  # noqa: PLC0415
+    from mvmnix.api.signing import key_file  # noqa: PLC0415 - as the line above
+    from mvmnix.clock import now  # noqa: PLC0415 - as the line above
+    from mvmnix.keys import Role  # noqa: PLC0415 - as the line above
 
     with Context(roots, frontend) as context:
         if not found.is_tidy:
@@ -55,8 +55,8 @@ def with_verified_ends(
     """
     if not any(entry.has_ended for entry in entries):
         return tuple(entries)
-    from mvmnix.audit.note import NoteKey  # noqa: PLC0415
-    from mvmnix.machines.recorded_ends import with_ends  # noqa: PLC0415
+    from mvmnix.audit.note import NoteKey  # noqa: PLC0415 - only machines that have ended pay for cryptography
+    from mvmnix.machines.recorded_ends import with_ends  # noqa: PLC0415 - as the line above
 
     try:
         key = NoteKey.of_log(_public_key(frontend))
@@ -70,8 +70,8 @@ def with_verified_ends(
 
 def _with_logged_ends(entries: Iterable[MachineEntry], frontend: Frontend) -> Iterator[MachineEntry]:
     """Add the records of ends that are missing, from the log; none where the log can't be trusted."""
-    from mvmnix.api.context import Context  # noqa: PLC0415
-    from mvmnix.audit.record import RecordKind  # noqa: PLC0415
+    from mvmnix.api.context import Context  # noqa: PLC0415 - only ends without a record here pay for it
+    from mvmnix.audit.record import RecordKind  # noqa: PLC0415 - as the line above
 
     with Roots.from_environment(os.environ) as roots, Context(roots, frontend) as context:
         for entry in entries:
@@ -85,14 +85,14 @@ def _with_logged_ends(entries: Iterable[MachineEntry], frontend: Frontend) -> It
 
 def _public_key(frontend: Frontend) -> bytes:
     """The raw public key of the host. For one that is encrypted, as `Context.log_key` finds it, which takes longer."""
-    from mvmnix.api.signing import key_file  # noqa: PLC0415
-    from mvmnix.keys import PrivateKey, Role  # noqa: PLC0415
+    from mvmnix.api.signing import key_file  # noqa: PLC0415 - only machines that have ended pay for cryptography
+    from mvmnix.keys import PrivateKey, Role  # noqa: PLC0415 - as the line above
 
     with Roots.from_environment(os.environ) as roots, roots.config.child("keys") as keys:
         try:
             return PrivateKey.load(keys, key_file(Role.HOST), lambda: "").public.raw
         except RefusedError:
-            from mvmnix.api.context import Context  # noqa: PLC0415
+            from mvmnix.api.context import Context  # noqa: PLC0415 - only an encrypted key pays for it
 
             with Context(roots, frontend) as context:
                 return context.log_key.public_key

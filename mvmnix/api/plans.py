@@ -45,7 +45,7 @@ SHARE_HINT: Final = (
     "docs/shares.md has the rest"
 )
 #: The same for a data disk.
-DATA_HINT: Final = "--data 1024:/tmp/data, in MiB and in steps of 16; docs/data.md has the rest"
+DATA_HINT: Final = "--data 1g:/tmp/data, in steps of 16 MiB; docs/data.md has the rest"
 #: The same for network rules and published ports.
 NETWORK_HINT: Final = (
     "--allow https://api.example.com, --allow tcp:db.example.com:5432, --deny example.org, --publish 8080:80; "

@@ -6,33 +6,47 @@ import click
 
 #: Headings, and under each its options in the order of the command; the others stand under Options, at the end.
 GROUPS: Final = {
-    "Machine": frozenset(
-        {
-            *("--accelerator", "--backend", "--detach", "--evidence", "--interactive", "--label", "--name", "--raw"),
-            *("--rm", "--tty"),
-        }
-    ),
-    "Command": frozenset({"--env", "--user", "--workdir"}),
-    "Resources": frozenset(
-        {
-            *("--console-log", "--cpu-percent", "--cpu-weight", "--data", "--idle", "--memory", "--output-log"),
-            *("--scratch", "--tasks", "--timeout", "--vcpus"),
-        }
-    ),
-    "Grants": frozenset(
-        {"--secret", "--secret-env", "--share", "--share-limit", "--system-calls", "--verb", "--no-verbs"}
-    ),
-    "Network": frozenset(
-        {
-            *("--allow", "--allow-preset", "--connection-rate", "--deny", "--network-proxy", "--publish"),
-            "--when-gateway-ends",
-        }
-    ),
+    "Machine": {
+        "--accelerator",
+        "--backend",
+        "--detach",
+        "--evidence",
+        "--interactive",
+        "--label",
+        "--name",
+        "--raw",
+        "--rm",
+        "--tty",
+    },
+    "Command": {"--env", "--user", "--workdir"},
+    "Resources": {
+        "--console-log",
+        "--cpu-percent",
+        "--cpu-weight",
+        "--data",
+        "--idle",
+        "--memory",
+        "--output-log",
+        "--scratch",
+        "--tasks",
+        "--timeout",
+        "--vcpus",
+    },
+    "Grants": {"--no-verbs", "--secret", "--secret-env", "--share", "--share-limit", "--system-calls", "--verb"},
+    "Network": {
+        "--allow",
+        "--allow-preset",
+        "--connection-rate",
+        "--deny",
+        "--network-proxy",
+        "--publish",
+        "--when-gateway-ends",
+    },
 }
 
 
 class GroupedCommand(click.Command):
-    """A command whose help has its options under headings, if it has any that stand under one."""
+    """A command whose help has its options under headings."""
 
     @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -41,9 +55,6 @@ class GroupedCommand(click.Command):
             heading: [option for option in options if names & {*option.opts}] for heading, names in GROUPS.items()
         }
         grouped = [option for group in groups.values() for option in group]
-        if len(grouped) <= len(GROUPS):
-            super().format_options(ctx, formatter)
-            return
         groups["Options"] = [option for option in options if option not in grouped]
         for heading, group in groups.items():
             if records := [record for option in group if (record := option.get_help_record(ctx)) is not None]:

@@ -121,7 +121,7 @@ COMMANDS |= {alias: (*COMMANDS[words.split()[0]][:2], f"The same as mvm {words}.
 _READER_GONE: Final = 128 + signal.SIGPIPE
 
 
-class LazyGroup(click.Group):
+class LazyGroup(option_hints.HintingGroup):
     """A group that imports a command when it is asked for."""
 
     @override
@@ -137,21 +137,6 @@ class LazyGroup(click.Group):
         for word in ALIASES.get(cmd_name, "").split()[1:]:
             command = command.get_command(ctx, word)
         return command if isinstance(command, click.Command) else None
-
-    @override
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, which knows no command that isn't imported: all of them may be what was meant.
-
-        Raises UsageError, with what there is instead, for a command that another tool has.
-        """
-        try:
-            return super().resolve_command(ctx, args)
-        except click.NoSuchCommand as error:
-            if hint := option_hints.ABSENT_COMMANDS.get(error.command_name):
-                raise UsageError(f"there is no command mvm {error.command_name}", hint=hint) from error
-            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from error
 
     @override
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem[str]]":
@@ -231,7 +216,7 @@ def _run(first: Callable[[], None]) -> int:
         return 130
     except click.ClickException as error:
         if isinstance(error, click.NoSuchCommand | click.NoSuchOption):
-            option_hints.keep_near(error)
+            option_hints.keep_nearest(error)
         with suppress(OSError):
             error.show()
         return 2

@@ -17,13 +17,14 @@ _ABSENT: Final[Mapping[str, str]] = {
     "--cpus": "processors are whole here: --vcpus, where a plan is made; --cpu-percent bounds what they use",
     "--entrypoint": "a command behind -- replaces the image's own as a whole",
     "--env-file": "give each variable with --env, and each secret with --secret-env",
-    "--mount": "--share SRC:DST[:ro|rw], and --data MIB:PATH for a disk of its own",
+    "--mount": "--share SRC:DST[:ro|rw], and --data SIZE:PATH for a disk of its own",
     "--privileged": "a workload is never root, and a guest gets nothing of its host but what its plan names",
     **dict.fromkeys(("--quiet", "--verbose"), "it stands before the command, behind mvm itself"),
     "--terminal": "the guest's raw bytes are --raw now; a terminal in the guest is `mvm exec -it` or `mvm shell`",
 }
 
-#: Commands of podman(1), and words for one, that mvm has under another name or in another way.
+#: Commands of podman(1), and words for one, that mvm has under another name or in another way; nothing of a machine's
+#: disk outlives the machine.
 ABSENT_COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("ls", "list"), "machines are listed by `mvm ps`, images by `mvm images`"),
     **dict.fromkeys(("delete", "remove"), "machines are removed by `mvm rm`, images by `mvm rmi`"),
@@ -45,24 +46,49 @@ ABSENT_COMMANDS: Final[Mapping[str, str]] = {
     "search": "no registry is searched: `mvm pull oci://HOST/NAME@sha256:DIGEST`",
     "top": "`mvm stats` prints what machines use",
     "update": "a signed plan isn't changed; `mvm lock` updates the inputs of a flake",
+    **dict.fromkeys(
+        ("volume create", "volume import", "volume mount"),
+        "a disk is made with its machine: `mvm run --data 1g:/srv`",
+    ),
+    **dict.fromkeys(
+        ("volume prune", "volume rm", "volume unmount"),
+        "a data disk is gone when its machine ends: `mvm stop MACHINE`",
+    ),
+    "volume export": "`mvm cp MACHINE:PATH -` prints a tar stream",
+    "volume inspect": "`mvm volume ls --json MACHINE`",
 }
-#: How much of a mistyped name must agree with a known one (difflib's ratio) for that to be suggested.
-_NEAR: Final = 0.75
 
 
-def keep_near(error: click.NoSuchCommand | click.NoSuchOption) -> None:
-    """Drop the names that are not close to the mistyped one, which click suggests from a ratio of 0.6 on."""
-    from difflib import SequenceMatcher  # noqa: PLC0415 - only failures pay for it
+def keep_nearest(error: click.NoSuchCommand | click.NoSuchOption) -> None:
+    """Leave the one name to suggest that is nearest to the mistyped one; click suggests more distant ones, too."""
+    from mvmnix.suggestion import find_nearest  # noqa: PLC0415 - only failures pay for it
 
-    typed = (error.command_name if isinstance(error, click.NoSuchCommand) else error.option_name).strip("-")
-    near = [
-        name for name in error.possibilities or () if SequenceMatcher(None, typed, name.strip("-")).ratio() >= _NEAR
-    ]
+    typed = error.command_name if isinstance(error, click.NoSuchCommand) else error.option_name
     if error.possibilities is not None:
-        error.possibilities[:] = near
+        error.possibilities[:] = filter(None, [find_nearest(typed, error.possibilities)])
 
 
-class HintingCommand(GroupedCommand):
+class HintingGroup(click.Group):
+    """A group of commands of which other tools have more."""
+
+    @override
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, and any command that is listed may be what was meant.
+
+        Raises UsageError, with what there is instead, for a command that another tool has.
+        """
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            path = f"{ctx.command_path} {error.command_name}"
+            if hint := ABSENT_COMMANDS.get(path.partition(" ")[2]):
+                raise UsageError(f"there is no command {path}", hint=hint) from error
+            raise click.NoSuchCommand(error.command_name, possibilities=self.list_commands(ctx), ctx=ctx) from error
+
+
+class HintingCommand(click.Command):
     """A command that starts machines, or works in them."""
 
     @override
@@ -78,6 +104,10 @@ class HintingCommand(GroupedCommand):
     def hint(self, option: str) -> str:
         """What to do instead of an option; "" where nothing is known."""
         return _ABSENT.get(option, "")
+
+
+class PlanningCommand(GroupedCommand, HintingCommand):
+    """A command that makes a plan, by options of which there are many."""
 
 
 class SignedPlanCommand(HintingCommand):

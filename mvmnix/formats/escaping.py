@@ -27,7 +27,7 @@ INVISIBLE: Final = (
 )
 _INVISIBLE: Final = frozenset(chr(code) for first, last in INVISIBLE for code in range(first, last + 1))
 #: Nonspacing and enclosing marks on a character, which are drawn over each other: a Hebrew letter has no more.
-MOST_MARKS: Final = 4
+_MOST_MARKS: Final = 4
 
 
 def escape(text: str) -> str:
@@ -53,7 +53,7 @@ def _escape(text: str, kept: str, marks: int) -> tuple[str, int]:
 
 
 def _room(character: str, kept: str) -> int:
-    return MOST_MARKS if character not in kept and _is_visible(character) else 0
+    return _MOST_MARKS if character not in kept and _is_visible(character) else 0
 
 
 def _is_visible(character: str) -> bool:

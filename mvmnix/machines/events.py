@@ -15,16 +15,16 @@ _LOOK: Final = 0.2
 
 
 def log_events(
-    log: Directory, key: NoteKey, *, last: int, since: datetime | None = None, machine: str | None = None
+    log: Directory, key: NoteKey, *, last: int | None, since: datetime | None = None, machine: str | None = None
 ) -> list[SealedRecord]:
-    """Return the last so many verified records about machines, or about this one, the oldest first.
+    """Return the last so many verified records about machines, or about this one, the oldest first; None is all.
 
     With `since` those behind the last record that is older: the log's order counts, if the clock was set back.
 
     Raises RefusedError [log-mismatch].
     """
     found = list[SealedRecord]()
-    for listed in records_backwards(log, key) if is_begun(log) and last > 0 else ():
+    for listed in records_backwards(log, key) if is_begun(log) and last != 0 else ():
         if since is not None and listed.record.time < since:
             break
         if _concerns(listed, machine):

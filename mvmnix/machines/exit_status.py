@@ -94,8 +94,7 @@ class ExitStatus:
         """Return a line for the caller of `program` about an end that it didn't choose, "" for an exit of its own."""
         name, missing = escape_line(program), self.end is End.NOT_STARTED and self.step is Step.EXECUTE
         if self.is_out_of_memory:
-            why = f"the command '{name}' {self}; a plan gives it more: --memory"
-            return f"out of memory in the guest [out-of-memory]: {why}"
+            return f"out of memory in the guest: the command '{name}' {self}; a plan gives it more: --memory"
         if missing and self.exit_code == 127:
             return f"command not found in the guest: {name}"
         if missing and self.exit_code == 126:

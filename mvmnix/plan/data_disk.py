@@ -28,18 +28,6 @@ class DataDisk:
             raise ValueError(f"the MiB of a data disk are {why}")
         check_place(self.path)
 
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """What a user typed: MIB:PATH. Raises ValueError.
-
-        >>> DataDisk.parse("1024:/tmp/data").size_mib
-        1024
-        """
-        size, _, path = text.partition(":")
-        if not (size.isascii() and size.isdecimal()) or not path:
-            raise ValueError(f"no size in MiB and a path: {text[:80]!r}")
-        return cls(int(size[:20]), path)
-
     def shown(self) -> Mapping[str, object]:
         """As it stands in a plan's predicate."""
         return {"sizeMiB": self.size_mib, "path": self.path}

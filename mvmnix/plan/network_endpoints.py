@@ -17,8 +17,8 @@ LOCALHOST: Final = "localhost"
 LOOPBACK6: Final = "::1"
 _LOOPBACK: Final = "127.0.0.1"
 #: Of new connections: more than one gateway makes in a second, and all ports that there are.
-MOST_PER_SECOND: Final = 10_000
-MOST_BURST: Final = 65_535
+_MOST_PER_SECOND: Final = 10_000
+_MOST_BURST: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,8 @@ class ConnectionRate:
 
     def __post_init__(self) -> None:
         for name, value, most in (
-            ("connections a second", self.per_second, MOST_PER_SECOND),
-            ("connections at once", self.burst, MOST_BURST),
+            ("connections a second", self.per_second, _MOST_PER_SECOND),
+            ("connections at once", self.burst, _MOST_BURST),
         ):
             if not 1 <= value <= most:
                 raise ValueError(f"new {name} are between 1 and {most}, not {value}")
@@ -105,7 +105,7 @@ class ConnectionRate:
         if not re.fullmatch(r"[0-9]{1,9}(:[0-9]{1,9})?", text):
             raise ValueError(f"not a rate of connections, PER_SECOND[:BURST]: {text[:80]!r}")
         per_second, colon, burst = text.partition(":")
-        return cls(int(per_second), int(burst) if colon else min(10 * int(per_second), MOST_BURST))
+        return cls(int(per_second), int(burst) if colon else min(10 * int(per_second), _MOST_BURST))
 
     @property
     def typed(self) -> str:
@@ -120,7 +120,7 @@ class ConnectionRate:
     @classmethod
     def read(cls, record: strict.Record) -> Self:
         """As `value` wrote it. Raises ValueError."""
-        return cls(record.integer("perSecond", 1, MOST_PER_SECOND), record.integer("burst", 1, MOST_BURST))
+        return cls(record.integer("perSecond", 1, _MOST_PER_SECOND), record.integer("burst", 1, _MOST_BURST))
 
 
 DEFAULT_RATE: Final = ConnectionRate()

@@ -12,7 +12,7 @@ from mvmnix.model import Artifact
 
 BLOCK = 512
 #: Bytes of zeros behind the end that are still read; tar pads to twenty blocks.
-PADDING = 1 << 20
+_PADDING = 1 << 20
 
 
 class Receiver(Protocol):
@@ -77,7 +77,7 @@ class ArchiveReader:
     def _step(self, view: memoryview) -> memoryview:
         if self._ended:
             self._after += len(view)
-            if self._after > PADDING or any(view):
+            if self._after > _PADDING or any(view):
                 raise self._refused("something follows its end")
             return view[len(view) :]
         if self._file is not None:

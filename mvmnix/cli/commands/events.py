@@ -12,9 +12,8 @@ from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.options.quantities import Moment
 from mvmnix.cli.output import TERMINAL, table
 
-#: Events that are printed: unless asked for otherwise, and at most.
+#: Events that are printed, unless asked for otherwise.
 _LINES: Final = 20
-_MOST: Final = 2**31
 
 
 @click.command()
@@ -36,7 +35,7 @@ def events(machine: str, lines: int | None, since: datetime | None, follow: bool
     """
     with open_context(TERMINAL) as context:
         put_in_order(context.roots, context.machines, TERMINAL)
-        last = lines if lines is not None else _MOST if since else _LINES
+        last = _LINES if lines is None and since is None else lines
         for each in read_events(context, machine, last=last, since=since, follow=follow):
             value: dict[str, object] = json.loads(each.record.line)
             click.echo(json.dumps({"index": each.index} | value))
@@ -44,14 +43,18 @@ def events(machine: str, lines: int | None, since: datetime | None, follow: bool
 
 @click.command()
 @click.argument("machines", nargs=-1, metavar="[MACHINE...]", shell_complete=running_machine)
-@click.option("--no-stream", is_flag=True, help="Print it once, as always: `watch mvm stats` repeats it.")
+@click.option(
+    "--no-stream",
+    is_flag=True,
+    expose_value=False,
+    help="Print it once, as always: `watch mvm stats` repeats it.",
+)
 @format_options()
-def stats(machines: tuple[str, ...], no_stream: bool, output: OutputFormat) -> None:
+def stats(machines: tuple[str, ...], output: OutputFormat) -> None:
     """Print what each running machine uses, or each MACHINE: its hypervisor's processes, its supervisor, its console.
 
     Times in milliseconds since the start, memory in KiB. The receipt has the sum at the end.
     """
-    del no_stream
     with open_machine_store(TERMINAL) as here:
         rows = [_row(it) for it in usage_of(here, machines)]
     used = ("PROCESSES", "THREADS", "CPU-MS", "RESIDENT-KIB", "SUPERVISOR-KIB", "CONSOLE-BYTES")

@@ -122,7 +122,6 @@ def log(machine: str, *, follow: bool, as_json: bool) -> None:
                 notice(_missing(logged))
             else:
                 click.echo(json.dumps(logged.shown()) if as_json else escape_line(logged.text()))
-
         if not has_ended and find_machine(here, machine).has_ended:
             _compare(machine)
 

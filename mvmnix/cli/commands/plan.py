@@ -28,7 +28,7 @@ from mvmnix.api import (
     runnable_ref,
 )
 from mvmnix.cli.completers import file, flake_or_image, kept_plan
-from mvmnix.cli.option_hints import HintingCommand
+from mvmnix.cli.option_hints import PlanningCommand
 from mvmnix.cli.options.network import network_lines
 from mvmnix.cli.options.output_format import OutputFormat, format_options
 from mvmnix.cli.options.outputs import Destination, OutputType
@@ -112,7 +112,7 @@ def plan() -> None:
     """Make, sign, show and list plans: what may run, from which image, with what means, until when."""
 
 
-@plan.command(cls=HintingCommand)
+@plan.command(cls=PlanningCommand)
 @click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option(

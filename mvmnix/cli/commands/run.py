@@ -23,7 +23,7 @@ from mvmnix.api import (
 from mvmnix.cli.attached_run import Attachment, attach_options, run_here
 from mvmnix.cli.completers import flake_or_image
 from mvmnix.cli.evidence_table import links_of, show_chain
-from mvmnix.cli.option_hints import HintingCommand
+from mvmnix.cli.option_hints import PlanningCommand
 from mvmnix.cli.options.plan import plan_options
 from mvmnix.cli.output import TERMINAL, notice
 from mvmnix.cli.progress import steps
@@ -39,7 +39,7 @@ Examples:
 """
 
 
-@click.command(cls=HintingCommand, epilog=_EXAMPLES)
+@click.command(cls=PlanningCommand, epilog=_EXAMPLES)
 @click.argument("flake", metavar="FLAKE[#ATTR]|image:NAME", shell_complete=flake_or_image)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @attach_options

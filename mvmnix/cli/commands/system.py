@@ -2,11 +2,10 @@
 
 import click
 
-from mvmnix.api import measure_disk
-from mvmnix.cli.commands.image import prune as prune_images
-from mvmnix.cli.commands.store import gc
+from mvmnix.api import collect_sources, measure_disk, open_context, prune_images
 from mvmnix.cli.options.output_format import OutputFormat, format_options
-from mvmnix.cli.output import MIB, table
+from mvmnix.cli.output import MIB, TERMINAL, table, tell_freed
+from mvmnix.plural import counted
 
 
 @click.group()
@@ -30,11 +29,16 @@ def df(output: OutputFormat) -> None:
 @system.command()
 @click.option("--all", "-a", "every", is_flag=True, help="Finished images too that no machine and no plan needs.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@click.pass_context
-def prune(context: click.Context, *, every: bool, dry_run: bool) -> None:
+def prune(*, every: bool, dry_run: bool) -> None:
     """Remove files that no image needs, and downloads: `mvm image prune`, then `mvm store gc`.
 
     Machines that have ended stay, with their logs and receipts, until `mvm rm` removes them.
     """
-    context.invoke(prune_images, every=every, older_than=None, dry_run=dry_run, as_json=False)
-    context.invoke(gc, dry_run=dry_run, as_json=False)
+    with open_context(TERMINAL) as context:
+        freed = prune_images(context, every=every, before=None, remove=not dry_run)
+        for digest in freed.builds:
+            click.echo(str(digest))
+        collected = collect_sources(context, remove=not dry_run)
+    removed = f"{counted(len(freed.files), 'file')} and {counted(len(collected.sources), 'source')}"
+    leftovers = len(freed.leftovers) + len(collected.leftovers)
+    tell_freed(removed, leftovers, freed.size + collected.size, dry=dry_run)

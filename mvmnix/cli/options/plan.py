@@ -32,7 +32,7 @@ from mvmnix.api import (
 from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.options.network import network_options
-from mvmnix.cli.options.quantities import Size, Span
+from mvmnix.cli.options.quantities import Size, Span, parse_size_in
 from mvmnix.cli.options.secrets import SECRET_OPTIONS, references
 from mvmnix.errors import UsageError
 from mvmnix.model import SystemCalls, User, Verb
@@ -69,21 +69,20 @@ def _from_here(text: str) -> str:
     return f"{os.path.abspath(host)}{colon}{rest}" if host else text  # noqa: PTH100 - links stay, to be refused
 
 
-def _parsed(context: click.Context, option: click.Parameter, value: str | None) -> DataDisk | None:
+def _data_disk(_context: click.Context, _option: click.Parameter, value: str | None) -> DataDisk | None:
+    if value is None:
+        return None
+    size, _, path = value.partition(":")
     try:
-        if value is None:
-            return None
-        size, colon, path = value.partition(":")
-        return DataDisk.parse(f"{_DATA_SIZE.convert(size, option, context)}:{path}" if colon else value)
+        return DataDisk(parse_size_in(size, "m"), path)
     except ValueError as error:
         raise UsageError(str(error), hint=DATA_HINT) from None
 
 
-_DATA_SIZE: Final = Size("m", 1, 2**20)
 _DATA: Final = click.option(
     "--data",
-    metavar="MIB:PATH",
-    callback=_parsed,
+    metavar="SIZE:PATH",
+    callback=_data_disk,
     help="A disk of its own at PATH, writable, encrypted, and gone when the machine ends.",
 )
 

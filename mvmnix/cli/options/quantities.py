@@ -64,6 +64,22 @@ def parse_moment(text: str, present: datetime) -> datetime:
         raise ValueError(f"not a moment: {text[:_LONGEST]!r}") from error
 
 
+def parse_size_in(text: str, unit: str) -> int:
+    """Return a size in `unit`, k or m for KiB or MiB, which a number alone is in as well.
+
+    Raises:
+        ValueError: no size, or no whole number of units.
+
+    >>> parse_size_in("1g", "m"), parse_size_in("512", "m"), parse_size_in("16MiB", "k")
+    (1024, 512, 16384)
+    """
+    found = re.fullmatch(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", text.lower(), re.ASCII)
+    count, rest = divmod(int(found[1]) * _SIZES[found[2] or unit], _SIZES[unit]) if found else (0, 1)
+    if rest:
+        raise ValueError(f"not a size in whole {unit.upper()}iB: {text[:_LONGEST]!r}")
+    return count
+
+
 class Span(click.ParamType[int]):
     """A span of time; a number alone is in the option's unit, and so is the value."""
 
@@ -75,13 +91,15 @@ class Span(click.ParamType[int]):
 
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the number of units, a part of one counted as a whole."""
+        """Return the number of units; a part of one is refused, as rounding would change what is signed."""
         text = str(value)
         try:
             seconds = parse_span(f"{text}{self._unit}" if text.isdecimal() else text)
         except ValueError:
             self.fail(f"{text[:_LONGEST]!r} is not a span of time: write 90s, 10m, 1h30m or 2d.", param, ctx)
-        count = -(-seconds // _SPANS[self._unit])
+        count, rest = divmod(seconds, _SPANS[self._unit])
+        if rest:
+            self.fail(f"{text[:_LONGEST]!r} is not in whole {_WORDS[self._unit].rpartition('|')[2]}s.", param, ctx)
         if not self._least <= count <= self._most:
             bounds = f"{self._least}{self._unit} to {self._most}{self._unit}"
             self.fail(f"{text[:_LONGEST]!r} is not in the range from {bounds}.", param, ctx)
@@ -115,10 +133,11 @@ class Size(click.ParamType[int]):
     @override
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the number of units; a part of one is refused."""
-        found = re.fullmatch(r"([0-9]{1,12})([kmgt]?)(?:i?b)?", str(value).lower(), re.ASCII)
-        kib = int(found[1]) * _SIZES[found[2] or self._unit] if found else -1
-        count, rest = divmod(kib, _SIZES[self._unit])
-        if rest or not self._least <= count <= self._most:
+        try:
+            count = parse_size_in(str(value), self._unit)
+        except ValueError:
+            count = -1
+        if not self._least <= count <= self._most:
             bounds = f"{_show_size(self._least, self._unit)} to {_show_size(self._most, self._unit)}"
             self.fail(f"{str(value)[:_LONGEST]!r} is not a size from {bounds}: write 512m or 2g.", param, ctx)
         return count

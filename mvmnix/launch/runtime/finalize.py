@@ -309,7 +309,7 @@ def _guest_failure(ended: Ended, observations: RunObservations, words: str) -> M
     hint = where if child is None or child.kind is Cause.OWN else f"{child.hint}; {where}"
     console = () if observations.console is None else observations.console.last_lines()
     if ended.reason is EndReason.MOUNT_POINT:
-        console, hint = (), "name another place in the guest: --share SRC:DST, --data MIB:PATH"
+        console, hint = (), "name another place in the guest: --share SRC:DST, --data SIZE:PATH"
     lines = (*observations.last_words, *console)[-10:]
     first = "" if child is None else child.cause.strip()
     last = "\n".join(f"  {line}" for line in (lines if first in ("", *lines) else (first, *lines[1:])))

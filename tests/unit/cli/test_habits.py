@@ -1,21 +1,15 @@
-"""Habits that users bring along: second names, what there is instead of a command, help and versions, signals."""
+"""Names that users bring along: second names, what there is instead of a command, headings of help, image names."""
 
-import json
-import os
-import platform
 import re
 import shlex
-from pathlib import Path
 
 import click
 import pytest
 
-from mvmnix import __version__
 from mvmnix.cli.commands.man import context_of
 from mvmnix.cli.help_groups import GROUPS
 from mvmnix.cli.main import ALIASES, COMMANDS, cli
 from mvmnix.cli.option_hints import ABSENT_COMMANDS
-from tests.unit.cli.machines import launched
 from tests.unit.cli.station import Station
 from tests.unit.command_line_page import commands, help_of
 
@@ -48,7 +42,7 @@ def test_every_command_says_in_a_line_what_it_does(words: tuple[str, ...]) -> No
 @pytest.mark.parametrize(("absent", "hint"), ABSENT_COMMANDS.items())
 def test_a_command_of_another_tool(station: Station, absent: str, hint: str) -> None:
     assert absent not in COMMANDS
-    said = station.mvm(absent)
+    said = station.mvm(*absent.split())
     assert (said.code, said.out) == (2, "")
     assert said.err == f"mvm: there is no command mvm {absent}\n  next: {hint}\n"
 
@@ -60,23 +54,6 @@ def test_a_name_that_is_not_close_is_not_suggested(station: Station, typed: tupl
     assert ("No such" in said.err, "ou mean" in said.err) == (True, False), said.err
 
 
-def test_help(station: Station) -> None:
-    assert station.mvm("help").out == station.mvm("--help").out
-    assert station.mvm("help", "rmi").out == station.mvm("rmi", "--help").out
-    assert station.mvm("help", "image", "ls").out == station.mvm("image", "ls", "-h").out
-    said = station.mvm("help", "stp")
-    assert (said.code, "did you mean stop? mvm --help" in said.err) == (2, True)
-    assert not station.state.exists()
-
-
-def test_version(station: Station) -> None:
-    said = station.mvm("version")
-    assert said.out.splitlines()[:2] == [f"mvm {__version__}", f"python {platform.python_version()}"]
-    assert station.mvm("version", "--format", "{{.mvm}}").out == f"{__version__}\n"
-    assert station.mvm("version", "--format", "json").answer("version")["mvm"] == __version__
-    assert not station.state.exists()
-
-
 def test_images_are_removed_by_their_ids(settled: Station) -> None:
     settled.flake("greeting")
     (digest,) = settled.mvm("images", "--format", "{{.manifest}}").out.splitlines()[:1]
@@ -84,24 +61,6 @@ def test_images_are_removed_by_their_ids(settled: Station) -> None:
     assert digest in kept
     assert settled.mvm("rmi", *kept).code == 0
     assert settled.mvm("images", "-q").out == ""
-
-
-@pytest.mark.parametrize("word", ["KILL", "SIGKILL", "9", "term", "SIGTERM", "15"])
-def test_signals(settled: Station, word: str) -> None:
-    machine = launched(settled, "linger", name="web")
-    assert settled.mvm("kill", "-s", word, "web").out == f"{machine}\n"
-    assert settled.mvm("inspect", "web", "--format", "{{.state}} {{.ended}}").out == "ended stopped\n"
-
-
-def test_a_signal_that_a_machine_does_not_take(settled: Station) -> None:
-    machine = launched(settled, "linger", name="web")
-    said = settled.mvm("kill", "--signal", "USR1", "web")
-    assert (said.code, said.out) == (2, "")
-    assert "a machine takes no signal 'USR1'" in said.err
-    assert "mvm exec MACHINE -- kill -s USR1 PID" in said.err
-    assert settled.mvm("pause", "web").out == settled.mvm("unpause", "web").out == f"{machine}\n"
-    assert json.loads(settled.mvm("stats", "--no-stream", "--format", "json").out)["result"][0]["id"] == machine
-    assert settled.mvm("stop", "-t", "5", "web").out == f"{machine}\n"
 
 
 def test_the_help_of_run_has_headings_and_examples(station: Station) -> None:
@@ -151,46 +110,3 @@ def test_what_may_be_a_directory(station: Station, typed: str) -> None:
     said = station.mvm("run", typed)
     assert (said.code, "of a registry" in said.err) == (2, False)
     assert typed == "github:a/b" or "oci://HOST/NAME@sha256:DIGEST" in said.err
-
-
-def test_the_room_on_the_disk(settled: Station) -> None:
-    settled.flake("greeting")
-    used = {Path(it["path"]).name: it for it in settled.mvm("system", "df", "--json").answer("disk")}
-    assert used["images"]["root"] == "state"
-    assert used["images"]["bytes"] > 0
-    assert str(settled.state / "images") in settled.mvm("system", "df").out
-    os.link(next((settled.state / "images").iterdir()), settled.state / "images/twin")
-    (settled.state / "images/link").symlink_to("/usr")
-    paths = settled.mvm("system", "df", "--format", "{{.path}} {{.bytes}}").out.splitlines()
-    assert f"{settled.state / 'images'} {used['images']['bytes']}" in paths, "a name more takes no room"
-
-
-def test_what_is_not_needed_goes(settled: Station) -> None:
-    settled.flake("greeting")
-    said = settled.mvm("system", "prune", "--all", "--dry-run")
-    assert (said.code, said.err.count("would free")) == (0, 2), said.err
-    assert len(settled.mvm("images", "-q").out.split()) == 2
-    assert settled.mvm("system", "prune").code == 0
-    assert len(settled.mvm("images", "-q").out.split()) == 2
-    assert settled.mvm("system", "prune", "-a").code == 0
-    assert len(settled.mvm("images", "-q").out.split()) == 1, "the builder's image stays"
-
-
-def test_volumes(settled: Station) -> None:
-    machine = launched(settled, "linger", name="web", options=("--data", "32:/tmp/data"))
-    (found,) = settled.mvm("volume", "ls", "--json").answer("volumes")
-    assert found == {
-        "machine": machine,
-        "name": "web",
-        "kind": "data",
-        "guest": "/tmp/data",
-        "host": None,
-        "sizeMiB": 32,
-        "access": "rw",
-    }
-    assert settled.mvm("volume", "ls", "web", "--format", "{{.guest}}").out == "/tmp/data\n"
-    assert settled.mvm("volume", "ls").out.splitlines()[1].split() == [machine, "web", "data", "/tmp/data", "32", "rw"]
-    said = settled.mvm("volume", "rm", "web")
-    assert (said.code, "a data disk is gone when its machine ends: `mvm stop MACHINE`" in said.err) == (2, True)
-    settled.mvm("kill", "web")
-    assert settled.mvm("volume", "ls", "--json").answer("volumes") == []

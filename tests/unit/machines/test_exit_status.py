@@ -44,17 +44,11 @@ def test_every_end_has_an_exit_code_and_words(status: ExitStatus, code: int, tex
         (ExitStatus(End.SIGNALED, code=9), "the command 'a\\nb' did not end by itself: it was ended by SIGKILL"),
         (
             ExitStatus(End.SIGNALED, code=9, is_out_of_memory=True),
-            (
-                "out of memory in the guest [out-of-memory]: the command 'a\\nb' was ended by SIGKILL; "
-                "a plan gives it more: --memory"
-            ),
+            "out of memory in the guest: the command 'a\\nb' was ended by SIGKILL; a plan gives it more: --memory",
         ),
         (
             ExitStatus(End.EXITED, code=1, is_out_of_memory=True),
-            (
-                "out of memory in the guest [out-of-memory]: the command 'a\\nb' exited with status 1; "
-                "a plan gives it more: --memory"
-            ),
+            "out of memory in the guest: the command 'a\\nb' exited with status 1; a plan gives it more: --memory",
         ),
     ],
 )

@@ -35,7 +35,7 @@ def test_a_command_that_the_guest_ends_for_want_of_memory(settled: Station) -> N
     said = settled.mvm("run", "--name", "hungry", settled.flake(), "--", "devour")
     assert said.code == 137
     why = "the command 'devour' was ended by SIGKILL; a plan gives it more: --memory"
-    assert f"mvm: out of memory in the guest [out-of-memory]: {why}\n" in said.err
+    assert f"mvm: out of memory in the guest: {why}\n" in said.err
     (machine,) = settled.mvm("ps", "--all", "--json").answer("machines")
     assert (machine["ended"], machine["exitCode"]) == ("out-of-memory", 137)
     (path,) = machines(settled)[0].glob("receipt*")
@@ -94,7 +94,7 @@ def test_a_place_where_nothing_can_be_mounted_has_a_name(settled: Station) -> No
     assert failure[0].partition(" ended: ")[2] == (
         "mount-point-unusable (the guest could not set itself up: /etc/passwd is a file of the image)"
     )
-    assert failure[1] == "  next: name another place in the guest: --share SRC:DST, --data MIB:PATH", (
+    assert failure[1] == "  next: name another place in the guest: --share SRC:DST, --data SIZE:PATH", (
         "no kernel's lines"
     )
 
