@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from mvmnix.api.network import Network
     from mvmnix.api.presets import Presets
     from mvmnix.images.part_index import PartIndex
+    from mvmnix.images.prune import KeptImages
 
 
 #: Lock files beside what they guard: taken shared to make or read something there, exclusively to remove it.
@@ -106,6 +107,13 @@ class Context:
     def library(self) -> ImageStore:
         """Finished builds."""
         return self._opened.enter_context(ImageStore(self.roots.state, self.frontend.notice))
+
+    @property
+    def kept_images(self) -> "KeptImages":
+        """Finished builds by name or digest; the trust policy is read where one name has several images."""
+        from mvmnix.images.prune import KeptImages  # noqa: PLC0415 - operations on one image of a plan don't pay for it
+
+        return KeptImages(self.library, lambda: self.policy)
 
     @cached_property
     def sources(self) -> Store:
