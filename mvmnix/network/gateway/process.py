@@ -47,15 +47,14 @@ from mvmnix.network.gateway.refused_packets import TCP, refused_packets
 from mvmnix.network.gateway.relay import Pipes, Relay, SpentError, settle
 from mvmnix.network.policy.decisions import Denial, Rules, Verdict
 from mvmnix.network.policy.explain import sentence
-from mvmnix.network.sockets import PACKET_BYTES, prepare, reset
+from mvmnix.network.sockets import MAX_CONNECTIONS, PACKET_BYTES, prepare, reset
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, read_network
 from mvmnix.network.token_bucket import TokenBucket
 from mvmnix.plan.network import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.system.descriptors import received
 from mvmnix.system.prctl import filter_system_calls
 
-#: Connections at a time, and those of DNS.
-CONNECTIONS: Final = 1024
+#: Connections of DNS at a time.
 _QUESTIONS: Final = 64
 #: Seconds in which the supervisor is told the last of them.
 _LAST: Final = 1.0
@@ -190,7 +189,7 @@ class Gateway:
             prepare(one)
         self._resolver.start(loop, self._sockets.datagrams)
         accepting = (
-            self._accept(self._sockets.connections, self._serve, CONNECTIONS),
+            self._accept(self._sockets.connections, self._serve, MAX_CONNECTIONS),
             self._accept(self._sockets.questions, self._resolver.serve, _QUESTIONS),
         )
         self._open.update(map(asyncio.create_task, accepting))

@@ -16,11 +16,12 @@ from typing import Final
 
 from mvmnix.formats.strict import MalformedError
 from mvmnix.network.policy.decisions import Rules
+from mvmnix.network.sockets import MAX_CONNECTIONS
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network
 
-#: Connections that haven't ended, or weren't reported: four times as many as a gateway carries (gateway/process.py).
-MOST: Final = 4096
+#: Connections that haven't ended, or weren't reported: four times as many as a gateway carries.
+MOST: Final = 4 * MAX_CONNECTIONS
 
 
 @dataclass(slots=True)
