@@ -182,7 +182,7 @@ class ImageStore:
                 self._notice(f"left out: {error}")
 
     def whole_index(self) -> Iterator[tuple[str, IndexEntry]]:
-        """The same for who removes files. Raises MvmnixError for a broken entry, whose files aren't known."""
+        """All entries by file name, for a removal. Raises MvmnixError for a broken one, whose files aren't known."""
         for name in self._index.names():
             yield name, self._entry(name)
 

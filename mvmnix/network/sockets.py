@@ -35,7 +35,7 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def prepare(connection: socket.socket) -> None:
+def set_options(connection: socket.socket) -> None:
     """Set the options of a connection, or of a listener for those that it accepts. Raises OSError.
 
     Closing it resets it, however the process ends, until `release`: no orphan is left, which the kernel counts for the

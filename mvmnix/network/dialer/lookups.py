@@ -79,7 +79,7 @@ class Lookups:
         return all(self._used[it] < most for it, most in zip(self._shares(ask), _MOST, strict=True))
 
     def _shares(self, ask: Ask) -> tuple[_Share, ...]:
-        """Those of all, of its rule, and of its domain (2)."""
+        """Return the quotas that a look-up counts against: of all, of its rule, and of its domain (2)."""
         host, domain = self._host_of(ask.rule), ask.host
         if host.startswith("*"):
             domain = ".".join(ask.host.split(".")[-max(_LABELS, host.count(".") + 1) :])

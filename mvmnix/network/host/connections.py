@@ -34,7 +34,7 @@ class _Connection:
 
 
 class Connections:
-    """Those of one machine."""
+    """Open connections of one machine, by the dialer's numbers, and what the gateway reported of each."""
 
     def __init__(self, network: Network) -> None:
         #: The ids of all rules, and "" for an event of none.
