@@ -226,22 +226,10 @@ class Context:
                 yield
 
     @contextmanager
-    def clearing(self, *, remove: bool = True) -> Iterator[None]:
-        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does.
-
-        Where nothing is to be removed, they may, and are named in a notice.
-        """
-        guarded = ((self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK))
+    def clearing(self) -> Iterator[None]:
+        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does."""
         with ExitStack() as locks:
-            if not remove:
-                holders = sorted({str(pid) for root, name in guarded if (pid := root.holder(name)) is not None})
-                locks.enter_context(self.working())
-                if holders:
-                    who = f"process {', '.join(holders)} makes or uses images or sources"
-                    self.frontend.notice(f"{who}: what it hasn't finished is counted as not needed")
-                yield
-                return
-            for root, name in guarded:
+            for root, name in self._guarded:
                 lock = root.try_lock(name)
                 if lock is None:
                     who = f"process {root.holder(name) or '(unseen)'}"
@@ -249,6 +237,21 @@ class Context:
                     raise MvmnixError(why, hint="wait until that build has ended, and try again")
                 locks.enter_context(lock)
             yield
+
+    @contextmanager
+    def surveying(self) -> Iterator[None]:
+        """While this lasts, nothing is removed. Other processes may build, find and fetch: a notice names them."""
+        holders = sorted({str(pid) for root, name in self._guarded if (pid := root.holder(name)) is not None})
+        with self.working():
+            if holders:
+                who = f"process {', '.join(holders)} makes or uses images or sources"
+                self.frontend.notice(f"{who}: what it hasn't finished is counted as not needed")
+            yield
+
+    @property
+    def _guarded(self) -> tuple[tuple[Directory, str], ...]:
+        """The directories whose files are removed by need, and their locks."""
+        return (self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK)
 
     @contextmanager
     def recorded(self, *, plan: Digest | None = None) -> Iterator[None]:

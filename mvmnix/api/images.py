@@ -103,7 +103,7 @@ def prune_images(context: Context, *, every: bool, before: datetime | None, remo
     `before`: of these only what was finished earlier, by its verified provenance. Raises MvmnixError as above; to say
     it, builds are kept out of nothing.
     """
-    with context.clearing(remove=remove):
+    with context.clearing() if remove else context.surveying():
         needs = image_roots(context)
         _refuse_unknown(needs)
         freed = KeptImages(context.library, held=part_roots(context)).prune(
@@ -217,7 +217,7 @@ def collect_sources(context: Context, *, remove: bool) -> SourceGcResult:
 
     Raises MvmnixError while a build runs, and where a kept build's provenance doesn't verify.
     """
-    with context.clearing(remove=remove):
+    with context.clearing() if remove else context.surveying():
         needed = {*sources_of(_claims(context)), *(source.digest for source in installation.pins())}
         needed |= {part.nar for part in context.part_index.needed()}
         return collect_garbage(context.sources, needed, remove=remove)

@@ -41,7 +41,7 @@ class PruneResult:
 
 
 class KeptImages:
-    """The library, as it is tidied. A caller that removes holds the lock of `Context.clearing`.
+    """The library, as it is tidied. A caller that removes holds the locks of `Context.clearing`.
 
     `policy` reads the trust policy, under which builds are vouched for where several have one name; without it, none
     is. `held` are files that other code keeps there, such as the statements of kept parts.
