@@ -263,8 +263,11 @@ def _disagreements(stored: StoredMachine, found: Receipt, digest: Digest) -> Ite
         yield Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT)
     end = log.attested_end if isinstance(log, MachineRecords) else None
     if end is None and stored.start is None:
-        pairs: Pairs = [("plan", found.plan, status.plan), ("policy", found.policy, status.policy)]
-        pairs += [("provenance", found.provenance, status.provenance)] if status.provenance else []
+        pairs: Pairs = [
+            ("plan", found.plan, status.plan),
+            ("policy", found.policy, status.policy),
+            ("provenance", found.provenance, status.provenance),
+        ]
         yield from _contradictions(_WHAT, "the machine's status", pairs)
     else:
         yield from differences(found, digest, end, stored.start)
