@@ -55,9 +55,9 @@ def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> OwnLog:
         against.append(lost_log(context.audit, traces))
     starts, ends = UnkeptStarts(context.nonces), _Ends(machine_ids(context.machines))
 
-    def visit(index: int, said: re.Match[str]) -> None:
-        starts.visit(index, said)
-        ends.visit(index, said)
+    def visit(index: int, record: re.Match[str]) -> None:
+        starts.visit(index, record)
+        ends.visit(index, record)
 
     evidence = _verified(context, key, note, against, visit)  # 3
     if unkept := starts.reasons(_past(context)):  # 4
@@ -82,14 +82,14 @@ class _Ends:
         self.ends: dict[str, SealedRecord] = {}
         self.removed = 0
 
-    def visit(self, index: int, said: re.Match[str]) -> None:
+    def visit(self, index: int, record: re.Match[str]) -> None:
         """Take note of a record; of a machine's ends the one with its receipt."""
-        machine, has_receipt = said["machine"], '"receipt":' in (said["digests"] or "")
-        kind = self.starts if said["kind"] == RecordKind.START else self.ends if has_receipt else None
+        machine, has_receipt = record["machine"], '"receipt":' in (record["digests"] or "")
+        kind = self.starts if record["kind"] == RecordKind.START else self.ends if has_receipt else None
         if kind is None:
             return
         if machine in self._kept:
-            kind[machine] = SealedRecord(index, Record.parse(said[0].encode()))
+            kind[machine] = SealedRecord(index, Record.parse(record[0].encode()))
         else:
             self.removed += has_receipt
 

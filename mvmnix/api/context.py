@@ -8,23 +8,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mvmnix import config
-from mvmnix.api import audit
+from mvmnix.api import audit, first_use
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.signing import Signer, key_file
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
 from mvmnix.audit.record import Record, RecordKind
-from mvmnix.audit.tail import is_begun, put_away
 from mvmnix.clock import now
-from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.images.store import ImageStore, StoreDirectory
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
-from mvmnix.provenance.policy.default_policy import default_policy
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.policy_files import FLOOR, Files, in_force, read_policy_files
-from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.provenance.policy.verdicts import as_verdict
 from mvmnix.system import log, temporary
 from mvmnix.system.private_dirs import Directory
@@ -35,13 +32,11 @@ if TYPE_CHECKING:
     from mvmnix.api.network import Network
     from mvmnix.api.presets import Presets
     from mvmnix.images.part_index import PartIndex
+    from mvmnix.images.prune import KeptImages
 
 
 #: Lock files beside what they guard: taken shared to make or read something there, exclusively to remove it.
 LIBRARY_LOCK, SOURCES_LOCK = "library.lock", "sources.lock"
-
-#: The keys of a workstation, and what each signs.
-ROLES = (Role.BUILDER, Role.PLANNER, Role.HOST)
 
 
 class Context:
@@ -81,7 +76,7 @@ class Context:
 
     def _read_policy(self) -> TrustPolicy:
         floor, user = self.policy_files
-        if floor.policy is None and user.policy is None and (lost := self._lost_policy()) is not None:
+        if floor.policy is None and user.policy is None and (lost := first_use.lost_policy(self)) is not None:
             raise RefusedError(lost)
         return in_force(floor, user)
 
@@ -106,6 +101,13 @@ class Context:
     def library(self) -> ImageStore:
         """Finished builds."""
         return self._opened.enter_context(ImageStore(self.roots.state, self.frontend.notice))
+
+    @property
+    def kept_images(self) -> "KeptImages":
+        """Finished builds by name or digest; the trust policy is read where one name has several images."""
+        from mvmnix.images.prune import KeptImages  # noqa: PLC0415 - operations on one image of a plan don't pay for it
+
+        return KeptImages(self.library, lambda: self.policy)
 
     @cached_property
     def sources(self) -> Store:
@@ -218,22 +220,10 @@ class Context:
                 yield
 
     @contextmanager
-    def clearing(self, *, remove: bool = True) -> Iterator[None]:
-        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does.
-
-        Where nothing is to be removed, they may, and are named in a notice.
-        """
-        guarded = ((self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK))
+    def clearing(self) -> Iterator[None]:
+        """While this lasts, no process builds, finds or fetches. Raises MvmnixError while one does."""
         with ExitStack() as locks:
-            if not remove:
-                holders = sorted({str(pid) for root, name in guarded if (pid := root.holder(name)) is not None})
-                locks.enter_context(self.working())
-                if holders:
-                    who = f"process {', '.join(holders)} makes or uses images or sources"
-                    self.frontend.notice(f"{who}: what it hasn't finished is counted as not needed")
-                yield
-                return
-            for root, name in guarded:
+            for root, name in self._guarded:
                 lock = root.try_lock(name)
                 if lock is None:
                     who = f"process {root.holder(name) or '(unseen)'}"
@@ -241,6 +231,21 @@ class Context:
                     raise MvmnixError(why, hint="wait until that build has ended, and try again")
                 locks.enter_context(lock)
             yield
+
+    @contextmanager
+    def surveying(self) -> Iterator[None]:
+        """While this lasts, nothing is removed. Other processes may build, find and fetch: a notice names them."""
+        holders = sorted({str(pid) for root, name in self._guarded if (pid := root.holder(name)) is not None})
+        with self.working():
+            if holders:
+                who = f"process {', '.join(holders)} makes or uses images or sources"
+                self.frontend.notice(f"{who}: what it hasn't finished is counted as not needed")
+            yield
+
+    @property
+    def _guarded(self) -> tuple[tuple[Directory, str], ...]:
+        """The directories whose files are removed by need, and their locks."""
+        return (self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK)
 
     @contextmanager
     def recorded(self, *, plan: Digest | None = None) -> Iterator[None]:
@@ -262,60 +267,14 @@ class Context:
 
         Raises RefusedError [log-mismatch] where the audit log can't tell whether a policy was ever in force.
         """
-        there = self.roots.config.exists(FILE_NAME) or os.path.exists(f"{self.floor}/{FILE_NAME}")  # noqa: PTH110
-        if not there and self._lost_policy() is None:
-            self._write_policy(serial=1)
+        first_use.initialize(self)
 
     def create_policy(self) -> None:
         """Write a policy that trusts the keys here, no older than the last one in the audit log.
 
         Raises UsageError where there is one, RefusedError [log-mismatch], MvmnixError without the host key of a log.
         """
-        where = self.roots.config.where(FILE_NAME)
-        if self.roots.config.exists(FILE_NAME):
-            raise UsageError(f"{where} is there already", hint="move it away first if you mean to replace it")
-        serials = self.journal.latest_serials() if self._is_log_begun() else None
-        self._write_policy(serial=1 if serials is None else serials[1] + 1)
-
-    def _write_policy(self, *, serial: int) -> None:
-        trusted = {role: self._ensure_key(role).public for role in ROLES}
-        self.roots.config.write_atomic(FILE_NAME, default_policy(trusted, now=now(), serial=serial))
-        self.frontend.notice(
-            f"the keys builder, planner and host are in {self.keys.path}, and a new trust policy admits them: "
-            f"{self.roots.config.where(FILE_NAME)}. What they sign is a workstation's word: SLSA Build L1"
-        )
-
-    def _ensure_key(self, role: Role) -> PrivateKey:
-        if self.keys.exists(key_file(role)):
-            return self.key(role)
-        return PrivateKey.create(self.keys, key_file(role))
-
-    def _is_log_begun(self) -> bool:
-        """Return whether there is an audit log; its directory is not made."""
-        return self.roots.state.exists(audit.DIRECTORY) and is_begun(self.audit)
-
-    def _lost_policy(self) -> Reason | None:
-        """Return why the policy that was in force here is lost; None where none ever was. Raises RefusedError."""
-        is_logged = self._is_log_begun()
-        if not is_logged and not audit.log_traces(self.roots.state):
-            return None
-        where, key = self.roots.config.where(FILE_NAME), self.keys.where(key_file(Role.HOST))
-        if not self.keys.exists(key_file(Role.HOST)):
-            move = f"{put_away(self.audit)}; " if is_logged else ""
-            why = f"it is gone, and so is {key}, the key of the audit log here"
-            hint = (
-                "put both back from a backup: until then nothing is verified and nothing starts; if they can't be had, "
-                f"begin anew: mvm key create host; {move}mvm audit new-log; mvm policy create"
-            )
-        elif (serials := self.journal.latest_serials() if self.journal.is_begun() else None) is not None:
-            why = f"it is gone: the audit log has verdicts by a trust policy of serial {max(serials[:2])}"
-            hint = (
-                "put it back from a backup: until then nothing is verified and nothing starts; if it can't be had, "
-                "mvm policy create makes another one, which trusts the keys here alone"
-            )
-        else:
-            return None
-        return Reason(ReasonCode.POLICY_MISSING, where, why, hint)
+        first_use.create_policy(self)
 
 
 @contextmanager

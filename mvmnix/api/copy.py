@@ -32,15 +32,16 @@ _OUT: Final = (Stream.STDOUT, Stream.STDERR)
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """How to copy: replace a file that is there, here also a link or device, leave out such, and at most so many MiB.
-
-    Without `replaces`, `force` and `leave_out` a copy that meets these is refused.
-    """
+    """What a copy does with existing files, links and devices, and how large it may be."""
 
     replaces: bool = True
+    """Replace a regular file at the destination; otherwise it is refused."""
     force: bool = False
+    """Replace a link or a device too, on this host."""
     leave_out: bool = False
+    """Leave links and devices out of the copy; otherwise they are refused."""
     limit_mib: int = 1024
+    """Upper bound of the copy, in MiB."""
 
     @property
     def limits(self) -> CopyLimits:

@@ -25,7 +25,7 @@ from mvmnix.builder.nix.host_nix import NIX, HostNix
 from mvmnix.builder.pins.debian import APT_GET
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.formats.escaping import shell_command, shell_word
+from mvmnix.formats.escaping import shell_command
 from mvmnix.keys import Role
 from mvmnix.launch import backends
 from mvmnix.launch.runtime.accelerator import KvmVerdict, known_verdicts, kvm_access_hint
@@ -298,8 +298,12 @@ def floor(context: Context) -> Iterator[Finding]:
         return
     yours = "you have none of your own, so it is your policy" if user.text is None else "your trust.toml is within it"
     if owner != 0:
-        directory, old, new = map(shell_word, (os.path.dirname(path), path, f"{path}.new"))  # noqa: PTH120 - a text
-        hint = f"read it; then as root: chown root: {directory} && install -m 644 {old} {new} && mv {new} {old}"
+        steps = (
+            shell_command("chown", "root:", os.path.dirname(path)),  # noqa: PTH120 - a text
+            shell_command("install", "-m", "644", path, f"{path}.new"),
+            shell_command("mv", f"{path}.new", path),
+        )
+        hint = f"read it; then as root: {' && '.join(steps)}"
         yield Finding(_TITLE, Health.NOTE, f"{said}; {yours}; it isn't root's, so other users' mvm refuses it", hint)
         return
     yield Finding(_TITLE, Health.GOOD, f"{said}; {yours}; {WHOM}")

@@ -22,7 +22,6 @@ from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.formats import lock
 from mvmnix.images import make_provenance
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
-from mvmnix.images.prune import KeptImages
 from mvmnix.images.store import BuildKey, VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.model import Digest
@@ -193,7 +192,7 @@ class ImageBuilder:
 
     def _named(self, text: str) -> VerifiedImage:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
-        entries = [entry for _, entry in KeptImages(self._context.library).find(text, lambda: self._context.policy)]
+        entries = [entry for _, entry in self._context.kept_images.find(text)]
         with self._context.recorded():
             for entry in entries[:-1]:
                 with suppress(RefusedError):

@@ -67,7 +67,7 @@ def find_images(context: Context, digest: str) -> Listed:
     with context.working():
         found = (
             SeenImage(name, entry, context.library.open(entry, policy=context.policy, now=now()), ())
-            for name, entry in KeptImages(context.library).find(digest, lambda: context.policy)
+            for name, entry in context.kept_images.find(digest)
         )
         return image_roots(context), tuple(found)
 
@@ -91,9 +91,8 @@ def remove_images(context: Context, digests: Words) -> PruneResult:
     with context.clearing():
         shelves, needs = KeptImages(context.library, held=part_roots(context)), image_roots(context)
         _refuse_unknown(needs)
-        freed = shelves.remove(
-            {name for digest in digests for name, _ in shelves.find(digest, lambda: context.policy)}, needs
-        )
+        found = {name for digest in digests for name, _ in context.kept_images.find(digest)}
+        freed = shelves.remove(found, needs)
         _forget_rebuilds(context, freed)
         return freed
 
@@ -104,7 +103,7 @@ def prune_images(context: Context, *, every: bool, before: datetime | None, remo
     `before`: of these only what was finished earlier, by its verified provenance. Raises MvmnixError as above; to say
     it, builds are kept out of nothing.
     """
-    with context.clearing(remove=remove):
+    with context.clearing() if remove else context.surveying():
         needs = image_roots(context)
         _refuse_unknown(needs)
         freed = KeptImages(context.library, held=part_roots(context)).prune(
@@ -198,7 +197,7 @@ def save_image(context: Context, digest: str, out: NewFile) -> None:
     Raises UsageError for a file that exists.
     """
     with context.working():
-        (_, entry), *_ = KeptImages(context.library).find(digest, lambda: context.policy)
+        (_, entry), *_ = context.kept_images.find(digest)
         finished = context.library.open(entry, policy=context.policy, now=now())
         with out.open() as file:
             image_archive.pack(context.library, finished, file.write)
@@ -218,7 +217,7 @@ def collect_sources(context: Context, *, remove: bool) -> SourceGcResult:
 
     Raises MvmnixError while a build runs, and where a kept build's provenance doesn't verify.
     """
-    with context.clearing(remove=remove):
+    with context.clearing() if remove else context.surveying():
         needed = {*sources_of(_claims(context)), *(source.digest for source in installation.pins())}
         needed |= {part.nar for part in context.part_index.needed()}
         return collect_garbage(context.sources, needed, remove=remove)
@@ -310,7 +309,7 @@ def add_rebuilds(context: Context, digest: str, paths: Words) -> RebuildSigners:
     bundles = [bundle for path in check_words(paths) for bundle in file_bytes(path, STATEMENT_LIMIT).split(b"\n")]
     with context.working(), context.recorded():
         kept, moment = RebuildStore(context.roots.state), now()
-        ((_, entry), *_) = KeptImages(context.library).find(digest, lambda: context.policy)
+        ((_, entry), *_) = context.kept_images.find(digest)
         first = context.library.open(entry, policy=context.policy, now=moment)
         for bundle in bundles:
             kept.keep(first, bundle, policy=context.policy, now=moment)

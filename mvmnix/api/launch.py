@@ -36,10 +36,9 @@ from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, detach, supervise
 from mvmnix.machines import registry
-from mvmnix.machines import retention as retentions
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import PLAN, read_kept, read_status
-from mvmnix.machines.retention import MachineKind, Retention
+from mvmnix.machines.retention import MachineKind, Retention, discard, mark, prune
 from mvmnix.machines.status import MachineSource, MachineStatus
 from mvmnix.model import Digest, Verb
 from mvmnix.plan.backend import Backend
@@ -265,15 +264,15 @@ def run_attached(
 
     def work(machine: Machine) -> ExitStatus:
         machines.append(machine)
-        is_ready(machine.id)
+        mark_ready(machine.id)
         if terminal is not None:
             return _reported(run_in_terminal(machine, plan.plan, terminal), plan, host)
         return _reported(machine.run(stdout=stdout, stderr=stderr, stdin=stdin), plan, host)
 
-    with _retaining(host, retention) as is_ready:
+    with _marking(host, retention) as mark_ready:
         if plan.plan.backend is Backend.CONTAINER:
             ran = RunResult(None, run_container(plan, host, stdout=stdout, stderr=stderr, stdin=stdin, name=name))
-            is_ready(ran.machine_id)
+            mark_ready(ran.machine_id)
             return ran
         finished = supervise(plan, host, work, name=name, created=created)
     return RunResult(machines[0], finished)
@@ -287,23 +286,23 @@ def _reported(status: ExitStatus, plan: VerifiedPlan, host: Host) -> ExitStatus:
 
 
 @contextmanager
-def _retaining(host: Host, retention: Retention) -> Iterator[Callable[[str], None]]:
-    """Yield what is told the id of a machine that got ready; remove it, and others, at the end as `retention` says."""
+def _marking(host: Host, retention: Retention) -> Iterator[Callable[[str], None]]:
+    """Yield a function that marks a machine, by its id, as ready; remove it, and others, at the end by `retention`."""
     if retention is Retention.ALWAYS:
         yield lambda _machine: None
         return
     ready: list[str] = []
 
-    def is_ready(machine: str) -> None:
-        retentions.mark(host.machines, machine, MachineKind.RUN)
+    def mark_ready(machine: str) -> None:
+        mark(host.machines, machine, MachineKind.RUN)
         ready.append(machine)
 
     try:
-        yield is_ready
+        yield mark_ready
         for machine in ready if retention is Retention.NEVER else ():
-            retentions.discard(host.machines, machine, host.notice)
+            discard(host.machines, machine, host.notice)
     finally:
-        retentions.prune(host.machines, MachineKind.RUN, host.notice)
+        prune(host.machines, MachineKind.RUN, host.notice)
 
 
 def start_detached(
@@ -322,7 +321,7 @@ def start_detached(
     with context.recorded(plan=plan.digest):  # a process of its own could only fail with it, unlogged
         backends.find(plan.plan.backend)
     make_host = partial(_host_of_its_own, plan.plan.backend)
-    retain = partial(_retaining, retention=retention)
+    retain = partial(_marking, retention=retention)
     machine = detach(plan, make_host, name=name, created=created, retain=retain, failed=_keep_failure)
     with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
         status = read_status(home, machine)

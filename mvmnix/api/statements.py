@@ -6,7 +6,6 @@ from itertools import product, starmap
 from mvmnix.api.context import Context
 from mvmnix.api.plans import plans_for
 from mvmnix.errors import MvmnixError
-from mvmnix.images.prune import KeptImages
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import StoreDirectory
 from mvmnix.machines import registry
@@ -31,7 +30,7 @@ def signed_about(context: Context, digest: str) -> dict[Digest, tuple[str, bytes
 
 
 def _statements(context: Context, digest: str) -> Iterator[tuple[str, bytes]]:
-    entries = [entry for _, entry in KeptImages(context.library).find(digest, lambda: context.policy)]
+    entries = [entry for _, entry in context.kept_images.find(digest)]
     manifest = entries[0].manifest
     yield from (("provenance", context.library.bundle(entry.bundle)) for entry in entries)
     yield from (("parts", context.library.bundle(part)) for entry in entries for part in entry.parts)

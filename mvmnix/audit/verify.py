@@ -33,7 +33,7 @@ _MAX_REASONS: Final = 20
 type Visit = Callable[[int, re.Match[str]], None]
 
 
-def no_visit(_index: int, _said: re.Match[str]) -> None:
+def no_visit(_index: int, _record: re.Match[str]) -> None:
     """For a check of the log alone."""
 
 

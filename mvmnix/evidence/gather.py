@@ -33,7 +33,8 @@ from mvmnix.provenance.slsa.predicate import read_provenance
 from mvmnix.provenance.slsa.provenance import Provenance
 from mvmnix.provenance.verify.authentication import only_refusals
 from mvmnix.provenance.verify.verify import Verified, verify_alone
-from mvmnix.vmm.boot_files import hash_file, verity_reasons
+from mvmnix.system.store import hash_file
+from mvmnix.vmm.boot_files import verity_reasons
 
 
 def stored_build(context: Context, entry: IndexEntry) -> StoredBuild:

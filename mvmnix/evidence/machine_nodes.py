@@ -17,8 +17,8 @@ from mvmnix.formats.strict import show_time
 from mvmnix.keys import Role
 from mvmnix.machines import receipt as receipts
 from mvmnix.machines.ending import end_reason
-from mvmnix.machines.receipt import NO_NETWORK, Receipt
-from mvmnix.machines.receipt_check import compare_files
+from mvmnix.machines.receipt import Receipt
+from mvmnix.machines.receipt_check import compare_files, differences
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Digest
 from mvmnix.plural import counted
@@ -51,6 +51,12 @@ class MachineRecords:
         """The last record of its end: a process that tidies up after a lost supervisor may write a second one."""
         ends = (listed.record for listed in reversed(self.records) if listed.record.kind is RecordKind.END)
         return next(ends, None)
+
+    @property
+    def attested_end(self) -> SealedRecord | None:
+        """The last record of its end that has a receipt's digest."""
+        ends = (listed for listed in reversed(self.records) if listed.record.kind is RecordKind.END)
+        return next((listed for listed in ends if "receipt" in listed.record.digests), None)
 
     def first(self, kind: RecordKind) -> SealedRecord | None:
         """The machine's first record of a kind."""
@@ -226,12 +232,10 @@ def _unknown_host(stored: StoredMachine, error: RefusedError) -> Verdict | None:
     """A receipt that the log vouches for, by a key that the policy doesn't know: strange, and not broken."""
     if set(error.codes) != {ReasonCode.SIGNER_UNKNOWN} or not isinstance(stored.log, MachineRecords):
         return None
-    end = stored.log.first(RecordKind.END)
-    if (
-        end is None
-        or not isinstance(stored.receipt, bytes)
-        or end.record.digests.get("receipt") != Digest.of(stored.receipt)
-    ):
+    end = stored.log.attested_end
+    if end is None or not isinstance(stored.receipt, bytes):
+        return None
+    if end.record.digests["receipt"] != Digest.of(stored.receipt):
         return None
     return unverified("the host's key is not in the trust policy; the audit log has the receipt's digest")
 
@@ -245,7 +249,7 @@ def _receipt_verdict(stored: StoredMachine, found: Receipt, digest: Digest) -> V
         return verdict_of(stored.files)
     if isinstance(stored.log, MvmnixError):
         return unverified("a host of the policy signed it; the audit log, which would have its digest, does not verify")
-    if not any("receipt" in listed.record.digests for listed in stored.log.records):
+    if stored.log.attested_end is None:
         return unverified("a host of the policy signed it; the audit log has no digest of it")
     if compared.missing:
         return unverified(f"a host of the policy signed it; not kept any more: {', '.join(compared.missing)}")
@@ -253,31 +257,20 @@ def _receipt_verdict(stored: StoredMachine, found: Receipt, digest: Digest) -> V
 
 
 def _disagreements(stored: StoredMachine, found: Receipt, digest: Digest) -> Iterator[Reason]:
-    status, start = stored.entry.status, stored.start
+    status, log = stored.entry.status, stored.log
     if found.observed.machine != status.machine:
         why = f"it is of the machine {found.observed.machine}, not of {status.machine}"
         yield Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT)
-    by, policy = ("the machine's status", status.policy) if start is None else ("the log", start.record.policy)
-    pairs: Pairs = [("plan", found.plan, stored.plan), ("policy", found.policy, policy)]
-    provenance = stored.build[1]
-    pairs += [("provenance", found.provenance, provenance)] if provenance else []
-    if start is not None:
-        rules = NO_NETWORK if found.observed.network is None else found.observed.network.rules
-        pairs += [("network", rules, start.record.digests.get("network"))]
-        pairs += [(one.name, one.digest, _logged(start.record, one.name)) for one in found.subjects]
-    yield from _contradictions(_WHAT, by, pairs)
-    if isinstance(stored.log, MachineRecords):
-        ends = (it.record.digests.get("receipt") for it in stored.log.records if it.record.kind is RecordKind.END)
-        if (logged := next(filter(None, ends), None)) is not None:
-            yield from _contradictions(_WHAT, "the log", [("digest", digest, logged)])
-    if start is not None and start.index != found.observed.start_record:
-        why = f"it says that its start is record {found.observed.start_record}, by the log it is {start.index}"
-        yield Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT)
-
-
-def _logged(start: Record, subject: str) -> Digest | None:
-    """The digest of an image's file by the record of a start, where names have no suffix."""
-    return start.digests.get(subject.partition(".")[0])
+    end = log.attested_end if isinstance(log, MachineRecords) else None
+    if end is None and stored.start is None:
+        pairs: Pairs = [
+            ("plan", found.plan, status.plan),
+            ("policy", found.policy, status.policy),
+            ("provenance", found.provenance, status.provenance),
+        ]
+        yield from _contradictions(_WHAT, "the machine's status", pairs)
+    else:
+        yield from differences(found, digest, end, stored.start)
 
 
 def _observed(found: Receipt) -> Iterator[tuple[str, str]]:

@@ -33,7 +33,7 @@ from mvmnix.evidence.plan_nodes import (
     with_replay,
 )
 from mvmnix.evidence.trust import policy_node
-from mvmnix.images.prune import SHORTEST, KeptImages
+from mvmnix.images.prune import SHORTEST
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import STATEMENT_LIMIT, IndexEntry
 from mvmnix.machines import registry
@@ -82,7 +82,7 @@ def _meant(context: Context, text: str, notice: Callable[[str], None]) -> Iterat
         yield "a machine", lambda: _machine_called(context, text, notice)
     digests = (entry.manifest.hex for entry in context.library.entries())
     is_digest = _BEGINNING.fullmatch(text) and any(digest.startswith(text) for digest in digests)
-    if is_digest or text in KeptImages(context.library).names():
+    if is_digest or text in context.kept_images.names():
         yield "an image", lambda: _entries(context, text)
 
 
@@ -95,7 +95,7 @@ def _machine_called(context: Context, text: str, notice: Callable[[str], None]) 
 
 
 def _entries(context: Context, text: str) -> tuple[IndexEntry, ...]:
-    return tuple(dict.fromkeys(entry for _, entry in KeptImages(context.library).find(text, lambda: context.policy)))
+    return tuple(dict.fromkeys(entry for _, entry in context.kept_images.find(text)))
 
 
 def graph_of(context: Context, found: Subject, now: datetime) -> Graph:

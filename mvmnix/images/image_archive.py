@@ -81,12 +81,12 @@ def unpack(library: ImageStore, archive: Iterable[bytes], *, policy: TrustPolicy
         reader.close()
         image = imported.agreed()  # 3
         it = _evidence(imported.manifest, {name: bytes(file.data) for name, file in evidence.items()})
-        provenance = verify_alone(it, policy=policy, artifacts=image.artifacts, image=image, now=now)  # 3
+        provenance = verify_alone(it, policy=policy, artifacts=image.artifacts, image=image, now=now)  # 4
         if provenance.claim.sbom is not None and it.sbom is None:
             raise _refused(f"its provenance names the SBOM {provenance.claim.sbom}, which it lacks")
         named = {part.bundle for part in provenance.claim.kept}
         it = replace(it, parts=tuple(part for part in it.parts if Digest.of(part) in named))
-        imported.keep()  # 4
+        imported.keep()  # 5
     entry = library.take_in(it)
     library.note(_name(entry), entry)
     return VerifiedImage(image, it, provenance)

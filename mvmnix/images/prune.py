@@ -41,16 +41,23 @@ class PruneResult:
 
 
 class KeptImages:
-    """The library, as it is tidied. A caller that removes holds the lock of `Context.clearing`.
+    """The library, as it is tidied. A caller that removes holds the locks of `Context.clearing`.
 
-    `held` are files that other code keeps there, such as the statements of kept parts.
+    `policy` reads the trust policy, under which builds are vouched for where several have one name; without it, none
+    is. `held` are files that other code keeps there, such as the statements of kept parts.
     """
 
-    def __init__(self, library: ImageStore, *, held: Collection[StoredFile] = ()) -> None:
-        self._library = library
+    def __init__(
+        self,
+        library: ImageStore,
+        policy: Callable[[], TrustPolicy] | None = None,
+        *,
+        held: Collection[StoredFile] = (),
+    ) -> None:
+        self._library, self._policy = library, policy
         self._held = frozenset(held)
 
-    def find(self, text: str, policy: Callable[[], TrustPolicy]) -> tuple[tuple[str, IndexEntry], ...]:
+    def find(self, text: str) -> tuple[tuple[str, IndexEntry], ...]:
         """The index entries of the image with this manifest digest, its beginning, or else with this name.
 
         A name is what the manifest says, whose digest is checked and whose provenance isn't. Raises UsageError when
@@ -67,26 +74,28 @@ class KeptImages:
             which = f"{len(digests)} kept images have" if digests else "no kept image has"
             why = f"{which} the name {text!r}, or a manifest digest that begins with it ({SHORTEST} digits or more)"
             if digests:
-                lines = self._candidates([entry for _, entry in known if entry.manifest in digests], policy)
+                lines = self._candidates([entry for _, entry in known if entry.manifest in digests])
                 hint = "name one by its digits; mvm image ls lists all"
                 raise UsageError("\n  ".join((f"{why}, the youngest first:", *lines)), hint=hint)
             near = did_you_mean(text, (self._name(entry) for _, entry in known))
             raise UsageError(why, hint=f"{near}mvm image ls lists them")
         return tuple((name, entry) for name, entry in known if entry.manifest in digests)
 
-    def _candidates(self, entries: Iterable[IndexEntry], policy: Callable[[], TrustPolicy]) -> list[str]:
+    def _candidates(self, entries: Iterable[IndexEntry]) -> list[str]:
         """A line for each image of these builds, the youngest first, at most so many."""
         claims = dict[str, str]()
         for entry in entries:
             digits = entry.manifest.hex[:12]
-            claims[digits] = max(claims.get(digits, ""), self._origin(entry, policy))
+            claims[digits] = max(claims.get(digits, ""), self._origin(entry))
         youngest = sorted(claims, key=lambda digits: (claims[digits], digits), reverse=True)
         return [f"{digits}  {claims[digits] or 'its provenance is refused'}" for digits in youngest[:_SHOWN]]
 
-    def _origin(self, entry: IndexEntry, policy: Callable[[], TrustPolicy]) -> str:
+    def _origin(self, entry: IndexEntry) -> str:
         """When a build was finished, and of what, as its provenance says; empty where that is refused."""
+        if self._policy is None:
+            return ""
         try:
-            claim = read_claim(self._library.bundle(entry.bundle), policy()).provenance
+            claim = read_claim(self._library.bundle(entry.bundle), self._policy()).provenance
         except (MvmnixError, OSError):
             return ""
         where = f"?dir={claim.directory}" if claim.directory else ""

@@ -24,8 +24,7 @@ from mvmnix.provenance.slsa.provenance import HOST_NIX, Provenance
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import Verified, read_claim, verify_alone
 from mvmnix.system.private_dirs import Directory
-from mvmnix.system.store import Store
-from mvmnix.vmm.boot_files import hash_file
+from mvmnix.system.store import Store, hash_file
 
 #: Largest bundle and lock that are read, in bytes.
 STATEMENT_LIMIT = 16 * 1024 * 1024
@@ -183,7 +182,7 @@ class ImageStore:
                 self._notice(f"left out: {error}")
 
     def whole_index(self) -> Iterator[tuple[str, IndexEntry]]:
-        """The same for who removes files. Raises MvmnixError for a broken entry, whose files aren't known."""
+        """All entries by file name, for a removal. Raises MvmnixError for a broken one, whose files aren't known."""
         for name in self._index.names():
             yield name, self._entry(name)
 

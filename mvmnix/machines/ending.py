@@ -112,8 +112,8 @@ def with_command(reason: EndReason, status: ExitStatus | None) -> EndReason:
         return reason
     if status.end is End.TIMED_OUT:
         return EndReason.TIMEOUT
-    is_hungry = reason is EndReason.GUEST_EXIT and status.is_out_of_memory
-    return EndReason.OUT_OF_MEMORY if is_hungry else reason
+    is_killed = reason is EndReason.GUEST_EXIT and status.is_out_of_memory
+    return EndReason.OUT_OF_MEMORY if is_killed else reason
 
 
 def with_disk(reason: EndReason, corrupted: tuple[int, ...]) -> EndReason:

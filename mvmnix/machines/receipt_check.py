@@ -41,10 +41,24 @@ def check_receipt(bundle: bytes, key: PublicKey, *, end: SealedRecord, start: Se
     trust = Trust((Signer("host", key, frozenset({Role.HOST})),))
     authentic = authenticate(bundle, trust=trust, role=Role.HOST, what=_WHAT)  # 1
     receipt = from_statement(statement.parse(authentic.payload))  # 2
-    differing = [*_end(receipt, Digest.of(bundle), end.record), *_start(receipt, start)]  # 3, 4
-    if differing:
-        raise RefusedError(*(Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT) for why in differing))
+    if differing := [*differences(receipt, Digest.of(bundle), end, start)]:  # 3, 4
+        raise RefusedError(*differing)
     return receipt
+
+
+def differences(
+    receipt: Receipt, digest: Digest, end: SealedRecord | None, start: SealedRecord | None
+) -> Iterator[Reason]:
+    """Compare a receipt with the log's records of the machine [log-mismatch].
+
+    Args:
+        receipt: What the bundle says.
+        digest: Of the bundle.
+        end: The record of the machine's end that has a receipt's digest; None where there is none to compare with.
+        start: The record of its start; a receipt without one is a difference.
+    """
+    found = [*(() if end is None else _end(receipt, digest, end.record)), *_start(receipt, start)]
+    yield from (Reason(ReasonCode.LOG_MISMATCH, _WHAT, why, _HINT) for why in found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ RESET: Final = struct.pack("ii", 1, 0)
 _NO_LINGER: Final = struct.pack("ii", 0, 0)
 #: Seconds of silence, then between questions, and how many of them, until a peer counts as gone (tcp(7)).
 _KEEP_ALIVE: Final = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
-
-
 #: Bytes of a packet between two of them.
 PACKET_BYTES: Final = 1024
+#: Connections of a machine at a time; as many names may wait to be looked up for them.
+MAX_CONNECTIONS: Final = 1024
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -35,7 +35,7 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-def prepare(connection: socket.socket) -> None:
+def set_options(connection: socket.socket) -> None:
     """Set the options of a connection, or of a listener for those that it accepts. Raises OSError.
 
     Closing it resets it, however the process ends, until `release`: no orphan is left, which the kernel counts for the

@@ -7,17 +7,19 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import override
 
-from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.model import Digest, is_digest
+from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, refuse
+from mvmnix.model import Artifact, Digest, is_digest
 from mvmnix.system.private_dirs import Directory
 
 _CHUNK = 1 << 20
 _TAKE_ANOTHER = "it was not taken: fetch it again (mvm pin fetch), or build it again"
-_REBUILD = "build the image again: `mvm build --again FLAKE`; or copy its directory again, if it was copied"
+_BUILD_AGAIN = "build the image again: `mvm build --again FLAKE`"
+_REBUILD = f"{_BUILD_AGAIN}; or copy its directory again, if it was copied"
 
 _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 #: How often, and with how many seconds between, it's tried to seal memory.
@@ -283,6 +285,31 @@ def digest_of(fd: int, *, most: int | None = None) -> tuple[Digest, int]:
         if most is not None and size > most:
             break
     return Digest(hasher.hexdigest()), size
+
+
+def hash_file(fd: int, artifact: Artifact) -> Artifact:
+    """Return what the file is by its bytes; raises RefusedError ARTIFACT_MISMATCH, unread, for one of another size."""
+    check_size(fd, artifact)
+    return Artifact(artifact.name, *digest_of(fd, most=artifact.size))
+
+
+def check_size(fd: int, artifact: Artifact) -> None:
+    """Raise RefusedError ARTIFACT_MISMATCH for the first of `size_reasons`."""
+    for reason in size_reasons(fd, artifact):
+        raise RefusedError(reason)
+
+
+def size_reasons(fd: int, artifact: Artifact) -> Iterator[Reason]:
+    """Why the file is not the one that the manifest names, as far as kind and size tell: nothing of it is read.
+
+    A sparse file takes no room on a disk, whatever its size.
+    """
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        yield Reason(ReasonCode.ARTIFACT_MISMATCH, artifact.name, "it is not a regular file", _BUILD_AGAIN)
+    elif status.st_size != artifact.size:
+        why = f"the file has {status.st_size} bytes, the manifest says {artifact.size}"
+        yield Reason(ReasonCode.ARTIFACT_MISMATCH, artifact.name, why, _BUILD_AGAIN)
 
 
 def chunks(fd: int) -> Iterator[bytes]:

@@ -75,7 +75,7 @@ class BootFiles:
 
 def sealed_copy(fd: int, artifact: Artifact) -> int:
     """A sealed copy in memory of exactly the bytes that the manifest names. Raises RefusedError ARTIFACT_MISMATCH."""
-    _check_size(fd, artifact)
+    store.check_size(fd, artifact)
     return store.sealed_memfd(fd, artifact.digest, name=artifact.name)
 
 
@@ -85,37 +85,13 @@ def releasable_copy(fd: int, artifact: Artifact) -> int:
     Its owner alone can change the mode, and a hypervisor in its jail can't, not even as the owner (fchmod is
     not on its list of system calls): so no other process shortens it before it was loaded.
     """
-    _check_size(fd, artifact)
+    store.check_size(fd, artifact)
     memory = store.sealed_memfd(fd, artifact.digest, name=artifact.name, seals=_RELEASABLE)
     try:
         os.fchmod(memory, 0o444)
         return os.open(f"/proc/self/fd/{memory}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
         os.close(memory)
-
-
-def hash_file(fd: int, artifact: Artifact) -> Artifact:
-    """Return what the file is by its bytes; raises RefusedError ARTIFACT_MISMATCH, unread, for one of another size."""
-    _check_size(fd, artifact)
-    return Artifact(artifact.name, *store.digest_of(fd, most=artifact.size))
-
-
-def size_reasons(fd: int, artifact: Artifact) -> Iterator[Reason]:
-    """Why the file is not the one that the manifest names, as far as kind and size tell: nothing of it is read.
-
-    A sparse file takes no room on a disk, whatever its size.
-    """
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        yield Reason(ReasonCode.ARTIFACT_MISMATCH, artifact.name, "it is not a regular file", _REBUILD)
-    elif status.st_size != artifact.size:
-        why = f"the file has {status.st_size} bytes, the manifest says {artifact.size}"
-        yield Reason(ReasonCode.ARTIFACT_MISMATCH, artifact.name, why, _REBUILD)
-
-
-def _check_size(fd: int, artifact: Artifact) -> None:
-    for reason in size_reasons(fd, artifact):
-        raise RefusedError(reason)
 
 
 def read_only(fd: int, artifact: Artifact) -> int:

@@ -111,13 +111,8 @@ COMMAND = re.compile(
     r"|nix-store|usermod|modprobe|apt-get|tar|touch|mkdir|sha256sum|diff|cosign|pip|npm|ssh-keygen|gpg)"
     r"(?: [\w.+/=:\0-]+)+"
 )
-#: Values that no shell takes apart, or that were quoted a line before.
+#: Values that no shell takes apart.
 WORDS = {
-    "mvmnix/api/doctor.py: directory": "quoted before",
-    "mvmnix/api/doctor.py: new": "quoted before",
-    "mvmnix/api/doctor.py: old": "quoted before",
-    "mvmnix/cli/commands/init.py: where": "quoted before",
-    "mvmnix/cli/commands/init.py: copy": "quoted before",
     "mvmnix/api/images.py: manifest": "a digest",
     "mvmnix/images/prune.py: entry.manifest": "a digest",
     "mvmnix/api/launch.py: status.machine": "an id in hexadecimal",

@@ -19,7 +19,8 @@ from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.slsa.predicate import SBOM_NAME
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.provenance.verify.verify import Claimed, manifest_reasons, read_claim, verify_claim
-from mvmnix.vmm.boot_files import OpenFiles, hash_file, size_reasons
+from mvmnix.system.store import hash_file, size_reasons
+from mvmnix.vmm.boot_files import OpenFiles
 
 _HINT = "name a directory of `mvm build --out`"
 _FILES = ("kernel", "initrd", "rootfs")

@@ -9,7 +9,7 @@ from pathlib import Path
 from mvmnix.arguments import is_subdirectory
 from mvmnix.builder.flakes.git import WorkTree
 from mvmnix.builder.flakes.repository import copy_of
-from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import lock, nar
 from mvmnix.formats.escaping import escape_bytes, shell_command
 from mvmnix.model import Digest, FlakeRef, StorePath, store_name
@@ -65,16 +65,20 @@ def source_of(tree: nar.Dir, *, uri: str, commit: str | None, directory: str) ->
     if _file(tree, directory, b"flake.nix") is None:
         where = f"{directory or 'the top'} of {uri}"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, where, "there is no flake.nix", "name the directory of a flake.nix")
+    if _size(tree) > LIMIT:
+        raise _too_large(uri)
     archive = bytearray()
-    for chunk in nar.nar_of_tree(tree) if _size(tree) <= LIMIT else ():
+    for chunk in nar.nar_of_tree(tree):
         archive += chunk
         if len(archive) > LIMIT:
-            break
-    if not 0 < len(archive) <= LIMIT:
-        hint = "leave build products out of it, or refer to a git work tree instead of path:"
-        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, uri, f"its tree is larger than {LIMIT} bytes", hint)
+            raise _too_large(uri)
     data = bytes(archive)
     return FlakeSource(uri, commit, data, Digest.of(data), directory, _file(tree, directory, b"flake.lock"))
+
+
+def _too_large(uri: str) -> RefusedError:
+    hint = "leave build products out of it, or refer to a git work tree instead of path:"
+    return refuse(ReasonCode.FLAKE_UNSUPPORTED, uri, f"its tree is larger than {LIMIT} bytes", hint)
 
 
 def _size(node: nar.Node) -> int:

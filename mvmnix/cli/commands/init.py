@@ -8,7 +8,7 @@ from mvmnix.api import Template, describe_image, open_context, write_flake
 from mvmnix.cli.options.enum_choice import EnumChoice
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.output import TERMINAL
-from mvmnix.formats.escaping import escape, shell_word
+from mvmnix.formats.escaping import escape, shell_command
 from mvmnix.system.output_files import OutputDirectory
 
 
@@ -40,11 +40,14 @@ def init(template: Template, image: str | None, directory: OutputDirectory) -> N
 
 def _next(directory: Path) -> None:
     """Say how it is run: from a commit, or as the uncommitted copy that it is."""
-    where, copy = shell_word(str(directory)), shell_word(f"path:{directory}")
+    where = str(directory)
     within = any((each / ".git").exists() for each in (directory.resolve(), *directory.resolve().parents))
-    begin = "" if within else f"git init {where} && "
-    click.echo(escape(f"wrote {directory}; next, either of:"), err=True)
-    click.echo(escape(f"  mvm run {copy}"), err=True)
-    click.echo(
-        escape(f"  {begin}git -C {where} add . && git -C {where} commit -m 'Begin' && mvm run {where}"), err=True
+    steps = (
+        *(() if within else (shell_command("git", "init", where),)),
+        shell_command("git", "-C", where, "add", "."),
+        shell_command("git", "-C", where, "commit", "-m", "Begin"),
+        shell_command("mvm", "run", where),
     )
+    click.echo(escape(f"wrote {directory}; next, either of:"), err=True)
+    click.echo(escape(f"  {shell_command('mvm', 'run', f'path:{directory}')}"), err=True)
+    click.echo(escape(f"  {' && '.join(steps)}"), err=True)

@@ -33,7 +33,7 @@ class GuestFailedError(ChannelError):
 
 
 class MountPointError(GuestFailedError):
-    """The same, since nothing can be mounted where the plan puts a share or the data disk."""
+    """The agent reported that it can't mount a share or the data disk at the plan's mount point."""
 
 
 class Writer:

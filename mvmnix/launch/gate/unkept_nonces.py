@@ -26,10 +26,10 @@ class UnkeptStarts:
         self._directory = directory
         self._starts: dict[str, tuple[int, str | None, str]] = {}
 
-    def visit(self, index: int, said: re.Match[str]) -> None:
+    def visit(self, index: int, record: re.Match[str]) -> None:
         """Take note of a record. The start of a machine alone has an end of its plan's window."""
-        if said["expires"] and (nonce := _NONCE.search(said["digests"] or "")):
-            self._starts[nonce[1]] = index, said["machine"], said["expires"]
+        if record["expires"] and (nonce := _NONCE.search(record["digests"] or "")):
+            self._starts[nonce[1]] = index, record["machine"], record["expires"]
 
     def reasons(self, past: datetime) -> tuple[Reason, ...]:
         """A reason for each plan that could start again, though it started. Raises OSError."""

@@ -145,10 +145,10 @@ def detach(
 
     def start(work: Work) -> SupervisedEnd:
         host = make_host()
-        with retain(host) as is_ready:
+        with retain(host) as mark_ready:
 
             def begin(machine: Machine) -> ExitStatus:
-                is_ready(machine.id)
+                mark_ready(machine.id)
                 return work(machine)
 
             return supervise(plan, host, begin, name=name, created=created)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from mvmnix.network.sockets import prepare
+from mvmnix.network.sockets import set_options
 
 #: Seconds for one address; those of them in the caller's thread; addresses that are tried.
 _SECONDS: Final = 10.0
@@ -67,7 +67,7 @@ class ConnectionAttempt:
         try:
             if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
                 connection.getpeername()  # it isn't connected where its time was over
-                prepare(connection)
+                set_options(connection)
                 return self._address, connection
         except OSError:
             pass

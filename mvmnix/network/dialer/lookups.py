@@ -13,12 +13,11 @@ from enum import Enum, auto
 from typing import Final
 
 from mvmnix.network.dialer_messages import Ask
+from mvmnix.network.sockets import MAX_CONNECTIONS
 
 #: Names that are looked up at a time: of all, of one rule, and of one domain.
 OF_ALL, OF_RULE, OF_DOMAIN = 112, 32, 8
 _MOST: Final = (OF_ALL, OF_RULE, OF_DOMAIN)
-#: Asks that wait: as many as a machine may have connections (gateway/process.py).
-MOST_WAITING: Final = 1024
 #: Labels of a domain of the rule `*`.
 _LABELS: Final = 2
 type _Share = tuple[str, ...]
@@ -53,7 +52,7 @@ class Lookups:
             has_room = self._has_room(ask)
             if same is None and has_room:
                 self._used.update(self._shares(ask))
-            elif self._count >= MOST_WAITING:
+            elif self._count >= MAX_CONNECTIONS:
                 return Turn.NEVER
             else:
                 self._count += 1
@@ -80,7 +79,7 @@ class Lookups:
         return all(self._used[it] < most for it, most in zip(self._shares(ask), _MOST, strict=True))
 
     def _shares(self, ask: Ask) -> tuple[_Share, ...]:
-        """Those of all, of its rule, and of its domain (2)."""
+        """Return the quotas that a look-up counts against: of all, of its rule, and of its domain (2)."""
         host, domain = self._host_of(ask.rule), ask.host
         if host.startswith("*"):
             domain = ".".join(ask.host.split(".")[-max(_LABELS, host.count(".") + 1) :])

@@ -47,15 +47,14 @@ from mvmnix.network.gateway.refused_packets import TCP, refused_packets
 from mvmnix.network.gateway.relay import Pipes, Relay, SpentError, settle
 from mvmnix.network.policy.decisions import Denial, Rules, Verdict
 from mvmnix.network.policy.explain import sentence
-from mvmnix.network.sockets import PACKET_BYTES, prepare, reset
+from mvmnix.network.sockets import MAX_CONNECTIONS, PACKET_BYTES, reset, set_options
 from mvmnix.network.supervisor_messages import HandedOver, NetworkEvent, NetworkEventKind, read_network
 from mvmnix.network.token_bucket import TokenBucket
 from mvmnix.plan.network import Network, NetworkRule, Protocol, RuleLimits
 from mvmnix.system.descriptors import received
 from mvmnix.system.prctl import filter_system_calls
 
-#: Connections at a time, and those of DNS.
-CONNECTIONS: Final = 1024
+#: Connections of DNS at a time.
 _QUESTIONS: Final = 64
 #: Seconds in which the supervisor is told the last of them.
 _LAST: Final = 1.0
@@ -187,10 +186,10 @@ class Gateway:
         loop = asyncio.get_running_loop()
         self._dialer.start(loop)
         for one in (self._sockets.connections, self._sockets.questions):
-            prepare(one)
+            set_options(one)
         self._resolver.start(loop, self._sockets.datagrams)
         accepting = (
-            self._accept(self._sockets.connections, self._serve, CONNECTIONS),
+            self._accept(self._sockets.connections, self._serve, MAX_CONNECTIONS),
             self._accept(self._sockets.questions, self._resolver.serve, _QUESTIONS),
         )
         self._open.update(map(asyncio.create_task, accepting))
@@ -286,8 +285,8 @@ class Gateway:
     async def _carry_in(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
         relay = Relay(client, guest, _UNMETERED, self._pipes)
         with suppress(OSError):
-            prepare(client)
-            prepare(guest)
+            set_options(client)
+            set_options(guest)
         try:
             await relay.run()
             await settle(client, guest)

@@ -16,11 +16,12 @@ from typing import Final
 
 from mvmnix.formats.strict import MalformedError
 from mvmnix.network.policy.decisions import Rules
+from mvmnix.network.sockets import MAX_CONNECTIONS
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network
 
-#: Connections that haven't ended, or weren't reported: four times as many as a gateway carries (gateway/process.py).
-MOST: Final = 4096
+#: Connections that haven't ended, or weren't reported: four times as many as a gateway carries.
+MOST: Final = 4 * MAX_CONNECTIONS
 
 
 @dataclass(slots=True)
@@ -33,7 +34,7 @@ class _Connection:
 
 
 class Connections:
-    """Those of one machine."""
+    """Open connections of one machine, by the dialer's numbers, and what the gateway reported of each."""
 
     def __init__(self, network: Network) -> None:
         #: The ids of all rules, and "" for an event of none.

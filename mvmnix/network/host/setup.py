@@ -217,13 +217,13 @@ class MachineNetwork:
         """Take what there is to hear; whether there may be more."""
         for _ in range(_BATCH):
             try:
-                if not self._hear_one(end):
+                if not self._take_event(end):
                     return False
             except BlockingIOError:
                 return True
         return True
 
-    def _hear_one(self, end: socket.socket) -> bool:
+    def _take_event(self, end: socket.socket) -> bool:
         """Take one event; False where the conversation is over. Raises BlockingIOError where there is none."""
         if end in self._over or (self._is_breached and end is self._ends[0]):
             return False
@@ -250,18 +250,18 @@ class MachineNetwork:
         if is_dialer:
             return self._connections.dial(event) if event.kind is NetworkEventKind.OPENED else (event,)
         if event.kind in {NetworkEventKind.OPENED, NetworkEventKind.CLOSED}:
-            self._hear_dialer(event.connection)
+            self._take_dialer_events(event.connection)
             return self._connections.report(event)
         if event.kind is NetworkEventKind.INBOUND_CLOSED and not self._give_back(event.slot):
             return (replace(event, kind=NetworkEventKind.FORGED),)
         return (event,)
 
-    def _hear_dialer(self, number: int) -> None:
+    def _take_dialer_events(self, number: int) -> None:
         """Take what the dialer told until it tells of this connection, which is before the gateway has it."""
         dialer = self._ends[1]
         with suppress(BlockingIOError):
             while number not in self._connections and dialer not in self._over:
-                self._hear_one(dialer)
+                self._take_event(dialer)
 
     def _hear_out(self, end: socket.socket) -> None:
         """Have the gateway end, and take what it tells last: the bytes of connections that are open still."""
@@ -303,7 +303,7 @@ class MachineNetwork:
                 self._hear_out(self._ends[0])
             if self._ends:
                 self._dialer.close()  # it makes no more of them
-                self._hear_dialer(-1)
+                self._take_dialer_events(-1)
                 for event in self._connections.finish():
                     self._told(event)
         self._ends = []

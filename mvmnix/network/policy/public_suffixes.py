@@ -11,7 +11,7 @@ from typing import Final
 
 import publicsuffixlist
 
-from mvmnix.network.policy.risk_checks import TYPED, RuleOptions, refuse_found
+from mvmnix.network.policy.risk_checks import NO_OPTIONS, RuleOptions, refuse_found
 from mvmnix.plan.network import Acknowledgement, Action, Network, NetworkRule
 from mvmnix.plan.network_hosts import HostKind, host_kind
 
@@ -20,7 +20,7 @@ _NAMED: Final = 3
 _FILE: Final = "public_suffix_list.dat"
 
 
-def refuse_public_suffixes(network: Network, options: RuleOptions = TYPED) -> None:
+def refuse_public_suffixes(network: Network, options: RuleOptions = NO_OPTIONS) -> None:
     """Raises RefusedError [network-forbidden] for each wildcard over such a suffix without an acknowledgement."""
     found = (
         (it, Acknowledgement.PUBLIC_SUFFIX, why)

@@ -30,10 +30,10 @@ ACKNOWLEDGEMENT_MEANINGS: Final[Mapping[Acknowledgement, str]] = {
 
 #: For each rule that no --allow names, by its id: the option that it comes from, as it was typed.
 type RuleOptions = Mapping[str, str]
-TYPED: Final[RuleOptions] = MappingProxyType({})
+NO_OPTIONS: Final[RuleOptions] = MappingProxyType({})
 
 
-def refuse_unacknowledged(network: Network, options: RuleOptions = TYPED) -> None:
+def refuse_unacknowledged(network: Network, options: RuleOptions = NO_OPTIONS) -> None:
     """Raises RefusedError [network-forbidden] for each rule that stands for more than it acknowledges."""
     refuse_found(((it, word, why) for it in network.rules for word, why in _risks(it)), options)
 

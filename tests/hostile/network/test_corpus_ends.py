@@ -15,10 +15,9 @@ from typing import Final
 import pytest
 
 from mvmnix.network.dialer_messages import Ask, Reply
-from mvmnix.network.gateway.process import CONNECTIONS
 from mvmnix.network.host.setup import DESCRIPTORS, DIALER_MEMORY, NetworkProcess, code_directories
 from mvmnix.network.policy.decisions import Denial
-from mvmnix.network.sockets import pair
+from mvmnix.network.sockets import MAX_CONNECTIONS, pair
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind, network_bytes
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.sandbox.trusted_executables import PYTHON, locate
@@ -184,7 +183,7 @@ def test_a_server_that_never_answers_a_client_that_tries_again(here: World) -> N
     """More connections to it than a machine may have, each given up at once: others are served after a moment."""
     api, slow = str(here.resolve(NAME)), str(here.resolve(SLOW[0]))
     with full_server(OTHER, 9):
-        for _ in range(CONNECTIONS + 6):
+        for _ in range(MAX_CONNECTIONS + 6):
             with suppress(OSError):
                 here.guest.connect(slow, 9).close()
             here.loop.turn(0)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.network.gateway.process import CONNECTIONS
 from mvmnix.network.host.namespace_setup import GATEWAY
 from mvmnix.network.policy.decisions import Denial
+from mvmnix.network.sockets import MAX_CONNECTIONS
 from mvmnix.network.supervisor_messages import NetworkEventKind
 from mvmnix.plan.network_endpoints import ConnectionRate
 from tests.hostile.network.clients import echo, turning
@@ -109,11 +109,11 @@ def _connections(here: World, address: str, port: int, count: int) -> Iterator[S
 def test_ten_thousand_connections(here: World, api: str) -> None:
     """All of them are carried, in bursts, and neither process has more of anything afterwards."""
     burst = 200
-    with _connections(here, api, 7, CONNECTIONS) as made, turning(here):  # so that both have what they keep
+    with _connections(here, api, 7, MAX_CONNECTIONS) as made, turning(here):  # so that both have what they keep
         for one in made:
             one.sendall(b"x")
             assert one.recv(1) == b"x"
-    here.until(lambda: _closed(here, "echo") == CONNECTIONS)
+    here.until(lambda: _closed(here, "echo") == MAX_CONNECTIONS)
     before = _used(here)
     with turning(here):
         for _ in range(_MANY // burst):
@@ -122,8 +122,8 @@ def test_ten_thousand_connections(here: World, api: str) -> None:
                     one.sendall(b"x")
                 for one in made:
                     assert one.recv(1) == b"x"
-    here.until(lambda: _closed(here, "echo") == _MANY + CONNECTIONS)
-    assert _counts(here) == {("opened", "echo", ""): _MANY + CONNECTIONS}
+    here.until(lambda: _closed(here, "echo") == _MANY + MAX_CONNECTIONS)
+    assert _counts(here) == {("opened", "echo", ""): _MANY + MAX_CONNECTIONS}
     for (memory, descriptors), (memory_before, descriptors_before) in zip(_used(here), before, strict=True):
         assert memory - memory_before < 4 << 20
         assert descriptors <= descriptors_before
@@ -135,7 +135,7 @@ def test_ten_thousand_connections(here: World, api: str) -> None:
 
 def test_as_many_connections_as_a_machine_may_have(here: World, api: str) -> None:
     """In one burst: none of them is refused, the one after them is."""
-    with _connections(here, api, 7, CONNECTIONS) as made:
+    with _connections(here, api, 7, MAX_CONNECTIONS) as made:
         with turning(here):
             for one in made:
                 one.sendall(b"x")
@@ -143,16 +143,16 @@ def test_as_many_connections_as_a_machine_may_have(here: World, api: str) -> Non
                 assert one.recv(1) == b"x"
             with pytest.raises(ConnectionResetError), here.guest.connect(api, 7) as more:
                 more.recv(1)
-        expected = {("opened", "echo", ""): CONNECTIONS, ("denied", "", Denial.GATEWAY_BUSY): 1}
+        expected = {("opened", "echo", ""): MAX_CONNECTIONS, ("denied", "", Denial.GATEWAY_BUSY): 1}
         here.until(lambda: _counts(here) == expected)
-    here.until(lambda: _closed(here, "echo") == CONNECTIONS)
+    here.until(lambda: _closed(here, "echo") == MAX_CONNECTIONS)
     _assert_serves(here, api)
 
 
 def test_clients_that_say_little(here: World, api: str) -> None:
     """Slowloris: more than a machine may have, with a hello or a head a byte at a time, or nothing at all."""
     said = (hello(), b"GET / HTTP/1.1\r\nHost: api.example.com\r\n" + b"X: y\r\n" * 50)
-    more, begun = CONNECTIONS + 100, time.monotonic()
+    more, begun = MAX_CONNECTIONS + 100, time.monotonic()
     refused = {("denied", rule, Denial.TOO_SLOW) for rule in ("api", "http")} | {("denied", "", Denial.GATEWAY_BUSY)}
     with ExitStack() as stack:
         drips = [stack.enter_context(_connections(here, api, port, more // 2)) for port in (443, 80)]

@@ -1,10 +1,12 @@
-"""What docs/refusals.md says to do about a refusal is done here, and then the same command succeeds.
+"""Makes each refusal, removes its cause as docs/refusals.md says, and has a command succeed.
 
-A row makes a command refuse, yields what it said, follows the remedy, and yields what the same asks for then. Where a
-remedy takes a virtual machine, a network or another party, `ELSEWHERE` names the test that follows it.
+A row makes a command refuse, yields what it said, removes the cause, and yields what the same command says then; or
+another one, where the remedy is another plan, image, backend or reference. Each refusal's hint has the row's words in
+`HINTS`. Where a remedy takes a virtual machine, a network or another party, `ELSEWHERE` names the test that follows it.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -27,6 +29,7 @@ from tests.unit.cli.releases import OTHER as SECOND
 from tests.unit.cli.releases import policy as release_policy
 from tests.unit.cli.releases import provenance, release
 from tests.unit.cli.releases import signed as signed_claim
+from tests.unit.cli.remedy_hints import HINTS
 from tests.unit.cli.station import Station
 from tests.unit.cli.station import put as change_json
 from tests.unit.provenance import foreign_world as foreign
@@ -401,6 +404,8 @@ ROWS: Final[Mapping[Code, Row]] = {
     Code.CREATION_MISMATCH: creation_mismatch,
 }
 
+#: A hint, as a refusal shows it: in a line of its own, or behind the reason.
+NEXT: Final = re.compile("(?:^  next: |Next: )(.*)$", re.MULTILINE)
 
 TESTS: Final = "tests/unit"
 GOOD_EVIDENCE: Final = f"{TESTS}/provenance/identity/test_sigstore.py::test_what_is_good_passes"
@@ -463,6 +468,7 @@ WITHOUT_REMEDY: Final = frozenset(
 
 def test_every_code_has_its_remedy_tried() -> None:
     """Once: a new code needs a row, a test elsewhere, or a word that there is nothing to do."""
+    assert HINTS.keys() == ROWS.keys()
     assert sorted([*ROWS, *ELSEWHERE, *WITHOUT_REMEDY]) == sorted(Code)
 
 
@@ -477,4 +483,5 @@ def test_what_a_refusal_says_to_do_helps(settled: Station, code: Code) -> None:
     refused, helped = ROWS[code](settled)
     assert refused.code in {1, 126}, refused.err
     assert f"refused [{code}]" in refused.err, refused.err
+    assert any(HINTS[code] in hint for hint in NEXT.findall(refused.err)), refused.err
     assert helped.code == 0, helped.err

@@ -109,7 +109,7 @@ def test_a_build_that_cannot_be_read_stops_a_prune(shelf: Shelf, other: World, h
     assert error.value.hint == f"mvm image rm {Digest.of(other.manifest)}"
     assert kept(shelf) == before
     shelves = KeptImages(shelf.library)
-    shelves.remove([name for name, _ in shelves.find(Digest.of(other.manifest).hex, lambda: shelf.world.policy)], ())
+    shelves.remove([name for name, _ in shelves.find(Digest.of(other.manifest).hex)], ())
     prune(shelf)
     assert before - kept(shelf) >= files(other) - {f"images/{path.name}"}
     assert shelf.find() is not None
@@ -118,7 +118,7 @@ def test_a_build_that_cannot_be_read_stops_a_prune(shelf: Shelf, other: World, h
 def test_removing_one_leaves_what_it_shares(shelf: Shelf, other: World) -> None:
     before = kept(shelf)
     shelves = KeptImages(shelf.library)
-    ((name, entry),) = shelves.find(Digest.of(other.manifest).hex[:8], lambda: shelf.world.policy)
+    ((name, entry),) = shelves.find(Digest.of(other.manifest).hex[:8])
     assert (name, entry.bundle) == (OTHER.name, Digest.of(other.provenance_bundle))
     shelves.remove([name], ())
     assert before - kept(shelf) == files(other) | {f"builds/{OTHER.name}"}
@@ -148,12 +148,12 @@ def called(shelf: Shelf, name: str) -> Digest:
 
 
 def test_an_image_is_found_by_its_name(shelf: Shelf) -> None:
-    ((name, entry),) = KeptImages(shelf.library).find(shelf.world.image.name, lambda: shelf.world.policy)
+    ((name, entry),) = KeptImages(shelf.library, lambda: shelf.world.policy).find(shelf.world.image.name)
     assert (name, entry.manifest) == (KEY.name, Digest.of(shelf.world.manifest))
     digests = [each.hex[:12] for each in (entry.manifest, called(shelf, shelf.world.image.name))]
     made = f"{show_time(shelf.world.provenance().finished)}  {shelf.world.provenance().root.uri}"
     with pytest.raises(UsageError, match="2 kept images have the name") as error:
-        KeptImages(shelf.library).find(shelf.world.image.name, lambda: shelf.world.policy)
+        KeptImages(shelf.library, lambda: shelf.world.policy).find(shelf.world.image.name)
     first, dated, refused = error.value.message.splitlines()
     assert first.endswith("the youngest first:")
     assert dated.startswith(f"  {digests[0]}  {made}")
@@ -161,7 +161,7 @@ def test_an_image_is_found_by_its_name(shelf: Shelf) -> None:
     for spoilt in digests[1:]:
         (path,) = (shelf.path / "images").glob(f"{spoilt}*")
         path.write_bytes(b"{}")
-    assert len(KeptImages(shelf.library).find(shelf.world.image.name, lambda: shelf.world.policy)) == 1, (
+    assert len(KeptImages(shelf.library, lambda: shelf.world.policy).find(shelf.world.image.name)) == 1, (
         "one that can't be read has no name"
     )
 
@@ -170,21 +170,21 @@ def test_a_beginning_of_a_digest_is_no_name_of_another_image(shelf: Shelf) -> No
     """A flake's author chooses the name: what begins a digest never means a name."""
     digest = Digest.of(shelf.world.manifest).hex
     called(shelf, digest[:8])
-    ((_, entry),) = KeptImages(shelf.library).find(digest[:8], lambda: shelf.world.policy)
+    ((_, entry),) = KeptImages(shelf.library, lambda: shelf.world.policy).find(digest[:8])
     assert entry.manifest.hex == digest
 
 
 @pytest.mark.parametrize("text", ["", "sha256:", "ab", "ffffffff", "x" * 64, "sha256:hello"])
 def test_a_digest_that_names_none(shelf: Shelf, text: str) -> None:
     with pytest.raises(UsageError) as error:
-        KeptImages(shelf.library).find(text, lambda: shelf.world.policy)
+        KeptImages(shelf.library, lambda: shelf.world.policy).find(text)
     assert error.value.hint == "mvm image ls lists them"
 
 
 def test_one_image_of_two_builds_is_one_image(shelf: Shelf) -> None:
     entry = next(shelf.library.entries())
     shelf.library.note(OTHER.name, IndexEntry(entry.manifest, Digest.of(b"another bundle"), None))
-    assert len(KeptImages(shelf.library).find(f"sha256:{entry.manifest.hex}", lambda: shelf.world.policy)) == 2
+    assert len(KeptImages(shelf.library, lambda: shelf.world.policy).find(f"sha256:{entry.manifest.hex}")) == 2
 
 
 def test_an_image_that_another_build_has_still_was_not_removed(shelf: Shelf) -> None:

@@ -16,7 +16,7 @@ from mvmnix.keys import PrivateKey
 from mvmnix.machines.diagnosis import Diagnosis, diagnosis_file
 from mvmnix.machines.network_log import FIRST, NEWER, OLDER
 from mvmnix.machines.receipt import NetworkUse, ShareRecord, receipt_statement
-from mvmnix.machines.receipt_check import FileComparison, check_receipt, compare_files, kept_files
+from mvmnix.machines.receipt_check import FileComparison, check_receipt, compare_files, differences, kept_files
 from mvmnix.model import Digest
 from mvmnix.plan.share import Access, ShareKind
 from mvmnix.provenance.bundle import envelope
@@ -26,6 +26,7 @@ from tests.repository import ROOT
 from tests.unit.machines.receipts import OBSERVED, RECEIPT
 
 KEY = PrivateKey.generate()
+DIGEST = Digest.of(b"bundle")
 NETWORK = NetworkUse(Digest.of(b"rules"), Digest.of(b"log"))
 DIAGNOSES = tuple(Diagnosis(diagnosis_file(it), StallReason.STALLED, Digest.of(b"%d" % it)) for it in (1, 2))
 SHARES = (
@@ -63,20 +64,39 @@ def digests(value: Any, name: str = "") -> Iterator[str]:
             yield from digests(child, below)
 
 
-def is_refused(statement: bytes) -> bool:
-    """Whether a receipt of these bytes, signed by the host, is refused beside what the log and the machine have."""
-    bundle = envelope.sign(statement, KEY).to_bytes()
+def records(digest: Digest) -> tuple[SealedRecord, SealedRecord]:
+    """The log's records of the machine's end, with this digest of its receipt, and of its start."""
     about: dict[str, Any] = {"machine": OBSERVED.machine, "plan": RECEIPT.plan, "policy": RECEIPT.policy}
     image = {it.name.partition(".")[0]: it.digest for it in RECEIPT.subjects}
     named = {**image, "provenance": RECEIPT.provenance, "network": NETWORK.rules}
     start = Record(kind=RecordKind.START, time=OBSERVED.started, digests=named, **about)
-    told = {"receipt": Digest.of(bundle)}
-    end = Record(kind=RecordKind.END, time=OBSERVED.ended, digests=told, exit_code=3, **about)
+    end = Record(kind=RecordKind.END, time=OBSERVED.ended, digests={"receipt": digest}, exit_code=3, **about)
+    return SealedRecord(18, end), SealedRecord(17, start)
+
+
+def is_refused(statement: bytes) -> bool:
+    """Whether a receipt of these bytes, signed by the host, is refused beside what the log and the machine have."""
+    bundle = envelope.sign(statement, KEY).to_bytes()
+    end, start = records(Digest.of(bundle))
     try:
-        found = check_receipt(bundle, KEY.public, end=SealedRecord(18, end), start=SealedRecord(17, start))
+        found = check_receipt(bundle, KEY.public, end=end, start=start)
     except RefusedError:
         return True
     return compare_files(found, FILES) != FileComparison((), ())
+
+
+def test_the_log_tells_how_the_machine_ended() -> None:
+    end, start = records(DIGEST)
+    assert [*differences(FULL, DIGEST, end, start)] == []
+    another = replace(end, record=replace(end.record, exit_code=4, reasons=("timeout",)))
+    found = [reason.why.partition(":")[0] for reason in differences(FULL, DIGEST, another, start)]
+    assert found == ["reason of the end", "exit code"]
+    assert [*differences(FULL, DIGEST, None, start)] == [], "there is no end to compare with"
+
+
+def test_a_receipt_needs_a_start() -> None:
+    (reason,) = differences(FULL, DIGEST, records(DIGEST)[0], None)
+    assert (reason.code, reason.why) == (ReasonCode.LOG_MISMATCH, "there is no record of the machine's start")
 
 
 def test_each_digest_is_compared_with_something() -> None:

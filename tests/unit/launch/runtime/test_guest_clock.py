@@ -13,7 +13,7 @@ from mvmnix.machines.status import MachineState
 from mvmnix.model import DirectoryOrder, Verb
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.provenance.slsa.provenance import Variation
-from tests.patience import PATIENCE, SHORT
+from tests.patience import PATIENCE, SHORT, until
 from tests.unit.launch.house import House, nowhere
 
 EXEC = frozenset({Verb.EXEC})
@@ -29,8 +29,7 @@ def times(machine: Machine) -> list[float]:
 def set_paused(machine: Machine, *, paused: bool) -> None:
     answers: list[MvmnixError | None] = []
     machine.set_paused(paused, answers.append)
-    while not answers:
-        machine.loop.turn()
+    until(lambda: answers, rest=lambda: machine.loop.turn(SHORT))
     assert answers == [None]
 
 
@@ -55,8 +54,7 @@ def test_it_is_told_when_it_is_configured_when_it_is_ready_and_when_it_goes_on(h
 @pytest.mark.usefixtures("often")
 def test_it_is_told_again_and_again(here: House) -> None:
     with here.plan(verbs=EXEC) as plan, start_machine(plan, here.host()) as machine:
-        while len(times(machine)) < 5:
-            machine.loop.turn(SHORT)
+        until(lambda: len(times(machine)) >= 5, rest=lambda: machine.loop.turn(SHORT))
 
 
 @pytest.mark.usefixtures("often")

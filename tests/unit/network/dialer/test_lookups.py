@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from mvmnix.network.dialer.lookups import MOST_WAITING, OF_ALL, OF_DOMAIN, OF_RULE, Lookups, Turn
+from mvmnix.network.dialer.lookups import OF_ALL, OF_DOMAIN, OF_RULE, Lookups, Turn
 from mvmnix.network.dialer_messages import Ask
+from mvmnix.network.sockets import MAX_CONNECTIONS
 
 _HOSTS = {"wild": "*.example.com", "suffix": "*.co.uk", "all": "*", "one": "a.example"}
 
@@ -74,8 +75,8 @@ def test_a_proxy_is_asked_for_each() -> None:
 
 def test_so_many_wait() -> None:
     lookups = _lookups()
-    asks = _asks("one", *["a.example"] * (MOST_WAITING + 2))
+    asks = _asks("one", *["a.example"] * (MAX_CONNECTIONS + 2))
     assert [lookups.begin(it) for it in asks][-2:] == [Turn.LATER, Turn.NEVER]
     same, _ = lookups.end(asks[0])
-    assert len(same) == MOST_WAITING
+    assert len(same) == MAX_CONNECTIONS
     assert [lookups.begin(it) for it in asks[:2]] == [Turn.NOW, Turn.LATER]

@@ -14,7 +14,7 @@ import pytest
 from mvmnix.network.gateway import relay
 from mvmnix.network.gateway.meters import RuleMeter
 from mvmnix.network.gateway.relay import Pipes, Relay, settle
-from mvmnix.network.sockets import prepare
+from mvmnix.network.sockets import set_options
 from mvmnix.plan.network import RuleLimits
 from tests.patience import EVENT_PATIENCE, POLL
 
@@ -132,7 +132,7 @@ def _by_tcp() -> Iterator[tuple[socket.socket, socket.socket]]:
     """One of ours, prepared as the gateway's are, and its peer."""
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-        prepare(listener)
+        set_options(listener)
         peer = stack.enter_context(socket.create_connection(listener.getsockname(), EVENT_PATIENCE))
         ours = stack.enter_context(listener.accept()[0])
         ours.setblocking(False)
