@@ -199,10 +199,14 @@ class Gateway:
         self._events.tell(NetworkEvent(NetworkEventKind.READY))
         loop.call_later(_LATER, _import_parsers)
         await self._ended.wait()
+        given = self._sockets
+        for one in (given.connections, given.questions, given.datagrams, given.refused, given.events):
+            loop.remove_reader(one.fileno())
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await self._dialer.finish()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST):
                 await self._events.all_told()

@@ -95,3 +95,9 @@ def test_connections_that_are_hidden_take_a_bounded_room(monkeypatch: pytest.Mon
         *((opened, 0), (opened, 1), (opened, 2), (unreported, 0), (opened, 3), (unreported, 1))
     ]
     assert [(it.kind, it.connection) for it in known.finish()] == [(unreported, 2), (unreported, 3)]
+
+
+def test_what_is_made_after_the_gateway_was_asked_to_end_needs_no_report(known: Connections) -> None:
+    known.begin_to_end()
+    assert [*known.dial(replace(_OPENED, connection=8))] == [replace(_LOGGED, connection=8)]
+    assert [*known.finish()] == [replace(_LOGGED, kind=NetworkEventKind.UNREPORTED)]
