@@ -7,7 +7,8 @@ The gateway reads what a guest writes, so it counts as taken over: it can neithe
    the events that come of it, number, rule and bytes are the gateway's, all else is the dialer's.
 3. A report about a connection that the dialer didn't make, or that says otherwise than the dialer, is FORGED. So are
    two connections by one number, which the gateway gives.
-4. A connection that was not reported is UNREPORTED, once there are too many of them, or when the network ends. One that
+4. Connections that were reported stay known until their end. More of them than a gateway can have are FORGED.
+5. A connection that was not reported is UNREPORTED, once there are too many of them, or when the network ends. One that
    was made after the gateway was asked to end is an event like others, and needs no report.
 """
 
@@ -20,8 +21,11 @@ from mvmnix.network.policy.decisions import Rules
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network
 
-#: Connections that haven't ended, or weren't reported: four times as many as a gateway carries (gateway/process.py).
+#: Connections until the first of those that weren't reported is taken out: four times as many as a gateway carries
+#: (gateway/process.py).
 MOST: Final = 4096
+#: Connections that were reported and haven't ended: a gateway has no more descriptors (setup.py).
+MOST_REPORTED: Final = 8192
 
 
 @dataclass(slots=True)
@@ -58,8 +62,12 @@ class Connections:
             yield replace(opened, kind=NetworkEventKind.FORGED)
             return
         if len(self._by_number) >= MOST:
-            oldest = self._by_number.pop(next(iter(self._by_number)))
-            yield replace(oldest.opened, kind=NetworkEventKind.UNREPORTED)
+            number = next((number for number, each in self._by_number.items() if not each.is_reported), None)
+            if number is not None:
+                yield replace(self._by_number.pop(number).opened, kind=NetworkEventKind.UNREPORTED)
+            elif len(self._by_number) >= MOST_REPORTED:
+                yield replace(opened, kind=NetworkEventKind.FORGED)
+                return
         self._by_number[told.connection] = _Connection(opened, is_due=not self._is_ending)
 
     def report(self, told: NetworkEvent) -> Iterator[NetworkEvent]:
@@ -101,7 +109,7 @@ class Connections:
         self._is_ending = True
 
     def finish(self) -> Iterator[NetworkEvent]:
-        """Tell what was not reported (4), when nothing more is."""
+        """Tell what was not reported (5), when nothing more is."""
         for known in self._by_number.values():
             if known.is_due and not known.is_reported:
                 yield replace(known.opened, kind=NetworkEventKind.UNREPORTED)
