@@ -12,6 +12,7 @@ No failing disk ends a machine: what can't be written is missing. What was left 
 which stands in the receipt.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ _MOST_NAMES: Final = 64
 #: The first line of the file of first events: how many events had no room there.
 _OTHERS: Final = b'{"others":"%016d"}\n'
 _COUNT: Final = r"[0-9]{16}"
+_HEAD_BYTES: Final = len(_OTHERS % 0)
 #: Bytes of that file: no event has 1,500.
 _LARGEST_FIRST: Final = 2 * MOST_FIRST * 1500
 #: Events by the word of the dialer or the supervisor, which no gateway can make up.
@@ -134,8 +136,7 @@ class _FirstEvents:
         if name in names:
             return
         if self._fd < 0:
-            self._fd = self._directory.create_file(FIRST)
-            self._size = os.pwrite(self._fd, _OTHERS % 0, 0)
+            self._begin()
         if len(names) >= _MOST_NAMES or self._counts[is_certain] >= MOST_FIRST:
             self._others += 1
             os.pwrite(self._fd, _OTHERS % self._others, 0)
@@ -147,6 +148,18 @@ class _FirstEvents:
         self._size += len(line)
         self._counts[is_certain] += 1
         self._names.setdefault(of, set()).add(name)
+
+    def _begin(self) -> None:
+        """Make the file with its head, or none. Raises OSError."""
+        fd = self._directory.create_file(FIRST)
+        written = 0
+        with suppress(OSError):
+            written = os.pwrite(fd, _OTHERS % 0, 0)
+        if written < _HEAD_BYTES:
+            os.close(fd)
+            self._directory.remove(FIRST)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._fd, self._size = fd, _HEAD_BYTES
 
     def close(self) -> None:
         """Close the file."""
@@ -243,9 +256,9 @@ class NetworkLogReader:
         """The first events with numbers between these two, and how many others were there."""
         count, others = following - last - 1, 0
         with suppress(FileNotFoundError):
-            head, *lines, _ = self._directory.read(FIRST, _LARGEST_FIRST).split(b"\n")
-            others = self._parsed(head, _others)
-            for logged in (self._parsed(line, LoggedEvent.parse) for line in lines):
+            head, *lines = self._directory.read(FIRST, _LARGEST_FIRST).split(b"\n")
+            others = self._parsed(head, _others) if lines else 0  # without a whole head, nothing was kept
+            for logged in (self._parsed(line, LoggedEvent.parse) for line in lines[:-1]):
                 if last < logged.number < following:
                     count -= 1
                     yield logged

@@ -1,6 +1,8 @@
 """What is kept of verdicts: bounded, for its owner alone, readable while it is written."""
 
+import errno
 import hashlib
+import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -185,3 +187,35 @@ def test_no_gateway_displaces_the_dialers_word_by_what_it_makes_up(
     write(log, *made_up, *certain, *[made_up[0]] * 100)
     found = [it for it in read(directory) if isinstance(it, LoggedEvent)]
     assert [it.event for it in found[:15]] == [*made_up[:10], *certain]
+
+
+@pytest.mark.parametrize("taken", [0, 5, None], ids=["nothing", "some bytes", "an error"])
+def test_a_disk_that_is_full_at_the_first_event_loses_that_alone(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, taken: int | None
+) -> None:
+    pwrite = os.pwrite
+    log = NetworkLog(directory, limit=2000)
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if taken is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(fd, data[:taken], offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    write(log, opened("a.example"))
+    assert not directory.exists(FIRST)
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    write(log, opened("b.example"), *map(event, range(100)))
+    log.close()
+    found = [it.event for it in read(directory) if isinstance(it, LoggedEvent)]
+    assert (found[0], found[-1]) == (opened("b.example"), event(99))
+
+
+@pytest.mark.parametrize("head", [b"", b'{"others":'])
+def test_first_events_without_a_whole_head_are_none(directory: Directory, head: bytes) -> None:
+    log = NetworkLog(directory, limit=2000)
+    write(log, *map(event, range(100)))
+    log.close()
+    directory.write_atomic(FIRST, head)
+    missing, *found = read(directory)
+    assert missing == MissingEvents(100 - len(found), 0)
