@@ -152,7 +152,10 @@ class Dialer:
                     connection=ask.number,
                 )
                 self._events.send(opened.to_bytes())  # waits where the supervisor is slow
-                socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
+                try:
+                    socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
+                except (OSError, MemoryError):  # ETOOMANYREFS: too many are on their way (unix(7))
+                    self._asked.send(reply.to_bytes())  # the gateway takes it for one that it can't have
 
     def dial(self, ask: Ask) -> None:
         """Answer it, now or once a server has."""

@@ -451,3 +451,24 @@ def test_it_ends_once_a_connection_that_was_told_of_is_handed_on(monkeypatch: py
         events.setblocking(False)
         with pytest.raises(BlockingIOError):
             events.recv(PACKET_BYTES)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ETOOMANYREFS, "Too many references"), MemoryError()])
+def test_a_connection_that_can_not_be_handed_on_is_answered_without_it(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send_fds(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "send_fds", send_fds)
+    near, far = socket.socketpair()
+    (asks, asked), (events, told) = pair(), pair()
+    with asks, asked, events, told, near, far:
+        dialer = process.Dialer(asked, told, _NETWORK)
+        dialer._connected(Ask(1, "allow-2", "192.0.2.1", 7), "", ("192.0.2.1", near))
+        opened = NetworkEvent.parse(events.recv(PACKET_BYTES))
+        assert (opened.kind, opened.connection) == (NetworkEventKind.OPENED, 1)
+        packet, fds, _ = received(asks, PACKET_BYTES, 1)
+        reply = Reply.parse(packet)
+        assert (reply.number, reply.code, fds) == (1, None, [])
+        assert far.recv(1) == b"", "it is closed"
