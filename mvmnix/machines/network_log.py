@@ -12,6 +12,7 @@ No failing disk ends a machine: what can't be written is missing. What was left 
 which stands in the receipt.
 """
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -31,14 +32,26 @@ OLDER: Final = "network.1.log"
 FIRST: Final = "network.first.log"
 #: Bytes of the newer and the older file.
 LIMIT: Final = 8 << 20
-#: First events that are kept: of all, and of one kind, rule and code, so that names of one don't displace others.
+#: First events that are kept: of those that a gateway can make up, and as many of others; and of one kind, rule and
+#: code, so that names of one don't displace others.
 MOST_FIRST: Final = 4096
 _MOST_NAMES: Final = 64
 #: The first line of the file of first events: how many events had no room there.
 _OTHERS: Final = b'{"others":"%016d"}\n'
 _COUNT: Final = r"[0-9]{16}"
+_HEAD_BYTES: Final = len(_OTHERS % 0)
 #: Bytes of that file: no event has 1,500.
-_LARGEST_FIRST: Final = MOST_FIRST * 1500
+_LARGEST_FIRST: Final = 2 * MOST_FIRST * 1500
+#: Events by the word of the dialer or the supervisor, which no gateway can make up.
+_CERTAIN: Final = frozenset(
+    {
+        NetworkEventKind.OPENED,
+        NetworkEventKind.INBOUND,
+        NetworkEventKind.BREACH,
+        NetworkEventKind.FORGED,
+        NetworkEventKind.UNREPORTED,
+    }
+)
 #: The end of a connection is no deed of its own, unless it was ended.
 _ENDS: Final = frozenset({NetworkEventKind.CLOSED, NetworkEventKind.INBOUND_CLOSED})
 _CHUNK: Final = 1 << 20
@@ -107,7 +120,9 @@ class _FirstEvents:
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
         self._names: dict[tuple[str, str, str], set[str]] = {}
-        self._count = self._others = 0
+        #: How many are kept, by whether a gateway can't make up such events.
+        self._counts = {False: 0, True: 0}
+        self._others = 0
         self._fd = -1
         self._size = 0
 
@@ -116,13 +131,13 @@ class _FirstEvents:
         event = logged.event
         if event.kind in _ENDS and not event.code:
             return
-        name, names = event.name or event.address, self._names.setdefault((event.kind, event.rule, event.code), set())
+        name, of = event.name or event.address, (event.kind, event.rule, event.code)
+        names, is_certain = self._names.get(of, set()), event.kind in _CERTAIN
         if name in names:
             return
         if self._fd < 0:
-            self._fd = self._directory.create_file(FIRST)
-            self._size = os.pwrite(self._fd, _OTHERS % 0, 0)
-        if len(names) >= _MOST_NAMES or self._count >= MOST_FIRST:
+            self._begin()
+        if len(names) >= _MOST_NAMES or self._counts[is_certain] >= MOST_FIRST:
             self._others += 1
             os.pwrite(self._fd, _OTHERS % self._others, 0)
             return
@@ -131,8 +146,20 @@ class _FirstEvents:
             os.ftruncate(self._fd, self._size)
             return
         self._size += len(line)
-        self._count += 1
-        names.add(name)
+        self._counts[is_certain] += 1
+        self._names.setdefault(of, set()).add(name)
+
+    def _begin(self) -> None:
+        """Make the file with its head, or none. Raises OSError."""
+        fd = self._directory.create_file(FIRST)
+        written = 0
+        with suppress(OSError):
+            written = os.pwrite(fd, _OTHERS % 0, 0)
+        if written < _HEAD_BYTES:
+            os.close(fd)
+            self._directory.remove(FIRST)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._fd, self._size = fd, _HEAD_BYTES
 
     def close(self) -> None:
         """Close the file."""
@@ -229,9 +256,9 @@ class NetworkLogReader:
         """The first events with numbers between these two, and how many others were there."""
         count, others = following - last - 1, 0
         with suppress(FileNotFoundError):
-            head, *lines, _ = self._directory.read(FIRST, _LARGEST_FIRST).split(b"\n")
-            others = self._parsed(head, _others)
-            for logged in (self._parsed(line, LoggedEvent.parse) for line in lines):
+            head, *lines = self._directory.read(FIRST, _LARGEST_FIRST).split(b"\n")
+            others = self._parsed(head, _others) if lines else 0  # without a whole head, nothing was kept
+            for logged in (self._parsed(line, LoggedEvent.parse) for line in lines[:-1]):
                 if last < logged.number < following:
                     count -= 1
                     yield logged

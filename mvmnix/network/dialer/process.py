@@ -51,6 +51,8 @@ _TASKS: Final = _WORKERS + 8
 #: Verdicts that are known from asks before; each depends on the plan alone.
 _KNOWN: Final = 1024
 _STACK: Final = 512 << 10
+#: Seconds at the end for a connection that the supervisor was told of to reach the gateway.
+_LAST: Final = 0.3
 #: Addresses of one name: judging each of thousands would take the time of other connections.
 _MOST_ADDRESSES: Final = 64
 _NO_ROUTE: Final = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH})
@@ -78,12 +80,16 @@ class Dialer:
         self._threads = self._idle = 1
         self._ended = threading.Event()
         self._connecting = Connecting(self._ended.set)
+        #: Held from telling of a connection until it was handed on.
+        self._handing = threading.Lock()
 
     def serve(self) -> None:
         """Returns when the gateway has hung up, or has sent what none of ours sends, which is told then."""
         self._events.send(NetworkEvent(NetworkEventKind.READY).to_bytes())
         threading.Thread(target=self._work, daemon=True).start()
         self._ended.wait()
+        if self._handing.acquire(timeout=_LAST):
+            self._handing.release()
 
     def _work(self) -> None:
         """A thread that can't go on ends the dialer, so that nothing waits for it."""
@@ -134,7 +140,9 @@ class Dialer:
             if connection is None:
                 self._asked.send(reply.to_bytes())
                 return
-            with connection:
+            with connection, self._handing:
+                if self._ended.is_set():
+                    return
                 opened = NetworkEvent(
                     NetworkEventKind.OPENED,
                     rule=ask.rule,
@@ -144,7 +152,10 @@ class Dialer:
                     connection=ask.number,
                 )
                 self._events.send(opened.to_bytes())  # waits where the supervisor is slow
-                socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
+                try:
+                    socket.send_fds(self._asked, [reply.to_bytes()], [connection.fileno()])
+                except (OSError, MemoryError):  # ETOOMANYREFS: too many are on their way (unix(7))
+                    self._asked.send(reply.to_bytes())  # the gateway takes it for one that it can't have
 
     def dial(self, ask: Ask) -> None:
         """Answer it, now or once a server has."""

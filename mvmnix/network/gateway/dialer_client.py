@@ -7,6 +7,7 @@ no more than so many connections that wait for their turn, since each of them is
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 from weakref import WeakValueDictionary
@@ -25,6 +26,8 @@ _WAITING: Final = 64
 _SILENT: Final = 2.0
 #: Seconds until there is an answer, the turn's wait included.
 _SECONDS: Final = 75.0
+#: Seconds that the dialer has to end, once it is asked for nothing more.
+_LAST: Final = 0.4
 #: Of no use to what is done with a connection here, but for three questions to the kernel that it saves.
 _TCP: Final = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
 
@@ -80,6 +83,7 @@ class DialerClient:
         self._number = 0
         self._asked: dict[int, _Waiting] = {}
         self._hosts = WeakValueDictionary[str, _Turns]()  # those that are being dialed
+        self._over = asyncio.Event()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Listen to it."""
@@ -93,17 +97,30 @@ class DialerClient:
         except BlockingIOError:
             return
         except (OSError, MalformedError):
+            asyncio.get_running_loop().remove_reader(self._end.fileno())
+            self._over.set()
             self._gone()
             return
         connection = socket.socket(*_TCP, fds[0]) if fds else None
         waiting = self._asked.pop(reply.number, None)
         if waiting is None or waiting.done():
-            if connection is not None:
-                connection.close()
-            if reply.code is None:
-                self._drop(reply.number)
+            self._drop_reply(reply, connection)
         else:
             waiting.set_result((reply, connection))
+
+    def _drop_reply(self, reply: Reply, connection: socket.socket | None) -> None:
+        if connection is not None:
+            connection.close()
+        if reply.code is None:
+            self._drop(reply.number)
+
+    async def finish(self) -> None:
+        """Ask for nothing more, and drop the connections that still come, until the dialer has ended."""
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_WR)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST):
+                await self._over.wait()
 
     async def dial(self, rule: str, host: str, port: int) -> ServerConnection:
         """Raises DeniedError."""
@@ -131,6 +148,10 @@ class DialerClient:
         try:
             self._end.send(Ask(number, rule, host, port).to_bytes())
             reply, connection = await waiting
+        except asyncio.CancelledError:
+            if waiting.done() and not waiting.cancelled() and waiting.exception() is None:
+                self._drop_reply(*waiting.result())
+            raise
         except TimeoutError as error:
             raise DeniedError(Denial.CONNECT_FAILED, rule) from error
         except OSError as error:  # BlockingIOError: it reads nothing any more
@@ -139,10 +160,7 @@ class DialerClient:
             late.cancel()
             self._asked.pop(number, None)
         if reply.code is not None or connection is None:
-            if connection is not None:
-                connection.close()
-            if reply.code is None:
-                self._drop(number)
+            self._drop_reply(reply, connection)
             # without a code there was one, and no descriptor is left to take it by
             raise DeniedError(reply.code or Denial.GATEWAY_BUSY, reply.rule or rule, reply.address)
         connection.setblocking(False)

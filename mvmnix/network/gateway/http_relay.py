@@ -56,7 +56,7 @@ class HttpRelay:
     ) -> None:
         """By a rule's id, `meter` is that rule's, and `dial` gives a connection to the server.
 
-        `dial` raises DeniedError. `leave` ends a connection to a server without waiting for that.
+        `dial` raises DeniedError. `leave` begins to end a connection to a server.
         """
         self._rules, self._host, self._port = rules, host, port
         self._meter, self._dial, self._tell, self._leave = meter, dial, tell, leave

@@ -198,10 +198,14 @@ class Gateway:
         self._events.tell(NetworkEvent(NetworkEventKind.READY))
         loop.call_later(_LATER, _import_parsers)
         await self._ended.wait()
+        given = self._sockets
+        for one in (given.connections, given.questions, given.datagrams, given.refused, given.events):
+            loop.remove_reader(one.fileno())
         rest = asyncio.all_tasks() - {asyncio.current_task()}
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await self._dialer.finish()
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST):
                 await self._events.all_told()
@@ -275,12 +279,13 @@ class Gateway:
             self._events.tell(NetworkEvent(NetworkEventKind.DENIED, code=Denial.GATEWAY_BUSY, port=handed.port))
             self._events.tell(NetworkEvent(NetworkEventKind.INBOUND_CLOSED, port=handed.port, slot=handed.slot))
             return
-        self._begin(self._carry_in(handed, *ends))
+        _ = self._begin(self._carry_in(handed, *ends))
 
-    def _begin(self, doing: Coroutine[object, object, None]) -> None:
+    def _begin(self, doing: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(doing)
         self._open.add(task)
         task.add_done_callback(self._open.discard)
+        return task
 
     async def _carry_in(self, handed: HandedOver, client: socket.socket, guest: socket.socket) -> None:
         relay = Relay(client, guest, _UNMETERED, self._pipes)
@@ -311,15 +316,20 @@ class Gateway:
             rule = target.rules[0].id
             await self._admitted(guest, target)
         except DeniedError as denied:
-            host, denied.rule = self._asked_for(address), denied.rule or rule
-            self._tell_denied(denied, host, port)
-            verdict = Verdict(allowed=False, rule=denied.rule, code=denied.code)
-            await refuse(guest, denied, sentence(verdict, host, port, denied.protocol, denied.method))
+            denied.rule = denied.rule or rule
+            await self._deny(guest, denied, address, port)
         except MemoryError:
             reset(guest)
             self._tell_denied(DeniedError(Denial.GATEWAY_BUSY, rule), self._asked_for(address), port)
         except OSError:
             reset(guest)
+
+    async def _deny(self, guest: socket.socket, denied: DeniedError, address: str, port: int) -> None:
+        """Tell that a connection to this address is refused, and say it to the guest."""
+        host = self._asked_for(address)
+        self._tell_denied(denied, host, port)
+        verdict = Verdict(allowed=False, rule=denied.rule, code=denied.code)
+        await refuse(guest, denied, sentence(verdict, host, port, denied.protocol, denied.method))
 
     def _asked_for(self, address: str) -> str:
         """The name that a synthetic address stands for, or the address."""
@@ -381,6 +391,7 @@ class Gateway:
     async def _carry_http(self, guest: socket.socket, target: RedirectTarget, said: bytes, deadline: float) -> None:
         from mvmnix.network.gateway.http_relay import HttpRelay  # noqa: PLC0415 - `_PARSERS`
 
+        place, leaving = guest.getsockname(), list[asyncio.Task[None]]()
         relay = HttpRelay(
             self._rules,
             target.host,
@@ -388,9 +399,16 @@ class Gateway:
             meter=lambda rule: self._meter(self._rules.rule(rule)),
             dial=lambda rule: self._dialer.dial(rule, target.host, target.port),
             tell=self._events.tell,
-            leave=lambda server: self._begin(_leave(server)),
+            leave=lambda server: leaving.append(self._begin(_leave(server))),
         )
-        await relay.serve(guest, said, deadline)
+        try:
+            await relay.serve(guest, said, deadline)
+        except DeniedError as denied:
+            denied.rule = denied.rule or target.rules[0].id
+            await self._deny(guest, denied, *place)
+        except OSError:
+            reset(guest)
+        await asyncio.gather(_leave(guest), *leaving)  # until then it is one of those at a time
 
     async def _carry(self, guest: socket.socket, target: RedirectTarget, rule: NetworkRule, said: bytes) -> None:
         """Steps 4 and 5 for what isn't looked at any further."""

@@ -5,7 +5,7 @@
    that has some, since to make one and close it costs as much as to carry a message.
 2. The end of one direction is passed on as it is (half-close), the other goes on; a reset is passed on as a reset.
 3. Both sockets are kept until their peers have acknowledged all that was sent, so that they count as connections of the
-   machine: one that acknowledges nothing for a minute is reset, and the kernel is left no orphan.
+   machine: one that acknowledges nothing for a minute, or not all in ten, is reset, and the kernel is left no orphan.
 4. A `RuleMeter` counts the bytes, says how long to wait where a rule has a rate, and ends both where they are spent.
 """
 
@@ -29,6 +29,8 @@ _PAGE: Final = 4096
 _HALF_CLOSED: Final = 600.0
 #: Seconds for which a peer may acknowledge nothing of what was sent last.
 _UNACKNOWLEDGED: Final = 60.0
+#: Seconds for all of it, however slowly it is acknowledged.
+_SETTLED: Final = 600.0
 #: Seconds between two looks at that: the first, and at most. All connections are looked at at the same times.
 _FIRST_LOOK, _LAST_LOOK = 0.01, 1.0
 #: struct tcp_info (linux/tcp.h): the state, and how many bytes the peer has acknowledged.
@@ -293,7 +295,8 @@ class Relay:
 async def settle(*connections: socket.socket) -> None:
     """Close connections whose end was sent (shutdown(2)), each once its peer has acknowledged it (3)."""
     loop, left = asyncio.get_running_loop(), list(connections)
-    pause, end, before = _FIRST_LOOK, loop.time() + _UNACKNOWLEDGED, -1
+    pause, end, before = _FIRST_LOOK, 0.0, -1
+    last = loop.time() + _SETTLED
     try:
         while True:
             acknowledged = 0
@@ -304,7 +307,7 @@ async def settle(*connections: socket.socket) -> None:
                 else:
                     acknowledged += count
             if acknowledged != before:
-                before, end = acknowledged, loop.time() + _UNACKNOWLEDGED
+                before, end = acknowledged, min(last, loop.time() + _UNACKNOWLEDGED)
             if not left or loop.time() >= end:
                 return
             await asyncio.sleep(pause - loop.time() % pause)

@@ -7,7 +7,9 @@ The gateway reads what a guest writes, so it counts as taken over: it can neithe
    the events that come of it, number, rule and bytes are the gateway's, all else is the dialer's.
 3. A report about a connection that the dialer didn't make, or that says otherwise than the dialer, is FORGED. So are
    two connections by one number, which the gateway gives.
-4. A connection that was not reported is UNREPORTED, once there are too many of them, or when the network ends.
+4. Connections that were reported stay known until their end. More of them than a gateway can have are FORGED.
+5. A connection that was not reported is UNREPORTED, once there are too many of them, or when the network ends. One that
+   was made after the gateway was asked to end is an event like others, and needs no report.
 """
 
 from collections.abc import Iterator
@@ -20,8 +22,10 @@ from mvmnix.network.sockets import MAX_CONNECTIONS
 from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network
 
-#: Connections that haven't ended, or weren't reported: four times as many as a gateway carries.
+#: Connections until the first of those that weren't reported is taken out: four times as many as a gateway carries.
 MOST: Final = 4 * MAX_CONNECTIONS
+#: Connections that were reported and haven't ended: a gateway has no more descriptors (setup.py).
+MOST_REPORTED: Final = 8 * MAX_CONNECTIONS
 
 
 @dataclass(slots=True)
@@ -29,6 +33,8 @@ class _Connection:
     """One of the dialer's, and the rules by which the gateway reported that it carries it."""
 
     opened: NetworkEvent
+    #: Whether it has to be reported.
+    is_due: bool
     is_reported: bool = False
     uses: set[str] = field(default_factory=set)
 
@@ -41,6 +47,7 @@ class Connections:
         self.rules = frozenset({"", *(it.id for it in network.rules)})
         self._rules = Rules(network)
         self._by_number: dict[int, _Connection] = {}
+        self._is_ending = False
 
     def __contains__(self, number: int) -> bool:
         return number in self._by_number
@@ -55,9 +62,13 @@ class Connections:
             yield replace(opened, kind=NetworkEventKind.FORGED)
             return
         if len(self._by_number) >= MOST:
-            oldest = self._by_number.pop(next(iter(self._by_number)))
-            yield replace(oldest.opened, kind=NetworkEventKind.UNREPORTED)
-        self._by_number[told.connection] = _Connection(opened)
+            number = next((number for number, each in self._by_number.items() if not each.is_reported), None)
+            if number is not None:
+                yield replace(self._by_number.pop(number).opened, kind=NetworkEventKind.UNREPORTED)
+            elif len(self._by_number) >= MOST_REPORTED:
+                yield replace(opened, kind=NetworkEventKind.FORGED)
+                return
+        self._by_number[told.connection] = _Connection(opened, is_due=not self._is_ending)
 
     def report(self, told: NetworkEvent) -> Iterator[NetworkEvent]:
         """Take the gateway's report (2)."""
@@ -93,10 +104,14 @@ class Connections:
     def _admits(self, rule: str, opened: NetworkEvent) -> bool:
         return self._rules.admits(rule, opened.name, opened.port).allowed
 
+    def begin_to_end(self) -> None:
+        """Require no report of connections from now on: the gateway is asked to end, and may not get them."""
+        self._is_ending = True
+
     def finish(self) -> Iterator[NetworkEvent]:
-        """Tell what was not reported (4), when nothing more is."""
+        """Tell what was not reported (5), when nothing more is."""
         for known in self._by_number.values():
-            if not known.is_reported:
+            if known.is_due and not known.is_reported:
                 yield replace(known.opened, kind=NetworkEventKind.UNREPORTED)
         self._by_number.clear()
 

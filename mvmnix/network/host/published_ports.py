@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from typing import Final
 
 from mvmnix.errors import ReasonCode, refuse
@@ -36,8 +37,8 @@ _BACKLOG: Final = 128
 _SECONDS: Final = 10.0
 #: Connections that are accepted before anything else is looked at.
 _BATCH: Final = 16
-#: Connections of one address at a time: three of four that there are (namespace.INBOUND). All users of this host have
-#: the same one.
+#: Connections of one address at a time: three of four that there are (namespace.INBOUND). All loopback addresses count
+#: as one: a user of this host has as many of them as it likes.
 OF_PEER: Final = 48
 #: Refused connections that are told of in a second.
 _REFUSALS: Final = 1.0
@@ -92,6 +93,11 @@ def _bound(address: str, port: int) -> socket.socket:
     return made
 
 
+def counted_as(peer: str) -> str:
+    """Return the address that the connections of a client's address count as."""
+    return LOOPBACK6 if ip_address(peer).is_loopback else peer
+
+
 class PublishedPorts:
     """Those of one machine, which are served by sockets of the guest's namespace; all sockets stay the caller's."""
 
@@ -102,7 +108,7 @@ class PublishedPorts:
         self._hand_over, self._tell = hand_over, tell
         self._free = list(range(len(stock)))
         self._connecting: dict[int, _Connecting] = {}
-        #: The clients' addresses of all slots that aren't free.
+        #: What the clients' addresses count as, of all slots that aren't free.
         self._peers: dict[int, str] = {}
         self._refusals = TokenBucket(_REFUSALS, 1, time.monotonic)
         for published, listener in listeners:
@@ -115,12 +121,13 @@ class PublishedPorts:
             except OSError:  # there is none, or no descriptor for it
                 return
             client.setblocking(False)
-            is_peers = list(self._peers.values()).count(peer) >= OF_PEER
+            counted = counted_as(peer)
+            is_peers = list(self._peers.values()).count(counted) >= OF_PEER
             if is_peers or not self._free:
                 self._refuse(client, peer, published, Denial.LIMIT_PEER if is_peers else Denial.GATEWAY_BUSY)
                 continue
             slot = self._free.pop()
-            self._peers[slot] = peer
+            self._peers[slot] = counted
             inside = self._stock[slot]
             timer = self._loop.after(_SECONDS, partial(self._done, slot, errno.ETIMEDOUT))
             self._connecting[slot] = _Connecting(client, peer, published, timer)

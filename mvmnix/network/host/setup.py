@@ -264,7 +264,12 @@ class MachineNetwork:
                 self._take_event(dialer)
 
     def _hear_out(self, end: socket.socket) -> None:
-        """Have the gateway end, and take what it tells last: the bytes of connections that are open still."""
+        """Have the gateway end, and take what it tells last: the bytes of connections that are open still.
+
+        What the dialer tells later than that may not reach the gateway.
+        """
+        if self._hear(self._ends[1]) and not self._over:
+            self._connections.begin_to_end()
         with suppress(OSError):
             end.shutdown(socket.SHUT_WR)
         until = time.monotonic() + _LAST

@@ -51,16 +51,18 @@ def test_more_connections_than_there_are_sockets_are_reset(tmp_path: Path) -> No
     """More than one address may have, and then more than there are."""
 
     def connect(source: str) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", 8080), EVENT_PATIENCE, (source, 0))
+        return socket.create_connection((source, 8080), EVENT_PATIENCE, (source, 0))
 
     held: list[socket.socket] = []
-    with world(tmp_path, [], ports=["8080:80"]) as here, _guest_server(here, 80), turning(here):
-        for source, count in (("127.0.0.1", OF_PEER), ("127.0.0.2", namespace.INBOUND - OF_PEER)):
+    with world(tmp_path, [], ports=["0.0.0.0:8080:80"]) as here, _guest_server(here, 80), turning(here):
+        for source, count in (("127.0.0.1", OF_PEER), (HOST, namespace.INBOUND - OF_PEER)):
             held += [connect(source) for _ in range(count)]
             for one in held:
                 one.sendall(b"x")
                 assert one.recv(1) == b"x"
             with pytest.raises(ConnectionResetError), connect(source) as client:
+                client.recv(1)
+            with pytest.raises(ConnectionResetError), connect("127.0.0.2") as client:
                 client.recv(1)
         for one in held:
             one.close()

@@ -41,3 +41,10 @@ def test_a_count_stays_a_number_of_the_log() -> None:
         for _ in range(3):
             counted.count("port-80-refused")
     assert counted.counts == {("port-80-refused",): 4}
+
+
+def test_some_reasons_have_places_of_their_own() -> None:
+    tally = Tally(limit=1, prefix="x-", always=("alarm",))
+    for reasons in (("alarm",), ("a",), ("b",), ("alarm", "rule-1"), ("a",)):
+        tally.count(*reasons)
+    assert tally.counts == {("x-alarm",): 1, ("x-a",): 2, ("x-others",): 1, ("x-alarm", "rule-1"): 1}

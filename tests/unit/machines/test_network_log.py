@@ -1,6 +1,8 @@
 """What is kept of verdicts: bounded, for its owner alone, readable while it is written."""
 
+import errno
 import hashlib
+import os
 import stat
 from collections import Counter
 from collections.abc import Iterator
@@ -116,15 +118,16 @@ def test_first_deeds_are_bounded_and_those_of_one_kind_displace_no_others(
     monkeypatch.setattr(network_log, "MOST_FIRST", 100)
     log = NetworkLog(directory, limit=2000)
     write(log, *(opened(f"n{number}.example.com", kind=NetworkEventKind.NAME) for number in range(1000)))
-    write(log, *(opened(f"n{number}.example.com") for number in range(30)))
-    write(log, *(opened(f"n{number}.example.com", "allow-2") for number in range(10)))
-    write(log, *[opened("last.example.com", "allow-3")] * 100)
+    denied = NetworkEventKind.DENIED
+    write(log, *(opened(f"n{number}.example.com", kind=denied) for number in range(30)))
+    write(log, *(opened(f"n{number}.example.com", "allow-2", denied) for number in range(10)))
+    write(log, *[opened("last.example.com", "allow-3", denied)] * 100)
     found = read(directory)
     firsts = [it.event for it in found if isinstance(it, LoggedEvent)][:100]
     assert Counter((it.kind, it.rule) for it in firsts) == {
         (NetworkEventKind.NAME, "allow-1"): 64,
-        (NetworkEventKind.OPENED, "allow-1"): 30,
-        (NetworkEventKind.OPENED, "allow-2"): 6,
+        (denied, "allow-1"): 30,
+        (denied, "allow-2"): 6,
     }
     (missing,) = (it for it in found if isinstance(it, MissingEvents))
     assert missing.others == 1000 - 64 + 4 + 100
@@ -171,3 +174,48 @@ def test_a_refusal_is_shown_with_the_option_that_would_allow_it() -> None:
     assert LoggedEvent.parse(line.line().rstrip()) == line
     assert line.text().endswith("denied a.example.com:443 [no-rule]; --allow https://a.example.com would allow it")
     assert line.shown()["flag"] == "--allow https://a.example.com"
+
+
+def test_no_gateway_displaces_the_dialers_word_by_what_it_makes_up(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network_log, "MOST_FIRST", 10)
+    log = NetworkLog(directory, limit=2000)
+    made_up = [NetworkEvent(NetworkEventKind.DENIED, code="no-rule", name=f"n{number}.example") for number in range(20)]
+    kinds = ("OPENED", "INBOUND", "BREACH", "FORGED", "UNREPORTED")
+    certain = [opened("a.example.com", kind=NetworkEventKind[kind]) for kind in kinds]
+    write(log, *made_up, *certain, *[made_up[0]] * 100)
+    found = [it for it in read(directory) if isinstance(it, LoggedEvent)]
+    assert [it.event for it in found[:15]] == [*made_up[:10], *certain]
+
+
+@pytest.mark.parametrize("taken", [0, 5, None], ids=["nothing", "some bytes", "an error"])
+def test_a_disk_that_is_full_at_the_first_event_loses_that_alone(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch, taken: int | None
+) -> None:
+    pwrite = os.pwrite
+    log = NetworkLog(directory, limit=2000)
+
+    def full(fd: int, data: bytes, offset: int) -> int:
+        if taken is None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(fd, data[:taken], offset)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    write(log, opened("a.example"))
+    assert not directory.exists(FIRST)
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    write(log, opened("b.example"), *map(event, range(100)))
+    log.close()
+    found = [it.event for it in read(directory) if isinstance(it, LoggedEvent)]
+    assert (found[0], found[-1]) == (opened("b.example"), event(99))
+
+
+@pytest.mark.parametrize("head", [b"", b'{"others":'])
+def test_first_events_without_a_whole_head_are_none(directory: Directory, head: bytes) -> None:
+    log = NetworkLog(directory, limit=2000)
+    write(log, *map(event, range(100)))
+    log.close()
+    directory.write_atomic(FIRST, head)
+    missing, *found = read(directory)
+    assert missing == MissingEvents(100 - len(found), 0)

@@ -412,3 +412,63 @@ def test_a_dialer_with_a_proxy(answer: bytes, code: Denial | None) -> None:
 def test_a_proxy_that_is_nowhere_it_may_be() -> None:
     ((reply, connection),) = dialed(UpstreamProxy("169.254.169.254", 80), Ask(7, "allow-1", "api.example.com", 443))
     assert (reply.code, reply.address, connection) == (Denial.PROXY_ADDRESS, "169.254.169.254", None)
+
+
+def test_it_ends_once_a_connection_that_was_told_of_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = threading.Event(), threading.Event()
+    hand_on = socket.send_fds
+
+    def send_fds(*given: object) -> int:
+        begun.set()
+        go.wait(EVENT_PATIENCE)
+        return hand_on(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(process, "_LAST", EVENT_PATIENCE)
+    (asks, asked), (events, told), (near, far) = pair(), pair(), socket.socketpair()
+    with asks, asked, events, told, near, far:
+        dialer = process.Dialer(asked, told, _NETWORK)
+        serving = threading.Thread(target=dialer.serve)
+        serving.start()
+        monkeypatch.setattr(socket, "send_fds", send_fds)
+        replying = threading.Thread(
+            target=dialer._connected, args=(Ask(1, "allow-2", "192.0.2.1", 7), "", ("192.0.2.1", near))
+        )
+        replying.start()
+        assert begun.wait(EVENT_PATIENCE)
+        asks.shutdown(socket.SHUT_WR)
+        assert dialer._ended.wait(EVENT_PATIENCE)
+        serving.join(0.05)
+        assert serving.is_alive()
+        go.set()
+        for one in (serving, replying):
+            one.join(EVENT_PATIENCE)
+        assert Reply.parse(asks.recv(PACKET_BYTES)).code is None
+        dialer._connected(Ask(2, "allow-2", "192.0.2.1", 7), "", ("192.0.2.1", far))
+        assert [NetworkEvent.parse(events.recv(PACKET_BYTES)).kind for _ in range(2)] == [
+            NetworkEventKind.READY,
+            NetworkEventKind.OPENED,
+        ]
+        events.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            events.recv(PACKET_BYTES)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ETOOMANYREFS, "Too many references"), MemoryError()])
+def test_a_connection_that_can_not_be_handed_on_is_answered_without_it(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def send_fds(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "send_fds", send_fds)
+    near, far = socket.socketpair()
+    (asks, asked), (events, told) = pair(), pair()
+    with asks, asked, events, told, near, far:
+        dialer = process.Dialer(asked, told, _NETWORK)
+        dialer._connected(Ask(1, "allow-2", "192.0.2.1", 7), "", ("192.0.2.1", near))
+        opened = NetworkEvent.parse(events.recv(PACKET_BYTES))
+        assert (opened.kind, opened.connection) == (NetworkEventKind.OPENED, 1)
+        packet, fds, _ = received(asks, PACKET_BYTES, 1)
+        reply = Reply.parse(packet)
+        assert (reply.number, reply.code, fds) == (1, None, [])
+        assert far.recv(1) == b"", "it is closed"

@@ -252,3 +252,44 @@ async def test_a_dialer_that_says_what_it_never_does(it: Asking) -> None:
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert it.gone == 1
+
+
+@asking
+async def test_a_connection_whose_asker_is_cancelled_before_it_has_it_is_dropped(it: Asking) -> None:
+    dialing = asyncio.create_task(it.client.dial("r", "a.example", _PORT))
+    (ask,) = await it.take()
+    near, far = socket.socketpair()
+    with near, far:
+        socket.send_fds(it.dialer, [Reply(ask.number, None).to_bytes()], [near.fileno()])
+        it.client._readable()
+        dialing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialing
+        near.close()
+        assert far.recv(1) == b""
+    assert it.dropped == [ask.number]
+
+
+@asking
+async def test_what_comes_until_the_dialer_ends_is_dropped(it: Asking) -> None:
+    dialing = asyncio.create_task(it.client.dial("r", "a.example", _PORT))
+    (ask,) = await it.take()
+    dialing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await dialing
+    finishing = asyncio.create_task(it.client.finish())
+    await asyncio.sleep(0)
+    assert it.dialer.recv(PACKET_BYTES) == b"", "the dialer is asked for nothing more"
+    with await it.connect(ask) as far:
+        assert far.recv(1) == b""
+    assert (it.dropped, finishing.done()) == ([ask.number], False)
+    it.dialer.close()
+    await finishing
+    assert it.gone == 1
+    await it.client.finish()
+
+
+@asking
+async def test_a_dialer_that_does_not_end_has_a_moment(it: Asking) -> None:
+    await it.client.finish()
+    assert (it.gone, asyncio.get_running_loop().time()) == (0, 0.4)

@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import itertools
 import os
 import socket
 import struct
@@ -17,6 +18,7 @@ from mvmnix.network.gateway.relay import Pipes, Relay, settle
 from mvmnix.network.sockets import set_options
 from mvmnix.plan.network import RuleLimits
 from tests.patience import EVENT_PATIENCE, POLL
+from tests.support import virtual_time
 
 _MUCH = 4 << 20
 
@@ -210,3 +212,17 @@ def test_a_machine_that_ends_resets_what_is_not_settled() -> None:
                     pass
 
     asyncio.run(run())
+
+
+def test_a_peer_that_takes_all_too_slowly_is_reset_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    acknowledged = itertools.count()
+    monkeypatch.setattr(relay, "_acknowledged", lambda _: next(acknowledged))
+    monkeypatch.setattr(relay, "_SETTLED", 2.0)
+
+    async def settled() -> None:
+        with _by_tcp() as (ours, _):
+            await settle(ours)
+            assert ours.fileno() == -1
+            assert 2.0 <= asyncio.get_running_loop().time() <= 3.0
+
+    virtual_time.run(settled)

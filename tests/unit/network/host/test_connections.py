@@ -95,3 +95,29 @@ def test_connections_that_are_hidden_take_a_bounded_room(monkeypatch: pytest.Mon
         *((opened, 0), (opened, 1), (opened, 2), (unreported, 0), (opened, 3), (unreported, 1))
     ]
     assert [(it.kind, it.connection) for it in known.finish()] == [(unreported, 2), (unreported, 3)]
+
+
+def test_what_is_made_after_the_gateway_was_asked_to_end_needs_no_report(known: Connections) -> None:
+    known.begin_to_end()
+    assert [*known.dial(replace(_OPENED, connection=8))] == [replace(_LOGGED, connection=8)]
+    assert [*known.finish()] == [replace(_LOGGED, kind=NetworkEventKind.UNREPORTED)]
+
+
+def test_connections_that_were_reported_stay_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "MOST", 2)
+    monkeypatch.setattr(connections, "MOST_REPORTED", 3)
+    known = Connections(_NETWORK)
+    told = [replace(_OPENED, connection=number) for number in range(6)]
+    opened, unreported, forged = NetworkEventKind.OPENED, NetworkEventKind.UNREPORTED, NetworkEventKind.FORGED
+
+    def kinds(number: int) -> list[tuple[NetworkEventKind, int]]:
+        return [(it.kind, it.connection) for it in known.dial(told[number])]
+
+    assert [*kinds(0), *known.report(told[0]), *kinds(1)] == [(opened, 0), (opened, 1)]
+    assert kinds(2) == [(opened, 2), (unreported, 1)], "though another one is older"
+    assert [*known.report(told[2])] == []
+    assert [*kinds(3), *known.report(told[3])] == [(opened, 3)]
+    assert kinds(4) == [(opened, 4), (forged, 4)]
+    (closed,) = known.report(replace(_CLOSED, connection=0))
+    assert closed.kind is NetworkEventKind.CLOSED
+    assert kinds(5) == [(opened, 5)]

@@ -123,6 +123,11 @@ def test_a_socket_serves_again_once_it_was_given_back(publishing: Publishing) ->
     assert publishing.denials() == [("gateway-busy", "127.0.0.1", 8080)], "once in a second"
 
 
+def test_all_loopback_addresses_count_as_one() -> None:
+    peers = ("127.0.0.1", "127.255.0.2", "::1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "fe80::1%eth0")
+    assert [published_ports.counted_as(peer) for peer in peers] == ["::1", "::1", "::1", *peers[3:]]
+
+
 def test_one_address_has_not_all_of_them(publishing: Publishing, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(published_ports, "OF_PEER", 1)
     publishing.connect()
@@ -130,6 +135,8 @@ def test_one_address_has_not_all_of_them(publishing: Publishing, monkeypatch: py
     for _ in range(3):
         publishing.wait_for_reset(publishing.connect())
     assert publishing.denials() == [("limit-peer", "127.0.0.1", 8080)], "once in a second"
+    publishing.wait_for_reset(publishing.connect("127.0.0.2"))
+    monkeypatch.setattr(published_ports, "counted_as", lambda peer: peer)
     publishing.connect("127.0.0.2")
     publishing.turn_until(2)
     publishing.ports.give_back(publishing.handed[0][0].slot)

@@ -544,3 +544,27 @@ def test_names_are_looked_up_as_they_are(tmp_path: Path, monkeypatch: pytest.Mon
         str(hosts): b"192.0.2.1 a.example\n",
         "/etc/resolv.conf": patience + b"\nsearch .\n",
     }
+
+
+def test_a_connection_that_the_dialer_makes_while_the_gateway_ends_needs_no_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(setup, "_LAST", 0.05)
+    watched = Watched.started()
+    for of in (0, 1):
+        _tell(of, _READY)
+    watched.turn()
+    _tell(1, _OPENED)  # the gateway doesn't say what became of it
+    dialer = _processes()[1]
+    close = dialer.close
+
+    def tell_and_close() -> None:
+        if dialer.given:
+            _tell(1, replace(_OPENED, connection=2))
+        close()
+
+    monkeypatch.setattr(dialer, "close", tell_and_close)
+    watched.network.close(watched.loop)
+    watched.loop.close()
+    later = replace(_LOGGED, connection=2)
+    assert watched.told == [_READY, _READY, _LOGGED, later, replace(_LOGGED, kind=NetworkEventKind.UNREPORTED)]

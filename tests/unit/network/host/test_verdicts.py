@@ -110,3 +110,17 @@ def test_a_connection_that_ran_out_of_bytes_counts_as_a_denial() -> None:
     verdicts, _, _ = made()
     verdicts.take(NetworkEvent(NetworkEventKind.CLOSED, rule="allow-1", code="limit-bytes"))
     assert verdicts.denials.counts == {("network-limit-bytes", "rule-1"): 1}
+
+
+def test_no_refusals_hide_what_is_said_of_the_gateway() -> None:
+    verdicts, _, said = made()
+    for number in range(100):
+        letters = "".join(chr(ord("a") + int(digit)) for digit in str(number))
+        verdicts.take(denied(letters, f"n{number}.example.com"))
+    del said[:]
+    alarms = NetworkEventKind.BREACH, NetworkEventKind.FORGED, NetworkEventKind.UNREPORTED
+    for kind in alarms:
+        for port in (1, 2):
+            verdicts.take(NetworkEvent(kind, rule="allow-1", code="no-rule", name="a.example.com", port=port))
+        assert verdicts.denials.counts[f"network-{kind}", "rule-1"] == 2
+    assert [line.rpartition(" ")[2] for line in said] == ["a.example.com:1"] * 3
