@@ -112,7 +112,7 @@ def _npm_file_urls(registry: str) -> tuple[str, ...]:
     bounds = replace(BOUNDS, seconds=_SECONDS)
     with downloaded(Command(_NPM, _ASK, route, variables, files), (), bounds) as done:
         found = tuple(line for line in done.said.splitlines() if line.startswith(("http://", "https://")))
-        if done.status or not found:
+        if done.status or len(found) != 1:  # more than one line would be more than one URL of one answer
             failure = done.failure()
             why = "; ".join(dict.fromkeys((failure.cause.strip(), *done.refusals)))
             raise MvmnixError(f"npm found no file: {why}", hint=_HINT) from failure
