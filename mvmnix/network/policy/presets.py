@@ -28,10 +28,14 @@ _HINT: Final = "correct it; docs/network.md has the format, and `mvm schema pres
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """The rules that a preset stands for, and the variables that tell programs in the guest of them."""
+    """The rules that a preset stands for, and the variables that tell programs in the guest of them.
+
+    `file_rules` are for hosts that an index named, over the network: no acknowledgement is for them.
+    """
 
     rules: tuple[NetworkRule, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    file_rules: tuple[NetworkRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class PresetChoice:
         return shell_command("--allow-preset", ",".join([self.name, *index, *acknowledged]))
 
     def applied(self, preset: Preset) -> Preset:
-        """The preset with what is acknowledged for its rules."""
+        """The preset with what is acknowledged for its rules, but for none of an index's answer."""
         words = {*self.acknowledged}
         rules = tuple(
             replace(it, acknowledged=tuple(sorted({*it.acknowledged, *words}))) if it.action is Action.ALLOW else it

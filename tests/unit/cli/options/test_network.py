@@ -228,6 +228,44 @@ def test_an_index_that_does_not_say_where_its_files_are(settled: Station) -> Non
     assert "where that serves files from is unknown (pip has no such project)" in said.err
 
 
+@pytest.mark.usefixtures("tools")
+def test_an_index_s_answer_takes_no_acknowledgement(settled: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is neither the user's word nor the configuration's: of names at the ports of the web alone there are rules."""
+    answer = (
+        *("https://files.example/a", "https://index.example/b", "http://files.example/c", "https://files.example:22/d"),
+        *("http://10.0.0.5:22/e", "https://10.0.0.6/f", "https://pypi/g", "https://localhost/h"),
+        *("https://*.example/i", "https://[::1/j", "ftp://files.example/k"),
+    )
+    monkeypatch.setitem(FILES, "https://index.example/", answer)
+    option = "pip,index=https://index.example/,acknowledge=private-addresses"
+    network = drafted(settled, "--allow-preset", option).network
+    assert network is not None
+    assert [it.typed for it in network.rules] == [
+        "https://index.example,acknowledge=private-addresses",
+        "https://files.example",
+    ]
+    said = settled.mvm("plan", "create", "--allow-preset", option, settled.flake("other"))
+    assert "--allow http://files.example --allow https://files.example:22 --allow tcp:10.0.0.5:22 " in said.err
+    assert "--allow tcp:10.0.0.6:443 --allow https://pypi\n" in said.err
+
+
+@pytest.mark.usefixtures("tools")
+def test_an_index_s_answer_has_so_many_hosts(settled: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without TLS may name files without TLS; its own endpoint is a rule already."""
+    hosts = [f"files{number}.example" for number in range(28)]
+    answer = ("http://index.example:8080/a", *(f"http://{host}/a" for host in hosts))
+    monkeypatch.setitem(FILES, "http://index.example:8080/", answer)
+    option = "pip,index=http://index.example:8080/"
+    network = drafted(settled, "--allow-preset", option).network
+    assert network is not None
+    assert [it.typed for it in network.rules] == [
+        "http://index.example:8080",
+        *(f"http://{host}" for host in hosts[:8]),
+    ]
+    said = settled.mvm("plan", "create", "--allow-preset", option, settled.flake("other"))
+    assert "--allow http://files23.example and 4 more\n" in said.err
+
+
 @pytest.mark.parametrize(
     "url",
     [
