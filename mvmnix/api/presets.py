@@ -16,6 +16,7 @@ from mvmnix.builder.pins.configured import (
     client_settings,
     file_urls,
 )
+from mvmnix.builder.pins.pip_settings import has_path_alone
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.network.policy.presets import PRESET_LIMIT, Preset, PresetChoice, parse_preset
@@ -30,6 +31,7 @@ _SUFFIX: Final = ".toml"
 _PORTS: Final = {"http": 80, "https": 443}
 #: Hosts that an index may add to a preset by naming them: those that are known have one or two.
 _MOST_FILE_HOSTS: Final = 8
+_HINT: Final = "a secret one is given with --secret-env; docs/network.md#presets"
 #: Rules that a notice spells out.
 _MOST_SHOWN: Final = 16
 
@@ -81,8 +83,19 @@ class Presets:
         settings = client_settings(name, index)
         if any(urlsplit(url).username is not None for url in settings.urls):
             self._notice(f"no plan holds the credentials that {name} has for its index; docs/network.md#presets")
+        if not index:
+            self._tell_of_urls(name, settings)
         rules = rules_of_urls(name, settings.urls)
         return Preset(rules, settings.environment, self._file_rules(name, settings, rules))
+
+    def _tell_of_urls(self, name: str, settings: ClientSettings) -> None:
+        """Say which hosts' URLs a tool's configuration brings into the plan, and which it doesn't."""
+        for variable, value in settings.environment.items():
+            if hosts := _hosts(value.split()):
+                self._notice(f"the preset {name} sets {variable} for {hosts}, with its path as configured; {_HINT}")
+        if hosts := _hosts(url for url in settings.urls if not has_path_alone(url)):
+            why = "a query or fragment may be a credential"
+            self._notice(f"the preset {name} sets no variable for {hosts}: {why}; {_HINT}")
 
     def _file_rules(self, name: str, settings: ClientSettings, own: tuple[NetworkRule, ...]) -> tuple[NetworkRule, ...]:
         """Rules for where indexes serve files from, by their answers; a notice has those and what is left out."""
@@ -123,6 +136,12 @@ class Presets:
 def _file(directory: Directory, name: str) -> Iterator[tuple[str, bytes]]:
     with suppress(FileNotFoundError), directory.existing(DIRECTORY) as presets:
         yield presets.where(name + _SUFFIX), presets.read(name + _SUFFIX, PRESET_LIMIT)
+
+
+def _hosts(urls: Iterable[str]) -> str:
+    """Hosts of the http and https URLs among these, to be shown."""
+    parts = [urlsplit(url) for url in urls if url.lower().startswith(("http://", "https://"))]
+    return ", ".join(dict.fromkeys(it.hostname or "" for it in parts))
 
 
 def _named_rules(tool: str, answer: Iterable[str]) -> Iterator[NetworkRule]:

@@ -54,8 +54,8 @@ class ClientSettings:
     """URLs from which a client downloads, which may hold credentials; not all of them are of http or https.
 
     `indexes` are those of pip's indexes and npm's registry, which may serve files from other hosts. `environment` has
-    variables that tell the same to this client in a guest, without credentials; none for apt, which takes its sources
-    from files.
+    variables that tell the same to this client in a guest, without credentials, and nothing of URLs with a query or
+    fragment; none for apt, which takes its sources from files.
     """
 
     urls: tuple[str, ...] = field(repr=False)
@@ -152,8 +152,10 @@ def _apt() -> ClientSettings:
 
 def _npm() -> ClientSettings:
     found = npm_registries(os.environ)
-    variables = {_REGISTRY: pip_settings.without_credentials(found["registry"])}
-    return ClientSettings(tuple(dict.fromkeys(found.values())), (found["registry"],), variables)
+    urls, registry = tuple(dict.fromkeys(found.values())), found["registry"]
+    has_variable = pip_settings.has_path_alone(registry)
+    variables = {_REGISTRY: pip_settings.without_credentials(registry)} if has_variable else {}
+    return ClientSettings(urls, (registry,), variables)
 
 
 def _pip() -> ClientSettings:

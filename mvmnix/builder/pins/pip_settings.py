@@ -100,12 +100,13 @@ def _trusted_hosts(index: str) -> Iterator[str]:
 def guest_variables(found: PipSettings) -> dict[str, str]:
     """Variables by which a pip elsewhere has the same indexes and lists of links, without credentials.
 
-    Files and directories of this machine are left out, and so are its certificates, proxy and timeouts.
+    Files and directories of this machine are left out, and so are its certificates, proxy and timeouts, and URLs with a
+    query or fragment.
     """
     given = {"PIP_INDEX_URL": " ".join(found.indexes[:1]), **found.environment}
     kept = {name: given[name] for name in map(_variable, ("no-index", "trusted-host")) if name in given}
     for name in map(_variable, _URLS):
-        if urls := [url for url in given.get(name, "").split() if url.startswith(_WEB)]:
+        if urls := [url for url in given.get(name, "").split() if url.startswith(_WEB) and has_path_alone(url)]:
             kept[name] = " ".join(map(without_credentials, urls))
     return kept
 
@@ -150,6 +151,15 @@ def without_credentials(url: str) -> str:
     """
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def has_path_alone(url: str) -> bool:
+    """Return whether a URL has neither query nor fragment, which are where tokens are put.
+
+    >>> has_path_alone("https://index.example/simple"), has_path_alone("https://index.example/simple?token=word")
+    (True, False)
+    """
+    return re.search(r"[?#]", url) is None
 
 
 def _variable(name: str) -> str:

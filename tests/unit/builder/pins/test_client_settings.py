@@ -109,6 +109,26 @@ def test_which_index_a_guest_is_told_of(configured: dict[str, str], variables: d
     assert found.indexes == tuple(url for name, url in variables.items() if name == "PIP_INDEX_URL")
 
 
+@pytest.mark.parametrize(
+    ("configured", "variables"),
+    [
+        ({"index-url": "https://index.test/simple?token=hush"}, {}),
+        (
+            {
+                "index-url": USUAL,
+                "extra-index-url": "https://a.test/#hush https://b.test/",
+                "find-links": "http://c.test/?",
+            },
+            {"PIP_INDEX_URL": USUAL, "PIP_EXTRA_INDEX_URL": "https://b.test/"},
+        ),
+    ],
+)
+def test_a_guest_is_told_of_no_url_with_a_query_or_fragment(
+    configured: dict[str, str], variables: dict[str, str]
+) -> None:
+    assert pip_settings.guest_variables(pip_settings.settings(configured, USUAL, {})) == variables
+
+
 def test_certificates_come_from_the_variables_of_pips_libraries(tmp_path: Path) -> None:
     found = pip_settings.settings({}, USUAL, {"SSL_CERT_FILE": str(tmp_path)})
     assert found.files[found.environment["PIP_CERT"]] == tmp_path

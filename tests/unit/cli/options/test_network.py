@@ -207,6 +207,14 @@ def test_what_a_tool_s_preset_adds_or_leaves_out_is_said(settled: Station) -> No
     said = settled.mvm("plan", "create", "--allow-preset", "pip", settled.flake())
     assert "no plan holds the credentials that pip has for its index" in said.err
     assert "where its index serves files from, too: https://files.example" in said.err
+    assert "sets PIP_INDEX_URL for index.example, with its path as configured" in said.err
+    assert "word" not in said.err + said.out
+
+
+def test_a_url_that_is_in_no_variable_is_said(settled: Station, tools: dict[str, tuple[str, ...]]) -> None:
+    tools["pip"] = ("https://index.example/simple", "https://links.example/?token=word", "https://other.example/#word")
+    said = settled.mvm("plan", "create", "--allow-preset", "pip", settled.flake())
+    assert "no variable for links.example, other.example: a query or fragment may be a credential" in said.err
     assert "word" not in said.err + said.out
 
 
