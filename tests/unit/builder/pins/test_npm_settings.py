@@ -84,3 +84,11 @@ def test_a_guest_is_told_of_the_registry_without_its_credentials(npmrc: Path) ->
 def test_a_guest_is_told_of_no_registry_with_a_query_or_fragment(npmrc: Path, url: str) -> None:
     npmrc.write_text(f"registry={url}\n")
     assert configured.client_settings("npm").environment == {}
+
+
+@pytest.mark.parametrize("url", ["https://me:hush/hush@npm.example/", "HTTPS://me:12/hush@npm.example/"])
+def test_a_registry_with_a_host_that_may_be_a_credential_is_refused(npmrc: Path, url: str) -> None:
+    npmrc.write_text(f"registry=https://npm.example/\n@ours:registry={url}\n")
+    with pytest.raises(MvmnixError, match="can't be told from credentials") as error:
+        configured.client_settings("npm")
+    assert "hush" not in f"{error.value}{error.value.__cause__}"

@@ -107,6 +107,7 @@ def test_the_plan_is_shown_with_its_network(settled: Station) -> None:
         (("--allow-preset", "x,acknowledge=all"), "is none of acknowledge=all-hosts"),
         (("--allow-preset", "pipp"), "there is no preset pipp"),
         (("--allow-preset", "pip,index=https://me:word@a.example/"), "URL of an index without credentials"),
+        (("--allow-preset", "pip,index=https://me:12/word@a.example/"), "URL of an index without credentials"),
         (("--allow-preset", "pip,index=https://*.example/"), "URL of an index without credentials"),
         (("--allow-preset", "pip,index=https://a.example,index=https://b.example"), "a preset is for one index"),
         (("--allow-preset", "apt,index=https://a.example"), "the preset apt takes no index"),
