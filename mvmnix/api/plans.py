@@ -336,7 +336,8 @@ def _network(context: Context, options: NetworkOptions) -> Network | None:
     """
     if options == _NO_NETWORK:
         return None
-    presets = [(choice.option, context.presets.find(choice).rules) for choice in options.presets]
+    found = [(choice.option, context.presets.find(choice)) for choice in options.presets]
+    presets = [(option, (*preset.rules, *preset.file_rules)) for option, preset in found]
     try:
         network = Network(
             (*options.rules, *(it for _, rules in presets for it in rules)),

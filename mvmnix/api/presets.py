@@ -4,16 +4,24 @@ A name that stands for more than one of these is refused: a user's file takes th
 neither does any file of a tool's.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 from urllib.parse import urlsplit
 
-from mvmnix.builder.pins.configured import CONFIGURED_TOOLS, INDEXED_TOOLS, client_settings, file_urls
+from mvmnix.builder.pins.configured import (
+    CONFIGURED_TOOLS,
+    INDEXED_TOOLS,
+    ClientSettings,
+    client_settings,
+    file_urls,
+)
+from mvmnix.builder.pins.pip_settings import has_path_alone
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats.escaping import shell_command
 from mvmnix.network.policy.presets import PRESET_LIMIT, Preset, PresetChoice, parse_preset
-from mvmnix.plan.network import NetworkRule, parse_rules
-from mvmnix.plan.network_hosts import host_name, is_address
+from mvmnix.plan.network import NetworkRule, Protocol, parse_rules
+from mvmnix.plan.network_hosts import host_name, is_address, is_private_name
 from mvmnix.suggestion import did_you_mean
 from mvmnix.system.private_dirs import Directory
 
@@ -21,6 +29,11 @@ from mvmnix.system.private_dirs import Directory
 DIRECTORY: Final = "presets"
 _SUFFIX: Final = ".toml"
 _PORTS: Final = {"http": 80, "https": 443}
+#: Hosts that an index may add to a preset by naming them: those that are known have one or two.
+_MOST_FILE_HOSTS: Final = 8
+_HINT: Final = "a secret one is given with --secret-env; docs/network.md#presets"
+#: Rules that a notice spells out.
+_MOST_SHOWN: Final = 16
 
 
 class Presets:
@@ -70,13 +83,39 @@ class Presets:
         settings = client_settings(name, index)
         if any(urlsplit(url).username is not None for url in settings.urls):
             self._notice(f"no plan holds the credentials that {name} has for its index; docs/network.md#presets")
+        if not index:
+            self._tell_of_urls(name, settings)
         rules = rules_of_urls(name, settings.urls)
-        indexes = [url for url in settings.indexes if urlsplit(url).scheme in _PORTS]
-        files = tuple(url for each in indexes for url in self._file_urls(name, each))
-        if more := rules_of_urls(name, (*settings.urls, *files))[len(rules) :]:
-            hosts = ", ".join(rule.typed for rule in more)
-            self._notice(f"the preset {name} allows where its index serves files from, too: {hosts}")
-        return Preset((*rules, *more), settings.environment)
+        return Preset(rules, settings.environment, self._file_rules(name, settings, rules))
+
+    def _tell_of_urls(self, name: str, settings: ClientSettings) -> None:
+        """Say which hosts' URLs a tool's configuration brings into the plan, and which it doesn't."""
+        for variable, value in settings.environment.items():
+            if hosts := _hosts(value.split()):
+                self._notice(f"the preset {name} sets {variable} for {hosts}, with its path as configured; {_HINT}")
+        if hosts := _hosts(url for url in settings.urls if not has_path_alone(url)):
+            why = "a query or fragment may be a credential"
+            self._notice(f"the preset {name} sets no variable for {hosts}: {why}; {_HINT}")
+
+    def _file_rules(self, name: str, settings: ClientSettings, own: tuple[NetworkRule, ...]) -> tuple[NetworkRule, ...]:
+        """Rules for where indexes serve files from, by their answers; a notice has those and what is left out."""
+        known = {rule.typed for rule in own}
+        named, others = dict[str, None](), dict[str, None]()
+        for index in (url for url in settings.indexes if urlsplit(url).scheme in _PORTS):
+            for rule in _named_rules(name, self._file_urls(name, index)):
+                if rule.typed not in {*known, *named}:
+                    is_taken = _is_file_host(rule, index) and len(named) < _MOST_FILE_HOSTS
+                    (named if is_taken else others)[rule.typed] = None
+        others = {typed: None for typed in others if typed not in named}
+        if named:
+            self._notice(f"the preset {name} allows where its index serves files from, too: {', '.join(named)}")
+        if others:
+            shown = " ".join(shell_command("--allow", typed) for typed in (*others,)[:_MOST_SHOWN])
+            more = f" and {len(others) - _MOST_SHOWN} more" if len(others) > _MOST_SHOWN else ""
+            self._notice(
+                f"the index of {name} names other hosts, which no preset allows; if one is right: {shown}{more}"
+            )
+        return parse_rules((*(rule.typed for rule in own), *named), (), name)[len(own) :]
 
     def _file_urls(self, name: str, index: str) -> tuple[str, ...]:
         """URLs from which an index serves a file; none, which the user is told, where that can't be found out."""
@@ -97,6 +136,29 @@ class Presets:
 def _file(directory: Directory, name: str) -> Iterator[tuple[str, bytes]]:
     with suppress(FileNotFoundError), directory.existing(DIRECTORY) as presets:
         yield presets.where(name + _SUFFIX), presets.read(name + _SUFFIX, PRESET_LIMIT)
+
+
+def _hosts(urls: Iterable[str]) -> str:
+    """Hosts of the http and https URLs among these, to be shown."""
+    parts = [urlsplit(url) for url in urls if url.lower().startswith(("http://", "https://"))]
+    return ", ".join(dict.fromkeys(it.hostname or "" for it in parts))
+
+
+def _named_rules(tool: str, answer: Iterable[str]) -> Iterator[NetworkRule]:
+    """Rules for the hosts that an index names; what no rule can name, and no web client reaches, is passed over."""
+    for url in answer:
+        with suppress(MvmnixError, ValueError):
+            yield from rules_of_urls(tool, (url,))
+
+
+def _is_file_host(rule: NetworkRule, index: str) -> bool:
+    """Return whether an index may add such a rule by its answer alone: for a public name, at its protocol's port.
+
+    `index` is the URL of the index: where that has no TLS, neither need its files have it.
+    """
+    schemes = {Protocol.HTTPS, Protocol(urlsplit(index).scheme)}
+    has_usual_port = rule.protocol is not None and rule.port == rule.protocol.usual_port
+    return rule.protocol in schemes and has_usual_port and not is_private_name(rule.host)
 
 
 def rules_of_urls(tool: str, urls: tuple[str, ...]) -> tuple[NetworkRule, ...]:

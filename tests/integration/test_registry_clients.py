@@ -178,6 +178,10 @@ def test_a_registry_says_where_it_serves_files_from(site: Site, monkeypatch: pyt
     assert file_urls("npm", "http://npm.test/") == (file,)
     with pytest.raises(MvmnixError, match="npm found no file"):
         file_urls("npm", "http://npm.test/none/")
+    version["dist"] = {"tarball": f"{file}\nhttp://other.test/npm.tgz"}
+    site.pages = {"http://npm.test/npm": json.dumps(document).encode()}
+    with pytest.raises(MvmnixError, match="npm found no file"):
+        file_urls("npm", "http://npm.test/")
 
 
 @pytest.mark.parametrize("how", ["link", "redirect"])

@@ -8,7 +8,7 @@ are asked, too, where an index serves files from.
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -54,8 +54,8 @@ class ClientSettings:
     """URLs from which a client downloads, which may hold credentials; not all of them are of http or https.
 
     `indexes` are those of pip's indexes and npm's registry, which may serve files from other hosts. `environment` has
-    variables that tell the same to this client in a guest, without credentials; none for apt, which takes its sources
-    from files.
+    variables that tell the same to this client in a guest, without credentials, and nothing of URLs with a query or
+    fragment; none for apt, which takes its sources from files.
     """
 
     urls: tuple[str, ...] = field(repr=False)
@@ -66,8 +66,8 @@ class ClientSettings:
 def client_settings(tool: str, index: str = "") -> ClientSettings:
     """What a tool is configured for here, or its settings for the index with this URL, where one is given.
 
-    Raises MvmnixError where the tool is missing or its configuration is not supported; KeyError for another tool, and
-    for an index of one that takes none by a variable.
+    Raises MvmnixError where the tool is missing or its configuration is not supported, such as a URL that may have a
+    part of a password for its host; KeyError for another tool, and for an index of one that takes none by a variable.
     """
     return _OF_INDEX[tool](index) if index else _TOOLS[tool]()
 
@@ -112,7 +112,7 @@ def _npm_file_urls(registry: str) -> tuple[str, ...]:
     bounds = replace(BOUNDS, seconds=_SECONDS)
     with downloaded(Command(_NPM, _ASK, route, variables, files), (), bounds) as done:
         found = tuple(line for line in done.said.splitlines() if line.startswith(("http://", "https://")))
-        if done.status or not found:
+        if done.status or len(found) != 1:  # more than one line would be more than one URL of one answer
             failure = done.failure()
             why = "; ".join(dict.fromkeys((failure.cause.strip(), *done.refusals)))
             raise MvmnixError(f"npm found no file: {why}", hint=_HINT) from failure
@@ -147,13 +147,23 @@ def _text(path: Path) -> str:
 
 
 def _apt() -> ClientSettings:
-    return ClientSettings(tuple(mirror.base for mirror in Apt().mirrors()))
+    urls = tuple(mirror.base for mirror in Apt().mirrors())
+    _refuse_ambiguous("apt", urls)
+    return ClientSettings(urls)
 
 
 def _npm() -> ClientSettings:
     found = npm_registries(os.environ)
-    variables = {_REGISTRY: pip_settings.without_credentials(found["registry"])}
-    return ClientSettings(tuple(dict.fromkeys(found.values())), (found["registry"],), variables)
+    urls, registry = tuple(dict.fromkeys(found.values())), found["registry"]
+    _refuse_ambiguous("npm", urls)
+    has_variable = pip_settings.has_path_alone(registry)
+    variables = {_REGISTRY: pip_settings.without_credentials(registry)} if has_variable else {}
+    return ClientSettings(urls, (registry,), variables)
+
+
+def _refuse_ambiguous(tool: str, urls: Iterable[str]) -> None:
+    for url in urls:
+        pip_settings.refuse_ambiguous(tool, url)
 
 
 def _pip() -> ClientSettings:

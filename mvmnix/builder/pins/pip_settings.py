@@ -100,12 +100,13 @@ def _trusted_hosts(index: str) -> Iterator[str]:
 def guest_variables(found: PipSettings) -> dict[str, str]:
     """Variables by which a pip elsewhere has the same indexes and lists of links, without credentials.
 
-    Files and directories of this machine are left out, and so are its certificates, proxy and timeouts.
+    Files and directories of this machine are left out, and so are its certificates, proxy and timeouts, and URLs with a
+    query or fragment.
     """
     given = {"PIP_INDEX_URL": " ".join(found.indexes[:1]), **found.environment}
     kept = {name: given[name] for name in map(_variable, ("no-index", "trusted-host")) if name in given}
     for name in map(_variable, _URLS):
-        if urls := [url for url in given.get(name, "").split() if url.startswith(_WEB)]:
+        if urls := [url for url in given.get(name, "").split() if url.startswith(_WEB) and has_path_alone(url)]:
             kept[name] = " ".join(map(without_credentials, urls))
     return kept
 
@@ -152,6 +153,32 @@ def without_credentials(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def has_path_alone(url: str) -> bool:
+    """Return whether a URL has neither query nor fragment, which are where tokens are put.
+
+    >>> has_path_alone("https://index.example/simple"), has_path_alone("https://index.example/simple?token=word")
+    (True, False)
+    """
+    return re.search(r"[?#]", url) is None
+
+
+def refuse_ambiguous(tool: str, url: str) -> None:
+    """Refuse a web URL whose host may be part of credentials: a `/` in a password ends the authority (RFC 3986, 3.2).
+
+    Raises MvmnixError, whose message has nothing of the URL.
+    """
+    if not url.lower().startswith(_WEB):
+        return
+    try:
+        parts = urlsplit(url)
+        is_clear = "@" not in f"{parts.path}{parts.query}{parts.fragment}" and parts.port != 0
+    except ValueError:
+        is_clear = False
+    if not is_clear:
+        why = f"{tool} is configured for a URL whose host can't be told from credentials"
+        raise MvmnixError(why, hint="write / ? # and @ as %2F %3F %23 and %40 in a password, and @ as %40 in a path")
+
+
 def _variable(name: str) -> str:
     """The variable for an option (pip documentation, "Environment Variables")."""
     return f"PIP_{name.upper().replace('-', '_')}"
@@ -167,6 +194,7 @@ def _named(configured: Mapping[str, str], environment: Mapping[str, str]) -> Ite
 def _place(value: str, files: dict[str, Path], urls: list[str]) -> str:
     """A URL, or a directory or file of this machine, as it is called inside."""
     if value.startswith(_WEB):
+        refuse_ambiguous("pip", value)
         urls.append(value)
         return value
     if "://" in value and not value.startswith("file://"):

@@ -21,17 +21,22 @@ PRESET_LIMIT: Final = 2**16
 _MOST: Final = 256
 _ACKNOWLEDGE: Final = "acknowledge="
 _INDEX: Final = "index="
-#: Printable ASCII of an http or https URL (RFC 3986, appendix A) without query, fragment, user information or wildcard.
-_URL: Final = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&'()+;=:@%/-]*)?"
+#: Printable ASCII of an http or https URL (RFC 3986, appendix A) without query, fragment, user information or wildcard;
+#: with no `@` in its path either, which is where a password with a `/` ends.
+_URL: Final = r"https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~!$&'()+;=:%/-]*)?"
 _HINT: Final = "correct it; docs/network.md has the format, and `mvm schema preset` its schema"
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """The rules that a preset stands for, and the variables that tell programs in the guest of them."""
+    """The rules that a preset stands for, and the variables that tell programs in the guest of them.
+
+    `file_rules` are for hosts that an index named, over the network: no acknowledgement is for them.
+    """
 
     rules: tuple[NetworkRule, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
+    file_rules: tuple[NetworkRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +82,7 @@ class PresetChoice:
         return shell_command("--allow-preset", ",".join([self.name, *index, *acknowledged]))
 
     def applied(self, preset: Preset) -> Preset:
-        """The preset with what is acknowledged for its rules."""
+        """The preset with what is acknowledged for its rules, but for none of an index's answer."""
         words = {*self.acknowledged}
         rules = tuple(
             replace(it, acknowledged=tuple(sorted({*it.acknowledged, *words}))) if it.action is Action.ALLOW else it

@@ -109,6 +109,26 @@ def test_which_index_a_guest_is_told_of(configured: dict[str, str], variables: d
     assert found.indexes == tuple(url for name, url in variables.items() if name == "PIP_INDEX_URL")
 
 
+@pytest.mark.parametrize(
+    ("configured", "variables"),
+    [
+        ({"index-url": "https://index.test/simple?token=hush"}, {}),
+        (
+            {
+                "index-url": USUAL,
+                "extra-index-url": "https://a.test/#hush https://b.test/",
+                "find-links": "http://c.test/?",
+            },
+            {"PIP_INDEX_URL": USUAL, "PIP_EXTRA_INDEX_URL": "https://b.test/"},
+        ),
+    ],
+)
+def test_a_guest_is_told_of_no_url_with_a_query_or_fragment(
+    configured: dict[str, str], variables: dict[str, str]
+) -> None:
+    assert pip_settings.guest_variables(pip_settings.settings(configured, USUAL, {})) == variables
+
+
 def test_certificates_come_from_the_variables_of_pips_libraries(tmp_path: Path) -> None:
     found = pip_settings.settings({}, USUAL, {"SSL_CERT_FILE": str(tmp_path)})
     assert found.files[found.environment["PIP_CERT"]] == tmp_path
@@ -156,6 +176,11 @@ def test_a_proxy_for_others_is_no_proxy(environment: dict[str, str]) -> None:
             {"https_proxy": "http://p.test", "no_proxy": "direct.test"},
             "some",
         ),
+        ({"index-url": "https://me:hush/hush@index.test/"}, {}, "can't be told from credentials"),
+        ({"index-url": "https://me:12/hush@index.test/"}, {}, "can't be told from credentials"),
+        ({"find-links": "https://me:hush?hush@index.test/"}, {}, "can't be told from credentials"),
+        ({"extra-index-url": "https://hush#hush@index.test/"}, {}, "can't be told from credentials"),
+        ({"extra-index-url": "https://me:hush@\u2100.test/"}, {}, "can't be told from credentials"),
         ({"proxy": "https://proxy.test"}, {}, "not an http or socks5h proxy"),
         ({"proxy": "http://me:hush@"}, {}, "not an http or socks5h proxy"),
         ({"proxy": "http://me:hush@proxy.test:port"}, {}, "not an http or socks5h proxy"),
@@ -164,7 +189,7 @@ def test_a_proxy_for_others_is_no_proxy(environment: dict[str, str]) -> None:
 def test_what_is_not_supported_is_refused(configured: dict[str, str], environment: dict[str, str], why: str) -> None:
     with pytest.raises(MvmnixError, match=why) as error:
         pip_settings.settings(configured, USUAL, environment)
-    assert "hush" not in str(error.value)
+    assert "hush" not in f"{error.value}{error.value.__cause__}"
 
 
 DUMP = """\

@@ -62,15 +62,33 @@ def test_without_a_registry_npm_s_own_counts(tmp_path: Path) -> None:
     assert urls(environment, lambda: pytest.fail("nobody asks")) == ["https://user.example"]
 
 
-def test_a_guest_is_told_of_the_registry_without_its_credentials(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".npmrc").write_text("registry=https://me:hush@npm.example/\n@ours:registry=https://ours.example\n")
+@pytest.fixture
+def npmrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that npm is configured by, and nothing else; there is none yet."""
     for name in [name for name in os.environ if name.lower().startswith("npm_config_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NPM_CONFIG_GLOBALCONFIG", str(tmp_path / "none"))
+    return tmp_path / ".npmrc"
+
+
+def test_a_guest_is_told_of_the_registry_without_its_credentials(npmrc: Path) -> None:
+    npmrc.write_text("registry=https://me:hush@npm.example/\n@ours:registry=https://ours.example\n")
     found = configured.client_settings("npm")
     assert found.urls == ("https://me:hush@npm.example/", "https://ours.example")
     assert found.environment == {"NPM_CONFIG_REGISTRY": "https://npm.example/"}
     assert "hush" not in repr(found)
+
+
+@pytest.mark.parametrize("url", ["https://npm.example/?token=hush", "https://npm.example/#hush"])
+def test_a_guest_is_told_of_no_registry_with_a_query_or_fragment(npmrc: Path, url: str) -> None:
+    npmrc.write_text(f"registry={url}\n")
+    assert configured.client_settings("npm").environment == {}
+
+
+@pytest.mark.parametrize("url", ["https://me:hush/hush@npm.example/", "HTTPS://me:12/hush@npm.example/"])
+def test_a_registry_with_a_host_that_may_be_a_credential_is_refused(npmrc: Path, url: str) -> None:
+    npmrc.write_text(f"registry=https://npm.example/\n@ours:registry={url}\n")
+    with pytest.raises(MvmnixError, match="can't be told from credentials") as error:
+        configured.client_settings("npm")
+    assert "hush" not in f"{error.value}{error.value.__cause__}"

@@ -107,6 +107,7 @@ def test_the_plan_is_shown_with_its_network(settled: Station) -> None:
         (("--allow-preset", "x,acknowledge=all"), "is none of acknowledge=all-hosts"),
         (("--allow-preset", "pipp"), "there is no preset pipp"),
         (("--allow-preset", "pip,index=https://me:word@a.example/"), "URL of an index without credentials"),
+        (("--allow-preset", "pip,index=https://me:12/word@a.example/"), "URL of an index without credentials"),
         (("--allow-preset", "pip,index=https://*.example/"), "URL of an index without credentials"),
         (("--allow-preset", "pip,index=https://a.example,index=https://b.example"), "a preset is for one index"),
         (("--allow-preset", "apt,index=https://a.example"), "the preset apt takes no index"),
@@ -207,6 +208,14 @@ def test_what_a_tool_s_preset_adds_or_leaves_out_is_said(settled: Station) -> No
     said = settled.mvm("plan", "create", "--allow-preset", "pip", settled.flake())
     assert "no plan holds the credentials that pip has for its index" in said.err
     assert "where its index serves files from, too: https://files.example" in said.err
+    assert "sets PIP_INDEX_URL for index.example, with its path as configured" in said.err
+    assert "word" not in said.err + said.out
+
+
+def test_a_url_that_is_in_no_variable_is_said(settled: Station, tools: dict[str, tuple[str, ...]]) -> None:
+    tools["pip"] = ("https://index.example/simple", "https://links.example/?token=word", "https://other.example/#word")
+    said = settled.mvm("plan", "create", "--allow-preset", "pip", settled.flake())
+    assert "no variable for links.example, other.example: a query or fragment may be a credential" in said.err
     assert "word" not in said.err + said.out
 
 
@@ -226,6 +235,44 @@ def test_an_index_that_does_not_say_where_its_files_are(settled: Station) -> Non
     said = settled.mvm("plan", "create", "--allow-preset", "pip,index=https://index.example/", settled.flake())
     assert said.code == 0
     assert "where that serves files from is unknown (pip has no such project)" in said.err
+
+
+@pytest.mark.usefixtures("tools")
+def test_an_index_s_answer_takes_no_acknowledgement(settled: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is neither the user's word nor the configuration's: of names at the ports of the web alone there are rules."""
+    answer = (
+        *("https://files.example/a", "https://index.example/b", "http://files.example/c", "https://files.example:22/d"),
+        *("http://10.0.0.5:22/e", "https://10.0.0.6/f", "https://pypi/g", "https://localhost/h"),
+        *("https://*.example/i", "https://[::1/j", "ftp://files.example/k"),
+    )
+    monkeypatch.setitem(FILES, "https://index.example/", answer)
+    option = "pip,index=https://index.example/,acknowledge=private-addresses"
+    network = drafted(settled, "--allow-preset", option).network
+    assert network is not None
+    assert [it.typed for it in network.rules] == [
+        "https://index.example,acknowledge=private-addresses",
+        "https://files.example",
+    ]
+    said = settled.mvm("plan", "create", "--allow-preset", option, settled.flake("other"))
+    assert "--allow http://files.example --allow https://files.example:22 --allow tcp:10.0.0.5:22 " in said.err
+    assert "--allow tcp:10.0.0.6:443 --allow https://pypi\n" in said.err
+
+
+@pytest.mark.usefixtures("tools")
+def test_an_index_s_answer_has_so_many_hosts(settled: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without TLS may name files without TLS; its own endpoint is a rule already."""
+    hosts = [f"files{number}.example" for number in range(28)]
+    answer = ("http://index.example:8080/a", *(f"http://{host}/a" for host in hosts))
+    monkeypatch.setitem(FILES, "http://index.example:8080/", answer)
+    option = "pip,index=http://index.example:8080/"
+    network = drafted(settled, "--allow-preset", option).network
+    assert network is not None
+    assert [it.typed for it in network.rules] == [
+        "http://index.example:8080",
+        *(f"http://{host}" for host in hosts[:8]),
+    ]
+    said = settled.mvm("plan", "create", "--allow-preset", option, settled.flake("other"))
+    assert "--allow http://files23.example and 4 more\n" in said.err
 
 
 @pytest.mark.parametrize(
