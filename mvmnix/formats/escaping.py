@@ -73,9 +73,10 @@ def shell_word(text: str) -> str:
     r"""For one word of a command that people paste into bash; it can be shown on a terminal too.
 
     What can't be seen is written as bytes (bash(1), "QUOTING"), for an escape of the terminal's would be another word.
+    So are quotes and backslashes beside it: a shell without $'…' reads '…', which none of them may end (sh(1)).
 
     >>> print(shell_word("two words"), shell_word("it's\x1b"), shell_word("plain/path"))
-    'two words' $'it\'s\x1b' plain/path
+    'two words' $'it\x27s\x1b' plain/path
     """
     if "\n" not in text and escape(text) == text:
         return shlex.quote(text)
@@ -155,9 +156,7 @@ def escape_workflow_log(text: str) -> str:
 
 
 def _in_word(character: str) -> str:
-    if character in "\\'":
-        return f"\\{character}"
-    if _is_visible(character) and not unicodedata.combining(character):
+    if character not in "\\'" and _is_visible(character) and not unicodedata.combining(character):
         return character
     # surrogates stand for bytes that are no UTF-8 (PEP 383)
     is_byte = "\udc80" <= character <= "\udcff"
