@@ -46,8 +46,7 @@ def _escape(text: str, kept: str, marks: int) -> tuple[str, int]:
         return shown, _room(text[-1], kept) if text else marks
     parts = list[str]()
     for c in text:
-        is_mark = unicodedata.category(c) in {"Mn", "Me"}
-        marks = marks - 1 if is_mark else _room(c, kept)
+        marks = marks - 1 if _is_mark(c) else _room(c, kept)
         parts.append(c if c in kept or (_is_visible(c) and marks >= 0) else _written_out(c))
     return "".join(parts), max(marks, 0)
 
@@ -58,6 +57,11 @@ def _room(character: str, kept: str) -> int:
 
 def _is_visible(character: str) -> bool:
     return character.isprintable() and character not in _INVISIBLE
+
+
+def _is_mark(character: str) -> bool:
+    """Return whether it is drawn over the one before it: by its category, as not all have a combining class."""
+    return unicodedata.category(character) in {"Mn", "Me"}
 
 
 def escape_line(text: str) -> str:
@@ -156,7 +160,7 @@ def escape_workflow_log(text: str) -> str:
 
 
 def _in_word(character: str) -> str:
-    if character not in "\\'" and _is_visible(character) and not unicodedata.combining(character):
+    if character not in "\\'" and _is_visible(character) and not _is_mark(character):
         return character
     # surrogates stand for bytes that are no UTF-8 (PEP 383)
     is_byte = "\udc80" <= character <= "\udcff"

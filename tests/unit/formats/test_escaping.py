@@ -182,6 +182,7 @@ def test_how_a_character_is_written_out() -> None:
 @settings(max_examples=25, deadline=None)
 @given(ANYTHING.filter(lambda text: "\0" not in text))
 @example("it's\n\x1b[2J\u202e$(id)`\\\u0301\udcff é")
+@example("\x1b\u20dd\u20dd\u0900\u0900\u0900")
 def test_a_word_of_a_command_is_that_word_in_bash(text: str) -> None:
     word = shell_word(text)
     assert escape(word) == word
