@@ -14,7 +14,7 @@ from mvmnix.api.signing import Signer, key_file
 from mvmnix.audit.log import AuditLog
 from mvmnix.audit.note import NoteKey
 from mvmnix.audit.note import Signer as NoteSigner
-from mvmnix.audit.record import Record, RecordKind
+from mvmnix.audit.record import Record, RecordKind, Serials
 from mvmnix.audit.tail import is_begun, put_away
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UsageError, refuse
@@ -269,12 +269,13 @@ class Context:
     def create_policy(self) -> None:
         """Write a policy that trusts the keys here, no older than the last one in the audit log.
 
-        Raises UsageError where there is one, RefusedError [log-mismatch], MvmnixError without the host key of a log.
+        Raises UsageError where there is one, RefusedError [log-mismatch] where the log is gone or doesn't verify,
+        MvmnixError without the host key of a log.
         """
         where = self.roots.config.where(FILE_NAME)
         if self.roots.config.exists(FILE_NAME):
             raise UsageError(f"{where} is there already", hint="move it away first if you mean to replace it")
-        serials = self.journal.latest_serials() if self._is_log_begun() else None
+        serials = self._latest_serials()
         self._write_policy(serial=1 if serials is None else serials[1] + 1)
 
     def _write_policy(self, *, serial: int) -> None:
@@ -294,6 +295,11 @@ class Context:
         """Return whether there is an audit log; its directory is not made."""
         return self.roots.state.exists(audit.DIRECTORY) and is_begun(self.audit)
 
+    def _latest_serials(self) -> Serials | None:
+        """Return the policy's serials in the last record with any; raises RefusedError [log-mismatch], MvmnixError."""
+        has_log = self._is_log_begun() or audit.log_traces(self.roots.state)
+        return self.journal.latest_serials() if has_log and self.journal.is_begun() else None
+
     def _lost_policy(self) -> Reason | None:
         """Return why the policy that was in force here is lost; None where none ever was. Raises RefusedError."""
         is_logged = self._is_log_begun()
@@ -307,7 +313,7 @@ class Context:
                 "put both back from a backup: until then nothing is verified and nothing starts; if they can't be had, "
                 f"begin anew: mvm key create host; {move}mvm audit new-log; mvm policy create"
             )
-        elif (serials := self.journal.latest_serials() if self.journal.is_begun() else None) is not None:
+        elif (serials := self._latest_serials()) is not None:
             why = f"it is gone: the audit log has verdicts by a trust policy of serial {max(serials[:2])}"
             hint = (
                 "put it back from a backup: until then nothing is verified and nothing starts; if it can't be had, "

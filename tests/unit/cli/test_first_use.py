@@ -76,6 +76,19 @@ def test_a_policy_is_made_on_purpose_and_no_older_than_the_lost_one(settled: Sta
     assert [each["serials"] for each in log(settled) if "serials" in each][-1] == [0, 5, 0, 0]
 
 
+def test_no_policy_is_made_over_a_lost_log(settled: Station) -> None:
+    """The serial of the last one is not known without the log, which may be moved back."""
+    assert settled.mvm("run", flake_of(settled), "--", "true").code == 0
+    (settled.config / "trust.toml").unlink()
+    (settled.state / "audit").rename(settled.state / "moved")
+    said = settled.mvm("policy", "create")
+    assert (said.code, "[log-mismatch]" in said.err, "mvm audit new-log" in said.err) == (126, True, True), said.err
+    assert not (settled.config / "trust.toml").exists()
+    assert not (settled.state / "audit").exists()
+    assert settled.mvm("audit", "new-log").code == 0
+    assert settled.mvm("policy", "create").code == 0
+
+
 def test_a_policy_is_made_before_the_first_use_too(station: Station) -> None:
     assert station.mvm("policy", "create").code == 0
     assert station.mvm("policy", "check").code == 0
