@@ -260,7 +260,9 @@ class Context:
     def initialize(self) -> None:
         """Make a policy on the very first use, with the keys that it trusts; one that was lost is not made anew.
 
-        Raises RefusedError [log-mismatch] where the audit log can't tell whether a policy was ever in force.
+        A host key may be there already; with another one that a policy would trust, it isn't the first use, and
+        `policy` raises RefusedError [policy-missing]. Raises RefusedError [log-mismatch] where the audit log can't tell
+        whether a policy was ever in force.
         """
         there = self.roots.config.exists(FILE_NAME) or os.path.exists(f"{self.floor}/{FILE_NAME}")  # noqa: PTH110
         if not there and self._lost_policy() is None:
@@ -301,13 +303,11 @@ class Context:
         return self.journal.latest_serials() if has_log and self.journal.is_begun() else None
 
     def _lost_policy(self) -> Reason | None:
-        """Return why the policy that was in force here is lost; None where none ever was. Raises RefusedError."""
+        """Return why the policy here is lost, or may be; None on a first use. Raises RefusedError [log-mismatch]."""
         is_logged = self._is_log_begun()
-        if not is_logged and not audit.log_traces(self.roots.state):
-            return None
-        where, key = self.roots.config.where(FILE_NAME), self.keys.where(key_file(Role.HOST))
-        if not self.keys.exists(key_file(Role.HOST)):
-            move = f"{put_away(self.audit)}; " if is_logged else ""
+        had_log = is_logged or audit.log_traces(self.roots.state)
+        if had_log and not self.keys.exists(key_file(Role.HOST)):
+            key, move = self.keys.where(key_file(Role.HOST)), f"{put_away(self.audit)}; " if is_logged else ""
             why = f"it is gone, and so is {key}, the key of the audit log here"
             hint = (
                 "put both back from a backup: until then nothing is verified and nothing starts; if they can't be had, "
@@ -319,9 +319,15 @@ class Context:
                 "put it back from a backup: until then nothing is verified and nothing starts; if it can't be had, "
                 "mvm policy create makes another one, which trusts the keys here alone"
             )
+        elif kept := [role for role in ROLES if role is not Role.HOST and self.keys.exists(key_file(role))]:
+            why = f"there is none, but keys are ({', '.join(kept)}): a policy that is gone may have left them out"
+            hint = (
+                "put it back from a backup; if there never was one, or it can't be had, mvm policy create makes one, "
+                "which trusts the keys here alone"
+            )
         else:
             return None
-        return Reason(ReasonCode.POLICY_MISSING, where, why, hint)
+        return Reason(ReasonCode.POLICY_MISSING, self.roots.config.where(FILE_NAME), why, hint)
 
 
 @contextmanager
