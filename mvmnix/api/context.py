@@ -265,14 +265,17 @@ class Context:
     def initialize(self) -> None:
         """Make a policy on the very first use, with the keys that it trusts; one that was lost is not made anew.
 
-        Raises RefusedError [log-mismatch] where the audit log can't tell whether a policy was ever in force.
+        A host key may be there already; with another one that a policy would trust, it isn't the first use, and
+        `policy` raises RefusedError [policy-missing]. Raises RefusedError [log-mismatch] where the audit log can't tell
+        whether a policy was ever in force.
         """
         first_use.initialize(self)
 
     def create_policy(self) -> None:
         """Write a policy that trusts the keys here, no older than the last one in the audit log.
 
-        Raises UsageError where there is one, RefusedError [log-mismatch], MvmnixError without the host key of a log.
+        Raises UsageError where there is one, RefusedError [log-mismatch] where the log is gone or doesn't verify,
+        MvmnixError without the host key of a log.
         """
         first_use.create_policy(self)
 

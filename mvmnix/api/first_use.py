@@ -7,6 +7,7 @@ from mvmnix.api import audit
 from mvmnix.api.frontend import Frontend
 from mvmnix.api.signing import key_file
 from mvmnix.audit.log import AuditLog
+from mvmnix.audit.record import Serials
 from mvmnix.audit.tail import is_begun, put_away
 from mvmnix.clock import now
 from mvmnix.errors import Reason, ReasonCode, UsageError
@@ -58,32 +59,36 @@ def create_policy(state: HostState) -> None:
     where = state.roots.config.where(FILE_NAME)
     if state.roots.config.exists(FILE_NAME):
         raise UsageError(f"{where} is there already", hint="move it away first if you mean to replace it")
-    serials = state.journal.latest_serials() if _is_log_begun(state) else None
+    serials = _latest_serials(state)
     _write_policy(state, serial=1 if serials is None else serials[1] + 1)
 
 
 def lost_policy(state: HostState) -> Reason | None:
-    """Return why the policy that was in force here is lost; None where none ever was. Raises RefusedError."""
+    """Return why the policy here is lost, or may be; None on a first use. Raises RefusedError [log-mismatch]."""
     is_logged = _is_log_begun(state)
-    if not is_logged and not audit.log_traces(state.roots.state):
-        return None
-    where, key = state.roots.config.where(FILE_NAME), state.keys.where(key_file(Role.HOST))
-    if not state.keys.exists(key_file(Role.HOST)):
-        move = f"{put_away(state.audit)}; " if is_logged else ""
+    had_log = is_logged or audit.log_traces(state.roots.state)
+    if had_log and not state.keys.exists(key_file(Role.HOST)):
+        key, move = state.keys.where(key_file(Role.HOST)), f"{put_away(state.audit)}; " if is_logged else ""
         why = f"it is gone, and so is {key}, the key of the audit log here"
         hint = (
             "put both back from a backup: until then nothing is verified and nothing starts; if they can't be had, "
             f"begin anew: mvm key create host; {move}mvm audit new-log; mvm policy create"
         )
-    elif (serials := state.journal.latest_serials() if state.journal.is_begun() else None) is not None:
+    elif (serials := _latest_serials(state)) is not None:
         why = f"it is gone: the audit log has verdicts by a trust policy of serial {max(serials[:2])}"
         hint = (
             "put it back from a backup: until then nothing is verified and nothing starts; if it can't be had, "
             "mvm policy create makes another one, which trusts the keys here alone"
         )
+    elif kept := [role for role in ROLES if role is not Role.HOST and state.keys.exists(key_file(role))]:
+        why = f"there is none, but keys are ({', '.join(kept)}): a policy that is gone may have left them out"
+        hint = (
+            "put it back from a backup; if there never was one, or it can't be had, mvm policy create makes one, "
+            "which trusts the keys here alone"
+        )
     else:
         return None
-    return Reason(ReasonCode.POLICY_MISSING, where, why, hint)
+    return Reason(ReasonCode.POLICY_MISSING, state.roots.config.where(FILE_NAME), why, hint)
 
 
 def _write_policy(state: HostState, *, serial: int) -> None:
@@ -104,3 +109,9 @@ def _ensure_key(state: HostState, role: Role) -> PrivateKey:
 def _is_log_begun(state: HostState) -> bool:
     """Return whether there is an audit log; its directory is not made."""
     return state.roots.state.exists(audit.DIRECTORY) and is_begun(state.audit)
+
+
+def _latest_serials(state: HostState) -> Serials | None:
+    """Return the policy's serials in the last record with any; raises RefusedError [log-mismatch], MvmnixError."""
+    has_log = _is_log_begun(state) or audit.log_traces(state.roots.state)
+    return state.journal.latest_serials() if has_log and state.journal.is_begun() else None

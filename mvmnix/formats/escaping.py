@@ -46,8 +46,7 @@ def _escape(text: str, kept: str, marks: int) -> tuple[str, int]:
         return shown, _room(text[-1], kept) if text else marks
     parts = list[str]()
     for c in text:
-        is_mark = unicodedata.category(c) in {"Mn", "Me"}
-        marks = marks - 1 if is_mark else _room(c, kept)
+        marks = marks - 1 if _is_mark(c) else _room(c, kept)
         parts.append(c if c in kept or (_is_visible(c) and marks >= 0) else _written_out(c))
     return "".join(parts), max(marks, 0)
 
@@ -58,6 +57,11 @@ def _room(character: str, kept: str) -> int:
 
 def _is_visible(character: str) -> bool:
     return character.isprintable() and character not in _INVISIBLE
+
+
+def _is_mark(character: str) -> bool:
+    """Return whether it is drawn over the one before it: by its category, as not all have a combining class."""
+    return unicodedata.category(character) in {"Mn", "Me"}
 
 
 def escape_line(text: str) -> str:
@@ -73,9 +77,10 @@ def shell_word(text: str) -> str:
     r"""For one word of a command that people paste into bash; it can be shown on a terminal too.
 
     What can't be seen is written as bytes (bash(1), "QUOTING"), for an escape of the terminal's would be another word.
+    So are quotes and backslashes beside it: a shell without $'…' reads '…', which none of them may end (sh(1)).
 
     >>> print(shell_word("two words"), shell_word("it's\x1b"), shell_word("plain/path"))
-    'two words' $'it\'s\x1b' plain/path
+    'two words' $'it\x27s\x1b' plain/path
     """
     if "\n" not in text and escape(text) == text:
         return shlex.quote(text)
@@ -155,9 +160,7 @@ def escape_workflow_log(text: str) -> str:
 
 
 def _in_word(character: str) -> str:
-    if character in "\\'":
-        return f"\\{character}"
-    if _is_visible(character) and not unicodedata.combining(character):
+    if character not in "\\'" and _is_visible(character) and not _is_mark(character):
         return character
     # surrogates stand for bytes that are no UTF-8 (PEP 383)
     is_byte = "\udc80" <= character <= "\udcff"

@@ -63,13 +63,15 @@ class KeptImages:
         A name is what the manifest says, whose digest is checked and whose provenance isn't. Raises UsageError when
         there is no such image, and when there are several: these are listed with their dates, as far as signers of
         the policy vouch for them, which is read only then. None of several is taken: any flake's author may choose the
-        name of another image.
+        name of another image. So a name is looked for where all builds can be read: raises MvmnixError for a broken
+        entry of the index, or a manifest that can't be read, whose name isn't known.
         """
         start = text.removeprefix("sha256:")
         known = tuple(self._library.index())
         digests = {it.manifest for _, it in known if len(start) >= SHORTEST and it.manifest.hex.startswith(start)}
         if not digests and text == start:
-            digests = {entry.manifest for _, entry in known if text and self._name(entry) == text}
+            known = tuple(self._library.whole_index())
+            digests = {entry.manifest for _, entry in known if self._known_name(entry) == text != ""}
         if len(digests) != 1:
             which = f"{len(digests)} kept images have" if digests else "no kept image has"
             why = f"{which} the name {text!r}, or a manifest digest that begins with it ({SHORTEST} digits or more)"
@@ -111,6 +113,12 @@ class KeptImages:
             return self._image(entry.manifest).name
         except MvmnixError:
             return ""
+
+    def _known_name(self, entry: IndexEntry) -> str:
+        try:
+            return self._image(entry.manifest).name
+        except MvmnixError as error:
+            raise _unreadable(entry, "what its name is", error) from error
 
     def prune(
         self,
@@ -181,8 +189,7 @@ class KeptImages:
         try:
             return rules.files_of(entry, self._image(entry.manifest))
         except MvmnixError as error:
-            why = f"a kept build can't be read, so that it isn't known which files are its: {error.message}"
-            raise MvmnixError(why, hint=f"mvm image rm {entry.manifest}") from error
+            raise _unreadable(entry, "which files are its", error) from error
 
     def _known_files(self, entry: IndexEntry) -> frozenset[StoredFile]:
         """The files of a build, as far as its manifest can be read."""
@@ -206,6 +213,11 @@ class KeptImages:
         for store in self._library.rooms.values():
             found |= store.sweep(remove=remove)
         return found
+
+
+def _unreadable(entry: IndexEntry, unknown: str, error: MvmnixError) -> MvmnixError:
+    why = f"a kept build can't be read, so that it isn't known {unknown}: {error.message}"
+    return MvmnixError(why, hint=f"mvm image rm {entry.manifest}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ The index only says where to look. A build is used after its bundle, manifest an
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -182,9 +182,13 @@ class ImageStore:
                 self._notice(f"left out: {error}")
 
     def whole_index(self) -> Iterator[tuple[str, IndexEntry]]:
-        """All entries by file name, for a removal. Raises MvmnixError for a broken one, whose files aren't known."""
+        """All entries by file name, for removals and names.
+
+        Raises MvmnixError for a broken one, whose files and name aren't known.
+        """
         for name in self._index.names():
-            yield name, self._entry(name)
+            with suppress(FileNotFoundError):  # removed meanwhile
+                yield name, self._entry(name)
 
     def take_in(self, it: ImageEvidence) -> IndexEntry:
         """Keep the evidence of an image that is in `images` already; returns what the index will say of it."""

@@ -19,10 +19,11 @@ from mvmnix.system.fs_tree import tree_of_directory
 LIMIT = 512 * 1024 * 1024
 #: Symbolic links on the way of one path; Linux follows as many (path_resolution(7)).
 _MAX_LINKS = 40
-#: Links followed in one tree; one with more counts as read from top to bottom. Linux's own sources have some 100.
+#: Links followed in one tree, and components of their targets; one with more counts as read from top to bottom.
+#: Linux's own sources have some 100 links. Entries are looked at once each: git.MAX_ENTRIES at most.
 _MAX_STEPS = 10_000
-#: Bytes of a link's target that is followed (PATH_MAX).
-_MAX_TARGET = 4096
+#: Bytes of a path, with a NUL (PATH_MAX). No longer target is followed; a tree with a longer path counts as read whole.
+_MAX_PATH = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,26 +151,37 @@ def _is_below(name: bytes, paths: Container[bytes]) -> bool:
 def _reachable(tree: nar.Dir, starts: Iterable[bytes]) -> set[bytes]:
     """The paths in a tree that a reader of `starts` can get to: these, and what symbolic links in them lead to."""
     found: set[bytes] = set()
-    left = list(starts)
+    left = [iter(starts)]  # lazily: a list of all links of all directories would be their product
     steps = 0
     while left:
-        for path, node in _resolve(tree, left.pop()):
+        start = next(left[-1], None)
+        if start is None:
+            left.pop()
+            continue
+        if len(start) >= _MAX_PATH:
+            return {b""}
+        for path, node in _resolve(tree, start):
+            steps += 1 + (node.target.count(b"/") if isinstance(node, nar.Symlink) else 0)
             if steps > _MAX_STEPS:
                 return {b""}
-            steps += 1
             if not _is_below(path, found):
                 found.add(path)
-                left += _links(node, path)
+                left.append(_links(node, path, found))
     return found
 
 
-def _links(node: nar.Node | None, path: bytes) -> Iterator[bytes]:
-    """The paths of the symbolic links below a node, which has this path."""
-    if isinstance(node, nar.Dir):
-        for name, inner in node.entries.items():
-            if isinstance(inner, nar.Symlink):
-                yield path + b"/" + name
-            yield from _links(inner, path + b"/" + name)
+def _links(node: nar.Node | None, path: bytes, found: Container[bytes]) -> Iterator[bytes]:
+    """The paths of the symbolic links below a node, which has this path, and of directories with too long a path.
+
+    What is `found` has been walked already, or is being walked, and is left out.
+    """
+    for name, inner in node.entries.items() if isinstance(node, nar.Dir) else ():
+        if isinstance(inner, nar.File) or (place := (path + b"/" + name).lstrip(b"/")) in found:
+            continue
+        if isinstance(inner, nar.Symlink) or len(place) >= _MAX_PATH:
+            yield place
+        else:
+            yield from _links(inner, place, found)
 
 
 def _resolve(tree: nar.Dir, path: bytes) -> Iterator[tuple[bytes, nar.Node | None]]:
@@ -198,7 +210,7 @@ def _resolve(tree: nar.Dir, path: bytes) -> Iterator[tuple[bytes, nar.Node | Non
         if not isinstance(node, nar.Symlink):
             return
         links += 1
-        if links > _MAX_LINKS or node.target.startswith(b"/") or len(node.target) >= _MAX_TARGET:
+        if links > _MAX_LINKS or node.target.startswith(b"/") or len(node.target) >= _MAX_PATH:
             return
         parts += node.target.split(b"/")[::-1]
     yield way[-1]

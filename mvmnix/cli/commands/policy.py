@@ -84,8 +84,8 @@ def check(
 def create() -> None:
     """Make a trust policy that admits the keys here alone: builder, planner and host. Makes those that are missing.
 
-    The first `mvm run` does so by itself; this is for a policy that was lost. Its serial is higher than the last one
-    in the audit log. An existing policy is never replaced.
+    The first `mvm run` does so by itself; this is for a policy that was lost, and for keys that were made before there
+    was one. Its serial is higher than the last one in the audit log. An existing policy is never replaced.
     """
     with open_context(TERMINAL) as context:
         context.create_policy()

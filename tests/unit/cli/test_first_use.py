@@ -9,23 +9,50 @@ from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
 from mvmnix.errors import ReasonCode
 from mvmnix.keys import Role
+from mvmnix.model import Digest
 from tests.unit.cli.plans import flake_of, log
 from tests.unit.cli.station import Station
 
 
-@pytest.mark.parametrize("roles", [("host",), ("builder",), ("planner", "host"), ("builder", "planner", "host")])
-def test_keys_alone_are_no_use_before(station: Station, roles: tuple[str, ...]) -> None:
-    """Keys made by hand, or by a first use that was killed, are kept; missing ones and a policy are made."""
-    for role in roles:
-        assert station.mvm("key", "create", role).code == 0
-    before = {path.name: path.read_bytes() for path in (station.config / "keys").iterdir()}
+def trusted(station: Station) -> dict[str, Digest]:
+    """Names and fingerprints of a policy's signers, which are the keys here."""
     with station.rooms() as rooms:
-        rooms.initialize()
-        trusted = {signer.name: signer.fingerprint for signer in rooms.policy.signers}
-        assert trusted == {role: rooms.key(Role(role)).public.fingerprint for role in ("builder", "planner", "host")}
+        found = {signer.name: signer.fingerprint for signer in rooms.policy.signers}
+        assert found == {role: rooms.key(Role(role)).public.fingerprint for role in ("builder", "planner", "host")}
+        return found
+
+
+@pytest.mark.parametrize("role", ["host", "verifier"])
+def test_a_key_that_no_policy_left_out_is_no_use_before(station: Station, role: str) -> None:
+    """It is kept; missing ones and a policy are made."""
+    assert station.mvm("key", "create", role).code == 0
+    before = {path.name: path.read_bytes() for path in (station.config / "keys").iterdir()}
+    station.settle()
+    assert trusted(station)
     after = {path.name: path.read_bytes() for path in (station.config / "keys").iterdir()}
     assert after.items() >= before.items()
-    assert sorted(after) == ["builder.pem", "host.pem", "planner.pem"]
+    assert sorted(after) == sorted({"builder.pem", "host.pem", "planner.pem", f"{role}.pem"})
+
+
+@pytest.mark.parametrize("roles", [("builder",), ("planner", "host"), ("builder", "planner", "host")])
+@pytest.mark.parametrize("is_logged", [True, False])
+def test_keys_are_not_trusted_anew_by_themselves(station: Station, roles: tuple[str, ...], *, is_logged: bool) -> None:
+    """A policy that is gone, with all state, may have left them out; a first use may have been killed."""
+    for role in roles:
+        assert station.mvm("key", "create", role).code == 0
+    if is_logged and "host" in roles:
+        with station.rooms() as rooms:
+            rooms.journal.append(Record(kind=RecordKind.REFUSAL, time=now(), reasons=(ReasonCode.POLICY_MISSING,)))
+    before = {path.name: path.read_bytes() for path in (station.config / "keys").iterdir()}
+    (station.path / "flake.nix").write_text("{}")
+    said = station.mvm("run", f"path:{station.path}", "--", "true")
+    assert (said.code, "[policy-missing]" in said.err, "mvm policy create" in said.err) == (126, True, True), said.err
+    assert f"keys are ({', '.join(sorted(set(roles) - {'host'}))})" in said.err
+    assert not (station.config / "trust.toml").exists()
+    assert {path.name: path.read_bytes() for path in (station.config / "keys").iterdir()} == before
+    assert station.mvm("policy", "create").code == 0
+    assert trusted(station)
+    assert {path.name: path.read_bytes() for path in (station.config / "keys").iterdir()}.items() >= before.items()
 
 
 def test_a_refusal_in_the_log_is_no_use_before(station: Station) -> None:
@@ -74,6 +101,19 @@ def test_a_policy_is_made_on_purpose_and_no_older_than_the_lost_one(settled: Sta
     assert "serial = 5 " in trust.read_text()
     assert settled.mvm("run", reference, "--", "true").code == 0
     assert [each["serials"] for each in log(settled) if "serials" in each][-1] == [0, 5, 0, 0]
+
+
+def test_no_policy_is_made_over_a_lost_log(settled: Station) -> None:
+    """The serial of the last one is not known without the log, which may be moved back."""
+    assert settled.mvm("run", flake_of(settled), "--", "true").code == 0
+    (settled.config / "trust.toml").unlink()
+    (settled.state / "audit").rename(settled.state / "moved")
+    said = settled.mvm("policy", "create")
+    assert (said.code, "[log-mismatch]" in said.err, "mvm audit new-log" in said.err) == (126, True, True), said.err
+    assert not (settled.config / "trust.toml").exists()
+    assert not (settled.state / "audit").exists()
+    assert settled.mvm("audit", "new-log").code == 0
+    assert settled.mvm("policy", "create").code == 0
 
 
 def test_a_policy_is_made_before_the_first_use_too(station: Station) -> None:

@@ -182,6 +182,7 @@ def test_how_a_character_is_written_out() -> None:
 @settings(max_examples=25, deadline=None)
 @given(ANYTHING.filter(lambda text: "\0" not in text))
 @example("it's\n\x1b[2J\u202e$(id)`\\\u0301\udcff é")
+@example("\x1b\u20dd\u20dd\u0900\u0900\u0900")
 def test_a_word_of_a_command_is_that_word_in_bash(text: str) -> None:
     word = shell_word(text)
     assert escape(word) == word
@@ -191,9 +192,22 @@ def test_a_word_of_a_command_is_that_word_in_bash(text: str) -> None:
     assert said == bytes_of
 
 
+@pytest.mark.parametrize("shell", ["bash", "/bin/dash"])
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(["'", "\\", "\n", "\x1b", ";", "$(echo -n MARKER)", "`echo MARKER`", "a", "7"])))
+@example(["\x1b", "'", ";"])
+@example(["\x1b", "\\", "'", ";"])
+def test_no_shell_leaves_the_word(shell: str, parts: list[str]) -> None:
+    """A shell without $'…' (dash) may read another word, but runs nothing of it."""
+    word = shell_word("".join((*parts, "echo MARK", "ER;exit 3;'")))
+    script = f"printf %s {word} >/dev/null; echo end"
+    said = subprocess.run([shell, "-c", script], capture_output=True, check=False)
+    assert (said.returncode, said.stdout, said.stderr) == (0, b"end\n", b"")
+
+
 def test_a_command_is_its_words() -> None:
     assert shell_command("rm", "--", "a b", "$HOME", "-x") == "rm -- 'a b' '$HOME' -x"
-    assert shell_command("mv", "a\x1b'b", "ü") == "mv $'a\\x1b\\'b' 'ü'"
+    assert shell_command("mv", "a\x1b'b", "ü") == "mv $'a\\x1b\\x27b' 'ü'"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import os
 import stat
+import tracemalloc
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -219,6 +221,44 @@ def test_a_tree_with_more_links_than_are_followed_is_read_whole(
     assert take_flake(FlakeRef(str(repository.path / "sub"))).changes_elsewhere == ("a.txt",)
     monkeypatch.setattr(flake, "_MAX_STEPS", 3)
     assert refused(repository.path / "sub").codes == (ReasonCode.FLAKE_DIRTY,)
+
+
+def test_links_that_lead_up_from_every_level_are_listed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each directory is found from the one in it; nothing is kept for each link and each level."""
+    inner: dict[bytes, nar.Node] = {b"a%d" % number: nar.Symlink(b"nowhere") for number in range(500)}
+    inner[b"zz"] = nar.Symlink(b"..")
+    for _ in range(90):
+        inner = {b"deeper": nar.Dir(inner), b"zz": nar.Symlink(b"..")}
+    start = b"/".join([b"deeper"] * 90)
+    monkeypatch.setattr(flake, "_MAX_STEPS", 500)
+    tracemalloc.start()
+    try:
+        assert flake._reachable(nar.Dir(inner), [start]) == {b""}
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_directory_is_walked_once_from_wherever_it_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    starts, resolve = list[bytes](), flake._resolve
+
+    def noted(tree: nar.Dir, path: bytes) -> Iterator[tuple[bytes, nar.Node | None]]:
+        starts.append(path)
+        return resolve(tree, path)
+
+    monkeypatch.setattr(flake, "_resolve", noted)
+    inner: dict[bytes, nar.Node] = {b"a": nar.Symlink(b"nowhere"), b"zz": nar.Symlink(b"..")}
+    for _ in range(3):
+        inner = {b"in": nar.Dir(inner), b"zz": nar.Symlink(b"..")}
+    found = flake._reachable(nar.Dir(inner), [b"in/in/in"])
+    assert {b"in/in/in", b"in/in", b"in", b""} <= found
+    assert sorted(starts) == [b"in/in/in", b"in/in/in/a", b"in/in/in/zz", b"in/in/zz", b"in/zz", b"zz"]
+
+
+@pytest.mark.parametrize("name", [b"n" * 5_000, b"n" * 2_000])
+def test_a_path_that_no_file_can_have_is_read_whole(name: bytes) -> None:
+    inner = nar.Dir({name: nar.Dir({name: nar.Dir({name: nar.Symlink(b"x")})})})
+    assert flake._reachable(nar.Dir({b"sub": inner}), [b"sub"]) == {b""}
 
 
 @pytest.mark.parametrize("path", ["..", "../..", "../sub/../"])
