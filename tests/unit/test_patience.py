@@ -43,6 +43,7 @@ NUMBERS = {
             "tests/unit/network/gateway_world.py",
             "tests/unit/network/gateway/test_dialer_client.py",
             "tests/unit/network/gateway/test_process.py",
+            "tests/unit/network/gateway/test_settling.py",
         ),
         "a clock that jumps (tests/support/virtual_time.py)",
     ),

@@ -23,7 +23,7 @@ from mvmnix.network.supervisor_messages import NetworkEvent, NetworkEventKind
 from mvmnix.plan.network import Network, parse_rules
 from mvmnix.plan.network_endpoints import ConnectionRate, UpstreamProxy
 from mvmnix.system.descriptors import received
-from tests.patience import EVENT_PATIENCE
+from tests.patience import EVENT_PATIENCE, QUIET
 
 type Done = Callable[[tuple[str, socket.socket] | None], None]
 _NETWORK = Network(parse_rules(["tcp:api.example.com:7", "tcp:192.0.2.1:7", "tcp:quick.example.com:7"], []))
@@ -437,7 +437,7 @@ def test_it_ends_once_a_connection_that_was_told_of_is_handed_on(monkeypatch: py
         assert begun.wait(EVENT_PATIENCE)
         asks.shutdown(socket.SHUT_WR)
         assert dialer._ended.wait(EVENT_PATIENCE)
-        serving.join(0.05)
+        serving.join(QUIET)
         assert serving.is_alive()
         go.set()
         for one in (serving, replying):
