@@ -83,8 +83,9 @@ def lost_policy(state: HostState) -> Reason | None:
     elif kept := [role for role in ROLES if role is not Role.HOST and state.keys.exists(key_file(role))]:
         why = f"there is none, but keys are ({', '.join(kept)}): a policy that is gone may have left them out"
         hint = (
-            "put it back from a backup; if there never was one, or it can't be had, mvm policy create makes one, "
-            "which trusts the keys here alone"
+            "put it back from a backup, or bring one that names whom you trust, as ~/.config/mvmnix/trust.toml or with "
+            "`mvm verify --policy FILE`; if there never was one, mvm policy create makes one, which trusts the keys "
+            "here alone"
         )
     else:
         return None

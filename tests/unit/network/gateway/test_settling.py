@@ -60,7 +60,7 @@ def test_a_connection_counts_until_its_server_has_acknowledged_its_end(
     method: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settling = Settling()
-    monkeypatch.setattr(process, "CONNECTIONS", 1)
+    monkeypatch.setattr(process, "MAX_CONNECTIONS", 1)
     monkeypatch.setattr(process, "settle", settling.settle)
 
     @gateway_test("http://a.example/v1,method=GET")
