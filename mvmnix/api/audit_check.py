@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mvmnix.api.audit import ask_anchors_of
+from mvmnix.api.audit import ask_anchors_of, log_traces
 from mvmnix.api.context import Context
 from mvmnix.api.policy_history import hold_log
 from mvmnix.audit.note import NoteKey
@@ -51,7 +51,7 @@ def check_own_log(context: Context, key: NoteKey, note: bytes | None) -> OwnLog:
     where there is no log, and was none as far as its traces tell.
     """
     against = _anchors(context, key)  # 1
-    if not is_begun(context.audit) and (traces := LogTraces.of(context.roots.state).said):  # 2
+    if not is_begun(context.audit) and (traces := log_traces(context.roots.state)):  # 2
         against.append(lost_log(context.audit, traces))
     starts, ends = UnkeptStarts(context.nonces), _Ends(machine_ids(context.machines))
 

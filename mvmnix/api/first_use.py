@@ -59,14 +59,14 @@ def create_policy(state: HostState) -> None:
     where = state.roots.config.where(FILE_NAME)
     if state.roots.config.exists(FILE_NAME):
         raise UsageError(f"{where} is there already", hint="move it away first if you mean to replace it")
-    serials = _latest_serials(state)
+    serials = _latest_serials(state) if _had_log(state) else None
     _write_policy(state, serial=1 if serials is None else serials[1] + 1)
 
 
 def lost_policy(state: HostState) -> Reason | None:
     """Return why the policy here is lost, or may be; None on a first use. Raises RefusedError [log-mismatch]."""
     is_logged = _is_log_begun(state)
-    had_log = is_logged or audit.log_traces(state.roots.state)
+    had_log = is_logged or bool(audit.log_traces(state.roots.state))
     if had_log and not state.keys.exists(key_file(Role.HOST)):
         key, move = state.keys.where(key_file(Role.HOST)), f"{put_away(state.audit)}; " if is_logged else ""
         why = f"it is gone, and so is {key}, the key of the audit log here"
@@ -74,7 +74,7 @@ def lost_policy(state: HostState) -> Reason | None:
             "put both back from a backup: until then nothing is verified and nothing starts; if they can't be had, "
             f"begin anew: mvm key create host; {move}mvm audit new-log; mvm policy create"
         )
-    elif (serials := _latest_serials(state)) is not None:
+    elif (serials := _latest_serials(state) if had_log else None) is not None:
         why = f"it is gone: the audit log has verdicts by a trust policy of serial {max(serials[:2])}"
         hint = (
             "put it back from a backup: until then nothing is verified and nothing starts; if it can't be had, "
@@ -112,7 +112,11 @@ def _is_log_begun(state: HostState) -> bool:
     return state.roots.state.exists(audit.DIRECTORY) and is_begun(state.audit)
 
 
+def _had_log(state: HostState) -> bool:
+    """Return whether there is an audit log, or what one leaves behind."""
+    return _is_log_begun(state) or bool(audit.log_traces(state.roots.state))
+
+
 def _latest_serials(state: HostState) -> Serials | None:
     """Return the policy's serials in the last record with any; raises RefusedError [log-mismatch], MvmnixError."""
-    has_log = _is_log_begun(state) or audit.log_traces(state.roots.state)
-    return state.journal.latest_serials() if has_log and state.journal.is_begun() else None
+    return state.journal.latest_serials() if state.journal.is_begun() else None

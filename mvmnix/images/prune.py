@@ -110,7 +110,7 @@ class KeptImages:
     def _name(self, entry: IndexEntry) -> str:
         """What a manifest says the image is called; empty where it can't be read."""
         try:
-            return self._image(entry.manifest).name
+            return self._known_name(entry)
         except MvmnixError:
             return ""
 

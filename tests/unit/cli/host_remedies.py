@@ -117,26 +117,20 @@ def policy_rollback(station: Station) -> Steps:
     yield run(station, flake)
 
 
-def policy_location(station: Station) -> Steps:
-    flake, elsewhere = flake_of(station), station.path / "checkout/config"
-    elsewhere.mkdir(parents=True)
-    commit(station.path / "checkout")
-    station.monkeypatch.setenv("XDG_CONFIG_HOME", str(elsewhere))
-    station.monkeypatch.chdir(station.path / "checkout")
-    yield run(station, flake)
-    station.monkeypatch.delenv("XDG_CONFIG_HOME")
-    yield run(station, flake)
+def in_a_checkout(variable: str) -> Callable[[Station], Steps]:
+    """One of mvm's directories lies in the checkout that is the working directory."""
 
+    def row(station: Station) -> Steps:
+        flake, elsewhere = flake_of(station), station.path / "checkout/inside"
+        elsewhere.mkdir(parents=True)
+        commit(station.path / "checkout")
+        station.monkeypatch.setenv(variable, str(elsewhere))
+        station.monkeypatch.chdir(station.path / "checkout")
+        yield run(station, flake)
+        station.monkeypatch.delenv(variable)
+        yield run(station, flake)
 
-def state_location(station: Station) -> Steps:
-    flake, elsewhere = flake_of(station), station.path / "checkout/state"
-    elsewhere.mkdir(parents=True)
-    commit(station.path / "checkout")
-    station.monkeypatch.setenv("XDG_STATE_HOME", str(elsewhere))
-    station.monkeypatch.chdir(station.path / "checkout")
-    yield run(station, flake)
-    station.monkeypatch.delenv("XDG_STATE_HOME")
-    yield run(station, flake)
+    return row
 
 
 def source_not_admitted(station: Station) -> Steps:
@@ -267,8 +261,8 @@ HOST_ROWS: Final[Mapping[Code, Row]] = {
     Code.POLICY_WIDENS: policy_widens,
     Code.POLICY_EXPIRED: policy_expired,
     Code.POLICY_ROLLBACK: policy_rollback,
-    Code.POLICY_LOCATION: policy_location,
-    Code.STATE_LOCATION: state_location,
+    Code.POLICY_LOCATION: in_a_checkout("XDG_CONFIG_HOME"),
+    Code.STATE_LOCATION: in_a_checkout("XDG_STATE_HOME"),
     Code.SOURCE_NOT_ADMITTED: source_not_admitted,
     Code.PROVENANCE_STALE: provenance_stale,
     Code.ROOT_MISMATCH: root_mismatch,
