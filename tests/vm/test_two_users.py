@@ -82,10 +82,10 @@ class User:
         found = {}
         for path in Path("/proc").glob("[0-9]*"):
             with suppress(OSError, KeyError):
-                (uid,) = procfs.uids(int(path.name))
+                uids = procfs.uids(int(path.name))  # several while a setuid program starts, of anybody's
                 (path / "exe").readlink()  # one that has ended has none
-                if self.has(uid):
-                    found[int(path.name)] = uid
+                if theirs := [*filter(self.has, uids)]:
+                    (found[int(path.name)],) = theirs
         return found
 
 
