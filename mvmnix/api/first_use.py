@@ -65,10 +65,10 @@ def create_policy(state: HostState) -> None:
 
 def lost_policy(state: HostState) -> Reason | None:
     """Return why the policy here is lost, or may be; None on a first use. Raises RefusedError [log-mismatch]."""
-    is_logged = _is_log_begun(state)
-    had_log = is_logged or bool(audit.log_traces(state.roots.state))
+    had_log = _had_log(state)
     if had_log and not state.keys.exists(key_file(Role.HOST)):
-        key, move = state.keys.where(key_file(Role.HOST)), f"{put_away(state.audit)}; " if is_logged else ""
+        key = state.keys.where(key_file(Role.HOST))
+        move = f"{put_away(state.audit)}; " if _is_log_begun(state) else ""
         why = f"it is gone, and so is {key}, the key of the audit log here"
         hint = (
             "put both back from a backup: until then nothing is verified and nothing starts; if they can't be had, "
