@@ -108,7 +108,7 @@ class KeptImages:
         return frozenset(filter(None, (self._name(entry) for entry in self._library.entries())))
 
     def _name(self, entry: IndexEntry) -> str:
-        """What a manifest says the image is called; empty where it can't be read."""
+        """Return the image's name in its manifest; "" where that can't be read."""
         try:
             return self._known_name(entry)
         except MvmnixError:
@@ -179,7 +179,7 @@ class KeptImages:
         return PruneResult(manifests, files, tuple(sorted(leftovers)), size + sum(leftovers.values()))
 
     def _outlived(self, entry: IndexEntry) -> Shelved:
-        """What is kept of a build that lost its index entry; which evidence else was its is unknown, so all stays."""
+        """Return what is kept of a build without an index entry: all evidence, since none is known not to be its."""
         known = self._files(entry) if self._library.images.has(entry.manifest) else self._known_files(entry)
         return Shelved(
             "", entry, known | set(self._present(StoreDirectory.BUNDLES, StoreDirectory.LOCKS, StoreDirectory.SBOMS))
@@ -230,7 +230,7 @@ class SourceGcResult:
 
 
 def sources_of(claims: Iterable[Provenance]) -> Iterator[Digest]:
-    """What these builds were made from, as far as it is kept by its hash: to build them again without a network."""
+    """Yield the digests that builds were made from, of what is kept: to build them again without a network."""
     for claim in claims:
         yield from (source.digest for source in claim.sources)
         yield from (node.source.digest for node in claim.nodes.inputs)
