@@ -139,6 +139,7 @@ class ReasonCode(StrEnum):
     STATE_MISMATCH = "state-mismatch"
     CREATION_MISMATCH = "creation-mismatch"
     CLOCK_WENT_BACK = "clock-went-back"
+    CALLER_REFUSED = "caller-refused"
     UNEXPECTED = "unexpected"
 
 

@@ -10,9 +10,9 @@ from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from mvmnix.api.calls import Call, call
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.agent.requests import CopyDirection
-from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Copy, Stream
 from mvmnix.launch.copy import tarball
 from mvmnix.launch.copy.pack import Pack

@@ -15,9 +15,9 @@ from typing import Final, Self
 
 import mvmnix
 from mvmnix import __version__
+from mvmnix.api.admission import open_jail
 from mvmnix.api.audit import ask_anchors_of
 from mvmnix.api.context import Context
-from mvmnix.api.launch import open_jail
 from mvmnix.api.signing import key_file
 from mvmnix.audit.anchored_log import AnchorAnswer
 from mvmnix.audit.verify import verify_log

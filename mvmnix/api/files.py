@@ -55,7 +55,8 @@ def is_directory(path: str) -> bool:
 
 def exists(path: str) -> bool:
     """Whether there is such a file, or it is held."""
-    return os.path.exists(path) or held_files.is_held(path)  # noqa: PTH110 - a text
+    is_handed = held_files.is_handed(os.path.dirname(path))  # noqa: PTH120 - a text
+    return held_files.is_held(path) or (not is_handed and os.path.exists(path))  # noqa: PTH110 - a text
 
 
 def _unreadable(path: str, error: OSError, hint: str) -> UsageError:

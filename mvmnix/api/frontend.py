@@ -1,6 +1,9 @@
 """What the application asks of the frontend above it: to show a line, and to ask the user for a secret."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO, Final, Protocol
+
+from mvmnix.system.loop import Loop
 
 
 class Frontend(Protocol):
@@ -14,6 +17,9 @@ class Frontend(Protocol):
 
     def ask(self, what: str) -> str:
         """The secret that the user enters when asked for `what`. Called only where `can_ask` was true."""
+
+    def interruptible(self, loop: Loop) -> AbstractContextManager[None]:
+        """While the context lasts, have what interrupts the operation be raised where the loop waits."""
 
 
 class Silent:
@@ -30,6 +36,10 @@ class Silent:
         """Not called: `can_ask` is false. Raises RuntimeError."""
         raise RuntimeError(f"no person to ask for {what}")
 
+    def interruptible(self, loop: Loop) -> AbstractContextManager[None]:  # noqa: ARG002 - of the protocol
+        """Change nothing: signals are the program's own matter."""
+        return nullcontext()
+
 
 #: The frontend of a context that is given none: notices are dropped, and no secret is asked for.
 SILENT: Final = Silent()
@@ -44,9 +54,6 @@ class Progress(Protocol):
 
     def step(self, name: str) -> None:
         """A step has begun; the one before is done."""
-
-    def single_step(self, name: str) -> None:
-        """The same for a step that forks: the callee may start no thread until the next step."""
 
     def log(self, data: bytes) -> None:
         """A builder has written `data` to its log."""
@@ -68,9 +75,6 @@ class SilentProgress:
     """Progress that is not shown."""
 
     def step(self, name: str) -> None:
-        """Show nothing."""
-
-    def single_step(self, name: str) -> None:
         """Show nothing."""
 
     def log(self, data: bytes) -> None:
@@ -97,7 +101,7 @@ class LoggedProgress:
     """Hands everything on to another progress, and writes what builders say to a file of bounded size."""
 
     def __init__(self, shown: Progress, log: BinaryIO) -> None:
-        self.step, self.single_step = shown.step, shown.single_step
+        self.step = shown.step
         self.total, self.advance, self.received = shown.total, shown.advance, shown.received
         self.notice = shown.notice
         self._shown = shown

@@ -7,11 +7,16 @@ descriptor, and is opened by its path, as any user does.
 2. Only regular files are held, none that has another name (a stranger's hard link) and none that a symbolic link or
    `..` leads to: a stranger's may lead anywhere.
 3. At most MOST files are held, and none is waited for (leases, fcntl(2)).
+
+A process that starts a machine for a caller is handed an exported image's files as descriptors (`hold_handed`), and
+opens none of them by its path.
 """
 
+import errno
+import fcntl
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from mvmnix.images.file_names import BUNDLE_NAME, BUNDLE_SUFFIX, LOCK_NAME, PARTS_NAME, REBUILDS_NAME
@@ -26,6 +31,8 @@ EXPORTED: Final = (
 _PASSED: Final = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _files: Final[dict[str, int]] = {}
 _directories: Final[set[str]] = set()
+#: Directories and files of which nothing is opened by its path.
+_handed: Final[set[str]] = set()
 
 
 def hold(words: Sequence[str]) -> tuple[int, ...]:
@@ -38,14 +45,37 @@ def hold(words: Sequence[str]) -> tuple[int, ...]:
     return tuple(_files.values())
 
 
+def hold_handed(path: str, files: Mapping[str, int]) -> None:
+    """Have the files of a directory, by their names, be these descriptors, and no others be there.
+
+    The name "" is that of the path itself: it is a file then. Raises ValueError for a descriptor that is open for more
+    than reading, and for a path that isn't absolute and normal.
+    """
+    if not path.startswith("/") or _key(path) != path:
+        raise ValueError(f"not an absolute path: {path!r}")
+    for name, fd in files.items():
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        if flags & os.O_PATH or flags & os.O_ACCMODE != os.O_RDONLY:
+            raise ValueError(f"{name or path} is not open for reading alone")
+        _files[f"{path}/{name}" if name else path] = fd
+    _directories.add(path)
+    _handed.add(path)
+
+
 def _key(path: str) -> str:
     """The same path for each way to write it; "" where it depends on links."""
     return "" if ".." in path.split("/") else os.path.normpath(path)
 
 
 def opened(path: str) -> int | None:
-    """A descriptor of a held file, at its beginning, which the caller closes; None for what isn't held."""
+    """A descriptor of a held file, at its beginning, which the caller closes; None for what isn't held.
+
+    Raises FileNotFoundError for a file that might have been handed over, and wasn't.
+    """
     if not is_held(path):
+        key = _key(path)
+        if key in _handed or os.path.dirname(key) in _handed:  # noqa: PTH120 - a text
+            raise FileNotFoundError(errno.ENOENT, "it was not handed over", path)
         return None
     fd = os.dup(_files[_key(path)])
     os.lseek(fd, 0, os.SEEK_SET)
@@ -55,6 +85,11 @@ def opened(path: str) -> int | None:
 def is_held(path: str) -> bool:
     """Whether this file is held."""
     return _key(path) in _files
+
+
+def is_handed(path: str) -> bool:
+    """Whether the files of this directory were handed over, and no other counts."""
+    return _key(path) in _handed
 
 
 def is_held_directory(path: str) -> bool:

@@ -1,444 +1,284 @@
-"""Admits signed plans, and starts machines from what was admitted: attached to streams, or detached."""
+"""Starts machines for this process, by the launcher, and holds on to them: the caller's side of a start.
+
+Nothing is verified here, and nothing is started: the process at the other end does both (launcher/start.py). It is
+handed what this process reaches, as descriptors.
+"""
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+import socket
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Self
 
-from mvmnix.api import audit, files
+from mvmnix.api import files, held_files
 from mvmnix.api.context import Context
-from mvmnix.api.files import file_bytes
-from mvmnix.api.verify.image import open_exported
-from mvmnix.clock import now
-from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
-from mvmnix.images.file_names import BUNDLE_NAME
-from mvmnix.images.rebuilds import RebuildStore
-from mvmnix.images.store import STATEMENT_LIMIT, StoredImage
-from mvmnix.keys import Role
-from mvmnix.launch import backends
-from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, TypedInput
-from mvmnix.launch.container.run import run_container
-from mvmnix.launch.control.authorize import require_verb
-from mvmnix.launch.control.messages import Shell
-from mvmnix.launch.gate.admission import admit
-from mvmnix.launch.gate.checks import SummarizedImage
-from mvmnix.launch.gate.clock import HostClock
-from mvmnix.launch.gate.replay import LoggedStarts, Replay
-from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan, read_plan
-from mvmnix.launch.runtime.accelerator import KvmProbe, accelerator_line
-from mvmnix.launch.runtime.creation import check_creation
-from mvmnix.launch.runtime.creation import create_home as register
-from mvmnix.launch.runtime.host import Host
-from mvmnix.launch.runtime.machine import Machine
-from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, detach, supervise
-from mvmnix.machines import registry
-from mvmnix.machines.exit_status import ExitStatus
-from mvmnix.machines.machine_dir import PLAN, read_kept, read_status
-from mvmnix.machines.retention import MachineKind, Retention, discard, mark, prune
-from mvmnix.machines.status import MachineSource, MachineStatus
-from mvmnix.model import Digest, Verb
-from mvmnix.plan.backend import Backend
-from mvmnix.plan.plan import Plan
-from mvmnix.plan.secret_reference import SecretReference, SecretTarget
-from mvmnix.provenance.verify.summary import Summary
-from mvmnix.sandbox import uid_pool
-from mvmnix.system import log
-from mvmnix.system.roots import Roots
-from mvmnix.vmm.boot_files import OpenFiles
-from mvmnix.vmm.jail.jail import BubblewrapJail
-from mvmnix.vmm.port import Acceleration
+from mvmnix.api.launchers import reach
+from mvmnix.api.signing import read_secret
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.launch.control.connection import Connection
+from mvmnix.launch.control.drivers import Steps, Work
+from mvmnix.launch.control.messages import Stream
+from mvmnix.launch.control.start_messages import (
+    ROOTS,
+    Connect,
+    Created,
+    Detach,
+    Ended,
+    Mode,
+    Started,
+    StartRequest,
+    StopRequest,
+    TerminalResized,
+    TerminalSize,
+)
+from mvmnix.launch.control.starts import Caller, NotTakenError, begin, finish
+from mvmnix.launch.means import Means, OwnMeans
+from mvmnix.machines.registry import waiting_machine
+from mvmnix.machines.retention import Retention
+from mvmnix.system.descriptors import ask_for_senders
+from mvmnix.system.store import sealed_memory
+
+#: Attempts to have a request read: a launcher may end just when it is reached.
+_TRIES: Final = 3
+#: The file in the state directory by which a caller shows that it may write there.
+_PROBE: Final = "launchers.probe"
+_EXPORTED: Final = "name a directory of `mvm build --out`"
+_MISTAKE: Final = "report this as a bug"
 
 
-def admit_submission(context: Context, it: Submission, notice: Callable[[str], None]) -> VerifiedPlan:
-    """Take what was handed in through the gate, at the time of a clock that may be relied on, under today's policy."""
-    with context.recorded(plan=it.digest):
-        moment = HostClock(context.nonces, notice).now()
-        context.read_policy_again()
-    if isinstance(it.plan, SignedPlan) and it.plan.policy != context.policy:
-        it = replace(it, plan=it.plan.data)
-    log.info("gate", "verifying the plan %s", it.digest)
-    return admit(it, policy=context.policy, journal=context.journal, clock=lambda: moment)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartOptions:
+    """How a machine is started: what becomes of it, its name, how long it is kept after its end.
 
-
-@contextmanager
-def admit_kept(
-    context: Context, plan: bytes | SignedPlan, kept: StoredImage, notice: Callable[[str], None]
-) -> Iterator[VerifiedPlan]:
-    """A plan for a kept build, through the gate; its files are closed at the end.
-
-    What is odd about the clock is told by `notice`.
+    `image` is a directory of an exported image, `vsa` the file of a verifier's summary of it; without them the image is
+    kept here. `streams` are the pipes of an attached command. `terminal` is the size of its terminal. `ports` are those
+    at which this process answers the guest. With `private` the launcher is this process's child, and serves it alone.
     """
-    with submit_kept(context, plan, kept) as submission:
-        verified = admit_submission(context, submission, notice)
-    with verified:
-        yield verified
+
+    mode: Mode = Mode.DETACHED
+    name: str = ""
+    retention: Retention = Retention.ALWAYS
+    image: str = ""
+    vsa: str = ""
+    streams: Mapping[Stream, int] = field(default_factory=dict)
+    terminal: TerminalSize | None = None
+    ports: tuple[int, ...] = ()
+    is_build: bool = False
+    private: bool = False
+
+    def __post_init__(self) -> None:
+        if self.vsa and not self.image:
+            raise UsageError("--vsa goes with --image", hint="name the directory with the image's files")
 
 
-@contextmanager
-def submit_kept(context: Context, plan: bytes | SignedPlan, kept: StoredImage) -> Iterator[Submission]:
-    """What is handed in for a plan for a kept build: its evidence, and its files, which are closed at the end."""
-    images = context.library.images
-    fds: list[int] = []
-    try:
-        for artifact in (kept.image.kernel, kept.image.initrd, kept.image.rootfs):
-            fds.append(images.unhashed(artifact.digest))  # noqa: PERF401 - each is to be closed if the next fails
-        yield Submission(plan, replace(kept.evidence, rebuilds=_rebuilds(context, kept)), OpenFiles(*fds))
-    finally:
-        for fd in fds:
-            os.close(fd)
+class ContextCaller:
+    """Answers what a start asks, with a context's frontend and configuration, and this process's own means."""
 
-
-def _rebuilds(context: Context, kept: StoredImage) -> tuple[bytes, ...]:
-    """What other builders testified, where the policy asks for any."""
-    if context.policy.thresholds.rebuilds == 1:
-        return ()
-    return RebuildStore(context.roots.state).bundles(kept.image.manifest.digest)
-
-
-def open_replay(context: Context, notice: Callable[[str], None]) -> Replay:
-    """What was started here; what is odd about the clock is told by `notice`."""
-    return Replay(
-        context.nonces,
-        clock=HostClock(context.nonces, notice),
-        starts=LoggedStarts(context.audit, lambda: context.log_key),
-        check_anchors=lambda: audit.check_anchors(lambda: context.journal, context.config.anchors),
-    )
-
-
-class Terminal(Protocol):
-    """The terminal at the caller's side, standard input and output."""
+    def __init__(self, context: Context) -> None:
+        self.means: Means = OwnMeans()
+        self._context = context
 
     @property
-    def kind(self) -> str:
-        """What it is, as in TERM."""
+    def can_answer(self) -> bool:
+        """Whether a question would be answered: by the configuration, or by the user."""
+        return self._context.config.key_password is not None or self._context.frontend.can_ask()
 
-    def size(self) -> tuple[int, int]:
-        """Its rows and columns."""
+    def notice(self, text: str) -> None:
+        """Show a line of prose."""
+        self._context.frontend.notice(text)
 
-    def raw(self, changed: Callable[[], None]) -> AbstractContextManager[None]:
-        """Raw mode, until the context ends; `changed` is called when its size may be another."""
+    def answer(self, question: str) -> str:
+        """Return the secret: from where config.toml says, else from the user."""
+        where = self._context.config.key_password
+        if where is not None:
+            return read_secret(where, question)
+        return self._context.frontend.ask(question) if self._context.frontend.can_ask() else ""
 
-    def hangs_up(self, typed: bytes) -> bool:
-        """Whether the user hangs up with this, and what was typed before."""
+    def guest_connected(self, port: int, descriptor: int) -> None:  # noqa: ARG002 - of the protocol
+        """Close a connection that this caller doesn't serve."""
+        os.close(descriptor)
 
 
-def refuse_terminal(context: Context, plan: VerifiedPlan) -> None:
-    """Refuse, before anything starts, a plan whose command can't have a terminal.
+class RunningMachine:
+    """A machine that was started for this process; a context manager.
 
-    Raises RefusedError [verb-not-granted], which is logged; UsageError as `check_terminal` does.
+    Leaving it hangs up: the machine ends, unless it is detached.
     """
-    check_terminal(plan.plan.backend, plan.plan.secrets)
-    with context.recorded(plan=plan.digest):
-        require_verb(plan.plan, Verb.SHELL)
 
-
-def check_terminal(backend: Backend, secrets: Sequence[SecretReference]) -> None:
-    """Raises UsageError where a plan for this backend, with these secrets, can't give its command a terminal."""
-    if backend is Backend.CONTAINER:
-        raise UsageError("a container gets no terminal", hint="leave out -t, or plan for the backend qemu")
-    if any(it.target is SecretTarget.VARIABLE for it in secrets):
-        why = "a command in a terminal is sent to the guest, and none that is sent gets secrets as variables"
-        raise UsageError(why, hint="--secret makes a file of each instead; or leave out -t")
-
-
-def run_in_terminal(machine: Machine, plan: Plan, terminal: Terminal) -> ExitStatus:
-    """Run the plan's command, without one the image's shell, and wait for its end.
-
-    Raises StopRequestedError, as for SIGHUP, when the user hangs up.
-    """
-    loop = machine.loop
-
-    def hang_up() -> None:
-        raise StopRequestedError(signal.SIGHUP)
-
-    def seen(data: bytes) -> None:
-        if terminal.hangs_up(data):
-            loop.after(0, hang_up)
-
-    def resize() -> None:
-        command.resize(*terminal.size())
-
-    def changed() -> None:  # a signal's handler, which may run between any two instructions: the loop does the rest
-        loop.after(0, resize)
-
-    asked = Shell(plan.workload.argv, *terminal.size(), terminal.kind)
-    command = machine.start_verb(asked, stdout=FdSink(loop, 1), stderr=_nowhere, stdin=TypedInput(0, seen))
-    with terminal.raw(changed):
-        return machine.finish(command)
-
-
-def _nowhere(_data: bytes) -> None:
-    """A terminal's output is one."""
-
-
-def open_jail(context: Context) -> BubblewrapJail:
-    """Where hypervisors run, with a pool of uids where this process can give some away.
-
-    Raises MvmnixError for a root that can't give uids away, RefusedError [state-permissions].
-    """
-    pool = uid_pool.open_pool(context.roots.state)
-    context.keep(pool.directory)
-    return BubblewrapJail(pool, context.roots.cache)
-
-
-def open_host(context: Context, notice: Callable[[str], None], backend: Backend = Backend.QEMU) -> Host:
-    """What machines are given. Raises MvmnixError when there is no usable hypervisor, as `backends.find` does."""
-    hypervisor, jail = backends.find(backend), open_jail(context)
-    host = Host(
-        hypervisor=hypervisor,
-        jail=jail,
-        kvm=KvmProbe(hypervisor, jail, context.roots.cache),
-        journal=context.journal,
-        sign=partial(context.sign, Role.HOST),
-        machines=context.machines,
-        replay=open_replay(context, notice),
-        notice=notice,
-        own=tuple(context.roots.paths.values()),
-    )
-    context.at_end(host.loop.close)
-    return host
-
-
-@contextmanager
-def admit_plan(context: Context, bundle: bytes, image: str = "", vsa: str = "") -> Iterator[VerifiedPlan]:
-    """The plan of a bundle, verified and logged; its files are closed at the end.
-
-    Its image is kept here, or is in the directory `image`, with the summary in the file `vsa` in place of its evidence
-    where one is named. Raises RefusedError, once it is in the log; UsageError for a summary without a directory.
-    """
-    if vsa and not image:
-        raise UsageError("--vsa goes with --image", hint="name the directory with the image's files")
-    with ExitStack() as stack:
-        if image:
-            with _handed_in(bundle, Path(image), vsa) as submission:
-                verified = stack.enter_context(admit_submission(context, submission, context.frontend.notice))
-        else:
-            verified = stack.enter_context(_kept(context, bundle))
-        yield verified
-
-
-def host_for(context: Context, plan: VerifiedPlan) -> Host:
-    """What a machine on the plan's backend is given. A refusal [backend-unavailable] is in the audit log."""
-    with context.recorded(plan=plan.digest):
-        return open_host(context, context.frontend.notice, plan.plan.backend)
-
-
-@dataclass(frozen=True, slots=True)
-class RunResult:
-    """A machine that ran to its end, None for a container, and how it ended."""
-
-    machine: Machine | None
-    finished: SupervisedEnd
+    def __init__(self, connection: Connection, caller: Caller, started: Started) -> None:
+        """Made by `start_machine` and `start_created` only."""
+        self.connection = connection
+        self.caller = caller
+        self.started = started
 
     @property
-    def machine_id(self) -> str:
-        """The machine's id; a container has one too."""
-        return Path(self.finished.ended.receipt_path).parent.name
+    def id(self) -> str:
+        """Its id: 12 hexadecimal digits."""
+        return self.started.machine
+
+    def finish(self) -> Steps[Ended]:
+        """Wait for its end. Raises why it could not go on."""
+        return finish(self.connection, self.caller)
+
+    def connect(self) -> Steps[Connection]:
+        """Make another connection, on which the machine is called (launch/control/calls.py)."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        made = Connection(ours)
+        try:
+            with theirs:
+                ask_for_senders(theirs)
+                yield from self.connection.send(Connect(), (theirs.fileno(),))
+        except BaseException:
+            made.close()
+            raise
+        return made
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it as a signal would: in order, and at once for a second call."""
+        self.connection.tell(StopRequest(number))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell its command the size of the terminal."""
+        self.connection.tell(TerminalResized(rows, columns))
+
+    def detach(self) -> Steps[None]:
+        """Let it go on without this process."""
+        yield from self.connection.send(Detach())
+        self.connection.close()
+
+    def close(self) -> None:
+        """Hang up. A second call does nothing."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
-def run_attached(
-    plan: VerifiedPlan,
-    host: Host,
-    *,
-    stdout: Sink,
-    stderr: Sink,
-    stdin: Stdin = None,
-    name: str = "",
-    created: str = "",
-    retention: Retention = Retention.ALWAYS,
-    terminal: Terminal | None = None,
-) -> RunResult:
-    """Start a machine, run the plan's command in it with these streams, and end it; a container's likewise.
+def start_machine(
+    context: Context, plan: bytes, options: StartOptions, caller: ContextCaller | None = None
+) -> Steps[RunningMachine]:
+    """Start a machine from a signed plan, a bundle or several; nothing of it is verified here.
 
-    In a `terminal` it has no other streams; `refuse_terminal` comes before.
-
-    `created` is the id of a machine that was created; without it there is a new one. Whatever its `retention`, one
-    whose guest never got ready is kept. Signals that stop this process stop the machine, so this is for the main
-    thread. Raises what the start raises; a refusal is in the log.
+    Raises RefusedError, which is in the log; UsageError; MvmnixError.
     """
-    machines: list[Machine] = []
-
-    def work(machine: Machine) -> ExitStatus:
-        machines.append(machine)
-        mark_ready(machine.id)
-        if terminal is not None:
-            return _reported(run_in_terminal(machine, plan.plan, terminal), plan, host)
-        return _reported(machine.run(stdout=stdout, stderr=stderr, stdin=stdin), plan, host)
-
-    with _marking(host, retention) as mark_ready:
-        if plan.plan.backend is Backend.CONTAINER:
-            ran = RunResult(None, run_container(plan, host, stdout=stdout, stderr=stderr, stdin=stdin, name=name))
-            mark_ready(ran.machine_id)
-            return ran
-        finished = supervise(plan, host, work, name=name, created=created)
-    return RunResult(machines[0], finished)
+    made = yield from _start(context, plan, "", options, caller or ContextCaller(context))
+    if not isinstance(made, RunningMachine):
+        raise MvmnixError("the machine was created, and not started", hint=_MISTAKE)
+    return made
 
 
-def _reported(status: ExitStatus, plan: VerifiedPlan, host: Host) -> ExitStatus:
-    """The same; the user is told of a command that did not end by itself."""
-    if why := status.explain(next(iter(plan.plan.workload.argv), "")):
-        host.notice(why)
-    return status
+def find_created(context: Context, machine: str) -> tuple[str, StartOptions]:
+    """Return the id of a machine that was created, and the options by which it is started, in the background.
 
-
-@contextmanager
-def _marking(host: Host, retention: Retention) -> Iterator[Callable[[str], None]]:
-    """Yield a function that marks a machine, by its id, as ready; remove it, and others, at the end by `retention`."""
-    if retention is Retention.ALWAYS:
-        yield lambda _machine: None
-        return
-    ready: list[str] = []
-
-    def mark_ready(machine: str) -> None:
-        mark(host.machines, machine, MachineKind.RUN)
-        ready.append(machine)
-
-    try:
-        yield mark_ready
-        for machine in ready if retention is Retention.NEVER else ():
-            discard(host.machines, machine, host.notice)
-    finally:
-        prune(host.machines, MachineKind.RUN, host.notice)
-
-
-def start_detached(
-    context: Context,
-    plan: VerifiedPlan,
-    *,
-    name: str = "",
-    created: str = "",
-    retention: Retention = Retention.ALWAYS,
-) -> str:
-    """Start a machine that goes on without this process, a new one or the one that was `created`; returns its id.
-
-    Its supervisor removes it as `retention` says. The frontend is told what executes and holds it. To be called while
-    this process has one thread.
+    Raises UsageError for one that can't be started.
     """
-    with context.recorded(plan=plan.digest):  # a process of its own could only fail with it, unlogged
-        backends.find(plan.plan.backend)
-    make_host = partial(_host_of_its_own, plan.plan.backend)
-    retain = partial(_marking, retention=retention)
-    machine = detach(plan, make_host, name=name, created=created, retain=retain, failed=_keep_failure)
-    with suppress(FileNotFoundError), context.machines.existing(machine) as home:  # it may be over, and removed
-        status = read_status(home, machine)
-        if status is not None and status.acceleration:
-            context.frontend.notice(accelerator_line(Acceleration(status.acceleration)))
-    return machine
+    status, origin = waiting_machine(context.machines, machine)
+    return status.machine, StartOptions(image=origin.image, vsa=origin.summary)
 
 
-def _keep_failure(error: Exception) -> None:
-    """In the supervisor: only there is known what its children said."""
-    from mvmnix.api.failure_log import keep_failure  # noqa: PLC0415 - only failures pay for it
+def start_created(context: Context, machine: str, options: StartOptions) -> Steps[RunningMachine]:
+    """Start the machine with this id, which was created. Raises as `start_machine` does."""
+    made = yield from _start(context, b"", machine, options, ContextCaller(context))
+    if not isinstance(made, RunningMachine):
+        raise MvmnixError("the machine was created, and not started", hint=_MISTAKE)
+    return made
 
-    if isinstance(error, MvmnixError):
-        keep_failure(error)
+
+def create_machine(context: Context, plan: bytes, options: StartOptions) -> Steps[str]:
+    """Have a machine verified and registered that doesn't run yet; return its id. Raises as `start_machine` does."""
+    made = yield from _start(context, plan, "", options, ContextCaller(context))
+    if not isinstance(made, str):
+        made.close()
+        raise MvmnixError("the machine was started, and not created", hint=_MISTAKE)
+    return made
 
 
-@contextmanager
-def _kept(context: Context, bundle: bytes) -> Iterator[VerifiedPlan]:
-    """The plan for an image that is kept here."""
+def _start(
+    context: Context, plan: bytes, created: str, options: StartOptions, caller: ContextCaller
+) -> Steps[RunningMachine | str]:
     with ExitStack() as stack:
-        with context.working():  # until its files are open, the image may not be removed
-            with context.recorded(plan=Digest.of(bundle)):
-                signed = read_plan(bundle, context.policy)
-                kept = _image_of(context, signed.plan)
-            verified = stack.enter_context(admit_kept(context, signed, kept, context.frontend.notice))
-        yield verified
+        given = {name: context.roots.directories[name].fd for name in ROOTS[:-1]}
+        given[ROOTS[-1]] = _closed_by(stack, _probe(context))
+        if not created:
+            given["plan"] = _closed_by(stack, sealed_memory(plan, name="mvmnix-plan"))
+        image = _open_image(stack, options.image)
+        given |= {f"image {name}": fd for name, fd in image.items()}
+        if options.vsa:
+            given["summary"] = stack.enter_context(files.regular(options.vsa, _EXPORTED))
+        given |= {str(stream): fd for stream, fd in options.streams.items()}
+        request = StartRequest(
+            mode=options.mode,
+            created=created,
+            name=options.name,
+            retention=options.retention,
+            terminal=options.terminal,
+            image=tuple(image),
+            has_summary=bool(options.vsa),
+            image_path=_absolute(options.image),
+            summary_path=_absolute(options.vsa),
+            ports=options.ports,
+            is_build=options.is_build,
+            can_ask=caller.can_answer,
+            streams=tuple(options.streams),
+        )
+        return (yield from _ask(context, request, [given[name] for name in request.descriptors], options, caller))
 
 
-@contextmanager
-def _handed_in(bundle: bytes, directory: Path, vsa: str) -> Iterator[Submission]:
-    """What is verified for an image in a directory: all of its evidence, or a verifier's summary."""
-    with open_exported(directory) as (evidence, opened):
-        if vsa:
-            summary = Summary(file_bytes(vsa, STATEMENT_LIMIT))
-            yield Submission(bundle, SummarizedImage(evidence.manifest, summary), opened)
-        else:
-            provenance = files.read(
-                str(directory / BUNDLE_NAME), STATEMENT_LIMIT, "name a directory of `mvm build --out`"
-            )
-            yield Submission(bundle, replace(evidence, provenance=provenance), opened)
+def _ask(
+    context: Context, request: StartRequest, descriptors: list[int], options: StartOptions, caller: ContextCaller
+) -> Steps[RunningMachine | str]:
+    """Have the request read and done, by another launcher where the first one ends before it was."""
+    for left in reversed(range(_TRIES)):
+        connection: Connection = yield Work(lambda: reach(context.roots, private=options.private))
+        try:
+            made = yield from begin(connection, request, descriptors, caller)
+        except NotTakenError:
+            connection.close()
+            if not left:
+                raise
+            continue
+        except BaseException:
+            connection.close()
+            raise
+        if isinstance(made, Created):
+            connection.close()
+            return made.machine
+        return RunningMachine(connection, caller, made)
+    raise MvmnixError("no launcher reads this request", hint="see `mvm doctor`, or: --private-launcher")
 
 
-def _host_of_its_own(backend: Backend) -> Host:
-    """What a detached supervisor works with: opened in its own process, since locks don't survive a fork."""
-    return open_host(Context(Roots.from_environment(os.environ)), lambda _: None, backend)
+def _closed_by(stack: ExitStack, fd: int) -> int:
+    stack.callback(os.close, fd)
+    return fd
 
 
-def _image_of(context: Context, plan: Plan) -> StoredImage:
-    """The kept build that a signed plan names.
-
-    Nothing of the build is trusted yet: admission verifies it, without hashing a rootfs that verity vouches for.
-    """
-    wanted = plan.manifest
-    if wanted is None:
-        why, hint = "it names no manifest.json, so it is for no image", "make it with `mvm plan create`"
-        raise refuse(ReasonCode.PLAN_MISMATCH, "the plan", why, hint)
-    for entry in context.library.entries():
-        if (entry.manifest, entry.bundle) == (wanted, plan.provenance):
-            return context.library.read(entry)
-    raise MvmnixError(
-        f"the image of this plan isn't kept here: {plan.image}, manifest {wanted}, provenance {plan.provenance}",
-        hint="bring it: mvm image load ARCHIVE, or launch with --image DIRECTORY (of `mvm build --out`); a new build "
-        "needs a new plan",
-    )
+def _probe(context: Context) -> int:
+    """Return a descriptor of a file in the state directory, open for writing."""
+    state = context.roots.state
+    try:
+        return state.open_writable(_PROBE)
+    except FileNotFoundError:
+        state.write_atomic(_PROBE, b"")
+        return state.open_writable(_PROBE)
 
 
-def create_machine(context: Context, bundle: bytes, *, name: str = "", image: str = "", vsa: str = "") -> str:
-    """Admit a signed plan, and register a machine for it that doesn't run yet; returns its id. Nothing is spent.
-
-    `image` and `vsa` are as in `admit_plan`. Raises RefusedError, once it is in the log.
-    """
-    with context.working(), admit_plan(context, bundle, image, vsa) as verified:  # until then no image is removed
-        _refuse_what_could_not_start(context, verified)
-        origin = MachineSource(*(str(Path(path).absolute()) if path else "" for path in (image, vsa)))
-        return register(verified, context.machines, context.journal, now=now(), name=name, origin=origin)
-
-
-@contextmanager
-def admit_created(context: Context, machine: str) -> Iterator[tuple[VerifiedPlan, str]]:
-    """The plan of a created machine, verified anew, and the machine's id; its files are closed at the end.
-
-    Raises UsageError for a machine that can't be started; RefusedError, once it is in the log.
-    """
-    status, origin = _waiting(context, machine)
-    with admit_plan(context, _plan_of(context, status), origin.image, origin.summary) as verified:
-        yield verified, status.machine
+def _open_image(stack: ExitStack, directory: str) -> dict[str, int]:
+    """Return descriptors of an exported image's files that are there, by their names. Raises UsageError."""
+    if not directory:
+        return {}
+    paths = {name: str(Path(directory, name)) for name in held_files.EXPORTED}
+    return {
+        name: stack.enter_context(files.regular(path, _EXPORTED))
+        for name, path in paths.items()
+        if os.path.lexists(path)
+    }
 
 
-def _refuse_what_could_not_start(context: Context, verified: VerifiedPlan) -> None:
-    """A container, and a plan that was spent. Raises RefusedError, which is in the log."""
-    with context.recorded(plan=verified.digest):
-        if verified.plan.backend is Backend.CONTAINER:
-            why, hint = "a container is not a machine, and runs in the foreground alone", "run it: `mvm launch`"
-            raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
-        open_replay(context, context.frontend.notice).judge(verified.plan)
-
-
-def _waiting(context: Context, machine: str) -> tuple[MachineStatus, MachineSource]:
-    """A machine that wasn't started yet. Raises UsageError."""
-    entry = registry.find_machine(context.machines, machine)
-    origin = entry.status.origin
-    if origin is None or not entry.status.waits or entry.alive:
-        hint = "mvm start takes what `mvm create` made, once; mvm launch makes another machine from the same plan"
-        raise UsageError(f"the machine {machine!r} can't be started: it is {entry.state}", hint=hint)
-    return entry.status, origin
-
-
-def _plan_of(context: Context, status: MachineStatus) -> bytes:
-    """The bytes that the machine was created from; none of them is trusted yet. Raises MvmnixError, RefusedError."""
-    bundle = read_kept(context.machines, status.machine, PLAN)
-    if bundle is None:
-        hint = f"remove it: mvm rm {status.machine}"
-        raise MvmnixError(f"the plan of machine {status.machine} is gone", hint=hint)
-    with context.recorded(plan=Digest.of(bundle)):
-        check_creation(status, context.journal.about(status.machine))
-        if Digest.of(bundle) != status.plan:
-            why = f"it is not the one that the machine {status.machine} was created from: {status.plan}"
-            hint = f"remove that machine, and create another one: mvm rm {status.machine}"
-            raise refuse(ReasonCode.PLAN_MISMATCH, "the machine's plan", why, hint)
-    return bundle
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else ""  # noqa: PTH100 - a text

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from mvmnix.api.calls import change
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.errors import UsageError
-from mvmnix.launch.control.client import change
 from mvmnix.launch.control.messages import Pause, Resume
 from mvmnix.machines import registry, usage
 from mvmnix.machines.machine_dir import CONSOLE

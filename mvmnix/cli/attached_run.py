@@ -1,27 +1,44 @@
 """Runs a machine in the caller's terminal: its standard streams are the workload's, a terminal only as text."""
 
-import os
+import signal
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import reduce, wraps
-from typing import Any, Final
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial, reduce, wraps
+from typing import Any, Final, NoReturn
 
 import click
 
 from mvmnix.api import (
-    Context,
-    FdSink,
+    Ended,
     Loop,
+    Mode,
     Retention,
-    RunResult,
-    VerifiedPlan,
-    host_for,
-    refuse_terminal,
-    run_attached,
+    RunningMachine,
+    Started,
+    StartOptions,
+    Steps,
+    StopRequestedError,
+    Stream,
+    TerminalSize,
+    run_on_loop,
+    stopping_signals,
 )
-from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none, refuse_without_input
-from mvmnix.cli.output import notice, raw_option, shape
+from mvmnix.cli.local_terminal import NOTICE, OwnTerminal, refuse_none, refuse_without_input, size
+from mvmnix.cli.output import notice, raw_option
+from mvmnix.cli.stdio import StreamBridge, bridged_streams
 from mvmnix.errors import UsageError
+
+#: Starts a machine with the options that it is given.
+type Start = Callable[[StartOptions], Steps[RunningMachine]]
+
+#: A start that stays within what bounds this process.
+private_option: Final = click.option(
+    "--private-launcher",
+    "private",
+    is_flag=True,
+    help="Start the machine from a child of this process, within its control group, and not by the shared launcher.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +46,7 @@ class Attachment:
     """How the caller stays with a machine: not at all, with its streams, or with its terminal. Raises UsageError.
 
     `disposable` is None where neither --rm nor --no-rm was said. `raw` gives a terminal the guest's bytes as they are.
+    `private` starts it from a child of this process.
     """
 
     detached: bool = False
@@ -36,6 +54,7 @@ class Attachment:
     tty: bool = False
     raw: bool = False
     disposable: bool | None = None
+    private: bool = False
 
     def __post_init__(self) -> None:
         if self.detached and (self.interactive or self.tty or self.raw):
@@ -81,6 +100,7 @@ _OPTIONS: Final = (
         help="Remove the machine once it has ended, or keep it until mvm rm. Default: the last 50 are kept, with "
         "--detach all.",
     ),
+    private_option,
 )
 
 
@@ -89,37 +109,68 @@ def attach_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def collected(
-        *, detached: bool, interactive: bool, tty: bool, raw: bool, disposable: bool | None, **others: Any
+        *,
+        detached: bool,
+        interactive: bool,
+        tty: bool,
+        raw: bool,
+        disposable: bool | None,
+        private: bool,
+        **others: Any,
     ) -> Any:
-        how = Attachment(detached=detached, interactive=interactive, tty=tty, raw=raw, disposable=disposable)
+        how = Attachment(
+            detached=detached, interactive=interactive, tty=tty, raw=raw, disposable=disposable, private=private
+        )
         return command(attachment=how, **others)
 
     return reduce(lambda made, option: option(made), reversed(_OPTIONS), collected)
 
 
-def output(loop: Loop, fd: int, *, raw: bool) -> FdSink:
-    """Where a guest's bytes go: as they are into files and pipes; to a terminal as text, unless asked for raw."""
-    return FdSink(loop, fd, shape(terminal=os.isatty(fd), raw=raw))
+def start_options(how: Attachment, *, name: str = "", image: str = "", vsa: str = "") -> StartOptions:
+    """How the machine is started, but for the streams of an attached one. Raises UsageError."""
+    mode = Mode.DETACHED if how.detached else Mode.ATTACHED
+    return StartOptions(mode=mode, name=name, retention=how.retention, image=image, vsa=vsa, private=how.private)
 
 
-def run_here(context: Context, plan: VerifiedPlan, how: Attachment, *, name: str = "", created: str = "") -> RunResult:
-    """Start the machine, run the plan's command with our standard streams, and end it; a container's likewise.
+def run_here(start: Start, how: Attachment, options: StartOptions) -> tuple[Started, Ended]:
+    """Have a machine run the plan's command with our standard streams, to its end.
 
-    `created` is the id of a machine of `mvm create`; without it there is a new one.
+    `start` starts it, with the options that it is given. A signal that stops this process stops the machine in order; a
+    second one ends it.
     """
+    streams = (Stream.STDIN, Stream.STDOUT) if how.tty else tuple(Stream)
     terminal = OwnTerminal() if how.tty else None
     if terminal is not None:
-        refuse_terminal(context, plan)
         notice(NOTICE)
-    host = host_for(context, plan)
-    return run_attached(
-        plan,
-        host,
-        stdout=output(host.loop, 1, raw=how.raw),
-        stderr=output(host.loop, 2, raw=how.raw),
-        stdin=0,
-        name=name,
-        created=created,
-        retention=Retention.ALWAYS if created else how.retention,
-        terminal=terminal,
-    )
+    loop = Loop()
+    loop.listen()
+
+    def typed(data: bytes) -> None:
+        if terminal is not None and terminal.hangs_up(data):
+            loop.post(_hang_up)
+
+    try:
+        with (
+            stopping_signals(loop),
+            bridged_streams(streams, raw=how.raw or how.tty, typed=typed) as bridge,
+            run_on_loop(start(_with_streams(options, bridge, terminal)), loop) as machine,
+        ):
+            bridge.begin()
+            with nullcontext() if terminal is None else terminal.raw(partial(_resize_soon, loop, machine)):
+                return machine.started, run_on_loop(machine.finish(), loop)
+    finally:
+        loop.close()
+
+
+def _with_streams(options: StartOptions, bridge: StreamBridge, terminal: OwnTerminal | None) -> StartOptions:
+    size = None if terminal is None else TerminalSize(terminal.kind, *terminal.size())
+    return replace(options, streams=bridge.pipes, terminal=size)
+
+
+def _resize_soon(loop: Loop, machine: RunningMachine) -> None:
+    """Tell the machine the terminal's size; a signal's handler, which may run at any moment: the loop does the rest."""
+    loop.after(0, lambda: machine.resize(*size()))
+
+
+def _hang_up() -> NoReturn:
+    raise StopRequestedError(signal.SIGHUP)

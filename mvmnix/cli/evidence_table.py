@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from mvmnix.api import RunResult, VerifiedImage, VerifiedPlan
+from mvmnix.api import Ended, Started, VerifiedImage
 from mvmnix.formats.escaping import escape
 from mvmnix.plural import counted
 from mvmnix.provenance.slsa.provenance import Provenance
@@ -28,7 +28,7 @@ def show_chain(links: Iterable[tuple[str, str]]) -> None:
     Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH).print(table)
 
 
-def links_of(image: VerifiedImage, plan: VerifiedPlan, done: RunResult) -> Iterator[tuple[str, str]]:
+def links_of(image: VerifiedImage, started: Started, ended: Ended) -> Iterator[tuple[str, str]]:
     """Each link from the flake to the receipt: its name, and what vouches for it."""
     claim, evidence = image.provenance.claim, image.provenance
     where = f" in {claim.directory}" if claim.directory else ""
@@ -42,12 +42,10 @@ def links_of(image: VerifiedImage, plan: VerifiedPlan, done: RunResult) -> Itera
     yield "verity root", str(image.image.verity.root)
     signed = f"signed by {evidence.signer.name} ({claim.builder_id}), SLSA Build L{evidence.level}"
     yield "provenance", f"{evidence.bundle}, {signed}"
-    yield "policy", str(plan.policy)
-    yield "plan", f"{plan.digest}, signed by {', '.join(signer.name for signer in plan.signers)}"
-    machine = done.machine
-    yield "machine", plan.plan.backend.logged if machine is None else f"{machine.id}, {machine.acceleration}"
-    ended = done.finished.ended
-    place = ended.receipt_path if Path(ended.receipt_path).exists() else "removed with its machine"
+    yield "policy", started.policy
+    yield "plan", f"{started.plan}, signed by {', '.join(started.signers)}"
+    yield "machine", f"{started.machine}, {started.accelerator}" if started.accelerator else started.backend
+    place = ended.path if Path(ended.path).exists() else "removed with its machine"
     yield "receipt", f"{ended.receipt}, {ended.reason}: {place}"
 
 

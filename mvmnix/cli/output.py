@@ -8,7 +8,8 @@ import os
 import select
 import sys
 from collections.abc import Callable, Iterable
-from typing import Final, TextIO
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -16,6 +17,9 @@ from mvmnix.cli.verbosity import is_quiet
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.formats.escaping import TerminalStream, escape
 from mvmnix.plural import counted
+
+if TYPE_CHECKING:
+    from mvmnix.api import Loop
 
 #: The one envelope of every `--json` answer.
 ENVELOPE_VERSION = 1
@@ -92,6 +96,12 @@ class Terminal:
         """Ask for a secret, without echo."""
         asked: str = click.prompt(what, hide_input=True, err=True)
         return asked
+
+    def interruptible(self, loop: "Loop") -> AbstractContextManager[None]:
+        """Have SIGHUP, SIGINT and SIGTERM raised where the loop waits."""
+        from mvmnix.api import stopping_signals  # noqa: PLC0415 - what starts no machine does without
+
+        return stopping_signals(loop)
 
 
 TERMINAL: Final = Terminal()

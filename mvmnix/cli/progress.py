@@ -38,11 +38,6 @@ class Steps:
         self._status.start()
         self._announce()
 
-    def single_step(self, name: str) -> None:
-        """A new step that forks: no thread of ours may draw meanwhile."""
-        self._begin_step(name)
-        self._announce()
-
     def _begin_step(self, name: str) -> None:
         self.close()
         self._name, self._begun = name, time.monotonic()

@@ -19,12 +19,16 @@ def run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[s
     Returns its exit code, 129 where the user hung up. Raises UsageError without a terminal here, and as `call` does.
     """
     refuse_none()
-    asked = Shell(command, *size(), kind(), variables, directory, _STREAMS)
     ending = _Ending()
     with (
         open_machine_store(TERMINAL) as here,
         bridged_streams(_STREAMS, raw=True, typed=ending.typed) as bridge,
-        call(here, machine, asked, bridge.descriptors) as it,
+        call(
+            here,
+            machine,
+            Shell(command, *size(), kind(), variables, directory, bridge.streams),
+            bridge.descriptors,
+        ) as it,
     ):
         ending.call = it
         notice(NOTICE)

@@ -6,7 +6,7 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ from mvmnix.api import Stream
 from mvmnix.cli.output import show
 
 _CHUNK: Final = 65536
+_NULL: Final = os.makedev(1, 3)
 
 
 def _ignore(data: bytes) -> None:
@@ -24,11 +25,21 @@ def _ignore(data: bytes) -> None:
 
 @dataclass
 class StreamBridge:
-    """Descriptors for a command's streams, and the threads that stand between those and terminals."""
+    """Pipes for a command's streams, and the threads that stand between those and what isn't a pipe."""
 
-    descriptors: tuple[int, ...]
+    pipes: Mapping[Stream, int]
     _theirs: list[int] = field(default_factory=list)
     _pumps: list[threading.Thread] = field(default_factory=list)
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """The streams that there are pipes for."""
+        return tuple(self.pipes)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """The pipes, in the same order."""
+        return tuple(self.pipes.values())
 
     def release(self) -> None:
         """Close the ends that are the command's."""
@@ -52,36 +63,37 @@ class StreamBridge:
 def bridged_streams(
     streams: tuple[Stream, ...], *, raw: bool, typed: Callable[[bytes], None] = _ignore
 ) -> Iterator[StreamBridge]:
-    """Descriptors for a command, whose `begin` is to be called once they were sent; `typed` sees what is typed.
+    """Pipes for a command, whose `begin` is to be called once they were sent; `typed` sees what is typed.
 
-    A pipe or file goes as it is, and the guest's bytes don't pass through this process. Between the guest and a
-    terminal this process stands: it escapes what is shown, and a terminal that stands still holds up nothing else.
-    So it does with a pipe that only another user could open once more, as root's are for root's mvm.
+    A pipe goes as it is, and the guest's bytes don't pass through this process. Between the guest and anything else
+    this process stands: it escapes what a terminal shows, and what stands still holds up nothing else. An input that
+    has nothing (null(4)) is none.
     """
-    theirs, pumps, descriptors = list[int](), list[threading.Thread](), list[int]()
+    theirs, pumps, pipes = list[int](), list[threading.Thread](), dict[Stream, int]()
     with ExitStack() as ours:
         for stream in streams:
             number = tuple(Stream).index(stream)
-            if not os.isatty(number) and _is_openable(number, stream):
-                descriptors.append(number)
+            if stream is Stream.STDIN and _is_null(number):
+                continue
+            if stat.S_ISFIFO(os.fstat(number).st_mode):
+                pipes[stream] = number
                 continue
             reading, writing = os.pipe()
             mine, their = (writing, reading) if stream is Stream.STDIN else (reading, writing)
             theirs.append(their)
-            descriptors.append(their)
+            pipes[stream] = their
             target = partial(_pump_in, typed=typed) if stream is Stream.STDIN else partial(_pump_out, raw=raw)
             # a thread that reads a terminal may wait for input that never comes
             pumps.append(threading.Thread(target=target, args=(mine, number), daemon=stream is Stream.STDIN))
-        bridge = StreamBridge(tuple(descriptors), theirs, pumps)
+        bridge = StreamBridge(pipes, theirs, pumps)
         ours.callback(bridge.release)
         yield bridge
     bridge.finish()
 
 
-def _is_openable(number: int, stream: Stream) -> bool:
-    """Whether the supervisor can open this pipe once more (launch/control/server.py); files it takes as they are."""
-    way = os.R_OK if stream is Stream.STDIN else os.W_OK
-    return not stat.S_ISFIFO(os.fstat(number).st_mode) or os.access(f"/proc/self/fd/{number}", way)
+def _is_null(number: int) -> bool:
+    status = os.fstat(number)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == _NULL
 
 
 def _pump_in(mine: int, number: int, *, typed: Callable[[bytes], None]) -> None:

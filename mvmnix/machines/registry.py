@@ -19,7 +19,7 @@ from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.machines.ending import end_reason
 from mvmnix.machines.machine_dir import LOCK, machine_ids, read_status, registration_lock
-from mvmnix.machines.status import MachineState, MachineStatus
+from mvmnix.machines.status import MachineSource, MachineState, MachineStatus
 from mvmnix.suggestion import did_you_mean
 from mvmnix.system.private_dirs import Directory
 
@@ -99,6 +99,16 @@ def find_machine(machines: Directory, text: str) -> MachineEntry:
         near = did_you_mean(text, (name for entry in known for name in (entry.status.name, entry.status.machine)))
         raise UsageError(f"{what} with the name or id {text!r}", hint=f"{near}mvm ps --all lists them")
     return matching[0]
+
+
+def waiting_machine(machines: Directory, text: str) -> tuple[MachineStatus, MachineSource]:
+    """Return the status of a machine that wasn't started yet, and where its image is. Raises UsageError."""
+    entry = find_machine(machines, text)
+    origin = entry.status.origin
+    if origin is None or not entry.status.waits or entry.alive:
+        hint = "mvm start takes what `mvm create` made, once; mvm launch makes another machine from the same plan"
+        raise UsageError(f"the machine {text!r} can't be started: it is {entry.state}", hint=hint)
+    return entry.status, origin
 
 
 def stop(machines: Directory, text: str, *, patience: float) -> MachineEntry:

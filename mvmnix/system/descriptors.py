@@ -1,11 +1,19 @@
-"""Takes descriptors that another process sends: a packet's, and what a child made between fork and exec."""
+"""Sends and takes descriptors: those of a packet, with its sender, and what a child made between fork and exec.
+
+A descriptor that another process chose may block when it is closed: a socket that lingers (socket(7), SO_LINGER), a
+file of a FUSE file system (fuse(4)). So what isn't known to be a pipe is closed by a thread (`close_apart`).
+"""
 
 import array
 import errno
+import fcntl
 import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import struct
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.system.process import spawn
@@ -13,8 +21,120 @@ from mvmnix.system.process import spawn
 #: The largest packet in bytes, and the most descriptors in one.
 PACKET: Final = 16_384
 DESCRIPTORS: Final = 8
+#: struct ucred (unix(7)): process, user, group.
+_CREDENTIALS: Final = struct.Struct("iII")
+#: asm-generic/socket.h (Linux 6.5): a packet brings a descriptor of the process that sent it.
+_SO_PASSPIDFD, _SCM_PIDFD = 76, 4
 #: Waits for its input to end, and is there on every system (hier(7)).
 _WAITING: Final = "/bin/cat"
+
+
+class PacketError(ValueError):
+    """What came was not a packet that fits, with no more descriptors than are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """The process that sent a packet, by the kernel's word (unix(7), SCM_CREDENTIALS).
+
+    `process` is its id here, 0 where this PID namespace has none for it. `pidfd` refers to the process itself, None
+    where the kernel sends none; the receiver closes it.
+    """
+
+    process: int
+    user: int
+    pidfd: int | None
+
+    def close(self) -> None:
+        """Close the pidfd."""
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One packet: its bytes (none at the end of the connection), its descriptors and its sender, if that was asked for.
+
+    The descriptors are the receiver's to close.
+    """
+
+    data: bytes
+    descriptors: tuple[int, ...]
+    sender: Sender | None = None
+
+    def close(self) -> None:
+        """Close all its descriptors, which may be of any kind."""
+        close_apart(self.descriptors)
+        if self.sender is not None:
+            self.sender.close()
+
+
+def ask_for_senders(end: socket.socket) -> None:
+    """Have the kernel say with each packet who sent it; inherited by the connections of a listening socket."""
+    end.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    with suppress(OSError):  # Linux before 6.5
+        end.setsockopt(socket.SOL_SOCKET, _SO_PASSPIDFD, 1)
+
+
+def send_packet(end: socket.socket, data: bytes, descriptors: Iterable[int] = ()) -> None:
+    """Send one packet, which is never cut. Raises OSError; BlockingIOError where the other end is full."""
+    rights = array.array("i", descriptors)
+    end.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)] if rights else [])
+
+
+def receive_packet(end: socket.socket, size: int, most: int) -> Packet:
+    """Receive one packet of at most `size` bytes and `most` descriptors.
+
+    Raises PacketError for a larger one, whose descriptors are closed; OSError.
+    """
+    found, sender, pidfd = array.array("i"), None, array.array("i")
+    room = socket.CMSG_LEN(most * found.itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4)
+    data, ancillary, flags, _ = end.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        match level, kind:
+            case socket.SOL_SOCKET, socket.SCM_RIGHTS:
+                found.frombytes(content[: len(content) - len(content) % found.itemsize])
+            case socket.SOL_SOCKET, socket.SCM_CREDENTIALS if len(content) >= _CREDENTIALS.size:
+                sender = _CREDENTIALS.unpack_from(content)
+            case socket.SOL_SOCKET, 4 if len(content) >= pidfd.itemsize:
+                pidfd.frombytes(content[: pidfd.itemsize])
+    judged = None if sender is None else Sender(sender[0], sender[1], pidfd[0] if pidfd else None)
+    packet = Packet(data, tuple(found), judged)
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC) or len(found) > most:
+        packet.close()
+        raise PacketError(f"a packet of more than {size} bytes, or with more than {most} descriptors")
+    return packet
+
+
+def is_pipe(fd: int, access: int) -> bool:
+    """Return whether a descriptor is a pipe's, opened for `access` (os.O_RDONLY or os.O_WRONLY), or for both.
+
+    Neither call asks a file system, which could make its caller wait (fcntl(2), F_GETPIPE_SZ and F_GETFL).
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    except OSError:
+        return False
+    return not flags & os.O_PATH and flags & os.O_ACCMODE in {access, os.O_RDWR}
+
+
+def close_apart(descriptors: Iterable[int]) -> None:
+    """Close descriptors of any kind; a close that blocks holds up a thread of its own alone."""
+    others = []
+    for fd in descriptors:
+        if is_pipe(fd, os.O_RDONLY) or is_pipe(fd, os.O_WRONLY):
+            os.close(fd)
+        else:
+            others.append(fd)
+    if others:
+        threading.Thread(target=_close_all, args=(others,), name="mvm-close", daemon=True).start()
+
+
+def _close_all(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        with suppress(OSError):
+            os.close(fd)
 
 
 def received(end: socket.socket, size: int = PACKET, most: int = DESCRIPTORS) -> tuple[bytes, list[int], int]:

@@ -5,6 +5,7 @@ import os
 import resource
 from typing import Final
 
+_PR_GET_DUMPABLE: Final = 3
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_SECCOMP: Final = 22
 _PR_SET_NO_NEW_PRIVS: Final = 38
@@ -28,6 +29,11 @@ def set_dumpable(*, dumpable: bool) -> None:
     A change of uid takes that back. Raises OSError.
     """
     _set(_PR_SET_DUMPABLE, int(dumpable))
+
+
+def is_dumpable() -> bool:
+    """Return whether others of this process's user may look into it (PR_GET_DUMPABLE)."""
+    return bool(_libc.prctl(_PR_GET_DUMPABLE, 0, 0, 0, 0) == 1)
 
 
 def disable_core_dumps_and_tracing() -> None:

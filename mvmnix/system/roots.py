@@ -62,6 +62,11 @@ class Roots:
         """The Nix store of a user who has no other."""
         return self._directory("data")
 
+    @property
+    def directories(self) -> Mapping[str, Directory]:
+        """All four of them, by their names in `paths`."""
+        return {name: self._directory(name) for name in self.paths}
+
     def _directory(self, which: str) -> Directory:
         if which not in self._open:
             checkouts.refuse_inside({which: self.paths[which]}, ".")

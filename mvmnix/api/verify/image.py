@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from mvmnix.api import files
+from mvmnix.api import files, held_files
 from mvmnix.api.files import file_bytes
 from mvmnix.api.verify.artifacts import LIMIT
 from mvmnix.clock import now
@@ -50,7 +50,7 @@ def open_exported(directory: Path, provenance: bytes = b"") -> Iterator[tuple[Im
 
 
 def _is_there(path: Path) -> bool:
-    return os.path.lexists(path) or files.exists(str(path))
+    return files.exists(str(path)) or (not held_files.is_handed(str(path.parent)) and os.path.lexists(path))
 
 
 def _bundles(path: str, lines: bytes) -> tuple[bytes, ...]:

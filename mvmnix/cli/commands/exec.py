@@ -24,6 +24,7 @@ from mvmnix.errors import UsageError
 @click.option("--tty", "-t", is_flag=True, help="With -i: open a terminal for it, as `mvm shell` does.")
 @env_option("Added to the plan's environment. May be repeated.")
 @click.option("--workdir", "-w", "directory", default="", help="Where it runs. Default: as the plan says.")
+@click.option("--user", "-u", default="", metavar="UID[:GID]", help="As whom it runs. Default: the plan's user.")
 @raw_option
 @click.option("--timeout", default=0, type=Span("s", 0, 2**31 - 1), metavar="SECONDS", help="Default: none.")
 def exec_(
@@ -36,6 +37,7 @@ def exec_(
     directory: str,
     raw: bool,
     timeout: int,
+    user: str,
 ) -> int:
     """Run COMMAND in MACHINE, as a list of arguments that no shell reads, if its plan grants the verb exec.
 
@@ -50,11 +52,15 @@ def exec_(
         _check_terminal(interactive, timeout, raw=raw)
         return run_in_terminal(machine, command, variables, directory)
     streams = tuple(Stream) if interactive else (Stream.STDOUT, Stream.STDERR)
-    asked = Exec(command, variables, directory, timeout, streams)
     with (
         open_machine_store(TERMINAL) as here,
         bridged_streams(streams, raw=raw) as bridge,
-        call(here, machine, asked, bridge.descriptors) as it,
+        call(
+            here,
+            machine,
+            Exec(command, variables, directory, timeout, user, streams=bridge.streams),
+            bridge.descriptors,
+        ) as it,
     ):
         bridge.begin()
         status = _waited(it)

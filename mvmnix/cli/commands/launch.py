@@ -1,11 +1,11 @@
 """`mvm launch`: starts a machine from a signed plan, once everything it stands on verifies."""
 
-from contextlib import ExitStack
+from functools import partial
 
 import click
 
-from mvmnix.api import admit_plan, open_context, plan_bytes, put_in_order, start_detached
-from mvmnix.cli.attached_run import Attachment, attach_options, run_here
+from mvmnix.api import open_context, plan_bytes, put_in_order, run, start_machine
+from mvmnix.cli.attached_run import Attachment, attach_options, run_here, start_options
 from mvmnix.cli.completers import file
 from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.output import TERMINAL
@@ -24,11 +24,12 @@ def launch(*, plan: str, attachment: Attachment, name: str, image: str, vsa: str
 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
-    with open_context(TERMINAL) as context, ExitStack() as stack:
+    with open_context(TERMINAL) as context:
         bundle = plan_bytes(context, plan)
         put_in_order(context.roots, context.machines, TERMINAL)
-        verified = stack.enter_context(admit_plan(context, bundle, image, vsa))
+        options = start_options(attachment, name=name, image=image, vsa=vsa)
         if attachment.detached:
-            click.echo(start_detached(context, verified, name=name, retention=attachment.retention))
+            click.echo(run(start_machine(context, bundle, options)).id)
             return 0
-        return run_here(context, verified, attachment, name=name).finished.exit_code
+        _, ended = run_here(partial(start_machine, context, bundle), attachment, options)
+        return ended.exit_code

@@ -1,14 +1,13 @@
 """`mvm run`: build or reuse, sign, plan, verify, launch, stream, and exit with the guest's exit code."""
 
-from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import click
 
 from mvmnix.api import (
     PlanOptions,
-    admit_kept,
     check_terminal,
     draft_plan,
     open_context,
@@ -17,10 +16,11 @@ from mvmnix.api import (
     refuse_early,
     runnable_ref,
     sign_plan,
-    start_detached,
+    start_machine,
     unasked_verbs,
 )
-from mvmnix.cli.attached_run import Attachment, attach_options, run_here
+from mvmnix.api import run as run_steps
+from mvmnix.cli.attached_run import Attachment, attach_options, run_here, start_options
 from mvmnix.cli.completers import flake_or_image
 from mvmnix.cli.evidence_table import links_of, show_chain
 from mvmnix.cli.option_hints import PlanningCommand
@@ -70,24 +70,24 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
     if attachment.tty:  # a terminal takes the verb, and the plan says so
         check_terminal(options.backend, options.secrets)
         options = replace(options, verbs=options.verbs | {Verb.SHELL})
-    with open_context(TERMINAL) as context, ExitStack() as stack:
+    with open_context(TERMINAL) as context:
         context.initialize()
         put_in_order(context.roots, context.machines, TERMINAL)
         refuse_early(context, options)
-        with context.working():  # until its files are open, the image may not be removed
+        with context.working():  # until the machine has its files open, the image may not be removed
             with steps() as progress, open_image_builder(context, progress) as images:
                 finished = images.image(wanted)
             if not (named or closed):
                 options = _with_unasked(options, unasked_verbs(context, finished.image, options))
             bundle = sign_plan(context, draft_plan(context, finished, options))
-            verified = stack.enter_context(admit_kept(context, bundle, finished, notice))
-        if attachment.detached:
-            click.echo(start_detached(context, verified, name=name, retention=attachment.retention))
-            return 0
-        ran = run_here(context, verified, attachment, name=name)
+            how = start_options(attachment, name=name)
+            if attachment.detached:
+                click.echo(run_steps(start_machine(context, bundle, how)).id)
+                return 0
+            started, ended = run_here(partial(start_machine, context, bundle), attachment, how)
         if evidence:
-            show_chain(links_of(finished, verified, ran))
-        return ran.finished.exit_code
+            show_chain(links_of(finished, started, ended))
+        return ended.exit_code
 
 
 def _with_unasked(options: PlanOptions, verbs: frozenset[Verb]) -> PlanOptions:

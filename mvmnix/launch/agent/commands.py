@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError
-from mvmnix.launch.agent.endpoints import FdSink, Sink, Source
+from mvmnix.launch.agent.endpoints import PipeSink, Sink, Source
 from mvmnix.launch.agent.frames import Frame, FrameKind
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, is_size
 from mvmnix.launch.agent.stream_frames import (
@@ -141,22 +141,22 @@ class _Output:
         self._sink = sink
         self._open = True
         self._emptied = command.settle
-        if isinstance(sink, FdSink):
+        if isinstance(sink, PipeSink):
             sink.bind(released=self._released, broken=broken)
 
     @property
     def pending(self) -> bool:
-        return isinstance(self._sink, FdSink) and self._sink.pending > 0
+        return isinstance(self._sink, PipeSink) and self._sink.pending > 0
 
     def received(self, frame: Bytes) -> None:
         self._flow.received(len(frame.data))
         self._sink(frame.data)
-        if not isinstance(self._sink, FdSink):
+        if not isinstance(self._sink, PipeSink):
             self._flow.consumed(len(frame.data))
 
     def abandon(self) -> None:
         self._open = False
-        if isinstance(self._sink, FdSink):
+        if isinstance(self._sink, PipeSink):
             self._sink.drop()
 
     def _released(self, count: int) -> None:

@@ -1,133 +1,148 @@
-"""Where a command's output goes and its input comes from: callables, byte strings and descriptors, never blocking."""
+"""Where a command's output goes and its input comes from: callables, byte strings and pipes, none of which blocks.
+
+A pipe's file status flags belong to all who have it open, so O_NONBLOCK is never set on one that a caller handed over:
+bytes go through a pipe of this process's own, from which and to which the kernel moves them by splice(2), where
+SPLICE_F_NONBLOCK holds for the call alone.
+"""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
-from mvmnix.errors import MvmnixError
 from mvmnix.machines.output_log import Keep
 from mvmnix.system.loop import Loop
 
-#: A pipe that polls writable takes this much without blocking (pipe(7)); the user's descriptors stay in blocking mode,
-#: because their mode is shared with other processes.
-_PIPE_BUF = 4096
-_READ_SIZE = 65536
+#: Bytes that are moved at once: what a new pipe holds (pipe(7)).
+_PORTION: Final = 65536
 
 
-class FdSink:
-    """Writes a command's output to a pipe, terminal or file as fast as that takes it; holds at most a window.
+class TransferPipe:
+    """A pipe of this process's own, by which bytes go to another pipe or come from one, as far as that is ready.
 
-    `shape` says what is written for bytes that came, if not the same: the window is free again when all is out.
+    It is made when it is first used, and again after `close`.
     """
 
-    def __init__(self, loop: Loop, fd: int, shape: Callable[[bytes], bytes] | None = None) -> None:
+    def __init__(self) -> None:
+        self._reading = self._writing = -1
+        #: Bytes in it.
+        self.held = 0
+
+    def put(self, data: memoryview) -> int:
+        """Put bytes in, at most `_PORTION` and only while it is empty; return how many. Raises OSError."""
+        self._open()
+        self.held = os.write(self._writing, data[:_PORTION])
+        return self.held
+
+    def move_to(self, fd: int) -> int:
+        """Move what is in it to a pipe; return how many bytes. Raises BlockingIOError, BrokenPipeError, OSError."""
+        moved = os.splice(self._reading, fd, self.held, flags=os.SPLICE_F_NONBLOCK)
+        self.held -= moved
+        return moved
+
+    def take_from(self, fd: int, most: int) -> bytes:
+        """Take at most `most` bytes from a pipe, b"" at its end. Raises BlockingIOError, OSError."""
+        self._open()
+        moved = os.splice(fd, self._writing, min(most, _PORTION), flags=os.SPLICE_F_NONBLOCK)
+        return os.read(self._reading, moved) if moved else b""
+
+    def _open(self) -> None:
+        if self._reading < 0:
+            self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close both ends, discarding what is in it. A second call does nothing."""
+        self.held = 0
+        if self._reading >= 0:
+            os.close(self._reading)
+            os.close(self._writing)
+            self._reading = self._writing = -1
+
+
+class PipeSink:
+    """Writes a command's output to a pipe as fast as that takes it; holds at most a window."""
+
+    def __init__(self, loop: Loop, fd: int) -> None:
+        """The descriptor stays the caller's."""
         self._loop = loop
         self._fd = fd
-        self._shape = shape
-        self._owed = 0
         self._buffer = bytearray()
+        self._transfer = TransferPipe()
         self._released: Callable[[int], None] = lambda _count: None
         self._broken: Callable[[], None] | None = None
         self._keep: Keep | None = None
-        self._portion = _PIPE_BUF if os.get_blocking(fd) else _READ_SIZE
 
     @property
     def pending(self) -> int:
-        """Bytes that the descriptor has not taken yet."""
-        return len(self._buffer)
+        """Bytes that the pipe has not taken yet."""
+        return len(self._buffer) + self._transfer.held
 
     def bind(self, *, released: Callable[[int], None], broken: Callable[[], None]) -> None:
-        """Whom to tell that bytes have left, and that the reader went away."""
+        """Set what is called with a number of bytes that have left, and when the reader went away."""
         self._released = released
         self._broken = broken
 
     def keep_by(self, keep: Keep) -> None:
-        """Give this all that comes, too, as it came; also what comes when the reader has left."""
+        """Give this all that comes, too; also what comes when the reader has left."""
         self._keep = keep
 
     def __call__(self, data: bytes) -> None:
-        """Take bytes; `released` hears when they are gone."""
+        """Take bytes; `released` is called as they go."""
         if self._keep is not None:
             self._keep(data)
         if self._broken is None:
             self._released(len(data))
             return
-        self._owed += len(data)
-        self._buffer += data if self._shape is None else self._shape(data)
-        if not self._buffer:
-            self._release(0)
-            return
-        try:
-            self._loop.watch(self._fd, write=self._write)
-        except PermissionError:  # a regular file is always ready
-            while self._buffer:
-                self._write()
+        was_idle = not self.pending
+        self._buffer += data
+        if was_idle:
+            self._write()
 
     def drop(self) -> None:
-        """Throw away what is pending and let go of the descriptor."""
+        """Discard what is pending, and forget the pipe."""
         self._buffer.clear()
+        self._transfer.close()
         if self._fd >= 0:
             self._loop.forget(self._fd)
+        self._fd = -1
 
     def leave(self) -> None:
-        """Throw away what is pending and what is still to come, as if the reader had left."""
+        """Discard what is pending and what is still to come, as if the reader had left."""
         if self._broken is not None:
             self._give_up()
 
     def _write(self) -> None:
+        gone = 0
         try:
-            count = os.write(self._fd, memoryview(self._buffer)[: self._portion])
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            self._give_up()
-            return
-        except OSError as error:
-            self._failed(error)
-            return
-        del self._buffer[:count]
-        if not self._buffer:
+            while self.pending:
+                if not self._transfer.held:
+                    with memoryview(self._buffer) as view:
+                        count = self._transfer.put(view)
+                    del self._buffer[:count]
+                gone += self._transfer.move_to(self._fd)
+            self._transfer.close()
             self._loop.forget(self._fd)
-        self._release(count)
-
-    def _release(self, written: int) -> None:
-        """Say how many bytes of what came are gone."""
-        gone = self._owed if not self._buffer else written if self._shape is None else 0
-        self._owed -= gone
-        self._released(gone)
-
-    def _failed(self, error: OSError) -> None:
-        """What is to happen when it can't be written for another reason than that its reader left."""
-        self.drop()
-        hint = "check the place that the output was sent to"
-        raise MvmnixError(f"the command's output can't be written: {error.strerror}", hint=hint) from error
+        except BlockingIOError:
+            self._loop.watch(self._fd, write=self._write)
+        except OSError:  # its reader is gone
+            self._give_up()
+        if gone:
+            self._released(gone)
 
     def _give_up(self) -> None:
-        """Its reader is gone."""
-        broken = self._broken
+        broken, lost = self._broken, self.pending
         self._broken = None
         self.drop()
-        self._fd = -1  # its owner may close it now, and its number be given to another
-        self._release(0)
+        self._released(lost)
         if broken is not None:
             broken()
 
 
-@dataclass(frozen=True, slots=True)
-class TypedInput:
-    """A terminal's descriptor, and who is shown what is typed there, before the guest gets it."""
-
-    fd: int
-    seen: Callable[[bytes], None]
-
-
-type Sink = Callable[[bytes], None] | FdSink
+type Sink = Callable[[bytes], None] | PipeSink
 
 
 def kept_sink(sink: Sink, keep: Keep) -> Sink:
     """The same sink, and `keep` is given all that comes, first."""
-    if isinstance(sink, FdSink):
+    if isinstance(sink, PipeSink):
         sink.keep_by(keep)
         return sink
 
@@ -138,7 +153,8 @@ def kept_sink(sink: Sink, keep: Keep) -> Sink:
     return both
 
 
-type Stdin = bytes | Iterable[bytes] | int | TypedInput | None
+#: Bytes, or the descriptor of a pipe.
+type Stdin = bytes | Iterable[bytes] | int | None
 
 
 class Source(Protocol):
@@ -173,53 +189,42 @@ class ChunkSource:
         self._chunks, self._rest = iter(()), memoryview(b"")
 
 
-def _unseen(_data: bytes) -> None:
-    """For input that only the guest sees."""
+class PipeSource:
+    """Bytes from a pipe; read only when asked for, and only when it has some."""
 
-
-class FdSource:
-    """Bytes from a pipe, terminal or file; read only when asked for, and only when it has some."""
-
-    def __init__(self, loop: Loop, fd: int, wake: Callable[[], None], seen: Callable[[bytes], None] = _unseen) -> None:
+    def __init__(self, loop: Loop, fd: int, wake: Callable[[], None]) -> None:
+        """The descriptor stays the caller's; `wake` is called when there is something to pull."""
         self._loop = loop
         self._fd = fd
         self._wake = wake
-        self._seen = seen
-        self._buffer = b""
-        self._ended = False
-        self._limit = 0
+        self._transfer = TransferPipe()
+        self._is_open = True
 
     def pull(self, limit: int) -> bytes | None:
-        """What was read, or none, and `wake` is called as soon as there is something; None at the end of file."""
-        if not self._buffer and not self._ended:
-            self._limit = limit
-            try:
-                self._loop.watch(self._fd, read=self._read)
-            except PermissionError:  # a regular file is always ready
-                self._fill()
-        if not self._buffer:
-            return None if self._ended else b""
-        data, self._buffer = self._buffer[:limit], self._buffer[limit:]
+        """Return what is there, or none, and then `wake` is called as soon as there is something; None at the end."""
+        if not self._is_open:
+            return None
+        try:
+            data = self._transfer.take_from(self._fd, limit)
+        except BlockingIOError:
+            self._loop.watch(self._fd, read=self._readable)
+            return b""
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return None
         return data
 
     def close(self) -> None:
-        """Let go of the descriptor, which stays open."""
-        self._ended, self._buffer = True, b""
-        self._loop.forget(self._fd)
+        """Forget the pipe, which stays open. A second call does nothing."""
+        if self._is_open:
+            self._is_open = False
+            self._transfer.close()
+            self._loop.forget(self._fd)
 
-    def _fill(self) -> None:
-        try:
-            self._buffer = os.read(self._fd, min(self._limit, _READ_SIZE))
-        except BlockingIOError:
-            return
-        except OSError:  # a terminal that hung up; a directory
-            self._buffer = b""
-        self._ended = not self._buffer
-        self._seen(self._buffer)
-
-    def _read(self) -> None:
+    def _readable(self) -> None:
         self._loop.forget(self._fd)
-        self._fill()
         self._wake()
 
 
@@ -227,10 +232,8 @@ def open_source(stdin: Stdin, loop: Loop, wake: Callable[[], None]) -> Source:
     """The source that stands for what a caller handed in."""
     if stdin is None:
         return ChunkSource(())
-    if isinstance(stdin, TypedInput):
-        return FdSource(loop, stdin.fd, wake, stdin.seen)
     if isinstance(stdin, int):
-        return FdSource(loop, stdin, wake)
+        return PipeSource(loop, stdin, wake)
     if isinstance(stdin, bytes):
         return ChunkSource((stdin,))
     return ChunkSource(stdin)

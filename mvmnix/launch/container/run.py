@@ -6,13 +6,13 @@ whole, into sealed memory, since nothing checks its blocks while they are read.
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Final, override
 
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats.escaping import escape_bytes
-from mvmnix.launch.agent.endpoints import FdSink, Sink, Stdin, open_source
+from mvmnix.launch.agent.endpoints import PipeSink, Sink, Stdin, open_source
 from mvmnix.launch.container.crun import Crun, Descriptors
 from mvmnix.launch.container.oci_config import USERS, configuration
 from mvmnix.launch.gate.verify import VerifiedPlan
@@ -20,7 +20,7 @@ from mvmnix.launch.runtime.creation import start_home
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure, never_ran
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import begin_start, refusals_logged
-from mvmnix.launch.runtime.supervisor import StopRequestedError, SupervisedEnd, stopping_signals
+from mvmnix.launch.runtime.supervisor import SupervisedEnd
 from mvmnix.machines.ending import ChannelEnd, EndReason, HostAction
 from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.receipt import HostFile
@@ -34,6 +34,7 @@ from mvmnix.sandbox.profiles.container import CONTAINER
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.system import store
 from mvmnix.system.loop import Loop
+from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
 from mvmnix.vmm.boot_files import sealed_copy
 from mvmnix.vmm.confinement import IsolationLayer, ProcessSandbox
 from mvmnix.vmm.port import Acceleration, MonitorEvent
@@ -95,14 +96,14 @@ class Drain:
         self._fd = fd
         self._sink = sink
         self._deaf = False
-        if isinstance(sink, FdSink):
+        if isinstance(sink, PipeSink):
             sink.bind(released=self._resume, broken=self._hang_up)
         loop.watch(fd, read=self._read)
 
     @property
     def done(self) -> bool:
         """Whether all that came is out, and nothing more will come."""
-        pending = self._sink.pending if isinstance(self._sink, FdSink) else 0
+        pending = self._sink.pending if isinstance(self._sink, PipeSink) else 0
         return self._fd < 0 and not pending
 
     def _read(self) -> None:
@@ -115,7 +116,7 @@ class Drain:
             return
         if not self._deaf:
             self._sink(data)
-        if self._fd >= 0 and isinstance(self._sink, FdSink) and self._sink.pending > _WINDOW:
+        if self._fd >= 0 and isinstance(self._sink, PipeSink) and self._sink.pending > _WINDOW:
             self._loop.forget(self._fd)
 
     def _resume(self, _count: int) -> None:
@@ -179,9 +180,18 @@ _COMPLAINT: Final = 4096
 
 
 def run_container(
-    plan: VerifiedPlan, host: Host, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, name: str = ""
+    plan: VerifiedPlan,
+    host: Host,
+    *,
+    stdout: Sink,
+    stderr: Sink,
+    started: Callable[[str], None],
+    stdin: Stdin = None,
+    name: str = "",
 ) -> SupervisedEnd:
     """Run the plan's command in a container, to its end; a stopping signal ends it at once.
+
+    `started` is called with the container's id once it runs.
 
     Raises RefusedError [backend-unavailable, plan-mismatch, artifact-mismatch] before anything is made, and otherwise
     as `start_machine` does.
@@ -206,7 +216,7 @@ def run_container(
         observations = RunObservations(plan, host, home, invocation, Acceleration.NONE)
         begin_start(observations)
         running = _Running(observations, runtime, _spawned(observations, given), pipes)
-        return running.finish(stdin, stdout, stderr)
+        return running.finish(stdin, stdout, stderr, started)
 
 
 def _runtime(plan: VerifiedPlan, host: Host) -> Crun:
@@ -280,11 +290,12 @@ class _Running:
         self._action = HostAction.NOTHING
         self._loop = observations.host.loop
 
-    def finish(self, stdin: Stdin, stdout: Sink, stderr: Sink) -> SupervisedEnd:
+    def finish(self, stdin: Stdin, stdout: Sink, stderr: Sink, started: Callable[[str], None]) -> SupervisedEnd:
         """See it to its end, and conclude it."""
         stopped = 0
         try:
             self._look()
+            started(self._observations.home.status.machine)
             self._converse(stdin, *self._observations.keep_outputs(stdout, stderr))
         except StopRequestedError as request:
             stopped, self._action = 128 + request.number, HostAction.KILLED_ON_STOP

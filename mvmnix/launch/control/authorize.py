@@ -10,12 +10,12 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import strict
 from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest
-from mvmnix.launch.control.messages import Copy, Exec, Shell, Start
-from mvmnix.model import Digest, Posture, Verb, Workload
+from mvmnix.launch.control.messages import Copy, Exec, GuestCall, Shell
+from mvmnix.model import Digest, Posture, User, Verb, Workload
 from mvmnix.plan.plan import Plan
 
 
-def needed_verb(asked: Start) -> Verb:
+def needed_verb(asked: GuestCall) -> Verb:
     """The verb that has to be granted."""
     match asked:
         case Exec():
@@ -41,7 +41,7 @@ def require_verb(plan: Plan, verb: Verb) -> None:
     raise refuse(ReasonCode.VERB_NOT_GRANTED, verb, why, hint)
 
 
-def logged_call(asked: Start) -> tuple[RecordKind, Mapping[str, Digest]]:
+def logged_call(asked: GuestCall) -> tuple[RecordKind, Mapping[str, Digest]]:
     """What the audit log has of it before it happens: the kind of record, and digests of what must not stand there."""
     match asked:
         case Exec():
@@ -52,14 +52,15 @@ def logged_call(asked: Start) -> tuple[RecordKind, Mapping[str, Digest]]:
             return RecordKind.COPY, {f"copied-{asked.way}": _digest((asked.path,))}
 
 
-def guest_request(asked: Start, plan: Plan) -> ExecRequest:
+def guest_request(asked: GuestCall, plan: Plan) -> ExecRequest:
     """What the guest is told; as the plan's user, with its environment and directory. Raises ValueError."""
     own = plan.workload
     environment = dict(own.environment)
     match asked:
         case Exec():
             environment |= dict(asked.environment)
-            work = Workload(asked.argv, environment, asked.directory or own.directory, own.user)
+            user = _user(asked.user) if asked.user else own.user
+            work = Workload(asked.argv, environment, asked.directory or own.directory, user)
             return ExecRequest(work, asked.seconds * 1000)
         case Shell():
             environment |= {"TERM": asked.term} | dict(asked.environment)
@@ -69,6 +70,12 @@ def guest_request(asked: Start, plan: Plan) -> ExecRequest:
             words = (asked.path, asked.name) if asked.name else (asked.path,)
             work = Workload(words, {}, own.directory, own.user)
             return CopyRequest(work, way=asked.way, replaces=asked.replaces)
+
+
+def _user(text: str) -> User:
+    """Return the user of UID or UID:GID; the group has the user's number where none is named. Raises ValueError."""
+    uid, _, gid = text.partition(":")
+    return User(int(uid), int(gid or uid))
 
 
 def _digest(argv: tuple[str, ...]) -> Digest:

@@ -1,28 +1,27 @@
-"""What goes over a machine's control socket, one message in each packet, with exactly one spelling in bytes; pure.
+"""What goes over a machine's control socket, one message in each packet (codec.py); pure.
 
-The client sends one `Asked`, with descriptors where it says so, and gets one `Answer`; meanwhile it may send signals.
+A caller sends one `Request`, with descriptors where it says so, and gets one `Answer`; meanwhile it may send signals.
 """
 
-import array
-import os
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from mvmnix.formats.strict import Record, canonical, parse_json, read
-from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection
-from mvmnix.launch.control.start_notification import Failure, parse_failure
+from mvmnix.formats.strict import Record
+from mvmnix.launch.agent.requests import MOST_ROWS, CopyDirection
+from mvmnix.launch.control import codec
+from mvmnix.launch.control.failure import Failure, parse_failure
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.model import check_words
-from mvmnix.system.descriptors import received
 
-#: Bytes of a packet: twice what a guest takes of a command, and less than a socket's buffer, which a packet has to fit.
-LIMIT: Final = 2 * MAX_PAYLOAD
 _MOST_SECONDS: Final = 2**31 - 1
 #: What TERM may say: the name of a description of a terminal (terminfo(5)).
 TERM: Final = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}"
+
+
+#: What the user of a command is named by: numbers alone, since names are the guest's own matter.
+USER: Final = r"([0-9]{1,10}(:[0-9]{1,10})?)?"
 
 
 class Stream(StrEnum):
@@ -37,13 +36,15 @@ class Stream(StrEnum):
 class Exec:
     """Run a command; `seconds` is its time limit, 0 for none. `directory` is the plan's where it is empty.
 
-    `environment` is added to the plan's. The `streams` come with it as descriptors; what is missing is empty.
+    `environment` is added to the plan's. `user` is UID or UID:GID in the guest, empty for the plan's user. The
+    `streams` come with it as descriptors of pipes; what is missing is empty.
     """
 
     argv: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
     directory: str = ""
     seconds: int = 0
+    user: str = ""
     streams: tuple[Stream, ...] = ()
 
     def __post_init__(self) -> None:
@@ -94,12 +95,29 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Have the guest stand still."""
+    """Pause the guest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Have it go on."""
+    """Resume the guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the machine: in order, its guest asked first; with `now` at once. Answered when it has ended."""
+
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Answer when the machine has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer as soon as the guest's agent does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +128,9 @@ class Resize:
     columns: int
 
 
-#: What starts something, each by a verb of its own.
-type Start = Exec | Shell | Copy
-type Asked = Start | Signal | Resize | Pause | Resume
+#: What starts something in the guest, each by a verb of its own.
+type GuestCall = Exec | Shell | Copy
+type Request = GuestCall | Signal | Resize | Pause | Resume | Stop | Wait | Ping
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +138,10 @@ class Exited:
     """How a command ended, as the guest reported it."""
 
     status: ExitStatus
+
+    def to_value(self) -> Mapping[str, object]:
+        """Return its fields as JSON."""
+        return self.status.value()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,59 +152,14 @@ class Done:
 type Answer = Exited | Done | Failure
 
 
-def encode(message: Asked | Answer) -> bytes:
-    """A message's bytes, in canonical JSON. Raises ValueError when they are too many."""
-    data = canonical({type(message).__name__.lower(): _value(message)})
-    if len(data) > LIMIT:
-        raise ValueError(f"a message of {len(data)} bytes, where {LIMIT} are allowed")
-    return data
-
-
-def _value(message: Asked | Answer) -> Mapping[str, object]:
-    match message:
-        case Exited(status):
-            return status.value()
-        case Pause() | Resume() | Done():
-            return {}
-        case Failure():
-            return message.to_value()
-        case _:
-            return {it.name: _plain(getattr(message, it.name)) for it in fields(message)}
-
-
-def _plain(value: object) -> object:
-    match value:
-        case bool():
-            return int(value)
-        case tuple():
-            return list(value)
-        case Mapping():
-            return dict(value)
-        case _:
-            return value
-
-
-def parse_asked(data: bytes) -> Asked:
-    """What a client asks for. Raises MalformedError, a ValueError."""
-    return read(parse_json(data, limit=LIMIT), "message", _asked)
+def parse_request(data: bytes) -> Request:
+    """Read what a caller asks for. Raises MalformedError, a ValueError; VersionError."""
+    return codec.parse(data, _REQUESTS)
 
 
 def parse_answer(data: bytes) -> Answer:
-    """What a supervisor answered. Raises MalformedError, a ValueError."""
-    return read(parse_json(data, limit=LIMIT), "message", _answer)
-
-
-def _asked(record: Record) -> Asked:
-    readers: Mapping[str, Callable[[Record], Asked]] = {
-        "signal": lambda it: Signal(it.integer("number", 1, 64)),
-        "resize": lambda it: Resize(it.integer("rows", 1, MOST_ROWS), it.integer("columns", 1, MOST_ROWS)),
-        "pause": lambda _: Pause(),
-        "resume": lambda _: Resume(),
-        "shell": _shell,
-        "copy": _copy,
-    }
-    name = next(filter(record.has, readers), "exec")
-    return record.child(name, readers.get(name, _exec))
+    """Read what a supervisor answered. Raises as `parse_request` does."""
+    return codec.parse(data, _ANSWERS)
 
 
 def _exec(record: Record) -> Exec:
@@ -194,6 +171,7 @@ def _exec(record: Record) -> Exec:
         record.child("environment", _environment),
         record.text("directory", limit=4096),
         record.integer("seconds", 0, _MOST_SECONDS),
+        record.text("user", USER),
         _streams(record),
     )
 
@@ -215,7 +193,7 @@ def _copy(record: Record) -> Copy:
         record.choice("way", CopyDirection),
         record.text("path", r"(?s)[^\x00]+", limit=4096),
         record.text("name", r"(?s)[^\x00/]*", limit=255),
-        bool(record.integer("replaces", 0, 1)),
+        record.flag("replaces"),
         _streams(record),
     )
 
@@ -235,37 +213,24 @@ def _environment(record: Record) -> Mapping[str, str]:
     return {name: record.text(name) for name in record.names()}
 
 
-def _answer(record: Record) -> Answer:
-    if record.has("failure"):
-        return record.child("failure", parse_failure)
-    if record.has("done"):
-        return record.child("done", lambda _: Done())
-    return record.child("exited", lambda it: Exited(ExitStatus.read(it)))
+def _size(record: Record) -> Resize:
+    return Resize(record.integer("rows", 1, MOST_ROWS), record.integer("columns", 1, MOST_ROWS))
 
 
-class PacketError(ValueError):
-    """What came was not a packet that fits, with at most three descriptors."""
-
-
-def send(connection: socket.socket, data: bytes, descriptors: tuple[int, ...] = ()) -> None:
-    """Send one packet. Raises OSError."""
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
-    connection.sendmsg([data], [rights] if descriptors else [])
-
-
-def receive(connection: socket.socket) -> tuple[bytes, tuple[int, ...]]:
-    """The next packet, and its descriptors, which are the caller's to close; no bytes when the other end hung up.
-
-    Raises PacketError, and then all descriptors are closed; OSError.
-    """
-    data, descriptors, flags = received(connection, LIMIT, len(Stream))
-    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-        close(tuple(descriptors))
-        raise PacketError("a packet that is too long, or has too many descriptors")
-    return data, tuple(descriptors)
-
-
-def close(descriptors: tuple[int, ...]) -> None:
-    """Close them all."""
-    for fd in descriptors:
-        os.close(fd)
+_REQUESTS: Final[Mapping[str, Callable[[Record], Request]]] = {
+    "exec": _exec,
+    "shell": _shell,
+    "copy": _copy,
+    "signal": lambda record: Signal(record.integer("number", 1, 64)),
+    "resize": _size,
+    "pause": lambda _: Pause(),
+    "resume": lambda _: Resume(),
+    "stop": lambda record: Stop(record.flag("now")),
+    "wait": lambda _: Wait(),
+    "ping": lambda _: Ping(),
+}
+_ANSWERS: Final[Mapping[str, Callable[[Record], Answer]]] = {
+    "exited": lambda record: Exited(ExitStatus.read(record)),
+    "done": lambda _: Done(),
+    "failure": parse_failure,
+}

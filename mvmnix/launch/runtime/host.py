@@ -7,6 +7,7 @@ from datetime import datetime
 from mvmnix.audit.record import Journal
 from mvmnix.clock import now
 from mvmnix.launch.gate.replay import Replay
+from mvmnix.launch.means import Means
 from mvmnix.launch.runtime.accelerator import KvmProbe, Notice
 from mvmnix.system.loop import Loop
 from mvmnix.system.private_dirs import Directory
@@ -21,8 +22,9 @@ type Sign = Callable[[bytes], bytes]
 class Host:
     """The ports of a host. `machines` holds the machines' directories; `notice` takes a line of prose for the user.
 
-    `jail` is where the hypervisor runs, and what serves its guest; `replay` says whether a plan may still start.
-    `own` are the absolute paths of mvm's own directories, which no guest gets to see unless its plan says so.
+    `jail` is where the hypervisor runs, and what serves its guest; `replay` says whether a plan may still start;
+    `means` has what a plan names of its caller's. `own` are the absolute paths of mvm's own directories, which no guest
+    gets to see unless its plan says so.
     """
 
     hypervisor: Hypervisor
@@ -33,6 +35,7 @@ class Host:
     machines: Directory
     replay: Replay
     notice: Notice
+    means: Means
     own: tuple[str, ...] = ()
     clock: Callable[[], datetime] = now
     loop: Loop = field(default_factory=Loop)

@@ -14,7 +14,7 @@ from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError, Gue
 from mvmnix.launch.agent.endpoints import Sink, Stdin
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.control.authorize import guest_request, logged_call, needed_verb, require_verb
-from mvmnix.launch.control.messages import Start
+from mvmnix.launch.control.messages import GuestCall
 from mvmnix.launch.runtime.boot import Another, Boot
 from mvmnix.launch.runtime.finalize import Ended, RunObservations, conclude, end_failure
 from mvmnix.launch.runtime.guest_clock import GuestClock, guest_time
@@ -194,7 +194,7 @@ class Machine:
         """Its directory, and what is written there."""
         return self._observations.home
 
-    def start_verb(self, asked: Start, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
+    def start_verb(self, asked: GuestCall, *, stdout: Sink, stderr: Sink, stdin: Stdin) -> Command:
         """Start something for another process and return at once; the loop serves it.
 
         Raises RefusedError [verb-not-granted], which is logged; what the log raises, which has the command by its
@@ -233,6 +233,11 @@ class Machine:
         while self._ended is None and self._guest.channel.failure is None:
             self._observations.host.loop.turn()
         return self._ended or self._conclude_after(self._guest.channel.failure)
+
+    def raise_failure(self) -> None:
+        """Raise why a machine has ended that should not have; nothing for one that ended as it should."""
+        if self._ended is not None and not self._ended.reason.is_clean:
+            raise end_failure(self._ended, self._observations, "the machine has ended")
 
     def stop(self, *, grace: float = 5.0) -> Ended:
         """Ask the guest to end, its commands first, and end it after `grace` seconds if it doesn't."""

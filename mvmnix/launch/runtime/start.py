@@ -44,7 +44,6 @@ from mvmnix.launch.runtime.guest_clock import guest_time
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.vm_process import Guest, Preparation
-from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares.setup import ShareContext, Shares
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.machine_dir import MachineHome
@@ -54,6 +53,7 @@ from mvmnix.network.host import namespace_setup
 from mvmnix.network.host.setup import MachineNetwork
 from mvmnix.network.policy.risk_checks import refuse_unacknowledged
 from mvmnix.plan.backend import Backend
+from mvmnix.system.prctl import disable_core_dumps_and_tracing
 from mvmnix.vmm.port import Acceleration, LaunchSpec
 from mvmnix.vmm.tsc import TscClock
 
@@ -166,7 +166,9 @@ def _config(plan: VerifiedPlan, host: Host, services: Collection[int], mounts: t
     if services and wanted.secrets:
         why = "a machine that the host answers, as it does a builder VM, is given no secrets"
         raise refuse(ReasonCode.SECRET_UNAVAILABLE, "the plan", why, "make a plan without secrets for it")
-    secrets = resolve_secrets(wanted.secrets)
+    if wanted.secrets:
+        disable_core_dumps_and_tracing()  # before this process has any
+    secrets = host.means.resolve_secrets(wanted.secrets) if wanted.secrets else ()
     try:
         return GuestConfig(
             hostname="mvm" if variation is None else variation.hostname,
@@ -197,7 +199,8 @@ def _prepared(
 ) -> tuple[GuestConfig, Preparation]:
     """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
     wanted = plan.plan
-    given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, wanted.limits.shared_bytes)
+    opened, limit = host.means.open_shares, wanted.limits.shared_bytes
+    given = ShareContext(host.jail, opened, wanted.memory_mib, wanted.workload.user, host.own, limit)
     shares, disk, network = Shares.ready(wanted.shares, given), None, None
     try:
         # before any secret is read

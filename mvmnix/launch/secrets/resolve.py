@@ -1,12 +1,14 @@
-"""Follows references to secrets, in the process that supervises the guest, and keeps that process out of core dumps.
+"""Follows references to secrets, in the caller's process, once a plan that names them is verified.
 
-Nothing here writes a value anywhere, and no error has one in its text.
+Nothing here writes a value anywhere, and no error has one in its text. Values go to the process that starts the machine
+as sealed memory (`pack`), which `unpack` reads there.
 """
 
 import errno
 import os
 import stat
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, pairwise
 from typing import Final
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
@@ -18,8 +20,8 @@ from mvmnix.plan.secret_reference import (
     SecretSource,
     SecretTarget,
 )
-from mvmnix.system.prctl import disable_core_dumps_and_tracing
 from mvmnix.system.process import INHERITED_BY_USERS_PROGRAMS, environment, first_bytes
+from mvmnix.system.store import read_sealed, sealed_memory
 from mvmnix.system.trusted_path import DIRECTORY, judge, open_component, walk
 
 #: Seconds that a command may take; the user may have to type a passphrase meanwhile.
@@ -40,13 +42,8 @@ _INHERITED: Final = (
 def resolve_secrets(references: Sequence[SecretReference]) -> tuple[Secret, ...]:
     """The secrets of a plan, all of them, in its order.
 
-    From here on this process writes no core file, and only root may look into its memory (prctl(2),
-    PR_SET_DUMPABLE), if there is any secret. Raises RefusedError [secret-unavailable] with a reason for each reference
-    that leads nowhere.
+    Raises RefusedError [secret-unavailable] with a reason for each reference that leads nowhere.
     """
-    if not references:
-        return ()
-    disable_core_dumps_and_tracing()
     found: list[Secret] = []
     reasons: list[Reason] = []
     last: Exception | None = None
@@ -62,6 +59,31 @@ def resolve_secrets(references: Sequence[SecretReference]) -> tuple[Secret, ...]
     if reasons:
         raise RefusedError(*reasons) from last
     return tuple(found)
+
+
+def pack(secrets: Sequence[Secret]) -> int:
+    """Return a descriptor of sealed memory that has the values one behind the other; the caller closes it."""
+    return sealed_memory(b"".join(secret.value for secret in secrets), name="mvmnix-secrets")
+
+
+def unpack(references: Sequence[SecretReference], sizes: Sequence[int], fd: int) -> tuple[Secret, ...]:
+    """Read what `pack` wrote, whose sizes in bytes are given; the descriptor stays open.
+
+    Raises RefusedError [secret-unavailable] for what isn't sealed memory of this size, or doesn't fit the references.
+    """
+    try:
+        return tuple(_unpacked(references, sizes, read_sealed(fd, LARGEST_SECRETS)))
+    except (OSError, ValueError) as error:
+        raise RefusedError(*(_reason(reference, _why(error)) for reference in references)) from error
+
+
+def _unpacked(references: Sequence[SecretReference], sizes: Sequence[int], data: bytes) -> Iterator[Secret]:
+    """Raises ValueError."""
+    if len(sizes) != len(references) or sum(sizes) != len(data):
+        raise ValueError("there are more values than references, or fewer")
+    ends = pairwise(accumulate(sizes, initial=0))
+    for each, (start, end) in zip(references, ends, strict=True):
+        yield Secret(each.name, each.target, _checked(each, data[start:end]))
 
 
 def _reason(reference: SecretReference, why: str) -> Reason:
@@ -85,6 +107,11 @@ def _value(reference: SecretReference) -> bytes:
     value = _ASKED[reference.source](reference.words)
     if reference.source is SecretSource.COMMAND or reference.target is SecretTarget.VARIABLE:
         value = value.removesuffix(b"\n")
+    return _checked(reference, value)
+
+
+def _checked(reference: SecretReference, value: bytes) -> bytes:
+    """Return a value that fits its reference. Raises ValueError."""
     if not value:
         raise ValueError("there is nothing")
     if len(value) > LARGEST_SECRET:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
+from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent.requests import Mount
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make_share_image
-from mvmnix.launch.shares.opening import open_share
+from mvmnix.launch.shares.opening import OpenedShares
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.machines.receipt import ShareRecord
@@ -33,10 +33,12 @@ _MAKERS: Final = 512 * _MIB
 class ShareContext:
     """What shares are made ready for: the guest's memory in MiB and its workload's user; mvm's own directories.
 
-    `written` is how many bytes the guest may write to all of them together; None bounds nothing.
+    `open_shares` opens their directories, or has the caller do so. `written` is how many bytes the guest may write to
+    all of them together; None bounds nothing.
     """
 
     jail: Jail
+    open_shares: Callable[[Sequence[Share]], OpenedShares]
     memory_mib: int
     user: User
     own: tuple[str, ...]
@@ -82,7 +84,7 @@ class Shares:
         Raises RefusedError [share-forbidden, share-unavailable, state-permissions] with all reasons, RefusedError
         [limit-unavailable], MvmnixError for what the host lacks.
         """
-        made, directories = cls(), _opened(shares, given.own)
+        made, directories = cls(), _judge(shares, given)
         made._limited = given.written is not None
         try:
             if made._limited:
@@ -203,20 +205,23 @@ class Shares:
         self._ready = []
 
 
-def _opened(shares: Sequence[Share], own: Sequence[str]) -> dict[str, int]:
-    """By its place in the guest, a descriptor of each directory; all that stands against them at once."""
-    directories, reasons = dict[str, int](), list[Reason]()
+def _judge(shares: Sequence[Share], given: ShareContext) -> dict[str, int]:
+    """By its place in the guest, a descriptor of each directory; raises with all that stands against them at once."""
+    if not shares:
+        return {}
+    found = given.open_shares(shares)
     for share in shares:
-        try:
-            fd = directories[share.guest] = open_share(share)
-            refuse_dangers(share, fd, own)
-        except RefusedError as refused:
-            reasons += refused.reasons
-    if reasons:
-        for fd in directories.values():
-            os.close(fd)
-        raise RefusedError(*reasons)
-    return directories
+        if (fd := found.directories.get(share.guest)) is not None:
+            try:
+                refuse_dangers(share, fd, given.own)
+            except RefusedError as refused:
+                found.reasons += refused.reasons
+    if found.reasons:
+        found.close()
+        raise RefusedError(*found.reasons)
+    for fd in found.proofs.values():
+        os.close(fd)
+    return found.directories
 
 
 def _refuse_unless(counted: bool, who: str) -> None:

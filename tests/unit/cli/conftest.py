@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mvmnix.system.private_dirs import Directory
+from tests.support import forked_launcher
 from tests.unit.cli.releases import Release, release
 from tests.unit.cli.station import Station, ready
 from tests.unit.launch.house import end_machines
@@ -23,6 +24,7 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("mvmnix.api.context.FLOOR", str(tmp_path / "etc"))
     monkeypatch.chdir("/")
+    forked_launcher.use(monkeypatch)
     made = Station(tmp_path, capfd, monkeypatch)
     yield made
     machines = made.state / "machines"

@@ -128,7 +128,7 @@ class Station:
 
         self.monkeypatch.setattr("mvmnix.launch.backends.Qemu", Found)
         jail = NullJail()
-        for place in ("mvmnix.api.launch", "mvmnix.api.doctor"):
+        for place in ("mvmnix.api.admission", "mvmnix.api.doctor"):
             self.monkeypatch.setattr(f"{place}.open_jail", lambda _: jail)
 
     def installation(self) -> None:

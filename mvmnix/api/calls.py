@@ -1,0 +1,91 @@
+"""Calls running machines by their control sockets: commands with the caller's own pipes, pauses and ends."""
+
+from types import TracebackType
+from typing import Self
+
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.launch.control import calls
+from mvmnix.launch.control.codec import LIMIT
+from mvmnix.launch.control.connection import Connection
+from mvmnix.launch.control.drivers import run
+from mvmnix.launch.control.messages import GuestCall, Request, Resize, Signal
+from mvmnix.machines import control_socket, registry
+from mvmnix.machines.exit_status import ExitStatus
+from mvmnix.system.private_dirs import Directory
+
+
+def connect(machines: Directory, text: str) -> Connection:
+    """Connect to the supervisor of the machine with this id or name.
+
+    Raises UsageError when there is no such machine, or it doesn't run.
+    """
+    entry = registry.find_machine(machines, text)
+    if entry.supervisor is None:
+        raise UsageError(f"the machine {text!r} isn't running", hint="mvm ps lists the running ones")
+    with machines.existing(entry.status.machine) as directory:
+        return Connection(control_socket.connect(directory, entry.supervisor))
+
+
+class Call:
+    """A command in a running machine; a context manager. Leaving it before its end has the command killed."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Made by `call` only."""
+        self._connection = connection
+
+    def signal(self, number: int) -> None:
+        """Send the command a Linux signal; without effect when it has ended."""
+        self._connection.tell(Signal(number))
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell a command in a terminal the terminal's size; without effect when it has ended."""
+        self._connection.tell(Resize(rows, columns))
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read once `wait` would return."""
+        return self._connection.fileno()
+
+    def hang_up(self) -> None:
+        """Have the command ended; `wait` returns with an error. Another thread may call this."""
+        self._connection.shut_down()
+
+    def wait(self) -> ExitStatus:
+        """Return how the command ended. Raises what the supervisor answered, MvmnixError when it answered nothing."""
+        status = run(calls.answer(self._connection))
+        if status is None:
+            raise MvmnixError("the machine's supervisor answered another question", hint="mvm ps --all")
+        return status
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._connection.close()
+
+
+def call(machines: Directory, text: str, request: GuestCall, descriptors: tuple[int, ...]) -> Call:
+    """Ask the machine with this name or id to run a command, with a pipe for each of its streams.
+
+    The descriptors stay the caller's. Raises UsageError when there is no such machine, or it doesn't run.
+    """
+    connection = connect(machines, text)
+    try:
+        run(connection.send(request, descriptors))
+    except ValueError as error:
+        connection.close()
+        raise UsageError(f"this can't be run: {error}", hint=f"{LIMIT} bytes are the limit") from error
+    except BaseException:
+        connection.close()
+        raise
+    return Call(connection)
+
+
+def change(machines: Directory, text: str, request: Request) -> None:
+    """Have the machine with this name or id paused, resumed or ended; return once that is so.
+
+    Raises UsageError when it is so already, or there is no such machine, or it doesn't run; MvmnixError.
+    """
+    with connect(machines, text) as connection:
+        run(calls.call(connection, request))

@@ -1,0 +1,135 @@
+"""Runs the steps of a conversation, which wait by asking for it: blocking, or on a loop of mvm's or asyncio's.
+
+A conversation is a generator. It yields a `Wait` or a `Work`, and is sent what came of that: so the same steps serve
+all kinds of callers, and neither driver starts a loop, a thread or a signal handler of its own. `Work` that may take
+long runs in the asyncio loop's default executor, which is that loop's.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from mvmnix.system.loop import Loop
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Wait until one of these descriptors is ready, at most so many seconds (None: as long as it takes).
+
+    Answered by the set of those that are ready, an empty one where the time is up.
+    """
+
+    read: tuple[int, ...] = ()
+    write: tuple[int, ...] = ()
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Call this, which may block; answered by its result, or by its exception."""
+
+    call: Callable[[], Any]
+
+
+#: The steps of a conversation whose result is T.
+type Steps[T] = Generator[Wait | Work, Any, T]
+
+
+def run[T](steps: Steps[T]) -> T:
+    """Run the steps in this thread, and return their result. What interrupts a wait closes the conversation."""
+    return _run(steps, _poll)
+
+
+def run_on_loop[T](steps: Steps[T], loop: Loop) -> T:
+    """The same, and turn a loop while they wait, so that what else it watches is served meanwhile."""
+    return _run(steps, partial(_turn, loop))
+
+
+def _run[T](steps: Steps[T], wait: Callable[[Wait], frozenset[int]]) -> T:
+    try:
+        request = next(steps)
+        while True:
+            try:
+                answer = wait(request) if isinstance(request, Wait) else request.call()
+            except Exception as error:  # noqa: BLE001 - it is the conversation's to handle
+                request = steps.throw(error)
+            else:
+                request = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
+async def run_async[T](steps: Steps[T]) -> T:
+    """Run the steps on the running asyncio loop, and return their result. Cancelling closes the conversation."""
+    try:
+        request = next(steps)
+        while True:
+            try:
+                answer = await (_ready(request) if isinstance(request, Wait) else asyncio.to_thread(request.call))
+            except Exception as error:  # noqa: BLE001 - it is the conversation's to handle
+                request = steps.throw(error)
+            else:
+                request = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
+def _poll(wait: Wait) -> frozenset[int]:
+    poll = select.poll()  # select(2) knows no descriptor above 1,023
+    for fd in {*wait.read, *wait.write}:
+        poll.register(fd, (select.POLLIN if fd in wait.read else 0) | (select.POLLOUT if fd in wait.write else 0))
+    milliseconds = None if wait.seconds is None else max(0.0, wait.seconds * 1000)
+    return frozenset(fd for fd, _ in poll.poll(milliseconds))
+
+
+def _turn(loop: Loop, wait: Wait) -> frozenset[int]:
+    ready: set[int] = set()
+    late = None if wait.seconds is None else loop.after(max(0.0, wait.seconds), lambda: None)
+    try:
+        for fd in {*wait.read, *wait.write}:
+            note = partial(ready.add, fd)
+            loop.watch(fd, read=note if fd in wait.read else None, write=note if fd in wait.write else None)
+        while not ready and (late is None or late.pending):
+            loop.turn()
+    finally:
+        for fd in {*wait.read, *wait.write}:
+            loop.forget(fd)
+        if late is not None:
+            late.cancel()
+    return frozenset(ready)
+
+
+async def _ready(wait: Wait) -> frozenset[int]:
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[None] = loop.create_future()
+    ready: set[int] = set()
+
+    def note(fd: int) -> None:
+        ready.add(fd)
+        if not found.done():
+            found.set_result(None)
+
+    try:
+        for fd in wait.read:
+            loop.add_reader(fd, partial(note, fd))
+        for fd in wait.write:
+            loop.add_writer(fd, partial(note, fd))
+        async with asyncio.timeout(None if wait.seconds is None else max(0.0, wait.seconds)):
+            await found
+    except TimeoutError:
+        return frozenset()
+    finally:
+        for fd in wait.read:
+            loop.remove_reader(fd)
+        for fd in wait.write:
+            loop.remove_writer(fd)
+    return frozenset(ready)

@@ -1,0 +1,164 @@
+"""What a caller does while a machine is started for it, and until its end: steps that a driver runs (drivers.py).
+
+It answers what it is asked: opens the directories that the verified plan shares, resolves its secrets, asks the user
+for a password. Nothing of that is done for a plan that wasn't verified: the other end asks once it was.
+"""
+
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Protocol
+
+from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.launch.control.connection import Connection, ConnectionLostError
+from mvmnix.launch.control.drivers import Steps, Work
+from mvmnix.launch.control.failure import Failure
+from mvmnix.launch.control.start_messages import (
+    Created,
+    Ended,
+    GuestConnected,
+    Notice,
+    Question,
+    Reply,
+    SecretsResolved,
+    SecretsWanted,
+    SharesOpened,
+    SharesWanted,
+    Started,
+    StartRequest,
+    StopRequest,
+    Taken,
+    parse_event,
+)
+from mvmnix.launch.means import Means
+from mvmnix.launch.secrets.resolve import pack
+from mvmnix.system.descriptors import Packet
+from mvmnix.system.stop_signals import StopRequestedError
+
+
+class NotTakenError(ConnectionLostError):
+    """The request was read by no process: nothing of it was done, and it may be sent again."""
+
+
+class Caller(Protocol):
+    """What the start of a machine asks of its caller; called by the thread that runs the driver, or a worker of it."""
+
+    means: Means
+
+    def notice(self, text: str) -> None:
+        """Show the user a line of prose, which may hold strings from a guest or a server."""
+
+    def answer(self, question: str) -> str:
+        """Return the secret that the question asks for. Raises MvmnixError without one."""
+
+    def guest_connected(self, port: int, descriptor: int) -> None:
+        """Take over the descriptor of a connection that the guest opened to this port."""
+
+
+def begin(
+    connection: Connection, request: StartRequest, descriptors: Iterable[int], caller: Caller
+) -> Steps[Started | Created]:
+    """Ask for a machine, and answer what is asked until it is there. The descriptors stay the caller's.
+
+    Raises NotTakenError, what the other end answered, and what it takes from the caller's own means.
+    """
+    try:
+        yield from connection.send(request, descriptors)
+        taken = parse_event((yield from connection.receive()).data)
+    except ConnectionLostError as error:
+        raise NotTakenError(error.message, hint=error.hint) from error
+    match taken:
+        case Taken():
+            pass
+        case Failure():
+            raise taken.to_error()
+        case _:
+            raise _unexpected(taken)
+    while True:
+        event = yield from next_event(connection, caller)
+        if isinstance(event, Started | Created):
+            return event
+        if event is not None:
+            raise _unexpected(event)
+
+
+def finish(connection: Connection, caller: Caller) -> Steps[Ended]:
+    """Wait for the end of a machine that was started. Raises what the other end answered."""
+    while True:
+        event = yield from next_event(connection, caller)
+        if isinstance(event, Ended):
+            return event
+        if event is not None:
+            raise _unexpected(event)
+
+
+def next_event(connection: Connection, caller: Caller) -> Steps[Started | Created | Ended | None]:
+    """Wait for the next packet, and answer it; return what is no question and no notice.
+
+    A signal that a driver raises where it waits (runtime/stop_signals.py) is handed on: the machine ends as it would by
+    that signal, and so does the conversation. Raises what the other end answered instead.
+    """
+    try:
+        packet = yield from connection.receive()
+    except StopRequestedError as request:
+        connection.tell(StopRequest(request.number))
+        return None
+    return (yield from _answer(connection, packet, caller))
+
+
+def _answer(connection: Connection, packet: Packet, caller: Caller) -> Steps[Started | Created | Ended | None]:
+    event = parse_event(packet.data)
+    if isinstance(event, GuestConnected) and packet.descriptors:
+        caller.guest_connected(event.port, packet.descriptors[0])
+        return None
+    packet.close()
+    match event:
+        case Started() | Created() | Ended():
+            return event
+        case Failure():
+            raise event.to_error()
+        case Notice(text):
+            caller.notice(text)
+        case Question(text):
+            yield from _reply(connection, text, caller)
+        case SharesWanted():
+            yield from _open_shares(connection, event, caller)
+        case SecretsWanted():
+            yield from _resolve_secrets(connection, event, caller)
+        case _:
+            raise _unexpected(event)
+    return None
+
+
+def _reply(connection: Connection, question: str, caller: Caller) -> Steps[None]:
+    try:
+        text = yield Work(lambda: caller.answer(question))
+    except MvmnixError as error:
+        yield from connection.send(Failure.of(error))
+    else:
+        yield from connection.send(Reply(text))
+
+
+def _open_shares(connection: Connection, wanted: SharesWanted, caller: Caller) -> Steps[None]:
+    found = yield Work(lambda: caller.means.open_shares(wanted.shares))
+    with ExitStack() as stack:
+        stack.callback(found.close)
+        reply = SharesOpened(tuple(found.directories), tuple(found.reasons))
+        yield from connection.send(reply, found.descriptors)
+
+
+def _resolve_secrets(connection: Connection, wanted: SecretsWanted, caller: Caller) -> Steps[None]:
+    try:
+        secrets = yield Work(lambda: caller.means.resolve_secrets(wanted.secrets))
+    except RefusedError as refused:
+        yield from connection.send(Failure.of(refused))
+        return
+    packed = pack(secrets)
+    try:
+        yield from connection.send(SecretsResolved(tuple(len(each.value) for each in secrets)), (packed,))
+    finally:
+        os.close(packed)
+
+
+def _unexpected(event: object) -> MvmnixError:
+    return MvmnixError(f"the machine's process said {type(event).__name__} out of turn", hint="report this as a bug")

@@ -1,0 +1,287 @@
+"""A machine's process in conversation with the caller that it is started for: the frontend and the means of its start.
+
+Each packet is bounded and typed, and its sender is judged (launch/control/caller_check.py): a socket may be handed on.
+A caller that hangs up, or says what isn't expected, ends a machine that is not detached.
+"""
+
+import select
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import Final
+
+from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.launch.agent.commands import Command
+from mvmnix.launch.control.caller_check import CallerCheck
+from mvmnix.launch.control.codec import LIMIT, encode
+from mvmnix.launch.control.failure import Failure
+from mvmnix.launch.control.server import Control
+from mvmnix.launch.control.start_messages import (
+    LONGEST_TEXT,
+    MOST_DESCRIPTORS,
+    CallerMessage,
+    Connect,
+    Detach,
+    GuestConnected,
+    Notice,
+    Question,
+    Reply,
+    SecretsResolved,
+    SecretsWanted,
+    SharesOpened,
+    SharesWanted,
+    StartRequest,
+    StopRequest,
+    TerminalResized,
+    parse_caller,
+    parse_start,
+)
+from mvmnix.launch.secrets.resolve import unpack
+from mvmnix.launch.shares.opening import OpenedShares, check_handed
+from mvmnix.plan.secret_reference import Secret, SecretReference
+from mvmnix.plan.share import Share
+from mvmnix.system.descriptors import Packet, PacketError, close_apart, receive_packet, send_packet
+from mvmnix.system.loop import Loop
+from mvmnix.system.stop_signals import StopRequestedError
+
+#: Seconds within which a caller has to send its request, once there is something to read.
+_PATIENCE: Final = 10.0
+
+
+class Conversation:
+    """One caller's connection. It is the frontend (api/frontend.py) and the means (launch/means.py) of the start."""
+
+    def __init__(self, connection: socket.socket, check: CallerCheck) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._check = check
+        self._loop: Loop | None = None
+        self._can_ask = False
+        self._control: Control | None = None
+        self._resize: Callable[[int, int], None] | None = None
+        #: Whether the machine goes on when the caller hangs up.
+        self.is_detached = False
+
+    # the request
+
+    def read_request(self) -> tuple[StartRequest, dict[str, int]]:
+        """Read the request, and its descriptors by what they are, which are this process's to close.
+
+        Raises ValueError, RefusedError [caller-refused], StopRequestedError where the caller hung up.
+        """
+        packet = self._receive(_PATIENCE)
+        try:
+            self._check.check_start(packet.sender)
+            request = parse_start(packet.data)
+            named = _named(request, packet.descriptors)
+        except BaseException:
+            packet.close()
+            raise
+        self._can_ask = request.can_ask
+        if packet.sender is not None:
+            packet.sender.close()
+        return request, named
+
+    def say(self, message: object, descriptors: Sequence[int] = ()) -> bool:
+        """Send a message; whether the caller was there to take it. One that reads nothing is not waited for."""
+        try:
+            send_packet(self._connection, encode(message), descriptors)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    # the frontend
+
+    def notice(self, text: str) -> None:
+        """Have the caller show a line of prose."""
+        self.say(Notice(text[:LONGEST_TEXT].replace("\0", "\N{REPLACEMENT CHARACTER}")))
+
+    def can_ask(self) -> bool:
+        """Whether the caller said that it can answer questions."""
+        return self._can_ask and not self.is_detached
+
+    def ask(self, what: str) -> str:
+        """Return what the caller answers. Raises what it failed with."""
+        reply, descriptors = self._demand(Question(what))
+        close_apart(descriptors)
+        if not isinstance(reply, Reply):
+            raise _unexpected(reply)
+        return reply.text
+
+    def interruptible(self, loop: Loop) -> AbstractContextManager[None]:  # noqa: ARG002 - of the protocol
+        """Change nothing: a supervisor has its own handlers (launch/runtime/supervisor.py)."""
+        return nullcontext()
+
+    # the means
+
+    def open_shares(self, shares: Sequence[Share]) -> OpenedShares:
+        """Have the caller open the directories of shares, and judge what it hands over."""
+        reply, descriptors = self._demand(SharesWanted(tuple(shares)))
+        if not isinstance(reply, SharesOpened):
+            close_apart(descriptors)
+            raise _unexpected(reply)
+        found, left = OpenedShares(reasons=list(reply.reasons)), list(descriptors)
+        for share in shares:
+            if share.guest not in reply.opened or not left:
+                continue
+            found.directories[share.guest] = left.pop(0)
+            if share.writable and left:
+                found.proofs[share.guest] = left.pop(0)
+            try:
+                check_handed(share, found.directories[share.guest], found.proofs.get(share.guest))
+            except RefusedError as refused:
+                found.reasons += refused.reasons
+        close_apart(left)
+        if not found.reasons and found.directories.keys() != {share.guest for share in shares}:
+            found.close()
+            raise _unexpected(reply)
+        return found
+
+    def resolve_secrets(self, references: Sequence[SecretReference]) -> tuple[Secret, ...]:
+        """Have the caller resolve secrets, and read the sealed memory that it hands over."""
+        reply, descriptors = self._demand(SecretsWanted(tuple(references)))
+        try:
+            if not isinstance(reply, SecretsResolved) or len(descriptors) != 1:
+                raise _unexpected(reply)
+            return unpack(references, reply.sizes, descriptors[0])
+        finally:
+            close_apart(descriptors)
+
+    # while the machine runs
+
+    def watch(self, loop: Loop) -> None:
+        """Have the loop serve the caller from now on: it raises StopRequestedError where the machine is to end."""
+        self._loop = loop
+        loop.watch(self._connection.fileno(), read=self._readable)
+
+    def serve(self, control: Control) -> None:
+        """Let the caller call the machine by connections of its own making."""
+        self._control = control
+
+    def drive(self, command: Command) -> None:
+        """Have the caller's terminal be this command's, whose size it tells."""
+        self._resize = command.resize
+
+    def guest_connected(self, port: int, descriptor: int) -> bool:
+        """Hand the caller a connection of the guest's; whether it took it."""
+        return self.say(GuestConnected(port), (descriptor,))
+
+    def close(self) -> None:
+        """Hang up. A second call does nothing."""
+        if self._connection.fileno() >= 0:
+            if self._loop is not None:
+                self._loop.forget(self._connection.fileno())
+            self._connection.close()
+
+    def _readable(self) -> None:
+        try:
+            packet = receive_packet(self._connection, LIMIT, MOST_DESCRIPTORS)
+        except BlockingIOError:
+            return
+        except (PacketError, OSError):
+            packet = Packet(b"", ())
+        left = list(packet.descriptors)
+        try:
+            message = self._judge(packet)
+            if message is None:
+                self._hung_up()
+            else:
+                self._follow(message, left)
+        except ValueError:
+            self._hung_up()
+        finally:
+            close_apart(left)
+            if packet.sender is not None:
+                packet.sender.close()
+
+    def _judge(self, packet: Packet) -> CallerMessage | None:
+        """Return what the caller says; None where it hung up, or where another says something in its place."""
+        try:
+            self._check.check_start(packet.sender)
+            return parse_caller(packet.data) if packet.data else None
+        except (ValueError, MvmnixError):
+            return None
+
+    def _follow(self, message: CallerMessage, descriptors: list[int]) -> None:
+        match message:
+            case StopRequest(number):
+                raise StopRequestedError(_stopping(number))
+            case TerminalResized(rows, columns) if self._resize is not None:
+                self._resize(rows, columns)
+            case Connect() if self._control is not None and len(descriptors) == 1:
+                self._adopt(self._control, descriptors)
+            case Detach():
+                self.is_detached = True
+                self.close()
+            case _:
+                raise ValueError(f"the caller said {type(message).__name__} out of turn")
+
+    def _adopt(self, control: Control, descriptors: list[int]) -> None:
+        """Serve a connection that the caller made. Raises ValueError for what is none."""
+        try:
+            connection = socket.socket(fileno=descriptors[0])
+        except OSError as error:
+            raise ValueError("a connection is a socket") from error
+        if (connection.family, connection.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            connection.detach()
+            raise ValueError("a connection is a socket of sequenced packets")
+        del descriptors[0]
+        control.adopt(connection)
+
+    def _hung_up(self) -> None:
+        """End a machine that is its caller's."""
+        self.close()
+        if not self.is_detached:
+            raise StopRequestedError(signal.SIGHUP)
+
+    def _demand(self, question: object) -> tuple[CallerMessage, tuple[int, ...]]:
+        """Ask the caller for something and wait; the answer, and its descriptors, which are this process's to close.
+
+        Raises what the caller failed with; StopRequestedError where it hung up, or ends the start.
+        """
+        if self.is_detached or not self.say(question):
+            raise StopRequestedError(signal.SIGHUP)
+        packet = self._receive(None)
+        try:
+            self._check.check_start(packet.sender)
+            reply = parse_caller(packet.data)
+        except BaseException:
+            packet.close()
+            raise
+        if packet.sender is not None:
+            packet.sender.close()
+        if isinstance(reply, StopRequest | Failure):
+            close_apart(packet.descriptors)
+            raise StopRequestedError(_stopping(reply.number)) if isinstance(reply, StopRequest) else reply.to_error()
+        return reply, packet.descriptors
+
+    def _receive(self, seconds: float | None) -> Packet:
+        """Wait for a packet. Raises PacketError, StopRequestedError at the connection's end."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        with suppress(OSError):
+            if poll.poll(None if seconds is None else seconds * 1000):
+                packet = receive_packet(self._connection, LIMIT, MOST_DESCRIPTORS)
+                if packet.data:
+                    return packet
+                packet.close()
+        raise StopRequestedError(signal.SIGHUP)
+
+
+def _named(request: StartRequest, descriptors: Sequence[int]) -> dict[str, int]:
+    """Return the descriptors by what they are. Raises ValueError."""
+    names = request.descriptors
+    if len(names) != len(descriptors) or len(set(names)) != len(names):
+        raise ValueError("there are more descriptors than were announced, or fewer, or one of them twice")
+    return dict(zip(names, descriptors, strict=True))
+
+
+def _stopping(number: int) -> int:
+    """Return the signal that a caller names, if it is one that stops a supervisor; SIGTERM otherwise."""
+    return number if number in {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT} else signal.SIGTERM
+
+
+def _unexpected(message: object) -> MvmnixError:
+    hint = "the two may be of different versions of mvm"
+    return MvmnixError(f"the caller said {type(message).__name__} out of turn", hint=hint)

@@ -1,0 +1,93 @@
+"""The launcher's program: leaves its starter behind, imports what starts machines once, and serves callers.
+
+It is started by `api.launchers` alone, isolated, in `/`, with listed variables. It parses nothing, and holds no key, no
+secret and no policy: each request is read by a fork of it.
+"""
+
+import gc
+import os
+import signal
+import socket
+from typing import Final
+
+from mvmnix.launch.control import launcher_socket
+from mvmnix.launch.control.caller_check import CallerCheck
+from mvmnix.launcher import server, session
+from mvmnix.system import prctl, process_identity
+from mvmnix.system.private_dirs import Directory
+from mvmnix.system.roots import Roots
+
+#: What a fork would otherwise import by itself, each time.
+_IMPORTED: Final = (
+    "mvmnix.launcher.start",
+    "mvmnix.launch.container.run",
+    "mvmnix.api.failure_log",
+    "mvmnix.network.host.setup",
+)
+
+
+def main(kind: str, *arguments: str) -> None:
+    """Be a launcher: `shared` for the callers of a key, `private` for the one at the other end of a descriptor."""
+    os.umask(0o077)
+    if kind == "private":
+        (descriptor,) = arguments
+        _serve_private(int(descriptor))
+    else:
+        key, told = arguments
+        _serve_shared(key, int(told))
+
+
+def _serve_private(descriptor: int) -> None:
+    """Serve one caller in this process itself, which stays the caller's child."""
+    check = CallerCheck.of_this_process()
+    prctl.set_dumpable(dumpable=False)
+    session.serve(socket.socket(fileno=descriptor), check)
+
+
+def _serve_shared(key: str, told: int) -> None:
+    """Serve the callers of a key, once this process keeps nothing of the caller that started it."""
+    if os.fork():
+        os._exit(0)  # the starter waits for this process, and not for a launcher
+    os.setsid()
+    process_identity.reset_soft_limits()
+    with Roots.from_environment(os.environ) as roots, roots.state.child(launcher_socket.DIRECTORY) as directory:
+        check = CallerCheck.of_this_process()
+        if launcher_socket.launcher_key(check.own, roots, os.environ) != key:
+            _say(told, "this program's files, limits or directories changed meanwhile: start it once more")
+            return
+        if (lock := launcher_socket.lock(directory, key)) is None:
+            _say(told, "ready")  # there is one
+            return
+        prctl.set_dumpable(dumpable=False)
+        with lock:
+            _listen(directory, key, check, told)
+
+
+def _listen(directory: Directory, key: str, check: CallerCheck, told: int) -> None:
+    with launcher_socket.listen(directory, key) as listening:
+        _say(told, "ready")
+        _import()
+        gc.collect()
+        gc.freeze()  # forks share what was imported, and no collection writes to it
+        try:
+            server.Server(listening, lambda connection: session.serve(connection, check)).run()
+        finally:
+            launcher_socket.forget(directory, key)
+
+
+def _import() -> None:
+    import importlib  # noqa: PLC0415 - after the starter was told
+
+    for name in _IMPORTED:
+        importlib.import_module(name)
+
+
+def _say(told: int, words: str) -> None:
+    """Tell the starter, which may be gone."""
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    try:
+        os.write(told, f"{words}\n".encode())
+    except OSError:
+        return
+    finally:
+        os.close(told)

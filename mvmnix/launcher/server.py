@@ -1,0 +1,120 @@
+"""The launcher's loop: accepts connections, and forks for each as soon as there is something to read; reads nothing.
+
+So no caller's bytes and no caller's descriptors come into the process that others are served from. What a fork does,
+how long it takes and how it ends is no matter of the launcher's.
+"""
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.control.codec import encode
+from mvmnix.launch.control.failure import Failure
+from mvmnix.system.descriptors import send_packet
+
+#: Seconds without a caller after which the launcher ends.
+IDLE: Final = 60.0
+#: Seconds within which a caller has to send its request.
+_PATIENCE: Final = 10.0
+#: The highest number of a descriptor, and one more.
+_LAST: Final = 2**31 - 1
+#: Connections that have sent nothing yet; the oldest makes room for one more.
+MOST_SILENT: Final = 64
+#: Seconds for which no connection is accepted when there is no descriptor or no memory for it.
+_PAUSE: Final = 0.1
+
+
+class Server:
+    """Serves a listening socket; `serve` is called in a fork, with a connection, and answers its exit status."""
+
+    def __init__(self, listening: socket.socket, serve: Callable[[socket.socket], int], *, idle: float = IDLE) -> None:
+        self._listening = listening
+        self._serve = serve
+        self._idle = idle
+        self._silent: dict[int, tuple[socket.socket, float]] = {}
+        self._is_stopped = False
+
+    def run(self) -> None:
+        """Serve callers until none has come for a while, or SIGTERM. Forks go on by themselves."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps forks that end
+        last = time.monotonic()
+        while not self._is_stopped and (self._silent or time.monotonic() - last < self._idle):
+            if self._turn(last):
+                last = time.monotonic()
+        for connection, _ in self._silent.values():
+            connection.close()
+
+    def _stop(self, _number: int, _frame: object) -> None:
+        self._is_stopped = True
+
+    def _turn(self, last: float) -> bool:
+        """Wait for a connection or its first bytes, and deal with them; return whether there was anything."""
+        poll = select.poll()
+        poll.register(self._listening, select.POLLIN)
+        for fd in self._silent:
+            poll.register(fd, select.POLLIN)
+        dues = [since + _PATIENCE for _, since in self._silent.values()]
+        left = max(0.0, min([last + self._idle, *dues]) - time.monotonic())
+        ready = {fd for fd, _ in poll.poll(min(left, 1.0) * 1000)}  # a signal may come just before it
+        for fd in ready & self._silent.keys():
+            connection, _ = self._silent.pop(fd)
+            self._fork(connection)
+        if self._listening.fileno() in ready:
+            self._accept()
+        self._drop_late()
+        return bool(ready)
+
+    def _accept(self) -> None:
+        try:
+            connection, _ = self._listening.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            time.sleep(_PAUSE)
+            return
+        if len(self._silent) >= MOST_SILENT:
+            oldest, _ = self._silent.pop(next(iter(self._silent)))
+            oldest.close()
+        connection.setblocking(False)
+        self._silent[connection.fileno()] = (connection, time.monotonic())
+
+    def _drop_late(self) -> None:
+        now = time.monotonic()
+        for fd in [fd for fd, (_, since) in self._silent.items() if now - since >= _PATIENCE]:
+            self._silent.pop(fd)[0].close()
+
+    def _fork(self, connection: socket.socket) -> None:
+        with connection:
+            try:
+                child = os.fork()
+            except OSError as error:
+                hint = "wait until others have ended, or raise the limit on processes or memory"
+                failure = MvmnixError(f"the launcher can't fork: {error.strerror}", hint=hint)
+                with suppress(OSError):
+                    send_packet(connection, encode(Failure.of(failure)))
+                return
+            if child == 0:
+                self._be_fork(connection)
+
+    def _be_fork(self, connection: socket.socket) -> None:
+        """In the fork: have nothing but the connection, serve it, and end."""
+        status = 125
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            own = connection.fileno()
+            os.closerange(3, own)
+            os.closerange(own + 1, _LAST)
+            os.setsid()
+            status = self._serve(connection)
+        finally:
+            os._exit(status)  # nothing of the launcher's is to be cleaned up here

@@ -1,0 +1,262 @@
+"""Performs a caller's request, in the process that will be its machine's supervisor.
+
+The steps, which the code repeats by number:
+
+1. The caller reaches mvm's own directories itself: it hands over descriptors of all four, and of a file in the state
+   directory that it has open for writing; they are those of this process.
+2. The plan, which is sealed memory, passes the gate under the policy, the floor and the revocations of this moment, for
+   an image that is kept here or whose files were handed over, open for reading alone.
+3. What the plan names of its caller's is asked of the caller, once the plan is verified (conversation.py).
+4. The machine starts (launch/runtime/start.py); the caller hears of it; it runs to its end.
+"""
+
+import fcntl
+import os
+import signal
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+
+from mvmnix.api import held_files
+from mvmnix.api.admission import (
+    admit_created,
+    admit_plan,
+    create_machine,
+    host_for,
+    refuse_terminal,
+    retain,
+)
+from mvmnix.api.context import Context
+from mvmnix.api.signing import Signer
+from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.images.store import STATEMENT_LIMIT
+from mvmnix.launch.agent.endpoints import PipeSink, Sink
+from mvmnix.launch.agent.port_forward import ServiceFactory
+from mvmnix.launch.container.run import run_container
+from mvmnix.launch.control.caller_check import CallerCheck
+from mvmnix.launch.control.messages import Shell, Stream
+from mvmnix.launch.control.server import Control
+from mvmnix.launch.control.start_messages import ROOTS, Created, Ended, Mode, Started, StartRequest, TerminalSize
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
+from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
+from mvmnix.launcher.conversation import Conversation
+from mvmnix.launcher.guest_relay import GuestRelay
+from mvmnix.machines.exit_status import ExitStatus
+from mvmnix.machines.retention import MachineKind
+from mvmnix.plan.backend import Backend
+from mvmnix.system import temporary
+from mvmnix.system.descriptors import is_pipe
+from mvmnix.system.roots import Roots
+from mvmnix.system.stop_signals import StopRequestedError
+from mvmnix.system.store import read_sealed
+
+
+def perform(
+    conversation: Conversation, check: CallerCheck, request: StartRequest, descriptors: Mapping[str, int]
+) -> Created | Ended:
+    """Do what was asked, to its end; what the caller is told last. Raises what goes wrong, for the caller to hear."""
+    try:
+        temporary.apply()
+        with Roots.from_environment(os.environ) as roots, Context(roots, conversation) as context:
+            _check_roots(roots, descriptors)  # 1
+            # a password that the configuration refers to is the caller's to read
+            context.signer = Signer(context.keys, lambda: replace(context.config, key_password=None), conversation)
+            return _Performance(context, conversation, check, request, descriptors).run()
+    except MvmnixError as error:
+        from mvmnix.api.failure_log import keep_failure  # noqa: PLC0415 - only failures pay for it
+
+        keep_failure(error)  # only here is known what the children said
+        raise
+
+
+def _check_roots(roots: Roots, descriptors: Mapping[str, int]) -> None:
+    """1. Raises RefusedError [caller-refused]."""
+    *names, probe = ROOTS
+    for name in names:
+        directory, handed = roots.directories[name], os.fstat(descriptors[name])
+        if not os.path.samestat(os.fstat(directory.fd), handed) or _is_path(descriptors[name]):
+            raise _unreached(f"the {name} directory that it handed over is not {directory.path}")
+    status, state = os.fstat(descriptors[probe]), os.fstat(descriptors["state"])
+    is_writable = not _is_path(descriptors[probe]) and _access(descriptors[probe]) in {os.O_WRONLY, os.O_RDWR}
+    if not (stat.S_ISREG(status.st_mode) and status.st_dev == state.st_dev and is_writable):
+        raise _unreached("it shows no file of the state directory that it may write")
+
+
+def _is_path(fd: int) -> bool:
+    return bool(_flags(fd) & os.O_PATH)
+
+
+def _access(fd: int) -> int:
+    return _flags(fd) & os.O_ACCMODE
+
+
+def _flags(fd: int) -> int:
+    return fcntl.fcntl(fd, fcntl.F_GETFL)
+
+
+def _unreached(why: str) -> MvmnixError:
+    hint = "let the process reach mvm's own directories, or start the machine from one that does"
+    return refuse(ReasonCode.CALLER_REFUSED, "the calling process", why, hint)
+
+
+class _Performance:
+    """One request."""
+
+    def __init__(
+        self,
+        context: Context,
+        conversation: Conversation,
+        check: CallerCheck,
+        request: StartRequest,
+        descriptors: Mapping[str, int],
+    ) -> None:
+        self._context = context
+        self._conversation = conversation
+        self._check = check
+        self._request = request
+        self._descriptors = descriptors
+        self._pipes = {stream: descriptors[stream] for stream in request.streams}
+        self._image = request.image_path if request.image else ""
+        self._summary = request.summary_path if request.has_summary else ""
+
+    def run(self) -> Created | Ended:
+        """Do it."""
+        self._hold_files()
+        self._check_pipes()
+        if self._request.mode is Mode.CREATED:
+            name, bundle = self._request.name, self._bundle()
+            return Created(create_machine(self._context, bundle, name=name, image=self._image, vsa=self._summary))
+        with self._admit() as (plan, created):  # 2
+            if self._request.terminal is not None:
+                refuse_terminal(self._context, plan)
+            host = host_for(self._context, plan, self._conversation)
+            self._conversation.watch(host.loop)
+            kind = MachineKind.BUILD if self._request.is_build else MachineKind.RUN
+            with retain(host, self._request.retention, kind) as mark_ready:
+                finished = self._finish(plan, host, created, mark_ready)  # 3, 4
+        ended = finished.ended
+        machine = os.path.basename(os.path.dirname(ended.receipt_path))  # noqa: PTH119, PTH120 - a text
+        return Ended(finished.exit_code, machine, ended.reason, str(ended.receipt), ended.receipt_path, ended.status)
+
+    def _hold_files(self) -> None:
+        """Have an exported image's files, and a summary, be those that were handed over."""
+        names = self._request.image
+        if names:
+            held_files.hold_handed(self._image, {name: self._descriptors[f"image {name}"] for name in names})
+        if self._request.has_summary:
+            held_files.hold_handed(self._summary, {"": self._descriptors["summary"]})
+
+    def _check_pipes(self) -> None:
+        for stream, fd in self._pipes.items():
+            if not is_pipe(fd, os.O_RDONLY if stream is Stream.STDIN else os.O_WRONLY):
+                raise ValueError(f"{stream} is not a pipe that is open for it")
+
+    def _bundle(self) -> bytes:
+        return read_sealed(self._descriptors["plan"], STATEMENT_LIMIT)
+
+    @contextmanager
+    def _admit(self) -> Iterator[tuple[VerifiedPlan, str]]:
+        """The plan, and the id of the machine that was created from it, if one was."""
+        if self._request.created:
+            with admit_created(self._context, self._request.created) as (plan, created):
+                yield plan, created
+        else:
+            with admit_plan(self._context, self._bundle(), self._image, self._summary) as plan:
+                yield plan, ""
+
+    def _finish(self, plan: VerifiedPlan, host: Host, created: str, mark_ready: Callable[[str], None]) -> SupervisedEnd:
+        if plan.plan.backend is Backend.CONTAINER:
+            return self._run_container(plan, host, mark_ready)
+        relay = partial(GuestRelay, self._conversation, host.loop)
+        services: dict[int, ServiceFactory] = {port: partial(relay, port) for port in self._request.ports}
+
+        def work(machine: Machine, control: Control) -> ExitStatus | None:
+            mark_ready(machine.id)
+            self._conversation.serve(control)
+            self._tell_started(plan, machine.id, machine.acceleration)
+            return self._work(plan, host, machine)
+
+        return supervise(
+            plan,
+            host,
+            work,
+            check=self._check,
+            name=self._request.name,
+            created=created,
+            services=services,
+            reboots_panic=self._request.is_build,
+            is_listening=not self._request.is_build,
+        )
+
+    def _run_container(self, plan: VerifiedPlan, host: Host, mark_ready: Callable[[str], None]) -> SupervisedEnd:
+        if self._request.mode is not Mode.ATTACHED:
+            why, hint = "a container is not a machine", "run it in the foreground: `mvm launch` without --detach"
+            with self._context.recorded(plan=plan.digest):
+                raise refuse(ReasonCode.BACKEND_UNAVAILABLE, "the plan's backend", why, hint)
+
+        def started(container: str) -> None:
+            mark_ready(container)
+            self._tell_started(plan, container, "")
+
+        out, err = self._outputs(host)
+        stdin, name = self._pipes.get(Stream.STDIN), self._request.name
+        finished = run_container(plan, host, stdout=out, stderr=err, stdin=stdin, started=started, name=name)
+        self._explain(plan, host, finished.ended.status)
+        return finished
+
+    def _tell_started(self, plan: VerifiedPlan, machine: str, accelerator: str) -> None:
+        """Raises StopRequestedError where the caller is gone, which would never hear of its machine."""
+        names = tuple(signer.name for signer in plan.signers)
+        backend = plan.plan.backend.logged
+        if not self._conversation.say(
+            Started(machine, accelerator, str(plan.digest), str(plan.policy), names, backend)
+        ):
+            raise StopRequestedError(signal.SIGHUP)
+
+    def _work(self, plan: VerifiedPlan, host: Host, machine: Machine) -> ExitStatus | None:
+        match self._request.mode:
+            case Mode.DETACHED:
+                self._conversation.is_detached = True
+                self._conversation.close()
+                return machine.run(stdout=_discard, stderr=_discard, attached=False)
+            case Mode.HELD:
+                machine.wait()
+                machine.raise_failure()
+                return None
+            case _:
+                status = self._run_attached(plan, host, machine, self._request.terminal)
+                self._explain(plan, host, status)
+                return status
+
+    def _run_attached(
+        self, plan: VerifiedPlan, host: Host, machine: Machine, terminal: TerminalSize | None
+    ) -> ExitStatus:
+        out, err = self._outputs(host)
+        stdin = self._pipes.get(Stream.STDIN)
+        if terminal is None:
+            return machine.run(stdout=out, stderr=err, stdin=stdin)
+        asked = Shell(plan.plan.workload.argv, terminal.rows, terminal.columns, terminal.kind)
+        command = machine.start_verb(asked, stdout=out, stderr=_discard, stdin=stdin)
+        self._conversation.drive(command)
+        return machine.finish(command)
+
+    def _outputs(self, host: Host) -> tuple[Sink, Sink]:
+        out, err = (self._pipes.get(stream) for stream in (Stream.STDOUT, Stream.STDERR))
+        return (
+            _discard if out is None else PipeSink(host.loop, out),
+            _discard if err is None else PipeSink(host.loop, err),
+        )
+
+    @staticmethod
+    def _explain(plan: VerifiedPlan, host: Host, status: ExitStatus | None) -> None:
+        """Tell the user of a command that did not end by itself."""
+        if status is not None and (why := status.explain(next(iter(plan.plan.workload.argv), ""))):
+            host.notice(why)
+
+
+def _discard(_data: bytes) -> None:
+    """Take output that goes nowhere."""
