@@ -6,7 +6,7 @@ from typing import override
 
 from bench.pairs import Pair, Times, timed
 from bench.place import Place
-from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, builder_plan
+from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderMachine, BuilderVm, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SilentProgress
 from mvmnix.api.image_builder import ImageBuilder
@@ -19,7 +19,6 @@ from mvmnix.builder.session.exec import stream_command
 from mvmnix.builder.session.session import BuildRequest
 from mvmnix.formats import lock
 from mvmnix.images.part_index import KeptParts
-from mvmnix.launch.runtime.machine import Machine
 from mvmnix.model import SYSTEM, FlakeRef
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.system.roots import Roots
@@ -51,7 +50,7 @@ class Bench:
         self._stock: KeptParts = PartBuilder(rooms, self._progress, self._builder, AS_THE_IMAGE_SAYS).stock()
         self._vm = BuilderVm(rooms, self._progress, self._builder, builder_plan(rooms, self._builder))
         self._current = self._new()
-        self._machine: Machine | None = None
+        self._machine: BuilderMachine | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -82,7 +81,7 @@ class Bench:
         self._do(("/bin/busybox", "rm", "-rf", "/build/.cache"))
 
     @property
-    def _there(self) -> Machine:
+    def _there(self) -> BuilderMachine:
         if self._machine is None:
             raise RuntimeError("the VM doesn't run")
         return self._machine

@@ -77,8 +77,9 @@ def nobody(_: object) -> Any:
 
 def test_one_that_hangs_is_begun_once_more(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     hurry(monkeypatch)
+    said = list[bytes]()
     with site.vm(Scenario.HANGS, Scenario.BOOTS).running(nobody) as machine:
-        machine.ping()
+        assert machine.exec(("true",), environment={}, stdout=said.append, stderr=said.append).exit_code == 0
     assert [it for it in site.shown.notices if it.endswith("hangs while it boots; it is started once more")]
     assert site.log() == [(RecordKind.START, ()), (RecordKind.RESTART, ("timeout",)), (RecordKind.END, ("stopped",))]
 

@@ -14,7 +14,6 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.machines import cleanup, registry
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.logs import read_console, read_output
@@ -27,7 +26,7 @@ from tests.patience import EVENT_PATIENCE, SHORT, until
 from tests.repository import ROOT
 from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import House, end_machines, house
+from tests.unit.launch.house import House, detach, end_machines, house
 
 
 @pytest.fixture
