@@ -1,8 +1,9 @@
 """POSIX record locks on lock files: who holds one is the kernel's word, not a file's content.
 
 Two properties of these locks (POSIX.1-2024, fcntl) need care, and get it here alone. They belong to a process: threads
-of one process do not exclude each other, so a table in memory does. And *any* close of the file by the process
-releases them: so a lock file that this process holds is never opened a second time. A forked child holds none of them.
+of one process do not exclude each other, so a table in memory does; those that share one share its descriptor. And
+*any* close of the file by the process releases them: so a lock file that this process holds is never opened a second
+time. A forked child holds none of them.
 """
 
 import fcntl
@@ -22,14 +23,20 @@ type _Inode = tuple[int, int]
 
 @dataclass(slots=True)
 class _Claim:
-    """A lock of this process: its descriptor, the thread that asked for it, whether the kernel has granted it."""
+    """A lock of this process: its descriptor, the thread that asked for it, whether the kernel has granted it.
+
+    `sharers` is how many hold it together; 0 for one that is held alone.
+    """
 
     fd: int
     thread: int
     granted: bool
+    sharers: int = 0
 
 
 _claims: dict[_Inode, _Claim] = {}
+#: Stands for a claim that gave way, which one that is to be alone never does.
+_NOTHING = ((-1, -1), -1)
 _changed = threading.Condition()
 
 
@@ -51,12 +58,19 @@ class Lock:
         self._inode = inode
         self._fd = fd
         self._pid = os.getpid()
+        self._is_released = False
 
     def release(self) -> None:
         """Let others have it. A second call, or one in a forked child, does nothing."""
         with _changed:
             claim = _claims.get(self._inode)
             if self._pid != os.getpid() or claim is None or claim.fd != self._fd:
+                return
+            if self._is_released:
+                return
+            self._is_released = True
+            if claim.sharers > 1:
+                claim.sharers -= 1
                 return
             del _claims[self._inode]
             os.close(self._fd)
@@ -74,18 +88,22 @@ class Lock:
 def acquire(directory: int, name: str, *, is_shared: bool = False) -> Lock:
     """Take the lock on the file `name` of the directory descriptor, creating it (0600); wait for its holder.
 
-    Other processes may hold one that `is_shared` at the same time, while no process can have it alone; threads of one
-    process can't: the second waits for the first. Raises RuntimeError when the calling thread holds it already, since
-    it would wait for itself forever.
+    Others, threads of this process among them, may hold one that `is_shared` at the same time, while none can have it
+    alone. Raises RuntimeError when the calling thread holds it already and one of the two is alone, since it would wait
+    for itself forever.
     """
     while True:
-        inode, fd = _claim(directory, name)
+        if is_shared and (shared := _join(directory, name)) is not None:
+            return shared
+        if (claimed := _claim(directory, name, gives_way=is_shared)) is None:
+            continue
+        inode, fd = claimed
         try:
             fcntl.lockf(fd, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
         except BaseException:
             _drop(inode)
             raise
-        if (lock := _granted(directory, name, inode)) is not None:
+        if (lock := _granted(directory, name, inode, is_shared=is_shared)) is not None:
             return lock
 
 
@@ -96,7 +114,7 @@ def try_acquire(directory: int, name: str) -> Lock | None:
             claimed = _inode_of(directory, name) in _claims
         if claimed:
             return None
-        inode, fd = _claim(directory, name)
+        inode, fd = _claim(directory, name) or _NOTHING
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -131,6 +149,17 @@ def _ask(fd: int) -> int | None:
     return None if kind == fcntl.F_UNLCK else int(pid)
 
 
+def _join(directory: int, name: str) -> Lock | None:
+    """Share what this process holds together with others already; None where it doesn't."""
+    with _changed:
+        inode = _inode_of(directory, name)
+        claim = _claims.get(inode)
+        if claim is None or not claim.granted or not claim.sharers:
+            return None
+        claim.sharers += 1
+        return Lock(inode, claim.fd)
+
+
 def _inode_of(directory: int, name: str) -> _Inode:
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -139,10 +168,15 @@ def _inode_of(directory: int, name: str) -> _Inode:
     return (status.st_dev, status.st_ino)
 
 
-def _claim(directory: int, name: str) -> tuple[_Inode, int]:
-    """Open the lock file and enter it in the table, once no other thread of ours has it there."""
+def _claim(directory: int, name: str, *, gives_way: bool = False) -> tuple[_Inode, int] | None:
+    """Open the lock file and enter it in the table, once no other thread of ours has it there.
+
+    None, for one that `gives_way`, where it can be shared instead.
+    """
     with _changed:
         while _claims and (claim := _claims.get(_inode_of(directory, name))) is not None:
+            if gives_way and claim.granted and claim.sharers:
+                return None
             if claim.thread == threading.get_ident():
                 raise RuntimeError(f"this thread holds the lock {name!r} already")
             _changed.wait()
@@ -159,12 +193,13 @@ def _drop(inode: _Inode) -> None:
         _changed.notify_all()
 
 
-def _granted(directory: int, name: str, inode: _Inode) -> Lock | None:
+def _granted(directory: int, name: str, inode: _Inode, *, is_shared: bool = False) -> Lock | None:
     """The lock, or None when the file was removed or replaced while we waited: it then guards nothing any more."""
     if _inode_of(directory, name) != inode:
         _drop(inode)
         return None
     with _changed:
         claim = _claims[inode]
-        claim.granted = True
+        claim.granted, claim.sharers = True, int(is_shared)
+        _changed.notify_all()  # those that wait to share it
         return Lock(inode, claim.fd)
