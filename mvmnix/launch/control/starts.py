@@ -17,6 +17,7 @@ from mvmnix.launch.control.start_messages import (
     Created,
     Ended,
     GuestConnected,
+    Logged,
     Notice,
     Question,
     Reply,
@@ -32,6 +33,7 @@ from mvmnix.launch.control.start_messages import (
 )
 from mvmnix.launch.means import Means
 from mvmnix.launch.secrets.resolve import pack
+from mvmnix.system import log
 from mvmnix.system.descriptors import Packet
 from mvmnix.system.stop_signals import StopRequestedError
 
@@ -119,6 +121,8 @@ def _answer(connection: Connection, packet: Packet, caller: Caller) -> Steps[Sta
             raise event.to_error()
         case Notice(text):
             caller.notice(text)
+        case Logged(level, area, text):
+            log.relay(level, area, text)
         case Question(text):
             yield from _reply(connection, text, caller)
         case SharesWanted():
