@@ -3,8 +3,9 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS, BuildLimits
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import Progress
 from mvmnix.api.launch import admit_kept, open_host
@@ -25,20 +26,6 @@ from mvmnix.plan.plan import Use
 from mvmnix.provenance.slsa.provenance import BuilderLimits
 
 type Connect = Callable[[Callable[[], None]], Connection]
-
-
-@dataclass(frozen=True, slots=True)
-class BuildLimits:
-    """What a build may use, None where it is what the image says: processors, MiB of memory and disk, seconds."""
-
-    vcpus: int | None = None
-    memory_mib: int | None = None
-    scratch_mib: int | None = None
-    seconds: int | None = None
-
-
-#: A build that says nothing of its time gets a day.
-AS_THE_IMAGE_SAYS = BuildLimits()
 
 
 def builder_plan(context: Context, builder: VerifiedImage, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:
