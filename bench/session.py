@@ -6,17 +6,22 @@ from typing import override
 
 from bench.pairs import Pair, Times, timed
 from bench.place import Place
+<<<<<<< HEAD
 from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderMachine, BuilderVm, builder_plan
+=======
+from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS
+from mvmnix.api.builder_vm import BuilderVm, builder_plan
+>>>>>>> buildspeed
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SilentProgress
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import InputFetcher, PartBuilder
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import stream_command
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.formats import lock
 from mvmnix.images.part_index import KeptParts
 from mvmnix.model import SYSTEM, FlakeRef

@@ -16,7 +16,7 @@ from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.means import OwnMeans
 from mvmnix.machines import registry
 from mvmnix.machines.ending import EndReason
-from mvmnix.sandbox import uid_pool
+from mvmnix.sandbox import uid_pool_paths
 from mvmnix.system.private_dirs import Directory
 from tests.conftest import Home, World
 from tests.hypervisors import hypervisors
@@ -71,7 +71,7 @@ class Held:
 def _left(state: Path) -> set[str]:
     """Leases that no process holds: others' machines may come and go meanwhile. They list control groups."""
     found = set[str]()
-    for path in uid_pool._paths(str(state)):
+    for path in uid_pool_paths.pool_paths(str(state)):
         with suppress(FileNotFoundError), Directory.open(path) as leases:
             free = (name for name in leases.names() if leases.holder(f"{name.partition('.')[0]}.lock") is None)
             found |= {f"{path}/{name}" for name in free}

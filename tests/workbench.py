@@ -9,16 +9,17 @@ from typing import Any, Self, override
 
 import pytest
 
-from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderMachine, BuilderVm, BuildLimits, builder_plan
+from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS, BuildLimits
+from mvmnix.api.builder_vm import BuilderMachine, BuilderVm, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SilentProgress
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import InputFetcher, PartBuilder
 from mvmnix.audit.reading import last_records
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.formats import lock
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts

@@ -63,11 +63,7 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
-    if attachment.detached and evidence:
-        raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
-    if closed and (options.verbs or attachment.tty):
-        why = "--no-verbs grants none, and --verb and -t ask for some"
-        raise UsageError(why, hint="leave it out: --verb grants what it names and no other, -t then shell, too")
+    _refuse_contradictions(attachment, options, closed=closed, evidence=evidence)
     wanted = runnable_ref(flake)
     named = bool(options.verbs)
     if attachment.tty:  # a terminal takes the verb, and the plan says so
@@ -97,6 +93,15 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
         if evidence:
             show_chain(links_of(finished, started, ended))
         return ended.exit_code
+
+
+def _refuse_contradictions(attachment: Attachment, options: PlanOptions, *, closed: bool, evidence: bool) -> None:
+    """Raises UsageError for options that exclude each other."""
+    if attachment.detached and evidence:
+        raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
+    if closed and (options.verbs or attachment.tty):
+        why = "--no-verbs grants none, and --verb and -t ask for some"
+        raise UsageError(why, hint="leave it out: --verb grants what it names and no other, -t then shell, too")
 
 
 def _with_unasked(options: PlanOptions, verbs: frozenset[Verb]) -> PlanOptions:

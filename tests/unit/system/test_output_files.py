@@ -347,7 +347,7 @@ WRITERS: Final = {
     "system/store.py": "Directory.rename, and in a directory that is held",
     "system/trusted_path.py": "the directories of private_dirs.py",
     # temporary directories, whose place temporary.py has judged, under names of tempfile's
-    "builder/bootstrap.py": "a temporary directory",
+    "builder/host_build.py": "a temporary directory",
     "builder/fetch/downloads.py": "a temporary file without a name",
     "builder/fetch/flake_inputs.py": "a temporary directory",
     "builder/fetch/https_sources.py": "a temporary file",
