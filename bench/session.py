@@ -6,12 +6,8 @@ from typing import override
 
 from bench.pairs import Pair, Times, timed
 from bench.place import Place
-<<<<<<< HEAD
-from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderMachine, BuilderVm, builder_plan
-=======
 from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS
-from mvmnix.api.builder_vm import BuilderVm, builder_plan
->>>>>>> buildspeed
+from mvmnix.api.builder_vm import BuilderMachine, BuilderVm, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SilentProgress
 from mvmnix.api.image_builder import ImageBuilder

@@ -10,13 +10,9 @@ from mvmnix.api.audit_check import compare_kept as compare_kept
 from mvmnix.api.audit_check import read_events as read_events
 from mvmnix.api.audit_check import read_receipt as read_receipt
 from mvmnix.api.audit_check import unended_starts as unended_starts
-<<<<<<< HEAD
-from mvmnix.api.builder_vm import BuildLimits as BuildLimits
+from mvmnix.api.build_limits import BuildLimits as BuildLimits
 from mvmnix.api.calls import Call as Call
 from mvmnix.api.calls import call as call
-=======
-from mvmnix.api.build_limits import BuildLimits as BuildLimits
->>>>>>> buildspeed
 from mvmnix.api.context import Context as Context
 from mvmnix.api.context import open_context as open_context
 from mvmnix.api.copy import CopyOptions as CopyOptions

@@ -8,12 +8,8 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-<<<<<<< HEAD
-from dataclasses import dataclass, replace
-from typing import Final, override
-=======
 from dataclasses import replace
->>>>>>> buildspeed
+from typing import Final, override
 
 from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS, BuildLimits
 from mvmnix.api.context import Context
