@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from mvmnix.formats.strict import Record, canonical, parse_json, read
-from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection
+from mvmnix.launch.agent.requests import MAX_PAYLOAD, MOST_ROWS, CopyDirection, FileOperation
 from mvmnix.launch.control.start_notification import Failure, parse_failure
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.model import check_words
@@ -86,6 +86,22 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """List, stat, remove, rename or make what lies at `path` in the guest, relative to the plan's directory.
+
+    `target` is the new path of a rename, else empty. A removal may be `recursive`, a mkdir make `parents`. Entries come
+    on standard output (docs/channel.md, "Files"); an error is a line on standard error, and errno the exit status.
+    """
+
+    operation: FileOperation
+    path: str
+    target: str = ""
+    recursive: bool = False
+    parents: bool = False
+    streams: tuple[Stream, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """Send this Linux signal to the command that runs."""
 
@@ -111,7 +127,7 @@ class Resize:
 
 
 #: What starts something, each by a verb of its own.
-type Start = Exec | Shell | Copy
+type Start = Exec | Shell | Copy | Files
 type Asked = Start | Signal | Resize | Pause | Resume
 
 
@@ -180,6 +196,7 @@ def _asked(record: Record) -> Asked:
         "resume": lambda _: Resume(),
         "shell": _shell,
         "copy": _copy,
+        "files": _files,
     }
     name = next(filter(record.has, readers), "exec")
     return record.child(name, readers.get(name, _exec))
@@ -216,6 +233,17 @@ def _copy(record: Record) -> Copy:
         record.text("path", r"(?s)[^\x00]+", limit=4096),
         record.text("name", r"(?s)[^\x00/]*", limit=255),
         bool(record.integer("replaces", 0, 1)),
+        _streams(record),
+    )
+
+
+def _files(record: Record) -> Files:
+    return Files(
+        record.choice("operation", FileOperation),
+        record.text("path", r"(?s)[^\x00]+", limit=4096),
+        record.text("target", r"(?s)[^\x00]*", limit=4096),
+        bool(record.integer("recursive", 0, 1)),
+        bool(record.integer("parents", 0, 1)),
         _streams(record),
     )
 

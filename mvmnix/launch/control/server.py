@@ -7,8 +7,8 @@ What is done for each packet, which the code repeats by number:
 3. The machine grants it, by its verified plan, or refuses; either is in the audit log before anything is done. To have
    its guest stand still is no verb of the plan: it is in its user's power, like its end.
 4. The bytes of a command go between the guest and the descriptors that came with it, none of which can block.
-5. If the client disconnects before the end, its command is killed; a shell or a copy gets SIGHUP first, and two
-   seconds.
+5. If the client disconnects before the end, its command is killed; a shell, a copy or a file operation gets SIGHUP
+   first, and two seconds.
 
 Callbacks here never raise: what goes wrong is the caller's answer.
 """
@@ -33,6 +33,7 @@ from mvmnix.launch.control.messages import (
     Done,
     Exec,
     Exited,
+    Files,
     PacketError,
     Pause,
     Resize,
@@ -180,7 +181,7 @@ class _Caller:
                 self._timer.cancel()
                 self._waits = True
                 self._control.machine.set_paused(isinstance(asked, Pause), self._changed)  # 3
-            case ((Exec() | Shell() | Copy()), None) if not self._waits:
+            case ((Exec() | Shell() | Copy() | Files()), None) if not self._waits:
                 self._start(asked, descriptors)
             case Signal(number), Command() as command:
                 command.signal(number)
@@ -257,7 +258,7 @@ class _Caller:
 
 
 def _check(asked: Asked, descriptors: int) -> None:
-    if descriptors != (len(asked.streams) if isinstance(asked, Exec | Shell | Copy) else 0):
+    if descriptors != (len(asked.streams) if isinstance(asked, Exec | Shell | Copy | Files) else 0):
         raise ValueError("there are more streams than descriptors, or fewer")
 
 
