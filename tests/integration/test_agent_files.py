@@ -83,7 +83,8 @@ def room(tmp_path: Path) -> Iterator[Path]:
     os.chown(path, USER.uid, USER.gid)
     del tmp_path
     yield path
-    subprocess.run(["rm", "-rf", "--one-file-system", str(path)], check=True)
+    subprocess.run(["chmod", "-R", "u+rwx", path], check=True)
+    subprocess.run(["rm", "-rf", "--one-file-system", path], check=True)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.limits import MOST_TASKS
 from mvmnix.plan.secret_reference import LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 from mvmnix.plan.share import ShareKind
+from mvmnix.plural import counted
 
 #: Largest payload of any frame, and so of a configuration or a command with its environment.
 MAX_PAYLOAD = 65536
@@ -176,13 +177,13 @@ class FilesRequest(ExecRequest):
     recursive: bool = False
     """Remove a directory with all that is in it."""
     parents: bool = False
-    """Make the directories on the way too; an existing directory is no failure."""
+    """Make the directories on the way too; an existing directory is not an error."""
 
     @override
     def _check_program(self) -> None:
         argv, count = self.workload.argv, 2 if self.operation is FileOperation.RENAME else 1
         if len(argv) != count or not all(argv):
-            raise ValueError(f"{self.operation} needs {count} paths, none of them empty, not {argv!r}")
+            raise ValueError(f"{self.operation} needs {counted(count, 'path')}, not empty, and got {argv!r}")
         if self.recursive and self.operation is not FileOperation.REMOVE:
             raise ValueError(f"only remove is recursive, not {self.operation}")
         if self.parents and self.operation is not FileOperation.MKDIR:

@@ -232,7 +232,7 @@ def test_a_copy_refuses_what_a_guest_would(argv: tuple[str, ...], way: CopyDirec
 def test_a_file_operation_refuses_what_a_guest_would(
     operation: FileOperation, argv: tuple[str, ...], flags: dict[str, bool]
 ) -> None:
-    with pytest.raises(ValueError, match=r"needs . paths|only remove|only mkdir"):
+    with pytest.raises(ValueError, match=r"needs . path|only remove|only mkdir"):
         FilesRequest(replace(WORK, argv=argv), operation=operation, **flags)
 
 
