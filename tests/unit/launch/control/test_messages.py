@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
-from mvmnix.launch.agent.requests import CopyDirection
+from mvmnix.launch.agent.requests import CopyDirection, FileOperation
 from mvmnix.launch.control.codec import LIMIT, VERSION, VersionError, encode
 from mvmnix.launch.control.failure import Failure
 from mvmnix.launch.control.messages import (
@@ -17,6 +17,7 @@ from mvmnix.launch.control.messages import (
     Done,
     Exec,
     Exited,
+    Files,
     Pause,
     Request,
     Resize,
@@ -52,6 +53,10 @@ from tests.descriptors import close_all, nothing_left_open
         Stop(),
         Stop(now=True),
         Wait(),
+        *(Files(operation, "a\nb") for operation in FileOperation),
+        Files(FileOperation.RENAME, "/é", "b", streams=(Stream.STDERR,)),
+        Files(FileOperation.REMOVE, "a", recursive=True, streams=(Stream.STDOUT, Stream.STDERR)),
+        Files(FileOperation.MKDIR, "a" * 4096, parents=True),
     ],
 )
 def test_what_is_asked(asked: Request) -> None:
