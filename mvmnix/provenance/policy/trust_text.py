@@ -102,7 +102,7 @@ _SIGNERS: Final[Mapping[str, Callable[[Signer], Hashable]]] = {
     "two signers have the same key": lambda signer: None if signer.key is None else signer.fingerprint,
     "two signers are the same identity": lambda signer: signer.fingerprint if signer.key is None else None,
 }
-_CACHES: Final[Mapping[str, Callable[[CacheKey], Hashable]]] = {
+_CACHES: "Final[Mapping[str, Callable[[CacheKey], Hashable]]]" = {
     "two caches have the same name": lambda key: key.name,
     "two caches have the same key": lambda key: key.raw,
 }
