@@ -235,7 +235,7 @@ def _ask(
 ) -> Steps[RunningMachine | str]:
     """Have the request read and done, by another launcher where the first one ends before it was."""
     for left in reversed(range(_TRIES)):
-        connection: Connection = yield Work(lambda: reach(context.roots, private=options.private))
+        connection: Connection = yield Work(lambda: reach(context.roots, private=options.private), Connection.close)
         try:
             made = yield from begin(connection, request, descriptors, caller)
         except NotTakenError:

@@ -14,7 +14,7 @@ from typing import Final
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.control.caller_check import CallerCheck
-from mvmnix.launch.control.codec import LIMIT, encode
+from mvmnix.launch.control.codec import LIMIT, clean_text, encode
 from mvmnix.launch.control.failure import Failure
 from mvmnix.launch.control.server import Control
 from mvmnix.launch.control.start_messages import (
@@ -95,7 +95,7 @@ class Conversation:
 
     def notice(self, text: str) -> None:
         """Have the caller show a line of prose."""
-        self.say(Notice(text[:LONGEST_TEXT].replace("\0", "\N{REPLACEMENT CHARACTER}")))
+        self.say(Notice(clean_text(text, LONGEST_TEXT)))
 
     def can_ask(self) -> bool:
         """Whether the caller said that it can answer questions."""
@@ -103,7 +103,7 @@ class Conversation:
 
     def ask(self, what: str) -> str:
         """Return what the caller answers. Raises what it failed with."""
-        reply, descriptors = self._demand(Question(what))
+        reply, descriptors = self._demand(Question(clean_text(what, LONGEST_TEXT)))
         close_apart(descriptors)
         if not isinstance(reply, Reply):
             raise _unexpected(reply)

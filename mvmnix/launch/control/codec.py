@@ -71,6 +71,15 @@ def plain(value: object) -> object:
             return value
 
 
+def clean_text(text: str, most: int) -> str:
+    """Return at most so many characters of a text, as any message can carry them: no NUL, no half of a surrogate pair.
+
+    >>> clean_text("a\\0b\\udcffcd", 5)
+    'a\\ufffdb?c'
+    """
+    return text[:most].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
 def _camel(name: str) -> str:
     """Return the name of a field in JSON.
 
@@ -82,7 +91,9 @@ def _camel(name: str) -> str:
 
 
 def _message[T](record: Record, readers: Mapping[str, Callable[[Record], T]]) -> T:
-    version = record.integer("version", 1, _VERSIONS)
+    version = record.integer("version", 0, _VERSIONS)
+    if version == 0:
+        raise ValueError("it names no version of the protocol")
     if version != VERSION:
         raise VersionError(version)
     names = [name for name in record.names() if name in readers]

@@ -5,14 +5,16 @@ all kinds of callers, and neither driver starts a loop, a thread or a signal han
 long runs in the asyncio loop's default executor, which is that loop's.
 """
 
-import asyncio
 import select
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mvmnix.system.loop import Loop
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +31,13 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Call this, which may block; answered by its result, or by its exception."""
+    """Call this, which may block; answered by its result, or by its exception.
+
+    `discard` is called with a result that comes too late: a conversation that was cancelled meanwhile takes none.
+    """
 
     call: Callable[[], Any]
+    discard: Callable[[Any], object] = lambda _: None
 
 
 #: The steps of a conversation whose result is T.
@@ -71,7 +77,7 @@ async def run_async[T](steps: Steps[T]) -> T:
         request = next(steps)
         while True:
             try:
-                answer = await (_ready(request) if isinstance(request, Wait) else asyncio.to_thread(request.call))
+                answer = await (_ready(request) if isinstance(request, Wait) else _worked(request))
             except Exception as error:  # noqa: BLE001 - it is the conversation's to handle
                 request = steps.throw(error)
             else:
@@ -81,6 +87,22 @@ async def run_async[T](steps: Steps[T]) -> T:
         return result
     finally:
         steps.close()
+
+
+async def _worked(work: Work) -> object:
+    import asyncio  # noqa: PLC0415 - only callers with a loop of asyncio's have it
+
+    result = asyncio.get_running_loop().run_in_executor(None, work.call)
+    try:
+        return await asyncio.shield(result)
+    except asyncio.CancelledError:
+        result.add_done_callback(partial(_discard, work))
+        raise
+
+
+def _discard(work: Work, result: "asyncio.Future[Any]") -> None:
+    if not result.cancelled() and result.exception() is None:
+        work.discard(result.result())
 
 
 def _poll(wait: Wait) -> frozenset[int]:
@@ -109,6 +131,8 @@ def _turn(loop: Loop, wait: Wait) -> frozenset[int]:
 
 
 async def _ready(wait: Wait) -> frozenset[int]:
+    import asyncio  # noqa: PLC0415 - as above
+
     loop = asyncio.get_running_loop()
     found: asyncio.Future[None] = loop.create_future()
     ready: set[int] = set()
