@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -22,6 +22,7 @@ from mvmnix.launch.control.connection import Connection
 from mvmnix.launch.control.drivers import Steps, Work
 from mvmnix.launch.control.messages import Stream
 from mvmnix.launch.control.start_messages import (
+    PROBE,
     ROOTS,
     Connect,
     Created,
@@ -43,8 +44,6 @@ from mvmnix.system.store import sealed_memory
 
 #: Attempts to have a request read: a launcher may end just when it is reached.
 _TRIES: Final = 3
-#: The file in the state directory by which a caller shows that it may write there.
-_PROBE: Final = "launchers.probe"
 _EXPORTED: Final = "name a directory of `mvm build --out`"
 _MISTAKE: Final = "report this as a bug"
 
@@ -259,13 +258,13 @@ def _closed_by(stack: ExitStack, fd: int) -> int:
 
 
 def _probe(context: Context) -> int:
-    """Return a descriptor of a file in the state directory, open for writing."""
+    """Return a descriptor of the file PROBE in the state directory, open for writing."""
     state = context.roots.state
-    try:
-        return state.open_writable(_PROBE)
-    except FileNotFoundError:
-        state.write_atomic(_PROBE, b"")
-        return state.open_writable(_PROBE)
+    with suppress(FileNotFoundError):
+        return state.open_writable(PROBE)
+    with suppress(FileExistsError):  # by another caller at this very moment
+        return state.create_file(PROBE)
+    return state.open_writable(PROBE)
 
 
 def _open_image(stack: ExitStack, directory: str) -> dict[str, int]:

@@ -8,10 +8,10 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.codec import LIMIT, clean_text, encode
@@ -68,13 +68,17 @@ class Conversation:
     def read_request(self) -> tuple[StartRequest, dict[str, int]]:
         """Read the request, and its descriptors by what they are, which are this process's to close.
 
-        Raises ValueError, RefusedError [caller-refused], StopRequestedError where the caller hung up.
+        Raises UsageError for what is no request, RefusedError [caller-refused], StopRequestedError where the caller hung
+        up.
         """
         packet = self._receive(_PATIENCE)
         try:
             self._check.check_start(packet.sender)
             request = parse_start(packet.data)
             named = _named(request, packet.descriptors)
+        except ValueError as error:
+            packet.close()
+            raise _unreadable(error) from error
         except BaseException:
             packet.close()
             raise
@@ -207,8 +211,9 @@ class Conversation:
         match message:
             case StopRequest(number):
                 raise StopRequestedError(_stopping(number))
-            case TerminalResized(rows, columns) if self._resize is not None:
-                self._resize(rows, columns)
+            case TerminalResized(rows, columns):  # without effect on a command that has no terminal
+                if self._resize is not None:
+                    self._resize(rows, columns)
             case Connect() if self._control is not None and len(descriptors) == 1:
                 self._adopt(self._control, descriptors)
             case Detach():
@@ -242,30 +247,49 @@ class Conversation:
         """
         if self.is_detached or not self.say(question):
             raise StopRequestedError(signal.SIGHUP)
+        while True:
+            reply, descriptors = self._receive_reply()
+            match reply:
+                case StopRequest(number):
+                    close_apart(descriptors)
+                    raise StopRequestedError(_stopping(number))
+                case Failure():
+                    close_apart(descriptors)
+                    raise reply.to_error()
+                case TerminalResized():  # it answers nothing
+                    close_apart(descriptors)
+                case _:
+                    return reply, descriptors
+
+    def _receive_reply(self) -> tuple[CallerMessage, tuple[int, ...]]:
         packet = self._receive(None)
         try:
             self._check.check_start(packet.sender)
             reply = parse_caller(packet.data)
+        except ValueError as error:
+            packet.close()
+            raise _unreadable(error) from error
         except BaseException:
             packet.close()
             raise
         if packet.sender is not None:
             packet.sender.close()
-        if isinstance(reply, StopRequest | Failure):
-            close_apart(packet.descriptors)
-            raise StopRequestedError(_stopping(reply.number)) if isinstance(reply, StopRequest) else reply.to_error()
         return reply, packet.descriptors
 
     def _receive(self, seconds: float | None) -> Packet:
-        """Wait for a packet. Raises PacketError, StopRequestedError at the connection's end."""
+        """Wait for a packet. Raises UsageError for one that is too large, StopRequestedError at the connection's end."""
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
-        with suppress(OSError):
+        try:
             if poll.poll(None if seconds is None else seconds * 1000):
                 packet = receive_packet(self._connection, LIMIT, MOST_DESCRIPTORS)
                 if packet.data:
                     return packet
                 packet.close()
+        except PacketError as error:
+            raise _unreadable(error) from error
+        except OSError as error:  # it has hung up
+            raise StopRequestedError(signal.SIGHUP) from error
         raise StopRequestedError(signal.SIGHUP)
 
 
@@ -280,6 +304,11 @@ def _named(request: StartRequest, descriptors: Sequence[int]) -> dict[str, int]:
 def _stopping(number: int) -> int:
     """Return the signal that a caller names, if it is one that stops a supervisor; SIGTERM otherwise."""
     return number if number in {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT} else signal.SIGTERM
+
+
+def _unreadable(error: ValueError) -> UsageError:
+    hint = "the two may be of different versions of mvm"
+    return UsageError(f"what the caller sent can't be read: {error}", hint=hint)
 
 
 def _unexpected(message: object) -> MvmnixError:
