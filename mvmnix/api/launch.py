@@ -15,7 +15,7 @@ from typing import Final, Self
 
 from mvmnix.api import files, held_files
 from mvmnix.api.context import Context
-from mvmnix.api.launchers import reach
+from mvmnix.api.launchers import reach, reap
 from mvmnix.api.signing import read_secret
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control.connection import Connection
@@ -151,6 +151,7 @@ class RunningMachine:
     def close(self) -> None:
         """Hang up. A second call does nothing."""
         self.connection.close()
+        reap()
 
     def __enter__(self) -> Self:
         return self

@@ -232,7 +232,9 @@ def shared(tmp_path: Path) -> tuple[Share, Share]:
 
 def hand_over(said: Talk, found: OpenedShares, opened: tuple[str, ...] | None = None) -> None:
     """Hand over what was opened, as a caller does; it is closed here."""
-    said.say(SharesOpened(tuple(found.directories) if opened is None else opened, tuple(found.reasons)), found.descriptors)
+    said.say(
+        SharesOpened(tuple(found.directories) if opened is None else opened, tuple(found.reasons)), found.descriptors
+    )
     found.close()
 
 
@@ -422,9 +424,7 @@ def test_secrets_come_as_sealed_memory(said: Talk) -> None:
     ],
     ids=["unsealed", "file", "path", "event", "size", "one", "three", "large", "as large as it may be"],
 )
-def test_memory_that_is_something_else(
-    said: Talk, make: Callable[[], int], sizes: tuple[int, ...], words: str
-) -> None:
+def test_memory_that_is_something_else(said: Talk, make: Callable[[], int], sizes: tuple[int, ...], words: str) -> None:
     fd = make()
     said.say(SecretsResolved(sizes), (fd,))
     os.close(fd)

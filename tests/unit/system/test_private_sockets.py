@@ -3,7 +3,9 @@
 import os
 import socket
 import stat
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from mvmnix.system import private_sockets
 from mvmnix.system.descriptors import receive_packet, send_packet
 from mvmnix.system.private_dirs import Directory
 from tests.descriptors import nothing_left_open
-from tests.patience import EVENT_PATIENCE, SHORT
+from tests.patience import EVENT_PATIENCE, SHORT, until
 from tests.support.forks import result_of
 
 NAME = "s.sock"
@@ -94,10 +96,30 @@ def test_a_listener_that_accepts_nothing_is_given_up(directory: Directory) -> No
         waiting = []
         with nothing_left_open():
             try:
-                with pytest.raises((TimeoutError, BlockingIOError)):
+                with pytest.raises(TimeoutError, match="accepts no further connection"):
                     while True:
                         waiting.append(private_sockets.connect(directory, NAME, SHORT))
             finally:
                 for each in waiting:
                     each.close()
         assert waiting
+
+
+def test_a_listener_that_accepts_late_is_waited_for(directory: Directory) -> None:
+    with private_sockets.listen(directory, NAME, 0) as listening:
+        first = private_sockets.connect(directory, NAME, EVENT_PATIENCE)
+        found: list[socket.socket] = []
+        thread = threading.Thread(target=lambda: found.append(private_sockets.connect(directory, NAME, EVENT_PATIENCE)))
+        thread.start()
+        accepted: list[socket.socket] = []
+
+        def accept() -> bool:
+            with suppress(BlockingIOError):
+                accepted.append(listening.accept()[0])
+            return len(accepted) == 2
+
+        until(accept)
+        thread.join()
+        assert found[0].getblocking()
+        for each in (first, *found, *accepted):
+            each.close()
