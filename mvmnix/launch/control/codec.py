@@ -65,7 +65,7 @@ def plain(value: object) -> object:
         case _ if (to_value := getattr(value, "to_value", None)) is not None:
             return to_value()
         case _ if is_dataclass(value):
-            found = {_camel(each.name): getattr(value, each.name) for each in fields(value)}
+            found = {field_name(each.name): getattr(value, each.name) for each in fields(value)}
             return {name: plain(each) for name, each in found.items() if each is not None}
         case _:
             return value
@@ -80,10 +80,10 @@ def clean_text(text: str, most: int) -> str:
     return text[:most].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 
 
-def _camel(name: str) -> str:
+def field_name(name: str) -> str:
     """Return the name of a field in JSON.
 
-    >>> _camel("exit_code")
+    >>> field_name("exit_code")
     'exitCode'
     """
     first, *others = name.split("_")
