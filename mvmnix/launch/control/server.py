@@ -36,6 +36,7 @@ from mvmnix.launch.control.messages import (
     Exited,
     GuestCall,
     Pause,
+    Ping,
     Request,
     Resize,
     Resume,
@@ -73,6 +74,9 @@ class Served(Protocol):
 
     def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
         """Pause or resume its guest; `done` is called later, with an error or None. Raises MvmnixError."""
+
+    def start_ping(self, answered: Callable[[], object]) -> None:
+        """Ask its guest's agent for an answer; `answered` is called once that comes. Raises MvmnixError."""
 
 
 class Control:
@@ -218,6 +222,9 @@ class _Caller:
             case ((Pause() | Resume()), _):
                 self._begin(request)
                 self._control.machine.set_paused(isinstance(request, Pause), self._changed)  # 3
+            case Ping(), _:
+                self._begin(request)
+                self._control.machine.start_ping(lambda: self.answer(Done()))
             case Stop(now), _:
                 self._begin(request)
                 self._control.stop(now)
