@@ -68,8 +68,8 @@ class Conversation:
     def read_request(self) -> tuple[StartRequest, dict[str, int]]:
         """Read the request, and its descriptors by what they are, which are this process's to close.
 
-        Raises UsageError for what is no request, RefusedError [caller-refused], StopRequestedError where the caller hung
-        up.
+        Raises UsageError for what is no request, RefusedError [caller-refused]; StopRequestedError where the caller
+        hung up.
         """
         packet = self._receive(_PATIENCE)
         try:
@@ -277,7 +277,7 @@ class Conversation:
         return reply, packet.descriptors
 
     def _receive(self, seconds: float | None) -> Packet:
-        """Wait for a packet. Raises UsageError for one that is too large, StopRequestedError at the connection's end."""
+        """Wait for a packet. Raises UsageError for one that is too large, StopRequestedError at the end."""
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
         try:

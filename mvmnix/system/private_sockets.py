@@ -45,20 +45,23 @@ def connect(directory: Directory, name: str, patience: float) -> socket.socket:
     anew meanwhile.
     """
     calling = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    deadline = time.monotonic() + patience
     try:
-        calling.setblocking(False)
-        while (number := calling.connect_ex(_address(directory, name))) == errno.EAGAIN:
-            if time.monotonic() > deadline:
-                raise TimeoutError(errno.ETIMEDOUT, "it accepts no further connection")
-            time.sleep(_PAUSE)
-        if number:
-            raise OSError(number, os.strerror(number))
-        calling.setblocking(True)
+        _connect(calling, _address(directory, name), time.monotonic() + patience)
     except BaseException:
         calling.close()
         raise
     return calling
+
+
+def _connect(calling: socket.socket, address: str, deadline: float) -> None:
+    calling.setblocking(False)
+    while (number := calling.connect_ex(address)) == errno.EAGAIN:
+        if time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, "it accepts no further connection")
+        time.sleep(_PAUSE)
+    if number:
+        raise OSError(number, os.strerror(number))
+    calling.setblocking(True)
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:

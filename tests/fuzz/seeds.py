@@ -39,7 +39,8 @@ from tests.unit.launch.channel_house import config, workload
 
 HERE = Path(__file__).parent
 CHANNEL, AGENT, CONVERSATION, CLIENT_HELLO, RESOLVER, HTTP, CONTROL = (
-    HERE / "corpus" / name for name in ("channel", "agent", "conversation", "client-hello", "resolver", "http", "control")
+    HERE / "corpus" / name
+    for name in ("channel", "agent", "conversation", "client-hello", "resolver", "http", "control")
 )
 
 

@@ -1,4 +1,4 @@
-"""The fuzzer of the control protocols replays its seeds, and finds a fault that was put there; `make fuzz` has it fuzz."""
+"""The fuzzer of the control protocols replays its seeds and finds a planted fault; `make fuzz` has it fuzz."""
 
 import os
 import shutil

@@ -161,6 +161,8 @@ class Channel:
 
         Raises ChannelError; UsageError while MAX_STREAMS answers are due.
         """
+        if self.failure is not None:
+            raise self.failure
         if self._pings - self._pongs >= MAX_STREAMS:
             raise UsageError("the guest has not answered earlier calls", hint="wait, or end the machine: mvm stop")
         self._pings += 1

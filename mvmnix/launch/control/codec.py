@@ -72,10 +72,10 @@ def plain(value: object) -> object:
 
 
 def clean_text(text: str, most: int) -> str:
-    """Return at most so many characters of a text, as any message can carry them: no NUL, no half of a surrogate pair.
+    r"""Return at most so many characters of a text, as any message can carry them: no NUL, no half of a surrogate pair.
 
-    >>> clean_text("a\\0b\\udcffcd", 5)
-    'a\\ufffdb?c'
+    >>> ascii(clean_text("a\0b\udcffcd", 5))
+    "'a\\ufffdb?c'"
     """
     return text[:most].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
 

@@ -42,6 +42,13 @@ def talk() -> Iterator[Talk]:
         made.conversation.close()
 
 
+def stream_socket() -> int:
+    """Return a socket without packets."""
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    return ours.detach()
+
+
 def fill(end: socket.socket) -> None:
     """Send until the other end takes no more."""
     try:

@@ -44,7 +44,7 @@ from tests.descriptors import nothing_left_open
 from tests.patience import SHORT, until
 from tests.support.confinement import filter_calls
 from tests.support.forks import fork_that
-from tests.unit.launcher.talk import Talk, fill, own_descriptors
+from tests.unit.launcher.talk import Talk, fill, own_descriptors, stream_socket
 
 REQUEST = StartRequest(mode=Mode.DETACHED, created="0" * 12, can_ask=True)
 COUNT = len(REQUEST.descriptors)
@@ -245,7 +245,7 @@ def test_the_directories_of_shares_are_handed_over(said: Talk, shared: tuple[Sha
         assert said.heard() == SharesWanted(shared)
         assert found.reasons == []
         for share in shared:
-            assert os.path.samestat(os.fstat(found.directories[share.guest]), os.stat(share.host))
+            assert os.path.samestat(os.fstat(found.directories[share.guest]), Path(share.host).stat())
         found.close()
     assert list(Path(shared[1].host).iterdir()) == []
 
@@ -574,7 +574,7 @@ def test_a_connection_of_the_callers_is_served(said: Talk, loop: Loop) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: socket.socketpair()[0].detach(),
+        stream_socket,
         lambda: socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).detach(),
         lambda: socket.socket(socket.AF_INET).detach(),
         lambda: os.open(__file__, os.O_RDONLY),
@@ -583,7 +583,6 @@ def test_a_connection_of_the_callers_is_served(said: Talk, loop: Loop) -> None:
     ],
     ids=["stream", "datagrams", "internet", "file", "path", "event"],
 )
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_what_is_no_connection(said: Talk, loop: Loop, make: Callable[[], int]) -> None:
     control = Adopted()
     said.conversation.serve(control)

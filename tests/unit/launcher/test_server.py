@@ -11,8 +11,8 @@ import pytest
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.control.codec import LIMIT
-from mvmnix.launch.control.start_messages import parse_event
 from mvmnix.launch.control.failure import Failure
+from mvmnix.launch.control.start_messages import parse_event
 from mvmnix.launcher import server
 from mvmnix.system.descriptors import send_packet
 from tests.patience import SHORT, until

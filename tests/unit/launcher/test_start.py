@@ -17,6 +17,7 @@ from tests.support import forked_launcher
 from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
 from tests.unit.launcher.requests import REQUEST, ask, handed, replaced
+from tests.unit.launcher.talk import stream_socket
 
 Change = Callable[[dict[str, int], Context, Path], None]
 
@@ -135,12 +136,11 @@ def test_an_images_files_are_open_for_reading_alone(settled: Station, tmp_path: 
         (Stream.STDIN, lambda: os.open("/dev/null", os.O_RDWR)),
         (Stream.STDOUT, lambda: os.open("/dev/null", os.O_RDWR)),
         (Stream.STDERR, lambda: os.openpty()[1]),
-        (Stream.STDOUT, lambda: socket.socketpair()[0].detach()),
+        (Stream.STDOUT, stream_socket),
         (Stream.STDOUT, lambda: os.memfd_create("x")),
     ],
     ids=["wrong end", "other end", "device", "output", "terminal", "socket", "memory"],
 )
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_stream_is_a_pipe(settled: Station, stream: Stream, make: Callable[[], int]) -> None:
     request = replace(REQUEST, mode=Mode.ATTACHED, streams=(stream,))
     with settled.rooms() as context, handed(context.roots) as found:

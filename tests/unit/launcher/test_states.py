@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,12 +21,14 @@ from mvmnix.machines import registry
 from tests.descriptors import nothing_left_open
 from tests.patience import until
 from tests.support import forked_launcher
+from tests.support.confinement import filter_calls
 from tests.support.forks import fork_that
 from tests.support.processes import list_open
 from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launcher.requests import REQUEST, handed
+from tests.unit.launcher.talk import stream_socket
 
 
 @pytest.fixture
@@ -218,14 +219,13 @@ def test_a_caller_whose_pipe_is_full_for_ever_holds_up_its_own_command_alone(set
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: socket.socketpair()[0].detach(),
+        stream_socket,
         lambda: os.open("/dev/null", os.O_RDWR),
         lambda: os.open("/", os.O_PATH),
         lambda: os.pipe()[0],
     ],
     ids=["socket", "device", "path", "wrong end"],
 )
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_stream_of_a_call_is_a_pipe(settled: Station, plan: bytes, make: Callable[[], int]) -> None:
     fd = make()
     with settled.rooms() as context, machine(context, plan) as made, run(made.connect()) as connection:
@@ -262,8 +262,6 @@ def test_a_ping_is_answered(settled: Station, plan: bytes) -> None:
 
 def test_a_request_that_nobody_reads_is_nobodys(settled: Station) -> None:
     """A fork that is confined meanwhile can't send in its parent's place."""
-    from tests.support.confinement import filter_calls  # noqa: PLC0415
-
     with settled.rooms() as context, handed(context.roots) as found:
         connection = forked_launcher.reach(context.roots, private=False)
 

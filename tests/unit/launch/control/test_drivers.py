@@ -179,8 +179,7 @@ def test_asyncio_is_not_held_up_by_work() -> None:
 
     async def main() -> str:
         task = asyncio.create_task(run_async(steps()))
-        while not begun.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(begun.wait, EVENT_PATIENCE)
         end.set()
         return await task
 
@@ -232,8 +231,7 @@ def test_what_comes_too_late_is_discarded(fails: bool) -> None:
 
     async def main() -> None:
         task = asyncio.create_task(run_async(steps()))
-        while not begun.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(begun.wait, EVENT_PATIENCE)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
