@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_an_impostor_gets_no_request(home: Home, tmp_path: Path) -> None:
     assert home.mvm("launch", "--detach", tmp_path / "plan").returncode == 126
     for process in launchers(home):
         os.kill(process, signal.SIGKILL)
-        until(lambda process=process: gone(process))
+        until(partial(gone, process))
     impostor = end_with_test(
         subprocess.Popen(
             [sys.executable, "-c", IMPOSTOR],

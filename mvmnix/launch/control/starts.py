@@ -96,7 +96,7 @@ def finish(connection: Connection, caller: Caller) -> Steps[Ended]:
 def next_event(connection: Connection, caller: Caller) -> Steps[Started | Created | Ended | None]:
     """Wait for the next packet, and answer it; return what is no question and no notice.
 
-    A signal that a driver raises where it waits (runtime/stop_signals.py) is handed on: the machine ends as it would by
+    A signal that a driver raises where it waits (system/stop_signals.py) is handed on: the machine ends as it would by
     that signal, and so does the conversation. Raises what the other end answered instead.
     """
     try:

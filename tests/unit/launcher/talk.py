@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -10,6 +11,8 @@ from mvmnix.launch.control.codec import LIMIT, encode
 from mvmnix.launch.control.start_messages import MOST_DESCRIPTORS, StartEvent, parse_event
 from mvmnix.launcher.conversation import Conversation
 from mvmnix.system.descriptors import ask_for_senders, receive_packet, send_packet
+from tests.descriptors import nothing_left_open
+from tests.patience import until
 
 
 class Talk:
@@ -61,3 +64,22 @@ def fill(end: socket.socket) -> None:
 def own_descriptors(count: int) -> list[int]:
     """Open so many descriptors of nothing."""
     return [os.open("/", os.O_PATH) for _ in range(count)]
+
+
+@contextmanager
+def all_closed() -> Iterator[None]:
+    """Expect that what is closed apart is closed in the end, too."""
+    with nothing_left_open():
+        yield
+        until(lambda: not [each for each in threading.enumerate() if each.name == "mvm-close"])
+
+
+@contextmanager
+def sent(said: Talk, message: object, count: int = 0) -> Iterator[None]:
+    """Say something with so many descriptors; all of them are closed at the end."""
+    descriptors = own_descriptors(count)
+    said.say(message, descriptors)
+    for fd in descriptors:
+        os.close(fd)
+    with all_closed():
+        yield

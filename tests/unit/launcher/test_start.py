@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ def put(name: str, make: Callable[[Context, Path], int]) -> Change:
     return lambda found, context, here: replaced(found, name, make(context, here))
 
 
-def directory_below(name: str, here: Path) -> int:
+def directory_below(name: str, _context: Context, here: Path) -> int:
     """Open a directory of another home's."""
     (here / "other" / name).mkdir(parents=True, exist_ok=True)
     return os.open(here / "other" / name, os.O_RDONLY | os.O_DIRECTORY)
@@ -48,7 +49,7 @@ def state_file(context: Context, name: str, flags: int) -> int:
     ("change", "words"),
     [
         *(
-            (put(name, lambda _, here, name=name: directory_below(name, here)), f"the {name} directory")
+            (put(name, partial(directory_below, name)), f"the {name} directory")
             for name in ("state", "cache", "config", "data")
         ),
         (put("state", lambda context, _: os.open(context.roots.state.path, os.O_PATH)), "the state directory"),

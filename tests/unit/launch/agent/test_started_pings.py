@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -45,7 +46,7 @@ def guest() -> Iterator[Guest]:
 def test_each_is_answered_once_and_in_order(guest: Guest) -> None:
     answered: list[int] = []
     for number in range(3):
-        guest.channel.start_ping(lambda number=number: answered.append(number))
+        guest.channel.start_ping(partial(answered.append, number))
     assert answered == []
     for token in (1, 2, 3):
         guest.say(Pong(token))

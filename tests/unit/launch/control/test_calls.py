@@ -149,7 +149,7 @@ def test_what_was_said_before_the_end_is_handed_out(supervisor: Supervisor) -> N
         while not made.is_over:
             run(made.turn())
     assert len(out) >= 65536
-    assert err == b"the last word"
+    assert bytes(err) == b"the last word"
 
 
 def test_a_command_that_reads_nothing_holds_nothing_up(supervisor: Supervisor) -> None:
@@ -161,7 +161,7 @@ def test_a_command_that_reads_nothing_holds_nothing_up(supervisor: Supervisor) -
         os.write(stdout, b"out")
         run(made.turn(SHORT))
         run(made.turn(SHORT))
-        assert out == b"out"
+        assert bytes(out) == b"out"
         assert 0 < made.pending_input < 1 << 20
         os.close(stdin)  # it reads no more
         run(made.turn(SHORT))
@@ -195,7 +195,7 @@ def test_a_command_ends_with_its_machine(supervisor: Supervisor, words: str) -> 
                 steps.send(frozenset({made.connection.fileno()}))
         for fd in kept:
             os.close(fd)
-    assert out == (b"before" if words == "the machine has ended" else b"")
+    assert bytes(out) == (b"before" if words == "the machine has ended" else b"")
 
 
 def test_a_command_that_does_not_end_in_its_time(supervisor: Supervisor) -> None:
@@ -240,7 +240,7 @@ def test_a_hundred_calls_leave_nothing_open(supervisor: Supervisor) -> None:
                     one.say(Exited(STATUS))
                     with pytest.raises(StopIteration) as end:
                         steps.send(frozenset({one.connection.fileno()}))
-                    assert (end.value.value, out) == (STATUS, b"x")
+                    assert (end.value.value, bytes(out)) == (STATUS, b"x")
     assert supervisor.connection.fileno() >= 0
 
 

@@ -22,7 +22,7 @@ from mvmnix.machines.retention import Retention
 from mvmnix.plan.secret_reference import LARGEST_SECRET, SecretReference, SecretSource, SecretTarget
 from mvmnix.plan.share import Access, Share
 
-TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40)
+TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
 WORDS = st.lists(TEXTS, max_size=4).map(tuple)
 ROWS = st.integers(1, MOST_ROWS)
 PORTS = st.integers(1, 65535)

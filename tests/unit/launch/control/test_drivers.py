@@ -49,8 +49,8 @@ def test_the_result_is_that_of_the_steps(drive: Driver) -> None:
 
 def test_steps_that_wait_for_nothing(drive: Driver) -> None:
     def steps() -> Steps[int]:
+        yield from ()
         return 1
-        yield Wait()
 
     assert drive(steps()) == 1
 
@@ -93,7 +93,8 @@ def test_the_end_of_a_connection_is_something_to_read(drive: Driver) -> None:
     first, second = socket.socketpair()
 
     def steps() -> Steps[frozenset[int]]:
-        return (yield Wait(read=(first.fileno(),)))
+        found: frozenset[int] = yield Wait(read=(first.fileno(),))
+        return found
 
     with first:
         second.close()
@@ -105,7 +106,8 @@ def test_a_wait_ends_with_its_time(drive: Driver, seconds: float) -> None:
     first, second = socket.socketpair()
 
     def steps() -> Steps[frozenset[int]]:
-        return (yield Wait(read=(first.fileno(),), seconds=seconds))
+        found: frozenset[int] = yield Wait(read=(first.fileno(),), seconds=seconds)
+        return found
 
     with first, second:
         assert drive(steps()) == frozenset()
@@ -113,7 +115,8 @@ def test_a_wait_ends_with_its_time(drive: Driver, seconds: float) -> None:
 
 def test_a_wait_for_nothing_but_time(drive: Driver) -> None:
     def steps() -> Steps[frozenset[int]]:
-        return (yield Wait(seconds=SHORT))
+        found: frozenset[int] = yield Wait(seconds=SHORT)
+        return found
 
     assert drive(steps()) == frozenset()
 
@@ -138,7 +141,8 @@ def test_descriptors_of_a_high_number(drive: Driver) -> None:
     many = [os.dup(first.fileno()) for _ in range(1100)]
 
     def steps() -> Steps[frozenset[int]]:
-        return (yield Wait(read=(many[-1],)))
+        found: frozenset[int] = yield Wait(read=(many[-1],))
+        return found
 
     try:
         with first, second:
@@ -175,7 +179,8 @@ def test_asyncio_is_not_held_up_by_work() -> None:
         return "done"
 
     def steps() -> Steps[str]:
-        return (yield Work(work))
+        found: str = yield Work(work)
+        return found
 
     async def main() -> str:
         task = asyncio.create_task(run_async(steps()))
@@ -247,7 +252,8 @@ def test_a_result_that_is_taken_is_not_discarded(drive: Driver) -> None:
     discarded: list[int] = []
 
     def steps() -> Steps[int]:
-        return (yield Work(lambda: 1, discarded.append))
+        found: int = yield Work(lambda: 1, discarded.append)
+        return found
 
     assert drive(steps()) == 1
     assert discarded == []
@@ -259,11 +265,10 @@ def test_a_loop_serves_others_while_steps_wait() -> None:
     first, second = socket.socketpair()
 
     def steps() -> Steps[frozenset[int]]:
-        return (yield Wait(read=(first.fileno(),)))
+        found: frozenset[int] = yield Wait(read=(first.fileno(),))
+        return found
 
     with first, second:
-        loop.after(0, lambda: second.send(b"x"))
+        loop.after(0, lambda: second.sendall(b"x"))
         assert run_on_loop(steps(), loop) == {first.fileno()}
-        assert loop.watch(first.fileno(), read=lambda: None) is None
-        loop.forget(first.fileno())
     loop.close()
