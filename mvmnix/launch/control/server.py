@@ -37,6 +37,7 @@ from mvmnix.launch.control.messages import (
     Files,
     GuestCall,
     Pause,
+    Ping,
     Request,
     Resize,
     Resume,
@@ -74,6 +75,9 @@ class Served(Protocol):
 
     def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
         """Pause or resume its guest; `done` is called later, with an error or None. Raises MvmnixError."""
+
+    def start_ping(self, answered: Callable[[], object]) -> None:
+        """Ask its guest's agent for an answer; `answered` is called once that comes. Raises MvmnixError."""
 
 
 class Control:
@@ -218,6 +222,8 @@ class _Caller:
                 self._control.machine.set_paused(isinstance(request, Pause), self._changed)  # 3
             case Stop(now):
                 self._control.stop(now)
+            case Ping():
+                self._control.machine.start_ping(lambda: self.answer(Done()))
             case Wait():
                 return  # until `end`
             case _:
