@@ -33,8 +33,8 @@ from mvmnix.launch.control.start_messages import (
 )
 from mvmnix.launch.means import Means
 from mvmnix.launch.secrets.resolve import pack
-from mvmnix.system import log
 from mvmnix.launch.shares.opening import OpenedShares
+from mvmnix.system import log
 from mvmnix.system.descriptors import Packet
 from mvmnix.system.stop_signals import StopRequestedError
 
