@@ -1,8 +1,8 @@
 """Runs the steps of a conversation, which wait by asking for it: blocking, or on a loop of mvm's or asyncio's.
 
 A conversation is a generator. It yields a `Wait` or a `Work`, and is sent what came of that: so the same steps serve
-all kinds of callers, and no driver starts a loop, a thread or a signal handler of its own. That of asyncio is in
-asyncio_driver.py, which alone imports it.
+all kinds of callers, and no driver starts a loop, a thread or a signal handler of its own. `Work` that may take long
+runs in the default executor of an asyncio loop, whose threads are that loop's.
 """
 
 import select

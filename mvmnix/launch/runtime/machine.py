@@ -216,8 +216,9 @@ class Machine:
             raise UsageError(f"this can't be run: {error}") from error
 
     def _refuse_ended(self) -> None:
-        """Raise MvmnixError where the machine has ended."""
-        if self._ended is not None or self._guest.channel.failure is not None:
+        """Raise MvmnixError where the machine has ended, or is about to."""
+        is_ending = self._observations.home.status.state is MachineState.STOPPING
+        if is_ending or self._ended is not None or self._guest.channel.failure is not None:
             raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
 
     def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
