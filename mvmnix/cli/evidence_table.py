@@ -1,6 +1,6 @@
 """The chain of evidence of a run, from flake to receipt, as a table for people."""
 
-import sys
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -25,7 +25,7 @@ def show_chain(links: Iterable[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for name, text in links:
         table.add_row(name, Text(escape(text)))  # which is no markup, whatever it says
-    Console(stderr=True, width=None if sys.stderr.isatty() else _WIDTH).print(table)
+    Console(stderr=True, width=None if os.isatty(2) else _WIDTH).print(table)
 
 
 def links_of(image: VerifiedImage, started: Started, ended: Ended) -> Iterator[tuple[str, str]]:

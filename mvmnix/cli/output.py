@@ -6,7 +6,6 @@ What a guest said goes on a standard stream byte by byte into files and pipes, a
 import json
 import os
 import select
-import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
@@ -90,7 +89,7 @@ class Terminal:
 
     def can_ask(self) -> bool:
         """Whether standard input and standard error are a terminal."""
-        return sys.stdin.isatty() and sys.stderr.isatty()
+        return os.isatty(0) and os.isatty(2)  # the numbers: a stream that was closed is None in sys
 
     def ask(self, what: str) -> str:
         """Ask for a secret, without echo."""

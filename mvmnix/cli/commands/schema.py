@@ -1,7 +1,5 @@
 """`mvm schema`: prints the schemas of documents, for editors and other programs."""
 
-import sys
-
 import click
 
 from mvmnix.cli.output import answer, table
@@ -20,7 +18,7 @@ def schema(name: str | None, as_json: bool) -> None:
     if name is not None and as_json:
         raise click.UsageError("a schema is JSON anyway: --json goes with the list")
     if name is not None:
-        sys.stdout.write(schemas.read(name).decode())
+        click.echo(schemas.read(name), nl=False)
         return
     titles = {each: str(schemas.parsed(each)["title"]) for each in schemas.NAMES}
     if as_json:

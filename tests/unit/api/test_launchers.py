@@ -290,7 +290,7 @@ def test_a_launcher_that_does_not_begin_is_one_clear_error(roots: Roots, monkeyp
     monkeypatch.setattr(launchers, "_PATIENCE", SHORT)
     started = []
 
-    def start(_: tuple[str, ...], descriptor: int) -> object:
+    def start(_: Roots, __: tuple[str, ...], descriptor: int) -> object:
         child = spawn(command, pass_fds=(descriptor,))
         started.append(child)
 
@@ -312,7 +312,7 @@ def test_a_launcher_that_does_not_begin_is_one_clear_error(roots: Roots, monkeyp
 
 def test_where_no_shared_one_can_be_had_there_is_a_private_one(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
     """A program that crashes tells nothing."""
-    monkeypatch.setattr(launchers, "_start_shared", lambda _: None)
+    monkeypatch.setattr(launchers, "_start_shared", lambda *_: None)
     assert is_the_gates(refusal(roots))
     assert list_launchers(roots) == ()
 

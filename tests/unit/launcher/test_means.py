@@ -135,9 +135,9 @@ def with_proof_below(found: OpenedShares, here: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (with_path_alone, "isn't a directory that is open for reading"),
-        (with_file, "isn't a directory that is open for reading"),
-        (with_socket, "isn't a directory that is open for reading"),
+        (with_path_alone, "is not a directory, or is not open for reading"),
+        (with_file, "is not a directory, or is not open for reading"),
+        (with_socket, "is not a directory, or is not open for reading"),
         (with_another_directory, "is another directory"),
         (with_others_proof, "doesn't show that it may be written"),
         (with_read_proof, "doesn't show that it may be written"),

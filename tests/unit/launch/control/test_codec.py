@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UsageError
 from mvmnix.formats.strict import canonical
-from mvmnix.launch.agent.requests import MAX_PORTS, MOST_ROWS, CopyDirection
+from mvmnix.launch.agent.requests import MAX_PORTS, MOST_ROWS, CopyDirection, FileOperation
 from mvmnix.launch.control import failure, messages, start_messages
 from mvmnix.launch.control.codec import LIMIT, VERSION, VersionError, encode, name_of
 from mvmnix.launch.control.failure import Failure
@@ -21,6 +21,7 @@ from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.retention import Retention
 from mvmnix.plan.secret_reference import LARGEST_SECRET, SecretReference, SecretSource, SecretTarget
 from mvmnix.plan.share import Access, Share
+from mvmnix.system.log import LEVELS
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
 WORDS = st.lists(TEXTS, max_size=4).map(tuple)
@@ -67,6 +68,15 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Any]] = {
         st.booleans(),
         STREAMS,
     ),
+    messages.Files: st.builds(
+        messages.Files,
+        st.sampled_from(FileOperation),
+        TEXTS.filter(bool),
+        TEXTS,
+        st.booleans(),
+        st.booleans(),
+        STREAMS,
+    ),
     messages.Signal: st.builds(messages.Signal, SIGNALS),
     messages.Resize: st.builds(messages.Resize, ROWS, ROWS),
     messages.Pause: st.just(messages.Pause()),
@@ -91,6 +101,7 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Any]] = {
         ports=st.lists(PORTS, max_size=MAX_PORTS).map(tuple),
         is_build=st.booleans(),
         can_ask=st.booleans(),
+        log=st.sampled_from(("", *LEVELS)),
         streams=STREAMS,
     ),
     start_messages.Reply: st.builds(start_messages.Reply, TEXTS),
@@ -106,6 +117,7 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Any]] = {
     start_messages.Detach: st.just(start_messages.Detach()),
     start_messages.Taken: st.builds(start_messages.Taken, st.integers(1, 2**22)),
     start_messages.Notice: st.builds(start_messages.Notice, TEXTS),
+    start_messages.Logged: st.builds(start_messages.Logged, st.sampled_from(LEVELS), KINDS, TEXTS),
     start_messages.Question: st.builds(start_messages.Question, TEXTS),
     start_messages.SharesWanted: st.builds(
         start_messages.SharesWanted, st.lists(SHARES, min_size=1, max_size=8).map(tuple)
