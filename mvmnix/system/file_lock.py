@@ -22,11 +22,16 @@ type _Inode = tuple[int, int]
 
 @dataclass(slots=True)
 class _Claim:
-    """A lock of this process: its descriptor, the thread that asked for it, whether the kernel has granted it."""
+    """A lock of this process: its descriptor, the thread that asked for it, whether the kernel has granted it.
+
+    `holders` counts the locks that stand for it: one, or several that share it.
+    """
 
     fd: int
     thread: int
     granted: bool
+    is_shared: bool = False
+    holders: int = 1
 
 
 _claims: dict[_Inode, _Claim] = {}
@@ -51,12 +56,17 @@ class Lock:
         self._inode = inode
         self._fd = fd
         self._pid = os.getpid()
+        self._is_held = True
 
     def release(self) -> None:
         """Let others have it. A second call, or one in a forked child, does nothing."""
         with _changed:
             claim = _claims.get(self._inode)
-            if self._pid != os.getpid() or claim is None or claim.fd != self._fd:
+            if self._pid != os.getpid() or claim is None or claim.fd != self._fd or not self._is_held:
+                return
+            self._is_held = False
+            claim.holders -= 1
+            if claim.holders:
                 return
             del _claims[self._inode]
             os.close(self._fd)
@@ -74,12 +84,15 @@ class Lock:
 def acquire(directory: int, name: str, *, is_shared: bool = False) -> Lock:
     """Take the lock on the file `name` of the directory descriptor, creating it (0600); wait for its holder.
 
-    Other processes may hold one that `is_shared` at the same time, while no process can have it alone; threads of one
-    process can't: the second waits for the first. Raises RuntimeError when the calling thread holds it already, since
-    it would wait for itself forever.
+    Other processes, and threads of this one, may hold one that `is_shared` at the same time, while none can have it
+    alone. Raises RuntimeError when the calling thread holds it already, and not shared as it asks for it, since it
+    would wait for itself forever.
     """
     while True:
-        inode, fd = _claim(directory, name)
+        claimed = _share(directory, name) if is_shared else _claim(directory, name)
+        if isinstance(claimed, Lock):
+            return claimed
+        inode, fd = claimed
         try:
             fcntl.lockf(fd, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
         except BaseException:
@@ -142,15 +155,39 @@ def _inode_of(directory: int, name: str) -> _Inode:
 def _claim(directory: int, name: str) -> tuple[_Inode, int]:
     """Open the lock file and enter it in the table, once no other thread of ours has it there."""
     with _changed:
-        while _claims and (claim := _claims.get(_inode_of(directory, name))) is not None:
-            if claim.thread == threading.get_ident():
-                raise RuntimeError(f"this thread holds the lock {name!r} already")
-            _changed.wait()
-        fd = os.open(name, _FLAGS | os.O_CREAT, 0o600, dir_fd=directory)
-        status = os.fstat(fd)
-        inode = (status.st_dev, status.st_ino)
-        _claims[inode] = _Claim(fd, threading.get_ident(), granted=False)
-        return inode, fd
+        while (claim := _claim_of(directory, name)) is not None:
+            _wait_for(claim, name)
+        return _enter(directory, name, is_shared=False)
+
+
+def _share(directory: int, name: str) -> Lock | tuple[_Inode, int]:
+    """Return another lock for a claim of this process that is shared; where there is none, do as `_claim`."""
+    with _changed:
+        while (claim := _claim_of(directory, name)) is not None:
+            if claim.granted and claim.is_shared:
+                claim.holders += 1
+                return Lock(_inode_of(directory, name), claim.fd)
+            _wait_for(claim, name)
+        return _enter(directory, name, is_shared=True)
+
+
+def _claim_of(directory: int, name: str) -> _Claim | None:
+    return _claims.get(_inode_of(directory, name)) if _claims else None
+
+
+def _wait_for(claim: _Claim, name: str) -> None:
+    """Wait until the table changes. Raises RuntimeError where only the calling thread could change it."""
+    if claim.thread == threading.get_ident():
+        raise RuntimeError(f"this thread holds the lock {name!r} already")
+    _changed.wait()
+
+
+def _enter(directory: int, name: str, *, is_shared: bool) -> tuple[_Inode, int]:
+    fd = os.open(name, _FLAGS | os.O_CREAT, 0o600, dir_fd=directory)
+    status = os.fstat(fd)
+    inode = (status.st_dev, status.st_ino)
+    _claims[inode] = _Claim(fd, threading.get_ident(), granted=False, is_shared=is_shared)
+    return inode, fd
 
 
 def _drop(inode: _Inode) -> None:
@@ -167,4 +204,5 @@ def _granted(directory: int, name: str, inode: _Inode) -> Lock | None:
     with _changed:
         claim = _claims[inode]
         claim.granted = True
+        _changed.notify_all()  # those that share it
         return Lock(inode, claim.fd)

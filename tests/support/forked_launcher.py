@@ -12,7 +12,7 @@ from mvmnix.system.descriptors import ask_for_senders
 from mvmnix.system.roots import Roots
 
 
-def reach(_roots: Roots, *, private: bool) -> Connection:  # noqa: ARG001 - as mvmnix.api.launchers.reach
+def reach(_roots: Roots, *, private: bool) -> Connection:
     """Connect to a fork of this process that serves one caller, and is not this process's child."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:

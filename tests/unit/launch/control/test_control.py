@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mvmnix.launch.control.client import Call, call
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import strict
 from mvmnix.launch.control import messages
-from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Exec, Stream, encode
 from mvmnix.launch.control.server import CallerSink
 from mvmnix.launch.runtime.supervisor import detach

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mvmnix.launch.control.start_notification import Failure
 
 from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
 from mvmnix.launch.agent.requests import CopyDirection
@@ -26,7 +27,6 @@ from mvmnix.launch.control.messages import (
     parse_answer,
     parse_asked,
 )
-from mvmnix.launch.control.start_notification import Failure
 from mvmnix.machines.exit_status import End, ExitStatus, Step
 from tests.descriptors import nothing_left_open
 

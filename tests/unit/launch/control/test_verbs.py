@@ -6,13 +6,13 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
+from mvmnix.launch.control.client import Call, call
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.launch.agent.requests import CopyDirection
 from mvmnix.launch.control import messages
-from mvmnix.launch.control.client import Call, call
 from mvmnix.launch.control.messages import Copy, Exec, Shell, Start, Stream, encode
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from mvmnix.launch.control.client import call, change
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control import messages
-from mvmnix.launch.control.client import call, change
 from mvmnix.launch.control.messages import Exec, Pause, Resume, encode
 from mvmnix.launch.runtime.finalize import RunObservations
 from mvmnix.launch.runtime.supervisor import detach

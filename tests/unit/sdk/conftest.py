@@ -1,0 +1,22 @@
+"""A user whose programs use the SDK: the same user as those of the command line's tests, and both faces."""
+
+import pytest
+
+from tests.unit.cli.conftest import settled, station
+from tests.unit.cli.station import Station
+from tests.unit.sdk.faces import Face
+
+__all__ = ["settled", "station"]
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def face(request: pytest.FixtureRequest) -> Face:
+    """Each face in turn."""
+    return Face(request.param)
+
+
+@pytest.fixture
+def guest(settled: Station) -> str:
+    """A flake whose image is built, and offers each verb that a user enters a machine by."""
+    settled.monkeypatch.setattr("mvmnix.launch.runtime.supervisor.GRACE", 0.1)
+    return settled.flake(verbs=["exec", "shell", "copy"])
