@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "copy.h"
+#include "file_operations.h"
 #include "pty.h"
 #include "syscalls.h"
 #include "tasks.h"
@@ -135,6 +136,12 @@ static long execute(const struct request *request)
     return denied ? -EACCES : -ENOENT;
 }
 
+// Copies and operations on files are the agent's own code.
+static bool has_program(const struct request *request)
+{
+    return request->copy == COPY_NOTHING && request->files == FILES_NOTHING;
+}
+
 static _Noreturn void child_main(const struct request *request, const struct child_fds *fds)
 {
     (void)raw_syscall(SYS_setsid, 0, 0, 0, 0);
@@ -153,9 +160,9 @@ static _Noreturn void child_main(const struct request *request, const struct chi
 #endif
     if ((result = raw_syscall(SYS_chdir, (long)request->directory, 0, 0, 0)) != 0)
         report_failure(REPORT_FD, STEP_DIRECTORY, result);
-    if (request->copy != COPY_NOTHING) {
+    if (!has_program(request)) {
         (void)raw_syscall(SYS_close, REPORT_FD, 0, 0, 0);  // without a word: it has begun
-        _exit(copy(request));
+        _exit(request->copy != COPY_NOTHING ? copy(request) : operate_on_files(request));
     }
     report_failure(REPORT_FD, STEP_EXECUTE, execute(request));
 }
@@ -182,8 +189,8 @@ void child_release(struct launch *launch)
 
 pid_t child_start(const struct request *request, const struct child_fds *fds, struct launch **launch)
 {
-    // What copies is the agent's own code, and needs memory of its own.
-    *launch = request->copy == COPY_NOTHING ? free_launch() : NULL;
+    // Without a program it needs memory of its own.
+    *launch = has_program(request) ? free_launch() : NULL;
     if (*launch == NULL) {
         pid_t pid = fork();
         if (pid == 0)

@@ -2,7 +2,7 @@
 #ifndef AGENT_PROTOCOL_H
 #define AGENT_PROTOCOL_H
 
-#define PROTOCOL_VERSION 1u
+#define PROTOCOL_VERSION 2u
 #define AGENT_VERSION "0.1.0"
 #define PORT_NAME "mvm.agent"
 #define DATA_SERIAL "data"
@@ -27,6 +27,13 @@
 // How deep directories may lie in one another, and how many records a copy may have.
 #define COPY_DEPTH 64u
 #define COPY_RECORDS 200000u
+// In FILES: whether a directory is removed with all that is in it, and whether directories on the way are made.
+#define FILES_RECURSIVE 1u
+#define FILES_PARENTS 2u
+// How many entries a listed directory may have.
+#define FILES_ENTRIES 65536u
+// How deep directories may lie in one another that are removed: each costs a descriptor, of which a process has 1,024.
+#define FILES_DEPTH 512u
 #define ENTROPY_BYTES 32u
 #define MAX_SECRETS 32u
 #define MAX_SECRET 16384u
@@ -86,6 +93,7 @@ enum frame_type {
     FRAME_SHELL,
     FRAME_COPY,
     FRAME_TIME,
+    FRAME_FILES,
 };
 
 // What a share is: a file system that the host serves, or an image of one on a disk.

@@ -31,13 +31,19 @@ int record_error(const char *what, int number)
     return -1;
 }
 
+int record_failure(const char *what, int number)
+{
+    (void)record_error(what, number);
+    return number;
+}
+
 int bytes_put(const void *data, size_t length)
 {
     const char *at = data;
     while (length > 0) {
         ssize_t count = write(STDOUT_FILENO, at, length);
         if (count < 0)  // a signal too: whoever hangs up sends one
-            return record_error("nobody takes the copy", errno);
+            return record_error("nobody takes the records", errno);
         at += count;
         length -= (size_t)count;
     }

@@ -20,6 +20,8 @@ struct record {
 bool is_name(const char *name);
 // Write a line about what went wrong, with errno's words if there is one; returns -1.
 int record_error(const char *what, int number);
+// The same; returns the number.
+int record_failure(const char *what, int number);
 // Each returns 0, or -1 when a line was written about it.
 int record_put(const struct record *record);
 int record_get(struct record *record);

@@ -14,14 +14,20 @@
 #include "shares.h"
 
 enum copy_direction { COPY_NOTHING, COPY_OUT, COPY_IN };
+// What FILES does with a path.
+enum file_operation { FILES_NOTHING, FILES_LIST, FILES_STAT, FILES_REMOVE, FILES_RENAME, FILES_MKDIR };
 
 // A command to run, in a terminal of this size unless it has no rows; or what is to be copied which way: the arguments are
-// a path then, and perhaps a name. All pointers lead into `memory`.
+// a path then, and perhaps a name. Or an operation on files, whose arguments are one path or two. All pointers lead into
+// `memory`.
 struct request {
     uint16_t rows;
     uint16_t columns;
     enum copy_direction copy;
     bool replaces;
+    enum file_operation files;
+    bool recursive;
+    bool parents;
     uid_t uid;
     gid_t gid;
     uint64_t timeout_ms;

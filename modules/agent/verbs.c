@@ -49,10 +49,44 @@ int parse_copy(const uint8_t *payload, size_t length, struct request *request)
     return error_set("a copy without a path, or with too much");
 }
 
+// The flags that an operation knows.
+static uint64_t flags_of(uint64_t operation)
+{
+    return operation == FILES_REMOVE ? FILES_RECURSIVE : operation == FILES_MKDIR ? FILES_PARENTS : 0;
+}
+
+static bool is_file_operation(const struct request *request)
+{
+    char **argv = request->argv;
+    if (request->files == FILES_RENAME)
+        return argv[1] != NULL && argv[1][0] != '\0' && argv[2] == NULL;
+    return argv[1] == NULL;
+}
+
+int parse_files(const uint8_t *payload, size_t length, struct request *request)
+{
+    struct reader reader = {.at = payload, .left = length};
+    *request = (struct request){0};
+    uint64_t operation = get_number(&reader, 1);
+    uint64_t flags = get_number(&reader, 1);
+    if (operation < FILES_LIST || operation > FILES_MKDIR || (flags & ~flags_of(operation)) != 0)
+        return error_set("unknown operation on files, or a flag of another one");
+    request->files = (enum file_operation)operation;
+    request->recursive = (flags & FILES_RECURSIVE) != 0;
+    request->parents = (flags & FILES_PARENTS) != 0;
+    if (parse_command(reader, request) != 0)
+        return -1;
+    if (is_file_operation(request))
+        return 0;
+    free_request(request);
+    return error_set("an operation on files with too few paths, or too many");
+}
+
 static const struct verb VERBS[] = {
     {FRAME_EXEC, VERB_EXEC, parse_request},
     {FRAME_SHELL, VERB_SHELL, parse_shell},
     {FRAME_COPY, VERB_COPY, parse_copy},
+    {FRAME_FILES, VERB_COPY, parse_files},
 };
 
 const struct verb *verb_of(uint8_t type)

@@ -23,6 +23,8 @@ const struct verb *verb_of(uint8_t type);
 int parse_shell(const uint8_t *payload, size_t length, struct request *request);
 // A copy: its way and options, and then as in EXEC, with a path for the arguments and perhaps a name.
 int parse_copy(const uint8_t *payload, size_t length, struct request *request);
+// An operation on files: which one and its flags, and then as in EXEC, with a path for the arguments, to be renamed with two.
+int parse_files(const uint8_t *payload, size_t length, struct request *request);
 // Rows and columns; false when a terminal can't have so many.
 bool parse_size(struct reader *reader, uint16_t *rows, uint16_t *columns);
 

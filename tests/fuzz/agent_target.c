@@ -1,5 +1,6 @@
 // Fed by libFuzzer: whatever the host says, the agent's parsers read no byte beyond it, and what they accept is whole.
-// The first byte says whom the rest is for: 0 parse_frame, 1 parse_config, 2 parse_request, 3 parse_shell, 4 parse_copy.
+// The first byte says whom the rest is for: 0 parse_frame, 1 parse_config, 2 parse_request, 3 parse_shell, 4 parse_copy,
+// 5 parse_files.
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +102,21 @@ static void copying(const uint8_t *data, size_t length)
     free_request(&request);
 }
 
+static void files(const uint8_t *data, size_t length)
+{
+    struct request request;
+    if (parse_files(data, length, &request) != 0)
+        return;
+    if (request.copy != COPY_NOTHING || request.files < FILES_LIST || request.files > FILES_MKDIR)
+        abort();
+    if ((request.recursive && request.files != FILES_REMOVE) || (request.parents && request.files != FILES_MKDIR))
+        abort();
+    if ((request.argv[1] != NULL) != (request.files == FILES_RENAME) || (request.argv[1] != NULL && request.argv[2] != NULL))
+        abort();
+    check_request(&request);
+    free_request(&request);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
@@ -112,7 +128,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
     if (copy == NULL)
         return 0;
     memcpy(copy, data + 1, length - 1);
-    switch (data[0] % 5) {
+    switch (data[0] % 6) {
     case 0:
         frames(copy, length - 1);
         break;
@@ -125,8 +141,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
     case 3:
         shell(copy, length - 1);
         break;
-    default:
+    case 4:
         copying(copy, length - 1);
+        break;
+    default:
+        files(copy, length - 1);
     }
     free(copy);
     return 0;

@@ -13,7 +13,7 @@ import atheris
 with atheris.instrument_imports(include=["mvmnix.launch"]):  # type: ignore[attr-defined]  # its stubs lack it
     from mvmnix.launch.agent.client import Channel
     from mvmnix.launch.agent.encoding import ChannelError
-    from mvmnix.launch.agent.frames import Frame, Hello, Ready
+    from mvmnix.launch.agent.frames import PROTOCOL_VERSION, Frame, Hello, Ready
     from mvmnix.launch.agent.requests import ExecRequest
     from mvmnix.launch.agent.transport import MAX_FRAME_BYTES, encode
     from mvmnix.system.loop import Loop
@@ -36,7 +36,7 @@ class Guest:
     def behave(self, stage: int) -> None:
         if stage == 0:
             return
-        self._say(Hello(1, "fuzz", "0"))
+        self._say(Hello(PROTOCOL_VERSION, "fuzz", "0"))
         self._channel.wait_hello(idle=IDLE)
         self._loop.after(0, lambda: self._say(Ready()))
         self._channel.configure(config(), idle=IDLE)

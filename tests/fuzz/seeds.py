@@ -7,15 +7,36 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mvmnix.launch.agent.frames import Bye, Config, Failed, FrameKind, Hello, Ping, Pong, Ready, Shutdown, Time
+from mvmnix.launch.agent.frames import (
+    PROTOCOL_VERSION,
+    Bye,
+    Config,
+    Failed,
+    FrameKind,
+    Hello,
+    Ping,
+    Pong,
+    Ready,
+    Shutdown,
+    Time,
+)
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ExecRequest, Mount, ShellRequest
+from mvmnix.launch.agent.requests import (
+    CopyDirection,
+    CopyRequest,
+    ExecRequest,
+    FileOperation,
+    FilesRequest,
+    Mount,
+    ShellRequest,
+)
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,
     Eof,
     Exec,
     Exit,
+    Files,
     Open,
     Reset,
     Resize,
@@ -44,8 +65,8 @@ CHANNEL, AGENT, CONVERSATION, CLIENT_HELLO, RESOLVER, HTTP = (
 
 def channel() -> Iterator[tuple[str, bytes]]:
     """What a guest says, behind the byte that says at which stage."""
-    yield "hello", b"\0" + encode(Hello(1, "agent", "6.12"))
-    yield "another-version", b"\0" + encode(Hello(2, "agent", "6.12"))
+    yield "hello", b"\0" + encode(Hello(PROTOCOL_VERSION, "agent", "6.12"))
+    yield "another-version", b"\0" + encode(Hello(PROTOCOL_VERSION + 1, "agent", "6.12"))
     yield "failed", b"\1" + encode(Failed(b"no root"))
     yield "pong-and-bye", b"\1" + encode(Pong(1)) + encode(Bye())
     yield "ready-twice", b"\1" + encode(Ready())
@@ -61,6 +82,7 @@ def agent() -> Iterator[tuple[str, bytes]]:
     """What a host says, behind the byte that says which parser it is for."""
     request = ExecRequest(workload("echo", "hello", ""), 5000)
     copy = CopyRequest(workload("/tmp", "name"), way=CopyDirection.IN, replaces=True)
+    removal = FilesRequest(workload("/tmp/a"), operation=FileOperation.REMOVE, recursive=True)
     terminal = ShellRequest(workload(), 0, 24, 80)
     said = (
         Config(config()),
@@ -78,6 +100,7 @@ def agent() -> Iterator[tuple[str, bytes]]:
         Resize(3, 24, 80),
         Shell(5, terminal),
         Copy(7, copy),
+        Files(9, removal),
     )
     yield "frames", b"\0" + b"".join(map(encode, said))
     for frame in said:
@@ -87,6 +110,10 @@ def agent() -> Iterator[tuple[str, bytes]]:
     yield "shell", b"\3" + terminal.encode()
     yield "copy-in", b"\4" + copy.encode()
     yield "copy-out", b"\4" + CopyRequest(workload("a"), way=CopyDirection.OUT, replaces=False).encode()
+    yield "files-remove", b"\5" + removal.encode()
+    rename = FilesRequest(workload("a", "b"), operation=FileOperation.RENAME)
+    yield "files-rename", b"\5" + rename.encode()
+    yield "files-mkdir", b"\5" + FilesRequest(workload("a/b"), operation=FileOperation.MKDIR, parents=True).encode()
 
 
 def configurations() -> Iterator[tuple[str, bytes]]:
@@ -114,6 +141,7 @@ def conversation() -> Iterator[tuple[str, bytes]]:
         "exec": Exec(3, request),
         "shell": Shell(3, ShellRequest(workload(), 0, 24, 80)),
         "copy": Copy(3, CopyRequest(workload("a"), way=CopyDirection.OUT, replaces=False)),
+        "files": Files(3, FilesRequest(workload("a"), operation=FileOperation.LIST)),
     }
     good, bad = encode(Config(config())), encode(Config(config()))[:-1] + b"\xff"
     for name, frame in commands.items():

@@ -14,7 +14,7 @@ import pytest
 
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
-from mvmnix.launch.agent.frames import OUTPUT_WINDOW, Bye, Failed, Frame, Hello, Pong, Ready
+from mvmnix.launch.agent.frames import OUTPUT_WINDOW, PROTOCOL_VERSION, Bye, Failed, Frame, Hello, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import Data, Exit, Open, Started, Stderr, Stdout
 from mvmnix.launch.agent.transport import encode
@@ -36,7 +36,7 @@ from tests.unit.provenance.world import put
 pytestmark = pytest.mark.vm
 
 AGENT, ROGUE = ROOT / "modules/agent", ROOT / "tests/hostile/rogue"
-HELLO, READY = Hello(1, "rogue", "0"), Ready()
+HELLO, READY = Hello(PROTOCOL_VERSION, "rogue", "0"), Ready()
 EXITED = Exit(1, End.EXITED, Step.NONE, 0)
 ESCAPES = b"\x1b]0;mine\x07\x1b[2J\x1b[6n\xff\r\n"
 HEADER = bytes(8)

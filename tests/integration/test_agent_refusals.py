@@ -9,8 +9,8 @@ import pytest
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError, GuestFailedError
 from mvmnix.launch.agent.frames import Config, FrameKind, Ping, Pong, Ready, Shutdown
-from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, Mount, ShellRequest
-from mvmnix.launch.agent.stream_frames import Copy, Data, Exec, Exit, Run, Shell, Signal, Started, Stdin, Window
+from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, FileOperation, FilesRequest, Mount, ShellRequest
+from mvmnix.launch.agent.stream_frames import Copy, Data, Exec, Exit, Files, Run, Shell, Signal, Started, Stdin, Window
 from mvmnix.launch.agent.transport import encode
 from mvmnix.machines.exit_status import End, Step
 from mvmnix.model import DirectoryOrder, Verb
@@ -112,6 +112,7 @@ AFTER_A_FAILURE = {
     "EXEC": encode(Exec(3, shell("echo run; kill -9 $PPID"))),
     "SHELL": encode(Shell(3, ShellRequest(workload(), 0, 24, 80))),
     "COPY": encode(Copy(3, CopyRequest(workload("/etc/passwd"), way=CopyDirection.OUT, replaces=False))),
+    "FILES": encode(Files(3, FilesRequest(workload("/tmp"), operation=FileOperation.LIST))),
     "SHUTDOWN": encode(Shutdown(0)),
     "SHUTDOWN, EXEC": encode(Shutdown(1000)) + encode(Exec(3, shell("true"))),
     "another CONFIG, RUN": encode(Config(config())) + encode(Run(1)),

@@ -8,7 +8,7 @@ from typing import ClassVar, Self, override
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.requests import GuestConfig
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 #: Bytes that may be under way on each flow of a stream before the receiver grants more.
 INITIAL_WINDOW = 256 * 1024
 #: The same for what a command writes, which is most of what goes through a channel.
@@ -47,6 +47,7 @@ class FrameKind(IntEnum):
     SHELL = 23
     COPY = 24
     TIME = 25
+    FILES = 26
 
 
 def window_of(flow: FrameKind) -> int:

@@ -1,4 +1,4 @@
-"""What the host asks of the guest agent: its configuration, commands, shells and copies; the bytes of each, no I/O."""
+"""What the host asks of the guest agent: configuration, commands, shells, copies, file operations, as bytes; no I/O."""
 
 import re
 from dataclasses import dataclass, replace
@@ -14,6 +14,7 @@ from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.limits import MOST_TASKS
 from mvmnix.plan.secret_reference import LARGEST_SECRETS, MOST_SECRETS, Secret, SecretTarget
 from mvmnix.plan.share import ShareKind
+from mvmnix.plural import counted
 
 #: Largest payload of any frame, and so of a configuration or a command with its environment.
 MAX_PAYLOAD = 65536
@@ -148,6 +149,50 @@ class CopyRequest(ExecRequest):
     @override
     def encode(self) -> bytes:
         return Writer().pack("BBH", _WAYS[self.way], self.replaces, 0).raw(ExecRequest.encode(self)).done()
+
+
+class FileOperation(StrEnum):
+    """An operation on a path in the guest; reading and writing contents is a copy."""
+
+    LIST = "list"
+    STAT = "stat"
+    REMOVE = "remove"
+    RENAME = "rename"
+    MKDIR = "mkdir"
+
+
+#: By the operation, its number in the payload.
+_OPERATIONS: Final = {operation: number for number, operation in enumerate(FileOperation, 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class FilesRequest(ExecRequest):
+    """A file operation by the workload's user: `workload.argv` is a path, and the new one of a rename.
+
+    Paths are relative to the workload's directory. No program is run. Raises ValueError for what can't be passed on.
+    """
+
+    VERB = Verb.COPY
+    operation: FileOperation = FileOperation.STAT
+    recursive: bool = False
+    """Remove a directory with all that is in it."""
+    parents: bool = False
+    """Make the directories on the way too; an existing directory is not an error."""
+
+    @override
+    def _check_program(self) -> None:
+        argv, count = self.workload.argv, 2 if self.operation is FileOperation.RENAME else 1
+        if len(argv) != count or not all(argv):
+            raise ValueError(f"{self.operation} needs {counted(count, 'path')}, not empty, and got {argv!r}")
+        if self.recursive and self.operation is not FileOperation.REMOVE:
+            raise ValueError(f"only remove is recursive, not {self.operation}")
+        if self.parents and self.operation is not FileOperation.MKDIR:
+            raise ValueError(f"only mkdir makes parents, not {self.operation}")
+
+    @override
+    def encode(self) -> bytes:
+        flags = self.recursive + 2 * self.parents
+        return Writer().pack("BB", _OPERATIONS[self.operation], flags).raw(ExecRequest.encode(self)).done()
 
 
 @dataclass(frozen=True, slots=True)

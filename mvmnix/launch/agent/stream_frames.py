@@ -6,7 +6,7 @@ from typing import Protocol, Self, override
 
 from mvmnix.launch.agent.encoding import ChannelProtocolError, Reader, Writer
 from mvmnix.launch.agent.frames import INITIAL_WINDOW, Frame, FrameKind, window_of
-from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest
+from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, FilesRequest, ShellRequest
 from mvmnix.machines.exit_status import End, Step
 
 
@@ -71,13 +71,23 @@ class Copy(Asking):
     request: CopyRequest
 
 
-def frame_of(stream: int, request: ExecRequest) -> Exec | Shell | Copy:
+@dataclass(frozen=True, slots=True)
+class Files(Asking):
+    """Host: do this with files; entries come as a command's output."""
+
+    KIND = FrameKind.FILES
+    request: FilesRequest
+
+
+def frame_of(stream: int, request: ExecRequest) -> Exec | Shell | Copy | Files:
     """The frame that asks for it."""
     match request:
         case ShellRequest():
             return Shell(stream, request)
         case CopyRequest():
             return Copy(stream, request)
+        case FilesRequest():
+            return Files(stream, request)
         case _:
             return Exec(stream, request)
 

@@ -9,8 +9,8 @@ from typing import assert_never
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import strict
-from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, ShellRequest
-from mvmnix.launch.control.messages import Copy, Exec, GuestCall, Shell
+from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, FilesRequest, ShellRequest
+from mvmnix.launch.control.messages import Copy, Exec, Files, GuestCall, Shell
 from mvmnix.model import Digest, Posture, User, Verb, Workload
 from mvmnix.plan.plan import Plan
 
@@ -22,7 +22,7 @@ def needed_verb(asked: GuestCall) -> Verb:
             return Verb.EXEC
         case Shell():
             return Verb.SHELL
-        case Copy():
+        case Copy() | Files():
             return Verb.COPY
 
 
@@ -50,6 +50,8 @@ def logged_call(asked: GuestCall) -> tuple[RecordKind, Mapping[str, Digest]]:
             return RecordKind.SHELL, {"argv": _digest(asked.argv)}
         case Copy():
             return RecordKind.COPY, {f"copied-{asked.way}": _digest((asked.path,))}
+        case Files():
+            return RecordKind.COPY, {f"files-{asked.operation}": _digest(_paths(asked))}
 
 
 def guest_request(asked: GuestCall, plan: Plan) -> ExecRequest:
@@ -70,6 +72,13 @@ def guest_request(asked: GuestCall, plan: Plan) -> ExecRequest:
             words = (asked.path, asked.name) if asked.name else (asked.path,)
             work = Workload(words, {}, own.directory, own.user)
             return CopyRequest(work, way=asked.way, replaces=asked.replaces)
+        case Files():
+            work = Workload(_paths(asked), {}, own.directory, own.user)
+            return FilesRequest(work, operation=asked.operation, recursive=asked.recursive, parents=asked.parents)
+
+
+def _paths(asked: Files) -> tuple[str, ...]:
+    return (asked.path, asked.target) if asked.target else (asked.path,)
 
 
 def _user(text: str) -> User:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from mvmnix.formats.strict import Record
-from mvmnix.launch.agent.requests import MOST_ROWS, CopyDirection
+from mvmnix.launch.agent.requests import MOST_ROWS, CopyDirection, FileOperation
 from mvmnix.launch.control import codec
 from mvmnix.launch.control.failure import Failure, parse_failure
 from mvmnix.machines.exit_status import ExitStatus
@@ -87,6 +87,22 @@ class Copy:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """List, stat, remove, rename or make what lies at `path` in the guest, relative to the plan's directory.
+
+    `target` is the new path of a rename, else empty. A removal may be `recursive`, a mkdir make `parents`. Entries come
+    on standard output (docs/channel.md, "Files"); an error is a line on standard error, and errno the exit status.
+    """
+
+    operation: FileOperation
+    path: str
+    target: str = ""
+    recursive: bool = False
+    parents: bool = False
+    streams: tuple[Stream, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """Send this Linux signal to the command that runs."""
 
@@ -129,7 +145,7 @@ class Resize:
 
 
 #: What starts something in the guest, each by a verb of its own.
-type GuestCall = Exec | Shell | Copy
+type GuestCall = Exec | Shell | Copy | Files
 type Request = GuestCall | Signal | Resize | Pause | Resume | Stop | Wait | Ping
 
 
@@ -198,6 +214,17 @@ def _copy(record: Record) -> Copy:
     )
 
 
+def _files(record: Record) -> Files:
+    return Files(
+        record.choice("operation", FileOperation),
+        record.text("path", r"(?s)[^\x00]+", limit=4096),
+        record.text("target", r"(?s)[^\x00]*", limit=4096),
+        bool(record.integer("recursive", 0, 1)),
+        bool(record.integer("parents", 0, 1)),
+        _streams(record),
+    )
+
+
 def _argv(record: Record) -> tuple[str, ...]:
     return record.texts("argv", r"(?s)[^\x00]*")
 
@@ -221,6 +248,7 @@ _REQUESTS: Final[Mapping[str, Callable[[Record], Request]]] = {
     "exec": _exec,
     "shell": _shell,
     "copy": _copy,
+    "files": _files,
     "signal": lambda record: Signal(record.integer("number", 1, 64)),
     "resize": _size,
     "pause": lambda _: Pause(),

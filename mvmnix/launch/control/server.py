@@ -8,8 +8,8 @@ What is done for each packet, which the code repeats by number:
    pause, resume or end its guest is no verb of the plan: that is in its user's power.
 4. The bytes of a command go between the guest and the descriptors that came with it: pipes, which can't block this
    process, opened for what they are used for. Anything else is not taken; the caller's process stands between.
-5. If the caller disconnects before the end, its command is killed; a shell or a copy gets SIGHUP first, and two
-   seconds.
+5. If the caller disconnects before the end, its command is killed; a shell, a copy or a file operation gets SIGHUP
+   first, and two seconds.
 
 Callbacks here never raise: what goes wrong is the caller's answer.
 """
@@ -34,6 +34,7 @@ from mvmnix.launch.control.messages import (
     Done,
     Exec,
     Exited,
+    Files,
     GuestCall,
     Pause,
     Request,
@@ -195,7 +196,7 @@ class _Caller:
         try:
             request = parse_request(packet.data)  # 1
             self._control.check.check_call(packet.sender)  # 2
-            streams = request.streams if isinstance(request, Exec | Shell | Copy) else ()
+            streams = request.streams if isinstance(request, Exec | Shell | Copy | Files) else ()
             if len(left) != len(streams):
                 raise ValueError("there are more streams than descriptors, or fewer")
             self._follow(request, left)
@@ -212,7 +213,7 @@ class _Caller:
                 raise ValueError("a signal is sent to a command while that runs")
             case _ if self._request is not None:
                 raise ValueError("one thing is asked for on one connection")
-            case (((Exec() | Shell() | Copy()) as call), _):
+            case (((Exec() | Shell() | Copy() | Files()) as call), _):
                 self._request = request
                 self._start(call, descriptors)
             case ((Pause() | Resume()), _):

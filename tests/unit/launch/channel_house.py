@@ -3,13 +3,15 @@
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.encoding import ChannelError
-from mvmnix.launch.agent.frames import Frame, Hello, Ready
+from mvmnix.launch.agent.frames import PROTOCOL_VERSION, Frame, Hello, Ready
 from mvmnix.launch.agent.requests import ExecRequest, GuestConfig
 from mvmnix.launch.agent.transport import encode
 from mvmnix.model import User, Verb, Workload
@@ -71,9 +73,9 @@ def talk(services: Services | None = None, **changes: object) -> Iterator[tuple[
     """A configured channel and the working guest at its other end."""
     ours, theirs = socket.socketpair()
     loop = Loop()
-    with FakeGuest(theirs) as guest:
+    with TemporaryDirectory() as root, FakeGuest(theirs, root=Path(root)) as guest:
         channel = Channel(ours, loop, services={80: services or Services()})
-        assert channel.wait_hello(idle=IDLE) == Hello(1, "fake", "0.0")
+        assert channel.wait_hello(idle=IDLE) == Hello(PROTOCOL_VERSION, "fake", "0.0")
         channel.configure(config(**changes), idle=IDLE)  # type: ignore[arg-type]
         yield channel, guest, loop
         channel.close()
@@ -125,7 +127,7 @@ class Hostile:
                     return
 
     def until_ready(self) -> None:
-        self.says(Hello(1, "evil", "6.6.6"))
+        self.says(Hello(PROTOCOL_VERSION, "evil", "6.6.6"))
         self.channel.wait_hello(idle=IDLE)
         self.loop.after(0, lambda: self.says(Ready()))
         self.channel.configure(config(), idle=IDLE)

@@ -8,10 +8,12 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Self
 
 from mvmnix.launch.agent.frames import (
     INITIAL_WINDOW,
+    PROTOCOL_VERSION,
     Bye,
     Config,
     Frame,
@@ -23,13 +25,14 @@ from mvmnix.launch.agent.frames import (
     Shutdown,
     Time,
 )
-from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, GuestConfig, ShellRequest
+from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, FilesRequest, GuestConfig, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,
     Eof,
     Exec,
     Exit,
+    Files,
     Open,
     Reset,
     Resize,
@@ -47,6 +50,7 @@ from mvmnix.launch.copy.records import CopyKind as Copied
 from mvmnix.launch.copy.records import record_head
 from mvmnix.machines.exit_status import End, Step
 from mvmnix.model import Workload
+from tests.unit.launch.fake_files import FakeFiles
 from tests.unit.launch.host_frames import HostDecoder
 
 #: What a fake program does: its workload and all of its standard input in; output, error output and status out.
@@ -77,6 +81,8 @@ COPIES = {
     "/torn": record_head(Copied.FILE, mode=0o644, size=1 << 20) + bytes(1000),
 }
 _PORTION = 16384
+#: Of a guest in which nothing is and nothing can be made.
+_NO_FILES = Path("/proc/nonexistent")
 
 
 class Peer:
@@ -105,7 +111,11 @@ class _Process:
 class FakeGuest:
     """Speaks the protocol of docs/channel.md on `sock` until the host hangs up or shuts it down."""
 
-    def __init__(self, sock: socket.socket, programs: dict[str, Program] | None = None) -> None:
+    def __init__(
+        self, sock: socket.socket, programs: dict[str, Program] | None = None, *, root: Path = _NO_FILES
+    ) -> None:
+        #: What file operations see.
+        self.files = FakeFiles(root)
         self.config: GuestConfig | None = None
         self.signals: list[int] = []
         self.times: list[int] = []
@@ -142,7 +152,7 @@ class FakeGuest:
 
     def _main(self) -> None:
         try:
-            self._say(Hello(1, "fake", "0.0"))
+            self._say(Hello(PROTOCOL_VERSION, "fake", "0.0"))
             while self._turn():
                 pass
         except (ConnectionError, BrokenPipeError):
@@ -196,8 +206,9 @@ class FakeGuest:
                 self._start(frame.stream, frame.request.workload)
             case Shell():
                 self._start(frame.stream, frame.request.workload, shell=frame.request)
-            case Copy():
-                self._copy(frame.stream, frame.request)
+            case Copy() | Files():
+                self._processes[frame.stream] = _Process(frame.request.workload, self._own_program(frame.request))
+                self._say(Started(frame.stream))
             case _ if frame.stream % 2:
                 self._to_process(frame)
             case _:
@@ -222,8 +233,10 @@ class FakeGuest:
             return
         self._processes[stream] = _Process(work, program)
 
-    def _copy(self, stream: int, asked: CopyRequest) -> None:
-        """Out: what COPIES has of that path. In: all of it, which has to have an end."""
+    def _own_program(self, asked: CopyRequest | FilesRequest) -> Program:
+        """A copy out: what COPIES has of that path. In: all of it, which has to have an end."""
+        if isinstance(asked, FilesRequest):
+            return lambda _work, _stdin: self.files.run(asked)
         path, end = asked.workload.argv[0], record_head(Copied.END)
 
         def copy_out(_work: Workload, _stdin: bytes) -> tuple[bytes, bytes, int]:
@@ -232,8 +245,7 @@ class FakeGuest:
         def copy_in(_work: Workload, stdin: bytes) -> tuple[bytes, bytes, int]:
             return (b"", b"", 0) if stdin.endswith(end) else (b"", b"it was broken off\n", 1)
 
-        self._processes[stream] = _Process(asked.workload, copy_out if asked.way is CopyDirection.OUT else copy_in)
-        self._say(Started(stream))
+        return copy_out if asked.way is CopyDirection.OUT else copy_in
 
     def _to_process(self, frame: Frame) -> None:
         process = self._processes.get(frame.stream)

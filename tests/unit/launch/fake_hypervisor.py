@@ -58,9 +58,10 @@ class Scenario(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FakeHypervisor(Hypervisor):
-    """The backend; the guest's disk is what `cat-disk` reads."""
+    """The backend; the guest's disk is what `cat-disk` reads, and its files lie in a directory of this host."""
 
     scenario: Scenario = Scenario.BOOTS
+    guest_root: Path = Path("/proc/nonexistent")
 
     @property
     @override
@@ -89,7 +90,9 @@ class FakeHypervisor(Hypervisor):
         if scenario is Scenario.ONLY_TCG:
             scenario = Scenario.ABORTS if spec.acceleration is Acceleration.KVM else Scenario.BOOTS
         additions = (Addition(BackendParameter.TSC_EARLY_KHZ, spec.tsc_khz),)
-        return Invocation((sys.executable, __file__, scenario, *numbers, spec.command_line), additions)
+        return Invocation(
+            (sys.executable, __file__, scenario, *numbers, str(self.guest_root), spec.command_line), additions
+        )
 
 
 class _Guest(FakeGuest):
@@ -182,7 +185,8 @@ class _Fake:
     deaf = False
     wakes = False
 
-    def __init__(self, channel: int, console: int, monitor: int, disk: int) -> None:
+    def __init__(self, channel: int, console: int, monitor: int, disk: int, *, root: Path) -> None:
+        self.root = root
         self.channel, self.console, self.monitor = (socket.socket(fileno=fd) for fd in (channel, console, monitor))
         self.disk = disk
         self.going = threading.Event()
@@ -355,7 +359,7 @@ class _Fake:
             Scenario.LINGERS: _Lingering,
             Scenario.BLOCKED: _Blocked,
         }
-        guest = kinds.get(scenario, _Guest)(self.channel, self.programs())
+        guest = kinds.get(scenario, _Guest)(self.channel, self.programs(), root=self.root)
         if isinstance(guest, _Woken):
             guest.configured = self.configured
         self.guest = guest
@@ -368,4 +372,4 @@ class _Fake:
 
 
 if __name__ == "__main__":
-    _Fake(*map(int, sys.argv[2:6])).run(Scenario(sys.argv[1]))
+    _Fake(*map(int, sys.argv[2:6]), root=Path(sys.argv[6])).run(Scenario(sys.argv[1]))

@@ -12,11 +12,26 @@ from mvmnix.launch.agent.requests import (
     CopyDirection,
     CopyRequest,
     ExecRequest,
+    FileOperation,
+    FilesRequest,
     GuestConfig,
     Mount,
     ShellRequest,
 )
-from mvmnix.launch.agent.stream_frames import Copy, Data, Eof, Exec, Reset, Resize, Run, Shell, Signal, Stdin, Window
+from mvmnix.launch.agent.stream_frames import (
+    Copy,
+    Data,
+    Eof,
+    Exec,
+    Files,
+    Reset,
+    Resize,
+    Run,
+    Shell,
+    Signal,
+    Stdin,
+    Window,
+)
 from mvmnix.launch.agent.transport import HEADER_BYTES
 from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.secret_reference import Secret, SecretTarget
@@ -106,6 +121,21 @@ def _copy(stream: int, it: _Payload) -> Frame:
     return Copy(stream, CopyRequest(*it.command(), way, replaces))
 
 
+_OPERATIONS = {
+    1: FileOperation.LIST,
+    2: FileOperation.STAT,
+    3: FileOperation.REMOVE,
+    4: FileOperation.RENAME,
+    5: FileOperation.MKDIR,
+}
+
+
+def _files(stream: int, it: _Payload) -> Frame:
+    operation, flags = _OPERATIONS[it.number("B")], it.number("B")
+    assert flags in {0, 1, 2}
+    return Files(stream, FilesRequest(*it.command(), operation, flags == 1, flags == 2))
+
+
 #: Of what both sides say alike, the host's own reading.
 _READERS: Mapping[int, Callable[[int, _Payload], Frame]] = {
     FrameKind.CONFIG: lambda _stream, it: Config(it.config()),
@@ -113,6 +143,7 @@ _READERS: Mapping[int, Callable[[int, _Payload], Frame]] = {
     FrameKind.EXEC: lambda stream, it: Exec(stream, ExecRequest(*it.command())),
     FrameKind.SHELL: _shell,
     FrameKind.COPY: _copy,
+    FrameKind.FILES: _files,
     FrameKind.SIGNAL: lambda stream, it: Signal(stream, it.number("I")),
     FrameKind.RESIZE: lambda stream, it: Resize(stream, it.number("H"), it.number("H")),
     FrameKind.PING: lambda _stream, it: Ping(it.number("Q")),

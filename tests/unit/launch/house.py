@@ -74,7 +74,8 @@ class House:
         return self.opened[-1]
 
     def host(self, scenario: Scenario = Scenario.BOOTS, *, device: str = "/proc/nonexistent/kvm") -> Host:
-        hypervisor = FakeHypervisor(scenario)
+        (root := self.path / "guest").mkdir(exist_ok=True)
+        hypervisor = FakeHypervisor(scenario, root)
         self.loops.append(Loop())
         return Host(
             hypervisor=hypervisor,

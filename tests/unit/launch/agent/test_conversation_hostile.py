@@ -8,7 +8,18 @@ import pytest
 from mvmnix.launch.agent import transport
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelProtocolError, ChannelTimeoutError, GuestFailedError
 from mvmnix.launch.agent.endpoints import FdSink
-from mvmnix.launch.agent.frames import INITIAL_WINDOW, OUTPUT_WINDOW, Bye, Failed, Frame, FrameKind, Hello, Pong, Ready
+from mvmnix.launch.agent.frames import (
+    INITIAL_WINDOW,
+    OUTPUT_WINDOW,
+    PROTOCOL_VERSION,
+    Bye,
+    Failed,
+    Frame,
+    FrameKind,
+    Hello,
+    Pong,
+    Ready,
+)
 from mvmnix.launch.agent.requests import MAX_PAYLOAD, ExecRequest
 from mvmnix.launch.agent.stream_frames import Data, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Window
 from mvmnix.machines.exit_status import End, Step
@@ -32,7 +43,7 @@ def hostile() -> Iterator[Hostile]:
 EXITED = Exit(3, End.EXITED, Step.NONE, 0)
 #: What a guest says when one command (stream 3) was asked for, and why it is cut off.
 WRONG_ORDER: dict[str, list[Frame | bytes]] = {
-    "a HELLO frame out of order": [Hello(1, "again", "")],
+    "a HELLO frame out of order": [Hello(PROTOCOL_VERSION, "again", "")],
     "a READY frame out of order": [Ready()],
     "a FAILED frame out of order": [Failed(b"late")],
     "a BYE frame out of order": [Bye()],
@@ -77,7 +88,7 @@ def test_a_guest_out_of_order_is_cut_off(hostile: Hostile, why: str, frames: lis
     "frame", [Started(3), Open(2, 80), Window(3, FrameKind.STDIN, 1), Exit(1, End.TIMED_OUT, Step.NONE, 0)]
 )
 def test_nothing_is_heard_before_ready(hostile: Hostile, frame: Frame) -> None:
-    hostile.says(Hello(1, "", ""), frame)
+    hostile.says(Hello(PROTOCOL_VERSION, "", ""), frame)
     assert "before READY" in str(hostile.listen())
 
 
@@ -89,18 +100,19 @@ def test_a_guest_begins_with_hello(hostile: Hostile, frame: Frame) -> None:
 
 
 def test_ready_without_a_configuration_is_refused(hostile: Hostile) -> None:
-    hostile.says(Hello(1, "", ""), Ready())
+    hostile.says(Hello(PROTOCOL_VERSION, "", ""), Ready())
     assert "READY frame out of order" in str(hostile.listen())
 
 
-def test_another_version_is_refused(hostile: Hostile) -> None:
-    hostile.says(Hello(2, "", ""))
-    with pytest.raises(ChannelProtocolError, match="version 2"):
+@pytest.mark.parametrize("version", [PROTOCOL_VERSION - 1, PROTOCOL_VERSION + 1])
+def test_another_version_is_refused(hostile: Hostile, version: int) -> None:
+    hostile.says(Hello(version, "", ""))
+    with pytest.raises(ChannelProtocolError, match=f"version {version}, where {PROTOCOL_VERSION} is spoken"):
         hostile.channel.wait_hello(idle=IDLE)
 
 
 def test_a_failure_is_reported_escaped(hostile: Hostile) -> None:
-    hostile.says(Hello(1, "", ""), Failed(b"\x1b[31mno root\n"))
+    hostile.says(Hello(PROTOCOL_VERSION, "", ""), Failed(b"\x1b[31mno root\n"))
     hostile.channel.wait_hello(idle=IDLE)
     with pytest.raises(GuestFailedError, match=r"\\u001b\[31mno root\\n"):
         hostile.channel.configure(config(), idle=IDLE)
@@ -182,8 +194,8 @@ def test_silence_is_a_timeout_and_not_the_end(hostile: Hostile) -> None:
     with pytest.raises(ChannelTimeoutError, match="no sign of life"):
         hostile.channel.wait_hello(idle=POLL)
     assert hostile.channel.failure is None
-    hostile.says(Hello(1, "", ""))
-    assert hostile.channel.wait_hello(idle=IDLE).version == 1
+    hostile.says(Hello(PROTOCOL_VERSION, "", ""))
+    assert hostile.channel.wait_hello(idle=IDLE).version == PROTOCOL_VERSION
 
 
 def test_hanging_up_is_the_end(hostile: Hostile) -> None:
@@ -204,7 +216,7 @@ def test_hanging_up_is_a_way_to_shut_down(hostile: Hostile) -> None:
 
 def test_nothing_is_heard_after_bye(hostile: Hostile) -> None:
     hostile.until_ready()
-    hostile.loop.after(0, lambda: hostile.says(Bye(), Hello(1, "", "")))
+    hostile.loop.after(0, lambda: hostile.says(Bye(), Hello(PROTOCOL_VERSION, "", "")))
     hostile.channel.shutdown(grace_ms=0, idle=IDLE)
     assert isinstance(hostile.channel.failure, ChannelClosedError)
 
@@ -212,7 +224,7 @@ def test_nothing_is_heard_after_bye(hostile: Hostile) -> None:
 def test_misuse_is_refused_before_anything_is_sent(hostile: Hostile) -> None:
     with pytest.raises(ValueError, match="after its HELLO"):
         hostile.channel.configure(config(), idle=IDLE)
-    hostile.says(Hello(1, "", ""))
+    hostile.says(Hello(PROTOCOL_VERSION, "", ""))
     hostile.channel.wait_hello(idle=IDLE)
     with pytest.raises(ValueError, match="no service stands behind"):
         hostile.channel.configure(config(ports=(80, 81)), idle=IDLE)

@@ -31,6 +31,8 @@ from mvmnix.launch.agent.requests import (
     CopyDirection,
     CopyRequest,
     ExecRequest,
+    FileOperation,
+    FilesRequest,
     GuestConfig,
     ShellRequest,
 )
@@ -40,6 +42,7 @@ from mvmnix.launch.agent.stream_frames import (
     Eof,
     Exec,
     Exit,
+    Files,
     Open,
     Reset,
     Resize,
@@ -101,6 +104,7 @@ FROM_THE_GUEST: list[Frame] = [
     Pong(0),
     Bye(),
 ]
+ONE_PATH = [operation for operation in FileOperation if operation is not FileOperation.RENAME]
 FROM_THE_HOST: list[Frame] = [
     Config(config()),
     Config(config(workload=None, timeout_ms=0, ports=(), writable=())),
@@ -129,6 +133,10 @@ FROM_THE_HOST: list[Frame] = [
     Copy(3, CopyRequest(replace(WORK, argv=("a/\udcff",)), way=CopyDirection.OUT, replaces=False)),
     Copy(5, CopyRequest(replace(WORK, argv=("/to", "name")), way=CopyDirection.IN, replaces=True)),
     Shell(5, ShellRequest(replace(WORK, argv=()), 7, 4096, 1)),
+    *(Files(3, FilesRequest(replace(WORK, argv=("a\n/\udcff",)), operation=it)) for it in ONE_PATH),
+    Files(5, FilesRequest(replace(WORK, argv=("/a", "../b")), operation=FileOperation.RENAME)),
+    Files(7, FilesRequest(replace(WORK, argv=("a",)), operation=FileOperation.REMOVE, recursive=True)),
+    Files(9, FilesRequest(replace(WORK, argv=("a",)), operation=FileOperation.MKDIR, parents=True)),
 ]
 
 
@@ -208,6 +216,29 @@ def test_no_terminal_has_such_a_size(size: tuple[int, int]) -> None:
 def test_a_copy_refuses_what_a_guest_would(argv: tuple[str, ...], way: CopyDirection) -> None:
     with pytest.raises(ValueError, match=r"needs a path|not the name"):
         CopyRequest(replace(WORK, argv=argv), way=way, replaces=False)
+
+
+@pytest.mark.parametrize(
+    ("operation", "argv", "flags"),
+    [
+        *((operation, argv, {}) for operation in ONE_PATH for argv in ((), ("",), ("a", "b"))),
+        *((FileOperation.RENAME, argv, {}) for argv in (("a",), ("a", ""), ("a", "b", "c"))),
+        *((it, ("a",), {"recursive": True}) for it in ONE_PATH if it is not FileOperation.REMOVE),
+        *((it, ("a",), {"parents": True}) for it in ONE_PATH if it is not FileOperation.MKDIR),
+        (FileOperation.RENAME, ("a", "b"), {"recursive": True}),
+        (FileOperation.RENAME, ("a", "b"), {"parents": True}),
+    ],
+)
+def test_a_file_operation_refuses_what_a_guest_would(
+    operation: FileOperation, argv: tuple[str, ...], flags: dict[str, bool]
+) -> None:
+    with pytest.raises(ValueError, match=r"needs . path|only remove|only mkdir"):
+        FilesRequest(replace(WORK, argv=argv), operation=operation, **flags)
+
+
+def test_a_file_operation_has_no_path_with_a_nul() -> None:
+    with pytest.raises(ValueError, match="NUL"):
+        FilesRequest(replace(WORK, argv=("a\0b",)))
 
 
 @given(st.lists(arguments, max_size=20), st.dictionaries(arguments, arguments, max_size=20), st.integers(0, 2**63 - 1))

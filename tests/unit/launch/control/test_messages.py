@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from mvmnix.launch.control.start_notification import Failure
 
 from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
-from mvmnix.launch.agent.requests import CopyDirection
+from mvmnix.launch.agent.requests import CopyDirection, FileOperation
 from mvmnix.launch.control import messages
 from mvmnix.launch.control.messages import (
     LIMIT,
@@ -18,6 +18,7 @@ from mvmnix.launch.control.messages import (
     Copy,
     Exec,
     Exited,
+    Files,
     PacketError,
     Resize,
     Shell,
@@ -44,6 +45,10 @@ from tests.descriptors import nothing_left_open
         Resize(4096, 1),
         Copy(CopyDirection.OUT, "a\nb", streams=(Stream.STDOUT, Stream.STDERR)),
         Copy(CopyDirection.IN, "/é", "name", replaces=True),
+        *(Files(operation, "a\nb") for operation in FileOperation),
+        Files(FileOperation.RENAME, "/é", "b", streams=(Stream.STDERR,)),
+        Files(FileOperation.REMOVE, "a", recursive=True, streams=(Stream.STDOUT, Stream.STDERR)),
+        Files(FileOperation.MKDIR, "a" * 4096, parents=True),
     ],
 )
 def test_what_is_asked(asked: Asked) -> None:

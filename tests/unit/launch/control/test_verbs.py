@@ -1,5 +1,6 @@
 """Every verb in machines of both postures: refused and allowed where it should be, each time in the audit log."""
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -11,9 +12,10 @@ from mvmnix.launch.control.client import Call, call
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import strict
-from mvmnix.launch.agent.requests import CopyDirection
+from mvmnix.launch.agent.file_entries import FileEntryReader, FileKind
+from mvmnix.launch.agent.requests import CopyDirection, FileOperation
 from mvmnix.launch.control import messages
-from mvmnix.launch.control.messages import Copy, Exec, Shell, Start, Stream, encode
+from mvmnix.launch.control.messages import Copy, Exec, Files, Shell, Start, Stream, encode
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.machines import control_socket, registry
@@ -77,6 +79,7 @@ ASKED: dict[Verb, Start] = {
     Verb.SHELL: Shell((), 24, 80, "xterm"),
     Verb.COPY: Copy(CopyDirection.OUT, "/hello", streams=(Stream.STDOUT, Stream.STDERR)),
 }
+ERRORS = (Stream.STDERR,)
 #: What is asked for, of which posture, what the plan grants, and whether that is allowed.
 MATRIX = [
     pytest.param(verb, posture, verbs, allowed, id=f"{verb}-{posture}-{name}")
@@ -153,6 +156,57 @@ def test_a_copy_is_in_the_log_by_its_way_and_the_digest_of_its_path(here: House,
     assert kept == []
 
 
+@pytest.mark.parametrize(
+    ("verbs", "allowed"), [(frozenset(Verb) - {Verb.COPY, Verb.STREAM}, False), ({Verb.COPY}, True)]
+)
+@pytest.mark.parametrize("operation", FileOperation)
+def test_file_operations_are_granted_by_the_verb_copy(
+    here: House, operation: FileOperation, verbs: frozenset[Verb], *, allowed: bool
+) -> None:
+    running(here, Posture.DEV, *verbs)
+    target = "/b" if operation is FileOperation.RENAME else ""
+    judge(here, asked_to(here, Files(operation, "/a", target, streams=(Stream.STDOUT, *ERRORS))), allowed=allowed)
+
+
+def test_a_file_operation_is_in_the_log_by_its_name_and_the_digest_of_its_paths(here: House) -> None:
+    machine = running(here, Posture.DEV, Verb.COPY)
+    steps = (
+        Files(FileOperation.MKDIR, "/planted-a/b", parents=True, streams=ERRORS),
+        Files(FileOperation.RENAME, "/planted-a", "/planted-c", streams=ERRORS),
+        Files(FileOperation.REMOVE, "/planted-c", recursive=True, streams=ERRORS),
+    )
+    for asked in steps:
+        asked_to(here, asked)()
+    records = [(it.machine, it.digests) for it in here.log() if it.kind is RecordKind.COPY]
+    paths = {"mkdir": ["/planted-a/b"], "rename": ["/planted-a", "/planted-c"], "remove": ["/planted-c"]}
+    assert records == [(machine, {f"files-{it}": Digest.of(strict.canonical(path))}) for it, path in paths.items()]
+    kept = [path for path in here.path.rglob("*") if path.is_file() and b"/planted-" in path.read_bytes()]
+    assert kept == []
+
+
+def answered(here: House, asked: Files) -> tuple[int, bytes]:
+    """Its exit status and output."""
+    reading, writing = os.pipe()
+    with call(here.directory("machines"), "web", asked, (writing,)) as it:
+        os.close(writing)
+        code = it.wait().exit_code
+    with os.fdopen(reading, "rb") as file:
+        return code, file.read()
+
+
+def test_what_file_operations_answer_reaches_the_caller(here: House) -> None:
+    running(here, Posture.DEV, Verb.COPY)
+    out = (Stream.STDOUT,)
+    assert answered(here, Files(FileOperation.MKDIR, "/d/e", streams=out)) == (errno.ENOENT, b"")
+    assert answered(here, Files(FileOperation.MKDIR, "/d/e", parents=True, streams=out)) == (0, b"")
+    code, listed = answered(here, Files(FileOperation.LIST, "/d", streams=out))
+    reader = FileEntryReader()
+    reader.write(listed)
+    assert (code, [(it.name, it.kind) for it in reader.listing()]) == (0, [("e", FileKind.DIRECTORY)])
+    assert answered(here, Files(FileOperation.REMOVE, "/d", streams=out)) == (errno.ENOTEMPTY, b"")
+    assert answered(here, Files(FileOperation.STAT, "/nosuch", streams=out)) == (errno.ENOENT, b"")
+
+
 def test_a_shell_hears_that_its_caller_hung_up(here: House) -> None:
     running(here, Posture.DEV, Verb.SHELL)
     terminal = Terminal(here, Shell((), 24, 80, "xterm"))
@@ -189,6 +243,16 @@ def test_who_asks_twice_has_hung_up(here: House) -> None:
         encode(Copy(CopyDirection.IN, "/tmp", "..")),
         encode(Copy(CopyDirection.OUT, "/tmp", "name")),
         encode(Copy(CopyDirection.OUT, "/tmp")).replace(b"out", b"up"),
+        encode(Files(FileOperation.STAT, "")),
+        encode(Files(FileOperation.STAT, "a\0b")),
+        encode(Files(FileOperation.STAT, "a" * 4097)),
+        encode(Files(FileOperation.STAT, "a", "b")),
+        encode(Files(FileOperation.RENAME, "a")),
+        encode(Files(FileOperation.RENAME, "a", "b\0c")),
+        encode(Files(FileOperation.LIST, "a", recursive=True)),
+        encode(Files(FileOperation.REMOVE, "a", parents=True)),
+        encode(Files(FileOperation.STAT, "a")).replace(b"stat", b"read"),
+        encode(Files(FileOperation.STAT, "a")).replace(b'"parents":0', b'"parents":2'),
     ],
 )
 def test_what_nobody_can_have(here: House, data: bytes) -> None:
