@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Literal, Protocol, Self, Unpack, overload
 
 from mvmnix.audit.reading import SealedRecord
+from mvmnix.launch.agent.file_entries import FileEntry
 from mvmnix.launch.control import drivers
 from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.copy.records import CopyLimits
@@ -320,7 +321,7 @@ class Files:
 
         """
         limits = CopyLimits(size=limit_mib << 20, leaves_out=leave_out)
-        return await run(files.upload(self._machine, source, path, limits, replace=replace))
+        return await run(files.upload(self._machine, source, path, limits, replaces=replace))
 
     async def download(
         self,
@@ -333,7 +334,31 @@ class Files:
     ) -> Sequence[str]:
         """Copy a file or directory of the guest to this host; otherwise as `upload`."""
         limits = CopyLimits(size=limit_mib << 20, leaves_out=leave_out)
-        return await run(files.download(self._machine, path, target, limits, replace=replace))
+        return await run(files.download(self._machine, path, target, limits, replaces=replace))
+
+    async def list(self, path: str = ".") -> tuple[FileEntry, ...]:
+        """Return what is in a directory, ordered by the bytes of the names: at most 65,536 entries."""
+        return await run(files.list_directory(self._machine, path))
+
+    async def stat(self, path: str) -> FileEntry:
+        """Return what a path names; a link is not followed."""
+        return await run(files.stat(self._machine, path))
+
+    async def exists(self, path: str) -> bool:
+        """Return whether a path names something, be it a link that leads nowhere."""
+        return await run(files.exists(self._machine, path))
+
+    async def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a file, a link or an empty directory; with `recursive` all that is in one, too."""
+        await run(files.remove(self._machine, path, recursive=recursive))
+
+    async def rename(self, path: str, target: str) -> None:
+        """Rename a file or directory; a file of the new name is replaced."""
+        await run(files.rename(self._machine, path, target))
+
+    async def mkdir(self, path: str, *, parents: bool = False) -> None:
+        """Make a directory; with `parents` those above it, too, and one that is there is no failure."""
+        await run(files.mkdir(self._machine, path, parents=parents))
 
 
 class Stream:

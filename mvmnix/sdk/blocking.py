@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, Self, Unpack, overload
 
 from mvmnix.audit.reading import SealedRecord
+from mvmnix.launch.agent.file_entries import FileEntry
 from mvmnix.launch.control import drivers
 from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.copy.records import CopyLimits
@@ -281,7 +282,7 @@ class Files:
 
         """
         limits = CopyLimits(size=limit_mib << 20, leaves_out=leave_out)
-        return run(files.upload(self._machine, source, path, limits, replace=replace))
+        return run(files.upload(self._machine, source, path, limits, replaces=replace))
 
     def download(
         self,
@@ -294,7 +295,31 @@ class Files:
     ) -> Sequence[str]:
         """Copy a file or directory of the guest to this host; otherwise as `upload`."""
         limits = CopyLimits(size=limit_mib << 20, leaves_out=leave_out)
-        return run(files.download(self._machine, path, target, limits, replace=replace))
+        return run(files.download(self._machine, path, target, limits, replaces=replace))
+
+    def list(self, path: str = ".") -> tuple[FileEntry, ...]:
+        """Return what is in a directory, ordered by the bytes of the names: at most 65,536 entries."""
+        return run(files.list_directory(self._machine, path))
+
+    def stat(self, path: str) -> FileEntry:
+        """Return what a path names; a link is not followed."""
+        return run(files.stat(self._machine, path))
+
+    def exists(self, path: str) -> bool:
+        """Return whether a path names something, be it a link that leads nowhere."""
+        return run(files.exists(self._machine, path))
+
+    def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a file, a link or an empty directory; with `recursive` all that is in one, too."""
+        run(files.remove(self._machine, path, recursive=recursive))
+
+    def rename(self, path: str, target: str) -> None:
+        """Rename a file or directory; a file of the new name is replaced."""
+        run(files.rename(self._machine, path, target))
+
+    def mkdir(self, path: str, *, parents: bool = False) -> None:
+        """Make a directory; with `parents` those above it, too, and one that is there is no failure."""
+        run(files.mkdir(self._machine, path, parents=parents))
 
 
 class Stream:

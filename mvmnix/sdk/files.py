@@ -4,21 +4,31 @@ import errno
 import os
 import posixpath
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from mvmnix.launch.agent.requests import CopyDirection
+from mvmnix.launch.agent.file_entries import FileEntry, FileEntryError, FileEntryReader
+from mvmnix.launch.agent.requests import CopyDirection, FileOperation
 from mvmnix.launch.control.calls import Exchange
 from mvmnix.launch.control.drivers import Steps, Work
-from mvmnix.launch.control.messages import Copy, Stream
+from mvmnix.launch.control.messages import Copy, Files, Stream
 from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import CopyKind, CopyLimits, Reader, record_head
 from mvmnix.launch.copy.unpack import Unpack
 from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.model import Verb
-from mvmnix.sdk.errors import FileIsDirectory, GuestFailed, InvalidArgument, OutputLimitExceeded, file_error
+from mvmnix.sdk.errors import (
+    FileIsDirectory,
+    FileNotDirectory,
+    FileNotFound,
+    GuestFailed,
+    InvalidArgument,
+    OutputLimitExceeded,
+    file_error,
+)
 from mvmnix.sdk.machine import ENDED, Machine, outcome_unknown, require, work
 
 #: Bytes of a file that `read` returns, unless a caller says otherwise.
@@ -88,7 +98,7 @@ def write(machine: Machine, path: str, data: bytes, mode: int) -> Steps[None]:
 
 
 def upload(
-    machine: Machine, source: str | os.PathLike[str], path: str, limits: CopyLimits, *, replace: bool
+    machine: Machine, source: str | os.PathLike[str], path: str, limits: CopyLimits, *, replaces: bool
 ) -> Steps[list[str]]:
     """Copy a file or directory of this host into the guest; returns what was left out.
 
@@ -97,13 +107,13 @@ def upload(
     """
     name = posixpath.basename(os.path.abspath(os.fspath(source)))  # noqa: PTH100 - links stay what they are
     pack = Pack(limits)
-    asked = Copy(CopyDirection.IN, path, name, replaces=replace, streams=(Stream.STDIN, Stream.STDERR))
+    asked = Copy(CopyDirection.IN, path, name, replaces=replaces, streams=(Stream.STDIN, Stream.STDERR))
     yield from _send(machine, asked, pack.chunks(Path(source)))
     return pack.skipped
 
 
 def download(
-    machine: Machine, path: str, target: str | os.PathLike[str], limits: CopyLimits, *, replace: bool
+    machine: Machine, path: str, target: str | os.PathLike[str], limits: CopyLimits, *, replaces: bool
 ) -> Steps[list[str]]:
     """Copy a file or directory of the guest to this host; returns what was left out. Raises as `upload` does.
 
@@ -111,12 +121,69 @@ def download(
     """
     require(machine, Verb.COPY)
     name = os.fsencode(posixpath.basename(posixpath.normpath(path)))
-    unpack = yield from work(partial(Unpack, Path(target), name, replaces=replace))
+    unpack = yield from work(partial(Unpack, Path(target), name, replaces=replaces))
     with unpack:
         reader = Reader(unpack, limits)
         yield from _receive(machine, path, reader)
         yield Work(unpack.commit)
     return reader.skipped
+
+
+def list_directory(machine: Machine, path: str) -> Steps[tuple[FileEntry, ...]]:
+    """Return what is in a directory, ordered by the bytes of the names; at most 65,536 entries. Raises FileFailed."""
+    return (yield from _operate(machine, Files(FileOperation.LIST, path))).listing()
+
+
+def stat(machine: Machine, path: str) -> Steps[FileEntry]:
+    """Return what a path names; a link is not followed. Raises FileFailed."""
+    return (yield from _operate(machine, Files(FileOperation.STAT, path))).status()
+
+
+def exists(machine: Machine, path: str) -> Steps[bool]:
+    """Return whether a path names something, be it a link that leads nowhere. Raises FileFailed."""
+    try:
+        yield from stat(machine, path)
+    except (FileNotFound, FileNotDirectory):
+        return False
+    return True
+
+
+def remove(machine: Machine, path: str, *, recursive: bool) -> Steps[None]:
+    """Remove a file, a link or an empty directory; with `recursive` all that is in one, too. Raises FileFailed."""
+    yield from _operate(machine, Files(FileOperation.REMOVE, path, recursive=recursive))
+
+
+def rename(machine: Machine, path: str, target: str) -> Steps[None]:
+    """Rename a file or directory, which replaces a file of that name. Raises FileFailed."""
+    if not target:
+        raise InvalidArgument("the new name is empty", hint='box.files.rename("/tmp/a", "/tmp/b")')
+    yield from _operate(machine, Files(FileOperation.RENAME, path, target))
+
+
+def mkdir(machine: Machine, path: str, *, parents: bool) -> Steps[None]:
+    """Make a directory; with `parents` those above it, too, and one that is there is no failure. Raises FileFailed."""
+    yield from _operate(machine, Files(FileOperation.MKDIR, path, parents=parents))
+
+
+def _operate(machine: Machine, asked: Files) -> Steps[FileEntryReader]:
+    """Have an operation done; its entries. Raises FileFailed by its errno, GuestFailed for entries that can't be."""
+    require(machine, Verb.COPY)
+    connection = yield from machine.connect()
+    reader, complaint = FileEntryReader(), bytearray()
+    outputs = {Stream.STDOUT: reader.write, Stream.STDERR: complaint.extend}
+    with connection, Exchange(connection, outputs, has_input=False) as exchange:
+        try:
+            status = yield from exchange.run(replace(asked, streams=exchange.streams))
+        except ENDED as error:
+            raise outcome_unknown(machine.id) from error
+        except FileEntryError as error:
+            raise GuestFailed(str(error), hint="its agent may have been taken over: end the machine") from error
+        except ValueError as error:
+            raise InvalidArgument(f"{asked.path[:80]!r}: {error}", hint="a path is a text without NUL") from error
+    if status.end is End.EXITED and status.code:
+        raise file_error(status.code, asked.path, _words(complaint, asked.path))
+    _check(status, asked.path, complaint)
+    return reader
 
 
 def _receive(machine: Machine, path: str, reader: Reader) -> Steps[None]:
@@ -163,6 +230,10 @@ def _check(status: ExitStatus, path: str, complaint: bytearray) -> None:
         return
     if status.end is not End.EXITED:
         raise GuestFailed(f"{path}: the copy {status}", hint="try again; box.logs() may say more")
+    words = _words(complaint, path)
+    raise file_error(_NUMBERS.get(words.rpartition(": ")[2], errno.EIO), path, words)
+
+
+def _words(complaint: bytearray, path: str) -> str:
     words = bytes(complaint[:_LONGEST]).decode(errors="backslashreplace").strip() or "the guest doesn't say why"
-    number = _NUMBERS.get(words.rpartition(": ")[2], errno.EIO)
-    raise file_error(number, path, words.removeprefix(f"{path}: "))
+    return words.removeprefix(f"{path}: ")

@@ -219,8 +219,8 @@ def _files(record: Record) -> Files:
         record.choice("operation", FileOperation),
         record.text("path", r"(?s)[^\x00]+", limit=4096),
         record.text("target", r"(?s)[^\x00]*", limit=4096),
-        bool(record.integer("recursive", 0, 1)),
-        bool(record.integer("parents", 0, 1)),
+        record.flag("recursive"),
+        record.flag("parents"),
         _streams(record),
     )
 

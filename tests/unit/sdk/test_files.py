@@ -85,3 +85,63 @@ async def test_without_the_verb_nothing_is_sent(face: Face, guest: str, tmp_path
                 await call()
     assert not (tmp_path / "new").exists()
     assert kinds(settled).count("copy") == kinds(settled).count("refusal") == 0
+
+
+@on_both
+async def test_operations(face: Face, guest: str, settled: Station) -> None:
+    root = settled.path / "guest"
+    async with face.Sandbox.run(guest) as box:
+        await box.files.mkdir("/tmp/a/b", parents=True)
+        assert (root / "tmp/a/b").is_dir()
+        (root / "tmp/a/file").write_bytes(b"12345")
+        (root / "tmp/a/link").symlink_to("nowhere")
+        listed = await box.files.list("/tmp/a")
+        assert [(entry.name, entry.kind) for entry in listed] == [
+            ("b", "directory"),
+            ("file", "file"),
+            ("link", "link"),
+        ]
+        assert (await box.files.stat("/tmp/a/file")).size == 5
+        assert await box.files.exists("/tmp/a/link")
+        for path in ("/tmp/nosuch", "/tmp/a/file/below"):
+            assert not await box.files.exists(path)
+        await box.files.rename("/tmp/a/file", "/tmp/a/new")
+        assert (root / "tmp/a/new").read_bytes() == b"12345"
+        await box.files.remove("/tmp/a/link")
+        with pytest.raises(OSError, match="not empty") as failed:
+            await box.files.remove("/tmp/a")
+        assert failed.value.errno == errno.ENOTEMPTY
+        await box.files.remove("/tmp/a", recursive=True)
+        assert not (root / "tmp/a").exists()
+    assert kinds(settled).count("copy") == 10
+
+
+FAILURES = [
+    (lambda files: files.list("/nosuch"), FileNotFoundError, errors.FileNotFound),
+    (lambda files: files.stat("/nosuch"), FileNotFoundError, errors.FileNotFound),
+    (lambda files: files.mkdir("/tmp"), FileExistsError, errors.FileExists),
+    (lambda files: files.list("/tmp/file"), NotADirectoryError, errors.FileNotDirectory),
+    (lambda files: files.rename("/tmp/file", "/tmp/directory"), IsADirectoryError, errors.FileIsDirectory),
+    (lambda files: files.rename("/tmp/file", ""), ValueError, errors.InvalidArgument),
+    (lambda files: files.stat("/tmp\0"), ValueError, errors.InvalidArgument),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "own"), FAILURES)
+@on_both
+async def test_operations_that_fail(
+    face: Face, guest: str, settled: Station, call: Callable[[Any], Any], kind: type[Exception], own: type[Exception]
+) -> None:
+    (settled.path / "guest/tmp/file").write_bytes(b"")
+    (settled.path / "guest/tmp/directory").mkdir()
+    async with face.Sandbox.run(guest) as box:
+        with pytest.raises(kind) as failed:
+            await call(box.files)
+        assert isinstance(failed.value, own)
+
+
+@on_both
+async def test_operations_take_the_verb(face: Face, guest: str) -> None:
+    async with face.Sandbox.run(guest, verbs=["exec"]) as box:
+        with pytest.raises(errors.NotGranted, match="grants exec"):
+            await box.files.list("/")
