@@ -4,7 +4,22 @@ __version__ = "0.1.0"
 #: The module of each name (PEP 562): a program that imports mvmnix pays for what it uses alone.
 _MODULES = {
     "launch.agent.file_entries": ("FileEntry", "FileKind"),
-    "sdk.blocking": ("Files", "Process", "Reader", "Sandbox", "Stream", "Writer", "initialize"),
+    "sdk.blocking": (
+        *(
+            "Audit",
+            "Files",
+            "Image",
+            "Plan",
+            "Process",
+            "Reader",
+            "Sandbox",
+            "Stream",
+            "Writer",
+            "initialize",
+            "verify",
+        ),
+    ),
+    "sdk.images": ("AuditReport", "Verdict"),
     "sdk.errors": (
         *("Cause", "CommandFailed", "Error", "FileExists", "FileFailed", "FileForbidden", "FileIsDirectory"),
         *("FileNotDirectory", "FileNotFound", "GuestFailed", "InvalidArgument", "NotFound", "NotGranted", "NotRunning"),

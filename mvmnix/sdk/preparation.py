@@ -18,11 +18,11 @@ from mvmnix.api.first_use import is_first_use
 from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, open_signed, plan_bytes, refuse_early, sign_plan, unasked_verbs
-from mvmnix.api.source_refs import KEPT_SCHEME, KeptImage, SourceRef, runnable_ref
+from mvmnix.api.source_refs import KeptImage, SourceRef, runnable_ref
 from mvmnix.model import Verb, check_words
 from mvmnix.plan import labels as plan_labels
 from mvmnix.plan.limits import PlanLimits
-from mvmnix.plan.plan import Plan, Use
+from mvmnix.plan.plan import Use
 from mvmnix.sdk.errors import InvalidArgument, SetupMissing
 from mvmnix.sdk.values import NetworkPart, Secret, Share, network_options
 
@@ -99,14 +99,29 @@ def seconds(value: float | None, name: str) -> int | None:
     return math.ceil(value)
 
 
-def source_of(text: "str | os.PathLike[str]") -> SourceRef | KeptImage:
-    """Return the flake or kept image that is named. Raises UsageError, TypeError."""
-    return runnable_ref(os.fspath(text))
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """A kept or exported image that verified: its name, its manifest's digest, its SLSA Build level."""
+
+    name: str
+    digest: str
+    level: int
 
 
-def kept_image(digest: str) -> str:
-    """Return how a kept image is named where a flake could be."""
-    return f"{KEPT_SCHEME}{digest}"
+#: A flake by its directory, or an image: "image:NAME", or one that `Image.build` or `Image.find` returned.
+type Source = str | os.PathLike[str] | ImageFacts
+
+
+def source_of(source: Source) -> SourceRef | KeptImage:
+    """Return the flake or kept image that is meant. Raises UsageError, TypeError."""
+    return KeptImage(source.digest) if isinstance(source, ImageFacts) else runnable_ref(os.fspath(source))
+
+
+def plan_terms(options: SandboxOptions, hours: float | None, *, single_use: bool) -> PlanOptions:
+    """Return a plan's options with how often and how long it may start. Raises as `plan_options`."""
+    use = Use.ONCE if single_use else Use.WITHIN_WINDOW
+    within = None if hours is None else timedelta(hours=hours)
+    return replace(plan_options(options), use=use, valid_for=within)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,16 +192,3 @@ def prepare_launch(text: str, stack: ExitStack) -> Prepared:
     plan = open_signed(context, bundle).plan
     verbs, labels = (frozenset[Verb](), {}) if plan is None else (plan.verbs, plan.labels)
     return Prepared(context, bundle, verbs, labels)
-
-
-def draft(source: SourceRef | KeptImage, options: PlanOptions, hours: float | None, *, reusable: bool) -> Plan:
-    """Draft a plan for an image that is found or built; it grants the verbs that are named, and no other."""
-    with ExitStack() as stack:
-        context = open_state(stack)
-        refuse_early(context, options)
-        stack.enter_context(context.working())
-        with open_image_builder(context) as images:
-            finished = images.image(source)
-        valid_for = None if hours is None else timedelta(hours=hours)
-        use = Use.WITHIN_WINDOW if reusable else Use.ONCE
-        return draft_plan(context, finished, replace(options, use=use, valid_for=valid_for))

@@ -36,6 +36,7 @@ from mvmnix.sdk.preparation import (
     Preparation,
     Prepared,
     SandboxOptions,
+    Source,
     plan_options,
     prepare_launch,
     prepare_run,
@@ -58,9 +59,7 @@ def _initialize() -> None:
         context.initialize()
 
 
-def run(
-    source: str | os.PathLike[str], name: str, options: SandboxOptions, *, private: bool, keep: bool
-) -> Steps[OwnMachine]:
+def run(source: Source, name: str, options: SandboxOptions, *, private: bool, keep: bool) -> Steps[OwnMachine]:
     """Start a machine for a flake or a kept image, built first where need be. Raises as `launch` does."""
     wanted = plan_options(options)
     start = StartOptions(mode=Mode.HELD, name=name, private=private, retention=_retention(keep))

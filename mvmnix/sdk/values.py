@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final, Self, assert_never
+from typing import TYPE_CHECKING, Final, Self, assert_never
 
 from mvmnix.api.plans import NetworkOptions
 from mvmnix.model import check_words
@@ -118,10 +118,16 @@ class Secret:
     __slots__ = ("_reference",)
     _reference: SecretReference
 
-    def __init__(self) -> None:
-        """Raise TypeError: a secret is named, and never given."""
-        names = 'Secret.env("TOKEN"), Secret.file("/path"), Secret.keyring("service", "user") or Secret.command([…])'
-        raise TypeError(f"a secret is named by where it lies, and never given itself: {names}")
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+
+    else:
+
+        def __init__(self, *_: object) -> None:
+            """Raise TypeError: a secret is named, and never given."""
+            names = 'Secret.env("TOKEN"), Secret.file("/path"), Secret.keyring("service", "user"), Secret.command([…])'
+            raise TypeError(f"a secret is named by where it lies, and never given itself: {names}")
 
     @classmethod
     def env(cls, variable: str, *, name: str = "", as_variable: bool = False) -> Self:

@@ -77,8 +77,9 @@ async def _iterate(found: Iterator[Any]) -> AsyncIterator[Any]:
 
 
 def seen(value: Any) -> Any:
-    """The value, or its view where asyncio has another class for it."""
-    return Seen(value, TWINS[type(value)]) if type(value) in TWINS else value
+    """The value, or its view where asyncio has another class for it; an image is data, and calls nothing."""
+    is_viewed = type(value) in TWINS and not isinstance(value, blocking.Image)
+    return Seen(value, TWINS[type(value)]) if is_viewed else value
 
 
 class Face:
