@@ -4,21 +4,9 @@ __version__ = "0.1.0"
 #: The module of each name (PEP 562): a program that imports mvmnix pays for what it uses alone.
 _MODULES = {
     "launch.agent.file_entries": ("FileEntry", "FileKind"),
-    "sdk.blocking": (
-        *(
-            "Audit",
-            "Files",
-            "Image",
-            "Plan",
-            "Process",
-            "Reader",
-            "Sandbox",
-            "Stream",
-            "Writer",
-            "initialize",
-            "verify",
-        ),
-    ),
+    "sdk.blocking": ("Files", "Sandbox", "initialize"),
+    "sdk.blocking_commands": ("Process", "Reader", "Stream", "Writer"),
+    "sdk.blocking_images": ("Audit", "Image", "Plan", "verify"),
     "sdk.images": ("AuditReport", "Verdict"),
     "sdk.errors": (
         *("Cause", "CommandFailed", "Error", "FileExists", "FileFailed", "FileForbidden", "FileIsDirectory"),

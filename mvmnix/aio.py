@@ -7,29 +7,36 @@ ends the command that it waits for; a build goes on until it is done, and its im
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any, Literal, Protocol, Self, Unpack, overload
 
-from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.launch.agent.file_entries import FileEntry
-from mvmnix.launch.control import drivers
 from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.copy.records import CopyLimits
 from mvmnix.machines.receipt import Receipt
-from mvmnix.plan import plan as plans
-from mvmnix.provenance.verify.requirements import Requirements
-from mvmnix.sdk import commands, files, images, sandbox
+from mvmnix.sdk import commands, files, sandbox
+from mvmnix.sdk.asyncio_commands import Process, Reader, Stream, Writer
+from mvmnix.sdk.asyncio_images import Audit, Image, Plan, verify
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
-from mvmnix.sdk.images import AuditReport, Verdict
-from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine, in_terms_of_the_sdk, work
-from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source
-from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result, StreamEvent
+from mvmnix.sdk.drive import run_async as run
+from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine
+from mvmnix.sdk.preparation import SandboxOptions, Source
+from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result
 
-
-async def run[T](steps: Steps[T]) -> T:
-    """Run the steps on this loop; what they raise is the SDK's."""
-    return await drivers.run_async(in_terms_of_the_sdk(steps))
+__all__ = [
+    "Audit",
+    "Files",
+    "Image",
+    "Opener",
+    "Plan",
+    "Process",
+    "Reader",
+    "Sandbox",
+    "Stream",
+    "Writer",
+    "initialize",
+    "verify",
+]
 
 
 async def initialize() -> None:
@@ -208,7 +215,7 @@ class Sandbox:
         argv = commands.shell_words(script)
         return commands.finish(argv, await run(commands.execute(self._machine, argv, options)), text=text, check=check)
 
-    def stream(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> "Stream":
+    def stream(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> Stream:
         """Run a command, and iterate over its output as it comes, then its end. Raises as `exec` does."""
         return Stream(commands.CommandStream(self._machine, argv, options))
 
@@ -364,243 +371,3 @@ class Files:
     async def mkdir(self, path: str, *, parents: bool = False) -> None:
         """Make a directory; with `parents` those above it, too, and one that is there is no failure."""
         await run(files.mkdir(self._machine, path, parents=parents))
-
-
-class Stream:
-    """The events of a command, in the order in which they came; an asynchronous iterator and context manager.
-
-    Leaving it, or `close`, ends the command. Read to its end it ends by itself.
-    """
-
-    def __init__(self, stream: commands.CommandStream) -> None:
-        self._stream = stream
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> StreamEvent:
-        if (event := await run(self._stream.next_event())) is None:
-            raise StopAsyncIteration
-        return event
-
-    def close(self) -> None:
-        """End the command, if it still runs. A second call does nothing."""
-        self._stream.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-
-class Reader:
-    """What a command prints on one stream; an asynchronous iterator of lines. One task reads at a time."""
-
-    def __init__(self, pipe: commands.PipeReader) -> None:
-        self._pipe = pipe
-
-    async def read(self, size: int = -1) -> bytes:
-        """Return what is there, at most `size` bytes, waiting for the first one; all up to the end for -1."""
-        return await run(self._pipe.read(size))
-
-    async def readline(self) -> bytes:
-        """Return the next line with its line break; b"" at the end."""
-        return await run(self._pipe.readline())
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if line := await self.readline():
-            return line
-        raise StopAsyncIteration
-
-    def close(self) -> None:
-        """Read no more. A second call does nothing."""
-        self._pipe.close()
-
-
-class Writer:
-    """Standard input of a command. One task writes at a time."""
-
-    def __init__(self, pipe: commands.PipeWriter) -> None:
-        self._pipe = pipe
-
-    async def write(self, data: bytes) -> None:
-        """Write all of it, waiting while the command doesn't read. Raises BrokenPipeError where it reads no more."""
-        await run(self._pipe.write(data))
-
-    def close(self) -> None:
-        """End standard input. A second call does nothing."""
-        self._pipe.close()
-
-
-class Process:
-    """A command that runs in a machine; an asynchronous context manager, which ends it if it is left before."""
-
-    def __init__(self, process: commands.GuestProcess) -> None:
-        """Made by `Sandbox.popen` and `Sandbox.terminal` only."""
-        self._process = process
-        self.stdin = Writer(process.stdin)
-        self.stdout = Reader(process.stdout)
-        self.stderr = Reader(process.stderr)
-
-    @classmethod
-    async def of(cls, steps: Steps[commands.GuestProcess]) -> Self:
-        """Begin the command."""
-        return cls(await run(steps))
-
-    @property
-    def exit_code(self) -> int | None:
-        """Its exit code, once `wait` returned it."""
-        return self._process.exit_code
-
-    async def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, at most so many seconds, and return its exit code. Raises TimedOut.
-
-        What it prints has to be read meanwhile: a command whose pipe is full waits, too.
-        """
-        return await run(self._process.wait(timeout))
-
-    def signal(self, number: int) -> None:
-        """Send it a Linux signal; without effect once it has ended."""
-        self._process.signal(number)
-
-    def kill(self) -> None:
-        """End it at once; `wait` returns then."""
-        self._process.kill()
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Tell the size of its terminal; without effect where it has none."""
-        self._process.resize(rows, columns)
-
-    def close(self) -> None:
-        """Close its pipes, and end it if it still runs. A second call does nothing."""
-        self._process.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-
-class Image(ImageFacts):
-    """An image that is kept here or was exported, as it was when it verified."""
-
-    __slots__ = ()
-
-    @classmethod
-    async def build(
-        cls, source: str | os.PathLike[str], *, again: bool = False, out: str | os.PathLike[str] | None = None
-    ) -> Self:
-        """Build a flake's image in the builder VM, or find it finished; its provenance is signed and verified.
-
-        Args:
-            source: The flake's directory, perhaps with "#attribute".
-            again: Build it even where a finished build is kept.
-            out: A new directory, to which the image and its evidence are written.
-
-        """
-        return cls._of(await run(work(partial(images.build, source, again=again, out=out))))
-
-    @classmethod
-    async def find(cls, name: str) -> tuple[Self, ...]:
-        """Return the kept images of this name, or digest or its beginning, each verified. Raises NotFound."""
-        return tuple(map(cls._of, await run(work(partial(images.find, name)))))
-
-    @classmethod
-    async def list(cls) -> tuple[Self, ...]:
-        """Return the kept images that verify, by every byte of them."""
-        return tuple(map(cls._of, await run(work(images.list_kept))))
-
-    @classmethod
-    async def verify(cls, directory: str | os.PathLike[str], *, bundle: str = "") -> Self:
-        """Take an exported image through every step of a launch, under this user's policy. Raises NotVerified."""
-        return cls._of(await run(work(partial(images.verify_directory, directory, bundle))))
-
-    @classmethod
-    def _of(cls, facts: ImageFacts) -> Self:
-        return cls(facts.name, facts.digest, facts.level)
-
-
-class Plan:
-    """A plan that was drafted here: what may run, with what means, until when."""
-
-    def __init__(self, plan: plans.Plan) -> None:
-        """Made by `draft` only."""
-        self._plan = plan
-
-    @classmethod
-    async def draft(
-        cls, source: Source, *, hours: float | None = None, single_use: bool = False, **options: Unpack[SandboxOptions]
-    ) -> Self:
-        """Draft a plan for a flake or an image, which is built first if need be.
-
-        Args:
-            source: As for `Sandbox.run`.
-            hours: How long it may start from now on; a day where it is left out.
-            single_use: It starts one machine, once.
-            **options: As for `Sandbox.run`; verbs are granted by name alone.
-
-        Raises:
-            PolicyRefused, NotGranted, InvalidArgument: As `Sandbox.run`.
-
-        """
-        return cls(await run(work(partial(images.draft, source, options, hours, single_use=single_use))))
-
-    @property
-    def statement(self) -> bytes:
-        """The statement that is signed: canonical JSON."""
-        return plans.plan_statement(self._plan).to_bytes()
-
-    async def sign(self, out: str | os.PathLike[str] | None = None) -> bytes:
-        """Sign it with this user's key; return the bundle, which `Sandbox.launch` takes, and write it to a new file."""
-        return await run(work(partial(images.sign, self._plan, out)))
-
-
-async def verify(
-    artifacts: Sequence[str | os.PathLike[str]],
-    *,
-    bundle: str = "",
-    key: str = "",
-    identity: str = "",
-    issuer: str = "",
-    policy: str = "",
-    source_uri: str | None = None,
-    builder_id: str | None = None,
-) -> tuple[Verdict, ...]:
-    """Return for each file whether one of those signed for it whom the caller trusts; nothing is started or fetched.
-
-    Args:
-        artifacts: Paths, or "sha256:DIGEST".
-        bundle: A file of bundles; for each file the one beside it where it is left out.
-        key: Whom to trust: the file of a public key.
-        identity: Or an identity that a certificate has, with its `issuer`.
-        issuer: Who vouches for the identity.
-        policy: Or a trust policy. One of the three has to be given.
-        source_uri: What a statement has to say of the source.
-        builder_id: What it has to say of the builder.
-
-    Raises:
-        InvalidArgument: No trust, or more than one; a file that is not there.
-
-    """
-    trust = TrustChoice(key=key, identity=identity, issuer=issuer, policy=policy)
-    wanted = Requirements(source_uri=source_uri, builder_id=builder_id)
-    return await run(work(partial(images.verify, artifacts, bundle, trust, wanted)))
-
-
-class Audit:
-    """This host's audit log."""
-
-    @staticmethod
-    async def verify() -> AuditReport:
-        """Verify every record against its seal, and all that is kept beside it. Raises NotVerified."""
-        return await run(work(images.check_audit))
-
-    @staticmethod
-    async def events(machine: str = "", *, last: int | None = 20) -> tuple[SealedRecord, ...]:
-        """Return the last verified records about machines, or about one; None: all of them."""
-        return await run(work(partial(images.audit_events, machine, last)))

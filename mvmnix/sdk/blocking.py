@@ -2,29 +2,19 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from typing import Literal, Self, Unpack, overload
 
-from mvmnix.api.verify.trust_choice import TrustChoice
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.launch.agent.file_entries import FileEntry
-from mvmnix.launch.control import drivers
-from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.copy.records import CopyLimits
 from mvmnix.machines.receipt import Receipt
-from mvmnix.plan import plan as plans
-from mvmnix.provenance.verify.requirements import Requirements
-from mvmnix.sdk import commands, files, images, sandbox
+from mvmnix.sdk import commands, files, sandbox
+from mvmnix.sdk.blocking_commands import Process, Stream
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
-from mvmnix.sdk.images import AuditReport, Verdict
-from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine, in_terms_of_the_sdk, work
-from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source
-from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result, StreamEvent
-
-
-def run[T](steps: Steps[T]) -> T:
-    """Run the steps in this thread; what they raise is the SDK's."""
-    return drivers.run(in_terms_of_the_sdk(steps))
+from mvmnix.sdk.drive import run
+from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine
+from mvmnix.sdk.preparation import SandboxOptions, Source
+from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result
 
 
 def initialize() -> None:
@@ -171,17 +161,17 @@ class Sandbox:
         argv = commands.shell_words(script)
         return commands.finish(argv, run(commands.execute(self._machine, argv, options)), text=text, check=check)
 
-    def stream(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> "Stream":
+    def stream(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> Stream:
         """Run a command, and iterate over its output as it comes, then its end. Raises as `exec` does."""
         return Stream(commands.CommandStream(self._machine, argv, options))
 
-    def popen(self, argv: Sequence[str], **options: Unpack[CommandOptions]) -> "Process":
+    def popen(self, argv: Sequence[str], **options: Unpack[CommandOptions]) -> Process:
         """Begin a command, with pipes for its streams. Raises as `exec` does."""
         return Process(run(commands.open_process(self._machine, argv, options)))
 
     def terminal(
         self, argv: Sequence[str] = (), *, term: str = "xterm-256color", rows: int = 24, columns: int = 80
-    ) -> "Process":
+    ) -> Process:
         """Begin a command, or the image's own shell, in a terminal in the guest; its output is one stream, `stdout`.
 
         Raises NotGranted without the verb shell, and as `exec` does.
@@ -325,238 +315,3 @@ class Files:
     def mkdir(self, path: str, *, parents: bool = False) -> None:
         """Make a directory; with `parents` those above it, too, and one that is there is no failure."""
         run(files.mkdir(self._machine, path, parents=parents))
-
-
-class Stream:
-    """The events of a command, in the order in which they came; an iterator, and a context manager.
-
-    Leaving it, or `close`, ends the command. Read to its end it ends by itself.
-    """
-
-    def __init__(self, stream: commands.CommandStream) -> None:
-        self._stream = stream
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> StreamEvent:
-        if (event := run(self._stream.next_event())) is None:
-            raise StopIteration
-        return event
-
-    def close(self) -> None:
-        """End the command, if it still runs. A second call does nothing."""
-        self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Reader:
-    """What a command prints on one stream; an iterator of lines. One thread reads at a time."""
-
-    def __init__(self, pipe: commands.PipeReader) -> None:
-        self._pipe = pipe
-
-    def read(self, size: int = -1) -> bytes:
-        """Return what is there, at most `size` bytes, waiting for the first one; all up to the end for -1."""
-        return run(self._pipe.read(size))
-
-    def readline(self) -> bytes:
-        """Return the next line with its line break; b"" at the end."""
-        return run(self._pipe.readline())
-
-    def __iter__(self) -> Self:
-        return self
-
-    def __next__(self) -> bytes:
-        if line := self.readline():
-            return line
-        raise StopIteration
-
-    def close(self) -> None:
-        """Read no more. A second call does nothing."""
-        self._pipe.close()
-
-
-class Writer:
-    """Standard input of a command. One thread writes at a time."""
-
-    def __init__(self, pipe: commands.PipeWriter) -> None:
-        self._pipe = pipe
-
-    def write(self, data: bytes) -> None:
-        """Write all of it, waiting while the command doesn't read. Raises BrokenPipeError where it reads no more."""
-        run(self._pipe.write(data))
-
-    def close(self) -> None:
-        """End standard input. A second call does nothing."""
-        self._pipe.close()
-
-
-class Process:
-    """A command that runs in a machine; a context manager, which ends it when it is left before its end."""
-
-    def __init__(self, process: commands.GuestProcess) -> None:
-        """Made by `Sandbox.popen` and `Sandbox.terminal` only."""
-        self._process = process
-        self.stdin = Writer(process.stdin)
-        self.stdout = Reader(process.stdout)
-        self.stderr = Reader(process.stderr)
-
-    @property
-    def exit_code(self) -> int | None:
-        """Its exit code, once `wait` returned it."""
-        return self._process.exit_code
-
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait for its end, at most so many seconds, and return its exit code. Raises TimedOut.
-
-        What it prints has to be read meanwhile: a command whose pipe is full waits, too.
-        """
-        return run(self._process.wait(timeout))
-
-    def signal(self, number: int) -> None:
-        """Send it a Linux signal; without effect once it has ended."""
-        self._process.signal(number)
-
-    def kill(self) -> None:
-        """End it at once; `wait` returns then."""
-        self._process.kill()
-
-    def resize(self, rows: int, columns: int) -> None:
-        """Tell the size of its terminal; without effect where it has none."""
-        self._process.resize(rows, columns)
-
-    def close(self) -> None:
-        """Close its pipes, and end it if it still runs. A second call does nothing."""
-        self._process.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Image(ImageFacts):
-    """An image that is kept here or was exported, as it was when it verified."""
-
-    __slots__ = ()
-
-    @classmethod
-    def build(
-        cls, source: str | os.PathLike[str], *, again: bool = False, out: str | os.PathLike[str] | None = None
-    ) -> Self:
-        """Build a flake's image in the builder VM, or find it finished; its provenance is signed and verified.
-
-        Args:
-            source: The flake's directory, perhaps with "#attribute".
-            again: Build it even where a finished build is kept.
-            out: A new directory, to which the image and its evidence are written.
-
-        """
-        return cls._of(run(work(partial(images.build, source, again=again, out=out))))
-
-    @classmethod
-    def find(cls, name: str) -> tuple[Self, ...]:
-        """Return the kept images of this name, or digest or its beginning, each verified. Raises NotFound."""
-        return tuple(map(cls._of, run(work(partial(images.find, name)))))
-
-    @classmethod
-    def list(cls) -> tuple[Self, ...]:
-        """Return the kept images that verify, by every byte of them."""
-        return tuple(map(cls._of, run(work(images.list_kept))))
-
-    @classmethod
-    def verify(cls, directory: str | os.PathLike[str], *, bundle: str = "") -> Self:
-        """Take an exported image through every step of a launch, under this user's policy. Raises NotVerified."""
-        return cls._of(run(work(partial(images.verify_directory, directory, bundle))))
-
-    @classmethod
-    def _of(cls, facts: ImageFacts) -> Self:
-        return cls(facts.name, facts.digest, facts.level)
-
-
-class Plan:
-    """A plan that was drafted here: what may run, with what means, until when."""
-
-    def __init__(self, plan: plans.Plan) -> None:
-        """Made by `draft` only."""
-        self._plan = plan
-
-    @classmethod
-    def draft(
-        cls, source: Source, *, hours: float | None = None, single_use: bool = False, **options: Unpack[SandboxOptions]
-    ) -> Self:
-        """Draft a plan for a flake or an image, which is built first if need be.
-
-        Args:
-            source: As for `Sandbox.run`.
-            hours: How long it may start from now on; a day where it is left out.
-            single_use: It starts one machine, once.
-            **options: As for `Sandbox.run`; verbs are granted by name alone.
-
-        Raises:
-            PolicyRefused, NotGranted, InvalidArgument: As `Sandbox.run`.
-
-        """
-        return cls(run(work(partial(images.draft, source, options, hours, single_use=single_use))))
-
-    @property
-    def statement(self) -> bytes:
-        """The statement that is signed: canonical JSON."""
-        return plans.plan_statement(self._plan).to_bytes()
-
-    def sign(self, out: str | os.PathLike[str] | None = None) -> bytes:
-        """Sign it with this user's key; return the bundle, which `Sandbox.launch` takes, and write it to a new file."""
-        return run(work(partial(images.sign, self._plan, out)))
-
-
-def verify(
-    artifacts: Sequence[str | os.PathLike[str]],
-    *,
-    bundle: str = "",
-    key: str = "",
-    identity: str = "",
-    issuer: str = "",
-    policy: str = "",
-    source_uri: str | None = None,
-    builder_id: str | None = None,
-) -> tuple[Verdict, ...]:
-    """Return for each file whether one of those signed for it whom the caller trusts; nothing is started or fetched.
-
-    Args:
-        artifacts: Paths, or "sha256:DIGEST".
-        bundle: A file of bundles; for each file the one beside it where it is left out.
-        key: Whom to trust: the file of a public key.
-        identity: Or an identity that a certificate has, with its `issuer`.
-        issuer: Who vouches for the identity.
-        policy: Or a trust policy. One of the three has to be given.
-        source_uri: What a statement has to say of the source.
-        builder_id: What it has to say of the builder.
-
-    Raises:
-        InvalidArgument: No trust, or more than one; a file that is not there.
-
-    """
-    trust = TrustChoice(key=key, identity=identity, issuer=issuer, policy=policy)
-    wanted = Requirements(source_uri=source_uri, builder_id=builder_id)
-    return run(work(partial(images.verify, artifacts, bundle, trust, wanted)))
-
-
-class Audit:
-    """This host's audit log."""
-
-    @staticmethod
-    def verify() -> AuditReport:
-        """Verify every record against its seal, and all that is kept beside it. Raises NotVerified."""
-        return run(work(images.check_audit))
-
-    @staticmethod
-    def events(machine: str = "", *, last: int | None = 20) -> tuple[SealedRecord, ...]:
-        """Return the last verified records about machines, or about one; None: all of them."""
-        return run(work(partial(images.audit_events, machine, last)))

@@ -140,13 +140,13 @@ class FileForbidden(FileFailed, PermissionError):
 
 
 class FileIsDirectory(FileFailed, IsADirectoryError):
-    """It is a directory, and not a file."""
+    """A file was expected, and the path leads to a directory."""
 
     code = "file-is-directory"
 
 
 class FileNotDirectory(FileFailed, NotADirectoryError):
-    """It is no directory."""
+    """A directory was expected, and the path leads to something else."""
 
     code = "file-not-directory"
 

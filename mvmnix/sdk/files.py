@@ -20,6 +20,7 @@ from mvmnix.launch.copy.records import CopyKind, CopyLimits, Reader, record_head
 from mvmnix.launch.copy.unpack import Unpack
 from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.model import Verb
+from mvmnix.sdk.drive import work
 from mvmnix.sdk.errors import (
     FileIsDirectory,
     FileNotDirectory,
@@ -29,7 +30,7 @@ from mvmnix.sdk.errors import (
     OutputLimitExceeded,
     file_error,
 )
-from mvmnix.sdk.machine import ENDED, Machine, outcome_unknown, require, work
+from mvmnix.sdk.machine import ENDED, Machine, outcome_unknown, require
 
 #: Bytes of a file that `read` returns, unless a caller says otherwise.
 READ_LIMIT: Final = 1 << 30
@@ -91,7 +92,7 @@ def read(machine: Machine, path: str, limit: int) -> Steps[bytes]:
 def write(machine: Machine, path: str, data: bytes, mode: int) -> Steps[None]:
     """Write a file, or replace a regular one. Raises as `read` does."""
     if not 0 <= mode <= 0o777:
-        raise InvalidArgument(f"{mode:#o} is no mode of a file: permissions alone", hint="mode=0o644")
+        raise InvalidArgument(f"{mode:#o} has more than the permissions of a file", hint="mode=0o644")
     head = record_head(CopyKind.FILE, mode=mode, size=len(data))
     asked = Copy(CopyDirection.IN, path, "", replaces=True, streams=(Stream.STDIN, Stream.STDERR))
     yield from _send(machine, asked, iter((head, data, record_head(CopyKind.END))))

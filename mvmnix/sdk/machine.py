@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Final, Protocol, override
@@ -26,7 +26,7 @@ from mvmnix.launch.control.starts import next_event
 from mvmnix.machines import registry
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Verb
-from mvmnix.sdk.errors import Cause, NotFound, NotGranted, NotRunning, OutcomeUnknown, TimedOut, translate
+from mvmnix.sdk.errors import Cause, NotFound, NotGranted, NotRunning, OutcomeUnknown, TimedOut
 from mvmnix.sdk.results import MachineEnd
 from mvmnix.system.private_dirs import Directory
 
@@ -249,20 +249,3 @@ def not_running(machine: str) -> NotRunning:
 def outcome_unknown(machine: str) -> OutcomeUnknown:
     """Return the error of a call whose answer will not come."""
     return OutcomeUnknown(f"the machine {machine} ended before it answered", hint="box.wait() says how it ended")
-
-
-def in_terms_of_the_sdk[T](steps: Steps[T]) -> Steps[T]:
-    """Run the steps; what they raise of mvm's becomes the SDK's (sdk/errors.py)."""
-    try:
-        return (yield from steps)
-    except MvmnixError as error:
-        made = translate(error)
-        if made is error:
-            raise
-        raise made from error
-
-
-def work[T](call: Callable[[], T]) -> Steps[T]:
-    """Do something that may block, as one step."""
-    result: T = yield Work(call)
-    return result

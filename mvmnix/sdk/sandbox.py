@@ -22,6 +22,7 @@ from mvmnix.machines.output_log import Missing, Output, OutputReader, Piece
 from mvmnix.machines.receipt import Receipt
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.machines.retention import Retention
+from mvmnix.sdk.drive import work
 from mvmnix.sdk.errors import InvalidArgument, NotFound, NotRunning, OutcomeUnknown
 from mvmnix.sdk.machine import (
     AttachedMachine,
@@ -30,7 +31,6 @@ from mvmnix.sdk.machine import (
     SandboxCaller,
     find_entry,
     request,
-    work,
 )
 from mvmnix.sdk.preparation import (
     Preparation,
@@ -175,7 +175,7 @@ class LogReader:
 
     def __init__(self, machine: Machine, source: Literal["output", "console"], *, follow: bool) -> None:
         if source not in {"output", "console"}:
-            raise InvalidArgument(f"{source!r} is no log", hint='"output" or "console"')
+            raise InvalidArgument(f"a machine has no log named {source!r}", hint='"output" or "console"')
         self._machine = machine.id
         self._is_console = source == "console"
         self._follow = follow

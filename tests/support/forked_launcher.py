@@ -1,4 +1,4 @@
-"""A launcher for tests in this process: each start is served by a fork of it, so that what a test replaced holds there."""
+"""A launcher for tests: each start is served by a fork of this process, so that what a test replaced holds there."""
 
 import os
 import socket

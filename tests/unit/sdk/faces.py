@@ -6,14 +6,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from functools import wraps
 from typing import Any
 
+import mvmnix
 from mvmnix import aio
-from mvmnix.sdk import blocking
 
 #: Classes of the blocking face, and those of asyncio's that they stand for.
 TWINS: dict[type, type] = {
-    getattr(blocking, name): getattr(aio, name)
+    getattr(mvmnix, name): getattr(aio, name)
     for name in ("Sandbox", "Files", "Process", "Reader", "Writer", "Stream", "Image", "Plan", "Audit")
-    if hasattr(blocking, name)
 }
 
 
@@ -78,7 +77,7 @@ async def _iterate(found: Iterator[Any]) -> AsyncIterator[Any]:
 
 def seen(value: Any) -> Any:
     """The value, or its view where asyncio has another class for it; an image is data, and calls nothing."""
-    is_viewed = type(value) in TWINS and not isinstance(value, blocking.Image)
+    is_viewed = type(value) in TWINS and not isinstance(value, mvmnix.Image)
     return Seen(value, TWINS[type(value)]) if is_viewed else value
 
 
@@ -91,7 +90,7 @@ class Face:
     def __getattr__(self, name: str) -> Any:
         if self.name == "asyncio":
             return getattr(aio, name)
-        value = getattr(blocking, name)
+        value = getattr(mvmnix, name)
         if isinstance(value, type):
             return Seen(value, TWINS[value])
         return lambda *given, **named: _later(lambda: value(*given, **named))

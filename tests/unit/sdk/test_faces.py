@@ -11,9 +11,10 @@ import pytest
 
 import mvmnix
 from mvmnix import aio
-from mvmnix.sdk import blocking, errors, hints
+from mvmnix.sdk import errors, hints
 from mvmnix.sdk.values import Allow, Deny, Preset, Publish, Secret, Share, network_options
 from tests.repository import ROOT
+from tests.unit import sdk_page
 from tests.unit.rooms import imported
 from tests.unit.sdk.faces import TWINS
 
@@ -37,7 +38,7 @@ def test_each_method_has_a_twin_with_the_same_arguments(kind: type, twin: type) 
 
 def test_functions_of_both_faces_have_the_same_arguments() -> None:
     for name in ("initialize", "verify"):
-        assert inspect.signature(getattr(blocking, name)).parameters == inspect.signature(getattr(aio, name)).parameters
+        assert inspect.signature(getattr(mvmnix, name)).parameters == inspect.signature(getattr(aio, name)).parameters
 
 
 def test_the_package_hands_out_what_its_stub_has() -> None:
@@ -142,3 +143,7 @@ def test_shares_and_networks_are_those_of_plans(monkeypatch: pytest.MonkeyPatch)
     for part in (Allow("nonsense:"), Deny(""), Preset("/"), Publish(0, 80), Publish(80, 80, "localhost.example")):
         with pytest.raises(errors.InvalidArgument, match="network=\\["):
             network_options([part])
+
+
+def test_the_page_has_what_the_programs_and_docstrings_say() -> None:
+    assert sdk_page.PAGE.read_text() == sdk_page.page(), "run: .venv/bin/python -m tests.unit.sdk_page"

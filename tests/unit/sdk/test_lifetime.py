@@ -128,7 +128,7 @@ async def test_what_is_kept_of_a_machine(face: Face, guest: str) -> None:
             await box.receipt()
         pieces = [piece async for piece in box.logs("console")]
         assert b"booted" in b"".join(piece.data for piece in pieces)
-        with pytest.raises(errors.InvalidArgument, match="'stdout' is no log"):
+        with pytest.raises(errors.InvalidArgument, match="no log named 'stdout'"):
             _ = [piece async for piece in box.logs("stdout")]
     assert b"booted" in b"".join([piece.data async for piece in box.logs("console", follow=True)])
     assert [record.record.kind for record in await box.events()] == ["start", "exec", "end"]
