@@ -19,11 +19,13 @@ from rich.table import Table
 
 from bench.pairs import Milliseconds, Times, in_turns
 from bench.place import TRUE, Place
+from mvmnix.api.admission import admit_kept, open_host
+from mvmnix.api.calls import call
 from mvmnix.api.context import Context
-from mvmnix.api.launch import admit_kept, open_host
-from mvmnix.launch.control.client import call
+from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.messages import Exec
 from mvmnix.launch.control.server import Control
+from mvmnix.launch.means import OwnMeans
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.provenance.bundle import envelope, statement
@@ -63,7 +65,10 @@ _SHELL = ("/bin/busybox", "sh", "-c", f"i=0; while [ $i -lt {_LOOP} ]; do /bin/b
 def asking(place: Place, console: Console, *, rounds: int) -> None:
     """All of them in turns, ten times as often; and prints how many times an empty frame each takes."""
     rounds *= 10
-    with opened(place, plan(place)) as (rooms, machine), Control(machine):
+    with (
+        opened(place, plan(place)) as (rooms, machine),
+        Control(machine, CallerCheck.of_this_process(), lambda _now: None),
+    ):
         argv = place.home.argv("exec", machine.id, *TRUE)
         run = partial(subprocess.run, argv, env=place.home.environment, check=True, stdin=subprocess.DEVNULL)
         outside = _Outside(machine, (lambda: _called(rooms.machines, machine.id), run))
@@ -89,7 +94,7 @@ def opened(place: Place, bundle: bytes) -> Iterator[tuple[Context, Machine]]:
         kept = next(rooms.library.read(entry) for entry in rooms.library.entries() if entry.manifest.hex == manifest)
         with (
             admit_kept(rooms, bundle, kept, lambda _: None) as verified,
-            start_machine(verified, open_host(rooms, lambda _: None)) as machine,
+            start_machine(verified, open_host(rooms, lambda _: None, OwnMeans())) as machine,
         ):
             yield rooms, machine
 

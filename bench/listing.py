@@ -8,9 +8,8 @@ import tempfile
 from pathlib import Path
 
 from bench.pairs import Pair, pair
-from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.machines import registry
-from tests.unit.launch.house import house
+from tests.unit.launch.house import detach, house
 
 
 def listing(count: int, *, rounds: int) -> Pair:

@@ -6,20 +6,20 @@ from typing import override
 
 from bench.pairs import Pair, Times, timed
 from bench.place import Place
-from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, builder_plan
+from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS
+from mvmnix.api.builder_vm import BuilderMachine, BuilderVm, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SilentProgress
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import InputFetcher, PartBuilder
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session.build import Build
 from mvmnix.builder.session.cache import Connection
 from mvmnix.builder.session.exec import stream_command
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.formats import lock
 from mvmnix.images.part_index import KeptParts
-from mvmnix.launch.runtime.machine import Machine
 from mvmnix.model import SYSTEM, FlakeRef
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.system.roots import Roots
@@ -51,7 +51,7 @@ class Bench:
         self._stock: KeptParts = PartBuilder(rooms, self._progress, self._builder, AS_THE_IMAGE_SAYS).stock()
         self._vm = BuilderVm(rooms, self._progress, self._builder, builder_plan(rooms, self._builder))
         self._current = self._new()
-        self._machine: Machine | None = None
+        self._machine: BuilderMachine | None = None
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -82,7 +82,7 @@ class Bench:
         self._do(("/bin/busybox", "rm", "-rf", "/build/.cache"))
 
     @property
-    def _there(self) -> Machine:
+    def _there(self) -> BuilderMachine:
         if self._machine is None:
             raise RuntimeError("the VM doesn't run")
         return self._machine

@@ -16,9 +16,9 @@ from mvmnix.launch.copy.records import CopyLimits
 from mvmnix.machines.receipt import Receipt
 from mvmnix.sdk import commands, files, sandbox
 from mvmnix.sdk.asyncio_commands import Process, Reader, Stream, Writer
+from mvmnix.sdk.asyncio_drive import run
 from mvmnix.sdk.asyncio_images import Audit, Image, Plan, verify
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
-from mvmnix.sdk.drive import run_async as run
 from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine
 from mvmnix.sdk.preparation import SandboxOptions, Source
 from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result

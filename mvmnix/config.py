@@ -8,13 +8,12 @@ from typing import Final, Self, override
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.formats import strict, toml
+from mvmnix.model import DNS_NAME
 
 FILE_NAME: Final = "config.toml"
 #: No configuration that people read is larger, in bytes.
 LIMIT: Final = 2**20
 
-#: A DNS name that can't be taken for an address: its last label begins with a letter (RFC 1123, section 2.1).
-DNS_NAME: Final = r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 #: An entry of `[fetch] hosts`. RFC 6761 keeps `localhost` for the loopback, which no host of the list may lead to.
 HOST: Final = rf"(?!([^:]*\.)?localhost(:|$))(?=.{{1,253}}(:|$)){DNS_NAME}(:[1-9][0-9]{{0,4}})?"
 #: An entry of `[fetch] loopback`: a whole origin on this machine, port and all.

@@ -34,6 +34,8 @@ class SystemCalls(StrEnum):
 
 STORE_DIR = "/nix/store"
 SYSTEM = "x86_64-linux"
+#: A DNS name that can't be taken for an address: its last label begins with a letter (RFC 1123, section 2.1).
+DNS_NAME = r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
 NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
 _HEX256 = re.compile(r"[0-9a-f]{64}")

@@ -1,7 +1,7 @@
 """What a test has open: asked of the kernel below a directory, and closed at its end."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -43,3 +43,9 @@ def until_the_end[T: AbstractContextManager[object]](opened: T) -> T:
     """
     _OPEN[-1].enter_context(opened)
     return opened
+
+
+def close_all(descriptors: Iterable[int]) -> None:
+    """Close these."""
+    for fd in descriptors:
+        os.close(fd)

@@ -8,14 +8,15 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from mvmnix.api.admission import admit_plan, host_for
 from mvmnix.api.files import file_bytes
 from mvmnix.api.frontend import SILENT
-from mvmnix.api.launch import admit_plan, host_for
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.images.store import STATEMENT_LIMIT
+from mvmnix.launch.means import OwnMeans
 from mvmnix.machines import registry
 from mvmnix.machines.ending import EndReason
-from mvmnix.sandbox import uid_pool
+from mvmnix.sandbox import uid_pool_paths
 from mvmnix.system.private_dirs import Directory
 from tests.conftest import Home, World
 from tests.hypervisors import hypervisors
@@ -70,7 +71,7 @@ class Held:
 def _left(state: Path) -> set[str]:
     """Leases that no process holds: others' machines may come and go meanwhile. They list control groups."""
     found = set[str]()
-    for path in uid_pool._paths(str(state)):
+    for path in uid_pool_paths.pool_paths(str(state)):
         with suppress(FileNotFoundError), Directory.open(path) as leases:
             free = (name for name in leases.names() if leases.holder(f"{name.partition('.')[0]}.lock") is None)
             found |= {f"{path}/{name}" for name in free}
@@ -110,7 +111,7 @@ def _once(world: World, bundle: Path) -> None:
     with rooms_of(world) as rooms, rooms.roots:
         put_in_order(rooms.roots, rooms.machines, SILENT)
         with admit_plan(rooms, file_bytes(str(bundle), STATEMENT_LIMIT)) as plan:
-            host = host_for(rooms, plan)
+            host = host_for(rooms, plan, OwnMeans())
             finished = run_foreground(plan, host, stdout=said.extend, stderr=said.extend)
         assert (finished.exit_code, finished.ended.reason) == (0, EndReason.GUEST_EXIT), said
         for entry in registry.list_entries(rooms.machines):

@@ -9,20 +9,20 @@ from typing import Any, Self, override
 
 import pytest
 
-from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan
+from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS, BuildLimits
+from mvmnix.api.builder_vm import BuilderMachine, BuilderVm, builder_plan
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SilentProgress
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import InputFetcher, PartBuilder
 from mvmnix.audit.reading import last_records
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.session.build import Build, BuildRecord
 from mvmnix.builder.session.cache import Connection
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.formats import lock
 from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
-from mvmnix.launch.runtime.machine import Machine
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.model import FlakeRef
 from mvmnix.plan.plan import Plan
@@ -55,7 +55,7 @@ def rooms_of(world: World) -> Context:
 class Watched:
     """A machine, and whether a call to it was broken off by what its output was found to be; no test hangs in one."""
 
-    def __init__(self, machine: Machine, patience: float) -> None:
+    def __init__(self, machine: BuilderMachine, patience: float) -> None:
         self._machine = machine
         self._until = time.monotonic() + patience
         self.broken_off = False
@@ -92,7 +92,7 @@ class Workbench:
         #: Seconds that a build may take before it counts as hung; the host's clock, whatever the guest does.
         self.patience: float = PATIENCE
         self._vm: BuilderVm | None = None
-        self._machine: Machine | None = None
+        self._machine: BuilderMachine | None = None
         self._stack = ExitStack()
         self._current: Build | None = None
 
@@ -160,7 +160,7 @@ class Workbench:
         assert self._current is not None
         return self._current.connection(wake)
 
-    def _running(self) -> Machine:
+    def _running(self) -> BuilderMachine:
         if self._machine is None:
             builder = ImageBuilder(self.rooms, self.progress).builder_image()
             plan = builder_plan(self.rooms, builder, self.limits)

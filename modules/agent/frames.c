@@ -24,7 +24,7 @@ static const struct frame_format FORMATS[] = {
     {FRAME_WINDOW, EITHER, 5, 5},             {FRAME_PING, CHANNEL, 8, 8},
     {FRAME_SHUTDOWN, CHANNEL, 4, 4},          {FRAME_RESIZE, COMMAND, 4, 4},
     {FRAME_SHELL, COMMAND, 5, MAX_PAYLOAD},   {FRAME_COPY, COMMAND, 5, MAX_PAYLOAD},
-    {FRAME_TIME, CHANNEL, 8, 8},             {FRAME_FILES, COMMAND, 3, MAX_PAYLOAD},
+    {FRAME_TIME, CHANNEL, 8, 8},              {FRAME_FILES, COMMAND, 3, MAX_PAYLOAD},
 };
 
 static bool stream_is(enum stream_kind kind, uint32_t stream)

@@ -10,7 +10,7 @@ from mvmnix.api.audit_check import compare_kept as compare_kept
 from mvmnix.api.audit_check import read_events as read_events
 from mvmnix.api.audit_check import read_receipt as read_receipt
 from mvmnix.api.audit_check import unended_starts as unended_starts
-from mvmnix.api.builder_vm import BuildLimits as BuildLimits
+from mvmnix.api.build_limits import BuildLimits as BuildLimits
 from mvmnix.api.calls import Call as Call
 from mvmnix.api.calls import call as call
 from mvmnix.api.context import Context as Context

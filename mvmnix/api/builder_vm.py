@@ -8,9 +8,10 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, override
 
+from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS, BuildLimits
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import Progress
 from mvmnix.api.launch import ContextCaller, RunningMachine, StartOptions, start_machine
@@ -41,20 +42,6 @@ type Connect = Callable[[Callable[[], None]], Connection]
 _CHUNK: Final = 65536
 #: Seconds in which a VM that has ended says why.
 _AFTERMATH: Final = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class BuildLimits:
-    """What a build may use, None where it is what the image says: processors, MiB of memory and disk, seconds."""
-
-    vcpus: int | None = None
-    memory_mib: int | None = None
-    scratch_mib: int | None = None
-    seconds: int | None = None
-
-
-#: A build that says nothing of its time gets a day.
-AS_THE_IMAGE_SAYS = BuildLimits()
 
 
 def builder_plan(context: Context, builder: VerifiedImage, limits: BuildLimits = AS_THE_IMAGE_SAYS) -> plans.Plan:

@@ -82,10 +82,10 @@ def call(machines: Directory, text: str, request: GuestCall, descriptors: tuple[
     return Call(connection)
 
 
-def change(machines: Directory, text: str, request: Request) -> None:
-    """Have the machine with this name or id paused, resumed or ended; return once that is so.
+def change(machines: Directory, text: str, request: Request, *, seconds: float | None = None) -> None:
+    """Have the machine with this name or id paused, resumed or ended; return once that is so, in so many seconds.
 
     Raises UsageError when it is so already, or there is no such machine, or it doesn't run; MvmnixError.
     """
     with connect(machines, text) as connection:
-        run(calls.call(connection, request))
+        run(calls.call(connection, request, seconds))

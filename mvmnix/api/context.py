@@ -7,14 +7,8 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mvmnix import config
-from mvmnix.api import audit, first_use
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.signing import Signer, key_file
-from mvmnix.audit.log import AuditLog
-from mvmnix.audit.note import NoteKey
-from mvmnix.audit.note import Signer as NoteSigner
-from mvmnix.audit.record import Record, RecordKind
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.images.store import ImageStore, StoreDirectory
@@ -22,15 +16,17 @@ from mvmnix.keys import PrivateKey, Role
 from mvmnix.model import Digest
 from mvmnix.provenance.policy.policy import TrustPolicy
 from mvmnix.provenance.policy.policy_files import FLOOR, Files, in_force, read_policy_files
-from mvmnix.provenance.policy.verdicts import as_verdict
 from mvmnix.system import log, temporary
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 from mvmnix.system.store import Cache, Store
 
 if TYPE_CHECKING:
+    from mvmnix import config
     from mvmnix.api.network import Network
     from mvmnix.api.presets import Presets
+    from mvmnix.audit.log import AuditLog
+    from mvmnix.audit.note import NoteKey
     from mvmnix.images.part_index import PartIndex
     from mvmnix.images.prune import KeptImages
 
@@ -76,8 +72,11 @@ class Context:
 
     def _read_policy(self) -> TrustPolicy:
         floor, user = self.policy_files
-        if floor.policy is None and user.policy is None and (lost := first_use.lost_policy(self)) is not None:
-            raise RefusedError(lost)
+        if floor.policy is None and user.policy is None:
+            from mvmnix.api import first_use  # noqa: PLC0415 - what finds a policy doesn't pay for it
+
+            if (lost := first_use.lost_policy(self)) is not None:
+                raise RefusedError(lost)
         return in_force(floor, user)
 
     @property
@@ -91,8 +90,10 @@ class Context:
         return FLOOR
 
     @cached_property
-    def config(self) -> config.Config:
+    def config(self) -> "config.Config":
         """Where downloads may go, and which caches are trusted. Raises RefusedError CONFIG_MALFORMED."""
+        from mvmnix import config  # noqa: PLC0415 - what signs, logs and fetches nothing doesn't pay for it
+
         if not self.roots.config.exists(config.FILE_NAME):
             return config.Config()
         return config.parse(self.roots.config.read(config.FILE_NAME, config.LIMIT))
@@ -155,17 +156,24 @@ class Context:
     @cached_property
     def audit(self) -> Directory:
         """Where the audit log is."""
-        return self._opened.enter_context(audit.audit_directory(self.roots.state))
+        from mvmnix.api.audit import audit_directory  # noqa: PLC0415 - what logs nothing doesn't pay for it
+
+        return self._opened.enter_context(audit_directory(self.roots.state))
 
     @cached_property
-    def journal(self) -> AuditLog:
+    def journal(self) -> "AuditLog":
         """The audit log, ready to be appended to."""
+        from mvmnix.api import audit  # noqa: PLC0415 - what logs nothing doesn't pay for it
+        from mvmnix.audit.note import Signer as NoteSigner  # noqa: PLC0415
+
         signer = NoteSigner(self.log_key, self.key(Role.HOST).sign)
         return audit.journal(self.audit, signer, self.config.anchors, self.roots.state, self.frontend.notice)
 
     @property
-    def log_key(self) -> NoteKey:
+    def log_key(self) -> "NoteKey":
         """The key that the audit log's checkpoints are checked with."""
+        from mvmnix.audit.note import NoteKey  # noqa: PLC0415 - what logs nothing doesn't pay for it
+
         try:
             return NoteKey.of_log(self.key(Role.HOST).public.raw)
         except ValueError as error:
@@ -258,6 +266,9 @@ class Context:
         except RefusedError as refused:
             log.info("gate", "refused: %s", ", ".join(refused.codes))
             if self.keys.exists(key_file(Role.HOST)):
+                from mvmnix.audit.record import Record, RecordKind  # noqa: PLC0415 - only refusals pay for it
+                from mvmnix.provenance.policy.verdicts import as_verdict  # noqa: PLC0415
+
                 record = Record(kind=RecordKind.REFUSAL, time=now(), plan=plan, reasons=refused.codes)
                 self.journal.append(as_verdict(record, self.policy, self.journal) if "policy" in vars(self) else record)
             raise
@@ -269,6 +280,8 @@ class Context:
         `policy` raises RefusedError [policy-missing]. Raises RefusedError [log-mismatch] where the audit log can't tell
         whether a policy was ever in force.
         """
+        from mvmnix.api import first_use  # noqa: PLC0415 - operations on what is there don't pay for it
+
         first_use.initialize(self)
 
     def create_policy(self) -> None:
@@ -277,6 +290,8 @@ class Context:
         Raises UsageError where there is one, RefusedError [log-mismatch] where the log is gone or doesn't verify,
         MvmnixError without the host key of a log.
         """
+        from mvmnix.api import first_use  # noqa: PLC0415 - as above
+
         first_use.create_policy(self)
 
 

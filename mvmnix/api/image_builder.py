@@ -4,34 +4,34 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mvmnix import __version__
-from mvmnix.api import installation
-from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS, BuilderVm, BuildLimits, builder_plan, limits_of
+from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS, BuildLimits
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import first_names, take_flake
-from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.oci.reference import OciRef
-from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.formats import lock
-from mvmnix.images import make_provenance
-from mvmnix.images.part_index import NOTHING_KEPT, KeptParts
 from mvmnix.images.store import BuildKey, VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.model import Digest
-from mvmnix.plan.plan import Plan
 from mvmnix.provenance.slsa import provenance
 from mvmnix.provenance.slsa.predicate import provenance_statement
 from mvmnix.provenance.verify import checks
 from mvmnix.provenance.verify.image_layouts import ImageEvidence
 from mvmnix.system import child_logs, disk_space
 from mvmnix.system.process import failed_child
+
+if TYPE_CHECKING:
+    from mvmnix.builder.session.build import BuildRecord
+    from mvmnix.images.part_index import KeptParts
+    from mvmnix.plan.plan import Plan
 
 
 class ImageBuilder:
@@ -82,10 +82,13 @@ class ImageBuilder:
 
     def _new_builder(self, request: BuildRequest) -> VerifiedImage:
         from mvmnix.api.part_builder import InputFetcher  # noqa: PLC0415 - brings the downloader
+        from mvmnix.builder.host_build import Bootstrap  # noqa: PLC0415 - finished images don't pay for it
+        from mvmnix.builder.nix.host_nix import HostNix  # noqa: PLC0415
+        from mvmnix.images import make_provenance  # noqa: PLC0415
 
         self._context.signer.prepare(Role.BUILDER)  # a missing key is reported before minutes are spent
         disk_space.require(self._context.roots.state.path, disk_space.BUILDER_IMAGE, "building the builder image")
-        work = bootstrap.Bootstrap(
+        work = Bootstrap(
             request,
             host=HostNix.find(self._context.roots),
             store=self._context.sources,
@@ -100,6 +103,7 @@ class ImageBuilder:
     def _build(self, request: BuildRequest, builder: VerifiedImage) -> VerifiedImage:
         """Build it, out of kept parts where it is made of some; those that could be kept are built first, and kept."""
         from mvmnix.api.part_builder import PartBuilder  # noqa: PLC0415 - brings the downloader
+        from mvmnix.builder.session.build import PartsWantedError  # noqa: PLC0415 - finished images don't pay for it
 
         part_builder = PartBuilder(self._context, self._progress, builder, self._limits)
         stock = part_builder.stock()
@@ -116,17 +120,22 @@ class ImageBuilder:
         request: BuildRequest,
         builder: VerifiedImage,
         *,
-        vary: Callable[[Plan], Plan] | None = None,
-        stock: KeptParts = NOTHING_KEPT,
-    ) -> tuple[BuildRecord, provenance.Provenance]:
+        vary: "Callable[[Plan], Plan] | None" = None,
+        stock: "KeptParts | None" = None,
+    ) -> "tuple[BuildRecord, provenance.Provenance]":
         """Build it in a builder VM of its own, whose plan `vary` may change; nothing is signed yet.
 
         Raises PartsWantedError where the stock lacks parts.
         """
+        from mvmnix.api.builder_vm import BuilderVm, builder_plan, limits_of  # noqa: PLC0415 - brings the launcher
         from mvmnix.api.part_builder import InputFetcher  # noqa: PLC0415 - brings the downloader
+        from mvmnix.builder.session.build import Build  # noqa: PLC0415 - finished images don't pay for it
+        from mvmnix.images import make_provenance  # noqa: PLC0415
+        from mvmnix.images.part_index import NOTHING_KEPT  # noqa: PLC0415
 
         self._context.signer.prepare(Role.BUILDER)
         disk_space.require(self._context.roots.state.path, disk_space.IMAGE, "building an image")
+        stock = stock or NOTHING_KEPT
         plan = builder_plan(self._context, builder, self._limits)
         plan = plan if vary is None else vary(plan)
         vm = BuilderVm(self._context, self._progress, builder, plan)
@@ -148,10 +157,11 @@ class ImageBuilder:
         return record, make_provenance.by_builder(record, mvm=__version__, builder=builder, limits=limits_of(plan))
 
     def _keep(
-        self, key: BuildKey, record: BuildRecord, claim: provenance.Provenance, parts: tuple[bytes, ...] = ()
+        self, key: BuildKey, record: "BuildRecord", claim: provenance.Provenance, parts: tuple[bytes, ...] = ()
     ) -> VerifiedImage:
         """Sign a build's provenance and keep it; the build is taken over only once it verifies, like any other."""
-        from mvmnix.images import sbom  # noqa: PLC0415 - builds alone pay for it
+        from mvmnix.api import installation  # noqa: PLC0415 - builds alone pay for it
+        from mvmnix.images import sbom  # noqa: PLC0415
 
         self._progress.step("signing and verifying provenance")
         listed = sbom.of(record, versions=installation.debian_versions())

@@ -12,9 +12,9 @@ from mvmnix.api.files import file_bytes
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.plans import drop_expired, kept_plans
 from mvmnix.builder import bootstrap
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.comparison import Agreement, Difference, Disagreement, compare_images
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.images import image_archive

@@ -38,6 +38,7 @@ from mvmnix.launch.control.starts import Caller, NotTakenError, begin, finish
 from mvmnix.launch.means import Means, OwnMeans
 from mvmnix.machines.registry import waiting_machine
 from mvmnix.machines.retention import Retention
+from mvmnix.system import log
 from mvmnix.system.descriptors import ask_for_senders
 from mvmnix.system.store import sealed_memory
 
@@ -225,6 +226,7 @@ def _start(
             ports=options.ports,
             is_build=options.is_build,
             can_ask=caller.can_answer,
+            log=log.wanted(),
             streams=tuple(options.streams),
         )
         return (yield from _ask(context, request, [given[name] for name in request.descriptors], options, caller))
@@ -249,6 +251,8 @@ def _ask(
         if isinstance(made, Created):
             connection.close()
             return made.machine
+        if options.mode is Mode.DETACHED:
+            connection.close()  # as the other end does
         return RunningMachine(connection, caller, made)
     raise MvmnixError("no launcher reads this request", hint="see `mvm doctor`, or: --private-launcher")
 

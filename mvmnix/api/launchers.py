@@ -45,19 +45,19 @@ def reach(roots: Roots, *, private: bool) -> Connection:
     _reap()
     identity = ProcessIdentity.read(os.getpid())
     if private or identity.is_confined or not prctl.is_dumpable():
-        return _start_private()
+        return _start_private(roots)
     key = launcher_socket.launcher_key(identity, roots, os.environ)
     with roots.state.child(launcher_socket.DIRECTORY) as directory:
         for _ in range(_TRIES):
             if (found := launcher_socket.connect(directory, key)) is None:
-                _start_shared(key)
+                _start_shared(roots, key)
                 continue
             connection, launcher = found
             if _is_like(identity, launcher):
                 return Connection(connection)
             connection.close()
-            return _start_private()
-    return _start_private()
+            return _start_private(roots)
+    return _start_private(roots)
 
 
 def _is_like(identity: ProcessIdentity, launcher: int) -> bool:
@@ -72,11 +72,11 @@ def _is_like(identity: ProcessIdentity, launcher: int) -> bool:
         return False
 
 
-def _start_shared(key: str) -> None:
+def _start_shared(roots: Roots, key: str) -> None:
     """Start the launcher of this key, and wait until it listens, or until another one does. Raises MvmnixError."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
-        child = _spawn(("shared", key, str(writing)), writing)
+        child = _spawn(roots, ("shared", key, str(writing)), writing)
     finally:
         os.close(writing)
     try:
@@ -91,21 +91,21 @@ def _start_shared(key: str) -> None:
         raise MvmnixError(f"no launcher can be started: {why}", hint="see `mvm doctor`, or: --private-launcher")
 
 
-def _start_private() -> Connection:
+def _start_private(roots: Roots) -> Connection:
     """Start a launcher that is this process's child, and serves this one connection."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         ask_for_senders(theirs)
         try:
-            _children.append(_spawn(("private", str(theirs.fileno())), theirs.fileno()))
+            _children.append(_spawn(roots, ("private", str(theirs.fileno())), theirs.fileno()))
         except BaseException:
             ours.close()
             raise
     return Connection(ours)
 
 
-def _spawn(arguments: tuple[str, ...], descriptor: int) -> Child:
-    variables = {**launcher_socket.kept_variables(os.environ), **process.FIXED}
+def _spawn(roots: Roots, arguments: tuple[str, ...], descriptor: int) -> Child:
+    variables = {**launcher_socket.kept_variables(os.environ, roots), **process.FIXED}
     argv = own_interpreter.command(_MODULE, "main", *arguments)
     return process.spawn(argv, env=variables, pass_fds=(descriptor,))
 

@@ -14,7 +14,7 @@ from mvmnix.api.frontend import Frontend
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.machines import cleanup
 from mvmnix.machines.registry import MachineEntry
-from mvmnix.sandbox import uid_pool
+from mvmnix.sandbox import uid_pool_paths
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 
@@ -32,12 +32,13 @@ def put_in_order(roots: Roots, machines: Directory, frontend: Frontend) -> None:
     found = cleanup.scan_machines(machines)
     for line in found.broken:
         frontend.notice(line)
-    if found.is_tidy and uid_pool.are_swept(roots.paths["state"]):
+    if found.is_tidy and uid_pool_paths.are_swept(roots.paths["state"]):
         return
     from mvmnix.api.context import Context  # noqa: PLC0415 - its imports take longer than all else here
     from mvmnix.api.signing import key_file  # noqa: PLC0415 - as the line above
     from mvmnix.clock import now  # noqa: PLC0415 - as the line above
     from mvmnix.keys import Role  # noqa: PLC0415 - as the line above
+    from mvmnix.sandbox import uid_pool  # noqa: PLC0415 - as the line above
 
     with Context(roots, frontend) as context:
         if not found.is_tidy:

@@ -1,13 +1,14 @@
 """Stops, kills, removes, pauses and resumes machines, and says what running ones use."""
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from mvmnix.api.calls import change
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.api.machine_store import open_machine_store
-from mvmnix.errors import UsageError
-from mvmnix.launch.control.messages import Pause, Resume
+from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.launch.control.messages import Pause, Resume, Stop
 from mvmnix.machines import registry, usage
 from mvmnix.machines.machine_dir import CONSOLE
 from mvmnix.machines.registry import MachineEntry
@@ -24,7 +25,7 @@ def stop_machines(names: Words, frontend: Frontend = SILENT, *, patience: float 
     names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
-            registry.stop(machines, machine, patience=patience)
+            _end(machines, machine, Stop(), patience)
             _write_down_ends(frontend)
             yield machine
 
@@ -34,7 +35,7 @@ def kill_machines(names: Words, frontend: Frontend = SILENT) -> Iterator[str]:
     names = check_words(names)
     with open_machine_store(frontend) as machines:
         for machine in _ids(machines, names):
-            registry.kill(machines, machine)
+            _end(machines, machine, Stop(now=True))
             _write_down_ends(frontend)
             yield machine
 
@@ -49,7 +50,7 @@ def remove_machines(names: Words, frontend: Frontend = SILENT, *, force: bool = 
         for entry in [registry.find_machine(machines, text) for text in names]:
             machine, is_killed = entry.status.machine, force and entry.alive
             if is_killed:
-                registry.kill(machines, machine)
+                _end(machines, machine, Stop(now=True))
                 _write_down_ends(frontend)
             try:
                 registry.remove(machines, machine)
@@ -92,6 +93,24 @@ def _usage(machines: Directory, entry: MachineEntry, supervisor: int) -> Machine
         usage.by_process(supervisor).resident_kib,
         registry.machine_files(machines, entry.status.machine).get(CONSOLE, 0),
     )
+
+
+def _end(machines: Directory, machine: str, request: Stop, patience: float = 5.0) -> None:
+    """Have a machine's supervisor end it; the supervisor is ended where it doesn't in so many seconds.
+
+    One that accepts no calls, as a builder VM's doesn't, is told by a signal. Raises UsageError for one that doesn't
+    run.
+    """
+    entry = registry.find_machine(machines, machine)
+    if entry.supervisor is None:
+        raise UsageError(f"the machine {machine!r} isn't running", hint="mvm ps lists the running ones")
+    began = time.monotonic()
+    try:
+        change(machines, machine, request, seconds=patience)
+    except MvmnixError:
+        left = max(0.0, patience - (time.monotonic() - began))
+        if registry.find_machine(machines, machine).alive:
+            (registry.kill if request.now else registry.stop)(machines, machine, patience=left)
 
 
 def _ids(machines: Directory, names: Iterable[str]) -> list[str]:

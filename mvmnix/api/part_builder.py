@@ -5,16 +5,17 @@ from dataclasses import replace
 
 from mvmnix import __version__
 from mvmnix.api import installation
-from mvmnix.api.builder_vm import BuilderVm, BuildLimits, builder_plan, limits_of
+from mvmnix.api.build_limits import BuildLimits
+from mvmnix.api.builder_vm import BuilderVm, builder_plan, limits_of
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import Progress
 from mvmnix.builder import bootstrap
 from mvmnix.builder.fetch.caches import Caches
 from mvmnix.builder.fetch.flake_inputs import bring_tree
 from mvmnix.builder.fetch.resolve import resolve_reference
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.session.parts import ATTRIBUTE, PartsBuild, PartsRecord
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, ReasonCode, refuse
 from mvmnix.formats.flake_references import Attributes

@@ -6,21 +6,23 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Self, assert_never
 
 from mvmnix.api.frontend import Frontend
-from mvmnix.config import Config, SecretRef, SigningRule, TokenPlace
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.provenance.bundle import envelope
 from mvmnix.system.private_dirs import Directory
 
 if TYPE_CHECKING:
+    from mvmnix.config import Config, SecretRef, SigningRule
     from mvmnix.provenance.identity.sigstore import Instance
 
 #: No password or token is longer, in bytes.
 _SECRET_LIMIT = 64 << 10
 
 
-def read_secret(where: SecretRef, what: str) -> str:
+def read_secret(where: "SecretRef", what: str) -> str:
     """The secret, without a newline at its end. Raises UsageError when the reference leads nowhere."""
+    from mvmnix.config import TokenPlace  # noqa: PLC0415 - who has a reference has loaded it
+
     match where.place:
         case TokenPlace.ENVIRONMENT:
             value = os.environ.get(where.name, "")
@@ -33,7 +35,7 @@ def read_secret(where: SecretRef, what: str) -> str:
     return value
 
 
-def _file(where: SecretRef, what: str) -> str:
+def _file(where: "SecretRef", what: str) -> str:
     try:
         # without waiting for a FIFO's other end
         with os.fdopen(os.open(where.name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
@@ -46,7 +48,7 @@ def _file(where: SecretRef, what: str) -> str:
         raise _unusable(where, what, "it is not UTF-8") from None
 
 
-def _unusable(where: SecretRef, what: str, why: str) -> UsageError:
+def _unusable(where: "SecretRef", what: str, why: str) -> UsageError:
     return UsageError(f"{what} can't be had from {where}: {why}", hint="correct the reference, or what it refers to")
 
 
@@ -62,9 +64,9 @@ class KeylessChoice:
 
     keyless: bool = False
     sigstore: str = ""
-    token: SecretRef | None = None
+    token: "SecretRef | None" = None
 
-    def over(self, rule: SigningRule, roles: frozenset[Role]) -> SigningRule:
+    def over(self, rule: "SigningRule", roles: frozenset[Role]) -> "SigningRule":
         """The configuration's rule with what was asked for, which is about these roles."""
         return replace(
             rule,
@@ -74,7 +76,7 @@ class KeylessChoice:
         )
 
 
-def sign_keyless(statement: bytes, rule: SigningRule, *, interactive: bool) -> bytes:
+def sign_keyless(statement: bytes, rule: "SigningRule", *, interactive: bool) -> bytes:
     """The canonical bundle of a statement, signed with the help of CA, log and timestamp authority.
 
     `interactive`: where there is no token, a person may log in with a browser. Raises MvmnixError.
@@ -89,14 +91,14 @@ def sign_keyless(statement: bytes, rule: SigningRule, *, interactive: bool) -> b
     return bundle.to_bytes()
 
 
-def prepare_keyless(rule: SigningRule) -> None:
+def prepare_keyless(rule: "SigningRule") -> None:
     """Look whether signing keyless can begin at all, before minutes are spent. Raises UsageError."""
     if rule.token is not None:
         read_secret(rule.token, "the identity token")
     _where(rule)
 
 
-def _where(rule: SigningRule) -> "Instance | bytes":
+def _where(rule: "SigningRule") -> "Instance | bytes":
     """The instance that signs, by its name or by its trust configuration. Raises UsageError."""
     from mvmnix.provenance.identity import sigstore  # noqa: PLC0415 - as above
 
@@ -128,7 +130,7 @@ def key_file(role: Role) -> str:
 class Signer:
     """What signs. `config` is read when a key turns out to be encrypted, or something is to be signed."""
 
-    def __init__(self, keys: Directory, config: Callable[[], Config], frontend: Frontend) -> None:
+    def __init__(self, keys: Directory, config: "Callable[[], Config]", frontend: Frontend) -> None:
         self.keys = keys
         self._config = config
         self._frontend = frontend
@@ -141,7 +143,7 @@ class Signer:
         return self
 
     @property
-    def rule(self) -> SigningRule:
+    def rule(self) -> "SigningRule":
         """Which roles sign keyless, and how, by config.toml and by what was asked for."""
         choice, roles = self._asked
         return choice.over(self._config().signing, roles)

@@ -9,7 +9,7 @@ import select
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -145,11 +145,3 @@ def is_reader_gone() -> bool:
 def shape(*, terminal: bool, raw: bool) -> Callable[[bytes], bytes] | None:
     """What is made of a guest's bytes before they are put there; None: nothing. The one rule about it."""
     return TerminalStream() if terminal and not raw else None
-
-
-def show(chunks: Iterable[bytes], to: TextIO, *, raw: bool = False) -> None:
-    """Each chunk as soon as it is there; `raw` gives a terminal its control sequences too."""
-    shown = shape(terminal=to.isatty(), raw=raw) or bytes
-    for chunk in chunks:
-        to.buffer.write(shown(chunk))
-        to.buffer.flush()

@@ -4,16 +4,16 @@ import os
 import select
 import signal
 import stat
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
 from mvmnix.api import Stream
-from mvmnix.cli.output import show
+from mvmnix.cli.output import shape
+from mvmnix.errors import MvmnixError
 
 _CHUNK: Final = 65536
 _NULL: Final = os.makedev(1, 3)
@@ -30,6 +30,7 @@ class StreamBridge:
     pipes: Mapping[Stream, int]
     _theirs: list[int] = field(default_factory=list)
     _pumps: list[threading.Thread] = field(default_factory=list)
+    _failures: list[OSError] = field(default_factory=list)
 
     @property
     def streams(self) -> tuple[Stream, ...]:
@@ -53,10 +54,13 @@ class StreamBridge:
             pump.start()
 
     def finish(self) -> None:
-        """Wait until what the guest said is shown."""
+        """Wait until what the guest said is shown. Raises MvmnixError where it could not be written."""
         for pump in self._pumps:
             if pump.ident is not None and not pump.daemon:
                 pump.join()
+        for error in self._failures:
+            hint = "check the place that the output was sent to"
+            raise MvmnixError(f"the command's output can't be written: {error.strerror}", hint=hint) from error
 
 
 @contextmanager
@@ -69,7 +73,7 @@ def bridged_streams(
     this process stands: it escapes what a terminal shows, and what stands still holds up nothing else. An input that
     has nothing (null(4)) is none.
     """
-    theirs, pumps, pipes = list[int](), list[threading.Thread](), dict[Stream, int]()
+    theirs, pumps, pipes, failures = list[int](), list[threading.Thread](), dict[Stream, int](), list[OSError]()
     with ExitStack() as ours:
         for stream in streams:
             number = tuple(Stream).index(stream)
@@ -82,10 +86,11 @@ def bridged_streams(
             mine, their = (writing, reading) if stream is Stream.STDIN else (reading, writing)
             theirs.append(their)
             pipes[stream] = their
-            target = partial(_pump_in, typed=typed) if stream is Stream.STDIN else partial(_pump_out, raw=raw)
+            out = partial(_pump_out, raw=raw, failed=failures.append)
+            target = partial(_pump_in, typed=typed) if stream is Stream.STDIN else out
             # a thread that reads a terminal may wait for input that never comes
             pumps.append(threading.Thread(target=target, args=(mine, number), daemon=stream is Stream.STDIN))
-        bridge = StreamBridge(pipes, theirs, pumps)
+        bridge = StreamBridge(pipes, theirs, pumps, failures)
         ours.callback(bridge.release)
         yield bridge
     bridge.finish()
@@ -113,9 +118,18 @@ def _read(number: int) -> bytes:
         return b""
 
 
-def _pump_out(mine: int, number: int, *, raw: bool) -> None:
-    with os.fdopen(mine, "rb", buffering=0) as file, suppress(BrokenPipeError):  # its reader left
-        show(iter(lambda: file.read(_CHUNK), b""), sys.stdout if number == 1 else sys.stderr, raw=raw)
+def _pump_out(mine: int, number: int, *, raw: bool, failed: Callable[[OSError], None]) -> None:
+    shown = shape(terminal=os.isatty(number), raw=raw) or bytes
+    with os.fdopen(mine, "rb", buffering=0) as file:
+        try:
+            for chunk in iter(lambda: file.read(_CHUNK), b""):
+                view = memoryview(shown(chunk))
+                while view:
+                    view = view[os.write(number, view) :]
+        except BrokenPipeError:  # its reader left
+            return
+        except OSError as error:
+            failed(error)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from mvmnix.launch.control.start_messages import (
     Connect,
     Detach,
     GuestConnected,
+    Logged,
     Notice,
     Question,
     Reply,
@@ -41,6 +42,7 @@ from mvmnix.launch.secrets.resolve import unpack
 from mvmnix.launch.shares.opening import OpenedShares, check_handed
 from mvmnix.plan.secret_reference import Secret, SecretReference
 from mvmnix.plan.share import Share
+from mvmnix.system import log
 from mvmnix.system.descriptors import Packet, PacketError, close_apart, receive_packet, send_packet
 from mvmnix.system.loop import Loop
 from mvmnix.system.stop_signals import StopRequestedError
@@ -79,6 +81,8 @@ class Conversation:
             packet.close()
             raise
         self._can_ask = request.can_ask
+        if request.log:
+            log.hand_on(request.log, self._log)
         if packet.sender is not None:
             packet.sender.close()
         return request, named
@@ -91,11 +95,14 @@ class Conversation:
             return False
         return True
 
+    def _log(self, level: str, area: str, text: str) -> None:
+        self.say(Logged(level, area[:64], _shown(text)))
+
     # the frontend
 
     def notice(self, text: str) -> None:
         """Have the caller show a line of prose."""
-        self.say(Notice(text[:LONGEST_TEXT].replace("\0", "\N{REPLACEMENT CHARACTER}")))
+        self.say(Notice(_shown(text)))
 
     def can_ask(self) -> bool:
         """Whether the caller said that it can answer questions."""
@@ -267,6 +274,11 @@ class Conversation:
                     return packet
                 packet.close()
         raise StopRequestedError(signal.SIGHUP)
+
+
+def _shown(text: str) -> str:
+    """Return what a message takes of a text."""
+    return text[:LONGEST_TEXT].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _named(request: StartRequest, descriptors: Sequence[int]) -> dict[str, int]:

@@ -6,8 +6,8 @@ What is no machine's is never changed or removed: it may be evidence, and it may
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from mvmnix.audit.record import Journal, Record, RecordKind
 from mvmnix.errors import MvmnixError
 from mvmnix.machines import control_socket
 from mvmnix.machines.ending import EndReason, end_reason
@@ -24,6 +24,9 @@ from mvmnix.machines.machine_dir import (
 )
 from mvmnix.machines.status import MachineState, MachineStatus
 from mvmnix.system.private_dirs import Directory
+
+if TYPE_CHECKING:
+    from mvmnix.audit.record import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def _look(machines: Directory) -> ScanResult:
 
 def clean_up(
     machines: Directory,
-    journal: Journal | None,
+    journal: "Journal | None",
     clock: Callable[[], datetime],
     notice: Callable[[str], None],
 ) -> tuple[MachineStatus, ...]:
@@ -133,13 +136,15 @@ class _UnrecordedError(Exception):
 
 
 def _settled(
-    directory: Directory, status: MachineStatus, journal: Journal | None, now: datetime
+    directory: Directory, status: MachineStatus, journal: "Journal | None", now: datetime
 ) -> MachineStatus | None:
     """The status of a machine without a supervisor, by what the log knows; None when it never started and won't.
 
     Its supervisor may have died between two writes: before the start was in the log, or after its end was. Raises
     _UnrecordedError for one that ran by its directory alone: that is made up, or its log was replaced.
     """
+    from mvmnix.audit.record import Record, RecordKind  # noqa: PLC0415 - callers find machines in order, nearly always
+
     if journal is None:
         raise _UnrecordedError("its end can't be recorded: there is no host key. Next: mvm key create host")
     known = {record.kind: record for record in journal.about(status.machine)}

@@ -6,10 +6,13 @@ kernel with `panic=-1` does. So the agent's last word, the hypervisor's events a
 
 from collections.abc import Collection
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from mvmnix.audit.record import Record
 from mvmnix.machines.exit_status import End, ExitStatus
-from mvmnix.vmm.port import MonitorEvent
+
+if TYPE_CHECKING:
+    from mvmnix.audit.record import Record
+    from mvmnix.vmm.port import MonitorEvent
 
 
 class EndReason(StrEnum):
@@ -63,10 +66,7 @@ class ChannelEnd(StrEnum):
     VIOLATION = "violation"
 
 
-_GUEST_ENDS = frozenset({MonitorEvent.GUEST_RESET, MonitorEvent.GUEST_SHUTDOWN, MonitorEvent.GUEST_PANIC})
-
-
-def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[MonitorEvent]) -> EndReason:
+def judge_end(action: HostAction, last_word: ChannelEnd, events: "Collection[MonitorEvent]") -> EndReason:
     """Why the machine ended, as far as that can be told without its disk.
 
     1. What the host broke off itself: a guest that breaks the protocol, one that took too long, stalled at its
@@ -77,10 +77,13 @@ def judge_end(action: HostAction, last_word: ChannelEnd, events: Collection[Moni
     4. A panic, or a reset that the agent did not announce.
     5. An end that the agent announced.
 
+    >>> from mvmnix.vmm.port import MonitorEvent
     >>> judge_end(HostAction.NOTHING, ChannelEnd.FAREWELL, (MonitorEvent.GUEST_RESET,))
     <EndReason.GUEST_EXIT: 'guest-exit'>
     """
-    silent = not _GUEST_ENDS & set(events)
+    from mvmnix.vmm.port import MonitorEvent  # noqa: PLC0415 - who reads how machines ended doesn't pay for it
+
+    silent = not {MonitorEvent.GUEST_RESET, MonitorEvent.GUEST_SHUTDOWN, MonitorEvent.GUEST_PANIC} & set(events)
     unannounced = last_word is not ChannelEnd.FAREWELL
     steps = (
         (last_word is ChannelEnd.VIOLATION, EndReason.CHANNEL_VIOLATION),  # 1
@@ -130,6 +133,6 @@ def end_words(reason: EndReason) -> tuple[str, ...]:
     return () if reason is EndReason.GUEST_EXIT else (reason,)
 
 
-def end_reason(end: Record) -> str:
+def end_reason(end: "Record") -> str:
     """Why a machine ended, by the record of that."""
     return end.reasons[0] if end.reasons else EndReason.GUEST_EXIT

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
@@ -18,12 +18,14 @@ from mvmnix.machines import control_socket
 from mvmnix.machines.console_log import CONSOLE_LIMIT, BoundedLog
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.names import new_name
-from mvmnix.machines.network_log import NetworkLog
 from mvmnix.machines.output_log import OUTPUT_LIMIT, OutputLog
 from mvmnix.machines.status import MachineState, MachineStatus, is_id
 from mvmnix.system import log
 from mvmnix.system.file_lock import Lock
 from mvmnix.system.private_dirs import Directory
+
+if TYPE_CHECKING:
+    from mvmnix.machines.network_log import NetworkLog
 
 STATUS: Final = "machine.json"
 LOCK: Final = "lock"
@@ -116,8 +118,10 @@ class MachineHome:
         """The log of what its command prints, new and empty; None as for the console, 0: nothing is kept."""
         return OutputLog(self._directory, OUTPUT_LIMIT if kib is None else kib * _KIB)
 
-    def network_log(self) -> NetworkLog:
+    def network_log(self) -> "NetworkLog":
         """The log of what its guest asked of the network, new and empty."""
+        from mvmnix.machines.network_log import NetworkLog  # noqa: PLC0415 - callers of machines don't pay for it
+
         return NetworkLog(self._directory)
 
     def listen(self) -> socket.socket:

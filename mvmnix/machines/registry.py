@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mvmnix.audit.record import Record
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.machines.ending import end_reason
@@ -22,6 +21,9 @@ from mvmnix.machines.machine_dir import LOCK, machine_ids, read_status, registra
 from mvmnix.machines.status import MachineSource, MachineState, MachineStatus, is_id
 from mvmnix.suggestion import did_you_mean
 from mvmnix.system.private_dirs import Directory
+
+if TYPE_CHECKING:
+    from mvmnix.audit.record import Record
 
 #: What is said of an end that no record of the log proves.
 UNVERIFIED: Final = "unverified"
@@ -42,7 +44,7 @@ class MachineEntry:
 
     status: MachineStatus
     supervisor: int | None
-    end: Record | None = None
+    end: "Record | None" = None
 
     @property
     def alive(self) -> bool:

@@ -24,8 +24,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,27 +111,24 @@ class Sandbox:
         with Pipes(talks=True) as pipes, ExitStack() as stack:
             to = stack.enter_context(os.fdopen(os.dup(pipes.stdin.writing), "wb", buffering=0))
             heard = stack.enter_context(os.fdopen(os.dup(pipes.stdout.reading), "rb"))
-            with self._thread(argv, pipes, None, b"") as future:
-                future.add_done_callback(lambda _: pipes.let_in.set())
+            with self._thread(argv, pipes, None, b"") as run:
                 pipes.let_in.wait()
-                if future.done():
-                    self._completed(argv, future.result())
+                if run.has_ended:
+                    self._completed(argv, run.result())
                 try:
                     yield to, heard
                 except (BrokenPipeError, EOFError):
-                    self._completed(argv, future.result())
+                    self._completed(argv, run.result())
                     raise
                 to.close()
-                self._completed(argv, future.result())
+                self._completed(argv, run.result())
 
     def _run(self, argv: tuple[str, ...], output: IO[bytes] | None, input_: bytes) -> process.Completed:
-        with Pipes() as pipes, self._thread(argv, pipes, output, input_) as future:
-            return self._completed(argv, future.result())
+        with Pipes() as pipes, self._thread(argv, pipes, output, input_) as run:
+            return self._completed(argv, run.result())
 
     @contextmanager
-    def _thread(
-        self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes
-    ) -> Iterator[Future[Ended]]:
+    def _thread(self, argv: tuple[str, ...], pipes: Pipes, output: IO[bytes] | None, input_: bytes) -> Iterator["_Run"]:
         """A thread that runs it; where the caller gives up, it kills what it started.
 
         The interpreter's end doesn't wait for it: what it started ends with this process (bwrap(1), --die-with-parent).
@@ -141,21 +137,16 @@ class Sandbox:
         programs = Programs.find()
         cancel = Pipe()
         cancelled = (cancel.reading, *(() if self.cancelled is None else (self.cancelled,)))
-        future = Future[Ended]()
 
-        def run() -> None:
-            try:
-                with _translate_errors(argv):
-                    ended = self._to_the_end(programs, cancelled, argv, pipes, output=output, input_=input_)
-            except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
-                future.set_exception(error)
-            else:
-                future.set_result(ended)
+        def to_the_end() -> Ended:
+            with _translate_errors(argv):
+                return self._to_the_end(programs, cancelled, argv, pipes, output=output, input_=input_)
 
-        thread = threading.Thread(target=run, name="mvm-sandbox", daemon=True)
+        run = _Run(to_the_end, pipes.let_in)
+        thread = threading.Thread(target=run.run, name="mvm-sandbox", daemon=True)
         try:
             thread.start()
-            yield future
+            yield run
         finally:
             cancel.close(cancel.writing)
             if thread.ident is not None:
@@ -227,6 +218,42 @@ class Sandbox:
             Cause.MEMORY: f"it may have {memory} MiB, as far as the machine has that (free -m): {larger}",
             Cause.LATE: f"it may take {self.bounds.seconds} s: {larger}, or this machine is busy (uptime)",
         }
+
+
+class _Run:
+    """What becomes of a call in another thread: its result, or its error. concurrent.futures would load logging."""
+
+    def __init__(self, call: Callable[[], Ended], let_in: threading.Event) -> None:
+        """`let_in` is set at its end, too, for a caller that waits for either."""
+        self._call, self._let_in = call, let_in
+        self._ended = threading.Event()
+        self._result: Ended | BaseException | None = None
+
+    def run(self) -> None:
+        """Call it."""
+        try:
+            self._result = self._call()
+        except BaseException as error:  # noqa: BLE001 - it is raised where the result is asked for
+            self._result = error
+        finally:
+            self._ended.set()
+            self._let_in.set()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is a result, or an error."""
+        return self._ended.is_set()
+
+    def result(self) -> Ended:
+        """Wait for the result. Raises what the call raised."""
+        self._ended.wait()
+        match self._result:
+            case Ended() as ended:
+                return ended
+            case BaseException() as error:
+                raise error
+            case None:
+                raise RuntimeError("a call that ended without a result")
 
 
 @contextmanager

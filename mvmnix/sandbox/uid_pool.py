@@ -26,21 +26,16 @@ from typing import Final
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import MalformedError, Record, canonical, parse_json, read
 from mvmnix.sandbox.subordinate_ids import POOL_COUNT, SubordinateIds
+from mvmnix.sandbox.uid_pool_paths import NAME, pool_paths, user_path
 from mvmnix.system import control_groups, log, procfs, system_user
 from mvmnix.system.child_causes import Cause
 from mvmnix.system.file_lock import Lock
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import ProcessError, is_readable
-from mvmnix.system.trusted_path import home_of
 
 #: Seconds for which processes that were killed may take to be gone.
 _PATIENCE: Final = 10.0
 _LIMIT: Final = 65536
-#: The pool of numbers, in a state directory.
-_NAME: Final = "cells"
-#: The pool of uids, from a home on: in the state directory of a user without XDG variables (XDG Base Directory
-#: Specification). No pool without uids cleans up there.
-_UIDS: Final = ".local/state/mvmnix/uids"
 #: What the programs that map ids say where they may not.
 _REFUSED: Final = frozenset({Cause.OWN, Cause.DENIED, Cause.NAMESPACES})
 
@@ -85,12 +80,6 @@ class UidPool:
         self.directory = directory
         self.uids = uids
         self._held: set[str] = set()
-
-    @staticmethod
-    def are_swept(directory: Directory) -> bool:
-        """Whether `sweep` would find nothing to do in this directory."""
-        numbers = {name.partition(".")[0] for name in directory.names()}
-        return all(directory.holder(f"{number}.lock") is not None for number in filter(str.isdecimal, numbers))
 
     def take(self, *, own_uid: bool = True) -> Lease:
         """A free number, with nothing left of its last holder; its lease has no uid where it isn't to have an own one.
@@ -166,7 +155,7 @@ def open_pool(state: Directory) -> UidPool:
         if isinstance(error, ProcessError) and error.kind not in _REFUSED:
             raise  # it would be another uid than a moment ago
         log.info("jail", "machines keep their caller's uid: %s", error)
-    return UidPool(state.child(_NAME))  # 2
+    return UidPool(state.child(NAME))  # 2
 
 
 def user_uid_pool() -> UidPool:
@@ -175,7 +164,7 @@ def user_uid_pool() -> UidPool:
     Raises MvmnixError, OSError where there can be none; ProcessError where a program that maps them fails.
     """
     subordinate = SubordinateIds.find()
-    path = _user_path()
+    path = user_path()
     if path is None:
         raise MvmnixError(f"uid {os.geteuid()} has no home in the password file", hint="run mvm as a user that has one")
     os.close(subordinate.namespace_of(subordinate.first_uid))
@@ -190,28 +179,10 @@ def sweep(state: Directory) -> None:
     pool = open_pool(state)
     with pool.directory as directory:
         pool.sweep()
-        left = [path for path in _paths(state.path) if path != directory.path]
+        left = [path for path in pool_paths(state.path) if path != directory.path]
     for path in left:
         with suppress(OSError), Directory.open(path) as directory:
             UidPool(directory).sweep()
-
-
-def are_swept(state: str) -> bool:
-    """Whether `sweep` would find nothing to do; `state` is the path of the state directory."""
-    for path in _paths(state):
-        with suppress(FileNotFoundError, PermissionError), Directory.open(path) as directory:
-            if not UidPool.are_swept(directory):
-                return False
-    return True
-
-
-def _paths(state: str) -> tuple[str, ...]:
-    return tuple(filter(None, dict.fromkeys((f"{state}/{_NAME}", _user_path()))))
-
-
-def _user_path() -> str | None:
-    home = home_of(os.geteuid())
-    return None if home is None else f"{home}/{_UIDS}"
 
 
 def _noted(data: bytes) -> tuple[tuple[str, ...], int | None]:

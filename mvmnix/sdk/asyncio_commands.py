@@ -4,7 +4,7 @@ from typing import Self
 
 from mvmnix.launch.control.drivers import Steps
 from mvmnix.sdk import commands
-from mvmnix.sdk.drive import run_async as run
+from mvmnix.sdk.asyncio_drive import run
 from mvmnix.sdk.results import StreamEvent
 
 

@@ -10,7 +10,7 @@ from mvmnix.audit.reading import SealedRecord
 from mvmnix.plan import plan as plans
 from mvmnix.provenance.verify.requirements import Requirements
 from mvmnix.sdk import images
-from mvmnix.sdk.drive import run_async as run
+from mvmnix.sdk.asyncio_drive import run
 from mvmnix.sdk.drive import work
 from mvmnix.sdk.images import AuditReport, Verdict
 from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source

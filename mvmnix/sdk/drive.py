@@ -1,4 +1,4 @@
-"""Runs the steps of an operation for a face: in the thread that calls it, or on the asyncio loop that runs."""
+"""Runs the steps of an operation in the thread that calls it; what they raise becomes the SDK's."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,6 @@ from mvmnix.sdk.errors import translate
 def run[T](steps: Steps[T]) -> T:
     """Run the steps in this thread; what they raise is the SDK's."""
     return drivers.run(in_terms_of_the_sdk(steps))
-
-
-async def run_async[T](steps: Steps[T]) -> T:
-    """Run the steps on this loop; what they raise is the SDK's."""
-    return await drivers.run_async(in_terms_of_the_sdk(steps))
 
 
 def in_terms_of_the_sdk[T](steps: Steps[T]) -> Steps[T]:

@@ -1,8 +1,9 @@
 """POSIX record locks on lock files: who holds one is the kernel's word, not a file's content.
 
 Two properties of these locks (POSIX.1-2024, fcntl) need care, and get it here alone. They belong to a process: threads
-of one process do not exclude each other, so a table in memory does. And *any* close of the file by the process
-releases them: so a lock file that this process holds is never opened a second time. A forked child holds none of them.
+of one process do not exclude each other, so a table in memory does; those that share one share its descriptor. And
+*any* close of the file by the process releases them: so a lock file that this process holds is never opened a second
+time. A forked child holds none of them.
 """
 
 import fcntl
@@ -24,17 +25,18 @@ type _Inode = tuple[int, int]
 class _Claim:
     """A lock of this process: its descriptor, the thread that asked for it, whether the kernel has granted it.
 
-    `holders` counts the locks that stand for it: one, or several that share it.
+    `sharers` is how many hold it together; 0 for one that is held alone.
     """
 
     fd: int
     thread: int
     granted: bool
-    is_shared: bool = False
-    holders: int = 1
+    sharers: int = 0
 
 
 _claims: dict[_Inode, _Claim] = {}
+#: Stands for a claim that gave way, which one that is to be alone never does.
+_NOTHING = ((-1, -1), -1)
 _changed = threading.Condition()
 
 
@@ -56,17 +58,19 @@ class Lock:
         self._inode = inode
         self._fd = fd
         self._pid = os.getpid()
-        self._is_held = True
+        self._is_released = False
 
     def release(self) -> None:
         """Let others have it. A second call, or one in a forked child, does nothing."""
         with _changed:
             claim = _claims.get(self._inode)
-            if self._pid != os.getpid() or claim is None or claim.fd != self._fd or not self._is_held:
+            if self._pid != os.getpid() or claim is None or claim.fd != self._fd:
                 return
-            self._is_held = False
-            claim.holders -= 1
-            if claim.holders:
+            if self._is_released:
+                return
+            self._is_released = True
+            if claim.sharers > 1:
+                claim.sharers -= 1
                 return
             del _claims[self._inode]
             os.close(self._fd)
@@ -84,21 +88,22 @@ class Lock:
 def acquire(directory: int, name: str, *, is_shared: bool = False) -> Lock:
     """Take the lock on the file `name` of the directory descriptor, creating it (0600); wait for its holder.
 
-    Other processes, and threads of this one, may hold one that `is_shared` at the same time, while none can have it
-    alone. Raises RuntimeError when the calling thread holds it already, and not shared as it asks for it, since it
-    would wait for itself forever.
+    Others, threads of this process among them, may hold one that `is_shared` at the same time, while none can have it
+    alone. Raises RuntimeError when the calling thread holds it already and one of the two is alone, since it would wait
+    for itself forever.
     """
     while True:
-        claimed = _share(directory, name) if is_shared else _claim(directory, name)
-        if isinstance(claimed, Lock):
-            return claimed
+        if is_shared and (shared := _join(directory, name)) is not None:
+            return shared
+        if (claimed := _claim(directory, name, gives_way=is_shared)) is None:
+            continue
         inode, fd = claimed
         try:
             fcntl.lockf(fd, fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX)
         except BaseException:
             _drop(inode)
             raise
-        if (lock := _granted(directory, name, inode)) is not None:
+        if (lock := _granted(directory, name, inode, is_shared=is_shared)) is not None:
             return lock
 
 
@@ -109,7 +114,7 @@ def try_acquire(directory: int, name: str) -> Lock | None:
             claimed = _inode_of(directory, name) in _claims
         if claimed:
             return None
-        inode, fd = _claim(directory, name)
+        inode, fd = _claim(directory, name) or _NOTHING
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -144,6 +149,17 @@ def _ask(fd: int) -> int | None:
     return None if kind == fcntl.F_UNLCK else int(pid)
 
 
+def _join(directory: int, name: str) -> Lock | None:
+    """Share what this process holds together with others already; None where it doesn't."""
+    with _changed:
+        inode = _inode_of(directory, name)
+        claim = _claims.get(inode)
+        if claim is None or not claim.granted or not claim.sharers:
+            return None
+        claim.sharers += 1
+        return Lock(inode, claim.fd)
+
+
 def _inode_of(directory: int, name: str) -> _Inode:
     try:
         status = os.stat(name, dir_fd=directory, follow_symlinks=False)
@@ -152,42 +168,23 @@ def _inode_of(directory: int, name: str) -> _Inode:
     return (status.st_dev, status.st_ino)
 
 
-def _claim(directory: int, name: str) -> tuple[_Inode, int]:
-    """Open the lock file and enter it in the table, once no other thread of ours has it there."""
+def _claim(directory: int, name: str, *, gives_way: bool = False) -> tuple[_Inode, int] | None:
+    """Open the lock file and enter it in the table, once no other thread of ours has it there.
+
+    None, for one that `gives_way`, where it can be shared instead.
+    """
     with _changed:
-        while (claim := _claim_of(directory, name)) is not None:
-            _wait_for(claim, name)
-        return _enter(directory, name, is_shared=False)
-
-
-def _share(directory: int, name: str) -> Lock | tuple[_Inode, int]:
-    """Return another lock for a claim of this process that is shared; where there is none, do as `_claim`."""
-    with _changed:
-        while (claim := _claim_of(directory, name)) is not None:
-            if claim.granted and claim.is_shared:
-                claim.holders += 1
-                return Lock(_inode_of(directory, name), claim.fd)
-            _wait_for(claim, name)
-        return _enter(directory, name, is_shared=True)
-
-
-def _claim_of(directory: int, name: str) -> _Claim | None:
-    return _claims.get(_inode_of(directory, name)) if _claims else None
-
-
-def _wait_for(claim: _Claim, name: str) -> None:
-    """Wait until the table changes. Raises RuntimeError where only the calling thread could change it."""
-    if claim.thread == threading.get_ident():
-        raise RuntimeError(f"this thread holds the lock {name!r} already")
-    _changed.wait()
-
-
-def _enter(directory: int, name: str, *, is_shared: bool) -> tuple[_Inode, int]:
-    fd = os.open(name, _FLAGS | os.O_CREAT, 0o600, dir_fd=directory)
-    status = os.fstat(fd)
-    inode = (status.st_dev, status.st_ino)
-    _claims[inode] = _Claim(fd, threading.get_ident(), granted=False, is_shared=is_shared)
-    return inode, fd
+        while _claims and (claim := _claims.get(_inode_of(directory, name))) is not None:
+            if gives_way and claim.granted and claim.sharers:
+                return None
+            if claim.thread == threading.get_ident():
+                raise RuntimeError(f"this thread holds the lock {name!r} already")
+            _changed.wait()
+        fd = os.open(name, _FLAGS | os.O_CREAT, 0o600, dir_fd=directory)
+        status = os.fstat(fd)
+        inode = (status.st_dev, status.st_ino)
+        _claims[inode] = _Claim(fd, threading.get_ident(), granted=False)
+        return inode, fd
 
 
 def _drop(inode: _Inode) -> None:
@@ -196,13 +193,13 @@ def _drop(inode: _Inode) -> None:
         _changed.notify_all()
 
 
-def _granted(directory: int, name: str, inode: _Inode) -> Lock | None:
+def _granted(directory: int, name: str, inode: _Inode, *, is_shared: bool = False) -> Lock | None:
     """The lock, or None when the file was removed or replaced while we waited: it then guards nothing any more."""
     if _inode_of(directory, name) != inode:
         _drop(inode)
         return None
     with _changed:
         claim = _claims[inode]
-        claim.granted = True
-        _changed.notify_all()  # those that share it
+        claim.granted, claim.sharers = True, int(is_shared)
+        _changed.notify_all()  # those that wait to share it
         return Lock(inode, claim.fd)

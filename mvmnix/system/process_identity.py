@@ -112,7 +112,7 @@ def _value(path: Path) -> str:
 
 
 def reset_soft_limits() -> None:
-    """Have this process keep nothing of the soft limits and processors of whoever started it. Raises OSError."""
+    """Have this process keep none of the soft limits and processors of the one that started it. Raises OSError."""
     for name, soft in _SOFT.items():
         number = getattr(resource, f"RLIMIT_{name}")
         hard = resource.getrlimit(number)[1]

@@ -26,7 +26,7 @@ from mvmnix.builder.fetch.https import Downloader
 from mvmnix.builder.fetch.parsing import expand
 from mvmnix.builder.fetch.unpack import Checkout, fetchzip, unpacked_archive, unpacked_commit
 from mvmnix.builder.fetch.worker.packets import Compression
-from mvmnix.builder.flakes.git import WorkTree, tracked_files
+from mvmnix.builder.flakes.git import read_work_tree, tracked_files
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.host_store import add_to_nix
@@ -118,9 +118,9 @@ def repository(path: Path, set_: Traps) -> Iterator[Act]:
     made.write("a", "y")
 
     def act() -> None:
-        work = WorkTree(made.path)
-        assert work.changes() == ("a",)
-        assert set(work.tree(1 << 20).entries) == {b"a", b".gitattributes", b"flake.nix"}
+        work = read_work_tree(made.path, 1 << 20)
+        assert work.changes == ("a",)
+        assert set(work.tree.entries) == {b"a", b".gitattributes", b"flake.nix"}
         assert len(tracked_files(made.path)[1]) == 3
 
     yield act

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.api.builder_vm import BuildLimits
+from mvmnix.api.build_limits import BuildLimits
 from mvmnix.errors import GuestTimeoutError, MvmnixError, RefusedError
 from mvmnix.errors import ReasonCode as Code
 from mvmnix.images.make_provenance import check_sources

@@ -140,8 +140,14 @@ class Containers:
         """Run the program; how it ended, and what it said on both of its outputs."""
         said = bytearray()
         with self.plan(*argv, **changes) as plan:
-            finished = run_container(plan, self.host(), stdout=said.extend, stderr=said.extend, stdin=stdin)
+            finished = run_container(
+                plan, self.host(), stdout=said.extend, stderr=said.extend, stdin=stdin, started=ignored
+            )
         return finished, said.decode()
+
+
+def ignored(_what: object) -> None:
+    """Take what no caller waits for."""
 
 
 def left_over() -> list[str]:

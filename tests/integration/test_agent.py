@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.launch.agent.endpoints import FdSink
+from mvmnix.launch.agent.endpoints import PipeSink
 from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.agent.stream_frames import Exec, Exit, Started, Stderr, Stdout, Window
 from mvmnix.machines.exit_status import End, ExitStatus, Step
@@ -145,7 +145,7 @@ def test_a_slow_reader_delays_nobody_else(agent: Path) -> None:
     with talk(agent) as (channel, loop):
         read, write = os.pipe()
         slow = channel.start_exec(
-            ExecRequest(workload("head", "-c", str(size), "/dev/zero")), stdout=FdSink(loop, write), stderr=nothing
+            ExecRequest(workload("head", "-c", str(size), "/dev/zero")), stdout=PipeSink(loop, write), stderr=nothing
         )
         for number in range(10):
             assert execute(channel, ExecRequest(workload("echo", str(number))))[1] == f"{number}\n".encode()
@@ -209,7 +209,7 @@ def test_a_reader_that_left_ends_an_endless_command(agent: Path) -> None:
     with talk(agent) as (channel, loop):
         read, write = os.pipe()
         os.close(read)
-        command = channel.start_exec(ExecRequest(workload("yes")), stdout=FdSink(loop, write), stderr=nothing)
+        command = channel.start_exec(ExecRequest(workload("yes")), stdout=PipeSink(loop, write), stderr=nothing)
         assert channel.wait(command, idle=IDLE).exit_code == 128 + signal.SIGPIPE
         os.close(write)
 

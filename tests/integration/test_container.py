@@ -12,7 +12,7 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import GuestTimeoutError, ReasonCode, RefusedError
-from mvmnix.launch.agent.endpoints import FdSink
+from mvmnix.launch.agent.endpoints import PipeSink
 from mvmnix.launch.container.crun import Crun
 from mvmnix.launch.container.oci_config import ROOT
 from mvmnix.launch.container.run import run_container
@@ -26,7 +26,7 @@ from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.slsa.provenance import Variation
 from mvmnix.sandbox import trusted_executables
-from tests.integration.container_house import BLOCK, Containers, image, jails, left_over, world_of
+from tests.integration.container_house import BLOCK, Containers, ignored, image, jails, left_over, world_of
 from tests.patience import POLL, scaled, until
 
 pytestmark = pytest.mark.integration
@@ -70,7 +70,7 @@ def test_the_exit_status_is_the_commands_own(here: Containers) -> None:
 
 def test_a_command_that_the_image_lacks(here: Containers) -> None:
     with here.house.plan("/bin/nothing", **CONTAINER) as plan:
-        finished = run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None)
+        finished = run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None, started=ignored)
     assert finished.exit_code == 127
     assert "`/bin/nothing` not found" in here.house.notices[-1]
     assert here.house.log()[-1].exit_code == 127
@@ -80,7 +80,7 @@ def test_what_crun_complains_about_is_not_the_commands_word(here: Containers) ->
     work = Workload(("/bin/probe", "id"), {}, "/bin/probe", User(1, 1))
     here.house.world.sign_plan(workload=work, **CONTAINER)
     with here.house.verified() as plan, pytest.raises(MachineFailedError, match="Not a directory"):
-        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None)
+        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None, started=ignored)
     assert here.house.receipts()[0].observed.reason is EndReason.HYPERVISOR_DIED
 
 
@@ -159,7 +159,7 @@ def test_so_many_processes_and_no_more(here: Containers) -> None:
 def test_what_a_container_cannot_be(here: Containers, changes: dict[str, Any]) -> None:
     here.house.world.sign_plan(**CONTAINER, **changes)
     with here.house.verified() as plan, pytest.raises(RefusedError) as caught:
-        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None)
+        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None, started=ignored)
     assert caught.value.codes == (ReasonCode.PLAN_MISMATCH,)
 
 
@@ -171,7 +171,7 @@ def test_its_filter_is_not_the_strict_one(here: Containers) -> None:
         here.house.verified() as plan,
         pytest.raises(RefusedError, match="a filter of system calls of its own") as caught,
     ):
-        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None)
+        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None, started=ignored)
     assert caught.value.codes == (ReasonCode.PLAN_MISMATCH,)
 
 
@@ -179,7 +179,7 @@ def test_it_gets_no_secrets(here: Containers) -> None:
     """Not in this version; and the reference is never followed."""
     confided = (SecretReference.parse("A=env:CONFIDED_NOT_SET", SecretTarget.VARIABLE),)
     with here.house.plan("/bin/probe", secrets=confided, **CONTAINER) as plan, pytest.raises(RefusedError) as caught:
-        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None)
+        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None, started=ignored)
     assert caught.value.codes == (ReasonCode.SECRET_UNAVAILABLE,)
     assert "a container gets no secrets" in str(caught.value)
 
@@ -213,7 +213,7 @@ def test_much_output_goes_to_a_slow_reader_whole(here: Containers) -> None:
 
     host.loop.watch(ours, read=take)
     with here.plan("flood", "40") as plan:
-        run_container(plan, host, stdout=FdSink(host.loop, theirs), stderr=lambda _: None)
+        run_container(plan, host, stdout=PipeSink(host.loop, theirs), stderr=lambda _: None, started=ignored)
     os.close(theirs)
     while chunk := os.read(ours, 65536):
         count += len(chunk)
@@ -239,7 +239,7 @@ def test_a_jail_that_is_killed_takes_everything_with_it(here: Containers) -> Non
 
     host.loop.after(0, kill)
     with here.plan("sleep") as plan, pytest.raises(MachineFailedError):
-        run_container(plan, host, stdout=lambda _: None, stderr=lambda _: None)
+        run_container(plan, host, stdout=lambda _: None, stderr=lambda _: None, started=ignored)
     assert here.house.receipts()[0].observed.reason is EndReason.HYPERVISOR_DIED
     wait_for(lambda: not left_over())
 
@@ -251,7 +251,9 @@ def test_a_supervisor_that_is_killed_takes_everything_with_it(here: Containers, 
     if child == 0:
         try:
             with here.plan("echo") as plan:
-                run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None, stdin=ours)
+                run_container(
+                    plan, here.host(), stdout=lambda _: None, stderr=lambda _: None, stdin=ours, started=ignored
+                )
         finally:
             os._exit(1)
     wait_for(lambda: any(line.startswith("/bin/probe") for line in left_over()))
@@ -275,7 +277,7 @@ def test_a_changed_byte_anywhere_is_refused_before_anything_runs(here: Container
         here.house.world.rootfs = bytes(data)
         os.pwrite(os.open(here.house.path / "rootfs", os.O_RDWR), bytes(data), 0)
         with pytest.raises(RefusedError) as caught:
-            run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None)
+            run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None, started=ignored)
     assert caught.value.codes == (ReasonCode.ARTIFACT_MISMATCH,)
     assert [record.kind for record in here.house.log()] == [RecordKind.REFUSAL]
 
@@ -292,5 +294,5 @@ def test_a_plan_without_the_word_is_no_container(here: Containers) -> None:
         here.plan("id", backend=Backend.QEMU, isolation=Isolation.MICROVM) as plan,
         pytest.raises(RefusedError) as caught,
     ):
-        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None)
+        run_container(plan, here.host(), stdout=lambda _: None, stderr=lambda _: None, started=ignored)
     assert caught.value.codes == (ReasonCode.BACKEND_UNAVAILABLE,)

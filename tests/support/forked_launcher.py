@@ -1,6 +1,7 @@
 """A launcher for tests: each start is served by a fork of this process, so that what a test replaced holds there."""
 
 import os
+import signal
 import socket
 
 import pytest
@@ -29,6 +30,9 @@ def _be_session(connection: socket.socket, check: CallerCheck) -> None:
     status = 125
     try:
         os.setsid()
+        signal.set_wakeup_fd(-1)  # the test's process may have one, and handlers
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         if os.fork():
             os._exit(0)
         null = os.open(os.devnull, os.O_RDWR)

@@ -13,6 +13,7 @@ LISTS: Final = ROOT / "tests/unit/import_lists.txt"
 #: By what a user types, what is imported for it before the command begins.
 COMMANDS: Final = {
     "mvm --help": "mvmnix.cli.main",
+    "mvm build": "mvmnix.cli.main, mvmnix.cli.commands.build",
     "mvm exec": "mvmnix.cli.main, mvmnix.cli.commands.exec",
     "mvm launch": "mvmnix.cli.main, mvmnix.cli.commands.launch",
     "mvm verify": "mvmnix.cli.main, mvmnix.cli.commands.verify",

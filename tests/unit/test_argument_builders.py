@@ -203,8 +203,8 @@ def test_what_a_user_names_is_a_directory_and_an_attribute(text: str) -> None:
 @given(TEXTS)
 def test_the_reader_of_repositories(text: str) -> None:
     """The directory goes in as a descriptor. What a linked work tree is called is in a variable, below ours."""
-    found = Found(Path("/somewhere"), f"/repository/git/worktrees/{text}", "0", {})
-    usual = Found(Path("/somewhere"), "/repository/git", "0", {})
+    found = Found(Path("/somewhere"), -1, f"/repository/git/worktrees/{text}", "0", {})
+    usual = Found(Path("/somewhere"), -1, "/repository/git", "0", {})
     changed = {name for name, value in found.environment.items() if value != usual.environment[name]}
     assert changed <= {"GIT_DIR"}
     assert found.environment["GIT_WORK_TREE"] == "/repository/tree"

@@ -115,7 +115,7 @@ COMMAND = re.compile(
 WORDS = {
     "mvmnix/api/images.py: manifest": "a digest",
     "mvmnix/images/prune.py: entry.manifest": "a digest",
-    "mvmnix/api/launch.py: status.machine": "an id in hexadecimal",
+    "mvmnix/api/admission.py: status.machine": "an id in hexadecimal",
     "mvmnix/launch/runtime/creation.py: status.machine": "an id in hexadecimal",
     "mvmnix/machines/cleanup.py: status.machine": "an id in hexadecimal",
     "mvmnix/vmm/process.py: self.pid": "a number",

@@ -16,7 +16,7 @@ from mvmnix.builder.oci.attachments import Attachment, AttachmentKind, find_atta
 from mvmnix.builder.oci.registry import RegistryClient
 from mvmnix.config import FetchRules
 from mvmnix.provenance.bundle.blob import Blob
-from mvmnix.provenance.verify import image_layouts
+from mvmnix.provenance.verify import cosign_layouts
 from mvmnix.provenance.verify.registry_responses import Packed
 
 
@@ -49,8 +49,8 @@ def _packed(it: Attachment) -> Packed:
         case AttachmentKind.BUNDLE:
             return Packed(it.data)
         case AttachmentKind.ENVELOPE:
-            return image_layouts.attestation(it.data, it.annotations)
+            return cosign_layouts.attestation(it.data, it.annotations)
         case AttachmentKind.SIGNATURE:
-            return image_layouts.signature(it.data, it.annotations)
+            return cosign_layouts.signature(it.data, it.annotations)
         case _:
             assert_never(it.kind)

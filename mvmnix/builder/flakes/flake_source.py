@@ -7,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from mvmnix.arguments import is_subdirectory
-from mvmnix.builder.flakes.git import WorkTree
+from mvmnix.builder.flakes.git import read_work_tree
 from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import lock, nar
@@ -20,7 +20,7 @@ LIMIT = 512 * 1024 * 1024
 #: Symbolic links on the way of one path; Linux follows as many (path_resolution(7)).
 _MAX_LINKS = 40
 #: Links followed in one tree, and components of their targets; one with more counts as read from top to bottom.
-#: Linux's own sources have some 100 links. Entries are looked at once each: git.MAX_ENTRIES at most.
+#: Linux's own sources have some 100 links. Entries are looked at once each: git_objects.MAX_ENTRIES at most.
 _MAX_STEPS = 10_000
 #: Bytes of a path, with a NUL (PATH_MAX). No longer target is followed; a tree with a longer path counts as read whole.
 _MAX_PATH = 4096
@@ -68,12 +68,13 @@ def source_of(tree: nar.Dir, *, uri: str, commit: str | None, directory: str) ->
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, where, "there is no flake.nix", "name the directory of a flake.nix")
     if _size(tree) > LIMIT:
         raise _too_large(uri)
-    archive = bytearray()
+    chunks, size = list[bytes](), 0
     for chunk in nar.nar_of_tree(tree):
-        archive += chunk
-        if len(archive) > LIMIT:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > LIMIT:
             raise _too_large(uri)
-    data = bytes(archive)
+    data = b"".join(chunks)
     return FlakeSource(uri, commit, data, Digest.of(data), directory, _file(tree, directory, b"flake.lock"))
 
 
@@ -102,26 +103,24 @@ def _copied(where: Path, directory: str) -> FlakeSource:
 
 
 def _committed(where: Path) -> FlakeSource:
-    work = WorkTree(where)
+    work = read_work_tree(where, LIMIT)
     directory = "" if where == work.top else str(where.relative_to(work.top))
     if not is_subdirectory(directory):
         raise refuse(
             ReasonCode.FLAKE_UNSUPPORTED, str(where), "its path has unusual characters", "rename the directory"
         )
-    tree = work.tree(LIMIT)  # bounded; git compares only what is
-    changes = work.changes()
-    if changes and (changed := _inside(changes, tree, directory)):
+    if work.changes and (changed := _inside(work.changes, work.tree, directory)):
         why = f"the git tree has uncommitted changes: {first_names(changed)}"
         hint = f"commit or stash them, or take the tree as an uncommitted copy: {copy_of(where)}"
         raise refuse(ReasonCode.FLAKE_DIRTY, str(where), why, hint)
-    if _file(tree, directory, b"flake.nix") is None and (where / "flake.nix").is_file():
+    if _file(work.tree, directory, b"flake.nix") is None and (where / "flake.nix").is_file():
         add = shell_command("git", "-C", str(where), "add", "flake.nix")
         hint = f"{add}, and commit it; or take the tree as an uncommitted copy: {copy_of(where)}"
         why = "there is no flake.nix in the commit; the one in the directory is not tracked by git"
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint)
     uri = f"git+file:{store_name(work.top.name)}?rev={work.commit}"
-    source = source_of(tree, uri=uri, commit=work.commit, directory=directory)
-    return replace(source, changes_elsewhere=changes)
+    source = source_of(work.tree, uri=uri, commit=work.commit, directory=directory)
+    return replace(source, changes_elsewhere=work.changes)
 
 
 def first_names(names: Sequence[str]) -> str:

@@ -1,53 +1,34 @@
-"""Asks git, in the sandbox, about a repository of the user's: its commit, its changes, its tree; nothing is written.
+"""Reads a git repository of the user's, through git in the sandbox: commit, tree and changes; nothing is written.
 
 A repository is as hostile as the flake in it: its configuration names programs, so git doesn't get it (repository.py),
 and its objects are read by their hash alone (`ObjectReader`). git works where nothing can be reached.
 """
 
 import os
-import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import batched
 from pathlib import Path
 from typing import IO, Final
 
+from mvmnix.builder.flakes.comparison import Comparison
+from mvmnix.builder.flakes.git_objects import MAX_COMMIT, ObjectReader
 from mvmnix.builder.flakes.repository import Found, copy_of, found_repository
-from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import nar
-from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import GIT, locate
 from mvmnix.system import process
 from mvmnix.system.child_causes import Cause
 
-#: Bounds on a tree: directories and files in it, levels, bytes of its directories together.
-MAX_ENTRIES: Final = 200_000
-MAX_DEPTH: Final = 100
-MAX_DIRECTORIES: Final = 64 << 20
-#: Bytes of a commit.
-MAX_COMMIT: Final = 1 << 20
-#: Questions at a time; so many fit into a pipe, whose reader then never waits for one that waits for it.
-_QUESTIONS: Final = 500
 #: git-cat-file(1): what answers the questions here.
 CONVERSATION: Final = ("cat-file", "--batch-command", "--buffer")
-#: What objects of a kind are, for messages.
-_WORDS: Final = {"commit": "lines of its commit", "tree": "directories", "blob": "files"}
-#: A line of its answers is no longer, in bytes.
-_LINE: Final = 256
-#: What precedes an object's name in a tree object: mode in octal, a space, the name, a NUL.
-_LISTED: Final = re.compile(rb"([0-7]{5,6}) ([^\0/]+)\0")
-#: The bits of a mode that say what an entry is.
-_TYPE: Final = 0o170000
 
 _MIB: Final = 1 << 20
 #: git maps packs, and takes objects apart in memory; a repository that needs more is refused.
 _BOUNDS: Final = Bounds(seconds=300, room=256 * _MIB, memory=2048 * _MIB, output=64 * _MIB)
-#: Prints what HEAD is: name, type, size.
-_LOOK: Final = "printf 'HEAD\\n' | git cat-file --batch-check"
 #: $1 the commit. The index has its own time again, for git compares the contents of files that are as new. A submodule
 #: that it lists differs from the commit, which has none, and is taken out of the copy: git would enter it, and read its
 #: configuration. An index also says which files are unchanged, by flags and by their times, so the files that are there
@@ -80,63 +61,88 @@ exec git ls-files --cached -z
 _NO_FILES: Final = frozenset({b"", b".", b"..", b".git"})
 #: What a repository is to blame for: git says so itself, or it takes more than git may have.
 _ITS_OWN: Final = frozenset({Cause.OWN, Cause.MEMORY, Cause.FLOODED, Cause.LATE, Cause.DISK_FULL})
-_TALK: Final = 'exec git "$@"'
+#: Answers questions about objects until its input ends; then lists the index: mode, object, stage and path of files.
+_READ: Final = r"""
+git "$@"
+cd "$GIT_WORK_TREE"
+exec git ls-files --cached --stage -z
+"""
 
-#: A directory while it is put together.
-type _Entries = dict[bytes, nar.Node | _Entries]
 
-
+@dataclass(frozen=True, slots=True)
 class WorkTree:
-    """The git work tree around an absolute directory, as git describes it now: its `top`, its `commit`.
+    """A git work tree when it was read.
 
-    Raises RefusedError [flake-unsupported] where there is none, MvmnixError without git.
+    `top` is its directory, `commit` what HEAD names, `tree` the commit's tree; `changes` are the names (`os.fsdecode`)
+    of tracked files that differ from the commit, in the work tree or the index, sorted.
     """
 
-    def __init__(self, where: Path) -> None:
-        self._where = where
-        with found_repository(where) as repository:
-            head = _said(repository, where, _LOOK)
-        self.top = repository.top
-        self.commit = self._committed(head)
+    top: Path
+    commit: str
+    tree: nar.Dir
+    changes: tuple[str, ...]
 
-    def changes(self) -> tuple[str, ...]:
-        """The names (`os.fsdecode`) of tracked files that differ from the commit, in the tree or the index, sorted.
 
-        For a repository whose tree was read: git has no bounds on what a tree stands for.
-        """
-        why = "git can't compare it with its commit"
-        with found_repository(self._where) as repository, _blaming(self._where, why, "git status"):
-            said = _sandbox(repository).script(_CHANGES, self.commit).stdout
-        names = {
-            entry[3:]
-            for entry in said.split(b"\0")
-            if entry and not (entry.startswith(_NOT_FOUND) and _is_absent(self.top, entry[3:]))
-        }
-        return tuple(sorted(map(os.fsdecode, names)))
+def read_work_tree(where: Path, limit: int) -> WorkTree:
+    """Read the git work tree around an absolute directory. Refuses a commit with more than `limit` bytes of files.
 
-    def tree(self, limit: int) -> nar.Dir:
-        """The tree of the commit, from its objects alone, each hashed. Refuses more than `limit` bytes of files."""
-        why = f"git can't read its objects, or not within {_BOUNDS.memory >> 20} MiB"
+    1. The commit's tree is read from its objects alone, each hashed.
+    2. Meanwhile each of its files is compared with the one in the work tree, byte by byte.
+    3. The index is compared with the commit.
+    4. Only where 2 or 3 found a difference, git says what changed: it knows attributes, sparse trees and submodules.
+       The tree was read by then, for git has no bounds on what a tree stands for.
+
+    Raises RefusedError [flake-unsupported] where there is no such work tree, MvmnixError without git.
+    """
+    stage = _Stage(_no_commit(where))
+    with found_repository(where) as repository:
         with (
-            found_repository(self._where) as repository,
-            _blaming(self._where, why, "git fsck"),
-            _sandbox(repository).talk(_TALK, *CONVERSATION) as (to, heard),
+            _blaming(where, stage),
+            _sandbox(repository).talk(_READ, *CONVERSATION) as (to, heard),
+            Comparison(repository.tree) as comparison,
         ):
-            return ObjectReader(to, heard, str(self._where)).tree(self.commit, limit)
+            reader = ObjectReader(to, heard, str(where))
+            commit = _committed(where, reader.head())
+            stage.blame = _Blame(f"git can't read its objects, or not within {_BOUNDS.memory >> 20} MiB", "git fsck")
+            tree = reader.tree(commit, limit, comparison.add)  # 1, 2
+            stage.blame = _Blame("git can't compare it with its commit", "git status")
+            to.close()
+            is_same = comparison.is_listed(_listing(heard, where)) and comparison.is_same  # 3
+        changes = () if is_same else _changes(repository, where, commit)  # 4
+        return WorkTree(repository.top, commit, tree, changes)
 
-    def _committed(self, head: bytes) -> str:
-        match head.decode("ascii", "replace").split():
-            case [oid, "commit", size] if int(size) <= MAX_COMMIT:
-                return oid
-            case [_, "commit", size]:
-                hint = "make a commit with a shorter message"
-                raise self._unsupported(f"its commit has {size} bytes, more than {MAX_COMMIT}", hint)
-            case _:
-                why = "it is not a git work tree with a commit: HEAD names none"
-                raise self._unsupported(why, f"commit it, or take it as an uncommitted copy: {copy_of(self._where)}")
 
-    def _unsupported(self, why: str, hint: str) -> RefusedError:
-        return refuse(ReasonCode.FLAKE_UNSUPPORTED, str(self._where), why, hint)
+def _committed(where: Path, head: bytes) -> str:
+    """The name of the commit, from what git says of HEAD."""
+    match head.decode("ascii", "replace").split():
+        case [oid, "commit", size] if int(size) <= MAX_COMMIT:
+            return oid
+        case [_, "commit", size]:
+            why, hint = f"its commit has {size} bytes, more than {MAX_COMMIT}", "make a commit with a shorter message"
+        case _:
+            why, hint = "it is not a git work tree with a commit: HEAD names none", _no_commit(where).hint
+    raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint)
+
+
+def _listing(heard: IO[bytes], where: Path) -> bytes:
+    """The rest of what git prints: its list of the index."""
+    data = heard.read(_BOUNDS.output + 1)
+    if len(data) > _BOUNDS.output:
+        why = f"its index lists more than {_BOUNDS.output} bytes of names"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "make the index anew: git read-tree HEAD")
+    return data
+
+
+def _changes(repository: Found, where: Path, commit: str) -> tuple[str, ...]:
+    """The names of what differs from the commit, by git. For a repository whose tree was read."""
+    with _blaming(where, _Stage(_Blame("git can't compare it with its commit", "git status"))):
+        printed = _sandbox(repository).script(_CHANGES, commit).stdout
+    names = {
+        entry[3:]
+        for entry in printed.split(b"\0")
+        if entry and not (entry.startswith(_NOT_FOUND) and _is_absent(repository.top, entry[3:]))
+    }
+    return tuple(sorted(map(os.fsdecode, names)))
 
 
 def tracked_files(where: Path) -> tuple[Path, tuple[bytes, ...]]:
@@ -155,21 +161,42 @@ def tracked_files(where: Path) -> tuple[Path, tuple[bytes, ...]]:
 
 
 def _said(repository: Found, where: Path, script: str) -> bytes:
-    hint = f"commit it, or take it as an uncommitted copy: {copy_of(where)}"
-    with _blaming(where, "it is not a git work tree with a commit", hint, frozenset({Cause.OWN})):
+    with _blaming(where, _Stage(_no_commit(where))):
         return _sandbox(repository).script(script).stdout
 
 
+@dataclass(frozen=True, slots=True)
+class _Blame:
+    """What a repository is refused for, and what to do, where a git fails in one of these ways."""
+
+    why: str
+    hint: str
+    kinds: frozenset[Cause] = _ITS_OWN
+
+
+def _no_commit(where: Path) -> _Blame:
+    hint = f"commit it, or take it as an uncommitted copy: {copy_of(where)}"
+    return _Blame("it is not a git work tree with a commit", hint, frozenset({Cause.OWN}))
+
+
+class _Stage:
+    """How far a conversation with git has come: `blame` is for a failure from here on."""
+
+    def __init__(self, blame: _Blame) -> None:
+        self.blame = blame
+
+
 @contextmanager
-def _blaming(where: Path, why: str, hint: str, kinds: frozenset[Cause] = _ITS_OWN) -> Iterator[None]:
-    """Refuse a repository for a git that fails in one of these ways."""
+def _blaming(where: Path, stage: _Stage) -> Iterator[None]:
+    """Refuse a repository for a git that fails."""
     try:
         yield
     except process.ProcessError as error:
-        if error.kind not in kinds:
+        if error.kind not in stage.blame.kinds:
             raise
         cause = error.cause.strip() or f"it ended with status {error.done.status}, without a word"
-        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), f"{why}: {cause}", hint) from error
+        why = f"{stage.blame.why}: {cause}"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, stage.blame.hint) from error
 
 
 def _sandbox(repository: Found) -> Sandbox:
@@ -192,185 +219,3 @@ def _is_absent(top: Path, name: bytes) -> bool:
 
 def _text(data: bytes) -> str:
     return data.decode(errors="replace").strip()
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One line of a tree object: type and permissions, the object's name in hexadecimal, the path from the root."""
-
-    mode: int
-    oid: str
-    path: tuple[bytes, ...]
-
-
-class ObjectReader:
-    """Reads the tree of a commit out of one conversation with `git cat-file --batch-command --buffer`; starts nothing.
-
-    A repository's objects can lie under names that their bytes don't hash to, and small objects can stand for endless
-    trees. So no object's name is trusted: each object is hashed (git(1): gitformat-pack, "object names"), its size is
-    asked before it is read, and everything is counted.
-    """
-
-    def __init__(self, to: IO[bytes], heard: IO[bytes], where: str) -> None:
-        """`to` is its standard input, unbuffered, and `heard` its standard output; `where` is for messages."""
-        self._to, self._heard, self._where = to, heard, where
-
-    def tree(self, commit: str, limit: int) -> nar.Dir:
-        """The tree of a commit. Refuses more than `limit` bytes of files; raises EOFError where git gave up."""
-        listed = list(self._listed(commit))
-        files = [entry for entry in listed if not _is_directory(entry)]
-        for entry in files:
-            self._check_mode(entry)
-        self._check_sizes(files, limit)
-        contents = self._objects("blob", [entry.oid for entry in files], limit)
-        root: _Entries = {}
-        for entry in listed:
-            if _is_directory(entry):
-                self._place(root, entry, {})
-            else:
-                self._place(root, entry, self._node(entry, contents[entry.oid]))
-        return self._directory(root)
-
-    def _listed(self, commit: str) -> Iterator[_Entry]:
-        """All that the tree holds, level by level; a directory comes before what is in it."""
-        data = self._objects("commit", [commit], MAX_COMMIT)[commit]
-        root = re.match(rb"tree ([0-9a-f]{40}|[0-9a-f]{64})\n", data)
-        if root is None:
-            raise self._unsupported("its commit names no tree", "git fsck")
-        level, count, left = [_Entry(0o40000, root[1].decode(), ())], 0, MAX_DIRECTORIES
-        for _ in range(MAX_DEPTH):
-            objects = self._objects("tree", [entry.oid for entry in level], left, MAX_DIRECTORIES)
-            left -= sum(map(len, objects.values()))
-            below = []
-            for parent in level:
-                for entry in self._entries(parent, objects[parent.oid]):
-                    count += 1
-                    if count > MAX_ENTRIES:
-                        raise self._unsupported(f"its tree has more than {MAX_ENTRIES} entries", "use a smaller tree")
-                    below.append(entry)
-            yield from below
-            level = [entry for entry in below if _is_directory(entry)]
-            if not level:
-                return
-        raise self._unsupported(f"its tree is nested deeper than {MAX_DEPTH} directories", "flatten it")
-
-    def _entries(self, parent: _Entry, data: bytes) -> Iterator[_Entry]:
-        """What a tree object lists: mode in octal, a space, the name, a NUL, the object's name in bytes."""
-        size, at = len(parent.oid) // 2, 0
-        while at < len(data):
-            head = _LISTED.match(data, at)
-            if head is None or head[2] in {b".", b".."} or head.end() + size > len(data):
-                raise self._unsupported("a directory of its tree is malformed", "git fsck")
-            at = head.end() + size
-            yield _Entry(int(head[1], 8), data[head.end() : at].hex(), (*parent.path, head[2]))
-
-    def _check_sizes(self, files: Sequence[_Entry], limit: int) -> None:
-        sizes = self._sizes("blob", [entry.oid for entry in files])
-        total = 0
-        for entry in files:
-            size = sizes[entry.oid]
-            if size is None:
-                raise self._unsupported(f"the object of {_entry_path(entry)} is missing", "git fsck")
-            total += size
-        if total > limit:
-            raise self._unsupported(f"its tree is larger than {limit} bytes", "leave build products out of it")
-
-    def _sizes(self, kind: str, oids: Iterable[str]) -> dict[str, int | None]:
-        """By name, the size of an object of that kind; None where there is none."""
-        found: dict[str, int | None] = {}
-        for oid in self._asked("info", oids):
-            found[oid] = self._head(kind, oid)
-        return found
-
-    def _objects(self, kind: str, oids: Iterable[str], limit: int, most: int = 0) -> dict[str, bytes]:
-        """The bytes of objects by name, hashed. Their sizes are asked first: together not more than `limit` bytes.
-
-        `most` is the bound for messages, where some of it was taken already.
-        """
-        wanted = list(dict.fromkeys(oids))
-        sizes = self._sizes(kind, wanted)
-        for oid in wanted:
-            if sizes[oid] is None:
-                raise self._missing(kind, oid)
-        if sum(size or 0 for size in sizes.values()) > limit:
-            raise self._unsupported(f"its {_WORDS[kind]} have more than {most or limit} bytes", "git fsck")
-        found = {}
-        for oid in self._asked("contents", wanted):
-            size = self._head(kind, oid)
-            if size is None or size != sizes[oid]:
-                raise self._missing(kind, oid)
-            data = self._exactly(size)
-            if self._exactly(1) != b"\n" or git.object_name(kind, data, sha256=len(oid) == 64) != oid:
-                raise self._unsupported(f"the bytes of {kind} {oid} are others than its name says", "git fsck")
-            found[oid] = data
-        return found
-
-    def _asked(self, question: str, oids: Iterable[str]) -> Iterator[str]:
-        """Ask about each object once; its answer is the next to be read."""
-        for some in batched(dict.fromkeys(oids), _QUESTIONS, strict=False):
-            self._to.write(b"".join(f"{question} {oid}\n".encode() for oid in some) + b"flush\n")
-            yield from some
-
-    def _head(self, kind: str, oid: str) -> int | None:
-        """The line `<oid> <kind> <size>`: the size, None for one of another kind or none."""
-        line = self._heard.readline(_LINE)
-        if not line.endswith(b"\n"):
-            raise EOFError("git gave up")
-        match line[:-1].split(b" "):
-            case [name, what, size] if (name, what) == (oid.encode(), kind.encode()) and size.isdigit():
-                return int(size)
-        return None
-
-    def _exactly(self, size: int) -> bytes:
-        data = self._heard.read(size)
-        if len(data) != size:
-            raise EOFError("git gave up")
-        return data
-
-    def _missing(self, kind: str, oid: str) -> RefusedError:
-        return self._unsupported(f"there is no {kind} {oid}, which it names", "git fsck")
-
-    def _check_mode(self, entry: _Entry) -> None:
-        match entry.mode & _TYPE:
-            case 0o100000 | 0o120000:
-                return
-            case 0o160000:
-                hint = "vendor the submodule's files, or make it an input of the flake"
-                raise self._unsupported(f"{_entry_path(entry)} is a submodule", hint)
-            case _:
-                raise self._unsupported(f"{_entry_path(entry)} has the unusual git mode {entry.mode:06o}", "git fsck")
-
-    def _node(self, entry: _Entry, content: bytes) -> nar.Node:
-        if entry.mode & _TYPE == 0o100000:
-            return nar.File.of(content, executable=bool(entry.mode & 0o100))
-        try:
-            return nar.Symlink(content)
-        except ValueError as error:
-            raise self._unsupported(f"{_entry_path(entry)}: {error}", "git fsck") from error
-
-    def _place(self, root: _Entries, entry: _Entry, node: "nar.Node | _Entries") -> None:
-        here = root
-        for name in entry.path[:-1]:
-            inner = here[name]
-            if not isinstance(inner, dict):
-                raise self._unsupported(f"{_entry_path(entry)} lies in a file", "git fsck")
-            here = inner
-        if entry.path[-1] in here:
-            raise self._unsupported(f"{_entry_path(entry)} is listed twice", "git fsck")
-        here[entry.path[-1]] = node
-
-    def _directory(self, entries: _Entries) -> nar.Dir:
-        return nar.Dir(
-            {name: self._directory(node) if isinstance(node, dict) else node for name, node in entries.items()}
-        )
-
-    def _unsupported(self, why: str, hint: str) -> RefusedError:
-        return refuse(ReasonCode.FLAKE_UNSUPPORTED, self._where, why, hint)
-
-
-def _is_directory(entry: _Entry) -> bool:
-    return entry.mode & _TYPE == 0o40000
-
-
-def _entry_path(entry: _Entry) -> str:
-    return b"/".join(entry.path).decode(errors="backslashreplace")

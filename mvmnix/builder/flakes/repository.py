@@ -37,13 +37,14 @@ _SHARED_INDEX: Final = re.compile(r"sharedindex\.[0-9a-f]{40,64}")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A repository: the work tree's top, and what git gets of it by the path in the sandbox.
+    """A repository: the work tree's top, a descriptor of it, and what git gets of it by the path in the sandbox.
 
     `git_dir` is the directory of this work tree in the repository, as git finds it in the sandbox; `index_time` when
     the index was written, in seconds: git compares the contents of what is newer.
     """
 
     top: Path
+    tree: int
     git_dir: str
     index_time: str
     files: Mapping[str, Path | int | bytes]
@@ -150,7 +151,7 @@ def found_repository(where: Path) -> Iterator[Found]:
         inside = str(Path(git.REPOSITORY, git_dir.relative_to(common.path)))
         index_time = own.time("index")  # before it is read: a file that takes its place is newer
         files = {_TREE: tree.fd, **_shared_files(common, stack), **_own_files(own, inside, stack)}
-        yield Found(top, inside, index_time, files)
+        yield Found(top, tree.fd, inside, index_time, files)
 
 
 def _shared_files(common: _Held, stack: ExitStack) -> dict[str, int | bytes]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from mvmnix.builder import bootstrap
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.oci import descriptors
 from mvmnix.builder.oci.descriptors import MAX_LAYERS, Decode, Descriptor, Index
 from mvmnix.builder.oci.reference import SCHEME, OciRef
 from mvmnix.builder.oci.registry import Registry
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import lock, nar
 from mvmnix.formats.strict import MalformedError, Record, canonical, read

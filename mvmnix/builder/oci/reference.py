@@ -7,9 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self, override
 
-from mvmnix.config import DNS_NAME
 from mvmnix.errors import ReasonCode, RefusedError, refuse
-from mvmnix.model import Digest, Source
+from mvmnix.model import DNS_NAME, Digest, Source
 
 SCHEME: Final = "oci://"
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, cast
 
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors, graph
 from mvmnix.builder.session.exec import BuilderMachine, CommandResult, Progress, Tail, stream_command
-from mvmnix.builder.session.session import BuildInputs, BuildRequest, Session
+from mvmnix.builder.session.session import BuildInputs, Session
 from mvmnix.builder.session.substituter import SourceFetchers
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError, ReasonCode, refuse

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mvmnix.builder.flakes.flake_source import FlakeSource
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build_errors
 from mvmnix.builder.session.cache import Connection
@@ -12,19 +12,10 @@ from mvmnix.builder.session.ledger import Offer, OfferLedger
 from mvmnix.builder.session.substituter import SourceFetchers, SourceFinder
 from mvmnix.builder.session.worker_pool import WorkerPool
 from mvmnix.errors import MvmnixError
-from mvmnix.formats.lock import LockedFlake, LockedNode
+from mvmnix.formats.lock import LockedNode
 from mvmnix.model import Digest, HashMode, Source
 from mvmnix.provenance.slsa.provenance import Cached, KeptPath
 from mvmnix.system.store import Store
-
-
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
-    """What shall be built: a root tree with its parsed lock, and the attribute of its packages."""
-
-    flake: FlakeSource
-    lock: LockedFlake
-    attribute: str
 
 
 @dataclass(frozen=True, slots=True)

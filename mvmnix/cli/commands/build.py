@@ -5,16 +5,7 @@ from functools import wraps
 
 import click
 
-from mvmnix.api import (
-    VARIATION,
-    BuildLimits,
-    KeylessChoice,
-    existing_source_ref,
-    export_image,
-    open_context,
-    open_image_builder,
-    rebuild_image,
-)
+from mvmnix.api import BuildLimits, KeylessChoice, existing_source_ref, open_context, open_image_builder
 from mvmnix.cli.completers import flake_reference
 from mvmnix.cli.options.outputs import OutputType
 from mvmnix.cli.options.quantities import Size, Span
@@ -81,8 +72,14 @@ def build(
             finished = images.new_image(wanted) if again else images.image(wanted)
             if choice.keyless and finished.provenance.signer.key is not None:
                 finished = images.new_image(wanted)
-            second = rebuild_image(context, images, images.request(wanted), finished) if twice else None
+            second = None
+            if twice:
+                from mvmnix.api import rebuild_image  # noqa: PLC0415 - brings the launcher
+
+                second = rebuild_image(context, images, images.request(wanted), finished)
         if out is not None:
+            from mvmnix.api import export_image  # noqa: PLC0415 - brings the launcher
+
             export_image(context, finished, out)
     if second is not None:
         notice_agreement(second)
@@ -101,6 +98,8 @@ def notice_agreement(second: Verified[Provenance]) -> None:
 
 def rebuild_record(second: Verified[Provenance]) -> Mapping[str, object]:
     """A second provenance, as JSON."""
+    from mvmnix.api import VARIATION  # noqa: PLC0415 - brings the launcher
+
     varied, limits = second.claim.variation or VARIATION, second.claim.limits
     return {
         "provenance": str(second.bundle),

@@ -1,13 +1,16 @@
 """`mvm run`: build or reuse, sign, plan, verify, launch, stream, and exit with the guest's exit code."""
 
+from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import click
 
 from mvmnix.api import (
     PlanOptions,
+    RunningMachine,
+    StartOptions,
+    Steps,
     check_terminal,
     draft_plan,
     open_context,
@@ -60,34 +63,45 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
 
     Exit codes: the guest's own; 124 timeout; 125 mvm failed; 126 refused; 127 command not found in the guest.
     """
-    if attachment.detached and evidence:
-        raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
-    if closed and (options.verbs or attachment.tty):
-        why = "--no-verbs grants none, and --verb and -t ask for some"
-        raise UsageError(why, hint="leave it out: --verb grants what it names and no other, -t then shell, too")
+    _refuse_contradictions(attachment, options, closed=closed, evidence=evidence)
     wanted = runnable_ref(flake)
     named = bool(options.verbs)
     if attachment.tty:  # a terminal takes the verb, and the plan says so
         check_terminal(options.backend, options.secrets)
         options = replace(options, verbs=options.verbs | {Verb.SHELL})
-    with open_context(TERMINAL) as context:
+    with open_context(TERMINAL) as context, ExitStack() as kept:
         context.initialize()
         put_in_order(context.roots, context.machines, TERMINAL)
         refuse_early(context, options)
-        with context.working():  # until the machine has its files open, the image may not be removed
-            with steps() as progress, open_image_builder(context, progress) as images:
-                finished = images.image(wanted)
-            if not (named or closed):
-                options = _with_unasked(options, unasked_verbs(context, finished.image, options))
-            bundle = sign_plan(context, draft_plan(context, finished, options))
-            how = start_options(attachment, name=name)
-            if attachment.detached:
-                click.echo(run_steps(start_machine(context, bundle, how)).id)
-                return 0
-            started, ended = run_here(partial(start_machine, context, bundle), attachment, how)
+        kept.enter_context(context.working())  # until the machine has its files open, the image may not be removed
+        with steps() as progress, open_image_builder(context, progress) as images:
+            finished = images.image(wanted)
+        if not (named or closed):
+            options = _with_unasked(options, unasked_verbs(context, finished.image, options))
+        bundle = sign_plan(context, draft_plan(context, finished, options))
+
+        def start(how: StartOptions) -> Steps[RunningMachine]:
+            machine = yield from start_machine(context, bundle, how)
+            kept.close()
+            return machine
+
+        how = start_options(attachment, name=name)
+        if attachment.detached:
+            click.echo(run_steps(start(how)).id)
+            return 0
+        started, ended = run_here(start, attachment, how)
         if evidence:
             show_chain(links_of(finished, started, ended))
         return ended.exit_code
+
+
+def _refuse_contradictions(attachment: Attachment, options: PlanOptions, *, closed: bool, evidence: bool) -> None:
+    """Raises UsageError for options that exclude each other."""
+    if attachment.detached and evidence:
+        raise UsageError("--evidence is of a machine that has ended", hint="leave it out, and `mvm show MACHINE` later")
+    if closed and (options.verbs or attachment.tty):
+        why = "--no-verbs grants none, and --verb and -t ask for some"
+        raise UsageError(why, hint="leave it out: --verb grants what it names and no other, -t then shell, too")
 
 
 def _with_unasked(options: PlanOptions, verbs: frozenset[Verb]) -> PlanOptions:

@@ -7,16 +7,21 @@ import os
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mvmnix.api import PUBLIC_INSTANCES, KeylessChoice
-from mvmnix.config import SecretRef
 from mvmnix.errors import UsageError
 
+if TYPE_CHECKING:
+    from mvmnix.config import SecretRef
 
-def secret_ref(text: str, option: str) -> SecretRef:
+
+def secret_ref(text: str, option: str) -> "SecretRef":
     """The reference given for an option. A relative path is taken from here. Raises UsageError, without the text."""
+    from mvmnix.config import SecretRef  # noqa: PLC0415 - who gives no reference doesn't pay for it
+
     try:
         place, colon, name = text.partition(":")
         return SecretRef.parse(f"{place}{colon}{Path(name).absolute()}" if place == "file" and name else text)

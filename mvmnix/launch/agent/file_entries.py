@@ -20,7 +20,7 @@ _LARGEST_SIZE: Final = 2**63 - 1
 
 
 class FileEntryError(ValueError):
-    """The guest's entry records are not as docs/channel.md has them; none of them is used."""
+    """The guest sent entry records that docs/channel.md forbids; none of them is used."""
 
     def __init__(self, why: str) -> None:
         super().__init__(f"the guest broke the protocol of file operations: {why}")
@@ -112,7 +112,7 @@ class FileEntryReader:
             raise FileEntryError("it ends too early")
 
     def _record_end(self, at: int) -> int:
-        """Where the record that begins there ends, as far as that is known."""
+        """Return the end of the record that begins there, or of its head where that is not complete."""
         end = at + _HEAD.size
         if end > len(self._buffer):
             return end
@@ -139,7 +139,7 @@ class FileEntryReader:
         self._last = name
 
     def _check_order(self, name: bytes) -> None:
-        """An answer to stat is one record without a name; in a listing each name is greater than the one before."""
+        """Refuse one entry too many, and a name that is not greater than the one before."""
         if len(self._entries) == MOST_ENTRIES:
             raise FileEntryError(f"more than {MOST_ENTRIES} entries")
         if self._entries and name <= self._last:

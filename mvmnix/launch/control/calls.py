@@ -21,18 +21,18 @@ _TURN: Final = 32
 GRACE: Final = 15.0
 
 
-def call(connection: Connection, request: Request, descriptors: Iterable[int] = ()) -> Steps[ExitStatus | None]:
+def call(connection: Connection, request: Request, seconds: float | None = None) -> Steps[ExitStatus | None]:
     """Ask for something and wait for the answer: how a command ended, None for what is no command.
 
-    Raises what the supervisor answered.
+    Raises what the supervisor answered; ConnectionLostError where there is none in so many seconds.
     """
-    yield from connection.send(request, descriptors)
-    return (yield from answer(connection))
+    yield from connection.send(request)
+    return (yield from answer(connection, seconds))
 
 
-def answer(connection: Connection) -> Steps[ExitStatus | None]:
+def answer(connection: Connection, seconds: float | None = None) -> Steps[ExitStatus | None]:
     """Wait for the answer to what was asked for. Raises as `call` does."""
-    return _result((yield from connection.receive()).data)
+    return _result((yield from connection.receive(seconds)).data)
 
 
 def _result(data: bytes) -> ExitStatus | None:

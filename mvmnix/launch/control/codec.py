@@ -82,6 +82,8 @@ def _camel(name: str) -> str:
 
 
 def _message[T](record: Record, readers: Mapping[str, Callable[[Record], T]]) -> T:
+    if not record.has("version"):
+        raise ValueError("a message without a version")
     version = record.integer("version", 1, _VERSIONS)
     if version != VERSION:
         raise VersionError(version)

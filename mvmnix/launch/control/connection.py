@@ -1,6 +1,7 @@
 """A caller's end of a connection to a launcher or a supervisor: packets out and in, as steps of a conversation."""
 
 import socket
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
@@ -54,13 +55,18 @@ class Connection:
         except OSError:
             return
 
-    def receive(self) -> Steps[Packet]:
-        """Wait for the next packet. Raises ConnectionLostError at the connection's end."""
+    def receive(self, seconds: float | None = None) -> Steps[Packet]:
+        """Wait for the next packet. Raises ConnectionLostError at the connection's end, and after so many seconds."""
+        deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             try:
                 packet = self.next_packet()
             except BlockingIOError:
-                yield Wait(read=(self.fileno(),))
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    why = f"the machine's process hasn't answered for {seconds} seconds"
+                    raise ConnectionLostError(why, hint=_LOST) from None
+                yield Wait(read=(self.fileno(),), seconds=left)
             else:
                 return packet
 

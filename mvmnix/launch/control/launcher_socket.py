@@ -24,10 +24,10 @@ from mvmnix.system.roots import Roots
 
 #: The directory of sockets and locks, in the state directory.
 DIRECTORY: Final = "launchers"
-#: Variables that a launcher keeps, beside process.FIXED: where mvm's directories and temporary files are, how servers
-#: are reached for the audit log's anchors, and where the user's systemd is.
+#: Variables that a launcher keeps, beside process.FIXED and those of mvm's directories: where temporary files are, how
+#: servers are reached for the audit log's anchors, and where the user's systemd is.
 KEPT_VARIABLES: Final = re.compile(
-    r"HOME|LANG|TMPDIR|XDG_(STATE|CACHE|CONFIG|DATA)_HOME|XDG_RUNTIME_DIR|\w+_proxy|\w+_PROXY"
+    r"HOME|LANG|TMPDIR|XDG_RUNTIME_DIR|\w+_proxy|\w+_PROXY"
     r"|(NIX_)?SSL_CERT_(FILE|DIR)|CURL_CA_BUNDLE|REQUESTS_CA_BUNDLE"
 )
 #: Connections that may wait for a launcher to accept them.
@@ -37,13 +37,15 @@ _PATIENCE: Final = 10.0
 _KEY: Final = re.compile(r"[0-9a-f]{32}")
 
 
-def kept_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that a launcher keeps of a caller's.
+def kept_variables(environment: Mapping[str, str], roots: Roots) -> dict[str, str]:
+    """Return the variables that a launcher keeps of a caller's, and those that lead to the caller's directories.
 
-    >>> kept_variables({"HOME": "/home/u", "LD_PRELOAD": "/x.so", "https_proxy": "http://proxy:3128"})
-    {'HOME': '/home/u', 'https_proxy': 'http://proxy:3128'}
+    >>> roots = Roots(state="/s/mvmnix", cache="/c/mvmnix", config="/f/mvmnix", data="/d/mvmnix")
+    >>> kept_variables({"HOME": "/home/u", "LD_PRELOAD": "/x.so"}, roots)["XDG_STATE_HOME"]
+    '/s'
     """
-    return {name: value for name, value in environment.items() if KEPT_VARIABLES.fullmatch(name)}
+    kept = {name: value for name, value in environment.items() if KEPT_VARIABLES.fullmatch(name)}
+    return kept | {f"XDG_{name.upper()}_HOME": str(Path(path).parent) for name, path in roots.paths.items()}
 
 
 def launcher_key(identity: ProcessIdentity, roots: Roots, environment: Mapping[str, str]) -> str:
@@ -53,7 +55,7 @@ def launcher_key(identity: ProcessIdentity, roots: Roots, environment: Mapping[s
         "version": VERSION,
         "identity": dict(identity.fields),
         "roots": {name: [found.st_dev, found.st_ino] for name, found in status.items()},
-        "variables": kept_variables(environment),
+        "variables": kept_variables(environment, roots),
         "interpreter": [sys.executable, sys.version, sys.prefix],
         "code": list(_code()),
     }

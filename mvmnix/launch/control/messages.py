@@ -132,11 +132,6 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
-    """Answer as soon as the guest's agent does."""
-
-
-@dataclass(frozen=True, slots=True)
 class Resize:
     """The terminal of the command that runs has so many rows and columns now."""
 
@@ -146,7 +141,7 @@ class Resize:
 
 #: What starts something in the guest, each by a verb of its own.
 type GuestCall = Exec | Shell | Copy | Files
-type Request = GuestCall | Signal | Resize | Pause | Resume | Stop | Wait | Ping
+type Request = GuestCall | Signal | Resize | Pause | Resume | Stop | Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +250,6 @@ _REQUESTS: Final[Mapping[str, Callable[[Record], Request]]] = {
     "resume": lambda _: Resume(),
     "stop": lambda record: Stop(record.flag("now")),
     "wait": lambda _: Wait(),
-    "ping": lambda _: Ping(),
 }
 _ANSWERS: Final[Mapping[str, Callable[[Record], Answer]]] = {
     "exited": lambda record: Exited(ExitStatus.read(record)),

@@ -22,6 +22,7 @@ from mvmnix.plan import secret_reference
 from mvmnix.plan import share as sharing
 from mvmnix.plan.secret_reference import SecretReference
 from mvmnix.plan.share import Share
+from mvmnix.system.log import LEVELS
 
 #: Descriptors of one packet: roots, plan, the files of an exported image and the streams; SCM_MAX_FD is 253.
 MOST_DESCRIPTORS: Final = 64
@@ -65,7 +66,7 @@ class StartRequest:
     verifier's summary comes, too. `image_path` and `summary_path` are what a created machine remembers of them.
     `ports` are those at which the caller answers the guest. `is_build` is for a builder VM: no other caller reaches it,
     it is kept as one, and a panic before it is ready begins its boot once more. `can_ask`: the caller can answer
-    questions.
+    questions; `log` is the lowest level of what it wants to be told of the log, "" for nothing.
     """
 
     mode: Mode
@@ -80,6 +81,7 @@ class StartRequest:
     ports: tuple[int, ...] = ()
     is_build: bool = False
     can_ask: bool = False
+    log: str = ""
     streams: tuple[Stream, ...] = ()
 
     @property
@@ -164,6 +166,15 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Logged:
+    """A line of the log (system/log.py), where the caller asked for them."""
+
+    level: str
+    area: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """Ask the user for this secret."""
 
@@ -239,7 +250,17 @@ class Ended:
 
 
 type StartEvent = (
-    Taken | Notice | Question | SharesWanted | SecretsWanted | Started | Created | GuestConnected | Ended | Failure
+    Taken
+    | Notice
+    | Logged
+    | Question
+    | SharesWanted
+    | SecretsWanted
+    | Started
+    | Created
+    | GuestConnected
+    | Ended
+    | Failure
 )
 
 
@@ -272,6 +293,7 @@ def _request(record: Record) -> StartRequest:
         ports=record.integers("ports", 1, 65535, MAX_PORTS),
         is_build=record.flag("isBuild"),
         can_ask=record.flag("canAsk"),
+        log=record.text("log", "|".join(("", *LEVELS))),
         streams=_streams(record),
     )
 
@@ -332,6 +354,9 @@ _CALLER: Final[Mapping[str, Callable[[Record], CallerMessage]]] = {
 _EVENTS: Final[Mapping[str, Callable[[Record], StartEvent]]] = {
     "taken": lambda record: Taken(record.integer("process", 1, 2**22)),
     "notice": lambda record: Notice(record.text("text", limit=LONGEST_TEXT)),
+    "logged": lambda record: Logged(
+        record.text("level", "|".join(LEVELS)), record.text("area", limit=64), record.text("text", limit=LONGEST_TEXT)
+    ),
     "question": lambda record: Question(record.text("text", limit=LONGEST_TEXT)),
     "sharesWanted": lambda record: SharesWanted(sharing.from_record(record)),
     "secretsWanted": lambda record: SecretsWanted(secret_reference.from_record(record)),

@@ -17,6 +17,7 @@ from mvmnix.launch.control.start_messages import (
     Created,
     Ended,
     GuestConnected,
+    Logged,
     Notice,
     Question,
     Reply,
@@ -32,6 +33,7 @@ from mvmnix.launch.control.start_messages import (
 )
 from mvmnix.launch.means import Means
 from mvmnix.launch.secrets.resolve import pack
+from mvmnix.system import log
 from mvmnix.system.descriptors import Packet
 from mvmnix.system.stop_signals import StopRequestedError
 
@@ -95,7 +97,7 @@ def finish(connection: Connection, caller: Caller) -> Steps[Ended]:
 def next_event(connection: Connection, caller: Caller) -> Steps[Started | Created | Ended | None]:
     """Wait for the next packet, and answer it; return what is no question and no notice.
 
-    A signal that a driver raises where it waits (runtime/stop_signals.py) is handed on: the machine ends as it would by
+    A signal that a driver raises where it waits (system/stop_signals.py) is handed on: the machine ends as it would by
     that signal, and so does the conversation. Raises what the other end answered instead.
     """
     try:
@@ -119,6 +121,8 @@ def _answer(connection: Connection, packet: Packet, caller: Caller) -> Steps[Sta
             raise event.to_error()
         case Notice(text):
             caller.notice(text)
+        case Logged(level, area, text):
+            log.relay(level, area, text)
         case Question(text):
             yield from _reply(connection, text, caller)
         case SharesWanted():

@@ -199,8 +199,8 @@ def _prepared(
 ) -> tuple[GuestConfig, Preparation]:
     """Step 1. Raises RefusedError, MvmnixError; nothing is left open then."""
     wanted = plan.plan
-    opened, limit = host.means.open_shares, wanted.limits.shared_bytes
-    given = ShareContext(host.jail, opened, wanted.memory_mib, wanted.workload.user, host.own, limit)
+    limit, opener = wanted.limits.shared_bytes, host.means.open_shares
+    given = ShareContext(host.jail, wanted.memory_mib, wanted.workload.user, host.own, limit, opener)
     shares, disk, network = Shares.ready(wanted.shares, given), None, None
     try:
         # before any secret is read

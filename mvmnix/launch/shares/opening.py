@@ -120,7 +120,7 @@ def _doubt(share: Share, fd: int, proof: int | None) -> str:
     try:
         status = os.fstat(fd)
         if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH or not stat.S_ISDIR(status.st_mode):
-            return "is no directory that is open for reading"  # 1
+            return "is not a directory, or is not open for reading"  # 1
         named = open_directory(share.host, _PASSED)
         try:
             if not os.path.samestat(status, os.fstat(named)):

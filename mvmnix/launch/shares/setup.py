@@ -9,7 +9,7 @@ from typing import Final, Self
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.launch.agent.requests import Mount
 from mvmnix.launch.shares.image import MKFS, ShareImage, is_small, make_share_image
-from mvmnix.launch.shares.opening import OpenedShares
+from mvmnix.launch.shares.opening import OpenedShares, open_shares
 from mvmnix.launch.shares.risk_checks import refuse_dangers
 from mvmnix.launch.shares.server import VIRTIOFSD, Server
 from mvmnix.machines.receipt import ShareRecord
@@ -38,11 +38,11 @@ class ShareContext:
     """
 
     jail: Jail
-    open_shares: Callable[[Sequence[Share]], OpenedShares]
     memory_mib: int
     user: User
     own: tuple[str, ...]
     written: int | None = None
+    open_shares: Callable[[Sequence[Share]], OpenedShares] = open_shares
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,8 @@ where they may come from is policy_files.py. The format is docs/trust-policy.md.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mvmnix.audit.record import Serials
-from mvmnix.config import CacheKey
 from mvmnix.errors import Reason, ReasonCode, refuse
 from mvmnix.formats.strict import show_time
 from mvmnix.model import Digest
@@ -18,6 +16,10 @@ from mvmnix.provenance.identity.trust import Signer, Trust
 from mvmnix.provenance.isolation import Isolation
 from mvmnix.provenance.policy.rules import BuilderRule, Freshness, SourceRule, Thresholds, VerifierRule
 from mvmnix.provenance.slsa.provenance import Provenance
+
+if TYPE_CHECKING:
+    from mvmnix.audit.record import Serials
+    from mvmnix.config import CacheKey
 
 #: The files that have a serial number, in the order of `TrustPolicy.serials`.
 SERIAL_FILES: Final = (
@@ -55,7 +57,7 @@ class PolicyFile:
     builders: tuple[BuilderRule, ...]
     sources: SourceRule
     isolation: Isolation | None = None
-    caches: tuple[CacheKey, ...] = ()
+    caches: "tuple[CacheKey, ...]" = ()
     import_from_derivation: bool = False
     roots: tuple[RootPin, ...] = ()
     plans: int | None = None
@@ -88,8 +90,8 @@ class TrustPolicy:
     isolation: Isolation
     digest: Digest
     expires: datetime
-    serials: Serials
-    caches: tuple[CacheKey, ...] = ()
+    serials: "Serials"
+    caches: "tuple[CacheKey, ...]" = ()
     import_from_derivation: bool = False
     thresholds: Thresholds = field(default_factory=Thresholds)
     freshness: Freshness = field(default_factory=Freshness)
@@ -131,7 +133,7 @@ class TrustPolicy:
             hint = "look whether it is still right, then set a later expires and a higher serial in trust.toml"
             yield Reason(ReasonCode.POLICY_EXPIRED, "the trust policy", why, hint)
 
-    def rolled_back(self, latest: Serials | None) -> Iterator[Reason]:
+    def rolled_back(self, latest: "Serials | None") -> Iterator[Reason]:
         """Why this policy is older than the one that the audit log saw last; `latest` are the serials there, if any."""
         if latest is None:
             return

@@ -4,9 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from mvmnix.config import CacheKey
 from mvmnix.formats import strict
 from mvmnix.keys import PublicKey, Role
 from mvmnix.model import Digest
@@ -17,6 +16,9 @@ from mvmnix.provenance.policy.policy import PolicyFile, RootPin
 from mvmnix.provenance.policy.rules import BUILDER_IMAGE, BuilderRule, Freshness, SourceRule, VerifierRule
 from mvmnix.provenance.slsa.provenance import HOST_NIX
 from mvmnix.provenance.trust_toml import duration, moment, read
+
+if TYPE_CHECKING:
+    from mvmnix.config import CacheKey
 
 FILE_NAME: Final = "trust.toml"
 
@@ -174,7 +176,9 @@ def _freshness(record: strict.Record) -> Freshness:
     )
 
 
-def _cache(record: strict.Record) -> CacheKey:
+def _cache(record: strict.Record) -> "CacheKey":
+    from mvmnix.config import CacheKey  # noqa: PLC0415 - who trusts no cache doesn't pay for it
+
     return record.parsed("key", CacheKey.parse, CacheKey("-", b""))
 
 

@@ -3,7 +3,7 @@
 Bundles may be handed in for many files. What doesn't depend on the file is done once: who signed a statement, which
 files it names, and whether it meets the requirements.
 
-A registry's answer is unpacked first (registry_responses.py, image_layouts.py). For each bundle, in this order, and
+A registry's answer is unpacked first (registry_responses.py, cosign_layouts.py). For each bundle, in this order, and
 what one of the first two steps refuses is not read further:
 
 1. a trusted signer signed it (steps 2 to 4 of authentication.py);

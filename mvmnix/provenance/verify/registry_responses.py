@@ -49,7 +49,7 @@ class Packed:
     """A bundle, unread, and what its packaging claims: the predicate type of the statement in it, if that.
 
     `is_pep_740` is for an attestation of PyPI's, which has rules of its own. `problem` says why there is no bundle. Of
-    an image's signatures and attestations (image_layouts.py): `signed` is the text that a signature is over, which has
+    an image's signatures and attestations (cosign_layouts.py): `signed` is the text that a signature is over, which has
     to name the image; `stamped` the envelope that timestamps are over.
     """
 

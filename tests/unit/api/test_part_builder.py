@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mvmnix.api import part_builder
-from mvmnix.api.builder_vm import AS_THE_IMAGE_SAYS
+from mvmnix.api.build_limits import AS_THE_IMAGE_SAYS
 from mvmnix.api.context import Context
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.part_builder import PartBuilder

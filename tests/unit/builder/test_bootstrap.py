@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from mvmnix.builder import bootstrap
-from mvmnix.builder.bootstrap import Bootstrap
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import source_of
+from mvmnix.builder.host_build import Bootstrap
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.nix.host_nix import HostNix
 from mvmnix.builder.nix.store_choice import NixStore, StoreKind
 from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.session import BuildInputs, BuildRequest
+from mvmnix.builder.session.session import BuildInputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats import nar
 from mvmnix.formats.lock import LockedFlake

@@ -15,8 +15,8 @@ import pytest
 from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT, Frontend
 from mvmnix.builder import bootstrap
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import take_flake
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.cli.main import run
 from mvmnix.clock import now
 from mvmnix.formats import lock

@@ -279,7 +279,7 @@ def test_a_hypervisor_that_fails(settled: Station) -> None:
 @pytest.mark.parametrize("how", ["late", "fails", "missing"])
 def test_nothing_of_a_secret_s_command_is_kept(settled: Station, programs: Programs, tmp_path: Path, how: str) -> None:
     settled.monkeypatch.setattr(resolve, "_PATIENCE", 0.3)
-    settled.monkeypatch.setattr(resolve, "disable_core_dumps_and_tracing", lambda: None)
+    settled.monkeypatch.setattr("mvmnix.launch.runtime.start.disable_core_dumps_and_tracing", lambda: None)
     text = "echo hunter2; echo hunter3 >&2; " + ("exec sleep 60" if how == "late" else "exit 1")
     program = programs.script(text)
     if how == "missing":

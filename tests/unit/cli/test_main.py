@@ -1,17 +1,22 @@
 """The door: what exits with which code, and what is imported for it."""
 
+import gc
+import importlib
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pytest
 
 from mvmnix import __version__
 from mvmnix.cli import main as door
+from mvmnix.cli.commands import ps
 from mvmnix.cli.main import ALIASES, COMMANDS, cli
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, UsageError, refuse
 from tests.patience import EVENT_PATIENCE
@@ -100,6 +105,23 @@ def imported(code: str) -> set[str]:
 def test_the_version_costs_little() -> None:
     code = "from mvmnix.cli.main import cli\ntry: cli.main(['--version'])\nexcept SystemExit: pass"
     assert not imported(code) & {"rich", "cryptography", "jsonschema", "sigstore", "pyroute2", "asyncio", "tomllib"}
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_no_garbage_is_looked_for_while_a_command_is_loaded(monkeypatch: pytest.MonkeyPatch, *, is_there: bool) -> None:
+    collecting: list[bool] = []
+
+    def load(name: str) -> ModuleType:
+        collecting.append(gc.isenabled())
+        if not is_there:
+            raise ModuleNotFoundError(name)
+        return ps
+
+    monkeypatch.setattr(importlib, "import_module", load)
+    with nullcontext() if is_there else pytest.raises(ModuleNotFoundError):
+        door.cli.get_command(click.Context(door.cli), "ps")
+    assert collecting == [False]
+    assert gc.isenabled()
 
 
 def test_what_commands_import_is_listed() -> None:

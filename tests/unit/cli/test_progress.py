@@ -2,7 +2,6 @@
 
 import io
 import re
-from collections.abc import Callable
 
 import click
 import pytest
@@ -43,10 +42,9 @@ def test_without_a_terminal_no_line_is_wrapped() -> None:
     assert [LONG in line for line in said.getvalue().splitlines()] == [True, True, True]
 
 
-@pytest.mark.parametrize("begin", [Steps.step, Steps.single_step])
-def test_without_a_terminal_a_line_says_what_has_begun(begin: Callable[[Steps, str], None]) -> None:
+def test_without_a_terminal_a_line_says_what_has_begun() -> None:
     steps, said = shown()
-    begin(steps, "building 47 parts")
+    steps.step("building 47 parts")
     heard = said.getvalue()
     steps.stop()
     assert heard == "… building 47 parts\n"
@@ -71,6 +69,6 @@ def test_each_step_counts_its_own_files() -> None:
     steps, said = shown()
     steps.step("fetching")
     steps.advance("a", 1)
-    steps.single_step("starting")
+    steps.step("starting")
     steps.close()
     assert ["1 file" in line for line in said.getvalue().splitlines() if line.startswith("✓")] == [True, False]

@@ -11,8 +11,9 @@ from mvmnix.api.builder_vm import builder_plan, limits_of
 from mvmnix.api.image_builder import ImageBuilder
 from mvmnix.api.images import VARIATION, varied
 from mvmnix.builder import bootstrap
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.session import BuildInputs, BuildRequest
+from mvmnix.builder.session.session import BuildInputs
 from mvmnix.clock import now
 from mvmnix.images import make_provenance
 from mvmnix.images.store import VerifiedImage

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.session import BuildInputs, BuildRequest
+from mvmnix.builder.session.session import BuildInputs
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import lock, nar
 from mvmnix.images import make_provenance

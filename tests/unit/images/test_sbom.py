@@ -12,9 +12,10 @@ import pytest
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import FlakeSource
 from mvmnix.builder.session.build import BuildRecord
-from mvmnix.builder.session.session import BuildInputs, BuildRequest
+from mvmnix.builder.session.session import BuildInputs
 from mvmnix.formats import lock, strict
 from mvmnix.images import sbom
 from mvmnix.model import Digest, HashMode, Source, StorePath

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -17,14 +17,23 @@ from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import Indexed, Record, RecordKind
 from mvmnix.audit.tail import is_begun
 from mvmnix.errors import ReasonCode, RefusedError, refuse
+from mvmnix.formats import strict
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.launch.agent.endpoints import Sink, Stdin
+from mvmnix.launch.control.caller_check import CallerCheck
+from mvmnix.launch.control.codec import encode, parse
+from mvmnix.launch.control.failure import Failure, parse_failure
+from mvmnix.launch.control.server import Control
+from mvmnix.launch.control.start_messages import Created
 from mvmnix.launch.gate.clock import HostClock, Reading
 from mvmnix.launch.gate.replay import LoggedStarts, Replay
 from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.means import OwnMeans
 from mvmnix.launch.runtime.accelerator import KvmProbe
 from mvmnix.launch.runtime.host import Host
+from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.supervisor import SupervisedEnd, supervise
+from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.machine_dir import LOCK, machine_ids
 from mvmnix.machines.receipt import Receipt, from_statement
 from mvmnix.model import Digest, Verb, Workload
@@ -40,6 +49,10 @@ from tests.unit.launch.null_sandbox import NullJail
 from tests.unit.provenance.world import HOST, NOW, World, new_world
 
 
+def _machine(record: strict.Record) -> str:
+    return record.text("machine")
+
+
 def nowhere(data: bytes) -> None:
     """A sink for what nobody wants to see."""
 
@@ -48,7 +61,49 @@ def run_foreground(
     plan: VerifiedPlan, host: Host, *, stdout: Sink, stderr: Sink, stdin: Stdin = None, name: str = ""
 ) -> SupervisedEnd:
     """Run the plan's command in a new machine, under a supervisor, with these streams."""
-    return supervise(plan, host, lambda machine: machine.run(stdout=stdout, stderr=stderr, stdin=stdin), name=name)
+
+    def work(machine: Machine, _control: Control) -> ExitStatus:
+        return machine.run(stdout=stdout, stderr=stderr, stdin=stdin)
+
+    return supervise(plan, host, work, check=CallerCheck.of_this_process(), name=name)
+
+
+def detach(plan: VerifiedPlan, make_host: Callable[[], Host], *, name: str = "", created: str = "") -> str:
+    """Run a machine in a process of its own, which isn't this one's child; its id, once its guest is ready.
+
+    Raises what the start raised there.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _be_supervisor(writing, plan, make_host, name, created)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with os.fdopen(reading, "rb") as file:
+        readers: dict[str, Callable[[strict.Record], str | Failure]] = {"failure": parse_failure, "created": _machine}
+        said = parse(file.read(), readers)
+    if isinstance(said, Failure):
+        raise said.to_error()
+    return said
+
+
+def _be_supervisor(
+    writing: int, plan: VerifiedPlan, make_host: Callable[[], Host], name: str, created: str
+) -> NoReturn:
+    def work(machine: Machine, _control: Control) -> ExitStatus:
+        os.write(writing, encode(Created(machine.id)))
+        os.close(writing)
+        return machine.run(stdout=nowhere, stderr=nowhere, attached=False)
+
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            check = CallerCheck.of_this_process()
+            supervise(plan, make_host(), work, check=check, name=name, created=created)
+    except Exception as error:  # noqa: BLE001 - the test is told
+        os.write(writing, encode(Failure.of(error)))
+    finally:
+        os._exit(0)
 
 
 LOG_KEY = PrivateKey.generate()
@@ -86,6 +141,7 @@ class House:
             machines=self.directory("machines"),
             replay=self.replay(),
             notice=self.notices.append,
+            means=OwnMeans(),
             clock=lambda: NOW + timedelta(seconds=1),
             loop=self.loops[-1],
         )

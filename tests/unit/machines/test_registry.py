@@ -2,8 +2,6 @@
 
 import os
 import signal
-import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +10,7 @@ import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError
-from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.machines import cleanup, registry
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.logs import read_console, read_output
@@ -22,12 +18,10 @@ from mvmnix.machines.output_log import Output, Piece
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Digest
 from mvmnix.plan.plan import Accelerator, Use
-from mvmnix.system.process import run
 from tests.patience import EVENT_PATIENCE, SHORT, until
-from tests.repository import ROOT
 from tests.support.processes import gone
 from tests.unit.launch.fake_hypervisor import Scenario
-from tests.unit.launch.house import House, end_machines, house
+from tests.unit.launch.house import House, detach, end_machines, house
 
 
 @pytest.fixture
@@ -154,44 +148,6 @@ def test_a_failing_start_is_told_to_whoever_detached(here: House) -> None:
         detach(plan, here.host, name="/")
 
 
-def test_a_machine_whose_caller_is_gone_is_stopped(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody would know its id."""
-    monkeypatch.setattr(
-        "mvmnix.launch.runtime.supervisor.read_start_notification", lambda connection: connection.close()
-    )
-    machines = here.directory("machines")
-    with here.plan("sleep", "60") as plan:
-        assert detach(plan, lambda: here.host(Scenario.SLOW)) is None
-    until(lambda: [entry.state for entry in registry.list_entries(machines)] == ["ended"])
-    assert registry.list_entries(machines)[0].status.reason is EndReason.STOPPED
-
-
-def test_a_supervisor_that_dies_without_a_word(here: House) -> None:
-    def dies() -> Host:
-        os._exit(3)
-
-    with here.plan() as plan, pytest.raises(MvmnixError, match="without a word"):
-        detach(plan, dies)
-
-
-def test_a_caller_does_not_wait_for_the_machines_end(here: House, tmp_path: Path) -> None:
-    """Whoever reads the caller's output sees its end although the machine runs on."""
-    program = (
-        "from pathlib import Path; from tests.unit.launch.house import House, end_machines, house\n"
-        "from mvmnix.launch.runtime.supervisor import detach\n"
-        f"with house(Path({str(tmp_path / 'other')!r})) as here, here.plan('sleep', '60') as plan:\n"
-        "    print(detach(plan, here.host))\n"
-    )
-    machine = (
-        run([sys.executable, "-c", program], env={"PYTHONPATH": str(ROOT)}, timeout=EVENT_PATIENCE)
-        .stdout.decode()
-        .strip()
-    )
-    machines = House(tmp_path / "other", here.world).directory("machines")
-    assert registry.find_machine(machines, machine).alive
-    registry.stop(machines, machine, patience=SHORT)
-
-
 def test_names_and_beginnings_of_ids(here: House) -> None:
     machines = here.directory("machines")
     host = here.host()
@@ -216,15 +172,3 @@ def test_removal(here: House) -> None:
         registry.remove(machines, machine.id)
     assert registry.remove(machines, machine.id).machine == machine.id
     assert registry.list_entries(machines) == ()
-
-
-def test_a_process_with_threads_is_not_forked(here: House) -> None:
-    done = threading.Event()
-    thread = threading.Thread(target=done.wait)
-    thread.start()
-    try:
-        with here.plan() as plan, pytest.raises(RuntimeError, match="several threads"):
-            detach(plan, here.host)
-    finally:
-        done.set()
-        thread.join()

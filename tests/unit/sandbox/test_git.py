@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from mvmnix.audit.git_branch import GitBranch
-from mvmnix.builder.flakes.git import WorkTree, tracked_files
+from mvmnix.builder.flakes.git import read_work_tree, tracked_files
 from mvmnix.sandbox import git
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import environment
@@ -178,9 +178,9 @@ def anchor(trap: Trap) -> None:
 def work_tree(trap: Trap) -> None:
     trap.age()
     (trap.repository.path / "four").write_text("5\n")
-    work = WorkTree(trap.repository.path)
-    assert set(work.tree(1 << 20).entries) == {b"flake.nix", b"one", b"two", b"three", b"four", b".gitattributes"}
-    assert work.changes() == ("four",)
+    work = read_work_tree(trap.repository.path, 1 << 20)
+    assert set(work.tree.entries) == {b"flake.nix", b"one", b"two", b"three", b"four", b".gitattributes"}
+    assert work.changes == ("four",)
 
 
 def index(trap: Trap) -> None:

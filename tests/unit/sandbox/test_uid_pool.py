@@ -19,7 +19,7 @@ import pytest
 
 from mvmnix.errors import MvmnixError
 from mvmnix.formats.strict import canonical
-from mvmnix.sandbox import uid_pool
+from mvmnix.sandbox import uid_pool, uid_pool_paths
 from mvmnix.sandbox.entry import NamespaceEntry
 from mvmnix.sandbox.subordinate_ids import SubordinateIds
 from mvmnix.sandbox.uid_pool import Lease, UidPool, evict
@@ -347,20 +347,20 @@ def test_without_a_home(state: Directory, monkeypatch: pytest.MonkeyPatch) -> No
         uid_pool.user_uid_pool()
     with closing(uid_pool.open_pool(state).directory) as directory:
         assert directory.path == state.where("cells")
-    assert uid_pool.are_swept(state.path)
+    assert uid_pool_paths.are_swept(state.path)
 
 
 def test_what_was_left_in_either_is_swept(state: Directory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """As when a user got subordinate uids between two machines."""
     has_subordinate(monkeypatch)
-    assert uid_pool.are_swept(state.path)
+    assert uid_pool_paths.are_swept(state.path)
     places = [state.where("cells"), str(tmp_path / "home/.local/state/mvmnix/uids")]
     for place in places:
         with Directory.create(place) as left:
             left.write_atomic("3.lock", b"x")
-        assert not uid_pool.are_swept(state.path)
+        assert not uid_pool_paths.are_swept(state.path)
     uid_pool.sweep(state)
-    assert uid_pool.are_swept(state.path)
+    assert uid_pool_paths.are_swept(state.path)
     for place in places:
         assert os.listdir(place) == []  # noqa: PTH208
 

@@ -347,7 +347,7 @@ WRITERS: Final = {
     "system/store.py": "Directory.rename, and in a directory that is held",
     "system/trusted_path.py": "the directories of private_dirs.py",
     # temporary directories, whose place temporary.py has judged, under names of tempfile's
-    "builder/bootstrap.py": "a temporary directory",
+    "builder/host_build.py": "a temporary directory",
     "builder/fetch/downloads.py": "a temporary file without a name",
     "builder/fetch/flake_inputs.py": "a temporary directory",
     "builder/fetch/https_sources.py": "a temporary file",
@@ -359,12 +359,10 @@ WRITERS: Final = {
     "builder/template.py": "a link in a directory that HeldDirectory holds",
     "launch/copy/unpack.py": "new files beneath a directory that open_parent opened, each by descriptor",
     # the kernel's files and devices, by fixed paths
-    "launch/control/server.py": "a descriptor of its own, opened again",
     "launch/data/setup.py": "a file without a name in a directory that is held",
     "vmm/jail/delegated_scope.py": "control groups",
     "network/host/namespace_setup.py": "/proc/sys and /dev/net/tun, in a namespace",
     "launch/runtime/accelerator.py": "/dev/kvm",
-    "launch/runtime/supervisor.py": "/dev/null",
     "vmm/boot_files.py": "memory files",
     "system/control_groups.py": "control groups",
     "sandbox/entry.py": "what is mounted on, in a mount namespace",

@@ -1,6 +1,7 @@
 """Shared locks within one process: as many as ask for one, none of them alone, and gone with the last."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ def directory(tmp_path: Path) -> Directory:
     return Directory.create(str(tmp_path / "locks"))
 
 
-def in_thread(call: object) -> threading.Thread:
+def in_thread(call: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=call)
     thread.start()
     return thread

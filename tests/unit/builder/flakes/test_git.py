@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.flakes import git
+from mvmnix.builder.flakes import git, git_objects
 from mvmnix.builder.flakes.flake_source import take_flake
-from mvmnix.builder.flakes.git import WorkTree
+from mvmnix.builder.flakes.git import read_work_tree
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import FlakeRef
 from tests.fakes import Repository
@@ -124,13 +124,12 @@ def test_a_replaced_object_is_not_taken(repository: Repository) -> None:
 def test_a_file_as_new_as_the_index_is_compared(repository: Repository) -> None:
     """git gets a copy of the index, which has the time of the index itself (git: racy-git)."""
     second = 1_000_000_000
-    work = WorkTree(repository.path)
     os.utime(repository.path / "a.txt", (second, second))
     repository.git("add", "--refresh", "a.txt")
     (repository.path / "a.txt").write_text("b\n")
     for path in ("a.txt", ".git/index"):
         os.utime(repository.path / path, (second, second))
-    assert work.changes() == ("a.txt",)
+    assert read_work_tree(repository.path, 1 << 20).changes == ("a.txt",)
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree", ""])
@@ -144,7 +143,7 @@ def test_no_index_says_what_is_unchanged(repository: Repository, flag: str) -> N
         repository.git("update-index", flag, "a.txt")
     path.write_text("b\n")
     os.utime(path, (second, second))
-    assert WorkTree(repository.path).changes() == ("a.txt",)
+    assert read_work_tree(repository.path, 1 << 20).changes == ("a.txt",)
 
 
 @pytest.mark.parametrize("flag", ["--assume-unchanged", "--skip-worktree"])
@@ -155,19 +154,19 @@ def test_no_index_says_that_what_stands_in_for_a_file_is_it(repository: Reposito
     (tmp_path / "other").mkdir()
     (tmp_path / "other/b.txt").write_text("c\n")
     (sub / "b.txt").unlink()
-    assert WorkTree(repository.path).changes() == ()
+    assert read_work_tree(repository.path, 1 << 20).changes == ()
     (sub / "b.txt").mkdir()
-    assert WorkTree(repository.path).changes() == ("sub/b.txt",)
+    assert read_work_tree(repository.path, 1 << 20).changes == ("sub/b.txt",)
     (sub / "b.txt").rmdir()
     sub.rmdir()
     for target in ("../other", "nowhere"):
         sub.symlink_to(target)
-        assert WorkTree(repository.path).changes() == ("sub/b.txt",)
+        assert read_work_tree(repository.path, 1 << 20).changes == ("sub/b.txt",)
         sub.unlink()
     sub.touch()
-    assert WorkTree(repository.path).changes() == ("sub/b.txt",)
+    assert read_work_tree(repository.path, 1 << 20).changes == ("sub/b.txt",)
     sub.unlink()
-    assert WorkTree(repository.path).changes() == ()
+    assert read_work_tree(repository.path, 1 << 20).changes == ()
 
 
 def test_a_submodule_of_the_index_alone(repository: Repository) -> None:
@@ -176,7 +175,7 @@ def test_a_submodule_of_the_index_alone(repository: Repository) -> None:
     oid = module.git("rev-parse", "HEAD")
     repository.git("update-index", "--add", "--cacheinfo", f"160000,{oid},a module")
     (module.path / ".git/config").write_text("[[[")
-    assert WorkTree(repository.path).changes() == ("a module",)
+    assert read_work_tree(repository.path, 1 << 20).changes == ("a module",)
 
 
 def test_a_split_index(repository: Repository) -> None:
@@ -185,13 +184,13 @@ def test_a_split_index(repository: Repository) -> None:
     repository.git("add", "new.txt")
     assert list((repository.path / ".git").glob("sharedindex.*"))
     assert git.tracked_files(repository.path)[1] == (b"a.txt", b"flake.nix", b"new.txt", b"sub/b.txt")
-    assert WorkTree(repository.path).changes() == ("new.txt",)
+    assert read_work_tree(repository.path, 1 << 20).changes == ("new.txt",)
 
 
 def test_a_sparse_index(repository: Repository) -> None:
     repository.git("sparse-checkout", "set", "--cone", "--sparse-index")
     assert not (repository.path / "sub").exists()
-    assert WorkTree(repository.path).changes() == ()
+    assert read_work_tree(repository.path, 1 << 20).changes == ()
     assert b"sub/b.txt" in git.tracked_files(repository.path)[1]
 
 
@@ -289,7 +288,7 @@ def test_trees_that_no_git_writes(repository: Repository, mode: str, name: bytes
 def planted(repository: Repository) -> str:
     """Why the tree is refused, whatever git says about changes against such a tree."""
     with pytest.raises(RefusedError) as refusal:
-        git.WorkTree(repository.path).tree(1 << 20)
+        git.read_work_tree(repository.path, 1 << 20)
     assert refusal.value.codes == (ReasonCode.FLAKE_UNSUPPORTED,)
     return refusal.value.reasons[0].why
 
@@ -313,7 +312,7 @@ def test_a_tree_that_is_a_file_is_refused(repository: Repository) -> None:
 
 def test_small_objects_that_stand_for_endless_trees(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bombs: ten entries each of the same tree, many levels deep; the same large file many times; a long chain."""
-    monkeypatch.setattr(git, "MAX_ENTRIES", 5000)
+    monkeypatch.setattr(git_objects, "MAX_ENTRIES", 5000)
     oid = repository.git("rev-parse", "HEAD:flake.nix")
     tree = repository.plant("tree", b"100644 a\0" + bytes.fromhex(oid))
     for _ in range(9):
@@ -326,7 +325,7 @@ def test_small_objects_that_stand_for_endless_trees(repository: Repository, monk
     repository.git("update-ref", "HEAD", repository.plant("commit", commit_of(wide)))
     assert planted(repository) == "its tree is larger than 1048576 bytes"
 
-    for _ in range(git.MAX_DEPTH + 1):
+    for _ in range(git_objects.MAX_DEPTH + 1):
         tree = repository.plant("tree", b"40000 a\0" + bytes.fromhex(tree))
     repository.git("update-ref", "HEAD", repository.plant("commit", commit_of(tree)))
     assert "nested deeper than 100" in planted(repository)

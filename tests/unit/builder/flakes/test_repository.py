@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mvmnix.builder.flakes import git
+from mvmnix.builder.flakes import git_objects
 from mvmnix.builder.flakes.flake_source import take_flake
-from mvmnix.builder.flakes.git import WorkTree, tracked_files
+from mvmnix.builder.flakes.git import read_work_tree, tracked_files
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import FlakeRef
 from tests.fakes import Repository
@@ -36,7 +36,7 @@ def test_a_linked_work_tree(repository: Repository, tmp_path: Path) -> None:
     assert (found.commit, b"new.txt" in found.archive) == (commit, True)
     assert b"new.txt" in tracked_files(linked.path)[1]
     linked.write("new.txt", "changed\n")
-    assert WorkTree(linked.path).changes() == ("new.txt",)
+    assert read_work_tree(linked.path, 1 << 20).changes == ("new.txt",)
 
 
 def test_a_submodule_is_a_flake_too(repository: Repository, tmp_path: Path) -> None:
@@ -120,12 +120,12 @@ def test_what_only_its_owner_may_read(repository: Repository) -> None:
 
 def test_a_commit_that_is_too_large_is_never_read(repository: Repository) -> None:
     tree = repository.git("rev-parse", "HEAD^{tree}")
-    message = b"x" * git.MAX_COMMIT
+    message = b"x" * git_objects.MAX_COMMIT
     body = b"tree %s\nauthor t <t@t> 0 +0000\ncommitter t <t@t> 0 +0000\n\n%s\n" % (tree.encode(), message)
     (repository.path / ".git/HEAD").write_text(repository.plant("commit", body) + "\n")
-    assert f"its commit has {len(body)} bytes, more than {git.MAX_COMMIT}" in refused(repository.path)
+    assert f"its commit has {len(body)} bytes, more than {git_objects.MAX_COMMIT}" in refused(repository.path)
 
 
 def test_directories_are_bounded_together(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "MAX_DIRECTORIES", 100)
+    monkeypatch.setattr(git_objects, "MAX_DIRECTORIES", 100)
     assert "its directories have more than 100 bytes" in refused(repository.path)

@@ -8,9 +8,9 @@ from typing import Any, override
 
 import pytest
 
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.session.parts import PartsBuild, PartsRecord
-from mvmnix.builder.session.session import BuildRequest
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import lock, nar
 from mvmnix.model import Digest, StorePath

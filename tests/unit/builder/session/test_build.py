@@ -9,11 +9,12 @@ from typing import Any, override
 import pytest
 
 from mvmnix.builder.fetch.caches import CachedPath
+from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.flakes.flake_source import source_of
 from mvmnix.builder.nix import nix_commands
 from mvmnix.builder.session import build, graph
 from mvmnix.builder.session.build import Build, BuildRecord, PartsWantedError
-from mvmnix.builder.session.session import BuildInputs, BuildRequest
+from mvmnix.builder.session.session import BuildInputs
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
 from mvmnix.formats import lock, nar
 from mvmnix.model import Digest, HashMode, Source, StorePath

@@ -292,7 +292,7 @@ def test_a_machine_at_work_holds_nothing_up(settled: Station) -> None:
             seen.append((state.holder(LIBRARY_LOCK), cache.holder(SOURCES_LOCK)))
         raise KeyboardInterrupt
 
-    settled.monkeypatch.setattr("mvmnix.cli.commands.run.run_here", look)
+    settled.monkeypatch.setattr("mvmnix.api.launch.RunningMachine.finish", look)
     settled.mvm("run", reference)
     assert seen == [(None, None)]
 

@@ -127,11 +127,13 @@ def runs(station: Station, *options: str, verbs: tuple[str, ...] = ("exec", "she
     """`mvm run`, with a command of its own, at a terminal, in a process whose hypervisor is none."""
     flake = station.flake(verbs=list(verbs))
     program = (
-        "from pathlib import Path; from mvmnix.api import launch; from mvmnix.system import own_flake\n"
+        "from pathlib import Path; from mvmnix.api import admission, launch; from mvmnix.system import own_flake\n"
         "from mvmnix.launch import backends\n"
         "from tests.unit.launch.null_sandbox import NullJail\n"
         "from tests.unit.launch.fake_hypervisor import FakeHypervisor\n"
-        "backends.Qemu.find = lambda: FakeHypervisor(); launch.open_jail = lambda _: NullJail()\n"
+        "from tests.support import forked_launcher\n"
+        "backends.Qemu.find = lambda: FakeHypervisor(); admission.open_jail = lambda _: NullJail()\n"
+        "launch.reach = forked_launcher.reach\n"
         f"own_flake.directory = lambda: Path({str(station.path / 'installation')!r})\n"
         "from mvmnix.cli.main import run; run()"
     )

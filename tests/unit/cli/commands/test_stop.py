@@ -1,33 +1,44 @@
 """mvm kill and its signals; stop, pause and stats as users of podman type them."""
 
 import json
-import signal
 
 import pytest
 
+from mvmnix.api.calls import change
+from mvmnix.launch.control.messages import Request, Stop
+from mvmnix.machines import control_socket
+from mvmnix.system.private_dirs import Directory
 from tests.unit.cli.machines import launched
 from tests.unit.cli.station import Station
 
 
 @pytest.mark.parametrize(
-    ("word", "numbers"),
+    ("word", "now"),
     [
-        *((word, [signal.SIGTERM, signal.SIGINT]) for word in ("KILL", "SIGKILL", "9")),
-        *((word, [signal.SIGTERM]) for word in ("term", "SIGTERM", "15")),
+        *((word, True) for word in ("KILL", "SIGKILL", "9")),
+        *((word, False) for word in ("term", "SIGTERM", "15")),
     ],
 )
-def test_signals(settled: Station, word: str, numbers: list[int]) -> None:
-    """The supervisor asks the guest upon the first signal, and ends the machine upon the second."""
+def test_signals(settled: Station, word: str, now: bool) -> None:
+    """The supervisor is told by its control socket, and by no signal."""
     machine = launched(settled, "linger", name="web")
-    send, sent = signal.pidfd_send_signal, list[int]()
+    requests = list[Request]()
 
-    def record(pidfd: int, number: int) -> None:
-        sent.append(number)
-        send(pidfd, number)
+    def record(machines: Directory, text: str, request: Request, *, seconds: float) -> None:
+        requests.append(request)
+        change(machines, text, request, seconds=seconds)
 
-    settled.monkeypatch.setattr("signal.pidfd_send_signal", record)
+    settled.monkeypatch.setattr("mvmnix.api.machines.change", record)
+    settled.monkeypatch.setattr("signal.pidfd_send_signal", lambda *_: pytest.fail("a signal"))
     assert settled.mvm("kill", "-s", word, "web").out == f"{machine}\n"
-    assert sent == numbers
+    assert requests == [Stop(now=now)]
+    assert settled.mvm("inspect", "web", "--format", "{{.state}} {{.ended}}").out == "ended stopped\n"
+
+
+def test_a_supervisor_that_accepts_no_calls_gets_a_signal(settled: Station) -> None:
+    machine = launched(settled, "linger", name="web")
+    (settled.state / "machines" / machine / control_socket.NAME).unlink()
+    assert settled.mvm("stop", "web").out == f"{machine}\n"
     assert settled.mvm("inspect", "web", "--format", "{{.state}} {{.ended}}").out == "ended stopped\n"
 
 

@@ -184,7 +184,6 @@ def test_a_detached_run_has_no_evidence_of_an_end(settled: Station) -> None:
         ("launch", "--verb", "exec", "PLAN"),
         ("create", "-l", "tier=web", "PLAN"),
         ("start", "--user=7", "web"),
-        ("exec", "-u", "7", "web", "true"),
         ("exec", "-v", "/srv:/data", "web", "true"),
         ("launch", "--allow", "https://a.example", "PLAN"),
         ("launch", "-p", "8080:80", "PLAN"),

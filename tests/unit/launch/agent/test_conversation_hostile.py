@@ -7,7 +7,7 @@ import pytest
 
 from mvmnix.launch.agent import transport
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelProtocolError, ChannelTimeoutError, GuestFailedError
-from mvmnix.launch.agent.endpoints import FdSink
+from mvmnix.launch.agent.endpoints import PipeSink
 from mvmnix.launch.agent.frames import (
     INITIAL_WINDOW,
     OUTPUT_WINDOW,
@@ -121,7 +121,7 @@ def test_a_failure_is_reported_escaped(hostile: Hostile) -> None:
 def test_a_slow_sink_holds_the_guest_to_its_window(hostile: Hostile) -> None:
     hostile.until_ready()
     read, write = os.pipe()
-    sink = FdSink(hostile.loop, write)
+    sink = PipeSink(hostile.loop, write)
     hostile.channel.start_exec(ExecRequest(workload("x")), stdout=sink, stderr=hostile.out)
     hostile.says(Started(3), *[Stdout(3, b"x" * MAX_PAYLOAD)] * (OUTPUT_WINDOW // MAX_PAYLOAD + 2))
     error = hostile.listen()

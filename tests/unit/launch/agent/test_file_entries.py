@@ -60,6 +60,19 @@ def test_an_empty_directory() -> None:
     assert listing(end_record(0)) == ()
 
 
+def test_the_longest_name() -> None:
+    name = b"x" * LONGEST_NAME
+    assert [it.name for it in listing(record(FILE, name) + end_record(1))] == [name.decode()]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "size"), [("a/b", 0, 0), ("a", -1, 0), ("a", 0o10000, 0), ("a", 0, -1), ("a", 0, 2**63)]
+)
+def test_an_entry_that_can_not_be(name: str, mode: int, size: int) -> None:
+    with pytest.raises(ValueError, match="not a file's"):
+        FileEntry(name, FileKind.FILE, mode, size, 0, 1, 2)
+
+
 names = st.binary(min_size=1, max_size=LONGEST_NAME).filter(
     lambda it: it not in {b".", b".."} and b"/" not in it and b"\0" not in it
 )
@@ -108,6 +121,7 @@ HOSTILE = {
     r"the name b'\\xc3\\xa9' behind b'\\xff'": record(FILE, b"\xff") + record(FILE, "é".encode()) + end_record(2),
     "the name b'' behind": ONE + record(FILE) + end_record(2),
     "a listing with a record without a name": record(FILE) + end_record(1),
+    "listing with a record without": record(FILE) + ONE + end_record(2),
 }
 
 
@@ -115,6 +129,11 @@ HOSTILE = {
 def test_a_listing_that_can_not_be(why: str, data: bytes) -> None:
     with pytest.raises(FileEntryError, match=f"the guest broke the protocol of file operations: .*{why}"):
         listing(data)
+
+
+def test_a_status_that_is_cut_off() -> None:
+    with pytest.raises(FileEntryError, match="it ends too early"):
+        status(record(FILE))
 
 
 @pytest.mark.parametrize("data", [end_record(0), ONE + end_record(1), record(FILE) + ONE + end_record(2)])

@@ -7,22 +7,23 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from mvmnix.launch.control.client import Call, call
 
+from mvmnix.api.calls import Call, call
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.launch.agent.file_entries import FileEntryReader, FileKind
 from mvmnix.launch.agent.requests import CopyDirection, FileOperation
-from mvmnix.launch.control import messages
-from mvmnix.launch.control.messages import Copy, Exec, Files, Shell, Start, Stream, encode
+from mvmnix.launch.control.codec import LIMIT, encode
+from mvmnix.launch.control.messages import Copy, Exec, Files, GuestCall, Resize, Shell, Stream
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.machines import control_socket, registry
 from mvmnix.model import Digest, Posture, Verb
+from mvmnix.system.descriptors import receive_packet, send_packet
+from tests.descriptors import close_all
 from tests.patience import until
 from tests.unit.launch.channel_house import Services
-from tests.unit.launch.house import House
+from tests.unit.launch.house import House, detach
 
 TERMINAL = (Stream.STDIN, Stream.STDOUT)
 
@@ -40,7 +41,7 @@ class Terminal:
     def __init__(self, here: House, asked: Shell) -> None:
         (theirs_in, self.typing), (self.screen, theirs_out) = os.pipe(), os.pipe()
         self.call: Call = call(here.directory("machines"), "web", asked, (theirs_in, theirs_out))
-        messages.close((theirs_in, theirs_out))
+        close_all((theirs_in, theirs_out))
 
     def until(self, words: bytes) -> bytes:
         """What the screen shows up to these words."""
@@ -52,10 +53,10 @@ class Terminal:
         return shown
 
     def close(self) -> None:
-        messages.close((self.typing, self.screen))
+        close_all((self.typing, self.screen))
 
 
-def asked_to(here: House, asked: Start) -> Callable[[], None]:
+def asked_to(here: House, asked: GuestCall) -> Callable[[], None]:
     """Ask for it with as many pipes as it wants; what it prints is nobody's."""
 
     def ask() -> None:
@@ -64,7 +65,7 @@ def asked_to(here: House, asked: Start) -> Callable[[], None]:
             ends[0 if stream is Stream.STDIN else 1] for stream, ends in zip(asked.streams, pipes, strict=True)
         )
         with call(here.directory("machines"), "web", asked, theirs) as it:
-            messages.close(tuple(fd for ends in pipes for fd in ends if fd != pipes[0][1]))
+            close_all(tuple(fd for ends in pipes for fd in ends if fd != pipes[0][1]))
             if asked.streams[:1] == (Stream.STDIN,):
                 with suppress(BrokenPipeError):  # whoever was refused may have nobody to type for already
                     os.write(pipes[0][1], b"\x04")
@@ -74,7 +75,7 @@ def asked_to(here: House, asked: Start) -> Callable[[], None]:
     return ask
 
 
-ASKED: dict[Verb, Start] = {
+ASKED: dict[Verb, GuestCall] = {
     Verb.EXEC: Exec(("true",), streams=(Stream.STDOUT,)),
     Verb.SHELL: Shell((), 24, 80, "xterm"),
     Verb.COPY: Copy(CopyDirection.OUT, "/hello", streams=(Stream.STDOUT, Stream.STDERR)),
@@ -224,7 +225,7 @@ def test_who_asks_twice_has_hung_up(here: House) -> None:
     with call(here.directory("machines"), "web", first, (writing,)) as it:
         os.close(writing)
         until(lambda: here.log()[-1].kind is RecordKind.EXEC)
-        messages.send(it._connection, encode(Exec(("true",))))
+        send_packet(it._connection._end, encode(Exec(("true",))))
         assert it.wait().exit_code == 128 + signal.SIGKILL
     assert os.read(reading, 1) == b""
     os.close(reading)
@@ -237,7 +238,7 @@ def test_who_asks_twice_has_hung_up(here: House) -> None:
         encode(Shell((), 24, 80, "xterm", streams=())).replace(b"80", b"4097"),
         encode(Shell((), 24, 80, "xterm", streams=())).replace(b"xterm", b"../../etc"),
         encode(Shell(("",), 24, 80, "xterm", streams=())),
-        b'{"resize":{"rows":24,"columns":80}}',
+        encode(Resize(24, 80)),
         encode(Copy(CopyDirection.OUT, "")),
         encode(Copy(CopyDirection.IN, "/tmp", "a/b")),
         encode(Copy(CopyDirection.IN, "/tmp", "..")),
@@ -263,7 +264,7 @@ def test_what_nobody_can_have(here: House, data: bytes) -> None:
         here.directory("machines").existing(machine) as directory,
         control_socket.connect(directory, entry.supervisor) as connection,
     ):
-        messages.send(connection, data)
-        answer, _ = messages.receive(connection)
+        send_packet(connection, data)
+        answer = receive_packet(connection, LIMIT, 3).data
         assert b"failure" in answer
     assert not {RecordKind.SHELL, RecordKind.COPY} & {it.kind for it in here.log()}

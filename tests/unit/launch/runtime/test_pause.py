@@ -9,25 +9,25 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from mvmnix.launch.control.client import call, change
 
+from mvmnix.api.calls import call, change
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, UsageError
-from mvmnix.launch.control import messages
-from mvmnix.launch.control.messages import Exec, Pause, Resume, encode
+from mvmnix.launch.control.codec import LIMIT, encode
+from mvmnix.launch.control.messages import Exec, Pause, Resume
 from mvmnix.launch.runtime.finalize import RunObservations
-from mvmnix.launch.runtime.supervisor import detach
 from mvmnix.machines import cleanup, control_socket, registry
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.machines.status import MachineState
 from mvmnix.model import Posture, Verb
 from mvmnix.plan.limits import PlanLimits
+from mvmnix.system.descriptors import receive_packet, send_packet
 from mvmnix.vmm.boot_watchdog import BootBudget
 from mvmnix.vmm.qmp import QmpMonitor
 from tests.patience import EVENT_PATIENCE, scaled, until
 from tests.support.processes import gone
-from tests.unit.launch.house import House, end_machines
+from tests.unit.launch.house import House, detach, end_machines
 
 EXEC: dict[str, Any] = {"verbs": frozenset({Verb.EXEC})}
 
@@ -167,9 +167,9 @@ def test_one_question_on_a_connection(here: House) -> None:
         control_socket.connect(directory, entry.supervisor or 0) as connection,
     ):
         for asked in (Pause(), Exec(("true",))):
-            messages.send(connection, encode(asked))
+            send_packet(connection, encode(asked))
         with suppress(ConnectionResetError):  # it hung up before it read the second one
-            assert b"failure" in messages.receive(connection)[0]
+            assert b"failure" in receive_packet(connection, LIMIT, 3).data
     until(lambda: registry.find_machine(here.directory("machines"), "web").state == MachineState.PAUSED)
     assert kinds(here) == [RecordKind.START, RecordKind.PAUSE]
 

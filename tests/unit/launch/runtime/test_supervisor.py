@@ -2,21 +2,37 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError
+from mvmnix.launch.control.caller_check import CallerCheck
+from mvmnix.launch.control.server import Control
+from mvmnix.launch.gate.verify import VerifiedPlan
+from mvmnix.launch.runtime import supervisor
+from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
-from mvmnix.launch.runtime.supervisor import StopRequestedError, stopping_signals, supervise
+from mvmnix.launch.runtime.supervisor import SupervisedEnd
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.system.loop import Loop
+from mvmnix.system.stop_signals import StopRequestedError, stopping_signals
 from tests.patience import EVENT_PATIENCE, QUIET
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launch.house import House, nowhere, run_foreground
+
+
+def supervise(plan: VerifiedPlan, host: Host, work: Callable[[Machine], ExitStatus]) -> SupervisedEnd:
+    """Supervise a machine that no other process calls."""
+
+    def alone(machine: Machine, _control: Control) -> ExitStatus:
+        return work(machine)
+
+    return supervisor.supervise(plan, host, alone, check=CallerCheck.of_this_process())
 
 
 def test_the_exit_code_is_the_commands(here: House) -> None:

@@ -1,5 +1,7 @@
 """From a plan's references to a guest that has the secrets: who is told, what is refused, what is written down."""
 
+import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from mvmnix.launch.runtime.machine import Machine
 from mvmnix.launch.runtime.start import start_machine
 from mvmnix.model import Verb
 from mvmnix.plan.secret_reference import SecretReference, SecretTarget, kinds_digest
+from mvmnix.system import prctl
 from tests.leaks import in_files
 from tests.unit.launch.house import House, house, nowhere
 
@@ -92,3 +95,20 @@ def test_a_machine_that_the_host_answers_gets_none(here: House) -> None:
     ):
         start_machine(plan, here.host(), services=services)
     assert refused.value.codes == (ReasonCode.SECRET_UNAVAILABLE,)
+
+
+@pytest.mark.parametrize("secrets", [(), (FILE,)])
+def test_who_knows_a_secret_writes_no_core_file(here: House, secrets: tuple[SecretReference, ...]) -> None:
+    """Nor may another process look into it (prctl(2), PR_SET_DUMPABLE)."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with here.plan("true", secrets=secrets) as plan, start_machine(plan, here.host()):
+            os.write(writing, f"{prctl.is_dumpable()} {resource.getrlimit(resource.RLIMIT_CORE)[1]}".encode())
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        is_dumpable, limit = file.read().split()
+    os.waitpid(child, 0)
+    assert is_dumpable == str(not secrets)
+    assert limit == "0" or not secrets

@@ -1,6 +1,5 @@
 """References are followed with care, and what is wrong with one is said without what it leads to."""
 
-import ctypes
 import os
 import resource
 import stat
@@ -302,29 +301,6 @@ def test_the_cause_is_kept() -> None:
     with pytest.raises(RefusedError) as refused:
         resolve_secrets([SecretReference.parse("A=file:/proc/nonexistent/secret", SecretTarget.FILE)])
     assert isinstance(refused.value.__cause__, FileNotFoundError)
-
-
-def in_a_child(confided: bool) -> tuple[int, tuple[int, int]]:
-    """Whether a process that resolved secrets may be dumped, and the limit of its core files."""
-    read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.environ["CONFIDED"] = SECRET
-        ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)
-        resolve_secrets([SecretReference.parse("A=env:CONFIDED", SecretTarget.FILE)] if confided else [])
-        dumpable, limit = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE)
-        os.write(write, f"{dumpable} {limit[0]} {limit[1]}".encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        dumpable, soft, hard = map(int, pipe.read().split())
-    os.waitpid(child, 0)
-    return dumpable, (soft, hard)
-
-
-def test_who_knows_a_secret_writes_no_core_file() -> None:
-    assert in_a_child(confided=True) == (0, (0, 0))
-    assert in_a_child(confided=False)[0] == 1
 
 
 def test_nothing_heavy_is_imported_before_a_keyring_is_asked() -> None:

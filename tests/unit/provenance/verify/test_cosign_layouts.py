@@ -14,7 +14,7 @@ from mvmnix.provenance.bundle import envelope
 from mvmnix.provenance.bundle.blob import Blob
 from mvmnix.provenance.bundle.verification_material import Inclusion
 from mvmnix.provenance.identity.trust import Signer, Trust
-from mvmnix.provenance.verify import artifact_verifier, image_layouts
+from mvmnix.provenance.verify import artifact_verifier, cosign_layouts
 from mvmnix.provenance.verify.artifact_verifier import AcceptedArtifact, HandedIn, VerificationCriteria
 from mvmnix.provenance.verify.registry_responses import Packed
 from mvmnix.provenance.verify.requirements import Requirements
@@ -47,8 +47,8 @@ def signed(key: Any = None, text: bytes = TEXT, **options: Any) -> Layer:
 
 
 MAKERS: dict[str, tuple[Callable[..., Layer], Callable[[bytes, Mapping[str, str]], Packed]]] = {
-    "attestation": (attested, image_layouts.attestation),
-    "signature": (signed, image_layouts.signature),
+    "attestation": (attested, cosign_layouts.attestation),
+    "signature": (signed, cosign_layouts.signature),
 }
 
 

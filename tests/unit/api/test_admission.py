@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import pytest
 
-from mvmnix.api import admit_plan
+from mvmnix.api.admission import admit_plan
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.launch.gate import signatures
 from tests.unit.cli.plans import signed
