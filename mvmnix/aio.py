@@ -14,6 +14,7 @@ from mvmnix.launch.agent.file_entries import FileEntry
 from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.copy.records import CopyLimits
 from mvmnix.machines.receipt import Receipt
+from mvmnix.model import Words
 from mvmnix.sdk import commands, files, sandbox
 from mvmnix.sdk.asyncio_commands import Process, Reader, Stream, Writer
 from mvmnix.sdk.asyncio_drive import run
@@ -174,14 +175,14 @@ class Sandbox:
 
     @overload
     async def exec(
-        self, argv: Sequence[str], *, text: Literal[False] = False, check: bool = False, **options: Unpack[ExecOptions]
+        self, argv: Words, *, text: Literal[False] = False, check: bool = False, **options: Unpack[ExecOptions]
     ) -> Result[bytes]: ...
     @overload
     async def exec(
-        self, argv: Sequence[str], *, text: Literal[True], check: bool = False, **options: Unpack[ExecOptions]
+        self, argv: Words, *, text: Literal[True], check: bool = False, **options: Unpack[ExecOptions]
     ) -> Result[str]: ...
     async def exec(
-        self, argv: Sequence[str], *, text: bool = False, check: bool = False, **options: Unpack[ExecOptions]
+        self, argv: Words, *, text: bool = False, check: bool = False, **options: Unpack[ExecOptions]
     ) -> Result[bytes] | Result[str]:
         """Run a command to its end, as a list of words that no shell reads.
 
@@ -215,16 +216,16 @@ class Sandbox:
         argv = commands.shell_words(script)
         return commands.finish(argv, await run(commands.execute(self._machine, argv, options)), text=text, check=check)
 
-    def stream(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> Stream:
+    def stream(self, argv: Words, **options: Unpack[ExecOptions]) -> Stream:
         """Run a command, and iterate over its output as it comes, then its end. Raises as `exec` does."""
         return Stream(commands.CommandStream(self._machine, argv, options))
 
-    def popen(self, argv: Sequence[str], **options: Unpack[CommandOptions]) -> "Opener[Process]":
+    def popen(self, argv: Words, **options: Unpack[CommandOptions]) -> "Opener[Process]":
         """Begin a command, with pipes for its streams. Raises as `exec` does."""
         return Opener(lambda: Process.of(commands.open_process(self._machine, argv, options)))
 
     def terminal(
-        self, argv: Sequence[str] = (), *, term: str = "xterm-256color", rows: int = 24, columns: int = 80
+        self, argv: Words = (), *, term: str = "xterm-256color", rows: int = 24, columns: int = 80
     ) -> "Opener[Process]":
         """Begin a command, or the image's own shell, in a terminal in the guest; its output is one stream, `stdout`.
 

@@ -8,6 +8,7 @@ from mvmnix.audit.reading import SealedRecord
 from mvmnix.launch.agent.file_entries import FileEntry
 from mvmnix.launch.copy.records import CopyLimits
 from mvmnix.machines.receipt import Receipt
+from mvmnix.model import Words
 from mvmnix.sdk import commands, files, sandbox
 from mvmnix.sdk.blocking_commands import Process, Stream
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
@@ -120,14 +121,14 @@ class Sandbox:
 
     @overload
     def exec(
-        self, argv: Sequence[str], *, text: Literal[False] = False, check: bool = False, **options: Unpack[ExecOptions]
+        self, argv: Words, *, text: Literal[False] = False, check: bool = False, **options: Unpack[ExecOptions]
     ) -> Result[bytes]: ...
     @overload
     def exec(
-        self, argv: Sequence[str], *, text: Literal[True], check: bool = False, **options: Unpack[ExecOptions]
+        self, argv: Words, *, text: Literal[True], check: bool = False, **options: Unpack[ExecOptions]
     ) -> Result[str]: ...
     def exec(
-        self, argv: Sequence[str], *, text: bool = False, check: bool = False, **options: Unpack[ExecOptions]
+        self, argv: Words, *, text: bool = False, check: bool = False, **options: Unpack[ExecOptions]
     ) -> Result[bytes] | Result[str]:
         """Run a command to its end, as a list of words that no shell reads.
 
@@ -161,17 +162,15 @@ class Sandbox:
         argv = commands.shell_words(script)
         return commands.finish(argv, run(commands.execute(self._machine, argv, options)), text=text, check=check)
 
-    def stream(self, argv: Sequence[str], **options: Unpack[ExecOptions]) -> Stream:
+    def stream(self, argv: Words, **options: Unpack[ExecOptions]) -> Stream:
         """Run a command, and iterate over its output as it comes, then its end. Raises as `exec` does."""
         return Stream(commands.CommandStream(self._machine, argv, options))
 
-    def popen(self, argv: Sequence[str], **options: Unpack[CommandOptions]) -> Process:
+    def popen(self, argv: Words, **options: Unpack[CommandOptions]) -> Process:
         """Begin a command, with pipes for its streams. Raises as `exec` does."""
         return Process(run(commands.open_process(self._machine, argv, options)))
 
-    def terminal(
-        self, argv: Sequence[str] = (), *, term: str = "xterm-256color", rows: int = 24, columns: int = 80
-    ) -> Process:
+    def terminal(self, argv: Words = (), *, term: str = "xterm-256color", rows: int = 24, columns: int = 80) -> Process:
         """Begin a command, or the image's own shell, in a terminal in the guest; its output is one stream, `stdout`.
 
         Raises NotGranted without the verb shell, and as `exec` does.

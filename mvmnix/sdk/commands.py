@@ -6,7 +6,7 @@ import shlex
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final, Literal, TypedDict
@@ -18,7 +18,7 @@ from mvmnix.launch.control.connection import Connection, ConnectionLostError
 from mvmnix.launch.control.drivers import Steps, Wait
 from mvmnix.launch.control.messages import Exec, GuestCall, Resize, Shell, Signal, Stream
 from mvmnix.machines.exit_status import End, ExitStatus, Step
-from mvmnix.model import Verb, check_words
+from mvmnix.model import Verb, Words, check_words
 from mvmnix.sdk.errors import (
     CommandFailed,
     GuestFailed,
@@ -57,7 +57,7 @@ class ExecOptions(CommandOptions, total=False):
     """Bytes of each stream that are kept; more is OutputLimitExceeded. 10 MiB where it is left out."""
 
 
-def words_of(argv: Sequence[str]) -> tuple[str, ...]:
+def words_of(argv: object) -> tuple[str, ...]:
     """Return a command's words. Raises TypeError, which shows the list, for a str; InvalidArgument for none."""
     if isinstance(argv, str):
         try:
@@ -103,7 +103,7 @@ class _Kept:
         return {str(stream): bytes(data) for stream, data in self.kept.items()}
 
 
-def execute(machine: Machine, argv: Sequence[str], options: ExecOptions) -> Steps[Result[bytes]]:
+def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result[bytes]]:
     """Run a command to its end, and return what it printed.
 
     Raises NotGranted, TimedOut, OutputLimitExceeded, FileNotFound where there is no such program, GuestFailed,
@@ -161,7 +161,7 @@ def shell_words(script: str) -> tuple[str, ...]:
     return ("sh", "-c", script)
 
 
-def finish(argv: Sequence[str], result: Result[bytes], *, text: bool, check: bool) -> Result[bytes] | Result[str]:
+def finish(argv: Words, result: Result[bytes], *, text: bool, check: bool) -> Result[bytes] | Result[str]:
     """Return a result as it was asked for: as text (UTF-8, with replacement characters), or raise CommandFailed."""
     made: Result[bytes] | Result[str] = result
     if text:
@@ -175,7 +175,7 @@ def finish(argv: Sequence[str], result: Result[bytes], *, text: bool, check: boo
 class CommandStream:
     """A command's output as it comes, and its end; closing it before has the command killed."""
 
-    def __init__(self, machine: Machine, argv: Sequence[str], options: ExecOptions) -> None:
+    def __init__(self, machine: Machine, argv: Words, options: ExecOptions) -> None:
         self._machine = machine
         self._words = words_of(argv)
         self._timeout = options.get("timeout")
@@ -361,7 +361,7 @@ class GuestProcess:
             pipe.close()
 
 
-def open_process(machine: Machine, argv: Sequence[str], options: CommandOptions) -> Steps[GuestProcess]:
+def open_process(machine: Machine, argv: Words, options: CommandOptions) -> Steps[GuestProcess]:
     """Begin a command with pipes for its three streams. Raises as `execute` does."""
     words = words_of(argv)
     request = replace(exec_message(words, options), streams=tuple(Stream))
@@ -369,7 +369,7 @@ def open_process(machine: Machine, argv: Sequence[str], options: CommandOptions)
     return (yield from _open(machine, words, request))
 
 
-def open_terminal(machine: Machine, argv: Sequence[str], term: str, rows: int, columns: int) -> Steps[GuestProcess]:
+def open_terminal(machine: Machine, argv: Words, term: str, rows: int, columns: int) -> Steps[GuestProcess]:
     """Begin a command, or the image's shell, in a pseudo-terminal of the guest's. Raises as `execute` does."""
     words = words_of(argv) if argv else ()
     require(machine, Verb.SHELL)

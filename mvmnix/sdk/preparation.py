@@ -19,7 +19,7 @@ from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, draft_plan, open_signed, plan_bytes, refuse_early, sign_plan, unasked_verbs
 from mvmnix.api.source_refs import KeptImage, SourceRef, runnable_ref
-from mvmnix.model import Verb, check_words
+from mvmnix.model import Verb, Words, check_words
 from mvmnix.plan import labels as plan_labels
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.plan import Use
@@ -32,7 +32,7 @@ _SETUP: Final = "call mvmnix.initialize() once: it makes keys, and a policy that
 class SandboxOptions(TypedDict, total=False):
     """What a sandbox is given and held to; what is left out is as the image says, and nothing is shared or reached."""
 
-    command: Sequence[str]
+    command: Words
     """The plan's own command, which a sandbox doesn't run by itself."""
     directory: str
     """Where commands run, an absolute path of the guest."""
@@ -41,7 +41,7 @@ class SandboxOptions(TypedDict, total=False):
     shares: Sequence[Share]
     network: Sequence[NetworkPart]
     secrets: Sequence[Secret]
-    verbs: Sequence[str]
+    verbs: Words
     """Of "exec", "shell", "copy"; by default all that the image offers, but none beside secrets (docs/adr/0047)."""
     labels: Mapping[str, str]
     memory_mib: int

@@ -5,9 +5,10 @@
 """
 
 import asyncio
+import threading
 from functools import partial
 
-from mvmnix.launch.control.drivers import Steps, Wait
+from mvmnix.launch.control.drivers import Steps, Wait, Work
 
 
 async def run_async[T](steps: Steps[T]) -> T:
@@ -16,7 +17,7 @@ async def run_async[T](steps: Steps[T]) -> T:
         request = next(steps)
         while True:
             try:
-                answer = await (_ready(request) if isinstance(request, Wait) else asyncio.to_thread(request.call))
+                answer = await (_ready(request) if isinstance(request, Wait) else _in_thread(request))
             except Exception as error:  # noqa: BLE001 - it is the conversation's to handle
                 request = steps.throw(error)
             else:
@@ -26,6 +27,45 @@ async def run_async[T](steps: Steps[T]) -> T:
         return result
     finally:
         steps.close()
+
+
+async def _in_thread(work: Work) -> object:
+    """Do it in a thread; where the task is cancelled meanwhile, what comes of it is closed there."""
+    worker = _Worker(work)
+    try:
+        return await asyncio.to_thread(worker.run)
+    except asyncio.CancelledError:
+        worker.abandon()
+        raise
+
+
+class _Worker:
+    """A piece of work, whose result has no owner once it is abandoned."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._lock = threading.Lock()
+        self._result: object = None
+        self._is_abandoned = False
+
+    def run(self) -> object:
+        """Do it."""
+        result = self._work.call()
+        with self._lock:
+            self._result = result
+            if self._is_abandoned:
+                self._close()
+        return result
+
+    def abandon(self) -> None:
+        """Have the result closed, now or once it is there."""
+        with self._lock:
+            self._is_abandoned = True
+            self._close()
+
+    def _close(self) -> None:
+        if (close := getattr(self._result, "close", None)) is not None:
+            close()
 
 
 async def _ready(wait: Wait) -> frozenset[int]:
