@@ -171,4 +171,5 @@ def a_result_is_of_the_type_that_was_asked_for(box: Sandbox) -> None:
 def a_secret_is_named_by_where_it_lies() -> None:
     Sandbox.run("image:hello", secrets=["hunter2"])  # E: [list-item]
     Sandbox.run("image:hello", memory=3)  # E: [call-arg]
-    Sandbox.run("image:hello", secrets=[Secret.env("TOKEN")], memory_mib=256)
+    box = Sandbox.run("image:hello", secrets=[Secret.env("TOKEN")], memory_mib=256)
+    box.kill()
