@@ -97,7 +97,7 @@ man: setup-tests     ## a manual page of each command, in build/man
 	@cd $(HOUSE) && $(BIN)/python -m tests.unit.man_pages build/man
 
 fuzz: setup-tests    ## the fuzzers of the channel and the network, ten minutes each or MVMNIX_FUZZ_SECONDS
-	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py
+	@cd $(HOUSE) && MVMNIX_FUZZ_SECONDS=$${MVMNIX_FUZZ_SECONDS:-600} $(PYTEST) --timeout 7200 tests/integration/test_fuzz.py tests/integration/test_control_fuzz.py
 
 soak: setup-tests    ## what takes hours: 1,000 real starts in a row, 50 at once, all rows of which `make test` takes a sample
 	@cd $(HOUSE) && MVMNIX_SOAK_STARTS=$${MVMNIX_SOAK_STARTS:-1000} MVMNIX_SOAK_AT_ONCE=$${MVMNIX_SOAK_AT_ONCE:-50} \

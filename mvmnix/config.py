@@ -2,11 +2,12 @@
 
 import base64
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Self, override
 
-from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.errors import ReasonCode
 from mvmnix.formats import strict, toml
 from mvmnix.model import DNS_NAME
 
@@ -32,8 +33,8 @@ _HOSTS_FORM: Final = (
     "such as sources.example or sources.example:8443, which https reaches; a server on this machine stands in "
     "`loopback`, such as http://127.0.0.1:8080"
 )
-#: A key that has another name now.
-_FORMER: Final = ("witnesses", "anchors")
+#: What `anchors` was called.
+_FORMER: Final = "witnesses"
 _HINT: Final = "correct config.toml; docs/fetching.md, docs/signing.md and docs/audit.md have the format"
 
 
@@ -166,35 +167,33 @@ class Config:
     key_password: SecretRef | None = None
 
 
-def parse(data: bytes) -> Config:
-    """Read a config.toml. Raises RefusedError CONFIG_MALFORMED with all problems at once; unknown keys are some."""
+def parse(data: bytes, path: str = FILE_NAME) -> Config:
+    """Read a config.toml. Raises RefusedError CONFIG_MALFORMED with all problems at once; unknown keys are some.
+
+    `path` is the file's, for people.
+    """
     try:
-        return toml.read(data, FILE_NAME, _file, schema="config", limit=LIMIT)
+        return toml.read(data, path, _file, schema="config", limit=LIMIT)
     except strict.MalformedError as error:
-        refused = error.refused(ReasonCode.CONFIG_MALFORMED, "the configuration", _HINT)
-        raise RefusedError(*map(_renamed, refused.reasons)) from error
+        raise error.refused(ReasonCode.CONFIG_MALFORMED, path, _HINT) from error
 
 
-def _renamed(reason: Reason) -> Reason:
-    """The same, with the new name of a key that was renamed."""
-    old, new = _FORMER
-    if reason.why != f"{FILE_NAME}.{old}: unknown":
-        return reason
-    return replace(reason, hint=f"`{old}` is called `{new}` now: write [[{new}]]; docs/audit.md has the format")
+#: What no two of them may have in common.
+_CACHES: Final[Mapping[str, Callable[[CacheRule], str]]] = {"a cache is listed twice": lambda cache: cache.url}
+_NODES: Final[Mapping[str, Callable[[CredentialRule], str]]] = {
+    "two credentials are for the same node": lambda rule: rule.node
+}
+_ANCHORS: Final[Mapping[str, Callable[[AnchorRule], str]]] = {"two anchors have the same name": lambda rule: rule.name}
 
 
 def _file(record: strict.Record) -> Config:
     record.integer("version", 1, 1)
+    if record.has(_FORMER):
+        record.note("unknown: it is called `anchors` now, write [[anchors]]", _FORMER)
     fetch = record.child("fetch", _fetch) if record.has("fetch") else FetchRules()
-    caches = record.each("caches", _cache, 16) if record.has("caches") else ()
-    credentials = record.each("credentials", _credential, 256) if record.has("credentials") else ()
-    if len({cache.url for cache in caches}) != len(caches):
-        raise ValueError("a cache is listed twice")
-    if len({rule.node for rule in credentials}) != len(credentials):
-        raise ValueError("two credentials are for the same node")
-    anchors = record.each("anchors", _anchor, 8) if record.has("anchors") else ()
-    if len({rule.name for rule in anchors}) != len(anchors):
-        raise ValueError("two anchors have the same name")
+    caches = record.each("caches", _cache, 16, distinct=_CACHES) if record.has("caches") else ()
+    credentials = record.each("credentials", _credential, 256, distinct=_NODES) if record.has("credentials") else ()
+    anchors = record.each("anchors", _anchor, 8, distinct=_ANCHORS) if record.has("anchors") else ()
     signing = record.child("signing", _signing) if record.has("signing") else SigningRule()
     password = record.child("keys", lambda keys: _secret(keys, "password")) if record.has("keys") else None
     return Config(fetch, caches, credentials, anchors, signing, password)
@@ -218,9 +217,9 @@ def _names(record: strict.Record, field: str, pattern: str, form: str) -> frozen
 
 def _cache(record: strict.Record) -> CacheRule:
     url = record.text("url", _CACHE, 1024)
-    keys = tuple(CacheKey.parse(key) for key in record.texts("keys", limit=16))
-    if not keys or len({key.name for key in keys}) != len(keys):
-        raise ValueError("a cache needs the public keys of those whose signature is trusted, each name once")
+    keys = tuple(CacheKey.parse(key) for key in record.texts("keys", limit=16, least=1))
+    if len({key.name for key in keys}) != len(keys):
+        record.note("two keys of one name", "keys")
     return CacheRule(url.rstrip("/"), keys)
 
 
@@ -228,9 +227,9 @@ def _anchor(record: strict.Record) -> AnchorRule:
     kinds = [kind for kind in ("file", "command", "git") if record.has(kind)]
     if len(kinds) != 1:
         raise ValueError("an anchor is one of file, command and git")
-    command = record.texts("command", _WORD, 64) if "command" in kinds else ()
-    if "command" in kinds and not re.fullmatch(_PATH, (*command, "")[0]):
-        raise ValueError("an anchor's command begins with the absolute path of a program")
+    command = record.texts("command", _WORD, 64, least=1) if "command" in kinds else ()
+    if command and not re.fullmatch(_PATH, command[0]):
+        record.note("an anchor's command begins with the absolute path of a program", "command")
     return AnchorRule(
         name=record.text("name", _ANCHOR_NAME),
         required=record.flag("required"),

@@ -88,4 +88,4 @@ def change(machines: Directory, text: str, request: Request, *, seconds: float |
     Raises UsageError when it is so already, or there is no such machine, or it doesn't run; MvmnixError.
     """
     with connect(machines, text) as connection:
-        run(calls.call(connection, request, seconds))
+        run(calls.call(connection, request, seconds=seconds))

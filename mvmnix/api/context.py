@@ -96,7 +96,8 @@ class Context:
 
         if not self.roots.config.exists(config.FILE_NAME):
             return config.Config()
-        return config.parse(self.roots.config.read(config.FILE_NAME, config.LIMIT))
+        data = self.roots.config.read(config.FILE_NAME, config.LIMIT)
+        return config.parse(data, self.roots.config.where(config.FILE_NAME))
 
     @cached_property
     def library(self) -> ImageStore:

@@ -18,6 +18,7 @@ from mvmnix import __version__
 from mvmnix.api.admission import open_jail
 from mvmnix.api.audit import ask_anchors_of
 from mvmnix.api.context import Context
+from mvmnix.api.launchers import list_launchers
 from mvmnix.api.signing import key_file
 from mvmnix.audit.anchored_log import AnchorAnswer
 from mvmnix.audit.verify import verify_log
@@ -436,12 +437,20 @@ def _log(context: Context) -> Iterator[Finding]:
     yield Finding("audit log", Health.GOOD, f"{counted(checkpoint.size, 'record verifies', 'records verify')}")
 
 
+def launchers(context: Context) -> Iterator[Finding]:
+    """The processes that start machines for callers (docs/launcher.md)."""
+    found = list_launchers(context.roots)
+    said = ", ".join(f"process {each.process}" for each in found)
+    yield Finding("launchers", Health.GOOD, said or "none runs: a start begins one")
+
+
 CHECKS: tuple[tuple[str, Callable[[Context], Iterator[Finding]]], ...] = (
     ("programs", _programs),
     ("Nix store", _nix_store),
     ("hypervisor", _hypervisor),
     ("jail", jail),
     ("network", network),
+    ("launchers", launchers),
     ("backends", _other_backends),
     ("files of root's", ownership),
     ("trust", _trust),

@@ -8,20 +8,21 @@ import os
 import signal
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
 from mvmnix.api import files, held_files
 from mvmnix.api.context import Context
-from mvmnix.api.launchers import reach
+from mvmnix.api.launchers import reach, reap
 from mvmnix.api.signing import read_secret
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control.connection import Connection
 from mvmnix.launch.control.drivers import Steps, Work
 from mvmnix.launch.control.messages import Stream
 from mvmnix.launch.control.start_messages import (
+    PROBE,
     ROOTS,
     Connect,
     Created,
@@ -44,8 +45,6 @@ from mvmnix.system.store import sealed_memory
 
 #: Attempts to have a request read: a launcher may end just when it is reached.
 _TRIES: Final = 3
-#: The file in the state directory by which a caller shows that it may write there.
-_PROBE: Final = "launchers.probe"
 _EXPORTED: Final = "name a directory of `mvm build --out`"
 _MISTAKE: Final = "report this as a bug"
 
@@ -153,6 +152,7 @@ class RunningMachine:
     def close(self) -> None:
         """Hang up. A second call does nothing."""
         self.connection.close()
+        reap()
 
     def __enter__(self) -> Self:
         return self
@@ -237,7 +237,7 @@ def _ask(
 ) -> Steps[RunningMachine | str]:
     """Have the request read and done, by another launcher where the first one ends before it was."""
     for left in reversed(range(_TRIES)):
-        connection: Connection = yield Work(lambda: reach(context.roots, private=options.private))
+        connection: Connection = yield Work(lambda: reach(context.roots, private=options.private), Connection.close)
         try:
             made = yield from begin(connection, request, descriptors, caller)
         except NotTakenError:
@@ -263,13 +263,13 @@ def _closed_by(stack: ExitStack, fd: int) -> int:
 
 
 def _probe(context: Context) -> int:
-    """Return a descriptor of a file in the state directory, open for writing."""
+    """Return a descriptor of the file PROBE in the state directory, open for writing."""
     state = context.roots.state
-    try:
-        return state.open_writable(_PROBE)
-    except FileNotFoundError:
-        state.write_atomic(_PROBE, b"")
-        return state.open_writable(_PROBE)
+    with suppress(FileNotFoundError):
+        return state.open_writable(PROBE)
+    with suppress(FileExistsError):  # by another caller at this very moment
+        return state.create_file(PROBE)
+    return state.open_writable(PROBE)
 
 
 def _open_image(stack: ExitStack, directory: str) -> dict[str, int]:

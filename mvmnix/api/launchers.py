@@ -42,7 +42,7 @@ def reach(roots: Roots, *, private: bool) -> Connection:
 
     A shared one that this process can't be sure of is passed over for one of its own. Raises MvmnixError.
     """
-    _reap()
+    reap()
     identity = ProcessIdentity.read(os.getpid())
     if private or identity.is_confined or not prctl.is_dumpable():
         return _start_private(roots)
@@ -110,8 +110,8 @@ def _spawn(roots: Roots, arguments: tuple[str, ...], descriptor: int) -> Child:
     return process.spawn(argv, env=variables, pass_fds=(descriptor,))
 
 
-def _reap() -> None:
-    """Collect the exit status of private launchers that have ended."""
+def reap() -> None:
+    """Collect the exit status of private launchers that have ended, so that they leave no zombie."""
     _children[:] = [child for child in _children if child.poll() is None]
 
 

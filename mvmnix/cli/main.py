@@ -53,6 +53,7 @@ COMMANDS = {
     "key": ("mvmnix.cli.commands.key", "key", "Make and show keys."),
     "kill": ("mvmnix.cli.commands.stop", "kill", "End a machine now, without asking its guest."),
     "launch": ("mvmnix.cli.commands.launch", "launch", "Start a machine from a signed plan."),
+    "launcher": ("mvmnix.cli.commands.launcher", "launcher", "Show and end the processes that start machines."),
     "lock": ("mvmnix.cli.commands.lock", "lock", "Make or update a flake's lock inside the builder VM."),
     "logs": ("mvmnix.cli.commands.logs", "logs", "Print what a machine's command printed, or its kernel's console."),
     "man": ("mvmnix.cli.commands.man", "man", "Print the manual page of a command."),

@@ -6,12 +6,14 @@ No file, clock or network. The numbers that JSON has beyond integers are refused
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
-from typing import Final, NoReturn, cast
+from types import MappingProxyType
+from typing import Final, NoReturn, cast, override
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError
 from mvmnix.model import Digest
@@ -35,17 +37,45 @@ _NO_BRACKETS: Final = bytes(frozenset(range(256)) - frozenset(b"[]{}"))
 
 #: Matches all texts without NUL.
 _ANY: Final = r"[^\x00]*"
+_NOTHING: Final = MappingProxyType[str, Callable[[object], Hashable]]({})
 #: Stand for what is missing.
 _NO_DIGEST: Final = Digest("0" * 64)
 _NO_TIME: Final = datetime.fromisoformat("1970-01-01T00:00:00Z")
 
 
-class MalformedError(ValueError):
-    """An input is not what its format says; carries every problem that was found."""
+#: Keys and indices that lead from a document to one of its values.
+type Place = tuple[str | int, ...]
 
-    def __init__(self, *problems: str) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
+
+def show_place(place: Place) -> str:
+    """Return a place in one word.
+
+    >>> show_place(("signers", 0, "roles"))
+    'signers[0].roles'
+    """
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place).removeprefix(".")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong at a place of a document, which has a name for people."""
+
+    document: str
+    place: Place
+    text: str
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.document}{'.' if self.place else ''}{show_place(self.place)}: {self.text}"
+
+
+class MalformedError(ValueError):
+    """An input is not what its format says; carries every problem that was found, with its place where it has one."""
+
+    def __init__(self, *found: str | Problem) -> None:
+        self.found = found
+        self.problems = tuple(map(str, found))
+        super().__init__("; ".join(self.problems))
 
     def refused(self, code: ReasonCode, what: str, hint: str) -> RefusedError:
         """The same as a refusal, one reason for each problem."""
@@ -161,17 +191,19 @@ class Record:
     A scalar that is missing or wrong is noted and a stand-in is returned; `read` never lets that stand-in out.
     """
 
-    def __init__(self, value: object, where: str, problems: list[str]) -> None:
+    def __init__(self, value: object, document: str, place: Place, problems: list[str | Problem]) -> None:
         if not isinstance(value, dict):
-            raise MalformedError(f"{where}: not an object")
+            raise MalformedError(Problem(document, place, "not an object"))
         # the keys of JSON and TOML are text
         self._fields: Mapping[str, object] = cast("dict[str, object]", value)
-        self._where = where
+        self._document = document
+        self._place = place
         self._problems = problems
         self._asked: set[str] = set()
 
-    def _problem(self, name: str, text: str) -> None:
-        self._problems.append(f"{self._where}.{name}: {text}")
+    def note(self, text: str, *steps: str | int) -> None:
+        """Note what is wrong at a place within the object, for what no other method here looks at."""
+        self._problems.append(Problem(self._document, (*self._place, *steps), text))
 
     def _take(self, name: str) -> object:
         self._asked.add(name)
@@ -179,12 +211,12 @@ class Record:
 
     def _needed(self, name: str) -> object:
         if name not in self._fields:
-            self._problem(name, "missing")
+            self.note("missing", name)
         return self._take(name)
 
     def _unfit[T](self, name: str, text: str, stand_in: T) -> T:
         """Note what is wrong with a field that was asked for: most of all that it is not there."""
-        self._problem(name, text if name in self._fields else "missing")
+        self.note(text if name in self._fields else "missing", name)
         return stand_in
 
     def has(self, name: str) -> bool:
@@ -219,12 +251,14 @@ class Record:
 
     def parsed[T](self, name: str, parse: Callable[[str], T], stand_in: T, limit: int = _MAX_LENGTH) -> T:
         """A string that `parse` accepts, which raises ValueError otherwise."""
+        before = len(self._problems)
         value = self.text(name, limit=limit)
+        if len(self._problems) > before:
+            return stand_in
         try:
             return parse(value)
         except ValueError as error:
-            if name in self._fields:
-                self._problem(name, str(error))
+            self.note(str(error), name)
             return stand_in
 
     def digest(self, name: str = "sha256") -> Digest:
@@ -241,21 +275,30 @@ class Record:
 
     def choice[E: StrEnum](self, name: str, kind: type[E]) -> E:
         """A member of an enumeration, by its value."""
-        return self.parsed(name, kind, next(iter(kind)))
 
-    def array(self, name: str, limit: int = _MAX_LENGTH) -> tuple[object, ...]:
-        """An array of at most `limit` values that the caller will read."""
+        def member(text: str) -> E:
+            if text not in set(kind):
+                raise ValueError(f"{text[:80]!r} is not one of {', '.join(kind)}")
+            return kind(text)
+
+        return self.parsed(name, member, next(iter(kind)))
+
+    def array(self, name: str, limit: int = _MAX_LENGTH, *, least: int = 0) -> tuple[object, ...]:
+        """An array of `least` to `limit` values that the caller will read."""
         value = self._take(name)
-        if isinstance(value, list) and len(value) <= limit:
+        if isinstance(value, list) and least <= len(value) <= limit:
             return tuple(value)
-        return self._unfit(name, f"not an array of at most {limit} values", ())
+        length = f"{least} to {limit}" if least else f"at most {limit}"
+        return self._unfit(name, f"not an array of {length} values", ())
 
-    def texts(self, name: str, pattern: str = _ANY, limit: int = _MAX_LENGTH, form: str = "") -> tuple[str, ...]:
+    def texts(
+        self, name: str, pattern: str = _ANY, limit: int = _MAX_LENGTH, form: str = "", *, least: int = 0
+    ) -> tuple[str, ...]:
         """An array of strings that match `pattern` in full; `form` says for a message which these are."""
-        values = self.array(name, limit)
+        values = self.array(name, limit, least=least)
         good = tuple(value for value in values if isinstance(value, str) and re.fullmatch(pattern, value))
         if len(good) != len(values):
-            self._problem(name, f"not an array of strings {form or 'of the expected form'}")
+            self.note(f"not an array of strings {form or 'of the expected form'}", name)
         return good
 
     def integers(self, name: str, low: int, high: int, limit: int = _MAX_LENGTH) -> tuple[int, ...]:
@@ -263,7 +306,7 @@ class Record:
         values = self.array(name, limit)
         good = tuple(v for v in values if isinstance(v, int) and not isinstance(v, bool) and low <= v <= high)
         if len(good) != len(values):
-            self._problem(name, f"not an array of integers from {low} to {high}")
+            self.note(f"not an array of integers from {low} to {high}", name)
         return good
 
     def value(self, name: str) -> object:
@@ -272,16 +315,34 @@ class Record:
 
     def child[T](self, name: str, parse: "Callable[[Record], T]") -> T:
         """An object in this object. Raises MalformedError when it is none, or when `parse` does."""
-        return _read(self._needed(name), f"{self._where}.{name}", parse, self._problems)
+        return _read(self._needed(name), self._document, (*self._place, name), parse, self._problems)
 
-    def each[T](self, name: str, parse: "Callable[[Record], T]", limit: int = _MAX_LENGTH) -> tuple[T, ...]:
-        """An array of objects; a broken one is noted and left out, so that the others are looked at too."""
+    def each[T](
+        self,
+        name: str,
+        parse: "Callable[[Record], T]",
+        limit: int = _MAX_LENGTH,
+        *,
+        distinct: Mapping[str, Callable[[T], Hashable]] = _NOTHING,
+    ) -> tuple[T, ...]:
+        """An array of objects; a broken one is noted and left out, so that the others are looked at too.
+
+        `distinct` has what no two of them may have in common, unless that is None, by what is noted of the second.
+        """
         result = []
+        known: set[tuple[str, Hashable]] = set()
         for index, item in enumerate(self.array(name, limit)):
+            before = len(self._problems)
             try:
-                result.append(_read(item, f"{self._where}.{name}[{index}]", parse, self._problems))
+                result.append(_read(item, self._document, (*self._place, name, index), parse, self._problems))
             except MalformedError as error:
-                self._problems.extend(error.problems)
+                self._problems.extend(error.found)
+            if len(self._problems) > before:  # it may have stand-ins, which are all alike
+                continue
+            found = {(text, value) for text, of in distinct.items() if (value := of(result[-1])) is not None}
+            for text, _ in sorted(found & known, key=lambda pair: pair[0]):
+                self.note(text, name, index)
+            known |= found
         return tuple(result)
 
     def leave_rest(self) -> None:
@@ -291,28 +352,30 @@ class Record:
     def close(self) -> None:
         """Note the keys that were not asked for."""
         for name in sorted(self._fields.keys() - self._asked):
-            self._problem(name, "unknown")
+            self.note("unknown", name)
 
 
-def _read[T](value: object, where: str, parse: Callable[[Record], T], problems: list[str]) -> T:
-    record = Record(value, where, problems)
+def _read[T](
+    value: object, document: str, place: Place, parse: Callable[[Record], T], problems: list[str | Problem]
+) -> T:
+    record = Record(value, document, place, problems)
     try:
         result = parse(record)
     except MalformedError:
         raise
     except ValueError as error:
-        raise MalformedError(f"{where}: {error}") from error
+        raise MalformedError(Problem(document, place, str(error))) from error
     record.close()
     return result
 
 
 def read[T](value: object, name: str, parse: Callable[[Record], T]) -> T:
     """Read an object with `parse`. Raises MalformedError with all problems, unknown keys among them."""
-    problems: list[str] = []
+    problems: list[str | Problem] = []
     try:
-        result = _read(value, name, parse, problems)
+        result = _read(value, name, (), parse, problems)
     except MalformedError as error:
-        raise MalformedError(*problems, *error.problems) from error
+        raise MalformedError(*problems, *error.found) from error
     if problems:
         raise MalformedError(*problems)
     return result

@@ -10,7 +10,7 @@ from mvmnix.plan.share import Share
 
 
 class Means(Protocol):
-    """Port to what a plan names of its caller's. Asked once the plan is verified, and again for a second boot."""
+    """Port to the process that has what a plan names. Asked once the plan is verified, and again for a second boot."""
 
     def open_shares(self, shares: Sequence[Share]) -> OpenedShares:
         """Open their directories, as far as they can be had."""

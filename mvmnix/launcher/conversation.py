@@ -8,13 +8,13 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-from mvmnix.errors import MvmnixError, RefusedError
+from mvmnix.errors import MvmnixError, RefusedError, UsageError
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.control.caller_check import CallerCheck
-from mvmnix.launch.control.codec import LIMIT, encode
+from mvmnix.launch.control.codec import LIMIT, clean_text, encode
 from mvmnix.launch.control.failure import Failure
 from mvmnix.launch.control.server import Control
 from mvmnix.launch.control.start_messages import (
@@ -70,13 +70,17 @@ class Conversation:
     def read_request(self) -> tuple[StartRequest, dict[str, int]]:
         """Read the request, and its descriptors by what they are, which are this process's to close.
 
-        Raises ValueError, RefusedError [caller-refused], StopRequestedError where the caller hung up.
+        Raises UsageError for what is no request, RefusedError [caller-refused]; StopRequestedError where the caller
+        hung up.
         """
         packet = self._receive(_PATIENCE)
         try:
             self._check.check_start(packet.sender)
             request = parse_start(packet.data)
             named = _named(request, packet.descriptors)
+        except ValueError as error:
+            packet.close()
+            raise _unreadable(error) from error
         except BaseException:
             packet.close()
             raise
@@ -96,13 +100,13 @@ class Conversation:
         return True
 
     def _log(self, level: str, area: str, text: str) -> None:
-        self.say(Logged(level, area[:64], _shown(text)))
+        self.say(Logged(level, area[:64], clean_text(text, LONGEST_TEXT)))
 
     # the frontend
 
     def notice(self, text: str) -> None:
         """Have the caller show a line of prose."""
-        self.say(Notice(_shown(text)))
+        self.say(Notice(clean_text(text, LONGEST_TEXT)))
 
     def can_ask(self) -> bool:
         """Whether the caller said that it can answer questions."""
@@ -110,7 +114,7 @@ class Conversation:
 
     def ask(self, what: str) -> str:
         """Return what the caller answers. Raises what it failed with."""
-        reply, descriptors = self._demand(Question(what))
+        reply, descriptors = self._demand(Question(clean_text(what, LONGEST_TEXT)))
         close_apart(descriptors)
         if not isinstance(reply, Reply):
             raise _unexpected(reply)
@@ -214,8 +218,9 @@ class Conversation:
         match message:
             case StopRequest(number):
                 raise StopRequestedError(_stopping(number))
-            case TerminalResized(rows, columns) if self._resize is not None:
-                self._resize(rows, columns)
+            case TerminalResized(rows, columns):  # without effect on a command that has no terminal
+                if self._resize is not None:
+                    self._resize(rows, columns)
             case Connect() if self._control is not None and len(descriptors) == 1:
                 self._adopt(self._control, descriptors)
             case Detach():
@@ -249,36 +254,50 @@ class Conversation:
         """
         if self.is_detached or not self.say(question):
             raise StopRequestedError(signal.SIGHUP)
+        while True:
+            reply, descriptors = self._receive_reply()
+            match reply:
+                case StopRequest(number):
+                    close_apart(descriptors)
+                    raise StopRequestedError(_stopping(number))
+                case Failure():
+                    close_apart(descriptors)
+                    raise reply.to_error()
+                case TerminalResized():  # it answers nothing
+                    close_apart(descriptors)
+                case _:
+                    return reply, descriptors
+
+    def _receive_reply(self) -> tuple[CallerMessage, tuple[int, ...]]:
         packet = self._receive(None)
         try:
             self._check.check_start(packet.sender)
             reply = parse_caller(packet.data)
+        except ValueError as error:
+            packet.close()
+            raise _unreadable(error) from error
         except BaseException:
             packet.close()
             raise
         if packet.sender is not None:
             packet.sender.close()
-        if isinstance(reply, StopRequest | Failure):
-            close_apart(packet.descriptors)
-            raise StopRequestedError(_stopping(reply.number)) if isinstance(reply, StopRequest) else reply.to_error()
         return reply, packet.descriptors
 
     def _receive(self, seconds: float | None) -> Packet:
-        """Wait for a packet. Raises PacketError, StopRequestedError at the connection's end."""
+        """Wait for a packet. Raises UsageError for one that is too large, StopRequestedError at the end."""
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
-        with suppress(OSError):
+        try:
             if poll.poll(None if seconds is None else seconds * 1000):
                 packet = receive_packet(self._connection, LIMIT, MOST_DESCRIPTORS)
                 if packet.data:
                     return packet
                 packet.close()
+        except PacketError as error:
+            raise _unreadable(error) from error
+        except OSError as error:  # it has hung up
+            raise StopRequestedError(signal.SIGHUP) from error
         raise StopRequestedError(signal.SIGHUP)
-
-
-def _shown(text: str) -> str:
-    """Return what a message takes of a text."""
-    return text[:LONGEST_TEXT].replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _named(request: StartRequest, descriptors: Sequence[int]) -> dict[str, int]:
@@ -292,6 +311,11 @@ def _named(request: StartRequest, descriptors: Sequence[int]) -> dict[str, int]:
 def _stopping(number: int) -> int:
     """Return the signal that a caller names, if it is one that stops a supervisor; SIGTERM otherwise."""
     return number if number in {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT} else signal.SIGTERM
+
+
+def _unreadable(error: ValueError) -> UsageError:
+    hint = "the two may be of different versions of mvm"
+    return UsageError(f"what the caller sent can't be read: {error}", hint=hint)
 
 
 def _unexpected(message: object) -> MvmnixError:

@@ -39,7 +39,7 @@ def main(kind: str, *arguments: str) -> None:
 
 def _serve_private(descriptor: int) -> None:
     """Serve one caller in this process itself, which stays the caller's child."""
-    check = CallerCheck.of_this_process()
+    check = CallerCheck.for_parent()
     prctl.set_dumpable(dumpable=False)
     session.serve(socket.socket(fileno=descriptor), check)
 

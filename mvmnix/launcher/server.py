@@ -4,10 +4,13 @@ So no caller's bytes and no caller's descriptors come into the process that othe
 how long it takes and how it ends is no matter of the launcher's.
 """
 
+import array
+import fcntl
 import os
 import select
 import signal
 import socket
+import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,7 +70,10 @@ class Server:
         ready = {fd for fd, _ in poll.poll(min(left, 1.0) * 1000)}  # a signal may come just before it
         for fd in ready & self._silent.keys():
             connection, _ = self._silent.pop(fd)
-            self._fork(connection)
+            if _has_data(connection):
+                self._fork(connection)
+            else:  # it has hung up
+                connection.close()
         if self._listening.fileno() in ready:
             self._accept()
         self._drop_late()
@@ -118,3 +124,13 @@ class Server:
             status = self._serve(connection)
         finally:
             os._exit(status)  # nothing of the launcher's is to be cleaned up here
+
+
+def _has_data(connection: socket.socket) -> bool:
+    """Return whether there is something to read, which stays unread (unix(7), SIOCINQ)."""
+    size = array.array("i", [0])
+    try:
+        fcntl.ioctl(connection, termios.FIONREAD, size)
+    except OSError:
+        return False
+    return size[0] > 0

@@ -2,8 +2,8 @@
 
 The steps, which the code repeats by number:
 
-1. The caller reaches mvm's own directories itself: it hands over descriptors of all four, and of a file in the state
-   directory that it has open for writing; they are those of this process.
+1. The caller reaches mvm's own directories itself: it hands over descriptors of all four, and of the file in the state
+   directory that is there for this (PROBE), open for writing; they are those of this process.
 2. The plan, which is sealed memory, passes the gate under the policy, the floor and the revocations of this moment, for
    an image that is kept here or whose files were handed over, open for reading alone.
 3. What the plan names of its caller's is asked of the caller, once the plan is verified (conversation.py).
@@ -13,7 +13,6 @@ The steps, which the code repeats by number:
 import fcntl
 import os
 import signal
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +29,7 @@ from mvmnix.api.admission import (
 )
 from mvmnix.api.context import Context
 from mvmnix.api.signing import Signer
-from mvmnix.errors import MvmnixError, ReasonCode, refuse
+from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.images.store import STATEMENT_LIMIT
 from mvmnix.launch.agent.endpoints import PipeSink, Sink
 from mvmnix.launch.agent.port_forward import ServiceFactory
@@ -38,7 +37,7 @@ from mvmnix.launch.container.run import run_container
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.messages import Shell, Stream
 from mvmnix.launch.control.server import Control
-from mvmnix.launch.control.start_messages import ROOTS, Created, Ended, Mode, Started, StartRequest, TerminalSize
+from mvmnix.launch.control.start_messages import PROBE, ROOTS, Created, Ended, Mode, Started, StartRequest, TerminalSize
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
 from mvmnix.launch.runtime.machine import Machine
@@ -50,6 +49,7 @@ from mvmnix.machines.retention import MachineKind
 from mvmnix.plan.backend import Backend
 from mvmnix.system import temporary
 from mvmnix.system.descriptors import is_pipe
+from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 from mvmnix.system.stop_signals import StopRequestedError
 from mvmnix.system.store import read_sealed
@@ -80,10 +80,16 @@ def _check_roots(roots: Roots, descriptors: Mapping[str, int]) -> None:
         directory, handed = roots.directories[name], os.fstat(descriptors[name])
         if not os.path.samestat(os.fstat(directory.fd), handed) or _is_path(descriptors[name]):
             raise _unreached(f"the {name} directory that it handed over is not {directory.path}")
-    status, state = os.fstat(descriptors[probe]), os.fstat(descriptors["state"])
     is_writable = not _is_path(descriptors[probe]) and _access(descriptors[probe]) in {os.O_WRONLY, os.O_RDWR}
-    if not (stat.S_ISREG(status.st_mode) and status.st_dev == state.st_dev and is_writable):
-        raise _unreached("it shows no file of the state directory that it may write")
+    if not (is_writable and _is_probe(roots.state, descriptors[probe])):
+        raise _unreached(f"it doesn't show that it may write in {roots.state.path}")
+
+
+def _is_probe(state: Directory, fd: int) -> bool:
+    try:
+        return os.path.samestat(os.stat(PROBE, dir_fd=state.fd, follow_symlinks=False), os.fstat(fd))
+    except FileNotFoundError:
+        return False
 
 
 def _is_path(fd: int) -> bool:
@@ -101,6 +107,11 @@ def _flags(fd: int) -> int:
 def _unreached(why: str) -> MvmnixError:
     hint = "let the process reach mvm's own directories, or start the machine from one that does"
     return refuse(ReasonCode.CALLER_REFUSED, "the calling process", why, hint)
+
+
+def _misplaced(what: str, error: Exception) -> UsageError:
+    hint = "the two may be of different versions of mvm"
+    return UsageError(f"what was handed over for {what} can't be used: {error}", hint=hint)
 
 
 class _Performance:
@@ -145,18 +156,25 @@ class _Performance:
     def _hold_files(self) -> None:
         """Have an exported image's files, and a summary, be those that were handed over."""
         names = self._request.image
-        if names:
-            held_files.hold_handed(self._image, {name: self._descriptors[f"image {name}"] for name in names})
-        if self._request.has_summary:
-            held_files.hold_handed(self._summary, {"": self._descriptors["summary"]})
+        try:
+            if names:
+                held_files.hold_handed(self._image, {name: self._descriptors[f"image {name}"] for name in names})
+            if self._request.has_summary:
+                held_files.hold_handed(self._summary, {"": self._descriptors["summary"]})
+        except (ValueError, OSError) as error:
+            raise _misplaced("an exported image", error) from error
 
     def _check_pipes(self) -> None:
         for stream, fd in self._pipes.items():
             if not is_pipe(fd, os.O_RDONLY if stream is Stream.STDIN else os.O_WRONLY):
-                raise ValueError(f"{stream} is not a pipe that is open for it")
+                hint = "hand over a pipe's end, and copy to and from it"
+                raise UsageError(f"{stream} is not a pipe that is open for it", hint=hint)
 
     def _bundle(self) -> bytes:
-        return read_sealed(self._descriptors["plan"], STATEMENT_LIMIT)
+        try:
+            return read_sealed(self._descriptors["plan"], STATEMENT_LIMIT)
+        except (ValueError, OSError) as error:
+            raise _misplaced("the plan", error) from error
 
     @contextmanager
     def _admit(self) -> Iterator[tuple[VerifiedPlan, str]]:

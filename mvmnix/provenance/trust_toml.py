@@ -16,28 +16,28 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _UNITS: Final = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1)}
 
 
-def read[T](data: bytes, name: str, parse: Callable[[strict.Record], T], *, schema: str) -> T:
+def read[T](data: bytes, path: str, parse: Callable[[strict.Record], T], *, schema: str) -> T:
     """Read a file with `parse`. Raises RefusedError POLICY_MALFORMED with all problems at once; unknown keys are some.
 
-    `name` is the file's, for people; `schema` one of schemas.NAMES.
+    `path` is the file's, for people; `schema` one of schemas.NAMES.
     """
     try:
-        return toml.read(data, name, parse, schema=schema, limit=LIMIT)
+        return toml.read(data, path, parse, schema=schema, limit=LIMIT)
     except strict.MalformedError as error:
-        raise error.refused(ReasonCode.POLICY_MALFORMED, name, _HINT) from error
+        raise error.refused(ReasonCode.POLICY_MALFORMED, path, _HINT) from error
 
 
 def moment(record: strict.Record, name: str) -> datetime:
     """A time in UTC and whole seconds, as TOML writes it: `2036-01-31T12:00:00Z`, without quotation marks.
 
-    Raises ValueError for anything else that stands there; what is missing is noted.
+    What is missing, or anything else, is noted, and a stand-in is returned.
     """
     value = record.value(name)
-    if value is None:
-        return _EPOCH
-    if not isinstance(value, datetime) or value.utcoffset() != timedelta(0) or value.microsecond:
-        raise ValueError(f"{name} is not a time in UTC like 2036-01-31T12:00:00Z: {str(value)[:80]!r}")
-    return value.astimezone(UTC)
+    if isinstance(value, datetime) and value.utcoffset() == timedelta(0) and not value.microsecond:
+        return value.astimezone(UTC)
+    if value is not None:
+        record.note(f"not a time in UTC like 2036-01-31T12:00:00Z: {str(value)[:80]!r}", name)
+    return _EPOCH
 
 
 def duration(text: str) -> timedelta:

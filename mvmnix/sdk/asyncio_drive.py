@@ -1,7 +1,6 @@
 """Runs the steps of an operation on the asyncio loop that runs; the blocking face doesn't import asyncio."""
 
-from mvmnix.launch.control.asyncio_driver import run_async
-from mvmnix.launch.control.drivers import Steps
+from mvmnix.launch.control.drivers import Steps, run_async
 from mvmnix.sdk.drive import in_terms_of_the_sdk
 
 

@@ -4,9 +4,11 @@ The directory has mode 0700 and is named by its descriptor, so that no path is f
 (unix(7)). Packets keep their bounds, and a packet's descriptors come with it or not at all.
 """
 
+import errno
 import os
 import socket
 import struct
+import time
 from typing import Final
 
 from mvmnix.system.descriptors import ask_for_senders
@@ -14,6 +16,8 @@ from mvmnix.system.private_dirs import Directory
 
 #: struct ucred (unix(7)): process, user, group.
 _CREDENTIALS: Final = struct.Struct("iII")
+#: Seconds between two attempts to connect.
+_PAUSE: Final = 0.005
 
 
 def listen(directory: Directory, name: str, backlog: int) -> socket.socket:
@@ -35,16 +39,29 @@ def listen(directory: Directory, name: str, backlog: int) -> socket.socket:
 
 
 def connect(directory: Directory, name: str, patience: float) -> socket.socket:
-    """Connect to the socket of that name, within `patience` seconds. Raises OSError."""
+    """Connect to the socket of that name, within `patience` seconds. Raises OSError, TimeoutError among them.
+
+    Where as many connections wait as may, another one is refused or waits for ever (unix(7), EAGAIN): so it is tried
+    anew meanwhile.
+    """
     calling = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        calling.settimeout(patience)
-        calling.connect(_address(directory, name))
-        calling.settimeout(None)
+        _connect(calling, _address(directory, name), time.monotonic() + patience)
     except BaseException:
         calling.close()
         raise
     return calling
+
+
+def _connect(calling: socket.socket, address: str, deadline: float) -> None:
+    calling.setblocking(False)
+    while (number := calling.connect_ex(address)) == errno.EAGAIN:
+        if time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, "it accepts no further connection")
+        time.sleep(_PAUSE)
+    if number:
+        raise OSError(number, os.strerror(number))
+    calling.setblocking(True)
 
 
 def peer(connection: socket.socket) -> tuple[int, int]:

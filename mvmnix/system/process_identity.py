@@ -79,15 +79,23 @@ class ProcessIdentity:
     @property
     def public(self) -> Self:
         """What `read_public` reads."""
-        return type(self)(
-            tuple((name, value) for name, value in self.fields if name != "root" and not name.startswith("namespace "))
-        )
+        return type(self)(tuple((name, value) for name, value in self.fields if not _is_hidden(name)))
+
+    def with_public(self, public: Self) -> Self:
+        """Return this one's root and namespaces, with all else from the public part of another."""
+        hidden = ((name, value) for name, value in self.fields if _is_hidden(name))
+        return type(self)(tuple(sorted((*hidden, *public.fields))))
 
     def differences(self, other: Self, names: frozenset[str] | None = None) -> tuple[str, ...]:
         """Return the names of the fields, of all or of `names`, in which two processes differ, sorted."""
         ours, theirs = dict(self.fields), dict(other.fields)
         wanted = ours.keys() | theirs.keys() if names is None else names
         return tuple(sorted(name for name in wanted if ours.get(name) != theirs.get(name)))
+
+
+def _is_hidden(name: str) -> bool:
+    """Return whether a field can't be read of a process that isn't dumpable."""
+    return name == "root" or name.startswith("namespace ")
 
 
 #: The fields by which a process is known to be confined.

@@ -54,12 +54,14 @@ from mvmnix.machines.exit_status import End, Step
 from mvmnix.model import SystemCalls
 from mvmnix.plan.secret_reference import Secret, SecretTarget
 from mvmnix.plan.share import ShareKind
+from tests.fuzz.control_seeds import control
 from tests.fuzz.network_seeds import client_hello, http, resolver
 from tests.unit.launch.channel_house import config, workload
 
 HERE = Path(__file__).parent
-CHANNEL, AGENT, CONVERSATION, CLIENT_HELLO, RESOLVER, HTTP = (
-    HERE / "corpus" / name for name in ("channel", "agent", "conversation", "client-hello", "resolver", "http")
+CHANNEL, AGENT, CONVERSATION, CLIENT_HELLO, RESOLVER, HTTP, CONTROL = (
+    HERE / "corpus" / name
+    for name in ("channel", "agent", "conversation", "client-hello", "resolver", "http", "control")
 )
 
 
@@ -168,6 +170,7 @@ CORPORA = {
     CLIENT_HELLO: client_hello,
     RESOLVER: resolver,
     HTTP: http,
+    CONTROL: control,
 }
 
 

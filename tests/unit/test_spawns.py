@@ -20,6 +20,9 @@ FIXED: Final = {
 #: By where a child is started: what spells its arguments (module:name), and the tests that hold it to any text.
 #: None: nothing varies in it but numbers and mvm's own constants; or it is a fork.
 SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
+    "mvmnix/api/launchers.py:_spawn": None,
+    "mvmnix/launcher/main.py:_serve_shared": None,
+    "mvmnix/launcher/server.py:Server._fork": None,
     "mvmnix/audit/anchors.py:CommandAnchor.take": (
         "mvmnix.config:AnchorRule",
         ("tests/unit/system/test_process.py::test_an_argument_is_one_argument_or_refused",),
@@ -127,8 +130,6 @@ SPELLED: Final[dict[str, tuple[str, tuple[str, ...]] | None]] = {
     ),
     "mvmnix/network/host/namespace_setup.py:main": None,
     "mvmnix/network/host/setup.py:NetworkProcess.start": None,
-    "mvmnix/launch/runtime/supervisor.py:_leave": None,
-    "mvmnix/launch/runtime/supervisor.py:detach": None,
     "mvmnix/provenance/identity/sigstore.py:_identity": None,
     "mvmnix/vmm/jail/delegated_scope.py:_called": (
         "mvmnix.vmm.jail.delegated_scope:delegation_command",

@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from mvmnix.audit.tally import Tally
-from mvmnix.errors import ReasonCode, refuse
+from mvmnix.errors import ReasonCode, UsageError, refuse
 from mvmnix.formats.escaping import escape_bytes
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.encoding import (
@@ -82,6 +82,7 @@ class Channel:
         self._last_connection = 0
         self._pings = 0
         self._pongs = 0
+        self._answered: dict[int, Callable[[], object]] = {}
         self._progress = time.monotonic()
         self._frames_sent = 0
         self._transport = Transport(sock, loop, received=self._received, produce=self._produce, ended=self._ended)
@@ -154,6 +155,19 @@ class Channel:
         self.send(Ping(token))
         self._wait(lambda: self._pongs >= token, idle=idle, what="the guest's PONG")
         return time.monotonic() - begin
+
+    def start_ping(self, answered: Callable[[], object]) -> None:
+        """Have a function called once the guest has answered; it isn't where the channel ends before.
+
+        Raises ChannelError; UsageError while MAX_STREAMS answers are due.
+        """
+        if self.failure is not None:
+            raise self.failure
+        if self._pings - self._pongs >= MAX_STREAMS:
+            raise UsageError("the guest has not answered earlier calls", hint="wait, or end the machine: mvm stop")
+        self._pings += 1
+        self._answered[self._pings] = answered
+        self.send(Ping(self._pings))
 
     def tell_time(self, time_ns: int) -> None:
         """Tell a guest that is ready its Unix time in nanoseconds; without effect on others."""
@@ -269,6 +283,7 @@ class Channel:
                 self.close()
             case Pong() if self._pongs < self._pings and frame.token == self._pongs + 1:
                 self._pongs += 1
+                self._answered.pop(self._pongs, _never)()
             case Bye() if self._said_shutdown:
                 self.farewell = True
                 self.close()  # which the agent waits for before it restarts, so that nothing of its own is lost

@@ -9,6 +9,11 @@ A socket may be handed on, and its owner may confine itself later. So of each pa
    for they bound what the caller does and not what the machine does.
 4. It is not confined in a way that this process isn't: a process with no-new-privileges or with filters of system calls
    may have Landlock domains, which nothing shows.
+
+A process that isn't dumpable can't be looked at (proc(5)), and is refused. One has a launcher that is its child and
+serves it alone: of that very process what is public counts (`ProcessIdentity.read_public`), for without capabilities,
+no-new-privileges and another user namespace, which are public, it has the root directory and the mounts that it began
+with.
 """
 
 import os
@@ -25,14 +30,23 @@ _NAMED: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class CallerCheck:
-    """Compares senders with `own`, the identity of the process that is called."""
+    """Compares senders with `own`, the identity of the process that is called.
+
+    `parent` is the process id of the one caller whose child the called process is; 0 where it serves others.
+    """
 
     own: ProcessIdentity
+    parent: int = 0
 
     @classmethod
     def of_this_process(cls) -> Self:
         """Read the identity that this process has now, which is the one that it was started with."""
         return cls(ProcessIdentity.read(os.getpid()))
+
+    @classmethod
+    def for_parent(cls) -> Self:
+        """Read the same, in a process that its parent started to be served."""
+        return cls(ProcessIdentity.read(os.getpid()), os.getppid())
 
     def check_start(self, sender: Sender | None) -> None:
         """Judge who asks for a start. Raises RefusedError [caller-refused]."""
@@ -50,7 +64,7 @@ class CallerCheck:
         try:
             pidfd = os.pidfd_open(sender.process) if sender.pidfd is None else sender.pidfd
             try:
-                found = ProcessIdentity.read(sender.process)
+                found = self._read(sender.process)
                 if is_readable(pidfd, 0):
                     raise _refused("it has ended")  # 1
             finally:
@@ -64,6 +78,15 @@ class CallerCheck:
             raise _refused(f"it differs from this process in: {', '.join(different[:_NAMED])}{more}")  # 2, 3
         if found.is_confined and self.own.differences(found, CONFINEMENT):
             raise _refused("it is confined, by no-new-privileges or a filter of system calls")  # 4
+
+    def _read(self, process: int) -> ProcessIdentity:
+        """Read a sender's identity. Raises OSError."""
+        try:
+            return ProcessIdentity.read(process)
+        except PermissionError:
+            if process != self.parent or os.getppid() != process:
+                raise
+            return self.own.with_public(ProcessIdentity.read_public(process))
 
 
 def _refused(why: str) -> RefusedError:

@@ -21,12 +21,14 @@ _TURN: Final = 32
 GRACE: Final = 15.0
 
 
-def call(connection: Connection, request: Request, seconds: float | None = None) -> Steps[ExitStatus | None]:
+def call(
+    connection: Connection, request: Request, descriptors: Iterable[int] = (), *, seconds: float | None = None
+) -> Steps[ExitStatus | None]:
     """Ask for something and wait for the answer: how a command ended, None for what is no command.
 
     Raises what the supervisor answered; ConnectionLostError where there is none in so many seconds.
     """
-    yield from connection.send(request)
+    yield from connection.send(request, descriptors)
     return (yield from answer(connection, seconds))
 
 

@@ -65,16 +65,25 @@ def plain(value: object) -> object:
         case _ if (to_value := getattr(value, "to_value", None)) is not None:
             return to_value()
         case _ if is_dataclass(value):
-            found = {_camel(each.name): getattr(value, each.name) for each in fields(value)}
+            found = {field_name(each.name): getattr(value, each.name) for each in fields(value)}
             return {name: plain(each) for name, each in found.items() if each is not None}
         case _:
             return value
 
 
-def _camel(name: str) -> str:
+def clean_text(text: str, most: int) -> str:
+    r"""Return at most so many characters of a text, as any message can carry them: no NUL, no half of a surrogate pair.
+
+    >>> ascii(clean_text("a\0b\udcffcd", 5))
+    "'a\\ufffdb?c'"
+    """
+    return text[:most].replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode()
+
+
+def field_name(name: str) -> str:
     """Return the name of a field in JSON.
 
-    >>> _camel("exit_code")
+    >>> field_name("exit_code")
     'exitCode'
     """
     first, *others = name.split("_")
@@ -82,9 +91,9 @@ def _camel(name: str) -> str:
 
 
 def _message[T](record: Record, readers: Mapping[str, Callable[[Record], T]]) -> T:
-    if not record.has("version"):
-        raise ValueError("a message without a version")
-    version = record.integer("version", 1, _VERSIONS)
+    version = record.integer("version", 0, _VERSIONS)
+    if version == 0:
+        raise ValueError("it names no version of the protocol")
     if version != VERSION:
         raise VersionError(version)
     names = [name for name in record.names() if name in readers]

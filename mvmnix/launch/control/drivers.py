@@ -1,17 +1,20 @@
 """Runs the steps of a conversation, which wait by asking for it: blocking, or on a loop of mvm's or asyncio's.
 
 A conversation is a generator. It yields a `Wait` or a `Work`, and is sent what came of that: so the same steps serve
-all kinds of callers, and no driver starts a loop, a thread or a signal handler of its own. That of asyncio is in
-asyncio_driver.py, which alone imports it.
+all kinds of callers, and no driver starts a loop, a thread or a signal handler of its own. `Work` that may take long
+runs in the default executor of an asyncio loop, whose threads are that loop's.
 """
 
 import select
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mvmnix.system.loop import Loop
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +31,13 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Call this, which may block; answered by its result, or by its exception."""
+    """Call this, which may block; answered by its result, or by its exception.
+
+    `discard` is called with a result that comes too late: a conversation that was cancelled meanwhile takes none.
+    """
 
     call: Callable[[], Any]
+    discard: Callable[[Any], object] = lambda _: None
 
 
 #: The steps of a conversation whose result is T.
@@ -64,6 +71,40 @@ def _run[T](steps: Steps[T], wait: Callable[[Wait], frozenset[int]]) -> T:
         steps.close()
 
 
+async def run_async[T](steps: Steps[T]) -> T:
+    """Run the steps on the running asyncio loop, and return their result. Cancelling closes the conversation."""
+    try:
+        request = next(steps)
+        while True:
+            try:
+                answer = await (_ready(request) if isinstance(request, Wait) else _worked(request))
+            except Exception as error:  # noqa: BLE001 - it is the conversation's to handle
+                request = steps.throw(error)
+            else:
+                request = steps.send(answer)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
+async def _worked(work: Work) -> object:
+    import asyncio  # noqa: PLC0415 - only callers with a loop of asyncio's have it
+
+    result = asyncio.get_running_loop().run_in_executor(None, work.call)
+    try:
+        return await asyncio.shield(result)
+    except asyncio.CancelledError:
+        result.add_done_callback(partial(_discard, work))
+        raise
+
+
+def _discard(work: Work, result: "asyncio.Future[Any]") -> None:
+    if not result.cancelled() and result.exception() is None:
+        work.discard(result.result())
+
+
 def _poll(wait: Wait) -> frozenset[int]:
     poll = select.poll()  # select(2) knows no descriptor above 1,023
     for fd in {*wait.read, *wait.write}:
@@ -86,4 +127,33 @@ def _turn(loop: Loop, wait: Wait) -> frozenset[int]:
             loop.forget(fd)
         if late is not None:
             late.cancel()
+    return frozenset(ready)
+
+
+async def _ready(wait: Wait) -> frozenset[int]:
+    import asyncio  # noqa: PLC0415 - as above
+
+    loop = asyncio.get_running_loop()
+    found: asyncio.Future[None] = loop.create_future()
+    ready: set[int] = set()
+
+    def note(fd: int) -> None:
+        ready.add(fd)
+        if not found.done():
+            found.set_result(None)
+
+    try:
+        for fd in wait.read:
+            loop.add_reader(fd, partial(note, fd))
+        for fd in wait.write:
+            loop.add_writer(fd, partial(note, fd))
+        async with asyncio.timeout(None if wait.seconds is None else max(0.0, wait.seconds)):
+            await found
+    except TimeoutError:
+        return frozenset()
+    finally:
+        for fd in wait.read:
+            loop.remove_reader(fd)
+        for fd in wait.write:
+            loop.remove_writer(fd)
     return frozenset(ready)

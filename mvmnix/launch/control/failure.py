@@ -1,17 +1,24 @@
 """An error on its way from one process of mvm's to another, in bounded JSON; pure."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
-from mvmnix.errors import GuestTimeoutError, MvmnixError, Reason, ReasonCode, RefusedError, UsageError
+from mvmnix.errors import LONGEST, GuestTimeoutError, MvmnixError, Reason, ReasonCode, RefusedError, UsageError
 from mvmnix.formats.strict import Record
+from mvmnix.launch.control.codec import clean_text
 
-#: Characters of message and hint, each of up to twelve bytes: together they fit a packet (control/codec.py).
-_LONGEST_TEXT: Final = 8192
+#: Characters of message and hint, and of command and log of a child, each of up to twelve bytes: together they fit a
+#: packet (control/codec.py).
+_LONGEST_TEXT: Final = 6144
 _LONGEST_HINT: Final = 2048
 _LONGEST_CHILD: Final = 1024
 #: What a caller is told whose machine has ended.
 _ENDED: Final = "the machine has ended"
+#: Characters of all reasons together, which come in place of a message and a hint; what a reason takes beside its three
+#: texts counts as so many.
+_LONGEST_REASONS: Final = 8192
+_REASON: Final = 16
 _KINDS: Final = {kind.exit_code: kind for kind in (UsageError, GuestTimeoutError)}
 
 
@@ -41,13 +48,13 @@ class Failure:
         """What is told of an error."""
         match error:
             case RefusedError():  # its message says the reasons, and its hint is the first one's
-                return cls(error.exit_code, "", "", error.reasons, *_child(error))
+                return cls(error.exit_code, "", "", tuple(_fitting(error.reasons)), *_child(error))
             case MvmnixError():
-                told = (error.message[:_LONGEST_TEXT], error.hint[:_LONGEST_HINT])
-                return cls(error.exit_code, *told, (), *_child(error))
+                texts = (clean_text(error.message, _LONGEST_TEXT), clean_text(error.hint, _LONGEST_HINT))
+                return cls(error.exit_code, *texts, (), *_child(error))
             case _:
                 message = f"the machine's supervisor failed: {error!r}"
-                return cls(MvmnixError.exit_code, message[:_LONGEST_TEXT], "", ())
+                return cls(MvmnixError.exit_code, clean_text(message, _LONGEST_TEXT), "", ())
 
     def to_error(self) -> MvmnixError:
         """The error again, in the caller's process."""
@@ -78,8 +85,19 @@ def parse_failure(record: Record) -> Failure:
     )
 
 
+def _fitting(reasons: Sequence[Reason]) -> Iterator[Reason]:
+    """Yield the first reasons, as many as fit, each cut where it has to be."""
+    left = _LONGEST_REASONS
+    for reason in reasons:
+        what, why, hint = (clean_text(text, LONGEST) for text in (reason.what, reason.why, reason.hint))
+        left -= len(what) + len(why) + len(hint) + _REASON
+        if left < 0:
+            return
+        yield Reason(reason.code, what, why, hint)
+
+
 def _child(error: MvmnixError) -> tuple[str, str]:
-    return error.command[:_LONGEST_CHILD], error.log[:_LONGEST_CHILD]
+    return clean_text(error.command, _LONGEST_CHILD), clean_text(error.log, _LONGEST_CHILD)
 
 
 def parse_reason(record: Record) -> Reason:

@@ -139,9 +139,14 @@ class Resize:
     columns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answer as soon as the guest's agent does."""
+
+
 #: What starts something in the guest, each by a verb of its own.
 type GuestCall = Exec | Shell | Copy | Files
-type Request = GuestCall | Signal | Resize | Pause | Resume | Stop | Wait
+type Request = GuestCall | Signal | Resize | Pause | Resume | Stop | Wait | Ping
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +255,7 @@ _REQUESTS: Final[Mapping[str, Callable[[Record], Request]]] = {
     "resume": lambda _: Resume(),
     "stop": lambda record: Stop(record.flag("now")),
     "wait": lambda _: Wait(),
+    "ping": lambda _: Ping(),
 }
 _ANSWERS: Final[Mapping[str, Callable[[Record], Answer]]] = {
     "exited": lambda record: Exited(ExitStatus.read(record)),

@@ -20,7 +20,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, assert_never
 
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.agent.commands import Command
@@ -37,6 +37,7 @@ from mvmnix.launch.control.messages import (
     Files,
     GuestCall,
     Pause,
+    Ping,
     Request,
     Resize,
     Resume,
@@ -74,6 +75,9 @@ class Served(Protocol):
 
     def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
         """Pause or resume its guest; `done` is called later, with an error or None. Raises MvmnixError."""
+
+    def start_ping(self, answered: Callable[[], object]) -> None:
+        """Ask its guest's agent for an answer; `answered` is called once that comes. Raises MvmnixError."""
 
 
 class Control:
@@ -204,34 +208,38 @@ class _Caller:
             close_apart(left)
 
     def _follow(self, request: Request, descriptors: list[int]) -> None:
-        match request, self._command:
+        if isinstance(request, Signal | Resize):
+            self._forward(request)
+            return
+        if self._request is not None:
+            raise ValueError("one thing is asked for on one connection")
+        self._request = request
+        self._timer.cancel()
+        match request:
+            case Exec() | Shell() | Copy() | Files():
+                self._start(request, descriptors)
+            case Pause() | Resume():
+                self._control.machine.set_paused(isinstance(request, Pause), self._changed)  # 3
+            case Stop(now):
+                self._control.stop(now)
+            case Ping():
+                self._control.machine.start_ping(lambda: self.answer(Done()))
+            case Wait():
+                return  # until `end`
+            case _:
+                assert_never(request)
+
+    def _forward(self, message: Signal | Resize) -> None:
+        """Hand a signal or a size on to the command that runs. Raises ValueError where none does that takes it."""
+        match message, self._command:
             case Signal(number), Command() as command:
                 command.signal(number)
             case Resize(rows, columns), Command() as command if isinstance(self._request, Shell):
                 command.resize(rows, columns)
-            case ((Signal() | Resize()), _):
-                raise ValueError("a signal is sent to a command while that runs")
-            case _ if self._request is not None:
-                raise ValueError("one thing is asked for on one connection")
-            case (((Exec() | Shell() | Copy() | Files()) as call), _):
-                self._request = request
-                self._start(call, descriptors)
-            case ((Pause() | Resume()), _):
-                self._begin(request)
-                self._control.machine.set_paused(isinstance(request, Pause), self._changed)  # 3
-            case Stop(now), _:
-                self._begin(request)
-                self._control.stop(now)
             case _:
-                self._begin(request)
-
-    def _begin(self, request: Request) -> None:
-        """Wait with this caller for as long as the request takes."""
-        self._request = request
-        self._timer.cancel()
+                raise ValueError("a signal is sent to a command while that runs")
 
     def _start(self, call: GuestCall, descriptors: list[int]) -> None:
-        self._timer.cancel()
         for stream in call.streams:
             if not is_pipe(descriptors[0], os.O_RDONLY if stream is Stream.STDIN else os.O_WRONLY):  # 4
                 raise ValueError(f"{stream} is not a pipe that is open for it")

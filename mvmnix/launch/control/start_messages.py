@@ -32,8 +32,10 @@ _MACHINE: Final = r"[0-9a-f]{12}"
 _DIGEST: Final = r"sha256:[0-9a-f]{64}"
 _NAME: Final = r"[A-Za-z0-9._-]{1,64}"
 _MOST_FILES: Final = 16
-#: The descriptors that come first: mvm's own directories, and a file in the first one, opened for writing.
+#: The descriptors that come first: mvm's own directories, and the file PROBE in the first one, opened for writing.
 ROOTS: Final = ("state", "cache", "config", "data", "probe")
+#: The file in the state directory by which a caller shows that it may write there.
+PROBE: Final = "launchers.probe"
 
 
 class Mode(StrEnum):

@@ -33,6 +33,7 @@ from mvmnix.launch.control.start_messages import (
 )
 from mvmnix.launch.means import Means
 from mvmnix.launch.secrets.resolve import pack
+from mvmnix.launch.shares.opening import OpenedShares
 from mvmnix.system import log
 from mvmnix.system.descriptors import Packet
 from mvmnix.system.stop_signals import StopRequestedError
@@ -144,7 +145,7 @@ def _reply(connection: Connection, question: str, caller: Caller) -> Steps[None]
 
 
 def _open_shares(connection: Connection, wanted: SharesWanted, caller: Caller) -> Steps[None]:
-    found = yield Work(lambda: caller.means.open_shares(wanted.shares))
+    found = yield Work(lambda: caller.means.open_shares(wanted.shares), OpenedShares.close)
     with ExitStack() as stack:
         stack.callback(found.close)
         reply = SharesOpened(tuple(found.directories), tuple(found.reasons))

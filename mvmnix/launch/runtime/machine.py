@@ -206,8 +206,7 @@ class Machine:
         except RefusedError as refused:
             self._observations.record(RecordKind.REFUSAL, reasons=refused.codes)
             raise
-        if self._ended is not None or self._guest.channel.failure is not None:
-            raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
+        self._refuse_ended()
         self._pausing.refuse_if_paused()
         try:
             request, (kind, digests) = guest_request(asked, plan), logged_call(asked)
@@ -215,6 +214,12 @@ class Machine:
             return self._guest.channel.start_exec(request, stdout=stdout, stderr=stderr, stdin=stdin)
         except ValueError as error:
             raise UsageError(f"this can't be run: {error}") from error
+
+    def _refuse_ended(self) -> None:
+        """Raise MvmnixError where the machine has ended, or is about to."""
+        is_ending = self._observations.home.status.state is MachineState.STOPPING
+        if is_ending or self._ended is not None or self._guest.channel.failure is not None:
+            raise MvmnixError("the machine has ended", hint="mvm ps --all says how")
 
     def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
         """Have the guest stand still, or go on, and return at once: see `Pausing.change`."""
@@ -227,6 +232,11 @@ class Machine:
             seconds = self._guest.channel.ping(idle=_NO_LIMIT)
             limit.cancel()
         return seconds
+
+    def start_ping(self, answered: Callable[[], object]) -> None:
+        """Have a function called once the guest agent has answered, and return at once. Raises MvmnixError."""
+        self._refuse_ended()
+        self._guest.channel.start_ping(answered)
 
     def wait(self) -> Ended:
         """Serve the guest until it ends by itself."""

@@ -4,7 +4,7 @@ A preset says nothing that --allow, --deny and --env don't say. No plan refers t
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -115,8 +115,39 @@ def _read(record: strict.Record, name: str) -> Preset:
     record.integer("version", 1, 1)
     if record.has("description"):
         record.text("description", limit=400)
-    named = {field: record.texts(field, limit=_MOST) for field in ("allow", "deny") if record.has(field)}
-    if not named or not all(named.values()):
-        raise ValueError("one of `allow` and `deny` has a rule at least, and none stands there without one")
+    named = {field: record.texts(field, limit=_MOST, least=1) for field in ("allow", "deny") if record.has(field)}
+    if not named:
+        record.note("one of `allow` and `deny` has a rule at least, and none stands there without one")
+    rules = _parse_lists(record, named, name)
     environment = record.child("environment", fields.environment) if record.has("environment") else {}
-    return Preset(parse_rules(named.get("allow", ()), named.get("deny", ()), name), environment)
+    return Preset(rules, environment)
+
+
+def _parse_lists(record: strict.Record, named: Mapping[str, tuple[str, ...]], prefix: str) -> tuple[NetworkRule, ...]:
+    """Return the rules of both lists; each text that is none is noted. Raises ValueError for what they are together."""
+    parsers: Mapping[str, Callable[[str], object]] = {
+        "allow": lambda text: parse_rules((text,), ()),
+        "deny": lambda text: parse_rules((), (text,)),
+    }
+    wrong = [
+        (why, name, index)
+        for name, parse in parsers.items()
+        for index, text in (_list_read(record.value(name), named[name]) if name in named else ())
+        for why in _check_rule(parse, text)
+    ]
+    for problem in wrong:
+        record.note(*problem)
+    return () if wrong else parse_rules(named.get("allow", ()), named.get("deny", ()), prefix)
+
+
+def _list_read(value: object, read: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """Yield the strings of an array that were read, with their indices in it."""
+    yield from ((at, text) for at, text in enumerate(value if isinstance(value, list) else ()) if text in read)
+
+
+def _check_rule(parse: Callable[[str], object], text: str) -> Iterator[str]:
+    """Yield why a text is no rule; nothing for one that is."""
+    try:
+        parse(text)
+    except ValueError as error:
+        yield str(error)

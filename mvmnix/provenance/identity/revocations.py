@@ -37,9 +37,9 @@ class RevocationFile:
     entries: tuple[Revoked, ...]
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """Read the bytes of a file. Raises RefusedError POLICY_MALFORMED with all problems at once."""
-        serial, keys, identities, digests = trust_toml.read(data, FILE_NAME, _file, schema="revocations")
+    def parse(cls, data: bytes, path: str = FILE_NAME) -> Self:
+        """Read the bytes of the file at a path. Raises RefusedError POLICY_MALFORMED with all problems at once."""
+        serial, keys, identities, digests = trust_toml.read(data, path, _file, schema="revocations")
         revoked = Revocations(
             frozenset(key for key, _ in keys),
             tuple(identity for identity, _ in identities),
@@ -80,12 +80,13 @@ def _entry(record: strict.Record, what: str) -> Revoked:
 
 
 def read_pattern(record: strict.Record, name: str) -> Pattern:
-    """`NAME = text` or `NAME-regexp = expression`, one of the two. Raises ValueError when both stand there."""
+    """`NAME = text` or `NAME-regexp = expression`, one of the two; that both stand there is noted."""
     regexp = f"{name}-regexp"
     if not record.has(regexp):
         return record.parsed(name, lambda text: Pattern(_plain(text)), Pattern("-"))
     if record.has(name):
-        raise ValueError(f"{name} and {regexp} stand there both")
+        record.note(f"{name} and {regexp} stand there both")
+        return Pattern("-")
     return record.parsed(regexp, lambda text: Pattern(_plain(text), regexp=True), Pattern("-"))
 
 

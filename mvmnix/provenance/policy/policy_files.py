@@ -76,9 +76,9 @@ class Files:
 
     def __init__(self, directory: Directory | None) -> None:
         self.text = _read(directory, FILE_NAME)
-        self.policy: PolicyFile | None = None if self.text is None else parse(self.text)
+        self.policy: PolicyFile | None = _parse_file(directory, FILE_NAME, self.text, parse)
         revoked = _read(directory, revocations.FILE_NAME)
-        self.revoked = None if revoked is None else RevocationFile.parse(revoked)
+        self.revoked = _parse_file(directory, revocations.FILE_NAME, revoked, RevocationFile.parse)
         pins = () if self.policy is None else self.policy.roots
         self.roots = {} if directory is None else {pin.digest: data for pin in pins for data in _root(directory, pin)}
         self.shipped = {pin.digest: _public_good for pin in pins if pin.name == PUBLIC_GOOD}
@@ -105,6 +105,13 @@ def _public_good() -> bytes:
     from mvmnix.provenance.identity.sigstore import public_good_root  # noqa: PLC0415 - imports what most launches need not pay
 
     return public_good_root()
+
+
+def _parse_file[T](
+    directory: Directory | None, name: str, data: bytes | None, parse: Callable[[bytes, str], T]
+) -> T | None:
+    """Return what a file says; None where there is none. `parse` takes its bytes and its path."""
+    return None if directory is None or data is None else parse(data, directory.where(name))
 
 
 def _read(directory: Directory | None, name: str) -> bytes | None:

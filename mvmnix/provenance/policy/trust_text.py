@@ -1,8 +1,8 @@
 """Reads the text of a trust.toml; pure."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -29,30 +29,37 @@ _URI: Final = r"[!-~]{1,255}"
 #: More have never to agree; and a plan's file, or an image's rebuilds, are bounded by it.
 MOST_VOICES: Final = 16
 _STAND_IN: Final = PublicKey(bytes.fromhex("302a300506032b6570032100") + bytes(32))
+_NO_DIGEST: Final = Digest("0" * 64)
 
 
-def parse(data: bytes) -> PolicyFile:
-    """Read a trust.toml. Raises RefusedError POLICY_MALFORMED with all problems at once; unknown keys are some."""
-    return read(data, FILE_NAME, _file, schema="trust")
+def parse(data: bytes, path: str = FILE_NAME) -> PolicyFile:
+    """Read a trust.toml. Raises RefusedError POLICY_MALFORMED with all problems at once; unknown keys are some.
+
+    `path` is the file's, for people.
+    """
+    return read(data, path, _file, schema="trust")
 
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """What other tables of the file may refer to by name."""
+    """What other tables of the file may refer to by name.
 
-    signers: Mapping[str, Digest]
-    roots: Mapping[str, Digest]
+    What has a name and is wrong otherwise is here too, with a stand-in: its own problem is noted, and is one.
+    """
+
+    signers: dict[str, Digest] = field(default_factory=dict)
+    roots: dict[str, Digest] = field(default_factory=dict)
 
     def signer(self, name: str) -> Digest:
         """The fingerprint of a signer. Raises ValueError."""
         if name not in self.signers:
-            raise ValueError(f"there is no signer {name!r}")
+            raise ValueError(f"there is no signer {name[:80]!r}")
         return self.signers[name]
 
     def root(self, name: str) -> Digest:
         """The digest of a trust root. Raises ValueError."""
         if name not in self.roots:
-            raise ValueError(f"there is no trust root {name!r}")
+            raise ValueError(f"there is no trust root {name[:80]!r}")
         return self.roots[name]
 
 
@@ -61,21 +68,22 @@ def _file(record: strict.Record) -> PolicyFile:
         return PolicyFile(0, datetime.fromtimestamp(0, UTC), (), (), SourceRule((), allow_local=False))
     record.integer("version", 1, 1)
     serial = record.integer("serial", 1, strict.MAX_INTEGER)
-    roots = record.each("roots", _root, 16) if record.has("roots") else ()
-    names = _Names({}, {pin.name: pin.digest for pin in roots})
-    signers = record.each("signers", lambda it: _signer(it, names), 256) if record.has("signers") else ()
-    names = _Names({signer.name: signer.fingerprint for signer in signers}, names.roots)
+    names = _Names()
+    roots = record.each("roots", lambda it: _root(it, names), 16, distinct=_ROOTS) if record.has("roots") else ()
+    signers = (
+        record.each("signers", lambda it: _signer(it, names), 256, distinct=_SIGNERS) if record.has("signers") else ()
+    )
     builders = record.each("builders", lambda rule: _builder(rule, names), 256) if record.has("builders") else ()
     plans, rebuilds = record.child("thresholds", _thresholds) if record.has("thresholds") else (None, None)
     isolation, proxy, unasked = record.child("launch", _launch) if record.has("launch") else (None, None, None)
-    found = PolicyFile(
+    return PolicyFile(
         serial,
         moment(record, "expires"),
         signers,
         builders,
         record.child("sources", _sources) if record.has("sources") else SourceRule((), allow_local=False),
         isolation,
-        record.each("caches", _cache, 256) if record.has("caches") else (),
+        record.each("caches", _cache, 256, distinct=_CACHES) if record.has("caches") else (),
         record.child("evaluation", _evaluation) if record.has("evaluation") else False,
         roots,
         plans,
@@ -86,41 +94,61 @@ def _file(record: strict.Record) -> PolicyFile:
         proxy,
         unasked,
     )
-    _unique(found)
-    return found
 
 
-def _unique(it: PolicyFile) -> None:
-    for what, values in (
-        ("signers have the same name", [each.name for each in it.signers]),
-        ("signers have the same key", [each.fingerprint for each in it.signers if each.key is not None]),
-        ("signers are the same identity", [each.fingerprint for each in it.signers if each.key is None]),
-        ("caches have the same name", [key.name for key in it.caches]),
-        ("caches have the same key", [key.raw for key in it.caches]),
-        ("trust roots have the same name", [pin.name for pin in it.roots]),
-    ):
-        if len(set(values)) != len(values):
-            raise ValueError(f"two {what}")
+#: What no two of them may have in common.
+_SIGNERS: Final[Mapping[str, Callable[[Signer], Hashable]]] = {
+    "two signers have the same name": lambda signer: signer.name,
+    "two signers have the same key": lambda signer: None if signer.key is None else signer.fingerprint,
+    "two signers are the same identity": lambda signer: signer.fingerprint if signer.key is None else None,
+}
+_CACHES: "Final[Mapping[str, Callable[[CacheKey], Hashable]]]" = {
+    "two caches have the same name": lambda key: key.name,
+    "two caches have the same key": lambda key: key.raw,
+}
+_ROOTS: Final[Mapping[str, Callable[[RootPin], Hashable]]] = {
+    "two trust roots have the same name": lambda pin: pin.name
+}
 
 
-def _root(record: strict.Record) -> RootPin:
-    return RootPin(record.text("name", _NAME), record.digest())
+def _root(record: strict.Record, names: _Names) -> RootPin:
+    name, digest = record.text("name", _NAME), record.digest()
+    names.roots[name] = digest
+    return RootPin(name, digest)
 
 
 def _signer(record: strict.Record, names: _Names) -> Signer:
-    name, roles = record.text("name", _NAME), frozenset(_role(role) for role in record.texts("roles", _NAME, 16))
+    name = record.text("name", _NAME)
+    names.signers[name] = _NO_DIGEST
+    signer = Signer(name, *_credential(record, name, names))
+    names.signers[name] = signer.fingerprint
+    return signer
+
+
+def _credential(
+    record: strict.Record, name: str, names: _Names
+) -> tuple[PublicKey | Identity, frozenset[Role], Digest | None]:
+    roles = _roles(record)
     if record.has("key"):
-        log = names.root(record.text("log", _NAME)) if record.has("log") else None
-        return Signer(name, record.parsed("key", lambda text: _key(text, name), _STAND_IN), roles, log)
+        log = record.parsed("log", names.root, _NO_DIGEST) if record.has("log") else None
+        return record.parsed("key", lambda text: _key(text, name), _STAND_IN), roles, log
+    return _identity(record, names), roles, None
+
+
+def _identity(record: strict.Record, names: _Names) -> PublicKey | Identity:
     subject, issuer = read_pattern(record, "identity"), read_pattern(record, "issuer")
     kind = record.choice("identity-kind", SubjectKind) if record.has("identity-kind") else None
-    return Signer(name, Identity(subject, issuer, names.root(record.text("root", _NAME)), kind), roles)
+    root = record.parsed("root", names.root, _NO_DIGEST)
+    try:
+        return Identity(subject, issuer, root, kind)
+    except ValueError as error:
+        record.note(str(error), "identity-regexp" if subject.regexp else "identity")
+        return _STAND_IN
 
 
-def _role(text: str) -> Role:
-    if text not in set(Role):
-        raise ValueError(f"{text!r} is not a role; they are {', '.join(Role)}")
-    return Role(text)
+def _roles(record: strict.Record) -> frozenset[Role]:
+    roles = record.texts("roles", "|".join(Role), 16, form=f"of {', '.join(Role)}", least=1)
+    return frozenset(map(Role, roles)) or frozenset({Role.HOST})
 
 
 def _key(text: str, name: str) -> PublicKey:
@@ -132,27 +160,24 @@ def _key(text: str, name: str) -> PublicKey:
 
 
 def _builder(record: strict.Record, names: _Names) -> BuilderRule:
-    builder_id, signer = record.text("id", _URI), record.text("signer", _NAME)
+    builder_id, signer = record.text("id", _URI), record.parsed("signer", names.signer, _NO_DIGEST)
     level = record.integer("level", 0, 3)
-    images = frozenset(record.texts("images", _NAME, 256)) if record.has("images") else frozenset[str]()
+    images = frozenset(record.texts("images", _NAME, 256, least=1)) if record.has("images") else frozenset[str]()
     builders = _digests(record, "builder-images") if record.has("builder-images") else frozenset[Digest]()
-    for name, found in (("images", images), ("builder-images", builders)):
-        if record.has(name) and not found:
-            raise ValueError(f"{name} is empty; leave it out to mean every image")
-    if builder_id == HOST_NIX and (images != {BUILDER_IMAGE} or builders):
-        raise ValueError(
-            f"the host's Nix is trusted for one image only, and runs in none: images = [{BUILDER_IMAGE!r}]"
-        )
-    return BuilderRule(builder_id, names.signer(signer), level, images, builders)
+    if builder_id == HOST_NIX and (images - {BUILDER_IMAGE} or not record.has("images")):
+        record.note(f"the host's Nix is trusted for one image only: images = [{BUILDER_IMAGE!r}]", "images")
+    if builder_id == HOST_NIX and record.has("builder-images"):
+        record.note("the host's Nix runs in no image", "builder-images")
+    return BuilderRule(builder_id, signer, level, images, builders)
 
 
 def _digests(record: strict.Record, name: str) -> frozenset[Digest]:
-    return frozenset(Digest(text) for text in record.texts(name, r"[0-9a-f]{64}", 256))
+    return frozenset(Digest(text) for text in record.texts(name, r"[0-9a-f]{64}", 256, least=1))
 
 
 def _verifier(record: strict.Record, names: _Names) -> VerifierRule:
     return VerifierRule(
-        names.signer(record.text("signer", _NAME)),
+        record.parsed("signer", names.signer, _NO_DIGEST),
         record.text("id", _URI),
         record.parsed("max-age", duration, duration("1m")),
         record.integer("min-level", 0, 3),

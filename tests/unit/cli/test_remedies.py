@@ -458,6 +458,7 @@ ELSEWHERE: Final[Mapping[Code, str]] = {
     Code.NETWORK_UNAVAILABLE: (
         "tests/hostile/network/test_published_ports.py::test_a_published_port_leads_into_the_guest_alone"
     ),
+    Code.CALLER_REFUSED: f"{TESTS}/launch/control/test_caller_check.py::test_a_process_like_this_one_may_do_both",
     Code.NAMESPACE_UNUSABLE: f"{TESTS}/system/test_unmapped_owners.py::test_an_ordinary_process_passes",
 }
 #: Rows that say where to look, and nothing that would make the same succeed.

@@ -293,3 +293,71 @@ def test_how_many_values_there_may_be() -> None:
     for more in (most.replace(b"[", b"[0,", 1), b"[" * (strict.MAX_VALUES + 1), b'{"a":' * (strict.MAX_VALUES + 1)):
         with pytest.raises(MalformedError, match="more than 1048576 values"):
             strict.parse_json(more)
+
+
+def test_a_problem_has_its_place() -> None:
+    def inner(record: Record) -> int:
+        record.note("noted", "x", 1)
+        return record.integer("n", 0, 1)
+
+    def parse(record: Record) -> object:
+        record.note("of all of it")
+        return record.each("list", inner), record.child("one", inner)
+
+    with pytest.raises(MalformedError) as caught:
+        strict.read({"list": [{"n": 1}, {"n": 2}, 3], "one": {"m": 1}}, "it", parse)
+    told = [(problem.place, str(problem)) for problem in caught.value.found if isinstance(problem, strict.Problem)]
+    assert told == [
+        ((), "it: of all of it"),
+        (("list", 0, "x", 1), "it.list[0].x[1]: noted"),
+        (("list", 1, "x", 1), "it.list[1].x[1]: noted"),
+        (("list", 1, "n"), "it.list[1].n: not an integer from 0 to 1: '2'"),
+        (("list", 2), "it.list[2]: not an object"),
+        (("one", "x", 1), "it.one.x[1]: noted"),
+        (("one", "n"), "it.one.n: missing"),
+        (("one", "m"), "it.one.m: unknown"),
+    ]
+    assert caught.value.problems == tuple(text for _, text in told)
+
+
+def test_what_no_two_may_have_in_common() -> None:
+    def parse(record: Record) -> object:
+        distinct: dict[str, Callable[[int], int | None]] = {
+            "two have the same remainder": lambda number: number % 10,
+            "two are the same": lambda number: number or None,
+        }
+        return record.each("list", lambda each: each.integer("n", 0, 99), distinct=distinct)
+
+    assert strict.read({"list": [{"n": n} for n in (1, 12, 23)]}, "it", parse) == (1, 12, 23)
+    with pytest.raises(MalformedError) as caught:
+        strict.read({"list": [{"n": n} for n in (1, 0, 1, 10, -1, -1, 21, 0)]}, "it", parse)
+    assert [text for text in caught.value.problems if "two" in text] == [
+        "it.list[2]: two are the same",
+        "it.list[2]: two have the same remainder",
+        "it.list[3]: two have the same remainder",
+        "it.list[6]: two have the same remainder",
+        "it.list[7]: two have the same remainder",
+    ]
+
+
+@pytest.mark.parametrize("texts", [[], ["a", "b", "c"], "a", ["a", 1]])
+def test_how_short_an_array_may_be(texts: object) -> None:
+    def parse(record: Record) -> tuple[str, ...]:
+        return record.texts("a", "[a-z]", 2, least=1)
+
+    assert strict.read({"a": ["a"]}, "it", parse) == ("a",)
+    with pytest.raises(MalformedError, match=r"it\.a: not an array of (1 to 2 values|strings)"):
+        strict.read({"a": texts}, "it", parse)
+
+
+@pytest.mark.parametrize("value", [1, "x", None, []])
+def test_what_is_wrong_with_a_field_is_told_once(value: object) -> None:
+    for read in (lambda record: record.digest("a"), lambda record: record.choice("a", Colour)):
+        with pytest.raises(MalformedError) as caught:
+            strict.read({"a": value}, "it", read)
+        assert len(caught.value.problems) == 1
+
+
+def test_a_choice_is_told_with_what_there_is() -> None:
+    with pytest.raises(MalformedError, match=r"it\.a: 'green' is not one of red, blue"):
+        strict.read({"a": "green"}, "it", lambda record: record.choice("a", Colour))

@@ -306,7 +306,7 @@ def test_the_digest_is_over_the_exact_bytes_of_both() -> None:
 
 def test_how_many_stars_a_pattern_has() -> None:
     assert effective(None, text('patterns = ["*"]', 'patterns = ["*a*b*c"]')).sources[0].patterns == ("*a*b*c",)
-    with pytest.raises(RefusedError, match="has more than three stars"):
+    with pytest.raises(RefusedError, match=r"patterns\[0\]: .* with three \* at most"):
         effective(None, text('patterns = ["*"]', 'patterns = ["*a*b*c*"]'))
 
 
@@ -426,7 +426,7 @@ def test_a_default_policy_believes_a_builder() -> None:
 
 
 def test_a_role_that_is_none_is_told_with_those_that_are() -> None:
-    with pytest.raises(RefusedError, match="'king' is not a role; they are builder, planner") as caught:
+    with pytest.raises(RefusedError, match="'king' is not one of builder, planner, host, verifier") as caught:
         effective(None, text('roles = ["planner"]', 'roles = ["king"]'))
     assert set(caught.value.codes) == {ReasonCode.POLICY_MALFORMED}
 

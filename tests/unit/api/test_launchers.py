@@ -1,0 +1,379 @@
+"""A real launcher in a process of its own: found, started, shared, passed over, listed and ended; up to the gate."""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mvmnix.api import launchers
+from mvmnix.api.launchers import list_launchers, reach, stop_launchers
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
+from mvmnix.launch.control import launcher_socket
+from mvmnix.system import prctl, private_sockets
+from mvmnix.system.process import spawn
+from mvmnix.system.process_identity import ProcessIdentity
+from mvmnix.system.roots import Roots
+from tests.descriptors import nothing_left_open
+from tests.patience import SHORT, until
+from tests.support.confinement import enter_landlock, filter_calls, forbid_new_privileges, lower_hard_limit
+from tests.support.forks import ForkError, fork_that, result_of
+from tests.support.processes import gone, list_open, status
+from tests.unit.launcher.requests import ask, handed
+
+
+@pytest.fixture
+def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Roots]:
+    """A user's directories; launchers that were started for them are killed at the end."""
+    for name in [name for name in os.environ if name.startswith(("XDG_", "MVMNIX_"))]:
+        monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir(mode=0o700)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("mvmnix.system.checkouts.home_of", lambda _: str(tmp_path / "home"))
+    with Roots.from_environment(os.environ) as made:
+        yield made
+        for process in {launcher.process for launcher in list_launchers(made)} - {0, os.getpid()}:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
+
+def refusal(roots: Roots, *, private: bool = False) -> RefusedError | MvmnixError:
+    """Ask for a machine from what is no plan; the gate's answer, which came all the way."""
+    with handed(roots) as found, pytest.raises(MvmnixError) as refused:
+        ask(reach(roots, private=private), found)
+    return refused.value
+
+
+def is_the_gates(error: MvmnixError) -> bool:
+    """Whether a request came as far as the gate, for a user without a policy."""
+    return isinstance(error, RefusedError) and set(error.codes) == {ReasonCode.POLICY_MISSING}
+
+
+def only(roots: Roots) -> int:
+    """Return the process of the one launcher that runs."""
+    (launcher,) = list_launchers(roots)
+    return launcher.process
+
+
+def test_a_request_is_judged_by_a_launcher_that_is_started_for_it(roots: Roots) -> None:
+    assert list_launchers(roots) == ()
+    assert is_the_gates(refusal(roots))
+    first = only(roots)
+    assert is_the_gates(refusal(roots))
+    assert only(roots) == first, "the second one is served by the same"
+
+
+def test_a_launcher_leaves_its_starter_behind(roots: Roots) -> None:
+    refusal(roots)
+    process = only(roots)
+    found = status(process)
+    assert int(found["PPid"]) != os.getpid()
+    assert os.getsid(process) == process
+    assert Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[4] == "0", "it has a terminal"
+    assert found["Umask"] == "0077"
+
+
+def test_a_launcher_is_not_dumpable(roots: Roots) -> None:
+    refusal(roots)
+
+    def look(process: int) -> None:
+        prctl.drop_capabilities()
+        Path(f"/proc/{process}/environ").read_bytes()
+
+    process = only(roots)
+    with pytest.raises(ForkError, match="PermissionError"):
+        result_of(lambda: look(process))
+
+
+@pytest.mark.root("only root sees what a process that isn't dumpable has open")
+def test_a_launcher_has_no_descriptor_of_a_callers(roots: Roots) -> None:
+    reading, writing = os.pipe()
+    refusal(roots)
+    found = list_open(only(roots))
+    assert str(Path(f"/proc/{only(roots)}/cwd").readlink()) == "/"
+    os.close(reading)
+    os.close(writing)
+    assert not [name for name in found if name.startswith(("pipe:", "/memfd:"))]
+    refusal(roots)
+    assert list_open(only(roots)) == found
+
+
+def test_a_caller_has_nothing_left_open_and_no_child(roots: Roots) -> None:
+    refusal(roots)
+    with nothing_left_open():
+        for _ in range(10):
+            refusal(roots)
+    assert not children()
+
+
+def children() -> list[int]:
+    """List this process's children, zombies among them."""
+    return [int(each) for each in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+
+
+def are_reaped() -> bool:
+    """Whether no child of this process's is left, once it has reaped those that have ended."""
+    launchers.reap()
+    return not children()
+
+
+def test_private_launchers_leave_no_zombie_and_no_descriptor(roots: Roots) -> None:
+    assert is_the_gates(refusal(roots, private=True))
+    with nothing_left_open():
+        assert is_the_gates(refusal(roots, private=True))
+    assert list_launchers(roots) == ()
+    until(are_reaped)
+
+
+def test_a_private_launcher_is_its_callers_child(roots: Roots) -> None:
+    with reach(roots, private=True):
+        (child,) = children()
+        assert not gone(child)
+    until(lambda: gone(child))
+    launchers.reap()
+    assert children() == []
+
+
+def be_invisible() -> None:
+    """Not be dumpable, as a process that holds keys may be."""
+    prctl.set_dumpable(dumpable=False)
+
+
+@pytest.mark.parametrize(
+    "change", [forbid_new_privileges, filter_calls, enter_landlock, be_invisible], ids=lambda each: each.__name__
+)
+def test_a_caller_that_is_confined_or_can_not_be_seen_has_a_private_one(
+    roots: Roots, change: Callable[[], object]
+) -> None:
+    refusal(roots)
+    shared = only(roots)
+
+    def start() -> tuple[bool, int]:
+        change()
+        connection = reach(roots, private=False)
+        found = children()
+        with handed(roots) as given, pytest.raises(MvmnixError) as refused:
+            ask(connection, given)
+        assert is_the_gates(refused.value), refused.value
+        return is_the_gates(refused.value), len(found)
+
+    assert result_of(start) == (True, 1)
+    assert only(roots) == shared
+
+
+@pytest.mark.parametrize("change", [lower_hard_limit, lambda: os.nice(1)], ids=["limit", "niceness"])
+def test_a_caller_with_other_limits_has_another_one(roots: Roots, change: Callable[[], object]) -> None:
+    refusal(roots)
+
+    def start() -> bool:
+        change()
+        return is_the_gates(refusal(roots))
+
+    assert result_of(start)
+    assert len(list_launchers(roots)) == 2
+
+
+def test_a_caller_with_other_variables_that_count_has_another_one(
+    roots: Roots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal(roots)
+    monkeypatch.setenv("LD_PRELOAD_OTHER", "/x")
+    refusal(roots)
+    assert len(list_launchers(roots)) == 1
+    monkeypatch.setenv("https_proxy", "http://proxy.test:3128")
+    refusal(roots)
+    assert len(list_launchers(roots)) == 2
+
+
+def test_twenty_callers_at_the_same_moment_have_one_launcher(roots: Roots) -> None:
+    found: list[bool] = []
+    gate = threading.Barrier(20)
+
+    def start() -> None:
+        gate.wait()
+        with Roots.from_environment(os.environ) as own:
+            found.append(is_the_gates(refusal(own)))
+
+    threads = [threading.Thread(target=start) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [True] * 20
+    assert len(list_launchers(roots)) == 1
+    assert not children()
+
+
+def test_replaced_code_has_another_launcher(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A launcher of the code as it was serves no caller that has another; nor does a program start that has neither."""
+    refusal(roots)
+    before = launcher_socket.launcher_key(ProcessIdentity.read(os.getpid()), roots, os.environ)
+    monkeypatch.setattr(launcher_socket, "_code", lambda: iter(["another"]))
+    assert launcher_socket.launcher_key(ProcessIdentity.read(os.getpid()), roots, os.environ) != before
+    with pytest.raises(MvmnixError, match="changed meanwhile: start it once more"):
+        reach(roots, private=False)
+
+
+def test_each_file_of_the_code_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "mvmnix"
+    (package / "launch/control").mkdir(parents=True)
+    (package / "__pycache__").mkdir()
+    monkeypatch.setattr(launcher_socket, "__file__", str(package / "launch/control/launcher_socket.py"))
+    (package / "clock.py").write_text("1")
+    before = tuple(launcher_socket._code())
+    (package / "__pycache__/x.py").write_text("")
+    (package / "page.html").write_text("")
+    assert tuple(launcher_socket._code()) == before
+    (package / "clock.py").write_text("12")
+    assert tuple(launcher_socket._code()) != before
+
+
+def test_a_launcher_that_ends_as_it_is_reached_is_replaced(roots: Roots) -> None:
+    """Its socket lies there, and its lock is free."""
+    refusal(roots)
+    first = only(roots)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: gone(first))
+    assert is_the_gates(refusal(roots))
+    assert only(roots) != first
+
+
+def key_of(roots: Roots) -> str:
+    """Return the key of this process's launcher."""
+    return launcher_socket.launcher_key(ProcessIdentity.read(os.getpid()), roots, os.environ)
+
+
+def test_a_process_under_a_launchers_name_without_its_lock_is_none(roots: Roots) -> None:
+    key = key_of(roots)
+    with (
+        roots.state.child(launcher_socket.DIRECTORY) as directory,
+        private_sockets.listen(directory, f"{key}.sock", 4) as listening,
+    ):
+        assert launcher_socket.connect(directory, key) is None
+        listening.setblocking(True)
+        listening.accept()[0].close()
+        assert is_the_gates(refusal(roots))
+        with listening.accept()[0] as connection:
+            assert connection.recv(1) == b"", "it was told something"
+        assert only(roots) != os.getpid()
+
+
+def test_a_process_with_the_lock_and_another_identity_is_passed_over(roots: Roots) -> None:
+    key = key_of(roots)
+
+    def listen() -> None:
+        filter_calls()
+        with Roots.from_environment(os.environ) as own:
+            directory = own.state.child(launcher_socket.DIRECTORY)
+            assert launcher_socket.lock(directory, key) is not None
+            private_sockets.listen(directory, f"{key}.sock", 4).detach()
+            directory.fd = os.dup(directory.fd)
+
+    with fork_that(listen) as impostor:
+        assert only(roots) == impostor
+        with reach(roots, private=False) as connection:
+            (child,) = set(children()) - {impostor}
+            with handed(roots) as found, pytest.raises(RefusedError) as refused:
+                ask(connection, found)
+        assert is_the_gates(refused.value)
+    until(lambda: gone(child))
+    launchers.reap()
+
+
+def test_a_launcher_that_does_not_begin_is_one_clear_error(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    key_of(roots)  # opens the directories
+    command = ("/bin/sleep", "1000")
+    monkeypatch.setattr(launchers, "_PATIENCE", SHORT)
+    started = []
+
+    def start(_: tuple[str, ...], descriptor: int) -> object:
+        child = spawn(command, pass_fds=(descriptor,))
+        started.append(child)
+
+        class Started:
+            @staticmethod
+            def wait() -> int:
+                return 0
+
+        return Started()
+
+    monkeypatch.setattr(launchers, "_spawn", start)
+    with nothing_left_open(), pytest.raises(MvmnixError, match="doesn't begin to listen") as failed:
+        reach(roots, private=False)
+    assert "--private-launcher" in failed.value.hint
+    for child in started:
+        child.kill()
+        child.wait()
+
+
+def test_where_no_shared_one_can_be_had_there_is_a_private_one(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that crashes tells nothing."""
+    monkeypatch.setattr(launchers, "_start_shared", lambda _: None)
+    assert is_the_gates(refusal(roots))
+    assert list_launchers(roots) == ()
+
+
+def test_launchers_are_ended(roots: Roots) -> None:
+    refusal(roots)
+    (launcher,) = list_launchers(roots)
+    assert launcher.key == key_of(roots)
+    with nothing_left_open():
+        assert list(stop_launchers(roots)) == [launcher]
+    assert list_launchers(roots) == ()
+    until(lambda: gone(launcher.process))
+    assert list(stop_launchers(roots)) == []
+    assert not (Path(roots.paths["state"]) / launcher_socket.DIRECTORY / f"{launcher.key}.sock").exists()
+
+
+def test_a_launcher_that_does_not_end_is_told(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal(roots)
+    process = only(roots)
+    os.kill(process, signal.SIGSTOP)
+    monkeypatch.setattr(launchers, "_END", SHORT)
+    with pytest.raises(MvmnixError, match=f"doesn't end \\(process {process}\\)"):
+        list(stop_launchers(roots))
+    os.kill(process, signal.SIGKILL)
+
+
+def test_a_launcher_of_another_pid_namespace_is_not_ended_from_here(
+    roots: Roots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusal(roots)
+    process = only(roots)
+    with monkeypatch.context() as patched:
+        patched.setattr(launcher_socket, "holder", lambda *_: 0)
+        with pytest.raises(MvmnixError, match="lives in another PID namespace"):
+            list(stop_launchers(roots))
+    assert not gone(process)
+
+
+def test_names_that_are_no_keys_are_no_launchers(roots: Roots) -> None:
+    with roots.state.child(launcher_socket.DIRECTORY) as directory:
+        for name in ("x.lock", f"{'0' * 31}.lock", f"{'0' * 32}.sock", f"{'g' * 32}.lock"):
+            directory.write_atomic(name, b"")
+        assert launcher_socket.keys(directory) == ()
+
+
+def test_a_forked_caller_does_not_wait_for_its_parents_children(roots: Roots) -> None:
+    with reach(roots, private=True):
+        assert result_of(lambda: is_the_gates(refusal(roots, private=True)))
+    until(are_reaped)
+
+
+def test_silent_connections_by_the_thousand_hold_up_no_start(roots: Roots) -> None:
+    refusal(roots)
+    key = key_of(roots)
+    silent: list[socket.socket] = []
+    with roots.state.child(launcher_socket.DIRECTORY) as directory:
+        for number in range(2_000):
+            silent.append(private_sockets.connect(directory, f"{key}.sock", 60 * SHORT))
+            if len(silent) == 100:
+                silent.pop(0).close()
+            if number % 500 == 0:
+                assert is_the_gates(refusal(roots))
+    for each in silent:
+        each.close()

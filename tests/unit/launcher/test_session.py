@@ -1,0 +1,91 @@
+"""A fork of the launcher from its request to its end: whatever goes wrong there is its caller's to hear."""
+
+import os
+from collections.abc import Mapping
+
+import pytest
+
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.launch.control.caller_check import CallerCheck
+from mvmnix.launch.control.failure import Failure
+from mvmnix.launch.control.start_messages import Created, Mode, StartRequest, Taken
+from mvmnix.launcher import session
+from mvmnix.launcher.conversation import Conversation
+from tests.descriptors import nothing_left_open
+from tests.unit.launcher.talk import Talk, own_descriptors
+
+REQUEST = StartRequest(mode=Mode.CREATED, created="0" * 12)
+CREATED = Created("0" * 12)
+CHECK = CallerCheck.of_this_process()
+
+
+def serve(said: Talk) -> int:
+    """Serve the caller in this process; what the conversation closes is closed."""
+    descriptors = own_descriptors(len(REQUEST.descriptors))
+    said.say(REQUEST, descriptors)
+    for fd in descriptors:
+        os.close(fd)
+    own = said.conversation._connection
+    return session.serve(own, CHECK)
+
+
+def test_a_request_is_taken_and_performed(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def perform(
+        _talk: Conversation, check: CallerCheck, request: StartRequest, descriptors: Mapping[str, int]
+    ) -> Created:
+        assert (check, request, tuple(descriptors)) == (CHECK, REQUEST, REQUEST.descriptors)
+        return CREATED
+
+    monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
+    assert serve(said) == 0
+    assert [said.heard(), said.heard()] == [Taken(os.getpid()), CREATED]
+    assert said.caller.recv(1) == b""
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (UsageError("x"), 2),
+        (MvmnixError("x"), 125),
+        (refuse(ReasonCode.SHARE_UNAVAILABLE, "what", "why", "hint"), 126),
+        (ValueError("x"), 125),
+        (MemoryError(), 125),
+        (OSError(28, "No space left on device"), 125),
+    ],
+    ids=repr,
+)
+def test_what_goes_wrong_is_the_callers_answer(
+    said: Talk, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
+    def perform(*_: object) -> Created:
+        raise error
+
+    monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
+    assert serve(said) == status
+    said.heard()
+    failure = said.heard()
+    assert isinstance(failure, Failure)
+    assert failure.exit_code == status
+    if isinstance(error, RefusedError):
+        assert failure.reasons == error.reasons
+
+
+def test_a_request_that_can_not_be_read_is_answered(said: Talk) -> None:
+    said.say(b"{}")
+    with nothing_left_open():
+        own = os.dup(said.conversation._connection.fileno())
+        assert session.serve(said.conversation._connection, CHECK) == UsageError.exit_code
+        os.dup(own)
+        os.close(own)
+    failure = said.heard()
+    assert isinstance(failure, Failure)
+    assert "can't be read" in failure.message
+
+
+def test_a_caller_that_is_gone_is_nothing_to_fail_of(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def perform(*_: object) -> Created:
+        said.caller.close()
+        return CREATED
+
+    monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
+    assert serve(said) == 0
