@@ -49,9 +49,14 @@ class HostState(Protocol):
 
 def initialize(state: HostState) -> None:
     """Make keys and a policy unless there is a policy, or was one; see `Context.initialize`."""
-    there = state.roots.config.exists(FILE_NAME) or os.path.exists(f"{state.floor}/{FILE_NAME}")  # noqa: PTH110
-    if not there and lost_policy(state) is None:
+    if is_first_use(state):
         _write_policy(state, serial=1)
+
+
+def is_first_use(state: HostState) -> bool:
+    """Return whether there is no policy, and was none. Raises RefusedError [log-mismatch]."""
+    has_policy = state.roots.config.exists(FILE_NAME) or os.path.exists(f"{state.floor}/{FILE_NAME}")  # noqa: PTH110
+    return not has_policy and lost_policy(state) is None
 
 
 def create_policy(state: HostState) -> None:

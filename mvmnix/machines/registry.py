@@ -18,7 +18,7 @@ from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.machines.ending import end_reason
 from mvmnix.machines.machine_dir import LOCK, machine_ids, read_status, registration_lock
-from mvmnix.machines.status import MachineSource, MachineState, MachineStatus
+from mvmnix.machines.status import MachineSource, MachineState, MachineStatus, is_id
 from mvmnix.suggestion import did_you_mean
 from mvmnix.system.private_dirs import Directory
 
@@ -88,6 +88,8 @@ def find_machine(machines: Directory, text: str) -> MachineEntry:
 
     Raises UsageError when there is none, or more than one, MvmnixError when only something broken has that id.
     """
+    if is_id(text) and (entry := _entry(machines, text)) is not None:  # which no name looks like
+        return entry
     known = list_entries(machines)
     if named := [entry for entry in known if entry.status.name == text and text]:
         return max(named, key=lambda entry: (entry.alive, entry.status.waits, _age(entry)))

@@ -6,6 +6,7 @@ test_must_not_check.py runs mypy on this file and compares. Nothing here is ever
 from dataclasses import replace
 from datetime import datetime
 
+from mvmnix import Result, Sandbox, Secret, aio
 from mvmnix.api import Exec, PlanOptions, stop_machines
 from mvmnix.keys import PrivateKey, PublicKey, Role
 from mvmnix.launch.gate.verify import SignedPlan, Submission, VerifiedPlan, verify_plan
@@ -150,3 +151,25 @@ def a_command_is_a_list_of_words() -> None:
     Exec(("ls", "-l"))
     PlanOptions(command=("ls", "-l"))
     stop_machines(["web"])
+
+
+def a_program_s_command_is_a_list(box: Sandbox, other: aio.Sandbox) -> None:
+    box.exec("ls -l")  # E: [call-overload]
+    box.popen("ls -l")  # E: [arg-type]
+    other.stream("ls -l")  # E: [arg-type]
+    box.exec(["ls", "-l"], timeout=3)
+    other.stream(["ls", "-l"])
+
+
+def a_result_is_of_the_type_that_was_asked_for(box: Sandbox) -> None:
+    other: Result[bytes] = box.exec(["ls"], text=True)  # E: [assignment]
+    same: Result[str] = box.exec(["ls"], text=True)
+    also: Result[bytes] = box.exec(["ls"])
+    del other, same, also
+
+
+def a_secret_is_named_by_where_it_lies() -> None:
+    Sandbox.run("image:hello", secrets=["hunter2"])  # E: [list-item]
+    Sandbox.run("image:hello", memory=3)  # E: [call-arg]
+    box = Sandbox.run("image:hello", secrets=[Secret.env("TOKEN")], memory_mib=256)
+    box.kill()

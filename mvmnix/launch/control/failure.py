@@ -13,11 +13,20 @@ from mvmnix.launch.control.codec import clean_text
 _LONGEST_TEXT: Final = 6144
 _LONGEST_HINT: Final = 2048
 _LONGEST_CHILD: Final = 1024
+#: What a caller is told whose machine has ended.
+_ENDED: Final = "the machine has ended"
 #: Characters of all reasons together, which come in place of a message and a hint; what a reason takes beside its three
 #: texts counts as so many.
 _LONGEST_REASONS: Final = 8192
 _REASON: Final = 16
 _KINDS: Final = {kind.exit_code: kind for kind in (UsageError, GuestTimeoutError)}
+
+
+class MachineEndedError(MvmnixError):
+    """The machine ended before it answered."""
+
+    def __init__(self) -> None:
+        super().__init__(_ENDED, hint="mvm ps --all says how")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +58,8 @@ class Failure:
 
     def to_error(self) -> MvmnixError:
         """The error again, in the caller's process."""
+        if self.message == _ENDED:
+            return MachineEndedError()
         kind = _KINDS.get(self.exit_code, MvmnixError)
         error = RefusedError(*self.reasons) if self.reasons else kind(self.message, hint=self.hint)
         error.command, error.log = self.command, self.log

@@ -27,7 +27,7 @@ from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.endpoints import PipeSink, Sink, Stdin
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.codec import LIMIT, encode
-from mvmnix.launch.control.failure import Failure
+from mvmnix.launch.control.failure import Failure, MachineEndedError
 from mvmnix.launch.control.messages import (
     Answer,
     Copy,
@@ -303,4 +303,4 @@ def _discard(_data: bytes) -> None:
 
 
 def _gone() -> Failure:
-    return Failure.of(MvmnixError("the machine has ended", hint="mvm ps --all says how"))
+    return Failure.of(MachineEndedError())

@@ -172,3 +172,22 @@ def test_removal(here: House) -> None:
         registry.remove(machines, machine.id)
     assert registry.remove(machines, machine.id).machine == machine.id
     assert registry.list_entries(machines) == ()
+
+
+def test_a_machine_is_found_by_its_id_without_a_look_at_the_others(
+    here: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machines = here.directory("machines")
+    entry = detached(here, "linger", name="web")
+    detached(here, "linger", name="other")
+
+    def refuse(_: object) -> tuple[MachineEntry, ...]:
+        raise AssertionError("all machines were read")
+
+    monkeypatch.setattr(registry, "list_entries", refuse)
+    assert registry.find_machine(machines, entry.status.machine) == entry
+    with pytest.raises(AssertionError, match="all machines were read"):
+        registry.find_machine(machines, entry.status.machine[:11])
+    monkeypatch.undo()
+    with pytest.raises(UsageError, match="no machine with the name or id"):
+        registry.find_machine(machines, "0" * 12)

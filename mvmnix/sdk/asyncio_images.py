@@ -1,0 +1,136 @@
+"""The asyncio face's images, plans, verdicts and audit log."""
+
+import os
+from collections.abc import Sequence
+from functools import partial
+from typing import Self, Unpack
+
+from mvmnix.api.verify.trust_choice import TrustChoice
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.plan import plan as plans
+from mvmnix.provenance.verify.requirements import Requirements
+from mvmnix.sdk import images
+from mvmnix.sdk.asyncio_drive import run
+from mvmnix.sdk.drive import work
+from mvmnix.sdk.images import AuditReport, Verdict
+from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source
+
+
+class Image(ImageFacts):
+    """An image that is kept here or was exported, as it was when it verified."""
+
+    __slots__ = ()
+
+    @classmethod
+    async def build(
+        cls, source: str | os.PathLike[str], *, again: bool = False, out: str | os.PathLike[str] | None = None
+    ) -> Self:
+        """Build a flake's image in the builder VM, or find it finished; its provenance is signed and verified.
+
+        Args:
+            source: The flake's directory, perhaps with "#attribute".
+            again: Build it even where a finished build is kept.
+            out: A new directory, to which the image and its evidence are written.
+
+        """
+        return cls._of(await run(work(partial(images.build, source, again=again, out=out))))
+
+    @classmethod
+    async def find(cls, name: str) -> tuple[Self, ...]:
+        """Return the kept images of this name, or digest or its beginning, each verified. Raises NotFound."""
+        return tuple(map(cls._of, await run(work(partial(images.find, name)))))
+
+    @classmethod
+    async def list(cls) -> tuple[Self, ...]:
+        """Return the kept images that verify, by every byte of them."""
+        return tuple(map(cls._of, await run(work(images.list_kept))))
+
+    @classmethod
+    async def verify(cls, directory: str | os.PathLike[str], *, bundle: str = "") -> Self:
+        """Take an exported image through every step of a launch, under this user's policy. Raises NotVerified."""
+        return cls._of(await run(work(partial(images.verify_directory, directory, bundle))))
+
+    @classmethod
+    def _of(cls, facts: ImageFacts) -> Self:
+        return cls(facts.name, facts.digest, facts.level)
+
+
+class Plan:
+    """A plan that was drafted here: what may run, with what means, until when."""
+
+    def __init__(self, plan: plans.Plan) -> None:
+        """Made by `draft` only."""
+        self._plan = plan
+
+    @classmethod
+    async def draft(
+        cls, source: Source, *, hours: float | None = None, single_use: bool = False, **options: Unpack[SandboxOptions]
+    ) -> Self:
+        """Draft a plan for a flake or an image, which is built first if need be.
+
+        Args:
+            source: As for `Sandbox.run`.
+            hours: How long it may start from now on; a day where it is left out.
+            single_use: It starts one machine, once.
+            **options: As for `Sandbox.run`; verbs are granted by name alone.
+
+        Raises:
+            PolicyRefused, NotGranted, InvalidArgument: As `Sandbox.run`.
+
+        """
+        return cls(await run(work(partial(images.draft, source, options, hours, single_use=single_use))))
+
+    @property
+    def statement(self) -> bytes:
+        """The statement that is signed: canonical JSON."""
+        return plans.plan_statement(self._plan).to_bytes()
+
+    async def sign(self, out: str | os.PathLike[str] | None = None) -> bytes:
+        """Sign it with this user's key; return the bundle, which `Sandbox.launch` takes, and write it to a new file."""
+        return await run(work(partial(images.sign, self._plan, out)))
+
+
+async def verify(
+    artifacts: Sequence[str | os.PathLike[str]],
+    *,
+    bundle: str = "",
+    key: str = "",
+    identity: str = "",
+    issuer: str = "",
+    policy: str = "",
+    source_uri: str | None = None,
+    builder_id: str | None = None,
+) -> tuple[Verdict, ...]:
+    """Return for each file whether one of those signed for it whom the caller trusts; nothing is started or fetched.
+
+    Args:
+        artifacts: Paths, or "sha256:DIGEST".
+        bundle: A file of bundles; for each file the one beside it where it is left out.
+        key: Whom to trust: the file of a public key.
+        identity: Or an identity that a certificate has, with its `issuer`.
+        issuer: Who vouches for the identity.
+        policy: Or a trust policy. One of the three has to be given.
+        source_uri: What a statement has to say of the source.
+        builder_id: What it has to say of the builder.
+
+    Raises:
+        InvalidArgument: No trust, or more than one; a file that is not there.
+
+    """
+    trust = TrustChoice(key=key, identity=identity, issuer=issuer, policy=policy)
+    wanted = Requirements(source_uri=source_uri, builder_id=builder_id)
+    return await run(work(partial(images.verify, artifacts, bundle, trust, wanted)))
+
+
+class Audit:
+    """This host's audit log."""
+
+    @staticmethod
+    async def verify() -> AuditReport:
+        """Verify every record against its seal, and all that is kept beside it. Raises NotVerified."""
+        return await run(work(images.check_audit))
+
+    @staticmethod
+    async def events(machine: str = "", *, last: int | None = 20) -> tuple[SealedRecord, ...]:
+        """Return the last verified records about machines, or about one; None: all of them."""
+        return await run(work(partial(images.audit_events, machine, last)))

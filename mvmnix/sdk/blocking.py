@@ -1,0 +1,316 @@
+"""The blocking face of the SDK: each call runs the steps of its operation in the thread that calls it."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, Self, Unpack, overload
+
+from mvmnix.audit.reading import SealedRecord
+from mvmnix.launch.agent.file_entries import FileEntry
+from mvmnix.launch.copy.records import CopyLimits
+from mvmnix.machines.receipt import Receipt
+from mvmnix.model import Words
+from mvmnix.sdk import commands, files, sandbox
+from mvmnix.sdk.blocking_commands import Process, Stream
+from mvmnix.sdk.commands import CommandOptions, ExecOptions
+from mvmnix.sdk.drive import run
+from mvmnix.sdk.machine import AttachedMachine, Machine, OwnMachine
+from mvmnix.sdk.preparation import SandboxOptions, Source
+from mvmnix.sdk.results import LogPiece, MachineEnd, MachineInfo, Result
+
+
+def initialize() -> None:
+    """Make keys and a trust policy for this user, unless there is a policy; a program does so once, if at all.
+
+    Raises NotVerified where a policy was lost.
+    """
+    run(sandbox.initialize())
+
+
+class Sandbox:
+    """A running machine; a context manager, which ends a machine of this program's when it is left.
+
+    Made by `run`, `launch` and `attach` only. Any thread may call it; a fork of this process may too, and its leaving
+    ends nothing.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        """Made by `run`, `launch` and `attach` only."""
+        self._machine = machine
+        #: Its files.
+        self.files = Files(machine)
+
+    @classmethod
+    def run(
+        cls,
+        source: Source,
+        *,
+        name: str = "",
+        private_launcher: bool = False,
+        keep: bool = False,
+        **options: Unpack[SandboxOptions],
+    ) -> Self:
+        """Start a machine for a flake ("./guest#attribute") or a kept image ("image:NAME"), built first if need be.
+
+        Args:
+            source: The flake's directory, or the image.
+            name: The machine's name; two random words where it is left out.
+            private_launcher: Start it from a child of this process, within its control group.
+            keep: Keep what is written about the machine after its end, until it is removed; else the last 50 are.
+            **options: What the sandbox is given and held to (`SandboxOptions`).
+
+        Raises:
+            SetupMissing: There are no keys and no policy yet.
+            NotVerified, PolicyRefused, NotGranted: With the reasons that the command line has.
+            InvalidArgument, TypeError: What can't be meant.
+
+        """
+        return cls(run(sandbox.run(source, name, options, private=private_launcher, keep=keep)))
+
+    @classmethod
+    def launch(
+        cls,
+        plan: str | os.PathLike[str],
+        *,
+        name: str = "",
+        image: str = "",
+        vsa: str = "",
+        private_launcher: bool = False,
+        keep: bool = False,
+    ) -> Self:
+        """Start a machine from a plan that is signed already: a file, or "plan:DIGEST" for one that is kept.
+
+        Args:
+            plan: The plan.
+            name: As for `run`; so are `private_launcher` and `keep`.
+            image: A directory of an exported image, for one that isn't kept here.
+            vsa: With `image`, a verifier's summary in place of its evidence.
+            private_launcher: As for `run`.
+            keep: As for `run`.
+
+        Raises:
+            SetupMissing, NotVerified, PolicyRefused, InvalidArgument: As `run`.
+
+        """
+        started = sandbox.launch(plan, name, image=image, vsa=vsa, private=private_launcher, keep=keep)
+        return cls(run(started))
+
+    @classmethod
+    def attach(cls, machine: str) -> Self:
+        """Find a running machine by its name or id; leaving it ends nothing. Raises NotFound."""
+        return cls(run(sandbox.attach(machine)))
+
+    @staticmethod
+    def list(*, labels: Mapping[str, str] | None = None, ended: bool = False) -> tuple[MachineInfo, ...]:
+        """Return this user's running machines with these labels, the oldest first; with `ended` all of them."""
+        return run(sandbox.list_machines(labels or {}, ended=ended))
+
+    @property
+    def id(self) -> str:
+        """Its id: 12 hexadecimal digits."""
+        return self._machine.id
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of its plan."""
+        return self._machine.labels
+
+    @property
+    def verbs(self) -> frozenset[str]:
+        """What its plan grants, of "exec", "shell" and "copy"."""
+        return frozenset(map(str, self._machine.verbs))
+
+    @overload
+    def exec(
+        self, argv: Words, *, text: Literal[False] = False, check: bool = False, **options: Unpack[ExecOptions]
+    ) -> Result[bytes]: ...
+    @overload
+    def exec(
+        self, argv: Words, *, text: Literal[True], check: bool = False, **options: Unpack[ExecOptions]
+    ) -> Result[str]: ...
+    def exec(
+        self, argv: Words, *, text: bool = False, check: bool = False, **options: Unpack[ExecOptions]
+    ) -> Result[bytes] | Result[str]:
+        """Run a command to its end, as a list of words that no shell reads.
+
+        Args:
+            argv: The program, found by the guest's PATH, and its arguments.
+            text: Return its output as text: UTF-8, with a replacement character for what is none.
+            check: Raise CommandFailed for an exit code other than 0.
+            **options: What it is given, and held to (`ExecOptions`).
+
+        Raises:
+            NotGranted: The plan doesn't grant the verb exec; nothing was sent.
+            TimedOut, OutputLimitExceeded: It was killed; the error has the beginning of its output.
+            FileNotFound, GuestFailed: It never ran.
+            NotRunning, OutcomeUnknown: The machine had ended, or ended meanwhile.
+
+        """
+        return commands.finish(argv, run(commands.execute(self._machine, argv, options)), text=text, check=check)
+
+    @overload
+    def shell(
+        self, script: str, *, text: Literal[False] = False, check: bool = False, **options: Unpack[ExecOptions]
+    ) -> Result[bytes]: ...
+    @overload
+    def shell(
+        self, script: str, *, text: Literal[True], check: bool = False, **options: Unpack[ExecOptions]
+    ) -> Result[str]: ...
+    def shell(
+        self, script: str, *, text: bool = False, check: bool = False, **options: Unpack[ExecOptions]
+    ) -> Result[bytes] | Result[str]:
+        """Have the guest's `sh` read a line, or a script; otherwise as `exec`."""
+        argv = commands.shell_words(script)
+        return commands.finish(argv, run(commands.execute(self._machine, argv, options)), text=text, check=check)
+
+    def stream(self, argv: Words, **options: Unpack[ExecOptions]) -> Stream:
+        """Run a command, and iterate over its output as it comes, then its end. Raises as `exec` does."""
+        return Stream(commands.CommandStream(self._machine, argv, options))
+
+    def popen(self, argv: Words, **options: Unpack[CommandOptions]) -> Process:
+        """Begin a command, with pipes for its streams. Raises as `exec` does."""
+        return Process(run(commands.open_process(self._machine, argv, options)))
+
+    def terminal(self, argv: Words = (), *, term: str = "xterm-256color", rows: int = 24, columns: int = 80) -> Process:
+        """Begin a command, or the image's own shell, in a terminal in the guest; its output is one stream, `stdout`.
+
+        Raises NotGranted without the verb shell, and as `exec` does.
+        """
+        return Process(run(commands.open_terminal(self._machine, argv, term, rows, columns)))
+
+    def wait(self, timeout: float | None = None) -> MachineEnd:
+        """Wait for the machine's end, at most so many seconds. Raises TimedOut."""
+        return run(self._machine.wait(timeout))
+
+    def stop(self) -> None:
+        """End the machine: its guest is asked first. Returns when it has ended."""
+        run(sandbox.stop(self._machine, now=False))
+
+    def kill(self) -> None:
+        """End the machine at once. Returns when it has ended."""
+        run(sandbox.stop(self._machine, now=True))
+
+    def pause(self) -> None:
+        """Have the guest stand still. Raises InvalidArgument where it does."""
+        run(sandbox.set_paused(self._machine, paused=True))
+
+    def resume(self) -> None:
+        """Have the guest go on. Raises InvalidArgument where it does."""
+        run(sandbox.set_paused(self._machine, paused=False))
+
+    def detach(self) -> None:
+        """Have the machine go on without this program; `Sandbox.attach(box.id)` finds it again."""
+        if isinstance(self._machine, OwnMachine):
+            run(self._machine.detach())
+            self._machine = AttachedMachine(self._machine.id, self._machine.verbs, self._machine.labels)
+            self.files = Files(self._machine)
+
+    def logs(self, source: Literal["output", "console"] = "output", *, follow: bool = False) -> Iterator[LogPiece]:
+        """Iterate over what is kept of the plan's own command, or of the kernel's console; `follow`: up to the end."""
+        reader = sandbox.LogReader(self._machine, source, follow=follow)
+        try:
+            while (piece := run(reader.next_piece())) is not None:
+                yield piece
+        finally:
+            reader.close()
+
+    def events(self) -> tuple[SealedRecord, ...]:
+        """Return the audit log's verified records about the machine, the oldest first. Raises NotVerified."""
+        return run(sandbox.events(self._machine))
+
+    def receipt(self) -> Receipt:
+        """Return the host's signed receipt, once the machine has ended. Raises Error before, NotVerified."""
+        return run(sandbox.receipt(self._machine))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        run(self._machine.leave())
+
+
+class Files:
+    """The files of a machine, as the plan's user sees them; paths are relative to the plan's directory.
+
+    Each call takes the verb copy, and raises FileFailed, by its errno, where the guest can't do it.
+    """
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def read(self, path: str, *, limit: int = files.READ_LIMIT) -> bytes:
+        """Return the bytes of a file. Raises OutputLimitExceeded for more than the limit."""
+        return run(files.read(self._machine, path, limit))
+
+    def read_text(self, path: str, *, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Return the text of a file. Raises UnicodeDecodeError."""
+        return self.read(path).decode(encoding, errors)
+
+    def write(self, path: str, data: bytes, *, mode: int = files.NEW_MODE) -> None:
+        """Write a file whose directory is there, or replace a regular one."""
+        run(files.write(self._machine, path, data, mode))
+
+    def write_text(self, path: str, text: str, *, encoding: str = "utf-8", mode: int = files.NEW_MODE) -> None:
+        """Write a text, as `write` does."""
+        self.write(path, text.encode(encoding), mode=mode)
+
+    def upload(
+        self,
+        source: str | os.PathLike[str],
+        path: str,
+        *,
+        replace: bool = True,
+        leave_out: bool = False,
+        limit_mib: int = files.COPY_LIMIT_MIB,
+    ) -> Sequence[str]:
+        """Copy a file or directory of this host into the guest; a directory at `path` gets it under its own name.
+
+        Args:
+            source: What is copied; links are not followed.
+            path: Where to.
+            replace: Whether a file replaces a regular file.
+            leave_out: Leave out links and devices; otherwise they are refused.
+            limit_mib: The most that is copied.
+
+        Returns:
+            What was left out.
+
+        """
+        limits = CopyLimits(size=limit_mib << 20, leaves_out=leave_out)
+        return run(files.upload(self._machine, source, path, limits, replaces=replace))
+
+    def download(
+        self,
+        path: str,
+        target: str | os.PathLike[str],
+        *,
+        replace: bool = True,
+        leave_out: bool = False,
+        limit_mib: int = files.COPY_LIMIT_MIB,
+    ) -> Sequence[str]:
+        """Copy a file or directory of the guest to this host; otherwise as `upload`."""
+        limits = CopyLimits(size=limit_mib << 20, leaves_out=leave_out)
+        return run(files.download(self._machine, path, target, limits, replaces=replace))
+
+    def list(self, path: str = ".") -> tuple[FileEntry, ...]:
+        """Return what is in a directory, ordered by the bytes of the names: at most 65,536 entries."""
+        return run(files.list_directory(self._machine, path))
+
+    def stat(self, path: str) -> FileEntry:
+        """Return what a path names; a link is not followed."""
+        return run(files.stat(self._machine, path))
+
+    def exists(self, path: str) -> bool:
+        """Return whether a path names something, be it a link that leads nowhere."""
+        return run(files.exists(self._machine, path))
+
+    def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a file, a link or an empty directory; with `recursive` all that is in one, too."""
+        run(files.remove(self._machine, path, recursive=recursive))
+
+    def rename(self, path: str, target: str) -> None:
+        """Rename a file or directory; a file of the new name is replaced."""
+        run(files.rename(self._machine, path, target))
+
+    def mkdir(self, path: str, *, parents: bool = False) -> None:
+        """Make a directory; with `parents` those above it, too, and one that is there is no failure."""
+        run(files.mkdir(self._machine, path, parents=parents))

@@ -1,0 +1,400 @@
+"""Commands in a machine: run to their end with bounded output, streamed as they print, or held by their pipes."""
+
+import math
+import os
+import shlex
+import signal
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Final, Literal, TypedDict
+
+from mvmnix.errors import GuestTimeoutError, MvmnixError
+from mvmnix.launch.control import calls
+from mvmnix.launch.control.calls import Exchange
+from mvmnix.launch.control.connection import Connection, ConnectionLostError
+from mvmnix.launch.control.drivers import Steps, Wait
+from mvmnix.launch.control.messages import Exec, GuestCall, Resize, Shell, Signal, Stream
+from mvmnix.machines.exit_status import End, ExitStatus, Step
+from mvmnix.model import Verb, Words, check_words
+from mvmnix.sdk.errors import (
+    CommandFailed,
+    GuestFailed,
+    InvalidArgument,
+    OutputLimitExceeded,
+    TimedOut,
+    file_error,
+)
+from mvmnix.sdk.machine import ENDED, Machine, not_running, outcome_unknown, require
+from mvmnix.sdk.results import ExitEvent, OutputEvent, Result, StreamEvent
+
+#: Bytes of each stream of a command that are kept, unless a caller says otherwise.
+OUTPUT_LIMIT: Final = 10 << 20
+_CHUNK: Final = 65536
+_OUTPUTS: Final = (Stream.STDOUT, Stream.STDERR)
+
+
+class CommandOptions(TypedDict, total=False):
+    """Where and as whom a command runs; what is left out is as the plan says."""
+
+    cwd: str
+    env: Mapping[str, str]
+    """Added to the plan's environment."""
+    user: str
+    """UID or UID:GID in the guest, by numbers."""
+
+
+class ExecOptions(CommandOptions, total=False):
+    """What a command is given, and held to."""
+
+    input: bytes | str
+    """Its standard input; empty where it is left out."""
+    timeout: float
+    """Seconds, after which it is killed and TimedOut is raised."""
+    output_limit: int
+    """Bytes of each stream that are kept; more is OutputLimitExceeded. 10 MiB where it is left out."""
+
+
+def words_of(argv: object) -> tuple[str, ...]:
+    """Return a command's words. Raises TypeError, which shows the list, for a str; InvalidArgument for none."""
+    if isinstance(argv, str):
+        try:
+            words = shlex.split(argv)
+        except ValueError:
+            words = argv.split()
+        raise TypeError(f"argv is a list of words: {words!r}; a shell reads it by box.shell({argv!r})")
+    words = list(check_words(argv))
+    if not words:
+        raise InvalidArgument("there is no command", hint='box.exec(["/bin/ls", "-l"])')
+    return tuple(words)
+
+
+def exec_message(argv: tuple[str, ...], options: CommandOptions, timeout: float | None = None) -> Exec:
+    """Return the request for a command, without its streams. Raises InvalidArgument."""
+    user = options.get("user", "")
+    if not all(part.isascii() and part.isdigit() for part in user.split(":") if user) or user.count(":") > 1:
+        why = f"user is {user!r}: a user of the guest is named by numbers, for names are its own matter"
+        raise InvalidArgument(why, hint='user="1000" or user="1000:1000"')
+    seconds = 0 if timeout is None else math.ceil(timeout) + 1  # the caller counts precisely, the guest bounds it
+    return Exec(argv, dict(options.get("env", {})), options.get("cwd", ""), seconds, user)
+
+
+class _Kept:
+    """The beginning of a command's output; what goes beyond the limit ends it."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.kept = {stream: bytearray() for stream in _OUTPUTS}
+
+    def take(self, stream: Stream, data: bytes) -> None:
+        """Keep more. Raises OutputLimitExceeded."""
+        kept = self.kept[stream]
+        kept += data[: self.limit - len(kept) + 1]
+        if len(kept) > self.limit:
+            del kept[self.limit :]
+            why = f"the command printed more than {self.limit} bytes on {stream}, and was ended"
+            raise OutputLimitExceeded(why, **self.outputs)
+
+    @property
+    def outputs(self) -> dict[str, bytes]:
+        """What is kept, by the streams' names."""
+        return {str(stream): bytes(data) for stream, data in self.kept.items()}
+
+
+def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result[bytes]]:
+    """Run a command to its end, and return what it printed.
+
+    Raises NotGranted, TimedOut, OutputLimitExceeded, FileNotFound where there is no such program, GuestFailed,
+    NotRunning, OutcomeUnknown.
+    """
+    words, given = words_of(argv), _bytes(options.get("input"))
+    timeout = options.get("timeout")
+    request = exec_message(words, options, timeout)
+    kept = _Kept(options.get("output_limit", OUTPUT_LIMIT))
+    require(machine, Verb.EXEC)
+    connection = yield from machine.connect()
+    begin = time.monotonic()
+    outputs = {stream: partial(kept.take, stream) for stream in _OUTPUTS}
+    with connection, Exchange(connection, outputs, has_input=given is not None) as exchange:
+        request = replace(request, streams=exchange.streams)
+        exchange.feed(given or b"")
+        exchange.end_input()
+        try:
+            status = yield from exchange.run(request, timeout)
+        except GuestTimeoutError:
+            raise _timed_out(words, kept) from None
+        except ENDED as error:
+            raise outcome_unknown(machine.id) from error
+        except ValueError as error:
+            raise InvalidArgument(f"this can't be run: {error}", hint="hand over less: write it into a file") from error
+    if status.end is End.TIMED_OUT:
+        raise _timed_out(words, kept)
+    check_status(status, words)
+    out, err = (bytes(kept.kept[stream]) for stream in _OUTPUTS)
+    return Result(out, err, status.exit_code, time.monotonic() - begin)
+
+
+def _timed_out(words: tuple[str, ...], kept: _Kept) -> TimedOut:
+    why = f"the command {words[0]!r} did not end in its time, and was killed"
+    return TimedOut(why, hint="give it more: timeout=", **kept.outputs)
+
+
+def _bytes(data: bytes | str | None) -> bytes | None:
+    return data.encode() if isinstance(data, str) else data
+
+
+def check_status(status: ExitStatus, words: tuple[str, ...]) -> None:
+    """Raise FileNotFound, FileFailed or GuestFailed for a command that never ran."""
+    if status.end is End.NOT_STARTED and status.step in {Step.EXECUTE, Step.DIRECTORY}:
+        what = words[0] if status.step is Step.EXECUTE else f"the working directory of {words[0]}"
+        raise file_error(status.code, what, os.strerror(status.code))
+    if status.end in {End.NOT_STARTED, End.REFUSED}:
+        raise GuestFailed(f"the command {words[0]!r} {status}", hint="Sandbox.run(…, memory_mib=) gives the guest more")
+
+
+def shell_words(script: str) -> tuple[str, ...]:
+    """Return the words by which the guest's shell reads a script. Raises TypeError for anything but a str."""
+    if not isinstance(script, str):
+        raise TypeError("a script is a str; a list of words is for box.exec([…])")
+    return ("sh", "-c", script)
+
+
+def finish(argv: Words, result: Result[bytes], *, text: bool, check: bool) -> Result[bytes] | Result[str]:
+    """Return a result as it was asked for: as text (UTF-8, with replacement characters), or raise CommandFailed."""
+    made: Result[bytes] | Result[str] = result
+    if text:
+        out, err = (data.decode(errors="replace") for data in (result.stdout, result.stderr))
+        made = Result(out, err, result.exit_code, result.duration)
+    if check and result.exit_code:
+        raise CommandFailed(f"the command {argv[0]!r} ended with exit code {result.exit_code}", made)
+    return made
+
+
+class CommandStream:
+    """A command's output as it comes, and its end; closing it before has the command killed."""
+
+    def __init__(self, machine: Machine, argv: Words, options: ExecOptions) -> None:
+        self._machine = machine
+        self._words = words_of(argv)
+        self._timeout = options.get("timeout")
+        self._request = exec_message(self._words, options, self._timeout)
+        self._input = _bytes(options.get("input"))
+        self._events: deque[StreamEvent] = deque()
+        self._exchange: Exchange | None = None
+        self._begin = 0.0
+        self._has_ended = False
+        require(machine, Verb.EXEC)
+
+    def next_event(self) -> Steps[StreamEvent | None]:
+        """Return the next event; None after the last one. Raises as `execute` does."""
+        while not self._events:
+            if self._has_ended:
+                return None
+            try:
+                yield from self._turn()
+            except BaseException:
+                self.close()
+                raise
+        return self._events.popleft()
+
+    def _turn(self) -> Steps[None]:
+        if self._exchange is None:
+            yield from self._start()
+            return
+        left = None if self._timeout is None else self._begin + self._timeout - time.monotonic()
+        if left is not None and left <= 0:
+            raise TimedOut(f"the command {self._words[0]!r} did not end in its time, and was killed", hint="timeout=")
+        try:
+            yield from self._exchange.turn(left)
+        except ENDED as error:
+            raise outcome_unknown(self._machine.id) from error
+        if self._exchange.is_over and (status := self._exchange.status) is not None:
+            self.close()
+            check_status(status, self._words)
+            self._events.append(ExitEvent(status.exit_code, time.monotonic() - self._begin))
+
+    def _start(self) -> Steps[None]:
+        connection = yield from self._machine.connect()
+        names: tuple[tuple[Stream, Literal["stdout", "stderr"]], ...] = (
+            (Stream.STDOUT, "stdout"),
+            (Stream.STDERR, "stderr"),
+        )
+        outputs = {stream: partial(self._take, name) for stream, name in names}
+        self._exchange = Exchange(connection, outputs, has_input=self._input is not None)
+        self._begin = time.monotonic()
+        yield from self._exchange.begin(replace(self._request, streams=self._exchange.streams))
+        self._exchange.feed(self._input or b"")
+        self._exchange.end_input()
+
+    def _take(self, name: Literal["stdout", "stderr"], data: bytes) -> None:
+        self._events.append(OutputEvent(name, data))
+
+    def close(self) -> None:
+        """End the command, if it still runs. A second call does nothing."""
+        self._has_ended = True
+        if self._exchange is not None:
+            self._exchange.close()
+
+
+class PipeReader:
+    """What a command prints on one of its streams; read by one thread or task at a time."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray()
+
+    def read(self, size: int = -1) -> Steps[bytes]:
+        """Return what is there, at most `size` bytes, waiting for the first; for -1 all up to the end."""
+        while size < 0 or (not self._buffer and size):
+            if not (yield from self._fill()):
+                break
+        return self._take(len(self._buffer) if size < 0 else size)
+
+    def readline(self) -> Steps[bytes]:
+        """Return the next line with its line break, or what is left before the end."""
+        while b"\n" not in self._buffer:
+            if not (yield from self._fill()):
+                return self._take(len(self._buffer))
+        return self._take(self._buffer.index(b"\n") + 1)
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        return taken
+
+    def _fill(self) -> Steps[bool]:
+        """Wait for more; whether there was any."""
+        while self._fd >= 0:
+            try:
+                data = os.read(self._fd, _CHUNK)
+            except BlockingIOError:
+                yield Wait(read=(self._fd,))
+                continue
+            if not data:
+                break
+            self._buffer += data
+            return True
+        return False
+
+    def close(self) -> None:
+        """Read no more: a command that goes on printing gets SIGPIPE's like. A second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class PipeWriter:
+    """Standard input of a command; written by one thread or task at a time."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def write(self, data: bytes) -> Steps[None]:
+        """Write all of it, waiting while the command doesn't read. Raises BrokenPipeError where it reads no more."""
+        view = memoryview(data)
+        while view:
+            if self._fd < 0:
+                raise ValueError("standard input was closed")
+            try:
+                view = view[os.write(self._fd, view[:_CHUNK]) :]
+            except BlockingIOError:
+                yield Wait(write=(self._fd,))
+
+    def close(self) -> None:
+        """End standard input. A second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class GuestProcess:
+    """A command that runs in a machine, with pipes of its own. Closing it before its end has it killed."""
+
+    def __init__(
+        self, machine: Machine, connection: Connection, words: tuple[str, ...], ends: Mapping[Stream, int]
+    ) -> None:
+        self.stdin = PipeWriter(ends[Stream.STDIN])
+        self.stdout = PipeReader(ends[Stream.STDOUT])
+        self.stderr = PipeReader(ends.get(Stream.STDERR, -1))
+        self.exit_code: int | None = None
+        self._machine = machine
+        self._connection = connection
+        self._words = words
+        self._is_waited_for = False
+
+    def wait(self, timeout: float | None) -> Steps[int]:
+        """Return its exit code, once it has ended. What it prints has to be read meanwhile, or it never ends.
+
+        Raises TimedOut, after which it goes on; OutcomeUnknown where the machine ended before it.
+        """
+        if self.exit_code is None:
+            if not (yield Wait(read=(self._connection.fileno(),), seconds=timeout)):
+                raise TimedOut(f"the command {self._words[0]!r} has not ended in its time", hint="process.kill()")
+            try:
+                status = yield from calls.answer(self._connection)
+            except ENDED as error:
+                raise outcome_unknown(self._machine.id) from error
+            if status is None:
+                raise MvmnixError("the machine's supervisor answered another question", hint="report this as a bug")
+            check_status(status, self._words)
+            self.exit_code = status.exit_code
+        return self.exit_code
+
+    def signal(self, number: int) -> None:
+        """Send it a Linux signal; without effect once it has ended."""
+        self._connection.tell(Signal(number))
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.signal(signal.SIGKILL)
+
+    def resize(self, rows: int, columns: int) -> None:
+        """Tell the size of its terminal, where it has one."""
+        self._connection.tell(Resize(rows, columns))
+
+    def close(self) -> None:
+        """Close its pipes, and end it if it still runs. A second call does nothing."""
+        self._connection.close()
+        for pipe in (self.stdin, self.stdout, self.stderr):
+            pipe.close()
+
+
+def open_process(machine: Machine, argv: Words, options: CommandOptions) -> Steps[GuestProcess]:
+    """Begin a command with pipes for its three streams. Raises as `execute` does."""
+    words = words_of(argv)
+    request = replace(exec_message(words, options), streams=tuple(Stream))
+    require(machine, Verb.EXEC)
+    return (yield from _open(machine, words, request))
+
+
+def open_terminal(machine: Machine, argv: Words, term: str, rows: int, columns: int) -> Steps[GuestProcess]:
+    """Begin a command, or the image's shell, in a pseudo-terminal of the guest's. Raises as `execute` does."""
+    words = words_of(argv) if argv else ()
+    require(machine, Verb.SHELL)
+    return (yield from _open(machine, words or ("the shell",), Shell(words, rows, columns, term)))
+
+
+def _open(machine: Machine, words: tuple[str, ...], request: GuestCall) -> Steps[GuestProcess]:
+    connection = yield from machine.connect()
+    ours, theirs = dict[Stream, int](), list[int]()
+    try:
+        for stream in request.streams:
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+            mine, other = (writing, reading) if stream is Stream.STDIN else (reading, writing)
+            ours[stream] = mine
+            theirs.append(other)
+            os.set_blocking(mine, False)
+        yield from connection.send(request, theirs)
+    except BaseException as error:
+        connection.close()
+        for fd in ours.values():
+            os.close(fd)
+        if isinstance(error, ConnectionLostError):
+            raise not_running(machine.id) from error
+        raise
+    finally:
+        for fd in theirs:
+            os.close(fd)
+    return GuestProcess(machine, connection, words, ours)

@@ -1,0 +1,251 @@
+"""A running machine as a program holds it: how it is called, how it ends, what its plan grants; steps for each face."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Final, Protocol, override
+
+from mvmnix.api.calls import connect
+from mvmnix.api.context import Context
+from mvmnix.api.frontend import SILENT
+from mvmnix.api.launch import ContextCaller, RunningMachine
+from mvmnix.api.machine_store import open_machine_store
+from mvmnix.errors import MvmnixError
+from mvmnix.launch.control import calls
+from mvmnix.launch.control.connection import Connection, ConnectionLostError
+from mvmnix.launch.control.drivers import Steps, Wait, Work
+from mvmnix.launch.control.failure import MachineEndedError
+from mvmnix.launch.control.messages import Request, Stop
+from mvmnix.launch.control.messages import Wait as WaitForEnd
+from mvmnix.launch.control.start_messages import Ended
+from mvmnix.launch.control.starts import next_event
+from mvmnix.machines import registry
+from mvmnix.machines.registry import MachineEntry
+from mvmnix.model import Verb
+from mvmnix.sdk.errors import Cause, NotFound, NotGranted, NotRunning, OutcomeUnknown, TimedOut
+from mvmnix.sdk.results import MachineEnd
+from mvmnix.system.private_dirs import Directory
+
+#: Seconds that a machine's end may take when a program leaves it, before its guest is no longer asked.
+PATIENCE: Final = 30.0
+#: What is raised where the machine, or its process, ended before it answered.
+ENDED: Final = (ConnectionLostError, MachineEndedError)
+#: Seconds between two looks at an end that another thread or task waits for.
+_LOOK: Final = 0.05
+
+
+class SandboxCaller(ContextCaller):
+    """Answers what a start asks, as long as that takes; afterwards there is no state to answer from."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._has_started = False
+
+    def start_ended(self) -> None:
+        """Take note that the machine runs, and that the context is about to be closed."""
+        self._has_started = True
+
+    @override
+    def notice(self, text: str) -> None:
+        """Show a line of prose, while there is a frontend."""
+        if not self._has_started:
+            super().notice(text)
+
+    @override
+    def answer(self, question: str) -> str:
+        """Return the secret. Raises MvmnixError once the machine runs."""
+        if self._has_started:
+            raise MvmnixError(f"no one answers: {question}", hint="name a source of the password in config.toml")
+        return super().answer(question)
+
+
+class Machine(Protocol):
+    """A machine that can be called; `verbs` are those that its plan grants."""
+
+    id: str
+    verbs: frozenset[Verb]
+    labels: Mapping[str, str]
+
+    def connect(self) -> Steps[Connection]:
+        """Make a connection for one call. Raises NotRunning."""
+
+    def wait(self, timeout: float | None) -> Steps[MachineEnd]:
+        """Wait for its end. Raises TimedOut."""
+
+    def leave(self) -> Steps[None]:
+        """Let go of it; a machine of this program's ends."""
+
+
+class OwnMachine:
+    """A machine that was started for this process, and ends with it."""
+
+    def __init__(
+        self, running: RunningMachine, caller: SandboxCaller, verbs: frozenset[Verb], labels: Mapping[str, str]
+    ) -> None:
+        self.id = running.id
+        self.verbs = verbs
+        self.labels = labels
+        self._running = running
+        self._caller = caller
+        self._end: MachineEnd | None = None
+        self._listening = threading.Lock()
+        self._process = os.getpid()
+
+    def connect(self) -> Steps[Connection]:
+        """Make a connection for one call. Raises NotRunning."""
+        if self._end is not None:
+            raise not_running(self.id)
+        try:
+            return (yield from self._running.connect())
+        except (ConnectionLostError, OSError) as error:
+            raise not_running(self.id) from error
+
+    def wait(self, timeout: float | None) -> Steps[MachineEnd]:
+        """Wait for its end. Raises TimedOut; Unreachable where its process was killed."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self._end is None:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TimedOut(f"the machine {self.id} has not ended in its time", hint="box.stop() ends it")
+            yield from self._listen(left)
+        return self._end
+
+    def _listen(self, seconds: float | None) -> Steps[None]:
+        """Take what the machine says next; one thread or task does, and the others look again."""
+        if not self._listening.acquire(blocking=False):
+            yield Wait(seconds=_LOOK)
+            return
+        try:
+            if self._end is not None or not (yield Wait(read=(self._running.connection.fileno(),), seconds=seconds)):
+                return
+            event = yield from next_event(self._running.connection, self._caller)
+            if isinstance(event, Ended):
+                code = None if event.status is None else event.status.exit_code
+                self._end = MachineEnd(event.reason, code)
+                self._running.close()
+        finally:
+            self._listening.release()
+
+    def leave(self) -> Steps[None]:
+        """End it, and wait for that; a fork of the process that started it only lets go."""
+        if self._running.connection.fileno() < 0:
+            return
+        try:
+            if os.getpid() == self._process:
+                yield from self._conclude()
+        finally:
+            self._running.close()
+
+    def _conclude(self) -> Steps[None]:
+        try:
+            for now in (False, True):
+                with suppress(TimedOut):
+                    yield from request(self, Stop(now=now), timeout=PATIENCE)
+                    yield from self.wait(PATIENCE)
+                    return
+        except (NotRunning, OutcomeUnknown):
+            with suppress(MvmnixError):
+                yield from self.wait(PATIENCE)
+        self._running.stop(signal.SIGTERM)
+
+    def detach(self) -> Steps[None]:
+        """Have it go on without this process."""
+        yield from self._running.detach()
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether this process has let go of it."""
+        return self._running.connection.fileno() < 0
+
+
+class AttachedMachine:
+    """A machine that goes on without this process."""
+
+    def __init__(self, machine: str, verbs: frozenset[Verb], labels: Mapping[str, str]) -> None:
+        self.id = machine
+        self.verbs = verbs
+        self.labels = labels
+
+    def connect(self) -> Steps[Connection]:
+        """Make a connection for one call. Raises NotRunning."""
+        made: Connection = yield Work(self._connect)
+        return made
+
+    def _connect(self) -> Connection:
+        with open_machine_store(SILENT) as machines:
+            if find_entry(machines, self.id).supervisor is None:
+                raise not_running(self.id)
+            return connect(machines, self.id)
+
+    def wait(self, timeout: float | None) -> Steps[MachineEnd]:
+        """Wait for its end. Raises TimedOut."""
+        with suppress(NotRunning):
+            yield from request(self, WaitForEnd(), timeout=timeout)
+        end: MachineEnd = yield Work(partial(read_end, self.id))
+        return end
+
+    def leave(self) -> Steps[None]:
+        """Let it go on."""
+        yield from ()
+
+
+def find_entry(machines: Directory, text: str) -> MachineEntry:
+    """Return the machine with this name or id. Raises NotFound."""
+    try:
+        return registry.find_machine(machines, text)
+    except MvmnixError as error:
+        raise NotFound(error.message, hint=error.hint) from error
+
+
+def read_end(machine: str) -> MachineEnd:
+    """Return how a machine ended, as its supervisor wrote it down; "lost" where none was left to do so."""
+    with open_machine_store(SILENT) as machines:
+        status = registry.wait_for_end(machines, machine).status
+    return MachineEnd("lost" if status.reason is None else status.reason.value, status.exit_code)
+
+
+def request(machine: Machine, message: Request, *, timeout: float | None = None) -> Steps[None]:
+    """Ask the machine's supervisor for something, and wait for its answer, at most so many seconds.
+
+    Raises TimedOut, NotRunning, OutcomeUnknown where the machine ended before the answer.
+    """
+    connection = yield from machine.connect()
+    with connection:
+        try:
+            yield from connection.send(message)
+        except ConnectionLostError as error:
+            raise not_running(machine.id) from error
+        try:
+            ready = yield Wait(read=(connection.fileno(),), seconds=timeout)
+            if not ready:
+                raise TimedOut(f"the machine {machine.id} did not answer in its time", hint="box.kill() ends it")
+            yield from calls.answer(connection)
+        except ENDED as error:
+            raise outcome_unknown(machine.id) from error
+
+
+def require(machine: Machine, verb: Verb) -> None:
+    """Raise NotGranted, before anything is sent, for a verb that the plan doesn't grant."""
+    if verb not in machine.verbs:
+        granted = ", ".join(sorted(machine.verbs)) or "none"
+        why = f"the plan of the machine {machine.id} grants {granted}"
+        hint = f'Sandbox.run(…, verbs=["{verb}"]) of an image that offers it; beside secrets none is granted unasked'
+        raise NotGranted(
+            f"{verb}: refused [verb-not-granted]: {why}",
+            hint=hint,
+            reasons=(Cause("verb-not-granted", verb, why, hint),),
+        )
+
+
+def not_running(machine: str) -> NotRunning:
+    """Return the error of a call that no machine was there to take."""
+    return NotRunning(f"the machine {machine} isn't running", hint="Sandbox.list() has the running ones")
+
+
+def outcome_unknown(machine: str) -> OutcomeUnknown:
+    """Return the error of a call whose answer will not come."""
+    return OutcomeUnknown(f"the machine {machine} ended before it answered", hint="box.wait() says how it ended")

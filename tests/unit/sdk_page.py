@@ -1,0 +1,112 @@
+"""Writes docs/sdk.md from the SDK's docstrings and examples/sdk: `python -m tests.unit.sdk_page`."""
+
+import inspect
+import textwrap
+from pathlib import Path
+from typing import Any, Final
+
+import mvmnix
+from tests.repository import ROOT
+
+PAGE: Final = ROOT / "docs/sdk.md"
+EXAMPLES: Final = ROOT / "examples/sdk"
+_WIDTH: Final = 100
+_HEAD: Final = """\
+# mvm from Python
+
+```python
+import mvmnix
+from mvmnix import Sandbox
+
+mvmnix.initialize()  # once for a user: makes keys, and a policy that trusts them
+with Sandbox.run("./examples/python") as box:
+    done = box.exec(["/usr/bin/python3", "-c", "print(6 * 7)"], timeout=30)
+    print(done.stdout, done.exit_code)
+```
+
+`import mvmnix` imports nothing until a name is used
+(`tests/unit/sdk/test_lifetime.py::test_importing_the_package_imports_nothing_else`). `mvmnix.aio`
+has the same classes and functions, to be awaited; most tests of `tests/unit/sdk` run on both. A
+machine runs under its own supervisor, as one of `mvm run` does, by the same plan, gate and log
+([machines.md](machines.md)); the program is a caller like any other.
+
+- **Life.** Leaving the `with` ends the machine. So does the end of the program, by any signal; a
+  `fork` of it may call the machine, and ends nothing. `box.detach()` lets it go on. A cancelled
+  task ends its command; a build that it waited for goes on, and its image is kept.
+- **Nothing is hidden.** There is no thread, no loop and no signal handler: the blocking face waits
+  in the thread that calls it, asyncio's on the loop that runs; what blocks is in that loop's
+  executor.
+- **Nothing is shared unasked**, be it a directory, a network, a variable or a secret. A command is
+  a list; a `str` is a `TypeError` that shows the list. A secret is named by where it lies. What the
+  command line refuses is refused here, with the same codes ([refusals.md](refusals.md)).
+- **Verbs.** A plan grants exec, shell and copy as far as the image offers them, and none beside
+  secrets: `verbs=["exec"]` grants it there
+  ([0047](adr/0047-a-run-grants-verbs-unasked.md)). A call that isn't granted is refused before
+  anything is sent.
+- **Errors** are `mvmnix.Error`, with `reasons`: code, what, why, hint. Those that Python has a name
+  for are also of that kind: `TimedOut` is a `TimeoutError`, `FileNotFound` a `FileNotFoundError`.
+- **Root.** A process of root's calls `mvmnix.api.become_system_user()` first
+  ([privileges.md](privileges.md)).
+
+The application under both this and the command line is `mvmnix.api`; its names may change before
+version 1.
+
+## Programs
+
+Each of these runs in the tests, in real machines, from an installed wheel
+(`tests/vm/test_sdk.py`).
+"""
+
+
+def page() -> str:
+    """The page's text as of today."""
+    parts = [_HEAD]
+    parts += [_program(path) for path in sorted(EXAMPLES.glob("*.py"))]
+    parts.append("## Reference\n")
+    parts += [_entry(name, getattr(mvmnix, name)) for name in sorted(set(mvmnix.__all__) - {"aio"})]
+    return "\n".join(parts)
+
+
+def _program(path: Path) -> str:
+    return f"### {path.stem.replace('_', ' ').capitalize()}\n\n```python\n{path.read_text()}```\n"
+
+
+def _entry(name: str, thing: object) -> str:
+    lines = [f"### `{name}`\n\n{_wrapped(inspect.getdoc(thing) or '')}\n"]
+    if isinstance(thing, type) and thing.__module__.startswith("mvmnix.sdk.blocking"):
+        members = [each for each in vars(thing) if not each.startswith("_") and each != "of"]
+        lines += [_member(each, getattr(thing, each)) for each in members]
+    return "\n".join(lines)
+
+
+def _member(name: str, value: Any) -> str:
+    doc = inspect.getdoc(value) or ""
+    if not isinstance(value, property):
+        given = [each for each in inspect.signature(value).parameters if each not in {"self", "cls"}]
+        name = f"{name}({', '.join(given)})"
+    return _wrapped(f"- `{name}`: {doc}", "  ") + "\n"
+
+
+def _wrapped(doc: str, indent: str = "") -> str:
+    """Paragraphs of prose, wrapped; sections of arguments as they stand, as code."""
+    found = []
+    for part in doc.split("\n\n"):
+        if part.startswith(("Args:", "Raises:", "Returns:")):
+            found.append(textwrap.indent(f"```text\n{part}\n```", indent))
+            continue
+        first = "" if part.startswith("- ") else indent
+        text = " ".join(part.split())
+        lines = textwrap.wrap(
+            text, _WIDTH, initial_indent=first, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+        )
+        found.append("\n".join(lines))
+    return "\n\n".join(found)
+
+
+def main(path: Path = PAGE) -> None:
+    """Write the page."""
+    path.write_text(page())
+
+
+if __name__ == "__main__":
+    main()
