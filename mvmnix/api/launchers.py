@@ -16,7 +16,7 @@ from typing import Final
 
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.control import launcher_socket
-from mvmnix.launch.control.connection import Connection
+from mvmnix.launch.control.connection import Connection, ConnectionLostError
 from mvmnix.system import own_interpreter, prctl, process
 from mvmnix.system.descriptors import ask_for_senders
 from mvmnix.system.private_dirs import Directory
@@ -40,7 +40,7 @@ _children: list[Child] = []
 def reach(roots: Roots, *, private: bool) -> Connection:
     """Connect to a launcher: the shared one, started where there is none; with `private` one of this process's own.
 
-    A shared one that this process can't be sure of is passed over for one of its own. Raises MvmnixError.
+    A shared one that this process can't be sure of is passed over for one of its own. Raises ConnectionLostError.
     """
     reap()
     identity = ProcessIdentity.read(os.getpid())
@@ -73,7 +73,7 @@ def _is_like(identity: ProcessIdentity, launcher: int) -> bool:
 
 
 def _start_shared(roots: Roots, key: str) -> None:
-    """Start the launcher of this key, and wait until it listens, or until another one does. Raises MvmnixError."""
+    """Start the launcher of this key, and wait until it or another one listens. Raises ConnectionLostError."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     try:
         child = _spawn(roots, ("shared", key, str(writing)), writing)
@@ -82,13 +82,15 @@ def _start_shared(roots: Roots, key: str) -> None:
     try:
         child.wait()  # it forks at once, and leaves its parent's family
         if not is_readable(reading, _PATIENCE):
-            raise MvmnixError("the launcher doesn't begin to listen", hint="see `mvm doctor`, or: --private-launcher")
+            raise ConnectionLostError(
+                "the launcher doesn't begin to listen", hint="see `mvm doctor`, or: --private-launcher"
+            )
         words = os.read(reading, 1024)
     finally:
         os.close(reading)
     if words and words != b"ready\n":
         why = words.decode(errors="replace").strip()
-        raise MvmnixError(f"no launcher can be started: {why}", hint="see `mvm doctor`, or: --private-launcher")
+        raise ConnectionLostError(f"no launcher can be started: {why}", hint="see `mvm doctor`, or: --private-launcher")
 
 
 def _start_private(roots: Roots) -> Connection:

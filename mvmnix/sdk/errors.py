@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UnreadableError, UsageError
+from mvmnix.launch.control.connection import ConnectionLostError
 from mvmnix.sdk.hints import for_python
 
 if TYPE_CHECKING:
@@ -215,6 +216,8 @@ def translate(error: MvmnixError) -> Error:
             return _refused(error)
         case GuestTimeoutError():
             made: Error = TimedOut(error.message, hint=error.hint)
+        case ConnectionLostError():
+            made = Unreachable(error.message, hint=error.hint)
         case UsageError() | UnreadableError():
             made = InvalidArgument(error.message, hint=error.hint)
         case _:

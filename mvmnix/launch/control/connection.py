@@ -16,7 +16,7 @@ _LOST = "mvm ps --all says what became of the machine"
 
 
 class ConnectionLostError(MvmnixError):
-    """The other process has ended, or can't be understood."""
+    """The other process has ended, does not begin, or can't be understood."""
 
 
 class Connection:
