@@ -21,7 +21,7 @@ from mvmnix.system import own_interpreter, prctl, process
 from mvmnix.system.descriptors import ask_for_senders
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.process import Child, is_readable
-from mvmnix.system.process_identity import ProcessIdentity
+from mvmnix.system.process_identity import ProcessIdentity, is_thread_confined
 from mvmnix.system.roots import Roots
 
 #: The program (launcher/main.py).
@@ -44,7 +44,7 @@ def reach(roots: Roots, *, private: bool) -> Connection:
     """
     reap()
     identity = ProcessIdentity.read(os.getpid())
-    if private or identity.is_confined or not prctl.is_dumpable():
+    if private or identity.is_confined or is_thread_confined() or not prctl.is_dumpable():
         return _start_private(roots)
     key = launcher_socket.launcher_key(identity, roots, os.environ)
     with roots.state.child(launcher_socket.DIRECTORY) as directory:

@@ -43,7 +43,7 @@ from mvmnix.launch.shares.opening import OpenedShares, check_handed
 from mvmnix.plan.secret_reference import Secret, SecretReference
 from mvmnix.plan.share import Share
 from mvmnix.system import log
-from mvmnix.system.descriptors import Packet, PacketError, close_apart, receive_packet, send_packet
+from mvmnix.system.descriptors import Packet, PacketError, close_apart, hang_up, receive_packet, send_packet
 from mvmnix.system.loop import Loop
 from mvmnix.system.stop_signals import StopRequestedError
 
@@ -183,7 +183,7 @@ class Conversation:
         if self._connection.fileno() >= 0:
             if self._loop is not None:
                 self._loop.forget(self._connection.fileno())
-            self._connection.close()
+            hang_up(self._connection)
 
     def _readable(self) -> None:
         try:
@@ -209,7 +209,7 @@ class Conversation:
     def _judge(self, packet: Packet) -> CallerMessage | None:
         """Return what the caller says; None where it hung up, or where another says something in its place."""
         try:
-            self._check.check_start(packet.sender)
+            self._check.check_call(packet.sender)  # nothing is started by it: a caller's own limits are its matter
             return parse_caller(packet.data) if packet.data else None
         except (ValueError, MvmnixError):
             return None

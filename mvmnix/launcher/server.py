@@ -1,7 +1,8 @@
 """The launcher's loop: accepts connections, and forks for each as soon as there is something to read; reads nothing.
 
-So no caller's bytes and no caller's descriptors come into the process that others are served from. What a fork does,
-how long it takes and how it ends is no matter of the launcher's.
+So no caller's bytes come into the process that others are served from, and of its descriptors those alone that a
+connection which ends leaves unread: they are closed apart (system/descriptors.py), for that may take as long as their
+owner wants. What a fork does, how long it takes and how it ends is no matter of the launcher's.
 """
 
 import array
@@ -19,7 +20,7 @@ from typing import Final
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.control.codec import encode
 from mvmnix.launch.control.failure import Failure
-from mvmnix.system.descriptors import send_packet
+from mvmnix.system.descriptors import hang_up, send_packet
 
 #: Seconds without a caller after which the launcher ends.
 IDLE: Final = 60.0
@@ -54,7 +55,7 @@ class Server:
             if self._turn(last):
                 last = time.monotonic()
         for connection, _ in self._silent.values():
-            connection.close()
+            hang_up(connection)
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._is_stopped = True
@@ -73,7 +74,7 @@ class Server:
             if _has_data(connection):
                 self._fork(connection)
             else:  # it has hung up
-                connection.close()
+                hang_up(connection)
         if self._listening.fileno() in ready:
             self._accept()
         self._drop_late()
@@ -89,27 +90,35 @@ class Server:
             return
         if len(self._silent) >= MOST_SILENT:
             oldest, _ = self._silent.pop(next(iter(self._silent)))
-            oldest.close()
+            hang_up(oldest)
         connection.setblocking(False)
         self._silent[connection.fileno()] = (connection, time.monotonic())
 
     def _drop_late(self) -> None:
         now = time.monotonic()
         for fd in [fd for fd, (_, since) in self._silent.items() if now - since >= _PATIENCE]:
-            self._silent.pop(fd)[0].close()
+            hang_up(self._silent.pop(fd)[0])
 
     def _fork(self, connection: socket.socket) -> None:
-        with connection:
-            try:
-                child = os.fork()
-            except OSError as error:
-                hint = "wait until others have ended, or raise the limit on processes or memory"
-                failure = MvmnixError(f"the launcher can't fork: {error.strerror}", hint=hint)
-                with suppress(OSError):
-                    send_packet(connection, encode(Failure.of(failure)))
-                return
+        """Have a fork serve a connection, once this process has closed it, so that the last close is the fork's."""
+        closed, closing = os.pipe2(os.O_CLOEXEC)
+        try:
+            child = os.fork()
+        except OSError as error:
+            hint = "wait until others have ended, or raise the limit on processes or memory"
+            failure = MvmnixError(f"the launcher can't fork: {error.strerror}", hint=hint)
+            with suppress(OSError):
+                send_packet(connection, encode(Failure.of(failure)))
+            hang_up(connection)
+        else:
             if child == 0:
+                os.close(closing)
+                os.read(closed, 1)
                 self._be_fork(connection)
+            connection.close()
+        finally:
+            os.close(closing)
+            os.close(closed)
 
     def _be_fork(self, connection: socket.socket) -> None:
         """In the fork: have nothing but the connection, serve it, and end."""

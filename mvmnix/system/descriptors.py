@@ -21,6 +21,11 @@ from mvmnix.system.process import spawn
 #: The largest packet in bytes, and the most descriptors in one.
 PACKET: Final = 16_384
 DESCRIPTORS: Final = 8
+#: The most descriptors that a packet brings (unix(7), SCM_MAX_FD). What there is no room for, the kernel closes in the
+#: process that receives, which may wait for that.
+_ROOM: Final = 253
+#: Packets that may wait to be received, more than the kernel lets wait (unix(7), max_dgram_qlen).
+_WAITING_PACKETS: Final = 4096
 #: struct ucred (unix(7)): process, user, group.
 _CREDENTIALS: Final = struct.Struct("iII")
 #: asm-generic/socket.h (Linux 6.5): a packet brings a descriptor of the process that sent it.
@@ -88,7 +93,7 @@ def receive_packet(end: socket.socket, size: int, most: int) -> Packet:
     Raises PacketError for a larger one, whose descriptors are closed; OSError.
     """
     found, sender, pidfd = array.array("i"), None, array.array("i")
-    room = socket.CMSG_LEN(most * found.itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4)
+    room = socket.CMSG_LEN(_ROOM * found.itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4)
     data, ancillary, flags, _ = end.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in ancillary:
         match level, kind:
@@ -104,6 +109,34 @@ def receive_packet(end: socket.socket, size: int, most: int) -> Packet:
         packet.close()
         raise PacketError(f"a packet of more than {size} bytes, or with more than {most} descriptors")
     return packet
+
+
+def hang_up(end: socket.socket) -> None:
+    """Close a connection: first no more packets can come, and then the descriptors of those that wait are closed apart.
+
+    The last close of a connection closes what waits in it, and the process that does it may wait for that.
+    """
+    if end.fileno() < 0:
+        return
+    with end, suppress(OSError):
+        end.shutdown(socket.SHUT_RDWR)
+        end.setblocking(False)
+        ask_for_senders(end)  # an empty packet has a sender, and the end of the connection has none
+        for _ in range(_WAITING_PACKETS):
+            with suppress(PacketError):
+                packet = receive_packet(end, 1, 0)
+                packet.close()
+                if packet.sender is None:
+                    return
+
+
+def close_listening(listening: socket.socket) -> None:
+    """Close a listening socket, and hang up on those whose connections wait to be accepted."""
+    with listening, suppress(OSError):
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.setblocking(False)
+        while True:
+            hang_up(listening.accept()[0])
 
 
 def is_pipe(fd: int, access: int) -> bool:

@@ -51,7 +51,8 @@ class ProcessIdentity:
         proc = Path("/proc", str(process))
         found = {f"namespace {name}": str((proc / "ns" / name).readlink()) for name in _NAMESPACES}
         root = (proc / "root").stat()
-        found["root"] = f"{root.st_dev}:{root.st_ino}"
+        # by the reader's own root: a bind mount of it is another place of the same inode
+        found["root"] = f"{root.st_dev}:{root.st_ino} {(proc / 'root').readlink()}"
         return cls(tuple(sorted((found | dict(cls.read_public(process).fields)).items())))
 
     @classmethod
@@ -98,10 +99,19 @@ def _is_hidden(name: str) -> bool:
     return name == "root" or name.startswith("namespace ")
 
 
-#: The fields by which a process is known to be confined.
-CONFINEMENT: Final = frozenset(_CONFINED)
+#: The fields by which a process is known to be confined, and how far.
+CONFINEMENT: Final = frozenset({*_CONFINED, "Seccomp_filters"})
 #: What a caller of a running machine has in common with its supervisor, however else it was started.
 SAME_REACH: Final = frozenset({"Uid", "root", "namespace user", "namespace mnt", "attr/current"})
+
+
+def is_thread_confined() -> bool:
+    """Whether this thread is, by itself: /proc shows a process by its first thread (landlock(7), seccomp(2)).
+
+    Raises OSError.
+    """
+    found = _status(Path("/proc/thread-self"))
+    return any(found.get(name) != value for name, value in _CONFINED.items())
 
 
 def _status(proc: Path) -> dict[str, str]:

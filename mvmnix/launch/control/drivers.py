@@ -5,6 +5,7 @@ all kinds of callers, and no driver starts a loop, a thread or a signal handler 
 runs in the default executor of an asyncio loop, whose threads are that loop's.
 """
 
+import os
 import select
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -142,18 +143,21 @@ async def _ready(wait: Wait) -> frozenset[int]:
         if not found.done():
             found.set_result(None)
 
+    copies: dict[int, int] = {}  # a loop has one callback for a number, and doesn't learn that another task closed it
     try:
+        for fd in {*wait.read, *wait.write}:
+            copies[fd] = os.dup(fd)
         for fd in wait.read:
-            loop.add_reader(fd, partial(note, fd))
+            loop.add_reader(copies[fd], partial(note, fd))
         for fd in wait.write:
-            loop.add_writer(fd, partial(note, fd))
+            loop.add_writer(copies[fd], partial(note, fd))
         async with asyncio.timeout(None if wait.seconds is None else max(0.0, wait.seconds)):
             await found
     except TimeoutError:
         return frozenset()
     finally:
-        for fd in wait.read:
-            loop.remove_reader(fd)
-        for fd in wait.write:
-            loop.remove_writer(fd)
+        for copy in copies.values():
+            loop.remove_reader(copy)
+            loop.remove_writer(copy)
+            os.close(copy)
     return frozenset(ready)

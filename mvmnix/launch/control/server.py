@@ -17,6 +17,7 @@ Callbacks here never raise: what goes wrong is the caller's answer.
 import os
 import signal
 import socket
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -50,11 +51,22 @@ from mvmnix.launch.control.messages import (
 )
 from mvmnix.machines import control_socket
 from mvmnix.machines.machine_dir import MachineHome
-from mvmnix.system.descriptors import Packet, PacketError, close_apart, is_pipe, receive_packet, send_packet
+from mvmnix.system.descriptors import (
+    Packet,
+    PacketError,
+    close_apart,
+    close_listening,
+    hang_up,
+    is_pipe,
+    receive_packet,
+    send_packet,
+)
 from mvmnix.system.loop import Loop
 
 #: Seconds within which a caller has to send its request.
 _PATIENCE: Final = 10.0
+#: Connections of one caller's that wait until others have ended.
+_MOST_WAITING: Final = 256
 #: Seconds that a shell or a copy has to end once its caller has hung up.
 _HANGUP_GRACE: Final = 2.0
 
@@ -95,6 +107,7 @@ class Control:
         self.stop = stop
         self._listening = machine.home.listen() if is_listening else None
         self._callers: set[_Caller] = set()
+        self._waiting: deque[socket.socket] = deque()
 
     def __enter__(self) -> Self:
         self._welcome()
@@ -105,15 +118,20 @@ class Control:
     ) -> None:
         if self._listening is not None:
             self.machine.loop.forget(self._listening.fileno())
-            self._listening.close()
+            close_listening(self._listening)
         self._listening = None
+        while self._waiting:
+            _dismiss(self._waiting.popleft())
         for caller in tuple(self._callers):
             caller.end()
 
     def adopt(self, connection: socket.socket) -> None:
-        """Serve a connection that came by another way; one of too many is closed."""
+        """Serve a connection that came by another way; one of too many waits, of far too many it is closed."""
         if len(self._callers) >= control_socket.MOST_CALLERS:
-            connection.close()
+            if len(self._waiting) < _MOST_WAITING:
+                self._waiting.append(connection)
+            else:
+                hang_up(connection)
             return
         connection.setblocking(False)
         self._callers.add(_Caller(self, connection))
@@ -121,7 +139,10 @@ class Control:
     def leave(self, caller: "_Caller") -> None:
         """Forget a caller, and accept others again."""
         self._callers.discard(caller)
-        self._welcome()
+        if self._waiting:
+            self.adopt(self._waiting.popleft())
+        else:
+            self._welcome()
 
     def _welcome(self) -> None:
         if self._listening is not None:
@@ -236,6 +257,8 @@ class _Caller:
                 command.signal(number)
             case Resize(rows, columns), Command() as command if isinstance(self._request, Shell):
                 command.resize(rows, columns)
+            case Resize(), Command():
+                return  # it has no terminal
             case _:
                 raise ValueError("a signal is sent to a command while that runs")
 
@@ -287,7 +310,7 @@ class _Caller:
         self._timer.cancel()
         if self._connection.fileno() >= 0:
             self._loop.forget(self._connection.fileno())
-            self._connection.close()
+            hang_up(self._connection)
         self._let_go(list(self._pipes))
         self._control.leave(self)
 
@@ -300,6 +323,14 @@ class _Caller:
 
 def _discard(_data: bytes) -> None:
     """Take output that the caller doesn't want."""
+
+
+def _dismiss(connection: socket.socket) -> None:
+    """Tell a caller that was never served that the machine has ended."""
+    with suppress(OSError):
+        connection.setblocking(False)
+        send_packet(connection, encode(_gone()))
+    hang_up(connection)
 
 
 def _gone() -> Failure:

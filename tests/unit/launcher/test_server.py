@@ -18,6 +18,7 @@ from mvmnix.system.descriptors import send_packet
 from tests.patience import SHORT, until
 from tests.support.processes import gone, list_open
 from tests.unit.launcher.serving import serving
+from tests.unit.lingering import lingering
 
 
 def test_each_caller_has_a_process_of_its_own(tmp_path: Path) -> None:
@@ -258,3 +259,12 @@ def test_ten_thousand_silent_connections_hold_up_no_start(tmp_path: Path) -> Non
             each.close()
         until(lambda: len(list_open(launcher.process)) <= before)
         assert launcher.ask(b"x").startswith(b"x ")
+
+
+def test_what_a_caller_left_unread_holds_up_no_other(tmp_path: Path) -> None:
+    """An empty packet with a descriptor, whose caller is gone: who closes it waits for minutes."""
+    with serving(tmp_path) as launcher, lingering() as slow:
+        with launcher.connect() as connection:
+            send_packet(connection, b"", (slow.fileno(),))
+        slow.close()
+        assert launcher.ask(b"1").split()[0] == b"1"

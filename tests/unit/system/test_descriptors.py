@@ -2,10 +2,21 @@
 
 import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from mvmnix.system.descriptors import received
+from mvmnix.system.descriptors import (
+    PacketError,
+    ask_for_senders,
+    close_listening,
+    hang_up,
+    receive_packet,
+    received,
+    send_packet,
+)
+from tests.unit.lingering import lingering
 
 
 @pytest.mark.parametrize("most", range(1, 6))
@@ -22,3 +33,57 @@ def test_no_more_are_received_than_were_asked_for(most: int) -> None:
             for fd in fds:
                 os.close(fd)
             assert set(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        ask_for_senders(ours)
+        yield ours, theirs
+
+
+def test_more_descriptors_than_are_taken_hold_nobody_up(pair: tuple[socket.socket, socket.socket]) -> None:
+    """What a buffer has no room for, the kernel closes in the process that receives."""
+    ours, theirs = pair
+    with lingering() as slow:
+        send_packet(theirs, b"x", (*[theirs.fileno()] * 40, slow.fileno()))
+        slow.close()
+        with pytest.raises(PacketError, match="more than 3 descriptors"):
+            receive_packet(ours, 16, 3)
+
+
+@pytest.mark.parametrize("before", [(), (b"",), (b"x", b"", b"y" * 4096)], ids=["alone", "empty", "several"])
+def test_what_was_not_read_holds_up_no_end(
+    pair: tuple[socket.socket, socket.socket], before: tuple[bytes, ...]
+) -> None:
+    ours, theirs = pair
+    with lingering() as slow:
+        for data in before:
+            send_packet(theirs, data)
+        send_packet(theirs, b"", (slow.fileno(),))
+        slow.close()
+        hang_up(ours)
+        hang_up(ours)
+        with pytest.raises(BrokenPipeError):
+            theirs.send(b"x")
+
+
+def test_the_last_words_are_read_after_the_end(pair: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = pair
+    send_packet(ours, b"the last word")
+    hang_up(ours)
+    assert [theirs.recv(64), theirs.recv(64)] == [b"the last word", b""]
+
+
+def test_who_was_not_accepted_holds_up_no_end(tmp_path: Path) -> None:
+    place = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(place)
+        listening.listen()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller, lingering() as slow:
+            caller.connect(place)
+            send_packet(caller, b"x", (slow.fileno(),))
+            slow.close()
+            close_listening(listening)
+            assert caller.recv(1) == b""

@@ -2,12 +2,19 @@
 
 import os
 import resource
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from mvmnix.system import prctl
-from mvmnix.system.process_identity import CONFINEMENT, SAME_REACH, ProcessIdentity, reset_soft_limits
+from mvmnix.system.process_identity import (
+    CONFINEMENT,
+    SAME_REACH,
+    ProcessIdentity,
+    is_thread_confined,
+    reset_soft_limits,
+)
 from tests.support.confinement import enter_namespaces, filter_calls, forbid_new_privileges, hide, lower_hard_limit
 from tests.support.forks import fork_that, result_of
 
@@ -107,3 +114,21 @@ def test_a_process_that_ended_is_an_error() -> None:
         pass
     with pytest.raises(OSError):
         ProcessIdentity.read(child)
+
+
+def test_a_thread_that_confined_itself_shows() -> None:
+    """The process's first thread, which /proc shows by the process's number, did not."""
+
+    def look() -> tuple[bool, bool, bool]:
+        found = []
+
+        def confine() -> None:
+            forbid_new_privileges()
+            found.append(is_thread_confined())
+
+        thread = threading.Thread(target=confine)
+        thread.start()
+        thread.join()
+        return found[0], is_thread_confined(), ProcessIdentity.read(os.getpid()).is_confined
+
+    assert result_of(look) == (True, False, False)
