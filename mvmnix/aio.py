@@ -109,11 +109,10 @@ class Sandbox:
         Raises:
             SetupMissing: There are no keys and no policy yet.
             NotVerified, PolicyRefused, NotGranted: With the reasons that the command line has.
-            InvalidArgument, TypeError: What can't be meant.
+            InvalidArgument, TypeError: An argument is invalid.
 
         """
-        steps = sandbox.run(source, name, options, private=private_launcher, keep=keep)
-        return Opener(lambda: cls._of(steps))
+        return Opener(lambda: cls._of(sandbox.run(source, name, options, private=private_launcher, keep=keep)))
 
     @classmethod
     def launch(
@@ -140,8 +139,9 @@ class Sandbox:
             SetupMissing, NotVerified, PolicyRefused, InvalidArgument: As `run`.
 
         """
-        started = sandbox.launch(plan, name, image=image, vsa=vsa, private=private_launcher, keep=keep)
-        return Opener(lambda: cls._of(started))
+        return Opener(
+            lambda: cls._of(sandbox.launch(plan, name, image=image, vsa=vsa, private=private_launcher, keep=keep))
+        )
 
     @classmethod
     def attach(cls, machine: str) -> "Opener[Self]":

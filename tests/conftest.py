@@ -384,12 +384,16 @@ def copy_home(home: Path, target: Path) -> None:
         os.link(source, copied)
         return copied
 
-    def left_out(directory: str, names: list[str]) -> set[str]:
-        if Path(directory) == home / ".local/share/mvmnix":
-            return {"nix"}
-        return {name for name in names if Path(directory, name).is_socket()}
-
     shutil.copytree(home, target, copy_function=copy, ignore=left_out)
+
+
+def left_out(directory: str, names: list[str]) -> set[str]:
+    """What of a home no copy has: the Nix store, which is shared, and what processes of that home serve."""
+    if directory.endswith("share/mvmnix"):
+        return {"nix"}
+    if directory.endswith("state/mvmnix"):
+        return {"launchers"}
+    return {name for name in names if Path(directory, name).is_socket()}
 
 
 def take_over(base: Path, copy: Path) -> None:
@@ -402,9 +406,7 @@ def take_over(base: Path, copy: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_SH)
     user = base.stat().st_uid
     cache = Path(pwd.getpwuid(user).pw_dir, ".cache/mvmnix/sources")
-    shutil.copytree(
-        base, copy, symlinks=True, ignore=lambda directory, _: {"nix"} if directory.endswith("share/mvmnix") else set()
-    )
+    shutil.copytree(base, copy, symlinks=True, ignore=left_out)
     (copy / "cache").mkdir(mode=0o700)
     (copy / "cache/mvmnix").mkdir(mode=0o700)
     shutil.copytree(cache, copy / "cache/mvmnix/sources")

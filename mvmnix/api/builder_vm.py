@@ -23,7 +23,9 @@ from mvmnix.errors import MvmnixError
 from mvmnix.images.store import VerifiedImage
 from mvmnix.keys import Role
 from mvmnix.launch.control.calls import GRACE, Exchange
+from mvmnix.launch.control.connection import ConnectionLostError
 from mvmnix.launch.control.drivers import run, run_on_loop
+from mvmnix.launch.control.failure import MachineEndedError
 from mvmnix.launch.control.messages import Exec, Stream
 from mvmnix.launch.control.start_messages import Ended, Mode
 from mvmnix.launch.control.starts import next_event
@@ -196,7 +198,7 @@ class BuilderMachine:
 
     def _cause(self, error: MvmnixError) -> MvmnixError:
         """Return why the machine has ended, where that is what the error comes from."""
-        if "the machine has ended" not in error.message and "ended without an answer" not in error.message:
+        if not isinstance(error, ConnectionLostError | MachineEndedError):
             return error
         self._wait_for_end()
         return self._failure or error

@@ -61,7 +61,7 @@ class Sandbox:
         Raises:
             SetupMissing: There are no keys and no policy yet.
             NotVerified, PolicyRefused, NotGranted: With the reasons that the command line has.
-            InvalidArgument, TypeError: What can't be meant.
+            InvalidArgument, TypeError: An argument is invalid.
 
         """
         return cls(run(sandbox.run(source, name, options, private=private_launcher, keep=keep)))

@@ -85,7 +85,7 @@ class Plan:
         return plans.plan_statement(self._plan).to_bytes()
 
     def sign(self, out: str | os.PathLike[str] | None = None) -> bytes:
-        """Sign it with this user's key; return the bundle, which `Sandbox.launch` takes, and write it to a new file."""
+        """Sign it with this user's key, return the bundle, and write it to the new file `out`, for `Sandbox.launch`."""
         return run(work(partial(images.sign, self._plan, out)))
 
 

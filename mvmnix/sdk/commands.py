@@ -1,9 +1,9 @@
 """Commands in a machine: run to their end with bounded output, streamed as they print, or held by their pipes."""
 
-import math
 import os
 import shlex
 import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from functools import partial
 from typing import Final, Literal, TypedDict
 
 from mvmnix.errors import GuestTimeoutError, MvmnixError
+from mvmnix.launch.agent.requests import MOST_ROWS
 from mvmnix.launch.control import calls
 from mvmnix.launch.control.calls import Exchange
 from mvmnix.launch.control.connection import Connection, ConnectionLostError
@@ -19,6 +20,7 @@ from mvmnix.launch.control.drivers import Steps, Wait
 from mvmnix.launch.control.messages import Exec, GuestCall, Resize, Shell, Signal, Stream
 from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.model import Verb, Words, check_words
+from mvmnix.sdk.arguments import refuse_unknown, seconds
 from mvmnix.sdk.errors import (
     CommandFailed,
     GuestFailed,
@@ -27,12 +29,13 @@ from mvmnix.sdk.errors import (
     TimedOut,
     file_error,
 )
-from mvmnix.sdk.machine import ENDED, Machine, not_running, outcome_unknown, require
+from mvmnix.sdk.machine import ENDED, LOOK, Machine, not_running, outcome_unknown, require
 from mvmnix.sdk.results import ExitEvent, OutputEvent, Result, StreamEvent
 
 #: Bytes of each stream of a command that are kept, unless a caller says otherwise.
 OUTPUT_LIMIT: Final = 10 << 20
 _CHUNK: Final = 65536
+_LAST_SIGNAL: Final = 64
 _OUTPUTS: Final = (Stream.STDOUT, Stream.STDERR)
 
 
@@ -73,12 +76,13 @@ def words_of(argv: object) -> tuple[str, ...]:
 
 def exec_message(argv: tuple[str, ...], options: CommandOptions, timeout: float | None = None) -> Exec:
     """Return the request for a command, without its streams. Raises InvalidArgument."""
+    bound = seconds(timeout, "timeout")
     user = options.get("user", "")
     if not all(part.isascii() and part.isdigit() for part in user.split(":") if user) or user.count(":") > 1:
         why = f"user is {user!r}: a user of the guest is named by numbers, for names are its own matter"
         raise InvalidArgument(why, hint='user="1000" or user="1000:1000"')
-    seconds = 0 if timeout is None else math.ceil(timeout) + 1  # the caller counts precisely, the guest bounds it
-    return Exec(argv, dict(options.get("env", {})), options.get("cwd", ""), seconds, user)
+    limit = 0 if bound is None else bound + 1  # the caller counts precisely, the guest bounds it
+    return Exec(argv, dict(options.get("env", {})), options.get("cwd", ""), limit, user)
 
 
 class _Kept:
@@ -95,7 +99,9 @@ class _Kept:
         if len(kept) > self.limit:
             del kept[self.limit :]
             why = f"the command printed more than {self.limit} bytes on {stream}, and was ended"
-            raise OutputLimitExceeded(why, **self.outputs)
+            raise OutputLimitExceeded(
+                why, stdout=bytes(self.kept[Stream.STDOUT]), stderr=bytes(self.kept[Stream.STDERR])
+            )
 
     @property
     def outputs(self) -> dict[str, bytes]:
@@ -109,6 +115,7 @@ def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result
     Raises NotGranted, TimedOut, OutputLimitExceeded, FileNotFound where there is no such program, GuestFailed,
     NotRunning, OutcomeUnknown.
     """
+    refuse_unknown(options, ExecOptions)
     words, given = words_of(argv), _bytes(options.get("input"))
     timeout = options.get("timeout")
     request = exec_message(words, options, timeout)
@@ -176,6 +183,7 @@ class CommandStream:
     """A command's output as it comes, and its end; closing it before has the command killed."""
 
     def __init__(self, machine: Machine, argv: Words, options: ExecOptions) -> None:
+        refuse_unknown(options, ExecOptions)
         self._machine = machine
         self._words = words_of(argv)
         self._timeout = options.get("timeout")
@@ -203,17 +211,23 @@ class CommandStream:
         if self._exchange is None:
             yield from self._start()
             return
-        left = None if self._timeout is None else self._begin + self._timeout - time.monotonic()
-        if left is not None and left <= 0:
-            raise TimedOut(f"the command {self._words[0]!r} did not end in its time, and was killed", hint="timeout=")
+        left = None if self._timeout is None else max(0.0, self._begin + self._timeout - time.monotonic())
         try:
             yield from self._exchange.turn(left)
         except ENDED as error:
             raise outcome_unknown(self._machine.id) from error
         if self._exchange.is_over and (status := self._exchange.status) is not None:
             self.close()
+            if status.end is End.TIMED_OUT:
+                raise self._timed_out()
             check_status(status, self._words)
             self._events.append(ExitEvent(status.exit_code, time.monotonic() - self._begin))
+        elif left == 0 and not self._events:
+            raise self._timed_out()
+
+    def _timed_out(self) -> TimedOut:
+        why = f"the command {self._words[0]!r} did not end in its time, and was killed"
+        return TimedOut(why, hint="give it more: timeout=")
 
     def _start(self) -> Steps[None]:
         connection = yield from self._machine.connect()
@@ -279,10 +293,12 @@ class PipeReader:
         return False
 
     def close(self) -> None:
-        """Read no more: a command that goes on printing gets SIGPIPE's like. A second call does nothing."""
+        """Close the pipe; a command that goes on printing gets SIGPIPE or EPIPE. A second call does nothing."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    __del__ = close
 
 
 class PipeWriter:
@@ -308,6 +324,8 @@ class PipeWriter:
             os.close(self._fd)
             self._fd = -1
 
+    __del__ = close
+
 
 class GuestProcess:
     """A command that runs in a machine, with pipes of its own. Closing it before its end has it killed."""
@@ -322,16 +340,29 @@ class GuestProcess:
         self._machine = machine
         self._connection = connection
         self._words = words
-        self._is_waited_for = False
+        self._listening = threading.Lock()
 
     def wait(self, timeout: float | None) -> Steps[int]:
         """Return its exit code, once it has ended. What it prints has to be read meanwhile, or it never ends.
 
         Raises TimedOut, after which it goes on; OutcomeUnknown where the machine ended before it.
         """
-        if self.exit_code is None:
-            if not (yield Wait(read=(self._connection.fileno(),), seconds=timeout)):
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while self.exit_code is None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            yield from self._listen(left)
+            if left == 0 and self.exit_code is None:
                 raise TimedOut(f"the command {self._words[0]!r} has not ended in its time", hint="process.kill()")
+        return self.exit_code
+
+    def _listen(self, limit: float | None) -> Steps[None]:
+        """Take the answer when it comes; one thread or task does, and the others look again."""
+        if not self._listening.acquire(blocking=False):
+            yield Wait(seconds=LOOK)
+            return
+        try:
+            if self.exit_code is not None or not (yield Wait(read=(self._connection.fileno(),), seconds=limit)):
+                return
             try:
                 status = yield from calls.answer(self._connection)
             except ENDED as error:
@@ -340,10 +371,13 @@ class GuestProcess:
                 raise MvmnixError("the machine's supervisor answered another question", hint="report this as a bug")
             check_status(status, self._words)
             self.exit_code = status.exit_code
-        return self.exit_code
+        finally:
+            self._listening.release()
 
     def signal(self, number: int) -> None:
-        """Send it a Linux signal; without effect once it has ended."""
+        """Send it a Linux signal, 1 to 64; without effect once it has ended. Raises InvalidArgument."""
+        if not 1 <= number <= _LAST_SIGNAL:
+            raise InvalidArgument(f"there is no signal {number}", hint="process.signal(signal.SIGTERM)")
         self._connection.tell(Signal(number))
 
     def kill(self) -> None:
@@ -351,7 +385,9 @@ class GuestProcess:
         self.signal(signal.SIGKILL)
 
     def resize(self, rows: int, columns: int) -> None:
-        """Tell the size of its terminal, where it has one."""
+        """Tell the size of its terminal, where it has one. Raises InvalidArgument for what is no size."""
+        if not (1 <= rows <= MOST_ROWS and 1 <= columns <= MOST_ROWS):
+            raise InvalidArgument(f"a terminal of {rows} rows and {columns} columns", hint="process.resize(24, 80)")
         self._connection.tell(Resize(rows, columns))
 
     def close(self) -> None:
@@ -363,6 +399,7 @@ class GuestProcess:
 
 def open_process(machine: Machine, argv: Words, options: CommandOptions) -> Steps[GuestProcess]:
     """Begin a command with pipes for its three streams. Raises as `execute` does."""
+    refuse_unknown(options, CommandOptions)
     words = words_of(argv)
     request = replace(exec_message(words, options), streams=tuple(Stream))
     require(machine, Verb.EXEC)

@@ -1,11 +1,12 @@
 """The errors of the SDK: one tree, whose members are also those of Python that callers catch already."""
 
 import errno
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, override
 
 from mvmnix.errors import GuestTimeoutError, MvmnixError, ReasonCode, RefusedError, UnreadableError, UsageError
+from mvmnix.launch.control.codec import VersionError
 from mvmnix.launch.control.connection import ConnectionLostError
 from mvmnix.sdk.hints import for_python
 
@@ -33,9 +34,16 @@ class Error(MvmnixError):
         super().__init__(message, hint=for_python(hint))
         self.reasons: tuple[Cause, ...] = tuple(reasons) or (Cause(self.code, "mvmnix", message, self.hint),)
 
+    @override
+    def __reduce__(self) -> tuple[object, ...]:
+        state = dict(vars(self))
+        if isinstance(self, OSError):
+            state |= {name: getattr(self, name) for name in ("errno", "strerror", "filename")}
+        return _restored, (type(self), self.args, state)
+
 
 class InvalidArgument(Error, ValueError):
-    """An argument can't be meant."""
+    """An argument is invalid."""
 
     code = "invalid-argument"
 
@@ -157,8 +165,9 @@ class OutputLimitExceeded(Error):
 
     code = "output-limit-exceeded"
 
-    def __init__(self, message: str, *, stdout: bytes, stderr: bytes) -> None:
-        super().__init__(message, hint="have it print less, raise output_limit=, or read it by box.stream or box.popen")
+    def __init__(self, message: str, *, stdout: bytes, stderr: bytes, hint: str = "") -> None:
+        own = "have it print less, raise output_limit=, or read it by box.stream or box.popen"
+        super().__init__(message, hint=hint or own)
         self.stdout = stdout
         self.stderr = stderr
 
@@ -171,6 +180,15 @@ class CommandFailed(Error):
     def __init__(self, message: str, result: "Result[bytes] | Result[str]") -> None:
         super().__init__(message, hint="leave out check=True to have the result instead")
         self.result = result
+
+
+def _restored(kind: type[Error], args: tuple[object, ...], state: Mapping[str, object]) -> Error:
+    """Return an error as it was pickled."""
+    made = kind.__new__(kind, *args)
+    made.args = args
+    for name, value in state.items():
+        setattr(made, name, value)
+    return made
 
 
 #: Codes of what is forbidden, however well it verifies.
@@ -216,7 +234,7 @@ def translate(error: MvmnixError) -> Error:
             return _refused(error)
         case GuestTimeoutError():
             made: Error = TimedOut(error.message, hint=error.hint)
-        case ConnectionLostError():
+        case ConnectionLostError() | VersionError():
             made = Unreachable(error.message, hint=error.hint)
         case UsageError() | UnreadableError():
             made = InvalidArgument(error.message, hint=error.hint)

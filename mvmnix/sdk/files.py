@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from mvmnix.formats.escaping import escape_line
 from mvmnix.launch.agent.file_entries import FileEntry, FileEntryError, FileEntryReader
 from mvmnix.launch.agent.requests import CopyDirection, FileOperation
 from mvmnix.launch.control.calls import Exchange
@@ -62,7 +63,7 @@ class _Content:
         del name, mode
         if size > self._limit:
             why = f"{self._path} has {size} bytes, and {self._limit} are the limit"
-            raise OutputLimitExceeded(why, stdout=b"", stderr=b"")
+            raise OutputLimitExceeded(why, stdout=b"", stderr=b"", hint="raise limit=, or use box.files.download")
 
     def data(self, data: bytes) -> None:
         """Keep more."""
@@ -80,6 +81,24 @@ class _Content:
 
     def leave(self) -> None:
         """End a directory; none begins."""
+
+
+class _Complaint:
+    """What a guest says of a path on standard error: the beginning alone is kept."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._said = bytearray()
+
+    def take(self, data: bytes) -> None:
+        """Keep more, as far as there is room."""
+        self._said += data[: _LONGEST - len(self._said)]
+
+    @property
+    def words(self) -> str:
+        """The words without the path and without control characters."""
+        words = self._said.decode(errors="backslashreplace").strip() or "the guest doesn't say why"
+        return escape_line(words.removeprefix(f"{self._path}: "))
 
 
 def read(machine: Machine, path: str, limit: int) -> Steps[bytes]:
@@ -170,8 +189,8 @@ def _operate(machine: Machine, asked: Files) -> Steps[FileEntryReader]:
     """Have an operation done; its entries. Raises FileFailed by its errno, GuestFailed for entries that can't be."""
     require(machine, Verb.COPY)
     connection = yield from machine.connect()
-    reader, complaint = FileEntryReader(), bytearray()
-    outputs = {Stream.STDOUT: reader.write, Stream.STDERR: complaint.extend}
+    reader, complaint = FileEntryReader(), _Complaint(asked.path)
+    outputs = {Stream.STDOUT: reader.write, Stream.STDERR: complaint.take}
     with connection, Exchange(connection, outputs, has_input=False) as exchange:
         try:
             status = yield from exchange.run(replace(asked, streams=exchange.streams))
@@ -182,7 +201,7 @@ def _operate(machine: Machine, asked: Files) -> Steps[FileEntryReader]:
         except ValueError as error:
             raise InvalidArgument(f"{asked.path[:80]!r}: {error}", hint="a path is a text without NUL") from error
     if status.end is End.EXITED and status.code:
-        raise file_error(status.code, asked.path, _words(complaint, asked.path))
+        raise file_error(status.code, asked.path, complaint.words)
     _check(status, asked.path, complaint)
     return reader
 
@@ -190,8 +209,8 @@ def _operate(machine: Machine, asked: Files) -> Steps[FileEntryReader]:
 def _receive(machine: Machine, path: str, reader: Reader) -> Steps[None]:
     require(machine, Verb.COPY)
     connection = yield from machine.connect()
-    complaint = bytearray()
-    outputs = {Stream.STDOUT: reader.write, Stream.STDERR: complaint.extend}
+    complaint = _Complaint(path)
+    outputs = {Stream.STDOUT: reader.write, Stream.STDERR: complaint.take}
     with connection, Exchange(connection, outputs, has_input=False) as exchange:
         try:
             status = yield from exchange.run(Copy(CopyDirection.OUT, path, streams=exchange.streams))
@@ -204,8 +223,8 @@ def _receive(machine: Machine, path: str, reader: Reader) -> Steps[None]:
 def _send(machine: Machine, asked: Copy, chunks: Iterator[bytes]) -> Steps[None]:
     require(machine, Verb.COPY)
     connection = yield from machine.connect()
-    complaint = bytearray()
-    with connection, Exchange(connection, {Stream.STDERR: complaint.extend}, has_input=True) as exchange:
+    complaint = _Complaint(asked.path)
+    with connection, Exchange(connection, {Stream.STDERR: complaint.take}, has_input=True) as exchange:
         try:
             yield from exchange.begin(asked)
             is_read = False
@@ -225,16 +244,11 @@ def _send(machine: Machine, asked: Copy, chunks: Iterator[bytes]) -> Steps[None]
         _check(status, asked.path, complaint)
 
 
-def _check(status: ExitStatus, path: str, complaint: bytearray) -> None:
+def _check(status: ExitStatus, path: str, complaint: _Complaint) -> None:
     """Raise FileFailed by what the guest said of the path, GuestFailed where its copy ended otherwise."""
     if status.exit_code == 0:
         return
     if status.end is not End.EXITED:
         raise GuestFailed(f"{path}: the copy {status}", hint="try again; box.logs() may say more")
-    words = _words(complaint, path)
+    words = complaint.words
     raise file_error(_NUMBERS.get(words.rpartition(": ")[2], errno.EIO), path, words)
-
-
-def _words(complaint: bytearray, path: str) -> str:
-    words = bytes(complaint[:_LONGEST]).decode(errors="backslashreplace").strip() or "the guest doesn't say why"
-    return words.removeprefix(f"{path}: ")

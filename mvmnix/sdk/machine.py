@@ -14,7 +14,7 @@ from mvmnix.api.context import Context
 from mvmnix.api.frontend import SILENT
 from mvmnix.api.launch import ContextCaller, RunningMachine
 from mvmnix.api.machine_store import open_machine_store
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control import calls
 from mvmnix.launch.control.connection import Connection, ConnectionLostError
 from mvmnix.launch.control.drivers import Steps, Wait, Work
@@ -35,7 +35,7 @@ PATIENCE: Final = 30.0
 #: What is raised where the machine, or its process, ended before it answered.
 ENDED: Final = (ConnectionLostError, MachineEndedError)
 #: Seconds between two looks at an end that another thread or task waits for.
-_LOOK: Final = 0.05
+LOOK: Final = 0.05
 
 
 class SandboxCaller(ContextCaller):
@@ -106,6 +106,8 @@ class OwnMachine:
 
     def wait(self, timeout: float | None) -> Steps[MachineEnd]:
         """Wait for its end. Raises TimedOut; Unreachable where its process was killed."""
+        if os.getpid() != self._process:  # the connection is the parent's to read from
+            return (yield from AttachedMachine(self.id, self.verbs, self.labels).wait(timeout))
         deadline = None if timeout is None else time.monotonic() + timeout
         while self._end is None:
             left = None if deadline is None else deadline - time.monotonic()
@@ -117,7 +119,7 @@ class OwnMachine:
     def _listen(self, seconds: float | None) -> Steps[None]:
         """Take what the machine says next; one thread or task does, and the others look again."""
         if not self._listening.acquire(blocking=False):
-            yield Wait(seconds=_LOOK)
+            yield Wait(seconds=LOOK)
             return
         try:
             if self._end is not None or not (yield Wait(read=(self._running.connection.fileno(),), seconds=seconds)):
@@ -156,11 +158,6 @@ class OwnMachine:
         """Have it go on without this process."""
         yield from self._running.detach()
 
-    @property
-    def is_detached(self) -> bool:
-        """Whether this process has let go of it."""
-        return self._running.connection.fileno() < 0
-
 
 class AttachedMachine:
     """A machine that goes on without this process."""
@@ -172,18 +169,20 @@ class AttachedMachine:
 
     def connect(self) -> Steps[Connection]:
         """Make a connection for one call. Raises NotRunning."""
-        made: Connection = yield Work(self._connect)
+        made: Connection = yield Work(self._connect, Connection.close)
         return made
 
     def _connect(self) -> Connection:
         with open_machine_store(SILENT) as machines:
-            if find_entry(machines, self.id).supervisor is None:
-                raise not_running(self.id)
-            return connect(machines, self.id)
+            find_entry(machines, self.id)
+            try:
+                return connect(machines, self.id)
+            except UsageError as error:
+                raise not_running(self.id) from error
 
     def wait(self, timeout: float | None) -> Steps[MachineEnd]:
         """Wait for its end. Raises TimedOut."""
-        with suppress(NotRunning):
+        with suppress(NotRunning, OutcomeUnknown):
             yield from request(self, WaitForEnd(), timeout=timeout)
         end: MachineEnd = yield Work(partial(read_end, self.id))
         return end

@@ -4,7 +4,6 @@ A program that goes away meanwhile (a task that is cancelled) leaves nothing ope
 work, which can't be interrupted, has ended.
 """
 
-import math
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from mvmnix.model import Verb, Words, check_words
 from mvmnix.plan import labels as plan_labels
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.plan import Use
+from mvmnix.sdk.arguments import refuse_unknown, seconds
 from mvmnix.sdk.errors import InvalidArgument, SetupMissing
 from mvmnix.sdk.values import NetworkPart, Secret, Share, network_options
 
@@ -57,7 +57,7 @@ class SandboxOptions(TypedDict, total=False):
 def plan_options(options: SandboxOptions) -> PlanOptions:
     """Return a plan's options for those of a sandbox. Raises InvalidArgument; TypeError for a str in a list's place."""
     given: SandboxOptions = {**options}
-    _refuse_unknown(given)
+    refuse_unknown(given, SandboxOptions)
     try:
         labels = dict(given.get("labels", {}))
         plan_labels.check(labels)
@@ -80,23 +80,6 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
         scratch_mib=given.get("scratch_mib"),
         wall_seconds=seconds(given.get("timeout"), "timeout"),
     )
-
-
-def _refuse_unknown(options: SandboxOptions) -> None:
-    """Raise TypeError for an argument that there isn't, as Python does."""
-    if unknown := sorted(options.keys() - SandboxOptions.__annotations__.keys()):
-        raise TypeError(
-            f"unexpected arguments: {', '.join(unknown)}; known: {', '.join(SandboxOptions.__annotations__)}"
-        )
-
-
-def seconds(value: float | None, name: str) -> int | None:
-    """Return a time as whole seconds, rounded up. Raises InvalidArgument for what is no time."""
-    if value is None:
-        return None
-    if not (0 < value < 2**31):
-        raise InvalidArgument(f"{name} is {value!r}, and not a number of seconds above 0", hint=f"{name}=60")
-    return math.ceil(value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from mvmnix.api.launch import RunningMachine, StartOptions, start_machine
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.api.plans import find_plan
 from mvmnix.audit.reading import SealedRecord
+from mvmnix.launch.control.connection import ConnectionLostError
 from mvmnix.launch.control.drivers import Steps, Wait
 from mvmnix.launch.control.messages import Pause, Request, Resume, Stop
 from mvmnix.launch.control.start_messages import Mode
@@ -130,7 +131,8 @@ def stop(machine: Machine, *, now: bool) -> Steps[None]:
     """End the machine, in order or at once, and wait for that; nothing happens where it has ended."""
     with suppress(NotRunning, OutcomeUnknown):  # its end is what was asked for
         yield from request(machine, Stop(now=now))
-    yield from machine.wait(None)
+    with suppress(ConnectionLostError):  # its process was killed, and it with that
+        yield from machine.wait(None)
 
 
 def set_paused(machine: Machine, *, paused: bool) -> Steps[None]:

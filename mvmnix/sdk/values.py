@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Self, assert_never
+from typing import TYPE_CHECKING, Final, Self
 
 from mvmnix.api.plans import NetworkOptions
 from mvmnix.model import check_words
@@ -36,8 +36,8 @@ class Share:
     def to_plan(self) -> sharing.Share:
         """Return the share as a plan has it, by an absolute path."""
         access = sharing.Access.READ_WRITE if self.writable else sharing.Access.READ_ONLY
-        host = os.path.abspath(os.fspath(self.source))  # noqa: PTH100 - links stay what they are
         hint = 'Share("./data", "/data"), Share("./out", "/out", writable=True); docs/shares.md has the rest'
+        host = _absolute(self.source, hint)
         words = check_words(self.acknowledge)
         return _valid(
             lambda: sharing.Share(host, self.target, access, self.follow, tuple(sorted(map(sharing.Danger, words)))),
@@ -98,7 +98,7 @@ def network_options(parts: Iterable[NetworkPart]) -> NetworkOptions:
             case Publish():
                 ports.append(part)
             case _:
-                assert_never(part)
+                raise TypeError(f"{type(part).__name__} is no part of a network: {_NETWORK_HINT}")
     return _valid(
         lambda: NetworkOptions(
             parse_rules(allowed, denied),
@@ -137,7 +137,8 @@ class Secret:
     @classmethod
     def file(cls, path: str | os.PathLike[str], *, name: str, as_variable: bool = False) -> Self:
         """Take it from a file of this host."""
-        return cls._of(name, SecretSource.FILE, (os.path.abspath(os.fspath(path)),), as_variable)  # noqa: PTH100 - as above
+        where = _absolute(path, 'Secret.file("./token", name="TOKEN")')
+        return cls._of(name, SecretSource.FILE, (where,), as_variable)
 
     @classmethod
     def keyring(cls, service: str, user: str, *, name: str, as_variable: bool = False) -> Self:
@@ -160,6 +161,17 @@ class Secret:
     def to_plan(self) -> SecretReference:
         """Return the reference as a plan has it."""
         return self._reference
+
+
+def _absolute(path: str | os.PathLike[str], hint: str) -> str:
+    """Return an absolute path whose links stay what they are. Raises InvalidArgument for an empty one, and for `..`."""
+    text = os.fspath(path)
+    if not text:
+        raise InvalidArgument("the path is empty: the current directory is named by a dot", hint=hint)
+    if ".." in text.split("/"):
+        why = f"{text!r} has '..', which leads elsewhere where a link is before it"
+        raise InvalidArgument(why, hint="os.path.realpath() follows links first")
+    return os.path.abspath(text)  # noqa: PTH100 - Path.resolve follows links
 
 
 def _valid[T](make: Callable[[], T], hint: str) -> T:

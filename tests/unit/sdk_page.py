@@ -33,7 +33,7 @@ machine runs under its own supervisor, as one of `mvm run` does, by the same pla
 - **Life.** Leaving the `with` ends the machine. So does the end of the program, by any signal; a
   `fork` of it may call the machine, and ends nothing. `box.detach()` lets it go on. A cancelled
   task ends its command; a build that it waited for goes on, and its image is kept.
-- **Nothing is hidden.** There is no thread, no loop and no signal handler: the blocking face waits
+- **Nothing is hidden.** No thread, loop or signal handler stays behind: the blocking face waits
   in the thread that calls it, asyncio's on the loop that runs; what blocks is in that loop's
   executor.
 - **Nothing is shared unasked**, be it a directory, a network, a variable or a secret. A command is

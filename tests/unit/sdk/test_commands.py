@@ -1,14 +1,18 @@
 """Commands in a sandbox, on both faces: results, bounds, streams, pipes, and what is refused before it is sent."""
 
+import asyncio
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from mvmnix import aio
 from mvmnix import errors as own_errors
 from mvmnix.sdk import errors
 from mvmnix.sdk.results import ExitEvent, OutputEvent
+from tests.patience import EVENT_PATIENCE
 from tests.unit.cli.machines import kinds
 from tests.unit.cli.station import Station
 from tests.unit.sdk.faces import Face, on_both
@@ -206,6 +210,64 @@ async def test_a_machine_that_ends_ends_each_call(face: Face, guest: str, settle
             await box.exec(["true"])
     listed = json.loads(settled.mvm("ps", "--json").out)["result"]
     assert listed == []
+
+
+@on_both
+async def test_a_command_without_a_terminal_has_no_size(face: Face, guest: str) -> None:
+    async with face.Sandbox.run(guest) as box, box.popen(["linger"]) as process:
+        process.resize(24, 80)
+        for call, given in ((process.signal, (0,)), (process.signal, (65,)), (process.resize, (0, 0))):
+            with pytest.raises(errors.InvalidArgument):
+                call(*given)
+        with pytest.raises(errors.TimedOut):
+            await process.wait(0.2)
+
+
+@on_both
+async def test_who_reads_slowly_is_not_told_that_the_command_was_slow(face: Face, guest: str) -> None:
+    async with face.Sandbox.run(guest) as box, box.stream(["echo", "x"], timeout=1) as stream:
+        events = []
+        async for event in stream:
+            events.append(event)
+            time.sleep(1.1)  # noqa: ASYNC251 - the program does something else
+        assert events[-1].exit_code == 0
+
+
+def test_more_calls_than_are_served_at_a_time(guest: str) -> None:
+    async def main() -> None:
+        async with aio.Sandbox.run(guest) as box:
+            done = await asyncio.gather(*(box.exec(["echo", str(number)]) for number in range(80)))
+            assert [each.stdout for each in done] == [b"%d\n" % number for number in range(80)]
+
+    asyncio.run(main())
+
+
+def test_two_tasks_wait_for_one_process(guest: str) -> None:
+    async def main() -> None:
+        async with aio.Sandbox.run(guest) as box, box.popen(["cat"]) as process:
+            waiting = [asyncio.create_task(process.wait(EVENT_PATIENCE)) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            process.stdin.close()
+            assert await asyncio.gather(*waiting) == [0, 0, 0]
+
+    asyncio.run(main())
+
+
+def test_a_pipe_that_is_closed_under_a_task_holds_up_no_other(guest: str) -> None:
+    """The next descriptor has the same number."""
+
+    async def main() -> None:
+        async with aio.Sandbox.run(guest) as box:
+            async with box.popen(["linger"]) as process:
+                reading = asyncio.create_task(process.stdout.readline())
+                await asyncio.sleep(0.1)
+            async with box.popen(["echo", "x"]) as other:
+                other.stdin.close()
+                assert await other.stdout.readline() == b"x\n"
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    asyncio.run(main())
 
 
 def test_an_error_is_mvms_too() -> None:

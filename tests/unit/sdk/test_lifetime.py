@@ -194,6 +194,31 @@ def test_a_fork_calls_the_machine_and_ends_nothing(guest: str) -> None:
         assert box.exec(["echo", "parent"]).stdout == b"parent\n"
 
 
+def test_a_fork_that_waits_takes_nothing_from_its_parent(guest: str) -> None:
+    with blocking.Sandbox.run(guest) as box:
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if box.wait().reason == "stopped" else 1)
+            finally:
+                os._exit(2)
+        box.stop()
+        assert box.wait().reason == "stopped"
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_program_that_changes_its_own_niceness_keeps_its_machine(guest: str) -> None:
+    child = os.fork()
+    if child == 0:
+        try:
+            with blocking.Sandbox.run(guest) as box:
+                os.nice(1)
+                os._exit(box.exec(["true"]).exit_code)
+        finally:
+            os._exit(2)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_threads_call_and_wait_at_once(guest: str) -> None:
     said = list[Any]()
     with blocking.Sandbox.run(guest) as box:
