@@ -98,7 +98,7 @@ def network_options(parts: Iterable[NetworkPart]) -> NetworkOptions:
             case Publish():
                 ports.append(part)
             case _:
-                raise TypeError(f"{type(part).__name__} is no part of a network: {_NETWORK_HINT}")
+                raise TypeError(f"a network has no {type(part).__name__} in it: {_NETWORK_HINT}")
     return _valid(
         lambda: NetworkOptions(
             parse_rules(allowed, denied),

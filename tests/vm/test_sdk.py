@@ -25,6 +25,8 @@ def installed(world: World, tmp_path_factory: pytest.TempPathFactory) -> Install
 
 def ran(installed: Installation, world: World, cwd: Path, name: str, *arguments: str) -> list[str]:
     """The lines that a program prints."""
+    cwd = cwd / "work"  # beside the home: a checkout has no policy of its user's in it
+    cwd.mkdir()
     program = shutil.copy2(ROOT / "examples/sdk" / name, cwd / name)
     done: subprocess.CompletedProcess[bytes] = installed.run(
         "python", "-I", program, *arguments, home=world.home, cwd=cwd
@@ -83,4 +85,4 @@ def test_a_service(installed: Installation, copied: World, tmp_path: Path) -> No
         port = str(free.getsockname()[1])
     said = ran(installed, copied, tmp_path, "service.py", f"path:{tmp_path}/tree?dir=guests/connected", port)
     assert said == ["healthy"]
-    assert b"/health" in (tmp_path / "service.log").read_bytes()
+    assert b"/health" in (tmp_path / "work/service.log").read_bytes()
