@@ -35,8 +35,8 @@ class Held:
     """What is held: by this process, and on the host. Memory in KiB.
 
     `files` are those of the user's state, machines' directories, sockets, locks and temporary files among them, but for
-    the audit log and logs of failures, which grow by what they are for; `hypervisors` are the user's; `left` leases
-    that no process holds.
+    the audit log and logs of failures, which grow by what they are for, and for launchers, which come and go;
+    `hypervisors` are the user's; `left` leases that no process holds.
     """
 
     descriptors: int
@@ -51,7 +51,9 @@ class Held:
         gc.collect()  # what other tests of this process let go of
         statm = Path("/proc/self/statm").read_text().split()
         paths = [
-            path for path in home.state.rglob("*") if not {"audit", "logs"} & {*path.relative_to(home.state).parts}
+            path
+            for path in home.state.rglob("*")
+            if not {"audit", "logs", "launchers"} & {*path.relative_to(home.state).parts}
         ]
         kept = [path for path in paths if not path.is_dir() or path.parent.name == "machines"]
         return cls(

@@ -24,6 +24,8 @@ from mvmnix.plan.share import Access, Share
 from mvmnix.system.log import LEVELS
 
 TEXTS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40)
+GUEST_PATHS = st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=40)
+NAMES = st.text(st.characters(exclude_characters="\0/", codec="utf-8"), max_size=40)
 WORDS = st.lists(TEXTS, max_size=4).map(tuple)
 ROWS = st.integers(1, MOST_ROWS)
 PORTS = st.integers(1, 65535)
@@ -63,15 +65,15 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Any]] = {
     messages.Copy: st.builds(
         messages.Copy,
         st.sampled_from(CopyDirection),
-        TEXTS.filter(bool),
-        TEXTS.filter(lambda text: "/" not in text),
+        GUEST_PATHS,
+        NAMES,
         st.booleans(),
         STREAMS,
     ),
     messages.Files: st.builds(
         messages.Files,
         st.sampled_from(FileOperation),
-        TEXTS.filter(bool),
+        GUEST_PATHS,
         TEXTS,
         st.booleans(),
         st.booleans(),
