@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mvmnix import Publish, Sandbox
 
-SERVE = "mkdir -p /tmp/www && echo healthy > /tmp/www/health && exec httpd -f -v -p 8000 -h /tmp/www"
+SERVE = ["/bin/busybox", "httpd", "-f", "-v", "-p", "8000", "-h", "/tmp/www"]
 
 
 def wait_until_healthy(url: str, patience: float = 60) -> str:
@@ -26,11 +26,14 @@ def wait_until_healthy(url: str, patience: float = 60) -> str:
 def main(image: str, port: int) -> None:
     """The port is this host's own, at localhost."""
     network = [Publish(port, 8000)]
-    with Sandbox.run(image, network=network) as box, box.popen(["/bin/sh", "-c", SERVE]) as service:
-        print(wait_until_healthy(f"http://127.0.0.1:{port}/health"), end="")
-        service.signal(15)
-        service.wait(timeout=30)
-        Path("service.log").write_bytes(service.stderr.read())
+    with Sandbox.run(image, network=network) as box:
+        box.files.mkdir("/tmp/www")
+        box.files.write_text("/tmp/www/health", "healthy\n")
+        with box.popen(SERVE) as service:
+            print(wait_until_healthy(f"http://127.0.0.1:{port}/health"), end="")
+            service.signal(15)
+            service.wait(timeout=30)
+            Path("service.log").write_bytes(service.stderr.read())
 
 
 if __name__ == "__main__":

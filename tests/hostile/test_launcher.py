@@ -38,7 +38,15 @@ def running(home: Home) -> list[str]:
 def launch(world: World, *options: str) -> None:
     """Start a machine in the background whose command runs on."""
     plan = world.home.signed_plan(
-        world.home.path, "./examples/hello", "--verb", "exec", "--", "sleep", "1000", cwd=world.tree
+        world.home.path,
+        f"{world.tree}#minimal",
+        "--verb",
+        "exec",
+        "--",
+        "/bin/busybox",
+        "sleep",
+        "1000",
+        cwd=world.tree,
     )
     done = world.home.mvm("launch", "--detach", *options, plan)
     assert done.returncode == 0, done.stderr.decode()
@@ -54,7 +62,7 @@ def test_machines_go_on_whatever_ends_their_launcher(copied: World, number: int)
     if number == signal.SIGSTOP:  # it accepts nothing: the next caller gives it up, and has a private one
         os.kill(process, signal.SIGKILL)
     until(lambda: gone(process))
-    done = copied.home.mvm("exec", machine, "--", "echo", "on")
+    done = copied.home.mvm("exec", machine, "--", "/bin/busybox", "echo", "on")
     assert done.stdout == b"on\n", done.stderr.decode()
     launch(copied)
     assert len(running(copied.home)) == 2
@@ -66,7 +74,9 @@ def test_machines_go_on_whatever_ends_their_launcher(copied: World, number: int)
 @pytest.mark.vm
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM])
 def test_a_caller_that_ends_leaves_no_attached_machine(copied: World, number: int) -> None:
-    plan = copied.home.signed_plan(copied.home.path, "./examples/hello", "--", "sleep", "1000", cwd=copied.tree)
+    plan = copied.home.signed_plan(
+        copied.home.path, "./examples/hello", "--", "/bin/busybox", "sleep", "1000", cwd=copied.tree
+    )
     caller = copied.home.start("launch", plan)
     until(lambda: running(copied.home), seconds=PATIENCE)
     caller.send_signal(number)

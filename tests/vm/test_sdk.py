@@ -85,4 +85,4 @@ def test_a_service(installed: Installation, copied: World, tmp_path: Path) -> No
         port = str(free.getsockname()[1])
     said = ran(installed, copied, tmp_path, "service.py", f"path:{tmp_path}/tree?dir=guests/connected", port)
     assert said == ["healthy"]
-    assert b"/health" in (tmp_path / "work/service.log").read_bytes()
+    assert b"response:200" in (tmp_path / "work/service.log").read_bytes()

@@ -16,7 +16,6 @@ from tests.unit.launcher.talk import Talk, own_descriptors
 
 REQUEST = StartRequest(mode=Mode.CREATED, created="0" * 12)
 CREATED = Created("0" * 12)
-CHECK = CallerCheck.of_this_process()
 
 
 def serve(said: Talk) -> int:
@@ -26,14 +25,15 @@ def serve(said: Talk) -> int:
     for fd in descriptors:
         os.close(fd)
     own = said.conversation._connection
-    return session.serve(own, CHECK)
+    return session.serve(own, CallerCheck.of_this_process())
 
 
 def test_a_request_is_taken_and_performed(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     def perform(
         _talk: Conversation, check: CallerCheck, request: StartRequest, descriptors: Mapping[str, int]
     ) -> Created:
-        assert (check, request, tuple(descriptors)) == (CHECK, REQUEST, REQUEST.descriptors)
+        assert (check, request) == (CallerCheck.of_this_process(), REQUEST)
+        assert tuple(descriptors) == REQUEST.descriptors
         return CREATED
 
     monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
@@ -74,7 +74,7 @@ def test_a_request_that_can_not_be_read_is_answered(said: Talk) -> None:
     said.say(b"{}")
     with nothing_left_open():
         own = os.dup(said.conversation._connection.fileno())
-        assert session.serve(said.conversation._connection, CHECK) == UsageError.exit_code
+        assert session.serve(said.conversation._connection, CallerCheck.of_this_process()) == UsageError.exit_code
         os.dup(own)
         os.close(own)
     failure = said.heard()

@@ -18,13 +18,16 @@ from mvmnix.system.process_identity import (
 from tests.support.confinement import enter_namespaces, filter_calls, forbid_new_privileges, hide, lower_hard_limit
 from tests.support.forks import fork_that, result_of
 
-OURS = ProcessIdentity.read(os.getpid())
+
+def ours() -> ProcessIdentity:
+    """Read when it is asked for: other tests of this process may have changed it."""
+    return ProcessIdentity.read(os.getpid())
 
 
 def test_a_fork_is_like_its_parent() -> None:
     with fork_that(lambda: None) as child:
-        assert ProcessIdentity.read(child) == OURS
-        assert OURS.differences(ProcessIdentity.read(child)) == ()
+        assert ProcessIdentity.read(child) == ours()
+        assert ours().differences(ProcessIdentity.read(child)) == ()
 
 
 @pytest.mark.parametrize(
@@ -42,8 +45,8 @@ def test_a_fork_is_like_its_parent() -> None:
 def test_what_a_process_can_not_take_back_shows(change: Callable[[], object], names: set[str]) -> None:
     with fork_that(change) as child:
         found = ProcessIdentity.read(child)
-    assert names <= set(OURS.differences(found))
-    assert set(OURS.differences(found, frozenset(names))) == names
+    assert names <= set(ours().differences(found))
+    assert set(ours().differences(found, frozenset(names))) == names
     assert found.is_confined == bool(names & CONFINEMENT)
 
 
@@ -57,7 +60,7 @@ def test_what_a_process_can_take_back_does_not_show() -> None:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
     with fork_that(change) as child:
-        assert ProcessIdentity.read(child) == OURS
+        assert ProcessIdentity.read(child) == ours()
 
 
 def test_a_process_that_is_not_dumpable_shows_its_public_part_alone() -> None:
@@ -81,15 +84,15 @@ def test_a_process_that_is_not_dumpable_reads_itself() -> None:
 
 
 def test_the_public_part_lacks_root_and_namespaces_alone() -> None:
-    assert OURS.public == ProcessIdentity.read_public(os.getpid())
-    missing = {name for name, _ in OURS.fields} - {name for name, _ in OURS.public.fields}
+    assert ours().public == ProcessIdentity.read_public(os.getpid())
+    missing = {name for name, _ in ours().fields} - {name for name, _ in ours().public.fields}
     assert "root" in missing
     assert all(name == "root" or name.startswith("namespace ") for name in missing)
 
 
 def test_the_named_fields_are_there() -> None:
     """A field that is misspelled would be equal in all processes."""
-    assert {name for name, value in OURS.fields if value} >= SAME_REACH - {"attr/current"} | CONFINEMENT
+    assert {name for name, value in ours().fields if value} >= SAME_REACH - {"attr/current"} | CONFINEMENT
 
 
 def test_soft_limits_and_processors_are_those_of_no_caller() -> None:
