@@ -450,6 +450,15 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield make_world(request.getfixturevalue("tree"), tmp_path_factory.mktemp("world"))
 
 
+@pytest.fixture(scope="session")
+def minimal(world: World) -> str:
+    """A flake whose guest grants each verb, for plans with a command of their own; built, so that copies have it."""
+    reference = f"{world.tree}#minimal"
+    built = world.home.mvm("build", reference)
+    assert built.returncode == 0, built.stderr.decode()
+    return reference
+
+
 @pytest.fixture
 def copied(world: World, tmp_path: Path) -> World:
     """A copy of the world that a test may change."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -35,27 +36,19 @@ def running(home: Home) -> list[str]:
     return done.stdout.decode().split()
 
 
-def launch(world: World, *options: str) -> None:
+def launch(world: World, image: str, *options: str) -> None:
     """Start a machine in the background whose command runs on."""
-    plan = world.home.signed_plan(
-        world.home.path,
-        f"{world.tree}#minimal",
-        "--verb",
-        "exec",
-        "--",
-        "/bin/busybox",
-        "sleep",
-        "1000",
-        cwd=world.tree,
-    )
+    command = ("/bin/busybox", "sleep", "1000")
+    place = Path(tempfile.mkdtemp(dir=world.home.path))
+    plan = world.home.signed_plan(place, image, "--verb", "exec", "--", *command, cwd=world.tree)
     done = world.home.mvm("launch", "--detach", *options, plan)
     assert done.returncode == 0, done.stderr.decode()
 
 
 @pytest.mark.vm
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSTOP])
-def test_machines_go_on_whatever_ends_their_launcher(copied: World, number: int) -> None:
-    launch(copied)
+def test_machines_go_on_whatever_ends_their_launcher(minimal: str, copied: World, number: int) -> None:
+    launch(copied, minimal)
     (machine,) = running(copied.home)
     (process,) = launchers(copied.home)
     os.kill(process, number)
@@ -64,7 +57,7 @@ def test_machines_go_on_whatever_ends_their_launcher(copied: World, number: int)
     until(lambda: gone(process))
     done = copied.home.mvm("exec", machine, "--", "/bin/busybox", "echo", "on")
     assert done.stdout == b"on\n", done.stderr.decode()
-    launch(copied)
+    launch(copied, minimal)
     assert len(running(copied.home)) == 2
     assert process not in launchers(copied.home)
     for each in running(copied.home):
@@ -84,8 +77,8 @@ def test_a_caller_that_ends_leaves_no_attached_machine(copied: World, number: in
 
 
 @pytest.mark.vm
-def test_launchers_that_are_stopped_leave_machines(copied: World) -> None:
-    launch(copied)
+def test_launchers_that_are_stopped_leave_machines(minimal: str, copied: World) -> None:
+    launch(copied, minimal)
     assert copied.home.mvm("launcher", "stop").returncode == 0
     assert launchers(copied.home) == []
     (machine,) = running(copied.home)
