@@ -44,6 +44,8 @@ PLACES: Final = {
     "mvmnix/cli/main.py:LazyGroup.get_command": "modules of mvm's own",
     "mvmnix/cli/as_root.py:leave": "modules of mvm's own",
     "mvmnix/api/__init__.py:__getattr__": "modules of mvm's own",
+    "mvmnix/__init__.py:__getattr__": "modules of mvm's own",
+    "mvmnix/launcher/main.py:_import": "modules of mvm's own",
     "mvmnix/images/image_archive.py:_begin": "writes a header",
     "mvmnix/launch/copy/tarball.py:TarWriter.file": "a constant",
     "mvmnix/launch/copy/tarball.py:TarWriter.enter": "a constant",

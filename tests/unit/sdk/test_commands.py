@@ -12,7 +12,7 @@ from mvmnix import aio
 from mvmnix import errors as own_errors
 from mvmnix.sdk import errors
 from mvmnix.sdk.results import ExitEvent, OutputEvent
-from tests.patience import EVENT_PATIENCE
+from tests.patience import EVENT_PATIENCE, SHORT
 from tests.unit.cli.machines import kinds
 from tests.unit.cli.station import Station
 from tests.unit.sdk.faces import Face, on_both
@@ -58,10 +58,10 @@ async def test_a_program_that_is_not_there_is_no_file(face: Face, guest: str) ->
 async def test_a_command_that_takes_too_long_is_killed(face: Face, guest: str, settled: Station) -> None:
     async with face.Sandbox.run(guest) as box:
         with pytest.raises(TimeoutError, match="'linger' did not end in its time") as late:
-            await box.exec(["linger"], timeout=0.1)
+            await box.exec(["linger"], timeout=SHORT)
         assert isinstance(late.value, errors.TimedOut)
         with pytest.raises(errors.TimedOut):
-            async for _ in box.stream(["linger"], timeout=0.1):
+            async for _ in box.stream(["linger"], timeout=SHORT):
                 pass
         assert (await box.exec(["echo", "on"])).stdout == b"on\n"
     assert kinds(settled).count("exec") == 3
@@ -121,7 +121,7 @@ async def test_a_process_has_pipes(face: Face, guest: str) -> None:
 async def test_a_process_can_be_waited_for_and_killed(face: Face, guest: str) -> None:
     async with face.Sandbox.run(guest) as box, box.popen(["linger"]) as process:
         with pytest.raises(errors.TimedOut, match="'linger' has not ended in its time"):
-            await process.wait(0.05)
+            await process.wait(SHORT)
         process.kill()
         assert await process.wait() == 128 + 9
         process.close()
@@ -220,16 +220,16 @@ async def test_a_command_without_a_terminal_has_no_size(face: Face, guest: str) 
             with pytest.raises(errors.InvalidArgument):
                 call(*given)
         with pytest.raises(errors.TimedOut):
-            await process.wait(0.2)
+            await process.wait(SHORT)
 
 
 @on_both
 async def test_who_reads_slowly_is_not_told_that_the_command_was_slow(face: Face, guest: str) -> None:
-    async with face.Sandbox.run(guest) as box, box.stream(["echo", "x"], timeout=1) as stream:
+    async with face.Sandbox.run(guest) as box, box.stream(["echo", "x"], timeout=20 * SHORT) as stream:
         events = []
         async for event in stream:
             events.append(event)
-            time.sleep(1.1)  # noqa: ASYNC251 - the program does something else
+            time.sleep(21 * SHORT)  # noqa: ASYNC251 - the program does something else
         assert events[-1].exit_code == 0
 
 
@@ -246,7 +246,7 @@ def test_two_tasks_wait_for_one_process(guest: str) -> None:
     async def main() -> None:
         async with aio.Sandbox.run(guest) as box, box.popen(["cat"]) as process:
             waiting = [asyncio.create_task(process.wait(EVENT_PATIENCE)) for _ in range(3)]
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(SHORT)
             process.stdin.close()
             assert await asyncio.gather(*waiting) == [0, 0, 0]
 
@@ -260,7 +260,7 @@ def test_a_pipe_that_is_closed_under_a_task_holds_up_no_other(guest: str) -> Non
         async with aio.Sandbox.run(guest) as box:
             async with box.popen(["linger"]) as process:
                 reading = asyncio.create_task(process.stdout.readline())
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(SHORT)
             async with box.popen(["echo", "x"]) as other:
                 other.stdin.close()
                 assert await other.stdout.readline() == b"x\n"

@@ -21,7 +21,7 @@ from mvmnix.launch.control import drivers
 from mvmnix.launch.control.start_messages import Mode
 from mvmnix.machines import registry
 from mvmnix.sdk import blocking, errors
-from tests.patience import EVENT_PATIENCE, until
+from tests.patience import EVENT_PATIENCE, SHORT, until
 from tests.repository import ROOT
 from tests.unit.cli.machines import kinds
 from tests.unit.cli.plans import signed
@@ -58,9 +58,9 @@ async def test_leaving_the_block_ends_the_machine(face: Face, guest: str, settle
 async def test_ends_by_call(face: Face, guest: str) -> None:
     async with face.Sandbox.run(guest) as box:
         with pytest.raises(errors.TimedOut, match="has not ended in its time"):
-            await box.wait(0.05)
+            await box.wait(SHORT)
         await box.stop()
-        assert (await box.wait(0.05)).reason == "stopped"
+        assert (await box.wait(SHORT)).reason == "stopped"
         await box.stop()
         await box.kill()
         for call in (box.pause, box.resume):
@@ -96,7 +96,7 @@ async def test_a_machine_that_is_let_go_is_found_again(face: Face, guest: str, s
     assert await face.Sandbox.list(labels={"job": "8"}) == ()
     other = await face.Sandbox.attach("web")
     with pytest.raises(errors.TimedOut):
-        await other.wait(0.05)
+        await other.wait(SHORT)
     await other.stop()
     assert (await other.wait()).reason == "stopped"
     with pytest.raises(errors.NotRunning, match="isn't running"):
@@ -160,7 +160,7 @@ async def test_nothing_stays_open(face: Face, guest: str) -> None:
         async with box.popen(["linger"]):
             pass
         with pytest.raises(errors.TimedOut):
-            await box.exec(["linger"], timeout=0.05)
+            await box.exec(["linger"], timeout=SHORT)
         assert open_descriptors() == before
 
 

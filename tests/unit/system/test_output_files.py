@@ -371,6 +371,8 @@ WRITERS: Final = {
     "launch/secrets/resolve.py": "reads",
     "launch/shares/opening.py": "reads, O_PATH",
     # others'
+    "aio.py": "files of a guest",
+    "sdk/blocking.py": "files of a guest",
     "cli/commands/verify_step.py": "appends to the runner's own files, which its environment names",
 }
 _FLAGS: Final = {"O_WRONLY", "O_RDWR", "O_CREAT", "O_TMPFILE", "O_TRUNC", "O_APPEND"}

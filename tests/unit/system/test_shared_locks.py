@@ -8,7 +8,7 @@ import pytest
 
 from mvmnix.system import file_lock
 from mvmnix.system.private_dirs import Directory
-from tests.patience import EVENT_PATIENCE
+from tests.patience import EVENT_PATIENCE, SHORT
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_shared_lock_waits_for_one_that_is_held_alone(directory: Directory) ->
                 shared.set()
 
         threads = [in_thread(share), in_thread(share)]
-        assert not shared.wait(0.05)
+        assert not shared.wait(SHORT)
         alone.release()
         for thread in threads:
             thread.join(EVENT_PATIENCE)

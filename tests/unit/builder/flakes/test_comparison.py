@@ -14,6 +14,7 @@ from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from tests.fakes import Repository
+from tests.patience import EVENT_PATIENCE
 
 LIMIT = 1 << 20
 #: A commit's files: by their paths, mode and content.
@@ -185,7 +186,7 @@ def refused(repository: Repository) -> tuple[str, str]:
 
 
 def test_an_index_that_lists_too_much(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(git, "_BOUNDS", Bounds(seconds=300, output=100))
+    monkeypatch.setattr(git, "_BOUNDS", Bounds(seconds=EVENT_PATIENCE, output=100))
     assert refused(repository) == (
         "its index lists more than 100 bytes of names",
         "make the index anew: git read-tree HEAD",
