@@ -157,7 +157,7 @@ def a_program_s_command_is_a_list(box: Sandbox, other: aio.Sandbox) -> None:
     box.exec("ls -l")  # E: [call-overload]
     box.popen("ls -l")  # E: [arg-type]
     other.stream("ls -l")  # E: [arg-type]
-    box.exec(["ls", "-l"], timeout=3)
+    box.exec(["ls", "-l"])
     other.stream(["ls", "-l"])
 
 

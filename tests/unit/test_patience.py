@@ -61,7 +61,6 @@ READING = {
     "tests/hostile/test_neighbours.py": "the same, of processor time",
     "tests/hostile/network/wire.py": "gathers for so long what must not come",
     "tests/unit/launch/fake_hypervisor.py": "uses up processor time",
-    "tests/typing/must_not_check.py": "is checked, and never run",
     "tests/workbench.py": "one time-out for several commands",
 }
 
