@@ -9,7 +9,7 @@ import pytest
 from mvmnix.errors import UsageError
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelError
-from mvmnix.launch.agent.frames import Hello, Pong, Ready
+from mvmnix.launch.agent.frames import PROTOCOL_VERSION, Hello, Pong, Ready
 from mvmnix.launch.agent.requests import MAX_PAYLOAD
 from mvmnix.launch.agent.transport import encode
 from mvmnix.system.loop import Loop
@@ -23,7 +23,7 @@ class Guest:
         ours, self.end = socket.socketpair()
         self.loop = Loop()
         self.channel = Channel(ours, self.loop)
-        self.say(Hello(1, "test", "0"))
+        self.say(Hello(PROTOCOL_VERSION, "test", "0"))
         self.channel.wait_hello(idle=IDLE)
         self.loop.after(0, lambda: self.say(Ready()))
         self.channel.configure(config(ports=()), idle=IDLE)
