@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Self
 
-from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.errors import UsageError
 from mvmnix.launch.control import calls
 from mvmnix.launch.control.codec import LIMIT
 from mvmnix.launch.control.connection import Connection
@@ -51,10 +51,7 @@ class Call:
 
     def wait(self) -> ExitStatus:
         """Return how the command ended. Raises what the supervisor answered, MvmnixError when it answered nothing."""
-        status = run(calls.answer(self._connection))
-        if status is None:
-            raise MvmnixError("the machine's supervisor answered another question", hint="mvm ps --all")
-        return status
+        return run(calls.wait_for_exit(self._connection))
 
     def __enter__(self) -> Self:
         return self

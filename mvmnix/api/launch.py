@@ -168,10 +168,7 @@ def start_machine(
 
     Raises RefusedError, which is in the log; UsageError; MvmnixError.
     """
-    made = yield from _start(context, plan, "", options, caller or ContextCaller(context))
-    if not isinstance(made, RunningMachine):
-        raise MvmnixError("the machine was created, and not started", hint=_MISTAKE)
-    return made
+    return _running((yield from _start(context, plan, "", options, caller or ContextCaller(context))))
 
 
 def find_created(context: Context, machine: str) -> tuple[str, StartOptions]:
@@ -185,10 +182,7 @@ def find_created(context: Context, machine: str) -> tuple[str, StartOptions]:
 
 def start_created(context: Context, machine: str, options: StartOptions) -> Steps[RunningMachine]:
     """Start the machine with this id, which was created. Raises as `start_machine` does."""
-    made = yield from _start(context, b"", machine, options, ContextCaller(context))
-    if not isinstance(made, RunningMachine):
-        raise MvmnixError("the machine was created, and not started", hint=_MISTAKE)
-    return made
+    return _running((yield from _start(context, b"", machine, options, ContextCaller(context))))
 
 
 def create_machine(context: Context, plan: bytes, options: StartOptions) -> Steps[str]:
@@ -197,6 +191,12 @@ def create_machine(context: Context, plan: bytes, options: StartOptions) -> Step
     if not isinstance(made, str):
         made.close()
         raise MvmnixError("the machine was started, and not created", hint=_MISTAKE)
+    return made
+
+
+def _running(made: RunningMachine | str) -> RunningMachine:
+    if isinstance(made, str):
+        raise MvmnixError("the machine was created, and not started", hint=_MISTAKE)
     return made
 
 
@@ -236,7 +236,9 @@ def _ask(
     context: Context, request: StartRequest, descriptors: list[int], options: StartOptions, caller: ContextCaller
 ) -> Steps[RunningMachine | str]:
     """Have the request read and done, by another launcher where the first one ends before it was."""
-    for left in reversed(range(_TRIES)):
+    left = _TRIES
+    while True:
+        left -= 1
         connection: Connection = yield Work(lambda: reach(context.roots, private=options.private), Connection.close)
         try:
             made = yield from begin(connection, request, descriptors, caller)
@@ -254,7 +256,6 @@ def _ask(
         if options.mode is Mode.DETACHED:
             connection.close()  # as the other end does
         return RunningMachine(connection, caller, made)
-    raise MvmnixError("no launcher reads this request", hint="see `mvm doctor`, or: --private-launcher")
 
 
 def _closed_by(stack: ExitStack, fd: int) -> int:

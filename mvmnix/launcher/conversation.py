@@ -73,22 +73,10 @@ class Conversation:
         Raises UsageError for what is no request, RefusedError [caller-refused]; StopRequestedError where the caller
         hung up.
         """
-        packet = self._receive(_PATIENCE)
-        try:
-            self._check.check_start(packet.sender)
-            request = parse_start(packet.data)
-            named = _named(request, packet.descriptors)
-        except ValueError as error:
-            packet.close()
-            raise _unreadable(error) from error
-        except BaseException:
-            packet.close()
-            raise
+        request, named = self._receive_judged(_PATIENCE, _read_start)
         self._can_ask = request.can_ask
         if request.log:
             log.hand_on(request.log, self._log)
-        if packet.sender is not None:
-            packet.sender.close()
         return request, named
 
     def say(self, message: object, descriptors: Sequence[int] = ()) -> bool:
@@ -255,7 +243,7 @@ class Conversation:
         if self.is_detached or not self.say(question):
             raise StopRequestedError(signal.SIGHUP)
         while True:
-            reply, descriptors = self._receive_reply()
+            reply, descriptors = self._receive_judged(None, _read_reply)
             match reply:
                 case StopRequest(number):
                     close_apart(descriptors)
@@ -268,11 +256,15 @@ class Conversation:
                 case _:
                     return reply, descriptors
 
-    def _receive_reply(self) -> tuple[CallerMessage, tuple[int, ...]]:
-        packet = self._receive(None)
+    def _receive_judged[T](self, seconds: float | None, read: Callable[[Packet], T]) -> T:
+        """Wait for a packet of a caller that may start machines, and read it; its descriptors are the reader's then.
+
+        Raises as `_receive` does; UsageError where `read` raises ValueError; RefusedError [caller-refused].
+        """
+        packet = self._receive(seconds)
         try:
             self._check.check_start(packet.sender)
-            reply = parse_caller(packet.data)
+            found = read(packet)
         except ValueError as error:
             packet.close()
             raise _unreadable(error) from error
@@ -281,7 +273,7 @@ class Conversation:
             raise
         if packet.sender is not None:
             packet.sender.close()
-        return reply, packet.descriptors
+        return found
 
     def _receive(self, seconds: float | None) -> Packet:
         """Wait for a packet. Raises UsageError for one that is too large, StopRequestedError at the end."""
@@ -300,12 +292,18 @@ class Conversation:
         raise StopRequestedError(signal.SIGHUP)
 
 
-def _named(request: StartRequest, descriptors: Sequence[int]) -> dict[str, int]:
-    """Return the descriptors by what they are. Raises ValueError."""
+def _read_start(packet: Packet) -> tuple[StartRequest, dict[str, int]]:
+    """Return a request, and its descriptors by what they are. Raises ValueError."""
+    request = parse_start(packet.data)
     names = request.descriptors
-    if len(names) != len(descriptors) or len(set(names)) != len(names):
+    if len(names) != len(packet.descriptors) or len(set(names)) != len(names):
         raise ValueError("there are more descriptors than were announced, or fewer, or one of them twice")
-    return dict(zip(names, descriptors, strict=True))
+    return request, dict(zip(names, packet.descriptors, strict=True))
+
+
+def _read_reply(packet: Packet) -> tuple[CallerMessage, tuple[int, ...]]:
+    """Return what a caller answers, and its descriptors. Raises ValueError."""
+    return parse_caller(packet.data), packet.descriptors
 
 
 def _stopping(number: int) -> int:

@@ -10,7 +10,6 @@ The steps, which the code repeats by number:
 4. The machine starts (launch/runtime/start.py); the caller hears of it; it runs to its end.
 """
 
-import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -31,12 +30,12 @@ from mvmnix.api.context import Context
 from mvmnix.api.signing import Signer
 from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
 from mvmnix.images.store import STATEMENT_LIMIT
-from mvmnix.launch.agent.endpoints import PipeSink, Sink
+from mvmnix.launch.agent.endpoints import PipeSink, Sink, discard_output
 from mvmnix.launch.agent.port_forward import ServiceFactory
 from mvmnix.launch.container.run import run_container
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.messages import Shell, Stream
-from mvmnix.launch.control.server import Control
+from mvmnix.launch.control.server import Control, is_stream
 from mvmnix.launch.control.start_messages import PROBE, ROOTS, Created, Ended, Mode, Started, StartRequest, TerminalSize
 from mvmnix.launch.gate.verify import VerifiedPlan
 from mvmnix.launch.runtime.host import Host
@@ -48,7 +47,7 @@ from mvmnix.machines.exit_status import ExitStatus
 from mvmnix.machines.retention import MachineKind
 from mvmnix.plan.backend import Backend
 from mvmnix.system import temporary
-from mvmnix.system.descriptors import is_pipe
+from mvmnix.system.descriptors import access_of
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 from mvmnix.system.stop_signals import StopRequestedError
@@ -78,9 +77,9 @@ def _check_roots(roots: Roots, descriptors: Mapping[str, int]) -> None:
     *names, probe = ROOTS
     for name in names:
         directory, handed = roots.directories[name], os.fstat(descriptors[name])
-        if not os.path.samestat(os.fstat(directory.fd), handed) or _is_path(descriptors[name]):
+        if not os.path.samestat(os.fstat(directory.fd), handed) or access_of(descriptors[name]) is None:
             raise _unreached(f"the {name} directory that it handed over is not {directory.path}")
-    is_writable = not _is_path(descriptors[probe]) and _access(descriptors[probe]) in {os.O_WRONLY, os.O_RDWR}
+    is_writable = access_of(descriptors[probe]) in {os.O_WRONLY, os.O_RDWR}
     if not (is_writable and _is_probe(roots.state, descriptors[probe])):
         raise _unreached(f"it doesn't show that it may write in {roots.state.path}")
 
@@ -90,18 +89,6 @@ def _is_probe(state: Directory, fd: int) -> bool:
         return os.path.samestat(os.stat(PROBE, dir_fd=state.fd, follow_symlinks=False), os.fstat(fd))
     except FileNotFoundError:
         return False
-
-
-def _is_path(fd: int) -> bool:
-    return bool(_flags(fd) & os.O_PATH)
-
-
-def _access(fd: int) -> int:
-    return _flags(fd) & os.O_ACCMODE
-
-
-def _flags(fd: int) -> int:
-    return fcntl.fcntl(fd, fcntl.F_GETFL)
 
 
 def _unreached(why: str) -> MvmnixError:
@@ -166,7 +153,7 @@ class _Performance:
 
     def _check_pipes(self) -> None:
         for stream, fd in self._pipes.items():
-            if not is_pipe(fd, os.O_RDONLY if stream is Stream.STDIN else os.O_WRONLY):
+            if not is_stream(stream, fd):
                 hint = "hand over a pipe's end, and copy to and from it"
                 raise UsageError(f"{stream} is not a pipe that is open for it", hint=hint)
 
@@ -240,7 +227,7 @@ class _Performance:
             case Mode.DETACHED:
                 self._conversation.is_detached = True
                 self._conversation.close()
-                return machine.run(stdout=_discard, stderr=_discard, attached=False)
+                return machine.run(stdout=discard_output, stderr=discard_output, attached=False)
             case Mode.HELD:
                 machine.wait()
                 machine.raise_failure()
@@ -258,15 +245,15 @@ class _Performance:
         if terminal is None:
             return machine.run(stdout=out, stderr=err, stdin=stdin)
         asked = Shell(plan.plan.workload.argv, terminal.rows, terminal.columns, terminal.kind)
-        command = machine.start_verb(asked, stdout=out, stderr=_discard, stdin=stdin)
+        command = machine.start_verb(asked, stdout=out, stderr=discard_output, stdin=stdin)
         self._conversation.drive(command)
         return machine.finish(command)
 
     def _outputs(self, host: Host) -> tuple[Sink, Sink]:
         out, err = (self._pipes.get(stream) for stream in (Stream.STDOUT, Stream.STDERR))
         return (
-            _discard if out is None else PipeSink(host.loop, out),
-            _discard if err is None else PipeSink(host.loop, err),
+            discard_output if out is None else PipeSink(host.loop, out),
+            discard_output if err is None else PipeSink(host.loop, err),
         )
 
     @staticmethod
@@ -274,7 +261,3 @@ class _Performance:
         """Tell the user of a command that did not end by itself."""
         if status is not None and (why := status.explain(next(iter(plan.plan.workload.argv), ""))):
             host.notice(why)
-
-
-def _discard(_data: bytes) -> None:
-    """Take output that goes nowhere."""

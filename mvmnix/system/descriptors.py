@@ -27,7 +27,7 @@ _ROOM: Final = 253
 #: Packets that may wait to be received, more than the kernel lets wait (unix(7), max_dgram_qlen).
 _WAITING_PACKETS: Final = 4096
 #: struct ucred (unix(7)): process, user, group.
-_CREDENTIALS: Final = struct.Struct("iII")
+CREDENTIALS: Final = struct.Struct("iII")
 #: asm-generic/socket.h (Linux 6.5): a packet brings a descriptor of the process that sent it.
 _SO_PASSPIDFD, _SCM_PIDFD = 76, 4
 #: Waits for its input to end, and is there on every system (hier(7)).
@@ -93,14 +93,14 @@ def receive_packet(end: socket.socket, size: int, most: int) -> Packet:
     Raises PacketError for a larger one, whose descriptors are closed; OSError.
     """
     found, sender, pidfd = array.array("i"), None, array.array("i")
-    room = socket.CMSG_LEN(_ROOM * found.itemsize) + socket.CMSG_SPACE(_CREDENTIALS.size) + socket.CMSG_SPACE(4)
+    room = socket.CMSG_LEN(_ROOM * found.itemsize) + socket.CMSG_SPACE(CREDENTIALS.size) + socket.CMSG_SPACE(4)
     data, ancillary, flags, _ = end.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in ancillary:
         match level, kind:
             case socket.SOL_SOCKET, socket.SCM_RIGHTS:
                 found.frombytes(content[: len(content) - len(content) % found.itemsize])
-            case socket.SOL_SOCKET, socket.SCM_CREDENTIALS if len(content) >= _CREDENTIALS.size:
-                sender = _CREDENTIALS.unpack_from(content)
+            case socket.SOL_SOCKET, socket.SCM_CREDENTIALS if len(content) >= CREDENTIALS.size:
+                sender = CREDENTIALS.unpack_from(content)
             case socket.SOL_SOCKET, 4 if len(content) >= pidfd.itemsize:
                 pidfd.frombytes(content[: pidfd.itemsize])
     judged = None if sender is None else Sender(sender[0], sender[1], pidfd[0] if pidfd else None)
@@ -139,17 +139,25 @@ def close_listening(listening: socket.socket) -> None:
             hang_up(listening.accept()[0])
 
 
+def access_of(fd: int) -> int | None:
+    """Return for what a descriptor is open: os.O_RDONLY, os.O_WRONLY or os.O_RDWR; None for O_PATH. Raises OSError.
+
+    Asks no file system, which could make its caller wait (fcntl(2), F_GETFL).
+    """
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    return None if flags & os.O_PATH else flags & os.O_ACCMODE
+
+
 def is_pipe(fd: int, access: int) -> bool:
     """Return whether a descriptor is a pipe's, opened for `access` (os.O_RDONLY or os.O_WRONLY), or for both.
 
-    Neither call asks a file system, which could make its caller wait (fcntl(2), F_GETPIPE_SZ and F_GETFL).
+    Neither call asks a file system, which could make its caller wait (fcntl(2), F_GETPIPE_SZ).
     """
     try:
         fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
-        flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+        return access_of(fd) in {access, os.O_RDWR}
     except OSError:
         return False
-    return not flags & os.O_PATH and flags & os.O_ACCMODE in {access, os.O_RDWR}
 
 
 def close_apart(descriptors: Iterable[int]) -> None:

@@ -7,15 +7,12 @@ The directory has mode 0700 and is named by its descriptor, so that no path is f
 import errno
 import os
 import socket
-import struct
 import time
 from typing import Final
 
-from mvmnix.system.descriptors import ask_for_senders
+from mvmnix.system.descriptors import CREDENTIALS, ask_for_senders
 from mvmnix.system.private_dirs import Directory
 
-#: struct ucred (unix(7)): process, user, group.
-_CREDENTIALS: Final = struct.Struct("iII")
 #: Seconds between two attempts to connect.
 _PAUSE: Final = 0.005
 
@@ -66,8 +63,8 @@ def _connect(calling: socket.socket, address: str, deadline: float) -> None:
 
 def peer(connection: socket.socket) -> tuple[int, int]:
     """Return the process and the user at the other end, when it connected or listened (SO_PEERCRED). Raises OSError."""
-    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    process, user, _ = _CREDENTIALS.unpack(data)
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    process, user, _ = CREDENTIALS.unpack(data)
     return process, user
 
 

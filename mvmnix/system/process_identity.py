@@ -123,9 +123,9 @@ def _value(path: Path) -> str:
     """Return what a file says; "" where this kernel has no such file, or says nothing."""
     try:
         return path.read_bytes().decode("utf-8", "surrogateescape").strip("\n\0")
-    except (FileNotFoundError, OSError) as error:
-        if isinstance(error, PermissionError):
-            raise
+    except PermissionError:
+        raise
+    except OSError:
         return ""
 
 

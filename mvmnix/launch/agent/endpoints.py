@@ -140,6 +140,10 @@ class PipeSink:
 type Sink = Callable[[bytes], None] | PipeSink
 
 
+def discard_output(_data: bytes) -> None:
+    """Take output that goes nowhere."""
+
+
 def kept_sink(sink: Sink, keep: Keep) -> Sink:
     """The same sink, and `keep` is given all that comes, first."""
     if isinstance(sink, PipeSink):

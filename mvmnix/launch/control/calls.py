@@ -4,7 +4,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from typing import Final, Self
 
 from mvmnix.errors import GuestTimeoutError, MvmnixError
@@ -37,6 +37,18 @@ def answer(connection: Connection, seconds: float | None = None) -> Steps[ExitSt
     return _result((yield from connection.receive(seconds)).data)
 
 
+def wait_for_exit(connection: Connection) -> Steps[ExitStatus]:
+    """Wait for how the command ended that was asked for. Raises as `call` does."""
+    return _required((yield from answer(connection)))
+
+
+def _required(status: ExitStatus | None) -> ExitStatus:
+    """Return how a command ended. Raises MvmnixError for an answer that isn't a command's."""
+    if status is None:
+        raise MvmnixError("the machine's supervisor answered another question", hint="mvm ps --all")
+    return status
+
+
 def _result(data: bytes) -> ExitStatus | None:
     found: Answer = parse_answer(data)
     match found:
@@ -65,7 +77,6 @@ class Exchange:
         self.connection = connection
         self.status: ExitStatus | None = None
         self._outputs = dict(outputs)
-        self._stack = ExitStack()
         self._theirs: list[int] = []
         self._reading: dict[int, Stream] = {}
         self._writing = -1
@@ -145,9 +156,7 @@ class Exchange:
             if left is not None and left <= 0:
                 raise GuestTimeoutError("the command did not end in its time", hint="give it more, or end the machine")
             yield from self.turn(left)
-        if self.status is None:
-            raise MvmnixError("the machine's supervisor answered another question", hint="mvm ps --all")
-        return self.status
+        return _required(self.status)
 
     def _read(self, ready: Iterable[int]) -> None:
         for fd in [fd for fd in ready if fd in self._reading]:

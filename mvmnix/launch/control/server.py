@@ -25,7 +25,7 @@ from typing import Final, Protocol, Self, assert_never
 
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.agent.commands import Command
-from mvmnix.launch.agent.endpoints import PipeSink, Sink, Stdin
+from mvmnix.launch.agent.endpoints import PipeSink, Sink, Stdin, discard_output
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.codec import LIMIT, encode
 from mvmnix.launch.control.failure import Failure, MachineEndedError
@@ -264,7 +264,7 @@ class _Caller:
 
     def _start(self, call: GuestCall, descriptors: list[int]) -> None:
         for stream in call.streams:
-            if not is_pipe(descriptors[0], os.O_RDONLY if stream is Stream.STDIN else os.O_WRONLY):  # 4
+            if not is_stream(stream, descriptors[0]):  # 4
                 raise ValueError(f"{stream} is not a pipe that is open for it")
             self._pipes[stream] = descriptors.pop(0)
         out, err = (self._sink(stream) for stream in (Stream.STDOUT, Stream.STDERR))
@@ -274,7 +274,7 @@ class _Caller:
 
     def _sink(self, stream: Stream) -> Sink:
         if stream not in self._pipes:
-            return _discard
+            return discard_output
         sink = PipeSink(self._loop, self._pipes[stream])
         self._sinks = (*self._sinks, sink)
         return sink
@@ -321,8 +321,9 @@ class _Caller:
             os.close(fd)
 
 
-def _discard(_data: bytes) -> None:
-    """Take output that the caller doesn't want."""
+def is_stream(stream: Stream, fd: int) -> bool:
+    """Return whether a descriptor is a pipe that is open for what the stream is used for."""
+    return is_pipe(fd, os.O_RDONLY if stream is Stream.STDIN else os.O_WRONLY)
 
 
 def _dismiss(connection: socket.socket) -> None:

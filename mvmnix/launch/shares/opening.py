@@ -10,7 +10,6 @@ the machine judges what it is handed, by these steps:
 """
 
 import errno
-import fcntl
 import os
 import stat
 from collections.abc import Generator, Sequence
@@ -21,6 +20,7 @@ from typing import Final
 
 from mvmnix.errors import Reason, ReasonCode, RefusedError, refuse
 from mvmnix.plan.share import Share
+from mvmnix.system.descriptors import access_of
 from mvmnix.system.trusted_path import user_name
 
 _PASSED: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -119,7 +119,7 @@ def _doubt(share: Share, fd: int, proof: int | None) -> str:
     """Return what speaks against a descriptor; "" for nothing."""
     try:
         status = os.fstat(fd)
-        if fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH or not stat.S_ISDIR(status.st_mode):
+        if access_of(fd) is None or not stat.S_ISDIR(status.st_mode):
             return "is not a directory, or is not open for reading"  # 1
         named = open_directory(share.host, _PASSED)
         try:
@@ -153,9 +153,9 @@ def _make_proof(share: Share, directory: int) -> int:
 
 def _proves(directory: int, proof: int) -> bool:
     """Whether a file was made in this very directory, and is open for writing. Raises OSError."""
-    status, flags = os.fstat(proof), fcntl.fcntl(proof, fcntl.F_GETFL)
+    status = os.fstat(proof)
     where, name = (os.readlink(f"/proc/self/fd/{fd}") for fd in (directory, proof))  # noqa: PTH115 - texts
-    is_writable = not flags & os.O_PATH and flags & os.O_ACCMODE in {os.O_WRONLY, os.O_RDWR}
+    is_writable = access_of(proof) in {os.O_WRONLY, os.O_RDWR}
     is_there = os.path.dirname(name) == where  # noqa: PTH120 - a text
     return is_writable and is_there and stat.S_ISREG(status.st_mode) and status.st_dev == os.fstat(directory).st_dev
 
