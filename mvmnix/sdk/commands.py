@@ -3,7 +3,6 @@
 import os
 import shlex
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, Literal, TypedDict
 
-from mvmnix.errors import GuestTimeoutError, MvmnixError
+from mvmnix.errors import GuestTimeoutError
 from mvmnix.launch.agent.requests import MOST_ROWS
 from mvmnix.launch.control import calls
 from mvmnix.launch.control.calls import Exchange
@@ -29,7 +28,8 @@ from mvmnix.sdk.errors import (
     TimedOut,
     file_error,
 )
-from mvmnix.sdk.machine import ENDED, LOOK, Machine, not_running, outcome_unknown, require
+from mvmnix.sdk.machine import ENDED, Machine, not_running, outcome_unknown, require
+from mvmnix.sdk.outcome import Outcome
 from mvmnix.sdk.results import ExitEvent, OutputEvent, Result, StreamEvent
 
 #: Bytes of each stream of a command that are kept, unless a caller says otherwise.
@@ -99,14 +99,13 @@ class _Kept:
         if len(kept) > self.limit:
             del kept[self.limit :]
             why = f"the command printed more than {self.limit} bytes on {stream}, and was ended"
-            raise OutputLimitExceeded(
-                why, stdout=bytes(self.kept[Stream.STDOUT]), stderr=bytes(self.kept[Stream.STDERR])
-            )
+            out, err = self.outputs
+            raise OutputLimitExceeded(why, stdout=out, stderr=err)
 
     @property
-    def outputs(self) -> dict[str, bytes]:
-        """What is kept, by the streams' names."""
-        return {str(stream): bytes(data) for stream, data in self.kept.items()}
+    def outputs(self) -> tuple[bytes, bytes]:
+        """What is kept of standard output, and of standard error."""
+        return bytes(self.kept[Stream.STDOUT]), bytes(self.kept[Stream.STDERR])
 
 
 def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result[bytes]]:
@@ -131,21 +130,20 @@ def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result
         try:
             status = yield from exchange.run(request, timeout)
         except GuestTimeoutError:
-            raise _timed_out(words, kept) from None
+            raise _timed_out(words, *kept.outputs) from None
         except ENDED as error:
             raise outcome_unknown(machine.id) from error
         except ValueError as error:
             raise InvalidArgument(f"this can't be run: {error}", hint="hand over less: write it into a file") from error
     if status.end is End.TIMED_OUT:
-        raise _timed_out(words, kept)
+        raise _timed_out(words, *kept.outputs)
     check_status(status, words)
-    out, err = (bytes(kept.kept[stream]) for stream in _OUTPUTS)
-    return Result(out, err, status.exit_code, time.monotonic() - begin)
+    return Result(*kept.outputs, status.exit_code, time.monotonic() - begin)
 
 
-def _timed_out(words: tuple[str, ...], kept: _Kept) -> TimedOut:
+def _timed_out(words: tuple[str, ...], out: bytes = b"", err: bytes = b"") -> TimedOut:
     why = f"the command {words[0]!r} did not end in its time, and was killed"
-    return TimedOut(why, hint="give it more: timeout=", **kept.outputs)
+    return TimedOut(why, hint="give it more: timeout=", stdout=out, stderr=err)
 
 
 def _bytes(data: bytes | str | None) -> bytes | None:
@@ -219,15 +217,11 @@ class CommandStream:
         if self._exchange.is_over and (status := self._exchange.status) is not None:
             self.close()
             if status.end is End.TIMED_OUT:
-                raise self._timed_out()
+                raise _timed_out(self._words)
             check_status(status, self._words)
             self._events.append(ExitEvent(status.exit_code, time.monotonic() - self._begin))
         elif left == 0 and not self._events:
-            raise self._timed_out()
-
-    def _timed_out(self) -> TimedOut:
-        why = f"the command {self._words[0]!r} did not end in its time, and was killed"
-        return TimedOut(why, hint="give it more: timeout=")
+            raise _timed_out(self._words)
 
     def _start(self) -> Steps[None]:
         connection = yield from self._machine.connect()
@@ -252,11 +246,26 @@ class CommandStream:
             self._exchange.close()
 
 
-class PipeReader:
-    """What a command prints on one of its streams; read by one thread or task at a time."""
+class _PipeEnd:
+    """This program's end of a command's pipe, closed with the object at the latest; -1 where there is none."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+
+    def close(self) -> None:
+        """Close the pipe; a command that goes on printing gets SIGPIPE or EPIPE. A second call does nothing."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    __del__ = close
+
+
+class PipeReader(_PipeEnd):
+    """What a command prints on one of its streams; read by one thread or task at a time."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
         self._buffer = bytearray()
 
     def read(self, size: int = -1) -> Steps[bytes]:
@@ -292,20 +301,9 @@ class PipeReader:
             return True
         return False
 
-    def close(self) -> None:
-        """Close the pipe; a command that goes on printing gets SIGPIPE or EPIPE. A second call does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
 
-    __del__ = close
-
-
-class PipeWriter:
-    """Standard input of a command; written by one thread or task at a time."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
+class PipeWriter(_PipeEnd):
+    """Standard input of a command, which ends when this is closed; written by one thread or task at a time."""
 
     def write(self, data: bytes) -> Steps[None]:
         """Write all of it, waiting while the command doesn't read. Raises BrokenPipeError where it reads no more."""
@@ -318,14 +316,6 @@ class PipeWriter:
             except BlockingIOError:
                 yield Wait(write=(self._fd,))
 
-    def close(self) -> None:
-        """End standard input. A second call does nothing."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-
-    __del__ = close
-
 
 class GuestProcess:
     """A command that runs in a machine, with pipes of its own. Closing it before its end has it killed."""
@@ -336,43 +326,31 @@ class GuestProcess:
         self.stdin = PipeWriter(ends[Stream.STDIN])
         self.stdout = PipeReader(ends[Stream.STDOUT])
         self.stderr = PipeReader(ends.get(Stream.STDERR, -1))
-        self.exit_code: int | None = None
         self._machine = machine
         self._connection = connection
         self._words = words
-        self._listening = threading.Lock()
+        late = f"the command {words[0]!r} has not ended in its time"
+        self._exit = Outcome(connection, self._take_exit, late, "process.kill()")
+
+    @property
+    def exit_code(self) -> int | None:
+        """Its exit code, once `wait` returned it."""
+        return self._exit.value
 
     def wait(self, timeout: float | None) -> Steps[int]:
         """Return its exit code, once it has ended. What it prints has to be read meanwhile, or it never ends.
 
         Raises TimedOut, after which it goes on; OutcomeUnknown where the machine ended before it.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self.exit_code is None:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            yield from self._listen(left)
-            if left == 0 and self.exit_code is None:
-                raise TimedOut(f"the command {self._words[0]!r} has not ended in its time", hint="process.kill()")
-        return self.exit_code
+        return (yield from self._exit.wait(timeout))
 
-    def _listen(self, limit: float | None) -> Steps[None]:
-        """Take the answer when it comes; one thread or task does, and the others look again."""
-        if not self._listening.acquire(blocking=False):
-            yield Wait(seconds=LOOK)
-            return
+    def _take_exit(self) -> Steps[int]:
         try:
-            if self.exit_code is not None or not (yield Wait(read=(self._connection.fileno(),), seconds=limit)):
-                return
-            try:
-                status = yield from calls.answer(self._connection)
-            except ENDED as error:
-                raise outcome_unknown(self._machine.id) from error
-            if status is None:
-                raise MvmnixError("the machine's supervisor answered another question", hint="report this as a bug")
-            check_status(status, self._words)
-            self.exit_code = status.exit_code
-        finally:
-            self._listening.release()
+            status = yield from calls.wait_for_exit(self._connection)
+        except ENDED as error:
+            raise outcome_unknown(self._machine.id) from error
+        check_status(status, self._words)
+        return status.exit_code
 
     def signal(self, number: int) -> None:
         """Send it a Linux signal, 1 to 64; without effect once it has ended. Raises InvalidArgument."""

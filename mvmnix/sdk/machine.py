@@ -2,8 +2,6 @@
 
 import os
 import signal
-import threading
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -27,6 +25,7 @@ from mvmnix.machines import registry
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Verb
 from mvmnix.sdk.errors import Cause, NotFound, NotGranted, NotRunning, OutcomeUnknown, TimedOut
+from mvmnix.sdk.outcome import Outcome
 from mvmnix.sdk.results import MachineEnd
 from mvmnix.system.private_dirs import Directory
 
@@ -34,8 +33,6 @@ from mvmnix.system.private_dirs import Directory
 PATIENCE: Final = 30.0
 #: What is raised where the machine, or its process, ended before it answered.
 ENDED: Final = (ConnectionLostError, MachineEndedError)
-#: Seconds between two looks at an end that another thread or task waits for.
-LOOK: Final = 0.05
 
 
 class SandboxCaller(ContextCaller):
@@ -91,13 +88,13 @@ class OwnMachine:
         self.labels = labels
         self._running = running
         self._caller = caller
-        self._end: MachineEnd | None = None
-        self._listening = threading.Lock()
+        late = f"the machine {self.id} has not ended in its time"
+        self._end = Outcome(running.connection, self._take_end, late, "box.stop() ends it")
         self._process = os.getpid()
 
     def connect(self) -> Steps[Connection]:
         """Make a connection for one call. Raises NotRunning."""
-        if self._end is not None:
+        if self._end.value is not None:
             raise not_running(self.id)
         try:
             return (yield from self._running.connect())
@@ -108,29 +105,15 @@ class OwnMachine:
         """Wait for its end. Raises TimedOut; Unreachable where its process was killed."""
         if os.getpid() != self._process:  # the connection is the parent's to read from
             return (yield from AttachedMachine(self.id, self.verbs, self.labels).wait(timeout))
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while self._end is None:
-            left = None if deadline is None else deadline - time.monotonic()
-            if left is not None and left <= 0:
-                raise TimedOut(f"the machine {self.id} has not ended in its time", hint="box.stop() ends it")
-            yield from self._listen(left)
-        return self._end
+        return (yield from self._end.wait(timeout))
 
-    def _listen(self, seconds: float | None) -> Steps[None]:
-        """Take what the machine says next; one thread or task does, and the others look again."""
-        if not self._listening.acquire(blocking=False):
-            yield Wait(seconds=LOOK)
-            return
-        try:
-            if self._end is not None or not (yield Wait(read=(self._running.connection.fileno(),), seconds=seconds)):
-                return
-            event = yield from next_event(self._running.connection, self._caller)
-            if isinstance(event, Ended):
-                code = None if event.status is None else event.status.exit_code
-                self._end = MachineEnd(event.reason, code)
-                self._running.close()
-        finally:
-            self._listening.release()
+    def _take_end(self) -> Steps[MachineEnd | None]:
+        """Take what the machine says next; its end, if that was it."""
+        event = yield from next_event(self._running.connection, self._caller)
+        if not isinstance(event, Ended):
+            return None
+        self._running.close()
+        return MachineEnd(event.reason, None if event.status is None else event.status.exit_code)
 
     def leave(self) -> Steps[None]:
         """End it, and wait for that; a fork of the process that started it only lets go."""
