@@ -20,7 +20,7 @@ from typing import Final
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.control.codec import encode
 from mvmnix.launch.control.failure import Failure
-from mvmnix.system.descriptors import hang_up, send_packet
+from mvmnix.system.descriptors import close_listening, hang_up, send_packet
 
 #: Seconds without a caller after which the launcher ends.
 IDLE: Final = 60.0
@@ -45,7 +45,7 @@ class Server:
         self._is_stopped = False
 
     def run(self) -> None:
-        """Serve callers until none has come for a while, or SIGTERM. Forks go on by themselves."""
+        """Serve callers until none has come for a while, or SIGTERM, then hang up. Forks go on by themselves."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -56,6 +56,7 @@ class Server:
                 last = time.monotonic()
         for connection, _ in self._silent.values():
             hang_up(connection)
+        close_listening(self._listening)
 
     def _stop(self, _number: int, _frame: object) -> None:
         self._is_stopped = True

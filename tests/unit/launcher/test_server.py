@@ -268,3 +268,14 @@ def test_what_a_caller_left_unread_holds_up_no_other(tmp_path: Path) -> None:
             send_packet(connection, b"", (slow.fileno(),))
         slow.close()
         assert launcher.ask(b"1").split()[0] == b"1"
+
+
+def test_who_waits_for_a_launcher_that_ends_does_not_hold_it_up(tmp_path: Path) -> None:
+    with serving(tmp_path) as launcher, lingering() as slow:
+        os.kill(launcher.process, signal.SIGSTOP)
+        with launcher.connect() as connection:
+            send_packet(connection, b"", (slow.fileno(),))
+        slow.close()
+        os.kill(launcher.process, signal.SIGTERM)
+        os.kill(launcher.process, signal.SIGCONT)
+        launcher.wait()
