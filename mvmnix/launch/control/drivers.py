@@ -134,6 +134,9 @@ def _turn(loop: Loop, wait: Wait) -> frozenset[int]:
 async def _ready(wait: Wait) -> frozenset[int]:
     import asyncio  # noqa: PLC0415 - as above
 
+    if wait.seconds is not None and wait.seconds <= 0:  # a time-out of asyncio's is raised before it looks
+        await asyncio.sleep(0)
+        return _poll(wait)
     loop = asyncio.get_running_loop()
     found: asyncio.Future[None] = loop.create_future()
     ready: set[int] = set()
@@ -151,7 +154,7 @@ async def _ready(wait: Wait) -> frozenset[int]:
             loop.add_reader(copies[fd], partial(note, fd))
         for fd in wait.write:
             loop.add_writer(copies[fd], partial(note, fd))
-        async with asyncio.timeout(None if wait.seconds is None else max(0.0, wait.seconds)):
+        async with asyncio.timeout(wait.seconds):
             await found
     except TimeoutError:
         return frozenset()

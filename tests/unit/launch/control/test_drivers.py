@@ -113,6 +113,19 @@ def test_a_wait_ends_with_its_time(drive: Driver, seconds: float) -> None:
         assert drive(steps()) == frozenset()
 
 
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_a_wait_of_no_time_looks(drive: Driver, seconds: float) -> None:
+    ours, theirs = socket.socketpair()
+
+    def steps() -> Steps[list[frozenset[int]]]:
+        before = yield Wait(read=(ours.fileno(),), seconds=seconds)
+        theirs.send(b"x")
+        return [before, (yield Wait(read=(ours.fileno(),), seconds=seconds))]
+
+    with ours, theirs:
+        assert drive(steps()) == [frozenset(), frozenset({ours.fileno()})]
+
+
 def test_a_wait_for_nothing_but_time(drive: Driver) -> None:
     def steps() -> Steps[frozenset[int]]:
         found: frozenset[int] = yield Wait(seconds=SHORT)
