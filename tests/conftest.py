@@ -116,9 +116,12 @@ def commands_ended() -> Iterator[None]:
 
 
 def _state_of_system_user() -> set[Path]:
-    """What lies in the system user's configuration and state; its cache is shared with tests that fetch."""
+    """The files in the system user's configuration and state; its cache is shared with tests that fetch.
+
+    A directory alone is no state: that of its uids is made by each machine that it has.
+    """
     tops = Path(system_user.HOME, ".config"), Path(system_user.HOME, ".local/state")
-    return {path for top in tops for depth in ("*", "*/*", "*/*/*") for path in top.glob(depth)}
+    return {path for top in tops for path in top.rglob("*") if not path.is_dir()}
 
 
 @pytest.fixture(scope="session")

@@ -92,10 +92,15 @@ class Rig:
         assert bundle is not None
         return IndexEntry(made_of, bundle, lock, sbom, tuple(map(Digest, value.get("parts", ()))))
 
+    @property
+    def builder_key(self) -> str:
+        """The name of the builder image in the index of builds."""
+        return self._index_key("builder")
+
     @cached_property
     def builder(self) -> IndexEntry:
         """The builder image, the other build that is kept: made elsewhere, by somebody else, from other files."""
-        return self.kept(self._index_key("builder"))
+        return self.kept(self.builder_key)
 
     @property
     def image(self) -> Image:

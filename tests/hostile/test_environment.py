@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mvmnix.api import launchers
 from mvmnix.api.frontend import SilentProgress
 from mvmnix.audit.anchors import CommandAnchor, GitAnchor
 from mvmnix.builder.bootstrap import ATTRIBUTE, request
@@ -37,7 +38,7 @@ from mvmnix.builder.pins.sources import fetch_sources
 from mvmnix.builder.reproduce import file_differences
 from mvmnix.builder.reproduce.comparison import Difference
 from mvmnix.cli.commands import verify_step
-from mvmnix.errors import MvmnixError
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.formats import nar
 from mvmnix.launch.secrets.resolve import resolve_secrets
 from mvmnix.launch.shares import image, server
@@ -76,6 +77,7 @@ from tests.support.programs import trusted
 from tests.unit import spawns
 from tests.unit.audit.world import KEY, checkpoint
 from tests.unit.builder.pins.small_index import deb
+from tests.unit.launcher.requests import ask, handed
 from tests.unit.network.processes import process_ids
 
 pytestmark = pytest.mark.integration
@@ -434,6 +436,21 @@ def container(path: Path, _: Traps) -> Iterator[Act]:
     yield act
 
 
+@contextmanager
+def launched(path: Path, _: Traps) -> Iterator[Act]:
+    """Both kinds of launcher, with what each forks; a request comes as far as the gate, which finds no policy."""
+    with Roots(**{name: str(path / name / "mvmnix") for name in ("state", "cache", "config", "data")}) as roots:
+
+        def act() -> None:
+            for private in (False, True):
+                with handed(roots) as found, pytest.raises(RefusedError) as refused:
+                    ask(launchers.reach(roots, private=private), found)
+                assert set(refused.value.codes) == {ReasonCode.POLICY_MISSING}
+
+        yield act
+        assert len(list(launchers.stop_launchers(roots))) == 1
+
+
 #: By the places of docs/children.md that are run in it.
 ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/builder/flakes/git.py:_sandbox",): repository,
@@ -482,15 +499,16 @@ ROWS: Final[dict[tuple[str, ...], Row]] = {
     ("mvmnix/launch/container/run.py:_spawned",): container,
     ("mvmnix/sandbox/subordinate_ids.py:SubordinateIds._map",): plain(mapped),
     ("mvmnix/launch/secrets/resolve.py:_command",): plain(secret),
+    (
+        "mvmnix/api/launchers.py:_spawn",
+        "mvmnix/launcher/main.py:_serve_shared",
+        "mvmnix/launcher/server.py:Server._fork",
+    ): launched,
     ("mvmnix/cli/commands/verify_step.py:_verify",): workflow,
     ("mvmnix/provenance/identity/sigstore.py:_identity",): plain(token),
 }
-#: Places that start no program: forks, and a library in this process that asks the session's keyring.
-NO_PROGRAM: Final = {
-    "mvmnix/launch/runtime/supervisor.py:detach",
-    "mvmnix/launch/runtime/supervisor.py:_leave",
-    "mvmnix/launch/secrets/resolve.py:_keyring",
-}
+#: A place that starts no program: a library in this process, that asks the session's keyring.
+NO_PROGRAM: Final = {"mvmnix/launch/secrets/resolve.py:_keyring"}
 
 
 @pytest.fixture
