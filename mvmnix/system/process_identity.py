@@ -78,6 +78,15 @@ class ProcessIdentity:
         return any(found.get(name) != value for name, value in _CONFINED.items())
 
     @property
+    def rights(self) -> frozenset[str]:
+        """The process's groups and permitted capabilities, by number: "group 27", "capability 12"."""
+        found = dict(self.fields)
+        groups = {*found.get("Gid", "").split(), *found.get("Groups", "").split()}
+        mask = int(found.get("CapPrm", "0"), 16)
+        held = {f"capability {bit}" for bit in range(mask.bit_length()) if mask >> bit & 1}
+        return frozenset(held | {f"group {number}" for number in groups})
+
+    @property
     def public(self) -> Self:
         """What `read_public` reads."""
         return type(self)(tuple((name, value) for name, value in self.fields if not _is_hidden(name)))
@@ -102,7 +111,7 @@ def _is_hidden(name: str) -> bool:
 #: The fields by which a process is known to be confined, and how far.
 CONFINEMENT: Final = frozenset({*_CONFINED, "Seccomp_filters"})
 #: What a caller of a running machine has in common with its supervisor, however else it was started.
-SAME_REACH: Final = frozenset({"Uid", "root", "namespace user", "namespace mnt", "attr/current"})
+SAME_REACH: Final = frozenset({"Uid", "root", "namespace user", "namespace mnt", "namespace net", "attr/current"})
 
 
 def is_thread_confined() -> bool:

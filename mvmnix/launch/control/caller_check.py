@@ -5,8 +5,9 @@ A socket may be handed on, and its owner may confine itself later. So of each pa
 1. The kernel says who sent it, and that process lives until the last step is done: its number is not another's.
 2. It runs as this process's user, and none of its four uids is another one.
 3. For a start: it has this process's identity (system/process_identity.py), all of it. For a call to a running machine:
-   it has the same root directory, mounts, user namespace and security label; other limits and control groups may be,
-   for they bound what the caller does and not what the machine does.
+   it has the same root directory, mounts, network, user namespace and security label, and each of this process's
+   groups and capabilities; it may have more of those, and other limits and control groups, for they bound what the
+   caller does and not what the machine does.
 4. It is not confined in a way that this process isn't: a process with no-new-privileges or with filters of system calls
    may have Landlock domains, which nothing shows.
 
@@ -76,6 +77,8 @@ class CallerCheck:
         if different := self.own.differences(found, names):
             more = ", …" if len(different) > _NAMED else ""
             raise _refused(f"it differs from this process in: {', '.join(different[:_NAMED])}{more}")  # 2, 3
+        if missing := sorted(self.own.rights - found.rights):
+            raise _refused(f"it lacks what this process has: {', '.join(missing[:_NAMED])}")  # 3
         if found.is_confined and self.own.differences(found, CONFINEMENT):
             raise _refused("it is confined, by no-new-privileges or a filter of system calls")  # 4
 

@@ -89,6 +89,40 @@ def test_other_limits_take_another_launcher_and_no_other_machine(change: Callabl
         assert why(CHECK.check_call, sender(child)) == ""
 
 
+@pytest.mark.parametrize(
+    ("field", "more", "lacking"),
+    [
+        ("Groups", "4242", "group 4242"),
+        ("CapPrm", f"{1 << 50:016x}", "capability 50"),
+        ("Gid", "7\t7\t7\t7", "group 7"),
+    ],
+)
+def test_a_caller_has_each_right_of_the_machine_s_process(field: str, more: str, lacking: str) -> None:
+    """Or the machine would be a way to what a group may read."""
+    fields = dict(CHECK.own.fields)
+    richer = CallerCheck(ProcessIdentity(tuple(sorted((fields | {field: more}).items()))))
+    assert lacking in why(richer.check_call, sender(os.getpid()))
+
+
+@pytest.mark.root("only root leaves groups, drops capabilities and makes a network namespace without a user namespace")
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda: os.setgroups([]), "group"),
+        (prctl.drop_capabilities, "capability"),
+        (lambda: os.unshare(os.CLONE_NEWNET), "namespace net"),
+    ],
+    ids=["groups", "capabilities", "network"],
+)
+def test_a_service_that_gave_rights_up_calls_no_machine(change: Callable[[], object], words: str) -> None:
+    def judge() -> str:
+        os.setgroups([0, 4, 24])
+        with fork_that(change) as child:
+            return why(CallerCheck.of_this_process().check_call, sender(child))
+
+    assert words in result_of(judge)
+
+
 @pytest.mark.parametrize("check", BOTH)
 def test_a_sender_that_ended_is_refused_though_its_number_is_there(check: Callable[[Sender | None], None]) -> None:
     child = os.fork()
