@@ -4,6 +4,7 @@ __version__ = "0.1.0"
 #: The module of each name (PEP 562): a program that imports mvmnix pays for what it uses alone.
 _MODULES = {
     "launch.agent.file_entries": ("FileEntry", "FileKind"),
+    "plan.data_disk": ("DataDisk",),
     "sdk.blocking": ("Files", "Sandbox", "initialize"),
     "sdk.blocking_commands": ("Process", "Reader", "Stream", "Writer"),
     "sdk.blocking_images": ("Audit", "Image", "Plan", "verify"),

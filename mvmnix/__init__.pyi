@@ -1,6 +1,7 @@
 from mvmnix import aio as aio
 from mvmnix.launch.agent.file_entries import FileEntry as FileEntry
 from mvmnix.launch.agent.file_entries import FileKind as FileKind
+from mvmnix.plan.data_disk import DataDisk as DataDisk
 from mvmnix.sdk.blocking import Files as Files
 from mvmnix.sdk.blocking import Sandbox as Sandbox
 from mvmnix.sdk.blocking import initialize as initialize
@@ -56,6 +57,7 @@ __all__ = [
     "AuditReport",
     "Cause",
     "CommandFailed",
+    "DataDisk",
     "Deny",
     "Error",
     "ExitEvent",

@@ -13,9 +13,10 @@ from mvmnix.audit.reading import SealedRecord
 from mvmnix.launch.agent.file_entries import FileEntry
 from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.copy.records import CopyLimits
+from mvmnix.machines.network_log import LoggedEvent, MissingEvents
 from mvmnix.machines.receipt import Receipt
 from mvmnix.model import Words
-from mvmnix.sdk import commands, files, sandbox
+from mvmnix.sdk import commands, files, logs, sandbox
 from mvmnix.sdk.asyncio_commands import Process, Reader, Stream, Writer
 from mvmnix.sdk.asyncio_drive import run
 from mvmnix.sdk.asyncio_images import Audit, Image, Plan, verify
@@ -260,20 +261,17 @@ class Sandbox:
             self._machine = AttachedMachine(self._machine.id, self._machine.verbs, self._machine.labels)
             self.files = Files(self._machine)
 
-    async def logs(
-        self, source: Literal["output", "console"] = "output", *, follow: bool = False
-    ) -> AsyncIterator[LogPiece]:
+    def logs(self, source: Literal["output", "console"] = "output", *, follow: bool = False) -> AsyncIterator[LogPiece]:
         """Iterate over what is kept of the plan's own command, or of the kernel's console; `follow`: up to the end."""
-        reader = sandbox.LogReader(self._machine, source, follow=follow)
-        try:
-            while (piece := await run(reader.next_piece())) is not None:
-                yield piece
-        finally:
-            reader.close()
+        return _read_all(logs.output(self._machine.id, source, follow=follow))
 
-    async def events(self) -> tuple[SealedRecord, ...]:
-        """Return the audit log's verified records about the machine, the oldest first. Raises NotVerified."""
-        return await run(sandbox.events(self._machine))
+    def events(self, *, follow: bool = False) -> AsyncIterator[SealedRecord]:
+        """Iterate over the audit log's records about the machine; `follow`: up to its end. Raises NotVerified."""
+        return _read_all(logs.audit_records(self._machine.id, follow=follow))
+
+    def network_log(self, *, follow: bool = False) -> AsyncIterator[LoggedEvent | MissingEvents]:
+        """Iterate over what was allowed and refused on the machine's network; `follow`: up to its end."""
+        return _read_all(logs.network_log(self._machine.id, follow=follow))
 
     async def receipt(self) -> Receipt:
         """Return the host's signed receipt, once the machine has ended. Raises Error before, NotVerified."""
@@ -284,6 +282,14 @@ class Sandbox:
 
     async def __aexit__(self, *_: object) -> None:
         await run(self._machine.leave())
+
+
+async def _read_all[T](reader: logs.LogReader[T]) -> AsyncIterator[T]:
+    try:
+        while (found := await run(reader.read())) is not None:
+            yield found
+    finally:
+        reader.close()
 
 
 class Files:

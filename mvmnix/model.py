@@ -285,6 +285,18 @@ class User:
         if not (0 < self.uid < 2**32 - 1 and 0 < self.gid < 2**32 - 1):
             raise ValueError(f"the workload runs as an unprivileged user, not as {self.uid}:{self.gid}")
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the user of UID or UID:GID, whose gid is the uid where it is left out. Raises ValueError.
+
+        >>> User.parse("1000")
+        User(uid=1000, gid=1000)
+        """
+        found = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", text, re.ASCII)
+        if found is None:
+            raise ValueError(f"not a numeric user: {text[:80]!r}; mvm reads no user names from an image")
+        return cls(int(found[1]), int(found[2] or found[1]))
+
 
 #: The words of a command, or several names. `Sequence[str]` would admit a `str`, as a sequence of its characters.
 type Words = list[str] | tuple[str, ...]

@@ -91,9 +91,9 @@ from mvmnix.api.plans import plan_bytes as plan_bytes
 from mvmnix.api.plans import refuse_early as refuse_early
 from mvmnix.api.plans import remove_plans as remove_plans
 from mvmnix.api.plans import sign_plan as sign_plan
-from mvmnix.api.plans import unasked_verbs as unasked_verbs
 from mvmnix.api.policy_history import hold_log as hold_log
 from mvmnix.api.policy_history import latest_serials as latest_serials
+from mvmnix.api.preparation import prepare_run as prepare_run
 from mvmnix.api.signing import PUBLIC_INSTANCES as PUBLIC_INSTANCES
 from mvmnix.api.signing import KeylessChoice as KeylessChoice
 from mvmnix.api.signing import key_file as key_file

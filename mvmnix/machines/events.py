@@ -39,19 +39,34 @@ def end(log: Directory, key: NoteKey) -> int:
     return next((listed.index + 1 for listed in records_backwards(log, key)), 0) if is_begun(log) else 0
 
 
-def follow(log: Directory, key: NoteKey, *, since: int, machine: str | None = None) -> Iterator[SealedRecord]:
-    """The records about machines, or about this one, from index `since` on, as they come; without an end.
+class Following:
+    """Reads the records about machines, or about this one, from index `since` on, as they come.
 
-    Each is verified. Raises RefusedError [log-mismatch].
+    Each is verified. `look` raises RefusedError [log-mismatch].
     """
-    while True:
+
+    def __init__(self, log: Directory, key: NoteKey, *, since: int = 0, machine: str | None = None) -> None:
+        self._log = log
+        self._key = key
+        self._since = since
+        self._machine = machine
+
+    def look(self) -> list[SealedRecord]:
+        """Return those that were added since the last look, the oldest first."""
         fresh = list[SealedRecord]()
-        for listed in records_backwards(log, key) if is_begun(log) else ():
-            if listed.index < since:
+        for listed in records_backwards(self._log, self._key) if is_begun(self._log) else ():
+            if listed.index < self._since:
                 break
             fresh.append(listed)
-        since = max(since, fresh[0].index + 1 if fresh else 0)
-        yield from (listed for listed in reversed(fresh) if _concerns(listed, machine))
+        self._since = max(self._since, fresh[0].index + 1 if fresh else 0)
+        return [listed for listed in reversed(fresh) if _concerns(listed, self._machine)]
+
+
+def follow(log: Directory, key: NoteKey, *, since: int, machine: str | None = None) -> Iterator[SealedRecord]:
+    """Yield what `Following` finds, without an end. Raises as it does."""
+    following = Following(log, key, since=since, machine=machine)
+    while True:
+        yield from following.look()
         time.sleep(_LOOK)
 
 

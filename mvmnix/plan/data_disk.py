@@ -17,7 +17,7 @@ MOST_MIB: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class DataDisk:
-    """`size_mib` is what the guest gets, its file system's own part included; `path` its place. Raises ValueError."""
+    """A disk of a machine's own, at `path`, of `size_mib` with its file system's own part. Raises ValueError."""
 
     size_mib: int
     path: str

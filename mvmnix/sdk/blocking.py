@@ -7,9 +7,10 @@ from typing import Literal, Self, Unpack, overload
 from mvmnix.audit.reading import SealedRecord
 from mvmnix.launch.agent.file_entries import FileEntry
 from mvmnix.launch.copy.records import CopyLimits
+from mvmnix.machines.network_log import LoggedEvent, MissingEvents
 from mvmnix.machines.receipt import Receipt
 from mvmnix.model import Words
-from mvmnix.sdk import commands, files, sandbox
+from mvmnix.sdk import commands, files, logs, sandbox
 from mvmnix.sdk.blocking_commands import Process, Stream
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
 from mvmnix.sdk.drive import run
@@ -206,16 +207,15 @@ class Sandbox:
 
     def logs(self, source: Literal["output", "console"] = "output", *, follow: bool = False) -> Iterator[LogPiece]:
         """Iterate over what is kept of the plan's own command, or of the kernel's console; `follow`: up to the end."""
-        reader = sandbox.LogReader(self._machine, source, follow=follow)
-        try:
-            while (piece := run(reader.next_piece())) is not None:
-                yield piece
-        finally:
-            reader.close()
+        return _read_all(logs.output(self._machine.id, source, follow=follow))
 
-    def events(self) -> tuple[SealedRecord, ...]:
-        """Return the audit log's verified records about the machine, the oldest first. Raises NotVerified."""
-        return run(sandbox.events(self._machine))
+    def events(self, *, follow: bool = False) -> Iterator[SealedRecord]:
+        """Iterate over the audit log's records about the machine; `follow`: up to its end. Raises NotVerified."""
+        return _read_all(logs.audit_records(self._machine.id, follow=follow))
+
+    def network_log(self, *, follow: bool = False) -> Iterator[LoggedEvent | MissingEvents]:
+        """Iterate over what was allowed and refused on the machine's network; `follow`: up to its end."""
+        return _read_all(logs.network_log(self._machine.id, follow=follow))
 
     def receipt(self) -> Receipt:
         """Return the host's signed receipt, once the machine has ended. Raises Error before, NotVerified."""
@@ -226,6 +226,14 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         run(self._machine.leave())
+
+
+def _read_all[T](reader: logs.LogReader[T]) -> Iterator[T]:
+    try:
+        while (found := run(reader.read())) is not None:
+            yield found
+    finally:
+        reader.close()
 
 
 class Files:

@@ -31,6 +31,7 @@ from mvmnix.sdk.errors import (
 from mvmnix.sdk.machine import ENDED, Machine, not_running, outcome_unknown, require
 from mvmnix.sdk.outcome import Outcome
 from mvmnix.sdk.results import ExitEvent, OutputEvent, Result, StreamEvent
+from mvmnix.sdk.users import check_user, with_numbers
 
 #: Bytes of each stream of a command that are kept, unless a caller says otherwise.
 OUTPUT_LIMIT: Final = 10 << 20
@@ -46,7 +47,7 @@ class CommandOptions(TypedDict, total=False):
     env: Mapping[str, str]
     """Added to the plan's environment."""
     user: str
-    """UID or UID:GID in the guest, by numbers."""
+    """A user of the guest: UID, UID:GID, or a name, which is looked up in its /etc/passwd and takes the verb copy."""
 
 
 class ExecOptions(CommandOptions, total=False):
@@ -77,10 +78,7 @@ def words_of(argv: object) -> tuple[str, ...]:
 def exec_message(argv: tuple[str, ...], options: CommandOptions, timeout: float | None = None) -> Exec:
     """Return the request for a command, without its streams. Raises InvalidArgument."""
     bound = seconds(timeout, "timeout")
-    user = options.get("user", "")
-    if not all(part.isascii() and part.isdigit() for part in user.split(":") if user) or user.count(":") > 1:
-        why = f"user is {user!r}: a user of the guest is named by numbers, for names are its own matter"
-        raise InvalidArgument(why, hint='user="1000" or user="1000:1000"')
+    user = check_user(options.get("user", ""))
     limit = 0 if bound is None else bound + 1  # the caller counts precisely, the guest bounds it
     return Exec(argv, dict(options.get("env", {})), options.get("cwd", ""), limit, user)
 
@@ -120,6 +118,7 @@ def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result
     request = exec_message(words, options, timeout)
     kept = _Kept(options.get("output_limit", OUTPUT_LIMIT))
     require(machine, Verb.EXEC)
+    request = yield from with_numbers(machine, request)
     connection = yield from machine.connect()
     begin = time.monotonic()
     outputs = {stream: partial(kept.take, stream) for stream in _OUTPUTS}
@@ -224,6 +223,7 @@ class CommandStream:
             raise _timed_out(self._words)
 
     def _start(self) -> Steps[None]:
+        request = yield from with_numbers(self._machine, self._request)
         connection = yield from self._machine.connect()
         names: tuple[tuple[Stream, Literal["stdout", "stderr"]], ...] = (
             (Stream.STDOUT, "stdout"),
@@ -232,7 +232,7 @@ class CommandStream:
         outputs = {stream: partial(self._take, name) for stream, name in names}
         self._exchange = Exchange(connection, outputs, has_input=self._input is not None)
         self._begin = time.monotonic()
-        yield from self._exchange.begin(replace(self._request, streams=self._exchange.streams))
+        yield from self._exchange.begin(replace(request, streams=self._exchange.streams))
         self._exchange.feed(self._input or b"")
         self._exchange.end_input()
 
@@ -381,6 +381,7 @@ def open_process(machine: Machine, argv: Words, options: CommandOptions) -> Step
     words = words_of(argv)
     request = replace(exec_message(words, options), streams=tuple(Stream))
     require(machine, Verb.EXEC)
+    request = yield from with_numbers(machine, request)
     return (yield from _open(machine, words, request))
 
 

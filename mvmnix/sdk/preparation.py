@@ -1,27 +1,25 @@
-"""Prepares a start in one piece of work that may block: opens state, finds or builds an image, drafts and signs a plan.
-
-A program that goes away meanwhile (a task that is cancelled) leaves nothing open: what was opened is closed once the
-work, which can't be interrupted, has ended.
-"""
+"""Prepares a start in one piece of work that may block: opens state, has an image, and a signed plan for it."""
 
 import os
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Final, TypedDict
+from enum import StrEnum
+from typing import Final, Literal, TypedDict
 
 from mvmnix.api.context import Context, open_context
 from mvmnix.api.first_use import is_first_use
-from mvmnix.api.image_builder import open_image_builder
 from mvmnix.api.machine_store import put_in_order
-from mvmnix.api.plans import PlanOptions, draft_plan, open_signed, plan_bytes, refuse_early, sign_plan, unasked_verbs
+from mvmnix.api.plans import PlanOptions, open_signed, plan_bytes
+from mvmnix.api.preparation import prepare_run
 from mvmnix.api.source_refs import KeptImage, SourceRef, runnable_ref
-from mvmnix.model import Verb, Words, check_words
+from mvmnix.model import SystemCalls, User, Verb, Words, check_words
 from mvmnix.plan import labels as plan_labels
+from mvmnix.plan.backend import Backend
+from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.limits import PlanLimits
-from mvmnix.plan.plan import Use
+from mvmnix.plan.plan import Accelerator, Use
 from mvmnix.sdk.arguments import refuse_unknown, seconds
 from mvmnix.sdk.errors import InvalidArgument, SetupMissing
 from mvmnix.sdk.values import NetworkPart, Secret, Share, network_options
@@ -36,6 +34,8 @@ class SandboxOptions(TypedDict, total=False):
     """The plan's own command, which a sandbox doesn't run by itself."""
     directory: str
     """Where commands run, an absolute path of the guest."""
+    user: str
+    """As whom commands run, UID or UID:GID, never root; by default as the image says."""
     environment: Mapping[str, str]
     """Variables of all commands; never a secret."""
     shares: Sequence[Share]
@@ -48,10 +48,34 @@ class SandboxOptions(TypedDict, total=False):
     vcpus: int
     scratch_mib: int
     """MiB of the guest's writable directories, which are in its memory."""
+    data: DataDisk
+    """A disk of its own, writable, encrypted, and gone when the machine ends."""
+    accelerator: Literal["any", "kvm", "tcg"]
+    """What must execute the guest; by default any."""
+    backend: Literal["qemu", "container"]
+    """What runs it; "container" is Preview, and no microVM. By default "qemu"."""
     timeout: float
     """Seconds after which the machine ends, whatever runs in it."""
     idle_timeout: float
     """Seconds without a byte from or to the guest after which the machine ends."""
+    tasks: int
+    """Processes and threads in the guest."""
+    cpu_percent: int
+    """Of one processor of this host, for the whole hypervisor."""
+    cpu_weight: int
+    """Its part where processors are short: 100 is everybody's."""
+    console_kib: int
+    """KiB that are kept of its console."""
+    output_kib: int
+    """KiB that are kept of what its own command prints."""
+    shared_kib: int
+    """KiB that it may write to all of its shares together."""
+    system_calls: Literal["strict", "default", "namespaces"]
+    """The filter over its commands, at least as strict as the image's."""
+
+
+#: Arguments that are fields of a plan's limits as they are.
+_LIMITS: Final = ("tasks", "cpu_percent", "cpu_weight", "console_kib", "output_kib", "shared_kib")
 
 
 def plan_options(options: SandboxOptions) -> PlanOptions:
@@ -62,24 +86,39 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
         labels = dict(given.get("labels", {}))
         plan_labels.check(labels)
         verbs = frozenset(Verb(verb) for verb in check_words(given.get("verbs", ())))
-        limits = PlanLimits(idle_seconds=seconds(given.get("idle_timeout"), "idle_timeout"))
+        limits = PlanLimits(
+            idle_seconds=seconds(given.get("idle_timeout"), "idle_timeout"),
+            system_calls=_choice(SystemCalls, given.get("system_calls")),
+            **{name: given[name] for name in _LIMITS if name in given},
+        )
+        user = User.parse(given["user"]) if "user" in given else None
+        accelerator = _choice(Accelerator, given.get("accelerator"))
+        backend = _choice(Backend, given.get("backend")) or Backend.QEMU
     except ValueError as error:
-        raise InvalidArgument(str(error), hint='verbs=["exec", "copy"], labels={"job": "7"}, idle_timeout=60') from None
+        raise InvalidArgument(str(error), hint='verbs=["exec", "copy"], labels={"job": "7"}, user="1000"') from None
     return PlanOptions(
         command=check_words(given.get("command", ())),
         directory=given.get("directory", ""),
+        user=user,
+        accelerator=accelerator,
+        backend=backend,
         environment=dict(given.get("environment", {})),
         shares=tuple(share.to_plan() for share in given.get("shares", ())),
         network=network_options(given.get("network", ())),
         secrets=tuple(secret.to_plan() for secret in given.get("secrets", ())),
         verbs=verbs,
         labels=labels,
+        data=given.get("data"),
         limits=limits,
         memory_mib=given.get("memory_mib"),
         vcpus=given.get("vcpus"),
         scratch_mib=given.get("scratch_mib"),
         wall_seconds=seconds(given.get("timeout"), "timeout"),
     )
+
+
+def _choice[T: StrEnum](kind: type[T], value: str | None) -> T | None:
+    return None if value is None else kind(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,34 +156,6 @@ class Prepared:
     labels: Mapping[str, str]
 
 
-class Preparation:
-    """State that is opened in a worker's thread and closed by whichever comes last, the work or its caller."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._stack = ExitStack()
-        self._is_working = self._is_left = False
-
-    def run[T](self, work: Callable[[ExitStack], T]) -> T:
-        """Do the work, which opens things on the stack."""
-        with self._lock:
-            self._is_working = True
-        try:
-            return work(self._stack)
-        finally:
-            with self._lock:
-                self._is_working = False
-                if self._is_left:
-                    self._stack.close()
-
-    def close(self) -> None:
-        """Close what was opened, now or once the work has ended."""
-        with self._lock:
-            self._is_left = True
-            if not self._is_working:
-                self._stack.close()
-
-
 def open_state(stack: ExitStack) -> Context:
     """Open this user's state. Raises SetupMissing where there are neither keys nor a policy yet."""
     context = stack.enter_context(open_context())
@@ -153,18 +164,11 @@ def open_state(stack: ExitStack) -> Context:
     return context
 
 
-def prepare_run(source: SourceRef | KeptImage, options: PlanOptions, stack: ExitStack) -> Prepared:
-    """Find or build the image, draft and sign the plan. Raises as api/plans.py and api/image_builder.py do."""
+def prepare_source(source: SourceRef | KeptImage, options: PlanOptions, stack: ExitStack) -> Prepared:
+    """Find or build the image, draft and sign the plan. Raises as `api.preparation.prepare_run` does."""
     context = open_state(stack)
-    put_in_order(context.roots, context.machines, context.frontend)
-    refuse_early(context, options)
-    stack.enter_context(context.working())  # until the machine has its files open, the image may not be removed
-    with open_image_builder(context) as images:
-        finished = images.image(source)
-    if not options.verbs:
-        options = replace(options, verbs=unasked_verbs(context, finished.image, options))
-    plan = draft_plan(context, finished, options)
-    return Prepared(context, sign_plan(context, plan), plan.verbs, plan.labels)
+    made = prepare_run(context, source, options, stack, grants_unasked=not options.verbs)
+    return Prepared(context, made.bundle, made.plan.verbs, made.plan.labels)
 
 
 def prepare_launch(text: str, stack: ExitStack) -> Prepared:

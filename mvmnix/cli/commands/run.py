@@ -12,15 +12,10 @@ from mvmnix.api import (
     StartOptions,
     Steps,
     check_terminal,
-    draft_plan,
     open_context,
-    open_image_builder,
-    put_in_order,
-    refuse_early,
+    prepare_run,
     runnable_ref,
-    sign_plan,
     start_machine,
-    unasked_verbs,
 )
 from mvmnix.api import run as run_steps
 from mvmnix.cli.attached_run import Attachment, attach_options, run_here, start_options
@@ -65,23 +60,18 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
     """
     _refuse_contradictions(attachment, options, closed=closed, evidence=evidence)
     wanted = runnable_ref(flake)
-    named = bool(options.verbs)
+    unasked = not (options.verbs or closed)
     if attachment.tty:  # a terminal takes the verb, and the plan says so
         check_terminal(options.backend, options.secrets)
         options = replace(options, verbs=options.verbs | {Verb.SHELL})
     with open_context(TERMINAL) as context, ExitStack() as kept:
         context.initialize()
-        put_in_order(context.roots, context.machines, TERMINAL)
-        refuse_early(context, options)
-        kept.enter_context(context.working())  # until the machine has its files open, the image may not be removed
-        with steps() as progress, open_image_builder(context, progress) as images:
-            finished = images.image(wanted)
-        if not (named or closed):
-            options = _with_unasked(options, unasked_verbs(context, finished.image, options))
-        bundle = sign_plan(context, draft_plan(context, finished, options))
+        with steps() as progress:
+            prepared = prepare_run(context, wanted, options, kept, progress, grants_unasked=unasked)
+        _show_unasked(prepared.unasked)
 
         def start(how: StartOptions) -> Steps[RunningMachine]:
-            machine = yield from start_machine(context, bundle, how)
+            machine = yield from start_machine(context, prepared.bundle, how)
             kept.close()
             return machine
 
@@ -91,7 +81,7 @@ def run(*, flake: str, attachment: Attachment, name: str, options: PlanOptions, 
             return 0
         started, ended = run_here(start, attachment, how)
         if evidence:
-            show_chain(links_of(finished, started, ended))
+            show_chain(links_of(prepared.finished, started, ended))
         return ended.exit_code
 
 
@@ -104,11 +94,9 @@ def _refuse_contradictions(attachment: Attachment, options: PlanOptions, *, clos
         raise UsageError(why, hint="leave it out: --verb grants what it names and no other, -t then shell, too")
 
 
-def _with_unasked(options: PlanOptions, verbs: frozenset[Verb]) -> PlanOptions:
-    """Add the verbs that the plan grants unasked, and say so."""
-    if not verbs:
-        return options
-    *others, last = sorted(verbs)
-    names = f"{', '.join(others)} and {last}" if others else last
-    notice(f"the plan grants {names}, to this user alone; --no-verbs grants none")
-    return replace(options, verbs=options.verbs | verbs)
+def _show_unasked(verbs: frozenset[Verb]) -> None:
+    """Say which verbs the plan grants unasked."""
+    if verbs:
+        *others, last = sorted(verbs)
+        names = f"{', '.join(others)} and {last}" if others else last
+        notice(f"the plan grants {names}, to this user alone; --no-verbs grants none")

@@ -1,7 +1,6 @@
 """The options for what a plan says besides what its image says, handed over as one argument; they are nowhere else."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, reduce, wraps
 from typing import Any, Final
@@ -116,15 +115,10 @@ _MOST_MIB: Final = 2**20
 def _user(_context: click.Context, _option: click.Parameter, value: str | None) -> User | None:
     if value is None:
         return None
-    found = re.fullmatch(r"([0-9]{1,10})(?::([0-9]{1,10}))?", value, re.ASCII)
     try:
-        return User(int(found[1]), int(found[2] or found[1])) if found else _unknown(value)
+        return User.parse(value)
     except ValueError as error:
         raise UsageError(str(error), hint="--user 1000, or --user UID:GID") from error
-
-
-def _unknown(value: str) -> User:
-    raise ValueError(f"not a numeric user: {value[:80]!r}; mvm reads no user names from an image")
 
 
 _WORKLOAD_OPTIONS: Final = (

@@ -62,10 +62,12 @@ PROGRAMS: dict[str, Program] = {
     "false": lambda _work, _stdin: (b"", b"", 1),
     "echo": lambda work, _stdin: (" ".join(work.argv[1:]).encode("utf-8", "surrogateescape") + b"\n", b"", 0),
     "printenv": lambda work, _stdin: (work.environment.get(work.argv[1], "").encode(), b"", 0),
+    "id": lambda work, _stdin: (f"{work.user.uid}:{work.user.gid}".encode(), b"", 0),
     "cat": lambda _work, stdin: (stdin, b"", 0),
     "devour": lambda _work, _stdin: (b"", b"", 0),
     "complain": lambda work, _stdin: (b"", " ".join(work.argv[1:]).encode(), 3),
 }
+_PASSWD = b"root:x:0:0::/:/bin/sh\napp:x:1234:99::/:/bin/sh\n"
 #: What there is to be copied out of a fake guest, by its path.
 COPIES = {
     "/hello": record_head(Copied.FILE, mode=0o640, size=5) + b"hello" + record_head(Copied.END),
@@ -78,6 +80,7 @@ COPIES = {
     "/evil": record_head(Copied.DIRECTORY, mode=0o755)
     + record_head(Copied.FILE, b"up", size=1).replace(b"up", b"..")
     + b"x",
+    "/etc/passwd": record_head(Copied.FILE, mode=0o644, size=len(_PASSWD)) + _PASSWD + record_head(Copied.END),
     "/torn": record_head(Copied.FILE, mode=0o644, size=1 << 20) + bytes(1000),
 }
 _PORTION = 16384

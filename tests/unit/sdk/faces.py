@@ -50,7 +50,7 @@ class Seen:
         own = getattr(own, "__func__", own)
         if inspect.iscoroutinefunction(own):
             return lambda *given, **named: _later(lambda: value(*given, **named))
-        if inspect.isasyncgenfunction(own):
+        if inspect.isasyncgenfunction(own) or "AsyncIterator" in str(own.__annotations__["return"]):
             return lambda *given, **named: _iterate(value(*given, **named))
         if "Opener" in str(own.__annotations__["return"]):
             return lambda *given, **named: Opened(lambda: value(*given, **named))

@@ -2,13 +2,17 @@
 
 import pickle
 from collections.abc import Callable
+from dataclasses import fields
 
 import pytest
 
 import mvmnix
-from mvmnix import Allow, Secret, Share
-from mvmnix.sdk import commands, errors, values
+from mvmnix import Allow, DataDisk, Deny, Secret, Share
+from mvmnix.api import PlanOptions
+from mvmnix.plan.limits import PlanLimits
+from mvmnix.sdk import commands, errors, users, values
 from mvmnix.sdk.arguments import refuse_unknown, seconds
+from mvmnix.sdk.preparation import SandboxOptions, plan_options, plan_terms
 
 
 @pytest.mark.parametrize("value", [0, -5, float("nan"), float("inf"), 2**31])
@@ -36,6 +40,74 @@ def test_an_argument_that_there_is_not() -> None:
 def test_a_path_that_names_another_place_than_was_meant(make: Callable[[], object], why: str) -> None:
     with pytest.raises(errors.InvalidArgument, match=why):
         make()
+
+
+#: Each argument of a sandbox, with a value that isn't what is taken where it is left out.
+GIVEN: SandboxOptions = {
+    "command": ["/bin/true"],
+    "directory": "/work",
+    "user": "1000:100",
+    "environment": {"A": "1"},
+    "shares": [Share("/usr", "/data")],
+    "network": [Allow("https://api.example.com"), Deny("example.org")],
+    "secrets": [Secret.env("TOKEN")],
+    "verbs": ["exec"],
+    "labels": {"job": "7"},
+    "memory_mib": 256,
+    "vcpus": 2,
+    "scratch_mib": 64,
+    "data": DataDisk(64, "/var/data"),
+    "accelerator": "tcg",
+    "backend": "container",
+    "timeout": 300,
+    "idle_timeout": 60,
+    "tasks": 100,
+    "cpu_percent": 50,
+    "cpu_weight": 10,
+    "console_kib": 64,
+    "output_kib": 65,
+    "shared_kib": 66,
+    "system_calls": "strict",
+}
+
+
+def test_a_program_can_say_all_that_a_plan_says() -> None:
+    """Each field of a plan's options and limits is reached by an argument, and no argument is without effect."""
+    assert GIVEN.keys() == SandboxOptions.__annotations__.keys()
+    usual = plan_terms({}, None, single_use=False)
+    made = plan_terms(GIVEN, 2, single_use=True)
+    for kind, ours, theirs in ((PlanOptions, made, usual), (PlanLimits, made.limits, usual.limits)):
+        assert [each.name for each in fields(kind) if getattr(ours, each.name) == getattr(theirs, each.name)] == []
+    for name in GIVEN:
+        without = plan_options({key: value for key, value in GIVEN.items() if key != name})  # type: ignore[arg-type]
+        assert without != plan_options(GIVEN), name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"user": "0"}, {"user": "app"}, {"accelerator": "gpu"}, {"system_calls": "none"}, {"tasks": 0}, {"verbs": ["x"]}],
+    ids=str,
+)
+def test_what_no_plan_can_say(options: SandboxOptions) -> None:
+    with pytest.raises(errors.InvalidArgument):
+        plan_options(options)
+
+
+PASSWD = b"root:x:0:0::/root:/bin/sh\napp:x:1000:100:A:/:/bin/sh\n+::::::\n\xff:x:1:1::/:\nshort:x:1\nodd:x:-1:1::/:\n"
+
+
+def test_a_user_s_name_is_looked_up_in_the_guest_s_own_file() -> None:
+    assert users.find_user(PASSWD, "app") == "1000:100"
+    assert users.find_user(PASSWD, "app", "7") == "1000:7"
+    for name in ("nobody", "short", "odd", "", "ap"):
+        with pytest.raises(errors.InvalidArgument, match="has no user"):
+            users.find_user(PASSWD, name)
+
+
+@pytest.mark.parametrize("text", ["1:2:3", "a b", "-u", "app:users", "a" * 33, "1000:", "grüße"])
+def test_what_names_no_user(text: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match="names no user of a guest"):
+        commands.exec_message(("true",), {"user": text})
 
 
 def test_a_network_is_a_list_of_its_parts() -> None:

@@ -37,6 +37,21 @@ async def test_a_command_has_a_result(face: Face, guest: str) -> None:
 
 
 @on_both
+async def test_a_user_is_named_by_numbers_or_by_a_name_that_the_guest_knows(face: Face, guest: str) -> None:
+    async with face.Sandbox.run(guest) as box:
+        for user, found in (("7", b"7:7"), ("7:8", b"7:8"), ("app", b"1234:99"), ("app:5", b"1234:5")):
+            assert (await box.exec(["id"], user=user)).stdout == found
+        async with box.popen(["id"], user="app") as process:
+            process.stdin.close()
+            assert await process.stdout.read() == b"1234:99"
+        events = [event async for event in box.stream(["id"], user="app")]
+        assert events[:-1] == [OutputEvent("stdout", b"1234:99")]
+    async with face.Sandbox.run(guest, verbs=["exec"]) as box:
+        with pytest.raises(errors.NotGranted, match="copy"):
+            await box.exec(["id"], user="app")
+
+
+@on_both
 async def test_a_failure_is_a_result_unless_it_is_to_be_checked(face: Face, guest: str) -> None:
     async with face.Sandbox.run(guest) as box:
         with pytest.raises(errors.CommandFailed, match="'complain' ended with exit code 3") as failed:
@@ -153,8 +168,8 @@ async def test_a_shell_is_asked_for_by_its_name_alone(face: Face, guest: str) ->
 
 WRONG: list[tuple[list[Any], dict[str, Any], str]] = [
     ([], {}, "there is no command"),
-    (["true"], {"user": "app"}, "a user of the guest is named by numbers"),
-    (["true"], {"user": "1:2:3"}, "a user of the guest is named by numbers"),
+    (["true"], {"user": "nobody"}, "has no user 'nobody'"),
+    (["true"], {"user": "1:2:3"}, "names no user of a guest"),
     (["true", "x" * 200_000], {}, "this can't be run"),
     (["true"], {"cwd": "relative"}, "relative"),
     (["true"], {"env": {"A=B": "1"}}, "an equals sign"),

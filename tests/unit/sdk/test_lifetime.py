@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mvmnix.launch.control import drivers
 from mvmnix.launch.control.start_messages import Mode
 from mvmnix.machines import registry
 from mvmnix.sdk import blocking, errors
+from mvmnix.sdk.drive import WorkerStack
 from tests.patience import EVENT_PATIENCE, SHORT, until
 from tests.repository import ROOT
 from tests.unit.cli.machines import kinds
@@ -133,8 +135,13 @@ async def test_what_is_kept_of_a_machine(face: Face, guest: str) -> None:
         assert b"booted" in b"".join(piece.data for piece in pieces)
         with pytest.raises(errors.InvalidArgument, match="no log named 'stdout'"):
             _ = [piece async for piece in box.logs("stdout")]
+        async for record in box.events(follow=True):
+            if record.record.kind == "exec":
+                break
+        assert [event async for event in box.network_log(follow=False)] == []
     assert b"booted" in b"".join([piece.data async for piece in box.logs("console", follow=True)])
-    assert [record.record.kind for record in await box.events()] == ["start", "exec", "end"]
+    for follow in (False, True):
+        assert [each.record.kind async for each in box.events(follow=follow)] == ["start", "exec", "end"]
     assert (await box.receipt()).observed.machine == box.id
 
 
@@ -148,6 +155,21 @@ async def test_what_a_command_of_the_plan_printed_is_followed(face: Face, settle
         pieces = [piece async for piece in box.logs(follow=True)]
     assert [(piece.stream, piece.data) for piece in pieces] == [("stderr", b"no")]
     assert (await box.wait()).exit_code == 3
+
+
+def test_what_a_worker_opened_is_closed_by_whichever_comes_last() -> None:
+    """A task that is cancelled goes away while its work, in a thread, opens more."""
+    opened, closed = WorkerStack(), list[str]()
+
+    def work(stack: ExitStack) -> int:
+        stack.callback(closed.append, "early")
+        opened.close()
+        stack.callback(closed.append, "late")
+        assert closed == []
+        return 1
+
+    assert opened.run(work) == 1
+    assert closed == ["late", "early"]
 
 
 @on_both
