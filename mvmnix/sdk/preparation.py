@@ -32,11 +32,11 @@ class SandboxOptions(TypedDict, total=False):
 
     command: Words
     """The plan's own command, which a sandbox doesn't run by itself."""
-    directory: str
+    cwd: str
     """Where commands run, an absolute path of the guest."""
     user: str
     """As whom commands run, UID or UID:GID, never root; by default as the image says."""
-    environment: Mapping[str, str]
+    env: Mapping[str, str]
     """Variables of all commands; never a secret."""
     shares: Sequence[Share]
     network: Sequence[NetworkPart]
@@ -98,11 +98,11 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
         raise InvalidArgument(str(error), hint='verbs=["exec", "copy"], labels={"job": "7"}, user="1000"') from None
     return PlanOptions(
         command=check_words(given.get("command", ())),
-        directory=given.get("directory", ""),
+        directory=given.get("cwd", ""),
         user=user,
         accelerator=accelerator,
         backend=backend,
-        environment=dict(given.get("environment", {})),
+        environment=dict(given.get("env", {})),
         shares=tuple(share.to_plan() for share in given.get("shares", ())),
         network=network_options(given.get("network", ())),
         secrets=tuple(secret.to_plan() for secret in given.get("secrets", ())),

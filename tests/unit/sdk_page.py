@@ -1,11 +1,16 @@
 """Writes docs/sdk.md from the SDK's docstrings and examples/sdk: `python -m tests.unit.sdk_page`."""
 
+import ast
 import inspect
 import textwrap
+from dataclasses import is_dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, is_typeddict
 
 import mvmnix
+from mvmnix.sdk.commands import ExecOptions
+from mvmnix.sdk.preparation import SandboxOptions
 from tests.repository import ROOT
 
 PAGE: Final = ROOT / "docs/sdk.md"
@@ -63,7 +68,9 @@ def page() -> str:
     parts = [_HEAD]
     parts += [_program(path) for path in sorted(EXAMPLES.glob("*.py"))]
     parts.append("## Reference\n")
-    parts += [_entry(name, getattr(mvmnix, name)) for name in sorted(set(mvmnix.__all__) - {"aio"})]
+    things = {name: getattr(mvmnix, name) for name in set(mvmnix.__all__) - {"aio"}}
+    things |= {each.__name__: each for each in (SandboxOptions, ExecOptions)}
+    parts += [_entry(name, things[name]) for name in sorted(things)]
     return "\n".join(parts)
 
 
@@ -76,7 +83,28 @@ def _entry(name: str, thing: object) -> str:
     if isinstance(thing, type) and thing.__module__.startswith("mvmnix.sdk.blocking"):
         members = [each for each in vars(thing) if not each.startswith("_") and each != "of"]
         lines += [_member(each, getattr(thing, each)) for each in members]
+    elif isinstance(thing, type) and (is_dataclass(thing) or is_typeddict(thing)):
+        lines += [_field(each, doc) for each, doc in _fields(thing).items()]
     return "\n".join(lines)
+
+
+def _fields(kind: type) -> dict[str, str]:
+    """Return the fields of a class, those of its bases first, each with the type and the docstring below it."""
+    bases = [*reversed(kind.__mro__[1:]), *getattr(kind, "__orig_bases__", ())]
+    found = {name: doc for base in bases if base.__module__ == kind.__module__ for name, doc in _fields(base).items()}
+    (body,) = (each.body for each in ast.parse(inspect.getsource(kind)).body if isinstance(each, ast.ClassDef))
+    for field, below in pairwise([*body, ast.Pass()]):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            is_said = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
+            said = str(below.value.value) if is_said else ""
+            found[field.target.id] = f"{ast.unparse(field.annotation)}\0{said}"
+    return found
+
+
+def _field(name: str, doc: str) -> str:
+    kind, _, said = doc.partition("\0")
+    words = f" {said}" if said else ""
+    return _wrapped(f"- `{name}: {kind}`{words}", "  ") + "\n"
 
 
 def _member(name: str, value: Any) -> str:

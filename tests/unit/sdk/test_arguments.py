@@ -45,9 +45,9 @@ def test_a_path_that_names_another_place_than_was_meant(make: Callable[[], objec
 #: Each argument of a sandbox, with a value that isn't what is taken where it is left out.
 GIVEN: SandboxOptions = {
     "command": ["/bin/true"],
-    "directory": "/work",
+    "cwd": "/work",
     "user": "1000:100",
-    "environment": {"A": "1"},
+    "env": {"A": "1"},
     "shares": [Share("/usr", "/data")],
     "network": [Allow("https://api.example.com"), Deny("example.org")],
     "secrets": [Secret.env("TOKEN")],
