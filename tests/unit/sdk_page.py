@@ -94,10 +94,11 @@ def _fields(kind: type) -> dict[str, str]:
     found = {name: doc for base in bases if base.__module__ == kind.__module__ for name, doc in _fields(base).items()}
     (body,) = (each.body for each in ast.parse(inspect.getsource(kind)).body if isinstance(each, ast.ClassDef))
     for field, below in pairwise([*body, ast.Pass()]):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            is_said = isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant)
-            said = str(below.value.value) if is_said else ""
-            found[field.target.id] = f"{ast.unparse(field.annotation)}\0{said}"
+        match field, below:
+            case ast.AnnAssign(ast.Name(name), kind_), ast.Expr(ast.Constant(said)):
+                found[name] = f"{ast.unparse(kind_)}\0{said}"
+            case ast.AnnAssign(ast.Name(name), kind_), _:
+                found[name] = f"{ast.unparse(kind_)}\0"
     return found
 
 
