@@ -95,7 +95,7 @@ def _fields(kind: type) -> dict[str, str]:
     (body,) = (each.body for each in ast.parse(inspect.getsource(kind)).body if isinstance(each, ast.ClassDef))
     for field, below in pairwise([*body, ast.Pass()]):
         match field, below:
-            case ast.AnnAssign(ast.Name(name), kind_), ast.Expr(ast.Constant(said)):
+            case ast.AnnAssign(ast.Name(name), kind_), ast.Expr(ast.Constant(str(said))):
                 found[name] = f"{ast.unparse(kind_)}\0{said}"
             case ast.AnnAssign(ast.Name(name), kind_), _:
                 found[name] = f"{ast.unparse(kind_)}\0"
