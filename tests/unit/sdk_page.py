@@ -99,6 +99,8 @@ def _fields(kind: type) -> dict[str, str]:
                 found[name] = f"{ast.unparse(kind_)}\0{said}"
             case ast.AnnAssign(ast.Name(name), kind_), _:
                 found[name] = f"{ast.unparse(kind_)}\0"
+            case _:
+                pass
     return found
 
 
