@@ -254,6 +254,13 @@ class Sandbox:
         """Have the guest go on. Raises InvalidArgument where it does."""
         await run(sandbox.set_paused(self._machine, paused=False))
 
+    async def extend(self, seconds: float) -> None:
+        """Have the machine end in so many seconds, unless this is called again; not later than its `timeout`.
+
+        Raises InvalidArgument for a time after that.
+        """
+        await run(sandbox.extend(self._machine, seconds))
+
     async def detach(self) -> None:
         """Have the machine go on without this program; `Sandbox.attach(box.id)` finds it again."""
         if isinstance(self._machine, OwnMachine):

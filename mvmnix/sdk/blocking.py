@@ -198,6 +198,13 @@ class Sandbox:
         """Have the guest go on. Raises InvalidArgument where it does."""
         run(sandbox.set_paused(self._machine, paused=False))
 
+    def extend(self, seconds: float) -> None:
+        """Have the machine end in so many seconds, unless this is called again; not later than its `timeout`.
+
+        Raises InvalidArgument for a time after that.
+        """
+        run(sandbox.extend(self._machine, seconds))
+
     def detach(self) -> None:
         """Have the machine go on without this program; `Sandbox.attach(box.id)` finds it again."""
         if isinstance(self._machine, OwnMachine):

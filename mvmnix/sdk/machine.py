@@ -31,6 +31,8 @@ from mvmnix.system.private_dirs import Directory
 
 #: Seconds that a machine's end may take when a program leaves it, before its guest is no longer asked.
 PATIENCE: Final = 30.0
+#: The end of a machine of which nothing says how it ended.
+LOST: Final = "lost"
 #: What is raised where the machine, or its process, ended before it answered.
 ENDED: Final = (ConnectionLostError, MachineEndedError)
 
@@ -108,8 +110,21 @@ class OwnMachine:
         return (yield from self._end.wait(timeout))
 
     def _take_end(self) -> Steps[MachineEnd | None]:
-        """Take what the machine says next; its end, if that was it."""
-        event = yield from next_event(self._running.connection, self._caller)
+        """Take what the machine says next; its end, if that was it.
+
+        Raises what its process failed with, but for an end that is written down: of a machine whose time was up, or
+        whose guest failed.
+        """
+        try:
+            event = yield from next_event(self._running.connection, self._caller)
+        except ConnectionLostError:
+            raise
+        except MvmnixError:
+            self._running.close()
+            end: MachineEnd | None = yield Work(partial(_written_end, self.id))
+            if end is None:
+                raise
+            return end
         if not isinstance(event, Ended):
             return None
         self._running.close()
@@ -187,7 +202,16 @@ def read_end(machine: str) -> MachineEnd:
     """Return how a machine ended, as its supervisor wrote it down; "lost" where none was left to do so."""
     with open_machine_store(SILENT) as machines:
         status = registry.wait_for_end(machines, machine).status
-    return MachineEnd("lost" if status.reason is None else status.reason.value, status.exit_code)
+    return MachineEnd(LOST if status.reason is None else status.reason.value, status.exit_code)
+
+
+def _written_end(machine: str) -> MachineEnd | None:
+    """Return how a machine ended; None where nothing says so."""
+    try:
+        end = read_end(machine)
+    except MvmnixError:
+        return None
+    return None if end.reason == LOST else end
 
 
 def request(machine: Machine, message: Request, *, timeout: float | None = None) -> Steps[None]:

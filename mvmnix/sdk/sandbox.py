@@ -13,12 +13,13 @@ from mvmnix.api.machine_store import open_machine_store
 from mvmnix.api.plans import find_plan
 from mvmnix.launch.control.connection import ConnectionLostError
 from mvmnix.launch.control.drivers import Steps
-from mvmnix.launch.control.messages import Pause, Request, Resume, Stop
+from mvmnix.launch.control.messages import Extend, Pause, Request, Resume, Stop
 from mvmnix.launch.control.start_messages import Mode
 from mvmnix.machines import registry
 from mvmnix.machines.receipt import Receipt
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.machines.retention import Retention
+from mvmnix.sdk.arguments import seconds
 from mvmnix.sdk.drive import WorkerStack, work
 from mvmnix.sdk.errors import NotRunning, OutcomeUnknown
 from mvmnix.sdk.machine import (
@@ -130,6 +131,12 @@ def set_paused(machine: Machine, *, paused: bool) -> Steps[None]:
     """Pause or resume the guest. Raises InvalidArgument where it is so already."""
     message: Request = Pause() if paused else Resume()
     yield from request(machine, message)
+
+
+def extend(machine: Machine, within: float) -> Steps[None]:
+    """Have the machine end in so many seconds. Raises InvalidArgument where its plan ends it before."""
+    if (whole := seconds(within, "seconds")) is not None:
+        yield from request(machine, Extend(whole))
 
 
 def receipt(machine: Machine) -> Steps[Receipt]:

@@ -27,6 +27,7 @@ _MESSAGES: dict[int, tuple[object, ...]] = {
         messages.Pause(),
         messages.Resume(),
         messages.Stop(now=True),
+        messages.Extend(60),
         messages.Wait(),
         messages.Ping(),
     ),

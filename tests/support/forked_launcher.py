@@ -1,5 +1,6 @@
 """A launcher for tests: each start is served by a fork of this process, so that what a test replaced holds there."""
 
+import gc
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ def reach(_roots: Roots, *, private: bool) -> Connection:
 def _be_session(connection: socket.socket, check: CallerCheck) -> None:
     status = 125
     try:
+        gc.freeze()  # what a test left to be collected would close descriptors of this process by their numbers
         os.setsid()
         signal.set_wakeup_fd(-1)  # the test's process may have one, and handlers
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):

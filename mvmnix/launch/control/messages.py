@@ -127,6 +127,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Extend:
+    """Have the machine end in so many seconds, unless that is asked for again; not later than its plan says."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Answer when the machine has ended."""
 
@@ -146,7 +153,7 @@ class Ping:
 
 #: What starts something in the guest, each by a verb of its own.
 type GuestCall = Exec | Shell | Copy | Files
-type Request = GuestCall | Signal | Resize | Pause | Resume | Stop | Wait | Ping
+type Request = GuestCall | Signal | Resize | Pause | Resume | Stop | Extend | Wait | Ping
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +261,7 @@ _REQUESTS: Final[Mapping[str, Callable[[Record], Request]]] = {
     "pause": lambda _: Pause(),
     "resume": lambda _: Resume(),
     "stop": lambda record: Stop(record.flag("now")),
+    "extend": lambda record: Extend(record.integer("seconds", 1, _MOST_SECONDS)),
     "wait": lambda _: Wait(),
     "ping": lambda _: Ping(),
 }

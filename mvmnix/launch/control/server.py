@@ -35,6 +35,7 @@ from mvmnix.launch.control.messages import (
     Done,
     Exec,
     Exited,
+    Extend,
     Files,
     GuestCall,
     Pause,
@@ -87,6 +88,9 @@ class Served(Protocol):
 
     def set_paused(self, paused: bool, done: Callable[[MvmnixError | None], None]) -> None:
         """Pause or resume its guest; `done` is called later, with an error or None. Raises MvmnixError."""
+
+    def extend(self, seconds: float) -> None:
+        """Set its end anew, so many seconds from now. Raises MvmnixError."""
 
     def start_ping(self, answered: Callable[[], object]) -> None:
         """Ask its guest's agent for an answer; `answered` is called once that comes. Raises MvmnixError."""
@@ -243,6 +247,9 @@ class _Caller:
                 self._control.machine.set_paused(isinstance(request, Pause), self._changed)  # 3
             case Stop(now):
                 self._control.stop(now)
+            case Extend(seconds):
+                self._control.machine.extend(seconds)
+                self.answer(Done())
             case Ping():
                 self._control.machine.start_ping(lambda: self.answer(Done()))
             case Wait():

@@ -66,6 +66,9 @@ class Machine:
         self._done = False
         self._timers: list[Cancellable] = []
         self._pausing = Pausing(observations, guest)
+        #: When the plan ends it, by the monotonic clock, and what ends it before that, where a caller said so.
+        self._latest = float("inf")
+        self._lease: Timer | None = None
         self._ended: Ended | None = None
         #: Why its end could not be written down; there is no second try, since its directory is let go of.
         self._lost: MvmnixError | OSError | None = None
@@ -98,7 +101,9 @@ class Machine:
         self._observations.ready = self._observations.host.clock()
         self._observations.home.advance(MachineState.RUNNING)
         self._timers.append(GuestClock(self.loop, self._pausing.tell_time))
-        self._limit(self._observations.plan.plan.timeouts.wall_seconds + _GRACE)
+        wall = self._observations.plan.plan.timeouts.wall_seconds
+        self._latest = time.monotonic() + wall
+        self._limit(wall + _GRACE)
         if idle := self._observations.plan.plan.limits.idle_seconds:
             too_long = partial(self._break_off, HostAction.KILLED_ON_IDLE)
             self._timers.append(IdleWatch(self.loop, self._signs, idle, too_long))
@@ -232,6 +237,20 @@ class Machine:
             seconds = self._guest.channel.ping(idle=_NO_LIMIT)
             limit.cancel()
         return seconds
+
+    def extend(self, seconds: float) -> None:
+        """Have it end in so many seconds, unless that is asked for again.
+
+        Raises UsageError where its plan ends it before.
+        """
+        self._refuse_ended()
+        if (left := self._latest - time.monotonic()) < seconds:
+            why = f"the plan ends the machine in {left:.0f} seconds, and not in {seconds:g}"
+            raise UsageError(why, hint="start it from a plan with a longer --timeout")
+        if self._lease is not None:
+            self._lease.cancel()
+            self._timers.remove(self._lease)
+        self._lease = self._limit(seconds)
 
     def start_ping(self, answered: Callable[[], object]) -> None:
         """Have a function called once the guest agent has answered, and return at once. Raises MvmnixError."""

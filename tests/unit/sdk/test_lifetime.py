@@ -126,6 +126,19 @@ async def test_a_plan_that_was_signed_is_launched(face: Face, settled: Station) 
 
 
 @on_both
+async def test_an_end_is_set_anew_within_the_plan_s_time(face: Face, guest: str) -> None:
+    async with face.Sandbox.run(guest, timeout=3600) as box:
+        with pytest.raises(errors.InvalidArgument, match="the plan ends the machine in 36"):
+            await box.extend(3700)
+        for lease in (1, 1800, 1):
+            await box.extend(lease)
+            assert (await box.exec(["true"])).exit_code == 0
+        assert (await box.wait()).reason == "timeout"
+        with pytest.raises(errors.NotRunning):
+            await box.extend(1)
+
+
+@on_both
 async def test_what_is_kept_of_a_machine(face: Face, guest: str) -> None:
     async with face.Sandbox.run(guest, keep=True) as box:
         await box.exec(["true"])

@@ -84,6 +84,7 @@ STRATEGIES: Mapping[type, st.SearchStrategy[Any]] = {
     messages.Pause: st.just(messages.Pause()),
     messages.Resume: st.just(messages.Resume()),
     messages.Stop: st.builds(messages.Stop, st.booleans()),
+    messages.Extend: st.builds(messages.Extend, st.integers(1, 2**31 - 1)),
     messages.Wait: st.just(messages.Wait()),
     messages.Ping: st.just(messages.Ping()),
     messages.Exited: st.builds(messages.Exited, STATUSES),
