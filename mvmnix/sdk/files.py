@@ -3,7 +3,8 @@
 import errno
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -14,14 +15,14 @@ from mvmnix.formats.escaping import escape_line
 from mvmnix.launch.agent.file_entries import FileEntry, FileEntryError, FileEntryReader
 from mvmnix.launch.agent.requests import CopyDirection, FileOperation
 from mvmnix.launch.control.calls import Exchange
-from mvmnix.launch.control.drivers import Steps, Work
+from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.control.messages import Copy, Files, Stream
 from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import CopyKind, CopyLimits, Reader, record_head
 from mvmnix.launch.copy.unpack import Unpack
 from mvmnix.machines.exit_status import End, ExitStatus
 from mvmnix.model import Verb
-from mvmnix.sdk.drive import work
+from mvmnix.sdk.drive import WorkerStack, work
 from mvmnix.sdk.errors import (
     FileIsDirectory,
     FileNotDirectory,
@@ -141,11 +142,19 @@ def download(
     """
     require(machine, Verb.COPY)
     name = os.fsencode(posixpath.basename(posixpath.normpath(path)))
-    unpack = yield from work(partial(Unpack, Path(target), name, replaces=replaces))
-    with unpack:
+    opened = WorkerStack()
+
+    def begin(stack: ExitStack) -> Unpack:
+        return stack.enter_context(Unpack(Path(target), name, replaces=replaces))
+
+    try:
+        unpack = yield from work(partial(opened.run, begin))
         reader = Reader(unpack, limits)
-        yield from _receive(machine, path, reader)
-        yield Work(unpack.commit)
+        yield from _receive(machine, path, reader, lambda data: opened.run(lambda _: reader.write(data)))
+        yield from work(partial(opened.run, lambda _: unpack.commit()))
+        yield from work(opened.close)
+    finally:
+        opened.close()
     return reader.skipped
 
 
@@ -206,17 +215,28 @@ def _operate(machine: Machine, asked: Files) -> Steps[FileEntryReader]:
     return reader
 
 
-def _receive(machine: Machine, path: str, reader: Reader) -> Steps[None]:
+def _receive(
+    machine: Machine, path: str, reader: Reader, store: Callable[[bytes], object] | None = None
+) -> Steps[None]:
+    """Have a file or tree come to the reader; by `store`, which may block, where that is given."""
     require(machine, Verb.COPY)
     connection = yield from machine.connect()
-    complaint = _Complaint(path)
-    outputs = {Stream.STDOUT: reader.write, Stream.STDERR: complaint.take}
+    complaint, pending = _Complaint(path), bytearray()
+    outputs = {Stream.STDOUT: reader.write if store is None else pending.extend, Stream.STDERR: complaint.take}
     with connection, Exchange(connection, outputs, has_input=False) as exchange:
         try:
-            status = yield from exchange.run(Copy(CopyDirection.OUT, path, streams=exchange.streams))
+            yield from exchange.begin(Copy(CopyDirection.OUT, path, streams=exchange.streams))
+            while not exchange.is_over:
+                yield from exchange.turn()
+                if store is not None and pending:
+                    data = bytes(pending)
+                    pending.clear()
+                    yield from work(partial(store, data))
         except ENDED as error:
             raise outcome_unknown(machine.id) from error
-    _check(status, path, complaint)
+        status = exchange.status
+    if status is not None:
+        _check(status, path, complaint)
     reader.close()
 
 

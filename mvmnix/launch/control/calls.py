@@ -208,6 +208,8 @@ class Exchange:
             os.close(self._writing)
             self._writing = -1
 
+    __del__ = close  # a conversation may be let go of where it stands
+
     def __enter__(self) -> Self:
         return self
 

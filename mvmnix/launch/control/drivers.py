@@ -7,6 +7,7 @@ runs in the default executor of an asyncio loop, whose threads are that loop's.
 
 import os
 import select
+import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
@@ -93,10 +94,18 @@ async def run_async[T](steps: Steps[T]) -> T:
 async def _worked(work: Work) -> object:
     import asyncio  # noqa: PLC0415 - only callers with a loop of asyncio's have it
 
-    result = asyncio.get_running_loop().run_in_executor(None, work.call)
+    is_given_up = threading.Event()
+
+    def call() -> object:
+        if is_given_up.is_set():
+            raise RuntimeError("its task was cancelled before a thread was free for it")
+        return work.call()
+
+    result = asyncio.get_running_loop().run_in_executor(None, call)
     try:
         return await asyncio.shield(result)
     except asyncio.CancelledError:
+        is_given_up.set()
         result.add_done_callback(partial(_discard, work))
         raise
 

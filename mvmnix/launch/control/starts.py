@@ -7,7 +7,7 @@ for a password. Nothing of that is done for a plan that wasn't verified: the oth
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Final, Protocol
 
 from mvmnix.errors import MvmnixError, RefusedError
 from mvmnix.launch.control.connection import Connection, ConnectionLostError
@@ -38,6 +38,9 @@ from mvmnix.system import log
 from mvmnix.system.descriptors import Packet
 from mvmnix.system.stop_signals import StopRequestedError
 
+#: Seconds within which a launcher says that it read a request: more than its fork takes on a loaded machine.
+_TAKEN: Final = 60.0
+
 
 class NotTakenError(ConnectionLostError):
     """The request was read by no process: nothing of it was done, and it may be sent again."""
@@ -67,7 +70,7 @@ def begin(
     """
     try:
         yield from connection.send(request, descriptors)
-        taken = parse_event((yield from connection.receive()).data)
+        taken = parse_event((yield from connection.receive(_TAKEN)).data)
     except ConnectionLostError as error:
         raise NotTakenError(error.message, hint=error.hint) from error
     match taken:

@@ -5,6 +5,8 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -259,6 +261,33 @@ def test_what_comes_too_late_is_discarded(fails: bool) -> None:
         asyncio.run(main())
         until(lambda: fails or discarded)
     assert bool(discarded) is not fails
+
+
+def test_work_that_no_thread_was_free_for_is_not_begun_once_its_task_is_cancelled() -> None:
+    """A build that a cancelled task asked for would go on for minutes, for no caller."""
+    done: list[str] = []
+    free = threading.Event()
+
+    def work(name: str) -> None:
+        free.wait(EVENT_PATIENCE)
+        done.append(name)
+
+    def steps(name: str) -> Steps[None]:
+        yield Work(partial(work, name))
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        first, second = (asyncio.create_task(run_async(steps(name))) for name in ("first", "second"))
+        await asyncio.sleep(SHORT)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        free.set()
+        await first
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(main())
+    assert done == ["first"]
 
 
 def test_a_result_that_is_taken_is_not_discarded(drive: Driver) -> None:
