@@ -205,7 +205,7 @@ class Conversation:
     def _follow(self, message: CallerMessage, descriptors: list[int]) -> None:
         match message:
             case StopRequest(number):
-                raise StopRequestedError(_stopping(number))
+                raise StopRequestedError(_stop_signal(number))
             case TerminalResized(rows, columns):  # without effect on a command that has no terminal
                 if self._resize is not None:
                     self._resize(rows, columns)
@@ -247,7 +247,7 @@ class Conversation:
             match reply:
                 case StopRequest(number):
                     close_apart(descriptors)
-                    raise StopRequestedError(_stopping(number))
+                    raise StopRequestedError(_stop_signal(number))
                 case Failure():
                     close_apart(descriptors)
                     raise reply.to_error()
@@ -306,7 +306,7 @@ def _read_reply(packet: Packet) -> tuple[CallerMessage, tuple[int, ...]]:
     return parse_caller(packet.data), packet.descriptors
 
 
-def _stopping(number: int) -> int:
+def _stop_signal(number: int) -> int:
     """Return the signal that a caller names, if it is one that stops a supervisor; SIGTERM otherwise."""
     return number if number in {signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGQUIT} else signal.SIGTERM
 

@@ -33,8 +33,8 @@ def main(kind: str, *arguments: str) -> None:
         (descriptor,) = arguments
         _serve_private(int(descriptor))
     else:
-        key, told = arguments
-        _serve_shared(key, int(told))
+        key, reply_fd = arguments
+        _serve_shared(key, int(reply_fd))
 
 
 def _serve_private(descriptor: int) -> None:
@@ -44,7 +44,7 @@ def _serve_private(descriptor: int) -> None:
     session.serve(socket.socket(fileno=descriptor), check)
 
 
-def _serve_shared(key: str, told: int) -> None:
+def _serve_shared(key: str, reply_fd: int) -> None:
     """Serve the callers of a key, once this process keeps nothing of the caller that started it."""
     if os.fork():
         os._exit(0)  # the starter waits for this process, and not for a launcher
@@ -53,19 +53,19 @@ def _serve_shared(key: str, told: int) -> None:
     with Roots.from_environment(os.environ) as roots, roots.state.child(launcher_socket.DIRECTORY) as directory:
         check = CallerCheck.of_this_process()
         if launcher_socket.launcher_key(check.own, roots, os.environ) != key:
-            _say(told, "this program's files, limits or directories changed meanwhile: start it once more")
+            _say(reply_fd, "this program's files, limits or directories changed meanwhile: start it once more")
             return
         if (lock := launcher_socket.lock(directory, key)) is None:
-            _say(told, "ready")  # there is one
+            _say(reply_fd, "ready")  # there is one
             return
         prctl.set_dumpable(dumpable=False)
         with lock:
-            _listen(directory, key, check, told)
+            _listen(directory, key, check, reply_fd)
 
 
-def _listen(directory: Directory, key: str, check: CallerCheck, told: int) -> None:
+def _listen(directory: Directory, key: str, check: CallerCheck, reply_fd: int) -> None:
     with launcher_socket.listen(directory, key) as listening:
-        _say(told, "ready")
+        _say(reply_fd, "ready")
         _import()
         gc.collect()
         gc.freeze()  # forks share what was imported, and no collection writes to it
@@ -82,12 +82,12 @@ def _import() -> None:
         importlib.import_module(name)
 
 
-def _say(told: int, words: str) -> None:
+def _say(reply_fd: int, words: str) -> None:
     """Tell the starter, which may be gone."""
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     try:
-        os.write(told, f"{words}\n".encode())
+        os.write(reply_fd, f"{words}\n".encode())
     except OSError:
         return
     finally:
-        os.close(told)
+        os.close(reply_fd)

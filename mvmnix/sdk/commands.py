@@ -83,7 +83,7 @@ def exec_message(argv: tuple[str, ...], options: CommandOptions, timeout: float 
     return Exec(argv, dict(options.get("env", {})), options.get("cwd", ""), limit, user)
 
 
-class _Kept:
+class _OutputBuffer:
     """The beginning of a command's output; what goes beyond the limit ends it."""
 
     def __init__(self, limit: int) -> None:
@@ -116,7 +116,7 @@ def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result
     words, given = words_of(argv), _bytes(options.get("input"))
     timeout = options.get("timeout")
     request = exec_message(words, options, timeout)
-    kept = _Kept(options.get("output_limit", OUTPUT_LIMIT))
+    kept = _OutputBuffer(options.get("output_limit", OUTPUT_LIMIT))
     require(machine, Verb.EXEC)
     request = yield from with_numbers(machine, request)
     connection = yield from machine.connect()

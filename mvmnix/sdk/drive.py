@@ -12,10 +12,10 @@ from mvmnix.sdk.errors import translate
 
 def run[T](steps: Steps[T]) -> T:
     """Run the steps in this thread; what they raise is the SDK's."""
-    return drivers.run(in_terms_of_the_sdk(steps))
+    return drivers.run(translate_errors(steps))
 
 
-def in_terms_of_the_sdk[T](steps: Steps[T]) -> Steps[T]:
+def translate_errors[T](steps: Steps[T]) -> Steps[T]:
     """Run the steps; what they raise of mvm's becomes the SDK's (sdk/errors.py)."""
     try:
         return (yield from steps)

@@ -89,10 +89,10 @@ def _start(prepare: Callable[[ExitStack], Prepared], options: StartOptions) -> S
 
 def attach(text: str) -> Steps[AttachedMachine]:
     """Find a machine that runs, by its name or id. Raises NotFound, NotRunning at the first call."""
-    return (yield from work(partial(_attached, text)))
+    return (yield from work(partial(_find_running, text)))
 
 
-def _attached(text: str) -> AttachedMachine:
+def _find_running(text: str) -> AttachedMachine:
     with open_context() as context:
         entry = find_entry(context.machines, text)
         plan = find_plan(context, entry.status.machine)
@@ -101,10 +101,10 @@ def _attached(text: str) -> AttachedMachine:
 
 def list_machines(labels: Mapping[str, str], *, ended: bool) -> Steps[tuple[MachineInfo, ...]]:
     """Return this user's machines with these labels, the oldest first; those that have ended only if asked for."""
-    return (yield from work(partial(_listed, dict(labels), ended)))
+    return (yield from work(partial(_list_machines, dict(labels), ended)))
 
 
-def _listed(labels: Mapping[str, str], ended: bool) -> tuple[MachineInfo, ...]:
+def _list_machines(labels: Mapping[str, str], ended: bool) -> tuple[MachineInfo, ...]:
     with open_machine_store(SILENT) as machines:
         entries = registry.list_entries(machines)
     return tuple(_info(entry) for entry in entries if (ended or entry.alive) and _has(entry, labels))
