@@ -45,13 +45,24 @@ def logged_call(asked: GuestCall) -> tuple[RecordKind, Mapping[str, Digest]]:
     """What the audit log has of it before it happens: the kind of record, and digests of what must not stand there."""
     match asked:
         case Exec():
-            return RecordKind.EXEC, {"argv": _digest(asked.argv)}
+            user = {"user": _digest((asked.user,))} if asked.user else {}
+            return RecordKind.EXEC, _command(asked) | user
         case Shell():
-            return RecordKind.SHELL, {"argv": _digest(asked.argv)}
+            return RecordKind.SHELL, _command(asked)
         case Copy():
             return RecordKind.COPY, {f"copied-{asked.way}": _digest((asked.path,))}
         case Files():
             return RecordKind.COPY, {f"files-{asked.operation}": _digest(_paths(asked))}
+
+
+def _command(asked: Exec | Shell) -> dict[str, Digest]:
+    """The digests of a command's arguments, and of the variables and the directory that aren't the plan's."""
+    found = {"argv": _digest(asked.argv)}
+    if asked.environment:
+        found["environment"] = Digest.of(strict.canonical(dict(asked.environment)))
+    if asked.directory:
+        found["directory"] = _digest((asked.directory,))
+    return found
 
 
 def guest_request(asked: GuestCall, plan: Plan) -> ExecRequest:

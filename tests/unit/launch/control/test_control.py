@@ -17,8 +17,9 @@ from mvmnix.api.calls import Call, call
 from mvmnix.audit.record import RecordKind
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats import strict
+from mvmnix.launch.control.authorize import logged_call
 from mvmnix.launch.control.codec import LIMIT, encode
-from mvmnix.launch.control.messages import Exec, Signal, Stream
+from mvmnix.launch.control.messages import Exec, Shell, Signal, Stream
 from mvmnix.machines import cleanup, control_socket, registry
 from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.machines.registry import MachineEntry
@@ -93,6 +94,16 @@ def test_the_log_has_the_command_by_its_digest(here: House) -> None:
     assert record.digests == {"argv": Digest.of(strict.canonical(list(argv)))}
     kept = [path for path in here.path.rglob("*") if path.is_file() and b"nobody-else-says" in path.read_bytes()]
     assert kept == []
+
+
+def test_the_log_has_what_is_not_the_plan_s_of_a_command() -> None:
+    """Who ran it where, with which variables: an auditor who has a suspicion can compare it."""
+    plain = {"argv": Digest.of(b'["true"]')}
+    given = plain | {"environment": Digest.of(b'{"A":"1"}'), "directory": Digest.of(b'["/x"]')}
+    assert logged_call(Exec(("true",))) == (RecordKind.EXEC, plain)
+    asked = Exec(("true",), {"A": "1"}, "/x", user="7")
+    assert logged_call(asked) == (RecordKind.EXEC, given | {"user": Digest.of(b'["7"]')})
+    assert logged_call(Shell(("true",), 24, 80, "xterm", {"A": "1"}, "/x")) == (RecordKind.SHELL, given)
 
 
 def test_nothing_at_all(here: House) -> None:
