@@ -3,7 +3,7 @@
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from mvmnix.launch.control.codec import LIMIT
 from mvmnix.launcher.server import Server
 from mvmnix.system import private_sockets
-from mvmnix.system.descriptors import receive_packet
+from mvmnix.system.descriptors import receive_packet, send_packet
 from mvmnix.system.private_dirs import Directory
 from tests.patience import EVENT_PATIENCE, until
 from tests.support.processes import gone
@@ -32,10 +32,10 @@ class Serving:
         connection.settimeout(EVENT_PATIENCE)
         return connection
 
-    def ask(self, data: bytes = b"x") -> bytes:
+    def ask(self, data: bytes = b"x", descriptors: Iterable[int] = ()) -> bytes:
         """Say something, and return the answer; nothing where the connection ends without one."""
         with self.connect() as connection:
-            connection.send(data)
+            send_packet(connection, data, descriptors)
             with suppress(ConnectionResetError):
                 return connection.recv(LIMIT)
             return connection.recv(LIMIT)

@@ -5,6 +5,8 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -135,28 +137,49 @@ def test_a_caller_that_closes_after_its_request_is_served_to_the_end(tmp_path: P
         assert launcher.ask(b"y").startswith(b"y ")
 
 
-@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
-def test_without_processes_or_memory_the_caller_hears_of_it(tmp_path: Path, number: int) -> None:
-    fork = os.fork
+def allow_no_process() -> None:
+    """Have fork fail with EAGAIN, as it does beyond a user's limit, and threads as well."""
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, resource.getrlimit(resource.RLIMIT_NPROC)[1]))
 
-    def prepare() -> None:
-        left = iter(range(2))
 
-        def fail() -> int:
-            if next(left, None) is None:
-                return fork()
-            raise OSError(number, os.strerror(number))
+def allow_one_descriptor() -> None:
+    """Leave room for one descriptor: a connection's."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with suppress(OSError):
+        while True:
+            last = os.open(os.devnull, os.O_RDONLY)
+    os.close(last)
 
-        os.fork = fail
 
+def end_pid_namespace() -> None:
+    """Have fork fail with ENOMEM for good, as it does in a PID namespace whose first process has ended."""
+    os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWPID)
+    if (first := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(first, 0)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "number"),
+    [(allow_no_process, errno.EAGAIN), (end_pid_namespace, errno.ENOMEM), (allow_one_descriptor, errno.EMFILE)],
+    ids=["processes", "memory", "descriptors"],
+)
+def test_a_launcher_that_can_not_fork_tells_its_caller(
+    tmp_path: Path, prepare: Callable[[], object], number: int
+) -> None:
+    """Though the caller's descriptors, which nobody reads, can't be closed by a thread either."""
     with serving(tmp_path, prepare=prepare) as launcher:
-        for _ in range(2):
-            event = parse_event(launcher.ask())
+        for _ in range(3):
+            event = parse_event(launcher.ask(b"x", (0,)))
             assert isinstance(event, Failure)
             assert f"the launcher can't fork: {os.strerror(number)}" in event.message
             assert "limit" in event.hint
             assert event.exit_code == MvmnixError.exit_code
-        assert launcher.ask(b"x").startswith(b"x "), "it goes on"
+        for limit in (resource.RLIMIT_NPROC, resource.RLIMIT_NOFILE):
+            hard = resource.getrlimit(limit)[1]
+            resource.prlimit(launcher.process, limit, (hard, hard))
+        if number != errno.ENOMEM:
+            assert launcher.ask(b"x").startswith(b"x "), "it goes on"
 
 
 def test_without_descriptors_connections_wait(tmp_path: Path) -> None:
