@@ -102,15 +102,15 @@ class Server:
 
     def _fork(self, connection: socket.socket) -> None:
         """Have a fork serve a connection, once this process has closed it, so that the last close is the fork's."""
-        closed, closing = os.pipe2(os.O_CLOEXEC)
+        try:
+            closed, closing = os.pipe2(os.O_CLOEXEC)
+        except OSError as error:
+            _dismiss(connection, error)
+            return
         try:
             child = os.fork()
         except OSError as error:
-            hint = "wait until others have ended, or raise the limit on processes or memory"
-            failure = MvmnixError(f"the launcher can't fork: {error.strerror}", hint=hint)
-            with suppress(OSError):
-                send_packet(connection, encode(Failure.of(failure)))
-            hang_up(connection)
+            _dismiss(connection, error)
         else:
             if child == 0:
                 os.close(closing)
@@ -134,6 +134,15 @@ class Server:
             status = self._serve(connection)
         finally:
             os._exit(status)  # nothing of the launcher's is to be cleaned up here
+
+
+def _dismiss(connection: socket.socket, error: OSError) -> None:
+    """Tell a caller why there is no fork for it, and hang up."""
+    hint = "wait until others have ended, or raise the limit on processes, memory or descriptors"
+    failure = MvmnixError(f"the launcher can't fork: {error.strerror}", hint=hint)
+    with suppress(OSError):
+        send_packet(connection, encode(Failure.of(failure)))
+    hang_up(connection)
 
 
 def _has_data(connection: socket.socket) -> bool:

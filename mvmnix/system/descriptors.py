@@ -32,6 +32,9 @@ CREDENTIALS: Final = struct.Struct("iII")
 _SO_PASSPIDFD, _SCM_PIDFD = 76, 4
 #: Waits for its input to end, and is there on every system (hier(7)).
 _WAITING: Final = "/bin/cat"
+#: Descriptors for whose close there was no thread. In a fork these numbers may be other descriptors'.
+_unclosed: Final[list[int]] = []
+os.register_at_fork(after_in_child=_unclosed.clear)
 
 
 class PacketError(ValueError):
@@ -161,15 +164,24 @@ def is_pipe(fd: int, access: int) -> bool:
 
 
 def close_apart(descriptors: Iterable[int]) -> None:
-    """Close descriptors of any kind; a close that blocks holds up a thread of its own alone."""
+    """Close descriptors of any kind; a close that blocks holds up a thread of its own alone.
+
+    Where the system grants no thread, they stay open until the next call.
+    """
     others = []
     for fd in descriptors:
         if is_pipe(fd, os.O_RDONLY) or is_pipe(fd, os.O_WRONLY):
             os.close(fd)
         else:
             others.append(fd)
+    with suppress(IndexError):
+        while True:
+            others.append(_unclosed.pop())
     if others:
-        threading.Thread(target=_close_all, args=(others,), name="mvm-close", daemon=True).start()
+        try:
+            threading.Thread(target=_close_all, args=(others,), name="mvm-close", daemon=True).start()
+        except (RuntimeError, MemoryError):
+            _unclosed.extend(others)
 
 
 def _close_all(descriptors: Iterable[int]) -> None:

@@ -206,3 +206,22 @@ def test_pipes_are_closed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with nothing_left_open():
         close_apart(os.pipe())
         close_apart(())
+
+
+def is_open(fd: int) -> bool:
+    """Whether this process has it open."""
+    return Path(f"/proc/self/fd/{fd}").is_symlink()
+
+
+def test_without_a_thread_descriptors_stay_open_until_the_next_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> threading.Thread:
+        raise RuntimeError("can't start new thread")
+
+    first, second = (os.open(os.devnull, os.O_RDONLY) for _ in range(2))
+    with monkeypatch.context() as patched:
+        patched.setattr(threading, "Thread", refuse)
+        close_apart((first,))
+    assert is_open(first)
+    assert result_of(lambda: (descriptors._unclosed, is_open(first))) == ([], True), "a fork closes none"
+    close_apart((second,))
+    until(lambda: not is_open(first) and not is_open(second))
