@@ -1,6 +1,8 @@
 """A real launcher in a process of its own: found, started, shared, passed over, listed and ended; up to the gate."""
 
 import os
+import resource
+import shutil
 import signal
 import socket
 import threading
@@ -14,7 +16,8 @@ from mvmnix.api import launchers
 from mvmnix.api.launchers import list_launchers, reach, stop_launchers
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.control import launcher_socket
-from mvmnix.system import prctl, private_sockets
+from mvmnix.system import own_interpreter, prctl, private_sockets
+from mvmnix.system.control_groups import ControlGroups, Controller, GroupLimits
 from mvmnix.system.process import spawn
 from mvmnix.system.process_identity import ProcessIdentity
 from mvmnix.system.roots import Roots
@@ -23,7 +26,7 @@ from tests.patience import SHORT, until
 from tests.support.confinement import enter_landlock, filter_calls, forbid_new_privileges, lower_hard_limit
 from tests.support.forks import ForkError, fork_that, result_of
 from tests.support.processes import gone, list_open, status
-from tests.unit.launcher.requests import ask, handed
+from tests.unit.launcher.requests import NO_PLAN, ask, handed
 
 
 @pytest.fixture
@@ -41,9 +44,9 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Roots]:
                 os.kill(process, signal.SIGKILL)
 
 
-def refusal(roots: Roots, *, private: bool = False) -> RefusedError | MvmnixError:
+def refusal(roots: Roots, *, private: bool = False, plan: bytes = NO_PLAN) -> RefusedError | MvmnixError:
     """Ask for a machine from what is no plan; the gate's answer, which came all the way."""
-    with handed(roots) as found, pytest.raises(MvmnixError) as refused:
+    with handed(roots, plan) as found, pytest.raises(MvmnixError) as refused:
         ask(reach(roots, private=private), found)
     return refused.value
 
@@ -165,7 +168,16 @@ def test_a_caller_that_is_confined_or_can_not_be_seen_has_a_private_one(
     assert only(roots) == shared
 
 
-@pytest.mark.parametrize("change", [lower_hard_limit, lambda: os.nice(1)], ids=["limit", "niceness"])
+def lower_memory(limit: int) -> Callable[[], None]:
+    """Return what bounds this process's memory for good."""
+    return lambda: resource.setrlimit(limit, (1 << 30, 1 << 30))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lower_hard_limit, lambda: os.nice(1), lower_memory(resource.RLIMIT_AS), lower_memory(resource.RLIMIT_DATA)],
+    ids=["limit", "niceness", "address space", "data"],
+)
 def test_a_caller_with_other_limits_has_another_one(roots: Roots, change: Callable[[], object]) -> None:
     refusal(roots)
 
@@ -175,6 +187,57 @@ def test_a_caller_with_other_limits_has_another_one(roots: Roots, change: Callab
 
     assert result_of(start)
     assert len(list_launchers(roots)) == 2
+
+
+@pytest.mark.parametrize("mebibytes", [1, 20, 32, 40, 48])
+def test_a_launcher_without_memory_to_begin_with_is_one_clear_error(
+    roots: Roots, monkeypatch: pytest.MonkeyPatch, mebibytes: int
+) -> None:
+    """It isn't executed, or Python doesn't begin, or no module is imported."""
+    command = own_interpreter.command
+    bound = (shutil.which("prlimit") or "", f"--as={mebibytes << 20}:")
+    monkeypatch.setattr(own_interpreter, "command", lambda *words: (*bound, *command(*words)))
+    error = refusal(roots, private=True)
+    assert "memory" in error.hint
+    assert error.exit_code == MvmnixError.exit_code
+    until(are_reaped)
+
+
+def test_a_launcher_that_runs_out_of_memory_tells_its_caller_and_goes_on(roots: Roots) -> None:
+    refusal(roots)
+    process = only(roots)
+    hard = resource.prlimit(process, resource.RLIMIT_AS)[1]
+    resource.prlimit(process, resource.RLIMIT_AS, (1 << 20, hard))
+    for _ in range(3):
+        error = refusal(roots, plan=bytes(12 << 20))
+        assert "MemoryError" in error.message
+        assert "memory" in error.hint
+    resource.prlimit(process, resource.RLIMIT_AS, (hard, hard))
+    assert is_the_gates(refusal(roots))
+    assert only(roots) == process
+
+
+@pytest.mark.root("only root makes control groups wherever it is")
+def test_a_caller_in_a_control_group_that_limits_memory_has_a_launcher_in_it(roots: Roots) -> None:
+    refusal(roots)
+    groups = ControlGroups.find().limiting(Controller.MEMORY)
+    assert groups.parents
+    name = f"mvmnix-test-{os.getpid()}"
+    group = groups.group(name, GroupLimits(memory=256 << 20, tasks=100))
+
+    def start() -> tuple[bool, bool]:
+        group.join()
+        mine = Path("/proc/self/cgroup").read_text()
+        found = is_the_gates(refusal(roots))
+        (launcher,) = (each for each in list_launchers(roots) if each.key == key_of(roots))
+        return found, Path(f"/proc/{launcher.process}/cgroup").read_text() == mine
+
+    try:
+        assert result_of(start) == (True, True)
+        assert len(list_launchers(roots)) == 2
+        assert len(list(stop_launchers(roots))) == 2
+    finally:
+        group.remove()
 
 
 def test_a_caller_with_other_variables_that_count_has_another_one(
