@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import socket
+from contextlib import suppress
 from typing import Final
 
 from mvmnix.launch.control import launcher_socket
@@ -76,10 +77,12 @@ def _listen(directory: Directory, key: str, check: CallerCheck, reply_fd: int) -
 
 
 def _import() -> None:
+    """Import what forks share. What fails here, for want of memory, fails in a fork again, which tells its caller."""
     import importlib  # noqa: PLC0415 - after the starter was told
 
-    for name in _IMPORTED:
-        importlib.import_module(name)
+    with suppress(ImportError, MemoryError):
+        for name in _IMPORTED:
+            importlib.import_module(name)
 
 
 def _say(reply_fd: int, words: str) -> None:

@@ -15,6 +15,8 @@ _LONGEST_HINT: Final = 2048
 _LONGEST_CHILD: Final = 1024
 #: What a caller is told whose machine has ended.
 _ENDED: Final = "the machine has ended"
+#: The hint of an error that nothing foresaw.
+_UNEXPECTED: Final = "unless memory is short here (dmesg, ulimit -a), report this as a bug"
 #: Characters of all reasons together, which come in place of a message and a hint; what a reason takes beside its three
 #: texts counts as so many.
 _LONGEST_REASONS: Final = 8192
@@ -54,7 +56,7 @@ class Failure:
                 return cls(error.exit_code, *texts, (), *_child(error))
             case _:
                 message = f"the machine's supervisor failed: {error!r}"
-                return cls(MvmnixError.exit_code, clean_text(message, _LONGEST_TEXT), "", ())
+                return cls(MvmnixError.exit_code, clean_text(message, _LONGEST_TEXT), _UNEXPECTED, ())
 
     def to_error(self) -> MvmnixError:
         """The error again, in the caller's process."""

@@ -40,6 +40,8 @@ from mvmnix.system.stop_signals import StopRequestedError
 
 #: Seconds within which a launcher says that it read a request: more than its fork takes on a loaded machine.
 _TAKEN: Final = 60.0
+#: What a launcher may lack that ends before it reads a request.
+_SHORT: Final = "try again; memory, processes or descriptors may be short here (dmesg, ulimit -a)"
 
 
 class NotTakenError(ConnectionLostError):
@@ -72,7 +74,7 @@ def begin(
         yield from connection.send(request, descriptors)
         taken = parse_event((yield from connection.receive(_TAKEN)).data)
     except ConnectionLostError as error:
-        raise NotTakenError(error.message, hint=error.hint) from error
+        raise NotTakenError(f"nothing was started: {error.message}", hint=_SHORT) from error
     match taken:
         case Taken():
             pass

@@ -9,7 +9,7 @@ from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, ref
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launch.control.failure import Failure
 from mvmnix.launch.control.start_messages import Created, Mode, StartRequest, Taken
-from mvmnix.launcher import session
+from mvmnix.launcher import main, session
 from mvmnix.launcher.conversation import Conversation
 from tests.descriptors import nothing_left_open
 from tests.unit.launcher.talk import Talk, own_descriptors
@@ -89,3 +89,12 @@ def test_a_caller_that_is_gone_is_nothing_to_fail_of(said: Talk, monkeypatch: py
 
     monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
     assert serve(said) == 0
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("x: failed to map segment from shared object")], ids=repr)
+def test_what_a_launcher_can_not_import_is_a_forks_to_report(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(_: str) -> None:
+        raise error
+
+    monkeypatch.setattr("importlib.import_module", fail)
+    main._import()
