@@ -1,4 +1,4 @@
-"""A caller's descriptor whose close, or whose size, never comes: it stalls what its caller asked for, and nothing else."""
+"""A file that can't be looked at or closed without a wait stalls what its caller asked for, and nothing else."""
 
 import os
 from collections.abc import Iterator

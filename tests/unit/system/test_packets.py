@@ -213,6 +213,15 @@ def is_open(fd: int) -> bool:
     return Path(f"/proc/self/fd/{fd}").is_symlink()
 
 
+def test_numbers_are_free_while_closes_wait() -> None:
+    """So that no fork has these descriptors."""
+    (first, one), (second, other) = lingering(), lingering()
+    with first, second:
+        close_apart((one, other))
+        assert [is_open(one), is_open(other)] == [False, False]
+        assert len([each for each in threading.enumerate() if each.name == "mvm-close"]) == 2
+
+
 def test_without_a_thread_descriptors_stay_open_until_the_next_close(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> threading.Thread:
         raise RuntimeError("can't start new thread")
