@@ -1,7 +1,7 @@
 """Sends and takes descriptors: those of a packet, with its sender, and what a child made between fork and exec.
 
 A descriptor that another process chose may block when it is closed: a socket that lingers (socket(7), SO_LINGER), a
-file of a FUSE file system (fuse(4)). So what isn't known to be a pipe is closed by a thread (`close_apart`).
+file of a FUSE file system (fuse(4)). So what isn't known to be a pipe is closed by a thread of its own (`close_apart`).
 """
 
 import array
@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ CREDENTIALS: Final = struct.Struct("iII")
 _SO_PASSPIDFD, _SCM_PIDFD = 76, 4
 #: Waits for its input to end, and is there on every system (hier(7)).
 _WAITING: Final = "/bin/cat"
+#: Looks at a number that a thread is about to free, and seconds between two of them.
+_LOOKS, _PAUSE = 1000, 0.001
 #: Descriptors for whose close there was no thread. In a fork these numbers may be other descriptors'.
 _unclosed: Final[list[int]] = []
 os.register_at_fork(after_in_child=_unclosed.clear)
@@ -166,7 +169,8 @@ def is_pipe(fd: int, access: int) -> bool:
 def close_apart(descriptors: Iterable[int]) -> None:
     """Close descriptors of any kind; a close that blocks holds up a thread of its own alone.
 
-    Where the system grants no thread, they stay open until the next call.
+    The number is free before a close blocks, and that is waited for: a process that is forked afterwards has none of
+    them, whose own close would block, too. Where the system grants no thread, they stay open until the next call.
     """
     others = []
     for fd in descriptors:
@@ -177,17 +181,28 @@ def close_apart(descriptors: Iterable[int]) -> None:
     with suppress(IndexError):
         while True:
             others.append(_unclosed.pop())
-    if others:
+    for fd in others:
         try:
-            threading.Thread(target=_close_all, args=(others,), name="mvm-close", daemon=True).start()
+            threading.Thread(target=_close, args=(fd,), name="mvm-close", daemon=True).start()
         except (RuntimeError, MemoryError):
-            _unclosed.extend(others)
+            _unclosed.append(fd)
+        else:
+            _wait_until_free(fd)
 
 
-def _close_all(descriptors: Iterable[int]) -> None:
-    for fd in descriptors:
-        with suppress(OSError):
-            os.close(fd)
+def _close(fd: int) -> None:
+    with suppress(OSError):
+        os.close(fd)
+
+
+def _wait_until_free(fd: int) -> None:
+    """Wait for a moment until no file has this number; another thread may have opened one meanwhile."""
+    for _ in range(_LOOKS):
+        try:
+            fcntl.fcntl(fd, fcntl.F_GETFD)
+        except OSError:
+            return
+        time.sleep(_PAUSE)
 
 
 def received(end: socket.socket, size: int = PACKET, most: int = DESCRIPTORS) -> tuple[bytes, list[int], int]:

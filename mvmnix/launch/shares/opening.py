@@ -152,12 +152,16 @@ def _make_proof(share: Share, directory: int) -> int:
 
 
 def _proves(directory: int, proof: int) -> bool:
-    """Whether a file was made in this very directory, and is open for writing. Raises OSError."""
-    status = os.fstat(proof)
+    """Whether a file was made in this very directory, and is open for writing. Raises OSError.
+
+    Its status is asked of its file system, which may take for ever to answer: so only where that is the directory's.
+    """
     where, name = (os.readlink(f"/proc/self/fd/{fd}") for fd in (directory, proof))  # noqa: PTH115 - texts
-    is_writable = access_of(proof) in {os.O_WRONLY, os.O_RDWR}
     is_there = os.path.dirname(name) == where  # noqa: PTH120 - a text
-    return is_writable and is_there and stat.S_ISREG(status.st_mode) and status.st_dev == os.fstat(directory).st_dev
+    if not is_there or access_of(proof) not in {os.O_WRONLY, os.O_RDWR}:
+        return False
+    status = os.fstat(proof)
+    return stat.S_ISREG(status.st_mode) and status.st_dev == os.fstat(directory).st_dev
 
 
 def unavailable(share: Share, why: str, hint: str) -> RefusedError:
