@@ -16,14 +16,24 @@ from mvmnix.launch.control.calls import Exchange
 from mvmnix.launch.control.connection import Connection
 from mvmnix.launch.control.drivers import run
 from mvmnix.launch.control.messages import Exec, Ping, Request, Shell, Stop, Stream, Wait
-from mvmnix.launch.control.start_messages import Mode, Started, StartRequest, Taken, parse_event
+from mvmnix.launch.control.start_messages import (
+    Mode,
+    Question,
+    Reply,
+    SecretsWanted,
+    SharesWanted,
+    Started,
+    StartRequest,
+    Taken,
+    parse_event,
+)
 from mvmnix.machines import registry
 from tests.descriptors import nothing_left_open
 from tests.patience import until
 from tests.support import forked_launcher
 from tests.support.confinement import filter_calls
 from tests.support.forks import fork_that
-from tests.support.processes import list_open
+from tests.support.processes import gone, list_open
 from tests.unit.cli.plans import signed
 from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import Scenario
@@ -96,9 +106,84 @@ def test_a_caller_that_leaves_leaves_no_machine_behind(
     is_killed: bool,
 ) -> None:
     settled.hypervisor(scenario)
-    request = StartRequest(mode=Mode.HELD)
+    call(settled, plan, StartRequest(mode=Mode.HELD), depart, is_killed=is_killed)
+    with settled.rooms() as context:
+        until(lambda: not alive(context))
+        starts = registry.list_entries(context.machines)
+        assert all(entry.alive is False for entry in starts)
 
-    def call() -> None:
+
+def plan_that_asks(settled: Station, tmp_path: Path, question: type) -> bytes:
+    """Return a plan whose caller is asked for a share, or else for a secret."""
+    (tmp_path / "shared").mkdir()
+    options = ("--share", f"{tmp_path}/shared:/data") if question is SharesWanted else ("--secret", "a=env:CONFIDED")
+    return signed(settled, *options, command=("linger",)).read_bytes()
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["closes", "killed"])
+@pytest.mark.parametrize("question", [SharesWanted, SecretsWanted, Question])
+def test_a_caller_that_leaves_while_it_is_asked_leaves_nothing_behind(
+    settled: Station, tmp_path: Path, question: type, *, is_killed: bool
+) -> None:
+    plan = plan_that_asks(settled, tmp_path, question)
+    if question is Question:
+        encrypt_key(settled)
+
+    def leave_when_asked(connection: Connection, context: Context) -> None:
+        taken = parse_event(run(connection.receive()).data)
+        assert isinstance(taken, Taken)
+        (tmp_path / "process").write_text(str(taken.process))
+        while not isinstance(parse_event(run(connection.receive()).data), question):
+            continue
+
+    call(settled, plan, StartRequest(mode=Mode.HELD, can_ask=True), leave_when_asked, is_killed=is_killed)
+    until(lambda: gone(int((tmp_path / "process").read_text())))
+    with settled.rooms() as context:
+        assert registry.list_entries(context.machines) == ()
+
+
+def encrypt_key(settled: Station) -> None:
+    """Have the host's key take a password, which callers read from this process's environment."""
+    settled.monkeypatch.setenv("PASSWORD", "a long password")
+    (settled.config / "config.toml").write_text('version = 1\n[keys]\npassword = "env:PASSWORD"\n')
+    (settled.config / "keys/host.pem").unlink()
+    assert settled.mvm("key", "create", "--password", "env:PASSWORD", "host").code == 0
+
+
+@pytest.mark.parametrize("question", [SharesWanted, SecretsWanted, Question])
+def test_a_caller_that_does_not_answer_holds_up_no_other(
+    settled: Station, tmp_path: Path, plan: bytes, question: type
+) -> None:
+    encrypt_key(settled)
+    asking = plan_that_asks(settled, tmp_path, question)
+
+    kept: list[Connection] = []
+
+    def stop_when_asked() -> None:
+        with settled.rooms() as context, handed(context.roots, asking) as found:
+            request = StartRequest(mode=Mode.HELD, can_ask=True)
+            connection = forked_launcher.reach(context.roots, private=False)
+            run(connection.send(request, [found[name] for name in request.descriptors]))
+            while not isinstance(event := parse_event(run(connection.receive()).data), question):
+                if isinstance(event, Question):
+                    run(connection.send(Reply("a long password")))
+            kept.append(connection)  # the descriptors that were handed over are closed
+
+    with fork_that(stop_when_asked), settled.rooms() as context, machine(context, plan) as made:
+        assert alive(context) == [made.id]
+
+
+def call(
+    settled: Station,
+    plan: bytes,
+    request: StartRequest,
+    depart: Callable[[Connection, Context], None],
+    *,
+    is_killed: bool,
+) -> None:
+    """Have a fork ask for a machine, and close its connection after `depart`, or be killed."""
+
+    def ask() -> None:
         with settled.rooms() as context, handed(context.roots, plan) as found:
             connection = forked_launcher.reach(context.roots, private=False)
             run(connection.send(request, [found[name] for name in request.descriptors]))
@@ -109,19 +194,19 @@ def test_a_caller_that_leaves_leaves_no_machine_behind(
 
     child = os.fork()
     if child == 0:
+        status = 1
         try:
-            call()
+            ask()
+            status = 0
         finally:
-            os._exit(0)
+            os._exit(status)
     _, status = os.waitpid(child, os.WUNTRACED)
     if is_killed:
         assert os.WIFSTOPPED(status)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    with settled.rooms() as context:
-        until(lambda: not alive(context))
-        starts = registry.list_entries(context.machines)
-        assert all(entry.alive is False for entry in starts)
+    else:
+        assert status == 0
 
 
 def test_a_detached_machine_stays_when_its_caller_is_killed(settled: Station, plan: bytes) -> None:
