@@ -1,6 +1,7 @@
 """A real launcher in a process of its own: found, started, shared, passed over, listed and ended; up to the gate."""
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -16,6 +17,7 @@ from mvmnix.api import launchers
 from mvmnix.api.launchers import list_launchers, reach, stop_launchers
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
 from mvmnix.launch.control import launcher_socket
+from mvmnix.launch.control.start_messages import PROBE
 from mvmnix.system import own_interpreter, prctl, private_sockets
 from mvmnix.system.control_groups import ControlGroups, Controller, GroupLimits
 from mvmnix.system.process import spawn
@@ -39,9 +41,10 @@ def roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Roots]:
     monkeypatch.setattr("mvmnix.system.checkouts.home_of", lambda _: str(tmp_path / "home"))
     with Roots.from_environment(os.environ) as made:
         yield made
-        for process in {launcher.process for launcher in list_launchers(made)} - {0, os.getpid()}:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        with suppress(FileNotFoundError):  # a test may remove them
+            for process in {launcher.process for launcher in list_launchers(made)} - {0, os.getpid()}:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
 
 
 def refusal(roots: Roots, *, private: bool = False, plan: bytes = NO_PLAN) -> RefusedError | MvmnixError:
@@ -412,6 +415,54 @@ def test_a_launcher_of_another_pid_namespace_is_not_ended_from_here(
         with pytest.raises(MvmnixError, match="lives in another PID namespace"):
             list(stop_launchers(roots))
     assert not gone(process)
+
+
+@pytest.fixture
+def replaced(roots: Roots, tmp_path: Path) -> Iterator[Roots]:
+    """Yield the directories of a caller that comes once there is another state directory, while a launcher runs."""
+    refusal(roots)
+    Path(roots.paths["state"]).rename(tmp_path / "moved")
+    with Roots.from_environment(os.environ) as made:
+        yield made
+        list(stop_launchers(made))
+
+
+def test_a_state_directory_that_was_replaced_has_another_launcher(roots: Roots, replaced: Roots) -> None:
+    first = only(roots)
+    assert is_the_gates(refusal(replaced))
+    assert only(replaced) != first
+    with handed(roots) as found:  # of a caller that has the former one open
+        os.dup2(roots.state.fd, found["state"])
+        with pytest.raises(RefusedError, match="the state directory that it handed over is not") as refused:
+            ask(reach(roots, private=False), found)
+    assert refused.value.codes == (ReasonCode.CALLER_REFUSED,)
+    assert only(roots) == first
+    assert is_the_gates(refusal(replaced))
+
+
+def test_a_launcher_whose_directory_is_gone_ends_without_a_trace(roots: Roots, replaced: Roots, tmp_path: Path) -> None:
+    first = only(roots)
+    shutil.rmtree(tmp_path / "moved")
+    for make in (lambda: reach(roots, private=False), lambda: roots.state.create_file(PROBE)):
+        with pytest.raises(FileNotFoundError, match=f"{re.escape(roots.state.path)}/launchers"):
+            make()
+    assert is_the_gates(refusal(replaced))
+    kept = sorted(os.listdir(replaced.paths["state"]))  # noqa: PTH208 - names
+    os.kill(first, signal.SIGTERM)
+    until(lambda: gone(first))
+    assert sorted(os.listdir(replaced.paths["state"])) == kept  # noqa: PTH208
+    assert is_the_gates(refusal(replaced))
+
+
+@pytest.mark.parametrize("name", ["cache", "config", "data"])
+def test_another_directory_that_vanished_is_made_again(roots: Roots, name: str) -> None:
+    refusal(roots)
+    first = only(roots)
+    shutil.rmtree(roots.paths[name])
+    with Roots.from_environment(os.environ) as later:
+        assert is_the_gates(refusal(later))
+        assert first in {launcher.process for launcher in list_launchers(later)}
+        assert len(list_launchers(later)) == 2
 
 
 def test_names_that_are_no_keys_are_no_launchers(roots: Roots) -> None:
