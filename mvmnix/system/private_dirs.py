@@ -48,7 +48,8 @@ class Directory:
 
     def child(self, name: str, mode: int = 0o700) -> "Directory":
         """The directory of that name in this one, made with that mode if it is missing."""
-        return self._child(name, partial(make_component, mode=mode))
+        with self._located(name):
+            return self._child(name, partial(make_component, mode=mode))
 
     def existing(self, name: str) -> "Directory":
         """The directory of that name in this one. Raises FileNotFoundError when it is missing."""
@@ -72,7 +73,7 @@ class Directory:
 
     def create_file(self, name: str, mode: int = 0o600) -> int:
         """A descriptor of a new file, for reading and writing. Raises FileExistsError."""
-        with self._judged(name):
+        with self._judged(name), self._located(name):
             return os.open(_component(name), os.O_RDWR | os.O_CREAT | os.O_EXCL | _FILE, mode, dir_fd=self.fd)
 
     def _open(self, name: str, flags: int) -> int:
@@ -222,6 +223,14 @@ class Directory:
             judge_closed(name, self.where(name), self.fd)
             judge_closed(".", self.path, self.fd)
             raise
+
+    @contextmanager
+    def _located(self, name: str) -> Iterator[None]:
+        """Where nothing can be made, for this directory was removed, have the error name the whole path."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise FileNotFoundError(error.errno, error.strerror, self.where(name)) from error
 
     def close(self) -> None:
         """Close the descriptor. A second call does nothing."""
