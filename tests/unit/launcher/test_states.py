@@ -1,6 +1,7 @@
 """A caller that closes, or is killed, in each state of its machine; and calls, which all end with the machine."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -234,6 +235,40 @@ def test_a_caller_that_leaves_while_its_machine_ends(settled: Station, plan: byt
         with machine(context, plan) as made:
             made.stop()
         until(lambda: not alive(context))
+
+
+def supervisor_of(context: Context) -> int:
+    """Return the process that supervises the only machine."""
+    (entry,) = registry.list_entries(context.machines)
+    assert entry.supervisor
+    return entry.supervisor
+
+
+def test_a_machine_whose_state_directory_was_removed_ends(settled: Station, plan: bytes) -> None:
+    """What can't be recorded isn't done, and the caller hears why."""
+    with settled.rooms() as context, machine(context, plan) as made:
+        supervisor = supervisor_of(context)
+        shutil.rmtree(settled.state)
+        with run(made.connect()) as connection, pytest.raises(MvmnixError, match=r"audit log .* cannot be written"):
+            run(calls.call(connection, Exec(("true",))))
+        made.stop()
+        with pytest.raises(MvmnixError, match="No such file or directory") as failed:
+            run(made.finish())
+        assert "mvm's own directories" in failed.value.hint
+        until(lambda: gone(supervisor))
+
+
+def test_a_machine_whose_state_directory_was_moved_goes_on(settled: Station, plan: bytes) -> None:
+    with settled.rooms() as context, machine(context, plan) as made:
+        supervisor = supervisor_of(context)
+        settled.state.rename(settled.path / "moved")
+        with settled.rooms() as other:
+            assert alive(other) == [], "another directory has other machines"
+        with run(made.connect()) as connection:
+            assert run(calls.call(connection, Exec(("true",)))) is not None
+        made.stop()
+        assert run(made.finish()).machine == made.id
+        until(lambda: gone(supervisor))
 
 
 # calls, and the end of their machine
