@@ -16,7 +16,7 @@ _LONGEST_CHILD: Final = 1024
 #: What a caller is told whose machine has ended.
 _ENDED: Final = "the machine has ended"
 #: The hint of an error that nothing foresaw.
-_UNEXPECTED: Final = "unless memory is short here (dmesg, ulimit -a), report this as a bug"
+_UNEXPECTED: Final = "unless memory, disk space or mvm's own directories are missing (mvm doctor), report this as a bug"
 #: Characters of all reasons together, which come in place of a message and a hint; what a reason takes beside its three
 #: texts counts as so many.
 _LONGEST_REASONS: Final = 8192
