@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from mvmnix.api import launch
 from mvmnix.api.context import Context
+from mvmnix.cli import main
 from mvmnix.errors import MvmnixError
 from mvmnix.launch.control import calls
 from mvmnix.launch.control.calls import Exchange
@@ -40,6 +43,9 @@ from tests.unit.cli.station import Station
 from tests.unit.launch.fake_hypervisor import Scenario
 from tests.unit.launcher.requests import REQUEST, handed
 from tests.unit.launcher.talk import stream_socket
+
+#: Bytes of a command's output, more than what lies between it and its reader.
+FLOOD = 500_000
 
 
 @pytest.fixture
@@ -334,6 +340,36 @@ def test_a_caller_whose_pipe_is_full_for_ever_holds_up_its_own_command_alone(set
             assert out == b"through\n"
         os.close(reading)
         os.close(writing)
+
+
+def test_a_terminal_whose_output_is_stopped_holds_up_its_own_command_alone(settled: Station, plan: bytes) -> None:
+    """As by ^S, in a command of mvm's that stands between it and the guest."""
+    (settled.path / "flood").write_bytes(b"x" * FLOOD)
+    ours, theirs = os.openpty()
+    termios.tcflow(theirs, termios.TCOOFF)
+    with settled.rooms() as context, machine(context, plan) as made:
+        child = os.fork()
+        if child == 0:
+            os.dup2(os.open(settled.path / "flood", os.O_RDONLY), 0)
+            os.dup2(theirs, 1)
+            settled.monkeypatch.setattr(sys, "argv", ["mvm", "exec", "-i", made.id, "--", "cat"])
+            try:
+                main.run()
+            except SystemExit as end:
+                os._exit(int(end.code or 0))
+            finally:
+                os._exit(1)
+        for _ in range(3):
+            with run(made.connect()) as connection:
+                assert run(calls.call(connection, Exec(("true",)))) is not None
+        assert not gone(child)
+        termios.tcflow(theirs, termios.TCOON)
+        seen = 0
+        while seen < FLOOD:
+            seen += os.read(ours, 65536).count(b"x")
+        assert os.waitpid(child, 0)[1] == 0
+    os.close(ours)
+    os.close(theirs)
 
 
 @pytest.mark.parametrize(
