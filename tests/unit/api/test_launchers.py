@@ -6,6 +6,8 @@ import resource
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,9 +27,10 @@ from mvmnix.system.process_identity import ProcessIdentity
 from mvmnix.system.roots import Roots
 from tests.descriptors import nothing_left_open
 from tests.patience import SHORT, until
+from tests.repository import ROOT
 from tests.support.confinement import enter_landlock, filter_calls, forbid_new_privileges, lower_hard_limit
 from tests.support.forks import ForkError, fork_that, result_of
-from tests.support.processes import gone, list_open, status
+from tests.support.processes import end_with_test, gone, list_open, status
 from tests.unit.launcher.requests import NO_PLAN, ask, handed
 
 
@@ -282,6 +285,47 @@ def test_replaced_code_has_another_launcher(roots: Roots, monkeypatch: pytest.Mo
     assert launcher_socket.launcher_key(ProcessIdentity.read(os.getpid()), roots, os.environ) != before
     with pytest.raises(MvmnixError, match="changed meanwhile: start it once more"):
         reach(roots, private=False)
+
+
+#: Reaches a launcher, prints the ids of all, and asks for a machine once there is a line to read.
+CALLER = """
+import os, sys
+from mvmnix.api.launchers import list_launchers, reach
+from mvmnix.errors import RefusedError
+from mvmnix.system.roots import Roots
+from tests.unit.launcher.requests import ask, handed
+with Roots.from_environment(os.environ) as roots, handed(roots) as found:
+    connection = reach(roots, private=False)
+    print(*(each.process for each in list_launchers(roots)), flush=True)
+    sys.stdin.readline()
+    try:
+        ask(connection, found)
+    except RefusedError as refused:
+        print(*refused.codes)
+"""
+
+
+def test_code_that_is_replaced_under_a_running_launcher(roots: Roots, tmp_path: Path) -> None:
+    """Who reached it before is served by it, and who comes later by one of the new code."""
+    package = tmp_path / "code/mvmnix"
+    shutil.copytree(ROOT / "mvmnix", package)
+    environment = {"HOME": os.environ["HOME"], "PATH": os.environ["PATH"], "PYTHONPATH": f"{package.parent}:{ROOT}"}
+
+    def start() -> tuple["subprocess.Popen[str]", set[int]]:
+        pipe, argv = subprocess.PIPE, (sys.executable, "-P", "-c", CALLER)
+        caller = end_with_test(subprocess.Popen(argv, env=environment, stdin=pipe, stdout=pipe, text=True))
+        assert caller.stdout is not None
+        return caller, set(map(int, caller.stdout.readline().split()))
+
+    caller, (first,) = start()
+    package.rename(tmp_path / "former")
+    shutil.copytree(tmp_path / "former", package)
+    with (package / "clock.py").open("a") as file:
+        file.write("\n")
+    assert caller.communicate("\n")[0].split() == [ReasonCode.POLICY_MISSING]
+    later, found = start()
+    assert len(found - {first}) == 1
+    assert later.communicate("\n")[0].split() == [ReasonCode.POLICY_MISSING]
 
 
 def test_each_file_of_the_code_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
