@@ -135,6 +135,21 @@ def test_a_caller_with_bounds_has_a_launcher_with_these(home: Home, tmp_path: Pa
     assert home.mvm("launcher", "stop").returncode == 0
 
 
+@pytest.mark.vm
+@pytest.mark.parametrize(
+    ("bound", "status"), [("--as=400000000", 125), ("--as=6000000000", 0), ("--nofile=256:256", 0)], ids=str
+)
+def test_a_machine_of_a_caller_with_bounds_has_these(copied: World, bound: str, status: int) -> None:
+    """As in a batch job (ulimit -v): it runs where there is room for it, and is one clear error where there is none."""
+    said = ("/bin/busybox", "echo", "on")
+    plan = copied.home.signed_plan(copied.home.path, "./examples/hello", "--", *said, cwd=copied.tree)
+    done = copied.home.mvm("launch", plan, prefix=("prlimit", bound))
+    assert done.returncode == status, done.stderr.decode()
+    assert (b"on\n" in done.stdout) == (status == 0)
+    assert (b"memory" in done.stderr) == (status != 0), done.stderr.decode()
+    assert copied.home.mvm("launcher", "stop").returncode == 0
+
+
 def test_a_caller_with_no_new_privileges_shares_no_launcher(home: Home, tmp_path: Path) -> None:
     (tmp_path / "plan").write_bytes(b"not a plan")
     done = home.mvm("launch", "--detach", tmp_path / "plan", prefix=("setpriv", "--no-new-privs"))

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from mvmnix.vmm.jail.sandbox import BubblewrapSandbox
 from mvmnix.vmm.jail.sandbox import Limits as Limits_
 from mvmnix.vmm.port import Acceleration, Invocation, LaunchSpec
 from mvmnix.vmm.process import JailedProcess
+from tests.support.forks import result_of
 from tests.unit.launch.house import house
 
 PROGRAM = "/usr/bin/sleep"
@@ -156,3 +158,25 @@ def test_landlock_rules_name_files_and_no_directory(jail: BubblewrapJail, monkey
     executed = [path for _, access, path in rules if "execute" in access]
     assert [os.path.basename(path) for path in executed] == ["sleep", "ld-linux-x86-64.so.2"]  # noqa: PTH119
     assert [path for _, access, path in rules if "write" in access] == ["/dev/null"]
+
+
+@pytest.mark.parametrize(
+    ("value", "found"), [(1 << 40, 1 << 30), (resource.RLIM_INFINITY, 1 << 30), (1 << 29, 1 << 29)], ids=str
+)
+def test_a_limit_that_a_caller_has_is_not_raised(value: int, found: int) -> None:
+    """It bounds whatever the caller starts, as in a batch job."""
+
+    def enter() -> tuple[int, int]:
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
+        making.lower_limit(resource.RLIMIT_AS, value)
+        return resource.getrlimit(resource.RLIMIT_AS)
+
+    assert result_of(enter) == (found, found)
+
+
+def test_a_limit_is_set_where_there_is_none() -> None:
+    def enter() -> tuple[int, int]:
+        making.lower_limit(resource.RLIMIT_CPU, 1 << 30)
+        return resource.getrlimit(resource.RLIMIT_CPU)
+
+    assert result_of(enter) == (1 << 30, 1 << 30)
