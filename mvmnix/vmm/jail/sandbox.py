@@ -203,7 +203,7 @@ class BubblewrapSandbox(ProcessSandbox):
         if self._entry is not None:
             self._entry.enter()  # it opens directories, for which the limits below may leave no descriptor
         for which, value in self.process_limits().items():
-            resource.setrlimit(which, (value, value))
+            lower_limit(which, value)
         # Beyond RLIMIT_FSIZE a write fails and its process lives on; what is ignored stays so through exec (signal(7)).
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -243,6 +243,13 @@ class BubblewrapSandbox(ProcessSandbox):
                 os.close(fd)
         self._group.remove()
         self._lease.release()
+
+
+def lower_limit(which: int, value: int) -> None:
+    """Set a limit of this process, soft and hard; a lower one that it was started with stays (setrlimit(2))."""
+    hard = resource.getrlimit(which)[1]
+    least = min((each for each in (value, hard) if each != resource.RLIM_INFINITY), default=resource.RLIM_INFINITY)
+    resource.setrlimit(which, (least, least))
 
 
 def _read_all(fd: int) -> bytes:
