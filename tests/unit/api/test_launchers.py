@@ -18,7 +18,7 @@ import pytest
 from mvmnix.api import launchers
 from mvmnix.api.launchers import list_launchers, reach, stop_launchers
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError
-from mvmnix.launch.control import launcher_socket
+from mvmnix.launch.control import launcher_socket, starts
 from mvmnix.launch.control.start_messages import PROBE
 from mvmnix.system import own_interpreter, prctl, private_sockets
 from mvmnix.system.control_groups import ControlGroups, Controller, GroupLimits
@@ -447,6 +447,20 @@ def test_a_launcher_that_does_not_end_is_told(roots: Roots, monkeypatch: pytest.
     with pytest.raises(MvmnixError, match=f"doesn't end \\(process {process}\\)"):
         list(stop_launchers(roots))
     os.kill(process, signal.SIGKILL)
+
+
+def test_a_launcher_that_stands_still_is_one_clear_error(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal(roots)
+    process = only(roots)
+    os.kill(process, signal.SIGSTOP)
+    with monkeypatch.context() as patched:
+        patched.setattr(starts, "_PATIENCE", SHORT)
+        error = refusal(roots)
+    assert "hasn't answered" in error.message
+    assert "mvm launcher stop" in error.hint
+    os.kill(process, signal.SIGCONT)
+    assert is_the_gates(refusal(roots))
+    assert only(roots) == process
 
 
 def test_a_launcher_of_another_pid_namespace_is_not_ended_from_here(

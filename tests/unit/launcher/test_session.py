@@ -12,7 +12,7 @@ from mvmnix.launch.control.start_messages import Created, Mode, StartRequest, Ta
 from mvmnix.launcher import main, session
 from mvmnix.launcher.conversation import Conversation
 from tests.descriptors import nothing_left_open
-from tests.unit.launcher.talk import Talk, own_descriptors
+from tests.unit.launcher.talk import Talk, all_closed, own_descriptors
 
 REQUEST = StartRequest(mode=Mode.CREATED, created="0" * 12)
 CREATED = Created("0" * 12)
@@ -89,6 +89,22 @@ def test_a_caller_that_is_gone_is_nothing_to_fail_of(said: Talk, monkeypatch: py
 
     monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
     assert serve(said) == 0
+
+
+def test_nothing_is_done_for_a_caller_that_did_not_wait(said: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It sent its request to a launcher that stood still, and may have sent it to another one since."""
+
+    def perform(*_: object) -> Created:
+        raise AssertionError
+
+    monkeypatch.setattr("mvmnix.launcher.start.perform", perform)
+    descriptors = own_descriptors(len(REQUEST.descriptors))
+    said.say(REQUEST, descriptors)
+    for fd in descriptors:
+        os.close(fd)
+    said.caller.close()
+    with all_closed():
+        assert session.serve(said.conversation._connection, CallerCheck.of_this_process()) == 125
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ImportError("x: failed to map segment from shared object")], ids=repr)
