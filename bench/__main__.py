@@ -1,6 +1,7 @@
 """`python -m bench [WHAT] [--world DIR] [--rounds N]` prints tables of ratios; makes what it needs.
 
 `python -m bench boots --boots N --parallel P` boots N machines, P at once.
+`python -m bench callers --starts N` starts N machines through one launcher.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.boots import boots
+from bench.callers import callers
 from bench.commands import asking
 from bench.figures import Rows, admissions, fetches, figures, sessions
 from bench.jailing import jailing
@@ -58,11 +60,14 @@ _WITH_WORLD = {
 def main() -> None:
     """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Ratios within one run; nothing is judged.")
-    parser.add_argument("what", nargs="?", choices=(*_WITHOUT_WORLD, "boots", *_WITH_WORLD), default="figures")
+    parser.add_argument(
+        "what", nargs="?", choices=(*_WITHOUT_WORLD, "boots", "callers", *_WITH_WORLD), default="figures"
+    )
     parser.add_argument("--world", type=Path, help="a directory that keeps home, tree and image between runs")
     parser.add_argument("--rounds", type=int, default=7, help="how often each pair is measured")
     parser.add_argument("--boots", type=_positive, help="boots: how many, in the place of 100 alone and 30 by threes")
     parser.add_argument("--parallel", type=_positive, default=1, help="boots: how many at once")
+    parser.add_argument("--starts", type=_positive, default=50, help="callers: how many through one launcher")
     given = parser.parse_args()
     if 0 in os.getresuid():
         parser.error("run it as a plain user, whose worlds and machines it makes")
@@ -85,7 +90,9 @@ def _positive(text: str) -> int:
 
 def _measure(given: argparse.Namespace, place: Place) -> None:
     console = Console(width=160)
-    if given.what != "boots":
+    if given.what == "callers":
+        callers(place, console, rounds=given.rounds, starts=given.starts)
+    elif given.what != "boots":
         _WITH_WORLD[given.what](place, console, rounds=given.rounds)
     elif given.boots is None:
         boots(place, console)

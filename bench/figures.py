@@ -10,13 +10,15 @@ from rich.table import Table
 
 from bench.admission import admission
 from bench.fetching import fetching, own_pins
-from bench.pairs import Pair, pair
+from bench.pairs import Pair, pair, spread
 from bench.place import TRUE, Place
 from bench.raw_qemu import RawQemu
 from bench.session import in_one_vm
 
 
-def _process(place: Place, *argv: str) -> Callable[[], object]:
+def process(place: Place, *argv: str) -> Callable[[], object]:
+    """A process of the place's user that has to succeed."""
+
     def run() -> None:
         subprocess.run(argv, env=place.home.environment, cwd="/", check=True, capture_output=True)
 
@@ -33,8 +35,8 @@ class Rows:
             self.table.add_column(heading)
 
     def add(self, what: str, compared: str, found: Pair, asked: str) -> None:
-        difference = f"{found.difference:+.3f}"
-        self.table.add_row(what, str(found.ours), compared, str(found.theirs), difference, f"{found.ratio:.2f}", asked)
+        difference, ratio = spread(found.differences, "+.3f"), spread(found.ratios)
+        self.table.add_row(what, str(found.ours), compared, str(found.theirs), difference, ratio, asked)
 
 
 def admissions(console: Console, *, rounds: int) -> None:
@@ -86,8 +88,8 @@ def figures(place: Place, console: Console, *, rounds: int) -> None:
         "difference at most 0.5",
     )
     mvm = Path(sys.executable).with_name("mvm")
-    click = _process(place, sys.executable, "-c", "import click")
-    version = pair(_process(place, str(mvm), "--version"), click, rounds=3 * rounds)
+    click = process(place, sys.executable, "-c", "import click")
+    version = pair(process(place, str(mvm), "--version"), click, rounds=3 * rounds)
     row("mvm --version", "python3 -c 'import click'", version, "ratio at most 1.4")
     row(
         "mvm build, finished already",

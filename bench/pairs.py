@@ -42,19 +42,29 @@ class Pair:
     theirs: Times
 
     @property
+    def ratios(self) -> tuple[float, ...]:
+        """Those of the rounds: each round compares two neighbours in time."""
+        return tuple(a / b for a, b in zip(self.ours.seconds, self.theirs.seconds, strict=True))
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """Those of the rounds, in seconds."""
+        return tuple(a - b for a, b in zip(self.ours.seconds, self.theirs.seconds, strict=True))
+
+    @property
     def ratio(self) -> float:
-        """The median of the rounds' ratios: each round compares two neighbours in time."""
-        return statistics.median(a / b for a, b in zip(self.ours.seconds, self.theirs.seconds, strict=True))
+        """The median of the rounds' ratios."""
+        return statistics.median(self.ratios)
 
     @property
     def difference(self) -> float:
         """The median of the rounds' differences, in seconds."""
-        return statistics.median(a - b for a, b in zip(self.ours.seconds, self.theirs.seconds, strict=True))
+        return statistics.median(self.differences)
 
 
-def spread(values: Sequence[float]) -> str:
+def spread(values: Sequence[float], form: str = ".2f") -> str:
     """The median, and how far they are apart."""
-    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+    return f"{statistics.median(values):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def children() -> float:
@@ -70,13 +80,25 @@ def timed(subject: Subject) -> float:
     return time.monotonic() - begin
 
 
+def _nothing(_name: str) -> None:
+    pass
+
+
 def by_clocks(
-    clocks: Sequence[Callable[[], float]], subjects: Mapping[str, Subject], *, rounds: int
+    clocks: Sequence[Callable[[], float]],
+    subjects: Mapping[str, Subject],
+    *,
+    rounds: int,
+    prepare: Callable[[str], object] = _nothing,
 ) -> tuple[dict[str, Times], ...]:
-    """Time all subjects once a round, by each clock; a round before the first, which fills caches, doesn't count."""
+    """Time all subjects once a round, by each clock; a round before the first, which fills caches, doesn't count.
+
+    `prepare` is called with a subject's name before it, and isn't timed.
+    """
     taken: list[dict[str, list[float]]] = [{name: [] for name in subjects} for _ in clocks]
     for number in range(rounds + 1):
         for name, subject in subjects.items():
+            prepare(name)
             begin = [clock() for clock in clocks]
             subject()
             end = [clock() for clock in clocks]
@@ -86,9 +108,11 @@ def by_clocks(
     return tuple({name: Times(tuple(seconds)) for name, seconds in times.items()} for times in taken)
 
 
-def in_turns(subjects: Mapping[str, Subject], *, rounds: int) -> dict[str, Times]:
+def in_turns(
+    subjects: Mapping[str, Subject], *, rounds: int, prepare: Callable[[str], object] = _nothing
+) -> dict[str, Times]:
     """Time all subjects once a round by the clock on the wall, as `by_clocks` does."""
-    return by_clocks((time.monotonic,), subjects, rounds=rounds)[0]
+    return by_clocks((time.monotonic,), subjects, rounds=rounds, prepare=prepare)[0]
 
 
 def pair(ours: Subject, theirs: Subject, *, rounds: int) -> Pair:
