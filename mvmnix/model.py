@@ -1,7 +1,6 @@
 """The nouns that every room shares: digests, store paths, flake references, artifacts and images; no I/O."""
 
 import base64
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +38,8 @@ DNS_NAME = r"([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0
 NIX32 = "0123456789abcdfghijklmnpqrsvwxyz"
 
 _HEX256 = re.compile(r"[0-9a-f]{64}")
+#: Bytes of a SHA-256 digest.
+_SIZE = 32
 #: As Nix takes one (nix: libstore/path.cc, checkName): no `.` and `..`, nor what has one of them before a dash.
 _STORE_NAME = re.compile(r"(?!\.\.?(-|$))[0-9a-zA-Z+\-._?=]{1,211}")
 _STORE_BASE = re.compile(rf"([{NIX32}]{{32}})-({_STORE_NAME.pattern})")
@@ -64,6 +65,8 @@ class Digest:
     @classmethod
     def of(cls, data: bytes) -> Self:
         """The digest of these bytes."""
+        import hashlib  # noqa: PLC0415 - a command that hashes nothing doesn't load OpenSSL
+
         return cls(hashlib.sha256(data).hexdigest())
 
     @classmethod
@@ -72,7 +75,7 @@ class Digest:
         algorithm, _, encoded = text.partition("-")
         raw = base64.b64decode(encoded, validate=True)
         canonical = base64.b64encode(raw).decode() == encoded  # base64 has spare bits: one digest, one spelling
-        if algorithm != "sha256" or len(raw) != hashlib.sha256().digest_size or not canonical:
+        if algorithm != "sha256" or len(raw) != _SIZE or not canonical:
             raise ValueError(f"not a SHA-256 SRI hash: {text!r}")
         return cls(raw.hex())
 
@@ -140,9 +143,9 @@ class StorePath:
     def _make(cls, kind: str, inner: Digest, name: str) -> Self:
         if not _STORE_NAME.fullmatch(name):
             raise ValueError(f"not a store path's name: {name!r}")
-        digest = hashlib.sha256(f"{kind}:sha256:{inner.hex}:{STORE_DIR}:{name}".encode()).digest()
+        digest = Digest.of(f"{kind}:sha256:{inner.hex}:{STORE_DIR}:{name}".encode())
         folded = bytearray(20)
-        for index, byte in enumerate(digest):
+        for index, byte in enumerate(digest.raw):
             folded[index % 20] ^= byte
         return cls(nix32(bytes(folded)), name)
 

@@ -123,7 +123,7 @@ from mvmnix.images.gc_roots import users_of as users_of
 from mvmnix.images.prune import PruneResult as PruneResult
 from mvmnix.images.store import STATEMENT_LIMIT as STATEMENT_LIMIT
 from mvmnix.images.store import VerifiedImage as VerifiedImage
-from mvmnix.launch.agent.requests import MOST_ROWS as MOST_ROWS
+from mvmnix.launch.agent.operations import MOST_ROWS as MOST_ROWS
 from mvmnix.launch.control.drivers import Steps as Steps
 from mvmnix.launch.control.drivers import run as run
 from mvmnix.launch.control.drivers import run_on_loop as run_on_loop

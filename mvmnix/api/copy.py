@@ -12,7 +12,7 @@ from typing import BinaryIO, Final
 
 from mvmnix.api.calls import Call, call
 from mvmnix.errors import MvmnixError
-from mvmnix.launch.agent.requests import CopyDirection
+from mvmnix.launch.agent.operations import CopyDirection
 from mvmnix.launch.control.messages import Copy, Stream
 from mvmnix.launch.copy import tarball
 from mvmnix.launch.copy.pack import Pack

@@ -23,6 +23,7 @@ _IMPORTED: Final = (
     "mvmnix.launcher.start",
     "mvmnix.launch.container.run",
     "mvmnix.api.failure_log",
+    "mvmnix.machines.names",
     "mvmnix.network.host.setup",
 )
 

@@ -15,17 +15,16 @@ from typing import TYPE_CHECKING, Final, Self
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.formats.escaping import shell_command
 from mvmnix.machines import control_socket
-from mvmnix.machines.console_log import CONSOLE_LIMIT, BoundedLog
 from mvmnix.machines.ending import EndReason
-from mvmnix.machines.names import new_name
-from mvmnix.machines.output_log import OUTPUT_LIMIT, OutputLog
 from mvmnix.machines.status import MachineState, MachineStatus, is_id
 from mvmnix.system import log
 from mvmnix.system.file_lock import Lock
 from mvmnix.system.private_dirs import Directory
 
 if TYPE_CHECKING:
+    from mvmnix.machines.console_log import BoundedLog
     from mvmnix.machines.network_log import NetworkLog
+    from mvmnix.machines.output_log import OutputLog
 
 STATUS: Final = "machine.json"
 LOCK: Final = "lock"
@@ -109,18 +108,22 @@ class MachineHome:
         self._directory.write_atomic(STATUS, self.status.to_bytes())
         log.info("machine", "%s is %s", self.status.machine, state)
 
-    def console(self, kib: int | None) -> BoundedLog:
+    def console(self, kib: int | None) -> "BoundedLog":
         """The log of the guest's console, new and empty; None: as much as mvm keeps of any."""
+        from mvmnix.machines.console_log import CONSOLE_LIMIT, BoundedLog  # noqa: PLC0415 - callers don't pay for it
+
         limit = CONSOLE_LIMIT if kib is None else kib * _KIB
         return BoundedLog(self._directory.create_file(CONSOLE), limit=limit)
 
-    def output(self, kib: int | None) -> OutputLog:
+    def output(self, kib: int | None) -> "OutputLog":
         """The log of what its command prints, new and empty; None as for the console, 0: nothing is kept."""
+        from mvmnix.machines.output_log import OUTPUT_LIMIT, OutputLog  # noqa: PLC0415 - as above
+
         return OutputLog(self._directory, OUTPUT_LIMIT if kib is None else kib * _KIB)
 
     def network_log(self) -> "NetworkLog":
         """The log of what its guest asked of the network, new and empty."""
-        from mvmnix.machines.network_log import NetworkLog  # noqa: PLC0415 - callers of machines don't pay for it
+        from mvmnix.machines.network_log import NetworkLog  # noqa: PLC0415 - as above
 
         return NetworkLog(self._directory)
 
@@ -177,6 +180,8 @@ def _registered(
     machines: Directory, status: MachineStatus, bundle: bytes | None
 ) -> tuple[Directory, Lock, MachineStatus]:
     """A new directory with its lock, and what lies in it from the start. Raises UsageError for a name that is taken."""
+    from mvmnix.machines.names import new_name  # noqa: PLC0415 - as above
+
     name = status.name
     with registration_lock(machines):
         known = tuple(_known(machines))

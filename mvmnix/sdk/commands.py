@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final, Literal, TypedDict
 
 from mvmnix.errors import GuestTimeoutError
-from mvmnix.launch.agent.requests import MOST_ROWS
+from mvmnix.launch.agent.operations import MOST_ROWS
 from mvmnix.launch.control import calls
 from mvmnix.launch.control.calls import Exchange
 from mvmnix.launch.control.connection import Connection, ConnectionLostError

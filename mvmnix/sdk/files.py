@@ -13,7 +13,7 @@ from typing import Final
 
 from mvmnix.formats.escaping import escape_line
 from mvmnix.launch.agent.file_entries import FileEntry, FileEntryError, FileEntryReader
-from mvmnix.launch.agent.requests import CopyDirection, FileOperation
+from mvmnix.launch.agent.operations import CopyDirection, FileOperation
 from mvmnix.launch.control.calls import Exchange
 from mvmnix.launch.control.drivers import Steps
 from mvmnix.launch.control.messages import Copy, Files, Stream

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mvmnix.errors import ReasonCode, UsageError, refuse
-from mvmnix.launch.agent.requests import CopyDirection
+from mvmnix.launch.agent.operations import CopyDirection
 from mvmnix.launch.control import messages, start_messages
 from mvmnix.launch.control.codec import encode, name_of
 from mvmnix.launch.control.failure import Failure

@@ -21,15 +21,8 @@ from mvmnix.launch.agent.frames import (
     Time,
 )
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.agent.requests import (
-    CopyDirection,
-    CopyRequest,
-    ExecRequest,
-    FileOperation,
-    FilesRequest,
-    Mount,
-    ShellRequest,
-)
+from mvmnix.launch.agent.operations import CopyDirection, FileOperation
+from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, FilesRequest, Mount, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,

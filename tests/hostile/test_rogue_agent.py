@@ -15,7 +15,7 @@ import pytest
 from mvmnix.audit.reading import last_records
 from mvmnix.audit.record import RecordKind
 from mvmnix.launch.agent.frames import OUTPUT_WINDOW, PROTOCOL_VERSION, Bye, Failed, Frame, Hello, Pong, Ready
-from mvmnix.launch.agent.requests import MAX_PAYLOAD
+from mvmnix.launch.agent.operations import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import Data, Exit, Open, Started, Stderr, Stdout
 from mvmnix.launch.agent.transport import encode
 from mvmnix.machines.ending import EndReason

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mvmnix.launch.agent.client import Channel
-from mvmnix.launch.agent.requests import CopyDirection, CopyRequest
+from mvmnix.launch.agent.operations import CopyDirection
+from mvmnix.launch.agent.requests import CopyRequest
 from mvmnix.launch.copy.pack import Pack
 from mvmnix.launch.copy.records import DEPTH, CopyKind, CopyLimits, Reader, record_head
 from mvmnix.launch.copy.unpack import Unpack

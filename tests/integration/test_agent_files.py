@@ -16,7 +16,8 @@ import pytest
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.file_entries import MOST_ENTRIES, FileEntry, FileEntryReader, FileKind
 from mvmnix.launch.agent.frames import Config, FrameKind, Ready
-from mvmnix.launch.agent.requests import FileOperation, FilesRequest
+from mvmnix.launch.agent.operations import FileOperation
+from mvmnix.launch.agent.requests import FilesRequest
 from mvmnix.launch.agent.stream_frames import Exit, Files
 from mvmnix.launch.agent.transport import encode
 from mvmnix.machines.exit_status import End, Step

@@ -9,7 +9,8 @@ import pytest
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelClosedError, GuestFailedError
 from mvmnix.launch.agent.frames import Config, FrameKind, Ping, Pong, Ready, Shutdown
-from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, FileOperation, FilesRequest, Mount, ShellRequest
+from mvmnix.launch.agent.operations import CopyDirection, FileOperation
+from mvmnix.launch.agent.requests import CopyRequest, FilesRequest, Mount, ShellRequest
 from mvmnix.launch.agent.stream_frames import Copy, Data, Exec, Exit, Files, Run, Shell, Signal, Started, Stdin, Window
 from mvmnix.launch.agent.transport import encode
 from mvmnix.machines.exit_status import End, Step

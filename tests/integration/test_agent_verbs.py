@@ -12,7 +12,8 @@ import pytest
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.commands import Command
 from mvmnix.launch.agent.frames import Config, Frame, FrameKind, Ready
-from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, ShellRequest
+from mvmnix.launch.agent.operations import CopyDirection
+from mvmnix.launch.agent.requests import CopyRequest, ShellRequest
 from mvmnix.launch.agent.stream_frames import Copy, Exec, Exit, Resize, Shell, Started
 from mvmnix.launch.agent.transport import encode
 from mvmnix.machines.exit_status import End, Step

@@ -7,12 +7,10 @@ import click
 
 from mvmnix.api import Call, Exec, ExitStatus, Stream, call, open_machine_store
 from mvmnix.cli.completers import running_machine
-from mvmnix.cli.local_terminal import refuse_without_input
 from mvmnix.cli.option_hints import SignedPlanCommand
 from mvmnix.cli.options.environment import env_option
 from mvmnix.cli.options.quantities import Span
 from mvmnix.cli.output import TERMINAL, notice, raw_option
-from mvmnix.cli.remote_terminal import run_in_terminal
 from mvmnix.cli.stdio import attentive, bridged_streams
 from mvmnix.errors import UsageError
 
@@ -50,7 +48,7 @@ def exec_(
         raise UsageError("there is no command", hint="mvm exec MACHINE COMMAND…; mvm shell MACHINE opens a shell")
     if tty:
         _check_terminal(interactive, timeout, raw=raw)
-        return run_in_terminal(machine, command, variables, directory)
+        return _run_in_terminal(machine, command, variables, directory)
     streams = tuple(Stream) if interactive else (Stream.STDOUT, Stream.STDERR)
     with (
         open_machine_store(TERMINAL) as here,
@@ -71,9 +69,18 @@ def exec_(
 
 def _check_terminal(interactive: bool, timeout: int, *, raw: bool) -> None:
     """Raises UsageError for what doesn't go with a terminal."""
+    from mvmnix.cli.local_terminal import refuse_without_input  # noqa: PLC0415 - a command without a terminal doesn't pay for it
+
     refuse_without_input(interactive)
     if timeout or raw:
         raise UsageError("-t goes with neither --timeout nor --raw", hint="a terminal gets raw bytes, until it ends")
+
+
+def _run_in_terminal(machine: str, command: tuple[str, ...], variables: Mapping[str, str], directory: str) -> int:
+    """Run it in a terminal. Returns and raises as `run_in_terminal` does."""
+    from mvmnix.cli.remote_terminal import run_in_terminal  # noqa: PLC0415 - as above
+
+    return run_in_terminal(machine, command, variables, directory)
 
 
 def _waited(it: Call) -> ExitStatus:

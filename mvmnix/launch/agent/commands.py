@@ -6,7 +6,8 @@ from collections.abc import Callable
 from mvmnix.launch.agent.encoding import ChannelProtocolError
 from mvmnix.launch.agent.endpoints import PipeSink, Sink, Source
 from mvmnix.launch.agent.frames import Frame, FrameKind
-from mvmnix.launch.agent.requests import MAX_PAYLOAD, is_size
+from mvmnix.launch.agent.operations import MAX_PAYLOAD
+from mvmnix.launch.agent.requests import is_size
 from mvmnix.launch.agent.stream_frames import (
     Bytes,
     Exit,

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from mvmnix.launch.agent.encoding import ChannelError, ChannelProtocolError
 from mvmnix.launch.agent.frames import Frame, FrameKind
-from mvmnix.launch.agent.requests import MAX_PAYLOAD
+from mvmnix.launch.agent.operations import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import Data, Eof, Inbound, Outbound, Outlet, Reset, Window
 
 

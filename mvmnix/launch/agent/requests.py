@@ -2,13 +2,13 @@
 
 import re
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import ClassVar, Final, Self, override
 
 from mvmnix.launch.agent import guest_network as networking
 from mvmnix.launch.agent.encoding import Writer
 from mvmnix.launch.agent.guest_network import GuestNetwork
+from mvmnix.launch.agent.operations import MAX_PAYLOAD, MAX_PORTS, MOST_ROWS, CopyDirection, FileOperation
 from mvmnix.launch.copy.records import is_name
 from mvmnix.model import DirectoryOrder, SystemCalls, User, Verb, Workload
 from mvmnix.plan.limits import MOST_TASKS
@@ -16,10 +16,6 @@ from mvmnix.plan.secret_reference import LARGEST_SECRETS, MOST_SECRETS, Secret, 
 from mvmnix.plan.share import ShareKind
 from mvmnix.plural import counted
 
-#: Largest payload of any frame, and so of a configuration or a command with its environment.
-MAX_PAYLOAD = 65536
-#: How many guest ports may be forwarded.
-MAX_PORTS = 64
 #: How many paths may be made writable.
 MAX_WRITABLE = 64
 
@@ -44,8 +40,6 @@ _NETWORK = 0x200000
 _SYSTEM_CALLS = {SystemCalls.DEFAULT: 0, SystemCalls.STRICT: 1, SystemCalls.NAMESPACES: 2}
 _GROUP = 1 << 27
 _MOST_GROUPS = 8192
-#: Most rows, or columns, that a terminal may have.
-MOST_ROWS: Final = 4096
 
 
 def _absolute(path: str) -> bool:
@@ -115,13 +109,6 @@ class ShellRequest(ExecRequest):
         return Writer().pack("HH", self.rows, self.columns).raw(ExecRequest.encode(self)).done()
 
 
-class CopyDirection(StrEnum):
-    """Which way a copy goes, seen from the guest."""
-
-    OUT = "out"
-    IN = "in"
-
-
 #: By the way, its number in the payload, which is also how many words a copy may have.
 _WAYS: Final = {CopyDirection.OUT: 1, CopyDirection.IN: 2}
 
@@ -149,16 +136,6 @@ class CopyRequest(ExecRequest):
     @override
     def encode(self) -> bytes:
         return Writer().pack("BBH", _WAYS[self.way], self.replaces, 0).raw(ExecRequest.encode(self)).done()
-
-
-class FileOperation(StrEnum):
-    """An operation on a path in the guest; reading and writing contents is a copy."""
-
-    LIST = "list"
-    STAT = "stat"
-    REMOVE = "remove"
-    RENAME = "rename"
-    MKDIR = "mkdir"
 
 
 #: By the operation, its number in the payload.

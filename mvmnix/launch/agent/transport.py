@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from mvmnix.launch.agent.encoding import ChannelClosedError, ChannelError, ChannelProtocolError
 from mvmnix.launch.agent.frames import Bye, Failed, Frame, FrameKind, Hello, Pong, Ready
-from mvmnix.launch.agent.requests import MAX_PAYLOAD
+from mvmnix.launch.agent.operations import MAX_PAYLOAD
 from mvmnix.launch.agent.stream_frames import Data, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Window
 from mvmnix.system.loop import Loop
 

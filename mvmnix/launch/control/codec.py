@@ -10,7 +10,7 @@ from typing import Final
 
 from mvmnix.errors import UsageError
 from mvmnix.formats.strict import Record, canonical, parse_json, read
-from mvmnix.launch.agent.requests import MAX_PAYLOAD
+from mvmnix.launch.agent.operations import MAX_PAYLOAD
 from mvmnix.machines.exit_status import ExitStatus
 
 #: Version of the messages to launchers and supervisors. Both ends have the same one, or there is no conversation.

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from mvmnix.formats.strict import Record
-from mvmnix.launch.agent.requests import MOST_ROWS, CopyDirection, FileOperation
+from mvmnix.launch.agent.operations import MOST_ROWS, CopyDirection, FileOperation
 from mvmnix.launch.control import codec
 from mvmnix.launch.control.failure import Failure, parse_failure
 from mvmnix.machines.exit_status import ExitStatus

@@ -12,7 +12,7 @@ from typing import Final
 
 from mvmnix.errors import Reason
 from mvmnix.formats.strict import Record
-from mvmnix.launch.agent.requests import MAX_PORTS, MOST_ROWS
+from mvmnix.launch.agent.operations import MAX_PORTS, MOST_ROWS
 from mvmnix.launch.control import codec
 from mvmnix.launch.control.failure import Failure, parse_failure, parse_reason
 from mvmnix.launch.control.messages import TERM, Stream

@@ -133,6 +133,12 @@ def test_a_launch_imports_nothing_heavy(module: str) -> None:
     assert not imported(f"import mvmnix.cli.commands.{module}") & {"jsonschema", "sigstore", "pyroute2", "asyncio"}
 
 
+def test_a_call_of_a_machine_loads_neither_plans_nor_what_the_agent_is_told() -> None:
+    loaded = import_lists.loaded_by("import mvmnix.cli.commands.exec")
+    needless = {"mvmnix.launch.agent.requests", "mvmnix.plan.share", "mvmnix.machines.output_log", "hashlib"}
+    assert not needless & loaded
+
+
 def test_the_supervisor_needs_neither_click_nor_rich() -> None:
     assert not imported("import mvmnix.launch.runtime.supervisor") & {
         "click",

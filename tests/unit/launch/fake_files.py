@@ -6,7 +6,8 @@ import stat
 import struct
 from pathlib import Path
 
-from mvmnix.launch.agent.requests import FileOperation, FilesRequest
+from mvmnix.launch.agent.operations import FileOperation
+from mvmnix.launch.agent.requests import FilesRequest
 
 _MOST = 65_536
 

@@ -25,7 +25,8 @@ from mvmnix.launch.agent.frames import (
     Shutdown,
     Time,
 )
-from mvmnix.launch.agent.requests import CopyDirection, CopyRequest, FilesRequest, GuestConfig, ShellRequest
+from mvmnix.launch.agent.operations import CopyDirection
+from mvmnix.launch.agent.requests import CopyRequest, FilesRequest, GuestConfig, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,

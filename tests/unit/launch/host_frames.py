@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from mvmnix.launch.agent.encoding import Reader
 from mvmnix.launch.agent.frames import Config, Frame, FrameKind, Ping, Shutdown, Time
 from mvmnix.launch.agent.guest_network import GuestNetwork
+from mvmnix.launch.agent.operations import MAX_PAYLOAD, CopyDirection, FileOperation
 from mvmnix.launch.agent.requests import (
     ENTROPY_BYTES,
-    MAX_PAYLOAD,
-    CopyDirection,
     CopyRequest,
     ExecRequest,
-    FileOperation,
     FilesRequest,
     GuestConfig,
     Mount,

@@ -20,7 +20,8 @@ from mvmnix.launch.agent.frames import (
     Pong,
     Ready,
 )
-from mvmnix.launch.agent.requests import MAX_PAYLOAD, ExecRequest
+from mvmnix.launch.agent.operations import MAX_PAYLOAD
+from mvmnix.launch.agent.requests import ExecRequest
 from mvmnix.launch.agent.stream_frames import Data, Eof, Exit, Open, Reset, Started, Stderr, Stdout, Window
 from mvmnix.machines.exit_status import End, Step
 from tests.patience import POLL, QUIET

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.file_entries import MOST_ENTRIES, FileEntry, FileEntryError, FileEntryReader, FileKind
-from mvmnix.launch.agent.requests import FileOperation, FilesRequest
+from mvmnix.launch.agent.operations import FileOperation
+from mvmnix.launch.agent.requests import FilesRequest
 from mvmnix.launch.copy.records import LONGEST_NAME
 from tests.unit.launch.channel_house import IDLE, Collect, talk, workload
 from tests.unit.launch.fake_files import end_record, record

@@ -26,16 +26,8 @@ from mvmnix.launch.agent.frames import (
     Time,
 )
 from mvmnix.launch.agent.guest_network import GuestNetwork
-from mvmnix.launch.agent.requests import (
-    MAX_PAYLOAD,
-    CopyDirection,
-    CopyRequest,
-    ExecRequest,
-    FileOperation,
-    FilesRequest,
-    GuestConfig,
-    ShellRequest,
-)
+from mvmnix.launch.agent.operations import MAX_PAYLOAD, CopyDirection, FileOperation
+from mvmnix.launch.agent.requests import CopyRequest, ExecRequest, FilesRequest, GuestConfig, ShellRequest
 from mvmnix.launch.agent.stream_frames import (
     Copy,
     Data,

@@ -10,7 +10,7 @@ from mvmnix.errors import UsageError
 from mvmnix.launch.agent.client import Channel
 from mvmnix.launch.agent.encoding import ChannelError
 from mvmnix.launch.agent.frames import PROTOCOL_VERSION, Hello, Pong, Ready
-from mvmnix.launch.agent.requests import MAX_PAYLOAD
+from mvmnix.launch.agent.operations import MAX_PAYLOAD
 from mvmnix.launch.agent.transport import encode
 from mvmnix.system.loop import Loop
 from tests.unit.launch.channel_house import IDLE, config

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError, UsageError
 from mvmnix.formats.strict import canonical
-from mvmnix.launch.agent.requests import MAX_PORTS, MOST_ROWS, CopyDirection, FileOperation
+from mvmnix.launch.agent.operations import MAX_PORTS, MOST_ROWS, CopyDirection, FileOperation
 from mvmnix.launch.control import failure, messages, start_messages
 from mvmnix.launch.control.codec import LIMIT, VERSION, VersionError, encode, name_of
 from mvmnix.launch.control.failure import Failure

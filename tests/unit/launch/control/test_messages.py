@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mvmnix.errors import Reason, ReasonCode, UsageError, refuse
-from mvmnix.launch.agent.requests import CopyDirection, FileOperation
+from mvmnix.launch.agent.operations import CopyDirection, FileOperation
 from mvmnix.launch.control.codec import LIMIT, VERSION, VersionError, encode
 from mvmnix.launch.control.failure import Failure
 from mvmnix.launch.control.messages import (

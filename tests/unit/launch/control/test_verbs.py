@@ -13,7 +13,7 @@ from mvmnix.audit.record import RecordKind
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.formats import strict
 from mvmnix.launch.agent.file_entries import FileEntryReader, FileKind
-from mvmnix.launch.agent.requests import CopyDirection, FileOperation
+from mvmnix.launch.agent.operations import CopyDirection, FileOperation
 from mvmnix.launch.control.codec import LIMIT, encode
 from mvmnix.launch.control.messages import Copy, Exec, Files, GuestCall, Resize, Shell, Stream
 from mvmnix.launch.runtime.start import start_machine

@@ -339,7 +339,7 @@ def test_corrupted_blocks_are_named_when_the_guest_stops(here: House) -> None:
 
 
 def test_a_flooded_console_is_bounded_and_does_not_hinder(here: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mvmnix.machines.machine_dir.CONSOLE_LIMIT", 65536)
+    monkeypatch.setattr("mvmnix.machines.console_log.CONSOLE_LIMIT", 65536)
     with here.plan("flood", "4096") as plan, start_machine(plan, here.host()) as machine:
         assert machine.run(stdout=nowhere, stderr=nowhere).exit_code == 0
     assert (Path(machine.home.where) / "console.log").stat().st_size < 66000
