@@ -1,5 +1,4 @@
 from mvmnix.api import files as files
-from mvmnix.api.admission import check_terminal as check_terminal
 from mvmnix.api.admission import open_replay as open_replay
 from mvmnix.api.admission import submit_kept as submit_kept
 from mvmnix.api.audit import kept_checkpoint as kept_checkpoint
@@ -48,6 +47,10 @@ from mvmnix.api.images import rebuild_builder_image as rebuild_builder_image
 from mvmnix.api.images import rebuild_image as rebuild_image
 from mvmnix.api.images import remove_images as remove_images
 from mvmnix.api.images import save_image as save_image
+from mvmnix.api.kept_plans import KeptPlan as KeptPlan
+from mvmnix.api.kept_plans import list_plans as list_plans
+from mvmnix.api.kept_plans import plan_bytes as plan_bytes
+from mvmnix.api.kept_plans import remove_plans as remove_plans
 from mvmnix.api.launch import RunningMachine as RunningMachine
 from mvmnix.api.launch import StartOptions as StartOptions
 from mvmnix.api.launch import create_machine as create_machine
@@ -78,18 +81,14 @@ from mvmnix.api.pins import update_packages as update_packages
 from mvmnix.api.plans import DATA_HINT as DATA_HINT
 from mvmnix.api.plans import NETWORK_HINT as NETWORK_HINT
 from mvmnix.api.plans import SHARE_HINT as SHARE_HINT
-from mvmnix.api.plans import KeptPlan as KeptPlan
 from mvmnix.api.plans import NetworkOptions as NetworkOptions
 from mvmnix.api.plans import PlanOptions as PlanOptions
 from mvmnix.api.plans import add_signature as add_signature
 from mvmnix.api.plans import draft_plan as draft_plan
 from mvmnix.api.plans import find_network as find_network
 from mvmnix.api.plans import find_plan as find_plan
-from mvmnix.api.plans import list_plans as list_plans
 from mvmnix.api.plans import open_signed as open_signed
-from mvmnix.api.plans import plan_bytes as plan_bytes
 from mvmnix.api.plans import refuse_early as refuse_early
-from mvmnix.api.plans import remove_plans as remove_plans
 from mvmnix.api.plans import sign_plan as sign_plan
 from mvmnix.api.policy_history import hold_log as hold_log
 from mvmnix.api.policy_history import latest_serials as latest_serials
@@ -194,6 +193,7 @@ from mvmnix.plan.network_endpoints import UpstreamProxy as UpstreamProxy
 from mvmnix.plan.plan import Accelerator as Accelerator
 from mvmnix.plan.plan import Plan as Plan
 from mvmnix.plan.plan import Use as Use
+from mvmnix.plan.plan import check_terminal as check_terminal
 from mvmnix.plan.plan import plan_statement as plan_statement
 from mvmnix.plan.secret_reference import SecretReference as SecretReference
 from mvmnix.plan.secret_reference import SecretTarget as SecretTarget

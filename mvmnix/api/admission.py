@@ -1,7 +1,7 @@
 """Admits signed plans by the gate, and opens what a host gives machines; called in the process that starts them."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -35,8 +35,7 @@ from mvmnix.machines.retention import MachineKind, Retention, discard, mark, pru
 from mvmnix.machines.status import MachineSource, MachineStatus
 from mvmnix.model import Digest, Verb
 from mvmnix.plan.backend import Backend
-from mvmnix.plan.plan import Plan
-from mvmnix.plan.secret_reference import SecretReference, SecretTarget
+from mvmnix.plan.plan import Plan, check_terminal
 from mvmnix.provenance.verify.summary import Summary
 from mvmnix.sandbox import uid_pool
 from mvmnix.system import log
@@ -108,15 +107,6 @@ def refuse_terminal(context: Context, plan: VerifiedPlan) -> None:
     check_terminal(plan.plan.backend, plan.plan.secrets)
     with context.recorded(plan=plan.digest):
         require_verb(plan.plan, Verb.SHELL)
-
-
-def check_terminal(backend: Backend, secrets: Sequence[SecretReference]) -> None:
-    """Raises UsageError where a plan for this backend, with these secrets, can't give its command a terminal."""
-    if backend is Backend.CONTAINER:
-        raise UsageError("a container gets no terminal", hint="leave out -t, or plan for the backend qemu")
-    if any(it.target is SecretTarget.VARIABLE for it in secrets):
-        why = "a command in a terminal is sent to the guest, and none that is sent gets secrets as variables"
-        raise UsageError(why, hint="--secret makes a file of each instead; or leave out -t")
 
 
 def open_jail(context: Context) -> BubblewrapJail:

@@ -8,14 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mvmnix.api.frontend import SILENT, Frontend
-from mvmnix.api.signing import Signer, key_file
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
-from mvmnix.images.store import ImageStore, StoreDirectory
-from mvmnix.keys import PrivateKey, Role
-from mvmnix.model import Digest
-from mvmnix.provenance.policy.policy import TrustPolicy
-from mvmnix.provenance.policy.policy_files import FLOOR, Files, in_force, read_policy_files
 from mvmnix.system import log, temporary
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
@@ -25,10 +19,16 @@ if TYPE_CHECKING:
     from mvmnix import config
     from mvmnix.api.network import Network
     from mvmnix.api.presets import Presets
+    from mvmnix.api.signing import Signer
     from mvmnix.audit.log import AuditLog
     from mvmnix.audit.note import NoteKey
     from mvmnix.images.part_index import PartIndex
     from mvmnix.images.prune import KeptImages
+    from mvmnix.images.store import ImageStore
+    from mvmnix.keys import PrivateKey, Role
+    from mvmnix.model import Digest
+    from mvmnix.provenance.policy.policy import TrustPolicy
+    from mvmnix.provenance.policy.policy_files import Files
 
 
 #: Lock files beside what they guard: taken shared to make or read something there, exclusively to remove it.
@@ -62,7 +62,7 @@ class Context:
         return self.keep(self.roots.config.child("keys"))
 
     @cached_property
-    def policy(self) -> TrustPolicy:
+    def policy(self) -> "TrustPolicy":
         """The trust policy in force, as its files were when it was first asked for. Raises RefusedError."""
         return self._read_policy()
 
@@ -70,7 +70,9 @@ class Context:
         """Have `policy` be what its files say now: what is revoked meanwhile doesn't start. Raises RefusedError."""
         self.policy = self._read_policy()
 
-    def _read_policy(self) -> TrustPolicy:
+    def _read_policy(self) -> "TrustPolicy":
+        from mvmnix.provenance.policy.policy_files import in_force  # noqa: PLC0415 - what hands a plan on reads none
+
         floor, user = self.policy_files
         if floor.policy is None and user.policy is None:
             from mvmnix.api import first_use  # noqa: PLC0415 - what finds a policy doesn't pay for it
@@ -80,13 +82,17 @@ class Context:
         return in_force(floor, user)
 
     @property
-    def policy_files(self) -> tuple[Files, Files]:
+    def policy_files(self) -> "tuple[Files, Files]":
         """What the machine's files and the user's say. Raises RefusedError."""
+        from mvmnix.provenance.policy.policy_files import read_policy_files  # noqa: PLC0415 - as above
+
         return read_policy_files(self.floor, self.roots.config)
 
     @property
     def floor(self) -> str:
         """The directory of the machine's policy files, which need not exist."""
+        from mvmnix.provenance.policy.policy_files import FLOOR  # noqa: PLC0415 - as above
+
         return FLOOR
 
     @cached_property
@@ -100,8 +106,10 @@ class Context:
         return config.parse(data, self.roots.config.where(config.FILE_NAME))
 
     @cached_property
-    def library(self) -> ImageStore:
+    def library(self) -> "ImageStore":
         """Finished builds."""
+        from mvmnix.images.store import ImageStore  # noqa: PLC0415 - as above
+
         return self._opened.enter_context(ImageStore(self.roots.state, self.frontend.notice))
 
     @property
@@ -144,6 +152,7 @@ class Context:
     def part_index(self) -> "PartIndex":
         """Parts that are kept for later builds."""
         from mvmnix.images.part_index import PartIndex  # noqa: PLC0415 - builds alone pay for it
+        from mvmnix.images.store import StoreDirectory  # noqa: PLC0415
 
         return PartIndex(
             self.keep(self.roots.state.child("parts")), self.library.rooms[StoreDirectory.BUNDLES], self.sources
@@ -166,6 +175,7 @@ class Context:
         """The audit log, ready to be appended to."""
         from mvmnix.api import audit  # noqa: PLC0415 - what logs nothing doesn't pay for it
         from mvmnix.audit.note import Signer as NoteSigner  # noqa: PLC0415
+        from mvmnix.keys import Role  # noqa: PLC0415
 
         signer = NoteSigner(self.log_key, self.key(Role.HOST).sign)
         return audit.journal(self.audit, signer, self.config.anchors, self.roots.state, self.frontend.notice)
@@ -173,7 +183,9 @@ class Context:
     @property
     def log_key(self) -> "NoteKey":
         """The key that the audit log's checkpoints are checked with."""
-        from mvmnix.audit.note import NoteKey  # noqa: PLC0415 - what logs nothing doesn't pay for it
+        from mvmnix.api.signing import key_file  # noqa: PLC0415 - what logs nothing doesn't pay for it
+        from mvmnix.audit.note import NoteKey  # noqa: PLC0415
+        from mvmnix.keys import Role  # noqa: PLC0415
 
         try:
             return NoteKey.of_log(self.key(Role.HOST).public.raw)
@@ -182,16 +194,18 @@ class Context:
             hint = "move it away and run `mvm key create host`; a new key begins a new log"
             raise refuse(ReasonCode.KEY_MALFORMED, where, "the audit log's key is to be Ed25519", hint) from error
 
-    def key(self, role: Role) -> PrivateKey:
+    def key(self, role: "Role") -> "PrivateKey":
         """The private key of a role. Raises MvmnixError when there is none."""
         return self.signer.key(role)
 
     @cached_property
-    def signer(self) -> Signer:
+    def signer(self) -> "Signer":
         """What signs claims."""
+        from mvmnix.api.signing import Signer  # noqa: PLC0415 - what signs nothing doesn't pay for it
+
         return Signer(self.keys, lambda: self.config, self.frontend)
 
-    def sign(self, role: Role, statement: bytes) -> bytes:
+    def sign(self, role: "Role", statement: bytes) -> bytes:
         """The bundle of a statement, signed by a role."""
         return self.signer.sign(role, statement)
 
@@ -257,7 +271,7 @@ class Context:
         return (self.roots.state, LIBRARY_LOCK), (self.roots.cache, SOURCES_LOCK)
 
     @contextmanager
-    def recorded(self, *, plan: Digest | None = None) -> Iterator[None]:
+    def recorded(self, *, plan: "Digest | None" = None) -> Iterator[None]:
         """Put a refusal that comes before the gate into the audit log; the gate and the start log their own.
 
         Without a host key nothing was ever logged here, and nothing can be.
@@ -265,9 +279,12 @@ class Context:
         try:
             yield
         except RefusedError as refused:
+            from mvmnix.api.signing import key_file  # noqa: PLC0415 - only refusals pay for it
+            from mvmnix.keys import Role  # noqa: PLC0415
+
             log.info("gate", "refused: %s", ", ".join(refused.codes))
             if self.keys.exists(key_file(Role.HOST)):
-                from mvmnix.audit.record import Record, RecordKind  # noqa: PLC0415 - only refusals pay for it
+                from mvmnix.audit.record import Record, RecordKind  # noqa: PLC0415
                 from mvmnix.provenance.policy.verdicts import as_verdict  # noqa: PLC0415
 
                 record = Record(kind=RecordKind.REFUSAL, time=now(), plan=plan, reasons=refused.codes)

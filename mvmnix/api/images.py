@@ -10,7 +10,7 @@ from mvmnix.api import files, installation
 from mvmnix.api.context import Context
 from mvmnix.api.files import file_bytes
 from mvmnix.api.image_builder import ImageBuilder
-from mvmnix.api.plans import drop_expired, kept_plans
+from mvmnix.api.kept_plans import drop_expired, kept_plans
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.build_request import BuildRequest
 from mvmnix.builder.reproduce import file_differences

@@ -16,7 +16,6 @@ from typing import Final, Self
 from mvmnix.api import files, held_files
 from mvmnix.api.context import Context
 from mvmnix.api.launchers import reach, reap
-from mvmnix.api.signing import read_secret
 from mvmnix.errors import MvmnixError, UsageError
 from mvmnix.launch.control.connection import Connection
 from mvmnix.launch.control.drivers import Steps, Work
@@ -94,6 +93,8 @@ class ContextCaller:
         """Return the secret: from where config.toml says, else from the user."""
         where = self._context.config.key_password
         if where is not None:
+            from mvmnix.api.signing import read_secret  # noqa: PLC0415 - most starts ask for no password
+
             return read_secret(where, question)
         return self._context.frontend.ask(question) if self._context.frontend.can_ask() else ""
 

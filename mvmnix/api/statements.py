@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import product, starmap
 
 from mvmnix.api.context import Context
-from mvmnix.api.plans import plans_for
+from mvmnix.api.kept_plans import plans_for
 from mvmnix.errors import MvmnixError
 from mvmnix.images.rebuilds import RebuildStore
 from mvmnix.images.store import StoreDirectory

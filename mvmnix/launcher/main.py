@@ -25,6 +25,7 @@ _IMPORTED: Final = (
     "mvmnix.api.failure_log",
     "mvmnix.machines.names",
     "mvmnix.network.host.setup",
+    "mvmnix.provenance.policy.policy_files",
 )
 
 

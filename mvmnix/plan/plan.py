@@ -4,13 +4,13 @@ docs/plan.md describes the predicate, `urn:mvmnix:plan:1`.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Self
 
-from mvmnix.errors import Reason, ReasonCode, RefusedError
+from mvmnix.errors import Reason, ReasonCode, RefusedError, UsageError
 from mvmnix.formats import strict
 from mvmnix.model import Digest, DirectoryOrder, Image, Posture, Verb, Verity, Workload
 from mvmnix.plan import data_disk as disks
@@ -23,7 +23,7 @@ from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.labels import NO_LABELS, Labels
 from mvmnix.plan.limits import NO_LIMITS, PlanLimits
 from mvmnix.plan.network import Network
-from mvmnix.plan.secret_reference import SecretReference
+from mvmnix.plan.secret_reference import SecretReference, SecretTarget
 from mvmnix.plan.share import Share
 from mvmnix.provenance.bundle.statement import Statement, Subject
 from mvmnix.provenance.isolation import Boundary, Isolation
@@ -195,6 +195,15 @@ class Plan:
             policy=policy,
             provenance=provenance,
         )
+
+
+def check_terminal(backend: Backend, secrets: Sequence[SecretReference]) -> None:
+    """Raises UsageError where a plan for this backend, with these secrets, can't give its command a terminal."""
+    if backend is Backend.CONTAINER:
+        raise UsageError("a container gets no terminal", hint="leave out -t, or plan for the backend qemu")
+    if any(it.target is SecretTarget.VARIABLE for it in secrets):
+        why = "a command in a terminal is sent to the guest, and none that is sent gets secrets as variables"
+        raise UsageError(why, hint="--secret makes a file of each instead; or leave out -t")
 
 
 def plan_statement(plan: Plan) -> Statement:

@@ -10,8 +10,9 @@ from typing import Final, Literal, TypedDict
 
 from mvmnix.api.context import Context, open_context
 from mvmnix.api.first_use import is_first_use
+from mvmnix.api.kept_plans import plan_bytes
 from mvmnix.api.machine_store import put_in_order
-from mvmnix.api.plans import PlanOptions, open_signed, plan_bytes
+from mvmnix.api.plans import PlanOptions, open_signed
 from mvmnix.api.preparation import prepare_run
 from mvmnix.api.source_refs import KeptImage, SourceRef, runnable_ref
 from mvmnix.model import SystemCalls, User, Verb, Words, check_words

@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "mvm build": "mvmnix.cli.main, mvmnix.cli.commands.build",
     "mvm exec": "mvmnix.cli.main, mvmnix.cli.commands.exec",
     "mvm launch": "mvmnix.cli.main, mvmnix.cli.commands.launch",
+    "mvm run": "mvmnix.cli.main, mvmnix.cli.commands.run",
     "mvm verify": "mvmnix.cli.main, mvmnix.cli.commands.verify",
 }
 _PROGRAM: Final = "import {}, sys; sys.stdout.write(' '.join(sys.modules))"

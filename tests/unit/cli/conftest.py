@@ -22,7 +22,7 @@ def station(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setattr("mvmnix.system.checkouts.home_of", lambda _: str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr("mvmnix.api.context.FLOOR", str(tmp_path / "etc"))
+    monkeypatch.setattr("mvmnix.provenance.policy.policy_files.FLOOR", str(tmp_path / "etc"))
     monkeypatch.chdir("/")
     forked_launcher.use(monkeypatch)
     made = Station(tmp_path, capfd, monkeypatch)

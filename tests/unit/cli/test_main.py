@@ -133,6 +133,17 @@ def test_a_launch_imports_nothing_heavy(module: str) -> None:
     assert not imported(f"import mvmnix.cli.commands.{module}") & {"jsonschema", "sigstore", "pyroute2", "asyncio"}
 
 
+def test_a_run_loads_nothing_that_starts_machines() -> None:
+    """The launcher does that, and has it loaded."""
+    started_by = {"mvmnix.api.admission", "mvmnix.launch.runtime.start", "mvmnix.vmm.qemu", "mvmnix.audit.log"}
+    assert not started_by & {*import_lists.imported("mvmnix.cli.commands.run")}
+
+
+def test_a_launch_hands_a_plan_on_and_loads_nothing_that_reads_one() -> None:
+    readers = {"mvmnix.plan.plan", "mvmnix.provenance.policy.policy", "mvmnix.images.store", "mvmnix.keys"}
+    assert not readers & import_lists.loaded_by("import mvmnix.cli.commands.launch")
+
+
 def test_a_call_of_a_machine_loads_neither_plans_nor_what_the_agent_is_told() -> None:
     loaded = import_lists.loaded_by("import mvmnix.cli.commands.exec")
     needless = {"mvmnix.launch.agent.requests", "mvmnix.plan.share", "mvmnix.machines.output_log", "hashlib"}

@@ -12,6 +12,7 @@ from mvmnix.launch.control.start_messages import Created, Mode, StartRequest, Ta
 from mvmnix.launcher import main, session
 from mvmnix.launcher.conversation import Conversation
 from tests.descriptors import nothing_left_open
+from tests.unit.import_lists import loaded_by
 from tests.unit.launcher.talk import Talk, all_closed, own_descriptors
 
 REQUEST = StartRequest(mode=Mode.CREATED, created="0" * 12)
@@ -114,3 +115,10 @@ def test_what_a_launcher_can_not_import_is_a_forks_to_report(monkeypatch: pytest
 
     monkeypatch.setattr("importlib.import_module", fail)
     main._import()
+
+
+def test_forks_load_nothing_of_what_a_start_takes() -> None:
+    """What is imported where it is used, for callers don't need it, the launcher has."""
+    taken = {f"mvmnix.machines.{name}" for name in ("console_log", "names", "network_log", "output_log")}
+    taken |= {"mvmnix.api.signing", "mvmnix.images.store", "mvmnix.provenance.policy.policy_files"}
+    assert taken <= loaded_by("from mvmnix.launcher import main; main._import()")
