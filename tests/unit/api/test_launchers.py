@@ -317,6 +317,7 @@ def test_code_that_is_replaced_under_a_running_launcher(roots: Roots, tmp_path: 
         assert caller.stdout is not None
         return caller, set(map(int, caller.stdout.readline().split()))
 
+    start()[0].communicate("\n")  # it has imported what it needs
     caller, (first,) = start()
     package.rename(tmp_path / "former")
     shutil.copytree(tmp_path / "former", package)

@@ -1,7 +1,9 @@
 """A fork of the launcher from its request to its end: whatever goes wrong there is its caller's to hear."""
 
 import os
+import threading
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +13,11 @@ from mvmnix.launch.control.failure import Failure
 from mvmnix.launch.control.start_messages import Created, Mode, StartRequest, Taken
 from mvmnix.launcher import main, session
 from mvmnix.launcher.conversation import Conversation
+from mvmnix.system.private_dirs import Directory
 from tests.descriptors import nothing_left_open
+from tests.patience import until
 from tests.unit.import_lists import loaded_by
-from tests.unit.launcher.talk import Talk, all_closed, own_descriptors
+from tests.unit.launcher.talk import Talk, own_descriptors
 
 REQUEST = StartRequest(mode=Mode.CREATED, created="0" * 12)
 CREATED = Created("0" * 12)
@@ -104,8 +108,26 @@ def test_nothing_is_done_for_a_caller_that_did_not_wait(said: Talk, monkeypatch:
     for fd in descriptors:
         os.close(fd)
     said.caller.close()
-    with all_closed():
+    with nothing_left_open():
+        own = os.dup(said.conversation._connection.fileno())
         assert session.serve(said.conversation._connection, CallerCheck.of_this_process()) == 125
+        until(lambda: not [each for each in threading.enumerate() if each.name == "mvm-close"])
+        os.dup(own)
+        os.close(own)
+
+
+@pytest.mark.parametrize("found", ["another", FileNotFoundError(2, "gone")], ids=repr)
+def test_a_launcher_whose_code_is_replaced_while_it_imports_ends(tmp_path: Path, found: str | OSError) -> None:
+    """A caller that reached it meanwhile is hung up on, and tries again."""
+
+    def find_key() -> str:
+        if isinstance(found, OSError):
+            raise found
+        return found
+
+    with Directory.create(str(tmp_path / "launchers")) as directory:
+        main._listen(directory, "0" * 32, CallerCheck.of_this_process(), os.open(os.devnull, os.O_WRONLY), find_key)
+        assert directory.names() == ()
 
 
 @pytest.mark.parametrize("error", [MemoryError(), ImportError("x: failed to map segment from shared object")], ids=repr)
