@@ -17,7 +17,8 @@ def serve(connection: socket.socket, check: CallerCheck) -> int:
     try:
         request, descriptors = conversation.read_request()
         try:
-            conversation.say(Taken(os.getpid()))
+            if not conversation.say(Taken(os.getpid())):
+                return MvmnixError.exit_code  # nobody waits for it
             from mvmnix.launcher.start import perform  # noqa: PLC0415 - a launcher has it; a private one reads first
 
             conversation.say(perform(conversation, check, request, descriptors))

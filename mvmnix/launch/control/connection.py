@@ -19,6 +19,10 @@ class ConnectionLostError(MvmnixError):
     """The other process has ended, does not begin, or can't be understood."""
 
 
+class UnansweredError(ConnectionLostError):
+    """The other process is there, and hasn't answered within the time that it had."""
+
+
 class Connection:
     """Takes over a connected socket; a context manager. What it receives may bring at most one descriptor."""
 
@@ -56,7 +60,7 @@ class Connection:
             return
 
     def receive(self, seconds: float | None = None) -> Steps[Packet]:
-        """Wait for the next packet. Raises ConnectionLostError at the connection's end, and after so many seconds."""
+        """Wait for the next packet. Raises ConnectionLostError at its end, UnansweredError after so many seconds."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while True:
             try:
@@ -65,7 +69,7 @@ class Connection:
                 left = None if deadline is None else deadline - time.monotonic()
                 if left is not None and left <= 0:
                     why = f"the machine's process hasn't answered for {seconds} seconds"
-                    raise ConnectionLostError(why, hint=_LOST) from None
+                    raise UnansweredError(why, hint=_LOST) from None
                 yield Wait(read=(self.fileno(),), seconds=left)
             else:
                 return packet

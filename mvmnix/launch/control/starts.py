@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import Final, Protocol
 
 from mvmnix.errors import MvmnixError, RefusedError
-from mvmnix.launch.control.connection import Connection, ConnectionLostError
+from mvmnix.launch.control.connection import Connection, ConnectionLostError, UnansweredError
 from mvmnix.launch.control.drivers import Steps, Work
 from mvmnix.launch.control.failure import Failure
 from mvmnix.launch.control.start_messages import (
@@ -38,8 +38,10 @@ from mvmnix.system import log
 from mvmnix.system.descriptors import Packet
 from mvmnix.system.stop_signals import StopRequestedError
 
-#: Seconds within which a launcher says that it read a request: more than its fork takes on a loaded machine.
-_TAKEN: Final = 60.0
+#: Seconds that a launcher has to read a request, on a loaded machine; it may have to import first what starts machines.
+_PATIENCE: Final = 120.0
+#: What to do where it doesn't.
+_STILL: Final = "end it (mvm launcher stop), or start without it (--private-launcher)"
 #: What a launcher may lack that ends before it reads a request.
 _SHORT: Final = "try again; memory, processes or descriptors may be short here (dmesg, ulimit -a)"
 
@@ -68,11 +70,14 @@ def begin(
 ) -> Steps[Started | Created]:
     """Ask for a machine, and answer what is asked until it is there. The descriptors stay the caller's.
 
-    Raises NotTakenError, what the other end answered, and what it takes from the caller's own means.
+    Raises ConnectionLostError, NotTakenError where it may be sent again; what the other end answered, and what it takes
+    from the caller's own means.
     """
     try:
         yield from connection.send(request, descriptors)
-        taken = parse_event((yield from connection.receive(_TAKEN)).data)
+        taken = parse_event((yield from connection.receive(_PATIENCE)).data)
+    except UnansweredError as error:  # it may do so yet, so nothing is sent again
+        raise ConnectionLostError(f"the launcher hasn't answered for {_PATIENCE} seconds", hint=_STILL) from error
     except ConnectionLostError as error:
         raise NotTakenError(f"nothing was started: {error.message}", hint=_SHORT) from error
     match taken:
