@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -15,6 +16,7 @@ from mvmnix.launch.control import launcher_socket
 from mvmnix.launch.control.caller_check import CallerCheck
 from mvmnix.launcher import server, session
 from mvmnix.system import prctl, process_identity
+from mvmnix.system.descriptors import close_listening
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
 
@@ -63,13 +65,17 @@ def _serve_shared(key: str, reply_fd: int) -> None:
             return
         prctl.set_dumpable(dumpable=False)
         with lock:
-            _listen(directory, key, check, reply_fd)
+            _listen(directory, key, check, reply_fd, lambda: launcher_socket.launcher_key(check.own, roots, os.environ))
 
 
-def _listen(directory: Directory, key: str, check: CallerCheck, reply_fd: int) -> None:
+def _listen(directory: Directory, key: str, check: CallerCheck, reply_fd: int, find_key: Callable[[], str]) -> None:
     with launcher_socket.listen(directory, key) as listening:
         _say(reply_fd, "ready")
         _import()
+        if not _is_still(key, find_key):  # what was imported is of two states of the code: callers try again
+            close_listening(listening)
+            launcher_socket.forget(directory, key)
+            return
         gc.collect()
         gc.freeze()  # forks share what was imported, and no collection writes to it
         try:
@@ -78,11 +84,21 @@ def _listen(directory: Directory, key: str, check: CallerCheck, reply_fd: int) -
             launcher_socket.forget(directory, key)
 
 
+def _is_still(key: str, find_key: Callable[[], str]) -> bool:
+    """Whether this launcher's key is what it was; also where that can't be told, for want of memory."""
+    try:
+        return find_key() == key
+    except MemoryError:
+        return True
+    except OSError:  # files are gone
+        return False
+
+
 def _import() -> None:
     """Import what forks share. What fails here, for want of memory, fails in a fork again, which tells its caller."""
     import importlib  # noqa: PLC0415 - after the starter was told
 
-    with suppress(ImportError, MemoryError):
+    with suppress(ImportError, OSError, SyntaxError, MemoryError):
         for name in _IMPORTED:
             importlib.import_module(name)
 
