@@ -52,7 +52,7 @@ def test_machines_go_on_whatever_ends_their_launcher(minimal: str, copied: World
     (machine,) = running(copied.home)
     (process,) = launchers(copied.home)
     os.kill(process, number)
-    if number == signal.SIGSTOP:  # it accepts nothing: the next caller gives it up, and has a private one
+    if number == signal.SIGSTOP:  # it accepts nothing, and the next caller would wait for it for minutes
         os.kill(process, signal.SIGKILL)
     until(lambda: gone(process))
     done = copied.home.mvm("exec", machine, "--", "/bin/busybox", "echo", "on")
