@@ -18,7 +18,7 @@ def serve(connection: socket.socket, check: CallerCheck) -> int:
         request, descriptors = conversation.read_request()
         try:
             if not conversation.say(Taken(os.getpid())):
-                return MvmnixError.exit_code  # nobody waits for it
+                return MvmnixError.exit_code  # the caller is gone
             from mvmnix.launcher.start import perform  # noqa: PLC0415 - a launcher has it; a private one reads first
 
             conversation.say(perform(conversation, check, request, descriptors))
