@@ -222,7 +222,7 @@ class Sandbox:
         return Stream(commands.CommandStream(self._machine, argv, options))
 
     def popen(self, argv: Words, **options: Unpack[CommandOptions]) -> "Opener[Process]":
-        """Begin a command, with pipes for its streams. Raises as `exec` does."""
+        """Begin a command, with pipes for its streams. Raises as `exec`, but of a missing program `wait` tells."""
         return Opener(lambda: Process.of(commands.open_process(self._machine, argv, options)))
 
     def terminal(

@@ -8,6 +8,10 @@ from mvmnix.formats import strict
 from mvmnix.model import Posture, User, Verb, Verity, Workload
 from mvmnix.plan.kernel_command_line import LONGEST
 
+#: Bounds of a machine: processors, and MiB of memory; a kernel takes the least of it.
+MOST_VCPUS: Final = 64
+LEAST_MIB: Final = 96
+MOST_MIB: Final = 2**20
 _NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _PATH: Final = r"/[^\x00\n]{0,4094}"
 _UUID: Final = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -37,9 +41,9 @@ def _verity(record: strict.Record) -> Verity:
 def resources(record: strict.Record) -> tuple[int, int, int]:
     """Processors, MiB of memory and of scratch space."""
     return (
-        record.integer("vcpus", 1, 64),
-        record.integer("memoryMiB", 96, 2**20),
-        record.integer("scratchMiB", 0, 2**20),
+        record.integer("vcpus", 1, MOST_VCPUS),
+        record.integer("memoryMiB", LEAST_MIB, MOST_MIB),
+        record.integer("scratchMiB", 0, MOST_MIB),
     )
 
 

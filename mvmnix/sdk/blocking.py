@@ -168,7 +168,7 @@ class Sandbox:
         return Stream(commands.CommandStream(self._machine, argv, options))
 
     def popen(self, argv: Words, **options: Unpack[CommandOptions]) -> Process:
-        """Begin a command, with pipes for its streams. Raises as `exec` does."""
+        """Begin a command, with pipes for its streams. Raises as `exec`, but of a missing program `wait` tells."""
         return Process(run(commands.open_process(self._machine, argv, options)))
 
     def terminal(self, argv: Words = (), *, term: str = "xterm-256color", rows: int = 24, columns: int = 80) -> Process:

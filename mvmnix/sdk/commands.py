@@ -19,11 +19,12 @@ from mvmnix.launch.control.drivers import Steps, Wait
 from mvmnix.launch.control.messages import Exec, GuestCall, Resize, Shell, Signal, Stream
 from mvmnix.machines.exit_status import End, ExitStatus, Step
 from mvmnix.model import Verb, Words, check_words
-from mvmnix.sdk.arguments import refuse_unknown, seconds
+from mvmnix.sdk.arguments import check_options, seconds
 from mvmnix.sdk.errors import (
     CommandFailed,
     GuestFailed,
     InvalidArgument,
+    OutcomeUnknown,
     OutputLimitExceeded,
     TimedOut,
     file_error,
@@ -112,7 +113,7 @@ def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result
     Raises NotGranted, TimedOut, OutputLimitExceeded, FileNotFound where there is no such program, GuestFailed,
     NotRunning, OutcomeUnknown.
     """
-    refuse_unknown(options, ExecOptions)
+    check_options(options, ExecOptions)
     words, given = words_of(argv), _bytes(options.get("input"))
     timeout = options.get("timeout")
     request = exec_message(words, options, timeout)
@@ -180,7 +181,7 @@ class CommandStream:
     """A command's output as it comes, and its end; closing it before has the command killed."""
 
     def __init__(self, machine: Machine, argv: Words, options: ExecOptions) -> None:
-        refuse_unknown(options, ExecOptions)
+        check_options(options, ExecOptions)
         self._machine = machine
         self._words = words_of(argv)
         self._timeout = options.get("timeout")
@@ -340,8 +341,12 @@ class GuestProcess:
     def wait(self, timeout: float | None) -> Steps[int]:
         """Return its exit code, once it has ended. What it prints has to be read meanwhile, or it never ends.
 
-        Raises TimedOut, after which it goes on; OutcomeUnknown where the machine ended before it.
+        Raises TimedOut, after which it goes on; FileNotFound where there is no such program; OutcomeUnknown where the
+        machine ended before it, or it was closed.
         """
+        if self._exit.value is None and self._connection.fileno() < 0:
+            why = f"the command {self._words[0]!r} was let go of before its end was waited for"
+            raise OutcomeUnknown(why, hint="call process.wait() inside of the with block")
         return (yield from self._exit.wait(timeout))
 
     def _take_exit(self) -> Steps[int]:
@@ -377,7 +382,7 @@ class GuestProcess:
 
 def open_process(machine: Machine, argv: Words, options: CommandOptions) -> Steps[GuestProcess]:
     """Begin a command with pipes for its three streams. Raises as `execute` does."""
-    refuse_unknown(options, CommandOptions)
+    check_options(options, CommandOptions)
     words = words_of(argv)
     request = replace(exec_message(words, options), streams=tuple(Stream))
     require(machine, Verb.EXEC)

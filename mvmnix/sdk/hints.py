@@ -12,7 +12,13 @@ ARGUMENTS: Final = {
     "--certificate-identity": "identity=",
     "--certificate-oidc-issuer": "issuer=",
     "--deny": "network=[Deny(…)]",
-    "--env": "environment={…}",
+    "--accelerator": "accelerator=",
+    "--backend": "backend=",
+    "--cpu-percent": "cpu_percent=",
+    "--cpu-weight": "cpu_weight=",
+    "--data": "data=DataDisk(…)",
+    "--env": "env={…}",
+    "--idle": "idle_timeout=",
     "--image": "image=",
     "--key": "key=",
     "--label": "labels={…}",
@@ -31,7 +37,10 @@ ARGUMENTS: Final = {
     "--vcpus": "vcpus=",
     "--verb": "verbs=[…]",
     "--vsa": "vsa=",
-    "--workdir": "directory=",
+    "--system-calls": "system_calls=",
+    "--tasks": "tasks=",
+    "--user": "user=",
+    "--workdir": "cwd=",
 }
 #: By the command, the call that does the same.
 CALLS: Final = {

@@ -19,9 +19,10 @@ from mvmnix.model import SystemCalls, User, Verb, Words, check_words
 from mvmnix.plan import labels as plan_labels
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
+from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.plan import Accelerator, Use
-from mvmnix.sdk.arguments import refuse_unknown, seconds
+from mvmnix.sdk.arguments import between, check_options, seconds
 from mvmnix.sdk.errors import InvalidArgument, SetupMissing
 from mvmnix.sdk.values import NetworkPart, Secret, Share, network_options
 
@@ -82,7 +83,7 @@ _LIMITS: Final = ("tasks", "cpu_percent", "cpu_weight", "console_kib", "output_k
 def plan_options(options: SandboxOptions) -> PlanOptions:
     """Return a plan's options for those of a sandbox. Raises InvalidArgument; TypeError for a str in a list's place."""
     given: SandboxOptions = {**options}
-    refuse_unknown(given, SandboxOptions)
+    check_options(given, SandboxOptions)
     try:
         labels = dict(given.get("labels", {}))
         plan_labels.check(labels)
@@ -111,9 +112,9 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
         labels=labels,
         data=given.get("data"),
         limits=limits,
-        memory_mib=given.get("memory_mib"),
-        vcpus=given.get("vcpus"),
-        scratch_mib=given.get("scratch_mib"),
+        memory_mib=between(given.get("memory_mib"), "memory_mib", LEAST_MIB, MOST_MIB),
+        vcpus=between(given.get("vcpus"), "vcpus", 1, MOST_VCPUS),
+        scratch_mib=between(given.get("scratch_mib"), "scratch_mib", 1, MOST_MIB),
         wall_seconds=seconds(given.get("timeout"), "timeout"),
     )
 

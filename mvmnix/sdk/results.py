@@ -51,7 +51,7 @@ class LogPiece:
 
 @dataclass(frozen=True, slots=True)
 class MachineEnd:
-    """How a machine ended: the reason by mvm's word for it, such as "stopped" or "deadline"."""
+    """How a machine ended: the reason by mvm's word for it, such as "stopped" or "timeout"."""
 
     reason: str
     exit_code: int | None

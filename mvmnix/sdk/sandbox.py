@@ -19,9 +19,10 @@ from mvmnix.machines import registry
 from mvmnix.machines.receipt import Receipt
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.machines.retention import Retention
+from mvmnix.plan.secret_reference import SecretTarget
 from mvmnix.sdk.arguments import seconds
 from mvmnix.sdk.drive import WorkerStack, work
-from mvmnix.sdk.errors import NotRunning, OutcomeUnknown
+from mvmnix.sdk.errors import InvalidArgument, NotRunning, OutcomeUnknown
 from mvmnix.sdk.machine import (
     AttachedMachine,
     Machine,
@@ -55,6 +56,9 @@ def _initialize() -> None:
 def run(source: Source, name: str, options: SandboxOptions, *, private: bool, keep: bool) -> Steps[OwnMachine]:
     """Start a machine for a flake or a kept image, built first where need be. Raises as `launch` does."""
     wanted = plan_options(options)
+    if named := [each.name for each in wanted.secrets if each.target is SecretTarget.VARIABLE]:
+        why = f"{', '.join(named)}: a secret is a variable of the plan's own command alone, which a sandbox doesn't run"
+        raise InvalidArgument(why, hint='Secret.env("TOKEN"): commands find it in /run/secrets/TOKEN')
     start = StartOptions(mode=Mode.HELD, name=name, private=private, retention=_retention(keep))
 
     def prepare(stack: ExitStack) -> Prepared:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final, is_typeddict
 
 import mvmnix
-from mvmnix.sdk.commands import ExecOptions
+from mvmnix import Secret
+from mvmnix.sdk.commands import CommandOptions, ExecOptions
 from mvmnix.sdk.preparation import SandboxOptions
 from tests.repository import ROOT
 
@@ -38,6 +39,11 @@ machine runs under its own supervisor, as one of `mvm run` does, by the same pla
 - **Life.** Leaving the `with` ends the machine. So does the end of the program, by any signal; a
   `fork` of it may call the machine, and ends nothing. `box.detach()` lets it go on. A cancelled
   task ends its command; a build that it waited for goes on, and its image is kept.
+- **Time.** The first `run` of a flake builds its image, in silence and for minutes where much is to
+  be built; `mvm build` shows how far it is, and what is built is there for programs, too.
+- **What is there.** A guest has its image's programs and no others, found by its own `PATH`; `/tmp`
+  and the directories of the image's `writable` can be written. A relative path begins at the plan's
+  directory, which is `/` unless the image or `cwd=` says otherwise.
 - **Nothing is hidden.** No thread, loop or signal handler stays behind: the blocking face waits
   in the thread that calls it, asyncio's on the loop that runs; what blocks is in that loop's
   executor.
@@ -69,7 +75,7 @@ def page() -> str:
     parts += [_program(path) for path in sorted(EXAMPLES.glob("*.py"))]
     parts.append("## Reference\n")
     things = {name: getattr(mvmnix, name) for name in set(mvmnix.__all__) - {"aio"}}
-    things |= {each.__name__: each for each in (SandboxOptions, ExecOptions)}
+    things |= {each.__name__: each for each in (SandboxOptions, CommandOptions, ExecOptions)}
     parts += [_entry(name, things[name]) for name in sorted(things)]
     return "\n".join(parts)
 
@@ -80,8 +86,8 @@ def _program(path: Path) -> str:
 
 def _entry(name: str, thing: object) -> str:
     lines = [f"### `{name}`\n\n{_wrapped(inspect.getdoc(thing) or '')}\n"]
-    if isinstance(thing, type) and thing.__module__.startswith("mvmnix.sdk.blocking"):
-        members = [each for each in vars(thing) if not each.startswith("_") and each != "of"]
+    if isinstance(thing, type) and (thing.__module__.startswith("mvmnix.sdk.blocking") or thing is Secret):
+        members = [each for each in vars(thing) if not each.startswith("_") and each not in {"of", "to_plan"}]
         lines += [_member(each, getattr(thing, each)) for each in members]
     elif isinstance(thing, type) and (is_dataclass(thing) or is_typeddict(thing)):
         lines += [_field(each, doc) for each, doc in _fields(thing).items()]
@@ -113,8 +119,9 @@ def _field(name: str, doc: str) -> str:
 def _member(name: str, value: Any) -> str:
     doc = inspect.getdoc(value) or ""
     if not isinstance(value, property):
-        given = [each for each in inspect.signature(value).parameters if each not in {"self", "cls"}]
-        name = f"{name}({', '.join(given)})"
+        given = [each for each in inspect.signature(value).parameters.values() if each.name not in {"self", "cls"}]
+        plain = [each.replace(annotation=each.empty) for each in given]
+        name += str(inspect.Signature(plain))
     return _wrapped(f"- `{name}`: {doc}", "  ") + "\n"
 
 

@@ -68,6 +68,7 @@ class Machine:
         self._pausing = Pausing(observations, guest)
         #: When the plan ends it, by the monotonic clock, and what ends it before that, where a caller said so.
         self._latest = float("inf")
+        self._wall: Timer = observations.host.loop.after(0, lambda: None)
         self._lease: Timer | None = None
         self._ended: Ended | None = None
         #: Why its end could not be written down; there is no second try, since its directory is let go of.
@@ -103,7 +104,7 @@ class Machine:
         self._timers.append(GuestClock(self.loop, self._pausing.tell_time))
         wall = self._observations.plan.plan.timeouts.wall_seconds
         self._latest = time.monotonic() + wall
-        self._limit(wall + _GRACE)
+        self._wall = self._limit(wall)
         if idle := self._observations.plan.plan.limits.idle_seconds:
             too_long = partial(self._break_off, HostAction.KILLED_ON_IDLE)
             self._timers.append(IdleWatch(self.loop, self._signs, idle, too_long))
@@ -156,6 +157,8 @@ class Machine:
 
     def finish(self, command: Command) -> ExitStatus:
         """Wait for the end of what stands for the plan's command: the receipt has it as the workload's."""
+        self._wall.cancel()  # the guest ends the command itself, and has a moment to say so
+        self._limit(self._latest - time.monotonic() + _GRACE)
         with self._talking():
             self._observations.status = status = self._guest.channel.wait(command)
             self._done = True

@@ -1,8 +1,10 @@
 """What a program gives that can't be: it is told, and nothing runs without what was asked for."""
 
 import pickle
+import re
 from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -11,7 +13,7 @@ from mvmnix import Allow, DataDisk, Deny, Secret, Share
 from mvmnix.api import PlanOptions
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.sdk import commands, errors, users, values
-from mvmnix.sdk.arguments import refuse_unknown, seconds
+from mvmnix.sdk.arguments import check_options, seconds
 from mvmnix.sdk.preparation import SandboxOptions, plan_options, plan_terms
 
 
@@ -25,7 +27,7 @@ def test_what_is_no_time(value: float) -> None:
 
 def test_an_argument_that_there_is_not() -> None:
     with pytest.raises(TypeError, match="unexpected arguments: timeut; known: "):
-        refuse_unknown({"timeut": 1}, commands.ExecOptions)
+        check_options({"timeut": 1}, commands.ExecOptions)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,45 @@ def test_a_user_s_name_is_looked_up_in_the_guest_s_own_file() -> None:
     for name in ("nobody", "short", "odd", "", "ap"):
         with pytest.raises(errors.InvalidArgument, match="has no user"):
             users.find_user(PASSWD, name)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"user": 1000}, "user is a str, and this one is an int"),
+        ({"timeout": "60"}, "timeout is a float, and this one is a str"),
+        ({"tasks": True}, "tasks is an int, and this one is a bool"),
+        ({"memory_mib": "256M"}, "memory_mib is an int, and this one is a str"),
+        ({"labels": {"a": 1}}, "labels is a Mapping[str, str], and this one is a dict of int"),
+        ({"env": ["A=1"]}, "env is a Mapping[str, str], and this one is a list of str"),
+        ({"shares": Share("/usr", "/x")}, "shares is a Sequence[Share], and this one is a Share"),
+        ({"shares": ["./docs:/d"]}, "shares is a Sequence[Share], and this one is a list of str"),
+        ({"secrets": ["hunter2"]}, "secrets is a Sequence[Secret], and this one is a list of str"),
+        ({"network": True}, "network is a Sequence[Allow or a Deny or a Preset or a Publish], and this one is a bool"),
+        ({"data": 100}, "data is a DataDisk, and this one is an int"),
+        ({"verbs": "exec"}, "verbs is a list[str] or a tuple[str], and this one is a str"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_an_argument_of_another_type_is_named_and_not_repeated(options: Any, words: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(words)) as wrong:
+        plan_options(options)
+    assert "hunter2" not in str(wrong.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"accelerator": "gpu"}, "accelerator is 'gpu', and not 'any' or 'kvm' or 'tcg'"),
+        ({"memory_mib": 0}, "memory_mib is 0, and not a number from 96 to 1048576"),
+        ({"vcpus": 0}, "vcpus is 0, and not a number from 1 to 64"),
+        ({"scratch_mib": -1}, "scratch_mib is -1, and not a number from 1 to"),
+    ],
+    ids=str,
+)
+def test_an_argument_that_is_out_of_its_bounds(options: Any, words: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match=re.escape(words)):
+        plan_options(options)
 
 
 @pytest.mark.parametrize("text", ["1:2:3", "a b", "-u", "app:users", "a" * 33, "1000:", "grüße"])

@@ -52,6 +52,15 @@ async def test_a_user_is_named_by_numbers_or_by_a_name_that_the_guest_knows(face
 
 
 @on_both
+async def test_a_process_that_was_let_go_of_has_no_end_to_wait_for(face: Face, guest: str) -> None:
+    async with face.Sandbox.run(guest) as box:
+        async with box.popen(["true"]) as process:
+            process.stdin.close()
+        with pytest.raises(errors.OutcomeUnknown, match="'true' was let go of before its end was waited for"):
+            await process.wait()
+
+
+@on_both
 async def test_a_failure_is_a_result_unless_it_is_to_be_checked(face: Face, guest: str) -> None:
     async with face.Sandbox.run(guest) as box:
         with pytest.raises(errors.CommandFailed, match="'complain' ended with exit code 3") as failed:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from mvmnix import aio
+from mvmnix import Secret, aio
 from mvmnix.api.frontend import SILENT
 from mvmnix.api.launch import StartOptions, start_machine
 from mvmnix.api.machine_store import open_machine_store
@@ -23,7 +23,7 @@ from mvmnix.launch.control.start_messages import Mode
 from mvmnix.machines import registry
 from mvmnix.sdk import blocking, errors
 from mvmnix.sdk.drive import WorkerStack
-from tests.patience import EVENT_PATIENCE, SHORT, until
+from tests.patience import EVENT_PATIENCE, PATIENCE, SHORT, until
 from tests.repository import ROOT
 from tests.unit.cli.machines import kinds
 from tests.unit.cli.plans import signed
@@ -128,14 +128,31 @@ async def test_a_plan_that_was_signed_is_launched(face: Face, settled: Station) 
 @on_both
 async def test_an_end_is_set_anew_within_the_plan_s_time(face: Face, guest: str) -> None:
     async with face.Sandbox.run(guest, timeout=3600) as box:
-        with pytest.raises(errors.InvalidArgument, match="the plan ends the machine in 36"):
-            await box.extend(3700)
-        for lease in (1, 1800, 1):
+        with pytest.raises(errors.InvalidArgument, match="the plan ends the machine in 3"):
+            await box.extend(3600 + PATIENCE)
+        for lease in (EVENT_PATIENCE, PATIENCE):
             await box.extend(lease)
             assert (await box.exec(["true"])).exit_code == 0
+        await box.extend(SHORT)
         assert (await box.wait()).reason == "timeout"
         with pytest.raises(errors.NotRunning):
             await box.extend(1)
+
+
+@on_both
+async def test_time_that_is_up_ends_a_machine_without_a_command_at_once(
+    face: Face, guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan's own command is ended by the guest, which has a moment to say so; here none runs."""
+    monkeypatch.setattr("mvmnix.launch.runtime.machine._GRACE", 10 * PATIENCE)
+    async with face.Sandbox.run(guest, timeout=SHORT) as box:
+        assert (await box.wait()).reason == "timeout"
+
+
+@on_both
+async def test_a_sandbox_has_no_command_that_gets_a_secret_as_a_variable(face: Face, guest: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match="TOKEN: a secret is a variable of the plan's own command alone"):
+        await face.Sandbox.run(guest, secrets=[Secret.env("TOKEN", as_variable=True)])
 
 
 @on_both
