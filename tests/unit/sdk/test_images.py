@@ -95,7 +95,7 @@ async def test_the_audit_log(face: Face, guest: str, settled: Station) -> None:
 async def test_what_the_command_line_refuses_is_refused(face: Face, guest: str, settled: Station) -> None:
     token = "ghp_" + "aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3zA5"
     rows: list[tuple[dict[str, Any], type[errors.Error], str]] = [
-        ({"environment": {"TOKEN": token}}, errors.PolicyRefused, "plaintext-credential"),
+        ({"env": {"TOKEN": token}}, errors.PolicyRefused, "plaintext-credential"),
         ({"labels": {"job": token}}, errors.PolicyRefused, "plaintext-credential"),
         ({"command": ["curl", "-H", f"Authorization: Bearer {token}"]}, errors.PolicyRefused, "plaintext-credential"),
         ({"shares": [Share("/", "/data")]}, errors.PolicyRefused, "share-forbidden"),
@@ -134,5 +134,5 @@ async def test_beside_secrets_no_verb_is_granted_unasked(face: Face, guest: str,
 async def test_arguments_that_there_are_not(face: Face, guest: str) -> None:
     with pytest.raises(TypeError, match="unexpected arguments: memory; known: command"):
         await face.Sandbox.run(guest, memory=3)
-    with pytest.raises(TypeError, match="words are a list"):
+    with pytest.raises(TypeError, match="verbs is a list"):
         await face.Sandbox.run(guest, verbs="exec")
