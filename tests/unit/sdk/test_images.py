@@ -105,7 +105,7 @@ async def test_what_the_command_line_refuses_is_refused(face: Face, guest: str, 
         ({"verbs": ["stream"]}, errors.NotGranted, "verb-not-granted"),
         ({"timeout": 0}, errors.InvalidArgument, "invalid-argument"),
         ({"labels": {"Job": "7"}}, errors.InvalidArgument, "invalid-argument"),
-        ({"directory": "relative"}, errors.InvalidArgument, "invalid-argument"),
+        ({"cwd": "relative"}, errors.InvalidArgument, "invalid-argument"),
     ]
     for options, kind, code in rows:
         for call in (face.Sandbox.run, face.Plan.draft):
