@@ -51,11 +51,13 @@ def until_used(*all_of_them: Taken) -> None:
 
 def throttled(taken: Taken) -> int:
     """How often the kernel made it wait (cpu.stat of its group, both versions of the hierarchy)."""
-    lines = Path(f"/proc/{taken.guest.process.pid}/cgroup").read_text().splitlines()
-    (name,) = {line.rpartition("/")[2] for line in lines} - {""}
+    text = Path(f"/proc/{taken.guest.process.pid}/cgroup").read_text()
+    rows = [line.split(":", 2) for line in text.splitlines()]  # number, controllers, path: cgroups(7)
+    of_cpu = {path.rpartition("/")[2] for _, found, path in rows if {"cpu", ""} & set(found.split(","))}
+    (name,) = of_cpu - {""}
     (parent,) = (parent for parent in ControlGroups.find().parents if Controller.CPU in parent.controllers)
-    rows = Path(parent.path, name, "cpu.stat").read_text().splitlines()
-    return int(dict(row.split() for row in rows)["nr_throttled"])
+    counts = Path(parent.path, name, "cpu.stat").read_text().splitlines()
+    return int(dict(row.split() for row in counts)["nr_throttled"])
 
 
 def test_it_gets_no_more_than_the_plan_says(program: str, disk: Path, tmp_path: Path) -> None:
