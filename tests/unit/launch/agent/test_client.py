@@ -193,6 +193,8 @@ def test_a_service_may_answer_later() -> None:
             made[0].answer = b"answer"
             made[0].wake()
 
+        while not made:  # the guest is a thread, and may be slow
+            loop.turn(POLL)
         loop.after(POLL, answer)
         while not peer.done.is_set():
             loop.turn(POLL)
