@@ -66,7 +66,7 @@ def test_the_launcher_has_no_descriptor_of_its_callers(tmp_path: Path) -> None:
     def linger(connection: socket.socket) -> int:
         connection.recv(1)
         connection.send(b"there")
-        signal.pause()
+        connection.recv(1)  # until the caller hangs up
         return 0
 
     with serving(tmp_path, linger) as launcher, launcher.connect() as connection:
