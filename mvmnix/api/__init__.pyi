@@ -171,6 +171,9 @@ from mvmnix.network.policy.presets import PresetChoice as PresetChoice
 from mvmnix.network.policy.risk_checks import ACKNOWLEDGEMENT_MEANINGS as ACKNOWLEDGEMENT_MEANINGS
 from mvmnix.plan.backend import Backend as Backend
 from mvmnix.plan.data_disk import DataDisk as DataDisk
+from mvmnix.plan.fields import LEAST_MIB as LEAST_MIB
+from mvmnix.plan.fields import MOST_MIB as MOST_MIB
+from mvmnix.plan.fields import MOST_VCPUS as MOST_VCPUS
 from mvmnix.plan.labels import Labels as Labels
 from mvmnix.plan.labels import parse_labels as parse_labels
 from mvmnix.plan.limits import LEAST_CPU as LEAST_CPU

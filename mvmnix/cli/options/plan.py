@@ -11,11 +11,14 @@ from mvmnix.api import (
     DANGER_MEANINGS,
     DATA_HINT,
     LEAST_CPU,
+    LEAST_MIB,
     MOST_CPU,
     MOST_KIB,
+    MOST_MIB,
     MOST_SECONDS,
     MOST_SHARED_KIB,
     MOST_TASKS,
+    MOST_VCPUS,
     MOST_WEIGHT,
     SHARE_HINT,
     Accelerator,
@@ -107,11 +110,6 @@ def isolation_line(plan: Plan) -> str:
     return "; ".join((f"isolation: {first}", *(f"where KVM doesn't work: {it}" for it in others)))
 
 
-#: MiB of memory or scratch space.
-_LEAST_MIB: Final = 96
-_MOST_MIB: Final = 2**20
-
-
 def _user(_context: click.Context, _option: click.Parameter, value: str | None) -> User | None:
     if value is None:
         return None
@@ -122,17 +120,17 @@ def _user(_context: click.Context, _option: click.Parameter, value: str | None) 
 
 
 _WORKLOAD_OPTIONS: Final = (
-    click.option("--vcpus", "-c", type=click.IntRange(1, 64), help="Processors. Default: the image's."),
+    click.option("--vcpus", "-c", type=click.IntRange(1, MOST_VCPUS), help="Processors. Default: the image's."),
     click.option(
         "--memory",
         "-m",
         "memory_mib",
-        type=Size("m", _LEAST_MIB, _MOST_MIB),
+        type=Size("m", LEAST_MIB, MOST_MIB),
         metavar="MIB",
         help="Memory: 512, 512m or 2g. Default: the image's.",
     ),
     click.option(
-        "--scratch", "scratch_mib", type=Size("m", 1, _MOST_MIB), metavar="MIB", help="Scratch space, in memory."
+        "--scratch", "scratch_mib", type=Size("m", 1, MOST_MIB), metavar="MIB", help="Scratch space, in memory."
     ),
     click.option(
         "--timeout",
