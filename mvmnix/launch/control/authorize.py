@@ -72,7 +72,7 @@ def guest_request(asked: GuestCall, plan: Plan) -> ExecRequest:
     match asked:
         case Exec():
             environment |= dict(asked.environment)
-            user = _user(asked.user) if asked.user else own.user
+            user = User.parse(asked.user) if asked.user else own.user
             work = Workload(asked.argv, environment, asked.directory or own.directory, user)
             return ExecRequest(work, asked.seconds * 1000)
         case Shell():
@@ -90,12 +90,6 @@ def guest_request(asked: GuestCall, plan: Plan) -> ExecRequest:
 
 def _paths(asked: Files) -> tuple[str, ...]:
     return (asked.path, asked.target) if asked.target else (asked.path,)
-
-
-def _user(text: str) -> User:
-    """Return the user of UID or UID:GID; the group has the user's number where none is named. Raises ValueError."""
-    uid, _, gid = text.partition(":")
-    return User(int(uid), int(gid or uid))
 
 
 def _digest(argv: tuple[str, ...]) -> Digest:
