@@ -57,7 +57,11 @@ def _serve_shared(key: str, reply_fd: int) -> None:
     process_identity.reset_soft_limits()
     with Roots.from_environment(os.environ) as roots, roots.state.child(launcher_socket.DIRECTORY) as directory:
         check = CallerCheck.of_this_process()
-        if launcher_socket.launcher_key(check.own, roots, os.environ) != key:
+
+        def find_key() -> str:
+            return launcher_socket.launcher_key(check.own, roots, os.environ)
+
+        if find_key() != key:
             _say(reply_fd, "this program's files, limits or directories changed meanwhile: start it once more")
             return
         if (lock := launcher_socket.lock(directory, key)) is None:
@@ -65,7 +69,7 @@ def _serve_shared(key: str, reply_fd: int) -> None:
             return
         prctl.set_dumpable(dumpable=False)
         with lock:
-            _listen(directory, key, check, reply_fd, lambda: launcher_socket.launcher_key(check.own, roots, os.environ))
+            _listen(directory, key, check, reply_fd, find_key)
 
 
 def _listen(directory: Directory, key: str, check: CallerCheck, reply_fd: int, find_key: Callable[[], str]) -> None:

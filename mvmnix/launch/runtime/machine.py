@@ -68,7 +68,7 @@ class Machine:
         self._pausing = Pausing(observations, guest)
         #: When the plan ends it, by the monotonic clock, and what ends it before that, where a caller said so.
         self._latest = float("inf")
-        self._wall: Timer = observations.host.loop.after(0, lambda: None)
+        self._wall: Timer | None = None
         self._lease: Timer | None = None
         self._ended: Ended | None = None
         #: Why its end could not be written down; there is no second try, since its directory is let go of.
@@ -157,8 +157,8 @@ class Machine:
 
     def finish(self, command: Command) -> ExitStatus:
         """Wait for the end of what stands for the plan's command: the receipt has it as the workload's."""
-        self._wall.cancel()  # the guest ends the command itself, and has a moment to say so
-        self._limit(self._latest - time.monotonic() + _GRACE)
+        # the guest ends the command itself, and has a moment to say so
+        self._wall = self._limit(self._latest - time.monotonic() + _GRACE, instead_of=self._wall)
         with self._talking():
             self._observations.status = status = self._guest.channel.wait(command)
             self._done = True
@@ -250,10 +250,7 @@ class Machine:
         if (left := self._latest - time.monotonic()) < seconds:
             why = f"the plan ends the machine in {left:.0f} seconds, and not in {seconds:g}"
             raise UsageError(why, hint="start it from a plan with a longer --timeout")
-        if self._lease is not None:
-            self._lease.cancel()
-            self._timers.remove(self._lease)
-        self._lease = self._limit(seconds)
+        self._lease = self._limit(seconds, instead_of=self._lease)
 
     def start_ping(self, answered: Callable[[], object]) -> None:
         """Have a function called once the guest agent has answered, and return at once. Raises MvmnixError."""
@@ -319,8 +316,11 @@ class Machine:
             failure = end_failure(ended, self._observations, words)
             raise failure from failure.__cause__ or error
 
-    def _limit(self, seconds: float) -> Timer:
+    def _limit(self, seconds: float, *, instead_of: Timer | None = None) -> Timer:
         """End the guest when so many seconds have passed."""
+        if instead_of is not None:
+            instead_of.cancel()
+            self._timers.remove(instead_of)
         timer = self._observations.host.loop.after(seconds, partial(self._break_off, HostAction.KILLED_ON_TIMEOUT))
         self._timers.append(timer)
         return timer
