@@ -48,8 +48,9 @@ _ALONE = ", no launcher there"
 
 def callers(place: Place, console: Console, *, rounds: int, starts: int) -> None:
     """Measure all of it and print tables; `starts` machines are started through one launcher."""
+    environment = place.home.environment
     os.environ.clear()
-    os.environ.update(place.home.environment)  # `Sandbox` is the place's user's
+    os.environ.update(environment)  # `Sandbox` is the place's user's
     signed = place.home.path / "callers.sigstore.json"
     signed.write_bytes(plan(place))
     raw = RawQemu.of(place.hello, *TRUE)
