@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mvmnix.api.signing import Signer
     from mvmnix.audit.log import AuditLog
     from mvmnix.audit.note import NoteKey
+    from mvmnix.builder.flakes.known_trees import KnownTrees
     from mvmnix.images.part_index import PartIndex
     from mvmnix.images.prune import KeptImages
     from mvmnix.images.store import ImageStore
@@ -123,6 +124,13 @@ class Context:
     def sources(self) -> Store:
         """Files that builds may ask for, by digest."""
         return Cache(self.keep(self.roots.cache.child("sources")))
+
+    @cached_property
+    def known_trees(self) -> "KnownTrees":
+        """Trees of commits that were read before."""
+        from mvmnix.builder.flakes.known_trees import KnownTrees  # noqa: PLC0415 - as above
+
+        return KnownTrees(self.keep(self.roots.cache.child("commits")))
 
     @cached_property
     def plans(self) -> Store:

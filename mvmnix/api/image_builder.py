@@ -13,7 +13,7 @@ from mvmnix.api.frontend import SILENT_PROGRESS, LoggedProgress, Progress
 from mvmnix.api.source_refs import KeptImage, SourceRef
 from mvmnix.builder import bootstrap
 from mvmnix.builder.flakes.build_request import BuildRequest
-from mvmnix.builder.flakes.flake_source import first_names, take_flake
+from mvmnix.builder.flakes.flake_source import FlakeSource, FoundFlake, find_flake, first_names, take_flake
 from mvmnix.builder.oci.reference import OciRef
 from mvmnix.clock import now
 from mvmnix.errors import MvmnixError, RefusedError, UsageError
@@ -54,11 +54,13 @@ class ImageBuilder:
         """
         if isinstance(source, KeptImage):
             return self._named(source.text)
+        if (kept := self._known(source)) is not None:
+            return kept
         request = self.request(source)
-        if (kept := self._finished(request)) is not None:
+        if (kept := self._finished(request.flake, request.attribute)) is not None:
             return kept
         builder = self.builder_image()
-        key = _key(request, _name_of(builder))
+        key = _key(request.flake, request.attribute, _name_of(builder))
         with self._context.building(key.name, self._wait):  # another process may have built it meanwhile
             return self._kept(key) or self._build(request, builder)
 
@@ -78,7 +80,7 @@ class ImageBuilder:
     def builder_image(self) -> VerifiedImage:
         """The builder image of this installation; the host's Nix builds it the first time."""
         request = bootstrap.request()
-        return self._kept(_key(request, provenance.HOST_NIX)) or self._new_builder(request)
+        return self._kept(_key(request.flake, request.attribute, provenance.HOST_NIX)) or self._new_builder(request)
 
     def _new_builder(self, request: BuildRequest) -> VerifiedImage:
         from mvmnix.api.part_builder import InputFetcher  # noqa: PLC0415 - brings the downloader
@@ -98,7 +100,7 @@ class ImageBuilder:
         )
         record = work.run()
         claim = make_provenance.by_host_nix(record, mvm=__version__)
-        return self._keep(_key(request, provenance.HOST_NIX), record, claim)
+        return self._keep(_key(request.flake, request.attribute, provenance.HOST_NIX), record, claim)
 
     def _build(self, request: BuildRequest, builder: VerifiedImage) -> VerifiedImage:
         """Build it, out of kept parts where it is made of some; those that could be kept are built first, and kept."""
@@ -113,7 +115,7 @@ class ImageBuilder:
             stock = part_builder.fill(wanted.derivations)
             record, claim = self.build_unsigned(request, builder, stock=stock)
         parts = tuple(stock.bundles[digest] for digest in sorted({kept.bundle for kept in record.given.kept}))
-        return self._keep(_key(request, _name_of(builder)), record, claim, parts)
+        return self._keep(_key(request.flake, request.attribute, _name_of(builder)), record, claim, parts)
 
     def build_unsigned(
         self,
@@ -184,21 +186,40 @@ class ImageBuilder:
                 from mvmnix.builder.oci import image as oci  # noqa: PLC0415 - brings the downloader
 
                 return oci.build_request(source, self._context.network.registries)
-            flake = take_flake(source)
+            flake = take_flake(source, self._context.known_trees)
             if flake.commit is not None and flake.changes_elsewhere:
                 names = first_names(flake.changes_elsewhere)
                 self._progress.notice(f"commit {flake.commit[:12]} is taken, without changes elsewhere: {names}")
-            locked = lock.parse(flake.lock)
-            if reasons := tuple(checks.substituted_nodes(locked, self._context.policy.pairs)):
-                raise RefusedError(*reasons)
-            return BuildRequest(flake, locked, source.attribute)
+            return BuildRequest(flake, self._locked(flake), source.attribute)
 
-    def _finished(self, request: BuildRequest) -> VerifiedImage | None:
+    def _known(self, source: SourceRef) -> VerifiedImage | None:
+        """A kept image of a tree that was taken before, and is found without git; None where `request` has to take it.
+
+        A build isn't made of such a tree: its provenance names the commit.
+        """
+        if isinstance(source, OciRef):
+            return None
+        with self._context.recorded():
+            flake = find_flake(source, self._context.known_trees)
+            if flake is None:
+                return None
+            self._locked(flake)
+        return self._finished(flake, source.attribute)
+
+    def _locked(self, flake: FlakeSource | FoundFlake) -> lock.LockedFlake:
+        """Its parsed lock. Raises RefusedError for one that locks an input to something else than it asks for."""
+        locked = lock.parse(flake.lock)
+        if reasons := tuple(checks.substituted_nodes(locked, self._context.policy.pairs)):
+            raise RefusedError(*reasons)
+        return locked
+
+    def _finished(self, flake: FlakeSource | FoundFlake, attribute: str) -> VerifiedImage | None:
         """A kept image, as the builder image's provenance says which; its files are hashed only if it has to build."""
         with self._context.recorded():
-            host_nix = _key(bootstrap.request(), provenance.HOST_NIX)
+            own = bootstrap.request()
+            host_nix = _key(own.flake, own.attribute, provenance.HOST_NIX)
             builder = self._context.library.claim(host_nix, policy=self._context.policy)
-        return None if builder is None else self._kept(_key(request, str(builder.derivation)))
+        return None if builder is None else self._kept(_key(flake, attribute, str(builder.derivation)))
 
     def _named(self, text: str) -> VerifiedImage:
         """A kept image by its name or digest, verified. Of several builds of it, any one that verifies."""
@@ -218,8 +239,8 @@ def _name_of(builder: VerifiedImage) -> str:
     return str(builder.provenance.claim.derivation)
 
 
-def _key(request: BuildRequest, builder: str) -> BuildKey:
-    return BuildKey(request.flake.nar, request.flake.directory, request.attribute, builder)
+def _key(flake: FlakeSource | FoundFlake, attribute: str, builder: str) -> BuildKey:
+    return BuildKey(flake.nar, flake.directory, attribute, builder)
 
 
 @contextmanager

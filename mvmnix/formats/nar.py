@@ -9,7 +9,7 @@ directories; no owner, time or other mode. Entries are sorted by the bytes of th
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self, assert_never
@@ -91,6 +91,32 @@ def nar_hash(chunks: Iterable[bytes]) -> tuple[Digest, int]:
         hasher.update(chunk)
         size += len(chunk)
     return Digest(hasher.hexdigest()), size
+
+
+def tree_of_paths(files: "Iterable[tuple[Sequence[bytes], Node]]") -> Dir:
+    """Return the tree of nodes at these paths, of one component at least. Raises ValueError where one lies in a file.
+
+    >>> tree_of_paths([((b"a", b"b"), Symlink(b"c"))]) == Dir({b"a": Dir({b"b": Symlink(b"c")})})
+    True
+    """
+    root: _Entries = {}
+    for path, node in files:
+        here = root
+        for name in path[:-1]:
+            inner = here.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise ValueError(f"{path!r} lies in a file")  # noqa: TRY004 - a path is wrong, no type
+            here = inner
+        here[path[-1]] = node
+    return _directory(root)
+
+
+#: A directory while it is put together.
+type _Entries = dict[bytes, Node | _Entries]
+
+
+def _directory(entries: _Entries) -> Dir:
+    return Dir({name: _directory(node) if isinstance(node, dict) else node for name, node in entries.items()})
 
 
 def tree_of_nar(archive: bytes) -> Tree:

@@ -7,7 +7,7 @@ from functools import partial
 
 from mvmnix.errors import MvmnixError, Reason, ReasonCode, RefusedError
 from mvmnix.formats.escaping import shell_command
-from mvmnix.formats.nar import Dir, File, Node, Symlink
+from mvmnix.formats.nar import Dir, File, Node, Symlink, tree_of_paths
 
 #: Directories deeper than this are refused: no source tree has them, and each level costs a descriptor.
 MAX_DEPTH = 200
@@ -46,19 +46,14 @@ def tree_of_files(fd: int, names: Iterable[bytes]) -> Dir:
     `names` are paths from there, with slashes. Otherwise like `tree_of_directory`; a directory is refused as a file.
     """
     reasons: list[Reason] = []
-    entries: _Entries = {}
-    for name in names:
-        path = tuple(name.split(b"/"))
-        node = _file(fd, path, reasons)
-        if node is not None:
-            _place(entries, path, node)
+    paths = (tuple(name.split(b"/")) for name in names)
+    found = [(path, node) for path in paths if (node := _file(fd, path, reasons)) is not None]
     if reasons:
         raise RefusedError(*reasons)
-    return _grown(entries)
-
-
-#: A directory while it is put together.
-type _Entries = dict[bytes, "Node | _Entries"]
+    try:
+        return tree_of_paths(found)
+    except ValueError as error:
+        raise MvmnixError("the directory changed while it was read", hint="keep it still, and try again") from error
 
 
 def _file(root: int, path: _Path, reasons: list[Reason]) -> Node | None:
@@ -77,19 +72,6 @@ def _file(root: int, path: _Path, reasons: list[Reason]) -> Node | None:
         return None
     finally:
         os.close(parent)
-
-
-def _place(entries: _Entries, path: _Path, node: Node) -> None:
-    for name in path[:-1]:
-        inner = entries.setdefault(name, {})
-        if not isinstance(inner, dict):
-            raise _changed(path)
-        entries = inner
-    entries[path[-1]] = node
-
-
-def _grown(entries: _Entries) -> Dir:
-    return Dir({name: _grown(node) if isinstance(node, dict) else node for name, node in entries.items()})
 
 
 def _directory(root: int, fd: int, path: _Path, reasons: list[Reason]) -> Dir:

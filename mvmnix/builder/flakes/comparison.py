@@ -1,26 +1,21 @@
 """Compares a commit's files with those in a work tree and in an index, by their bytes; follows no link."""
 
-import os
-import stat
-from collections.abc import Sequence
-from typing import Final, Self
+from typing import Self
 
+from mvmnix.builder.flakes.file_reader import FileReader
 from mvmnix.builder.flakes.git_objects import TreeEntry
-
-_FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from mvmnix.formats import nar
 
 
 class Comparison:
     """Compares a commit's files with those in a work tree, one after another. A context manager.
 
-    No link is followed, and no file is read that has another size. What can't be read differs.
+    No link is followed, and no file is read that is larger. What can't be read differs.
     """
 
     def __init__(self, top: int) -> None:
         """`top` is a descriptor of the work tree."""
-        self._top = top
-        self._way: list[tuple[bytes, int]] = []  # the directories that are open, each in the one before
+        self._reader = FileReader(top)
         self._files: list[TreeEntry] = []
         #: Whether all of them lie in the work tree, with the same bytes.
         self.is_same = True
@@ -29,7 +24,7 @@ class Comparison:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._leave(0)
+        self._reader.close()
 
     def add(self, entry: TreeEntry, content: bytes) -> None:
         """Compare one more file of the commit; quick in the order of their paths."""
@@ -49,33 +44,12 @@ class Comparison:
 
     def _is_there(self, entry: TreeEntry, content: bytes) -> bool:
         """Raises OSError where it can't be read."""
-        *way, name = entry.path
-        parent = self._go(way)
-        if entry.is_link:
-            return os.readlink(name, dir_fd=parent) == content
-        fd = os.open(name, _FILE, dir_fd=parent)
-        try:
-            status = os.fstat(fd)
-            is_alike = stat.S_ISREG(status.st_mode) and status.st_size == len(content)
-            is_alike = is_alike and bool(status.st_mode & stat.S_IXUSR) == entry.is_executable
-            return is_alike and os.read(fd, len(content) + 1) == content
-        finally:
-            os.close(fd)
-
-    def _go(self, way: Sequence[bytes]) -> int:
-        """Open the directory with this path, beginning at the last one that was opened. Raises OSError."""
-        shared = 0
-        while shared < min(len(way), len(self._way)) and self._way[shared][0] == way[shared]:
-            shared += 1
-        self._leave(shared)
-        for name in way[shared:]:
-            self._way.append((name, os.open(name, _DIRECTORY, dir_fd=self._way[-1][1] if self._way else self._top)))
-        return self._way[-1][1] if self._way else self._top
-
-    def _leave(self, depth: int) -> None:
-        """Close the directories below this depth."""
-        while len(self._way) > depth:
-            os.close(self._way.pop()[1])
+        match self._reader.read(entry.path, len(content)):
+            case nar.Symlink(target):
+                return entry.is_link and target == content
+            case nar.File() as file:
+                is_alike = not entry.is_link and file.executable == entry.is_executable
+                return is_alike and b"".join(file.open()) == content
 
 
 def _index_mode(entry: TreeEntry) -> bytes:

@@ -7,7 +7,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from mvmnix.arguments import is_subdirectory
-from mvmnix.builder.flakes.git import read_work_tree
+from mvmnix.builder.flakes.known_trees import Entry, KnownTrees
 from mvmnix.builder.flakes.repository import copy_of
 from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, refuse
 from mvmnix.formats import lock, nar
@@ -49,8 +49,32 @@ class FlakeSource:
         return StorePath.recursive("source", self.nar)
 
 
-def take_flake(reference: FlakeRef) -> FlakeSource:
-    """The root tree of a flake.
+@dataclass(frozen=True, slots=True)
+class FoundFlake:
+    """A flake in a work tree that has a known tree: the tree's NAR digest, and the rest as in a FlakeSource."""
+
+    nar: Digest
+    directory: str
+    lock: bytes | None
+
+
+def find_flake(reference: FlakeRef, known: KnownTrees) -> FoundFlake | None:
+    """The flake, where its root tree is known to be a commit's; None where `take_flake` has to look.
+
+    It serves to look for a finished image, and not for a build (known_trees.py). Raises RefusedError
+    [flake-unsupported] where there is no repository.
+    """
+    where = Path(reference.directory).resolve()
+    if reference.copy or not where.is_dir() or (found := known.find(where)) is None:
+        return None
+    directory = _subdirectory(where, found.top)
+    if _file(found.tree, directory, b"flake.nix") is None:
+        return None
+    return FoundFlake(found.digest, directory, _file(found.tree, directory, b"flake.lock"))
+
+
+def take_flake(reference: FlakeRef, known: KnownTrees | None = None) -> FlakeSource:
+    """The root tree of a flake. Where nothing differs from the commit, `known` has the tree from then on.
 
     Raises RefusedError: FLAKE_DIRTY for a git tree with changes in the flake's directory, in its relative inputs or
     where symbolic links in these lead; FLAKE_UNSUPPORTED for what a tree may not hold; what `lock.parse` raises.
@@ -58,7 +82,7 @@ def take_flake(reference: FlakeRef) -> FlakeSource:
     where = Path(reference.directory).resolve()
     if not where.is_dir():
         raise MvmnixError(f"{reference.directory} is not a directory", hint="name the directory of a flake.nix")
-    return _copied(where, reference.subdirectory) if reference.copy else _committed(where)
+    return _copied(where, reference.subdirectory) if reference.copy else _committed(where, known)
 
 
 def source_of(tree: nar.Dir, *, uri: str, commit: str | None, directory: str) -> FlakeSource:
@@ -102,13 +126,11 @@ def _copied(where: Path, directory: str) -> FlakeSource:
         os.close(fd)
 
 
-def _committed(where: Path) -> FlakeSource:
+def _committed(where: Path, known: KnownTrees | None) -> FlakeSource:
+    from mvmnix.builder.flakes.git import read_work_tree  # noqa: PLC0415 - a flake that is found doesn't pay for it
+
     work = read_work_tree(where, LIMIT)
-    directory = "" if where == work.top else str(where.relative_to(work.top))
-    if not is_subdirectory(directory):
-        raise refuse(
-            ReasonCode.FLAKE_UNSUPPORTED, str(where), "its path has unusual characters", "rename the directory"
-        )
+    directory = _subdirectory(where, work.top)
     if work.changes and (changed := _inside(work.changes, work.tree, directory)):
         why = f"the git tree has uncommitted changes: {first_names(changed)}"
         hint = f"commit or stash them, or take the tree as an uncommitted copy: {copy_of(where)}"
@@ -120,7 +142,18 @@ def _committed(where: Path) -> FlakeSource:
         raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, hint)
     uri = f"git+file:{store_name(work.top.name)}?rev={work.commit}"
     source = source_of(work.tree, uri=uri, commit=work.commit, directory=directory)
+    if known is not None and work.index is not None:
+        known.note(work.top, Entry.of(work.commit, work.index, source.nar, work.tree))
     return replace(source, changes_elsewhere=work.changes)
+
+
+def _subdirectory(where: Path, top: Path) -> str:
+    """Where a flake stands in a work tree. Raises RefusedError for what a reference can't name."""
+    directory = "" if where == top else str(where.relative_to(top))
+    if not is_subdirectory(directory):
+        why = "its path has unusual characters"
+        raise refuse(ReasonCode.FLAKE_UNSUPPORTED, str(where), why, "rename the directory")
+    return directory
 
 
 def first_names(names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from mvmnix.builder.flakes.git_objects import MAX_COMMIT, ObjectReader
 from mvmnix.builder.flakes.repository import Found, copy_of, found_repository
 from mvmnix.errors import ReasonCode, refuse
 from mvmnix.formats import nar
+from mvmnix.model import Digest
 from mvmnix.sandbox.helper import Sandbox
 from mvmnix.sandbox.helper_command import Bounds
 from mvmnix.sandbox.trusted_executables import GIT, locate
@@ -74,13 +75,15 @@ class WorkTree:
     """A git work tree when it was read.
 
     `top` is its directory, `commit` what HEAD names, `tree` the commit's tree; `changes` are the names (`os.fsdecode`)
-    of tracked files that differ from the commit, in the work tree or the index, sorted.
+    of tracked files that differ from the commit, in the work tree or the index, sorted. `index` is the index's digest
+    (`Found.index`) where it and the work tree have the commit's files, byte for byte; else None.
     """
 
     top: Path
     commit: str
     tree: nar.Dir
     changes: tuple[str, ...]
+    index: Digest | None
 
 
 def read_work_tree(where: Path, limit: int) -> WorkTree:
@@ -109,7 +112,7 @@ def read_work_tree(where: Path, limit: int) -> WorkTree:
             to.close()
             is_same = comparison.is_listed(_listing(heard, where)) and comparison.is_same  # 3
         changes = () if is_same else _changes(repository, where, commit)  # 4
-        return WorkTree(repository.top, commit, tree, changes)
+        return WorkTree(repository.top, commit, tree, changes, repository.index if is_same else None)
 
 
 def _committed(where: Path, head: bytes) -> str:

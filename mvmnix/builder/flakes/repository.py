@@ -13,7 +13,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from typing import Final, Self
 
 from mvmnix.errors import ReasonCode, RefusedError, refuse
 from mvmnix.formats.escaping import shell_word
+from mvmnix.formats.strict import canonical
+from mvmnix.model import Digest
 from mvmnix.sandbox import git
 from mvmnix.system import trusted_path
 
@@ -31,8 +33,12 @@ _TREE: Final = "/repository/tree"
 _POINTER: Final = 8192
 #: Bytes of an index, or of a file of packed refs; those of 200,000 files take some 20 MiB.
 _MAX_FILE: Final = 64 << 20
+#: Files that name a commit (gitrepository-layout(5)): HEAD by a branch, HEAD or a branch by an object's name.
+_SYMBOLIC: Final = re.compile(rb"ref: refs/(heads(?:/[\w+@-][\w.+@-]*)+)\n")
+_DIRECT: Final = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64})\n")
 #: The part of an index that others share (git-update-index(1), `--split-index`).
 _SHARED_INDEX: Final = re.compile(r"sharedindex\.[0-9a-f]{40,64}")
+_INDEX: Final = re.compile(rf"index|{_SHARED_INDEX.pattern}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,32 @@ class Found:
     def environment(self) -> dict[str, str]:
         """How git finds it in the sandbox (git(1)); its own settings of these places have no say."""
         return {"GIT_DIR": self.git_dir, "GIT_WORK_TREE": _TREE, "INDEX_TIME": self.index_time}
+
+    def head(self) -> str | None:
+        """Return the commit that HEAD names, where its files say so plainly; None where git has to be asked."""
+        refs, said = self.files.get(f"{git.REPOSITORY}/refs"), self._content(f"{self.git_dir}/HEAD")
+        if not isinstance(refs, int) or f"{git.REPOSITORY}/reftable" in self.files:
+            return None
+        if (branch := _SYMBOLIC.fullmatch(said)) is not None:
+            own = _branch(refs, branch[1].split(b"/"))
+            said = _packed(branch[1], self._content(f"{git.REPOSITORY}/packed-refs")) if own is None else own
+        commit = _DIRECT.fullmatch(said)
+        return None if commit is None else commit[1].decode()
+
+    @property
+    def index(self) -> Digest:
+        """The digest of the index, with the parts that it shares with others."""
+        parts = {
+            name: Digest.of(content).hex
+            for name, content in self.files.items()
+            if isinstance(content, bytes) and _INDEX.fullmatch(name.removeprefix(f"{self.git_dir}/"))
+        }
+        return Digest.of(canonical(parts))
+
+    def _content(self, name: str) -> bytes:
+        """The bytes of a file that git gets; nothing where there is none."""
+        content = self.files.get(name, b"")
+        return content if isinstance(content, bytes) else b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +238,29 @@ def _elsewhere(where: Path, top: Path) -> Path:
         return git_dir
     hint = f"git worktree repair, or take it as a copy: {copy_of(where)}"
     raise _refused(where, f"its .git file names {git_dir}, which doesn't name it back", hint)
+
+
+def _branch(refs: int, path: Sequence[bytes]) -> bytes | None:
+    """What a branch's own file says; None where there is none, nothing where git has to look for itself."""
+    with ExitStack() as stack:
+        try:
+            here = refs
+            for name in path[:-1]:
+                here = os.open(name, _DIRECTORY, dir_fd=here)
+                stack.callback(os.close, here)
+            fd = os.open(path[-1], _FILE, dir_fd=here)
+            stack.callback(os.close, fd)
+            return os.read(fd, _POINTER)
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return b""
+
+
+def _packed(branch: bytes, packed: bytes) -> bytes:
+    """What packed-refs says of a branch, as in a file of its own; nothing where there isn't one line of it."""
+    found = re.findall(rb"(?m)^([0-9a-f]+) refs/%s$" % re.escape(branch), packed)
+    return found[0] + b"\n" if len(found) == 1 else b""
 
 
 def _pointer(path: Path) -> str | None:

@@ -1,15 +1,21 @@
 """Where images come from: what is finished is used again, and of two who build the same one waits for the other."""
 
 import threading
+from pathlib import Path
 
 import pytest
 
 from mvmnix.api.image_builder import ImageBuilder, open_image_builder
 from mvmnix.api.source_refs import source_ref
-from mvmnix.errors import MvmnixError, ReasonCode, UsageError, refuse
+from mvmnix.builder.flakes.build_request import BuildRequest
+from mvmnix.builder.flakes.flake_source import take_flake
+from mvmnix.errors import MvmnixError, ReasonCode, RefusedError, UsageError, refuse
+from mvmnix.model import FlakeRef
 from mvmnix.system.process import Completed, ProcessError
+from tests.fakes import Repository
 from tests.integration.misbehaving import Server
 from tests.support.frontends import Shown
+from tests.support.locks import ASKED, GITHUB, lock_file
 from tests.unit.cli.station import Station
 
 
@@ -19,6 +25,13 @@ def built(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     made: list[object] = []
     monkeypatch.setattr(ImageBuilder, "_build", lambda _, request, __: made.append(request))
     return made
+
+
+def commit_all(path: Path) -> None:
+    """Have a git repository in a directory, with a commit of all that lies there."""
+    repository = Repository(path)
+    repository.git("init", "-q")
+    repository.commit()
 
 
 def test_a_finished_build_is_found_and_what_is_not_finished_is_built(settled: Station, built: list[object]) -> None:
@@ -42,6 +55,38 @@ def test_for_what_is_finished_the_builder_image_is_not_hashed(
             assert images.image(source_ref(flake)).image.name == "hello"
         images.image(source_ref(f"{flake}#another"))
     assert len(built) == 1
+
+
+def test_a_flake_that_was_taken_before_is_found_finished_without_git_and_built_with_it(
+    settled: Station, built: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = settled.flake_file(settled.path / "flakes", "hello")
+    commit_all(path)
+    settled.built(FlakeRef(str(path)), "hello")
+    with settled.rooms() as rooms:
+        images = ImageBuilder(rooms, Shown())
+        assert images.image(source_ref(str(path))).image.name == "hello"
+        with monkeypatch.context() as patched:
+            patched.setattr(ImageBuilder, "request", pytest.fail)
+            assert images.image(source_ref(str(path))).image.name == "hello"
+        images.image(source_ref(f"{path}#another"))
+    (request,) = built
+    assert isinstance(request, BuildRequest)
+    assert request.flake == take_flake(FlakeRef(str(path)))
+
+
+def test_what_is_found_is_held_to_the_policy_as_what_is_taken(settled: Station) -> None:
+    """An input that is locked to another place than it asks for."""
+    path = settled.flake_file(settled.path / "flakes", "hello")
+    (path / "flake.lock").write_bytes(lock_file({"other": {"locked": GITHUB, "original": ASKED | {"owner": "other"}}}))
+    commit_all(path)
+    with settled.rooms() as rooms:
+        images = ImageBuilder(rooms, Shown())
+        for _ in range(2):
+            with pytest.raises(RefusedError) as refusal:
+                images.image(source_ref(str(path)))
+            assert refusal.value.codes == (ReasonCode.LOCK_SUBSTITUTED,)
+        assert rooms.roots.cache.existing("commits").names()
 
 
 def test_of_two_builds_of_the_same_thing_one_waits_and_finds_it(settled: Station, built: list[object]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from mvmnix.builder.flakes import git_objects
 from mvmnix.builder.flakes.flake_source import take_flake
 from mvmnix.builder.flakes.git import read_work_tree, tracked_files
+from mvmnix.builder.flakes.repository import found_repository
 from mvmnix.errors import ReasonCode, RefusedError
 from mvmnix.model import FlakeRef
 from tests.fakes import Repository
@@ -129,3 +130,93 @@ def test_a_commit_that_is_too_large_is_never_read(repository: Repository) -> Non
 def test_directories_are_bounded_together(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(git_objects, "MAX_DIRECTORIES", 100)
     assert "its directories have more than 100 bytes" in refused(repository.path)
+
+
+def head(where: Path) -> str | None:
+    with found_repository(where) as found:
+        return found.head()
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+@pytest.mark.parametrize("branch", ["main", "v1.0/new_one", ""])
+def test_the_commit_of_head_is_read_without_git(repository: Repository, branch: str, *, is_packed: bool) -> None:
+    repository.git("checkout", "-q", *(("-B", branch) if branch else ("--detach",)))
+    commit = repository.commit()
+    if is_packed:
+        repository.git("branch", "-f", "other", "HEAD^{commit}")
+        repository.git("pack-refs", "--all")
+    assert head(repository.path) == commit
+
+
+def test_a_branch_has_the_commit_of_its_own_file(repository: Repository) -> None:
+    repository.git("pack-refs", "--all")
+    commit = repository.commit()
+    assert head(repository.path) == commit
+
+
+def test_the_commit_of_a_linked_work_tree(repository: Repository, tmp_path: Path) -> None:
+    repository.git("worktree", "add", "-q", str(tmp_path / "linked"))
+    commit = Repository(tmp_path / "linked").commit()
+    assert head(tmp_path / "linked") == commit
+    assert head(repository.path) == repository.git("rev-parse", "HEAD") != commit
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ref: refs/heads/other\n",  # which names another branch
+        "ref: refs/heads/nothing\n",
+        "ref: refs/heads/directory\n",
+        "ref: refs/heads/link\n",
+        "ref: refs/heads/pipe\n",
+        "ref: refs/heads/../heads/main\n",
+        "ref: refs/heads/\n",
+        "ref: refs/tags/main\n",
+        "ref: refs/heads/main",
+        f"{'0' * 39}\n",
+        "",
+    ],
+)
+def test_of_an_unusual_head_git_is_asked(repository: Repository, text: str) -> None:
+    repository.git("checkout", "-q", "-B", "main")
+    heads = repository.path / ".git/refs/heads"
+    (heads / "other").write_text("ref: refs/heads/main\n")
+    (heads / "directory").mkdir()
+    (heads / "link").symlink_to("main")
+    os.mkfifo(heads / "pipe")
+    assert head(repository.path) is not None
+    (repository.path / ".git/HEAD").write_text(text)
+    assert head(repository.path) is None
+
+
+def test_of_a_branch_that_is_packed_twice_git_is_asked(repository: Repository) -> None:
+    repository.git("checkout", "-q", "-B", "main")
+    repository.git("pack-refs", "--all")
+    packed = repository.path / ".git/packed-refs"
+    packed.write_text(packed.read_text() + f"{'1' * 40} refs/heads/main\n")
+    assert head(repository.path) is None
+
+
+def test_of_refs_that_are_kept_as_reftable_git_is_asked(tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "tables")
+    repository.path.mkdir()
+    repository.git("init", "-q", "--ref-format=reftable")
+    repository.write("flake.nix", "{}")
+    repository.commit()
+    assert head(repository.path) is None
+
+
+def test_an_index_is_known_by_all_of_its_parts(repository: Repository) -> None:
+    def index() -> object:
+        with found_repository(repository.path) as found:
+            return found.index
+
+    first = index()
+    assert index() == first
+    repository.git("update-index", "--split-index")
+    second = index()
+    assert second != first
+    (shared,) = (repository.path / ".git").glob("sharedindex.*")
+    shared.chmod(0o600)
+    shared.write_bytes(shared.read_bytes() + b"\0")
+    assert index() != second
