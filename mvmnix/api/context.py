@@ -306,9 +306,12 @@ class Context:
         `policy` raises RefusedError [policy-missing]. Raises RefusedError [log-mismatch] where the audit log can't tell
         whether a policy was ever in force.
         """
-        from mvmnix.api import first_use  # noqa: PLC0415 - operations on what is there don't pay for it
+        from mvmnix.provenance.policy.policy_files import is_there  # noqa: PLC0415 - as above
 
-        first_use.initialize(self)
+        if not is_there(self.floor, self.roots.config):
+            from mvmnix.api import first_use  # noqa: PLC0415 - what finds a policy doesn't pay for it
+
+            first_use.initialize(self)
 
     def create_policy(self) -> None:
         """Write a policy that trusts the keys here, no older than the last one in the audit log.

@@ -1,6 +1,5 @@
 """Makes keys and a trust policy on the first use, and tells a first use from a policy that was lost."""
 
-import os
 from typing import Final, Protocol
 
 from mvmnix.api import audit
@@ -13,6 +12,7 @@ from mvmnix.clock import now
 from mvmnix.errors import Reason, ReasonCode, UsageError
 from mvmnix.keys import PrivateKey, Role
 from mvmnix.provenance.policy.default_policy import default_policy
+from mvmnix.provenance.policy.policy_files import is_there
 from mvmnix.provenance.policy.trust_text import FILE_NAME
 from mvmnix.system.private_dirs import Directory
 from mvmnix.system.roots import Roots
@@ -55,8 +55,7 @@ def initialize(state: HostState) -> None:
 
 def is_first_use(state: HostState) -> bool:
     """Return whether there is no policy, and was none. Raises RefusedError [log-mismatch]."""
-    has_policy = state.roots.config.exists(FILE_NAME) or os.path.exists(f"{state.floor}/{FILE_NAME}")  # noqa: PTH110
-    return not has_policy and lost_policy(state) is None
+    return not is_there(state.floor, state.roots.config) and lost_policy(state) is None
 
 
 def create_policy(state: HostState) -> None:

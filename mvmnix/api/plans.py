@@ -23,8 +23,6 @@ from mvmnix.machines.machine_dir import PLAN, read_kept
 from mvmnix.machines.registry import find_machine
 from mvmnix.model import Digest, Image, Posture, User, Verb, Workload, check_words
 from mvmnix.network.policy.presets import PresetChoice
-from mvmnix.network.policy.public_suffixes import refuse_public_suffixes
-from mvmnix.network.policy.risk_checks import refuse_unacknowledged
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.fields import check_directory, check_variables
@@ -334,6 +332,10 @@ def _network(context: Context, options: NetworkOptions) -> Network | None:
     """
     if options == _NO_NETWORK:
         return None
+    # plans without a network don't pay for it
+    from mvmnix.network.policy.public_suffixes import refuse_public_suffixes  # noqa: PLC0415
+    from mvmnix.network.policy.risk_checks import refuse_unacknowledged  # noqa: PLC0415
+
     found = [(choice.option, context.presets.find(choice)) for choice in options.presets]
     presets = [(option, (*preset.rules, *preset.file_rules)) for option, preset in found]
     try:

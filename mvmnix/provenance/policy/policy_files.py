@@ -3,6 +3,7 @@
 A policy never comes from the working directory, a flake, a plan or a bundle: those belong to the party to be judged.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, override
 
@@ -69,6 +70,11 @@ def read_policy_files(floor: str | None, config: Directory | None) -> "tuple[Fil
             return Files(directory), Files(config)
     except FileNotFoundError:
         return Files(None), Files(config)
+
+
+def is_there(floor: str, config: Directory) -> bool:
+    """Whether there is a policy file, the machine's or the user's; it is not read."""
+    return config.exists(FILE_NAME) or os.path.exists(f"{floor}/{FILE_NAME}")  # noqa: PTH110 - a text
 
 
 class Files:
