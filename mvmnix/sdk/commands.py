@@ -29,7 +29,7 @@ from mvmnix.sdk.errors import (
     TimedOut,
     file_error,
 )
-from mvmnix.sdk.machine import ENDED, Machine, not_running, outcome_unknown, require
+from mvmnix.sdk.machine import ENDED, Machine, not_running, require, unanswered
 from mvmnix.sdk.outcome import Outcome
 from mvmnix.sdk.results import ExitEvent, OutputEvent, Result, StreamEvent
 from mvmnix.sdk.users import check_user, with_numbers
@@ -132,9 +132,7 @@ def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result
         except GuestTimeoutError:
             raise _timed_out(words, *kept.outputs) from None
         except ENDED as error:
-            raise outcome_unknown(machine.id) from error
-        except ValueError as error:
-            raise InvalidArgument(f"this can't be run: {error}", hint="hand over less: write it into a file") from error
+            raise (yield from unanswered(machine, *kept.outputs)) from error
     if status.end is End.TIMED_OUT:
         raise _timed_out(words, *kept.outputs)
     check_status(status, words)
@@ -213,7 +211,7 @@ class CommandStream:
         try:
             yield from self._exchange.turn(left)
         except ENDED as error:
-            raise outcome_unknown(self._machine.id) from error
+            raise (yield from unanswered(self._machine)) from error
         if self._exchange.is_over and (status := self._exchange.status) is not None:
             self.close()
             if status.end is End.TIMED_OUT:
@@ -330,8 +328,7 @@ class GuestProcess:
         self._machine = machine
         self._connection = connection
         self._words = words
-        late = f"the command {words[0]!r} has not ended in its time"
-        self._exit = Outcome(connection, self._take_exit, late, "process.kill()")
+        self._exit = Outcome(connection, self._take_exit, self._late)
 
     @property
     def exit_code(self) -> int | None:
@@ -349,11 +346,14 @@ class GuestProcess:
             raise OutcomeUnknown(why, hint="call process.wait() inside of the with block")
         return (yield from self._exit.wait(timeout))
 
+    def _late(self) -> TimedOut:
+        return TimedOut(f"the command {self._words[0]!r} has not ended in its time", hint="process.kill()")
+
     def _take_exit(self) -> Steps[int]:
         try:
             status = yield from calls.wait_for_exit(self._connection)
         except ENDED as error:
-            raise outcome_unknown(self._machine.id) from error
+            raise (yield from unanswered(self._machine)) from error
         check_status(status, self._words)
         return status.exit_code
 

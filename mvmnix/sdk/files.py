@@ -32,7 +32,7 @@ from mvmnix.sdk.errors import (
     OutputLimitExceeded,
     file_error,
 )
-from mvmnix.sdk.machine import ENDED, Machine, outcome_unknown, require
+from mvmnix.sdk.machine import ENDED, Machine, require, unanswered
 
 #: Bytes of a file that `read` returns, unless a caller says otherwise.
 READ_LIMIT: Final = 1 << 30
@@ -204,11 +204,9 @@ def _operate(machine: Machine, asked: Files) -> Steps[FileEntryReader]:
         try:
             status = yield from exchange.run(replace(asked, streams=exchange.streams))
         except ENDED as error:
-            raise outcome_unknown(machine.id) from error
+            raise (yield from unanswered(machine)) from error
         except FileEntryError as error:
             raise GuestFailed(str(error), hint="its agent may have been taken over: end the machine") from error
-        except ValueError as error:
-            raise InvalidArgument(f"{asked.path[:80]!r}: {error}", hint="a path is a text without NUL") from error
     if status.end is End.EXITED and status.code:
         raise file_error(status.code, asked.path, complaint.words)
     _check(status, asked.path, complaint)
@@ -219,13 +217,14 @@ def _receive(
     machine: Machine, path: str, reader: Reader, store: Callable[[bytes], object] | None = None
 ) -> Steps[None]:
     """Have a file or tree come to the reader; by `store`, which may block, where that is given."""
+    asked = Copy(CopyDirection.OUT, path)
     require(machine, Verb.COPY)
     connection = yield from machine.connect()
     complaint, pending = _Complaint(path), bytearray()
     outputs = {Stream.STDOUT: reader.write if store is None else pending.extend, Stream.STDERR: complaint.take}
     with connection, Exchange(connection, outputs, has_input=False) as exchange:
         try:
-            yield from exchange.begin(Copy(CopyDirection.OUT, path, streams=exchange.streams))
+            yield from exchange.begin(replace(asked, streams=exchange.streams))
             while not exchange.is_over:
                 yield from exchange.turn()
                 if store is not None and pending:
@@ -233,7 +232,7 @@ def _receive(
                     pending.clear()
                     yield from work(partial(store, data))
         except ENDED as error:
-            raise outcome_unknown(machine.id) from error
+            raise (yield from unanswered(machine)) from error
         status = exchange.status
     if status is not None:
         _check(status, path, complaint)
@@ -258,7 +257,7 @@ def _send(machine: Machine, asked: Copy, chunks: Iterator[bytes]) -> Steps[None]
                         exchange.end_input()
                 yield from exchange.turn(0 if not is_read and exchange.pending_input < _AHEAD else None)
         except ENDED as error:
-            raise outcome_unknown(machine.id) from error
+            raise (yield from unanswered(machine)) from error
         status = exchange.status
     if status is not None:
         _check(status, asked.path, complaint)

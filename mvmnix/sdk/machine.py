@@ -22,6 +22,7 @@ from mvmnix.launch.control.messages import Wait as WaitForEnd
 from mvmnix.launch.control.start_messages import Ended
 from mvmnix.launch.control.starts import next_event
 from mvmnix.machines import registry
+from mvmnix.machines.ending import EndReason
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Verb
 from mvmnix.sdk.errors import Cause, NotFound, NotGranted, NotRunning, OutcomeUnknown, TimedOut
@@ -33,6 +34,13 @@ from mvmnix.system.private_dirs import Directory
 PATIENCE: Final = 30.0
 #: The end of a machine of which nothing says how it ended.
 LOST: Final = "lost"
+#: Seconds that are waited for how a machine ended, once it hung up.
+_END_PATIENCE: Final = 10.0
+#: By how a machine ended whose time was up, why, and the argument that gives it more.
+_TIMES: Final[Mapping[str, tuple[str, str]]] = {
+    EndReason.TIMEOUT: ("took as long as it may run", "Sandbox.run(…, timeout=) gives it more"),
+    EndReason.IDLE: ("did nothing for as long as it may", "Sandbox.run(…, idle_timeout=) gives it more"),
+}
 #: What is raised where the machine, or its process, ended before it answered.
 ENDED: Final = (ConnectionLostError, MachineEndedError)
 
@@ -90,12 +98,13 @@ class OwnMachine:
         self.labels = labels
         self._running = running
         self._caller = caller
-        late = f"the machine {self.id} has not ended in its time"
-        self._end = Outcome(running.connection, self._take_end, late, "box.stop() ends it")
+        self._end = Outcome(running.connection, self._take_end, lambda: _still_running(self.id))
         self._process = os.getpid()
 
     def connect(self) -> Steps[Connection]:
         """Make a connection for one call. Raises NotRunning."""
+        if os.getpid() != self._process:
+            return (yield from self._connect_fork())
         if self._end.value is not None:
             raise not_running(self.id)
         try:
@@ -103,9 +112,21 @@ class OwnMachine:
         except (ConnectionLostError, OSError) as error:
             raise not_running(self.id) from error
 
+    def _connect_fork(self) -> Steps[Connection]:
+        """Make a connection for a fork, which finds the machine as any program does; its own connection may be old."""
+        try:
+            return (yield from AttachedMachine(self.id, self.verbs, self.labels).connect())
+        except (NotRunning, NotFound) as error:
+            why = f"it ended at the latest when the process {self._process} left it, of which this one is a fork"
+            hint = "box.detach() has a machine outlive its process"
+            raise NotRunning(f"the machine {self.id} isn't running: {why}", hint=hint) from error
+
     def wait(self, timeout: float | None) -> Steps[MachineEnd]:
         """Wait for its end. Raises TimedOut; Unreachable where its process was killed."""
-        if os.getpid() != self._process:  # the connection is the parent's to read from
+        is_connected = self._running.connection.fileno() >= 0
+        if self._end.value is None and not (
+            is_connected and os.getpid() == self._process
+        ):  # it is the parent's to read
             return (yield from AttachedMachine(self.id, self.verbs, self.labels).wait(timeout))
         return (yield from self._end.wait(timeout))
 
@@ -180,8 +201,12 @@ class AttachedMachine:
 
     def wait(self, timeout: float | None) -> Steps[MachineEnd]:
         """Wait for its end. Raises TimedOut."""
-        with suppress(NotRunning, OutcomeUnknown):
+        try:
             yield from request(self, WaitForEnd(), timeout=timeout)
+        except TimedOut:
+            raise _still_running(self.id) from None
+        except (NotRunning, OutcomeUnknown):
+            pass  # its end is what was waited for
         end: MachineEnd = yield Work(partial(read_end, self.id))
         return end
 
@@ -252,6 +277,22 @@ def not_running(machine: str) -> NotRunning:
     return NotRunning(f"the machine {machine} isn't running", hint="Sandbox.list() has the running ones")
 
 
+def _still_running(machine: str) -> TimedOut:
+    """Return the error of a wait for a machine's end that took too long."""
+    why = f"the machine {machine} has not ended within the time that was waited for it: it still runs"
+    return TimedOut(why, hint="wait for it again: timeout=")
+
+
 def outcome_unknown(machine: str) -> OutcomeUnknown:
     """Return the error of a call whose answer will not come."""
     return OutcomeUnknown(f"the machine {machine} ended before it answered", hint="box.wait() says how it ended")
+
+
+def unanswered(machine: Machine, out: bytes = b"", err: bytes = b"") -> Steps[OutcomeUnknown | TimedOut]:
+    """Return the error of what ran in a machine that ended; TimedOut, with its output, where its time was up."""
+    with suppress(MvmnixError):
+        end = yield from machine.wait(_END_PATIENCE)
+        if end.reason in _TIMES:
+            why, hint = _TIMES[end.reason]
+            return TimedOut(f"the machine {machine.id} {why}, and was ended", hint=hint, stdout=out, stderr=err)
+    return outcome_unknown(machine.id)

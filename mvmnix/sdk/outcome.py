@@ -16,16 +16,17 @@ _LOOK: Final = 0.05
 class Outcome[T]:
     """A value that a connection brings; one thread or task listens at a time, and the others look again.
 
-    `take` reads what is there, and returns the value, or None where that wasn't it. `late` and `hint` are the words of
-    TimedOut.
+    `take` reads what is there, and returns the value, or None where that wasn't it. `late` makes the error of a wait
+    that took too long.
     """
 
-    def __init__(self, connection: Connection, take: Callable[[], Steps[T | None]], late: str, hint: str) -> None:
+    def __init__(
+        self, connection: Connection, take: Callable[[], Steps[T | None]], late: Callable[[], TimedOut]
+    ) -> None:
         self.value: T | None = None
         self._connection = connection
         self._take = take
         self._late = late
-        self._hint = hint
         self._listening = threading.Lock()
 
     def wait(self, timeout: float | None) -> Steps[T]:
@@ -35,7 +36,7 @@ class Outcome[T]:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             yield from self._listen(left)
             if left == 0 and self.value is None:
-                raise TimedOut(self._late, hint=self._hint)
+                raise self._late()
         return self.value
 
     def _listen(self, seconds: float | None) -> Steps[None]:

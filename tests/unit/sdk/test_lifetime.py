@@ -59,8 +59,9 @@ async def test_leaving_the_block_ends_the_machine(face: Face, guest: str, settle
 @on_both
 async def test_ends_by_call(face: Face, guest: str) -> None:
     async with face.Sandbox.run(guest) as box:
-        with pytest.raises(errors.TimedOut, match="has not ended in its time"):
+        with pytest.raises(errors.TimedOut, match="still runs") as late:
             await box.wait(SHORT)
+        assert "stop" not in str(late.value)
         await box.stop()
         assert (await box.wait(SHORT)).reason == "stopped"
         await box.stop()
@@ -97,8 +98,10 @@ async def test_a_machine_that_is_let_go_is_found_again(face: Face, guest: str, s
     assert [machine.name for machine in await face.Sandbox.list(labels={"job": "7"})] == ["web"]
     assert await face.Sandbox.list(labels={"job": "8"}) == ()
     other = await face.Sandbox.attach("web")
-    with pytest.raises(errors.TimedOut):
+    with pytest.raises(TimeoutError, match="still runs") as late:
         await other.wait(SHORT)
+    assert isinstance(late.value, errors.TimedOut)
+    assert "kill" not in str(late.value)
     await other.stop()
     assert (await other.wait()).reason == "stopped"
     with pytest.raises(errors.NotRunning, match="isn't running"):
@@ -137,6 +140,23 @@ async def test_an_end_is_set_anew_within_the_plan_s_time(face: Face, guest: str)
         assert (await box.wait()).reason == "timeout"
         with pytest.raises(errors.NotRunning):
             await box.extend(1)
+
+
+@pytest.mark.parametrize("option", ["timeout", "idle_timeout"])
+@on_both
+async def test_what_runs_when_the_machine_s_time_is_up_took_too_long(
+    face: Face, guest: str, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    monkeypatch.setattr("mvmnix.launch.runtime.machine._GRACE", SHORT)
+    async with face.Sandbox.run(guest, **{option: 1}) as box:
+        process = await box.popen(["linger"])
+        with pytest.raises(TimeoutError, match="and was ended") as late:
+            await box.exec(["linger"])
+        assert isinstance(late.value, errors.TimedOut)
+        assert f"{option}=" in str(late.value)
+        with pytest.raises(errors.TimedOut):
+            await process.wait()
+        process.close()
 
 
 @on_both
@@ -244,6 +264,25 @@ def test_a_fork_calls_the_machine_and_ends_nothing(guest: str) -> None:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert box.exec(["echo", "parent"]).stdout == b"parent\n"
+
+
+def test_a_fork_of_a_process_that_left_the_machine_is_told_so(guest: str) -> None:
+    reading, writing = os.pipe()
+    with blocking.Sandbox.run(guest) as box:
+        child = os.fork()
+        if child == 0:
+            code = 2
+            try:
+                os.read(reading, 1)
+                box.exec(["true"])
+            except errors.NotRunning as error:
+                code = 0 if f"the process {os.getppid()} left it, of which this one is a fork" in str(error) else 1
+            finally:
+                os._exit(code)
+    os.write(writing, b"x")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_fork_that_waits_takes_nothing_from_its_parent(guest: str) -> None:
