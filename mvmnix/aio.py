@@ -17,7 +17,8 @@ from mvmnix.machines.network_log import LoggedEvent, MissingEvents
 from mvmnix.machines.receipt import Receipt
 from mvmnix.model import Words
 from mvmnix.sdk import commands, files, logs, sandbox
-from mvmnix.sdk.asyncio_commands import Process, Reader, Stream, Writer
+from mvmnix.sdk.arguments import check_methods
+from mvmnix.sdk.asyncio_commands import Process, Reader, Stream, Writer, begin_process
 from mvmnix.sdk.asyncio_drive import run
 from mvmnix.sdk.asyncio_images import Audit, Image, Plan, verify
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
@@ -76,6 +77,7 @@ class Opener[T: Closable]:
         await self._stack.aclose()
 
 
+@check_methods
 class Sandbox:
     """A running machine; an asynchronous context manager, which ends a machine of this program's when it is left.
 
@@ -223,7 +225,7 @@ class Sandbox:
 
     def popen(self, argv: Words, **options: Unpack[CommandOptions]) -> "Opener[Process]":
         """Begin a command, with pipes for its streams. Raises as `exec`, but of a missing program `wait` tells."""
-        return Opener(lambda: Process.of(commands.open_process(self._machine, argv, options)))
+        return Opener(lambda: begin_process(commands.open_process(self._machine, argv, options)))
 
     def terminal(
         self, argv: Words = (), *, term: str = "xterm-256color", rows: int = 24, columns: int = 80
@@ -232,7 +234,7 @@ class Sandbox:
 
         Raises NotGranted without the verb shell, and as `exec` does.
         """
-        return Opener(lambda: Process.of(commands.open_terminal(self._machine, argv, term, rows, columns)))
+        return Opener(lambda: begin_process(commands.open_terminal(self._machine, argv, term, rows, columns)))
 
     async def wait(self, timeout: float | None = None) -> MachineEnd:
         """Wait for the machine's end, at most so many seconds. Raises TimedOut."""
@@ -299,6 +301,7 @@ async def _read_all[T](reader: logs.LogReader[T]) -> AsyncIterator[T]:
         reader.close()
 
 
+@check_methods
 class Files:
     """The files of a machine, as the plan's user sees them; paths are relative to the plan's directory.
 

@@ -4,10 +4,12 @@ from typing import Self
 
 from mvmnix.launch.control.drivers import Steps
 from mvmnix.sdk import commands
+from mvmnix.sdk.arguments import check_methods
 from mvmnix.sdk.asyncio_drive import run
 from mvmnix.sdk.results import StreamEvent
 
 
+@check_methods
 class Stream:
     """The events of a command, in the order in which they came; an asynchronous iterator and context manager.
 
@@ -36,6 +38,7 @@ class Stream:
         self.close()
 
 
+@check_methods
 class Reader:
     """What a command prints on one stream; an asynchronous iterator of lines. One task reads at a time."""
 
@@ -63,6 +66,7 @@ class Reader:
         self._pipe.close()
 
 
+@check_methods
 class Writer:
     """Standard input of a command. One task writes at a time."""
 
@@ -78,6 +82,7 @@ class Writer:
         self._pipe.close()
 
 
+@check_methods
 class Process:
     """A command that runs in a machine; an asynchronous context manager, which ends it if it is left before."""
 
@@ -87,11 +92,6 @@ class Process:
         self.stdin = Writer(process.stdin)
         self.stdout = Reader(process.stdout)
         self.stderr = Reader(process.stderr)
-
-    @classmethod
-    async def of(cls, steps: Steps[commands.GuestProcess]) -> Self:
-        """Begin the command."""
-        return cls(await run(steps))
 
     @property
     def exit_code(self) -> int | None:
@@ -126,3 +126,8 @@ class Process:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+
+
+async def begin_process(steps: Steps[commands.GuestProcess]) -> Process:
+    """Begin a command."""
+    return Process(await run(steps))

@@ -10,12 +10,14 @@ from mvmnix.audit.reading import SealedRecord
 from mvmnix.plan import plan as plans
 from mvmnix.provenance.verify.requirements import Requirements
 from mvmnix.sdk import images
+from mvmnix.sdk.arguments import check_methods, checking
 from mvmnix.sdk.asyncio_drive import run
 from mvmnix.sdk.drive import work
 from mvmnix.sdk.images import AuditReport, Verdict
 from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source
 
 
+@check_methods
 class Image(ImageFacts):
     """An image that is kept here or was exported, as it was when it verified."""
 
@@ -55,6 +57,7 @@ class Image(ImageFacts):
         return cls(facts.name, facts.digest, facts.level)
 
 
+@check_methods
 class Plan:
     """A plan that was drafted here: what may run, with what means, until when."""
 
@@ -90,6 +93,7 @@ class Plan:
         return await run(work(partial(images.sign, self._plan, out)))
 
 
+@checking
 async def verify(
     artifacts: Sequence[str | os.PathLike[str]],
     *,
@@ -122,6 +126,7 @@ async def verify(
     return await run(work(partial(images.verify, artifacts, bundle, trust, wanted)))
 
 
+@check_methods
 class Audit:
     """This host's audit log."""
 

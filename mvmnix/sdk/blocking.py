@@ -11,6 +11,7 @@ from mvmnix.machines.network_log import LoggedEvent, MissingEvents
 from mvmnix.machines.receipt import Receipt
 from mvmnix.model import Words
 from mvmnix.sdk import commands, files, logs, sandbox
+from mvmnix.sdk.arguments import check_methods
 from mvmnix.sdk.blocking_commands import Process, Stream
 from mvmnix.sdk.commands import CommandOptions, ExecOptions
 from mvmnix.sdk.drive import run
@@ -27,6 +28,7 @@ def initialize() -> None:
     run(sandbox.initialize())
 
 
+@check_methods
 class Sandbox:
     """A running machine; a context manager, which ends a machine of this program's when it is left.
 
@@ -243,6 +245,7 @@ def _read_all[T](reader: logs.LogReader[T]) -> Iterator[T]:
         reader.close()
 
 
+@check_methods
 class Files:
     """The files of a machine, as the plan's user sees them; paths are relative to the plan's directory.
 

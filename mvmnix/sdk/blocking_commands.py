@@ -3,10 +3,12 @@
 from typing import Self
 
 from mvmnix.sdk import commands
+from mvmnix.sdk.arguments import check_methods
 from mvmnix.sdk.drive import run
 from mvmnix.sdk.results import StreamEvent
 
 
+@check_methods
 class Stream:
     """The events of a command, in the order in which they came; an iterator, and a context manager.
 
@@ -35,6 +37,7 @@ class Stream:
         self.close()
 
 
+@check_methods
 class Reader:
     """What a command prints on one stream; an iterator of lines. One thread reads at a time."""
 
@@ -62,6 +65,7 @@ class Reader:
         self._pipe.close()
 
 
+@check_methods
 class Writer:
     """Standard input of a command. One thread writes at a time."""
 
@@ -77,6 +81,7 @@ class Writer:
         self._pipe.close()
 
 
+@check_methods
 class Process:
     """A command that runs in a machine; a context manager, which ends it when it is left before its end."""
 

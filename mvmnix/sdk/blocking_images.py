@@ -10,11 +10,13 @@ from mvmnix.audit.reading import SealedRecord
 from mvmnix.plan import plan as plans
 from mvmnix.provenance.verify.requirements import Requirements
 from mvmnix.sdk import images
+from mvmnix.sdk.arguments import check_methods, checking
 from mvmnix.sdk.drive import run, work
 from mvmnix.sdk.images import AuditReport, Verdict
 from mvmnix.sdk.preparation import ImageFacts, SandboxOptions, Source
 
 
+@check_methods
 class Image(ImageFacts):
     """An image that is kept here or was exported, as it was when it verified."""
 
@@ -54,6 +56,7 @@ class Image(ImageFacts):
         return cls(facts.name, facts.digest, facts.level)
 
 
+@check_methods
 class Plan:
     """A plan that was drafted here: what may run, with what means, until when."""
 
@@ -89,6 +92,7 @@ class Plan:
         return run(work(partial(images.sign, self._plan, out)))
 
 
+@checking
 def verify(
     artifacts: Sequence[str | os.PathLike[str]],
     *,
@@ -121,6 +125,7 @@ def verify(
     return run(work(partial(images.verify, artifacts, bundle, trust, wanted)))
 
 
+@check_methods
 class Audit:
     """This host's audit log."""
 

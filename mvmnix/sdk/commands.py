@@ -1,7 +1,6 @@
 """Commands in a machine: run to their end with bounded output, streamed as they print, or held by their pipes."""
 
 import os
-import shlex
 import signal
 import time
 from collections import deque
@@ -18,8 +17,8 @@ from mvmnix.launch.control.connection import Connection, ConnectionLostError
 from mvmnix.launch.control.drivers import Steps, Wait
 from mvmnix.launch.control.messages import Exec, GuestCall, Resize, Shell, Signal, Stream
 from mvmnix.machines.exit_status import End, ExitStatus, Step
-from mvmnix.model import Verb, Words, check_words
-from mvmnix.sdk.arguments import check_options, seconds
+from mvmnix.model import Verb, Words
+from mvmnix.sdk.arguments import check_argument, check_options, seconds
 from mvmnix.sdk.errors import (
     CommandFailed,
     GuestFailed,
@@ -29,7 +28,7 @@ from mvmnix.sdk.errors import (
     TimedOut,
     file_error,
 )
-from mvmnix.sdk.machine import ENDED, Machine, not_running, require, unanswered
+from mvmnix.sdk.machine import ENDED, Machine, check_request, not_running, require, unanswered
 from mvmnix.sdk.outcome import Outcome
 from mvmnix.sdk.results import ExitEvent, OutputEvent, Result, StreamEvent
 from mvmnix.sdk.users import check_user, with_numbers
@@ -62,18 +61,12 @@ class ExecOptions(CommandOptions, total=False):
     """Bytes of each stream that are kept; more is OutputLimitExceeded. 10 MiB where it is left out."""
 
 
-def words_of(argv: object) -> tuple[str, ...]:
+def words_of(argv: Words) -> tuple[str, ...]:
     """Return a command's words. Raises TypeError, which shows the list, for a str; InvalidArgument for none."""
-    if isinstance(argv, str):
-        try:
-            words = shlex.split(argv)
-        except ValueError:
-            words = argv.split()
-        raise TypeError(f"argv is a list of words: {words!r}; a shell reads it by box.shell({argv!r})")
-    words = list(check_words(argv))
-    if not words:
+    check_argument("argv", argv, Words)
+    if not argv:
         raise InvalidArgument("there is no command", hint='box.exec(["/bin/ls", "-l"])')
-    return tuple(words)
+    return tuple(argv)
 
 
 def exec_message(argv: tuple[str, ...], options: CommandOptions, timeout: float | None = None) -> Exec:
@@ -120,6 +113,7 @@ def execute(machine: Machine, argv: Words, options: ExecOptions) -> Steps[Result
     kept = _OutputBuffer(options.get("output_limit", OUTPUT_LIMIT))
     require(machine, Verb.EXEC)
     request = yield from with_numbers(machine, request)
+    check_request(request)
     connection = yield from machine.connect()
     begin = time.monotonic()
     outputs = {stream: partial(kept.take, stream) for stream in _OUTPUTS}
@@ -158,9 +152,7 @@ def check_status(status: ExitStatus, words: tuple[str, ...]) -> None:
 
 
 def shell_words(script: str) -> tuple[str, ...]:
-    """Return the words by which the guest's shell reads a script. Raises TypeError for anything but a str."""
-    if not isinstance(script, str):
-        raise TypeError("a script is a str; a list of words is for box.exec([…])")
+    """Return the words by which the guest's shell reads a script."""
     return ("sh", "-c", script)
 
 
@@ -223,6 +215,7 @@ class CommandStream:
 
     def _start(self) -> Steps[None]:
         request = yield from with_numbers(self._machine, self._request)
+        check_request(request)
         connection = yield from self._machine.connect()
         names: tuple[tuple[Stream, Literal["stdout", "stderr"]], ...] = (
             (Stream.STDOUT, "stdout"),
@@ -398,6 +391,7 @@ def open_terminal(machine: Machine, argv: Words, term: str, rows: int, columns: 
 
 
 def _open(machine: Machine, words: tuple[str, ...], request: GuestCall) -> Steps[GuestProcess]:
+    check_request(request)
     connection = yield from machine.connect()
     ours, theirs = dict[Stream, int](), list[int]()
     try:

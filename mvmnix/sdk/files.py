@@ -32,7 +32,7 @@ from mvmnix.sdk.errors import (
     OutputLimitExceeded,
     file_error,
 )
-from mvmnix.sdk.machine import ENDED, Machine, require, unanswered
+from mvmnix.sdk.machine import ENDED, Machine, check_request, require, unanswered
 
 #: Bytes of a file that `read` returns, unless a caller says otherwise.
 READ_LIMIT: Final = 1 << 30
@@ -197,6 +197,7 @@ def mkdir(machine: Machine, path: str, *, parents: bool) -> Steps[None]:
 def _operate(machine: Machine, asked: Files) -> Steps[FileEntryReader]:
     """Have an operation done; its entries. Raises FileFailed by its errno, GuestFailed for entries that can't be."""
     require(machine, Verb.COPY)
+    check_request(asked)
     connection = yield from machine.connect()
     reader, complaint = FileEntryReader(), _Complaint(asked.path)
     outputs = {Stream.STDOUT: reader.write, Stream.STDERR: complaint.take}
@@ -219,6 +220,7 @@ def _receive(
     """Have a file or tree come to the reader; by `store`, which may block, where that is given."""
     asked = Copy(CopyDirection.OUT, path)
     require(machine, Verb.COPY)
+    check_request(asked)
     connection = yield from machine.connect()
     complaint, pending = _Complaint(path), bytearray()
     outputs = {Stream.STDOUT: reader.write if store is None else pending.extend, Stream.STDERR: complaint.take}
@@ -241,6 +243,7 @@ def _receive(
 
 def _send(machine: Machine, asked: Copy, chunks: Iterator[bytes]) -> Steps[None]:
     require(machine, Verb.COPY)
+    check_request(asked)
     connection = yield from machine.connect()
     complaint = _Complaint(asked.path)
     with connection, Exchange(connection, {Stream.STDERR: complaint.take}, has_input=True) as exchange:

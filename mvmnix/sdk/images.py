@@ -120,9 +120,7 @@ def sign(plan: Plan, out: str | os.PathLike[str] | None) -> bytes:
 def verify(
     files: Sequence[str | os.PathLike[str]], bundle: str, trust: TrustChoice, wanted: Requirements
 ) -> tuple[Verdict, ...]:
-    """Return a verdict for each file. Raises InvalidArgument for a list that is none, or trust in no one."""
-    if isinstance(files, str | os.PathLike):
-        raise TypeError(f"files are a list: [{os.fspath(files)!r}]")
+    """Return a verdict for each file. Raises InvalidArgument for trust in no one."""
     names = [os.fspath(file) for file in files]
     for name in names:
         if ":" not in name and not exists(name):

@@ -13,11 +13,13 @@ from mvmnix.api.frontend import SILENT
 from mvmnix.api.launch import ContextCaller, RunningMachine
 from mvmnix.api.machine_store import open_machine_store
 from mvmnix.errors import MvmnixError, UsageError
+from mvmnix.formats.strict import MalformedError, Problem, show_place
 from mvmnix.launch.control import calls
+from mvmnix.launch.control.codec import encode
 from mvmnix.launch.control.connection import Connection, ConnectionLostError
 from mvmnix.launch.control.drivers import Steps, Wait, Work
 from mvmnix.launch.control.failure import MachineEndedError
-from mvmnix.launch.control.messages import Request, Stop
+from mvmnix.launch.control.messages import GuestCall, Request, Stop, parse_request
 from mvmnix.launch.control.messages import Wait as WaitForEnd
 from mvmnix.launch.control.start_messages import Ended
 from mvmnix.launch.control.starts import next_event
@@ -25,7 +27,7 @@ from mvmnix.machines import registry
 from mvmnix.machines.ending import EndReason
 from mvmnix.machines.registry import MachineEntry
 from mvmnix.model import Verb
-from mvmnix.sdk.errors import Cause, NotFound, NotGranted, NotRunning, OutcomeUnknown, TimedOut
+from mvmnix.sdk.errors import Cause, InvalidArgument, NotFound, NotGranted, NotRunning, OutcomeUnknown, TimedOut
 from mvmnix.sdk.outcome import Outcome
 from mvmnix.sdk.results import MachineEnd
 from mvmnix.system.private_dirs import Directory
@@ -36,6 +38,9 @@ PATIENCE: Final = 30.0
 LOST: Final = "lost"
 #: Seconds that are waited for how a machine ended, once it hung up.
 _END_PATIENCE: Final = 10.0
+#: By the request's field, the argument of the SDK that has another name.
+_ARGUMENTS: Final = {"environment": "env", "directory": "cwd"}
+_FORM: Final = 'a path has 1 to 4096 characters, a terminal a name such as "xterm"'
 #: By how a machine ended whose time was up, why, and the argument that gives it more.
 _TIMES: Final[Mapping[str, tuple[str, str]]] = {
     EndReason.TIMEOUT: ("took as long as it may run", "Sandbox.run(…, timeout=) gives it more"),
@@ -270,6 +275,23 @@ def require(machine: Machine, verb: Verb) -> None:
             hint=hint,
             reasons=(Cause("verb-not-granted", verb, why, hint),),
         )
+
+
+def check_request(asked: GuestCall) -> None:
+    """Raise InvalidArgument, before anything is sent, for what the machine's supervisor would not understand."""
+    try:
+        parse_request(encode(asked))
+    except MalformedError as error:
+        wrong = [_argument(each) for each in error.found if isinstance(each, Problem)]
+        raise InvalidArgument("; ".join(wrong) or str(error), hint=_FORM) from None
+    except ValueError as error:
+        raise InvalidArgument(f"this can't be run: {error}", hint="hand over less: write it into a file") from None
+
+
+def _argument(problem: Problem) -> str:
+    """Return what is wrong, by the name of the argument; the first word of the place is the kind of request."""
+    _, field, *inner = problem.place
+    return f"{show_place((_ARGUMENTS.get(str(field), field), *inner))}: {problem.text}"
 
 
 def not_running(machine: str) -> NotRunning:

@@ -15,14 +15,14 @@ from mvmnix.api.machine_store import put_in_order
 from mvmnix.api.plans import PlanOptions, open_signed
 from mvmnix.api.preparation import prepare_run
 from mvmnix.api.source_refs import KeptImage, SourceRef, runnable_ref
-from mvmnix.model import SystemCalls, User, Verb, Words, check_words
+from mvmnix.model import SystemCalls, User, Verb, Words
 from mvmnix.plan import labels as plan_labels
 from mvmnix.plan.backend import Backend
 from mvmnix.plan.data_disk import DataDisk
 from mvmnix.plan.fields import LEAST_MIB, MOST_MIB, MOST_VCPUS
 from mvmnix.plan.limits import PlanLimits
 from mvmnix.plan.plan import Accelerator, Use
-from mvmnix.sdk.arguments import between, check_options, seconds
+from mvmnix.sdk.arguments import between, check_options, choices, seconds
 from mvmnix.sdk.errors import InvalidArgument, SetupMissing
 from mvmnix.sdk.values import NetworkPart, Secret, Share, network_options
 
@@ -76,6 +76,8 @@ class SandboxOptions(TypedDict, total=False):
     """The filter over its commands, at least as strict as the image's."""
 
 
+#: What a program may be granted.
+_VERBS: Final = (Verb.EXEC, Verb.SHELL, Verb.COPY)
 #: Arguments that are fields of a plan's limits as they are.
 _LIMITS: Final = ("tasks", "cpu_percent", "cpu_weight", "console_kib", "output_kib", "shared_kib")
 
@@ -87,7 +89,7 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
     try:
         labels = dict(given.get("labels", {}))
         plan_labels.check(labels)
-        verbs = frozenset(Verb(verb) for verb in check_words(given.get("verbs", ())))
+        verbs = frozenset(choices("verbs", given.get("verbs", ()), _VERBS))
         limits = PlanLimits(
             idle_seconds=seconds(given.get("idle_timeout"), "idle_timeout"),
             system_calls=_choice(SystemCalls, given.get("system_calls")),
@@ -99,7 +101,7 @@ def plan_options(options: SandboxOptions) -> PlanOptions:
     except ValueError as error:
         raise InvalidArgument(str(error), hint='verbs=["exec", "copy"], labels={"job": "7"}, user="1000"') from None
     return PlanOptions(
-        command=check_words(given.get("command", ())),
+        command=tuple(given.get("command", ())),
         directory=given.get("cwd", ""),
         user=user,
         accelerator=accelerator,

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from mvmnix.api.plans import NetworkOptions
-from mvmnix.model import check_words
 from mvmnix.network.policy.presets import PresetChoice
 from mvmnix.plan import share as sharing
 from mvmnix.plan.network import parse_rules
 from mvmnix.plan.network_endpoints import PublishedPort
 from mvmnix.plan.secret_reference import SecretReference, SecretSource, SecretTarget
+from mvmnix.sdk.arguments import check_fields, check_methods, choices
 from mvmnix.sdk.errors import InvalidArgument
 
 
@@ -21,7 +21,8 @@ class Share:
 
     `source` is relative to the current directory, `target` absolute. Without `writable` the guest may only read, and
     sees the directory as it was at the start, unless `follow` is given. `acknowledge` names dangers that are meant
-    (docs/shares.md), such as "home-directory".
+    (docs/shares.md): "root-directory", "home-directory", "system-directory", "daemon-socket", "mvm-state",
+    "credentials", "user-code", "mounts".
     """
 
     source: str | os.PathLike[str]
@@ -31,6 +32,7 @@ class Share:
     acknowledge: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self.to_plan()
 
     def to_plan(self) -> sharing.Share:
@@ -38,11 +40,8 @@ class Share:
         access = sharing.Access.READ_WRITE if self.writable else sharing.Access.READ_ONLY
         hint = 'Share("./data", "/data"), Share("./out", "/out", writable=True); docs/shares.md has the rest'
         host = _absolute(self.source, hint)
-        words = check_words(self.acknowledge)
-        return _valid(
-            lambda: sharing.Share(host, self.target, access, self.follow, tuple(sorted(map(sharing.Danger, words)))),
-            hint,
-        )
+        dangers = tuple(sorted(choices("acknowledge", self.acknowledge, sharing.Danger)))
+        return _valid(lambda: sharing.Share(host, self.target, access, self.follow, dangers), hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,9 @@ class Allow:
 
     rule: str
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Deny:
@@ -58,12 +60,18 @@ class Deny:
 
     rule: str
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
     """The rules and variables of a preset: "pip", "npm", "apt" or one of the user's; perhaps "pip,index=URL"."""
 
     name: str
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +81,9 @@ class Publish:
     host_port: int
     guest_port: int
     address: str = "localhost"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 #: What a sandbox's network consists of.
@@ -109,6 +120,7 @@ def network_options(parts: Iterable[NetworkPart]) -> NetworkOptions:
     )
 
 
+@check_methods
 class Secret:
     """A secret of the guest, by where it lies; looked up when the machine starts, and never written down.
 
@@ -148,7 +160,7 @@ class Secret:
     @classmethod
     def command(cls, argv: Sequence[str], *, name: str, as_variable: bool = False) -> Self:
         """Take it from what a command of this host prints; the first word is its absolute path."""
-        return cls._of(name, SecretSource.COMMAND, check_words(argv), as_variable)
+        return cls._of(name, SecretSource.COMMAND, tuple(argv), as_variable)
 
     @classmethod
     def _of(cls, name: str, source: SecretSource, words: tuple[str, ...], as_variable: bool) -> Self:

@@ -87,7 +87,7 @@ def _program(path: Path) -> str:
 def _entry(name: str, thing: object) -> str:
     lines = [f"### `{name}`\n\n{_wrapped(inspect.getdoc(thing) or '')}\n"]
     if isinstance(thing, type) and (thing.__module__.startswith("mvmnix.sdk.blocking") or thing is Secret):
-        members = [each for each in vars(thing) if not each.startswith("_") and each not in {"of", "to_plan"}]
+        members = [each for each in vars(thing) if not each.startswith("_") and each != "to_plan"]
         lines += [_member(each, getattr(thing, each)) for each in members]
     elif isinstance(thing, type) and (is_dataclass(thing) or is_typeddict(thing)):
         lines += [_field(each, doc) for each, doc in _fields(thing).items()]

@@ -151,6 +151,6 @@ def test_commands_of_hints_are_quoted() -> None:
     assert quoting == {
         "mvmnix/formats/escaping.py",
         "mvmnix/plan/secret_reference.py",  # the words of a command in a plan
-        "mvmnix/sdk/commands.py",  # the list that a program should have given in place of a str
+        "mvmnix/sdk/arguments.py",  # the list that a program should have given in place of a str
         "mvmnix/system/process.py",  # argv in a log
     }

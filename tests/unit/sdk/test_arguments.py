@@ -1,20 +1,26 @@
 """What a program gives that can't be: it is told, and nothing runs without what was asked for."""
 
+import inspect
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from functools import partial
+from types import FunctionType, UnionType
+from typing import Any, TypeAliasType, get_args, get_origin, get_type_hints
 
 import pytest
 
 import mvmnix
-from mvmnix import Allow, DataDisk, Deny, Secret, Share
+from mvmnix import Allow, DataDisk, Deny, Preset, Publish, Secret, Share
 from mvmnix.api import PlanOptions
+from mvmnix.model import Words
 from mvmnix.plan.limits import PlanLimits
+from mvmnix.plan.share import Danger
 from mvmnix.sdk import commands, errors, users, values
 from mvmnix.sdk.arguments import check_options, seconds
 from mvmnix.sdk.preparation import SandboxOptions, plan_options, plan_terms
+from tests.unit.sdk.faces import TWINS
 
 
 @pytest.mark.parametrize("value", [0, -5, float("nan"), float("inf"), 2**31])
@@ -116,11 +122,12 @@ def test_a_user_s_name_is_looked_up_in_the_guest_s_own_file() -> None:
         ({"labels": {"a": 1}}, "labels is a Mapping[str, str], and this one is a dict of int"),
         ({"env": ["A=1"]}, "env is a Mapping[str, str], and this one is a list of str"),
         ({"shares": Share("/usr", "/x")}, "shares is a Sequence[Share], and this one is a Share"),
-        ({"shares": ["./docs:/d"]}, "shares is a Sequence[Share], and this one is a list of str"),
-        ({"secrets": ["hunter2"]}, "secrets is a Sequence[Secret], and this one is a list of str"),
+        ({"shares": ["./docs:/d"]}, "shares[0] is a Share, and this one is a str"),
+        ({"secrets": [Secret.env("A"), "hunter2"]}, "secrets[1] is a Secret, and this one is a str"),
+        ({"command": ["sleep", 1]}, "command[1] is a str, and this one is an int"),
         ({"network": True}, "network is a Sequence[Allow or a Deny or a Preset or a Publish], and this one is a bool"),
         ({"data": 100}, "data is a DataDisk, and this one is an int"),
-        ({"verbs": "exec"}, "verbs is a list[str] or a tuple[str], and this one is a str"),
+        ({"verbs": "exec"}, "verbs is a list of words: ['exec']"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -134,6 +141,7 @@ def test_an_argument_of_another_type_is_named_and_not_repeated(options: Any, wor
     ("options", "words"),
     [
         ({"accelerator": "gpu"}, "accelerator is 'gpu', and not 'any' or 'kvm' or 'tcg'"),
+        ({"verbs": ["exec", "run"]}, "verbs[1] is 'run', and not 'exec' or 'shell' or 'copy'"),
         ({"memory_mib": 0}, "memory_mib is 0, and not a number from 96 to 1048576"),
         ({"vcpus": 0}, "vcpus is 0, and not a number from 1 to 64"),
         ({"scratch_mib": -1}, "scratch_mib is -1, and not a number from 1 to"),
@@ -177,3 +185,118 @@ def test_an_error_goes_to_another_process(error: errors.Error) -> None:
     assert (made.args, made.reasons) == (error.args, error.reasons)
     for name in ("errno", "strerror", "filename"):
         assert getattr(made, name, None) == getattr(error, name, None)
+
+
+#: By an annotation, a value that conforms.
+FITTING: dict[Any, Any] = {str: "x", bytes: b"x", int: 1, float: 1.0, bool: False}
+KINDS = [*TWINS, *TWINS.values(), Secret]
+
+
+def fitting(hint: Any) -> Any:
+    if isinstance(hint, TypeAliasType):
+        return fitting(hint.__value__)
+    choices = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    return FITTING.get(choices[0], ["x"])
+
+
+def takes_text(hint: Any) -> bool:
+    return fitting(hint) == "x" or hint is Words or get_origin(hint) is Sequence
+
+
+def is_call(value: object) -> bool:
+    return isinstance(value, FunctionType | classmethod | staticmethod)
+
+
+def arguments() -> Iterator[tuple[str, str, Callable[[Any], object], Any]]:
+    """Each argument of each public method: where it is, its name, a call with a value in its place, its annotation."""
+    for kind in KINDS:
+        made: Any = object.__new__(kind)  # a method looks at its arguments before it looks at the object
+        for method in (name for name, value in vars(kind).items() if not name.startswith("_") and is_call(value)):
+            call = getattr(made, method)
+            hints, needed = get_type_hints(call), inspect.signature(call).parameters.values()
+            for each in needed:
+                if each.kind is not each.VAR_KEYWORD:
+                    others = {
+                        other.name: fitting(hints[other.name]) for other in needed if other.default is other.empty
+                    }
+                    others = {name: value for name, value in others.items() if name not in {each.name, "options"}}
+                    where = f"{kind.__module__}.{kind.__name__}.{method}({each.name})"
+                    yield where, each.name, partial(_call, call, others, each.name), hints[each.name]
+
+
+def _call(call: Callable[..., object], others: Mapping[str, Any], name: str, value: Any) -> object:
+    return call(**others, **{name: value})
+
+
+ARGUMENTS = {where: row for where, *row in arguments()}
+
+
+def test_the_walk_sees_the_arguments() -> None:
+    assert len(ARGUMENTS) > 150
+    for name in ("blocking.Sandbox.exec(argv)", "blocking.Files.write(data)", "asyncio_commands.Process.wait(timeout)"):
+        assert f"mvmnix.sdk.{name}" in ARGUMENTS
+
+
+@pytest.mark.parametrize("where", ARGUMENTS)
+def test_an_argument_of_another_type_is_named_by_each_method(where: str) -> None:
+    name, call, hint = ARGUMENTS[where]
+    for wrong in (object(), 3 if str in (hint, *get_args(hint)) else object(), [object()]):
+        with pytest.raises(TypeError, match=rf"^{name}(\[0\])? is "):
+            call(wrong)
+
+
+@pytest.mark.parametrize("where", [where for where, (_, _, hint) in ARGUMENTS.items() if takes_text(hint)])
+def test_a_character_that_no_guest_takes_is_told_of_the_argument(where: str) -> None:
+    name, call, hint = ARGUMENTS[where]
+    if name == "text":
+        return
+    wrong: Any = "a\0b" if fitting(hint) == "x" else ["a\0b"]
+    with pytest.raises(errors.InvalidArgument, match=rf"^{name}(\[0\])? has a NUL character"):
+        call(wrong)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Share(3, "/x"),  # type: ignore[arg-type]
+        lambda: Share("/usr", b"/x"),  # type: ignore[arg-type]
+        lambda: Share("/usr", "/x", acknowledge="credentials"),
+        lambda: Allow(3),  # type: ignore[arg-type]
+        lambda: Deny(b"example.org"),  # type: ignore[arg-type]
+        lambda: Preset(None),  # type: ignore[arg-type]
+        lambda: Publish("80", 80),  # type: ignore[arg-type]
+        lambda: mvmnix.verify("file", key="k"),
+        lambda: mvmnix.verify([b"file"], key="k"),  # type: ignore[list-item]
+    ],
+)
+def test_what_is_made_of_another_type(make: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match=r"^[a-z_]+(\[0\])? is a"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"env": {"A": "\0"}}, "env['A'] has a NUL character"),
+        ({"env": {"A\0": "x"}}, "a name in env has a NUL character"),
+        ({"env": {"A": "\udcff"}}, "env['A'] has half of a surrogate pair"),
+        ({"cwd": "/\0"}, "cwd has a NUL character"),
+        ({"user": "\0"}, "user has a NUL character"),
+        ({"labels": {"a": "\0"}}, "labels['a'] has a NUL character"),
+        ({"command": ["a", "\0"]}, "command[1] has a NUL character"),
+    ],
+    ids=ascii,
+)
+def test_an_option_that_no_guest_takes(options: Any, words: str) -> None:
+    with pytest.raises(errors.InvalidArgument, match=re.escape(words)):
+        plan_options(options)
+
+
+def test_each_danger_that_can_be_acknowledged_is_listed() -> None:
+    with pytest.raises(
+        errors.InvalidArgument, match=r"acknowledge\[0\] is 'all', and not 'root-directory' or "
+    ) as wrong:
+        Share("/usr", "/data", acknowledge=["all"])
+    for danger in Danger:
+        assert f"'{danger}'" in str(wrong.value)
+        assert f'"{danger}"' in str(inspect.getdoc(Share))

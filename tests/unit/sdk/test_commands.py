@@ -169,7 +169,7 @@ async def test_a_shell_is_asked_for_by_its_name_alone(face: Face, guest: str) ->
             await box.exec("echo 'a b'")
         with pytest.raises(TypeError, match=r"\['echo', \"'a\"\]"):
             await box.exec("echo 'a")
-        with pytest.raises(TypeError, match="a script is a str"):
+        with pytest.raises(TypeError, match="script is a str, and this one is a list of str"):
             await box.shell(["ls"])
         with pytest.raises(FileNotFoundError, match="sh: No such file"):
             await box.shell("ls | wc -l")
@@ -180,6 +180,10 @@ WRONG: list[tuple[list[Any], dict[str, Any], str]] = [
     (["true"], {"user": "nobody"}, "has no user 'nobody'"),
     (["true"], {"user": "1:2:3"}, "names no user of a guest"),
     (["true", "x" * 200_000], {}, "this can't be run"),
+    (["true", "a\0b"], {}, r"argv\[1\] has a NUL character"),
+    (["true", "\udcff"], {}, r"argv\[1\] has half of a surrogate pair"),
+    (["true"], {"env": {"A": "a\0b"}}, r"env\['A'\] has a NUL character"),
+    (["true"], {"cwd": "/" * 5000}, "^cwd: not a string of the expected form"),
     (["true"], {"cwd": "relative"}, "relative"),
     (["true"], {"env": {"A=B": "1"}}, "an equals sign"),
 ]
@@ -189,9 +193,34 @@ WRONG: list[tuple[list[Any], dict[str, Any], str]] = [
 @on_both
 async def test_what_cannot_be_meant(face: Face, guest: str, argv: list[str], options: dict[str, Any], why: str) -> None:
     async with face.Sandbox.run(guest) as box:
-        with pytest.raises(errors.InvalidArgument, match=why) as wrong:
-            await box.exec(argv, **options)
-        assert isinstance(wrong.value, ValueError)
+        calls: list[Callable[[], Any]] = [
+            lambda: box.exec(argv, **options),
+            lambda: box.popen(argv, **options),
+            lambda: anext(aiter(box.stream(argv, **options))),
+        ]
+        for call in calls:
+            with pytest.raises(errors.InvalidArgument, match=why) as wrong:
+                async with await call() as process:
+                    await process.wait()
+            assert isinstance(wrong.value, ValueError)
+            assert "different versions" not in str(wrong.value)
+
+
+@on_both
+async def test_a_terminal_that_cannot_be(face: Face, guest: str, settled: Station) -> None:
+    async with face.Sandbox.run(guest) as box:
+        for options, why in (({"rows": 0}, "rows: not an integer from 1 to"), ({"term": "a b"}, "term: not a string")):
+            with pytest.raises(errors.InvalidArgument, match=why):
+                await box.terminal(**options)
+    assert kinds(settled).count("shell") == 0
+
+
+@on_both
+async def test_a_word_that_is_none_is_named(face: Face, guest: str) -> None:
+    async with face.Sandbox.run(guest) as box:
+        for call in (box.exec, box.popen, box.stream, box.terminal):
+            with pytest.raises(TypeError, match=r"argv\[1\] is a str, and this one is an int"):
+                await call(["sleep", 1])
 
 
 @on_both

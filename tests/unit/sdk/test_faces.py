@@ -23,7 +23,7 @@ def methods(kind: type) -> dict[str, inspect.Signature]:
     return {
         name: inspect.signature(value)
         for name in vars(kind)
-        if not name.startswith("_") and name != "of" and callable(value := getattr(kind, name))
+        if not name.startswith("_") and callable(value := getattr(kind, name))
     }
 
 
@@ -129,7 +129,6 @@ def test_shares_and_networks_are_those_of_plans(monkeypatch: pytest.MonkeyPatch)
     )
     for wrong in (
         {"target": "data"},
-        {"target": "/data", "acknowledge": ["all"]},
         {"target": "/data", "writable": True, "follow": True},
     ):
         with pytest.raises(errors.InvalidArgument, match="Share\\("):

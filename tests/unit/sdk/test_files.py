@@ -124,6 +124,8 @@ FAILURES = [
     (lambda files: files.rename("/tmp/file", "/tmp/directory"), IsADirectoryError, errors.FileIsDirectory),
     (lambda files: files.rename("/tmp/file", ""), ValueError, errors.InvalidArgument),
     (lambda files: files.stat("/tmp\0"), ValueError, errors.InvalidArgument),
+    (lambda files: files.read(""), ValueError, errors.InvalidArgument),
+    (lambda files: files.write("/" * 4097, b""), ValueError, errors.InvalidArgument),
 ]
 
 

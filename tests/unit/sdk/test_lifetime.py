@@ -183,7 +183,7 @@ async def test_what_is_kept_of_a_machine(face: Face, guest: str) -> None:
             await box.receipt()
         pieces = [piece async for piece in box.logs("console")]
         assert b"booted" in b"".join(piece.data for piece in pieces)
-        with pytest.raises(errors.InvalidArgument, match="no log named 'stdout'"):
+        with pytest.raises(errors.InvalidArgument, match="source is 'stdout', and not 'output' or 'console'"):
             _ = [piece async for piece in box.logs("stdout")]
         async for record in box.events(follow=True):
             if record.record.kind == "exec":
