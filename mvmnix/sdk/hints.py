@@ -12,6 +12,7 @@ ARGUMENTS: Final = {
     "--certificate-identity": "identity=",
     "--certificate-oidc-issuer": "issuer=",
     "--deny": "network=[Deny(…)]",
+    "--detach": "box.detach()",
     "--accelerator": "accelerator=",
     "--backend": "backend=",
     "--cpu-percent": "cpu_percent=",
@@ -33,7 +34,9 @@ ARGUMENTS: Final = {
     "--secret": "secrets=[Secret.env(…)]",
     "--secret-env": "secrets=[Secret.env(…, as_variable=True)]",
     "--share": "shares=[Share(…)]",
+    "--share-limit": "shared_kib=",
     "--timeout": "timeout=",
+    "--valid-for": "hours=",
     "--vcpus": "vcpus=",
     "--verb": "verbs=[…]",
     "--vsa": "vsa=",
@@ -44,6 +47,9 @@ ARGUMENTS: Final = {
 }
 #: By the command, the call that does the same.
 CALLS: Final = {
+    "mvm --user": "mvmnix.api.become_system_user(…)",
+    "mvm audit tail": "mvmnix.Audit.events()",
+    "mvm audit verify": "mvmnix.Audit.verify()",
     "mvm build": "mvmnix.Image.build(…)",
     "mvm cp": "box.files",
     "mvm exec": "box.exec([…])",
@@ -52,6 +58,8 @@ CALLS: Final = {
     "mvm kill": "box.kill()",
     "mvm launch": "mvmnix.Sandbox.launch(…)",
     "mvm logs": "box.logs()",
+    "mvm logs --console": 'box.logs("console")',
+    "mvm net log": "box.network_log()",
     "mvm pause": "box.pause()",
     "mvm plan create": "mvmnix.Plan.draft(…)",
     "mvm plan sign": "plan.sign()",
@@ -62,22 +70,39 @@ CALLS: Final = {
     "mvm stop": "box.stop()",
     "mvm verify": "mvmnix.verify([…])",
 }
-_OPTION: Final = re.compile(r"--[a-z][a-z-]*(?![a-z-])")
+#: What a help text has in the place of a value: SRC:DST:rw, NAME=VALUE, [IP:]HOST:GUEST, /DIRECTORY.
+_PLACEHOLDER: Final = r" (?:\[IP:\])?/?[A-Z]{3,}(?:[:=][A-Za-z]+)*(?![\w-])"
+#: systemd has options of the same names.
+_OPTION: Final = re.compile(rf"(?<!systemd-run )(--[a-z][a-z-]*)(?![a-z-])({_PLACEHOLDER})?")
 _COMMAND: Final = re.compile(
-    "(?:" + "|".join(sorted(map(re.escape, CALLS), key=len, reverse=True)) + r")(?![a-z-])(?: --all)?"
+    "(" + "|".join(sorted(map(re.escape, CALLS), key=len, reverse=True)) + rf")(?![a-z-])(?: --all)?(?:{_PLACEHOLDER})*"
 )
 _VERB: Final = re.compile(r"--verb[ =]([a-z]+)")
 #: A call, and the arguments that follow on it.
-_ARGUMENTS_OF_CALL: Final = re.compile(r"\(…\)((?: [a-z_]+=[^\s`,;]+)+)")
+_ARGUMENTS_OF_CALL: Final = re.compile(rf"\((…|\[…\])\)((?: [a-z_]+=[^\s`,;)]*|{_PLACEHOLDER})+)")
+_ARGUMENT: Final = re.compile(r"[a-z_]+=\S*")
 
 
 def for_python(text: str) -> str:
     """Return a text of an error with arguments and calls in the place of options and commands.
 
-    >>> for_python("start another one with `mvm run --verb exec`, or look at mvm ps --all")
+    >>> for_python("start another one with `mvm run --verb exec FLAKE`, or look at mvm ps --all")
     "start another one with `mvmnix.Sandbox.run(…, verbs=['exec'])`, or look at mvmnix.Sandbox.list()"
+    >>> for_python("mvm verify --policy FILE; --share SRC:DST:rw")
+    'mvmnix.verify([…], policy=…); shares=[Share(…)]'
     """
-    text = _COMMAND.sub(lambda found: CALLS[found[0].removesuffix(" --all")], text)
+    text = _COMMAND.sub(lambda found: CALLS[found[1]], text)
     text = _VERB.sub(r"verbs=['\1']", text)
-    text = _OPTION.sub(lambda found: ARGUMENTS.get(found[0], found[0]), text)
-    return _ARGUMENTS_OF_CALL.sub(lambda found: f"(…, {', '.join(found[1].split())})", text)
+    text = _OPTION.sub(_argument, text)
+    return _ARGUMENTS_OF_CALL.sub(
+        lambda found: f"({found[1]}, {', '.join(_ARGUMENT.findall(found[2]))})" if "=" in found[2] else f"({found[1]})",
+        text,
+    )
+
+
+def _argument(found: re.Match[str]) -> str:
+    """Return the argument for an option, with … in the place of a value's placeholder."""
+    made = ARGUMENTS.get(found[1])
+    if made is None:
+        return found[0]
+    return f"{made}…" if found[2] and made.endswith("=") else made

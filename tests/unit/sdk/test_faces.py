@@ -7,10 +7,12 @@ import re
 from collections.abc import Iterator
 from functools import cache
 
+import click
 import pytest
 
 import mvmnix
 from mvmnix import aio
+from mvmnix.cli.main import cli
 from mvmnix.sdk import errors, hints
 from mvmnix.sdk.values import Allow, Deny, Preset, Publish, Secret, Share, network_options
 from tests.repository import ROOT
@@ -67,16 +69,83 @@ def _constants() -> Iterator[str]:
     for path in sorted((ROOT / "mvmnix").rglob("*.py")):
         if path.relative_to(ROOT / "mvmnix").parts[0] in {"cli", "sdk", "aio.py"}:
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                yield node.value
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        documents = {node.value for node in nodes if isinstance(node, ast.Expr)}
+        yield from (
+            node.value
+            for node in nodes
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documents
+        )
+
+
+@cache
+def command_line() -> tuple[frozenset[str], frozenset[str]]:
+    """The names of all commands, and all options."""
+    names, options = set[str](), set[str]()
+
+    def visit(command: click.Command, name: str) -> None:
+        names.add(name)
+        options.update(each for option in command.params for each in option.opts if each.startswith("--"))
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for each in command.list_commands(context):
+                if (inner := command.get_command(context, each)) is not None:
+                    visit(inner, f"{name} {each}")
+
+    visit(cli, "mvm")
+    return frozenset(names - {"mvm"}), frozenset(options)
+
+
+#: Commands without a call in Python, by why a program's errors may name them; `mvm` is typed into a shell there.
+SHELL_ALONE = {
+    "looks at this host, for the person who mends it": {"mvm doctor"},
+    "keys, policies and the audit log are begun anew by a person": {
+        *("mvm key create", "mvm key show", "mvm policy check", "mvm policy create", "mvm audit new-log"),
+        *("mvm audit prove", "mvm trusted-root export", "mvm schema"),
+    },
+    "flakes, their locks and pins are files that a person commits": {
+        *("mvm init", "mvm lock", "mvm pin", "mvm pin fetch", "mvm pin python", "mvm pin update"),
+    },
+    "what is kept is looked through and removed by a person": {
+        *("mvm image load", "mvm image prune", "mvm image rm", "mvm image save", "mvm image testify"),
+        *("mvm launcher stop", "mvm net show", "mvm plan ls", "mvm plan rm", "mvm rm", "mvm store gc"),
+    },
+    "a machine that such a command made isn't a program's": {"mvm create", "mvm start"},
+}
+#: Options without an argument in Python, by why an error may name them.
+OPTIONS_ALONE = {
+    "a plan's network is made with them on the command line": {
+        *("--connection-rate", "--network-proxy", "--when-gateway-ends"),
+    },
+    "the command line's build, copy and verification alone have them": {
+        *("--disk", "--rebuild", "--force", "--certificate-identity-regexp", "--trusted-root", "--identity-token"),
+        *("--trust-config",),
+    },
+    "of a command that only a shell has": {"--all", "--directory", "--from", "--lock-dir", "--pinned", "--suite"},
+    "another program's": {"--format", "--json", "--quiet", "--user", "--version"},
+}
+
+
+def test_what_an_error_says_of_the_command_line_is_listed() -> None:
+    """An option or command that has a twin in Python is translated, and a new one comes into one list or the other."""
+    prose = [left for text, left in texts().items() if " " in text]
+    for known, alone in zip(command_line(), (SHELL_ALONE, OPTIONS_ALONE), strict=True):
+        longest = "|".join(sorted(map(re.escape, known), key=len, reverse=True))
+        found = {each for left in prose for each in re.findall(rf"(?<![\w-])(?:{longest})(?![\w-])", left)}
+        assert found == {each for group in alone.values() for each in group}
+
+
+def test_no_placeholder_is_left_beside_an_argument() -> None:
+    for text, left in texts().items():
+        assert not re.search(r"(\)|=|\}|\]) (\[IP:\])?/?[A-Z]{3,}\b", left) or left == text, (text, left)
 
 
 @pytest.mark.parametrize("option", hints.ARGUMENTS)
 def test_no_option_with_an_argument_is_left_in_an_error(option: str) -> None:
     assert option not in hints.for_python(f"give it {option} X, or `{option}`; {option}=X").split()
     for text, left in texts().items():
-        assert not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", left), (text, left)
+        own = left.replace("systemd-run --user", "")
+        assert not re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", own), (text, left)
 
 
 @pytest.mark.parametrize("command", hints.CALLS)
